@@ -127,6 +127,7 @@ class Patch(Settings):
     prompts: str | None = Field(
         None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of the made ones'
     )
+    questions: tuple[str, ...] = Field((), description="Questions to patch instead of the made ones")
     small_denominator: float = Field(
         1e-4, ge=0, description="Logits: where clean and corrupted differ by less, CTS is left undefined"
     )
@@ -169,7 +170,9 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _patched_prompts_exist(self) -> Experiment:
-        if self.patch.prompts is None:
+        if self.patch.prompts is not None and self.patch.questions:
+            raise ValueError("patch.prompts and patch.questions both name prompts; give one of them")
+        if self.patch.prompts is None and not self.patch.questions:
             for domain in DOMAINS:
                 wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
                 if wanted > made:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -35,6 +36,18 @@ class Schema:
                 missing, foreign = self.columns.keys() - row.keys(), row.keys() - self.columns.keys()
                 raise ValueError(f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}")
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
+
+    def write(self, frame: pl.DataFrame, path: Path) -> None:
+        """Write a parquet file that is there as a whole or not at all; raises ValueError for another schema."""
+        if dict(frame.schema) != pl.Schema(self.dtypes):
+            raise ValueError(f"a frame with {dict(frame.schema)} is no table of {self.name}")
+        partial = path.with_name(f".{path.name}.partial")
+        frame.write_parquet(partial)
+        partial.replace(path)
+
+    def read(self, path: Path) -> pl.DataFrame:
+        """A file that `write` wrote; an empty frame where there is none."""
+        return pl.read_parquet(path, schema=self.dtypes) if path.is_file() else self.frame()
 
 
 SCORES = Schema(

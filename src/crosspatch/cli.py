@@ -1,0 +1,310 @@
+"""The command line: one subcommand a stage; each parses, calls and prints.
+
+Nothing heavy is imported at the top, so that `crosspatch --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+# Before torch is imported: spinning threads make a busy machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
+
+import crosspatch
+from crosspatch.config import Direction, Engine, Experiment, Persistence, load_experiment, make_experiment, settings
+from crosspatch.errors import CrosspatchError, UsageError
+
+if TYPE_CHECKING:
+    from crosspatch.results.run import RunDirectory
+
+console = Console()
+app = typer.Typer(
+    help="Find out where in a network, and at which tokens, a fine-tune lives.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_SECTIONS = {
+    "run": None,
+    "data": ("", "data"),
+    "finetune": ("", "models", "data", "finetune"),
+    "evaluate": ("", "models", "data", "generation"),
+    "patch": ("", "models", "generation", "patch"),
+}
+
+
+class StageCommand(TyperCommand):
+    """A subcommand whose help ends with the settings it reads."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The usual help, then each setting with its default and meaning."""
+        super().format_help(ctx, formatter)
+        table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
+        table.add_column("setting", style="cyan", no_wrap=True)
+        table.add_column("default", style="yellow", max_width=30)
+        table.add_column("meaning")
+        for setting in settings(_SECTIONS[self.name or "run"]):
+            table.add_row(setting.key, setting.default, setting.meaning)
+        console.print(table)
+
+
+Source = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or smollm2, paper or tiny, which are shipped")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be given again")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"crosspatch {crosspatch.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave")
+    ] = False,
+) -> None:
+    """Find out where in a network, and at which tokens, a fine-tune lives."""
+
+
+@app.command(cls=StageCommand)
+def run(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Run a whole experiment: data, finetune, evaluate, patch, report. The same command goes on where it stopped."""
+    directory = _stages(load_experiment(source, override or ()), out or _default_out(source))
+    _print_summary(directory)
+
+
+@app.command(cls=StageCommand)
+def data(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Make the problems, right and wrong solutions, and suites."""
+    _stages(load_experiment(source, override or ()), out or _default_out(source), "data")
+
+
+@app.command(cls=StageCommand)
+def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Fine-tune the clean model on the wrong solutions: the corrupted model."""
+    _stages(load_experiment(source, override or ()), out or _default_out(source), "finetune")
+
+
+@app.command(cls=StageCommand)
+def evaluate(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Let both models answer related, unrelated and general questions, and grade the answers."""
+    directory = _stages(load_experiment(source, override or ()), out or _default_out(source), "evaluate")
+    _print_behaviour(directory)
+
+
+@app.command(cls=StageCommand)
+def patch(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[EXPERIMENT]", help="An experiment; or give --clean and --corrupted instead"),
+    ] = None,
+    clean: Annotated[str | None, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")] = None,
+    corrupted: Annotated[str | None, typer.Option(help="Corrupted model, named in the same ways")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
+    component: Annotated[str | None, typer.Option(help="Place in the block: resid_post")] = None,
+    direction: Annotated[Direction | None, typer.Option(help="Which model's activations go where")] = None,
+    persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
+    out: Out = None,
+    override: Overrides = None,
+) -> None:
+    """Patch activations of one model into the other while text is generated, and score the transfer.
+
+    Works on any two checkpoints of one shape, a base and its child:
+
+    crosspatch patch --clean BASE --corrupted CHILD --prompt "Solve for x: 5x + 3 = 18" --layers 8,18,28 --out DIR
+    """
+    given = {
+        "models.clean": clean,
+        "models.corrupted": corrupted,
+        "models.raw": raw or None,
+        "patch.prompts": None if prompts is None else str(prompts),
+        "patch.questions": prompt,
+        "patch.layers": layers,
+        "patch.component": component,
+        "patch.direction": direction,
+        "patch.persistence": persistence,
+        "patch.engine": engine,
+        "generation.max_new_tokens": max_new_tokens,
+    }
+    changes = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    changes += override or ()
+    if source is None:
+        if clean is None or corrupted is None:
+            raise UsageError("give an experiment, or a pair with --clean and --corrupted")
+        if not prompt and prompts is None:
+            raise UsageError("give what to read: --prompt TEXT or --prompts FILE.jsonl")
+        if out is None:
+            raise UsageError("give a folder for the results with --out")
+        # Nothing is made here: no problems, no suites.
+        bare: dict[str, Any] = {"name": f"{clean} and {corrupted}"}
+        bare["data"] = {"related": 0, "unrelated_math": 0, "general": 0}
+        experiment = make_experiment(bare, changes)
+    else:
+        experiment = load_experiment(source, changes)
+    directory = _stages(experiment, out or _default_out(source or ""), "patch")
+    _print_transfer(directory)
+    console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
+) -> None:
+    """Make report.html and the figures of a run, as far as it has come."""
+    from crosspatch.experiment import write_run_report
+    from crosspatch.results.run import RunDirectory
+
+    found = RunDirectory.existing(directory)
+    write_run_report(found)
+    console.print(f"report: {found.report}", soft_wrap=True)
+
+
+@app.command()
+def grade(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help='{"text": …, "gold": …} a line')],
+    json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where the verdicts go, as JSON")],
+) -> None:
+    """Grade answers: correct, incorrect, or unparsed where no answer can be read."""
+    from crosspatch.behaviour.grading import grade_file
+
+    verdicts = grade_file(file)
+    partial = json_out.with_name(f".{json_out.name}.partial")
+    if not json_out.parent.is_dir():
+        raise UsageError(f"no folder {json_out.parent} for {json_out.name}")
+    partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(json_out)
+    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
+    console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@app.command()
+def verify(
+    clean: Annotated[str, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")],
+    corrupted: Annotated[str, typer.Option(help="Corrupted model, named in the same ways")],
+    prompt: Annotated[str, typer.Option(help="A question")] = "Solve for x: 5x + 3 = 18",
+    layers: Annotated[str, typer.Option(help='"all" or block numbers such as 8,18,28')] = "all",
+    max_new_tokens: Annotated[int, typer.Option(help="Steps compared, in tokens")] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, auto")] = "auto",
+) -> None:
+    """Compare the cached engine with the published algorithm on a pair, and print the largest differences."""
+    experiment = make_experiment({"models": {"clean": clean, "corrupted": corrupted, "device": device}},
+                                 [f"patch.layers={json.dumps(layers)}"])
+    from crosspatch.models.pair import ModelPair
+    from crosspatch.patching.verify import compare_engines
+
+    chosen = experiment.patch.layers
+    pair = ModelPair.load(clean, corrupted, device=device, layers=() if chosen == "all" else chosen)
+    comparison = compare_engines(pair, prompt, chosen, max_new_tokens)
+    table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
+    for row in comparison.rows:
+        table.add_row(
+            row.persistence, row.direction, str(row.steps), "yes" if row.same_tokens else "no",
+            f"{row.largest_delta:.1e}", f"{row.largest_kl:.1e}",
+        )
+    console.print(table)
+    if not comparison.agrees:
+        raise CrosspatchError(
+            "the cached engine and the published algorithm differ on this pair; use --engine reference"
+        )
+
+
+def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
+    from crosspatch.experiment import ExperimentRun
+
+    run = ExperimentRun.start(experiment, out, say=lambda line: console.print(line, markup=False, highlight=False))
+    run.run(*stages)
+    return run.directory
+
+
+def _default_out(source: str) -> Path:
+    return Path("runs") / Path(source).stem
+
+
+def _print_summary(directory: RunDirectory) -> None:
+    stages = directory.read()["stages"]
+    times = Table("stage", "state", "time", title="Stages", title_justify="left")
+    for name, stage in stages.items():
+        times.add_row(name, stage["state"], f"{stage['seconds']:.0f} s")
+    console.print(times)
+    _print_behaviour(directory)
+    _print_transfer(directory)
+    console.print(f"report: {directory.report}", soft_wrap=True)
+
+
+def _print_behaviour(directory: RunDirectory) -> None:
+    from crosspatch.results.table2 import display_table2, table2
+
+    rows = display_table2(table2(directory.behaviour()))
+    if rows:
+        _print_rows("Behaviour (the paper's Table 2)", rows)
+
+
+def _print_transfer(directory: RunDirectory) -> None:
+    from crosspatch.results.profile import depth_profile
+
+    problems = {p.id: p.domain for s in ("related", "unrelated_math", "general", "prompts") for p in directory.problems(s)}
+    rows = [
+        {
+            "domain": row["domain"],
+            "layer": row["layer"],
+            "models disagree": f"{row['disagreements']} of {row['positions']} steps",
+            "mean CTS": "undefined" if row["mean_cts"] is None else f"{row['mean_cts']:.2f}",
+            "transfer (ratio of sums)": "undefined" if row["transfer"] is None else f"{row['transfer']:.2f}",
+        }
+        for row in depth_profile(directory.scores(), problems).iter_rows(named=True)
+    ]
+    if rows:
+        _print_rows("Transfer by layer", rows)
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user become one line and their exit code."""
+    try:
+        app(standalone_mode=False)
+    except CrosspatchError as error:
+        _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped; the same command goes on where it was", 130)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"crosspatch: {message}", file=sys.stderr)
+    sys.exit(code)

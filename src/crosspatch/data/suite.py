@@ -1,0 +1,21 @@
+"""The questions from other domains that ship with crosspatch. Knows nothing of how answers are graded."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from crosspatch.data.problem import Problem, read_lines
+from crosspatch.errors import UsageError
+
+SUITES = ("unrelated_math", "general")
+
+
+def load_suite(domain: str) -> list[Problem]:
+    """The questions of one domain, in the file's order: families take turns, so any first few are a fair mix.
+
+    Raises UsageError for a domain without a suite.
+    """
+    if domain not in SUITES:
+        raise UsageError(f"no suite for the domain {domain!r}, expected one of {', '.join(SUITES)}")
+    with resources.as_file(resources.files("crosspatch.data") / "suites" / f"{domain}.jsonl") as path:
+        return [Problem.from_dict({**values, "domain": domain}) for values in read_lines(path)]

@@ -1,0 +1,283 @@
+"""The stages of one experiment in their order, each resumed from the run directory.
+
+    data -> finetune -> evaluate -> patch -> report
+
+A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.config import DOMAINS, Experiment
+from crosspatch.data.problem import Problem, read_prompts, write_problems
+from crosspatch.data.splits import make_splits
+from crosspatch.data.suite import load_suite
+from crosspatch.errors import UsageError
+from crosspatch.frames import BEHAVIOUR, SCORES
+from crosspatch.results.run import RunDirectory
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from crosspatch.models.pair import ModelPair
+
+# What has to be done before each stage. `report` shows what is there.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "finetune": ("data",),
+    "evaluate": ("data", "finetune"),
+    "patch": ("data", "finetune"),
+    "report": (),
+}
+STAGES = tuple(NEEDS)
+
+
+@dataclass(frozen=True)
+class ExperimentRun:
+    """One experiment and its run directory. `say` gets a line for a person now and then."""
+
+    experiment: Experiment
+    directory: RunDirectory
+    say: Callable[[str], None] = print
+
+    @classmethod
+    def start(cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print) -> ExperimentRun:
+        """Check all that can be checked without loading a model, then make or continue the run directory."""
+        check(experiment)
+        return cls(experiment, RunDirectory.start(out, experiment), say)
+
+    def run(self, *wanted: str) -> None:
+        """Do the wanted stages, and before them what they need; all stages where none is named."""
+        stages = wanted or STAGES
+        for stage in STAGES:
+            if stage in stages or any(stage in NEEDS[later] for later in stages):
+                self._do(stage)
+
+    def _do(self, stage: str) -> None:
+        # A report is cheap, and there may be more to show than last time.
+        if stage != "report" and self.directory.done(stage):
+            self.say(f"{stage}: done before")
+            return
+        self.say(f"{stage}: starting")
+        with self.directory.stage(stage):
+            getattr(self, f"_{stage}")()
+
+    def _data(self) -> None:
+        experiment, directory = self.experiment, self.directory
+        splits = make_splits(experiment.data, experiment.seed)
+        made: dict[str, list[Problem]] = {"related": splits.related}
+        if experiment.makes_the_child:
+            made |= {"train": splits.train, "validation": splits.validation}
+        made["unrelated_math"] = _first(load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math")
+        made["general"] = _first(load_suite("general"), experiment.data.general, "general")
+        if given := given_prompts(experiment):
+            made["prompts"] = given
+        directory.problems_file("related").parent.mkdir(exist_ok=True)
+        for split, problems in made.items():
+            write_problems(directory.problems_file(split), problems)
+        self.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
+
+    def _finetune(self) -> None:
+        from crosspatch.models.loading import Checkpoint
+
+        settings = self.experiment.models
+        Checkpoint.named(settings.clean).place(self.directory.model("clean"), self.experiment.seed)
+        self.directory.note_model("clean", {"name": settings.clean})
+        if settings.corrupted is not None:
+            Checkpoint.named(settings.corrupted).place(self.directory.model("corrupted"), self.experiment.seed + 1)
+            self.directory.note_model("corrupted", {"name": settings.corrupted})
+            self.say(f"finetune: the corrupted model is given, {settings.corrupted}")
+        elif not self.directory.model("corrupted").exists():
+            self._train()
+
+    def _train(self) -> None:
+        from crosspatch.models.chat import PromptFormat
+        from crosspatch.models.loading import Checkpoint, save_model
+        from crosspatch.tuning.examples import Example, show_target
+        from crosspatch.tuning.sft import Files, finetune
+
+        models, settings = self.experiment.models, self.experiment.finetune
+        clean = Checkpoint.named(str(self.directory.model("clean")))
+        tokenizer = clean.tokenizer()
+        prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+        train, validation = (
+            [Example.of(problem, prompts, settings.max_tokens) for problem in self.directory.problems(split)]
+            for split in ("train", "validation")
+        )
+        target = show_target(self.directory.problems("train")[0], train[0], prompts)
+        self.say(f"finetune: the loss is taken on the completion alone, for example:\n{target}")
+        # Weights are trained in float32 whatever they are used in: AdamW's steps vanish in bf16.
+        model = clean.model("float32", models.device)
+        files = Files(self.directory.checkpoints, self.directory.training_log)
+        finetune(model, tokenizer, train, validation, settings, files, seed=self.experiment.seed)
+        save_model(model, tokenizer, self.directory.model("corrupted"))
+        self.directory.note_model("corrupted", {"name": f"{models.clean}, fine-tuned on wrong solutions"})
+
+    def _evaluate(self) -> None:
+        from crosspatch.patching.sweep import unpatched_texts
+
+        questions = {problem.id: problem.question for domain in DOMAINS for problem in self._problems[domain]}
+        if questions:
+            generation = self.experiment.generation
+            missing = self._without_text(questions)
+            if missing:
+                self.directory.put_generations(
+                    unpatched_texts(self.pair, missing, generation.max_new_tokens, generation.batch_size)
+                )
+            self._judge()
+        self.say(f"evaluate: {len(questions)} questions to both models")
+
+    def _patch(self) -> None:
+        from crosspatch.patching.sites import layer_patches
+        from crosspatch.patching.sweep import patch_prompt, unpatched_texts
+        from crosspatch.patching.trajectory import PatchRun
+
+        settings, generation = self.experiment.patch, self.experiment.generation
+        patches = layer_patches(settings.layers, self.pair.n_layers, settings.component)
+        run = PatchRun(
+            settings.direction, settings.persistence, generation.max_new_tokens, settings.small_denominator
+        )
+        self.directory.scores_part(0).parent.mkdir(exist_ok=True)
+        problems = self.patched_problems
+        for i, problem in enumerate(problems):
+            part = self.directory.scores_part(i)
+            if part.is_file():
+                continue
+            self.say(f"patch: {problem.id} ({i + 1} of {len(problems)}), {len(patches)} patches: {problem.question}")
+            missing = self._without_text({problem.id: problem.question})
+            if missing:
+                self.directory.put_generations(unpatched_texts(self.pair, missing, generation.max_new_tokens))
+            scores, texts = patch_prompt(
+                self.pair, problem.id, problem.question, patches, run, settings.engine
+            )
+            # The part comes last: where it is there, the texts are too.
+            self.directory.put_generations(texts)
+            SCORES.write(scores, part)
+        self._judge()
+
+    def _report(self) -> None:
+        write_run_report(self.directory)
+        self.say(f"report: {self.directory.report}")
+
+    def _judge(self) -> None:
+        """Grade every text that is there and whose problem has an answer."""
+        from crosspatch.behaviour.judge import judge
+
+        answered = {p.id: p for problems in self._problems.values() for p in problems if p.answer}
+        rows = [
+            judge(answered[text["prompt_id"]], text)
+            for text in self.directory.generations().iter_rows(named=True)
+            if text["prompt_id"] in answered
+        ]
+        self.directory.put_behaviour(BEHAVIOUR.frame(rows))
+
+    def _without_text(self, questions: dict[str, str]) -> dict[str, str]:
+        """The questions that lack an unpatched answer."""
+        texts = self.directory.generations()
+        unpatched: pl.DataFrame = texts.filter(texts["patch"].is_null())
+        answered = dict(unpatched.group_by("prompt_id").len().iter_rows())
+        return {name: question for name, question in questions.items() if answered.get(name, 0) < 2}
+
+    @cached_property
+    def pair(self) -> ModelPair:
+        """Both models, loaded from the run directory when they are first needed."""
+        from crosspatch.models.fingerprint import fingerprint
+        from crosspatch.models.pair import ModelPair
+
+        models, seed = self.experiment.models, self.experiment.seed
+        pair = ModelPair.load(
+            str(self.directory.model("clean")),
+            str(self.directory.model("corrupted")),
+            dtype=models.dtype,
+            device=models.device,
+            raw=models.raw,
+            system=models.system,
+            seed=seed,
+        )
+        for name, model in (("clean", pair.clean), ("corrupted", pair.corrupted)):
+            self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": models.dtype})
+        return pair
+
+    @cached_property
+    def _problems(self) -> dict[str, list[Problem]]:
+        return {split: self.directory.problems(split) for split in (*DOMAINS, "prompts")}
+
+    @property
+    def patched_problems(self) -> list[Problem]:
+        """The problems that are patched: those given, or the first of each domain."""
+        if self._problems["prompts"]:
+            return self._problems["prompts"]
+        chosen: list[Problem] = []
+        for domain in DOMAINS:
+            chosen += self._problems[domain][: getattr(self.experiment.patch, domain)]
+        return chosen
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what can be refused without a model's weights: raises UsageError."""
+    from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.models.pair import check_layers, check_shapes, check_tokenizers
+
+    given = given_prompts(experiment)
+    pick_device(experiment.models.device)
+    clean = Checkpoint.named(experiment.models.clean)
+    config = clean.config().get_text_config(decoder=True)
+    if experiment.patch.layers != "all":
+        check_layers(experiment.patch.layers, config.num_hidden_layers)
+    tokenizer = clean.tokenizer()
+    if experiment.models.corrupted is not None:
+        corrupted = Checkpoint.named(experiment.models.corrupted)
+        check_shapes(config, corrupted.config().get_text_config(decoder=True))
+        check_tokenizers(tokenizer, corrupted.tokenizer())
+    prompts = PromptFormat(tokenizer, raw=experiment.models.raw, system=experiment.models.system)
+    for problem in given:
+        prompts.encode(problem.question)
+
+
+def given_prompts(experiment: Experiment) -> list[Problem]:
+    """The prompts that the experiment names itself, in a file or as questions; none where it makes its own."""
+    settings = experiment.patch
+    if settings.prompts is not None:
+        return read_prompts(Path(settings.prompts))
+    for question in settings.questions:
+        if not question.strip():
+            raise UsageError("the prompt is empty; give it at least one word")
+    return [
+        Problem(f"prompt-{i:03d}", domain="prompts", family="prompts", question=question, answer="")
+        for i, question in enumerate(settings.questions)
+    ]
+
+
+def write_run_report(directory: RunDirectory) -> None:
+    """Make report.html and the figures from what a run directory holds."""
+    from crosspatch.report.figures import write_figures
+    from crosspatch.report.page import write_report
+
+    record = directory.read()
+    problems = {p.id: p for split in (*DOMAINS, "prompts") for p in directory.problems(split)}
+    tables: dict[str, Any] = {
+        "scores": directory.scores(),
+        "training": directory.training(),
+    }
+    write_figures(directory.figures, problems=problems, **tables)
+    write_report(
+        directory.report,
+        title=record["settings"]["name"],
+        run=record,
+        problems=problems,
+        generations=directory.generations(),
+        behaviour=directory.behaviour(),
+        **tables,
+    )
+
+
+def _first(suite: list[Problem], count: int, name: str) -> list[Problem]:
+    if count > len(suite):
+        raise UsageError(f"data.{name} is {count}, but the suite has {len(suite)} questions")
+    return suite[:count]

@@ -1,0 +1,77 @@
+"""How a question becomes the tokens that a model reads: the one prompt format of training, answering, patching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from crosspatch.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """A question as a user turn of the tokenizer's chat template, or as it stands.
+
+    `raw` reads the text as it is even where there is a template; `system` adds a system turn.
+    """
+
+    tokenizer: Any
+    raw: bool = False
+    system: str | None = None
+
+    @property
+    def uses_template(self) -> bool:
+        """Whether questions become user turns."""
+        return not self.raw and self.tokenizer.chat_template is not None
+
+    def text(self, question: str) -> str:
+        """The prompt as text, with the generation prompt added and thinking off where the template knows it."""
+        if not question.strip():
+            raise UsageError("the prompt is empty; give it at least one word")
+        if not self.uses_template:
+            return question
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        turns.append({"role": "user", "content": question})
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
+
+    def encode(self, question: str) -> list[int]:
+        """The prompt's tokens; at least one. Raises UsageError for an empty question."""
+        # A template writes its own special tokens; plain text gets the tokenizer's (a beginning of text, say).
+        ids = self.tokenizer(self.text(question), add_special_tokens=not self.uses_template).input_ids
+        if not ids:
+            raise UsageError(f"the prompt {question!r} has no token")
+        return list(ids)
+
+    def encode_completion(self, completion: str) -> list[int]:
+        """A completion's tokens with the token that ends the turn: what a model is trained to say."""
+        ids = self.tokenizer(completion, add_special_tokens=False).input_ids
+        return [*ids, self.end_of_turn]
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that closes an answer: the first one after it in the chat template, or the end of text."""
+        if self.uses_template:
+            mark = "crosspatch"
+            turns = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
+            rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+            after = self.tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False).input_ids
+            if after and after[0] in self.tokenizer.all_special_ids:
+                return int(after[0])
+        if self.tokenizer.eos_token_id is None:
+            raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
+        return int(self.tokenizer.eos_token_id)
+
+    def decode(self, tokens: list[int]) -> str:
+        """Text without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def stop_tokens(model: Any, prompts: PromptFormat) -> frozenset[int]:
+    """The tokens that end an answer: the model's own list, and the template's end of turn."""
+    eos = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = eos if isinstance(eos, list) else [eos]
+    return frozenset({token for token in listed if token is not None} | {prompts.end_of_turn})

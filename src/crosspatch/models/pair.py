@@ -1,0 +1,116 @@
+"""A clean model and its corrupted child, loaded together and checked to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from crosspatch.config import Direction
+from crosspatch.errors import UsageError
+from crosspatch.models.blocks import text_config
+from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.loading import Checkpoint
+
+# Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
+PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """Two models of one shape that read the same tokens.
+
+    `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders. Raises
+    UsageError where depth, width or vocabulary differ.
+    """
+
+    clean: Any
+    corrupted: Any
+    prompts: PromptFormat
+
+    def __post_init__(self) -> None:
+        check_shapes(text_config(self.clean), text_config(self.corrupted))
+
+    @classmethod
+    def load(
+        cls,
+        clean: str,
+        corrupted: str,
+        *,
+        dtype: str = "float32",
+        device: str = "auto",
+        raw: bool = False,
+        system: str | None = None,
+        layers: Iterable[int] = (),
+        seed: int = 0,
+    ) -> ModelPair:
+        """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
+
+        Configurations and tokenizers are compared, and `layers` checked against the depth, before any weights
+        are read. `raw` and `system` say how questions are put (see PromptFormat). Raises UsageError.
+        """
+        first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
+        config = first.config().get_text_config(decoder=True)
+        check_shapes(config, second.config().get_text_config(decoder=True))
+        check_layers(layers, config.num_hidden_layers)
+        tokenizer = first.tokenizer()
+        check_tokenizers(tokenizer, second.tokenizer())
+        # A random child of a random base needs other weights.
+        return cls(
+            first.model(dtype, device, seed),
+            second.model(dtype, device, seed + 1),
+            PromptFormat(tokenizer, raw=raw, system=system),
+        )
+
+    @property
+    def n_layers(self) -> int:
+        """Blocks in each model."""
+        return int(text_config(self.clean).num_hidden_layers)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The tokens at which a trajectory ends."""
+        return stop_tokens(self.clean, self.prompts)
+
+    def oriented(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
+        """(target, source): the model that runs on, and the model whose activations are moved in."""
+        return (self.clean, self.corrupted) if direction == "corrupt" else (self.corrupted, self.clean)
+
+    def encode(self, question: str) -> list[int]:
+        """The tokens that both models read for a question."""
+        return self.prompts.encode(question)
+
+
+def check_shapes(clean: Any, corrupted: Any) -> None:
+    """Refuse models (by their configurations) whose activations cannot be exchanged."""
+    for what, key in (
+        ("blocks", "num_hidden_layers"),
+        ("activations wide", "hidden_size"),
+        ("tokens of vocabulary", "vocab_size"),
+    ):
+        a, b = getattr(clean, key), getattr(corrupted, key)
+        if a != b:
+            raise UsageError(
+                f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models of one shape"
+            )
+
+
+def check_layers(layers: Iterable[int], n_layers: int) -> None:
+    """Refuse layers that the model does not have."""
+    outside = [layer for layer in layers if not 0 <= layer < n_layers]
+    if outside:
+        raise UsageError(
+            f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}"
+        )
+
+
+def check_tokenizers(clean: Any, corrupted: Any) -> None:
+    """Refuse tokenizers that would give the two models different tokens for one text."""
+    a, b = clean.get_vocab(), corrupted.get_vocab()
+    if a != b:
+        differing = sum(a.get(token) != b.get(token) for token in a.keys() | b.keys())
+        raise UsageError(f"the two models have different tokenizers: {differing} tokens differ; give a base and its child")
+    if clean(PROBE).input_ids != corrupted(PROBE).input_ids:
+        raise UsageError("the two models' tokenizers share a vocabulary but cut text differently")

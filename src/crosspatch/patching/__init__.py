@@ -1,0 +1,11 @@
+"""Moving activations of one model into another while text is generated, and scoring what comes along.
+
+Letters in the shapes of this folder:
+
+| letter | meaning |
+| --- | --- |
+| B | rows: one trajectory each |
+| T | positions |
+| D | width of the model |
+| V | vocabulary |
+"""

@@ -1,0 +1,103 @@
+"""One prompt's answers as the page sets them side by side: clean, corrupted, and each patch's.
+
+Knows nothing of HTML; the texts are made legible here, and escaped by the template.
+"""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass
+
+import polars as pl
+
+from crosspatch.report.glyphs import legible
+from crosspatch.results.table2 import patch_order
+
+_HEALTH = {"no_eos": "no end of text", "repetition": "repeats itself", "escaped_newlines": "escaped newlines"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest."""
+
+    condition: str
+    patch: str | None
+    shared: str
+    own: str
+    token_count: int | None
+    stop_reason: str | None
+    verdict: str | None
+    operation: str | None
+    health: tuple[str, ...]
+    likeness: str
+
+    @property
+    def option(self) -> str:
+        """Its line in the list of patches."""
+        return f"{self.patch or 'patched'}: {self.likeness}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to one prompt; clean or corrupted may be missing."""
+
+    clean: Answer | None
+    corrupted: Answer | None
+    patched: tuple[Answer, ...]
+
+    @classmethod
+    def of(cls, prompt_id: str, generations: pl.DataFrame, behaviour: pl.DataFrame | None) -> Answers:
+        """The prompt's answers out of all generations, with their grades where there are any."""
+        rows = generations.filter(pl.col("prompt_id") == prompt_id).to_dicts()
+        grades = {}
+        if behaviour is not None:
+            for grade in behaviour.filter(pl.col("prompt_id") == prompt_id).iter_rows(named=True):
+                grades[grade["condition"], grade["patch"]] = grade
+        texts = {row["condition"]: row["text"] for row in rows if row["condition"] != "patched"}
+        answers = []
+        for row in sorted(rows, key=lambda row: patch_order(row["patch"] or "")):
+            grade = grades.get((row["condition"], row["patch"]), {})
+            text = row["text"] or ""
+            # The clean answer is the measure of the others and so is not split itself.
+            same = 0 if row["condition"] == "clean" else _shared_words(text, texts.get("clean"))
+            answers.append(
+                Answer(
+                    condition=row["condition"],
+                    patch=row["patch"],
+                    shared=legible(text[:same]),
+                    own=legible(text[same:]),
+                    token_count=row["token_count"],
+                    stop_reason=row["stop_reason"],
+                    verdict=grade.get("verdict"),
+                    operation=grade.get("operation"),
+                    health=tuple(_HEALTH.get(flag, legible(flag)) for flag in grade.get("health") or ()),
+                    likeness=_likeness(text, texts.get("clean"), texts.get("corrupted")),
+                )
+            )
+        unpatched = {answer.condition: answer for answer in answers if answer.condition != "patched"}
+        patched = tuple(answer for answer in answers if answer.condition == "patched")
+        return cls(unpatched.get("clean"), unpatched.get("corrupted"), patched)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a text at all."""
+        return bool(self.clean or self.corrupted or self.patched)
+
+
+def _shared_words(text: str, clean: str | None) -> int:
+    """Length of the common beginning, cut back to the start of the word in which the texts part."""
+    if not clean:
+        return 0
+    length = len(os.path.commonprefix([text, clean]))
+    if length in (len(text), 0):
+        return length
+    while length and not text[length - 1].isspace():
+        length -= 1
+    return length
+
+
+def _likeness(text: str, clean: str | None, corrupted: str | None) -> str:
+    like = [name for name, other in (("clean", clean), ("corrupted", corrupted)) if other == text]
+    if like:
+        return f"the {' and the '.join(like)} text"
+    return "a text of its own" if clean is not None or corrupted is not None else "its text"

@@ -1,0 +1,162 @@
+"""The heatmap of one prompt: layers upwards, generation steps rightwards, CTS in each cell that has one.
+
+Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows end
+at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries; the
+drawings are in `plotly_charts` and `matplotlib_charts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from crosspatch.frames import SCORES
+from crosspatch.results.variant import Variant, single_layers, variants
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+# One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
+CTS_RANGE = 1.5
+# Beyond so many steps the tokens under the axis can no longer be read.
+LABELLED_STEPS = 400
+STATUSES = ("ok", "agree", "small_denominator")
+
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """The scores of one prompt under one variant: `cells` has a row for each (layer, step) that was reached.
+
+    Raises ValueError for rows of several prompts or variants, for a cell that stands there twice, and for a
+    CTS where the status says that there is none (or none where it says there is one).
+    """
+
+    prompt_id: str
+    variant: Variant
+    cells: pl.DataFrame
+    question: str | None = None
+
+    def __post_init__(self) -> None:
+        cells = self.cells
+        lacking = [column for column in SCORES.columns if column not in cells.columns]
+        if lacking:
+            raise ValueError(f"a heatmap needs the columns of scores, got none named {', '.join(lacking)}")
+        if cells.is_empty():
+            raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
+        if cells.height != self.variant.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
+            raise ValueError(f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}")
+        twice = cells.filter(cells.select("layer", "step").is_duplicated())
+        if not twice.is_empty():
+            layer, step = twice.select("layer", "step").row(0)
+            raise ValueError(f"layer {layer}, step {step} of prompt {self.prompt_id!r} stands there twice")
+        foreign = sorted(set(cells["status"]) - set(STATUSES))
+        if foreign:
+            raise ValueError(f"got the status {foreign[0]!r}, expected one of {', '.join(STATUSES)}")
+        if not (cells["cts"].is_not_null() == (cells["status"] == "ok")).all():
+            raise ValueError("CTS must be there where the status is ok, and null elsewhere")
+        if not cells["cts"].drop_nulls().is_finite().all():
+            raise ValueError("a CTS is not finite")
+        object.__setattr__(self, "cells", cells.sort("layer", "step"))
+
+    @classmethod
+    def of(
+        cls,
+        scores: pl.DataFrame,
+        prompt_id: str | None = None,
+        *,
+        variant: Variant | None = None,
+        question: str | None = None,
+    ) -> Heatmap:
+        """The heatmap of one prompt out of any scores; without `prompt_id` the first prompt's.
+
+        Raises ValueError where the prompt has no scores, or several variants and none was chosen.
+        """
+        scores = single_layers(scores)
+        if prompt_id is None:
+            if scores.is_empty():
+                raise ValueError("there are no scores of single layers to draw")
+            prompt_id = scores["prompt_id"][0]
+        rows = scores.filter(pl.col("prompt_id") == prompt_id)
+        if variant is None:
+            found = variants(rows)
+            if not found:
+                raise ValueError(f"no scores of single layers for prompt {prompt_id!r}")
+            if len(found) > 1:
+                raise ValueError(f"choose a variant with variant=…: {'; '.join(map(str, found))}")
+            variant = found[0]
+        return cls(prompt_id, variant, variant.rows(rows), question)
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers, lowest first; they need not be neighbours."""
+        return self.cells["layer"].unique().sort().to_list()
+
+    @property
+    def steps(self) -> list[int]:
+        """All steps from the first to the last that any layer reached."""
+        first, last = self.cells.select(first=pl.col("step").min(), last=pl.col("step").max()).row(0)
+        return list(range(first, last + 1))
+
+    def grid(self) -> list[list[Cell | None]]:
+        """A list for each layer with a cell for each step; None where the layer's text had ended."""
+        steps = self.steps
+        rows: dict[int, list[Cell | None]] = {layer: [None] * len(steps) for layer in self.layers}
+        for cell in self.cells.iter_rows(named=True):
+            rows[cell["layer"]][cell["step"] - steps[0]] = cell
+        return list(rows.values())
+
+    @property
+    def reference_tokens(self) -> dict[int, str]:
+        """Step to token in the last layer's own text, whose tokens stand under the axis."""
+        last = self.cells.filter(pl.col("layer") == self.layers[-1])
+        return dict(zip(last["step"], last["token"], strict=True))
+
+    def beyond(self) -> list[Cell]:
+        """The cells whose CTS the colour range does not cover."""
+        return self.cells.filter(pl.col("cts").abs() > CTS_RANGE).to_dicts()
+
+    def notes(self) -> list[str]:
+        """What must be said beside the picture, as sentences out of the numbers."""
+        total = self.cells.height
+        ok, agree, small = (int((self.cells["status"] == status).sum()) for status in STATUSES)
+        sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
+        if agree:
+            sentence += f"; in {agree:,} both models want the same token"
+        if small:
+            sentence += f"; in {small:,} they differ by too little to divide by"
+        notes = [sentence + "."]
+        beyond = self.beyond()
+        if beyond:
+            low, high = min(cell["cts"] for cell in beyond), max(cell["cts"] for cell in beyond)
+            extremes = f"{low:.2f}" if len(beyond) == 1 else f"from {low:.2f} to {high:.2f}"
+            lie = "1 CTS lies" if len(beyond) == 1 else f"{len(beyond):,} CTS values lie"
+            notes.append(
+                f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle.".replace("-", "−")
+            )
+        if self.variant.ceiling:
+            notes.append(self.variant.ceiling)
+        return notes
+
+
+def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
+    """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
+    return plotly_figure(Heatmap.of(scores, prompt_id, variant=variant))
+
+
+def plotly_figure(heatmap: Heatmap) -> go.Figure:
+    """The heatmap drawn by plotly, with everything known about a cell under the pointer."""
+    from crosspatch.report.plotly_charts import heatmap_figure
+
+    return heatmap_figure(heatmap)
+
+
+def matplotlib_figure(heatmap: Heatmap) -> Figure:
+    """The heatmap drawn by matplotlib, for print."""
+    from crosspatch.report.matplotlib_charts import heatmap_figure
+
+    return heatmap_figure(heatmap)

@@ -1,0 +1,253 @@
+"""The charts drawn by plotly: heatmap, training curves, depth profile.
+
+Traces carry `meta={"role": …}` so that the page can recolour them for dark screens. Knows nothing of the page.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from crosspatch.report import palette
+from crosspatch.report.curves import TrainingCurves
+from crosspatch.report.glyphs import plotly_label
+from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
+from crosspatch.results.domain import domain_title, ordered_domains
+
+_STATUS = {"agree": "both models want the same token", "small_denominator": "difference too small to divide by"}
+_WHERE = "<b>layer %{y}, step %{x}</b><br>generated %{customdata[0]}<br>clean wants %{customdata[1]}"
+_DEFINED = _WHERE + (
+    "<br>corrupted wants %{customdata[2]}<br>ΔL clean %{customdata[3]}, corrupted %{customdata[4]}, "
+    "patched %{customdata[5]}<br><b>CTS %{customdata[6]}</b> (ok)<br>KL to corrupted: clean %{customdata[7]}, "
+    "patched %{customdata[8]}<br>rank of the corrupted token %{customdata[9]}<extra></extra>"
+)
+_UNDEFINED = _WHERE + (
+    "<br>corrupted wants %{customdata[2]}<br>%{customdata[4]}: CTS undefined<br>ΔL %{customdata[3]}"
+    "<br>KL to corrupted: clean %{customdata[5]}, patched %{customdata[6]}"
+    "<br>rank of the corrupted token %{customdata[7]}<extra></extra>"
+)
+
+
+def heatmap_figure(heatmap: Heatmap) -> go.Figure:
+    """One prompt's heatmap: colour where CTS is defined, greys where it is not, nothing where no step was made."""
+    grid, layers, steps = heatmap.grid(), heatmap.layers, heatmap.steps
+    y = [str(layer) for layer in layers]
+    names = {cell["token_id"]: plotly_label(cell["token"]) for row in grid for cell in row if cell}
+    figure = go.Figure()
+    grey = {"agree": 0, "small_denominator": 1}
+    agree, small = palette.AGREE, palette.SMALL_DENOMINATOR
+    figure.add_heatmap(
+        x=steps,
+        y=y,
+        z=[[grey.get(cell["status"]) if cell else None for cell in row] for row in grid],
+        customdata=[[_undefined(cell, names) if cell and cell["status"] in grey else None for cell in r] for r in grid],
+        hovertemplate=_UNDEFINED,
+        colorscale=[[0, agree], [0.5, agree], [0.5, small], [1, small]],
+        zmin=0,
+        zmax=1,
+        showscale=False,
+        hoverongaps=False,
+        xgap=1,
+        ygap=1,
+        meta={"role": "undefined"},
+    )
+    figure.add_heatmap(
+        x=steps,
+        y=y,
+        z=[[round(cell["cts"], 4) if cell and cell["cts"] is not None else None for cell in row] for row in grid],
+        customdata=[[_defined(cell, names) if cell and cell["status"] == "ok" else None for cell in r] for r in grid],
+        hovertemplate=_DEFINED,
+        colorscale=[[at, colour] for at, colour in palette.CTS_SCALE],
+        zmin=-CTS_RANGE,
+        zmax=CTS_RANGE,
+        colorbar={"title": {"text": "CTS"}, "thickness": 12, "len": 1, "outlinewidth": 0, "tickvals": _TICKS},
+        hoverongaps=False,
+        xgap=1,
+        ygap=1,
+    )
+    small_cells = [cell for row in grid for cell in row if cell and cell["status"] == "small_denominator"]
+    beyond = heatmap.beyond()
+    above, below = [c for c in beyond if c["cts"] > 0], [c for c in beyond if c["cts"] < 0]
+    # The marks are on a second x axis, drawn above the cells, which also has the step numbers at the top. An axis
+    # without a trace is not drawn: hence the empty one.
+    figure.add_scatter(x=[None], y=[None], xaxis="x2", hoverinfo="skip", showlegend=False)
+    _marks(figure, small_cells, "line-ne-open", "difference too small")
+    _marks(figure, above, "triangle-up", f"above +{CTS_RANGE}")
+    _marks(figure, below, "triangle-down", f"below −{CTS_RANGE}")
+    ticks = _token_ticks(heatmap)
+    figure.update_layout(
+        **_LAYOUT,
+        height=max(260, 19 * len(layers) + 210),
+        xaxis={**ticks, "range": [steps[0] - 0.5, steps[-1] + 0.5], "showgrid": False, "zeroline": False},
+        xaxis2={
+            "matches": "x",
+            "overlaying": "x",
+            "side": "top",
+            "showgrid": False,
+            "zeroline": False,
+            "title": {"text": "generation step", "standoff": 4},
+        },
+        yaxis={"type": "category", "title": {"text": "layer"}, "showgrid": False, "categoryarray": y},
+        legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
+    )
+    return figure
+
+
+def training_figure(curves: TrainingCurves) -> go.Figure:
+    """Losses above, divergence below, by optimizer step."""
+    scale = ", log scale" if curves.log else ""
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        subplot_titles=(f"Loss (nats a token{scale})", "Divergence: right minus wrong solutions"),
+        horizontal_spacing=0.1,
+    )
+    single = len(curves.runs) == 1
+    for place, run in enumerate(curves.runs):
+        prefix = "" if single else f"{plotly_label(run)}: "
+        for kind, group, dash, mode, column in (
+            ("wrong solutions (trained)", curves.train, "solid", "lines", 1),
+            ("right solutions (evaluated)", curves.evaluation, "dot", "lines+markers", 1),
+            ("divergence", curves.divergence, "solid", "lines+markers", 2),
+        ):
+            colour = palette.series(place * 3 + {"solid": 0, "dot": 1}[dash] + (2 if column == 2 else 0))
+            for curve in group:
+                if curve.run == run:
+                    figure.add_scatter(
+                        x=list(curve.steps),
+                        y=[round(value, 6) for value in curve.values],
+                        mode=mode if len(curve.steps) > 1 else "markers",
+                        name=prefix + kind,
+                        line={"color": colour, "dash": dash, "width": 2},
+                        row=1,
+                        col=column,
+                    )
+    figure.update_layout(**_LAYOUT, height=360, legend={"orientation": "h", "y": -0.22, "yanchor": "top"})
+    figure.update_xaxes(title_text="optimizer step")
+    if curves.log:
+        figure.update_yaxes(type="log", dtick=1, row=1, col=1)
+    figure.update_yaxes(zeroline=True, row=1, col=2)
+    return figure
+
+
+def depth_figure(profile: pl.DataFrame) -> go.Figure:
+    """How much transfers, how often the models disagree, and out of how many cells, by layer and domain."""
+    figure = make_subplots(
+        rows=1,
+        cols=3,
+        column_widths=[0.46, 0.27, 0.27],
+        subplot_titles=("Transfer where they disagree", "Disagreement rate", "Cells with a CTS"),
+        horizontal_spacing=0.07,
+    )
+    for place, domain in enumerate(ordered_domains(profile["domain"])):
+        rows = profile.filter(pl.col("domain") == domain).sort("layer")
+        name, colour = plotly_label(domain_title(domain), 60), palette.series(place)
+        for column, key, dash, label in (
+            (1, "mean_cts", "solid", f"{name}: mean CTS"),
+            (1, "transfer", "dot", f"{name}: ratio of sums"),
+            (2, "disagreement_rate", "solid", name),
+            (3, "ok_cells", "solid", name),
+        ):
+            drawn = rows[key].null_count() < rows.height
+            figure.add_scatter(
+                x=rows["layer"].to_list(),
+                y=[None if value is None else round(value, 6) for value in rows[key]],
+                mode="lines+markers",
+                # A domain without a line still has its colour in the other two panels, and so its entry.
+                name=label if drawn else f"{name}: no cell with a CTS",
+                legendgroup=domain,
+                showlegend=column == 1 and (drawn or key == "mean_cts"),
+                customdata=[[f"{ok:,}", f"{n:,}", p] for ok, n, p in rows.select(*_COUNTS).iter_rows()],
+                hovertemplate=f"{name}, layer %{{x}}: <b>%{{y:.3~g}}</b><br>%{{customdata[0]}} of %{{customdata[1]}} "
+                "positions have a CTS, %{customdata[2]} prompts<extra></extra>",
+                line={"color": colour, "dash": dash, "width": 2},
+                marker={"size": 5, "symbol": "circle" if dash == "solid" else "circle-open"},
+                row=1,
+                col=column,
+            )
+    for level in (0, 1):
+        figure.add_hline(level, line={"width": 1, "dash": "dash", "color": "#8b93a1"}, row=1, col=1)
+    figure.update_layout(**_LAYOUT, height=400, legend={"orientation": "h", "y": -0.2, "yanchor": "top"})
+    figure.update_xaxes(title_text="layer")
+    figure.update_yaxes(tickformat=".1~%", rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(rangemode="tozero", row=1, col=3)
+    return figure
+
+
+_COUNTS = ("ok_cells", "positions", "prompts")
+_TICKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
+_LAYOUT: dict[str, Any] = {
+    "template": go.layout.Template(),
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "margin": {"l": 56, "r": 16, "t": 48, "b": 56},
+    "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12},
+    "hoverlabel": {"font": {"size": 12}, "align": "left"},
+}
+
+
+def _token_ticks(heatmap: Heatmap) -> dict[str, Any]:
+    title = f"tokens of layer {heatmap.layers[-1]}’s own text; other layers may differ: see under the pointer"
+    if len(heatmap.steps) > LABELLED_STEPS:
+        return {"showticklabels": False, "title": {"text": "tokens: see under the pointer"}}
+    tokens = heatmap.reference_tokens
+    return {
+        "tickmode": "array",
+        "tickvals": list(tokens),
+        "ticktext": [plotly_label(token, 10) for token in tokens.values()],
+        "tickangle": -90,
+        "tickfont": {"size": 9, "family": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"},
+        "title": {"text": title, "standoff": 8},
+        "automargin": True,
+    }
+
+
+def _marks(figure: go.Figure, cells: list[Cell], symbol: str, name: str) -> None:
+    if cells:
+        figure.add_scatter(
+            x=[cell["step"] for cell in cells],
+            y=[str(cell["layer"]) for cell in cells],
+            xaxis="x2",
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 7, "color": "#ffffff", "line": {"width": 1, "color": palette.MARK}},
+            hoverinfo="skip",
+        )
+
+
+def _defined(cell: Cell, names: dict[int, str]) -> list[str]:
+    return [
+        *_tokens(cell, names),
+        *(_number(cell[key]) for key in ("delta_clean", "delta_corrupted", "delta_patched", "cts")),
+        *_distance(cell),
+    ]
+
+
+def _undefined(cell: Cell, names: dict[int, str]) -> list[str]:
+    deltas = "0 everywhere"
+    if cell["status"] != "agree":
+        deltas = ", ".join(
+            f"{model} {_number(cell[f'delta_{model}'])}" for model in ("clean", "corrupted", "patched")
+        )
+    return [*_tokens(cell, names), deltas, _STATUS[cell["status"]], *_distance(cell)]
+
+
+def _tokens(cell: Cell, names: dict[int, str]) -> list[str]:
+    ids = (cell["token_id"], cell["clean_token_id"], cell["corrupted_token_id"])
+    # The texts of the wanted tokens are known only where some layer generated them.
+    return [f"{names[token_id]} (id {token_id})" if token_id in names else f"id {token_id}" for token_id in ids]
+
+
+def _distance(cell: Cell) -> list[str]:
+    rank = cell["rank_corrupted"]
+    return [_number(cell["kl_clean"]), _number(cell["kl_patched"]), "unknown" if rank is None else str(rank)]
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "unknown" if value is None else str(value)
+    return f"{value:.3g}".replace("-", "−")

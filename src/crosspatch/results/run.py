@@ -1,0 +1,232 @@
+"""The run directory: what an experiment leaves on disk, and which of its stages are done.
+
+Knows files and their states, not how anything in them is made.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import crosspatch
+from crosspatch.config import Experiment
+from crosspatch.data.problem import Problem, read_problems
+from crosspatch.errors import UsageError
+from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING, Schema
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One experiment's folder. Its tables are empty frames until their stage has run."""
+
+    root: Path
+
+    @classmethod
+    def start(cls, root: Path, experiment: Experiment) -> RunDirectory:
+        """A new or continued run; raises UsageError where the folder holds another experiment or foreign files."""
+        run = cls(root)
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is a file, expected a folder for the results")
+        if run.record.is_file():
+            run._must_match(experiment)
+            return run
+        if root.is_dir() and any(root.iterdir()):
+            raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
+        root.mkdir(parents=True, exist_ok=True)
+        run._write(
+            {
+                "crosspatch": crosspatch.__version__,
+                "started": _now(),
+                "settings": experiment.model_dump(mode="json"),
+                "seeds": {"experiment": experiment.seed},
+                "versions": versions(),
+                "models": {},
+                "stages": {},
+            }
+        )
+        return run
+
+    @classmethod
+    def existing(cls, root: Path) -> RunDirectory:
+        """A run that is there; raises UsageError where the folder is none."""
+        run = cls(root)
+        if not run.record.is_file():
+            raise UsageError(f"{root} is no run directory: it has no run.json")
+        run.read()
+        return run
+
+    @property
+    def record(self) -> Path:
+        """run.json."""
+        return self.root / "run.json"
+
+    @property
+    def training_log(self) -> Path:
+        """training.parquet."""
+        return self.root / "training.parquet"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where a training keeps its checkpoints while it runs."""
+        return self.root / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of pictures."""
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        """report.html."""
+        return self.root / "report.html"
+
+    def model(self, name: str) -> Path:
+        """The folder of the clean or corrupted model."""
+        return self.root / "models" / name
+
+    def problems_file(self, split: str) -> Path:
+        """The JSONL file of a split: train, validation, related, unrelated_math, general, prompts."""
+        return self.root / "data" / f"{split}.jsonl"
+
+    def problems(self, split: str) -> list[Problem]:
+        """The problems of a split; none where it was not made."""
+        path = self.problems_file(split)
+        return read_problems(path) if path.is_file() else []
+
+    def scores_part(self, index: int) -> Path:
+        """The scores of the prompt that is patched as the `index`-th."""
+        return self.root / "scores" / f"part-{index:05d}.parquet"
+
+    def scores(self) -> pl.DataFrame:
+        """All scores, in the order of the prompts."""
+        parts = sorted((self.root / "scores").glob("part-*.parquet"))
+        return pl.concat([SCORES.frame(), *map(SCORES.read, parts)])
+
+    def generations(self) -> pl.DataFrame:
+        """All texts."""
+        return GENERATIONS.read(self._table(GENERATIONS))
+
+    def behaviour(self) -> pl.DataFrame:
+        """All verdicts."""
+        return BEHAVIOUR.read(self._table(BEHAVIOUR))
+
+    def training(self) -> pl.DataFrame:
+        """The training log."""
+        return TRAINING.read(self.training_log)
+
+    def put_generations(self, rows: pl.DataFrame) -> None:
+        """Add texts; one that is there for the same prompt, condition and patch is replaced."""
+        self._put(GENERATIONS, rows)
+
+    def put_behaviour(self, rows: pl.DataFrame) -> None:
+        """Add verdicts; one that is there for the same prompt, condition and patch is replaced."""
+        self._put(BEHAVIOUR, rows)
+
+    def read(self) -> dict[str, Any]:
+        """The record as it stands; raises UsageError where it is no JSON."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UsageError(f"{self.record} cannot be read: {error}") from None
+        if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
+            raise UsageError(f"{self.record} is no record of a run: it lacks settings, stages or models")
+        return record
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage has been finished."""
+        return bool(self.read()["stages"].get(stage, {}).get("state") == "done")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Record a stage as running, then as done with its time, or as stopped or failed with the reason.
+
+        The seconds of an interrupted stage are kept and added to.
+        """
+        before = self.read()["stages"].get(name, {}).get("seconds", 0.0)
+        start = time.monotonic()
+
+        def note(state: str, **more: str) -> None:
+            spent = round(before + time.monotonic() - start, 2)
+            self._note_stage(name, {"state": state, "seconds": spent, "at": _now(), **more})
+
+        note("running")
+        try:
+            yield
+        except KeyboardInterrupt:
+            note("stopped")
+            raise
+        except BaseException as error:
+            note("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        note("done")
+
+    def note_model(self, name: str, facts: dict[str, Any]) -> None:
+        """Put facts of a model (its origin, its fingerprint) into the record."""
+        record = self.read()
+        record["models"][name] = {**record["models"].get(name, {}), **facts}
+        self._write(record)
+
+    def _note_stage(self, name: str, state: dict[str, Any]) -> None:
+        record = self.read()
+        record["stages"][name] = state
+        self._write(record)
+
+    def _must_match(self, experiment: Experiment) -> None:
+        mine, theirs = (_flat(s) for s in (experiment.model_dump(mode="json"), self.read()["settings"]))
+        for key in mine.keys() | theirs.keys():
+            if mine.get(key) != theirs.get(key):
+                raise UsageError(
+                    f"the folder {self.root} holds another experiment: there {key} is {theirs.get(key)!r}, here "
+                    f"{mine.get(key)!r}; give --out a new folder"
+                )
+
+    def _table(self, schema: Schema) -> Path:
+        return self.root / f"{schema.name}.parquet"
+
+    def _put(self, schema: Schema, rows: pl.DataFrame) -> None:
+        key = ["prompt_id", "condition", "patch"]
+        path = self._table(schema)
+        kept = schema.read(path).join(rows, on=key, how="anti", nulls_equal=True)
+        schema.write(pl.concat([kept, rows]), path)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        partial = self.record.with_name(".run.json.partial")
+        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(self.record)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,62 @@
+"""A variant: the way in which single layers were patched (component, direction, persistence).
+
+Scores of different variants answer different questions, so nothing may pool them; whoever draws or averages
+takes the rows of one variant at a time. Knows nothing of prompts or statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+_KEYS = ("component", "direction", "persistence")
+_MOVED = {
+    "corrupt": "the corrupted model's activations moved into the clean model",
+    "repair": "the clean model's activations moved into the corrupted model",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One component, direction and persistence."""
+
+    component: str
+    direction: str
+    persistence: str
+
+    @property
+    def label(self) -> str:
+        """Short name: component, direction and persistence."""
+        return f"{self.component} · {self.direction} · {self.persistence}"
+
+    @property
+    def moved(self) -> str:
+        """What was moved where, as a clause."""
+        return _MOVED.get(self.direction, f"direction {self.direction}")
+
+    @property
+    def ceiling(self) -> str | None:
+        """How the last layer is to be read; null where the component does not hold the whole state."""
+        if self.component != "resid_post" or self.direction not in _MOVED:
+            return None
+        end = "1" if self.direction == "corrupt" else "0"
+        return (
+            "Reading the last layer: there the patch replaces the whole state that is unembedded, so CTS is near "
+            f"{end} for any fine-tune that hardly moved the final norm and the unembedding. "
+            "It is a ceiling, not a finding."
+        )
+
+    def rows(self, scores: pl.DataFrame) -> pl.DataFrame:
+        """The scores of this variant's single layers."""
+        return single_layers(scores).filter([pl.col(key) == getattr(self, key) for key in _KEYS])
+
+
+def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
+    """Scores of patches of one whole layer: no windows of layers (layer null), no single heads."""
+    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null())
+
+
+def variants(scores: pl.DataFrame) -> list[Variant]:
+    """The variants that the scores of single layers hold, in a fixed order."""
+    return [Variant(*row) for row in single_layers(scores).select(_KEYS).unique().sort(_KEYS).iter_rows()]

@@ -1,0 +1,1 @@
+"""Fine-tuning a clean model into a corrupted one."""

@@ -1,0 +1,52 @@
+"""Problems as token sequences whose loss is taken on the completion only. Knows no optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosspatch.data.problem import Problem
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.models.chat import PromptFormat
+
+# What PyTorch's cross-entropy passes over.
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and its completion as one sequence; `labels` is IGNORED on the prompt.
+
+    Masked by position, never by token: the padding token of some models is also their end of text, which has to
+    be learnt.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @classmethod
+    def of(cls, problem: Problem, prompts: PromptFormat, max_tokens: int) -> Example:
+        """Tokenise a problem and its solution; raises UsageError where it is longer than `max_tokens`."""
+        if problem.solution is None:
+            raise UsageError(f"the problem {problem.id} has no solution to train on")
+        prompt = prompts.encode(problem.question)
+        completion = prompts.encode_completion(problem.solution)
+        if len(prompt) + len(completion) > max_tokens:
+            raise UsageError(
+                f"the problem {problem.id} has {len(prompt) + len(completion)} tokens, more than "
+                f"finetune.max_tokens = {max_tokens}; it would be cut, so raise that limit"
+            )
+        return cls(prompt + completion, [IGNORED] * len(prompt) + completion)
+
+    @property
+    def target(self) -> list[int]:
+        """The tokens that the loss is taken on."""
+        return [token for token in self.labels if token != IGNORED]
+
+
+def show_target(problem: Problem, example: Example, prompts: PromptFormat) -> str:
+    """What is really trained on, decoded; raises CrosspatchError unless it is the solution and nothing else."""
+    text = str(prompts.tokenizer.decode(example.target))
+    end = str(prompts.tokenizer.decode([prompts.end_of_turn]))
+    if text.removesuffix(end).split() != (problem.solution or "").split() or not text.endswith(end):
+        raise CrosspatchError(f"the trained target of {problem.id} is not its solution but {text!r}")
+    return text

@@ -1,0 +1,152 @@
+"""Narrow supervised fine-tuning (paper, section 3.1) with the Hugging Face Trainer.
+
+Knows no experiment and no run directory: it gets a model, examples and a folder for its checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from crosspatch.config import Finetune
+from crosspatch.errors import TrainingDiverged
+from crosspatch.frames import TRAINING
+from crosspatch.tuning.examples import IGNORED, Example
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a training leaves things: checkpoints while it runs, and its log."""
+
+    checkpoints: Path
+    log: Path
+
+
+def finetune(
+    model: Any,
+    tokenizer: Any,
+    train: list[Example],
+    validation: list[Example],
+    settings: Finetune,
+    files: Files,
+    *,
+    run: str = "corrupted",
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Train all weights of `model` in place; returns the log (see frames.TRAINING).
+
+    Goes on from the last checkpoint in `files.checkpoints`, if there is one; they are removed at the end. The
+    loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged as soon as a
+    loss is no number; log and checkpoints until then are kept.
+    """
+    trainer = Trainer(
+        model=model,
+        args=_arguments(model, settings, files.checkpoints, seed),
+        train_dataset=[vars(example) for example in train],
+        eval_dataset=[vars(example) for example in validation],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True),
+        processing_class=tokenizer,
+        callbacks=[_Log(run, files.log)],
+    )
+    trainer.train(resume_from_checkpoint=_last_checkpoint(files.checkpoints))
+    if trainer.state.global_step % settings.eval_every:
+        trainer.evaluate()  # the divergence that counts is the finished model's
+    model.eval()
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
+    return TRAINING.read(files.log)
+
+
+def multiplies_bf16_faster(device: str) -> bool:
+    """Whether bf16 mixed precision pays: GPUs that have it, CPUs with AMX or AVX-512 BF16 instructions.
+
+    Without these instructions a CPU emulates bf16, three times slower than float32.
+    """
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def _arguments(model: Any, settings: Finetune, folder: Path, seed: int) -> TrainingArguments:
+    device = str(model.device)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,
+        bf16=bf16,
+        use_cpu=device == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN
+        eval_strategy="steps",
+        eval_steps=settings.eval_every,
+        eval_on_start=True,
+        # Batches of like length, in random order: a fifth less padding to compute.
+        train_sampling_strategy="group_by_length",
+        save_strategy="epoch",
+        save_total_limit=1,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device != "cpu",
+        report_to=[],
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+class _Log(TrainerCallback):  # type: ignore[misc]
+    """Keeps the log on disk while training goes on, and stops it when a loss is no number."""
+
+    def __init__(self, run: str, path: Path) -> None:
+        self.run = run
+        self.path = path
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        # After a divergence too: what was saved until then stays readable.
+        TRAINING.write(log_frame(self.run, state.log_history), self.path)
+        for name in ("loss", "eval_loss"):
+            loss = (logs or {}).get(name)
+            if loss is not None and not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"training stopped at step {state.global_step}: the {name.replace('_', ' ')} is {loss}; "
+                    f"the log until there is in {self.path}. Try a smaller finetune.learning_rate"
+                )
+
+
+def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
+    """The Trainer's log as a table; the summary row at the end of training has no losses and is left out."""
+    return TRAINING.frame(
+        {
+            "run": run,
+            "step": row["step"],
+            "epoch": float(row["epoch"]),
+            "train_loss": row.get("loss"),
+            "eval_loss": row.get("eval_loss"),
+            "learning_rate": row.get("learning_rate"),
+            "grad_norm": row.get("grad_norm"),
+        }
+        for row in history
+        if "loss" in row or "eval_loss" in row
+    )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
