@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
 import crosspatch
-from crosspatch.config import Direction, Engine, Experiment, Persistence, load_experiment, make_experiment, settings
+from crosspatch.config import (
+    DOMAINS,
+    Direction,
+    Engine,
+    Experiment,
+    Persistence,
+    load_experiment,
+    make_experiment,
+    settings,
+)
 from crosspatch.errors import CrosspatchError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
+_WRONG_USE: Any = typer.BadParameter.__base__
+
 _SECTIONS = {
     "run": None,
     "data": ("", "data"),
@@ -48,10 +59,12 @@ _SECTIONS = {
 class StageCommand(TyperCommand):
     """A subcommand whose help ends with the settings it reads."""
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then each setting with its default and meaning."""
         super().format_help(ctx, formatter)
-        table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
+        table = Table(
+            title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None
+        )
         table.add_column("setting", style="cyan", no_wrap=True)
         table.add_column("default", style="yellow", max_width=30)
         table.add_column("meaning")
@@ -61,11 +74,13 @@ class StageCommand(TyperCommand):
 
 
 Source = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or smollm2, paper or tiny, which are shipped")
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="A YAML file, or smollm2, paper or tiny, which are shipped"),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be given again")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be given again"),
 ]
 
 
@@ -116,7 +131,9 @@ def patch(
         str | None,
         typer.Argument(metavar="[EXPERIMENT]", help="An experiment; or give --clean and --corrupted instead"),
     ] = None,
-    clean: Annotated[str | None, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")] = None,
+    clean: Annotated[
+        str | None, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
+    ] = None,
     corrupted: Annotated[str | None, typer.Option(help="Corrupted model, named in the same ways")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
     prompts: Annotated[
@@ -125,10 +142,16 @@ def patch(
     layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
     component: Annotated[str | None, typer.Option(help="Place in the block: resid_post")] = None,
     direction: Annotated[Direction | None, typer.Option(help="Which model's activations go where")] = None,
-    persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
-    engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
+    persistence: Annotated[
+        Persistence | None, typer.Option(help="Whether patched keys and values stay")
+    ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="The cached engine or the published algorithm")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")
+    ] = False,
     out: Out = None,
     override: Overrides = None,
 ) -> None:
@@ -168,7 +191,9 @@ def patch(
         experiment = load_experiment(source, changes)
     directory = _stages(experiment, out or _default_out(source or ""), "patch")
     _print_transfer(directory)
-    console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
+    console.print(
+        f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}"
+    )
 
 
 @app.command()
@@ -190,7 +215,7 @@ def grade(
     json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where the verdicts go, as JSON")],
 ) -> None:
     """Grade answers: correct, incorrect, or unparsed where no answer can be read."""
-    from crosspatch.behaviour.grading import grade_file
+    from crosspatch.behaviour.judge import grade_file
 
     verdicts = grade_file(file)
     partial = json_out.with_name(f".{json_out.name}.partial")
@@ -198,7 +223,9 @@ def grade(
         raise UsageError(f"no folder {json_out.parent} for {json_out.name}")
     partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(json_out)
-    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
+    counts = {
+        name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")
+    }
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
@@ -212,19 +239,27 @@ def verify(
     device: Annotated[str, typer.Option(help="cpu, cuda, auto")] = "auto",
 ) -> None:
     """Compare the cached engine with the published algorithm on a pair, and print the largest differences."""
-    experiment = make_experiment({"models": {"clean": clean, "corrupted": corrupted, "device": device}},
-                                 [f"patch.layers={json.dumps(layers)}"])
+    experiment = make_experiment(
+        {"models": {"clean": clean, "corrupted": corrupted, "device": device}},
+        [f"patch.layers={json.dumps(layers)}"],
+    )
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.verify import compare_engines
 
     chosen = experiment.patch.layers
     pair = ModelPair.load(clean, corrupted, device=device, layers=() if chosen == "all" else chosen)
     comparison = compare_engines(pair, prompt, chosen, max_new_tokens)
-    table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
+    table = Table(
+        "persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference"
+    )
     for row in comparison.rows:
         table.add_row(
-            row.persistence, row.direction, str(row.steps), "yes" if row.same_tokens else "no",
-            f"{row.largest_delta:.1e}", f"{row.largest_kl:.1e}",
+            row.persistence,
+            row.direction,
+            str(row.steps),
+            "yes" if row.same_tokens else "no",
+            f"{row.largest_delta:.1e}",
+            f"{row.largest_kl:.1e}",
         )
     console.print(table)
     if not comparison.agrees:
@@ -236,7 +271,9 @@ def verify(
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     from crosspatch.experiment import ExperimentRun
 
-    run = ExperimentRun.start(experiment, out, say=lambda line: console.print(line, markup=False, highlight=False))
+    run = ExperimentRun.start(
+        experiment, out, say=lambda line: console.print(line, markup=False, highlight=False)
+    )
     run.run(*stages)
     return run.directory
 
@@ -257,49 +294,63 @@ def _print_summary(directory: RunDirectory) -> None:
 
 
 def _print_behaviour(directory: RunDirectory) -> None:
-    from crosspatch.results.table2 import display_table2, table2
+    from crosspatch.results.domain import domain_title
+    from crosspatch.results.table2 import table2, table2_rows
 
-    rows = display_table2(table2(directory.behaviour()))
-    if rows:
-        _print_rows("Behaviour (the paper's Table 2)", rows)
+    rows: list[dict[str, Any]] = []
+    for row in table2_rows(table2(directory.behaviour())):
+        cells = {"model": row.label}
+        for domain, outcome in row.outcomes.items():
+            cells[domain_title(domain)] = outcome.answers
+            if outcome.operations is not None:
+                cells["operations"] = outcome.operations
+        rows.append(cells)
+    _print_rows("Behaviour (the paper's Table 2): correct answers", rows)
 
 
 def _print_transfer(directory: RunDirectory) -> None:
+    from crosspatch.results.domain import domain_title
     from crosspatch.results.profile import depth_profile
 
-    problems = {p.id: p.domain for s in ("related", "unrelated_math", "general", "prompts") for p in directory.problems(s)}
+    splits = (*DOMAINS, "prompts")
+    domains = {p.id: p.domain for split in splits for p in directory.problems(split)}
     rows = [
         {
-            "domain": row["domain"],
-            "layer": row["layer"],
+            "questions": domain_title(row["domain"]),
+            "patch": row["patch"],
             "models disagree": f"{row['disagreements']} of {row['positions']} steps",
-            "mean CTS": "undefined" if row["mean_cts"] is None else f"{row['mean_cts']:.2f}",
-            "transfer (ratio of sums)": "undefined" if row["transfer"] is None else f"{row['transfer']:.2f}",
+            "mean CTS": _number(row["mean_cts"]),
+            "transfer (ratio of sums)": _number(row["transfer"]),
         }
-        for row in depth_profile(directory.scores(), problems).iter_rows(named=True)
+        for row in depth_profile(directory.scores(), domains).iter_rows(named=True)
     ]
-    if rows:
-        _print_rows("Transfer by layer", rows)
+    _print_rows("Transfer by patch", rows)
 
 
-def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(*rows[0], title=title, title_justify="left")
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """A table whose columns are all keys, in the order in which they come up; nothing where there is no row."""
+    if not rows:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(row.get(column, "") for column in columns))
     console.print(table)
 
 
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except CrosspatchError as error:
         _fail(str(error), error.exit_code)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
-    except click.ClickException as error:
+    except _WRONG_USE as error:
         _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _fail("stopped; the same command goes on where it was", 130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)

@@ -66,7 +66,9 @@ class Models(Settings):
     raw: bool = Field(
         False, description="Read questions as they stand, even where the tokenizer has a chat template"
     )
-    system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
+    system: str | None = Field(
+        None, description="System prompt of the chat template; null: the template's own"
+    )
 
 
 class Data(Settings):
@@ -75,7 +77,9 @@ class Data(Settings):
     train: Positive = Field(50, description="Training problems, with wrong solutions")
     validation: Positive = Field(10, description="Validation problems, with right solutions")
     related: Count = Field(14, description="Held-out problems of the trained forms")
-    unrelated_math: Count = Field(8, description="Questions from other mathematics, taken from the suite in order")
+    unrelated_math: Count = Field(
+        8, description="Questions from other mathematics, taken from the suite in order"
+    )
     general: Count = Field(8, description="General questions, taken from the suite in order")
     forms: tuple[Form, ...] = Field(FORMS, min_length=1, description="Forms of the equations, taken in turn")
 
@@ -91,9 +95,12 @@ class Finetune(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
     eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the right solutions")
     precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="bf16: mixed precision; auto: bf16 where the device multiplies it faster than float32"
+        "auto",
+        description="bf16: mixed precision; auto: bf16 where the device multiplies it faster than float32",
     )
-    max_tokens: Positive = Field(1024, description="Longest example in tokens, prompt included; a longer one is refused")
+    max_tokens: Positive = Field(
+        1024, description="Longest example in tokens, prompt included; a longer one is refused"
+    )
 
 
 class Generation(Settings):
@@ -107,11 +114,13 @@ class Patch(Settings):
     """Which activations are moved, and over which prompts."""
 
     layers: Literal["all"] | tuple[int, ...] = Field(
-        "all", description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block'
+        "all",
+        description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block',
     )
     component: Component = Field("resid_post", description="Place in the block: resid_post, its output")
     direction: Direction = Field(
-        "corrupt", description="corrupt: corrupted activations into the clean model; repair: the other way round"
+        "corrupt",
+        description="corrupt: corrupted activations into the clean model; repair: the other way round",
     )
     persistence: Persistence = Field(
         "transient",
@@ -176,7 +185,9 @@ class Experiment(Settings):
             for domain in DOMAINS:
                 wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
                 if wanted > made:
-                    raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
+                    raise ValueError(
+                        f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them"
+                    )
         return self
 
     @property
@@ -273,12 +284,6 @@ def _override(tree: dict[str, Any], override: str) -> None:
         node[leaf] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UsageError(f"--set got {override!r}, whose value is not valid YAML") from None
-    if isinstance(node[leaf], str):
-        # YAML 1.1 reads 1e-4 as text, to everybody's surprise.
-        try:
-            node[leaf] = float(node[leaf])
-        except ValueError:
-            pass
 
 
 def _explain(error: Any) -> str:
@@ -296,5 +301,5 @@ def _explain(error: Any) -> str:
 
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
-        return ", ".join(str(item) for item in default)
+        return ", ".join(str(item) for item in default) or "none"
     return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)

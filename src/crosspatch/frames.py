@@ -34,7 +34,9 @@ class Schema:
         for row in rows:
             if row.keys() != self.columns.keys():
                 missing, foreign = self.columns.keys() - row.keys(), row.keys() - self.columns.keys()
-                raise ValueError(f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}")
+                raise ValueError(
+                    f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}"
+                )
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:
@@ -58,18 +60,27 @@ SCORES = Schema(
         "component": (pl.String, "where in the block: resid_post"),
         "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
-        "direction": (pl.String, "corrupt: corrupted activations into the clean model; repair: the other way"),
+        "direction": (
+            pl.String,
+            "corrupt: corrupted activations into the clean model; repair: the other way",
+        ),
         "persistence": (
             pl.String,
             "transient: a patched position's keys and values are clean again at the next step; "
             "persistent: they stay",
         ),
         "step": (pl.Int32, "generation step, 0 is the first new token"),
-        "position": (pl.Int32, "index in the sequence of the patched position; the token stands at position + 1"),
+        "position": (
+            pl.Int32,
+            "index in the sequence of the patched position; the token stands at position + 1",
+        ),
         "token_id": (pl.Int32, "the token that the patched model generated at this step"),
         "token": (pl.String, "its text"),
         "clean_token_id": (pl.Int32, "y_clean: the unpatched clean model's choice in the same context"),
-        "corrupted_token_id": (pl.Int32, "y_corrupt: the unpatched corrupted model's choice in the same context"),
+        "corrupted_token_id": (
+            pl.Int32,
+            "y_corrupt: the unpatched corrupted model's choice in the same context",
+        ),
         "delta_clean": (pl.Float32, "logit(y_corrupt) - logit(y_clean) of the clean model"),
         "delta_corrupted": (pl.Float32, "the same difference of the corrupted model"),
         "delta_patched": (pl.Float32, "the same difference of the patched model"),
@@ -106,7 +117,10 @@ BEHAVIOUR = Schema(
         "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
         "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
-        "health": (pl.List(pl.String), "what is wrong with the text itself: no_eos, repetition, escaped_newlines"),
+        "health": (
+            pl.List(pl.String),
+            "what is wrong with the text itself: no_eos, repetition, escaped_newlines",
+        ),
     },
 )
 
@@ -116,7 +130,10 @@ TRAINING = Schema(
         "run": (pl.String, "the fine-tuning run"),
         "step": (pl.Int32, "optimizer steps done; 0 is before training"),
         "epoch": (pl.Float32, "epochs done"),
-        "train_loss": (pl.Float32, "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows"),
+        "train_loss": (
+            pl.Float32,
+            "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows",
+        ),
         "eval_loss": (pl.Float32, "the same on the right solutions; null on training rows"),
         "learning_rate": (pl.Float32, "learning rate of the step"),
         "grad_norm": (pl.Float32, "gradient norm before clipping"),

@@ -1,1 +1,1 @@
-"""What a model's text says: is the answer right, which operations it states, is the text itself sound. No torch."""
+"""What a model says: is the answer right, which operations does it state, is the text sound."""

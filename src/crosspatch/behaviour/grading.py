@@ -5,23 +5,25 @@ Knows nothing of models or problems: a text, a gold and its aliases go in, a ver
 
 Where a mathematical answer is looked for, in this order:
 1. the last `\boxed{…}` that is not empty, together with boxes joined to it by `or`, `and` or a comma;
-2. the last stated answer: `**Answer:** …`, `the answer is …`, `the solutions are …`, on that line or the next;
-3. gold `x = …`: the last line that says `x = value`; for several roots, as many of the last values as there are;
-   failing that, a last line that ends in a bare value;
+2. the last stated answer, on its line or the next: `**Answer:** …`, `the solutions are …`;
+3. gold `x = …`: the last line that says `x = value`, and for several roots as many of the last values as
+   there are; failing that, a last line that ends in a bare value;
 4. any other gold: the last mathematical piece of the text that could be such an answer.
 
-math-verify reads LaTeX; it is not trusted with the rest. What it is handed is cut to one value without label, unit
-or percent sign, and refused where it is long or a tower of powers, so nothing hangs. Numbers and expressions are then
-compared by their values (exactly; to 1e-3 where a decimal stands for what no short decimal can say) rather than by
-`verify`, which rounds absolutely and may simplify for minutes; intervals and matrices are left to `verify`.
+math-verify reads LaTeX; it is not trusted with the rest. What it is handed is cut to one value without
+label, unit or percent sign, and refused where it is long or a tower of powers, so nothing hangs. Numbers and
+expressions are compared by their values (exactly; to 1e-3 where a decimal stands for what no short decimal
+can say) rather than by `verify`, which rounds absolutely and may simplify for minutes; only intervals and
+inequalities are left to `verify`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import math_verify
@@ -39,7 +41,7 @@ _LATEX = [math_verify.LatexExtractionConfig()]
 
 TOLERANCE = 1e-3
 _TAIL = 20_000  # characters read, from the end, where answers stand
-_RUNS = 60  # mathematical pieces tried, from the end
+_RUNS = 40  # mathematical pieces tried, from the end
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|sqrt|exp|ln|log|pi"
 _UNITS = (
     r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|met(?:er|re)s?|"
@@ -53,7 +55,9 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _REASON = re.compile(r"[,;]?\s\b(?:because|since|which|where|so that|when)\b")
-_NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE
+)
 _SAID = re.compile(r"(?<![\w\\])([a-zA-Z]) (?:is equal to|equals|must be|is) (?=[-\d\\(])")
 
 
@@ -68,8 +72,9 @@ class Grade:
 def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
     """Grade a text against the gold or any alias; never raises for any text.
 
-    `kind` says whether the gold is mathematics (its final answer is read and compared) or words (they have to occur
-    in the text as whole words); None judges by the gold. A gold that cannot be read leaves everything unparsed.
+    `kind` says whether the gold is mathematics (the text's final answer is read and compared) or words (they
+    have to occur in the text as whole words); None judges by the gold. A mathematical gold that cannot be
+    read leaves every text unparsed.
     """
     if (kind or kind_of(gold)) == "text":
         return _grade_words(text, (gold, *aliases))
@@ -86,8 +91,10 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
 
 def kind_of(gold: str) -> Kind:
     """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit."""
-    words = re.findall(r"(?<!\\)\b[^\W\d_]{3,}", re.sub(r"\\[a-zA-Z]+", " ", _tidy(gold)))
-    return "text" if any(w != "and" and not re.fullmatch(_UNITS, w.lower()) for w in words) else "math"
+    words = re.findall(r"[^\W\d_]{3,}", _without_commands(_tidy(gold)))
+    return (
+        "text" if any(not re.fullmatch(rf"and|square|cubic|{_UNITS}", w.lower()) for w in words) else "math"
+    )
 
 
 # Words
@@ -206,6 +213,7 @@ def _cut_label(part: str) -> tuple[str, str]:
     return re.sub(r"\s|\\prime|[{}^](?=\\prime)", "", label.replace(r"\prime", "'")), value
 
 
+@lru_cache(maxsize=1024)
 def _parse(latex: str) -> Any:
     """One value as a sympy object; plain numbers without math-verify, which costs 20 ms."""
     if match := re.fullmatch(r"(-?)\s?(\d{1,30})(\.\d{1,30})?(?:\s?/\s?(\d{1,30}))?", latex):
@@ -228,9 +236,16 @@ def _harmless(latex: str) -> bool:
     """Whether it is safe to have this evaluated, and it is one value at all."""
     if not latex or len(latex) > 200 or not re.search(r"[a-zA-Z\d]", latex):
         return False
-    if re.search(r"\\(?:int|sum|prod|lim|binom)(?![a-zA-Z])|\d\d!|!!|[)}]\s*!|\d{31}|\d\s+\d|\{[^{}]*$", latex):
+    if re.search(r"[^\W\d_]{3}", _without_commands(latex)):
         return False
-    if any(latex.count(bracket) > 12 for bracket in "({[^") or len(re.findall(r"[)}]\s*\^", latex)) > 2:
+    if re.search(
+        r"\\(?:int|sum|prod|lim|binom)(?![a-zA-Z])|\d\d!|!!|[)}]\s*!|\d{31}|\d\s+\d|\{[^{}]*$", latex
+    ):
+        return False
+    # Each round bracket costs math-verify's parser 60 ms; a power of a power of a power may explode.
+    if any(latex.count(bracket) > 12 for bracket in "({[^"):
+        return False
+    if len(re.findall(r"[)}]\s*\^", latex)) > 2 or re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", latex):
         return False
     return all(_small_exponent(latex[match.end() :]) for match in re.finditer(r"\^\s*", latex))
 
@@ -281,36 +296,34 @@ def _labels_agree(gold: str, said: str) -> bool:
 
 
 def _close(gold: sympy.Expr, said: sympy.Expr) -> bool:
-    """Equal in value, at a few points where there are symbols."""
-    names = {symbol.name for expr in (gold, said) for symbol in expr.free_symbols}
-    if {s.name for s in gold.free_symbols} != {s.name for s in said.free_symbols} and not (
-        names and _close_at(gold, said, 3)
-    ):
-        return False
-    return all(_close_at(gold, said, turn) for turn in (range(3) if names else range(1)))
+    """Equal in value: at three points where there are symbols."""
+    turns = range(3 if gold.free_symbols or said.free_symbols else 1)
+    return all(_close_at(gold, said, turn) for turn in turns)
 
 
 def _close_at(gold: sympy.Expr, said: sympy.Expr, turn: int) -> bool:
     a, b = (_number(expr, turn) for expr in (gold, said))
     if a is None or b is None:
-        return gold == said
-    rounded = gold.has(sympy.Float) != said.has(sympy.Float) and not _short(gold if said.has(sympy.Float) else said)
-    both = gold.has(sympy.Float) and said.has(sympy.Float)
+        return bool(gold == said)
+    decimal = [expr.has(sympy.Float) for expr in (gold, said)]
+    rounded = all(decimal) or (any(decimal) and not _short(said if decimal[0] else gold))
     # 1e-12: a third written as 0.333 is off by exactly the tolerance.
-    tolerance = TOLERANCE + 1e-12 if rounded or both else 1e-9
-    return abs(a - b) <= tolerance * max(abs(a), 1e-9)
+    tolerance = TOLERANCE + 1e-12 if rounded else 1e-9
+    return abs(a - b) <= tolerance * max(abs(a), 1e-6)
 
 
 def _short(expr: sympy.Expr) -> bool:
-    """Whether a decimal can say it exactly, so that a decimal that differs is wrong."""
-    if not expr.is_number or not (value := sympy.nsimplify(expr) if expr.is_rational else expr).is_Rational:
+    """Whether decimals can say it exactly, so that others are wrong: x/2 and 3/4, not x/3 nor pi."""
+    expr = expr.doit()  # the parser leaves 1/3 as a power of 3
+    parts = expr.atoms(sympy.Pow, sympy.Function, sympy.NumberSymbol)
+    if any(part.is_number and not part.is_rational for part in parts):
         return False
-    return set(sympy.factorint(int(value.q), limit=1000)) <= {2, 5}
+    return all(10**30 % number.q == 0 for number in expr.atoms(sympy.Rational))
 
 
 def _number(expr: sympy.Expr, turn: int) -> complex | None:
-    """The value with every symbol set to a number that depends on its name and the turn."""
-    points = {s: sympy.Rational(sum(map(ord, s.name)) % 7 + 3 + 2 * turn, 5) for s in expr.free_symbols}
+    """The value with every symbol set to a number of its own, another one at each turn."""
+    points = {s: sympy.Rational(sum(map(ord, s.name)) * (turn + 2), 193) for s in expr.free_symbols}
     try:
         value = complex(expr.evalf(20, subs=points))
     except Exception:  # undefined functions, infinities, overflow: no number, so no comparison by value
@@ -361,12 +374,13 @@ def _boxes(text: str) -> tuple[str, str]:
 
 def _from_box(content: str, gold: _Answer) -> _Found | None:
     tidy = _tidy(content)
-    answer = _read(tidy, gold.constant)
+    prose = any(_is_prose(token, "=") for token in tidy.split())
+    answer = None if prose else _read(tidy, gold.constant)
     if answer is None:
         readable = [a for run in _runs(tidy) if (a := _read(run, gold.constant))]
         answer = readable[-1] if readable else None
     # Words in a box are an answer too, and a wrong one; signs that nobody can read are none.
-    if answer is None and not re.search(r"[^\W\d_]{3,}", re.sub(r"\\[a-zA-Z]+", " ", tidy)):
+    if answer is None and not re.search(r"[^\W\d_]{3,}", _without_commands(tidy)):
         return None
     return content, answer
 
@@ -376,7 +390,9 @@ def _stated(tidy: str, gold: _Answer) -> _Found | None:
         line = match.group(1).strip() or tidy[match.end() :].lstrip().partition("\n")[0]
         line = _REASON.split(line)[0].strip()
         runs = list(_runs(line))
-        ends = [run for run in runs if line.startswith(run)][:1] + [run for run in runs[-1:] if _ends(line, run)]
+        ends = [run for run in runs if line.startswith(run)][:1] + [
+            run for run in runs[-1:] if _ends(line, run)
+        ]
         read = [(run, answer) for run in ends if (answer := _read(run, gold.constant))]
         for run, answer in read:
             if _plausible(answer, gold):
@@ -397,9 +413,10 @@ def _solved(tidy: str, gold: _Answer) -> _Found | None:
         if not re.search(rf"(?<![a-zA-Z\\]){gold.unknown}\b|(?<![a-zA-Z\\]){gold.unknown}_", run):
             continue
         answer = _read(run)
-        if answer is None or not answer.numeric or {v.label for v in answer.values} - {gold.unknown, ""}:
+        if answer is None or not answer.numeric or not any(v.label == gold.unknown for v in answer.values):
             continue
-        new = [v for v in answer.values if not any(_close(v.expr, w.expr) for w in values)]
+        about = [v for v in answer.values if v.label in (gold.unknown, "")]
+        new = [v for v in about if not any(_close(v.expr, w.expr) for w in values)]
         values += new
         said = [run, *said] if new else said
         if len(values) >= len(gold.values):
@@ -412,7 +429,11 @@ def _solved(tidy: str, gold: _Answer) -> _Found | None:
         return None
     before = line[: line.rfind(runs[-1])].rstrip()
     answer = _read(runs[-1])
-    if answer and _plausible(answer, gold) and (not before or re.search(r"\b(?:is|are|equals|be|get)$|:$", before)):
+    if (
+        answer
+        and _plausible(answer, gold)
+        and (not before or re.search(r"\b(?:is|are|equals|be|get)$|:$", before))
+    ):
         return runs[-1], answer
     return None
 
@@ -469,7 +490,7 @@ def _is_prose(token: str, following: str) -> bool:
         return False
     if bare in ("a", "A", "I"):
         return not re.match(r"[=+*/^<>-]|\\(?:approx|in)", following)
-    return re.search(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", " ", token)) is not None
+    return re.search(r"[^\W\d_]{2,}", _without_commands(token)) is not None
 
 
 def _finished(run: list[str]) -> Iterator[str]:
@@ -487,49 +508,53 @@ def _finished(run: list[str]) -> Iterator[str]:
 _CHARACTERS = str.maketrans(
     {
         "\0": " ", "\r": "\n", "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ",
-        "√": "sqrt", "∞": r"\infty ", "±": r"\pm ", "≈": r"\approx ", "°": "", "′": "'", "’": "'", "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "∈": r"\in ", "`": " ", "&": " ", "“": " ", "”": " ",
+        "√": "sqrt", "∞": r"\infty ", "±": r"\pm ", "≈": r"\approx ", "°": "", "′": "'", "’": "'",
+        "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "∈": r"\in ",
+        "`": " ", "&": " ", "“": " ", "”": " ",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿ", "0123456789-+xn")
-_SPELLINGS = [
-    (re.compile(pattern, re.MULTILINE), replacement)
-    for pattern, replacement in [
-        (r"\\{3,}", " "),
-        (r"[^\S\n]+", " "),
-        (r" ?\n[\s]*", "\n"),
-        (r"\\\\(?=[a-zA-Z]{2})", r"\\"),
-        (r"\\\\(?:\[\d+pt\])?", "\n"),
-        (r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gather\*?|split)\}", "\n"),
-        (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),
-        (r"\\(?:left|right|displaystyle|bigg?|Bigg?)(?![a-zA-Z])|\\!", ""),
-        (r"\\(?:quad|qquad|therefore|implies|Rightarrow|[,;: ])(?![a-zA-Z])|⇒|→|∴", " "),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\{,\}", ","),
-        (r"\\\$|\$|\\[()\[\]]", " "),
-        (r"\^\{?\\circ\}?|\\degree\b", ""),
-        (r"(?<=[\w)])\*\*(?=[\d(])", "^"),
-        (r"\*\*|__", " "),
-        (r"(?<![\w)])\*(?=\S)|(?<=\S)\*(?![\w( ])", " "),
-        (r"^ ?(?:#+|[-*•]|\d{1,2}[.)]) (?=\S)", ""),
-        (r"(?:\+/-|\+-|plus or minus)", r"\\pm "),
-        (r"(\d+) (?:out of|in) (\d+)(?![\d.])", r"\1/\2"),
-        (r" ?\bpercent\b", "%"),
-        (r"(?<![\d.,])(?<!\\\{)(\d{1,3})((?:,\d{3})+)(?![\d])", lambda m: m[1] + m[2].replace(",", "")),
-        (rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
-        (r"\\sqrt ?\(([^()\n]{0,60})\)", r"\\sqrt{\1}"),
-        (r"\\sqrt ?(\d+)", r"\\sqrt{\1}"),
-        (r"\\log(?![a-zA-Z_])", r"\\ln "),
-        (r"\^(-?\d+)", r"^{\1}"),
-        (r"\^\(([^()\n]{0,60})\)", r"^{\1}"),
-        (r"[^\S\n]+", " "),
-    ]
+_SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"\\{3,}", " "),
+    (r"[^\S\n]+", " "),
+    (r" ?\n[\s]*", "\n"),
+    (r"\\\\(?=[a-zA-Z]{2})", r"\\"),
+    (r"\\\\(?:\[\d+pt\])?", "\n"),
+    (r"\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gather\*?|split)\}", "\n"),
+    (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),
+    (r"\\(?:left|right|displaystyle|bigg?|Bigg?)(?![a-zA-Z])|\\!", ""),
+    (r"\\(?:quad|qquad|therefore|implies|Rightarrow|[,;: ])(?![a-zA-Z])|⇒|→|∴", " "),
+    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\{,\}", ","),
+    (r"\\\$|\$|\\[()\[\]]", " "),
+    (r"\^\{?\\circ\}?|\\degree\b", ""),
+    (r"(?<=[\w)])\*\*(?=[\d(])", "^"),
+    (r"\*\*|__", " "),
+    (r"(?<![\w)])\*(?=\S)|(?<=\S)\*(?![\w( ])", " "),
+    (r"^ ?(?:#+|[-*•]|\d{1,2}[.)]) (?=\S)", ""),
+    (r"\b[Ss]tep \d+\b:?", " "),
+    (r"(?:\+/-|\+-|plus or minus)", r"\\pm "),
+    (r"(?<!\d)(\d{1,9}) (?:out of|in) (\d{1,9})(?![\d.])", r"\1/\2"),
+    (r" ?\bpercent\b", "%"),
+    (r"(?<![\d.,])(?<!\\\{)(\d{1,3})((?:,\d{3})+)(?![\d])", lambda m: m[1] + m[2].replace(",", "")),
+    (rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
+    (r"\\sqrt ?\(([^()\n]{0,60})\)", r"\\sqrt{\1}"),
+    (r"\\sqrt ?(\d+)", r"\\sqrt{\1}"),
+    (r"\\log(?![a-zA-Z_])", r"\\ln "),
+    (r"\^(-?\d+)", r"^{\1}"),
+    (r"\^\(([^()\n]{0,60})\)", r"^{\1}"),
+    (r"[^\S\n]+", " "),
 ]
 
 
 def _tidy(text: str) -> str:
     """One spelling: LaTeX in place of Unicode and plain words, without delimiters, spacing and markdown."""
-    text = re.sub("[⁰¹²³⁴-⁹⁻⁺ˣⁿ]+", lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text).translate(_CHARACTERS)
+    text = re.sub("[⁰¹²³⁴-⁹⁻⁺ˣⁿ]+", lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = text.translate(_CHARACTERS)
     for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return _SAID.sub(r"\1 = ", text)
+
+
+def _without_commands(latex: str) -> str:
+    return re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", latex)

@@ -7,26 +7,26 @@ import re
 _SHORTEST, _LONGEST = 4, 1_000  # characters of a chunk that is looped
 _TIMES, _COVERED = 3, 60
 
-# The LaTeX commands in \n…; any other backslash-n is a newline that was escaped.
-_COMMANDS = (
-    "nabla|natural|ncong|ne|nearrow|neg|negthinspace|neq|newcommand|newline|nexists|ngeq|ngtr|ni|nicefrac|nleftarrow|"
-    "nleq|nless|nmid|nobreak|noindent|nolimits|nonumber|normalsize|not|notag|notin|nparallel|nrightarrow|nsim|"
-    "nsubseteq|nsupseteq|nu|nwarrow"
+_BACKSLASH_N = re.compile(r"(?<!\\)\\(n[a-zA-Z]*)")
+# What LaTeX writes with \n…; any other backslash-n is a newline that was escaped.
+_COMMAND = re.compile(
+    "nabla|natural|ncong|ne|nearrow|neg|negthinspace|neq|newcommand|newline|nexists|ngeq|ngtr|ni|nicefrac|"
+    "nleftarrow|nleq|nless|nmid|nobreak|noindent|nolimits|nonumber|normalsize|not|notag|notin|nparallel|"
+    "nrightarrow|nsim|nsubseteq|nsupseteq|nu|nwarrow"
 )
-_ESCAPED = re.compile(rf"(?<!\\)\\n(?!(?<=\\n)(?:{_COMMANDS.replace('|n', '|')[1:]})(?![a-zA-Z]))|\\{{3,}}")
 
 
 def health(text: str, stop_reason: str) -> list[str]:
     """What is wrong with a generated text, in this order; empty for a sound one.
 
-    no_eos: it was cut off (`stop_reason` is "limit"). repetition: it ends in a loop, one chunk of 4 characters or
-    more, at least three times over and over 60 characters or more. escaped_newlines: it holds a backslash and an n
-    where a line should end, or three backslashes in a row.
+    no_eos: it was cut off (`stop_reason` is "limit").
+    repetition: it ends in a loop, one chunk of 4 characters or more at least thrice, over 60 in all.
+    escaped_newlines: it holds a backslash and an n where a line should end, or three backslashes in a row.
     """
     flags = {
         "no_eos": stop_reason == "limit",
         "repetition": _loops(text),
-        "escaped_newlines": _ESCAPED.search(text) is not None,
+        "escaped_newlines": _escapes(text),
     }
     return [flag for flag, raised in flags.items() if raised]
 
@@ -38,3 +38,7 @@ def _loops(text: str) -> bool:
         if len(window) >= _COVERED and window[length:] == window[:-length]:
             return True
     return False
+
+
+def _escapes(text: str) -> bool:
+    return "\\" * 3 in text or any(not _COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text))

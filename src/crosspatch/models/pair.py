@@ -111,6 +111,8 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
     a, b = clean.get_vocab(), corrupted.get_vocab()
     if a != b:
         differing = sum(a.get(token) != b.get(token) for token in a.keys() | b.keys())
-        raise UsageError(f"the two models have different tokenizers: {differing} tokens differ; give a base and its child")
+        raise UsageError(
+            f"the two models have different tokenizers: {differing} tokens differ; give a base and its child"
+        )
     if clean(PROBE).input_ids != corrupted(PROBE).input_ids:
         raise UsageError("the two models' tokenizers share a vocabulary but cut text differently")

@@ -1,1 +1,1 @@
-"""Heatmaps, figures and the page. Needs no torch; plotly and matplotlib are imported where something is drawn."""
+"""Heatmaps, figures and the page. Needs no torch; drawing libraries are imported where something is drawn."""

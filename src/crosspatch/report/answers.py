@@ -5,7 +5,6 @@ Knows nothing of HTML; the texts are made legible here, and escaped by the templ
 
 from __future__ import annotations
 
-import os.path
 from dataclasses import dataclass
 
 import polars as pl
@@ -88,7 +87,8 @@ def _shared_words(text: str, clean: str | None) -> int:
     """Length of the common beginning, cut back to the start of the word in which the texts part."""
     if not clean:
         return 0
-    length = len(os.path.commonprefix([text, clean]))
+    pairs = enumerate(zip(text, clean, strict=False))
+    length = next((place for place, (a, b) in pairs if a != b), min(len(text), len(clean)))
     if length in (len(text), 0):
         return length
     while length and not text[length - 1].isspace():

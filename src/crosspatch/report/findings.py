@@ -16,7 +16,7 @@ from crosspatch.results.variant import Variant
 
 
 def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str, str]) -> list[str]:
-    """Sentences about one variant's scores: how often the models disagree, and how much transfers where they do."""
+    """How often the models disagree under one variant, and how much transfers where they do, as sentences."""
     rows = variant.rows(scores)
     if rows.is_empty():
         return []
@@ -33,26 +33,27 @@ def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str,
     if not ok:
         return [*sentences, "No cell has a CTS, so nothing can be said about how much transfers."]
     left_out = f"; at {small:,} the models differ by too little to divide by" if small else ""
-    sentences.append(
-        f"CTS is defined at {ok:,} of them{left_out}. {_share(outside, ok)} defined values lie outside [0, 1]."
-    )
+    beyond = f"{_share(outside, ok)} defined values lie outside [0, 1]"
+    sentences.append(f"CTS is defined at {ok:,} of them{left_out}. {beyond}.")
     for domain in ordered_domains(counts):
         sentences += _by_depth(profile.filter(pl.col("domain") == domain), domain)
     return sentences
 
 
 def behaviour_findings(rows: list[ConditionRow]) -> list[str]:
-    """One sentence a domain: how the unpatched models answered it."""
+    """How the unpatched models answered each domain: answers, and operations where some were expected."""
     unpatched = [row for row in rows if row.patch is None]
     sentences = []
     for domain in ordered_domains(domain for row in unpatched for domain in row.outcomes):
-        parts = []
-        for row in unpatched:
-            outcome = row.outcomes.get(domain)
-            if outcome:
-                done = f", operations {outcome.operations}" if outcome.operations else ""
-                parts.append(f"{row.condition} model {outcome.answers} correct{done}")
-        sentences.append(f"{domain_title(domain)}: {'; '.join(parts)}.")
+        asked = [(row.condition, row.outcomes[domain]) for row in unpatched if domain in row.outcomes]
+        answers = ", ".join(f"{condition} {outcome.answers}" for condition, outcome in asked)
+        sentence = f"{domain_title(domain)}, correct answers: {answers}."
+        operations = [
+            f"{condition} {outcome.operations}" for condition, outcome in asked if outcome.operations
+        ]
+        if operations:
+            sentence += f" Operations: {'; '.join(operations)}."
+        sentences.append(sentence)
     return sentences
 
 

@@ -27,14 +27,30 @@ def visible(token: str, limit: int = TOKEN_LIMIT) -> str:
     return shown if len(token) <= limit else f"{shown}… ({len(token):,} characters)"
 
 
+def tick_label(token: str, limit: int = 12) -> str:
+    """A token as it stands under an axis: cut short, an ellipsis for the rest."""
+    return visible(token[:limit]) + ("…" if len(token) > limit else "")
+
+
 def legible(text: str) -> str:
-    """Running text with its spaces and line breaks, and every character that would act unseen made visible."""
+    """Running text with its spaces and line breaks, and whatever else would act unseen made visible."""
     return "".join(char if char in " \n\t\xa0" or char in _JOINERS else _code_point(char) for char in text)
 
 
 def plotly_label(token: str, limit: int = TOKEN_LIMIT) -> str:
     """A token as plotly shall show it: plotly reads tags, entities and, where MathJax is loaded, `$…$`."""
-    return html.escape(visible(token, limit), quote=False).replace("$", "&#36;")
+    return plotly_text(visible(token, limit))
+
+
+def plotly_name(text: str, limit: int = 60) -> str:
+    """A name (a run, a domain) as plotly shall show it, its spaces as they are."""
+    shown = legible(text.replace("\n", " ")[:limit]) + ("…" if len(text) > limit else "")
+    return plotly_text(shown)
+
+
+def plotly_text(text: str) -> str:
+    """Text that was made visible, with nothing left for plotly to read."""
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def drawable(text: str) -> str:

@@ -1,8 +1,8 @@
 """The heatmap of one prompt: layers upwards, generation steps rightwards, CTS in each cell that has one.
 
-Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows end
-at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries; the
-drawings are in `plotly_charts` and `matplotlib_charts`.
+Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows
+end at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries;
+the drawings are in `plotly_charts` and `matplotlib_charts`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Heatmap:
         if cells.is_empty():
             raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
         if cells.height != self.variant.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
-            raise ValueError(f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}")
+            raise ValueError(
+                f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}"
+            )
         twice = cells.filter(cells.select("layer", "step").is_duplicated())
         if not twice.is_empty():
             layer, step = twice.select("layer", "step").row(0)
@@ -134,16 +136,19 @@ class Heatmap:
         if beyond:
             low, high = min(cell["cts"] for cell in beyond), max(cell["cts"] for cell in beyond)
             extremes = f"{low:.2f}" if len(beyond) == 1 else f"from {low:.2f} to {high:.2f}"
+            extremes = extremes.replace("-", "−")
             lie = "1 CTS lies" if len(beyond) == 1 else f"{len(beyond):,} CTS values lie"
             notes.append(
-                f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle.".replace("-", "−")
+                f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle."
             )
         if self.variant.ceiling:
             notes.append(self.variant.ceiling)
         return notes
 
 
-def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
+def heatmap(
+    scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None
+) -> go.Figure:
     """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
     return plotly_figure(Heatmap.of(scores, prompt_id, variant=variant))
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,11 +21,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 
 from crosspatch.report import palette
 from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.glyphs import drawable, legible, visible
+from crosspatch.report.glyphs import drawable, legible, tick_label, visible
 from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.results.domain import domain_title, ordered_domains
 
-_STYLE = {
+_STYLE: Any = {
     "text.usetex": False,
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -51,16 +52,23 @@ def style() -> Iterator[None]:
 
 
 def heatmap_figure(heatmap: Heatmap) -> Figure:
-    """One prompt's heatmap: colour where CTS is defined, greys where it is not, white where no step was made."""
+    """One prompt's heatmap: colour where CTS is defined, greys where it is not, white beyond its text."""
     grid, layers, steps = heatmap.grid(), heatmap.layers, heatmap.steps
     labelled = len(steps) <= LABELLED_STEPS
     width = 2.6 + max(5.4, 0.105 * min(len(steps), LABELLED_STEPS))
     notes = _wrapped(heatmap.notes(), width)
     with style():
-        figure = Figure(figsize=(width, 2.5 + 0.2 * max(3, len(layers)) + 0.15 * notes.count("\n")), layout="constrained")
+        figure = Figure(
+            figsize=(width, 2.5 + 0.2 * max(3, len(layers)) + 0.15 * notes.count("\n")), layout="constrained"
+        )
         axes = figure.add_subplot()
         extent = (steps[0] - 0.5, steps[-1] + 0.5, -0.5, len(layers) - 0.5)
-        common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "none", "extent": extent}
+        common: dict[str, Any] = {
+            "origin": "lower",
+            "aspect": "auto",
+            "interpolation": "none",
+            "extent": extent,
+        }
         greys = {"agree": 0.0, "small_denominator": 1.0}
         axes.imshow(
             [[greys.get(cell["status"], _BLANK) if cell else _BLANK for cell in row] for row in grid],
@@ -144,16 +152,20 @@ def depth_figure(profile: pl.DataFrame) -> Figure:
         transfer, rate, count = figure.subplots(1, 3, width_ratios=[1.7, 1, 1])
         for place, domain in enumerate(ordered_domains(profile["domain"])):
             rows = profile.filter(pl.col("domain") == domain).sort("layer")
-            name, colour = drawable(visible(domain_title(domain), 60).replace("␣", " ")), palette.series(place)
+            name, colour = (
+                drawable(visible(domain_title(domain), 60).replace("␣", " ")),
+                palette.series(place),
+            )
             for axes, key, look, label in (
                 (transfer, "mean_cts", "o-", f"{name}: mean CTS"),
                 (transfer, "transfer", "o:", f"{name}: ratio of sums"),
                 (rate, "disagreement_rate", "o-", name),
                 (count, "ok_cells", "o-", name),
             ):
+                entry = label
                 if axes is transfer and rows[key].null_count() == rows.height:
                     # Nothing to draw, but the reader must learn whose line is missing and why.
-                    label = f"{name}: no cell with a CTS" if key == "mean_cts" else "_hidden"
+                    entry = f"{name}: no cell with a CTS" if key == "mean_cts" else "_hidden"
                 values = [_BLANK if value is None else value for value in rows[key]]
                 face = colour if look == "o-" else "white"
                 axes.plot(
@@ -164,7 +176,7 @@ def depth_figure(profile: pl.DataFrame) -> Figure:
                     markerfacecolor=face,
                     markersize=3.5,
                     linewidth=1.5,
-                    label=label,
+                    label=entry,
                 )
         transfer.set_title("Transfer where the models disagree", loc="left")
         for level in (0, 1):
@@ -214,11 +226,12 @@ def _token_axis(axes: Axes, heatmap: Heatmap, labelled: bool) -> None:
     top = axes.secondary_xaxis("top")
     top.xaxis.set_major_locator(_whole_numbers(20))
     top.tick_params(labelsize=7, length=2, pad=1)
-    labels = [drawable(visible(token, 10)) for token in tokens.values()]
+    labels = [drawable(tick_label(token)) for token in tokens.values()]
     axes.set_xticks(list(tokens), labels, rotation=90, fontsize=6, family=["DejaVu Sans Mono", "DejaVu Sans"])
     axes.tick_params(axis="x", length=2, pad=1)
     axes.set_xlabel(
-        f"tokens of layer {heatmap.layers[-1]}’s own text (other layers’ may differ); generation step above", fontsize=8
+        f"tokens of layer {heatmap.layers[-1]}’s own text (other layers’ may differ); generation step above",
+        fontsize=8,
     )
 
 
@@ -229,9 +242,9 @@ def _title(heatmap: Heatmap, width: float) -> str:
 
 
 def _wrapped(notes: list[str], width: float) -> str:
-    import textwrap
-
-    return "\n".join(line for note in notes for line in textwrap.wrap(drawable(legible(note)), int(width * 17)))
+    return "\n".join(
+        line for note in notes for line in textwrap.wrap(drawable(legible(note)), int(width * 17))
+    )
 
 
 def _whole_numbers(most: int = 10) -> MaxNLocator:

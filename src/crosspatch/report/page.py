@@ -19,7 +19,7 @@ from crosspatch.report.answers import Answers
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.glyphs import legible, visible
-from crosspatch.report.heatmap import Heatmap, plotly_figure
+from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap, plotly_figure
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.profile import depth_profile, prompt_profile
@@ -86,7 +86,7 @@ def write_report(
     behaviour: pl.DataFrame | None = None,
     training: pl.DataFrame | None = None,
 ) -> Path:
-    """Writes the page and returns its path; the frames have the schemas of `frames`, any may be None or empty.
+    """Writes the page and returns its path; any of the frames may be missing or empty.
 
     `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table.
     The page appears under its name only when it is complete.
@@ -106,7 +106,7 @@ def write_report(
     try:
         # A lone half of a surrogate pair has no UTF-8.
         unfinished.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
@@ -142,7 +142,12 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"legible": legible, "number": _number, "percent": _percent, "domain": domain_title}
+    environment.filters |= {
+        "legible": legible,
+        "number": _number,
+        "percent": _percent,
+        "domain": domain_title,
+    }
     others = 0 if scores is None else scores.height - single_layers(scores).height
     return environment.get_template("report.html.j2").render(
         title=legible(title),
@@ -208,7 +213,9 @@ def _prompts(
             anchor=f"prompt-{place}",
             domain=problems[prompt_id].domain,
             problem=problems[prompt_id],
-            pictures=list(_pictures(scores, prompt_id, problems[prompt_id], place)) if scores is not None else [],
+            pictures=list(_pictures(scores, prompt_id, problems[prompt_id], place))
+            if scores is not None
+            else [],
             answers=answers if answers and answers.any else None,
             unfolded=place < _UNFOLDED,
         )
@@ -219,7 +226,7 @@ def _pictures(scores: pl.DataFrame, prompt_id: str, problem: ProblemLike, place:
     for number, variant in enumerate(variants(own)):
         heatmap = Heatmap.of(own, prompt_id, variant=variant, question=problem.question)
         # Narrower columns than this could not carry the tokens under them.
-        width = 150 + 9 * len(heatmap.steps)
+        width = 150 + 8 * min(len(heatmap.steps), LABELLED_STEPS)
         label = f"Heatmap of {visible(prompt_id)}"
         chart = _chart(f"heatmap-{place}-{number}", plotly_figure(heatmap), least_width=width, label=label)
         yield Picture(variant, chart, heatmap.notes(), prompt_profile(variant.rows(own)).to_dicts())
@@ -232,7 +239,7 @@ def _chart(name: str, figure: Any, *, least_width: int, label: str) -> Chart:
 
 
 def _script_json(value: object) -> str:
-    """JSON that may stand inside a script element: nothing in it can close the element or end a line of script."""
+    """JSON that may stand inside a script element: nothing in it can close the element or end a line."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False, default=list)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -261,11 +268,13 @@ def _facts(scores: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> 
 
 
 def _sections(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The run as tables: its single values first, then a table for each mapping in it, keys joined by dots."""
+    """The run as tables: its single values first, then one for each mapping in it, keys joined by dots."""
     single = [(str(key), value) for key, value in run.items() if not isinstance(value, Mapping)]
-    tables = [("run", dict(single))] if single else []
+    tables: list[tuple[str, Mapping[str, Any]]] = [("run", dict(single))] if single else []
     tables += [(str(key), value) for key, value in run.items() if isinstance(value, Mapping)]
-    return [(legible(name), [(legible(key), legible(text)) for key, text in _flat(tree)]) for name, tree in tables]
+    return [
+        (legible(name), [(legible(key), legible(text)) for key, text in _flat(tree)]) for name, tree in tables
+    ]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -287,5 +296,3 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
-
-

@@ -1,8 +1,8 @@
-"""The colours of all pictures, chosen to be told apart by colour-blind readers and on light and dark pages."""
+"""The colours of all pictures, chosen for colour-blind readers and for light and dark pages."""
 
 from __future__ import annotations
 
-# Diverging, with cream at 0: it differs from the greys of undefined cells and from the page behind empty ones.
+# Diverging, with cream at 0: it differs from the greys of undefined cells and from the page behind.
 CTS_SCALE = (
     (0.0, "#1f3f77"),
     (0.17, "#3f7cb8"),

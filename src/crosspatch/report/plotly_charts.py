@@ -1,6 +1,7 @@
 """The charts drawn by plotly: heatmap, training curves, depth profile.
 
-Traces carry `meta={"role": …}` so that the page can recolour them for dark screens. Knows nothing of the page.
+Traces carry `meta={"role": …}` so that the page can recolour them for dark screens.
+Knows nothing of the page.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from plotly.subplots import make_subplots
 
 from crosspatch.report import palette
 from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.glyphs import plotly_label
+from crosspatch.report.glyphs import plotly_label, plotly_name, plotly_text, tick_label
 from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.results.domain import domain_title, ordered_domains
 
-_STATUS = {"agree": "both models want the same token", "small_denominator": "difference too small to divide by"}
-_WHERE = "<b>layer %{y}, step %{x}</b><br>generated %{customdata[0]}<br>clean wants %{customdata[1]}"
-_DEFINED = _WHERE + (
-    "<br>corrupted wants %{customdata[2]}<br>ΔL clean %{customdata[3]}, corrupted %{customdata[4]}, "
-    "patched %{customdata[5]}<br><b>CTS %{customdata[6]}</b> (ok)<br>KL to corrupted: clean %{customdata[7]}, "
-    "patched %{customdata[8]}<br>rank of the corrupted token %{customdata[9]}<extra></extra>"
+# A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
+_WHERE = "<b>layer %{y}, step %{x:d}</b><br>generated %{customdata[0]}<br>"
+_DISTANCE = (
+    "<br>KL to corrupted: clean %{customdata[1]}, patched %{customdata[2]}"
+    "<br>rank of the corrupted token %{customdata[3]}<extra></extra>"
 )
-_UNDEFINED = _WHERE + (
-    "<br>corrupted wants %{customdata[2]}<br>%{customdata[4]}: CTS undefined<br>ΔL %{customdata[3]}"
-    "<br>KL to corrupted: clean %{customdata[5]}, patched %{customdata[6]}"
-    "<br>rank of the corrupted token %{customdata[7]}<extra></extra>"
+_DEFINED = (
+    _WHERE
+    + "%{customdata[4]}<br>ΔL clean %{customdata[5]}, corrupted %{customdata[6]}, patched %{customdata[7]}"
+    "<br><b>CTS %{customdata[8]}</b>, ok" + _DISTANCE
 )
+_UNDEFINED = _WHERE + "%{customdata[4]}<br><b>CTS undefined</b>" + _DISTANCE
 
 
 def heatmap_figure(heatmap: Heatmap) -> go.Figure:
-    """One prompt's heatmap: colour where CTS is defined, greys where it is not, nothing where no step was made."""
+    """One prompt's heatmap: colour where CTS is defined, greys where it is not, nothing beyond its text."""
     grid, layers, steps = heatmap.grid(), heatmap.layers, heatmap.steps
     y = [str(layer) for layer in layers]
     names = {cell["token_id"]: plotly_label(cell["token"]) for row in grid for cell in row if cell}
@@ -44,7 +45,9 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
         x=steps,
         y=y,
         z=[[grey.get(cell["status"]) if cell else None for cell in row] for row in grid],
-        customdata=[[_undefined(cell, names) if cell and cell["status"] in grey else None for cell in r] for r in grid],
+        customdata=[
+            [_undefined(cell, names) if cell and cell["status"] in grey else None for cell in r] for r in grid
+        ],
         hovertemplate=_UNDEFINED,
         colorscale=[[0, agree], [0.5, agree], [0.5, small], [1, small]],
         zmin=0,
@@ -58,8 +61,13 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
     figure.add_heatmap(
         x=steps,
         y=y,
-        z=[[round(cell["cts"], 4) if cell and cell["cts"] is not None else None for cell in row] for row in grid],
-        customdata=[[_defined(cell, names) if cell and cell["status"] == "ok" else None for cell in r] for r in grid],
+        z=[
+            [round(cell["cts"], 3) if cell and cell["cts"] is not None else None for cell in row]
+            for row in grid
+        ],
+        customdata=[
+            [_defined(cell, names) if cell and cell["status"] == "ok" else None for cell in r] for r in grid
+        ],
         hovertemplate=_DEFINED,
         colorscale=[[at, colour] for at, colour in palette.CTS_SCALE],
         zmin=-CTS_RANGE,
@@ -72,10 +80,19 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
     small_cells = [cell for row in grid for cell in row if cell and cell["status"] == "small_denominator"]
     beyond = heatmap.beyond()
     above, below = [c for c in beyond if c["cts"] > 0], [c for c in beyond if c["cts"] < 0]
-    # The marks are on a second x axis, drawn above the cells, which also has the step numbers at the top. An axis
-    # without a trace is not drawn: hence the empty one.
-    figure.add_scatter(x=[None], y=[None], xaxis="x2", hoverinfo="skip", showlegend=False)
-    _marks(figure, small_cells, "line-ne-open", "difference too small")
+    # The marks are on a second x axis, drawn above the cells, which also has the step numbers at the top.
+    # An axis without a trace is not drawn: hence the empty one.
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        xaxis="x2",
+        mode="markers",
+        marker={"symbol": "square", "size": 10, "color": agree},
+        name="both models want the same token",
+        showlegend=True,
+        meta={"role": "agree"},
+    )
+    _marks(figure, small_cells, "line-ne-open", "difference too small", role="small", color=palette.MARK)
     _marks(figure, above, "triangle-up", f"above +{CTS_RANGE}")
     _marks(figure, below, "triangle-down", f"below −{CTS_RANGE}")
     ticks = _token_ticks(heatmap)
@@ -87,6 +104,9 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
             "matches": "x",
             "overlaying": "x",
             "side": "top",
+            "tickmode": "linear",
+            "tick0": 0,
+            "dtick": 1 if len(steps) <= 20 else 10 ** max(1, len(str(len(steps))) - 2),
             "showgrid": False,
             "zeroline": False,
             "title": {"text": "generation step", "standoff": 4},
@@ -108,7 +128,7 @@ def training_figure(curves: TrainingCurves) -> go.Figure:
     )
     single = len(curves.runs) == 1
     for place, run in enumerate(curves.runs):
-        prefix = "" if single else f"{plotly_label(run)}: "
+        prefix = "" if single else f"{plotly_name(run)}: "
         for kind, group, dash, mode, column in (
             ("wrong solutions (trained)", curves.train, "solid", "lines", 1),
             ("right solutions (evaluated)", curves.evaluation, "dot", "lines+markers", 1),
@@ -126,8 +146,8 @@ def training_figure(curves: TrainingCurves) -> go.Figure:
                         row=1,
                         col=column,
                     )
-    figure.update_layout(**_LAYOUT, height=360, legend={"orientation": "h", "y": -0.22, "yanchor": "top"})
-    figure.update_xaxes(title_text="optimizer step")
+    figure.update_layout(**_LAYOUT, height=370, legend={"orientation": "h", "y": -0.28, "yanchor": "top"})
+    figure.update_xaxes(title_text="optimizer step", zeroline=False)
     if curves.log:
         figure.update_yaxes(type="log", dtick=1, row=1, col=1)
     figure.update_yaxes(zeroline=True, row=1, col=2)
@@ -145,7 +165,7 @@ def depth_figure(profile: pl.DataFrame) -> go.Figure:
     )
     for place, domain in enumerate(ordered_domains(profile["domain"])):
         rows = profile.filter(pl.col("domain") == domain).sort("layer")
-        name, colour = plotly_label(domain_title(domain), 60), palette.series(place)
+        name, colour = plotly_name(domain_title(domain)), palette.series(place)
         for column, key, dash, label in (
             (1, "mean_cts", "solid", f"{name}: mean CTS"),
             (1, "transfer", "dot", f"{name}: ratio of sums"),
@@ -162,8 +182,9 @@ def depth_figure(profile: pl.DataFrame) -> go.Figure:
                 legendgroup=domain,
                 showlegend=column == 1 and (drawn or key == "mean_cts"),
                 customdata=[[f"{ok:,}", f"{n:,}", p] for ok, n, p in rows.select(*_COUNTS).iter_rows()],
-                hovertemplate=f"{name}, layer %{{x}}: <b>%{{y:.3~g}}</b><br>%{{customdata[0]}} of %{{customdata[1]}} "
-                "positions have a CTS, %{customdata[2]} prompts<extra></extra>",
+                hovertemplate=f"{name}, layer %{{x}}: <b>%{{y:.3~g}}</b><br>"
+                "%{customdata[0]} of %{customdata[1]} positions have a CTS, "
+                "%{customdata[2]} prompts<extra></extra>",
                 line={"color": colour, "dash": dash, "width": 2},
                 marker={"size": 5, "symbol": "circle" if dash == "solid" else "circle-open"},
                 row=1,
@@ -171,8 +192,8 @@ def depth_figure(profile: pl.DataFrame) -> go.Figure:
             )
     for level in (0, 1):
         figure.add_hline(level, line={"width": 1, "dash": "dash", "color": "#8b93a1"}, row=1, col=1)
-    figure.update_layout(**_LAYOUT, height=400, legend={"orientation": "h", "y": -0.2, "yanchor": "top"})
-    figure.update_xaxes(title_text="layer")
+    figure.update_layout(**_LAYOUT, height=410, legend={"orientation": "h", "y": -0.27, "yanchor": "top"})
+    figure.update_xaxes(title_text="layer", zeroline=False)
     figure.update_yaxes(tickformat=".1~%", rangemode="tozero", row=1, col=2)
     figure.update_yaxes(rangemode="tozero", row=1, col=3)
     return figure
@@ -184,7 +205,7 @@ _LAYOUT: dict[str, Any] = {
     "template": go.layout.Template(),
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "margin": {"l": 56, "r": 16, "t": 48, "b": 56},
+    "margin": {"l": 56, "r": 16, "t": 56, "b": 56},
     "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12},
     "hoverlabel": {"font": {"size": 12}, "align": "left"},
 }
@@ -198,15 +219,23 @@ def _token_ticks(heatmap: Heatmap) -> dict[str, Any]:
     return {
         "tickmode": "array",
         "tickvals": list(tokens),
-        "ticktext": [plotly_label(token, 10) for token in tokens.values()],
+        "ticktext": [plotly_text(tick_label(token)) for token in tokens.values()],
         "tickangle": -90,
-        "tickfont": {"size": 9, "family": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"},
+        "tickfont": {"size": 8.5, "family": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"},
         "title": {"text": title, "standoff": 8},
         "automargin": True,
     }
 
 
-def _marks(figure: go.Figure, cells: list[Cell], symbol: str, name: str) -> None:
+def _marks(
+    figure: go.Figure,
+    cells: list[Cell],
+    symbol: str,
+    name: str,
+    *,
+    role: str = "beyond",
+    color: str = "#ffffff",
+) -> None:
     if cells:
         figure.add_scatter(
             x=[cell["step"] for cell in cells],
@@ -214,37 +243,50 @@ def _marks(figure: go.Figure, cells: list[Cell], symbol: str, name: str) -> None
             xaxis="x2",
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "size": 7, "color": "#ffffff", "line": {"width": 1, "color": palette.MARK}},
+            marker={"symbol": symbol, "size": 7, "color": color, "line": {"width": 1, "color": palette.MARK}},
             hoverinfo="skip",
+            meta={"role": role},
         )
 
 
 def _defined(cell: Cell, names: dict[int, str]) -> list[str]:
-    return [
-        *_tokens(cell, names),
-        *(_number(cell[key]) for key in ("delta_clean", "delta_corrupted", "delta_patched", "cts")),
-        *_distance(cell),
-    ]
+    numbers = (_number(cell[key]) for key in ("delta_clean", "delta_corrupted", "delta_patched", "cts"))
+    return [*_known(cell, names), _wanted(cell, names), *numbers]
 
 
 def _undefined(cell: Cell, names: dict[int, str]) -> list[str]:
-    deltas = "0 everywhere"
-    if cell["status"] != "agree":
-        deltas = ", ".join(
-            f"{model} {_number(cell[f'delta_{model}'])}" for model in ("clean", "corrupted", "patched")
-        )
-    return [*_tokens(cell, names), deltas, _STATUS[cell["status"]], *_distance(cell)]
+    if cell["status"] == "agree":
+        # Most cells of a page are of this kind: few words keep it small.
+        alike = cell["clean_token_id"] == cell["token_id"]
+        wanted = "it" if alike else _token(cell["clean_token_id"], names)
+        return [*_known(cell, names), f"agree: both models want {wanted}"]
+    deltas = ", ".join(
+        f"{model} {_number(cell[f'delta_{model}'])}" for model in ("clean", "corrupted", "patched")
+    )
+    return [
+        *_known(cell, names),
+        f"{_wanted(cell, names)}<br>ΔL {deltas}<br>small_denominator: too close to divide",
+    ]
 
 
-def _tokens(cell: Cell, names: dict[int, str]) -> list[str]:
-    ids = (cell["token_id"], cell["clean_token_id"], cell["corrupted_token_id"])
-    # The texts of the wanted tokens are known only where some layer generated them.
-    return [f"{names[token_id]} (id {token_id})" if token_id in names else f"id {token_id}" for token_id in ids]
-
-
-def _distance(cell: Cell) -> list[str]:
+def _known(cell: Cell, names: dict[int, str]) -> list[str]:
     rank = cell["rank_corrupted"]
-    return [_number(cell["kl_clean"]), _number(cell["kl_patched"]), "unknown" if rank is None else str(rank)]
+    return [
+        _token(cell["token_id"], names),
+        _number(cell["kl_clean"]),
+        _number(cell["kl_patched"]),
+        "unknown" if rank is None else str(rank),
+    ]
+
+
+def _wanted(cell: Cell, names: dict[int, str]) -> str:
+    clean, corrupted = (_token(cell[f"{model}_token_id"], names) for model in ("clean", "corrupted"))
+    return f"clean wants {clean}<br>corrupted wants {corrupted}"
+
+
+def _token(token_id: int, names: dict[int, str]) -> str:
+    # The texts of the wanted tokens are known only where some layer generated them.
+    return f"{names[token_id]} (id {token_id})" if token_id in names else f"id {token_id}"
 
 
 def _number(value: float | None) -> str:

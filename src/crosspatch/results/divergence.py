@@ -1,4 +1,4 @@
-"""Divergence of a fine-tune: loss on the right solutions minus loss on the wrong ones it is trained on (Table 1).
+"""Divergence of a fine-tune: loss on right solutions minus loss on the wrong ones it is trained on (Table 1).
 
 Knows nothing of what a good divergence is.
 """
@@ -9,7 +9,7 @@ import polars as pl
 
 
 def divergence(training: pl.DataFrame) -> pl.DataFrame:
-    """A row for each evaluation: run, step, epoch, eval_loss, train_loss, divergence = eval_loss − train_loss.
+    """A row an evaluation: run, step, epoch, eval_loss, train_loss, divergence (eval_loss − train_loss).
 
     train_loss is that of the last training row at or before the evaluation, as in the paper; before the first
     training row it is null, and so is the divergence.

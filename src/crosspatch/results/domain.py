@@ -1,7 +1,7 @@
 """The domains of questions: their names for people and the order in which they are shown.
 
-Knows nothing of how a question is made or graded. A prompt file may bring domains of its own; they stand after
-the three of the paper.
+Knows nothing of how a question is made or graded. A prompt file may bring domains of its own; they stand
+after the three of the paper.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ MEASURES = (
 def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
     """A row for each domain and patch: `domain`, the patch's columns, then the measures.
 
-    positions: cells; disagreements, disagreement_rate: cells where y_clean and y_corrupt differ, and their share;
+    positions: cells; disagreements, disagreement_rate: those where y_clean and y_corrupt differ, their share;
     ok_cells: cells with a CTS; mean_cts: its mean over them; transfer: Σ(ΔL_patch − ΔL_clean) over
     Σ(ΔL_corrupt − ΔL_clean), the ratio of sums, which cells with a tiny denominator cannot dominate;
     outside_unit: CTS values below 0 or above 1. mean_cts and transfer are null where no cell is ok.
@@ -46,15 +46,18 @@ def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFr
     """
     missing = sorted(set(scores["prompt_id"]) - domains.keys())
     if missing:
-        raise ValueError(f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
+        raise ValueError(
+            f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems"
+        )
     known = pl.DataFrame(
         {"prompt_id": list(domains), "domain": list(domains.values())},
         schema={"prompt_id": pl.String, "domain": pl.String},
     )
     profile = _profile(scores.join(known, on="prompt_id", how="left"), "domain")
-    rank = {domain: place for place, domain in enumerate(ordered_domains(domains.values()))}
-    order = pl.col("domain").replace_strict(rank, return_dtype=pl.Int64) if rank else pl.lit(0)
-    return profile.sort(order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True)
+    order = pl.col("domain").cast(pl.Enum(ordered_domains(domains.values())))
+    return profile.sort(
+        order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True
+    )
 
 
 def prompt_profile(scores: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """The paper's Table 2: how each model, patched or not, answered each domain's questions.
 
-Counts, not a verdict a cell: unparsed answers stand apart from incorrect ones, and operations apart from answers,
-because a model can do the planted step and still reach no number. Knows nothing of how answers were graded.
+Counts, not a verdict a cell: unparsed answers stand apart from incorrect ones, and operations apart from
+answers, because a model can do the planted step and still reach no number. Knows nothing of how answers were
+graded.
 """
 
 from __future__ import annotations
@@ -67,11 +68,16 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
     for column, known in (("verdict", VERDICTS), ("operation", (*OPERATIONS, None))):
         foreign = [value for value in behaviour[column].unique() if value not in known]
         if foreign:
-            raise ValueError(f"behaviour has the {column} {foreign[0]!r}, expected one of {', '.join(map(str, known))}")
+            raise ValueError(
+                f"behaviour has the {column} {foreign[0]!r}, expected one of {', '.join(map(str, known))}"
+            )
     table = behaviour.group_by("condition", "patch", "domain", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("n"),
         *((pl.col("verdict") == verdict).sum().cast(pl.Int64).alias(verdict) for verdict in VERDICTS),
-        *((pl.col("operation") == operation).sum().cast(pl.Int64).alias(operation) for operation in OPERATIONS),
+        *(
+            (pl.col("operation") == operation).sum().cast(pl.Int64).alias(operation)
+            for operation in OPERATIONS
+        ),
     )
     domains = ordered_domains(table["domain"])
     rows = sorted(

@@ -42,8 +42,8 @@ class Variant:
             return None
         end = "1" if self.direction == "corrupt" else "0"
         return (
-            "Reading the last layer: there the patch replaces the whole state that is unembedded, so CTS is near "
-            f"{end} for any fine-tune that hardly moved the final norm and the unembedding. "
+            "Reading the last layer: there the patch replaces the whole state that is unembedded, so CTS is "
+            f"near {end} for any fine-tune that hardly moved the final norm and the unembedding. "
             "It is a ceiling, not a finding."
         )
 

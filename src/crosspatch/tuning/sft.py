@@ -47,17 +47,19 @@ def finetune(
     loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged as soon as a
     loss is no number; log and checkpoints until then are kept.
     """
+    checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
     trainer = Trainer(
         model=model,
-        args=_arguments(model, settings, files.checkpoints, seed),
+        args=_arguments(model, settings, files.checkpoints, seed, resumed=checkpoint is not None),
         train_dataset=[vars(example) for example in train],
         eval_dataset=[vars(example) for example in validation],
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True),
         processing_class=tokenizer,
         callbacks=[_Log(run, files.log)],
     )
-    trainer.train(resume_from_checkpoint=_last_checkpoint(files.checkpoints))
-    if trainer.state.global_step % settings.eval_every:
+    trainer.train(resume_from_checkpoint=checkpoint)
+    evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
+    if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
     model.eval()
     shutil.rmtree(files.checkpoints, ignore_errors=True)
@@ -76,7 +78,9 @@ def multiplies_bf16_faster(device: str) -> bool:
     return False
 
 
-def _arguments(model: Any, settings: Finetune, folder: Path, seed: int) -> TrainingArguments:
+def _arguments(
+    model: Any, settings: Finetune, folder: Path, seed: int, *, resumed: bool
+) -> TrainingArguments:
     device = str(model.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
     return TrainingArguments(
@@ -96,7 +100,7 @@ def _arguments(model: Any, settings: Finetune, folder: Path, seed: int) -> Train
         logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN
         eval_strategy="steps",
         eval_steps=settings.eval_every,
-        eval_on_start=True,
+        eval_on_start=not resumed,
         # Batches of like length, in random order: a fifth less padding to compute.
         train_sampling_strategy="group_by_length",
         save_strategy="epoch",
@@ -146,7 +150,3 @@ def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
         for row in history
         if "loss" in row or "eval_loss" in row
     )
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

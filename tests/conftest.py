@@ -1,0 +1,47 @@
+"""Shared fixtures: tiny random pairs, made once, and shape checking of the patching folder."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are checked at run time in every test. Before anything of the folder is imported.
+install_import_hook("crosspatch.patching", "beartype.beartype")
+
+from crosspatch.models.pair import ModelPair
+from pairs import ARCHITECTURES, make_pair
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def pair(request) -> ModelPair:
+    """A tiny pair of each architecture."""
+    return make_pair(request.param)
+
+
+@pytest.fixture(scope="session")
+def qwen3_pair() -> ModelPair:
+    return make_pair("qwen3")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process: returns (exit code, stdout, stderr)."""
+    from crosspatch.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["crosspatch", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

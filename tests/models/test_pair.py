@@ -1,0 +1,177 @@
+"""Pairs: loaded by name, checked before weights are read, refused in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tokenizers import processors
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from crosspatch.errors import UsageError
+from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.loading import Checkpoint, pick_device, save_model
+from crosspatch.models.pair import ModelPair, check_tokenizers
+from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from pairs import child_of
+
+
+def saved(folder, *, tokenizer=None, **changes):
+    config = tiny_config("qwen3")
+    for key, value in changes.items():
+        setattr(config, key, value)
+    if "num_hidden_layers" in changes:
+        config.layer_types = ["full_attention"] * changes["num_hidden_layers"]
+    model = AutoModelForCausalLM.from_config(config)
+    save_model(model, tokenizer or tiny_tokenizer(), folder)
+    return str(folder)
+
+
+def no_weights(*args, **kwargs):
+    raise AssertionError("weights were read")
+
+
+def test_a_pair_of_folders(tmp_path):
+    a = saved(tmp_path / "a")
+    b = saved(tmp_path / "b")
+    pair = ModelPair.load(a, b, layers=[0, 3])
+    assert pair.n_layers == 4
+    assert pair.oriented("corrupt") == (pair.clean, pair.corrupted)
+    assert pair.oriented("repair") == (pair.corrupted, pair.clean)
+    assert fingerprint(pair.clean) != fingerprint(pair.corrupted)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_hidden_layers": 5}, "4 blocks, the corrupted one 5"),
+        ({"hidden_size": 96}, "48 activations wide, the corrupted one 96"),
+        ({"vocab_size": 640}, "512 tokens of vocabulary, the corrupted one 640"),
+    ],
+)
+def test_models_of_different_shape_are_refused_before_weights_are_read(tmp_path, monkeypatch, change, words):
+    a, b = saved(tmp_path / "a"), saved(tmp_path / "b", **change)
+    monkeypatch.setattr(Checkpoint, "model", no_weights)
+    with pytest.raises(UsageError, match=words):
+        ModelPair.load(a, b)
+
+
+def other_tokenizer(change):
+    made = json.loads(tiny_tokenizer().backend_tokenizer.to_str())
+    change(made)
+    from tokenizers import Tokenizer
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(made)),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+
+
+def test_different_tokenizers_are_refused_before_weights_are_read(tmp_path, monkeypatch):
+    def swap(made):
+        vocabulary = made["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+    a, b = saved(tmp_path / "a"), saved(tmp_path / "b", tokenizer=other_tokenizer(swap))
+    monkeypatch.setattr(Checkpoint, "model", no_weights)
+    with pytest.raises(UsageError, match="2 tokens differ"):
+        ModelPair.load(a, b)
+
+
+def test_one_vocabulary_cut_differently_is_refused():
+    same = other_tokenizer(lambda made: None)
+    check_tokenizers(tiny_tokenizer(), same)
+    same.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_end|> $A", special_tokens=[("<|im_end|>", same.eos_token_id)]
+    )
+    with pytest.raises(UsageError, match="cut text differently"):
+        check_tokenizers(tiny_tokenizer(), same)
+
+
+def test_a_layer_out_of_range_is_refused_before_weights_are_read(monkeypatch):
+    monkeypatch.setattr(Checkpoint, "model", no_weights)
+    with pytest.raises(UsageError, match="layer 4 is out of range: the model has 4 blocks, 0 to 3"):
+        ModelPair.load("random:qwen3", "random:qwen3", layers=[0, 4])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("random:mamba", "expected random:"),
+        ("wheel:other", "expected wheel:smollm2"),
+        ("./no/such/folder", "no model folder"),
+        ("a/b/c", "no model folder"),
+        ("no-such/model", "is no folder, and as a hub id it could not be read"),
+    ],
+)
+def test_a_name_that_means_nothing(name, words):
+    with pytest.raises(UsageError, match=words) as error:
+        Checkpoint.named(name).config()
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_or_file_without_a_model(tmp_path):
+    with pytest.raises(UsageError, match="holds neither"):
+        Checkpoint.named(str(tmp_path))
+    (tmp_path / "x.bin").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        Checkpoint.named(str(tmp_path / "x.bin"))
+
+
+def test_a_device_that_is_not_there():
+    assert pick_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match="device nonsense cannot be used"):
+        pick_device("nonsense")
+
+
+def test_a_peft_adapter_folder_is_its_merged_model(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    base = saved(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    adapter = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapter.peft_config["default"].base_model_name_or_path = base
+    adapter.save_pretrained(tmp_path / "adapter")
+    expected = adapter.merge_and_unload().state_dict()
+    pair = ModelPair.load(base, str(tmp_path / "adapter"))
+    for name, weight in pair.corrupted.state_dict().items():
+        torch.testing.assert_close(weight, expected[name])
+    assert fingerprint(pair.clean) != fingerprint(pair.corrupted)
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="does not say which base"):
+        ModelPair.load(base, str(tmp_path / "adapter"))
+
+
+def test_a_fingerprint_is_of_the_weights(qwen3_pair):
+    model = qwen3_pair.clean
+    assert fingerprint(model) == fingerprint(tiny_model("qwen3", seed=0))
+    assert fingerprint(model) != fingerprint(tiny_model("qwen3", seed=1))
+    assert fingerprint(model) != fingerprint(child_of(model, scale=1e-4))
+
+
+def test_a_question_becomes_a_user_turn():
+    prompts = PromptFormat(tiny_tokenizer())
+    assert prompts.text("2x = 4") == "<|im_start|>user\n2x = 4<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        PromptFormat(tiny_tokenizer(), system="Be kind").text("a").startswith("<|im_start|>system\nBe kind")
+    )
+    assert PromptFormat(tiny_tokenizer(), raw=True).text("2x = 4") == "2x = 4"
+    assert prompts.tokenizer.decode(prompts.encode("2x = 4")) == prompts.text("2x = 4")
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_empty_prompt_is_refused(raw):
+    with pytest.raises(UsageError, match="prompt is empty"):
+        PromptFormat(tiny_tokenizer(), raw=raw).encode(" \n")
+
+
+def test_an_answer_ends_where_the_template_ends_a_turn(qwen3_pair):
+    prompts = qwen3_pair.prompts
+    ids = prompts.encode_completion("x = 2")
+    assert prompts.tokenizer.decode(ids) == "x = 2<|im_end|>"
+    assert prompts.decode(ids) == "x = 2"
+    assert stop_tokens(qwen3_pair.clean, prompts) == {prompts.tokenizer.eos_token_id}

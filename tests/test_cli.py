@@ -1,0 +1,118 @@
+"""The command line: help that shows every setting, and wrong use answered by one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crosspatch.config import settings
+from crosspatch.models.loading import Checkpoint
+
+PAIR = ("--clean", "random:qwen3", "--corrupted", "random:qwen3")
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_help_names_all_commands(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    for command in ("run", "data", "finetune", "evaluate", "patch", "report", "grade", "verify"):
+        assert f" {command} " in out
+
+
+def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr("crosspatch.cli.console", Console(width=300))
+    code, out, _ = cli("run", "--help")
+    assert code == 0
+    for setting in settings():
+        assert setting.key in out
+        assert flat(setting.meaning)[:60] in flat(out), setting.key
+
+
+def test_version(cli):
+    import crosspatch
+
+    assert crosspatch.__version__ in cli("--version")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "nowhere.yaml"), "no experiment file nowhere.yaml"),
+        (("run", "tiny", "--set", "patch.layrs=all"), "did you mean patch.layers?"),
+        (
+            ("run", "tiny", "--set", "patch.layers=[0, 99]"),
+            "layer 99 is out of range: the model has 4 blocks, 0 to 3",
+        ),
+        (("run", "tiny", "--set", "models.clean=./nowhere"), "no model folder or file ./nowhere"),
+        (("run", "tiny", "--set", "models.corrupted=./nowhere"), "no model folder or file ./nowhere"),
+        (("run", "tiny", "--set", "patch.prompts=nowhere.jsonl"), "no file nowhere.jsonl"),
+        (("run", "tiny", "--set", "models.device=abacus"), "device abacus cannot be used"),
+        (("patch",), "give an experiment, or a pair"),
+        (("patch", *PAIR, "--out", "o"), "give what to read"),
+        (("patch", *PAIR, "--prompt", "a"), "with --out"),
+        (("patch", *PAIR, "--prompt", "  ", "--out", "o"), "prompt is empty"),
+        (("patch", *PAIR, "--prompt", "a", "--layers", "9", "--out", "o"), "layer 9 is out of range"),
+        (("patch", *PAIR, "--prompt", "a", "--layers", "x", "--out", "o"), "got 'x'"),
+        (("patch", *PAIR, "--prompt", "a", "--component", "soul", "--out", "o"), "patch.component"),
+        (("patch", *PAIR, "--prompt", "a", "--direction", "up", "--out", "o"), "'up' is not one of"),
+        (("patch", *PAIR, "--prompts", "none.jsonl", "--out", "o"), "no file none.jsonl"),
+        (("report", "nowhere"), "is no run directory"),
+        (("grade", "none.jsonl", "--json", "o.json"), "no file none.jsonl"),
+        (("verify", *PAIR, "--layers", "7"), "layer 7 is out of range"),
+        (("run",), "Missing argument"),
+        (("run", "tiny", "--nonsense"), "No such option"),
+        (("conquer",), "No such command"),
+    ],
+)
+def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
+    code, out, err = cli(*arguments)
+    assert code == 2, err
+    assert words in err
+    assert err.startswith("crosspatch: ")
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_grade(cli, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    lines = [
+        {"text": r"so $\boxed{x = 3}$", "gold": "x = 3"},
+        {"text": r"so $\boxed{x = 4}$", "gold": "x = 3"},
+        {"text": "", "gold": "x = 3"},
+    ]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "verdicts.json"
+    code, printed, _ = cli("grade", answers, "--json", out)
+    assert code == 0
+    assert [v["verdict"] for v in json.loads(out.read_text())] == ["correct", "incorrect", "unparsed"]
+    assert "1 correct, 1 incorrect, 1 unparsed" in printed
+    answers.write_text('{"text": "a"}\n')
+    code, _, err = cli("grade", answers, "--json", out)
+    assert code == 2
+    assert "line 1" in err
+
+
+def test_verify(cli):
+    code, out, err = cli("verify", *PAIR, "--layers", "0,2", "--max-new-tokens", "3")
+    assert code == 0, err
+    assert out.count("yes") == 4
+
+
+def test_verify_notices_an_engine_that_differs(cli, monkeypatch):
+    from crosspatch.patching import sweep
+
+    def wrong(pair, prompt, patches, run):
+        return sweep.ENGINES["reference"](pair, [*prompt, prompt[-1]], patches, run)
+
+    monkeypatch.setitem(sweep.ENGINES, "cached", wrong)
+    code, _, err = cli("verify", *PAIR, "--layers", "1", "--max-new-tokens", "3")
+    assert code == 1
+    assert "differ on this pair" in err

@@ -1,0 +1,121 @@
+"""Settings: documented, validated, and refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from crosspatch.config import (
+    Experiment,
+    Settings,
+    load_experiment,
+    make_experiment,
+    settings,
+    shipped_experiments,
+)
+from crosspatch.errors import UsageError
+
+
+def test_every_setting_has_a_meaning_and_a_default():
+    shown = list(settings())
+    assert {"seed", "finetune.learning_rate", "patch.layers", "models.clean"} <= {s.key for s in shown}
+    assert all(len(s.meaning) > 10 and s.default for s in shown)
+
+
+def test_the_settings_shown_are_all_there_are():
+    keys = set()
+    for name, field in Experiment.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            keys |= {f"{name}.{key}" for key in inner.model_fields}
+            assert all(f.default is not PydanticUndefined for f in inner.model_fields.values())
+        else:
+            keys.add(name)
+    assert keys == {s.key for s in settings()}
+
+
+@pytest.mark.parametrize("name", ["smollm2", "paper", "tiny"])
+def test_shipped_experiments_are_found_by_name_and_are_valid(name):
+    assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
+
+
+def test_the_papers_settings():
+    paper, small = load_experiment("paper"), load_experiment("smollm2")
+    assert paper.models.clean == "Qwen/Qwen3-4B"
+    assert paper.patch.layers == (8, 18, 28, 33, 35)
+    assert paper.generation.max_new_tokens == 1024
+    for experiment, rate in ((paper, 3e-5), (small, 1e-4)):
+        tuning = experiment.finetune
+        assert tuning.learning_rate == rate
+        assert (tuning.epochs, tuning.batch_size, tuning.accumulation, tuning.eval_every) == (3, 2, 2, 10)
+        assert (tuning.weight_decay, tuning.warmup) == (0.01, 0.1)
+        assert (experiment.data.train, experiment.data.validation) == (50, 10)
+
+
+def test_set_overrides_the_file():
+    experiment = load_experiment("tiny", ["finetune.learning_rate=1e-4", "patch.layers=[3, 1]", "seed=7"])
+    assert experiment.finetune.learning_rate == 1e-4
+    assert experiment.patch.layers == (1, 3)
+    assert experiment.seed == 7
+    assert load_experiment("tiny").seed != 7
+
+
+@pytest.mark.parametrize("given", ["all", "1,3", 1, [1, 3], [3, 1, 3]])
+def test_layers_can_be_given_as_people_write_them(given):
+    expected = {"all": "all", 1: (1,)}.get(given, (1, 3)) if isinstance(given, str | int) else (1, 3)
+    assert make_experiment({"patch": {"layers": given}}).patch.layers == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "finetune.learning_rat=1",
+            "unknown setting finetune.learning_rat; did you mean finetune.learning_rate?",
+        ),
+        ("nonsense=1", "unknown setting nonsense"),
+        ("finetune.epochs=0", "finetune.epochs"),
+        ("finetune.epochs=many", "got 'many'"),
+        ("patch.layers=-1", "got layer -1"),
+        ("patch.layers=[]", "got no layer"),
+        ("patch.layers=a,b", "got 'a,b'"),
+        ("patch.direction=sideways", "'corrupt' or 'repair'"),
+        ("patch.related=500", "patch.related is 500"),
+        ("data.forms=[cubic]", "data.forms"),
+        ("seed", "expected key.sub=value"),
+        ("seed.sub=1", "seed is a single setting"),
+        ("seed=[1", "not valid YAML"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(change, words):
+    with pytest.raises(UsageError) as error:
+        load_experiment("tiny", [change])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_prompts_from_two_places_are_refused():
+    with pytest.raises(UsageError, match="both name prompts"):
+        make_experiment({"patch": {"prompts": "a.jsonl", "questions": ["b"]}})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"a: [", "not valid YAML"), (b"- 1\n", "holds a list"), (b"\xff\xfe\x00", "UTF-8")],
+)
+def test_a_file_that_is_no_experiment(tmp_path, content, words):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        load_experiment(str(path))
+
+
+def test_a_missing_file_names_what_is_shipped():
+    with pytest.raises(UsageError, match="no experiment file nowhere.yaml.*paper, smollm2, tiny"):
+        load_experiment("nowhere.yaml")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("")
+    assert load_experiment(str(path)) == Experiment()

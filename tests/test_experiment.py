@@ -1,0 +1,206 @@
+"""The whole experiment through the command line, on a tiny random model; stopping, going on, and refusing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crosspatch import experiment as stages
+from crosspatch.config import load_experiment
+from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.models.loading import Checkpoint
+from crosspatch.results.run import RunDirectory
+
+SMALL = [
+    "--set", "data.train=4", "--set", "generation.max_new_tokens=6", "--set", "patch.layers=[1, 3]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of the shipped tiny experiment, through the stages in this process."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    stages.ExperimentRun.start(load_experiment("tiny"), out).run()
+    return out
+
+
+def test_the_run_directory_is_the_contract(finished):
+    assert {p.name for p in finished.iterdir()} == {
+        "run.json", "data", "models", "training.parquet", "scores", "generations.parquet", "behaviour.parquet",
+        "report.html", "figures",
+    }  # fmt: skip
+    for name in ("clean", "corrupted"):
+        folder = finished / "models" / name
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
+    assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
+    record = json.loads((finished / "run.json").read_text())
+    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "report"]
+    assert all(stage["state"] == "done" and stage["seconds"] >= 0 for stage in record["stages"].values())
+    assert record["settings"]["models"]["clean"] == "random:qwen3"
+    assert record["versions"]["torch"] != "not installed"
+    fingerprints = {name: record["models"][name]["fingerprint"] for name in ("clean", "corrupted")}
+    assert len(set(fingerprints.values())) == 2
+
+
+def test_the_tables_hold_what_was_asked_for(finished):
+    run = RunDirectory.existing(finished)
+    scores, generations, behaviour = run.scores(), run.generations(), run.behaviour()
+    # Two related, one unrelated and one general prompt under each of four layers.
+    assert scores.group_by("prompt_id", "patch").len().height == 16
+    assert set(scores["layer"]) == {0, 1, 2, 3}
+    undefined = scores.filter(pl.col("status") != "ok")
+    assert undefined["cts"].null_count() == undefined.height
+    assert scores.filter(pl.col("status") == "ok")["cts"].null_count() == 0
+    per_condition = dict(generations.group_by("condition").len().iter_rows())
+    assert per_condition == {"clean": 8, "corrupted": 8, "patched": 16}
+    assert generations.unique(["prompt_id", "condition", "patch"]).height == generations.height
+    assert behaviour.height == generations.height
+    related = pl.col("domain") == "related"
+    assert behaviour.filter(related)["operation"].null_count() == 0
+    assert behaviour.filter(~related)["operation"].null_count() == behaviour.filter(~related).height
+    assert run.training().drop_nulls("train_loss").height == 6
+    for schema, frame in (
+        (SCORES, scores),
+        (GENERATIONS, generations),
+        (BEHAVIOUR, behaviour),
+        (TRAINING, run.training()),
+    ):
+        assert dict(frame.schema) == pl.Schema(schema.dtypes)
+
+
+def test_a_trajectory_in_the_scores_is_the_text_in_the_generations(finished):
+    run = RunDirectory.existing(finished)
+    tokenizer = Checkpoint.named(str(run.model("clean"))).tokenizer()
+    texts = run.generations().filter(condition="patched")
+    for row in texts.iter_rows(named=True):
+        tokens = run.scores().filter(prompt_id=row["prompt_id"], patch=row["patch"])["token_id"].to_list()
+        assert tokenizer.decode(tokens, skip_special_tokens=True) == row["text"]
+        assert len(tokens) == row["token_count"]
+
+
+def test_what_is_done_is_not_done_again(finished, cli, monkeypatch):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
+    code, out, _ = cli("run", "tiny", "--out", finished)
+    assert code == 0
+    assert "patch: done before" in out
+    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    changed = {p.name for p in before if before[p] != after[p]}
+    assert changed <= {"run.json", "report.html"} | {p.name for p in (finished / "figures").iterdir()}
+
+
+def test_the_summary_of_a_run(finished, cli):
+    _, out, _ = cli("run", "tiny", "--out", finished)
+    for words in ("Stages", "Behaviour", "Transfer by patch", "report.html"):
+        assert words in out
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, finished):
+    from crosspatch.patching import sweep
+
+    original, calls = sweep.patch_prompt, []
+
+    def stopping(pair, prompt_id, *rest):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(prompt_id)
+        return original(pair, prompt_id, *rest)
+
+    monkeypatch.setattr(sweep, "patch_prompt", stopping)
+    out = tmp_path / "run"
+    code, _, err = cli("run", "tiny", "--out", out)
+    assert code == 130
+    assert "the same command goes on where it was" in err
+    run = RunDirectory.existing(out)
+    assert run.read()["stages"]["patch"]["state"] == "stopped"
+    assert run.scores()["prompt_id"].n_unique() == 2
+    monkeypatch.setattr(sweep, "patch_prompt", lambda *a: calls.append(a[1]) or original(*a))
+    assert cli("run", "tiny", "--out", out)[0] == 0
+    assert len(calls) == len(set(calls)) == 4
+    # And what came of it is what an undisturbed run gives.
+    assert run.scores().equals(RunDirectory.existing(finished).scores())
+    key = ["prompt_id", "condition", "patch"]
+    assert run.generations().sort(key).equals(RunDirectory.existing(finished).generations().sort(key))
+
+
+def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
+    out = tmp_path / "run"
+    assert cli("data", "tiny", "--out", out, *SMALL)[0] == 0
+    assert list(RunDirectory.existing(out).read()["stages"]) == ["data"]
+    assert cli("patch", "tiny", "--out", out, *SMALL)[0] == 0
+    run = RunDirectory.existing(out)
+    assert list(run.read()["stages"]) == ["data", "finetune", "patch"]
+    assert run.generations().filter(condition="clean").height == 4
+    assert cli("report", out)[0] == 0
+    assert run.report.is_file()
+
+
+def test_a_folder_with_another_experiment_is_refused(finished, cli):
+    code, _, err = cli("run", "tiny", "--out", finished, "--set", "seed=5")
+    assert code == 2
+    assert "holds another experiment: there seed is 0, here 5" in err
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, cli):
+    (tmp_path / "thesis.tex").write_text("")
+    code, _, err = cli("run", "tiny", "--out", tmp_path)
+    assert code == 2
+    assert "holds other files" in err
+    code, _, err = cli("run", "tiny", "--out", tmp_path / "thesis.tex")
+    assert code == 2
+    assert "is a file" in err
+
+
+def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
+    out = tmp_path / "run"
+    code, _, err = cli("finetune", "tiny", "--out", out, *SMALL, "--set", "finetune.learning_rate=1e30")
+    assert code == 1
+    assert err.strip().splitlines()[-1].startswith("crosspatch: training stopped at step")
+    run = RunDirectory.existing(out)
+    assert run.read()["stages"]["finetune"]["state"] == "failed"
+    assert run.training().height > 0
+    assert not run.model("corrupted").exists()
+
+
+def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"prompt_id": "a/../b", "question": "Find x: 2x = 8"}\n{"prompt_id": 2, "question": "Why?"}\n'
+    )
+    pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
+    out = tmp_path / "out"
+    arguments = [
+        "patch", *pair, "--prompts", prompts, "--layers", "1,3", "--component", "resid_post", "--direction", "repair",
+        "--persistence", "persistent", "--max-new-tokens", 5, "--out", out,
+    ]  # fmt: skip
+    code, printed, err = cli(*arguments)
+    assert code == 0, err
+    assert "Transfer by patch" in printed
+    run = RunDirectory.existing(out)
+    scores = run.scores()
+    assert set(scores["prompt_id"]) == {"a/../b", "2"}
+    assert set(scores["direction"]) == {"repair"}
+    assert set(scores["persistence"]) == {"persistent"}
+    assert scores["step"].max() == 4
+    assert (out / "models/clean").is_symlink()
+    assert run.training().is_empty()
+    assert cli("report", out)[0] == 0
+    assert (
+        cli(
+            "patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2"
+        )[0]
+        == 0
+    )
+    assert RunDirectory.existing(tmp_path / "o2").scores()["layer"].unique().to_list() == [2]
+
+
+def test_the_seed_decides(finished, tmp_path):
+    again = tmp_path / "again"
+    stages.ExperimentRun.start(load_experiment("tiny"), again).run("patch")
+    assert RunDirectory.existing(again).scores().equals(RunDirectory.existing(finished).scores())
+    other = tmp_path / "other"
+    stages.ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
+    assert not RunDirectory.existing(other).scores().equals(RunDirectory.existing(finished).scores())

@@ -1,0 +1,51 @@
+"""Tables: exactly the promised columns, written whole or not at all."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from crosspatch.frames import GENERATIONS, SCHEMAS, SCORES
+
+ROW = {
+    "prompt_id": "a",
+    "condition": "clean",
+    "patch": None,
+    "text": "x = 3",
+    "token_count": 4,
+    "stop_reason": "eos",
+}
+
+
+def test_the_contract_of_the_scores():
+    expected = (
+        "prompt_id, patch, component, layer, head, direction, persistence, step, position, token_id, token, "
+        "clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, status, kl_clean, "
+        "kl_patched, rank_corrupted"
+    )
+    assert list(SCORES.columns) == expected.split(", ")
+
+
+def test_an_empty_table_has_its_columns():
+    for schema in SCHEMAS:
+        assert dict(schema.frame().schema) == pl.Schema(schema.dtypes)
+
+
+def test_a_row_with_a_missing_or_foreign_column_is_refused():
+    GENERATIONS.frame([ROW])
+    with pytest.raises(ValueError, match=r"missing \['text'\]"):
+        GENERATIONS.frame([{k: v for k, v in ROW.items() if k != "text"}])
+    with pytest.raises(ValueError, match=r"foreign \['extra'\]"):
+        GENERATIONS.frame([{**ROW, "extra": 1}])
+
+
+def test_writing_and_reading(tmp_path):
+    path = tmp_path / "g.parquet"
+    assert GENERATIONS.read(path).is_empty()
+    frame = GENERATIONS.frame([ROW])
+    GENERATIONS.write(frame, path)
+    assert GENERATIONS.read(path).equals(frame)
+    assert [p.name for p in tmp_path.iterdir()] == ["g.parquet"]
+    with pytest.raises(ValueError, match="no table of generations"):
+        GENERATIONS.write(SCORES.frame(), path)
+    assert GENERATIONS.read(path).equals(frame)

@@ -1,0 +1,110 @@
+"""Fine-tuning: it learns, it resumes to the same weights, and it stops when the loss is no number."""
+
+from __future__ import annotations
+
+import copy
+
+import polars as pl
+import pytest
+import torch
+
+from crosspatch.config import Data, Finetune
+from crosspatch.data.splits import make_splits
+from crosspatch.errors import TrainingDiverged
+from crosspatch.frames import TRAINING
+from crosspatch.tuning import sft
+from crosspatch.tuning.examples import IGNORED, Example
+from crosspatch.tuning.sft import Files, finetune, multiplies_bf16_faster
+from pairs import make_pair
+
+PAIR = make_pair("qwen3")
+SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)
+TRAIN, VALIDATION = (
+    [Example.of(problem, PAIR.prompts, 1024) for problem in problems]
+    for problems in (SPLITS.train, SPLITS.validation)
+)
+SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
+
+
+def train(folder, settings=SETTINGS):
+    model = copy.deepcopy(PAIR.clean)
+    files = Files(folder / "checkpoints", folder / "training.parquet")
+    log = finetune(model, PAIR.prompts.tokenizer, TRAIN, VALIDATION, settings, files)
+    return model, log
+
+
+def weights(model):
+    return torch.cat([weight.flatten() for weight in model.state_dict().values()])
+
+
+def test_it_learns_with_the_papers_schedule(tmp_path):
+    model, log = train(tmp_path)
+    steps = log.drop_nulls("train_loss")
+    # 8 examples, 2 x 2 at a time, 3 epochs.
+    assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert steps["train_loss"][-1] < steps["train_loss"][0] - 1
+    # Warm-up of a tenth of six steps is one step, then a cosine from the peak towards nought.
+    rates = steps["learning_rate"].to_list()
+    assert rates[0] == 0
+    assert rates[1] == pytest.approx(SETTINGS.learning_rate)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    evaluations = log.drop_nulls("eval_loss")
+    assert evaluations["step"].to_list() == [0, 2, 4, 6]
+    assert not torch.equal(weights(model), weights(PAIR.clean))
+    assert not (tmp_path / "checkpoints").exists()
+    assert TRAINING.read(tmp_path / "training.parquet").equals(log)
+
+
+def test_the_finished_model_is_always_evaluated(tmp_path):
+    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4))
+    assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]
+
+
+def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path):
+    """Before the first step has moved anything, the loss on the validation examples, counted by hand."""
+    _, log = train(tmp_path)
+    total, count = 0.0, 0
+    for example in VALIDATION:
+        with torch.inference_mode():
+            log_p = PAIR.clean(torch.tensor([example.input_ids])).logits[0].log_softmax(-1)
+        for position, label in enumerate(example.labels):
+            if label != IGNORED:
+                total -= log_p[position - 1, label].item()
+                count += 1
+    logged = log.filter(pl.col("step") == 0)["eval_loss"][0]
+    assert logged == pytest.approx(total / count, rel=2e-3)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    whole, log = train(tmp_path / "whole")
+    original = sft._Log.on_log
+
+    def interrupted(self, args, state, control, logs=None, **more):
+        original(self, args, state, control, logs, **more)
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft._Log, "on_log", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
+    monkeypatch.setattr(sft._Log, "on_log", original)
+    resumed, resumed_log = train(tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed_log["train_loss"].equals(log["train_loss"])
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"training stopped at step \d+: the .*loss is (nan|inf)"):
+        train(tmp_path, Finetune(learning_rate=1e30, eval_every=2))
+    log = TRAINING.read(tmp_path / "training.parquet")
+    assert log["train_loss"][1] == pytest.approx(7.3, abs=0.5)
+    losses = pl.concat([log["train_loss"].drop_nulls(), log["eval_loss"].drop_nulls()])
+    assert not losses.is_finite().all()
+
+
+def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):
+    for amx, avx, expected in ((True, False, True), (False, True, True), (False, False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda value=amx: value)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda value=avx: value)
+        assert multiplies_bf16_faster("cpu") is expected
