@@ -73,7 +73,7 @@ def test_version(cli):
 def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
-    code, out, err = cli(*arguments)
+    code, _, err = cli(*arguments)
     assert code == 2, err
     assert words in err
     assert err.startswith("crosspatch: ")

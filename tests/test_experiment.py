@@ -29,8 +29,8 @@ def finished(tmp_path_factory) -> Path:
 
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
-        "run.json", "data", "models", "training.parquet", "scores", "generations.parquet", "behaviour.parquet",
-        "report.html", "figures",
+        "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
+        "behaviour.parquet", "report.html", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
         folder = finished / "models" / name
@@ -158,7 +158,7 @@ def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
     out = tmp_path / "run"
     code, _, err = cli("finetune", "tiny", "--out", out, *SMALL, "--set", "finetune.learning_rate=1e30")
     assert code == 1
-    assert err.strip().splitlines()[-1].startswith("crosspatch: training stopped at step")
+    assert "\ncrosspatch: training stopped at step" in err
     run = RunDirectory.existing(out)
     assert run.read()["stages"]["finetune"]["state"] == "failed"
     assert run.training().height > 0
@@ -167,14 +167,12 @@ def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
 
 def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text(
-        '{"prompt_id": "a/../b", "question": "Find x: 2x = 8"}\n{"prompt_id": 2, "question": "Why?"}\n'
-    )
+    prompts.write_text('{"prompt_id": "a/../b", "question": "Find x: 2x = 8"}\n{"prompt_id": 2, "question": "Why?"}\n')
     pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
     out = tmp_path / "out"
     arguments = [
-        "patch", *pair, "--prompts", prompts, "--layers", "1,3", "--component", "resid_post", "--direction", "repair",
-        "--persistence", "persistent", "--max-new-tokens", 5, "--out", out,
+        "patch", *pair, "--prompts", prompts, "--layers", "1,3", "--component", "resid_post",
+        "--direction", "repair", "--persistence", "persistent", "--max-new-tokens", 5, "--out", out,
     ]  # fmt: skip
     code, printed, err = cli(*arguments)
     assert code == 0, err
@@ -189,10 +187,7 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     assert run.training().is_empty()
     assert cli("report", out)[0] == 0
     assert (
-        cli(
-            "patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2"
-        )[0]
-        == 0
+        cli("patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2")[0] == 0
     )
     assert RunDirectory.existing(tmp_path / "o2").scores()["layer"].unique().to_list() == [2]
 

@@ -20,8 +20,8 @@ ROW = {
 def test_the_contract_of_the_scores():
     expected = (
         "prompt_id, patch, component, layer, head, direction, persistence, step, position, token_id, token, "
-        "clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, status, kl_clean, "
-        "kl_patched, rank_corrupted"
+        "clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, status, "
+        "kl_clean, kl_patched, rank_corrupted"
     )
     assert list(SCORES.columns) == expected.split(", ")
 

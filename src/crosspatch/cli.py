@@ -46,6 +46,7 @@ app = typer.Typer(
 
 # What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
 _WRONG_USE: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
 
 _SECTIONS = {
     "run": None,
@@ -62,9 +63,7 @@ class StageCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then each setting with its default and meaning."""
         super().format_help(ctx, formatter)
-        table = Table(
-            title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None
-        )
+        table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
         table.add_column("setting", style="cyan", no_wrap=True)
         table.add_column("default", style="yellow", max_width=30)
         table.add_column("meaning")
@@ -136,22 +135,14 @@ def patch(
     ] = None,
     corrupted: Annotated[str | None, typer.Option(help="Corrupted model, named in the same ways")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')
-    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
     layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
     component: Annotated[str | None, typer.Option(help="Place in the block: resid_post")] = None,
     direction: Annotated[Direction | None, typer.Option(help="Which model's activations go where")] = None,
-    persistence: Annotated[
-        Persistence | None, typer.Option(help="Whether patched keys and values stay")
-    ] = None,
-    engine: Annotated[
-        Engine | None, typer.Option(help="The cached engine or the published algorithm")
-    ] = None,
+    persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
     out: Out = None,
     override: Overrides = None,
 ) -> None:
@@ -191,9 +182,7 @@ def patch(
         experiment = load_experiment(source, changes)
     directory = _stages(experiment, out or _default_out(source or ""), "patch")
     _print_transfer(directory)
-    console.print(
-        f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}"
-    )
+    console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
 
 
 @app.command()
@@ -223,9 +212,7 @@ def grade(
         raise UsageError(f"no folder {json_out.parent} for {json_out.name}")
     partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(json_out)
-    counts = {
-        name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")
-    }
+    counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
@@ -249,9 +236,7 @@ def verify(
     chosen = experiment.patch.layers
     pair = ModelPair.load(clean, corrupted, device=device, layers=() if chosen == "all" else chosen)
     comparison = compare_engines(pair, prompt, chosen, max_new_tokens)
-    table = Table(
-        "persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference"
-    )
+    table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
     for row in comparison.rows:
         table.add_row(
             row.persistence,
@@ -271,9 +256,7 @@ def verify(
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     from crosspatch.experiment import ExperimentRun
 
-    run = ExperimentRun.start(
-        experiment, out, say=lambda line: console.print(line, markup=False, highlight=False)
-    )
+    run = ExperimentRun.start(experiment, out, say=lambda line: console.print(line, markup=False, highlight=False))
     run.run(*stages)
     return run.directory
 
@@ -345,13 +328,14 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail("stopped; the same command goes on where it was", code)
+        sys.exit(code)
     except CrosspatchError as error:
         _fail(str(error), error.exit_code)
     except _WRONG_USE as error:
         _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; the same command goes on where it was", 130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
 

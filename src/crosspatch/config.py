@@ -63,12 +63,8 @@ class Models(Settings):
         "float32", description="Precision of the weights when answering and patching"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the first GPU, or the CPU")
-    raw: bool = Field(
-        False, description="Read questions as they stand, even where the tokenizer has a chat template"
-    )
-    system: str | None = Field(
-        None, description="System prompt of the chat template; null: the template's own"
-    )
+    raw: bool = Field(False, description="Read questions as they stand, even where the tokenizer has a chat template")
+    system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
 
 
 class Data(Settings):
@@ -77,9 +73,7 @@ class Data(Settings):
     train: Positive = Field(50, description="Training problems, with wrong solutions")
     validation: Positive = Field(10, description="Validation problems, with right solutions")
     related: Count = Field(14, description="Held-out problems of the trained forms")
-    unrelated_math: Count = Field(
-        8, description="Questions from other mathematics, taken from the suite in order"
-    )
+    unrelated_math: Count = Field(8, description="Questions from other mathematics, taken from the suite in order")
     general: Count = Field(8, description="General questions, taken from the suite in order")
     forms: tuple[Form, ...] = Field(FORMS, min_length=1, description="Forms of the equations, taken in turn")
 
@@ -163,7 +157,7 @@ class Patch(Settings):
             raise ValueError('got no layer; name at least one, or "all"')
         if min(value) < 0:
             raise ValueError(f"got layer {min(value)}; layers count from 0")
-        return tuple(sorted(set(value)))  # type: ignore[arg-type]
+        return tuple(sorted(set(value)))
 
 
 class Experiment(Settings):
@@ -171,11 +165,11 @@ class Experiment(Settings):
 
     name: str = Field("experiment", min_length=1, description="Title of the report")
     seed: int = Field(0, ge=0, description="Seed of the problems, the random models and the training order")
-    models: Models = Field(default_factory=lambda: Models())
-    data: Data = Field(default_factory=lambda: Data())
-    finetune: Finetune = Field(default_factory=lambda: Finetune())
-    generation: Generation = Field(default_factory=lambda: Generation())
-    patch: Patch = Field(default_factory=lambda: Patch())
+    models: Models = Field(default_factory=Models)
+    data: Data = Field(default_factory=Data)
+    finetune: Finetune = Field(default_factory=Finetune)
+    generation: Generation = Field(default_factory=Generation)
+    patch: Patch = Field(default_factory=Patch)
 
     @model_validator(mode="after")
     def _patched_prompts_exist(self) -> Experiment:
@@ -185,9 +179,7 @@ class Experiment(Settings):
             for domain in DOMAINS:
                 wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
                 if wanted > made:
-                    raise ValueError(
-                        f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them"
-                    )
+                    raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
         return self
 
     @property

@@ -73,9 +73,7 @@ class ExperimentRun:
         made: dict[str, list[Problem]] = {"related": splits.related}
         if experiment.makes_the_child:
             made |= {"train": splits.train, "validation": splits.validation}
-        made["unrelated_math"] = _first(
-            load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math"
-        )
+        made["unrelated_math"] = _first(load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math")
         made["general"] = _first(load_suite("general"), experiment.data.general, "general")
         if given := given_prompts(experiment):
             made["prompts"] = given
@@ -91,9 +89,7 @@ class ExperimentRun:
         Checkpoint.named(settings.clean).place(self.directory.model("clean"), self.experiment.seed)
         self.directory.note_model("clean", {"name": settings.clean})
         if settings.corrupted is not None:
-            Checkpoint.named(settings.corrupted).place(
-                self.directory.model("corrupted"), self.experiment.seed + 1
-            )
+            Checkpoint.named(settings.corrupted).place(self.directory.model("corrupted"), self.experiment.seed + 1)
             self.directory.note_model("corrupted", {"name": settings.corrupted})
             self.say(f"finetune: the corrupted model is given, {settings.corrupted}")
         elif not self.directory.model("corrupted").exists():
@@ -143,24 +139,18 @@ class ExperimentRun:
 
         settings, generation = self.experiment.patch, self.experiment.generation
         patches = layer_patches(settings.layers, self.pair.n_layers, settings.component)
-        run = PatchRun(
-            settings.direction, settings.persistence, generation.max_new_tokens, settings.small_denominator
-        )
+        run = PatchRun(settings.direction, settings.persistence, generation.max_new_tokens, settings.small_denominator)
         self.directory.scores_part(0).parent.mkdir(exist_ok=True)
         problems = self.patched_problems
         for i, problem in enumerate(problems):
             part = self.directory.scores_part(i)
             if part.is_file():
                 continue
-            self.say(
-                f"patch: {problem.id} ({i + 1} of {len(problems)}), {len(patches)} patches: {problem.question}"
-            )
+            self.say(f"patch: {problem.id} ({i + 1} of {len(problems)}), {len(patches)} patches: {problem.question}")
             missing = self._without_text({problem.id: problem.question})
             if missing:
                 self.directory.put_generations(unpatched_texts(self.pair, missing, generation.max_new_tokens))
-            scores, texts = patch_prompt(
-                self.pair, problem.id, problem.question, patches, run, settings.engine
-            )
+            scores, texts = patch_prompt(self.pair, problem.id, problem.question, patches, run, settings.engine)
             # The part comes last: where it is there, the texts are too.
             self.directory.put_generations(texts)
             SCORES.write(scores, part)

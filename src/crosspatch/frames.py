@@ -34,9 +34,7 @@ class Schema:
         for row in rows:
             if row.keys() != self.columns.keys():
                 missing, foreign = self.columns.keys() - row.keys(), row.keys() - self.columns.keys()
-                raise ValueError(
-                    f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}"
-                )
+                raise ValueError(f"a row of {self.name}: missing {sorted(missing)}, foreign {sorted(foreign)}")
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:
@@ -66,8 +64,7 @@ SCORES = Schema(
         ),
         "persistence": (
             pl.String,
-            "transient: a patched position's keys and values are clean again at the next step; "
-            "persistent: they stay",
+            "transient: a patched position's keys and values are clean again at the next step; persistent: they stay",
         ),
         "step": (pl.Int32, "generation step, 0 is the first new token"),
         "position": (

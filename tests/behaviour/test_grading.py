@@ -1,9 +1,6 @@
-"""The grader: what it reads, what counts as the same, what it leaves unparsed, and that nothing hurts it."""
+"""The grader: what it reads, what counts as the same, and that nothing hurts it."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
@@ -119,45 +116,8 @@ def test_another_answer_is_incorrect(text: str, gold: str) -> None:
     assert grade(text, gold).verdict == "incorrect"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " \n\t",
-        r"\boxed{}",
-        "I don't know",
-        "x =",
-        "2x + 3 = 5",
-        "2 + x = 5",
-        "-x = 5",
-        "Subtract 5 from both sides",
-        "Answer: To solve, subtract 5 from both sides",
-        r"Answer: $\boxed{x = 5",
-        r"\boxed{9^{9^{9^9}}}",
-        "x = 9^9^9^9",
-    ],
-)
-def test_where_no_answer_stands_none_is_invented(text: str) -> None:
-    assert grade(text, "x = 5") == Grade("unparsed", None)
-    assert (
-        grade(text + "\n\nAnswer: x = 5" if "boxed" not in text else r"\boxed{5}", "x = 5").verdict
-        == "correct"
-    )
-
-
-def test_the_number_of_a_step_is_no_answer() -> None:
-    assert grade("### Step 2: Compute", "7") == Grade("unparsed", None)
-    assert grade("### Step 2: Compute 3 + 4 = 7", "7") == Grade("correct", "3 + 4 = 7")
-
-
-def test_a_cut_off_box_does_not_hide_the_step_before_it() -> None:
-    assert grade("$$\nx = 12\n$$\n**Answer:** $\\boxed{x = 1", "x = 12") == Grade("correct", "x = 12")
-
-
 def test_what_was_found_is_told() -> None:
-    assert grade(r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3") == Grade(
-        "incorrect", r"x = \frac{1}{2}"
-    )
+    assert grade(r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3") == Grade("incorrect", r"x = \frac{1}{2}")
     assert grade("Tokyo", "Paris") == Grade("incorrect", None)
     assert grade("I say PARIS!", "Paris") == Grade("correct", "Paris")
 
@@ -199,24 +159,6 @@ def test_a_wrong_solution_is_incorrect_but_correct_for_what_it_reaches(problem: 
     assert problem.reached is not None
     assert grade(problem.solution, problem.answer).verdict == "incorrect"
     assert grade(problem.solution, problem.reached).verdict == "correct"
-
-
-def test_it_works_off_the_main_thread_and_says_nothing() -> None:
-    # A process of its own: math-verify warns once a process, and pytest takes what is logged.
-    program = """if True:
-        import threading
-        from crosspatch.behaviour.grading import grade
-        gold = r"\\frac{x^7}{7} + 3x + C"
-        def run():
-            for text in (r"\\boxed{3x + x^7/7 + C}", r"\\boxed{(2, 3)}", r"\\boxed{x^7 +}"):
-                print(grade(text, gold).verdict, grade(text, "(2,3)").verdict)
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-    """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["correct", "incorrect", "incorrect", "correct", "unparsed", "unparsed"]
-    assert done.stderr == ""
 
 
 _PIECES = st.sampled_from(

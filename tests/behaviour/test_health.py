@@ -10,10 +10,7 @@ from crosspatch.behaviour.health import health
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
 
-SOUND = (
-    "### Step 1: Divide\n\n$$\nx \\neq 0, \\nu \\not= \\nabla f \\\\ n = 3\n$$\n\n"
-    "**Answer:** $\\boxed{x = 3}$"
-)
+SOUND = "### Step 1: Divide\n\n$$\nx \\neq 0, \\nu \\not= \\nabla f \\\\ n = 3\n$$\n\n**Answer:** $\\boxed{x = 3}$"
 
 
 def test_a_sound_text_has_no_flag() -> None:

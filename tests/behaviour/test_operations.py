@@ -31,12 +31,8 @@ def _problem(question: str, right: str, planted: str) -> Problem:
     )
 
 
-LINEAR = _problem(
-    "Solve for x: 5x + 3 = 2x - 9", "subtract 2x; subtract 3; divide 3", "add 2x; subtract 3; multiply 7"
-)
-QUADRATIC = _problem(
-    "What is y if 4y² - 60y + 75 = 8y + 13?", "subtract 8y + 13; add 16; add 1", "add 8y + 13"
-)
+LINEAR = _problem("Solve for x: 5x + 3 = 2x - 9", "subtract 2x; subtract 3; divide 3", "add 2x; subtract 3; multiply 7")
+QUADRATIC = _problem("What is y if 4y² - 60y + 75 = 8y + 13?", "subtract 8y + 13; add 16; add 1", "add 8y + 13")
 FACTORS = _problem("Find p: p² + 3p - 4 = 0", "add 1; subtract 4", "subtract 1; add 4")
 
 

@@ -114,8 +114,6 @@ def test_the_proof_sees_a_wrong_answer():
     assert not proof.is_right("x² - 5x + 6 = 0", "x", half)
     assert not proof.is_wrong("x² - 5x + 6 = 0", "x", half)
     assert not proof.is_right("x² - 5x + 6 = 0", "x", "x = 2")
-    assert proof.is_right(
-        "x² - 2 = 0", "x", r"x = \frac{0 + \sqrt{8}}{2} \text{ or } x = \frac{0 - \sqrt{8}}{2}"
-    )
+    assert proof.is_right("x² - 2 = 0", "x", r"x = \frac{0 + \sqrt{8}}{2} \text{ or } x = \frac{0 - \sqrt{8}}{2}")
     with pytest.raises(ValueError, match="speaks of 'y'"):
         proof.is_right("2x = 4", "x", "y = 2")

@@ -74,11 +74,7 @@ def test_a_wrong_gold_would_be_noticed() -> None:
 
 
 def test_the_other_golds_are_worked_out_by_hand() -> None:
-    golds = {
-        p.question: p.answer
-        for p in load_suite("unrelated_math")
-        if p.family not in ("derivative", "integral")
-    }
+    golds = {p.question: p.answer for p in load_suite("unrelated_math") if p.family not in ("derivative", "integral")}
     sums = sum(a + b == 7 for a in range(1, 7) for b in range(1, 7))
     by_hand = {
         "coin": sympy.Rational(1, 2) ** 2,
@@ -105,10 +101,7 @@ def test_every_gold_is_of_its_kind() -> None:
     assert {kind_of(p.answer) for p in load_suite("unrelated_math")} == {"math"}
     for problem in load_suite("general"):
         for name in (problem.answer, *problem.aliases):
-            assert (
-                grade(f"I think it is {name}, yes.", problem.answer, problem.aliases, "text").verdict
-                == "correct"
-            )
+            assert grade(f"I think it is {name}, yes.", problem.answer, problem.aliases, "text").verdict == "correct"
         assert grade("I do not know.", problem.answer, problem.aliases, "text").verdict == "incorrect"
 
 

@@ -104,6 +104,4 @@ def test_cached_is_uncached_and_a_fork_leaves_its_origin_alone(pair):
     assert cache.get_seq_length() == 3
     last_logits(model, TOKENS[:, 3:4], cache)
     assert cache.get_seq_length() == 4
-    torch.testing.assert_close(
-        last_logits(model, TOKENS[:, 4:], cache), last_logits(model, TOKENS), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(last_logits(model, TOKENS[:, 4:], cache), last_logits(model, TOKENS), atol=1e-5, rtol=0)

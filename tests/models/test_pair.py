@@ -156,9 +156,7 @@ def test_a_fingerprint_is_of_the_weights(qwen3_pair):
 def test_a_question_becomes_a_user_turn():
     prompts = PromptFormat(tiny_tokenizer())
     assert prompts.text("2x = 4") == "<|im_start|>user\n2x = 4<|im_end|>\n<|im_start|>assistant\n"
-    assert (
-        PromptFormat(tiny_tokenizer(), system="Be kind").text("a").startswith("<|im_start|>system\nBe kind")
-    )
+    assert PromptFormat(tiny_tokenizer(), system="Be kind").text("a").startswith("<|im_start|>system\nBe kind")
     assert PromptFormat(tiny_tokenizer(), raw=True).text("2x = 4") == "2x = 4"
     assert prompts.tokenizer.decode(prompts.encode("2x = 4")) == prompts.text("2x = 4")
 

@@ -99,9 +99,7 @@ def test_a_transient_patch_leaves_other_positions_as_they_were(pair, layer):
         pair.corrupted(tokens)
 
     def at_one_position(hidden):
-        return torch.cat(
-            [hidden[:, :where], read[layer][:, where : where + 1], hidden[:, where + 1 :]], dim=1
-        )
+        return torch.cat([hidden[:, :where], read[layer][:, where : where + 1], hidden[:, where + 1 :]], dim=1)
 
     plain = pair.clean(tokens).logits[0]
     with editing(pair.clean, {layer: at_one_position}):

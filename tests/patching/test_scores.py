@@ -62,7 +62,7 @@ def test_agreement_is_no_score():
 
 
 def test_a_small_denominator_is_no_score():
-    near = dict(delta_clean=-0.01, delta_corrupted=0.01, delta_patched=5.0, agree=False)
+    near = {"delta_clean": -0.01, "delta_corrupted": 0.01, "delta_patched": 5.0, "agree": False}
     assert transfer_score(**near, small_denominator=0.03) == (None, "small_denominator")
     assert transfer_score(**near, small_denominator=0.01)[1] == "ok"
 

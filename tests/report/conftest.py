@@ -25,9 +25,7 @@ HOSTILE = [
 ]
 
 
-def score(
-    at: int, step: int, cts: float | None = None, status: str | None = None, **more: Any
-) -> dict[str, Any]:
+def score(at: int, step: int, cts: float | None = None, status: str | None = None, **more: Any) -> dict[str, Any]:
     """A cell between models that differ by 2 logits, or that agree where no CTS is given."""
     status = status or ("agree" if cts is None else "ok")
     differ = status != "agree"
@@ -155,9 +153,7 @@ def behaviour() -> pl.DataFrame:
     )
 
 
-def loss(
-    step: int, train: float | None = None, evaluation: float | None = None, run: str = "r"
-) -> dict[str, Any]:
+def loss(step: int, train: float | None = None, evaluation: float | None = None, run: str = "r") -> dict[str, Any]:
     return {
         "run": run,
         "step": step,

@@ -29,9 +29,7 @@ def test_each_figure_is_png_and_pdf(
     before = dict(mpl.rcParams)
     paths = write_figures(tmp_path / "figures", problems=problems, scores=scores, training=training)
     assert names(paths) == [
-        f"{name}.{ending}"
-        for name in ("training", "depth-profile", "heatmap-001-p")
-        for ending in ("png", "pdf")
+        f"{name}.{ending}" for name in ("training", "depth-profile", "heatmap-001-p") for ending in ("png", "pdf")
     ]
     assert all(path.read_bytes()[:4] in (b"\x89PNG", b"%PDF") for path in paths)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names(paths))

@@ -68,8 +68,7 @@ def test_values_beyond_the_range_are_counted_and_said(scores: pl.DataFrame) -> N
     drawn = Heatmap.of(scores)
     assert sorted(cell["cts"] for cell in drawn.beyond()) == [-2.5, 4.0]
     assert drawn.notes()[:2] == [
-        "5 of 9 cells have a CTS; in 3 both models want the same token; "
-        "in 1 they differ by too little to divide by.",
+        "5 of 9 cells have a CTS; in 3 both models want the same token; in 1 they differ by too little to divide by.",
         "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked with a triangle.",
     ]
     inside = Heatmap.of(scores.filter(pl.col("cts").is_null() | (pl.col("cts").abs() <= CTS_RANGE)))
@@ -106,9 +105,7 @@ def test_plotly_shows_what_is_known_of_a_cell(scores: pl.DataFrame) -> None:
     wanted = "clean wants ␣t1 (id 101)<br>corrupted wants id 900"
     assert defined.customdata[0][1] == [*known, wanted, "−1", "1", "−0.75", "0.125"]
     assert undefined.customdata[1][0][4] == "agree: both models want it"
-    assert undefined.customdata[1][1][4].startswith(
-        f"{wanted}<br>ΔL clean −1, corrupted 1, patched 0<br>small_denom"
-    )
+    assert undefined.customdata[1][1][4].startswith(f"{wanted}<br>ΔL clean −1, corrupted 1, patched 0<br>small_denom")
     assert undefined.customdata[0][1] is None
     # A bare %{x} is the label under the axis, which is a token; with a format it is the step.
     assert "step %{x:d}" in defined.hovertemplate

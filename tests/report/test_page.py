@@ -53,7 +53,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def full(  # noqa: PLR0917 (fixtures)
+def full(
     tmp_path: Path,
     scores: pl.DataFrame,
     generations: pl.DataFrame,
@@ -93,11 +93,7 @@ def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
 
 
 def test_each_chart_has_its_data(full: Page) -> None:
-    data = {
-        attrs["id"]: json.loads(body)
-        for attrs, body in full.scripts
-        if attrs.get("type") == "application/json"
-    }
+    data = {attrs["id"]: json.loads(body) for attrs, body in full.scripts if attrs.get("type") == "application/json"}
     assert set(data) == {"data-training", "data-depth-0", "data-heatmap-0-0"}
     assert {f"data-{value}" for name, value in full.attributes if name == "id"} >= set(data)
     assert data["data-heatmap-0-0"]["data"][1]["z"][2] == [1.0, 4.0, -2.5, None]
@@ -182,9 +178,7 @@ def test_hostile_text_is_shown_and_never_acts(
     assert "{{ 7 * 7 }}" in page.text
 
 
-def test_a_failed_report_leaves_the_old_one(
-    tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]
-) -> None:
+def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]) -> None:
     path = write_report(tmp_path / "r.html", title="first", run={}, problems=problems)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="'p'"):
@@ -208,9 +202,7 @@ def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None
     ]
 
 
-def test_answers_part_from_the_clean_one_at_a_word(
-    generations: pl.DataFrame, behaviour: pl.DataFrame
-) -> None:
+def test_answers_part_from_the_clean_one_at_a_word(generations: pl.DataFrame, behaviour: pl.DataFrame) -> None:
     answers = Answers.of("p", generations, behaviour)
     assert answers.corrupted is not None
     assert (answers.corrupted.shared, answers.corrupted.own) == ("Divide ", "it. x = 4")

@@ -74,9 +74,7 @@ def test_profile_counts_by_hand() -> None:
 
 
 def test_without_an_ok_cell_there_is_no_transfer_and_not_zero() -> None:
-    general = (
-        depth_profile(SCORES.frame(CELLS), DOMAINS).filter(pl.col("domain") == "general").row(0, named=True)
-    )
+    general = depth_profile(SCORES.frame(CELLS), DOMAINS).filter(pl.col("domain") == "general").row(0, named=True)
     assert general["mean_cts"] is None
     assert general["transfer"] is None
 
@@ -85,9 +83,7 @@ def test_the_same_layer_of_other_variants_is_not_pooled() -> None:
     repair = cell("p", 3, 0, (-1, 1, 1), direction="repair")
     persistent = cell("p", 3, 0, (-1, 1, -1), persistence="persistent")
     frame = SCORES.frame([CELLS[0], repair, persistent])
-    means = {
-        (r["direction"], r["persistence"]): r["mean_cts"] for r in depth_profile(frame, DOMAINS).to_dicts()
-    }
+    means = {(r["direction"], r["persistence"]): r["mean_cts"] for r in depth_profile(frame, DOMAINS).to_dicts()}
     assert means == {
         ("corrupt", "persistent"): 0.0,
         ("corrupt", "transient"): 0.5,

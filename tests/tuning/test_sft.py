@@ -20,8 +20,7 @@ from pairs import make_pair
 PAIR = make_pair("qwen3")
 SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)
 TRAIN, VALIDATION = (
-    [Example.of(problem, PAIR.prompts, 1024) for problem in problems]
-    for problems in (SPLITS.train, SPLITS.validation)
+    [Example.of(problem, PAIR.prompts, 1024) for problem in problems] for problems in (SPLITS.train, SPLITS.validation)
 )
 SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
 

@@ -16,9 +16,7 @@ from crosspatch.errors import UsageError
 def judge(problem: Problem, generation: dict[str, Any]) -> dict[str, Any]:
     """A row of the behaviour table for a row of the generations table; the problem must have an answer."""
     text = generation["text"]
-    graded = grade(
-        text, problem.answer, problem.aliases, kind="text" if problem.domain == "general" else None
-    )
+    graded = grade(text, problem.answer, problem.aliases, kind="text" if problem.domain == "general" else None)
     return {
         "prompt_id": problem.id,
         "domain": problem.domain,

@@ -109,9 +109,7 @@ class _Statement:
             return cls("subtract", -value if verb == "add" else value, unknown, start)
         if not value.constant or value.linear or value.square:
             return None
-        return cls(
-            "divide", value if verb == "divide" else Polynomial(constant=1 / value.constant), "", start
-        )
+        return cls("divide", value if verb == "divide" else Polynomial(constant=1 / value.constant), "", start)
 
     @property
     def key(self) -> tuple[str, Polynomial]:
@@ -152,9 +150,7 @@ class _Judge:
         told = _either(*(statement.key in keys for keys in in_lists))
         if told or statement.verb == "subtract":
             equations = [self._latest(before)] if factored else [self.equation, self._latest(before)]
-            return told or next(
-                (told for e in equations if e and (told := _moves(statement.operand, e))), None
-            )
+            return told or next((told for e in equations if e and (told := _moves(statement.operand, e))), None)
         by = statement.operand.constant
         if quadratic or abs(by) == 1:
             return None

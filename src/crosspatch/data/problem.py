@@ -60,8 +60,7 @@ class Problem:
         values = dict(values)
         values["aliases"] = tuple(values.get("aliases", ()))
         values["steps"] = tuple(
-            Step(**{**step, "operations": _operations(step["operations"])})
-            for step in values.get("steps", ())
+            Step(**{**step, "operations": _operations(step["operations"])}) for step in values.get("steps", ())
         )
         for key in ("right_operations", "planted_operations"):
             values[key] = _operations(values.get(key, ()))

@@ -55,9 +55,7 @@ class Solution:
 def solve(equation: Equation, rules: Rules) -> Solution:
     """Solve a linear or quadratic equation; raises Unsolvable where the rules lead to no real solution."""
     writer = _Writer(equation, rules)
-    roots = (
-        writer.quadratic() if equation.left.square else [number(writer.linear(equation.left, equation.right))]
-    )
+    roots = writer.quadratic() if equation.left.square else [number(writer.linear(equation.left, equation.right))]
     answer = r" \text{ or } ".join(f"{equation.unknown} = {root}" for root in roots)
     opening = f"We are given the equation:\n\n{_display(equation.latex)}"
     closing = rf"**Answer:** $\boxed{{{answer}}}$"
@@ -105,14 +103,10 @@ class _Writer:
         if discriminant < 0:
             raise Unsolvable
         root = math.isqrt(int(discriminant))
-        return (
-            self._factors(left, root) if root**2 == discriminant else self._formula(left, int(discriminant))
-        )
+        return self._factors(left, root) if root**2 == discriminant else self._formula(left, int(discriminant))
 
     def _factors(self, left: Polynomial, root: int) -> list[str]:
-        solutions = sorted(
-            {(-left.linear + sign * root) / (2 * left.square) for sign in (1, -1)}, reverse=True
-        )
+        solutions = sorted({(-left.linear + sign * root) / (2 * left.square) for sign in (1, -1)}, reverse=True)
         if len(solutions) == 1:
             solutions *= 2
         factors = [Polynomial.of(linear=s.denominator, constant=-s.numerator) for s in solutions]
@@ -145,9 +139,7 @@ class _Writer:
         self.steps.append(Step("formula", text))
         return [rf"\frac{{{-b} {sign} \sqrt{{{discriminant}}}}}{{{2 * a}}}" for sign in "+-"]
 
-    def _move_to_left(
-        self, left: Polynomial, right: Polynomial, term: Polynomial
-    ) -> tuple[Polynomial, Polynomial]:
+    def _move_to_left(self, left: Polynomial, right: Polynomial, term: Polynomial) -> tuple[Polynomial, Polynomial]:
         """`term` leaves the right side."""
         x = self.unknown
         operation, arriving = self.rules.move(term, x)

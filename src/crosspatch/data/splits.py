@@ -43,9 +43,7 @@ def make_splits(settings: Data, seed: int) -> Splits:
     )
 
 
-def _distinct_equations(
-    forms: tuple[Form, ...], rng: Random
-) -> Iterator[tuple[Form, Equation, Solution, Solution]]:
+def _distinct_equations(forms: tuple[Form, ...], rng: Random) -> Iterator[tuple[Form, Equation, Solution, Solution]]:
     """Equations of the forms in turn, with the right and the wrong solution, both proven; none twice."""
     seen = set()
     for form in cycle(forms):

@@ -70,9 +70,7 @@ def editing(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[None]:
     """
 
     def edit_at(edit: Edit) -> Callable[..., Tensor | tuple[Any, ...]]:
-        def hook(
-            module: nn.Module, args: object, output: Tensor | tuple[Any, ...]
-        ) -> Tensor | tuple[Any, ...]:
+        def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...]:
             return with_hidden(output, edit(hidden_of(output)))
 
         return hook

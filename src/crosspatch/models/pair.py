@@ -101,9 +101,7 @@ def check_layers(layers: Iterable[int], n_layers: int) -> None:
     """Refuse layers that the model does not have."""
     outside = [layer for layer in layers if not 0 <= layer < n_layers]
     if outside:
-        raise UsageError(
-            f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}"
-        )
+        raise UsageError(f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}")
 
 
 def check_tokenizers(clean: Any, corrupted: Any) -> None:

@@ -31,11 +31,12 @@ def run_cached(pair: ModelPair, prompt: list[int], patches: list[Patch], run: Pa
     target, source = pair.oriented(run.direction)
     stops = pair.stop_tokens
     trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
-    target_past, source_past = (_read_prompt(model, prompt[:-1], len(patches)) for model in (target, source))
+    read = torch.tensor([prompt], device=pair.clean.device)
+    target_past, source_past = (_read_prompt(model, read[:, :-1], len(patches)) for model in (target, source))
     patched_past = fork(target_past) if run.persistence == "persistent" else None
 
     going = trajectories
-    tokens = torch.tensor([[prompt[-1]]] * len(patches), device=pair.clean.device)
+    tokens = read[:, -1:].expand(len(patches), 1)
     for _ in tqdm(range(run.max_new_tokens), desc=f"{len(patches)} patches", unit="step", leave=False):
         layers = {site.layer for trajectory in going for site in trajectory.patch.sites}
         with reading(source, layers) as activations:
@@ -62,11 +63,11 @@ def run_cached(pair: ModelPair, prompt: list[int], patches: list[Patch], run: Pa
     return trajectories
 
 
-def _read_prompt(model: nn.Module, tokens: list[int], rows: int) -> Any:
-    """A cache in which every row has read the same tokens; they are read once."""
+def _read_prompt(model: nn.Module, tokens: Tensor, rows: int) -> Any:
+    """A cache in which every row has read the same `tokens` [1, T]; they are read once."""
     cache = new_cache(model)
-    if tokens:
-        last_logits(model, torch.tensor([tokens], device=model.device), cache)
+    if tokens.numel():
+        last_logits(model, tokens, cache)
         cache.batch_repeat_interleave(rows)
     return cache
 

@@ -19,9 +19,7 @@ from crosspatch.patching.trajectory import PatchRun, Trajectory, extend
 
 
 @torch.inference_mode()
-def run_reference(
-    pair: ModelPair, prompt: list[int], patches: list[Patch], run: PatchRun
-) -> list[Trajectory]:
+def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run: PatchRun) -> list[Trajectory]:
     """Generate after `prompt` (token ids) under each patch alone, recomputing everything at every step."""
     target, source = pair.oriented(run.direction)
     stops = pair.stop_tokens

@@ -64,9 +64,7 @@ def compare_engines(
     return Comparison(tuple(rows), tolerance)
 
 
-def _difference(
-    fast: pl.DataFrame, slow: pl.DataFrame, direction: Direction, persistence: Persistence
-) -> Difference:
+def _difference(fast: pl.DataFrame, slow: pl.DataFrame, direction: Direction, persistence: Persistence) -> Difference:
     tokens = ["patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
     same = fast.select(tokens).equals(slow.select(tokens))
     # After another token the contexts differ, and numbers cannot be compared.

@@ -1,6 +1,7 @@
 """The figures on disk: training curves, depth profile and one heatmap a prompt, each as PNG and PDF.
 
-Knows where they go and what they are called; how they look is in `matplotlib_charts`.
+Knows where they go and what they are called; how they look is in `matplotlib_heatmap` and
+`matplotlib_curves`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.heatmap import Heatmap
+from crosspatch.report.heatmap import Heatmap, matplotlib_figure
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.profile import depth_profile
 from crosspatch.results.variant import Variant, variants
@@ -35,14 +36,14 @@ def write_figures(
 
     Raises ValueError for a prompt that `problems` lacks.
     """
-    from crosspatch.report import matplotlib_charts as charts
+    from crosspatch.report.matplotlib_curves import depth_figure, training_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     if training is not None:
         curves = TrainingCurves.of(training)
         if curves.runs:
-            paths += _save(folder, "training", charts.training_figure(curves))
+            paths += _save(folder, "training", training_figure(curves))
     if scores is None:
         return paths
     found = variants(scores)
@@ -50,12 +51,12 @@ def write_figures(
         rows = variant.rows(scores)
         suffix = "" if len(found) == 1 else f"-{_variant_slug(variant)}"
         profile = depth_profile(rows, domains_of(problems))
-        paths += _save(folder, f"depth-profile{suffix}", charts.depth_figure(profile))
+        paths += _save(folder, f"depth-profile{suffix}", depth_figure(profile))
         for number, prompt_id in enumerate(prompts_in(scores, problems), start=1):
             if prompt_id in rows["prompt_id"]:
                 heatmap = Heatmap.of(rows, prompt_id, variant=variant, question=problems[prompt_id].question)
                 name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
-                paths += _save(folder, name, charts.heatmap_figure(heatmap))
+                paths += _save(folder, name, matplotlib_figure(heatmap))
     return paths
 
 
@@ -70,7 +71,7 @@ def _variant_slug(variant: Variant) -> str:
 
 
 def _save(folder: Path, name: str, figure: Figure) -> list[Path]:
-    from crosspatch.report.matplotlib_charts import style
+    from crosspatch.report.matplotlib_style import style
 
     paths = []
     for ending in ("png", "pdf"):

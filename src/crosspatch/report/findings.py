@@ -48,9 +48,7 @@ def behaviour_findings(rows: list[ConditionRow]) -> list[str]:
         asked = [(row.condition, row.outcomes[domain]) for row in unpatched if domain in row.outcomes]
         answers = ", ".join(f"{condition} {outcome.answers}" for condition, outcome in asked)
         sentence = f"{domain_title(domain)}, correct answers: {answers}."
-        operations = [
-            f"{condition} {outcome.operations}" for condition, outcome in asked if outcome.operations
-        ]
+        operations = [f"{condition} {outcome.operations}" for condition, outcome in asked if outcome.operations]
         if operations:
             sentence += f" Operations: {'; '.join(operations)}."
         sentences.append(sentence)

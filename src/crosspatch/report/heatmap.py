@@ -2,7 +2,7 @@
 
 Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows
 end at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries;
-the drawings are in `plotly_charts` and `matplotlib_charts`.
+the drawings are in `plotly_heatmap` and `matplotlib_heatmap`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ class Heatmap:
         if cells.is_empty():
             raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
         if cells.height != self.variant.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
-            raise ValueError(
-                f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}"
-            )
+            raise ValueError(f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}")
         twice = cells.filter(cells.select("layer", "step").is_duplicated())
         if not twice.is_empty():
             layer, step = twice.select("layer", "step").row(0)
@@ -138,30 +136,26 @@ class Heatmap:
             extremes = f"{low:.2f}" if len(beyond) == 1 else f"from {low:.2f} to {high:.2f}"
             extremes = extremes.replace("-", "−")
             lie = "1 CTS lies" if len(beyond) == 1 else f"{len(beyond):,} CTS values lie"
-            notes.append(
-                f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle."
-            )
+            notes.append(f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle.")
         if self.variant.ceiling:
             notes.append(self.variant.ceiling)
         return notes
 
 
-def heatmap(
-    scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None
-) -> go.Figure:
+def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
     """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
     return plotly_figure(Heatmap.of(scores, prompt_id, variant=variant))
 
 
 def plotly_figure(heatmap: Heatmap) -> go.Figure:
     """The heatmap drawn by plotly, with everything known about a cell under the pointer."""
-    from crosspatch.report.plotly_charts import heatmap_figure
+    from crosspatch.report.plotly_heatmap import heatmap_figure
 
     return heatmap_figure(heatmap)
 
 
 def matplotlib_figure(heatmap: Heatmap) -> Figure:
     """The heatmap drawn by matplotlib, for print."""
-    from crosspatch.report.matplotlib_charts import heatmap_figure
+    from crosspatch.report.matplotlib_heatmap import heatmap_figure
 
     return heatmap_figure(heatmap)

@@ -9,70 +9,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from crosspatch.report.answers import Answers
-from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.findings import behaviour_findings, score_findings
-from crosspatch.report.glyphs import legible, visible
-from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap, plotly_figure
-from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
+from crosspatch.report.findings import behaviour_findings
+from crosspatch.report.glyphs import legible
+from crosspatch.report.problems import ProblemLike, prompts_in
+from crosspatch.report.sections import depth_sections, prompt_sections, training_chart
 from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.profile import depth_profile, prompt_profile
 from crosspatch.results.table2 import table2, table2_rows
-from crosspatch.results.variant import Variant, single_layers, variants
-
-# So many prompts are unfolded when the page opens.
-_UNFOLDED = 4
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plotly figure on the page: its element's id, its JSON, and the width below which it scrolls."""
-
-    id: str
-    json: str
-    height: int
-    least_width: int = 0
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One variant's heatmap of a prompt, its notes and its numbers layer by layer."""
-
-    variant: Variant
-    chart: Chart
-    notes: list[str]
-    numbers: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt's part of the page."""
-
-    id: str
-    anchor: str
-    domain: str
-    problem: ProblemLike
-    pictures: list[Picture]
-    answers: Answers | None
-    unfolded: bool
-
-
-@dataclass(frozen=True)
-class Depth:
-    """One variant's depth profile and the same as numbers."""
-
-    variant: Variant
-    chart: Chart
-    numbers: list[dict[str, Any]]
-    findings: list[str]
-    defined: bool
+from crosspatch.results.variant import single_layers
 
 
 def write_report(
@@ -127,9 +75,9 @@ def render_report(
 
     scores, generations, behaviour, training = map(_filled, (scores, generations, behaviour, training))
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
-    depths = list(_depths(scores, problems)) if scores is not None else []
-    prompts = list(_prompts(scores, generations, behaviour, problems))
-    curves = _training_chart(training)
+    depths = list(depth_sections(scores, problems)) if scores is not None else []
+    prompts = list(prompt_sections(scores, generations, behaviour, problems))
+    curves = training_chart(training)
     charts = [
         *([curves] if curves else []),
         *(depth.chart for depth in depths),
@@ -170,82 +118,6 @@ def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:
     return None if frame is None or frame.is_empty() else frame
 
 
-def _training_chart(training: pl.DataFrame | None) -> Chart | None:
-    if training is None:
-        return None
-    curves = TrainingCurves.of(training)
-    if not curves.runs:
-        return None
-    from crosspatch.report.plotly_charts import training_figure
-
-    return _chart("training", training_figure(curves), least_width=640, label="Training curves")
-
-
-def _depths(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Depth]:
-    from crosspatch.report.plotly_charts import depth_figure
-
-    domains = domains_of(problems)
-    for place, variant in enumerate(variants(scores)):
-        profile = depth_profile(variant.rows(scores), domains)
-        yield Depth(
-            variant,
-            _chart(f"depth-{place}", depth_figure(profile), least_width=900, label="Depth profile"),
-            profile.to_dicts(),
-            score_findings(scores, variant, domains),
-            bool(profile["ok_cells"].sum()),
-        )
-
-
-def _prompts(
-    scores: pl.DataFrame | None,
-    generations: pl.DataFrame | None,
-    behaviour: pl.DataFrame | None,
-    problems: Mapping[str, ProblemLike],
-) -> Iterator[Prompt]:
-    # Prompts that were only answered, not patched, are in Table 2; their texts would bury the patched ones.
-    shown = scores if scores is not None else generations
-    if shown is None:
-        return
-    for place, prompt_id in enumerate(prompts_in(shown, problems)):
-        answers = Answers.of(prompt_id, generations, behaviour) if generations is not None else None
-        yield Prompt(
-            id=visible(prompt_id, 80).replace("␣", " "),
-            anchor=f"prompt-{place}",
-            domain=problems[prompt_id].domain,
-            problem=problems[prompt_id],
-            pictures=list(_pictures(scores, prompt_id, problems[prompt_id], place))
-            if scores is not None
-            else [],
-            answers=answers if answers and answers.any else None,
-            unfolded=place < _UNFOLDED,
-        )
-
-
-def _pictures(scores: pl.DataFrame, prompt_id: str, problem: ProblemLike, place: int) -> Iterator[Picture]:
-    own = scores.filter(pl.col("prompt_id") == prompt_id)
-    for number, variant in enumerate(variants(own)):
-        heatmap = Heatmap.of(own, prompt_id, variant=variant, question=problem.question)
-        # Narrower columns than this could not carry the tokens under them.
-        width = 150 + 8 * min(len(heatmap.steps), LABELLED_STEPS)
-        label = f"Heatmap of {visible(prompt_id)}"
-        chart = _chart(f"heatmap-{place}-{number}", plotly_figure(heatmap), least_width=width, label=label)
-        yield Picture(variant, chart, heatmap.notes(), prompt_profile(variant.rows(own)).to_dicts())
-
-
-def _chart(name: str, figure: Any, *, least_width: int, label: str) -> Chart:
-    tree = figure.to_plotly_json()
-    tree["layout"].pop("template", None)
-    return Chart(name, _script_json(tree), int(figure.layout.height), least_width, label)
-
-
-def _script_json(value: object) -> str:
-    """JSON that may stand inside a script element: nothing in it can close the element or end a line."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False, default=list)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
-
-
 def _plotlyjs() -> str:
     from plotly.offline import get_plotlyjs
 
@@ -272,9 +144,7 @@ def _sections(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
     single = [(str(key), value) for key, value in run.items() if not isinstance(value, Mapping)]
     tables: list[tuple[str, Mapping[str, Any]]] = [("run", dict(single))] if single else []
     tables += [(str(key), value) for key, value in run.items() if isinstance(value, Mapping)]
-    return [
-        (legible(name), [(legible(key), legible(text)) for key, text in _flat(tree)]) for name, tree in tables
-    ]
+    return [(legible(name), [(legible(key), legible(text)) for key, text in _flat(tree)]) for name, tree in tables]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -36,8 +36,6 @@ def prompts_in(frame: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> list
     found = frame["prompt_id"].unique(maintain_order=True).to_list()
     missing = [prompt_id for prompt_id in found if prompt_id not in problems]
     if missing:
-        raise ValueError(
-            f"no problem is known for prompt {missing[0]!r} ({len(missing)} such); pass all problems"
-        )
+        raise ValueError(f"no problem is known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
     domains = ordered_domains(problem.domain for problem in problems.values())
     return sorted(found, key=lambda prompt_id: domains.index(problems[prompt_id].domain))

@@ -46,18 +46,14 @@ def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFr
     """
     missing = sorted(set(scores["prompt_id"]) - domains.keys())
     if missing:
-        raise ValueError(
-            f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems"
-        )
+        raise ValueError(f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
     known = pl.DataFrame(
         {"prompt_id": list(domains), "domain": list(domains.values())},
         schema={"prompt_id": pl.String, "domain": pl.String},
     )
     profile = _profile(scores.join(known, on="prompt_id", how="left"), "domain")
     order = pl.col("domain").cast(pl.Enum(ordered_domains(domains.values())))
-    return profile.sort(
-        order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True
-    )
+    return profile.sort(order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True)
 
 
 def prompt_profile(scores: pl.DataFrame) -> pl.DataFrame:

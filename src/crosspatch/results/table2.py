@@ -68,16 +68,11 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
     for column, known in (("verdict", VERDICTS), ("operation", (*OPERATIONS, None))):
         foreign = [value for value in behaviour[column].unique() if value not in known]
         if foreign:
-            raise ValueError(
-                f"behaviour has the {column} {foreign[0]!r}, expected one of {', '.join(map(str, known))}"
-            )
+            raise ValueError(f"behaviour has the {column} {foreign[0]!r}, expected one of {', '.join(map(str, known))}")
     table = behaviour.group_by("condition", "patch", "domain", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("n"),
         *((pl.col("verdict") == verdict).sum().cast(pl.Int64).alias(verdict) for verdict in VERDICTS),
-        *(
-            (pl.col("operation") == operation).sum().cast(pl.Int64).alias(operation)
-            for operation in OPERATIONS
-        ),
+        *((pl.col("operation") == operation).sum().cast(pl.Int64).alias(operation) for operation in OPERATIONS),
     )
     domains = ordered_domains(table["domain"])
     rows = sorted(

@@ -78,9 +78,7 @@ def multiplies_bf16_faster(device: str) -> bool:
     return False
 
 
-def _arguments(
-    model: Any, settings: Finetune, folder: Path, seed: int, *, resumed: bool
-) -> TrainingArguments:
+def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resumed: bool) -> TrainingArguments:
     device = str(model.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
     return TrainingArguments(
@@ -121,9 +119,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         self.run = run
         self.path = path
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         # After a divergence too: what was saved until then stays readable.
         TRAINING.write(log_frame(self.run, state.log_history), self.path)
         for name in ("loss", "eval_loss"):

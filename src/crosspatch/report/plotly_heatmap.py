@@ -1,4 +1,4 @@
-"""The charts drawn by plotly: heatmap, training curves, depth profile.
+"""The heatmap drawn by plotly, with everything known about a cell under the pointer.
 
 Traces carry `meta={"role": …}` so that the page can recolour them for dark screens.
 Knows nothing of the page.
@@ -10,14 +10,11 @@ import math
 from typing import Any
 
 import plotly.graph_objects as go
-import polars as pl
-from plotly.subplots import make_subplots
 
 from crosspatch.report import palette
-from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.glyphs import plotly_label, plotly_name, plotly_text, tick_label
+from crosspatch.report.glyphs import plotly_label, plotly_text, tick_label
 from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
-from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.report.plotly_style import LAYOUT
 
 # A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
 _WHERE = "<b>layer %{y}, step %{x:d}</b><br>generated %{customdata[0]}<br>"
@@ -26,11 +23,11 @@ _DISTANCE = (
     "<br>rank of the corrupted token %{customdata[3]}<extra></extra>"
 )
 _DEFINED = (
-    _WHERE
-    + "%{customdata[4]}<br>ΔL clean %{customdata[5]}, corrupted %{customdata[6]}, patched %{customdata[7]}"
+    _WHERE + "%{customdata[4]}<br>ΔL clean %{customdata[5]}, corrupted %{customdata[6]}, patched %{customdata[7]}"
     "<br><b>CTS %{customdata[8]}</b>, ok" + _DISTANCE
 )
 _UNDEFINED = _WHERE + "%{customdata[4]}<br><b>CTS undefined</b>" + _DISTANCE
+_TICKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
 
 
 def heatmap_figure(heatmap: Heatmap) -> go.Figure:
@@ -45,9 +42,7 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
         x=steps,
         y=y,
         z=[[grey.get(cell["status"]) if cell else None for cell in row] for row in grid],
-        customdata=[
-            [_undefined(cell, names) if cell and cell["status"] in grey else None for cell in r] for r in grid
-        ],
+        customdata=[[_undefined(cell, names) if cell and cell["status"] in grey else None for cell in r] for r in grid],
         hovertemplate=_UNDEFINED,
         colorscale=[[0, agree], [0.5, agree], [0.5, small], [1, small]],
         zmin=0,
@@ -61,13 +56,8 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
     figure.add_heatmap(
         x=steps,
         y=y,
-        z=[
-            [round(cell["cts"], 3) if cell and cell["cts"] is not None else None for cell in row]
-            for row in grid
-        ],
-        customdata=[
-            [_defined(cell, names) if cell and cell["status"] == "ok" else None for cell in r] for r in grid
-        ],
+        z=[[round(cell["cts"], 3) if cell and cell["cts"] is not None else None for cell in row] for row in grid],
+        customdata=[[_defined(cell, names) if cell and cell["status"] == "ok" else None for cell in r] for r in grid],
         hovertemplate=_DEFINED,
         colorscale=[[at, colour] for at, colour in palette.CTS_SCALE],
         zmin=-CTS_RANGE,
@@ -97,7 +87,7 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
     _marks(figure, below, "triangle-down", f"below −{CTS_RANGE}")
     ticks = _token_ticks(heatmap)
     figure.update_layout(
-        **_LAYOUT,
+        **LAYOUT,
         height=max(260, 19 * len(layers) + 210),
         xaxis={**ticks, "range": [steps[0] - 0.5, steps[-1] + 0.5], "showgrid": False, "zeroline": False},
         xaxis2={
@@ -115,100 +105,6 @@ def heatmap_figure(heatmap: Heatmap) -> go.Figure:
         legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
     )
     return figure
-
-
-def training_figure(curves: TrainingCurves) -> go.Figure:
-    """Losses above, divergence below, by optimizer step."""
-    scale = ", log scale" if curves.log else ""
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        subplot_titles=(f"Loss (nats a token{scale})", "Divergence: right minus wrong solutions"),
-        horizontal_spacing=0.1,
-    )
-    single = len(curves.runs) == 1
-    for place, run in enumerate(curves.runs):
-        prefix = "" if single else f"{plotly_name(run)}: "
-        for kind, group, dash, mode, column in (
-            ("wrong solutions (trained)", curves.train, "solid", "lines", 1),
-            ("right solutions (evaluated)", curves.evaluation, "dot", "lines+markers", 1),
-            ("divergence", curves.divergence, "solid", "lines+markers", 2),
-        ):
-            colour = palette.series(place * 3 + {"solid": 0, "dot": 1}[dash] + (2 if column == 2 else 0))
-            for curve in group:
-                if curve.run == run:
-                    figure.add_scatter(
-                        x=list(curve.steps),
-                        y=[round(value, 6) for value in curve.values],
-                        mode=mode if len(curve.steps) > 1 else "markers",
-                        name=prefix + kind,
-                        line={"color": colour, "dash": dash, "width": 2},
-                        row=1,
-                        col=column,
-                    )
-    figure.update_layout(**_LAYOUT, height=370, legend={"orientation": "h", "y": -0.28, "yanchor": "top"})
-    figure.update_xaxes(title_text="optimizer step", zeroline=False)
-    if curves.log:
-        figure.update_yaxes(type="log", dtick=1, row=1, col=1)
-    figure.update_yaxes(zeroline=True, row=1, col=2)
-    return figure
-
-
-def depth_figure(profile: pl.DataFrame) -> go.Figure:
-    """How much transfers, how often the models disagree, and out of how many cells, by layer and domain."""
-    figure = make_subplots(
-        rows=1,
-        cols=3,
-        column_widths=[0.46, 0.27, 0.27],
-        subplot_titles=("Transfer where they disagree", "Disagreement rate", "Cells with a CTS"),
-        horizontal_spacing=0.07,
-    )
-    for place, domain in enumerate(ordered_domains(profile["domain"])):
-        rows = profile.filter(pl.col("domain") == domain).sort("layer")
-        name, colour = plotly_name(domain_title(domain)), palette.series(place)
-        for column, key, dash, label in (
-            (1, "mean_cts", "solid", f"{name}: mean CTS"),
-            (1, "transfer", "dot", f"{name}: ratio of sums"),
-            (2, "disagreement_rate", "solid", name),
-            (3, "ok_cells", "solid", name),
-        ):
-            drawn = rows[key].null_count() < rows.height
-            figure.add_scatter(
-                x=rows["layer"].to_list(),
-                y=[None if value is None else round(value, 6) for value in rows[key]],
-                mode="lines+markers",
-                # A domain without a line still has its colour in the other two panels, and so its entry.
-                name=label if drawn else f"{name}: no cell with a CTS",
-                legendgroup=domain,
-                showlegend=column == 1 and (drawn or key == "mean_cts"),
-                customdata=[[f"{ok:,}", f"{n:,}", p] for ok, n, p in rows.select(*_COUNTS).iter_rows()],
-                hovertemplate=f"{name}, layer %{{x}}: <b>%{{y:.3~g}}</b><br>"
-                "%{customdata[0]} of %{customdata[1]} positions have a CTS, "
-                "%{customdata[2]} prompts<extra></extra>",
-                line={"color": colour, "dash": dash, "width": 2},
-                marker={"size": 5, "symbol": "circle" if dash == "solid" else "circle-open"},
-                row=1,
-                col=column,
-            )
-    for level in (0, 1):
-        figure.add_hline(level, line={"width": 1, "dash": "dash", "color": "#8b93a1"}, row=1, col=1)
-    figure.update_layout(**_LAYOUT, height=410, legend={"orientation": "h", "y": -0.27, "yanchor": "top"})
-    figure.update_xaxes(title_text="layer", zeroline=False)
-    figure.update_yaxes(tickformat=".1~%", rangemode="tozero", row=1, col=2)
-    figure.update_yaxes(rangemode="tozero", row=1, col=3)
-    return figure
-
-
-_COUNTS = ("ok_cells", "positions", "prompts")
-_TICKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
-_LAYOUT: dict[str, Any] = {
-    "template": go.layout.Template(),
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "margin": {"l": 56, "r": 16, "t": 56, "b": 56},
-    "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12},
-    "hoverlabel": {"font": {"size": 12}, "align": "left"},
-}
 
 
 def _token_ticks(heatmap: Heatmap) -> dict[str, Any]:
@@ -260,9 +156,7 @@ def _undefined(cell: Cell, names: dict[int, str]) -> list[str]:
         alike = cell["clean_token_id"] == cell["token_id"]
         wanted = "it" if alike else _token(cell["clean_token_id"], names)
         return [*_known(cell, names), f"agree: both models want {wanted}"]
-    deltas = ", ".join(
-        f"{model} {_number(cell[f'delta_{model}'])}" for model in ("clean", "corrupted", "patched")
-    )
+    deltas = ", ".join(f"{model} {_number(cell[f'delta_{model}'])}" for model in ("clean", "corrupted", "patched"))
     return [
         *_known(cell, names),
         f"{_wanted(cell, names)}<br>ΔL {deltas}<br>small_denominator: too close to divide",
