@@ -5,7 +5,6 @@ from __future__ import annotations
 import polars as pl
 import pytest
 import torch
-from pairs import child_of
 
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.fingerprint import fingerprint
@@ -14,6 +13,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.patching.sites import layer_patches
 from crosspatch.patching.sweep import patch_prompt
 from crosspatch.patching.trajectory import PatchRun
+from pairs import child_of
 
 pytestmark = pytest.mark.slow
 

@@ -36,7 +36,8 @@ from crosspatch.errors import CrosspatchError, UsageError
 if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
 
-console = Console()
+# A log file or a pipe has no width; 80 columns would break every row of a table.
+console = Console(width=None if sys.stdout.isatty() else 140)
 app = typer.Typer(
     help="Find out where in a network, and at which tokens, a fine-tune lives.",
     no_args_is_help=True,

@@ -69,15 +69,17 @@ class ExperimentRun:
 
     def _data(self) -> None:
         experiment, directory = self.experiment, self.directory
-        splits = make_splits(experiment.data, experiment.seed)
-        made: dict[str, list[Problem]] = {"related": splits.related}
-        if experiment.makes_the_child:
-            made |= {"train": splits.train, "validation": splits.validation}
+        made: dict[str, list[Problem]] = {}
+        if experiment.makes_the_child or experiment.data.related:
+            splits = make_splits(experiment.data, experiment.seed)
+            made["related"] = splits.related
+            if experiment.makes_the_child:
+                made |= {"train": splits.train, "validation": splits.validation}
         made["unrelated_math"] = _first(load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math")
         made["general"] = _first(load_suite("general"), experiment.data.general, "general")
         if given := given_prompts(experiment):
             made["prompts"] = given
-        directory.problems_file("related").parent.mkdir(exist_ok=True)
+        (directory.root / "data").mkdir(exist_ok=True)
         for split, problems in made.items():
             write_problems(directory.problems_file(split), problems)
         self.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))

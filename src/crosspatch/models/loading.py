@@ -117,7 +117,10 @@ class Checkpoint:
             case "hub":
                 from huggingface_hub import snapshot_download
 
-                folder.symlink_to(snapshot_download(self.where), target_is_directory=True)
+                # Everything but weights in other formats, pickles among them.
+                wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+                found = snapshot_download(self.where, allow_patterns=wanted)
+                folder.symlink_to(found, target_is_directory=True)
             case "gguf":
                 convert_gguf(Path(self.where), folder)
             case "random":

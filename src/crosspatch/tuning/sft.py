@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 import torch
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+from tqdm import tqdm
+from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Finetune
@@ -48,6 +49,7 @@ def finetune(
     loss is no number; log and checkpoints until then are kept.
     """
     checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
+    log = _Log(run, files.log)
     trainer = Trainer(
         model=model,
         args=_arguments(model, settings, files.checkpoints, seed, resumed=checkpoint is not None),
@@ -55,9 +57,13 @@ def finetune(
         eval_dataset=[vars(example) for example in validation],
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True),
         processing_class=tokenizer,
-        callbacks=[_Log(run, files.log)],
+        callbacks=[log],
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        log.close()
     evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
     if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
@@ -107,21 +113,44 @@ def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resum
         remove_unused_columns=False,
         dataloader_pin_memory=device != "cpu",
         report_to=[],
+        disable_tqdm=True,  # the bar is ours
         seed=seed,
         data_seed=seed,
     )
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
-    """Keeps the log on disk while training goes on, and stops it when a loss is no number."""
+    """Shows the progress, keeps the log on disk, and stops the training when a loss is no number."""
 
     def __init__(self, run: str, path: Path) -> None:
         self.run = run
         self.path = path
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="step")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.close()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+        # The finished model is saved by whoever asked for it; a last checkpoint would be thrown away at once.
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+    on_epoch_end = on_step_end
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         # After a divergence too: what was saved until then stays readable.
-        TRAINING.write(log_frame(self.run, state.log_history), self.path)
+        log = log_frame(self.run, state.log_history)
+        TRAINING.write(log, self.path)
+        if self.bar is not None:
+            latest = {"loss": log["train_loss"], "on right solutions": log["eval_loss"]}
+            self.bar.set_postfix(
+                {name: f"{losses.drop_nulls()[-1]:.3f}" for name, losses in latest.items() if losses.count()}
+            )
         for name in ("loss", "eval_loss"):
             loss = (logs or {}).get(name)
             if loss is not None and not math.isfinite(loss):
@@ -129,6 +158,11 @@ class _Log(TrainerCallback):  # type: ignore[misc]
                     f"training stopped at step {state.global_step}: the {name.replace('_', ' ')} is {loss}; "
                     f"the log until there is in {self.path}. Try a smaller finetune.learning_rate"
                 )
+
+    def close(self) -> None:
+        """End the progress bar's line."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
