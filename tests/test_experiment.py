@@ -136,6 +136,9 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     assert run.generations().filter(condition="clean").height == 4
     assert cli("report", out)[0] == 0
     assert run.report.is_file()
+    run.report.unlink()
+    assert cli("report", "tiny", "--out", out, *SMALL)[0] == 0
+    assert run.report.is_file()
 
 
 def test_a_folder_with_another_experiment_is_refused(finished, cli):

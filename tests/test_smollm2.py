@@ -40,6 +40,14 @@ def test_it_is_a_saved_float32_model_that_answers(smollm2):
     assert given.stop_reason == "eos"
 
 
+def test_a_gguf_file_is_read_as_it_is():
+    from crosspatch.models.smollm2 import _gguf_in_wheel
+
+    named = Checkpoint.named(str(_gguf_in_wheel()))
+    assert named.kind == "gguf"
+    assert fingerprint(named.model(device="cpu")) == fingerprint(Checkpoint.named(SMOLLM2).model(device="cpu"))
+
+
 def test_engine_is_reference_for_thirty_steps_at_two_layers(smollm2):
     patches = layer_patches([12, 24], smollm2.n_layers)
     run = PatchRun(max_new_tokens=30)

@@ -55,6 +55,8 @@ _SECTIONS = {
     "finetune": ("", "models", "data", "finetune"),
     "evaluate": ("", "models", "data", "generation"),
     "patch": ("", "models", "generation", "patch"),
+    "report": ("",),
+    "verify": ("models",),
 }
 
 
@@ -186,15 +188,22 @@ def patch(
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
 
 
-@app.command()
+@app.command(cls=StageCommand)
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
+    source: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or an experiment with its --out")],
+    out: Out = None,
+    override: Overrides = None,
 ) -> None:
     """Make report.html and the figures of a run, as far as it has come."""
+    if not Path(source).is_dir():
+        _stages(load_experiment(source, override or ()), out or _default_out(source), "report")
+        return
+    if out is not None or override:
+        raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
     from crosspatch.experiment import write_run_report
     from crosspatch.results.run import RunDirectory
 
-    found = RunDirectory.existing(directory)
+    found = RunDirectory.existing(Path(source))
     write_run_report(found)
     console.print(f"report: {found.report}", soft_wrap=True)
 
@@ -217,25 +226,32 @@ def grade(
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
-@app.command()
+@app.command(cls=StageCommand)
 def verify(
     clean: Annotated[str, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")],
     corrupted: Annotated[str, typer.Option(help="Corrupted model, named in the same ways")],
     prompt: Annotated[str, typer.Option(help="A question")] = "Solve for x: 5x + 3 = 18",
     layers: Annotated[str, typer.Option(help='"all" or block numbers such as 8,18,28')] = "all",
-    max_new_tokens: Annotated[int, typer.Option(help="Steps compared, in tokens")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, auto")] = "auto",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
+    override: Overrides = None,
 ) -> None:
     """Compare the cached engine with the published algorithm on a pair, and print the largest differences."""
-    experiment = make_experiment(
-        {"models": {"clean": clean, "corrupted": corrupted, "device": device}},
-        [f"patch.layers={json.dumps(layers)}"],
-    )
+    given = {"models.clean": clean, "models.corrupted": corrupted, "patch.layers": layers}
+    changes = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    experiment = make_experiment({}, [*changes, *(override or ())])
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.verify import compare_engines
 
-    chosen = experiment.patch.layers
-    pair = ModelPair.load(clean, corrupted, device=device, layers=() if chosen == "all" else chosen)
+    chosen, models = experiment.patch.layers, experiment.models
+    pair = ModelPair.load(
+        clean,
+        corrupted,
+        dtype=models.dtype,
+        device=models.device,
+        raw=models.raw,
+        system=models.system,
+        layers=() if chosen == "all" else chosen,
+    )
     comparison = compare_engines(pair, prompt, chosen, max_new_tokens)
     table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
     for row in comparison.rows:
