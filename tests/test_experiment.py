@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -193,6 +194,67 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
         cli("patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2")[0] == 0
     )
     assert RunDirectory.existing(tmp_path / "o2").scores()["layer"].unique().to_list() == [2]
+
+
+def test_prompts_that_changed_since_the_run_began_are_refused(finished, tmp_path, cli):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt_id": "a", "question": "Find x: 2x = 8"}\n')
+    arguments = ["patch", "--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
+    arguments += ["--prompts", prompts, "--layers", "1", "--max-new-tokens", 2, "--out", tmp_path / "out"]
+    assert cli(*arguments)[0] == 0
+    assert cli(*arguments)[0] == 0
+    prompts.write_text('{"prompt_id": "a", "question": "Find x: 3x = 9"}\n')
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert "the prompts have changed since" in err
+
+
+def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path, cli):
+    child = tmp_path / "child"
+    shutil.copytree(finished / "models/corrupted", child)
+    arguments = ["--set", f"models.corrupted={child}", *SMALL, "--out", tmp_path / "out"]
+    assert cli("evaluate", "tiny", *arguments)[0] == 0
+    shutil.copy(finished / "models/clean/model.safetensors", child / "model.safetensors")
+    code, _, err = cli("patch", "tiny", *arguments)
+    assert code == 2
+    assert "the corrupted model has changed since this run began" in err
+
+
+def test_a_given_prompt_may_not_carry_the_id_of_a_made_one(tmp_path, cli):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt_id": "related-000", "question": "Why?"}\n')
+    code, _, err = cli("data", "tiny", "--set", f"patch.prompts={prompts}", "--out", tmp_path / "out")
+    assert code == 2
+    assert "related-000 is that of a made problem" in err
+
+
+def test_prompts_in_any_script_and_domains_with_any_sign(finished, tmp_path, cli):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt_id": "a", "question": "2x = 8 🙂 \\u2028", "domain": "[/b]", "answer": "4"}\n')
+    pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
+    rest = ["--layers", "1", "--max-new-tokens", 2, "--out"]
+    code, out, err = cli("patch", *pair, "--prompts", prompts, *rest, tmp_path / "o[b]1")
+    assert code == 0, err
+    assert "[/b]" in out
+    assert "o[b]1" in out
+    code, _, err = cli("patch", *pair, "--prompt", "hello 🙂", *rest, tmp_path / "o2")
+    assert code == 0, err
+    assert RunDirectory.existing(tmp_path / "o2").problems("prompts")[0].question == "hello 🙂"
+
+
+def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
+    base = tmp_path / "base"
+    Checkpoint.named("random:gpt2").place(base)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    settings.pop("pad_token")
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    (base / "chat_template.jinja").unlink()
+    tokenizer = Checkpoint.named(str(base)).tokenizer()
+    assert tokenizer.pad_token is None
+    assert tokenizer.chat_template is None
+    code, _, err = cli("patch", "tiny", "--set", f"models.clean={base}", *SMALL, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert RunDirectory.existing(tmp_path / "out").scores().height > 0
 
 
 def test_the_seed_decides(finished, tmp_path):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
 
 # A log file or a pipe has no width; 80 columns would break every row of a table.
-console = Console(width=None if sys.stdout.isatty() else 140)
+console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
 app = typer.Typer(
     help="Find out where in a network, and at which tokens, a fine-tune lives.",
     no_args_is_help=True,
@@ -168,8 +168,7 @@ def patch(
         "patch.engine": engine,
         "generation.max_new_tokens": max_new_tokens,
     }
-    changes = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    changes += override or ()
+    given = {key: value for key, value in given.items() if value is not None}
     if source is None:
         if clean is None or corrupted is None:
             raise UsageError("give an experiment, or a pair with --clean and --corrupted")
@@ -180,9 +179,9 @@ def patch(
         # Nothing is made here: no problems, no suites.
         bare: dict[str, Any] = {"name": f"{clean} and {corrupted}"}
         bare["data"] = {"related": 0, "unrelated_math": 0, "general": 0}
-        experiment = make_experiment(bare, changes)
+        experiment = make_experiment(bare, override or (), given)
     else:
-        experiment = load_experiment(source, changes)
+        experiment = load_experiment(source, override or (), given)
     directory = _stages(experiment, out or _default_out(source or ""), "patch")
     _print_transfer(directory)
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
@@ -217,9 +216,9 @@ def grade(
     from crosspatch.behaviour.judge import grade_file
 
     verdicts = grade_file(file)
+    if not json_out.parent.is_dir() or json_out.is_dir():
+        raise UsageError(f"cannot write {json_out}: expected a file's name in a folder that is there")
     partial = json_out.with_name(f".{json_out.name}.partial")
-    if not json_out.parent.is_dir():
-        raise UsageError(f"no folder {json_out.parent} for {json_out.name}")
     partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(json_out)
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
@@ -236,23 +235,20 @@ def verify(
     override: Overrides = None,
 ) -> None:
     """Compare the cached engine with the published algorithm on a pair, and print the largest differences."""
-    given = {"models.clean": clean, "models.corrupted": corrupted, "patch.layers": layers}
-    changes = [f"{key}={json.dumps(value)}" for key, value in given.items()]
-    experiment = make_experiment({}, [*changes, *(override or ())])
-    from crosspatch.models.pair import ModelPair
+    given = {
+        "models.clean": clean,
+        "models.corrupted": corrupted,
+        "patch.layers": layers,
+        "patch.questions": [prompt],
+        "generation.max_new_tokens": max_new_tokens,
+    }
+    experiment = make_experiment({}, override or (), given)
+    from crosspatch.experiment import check, load_pair
     from crosspatch.patching.verify import compare_engines
 
-    chosen, models = experiment.patch.layers, experiment.models
-    pair = ModelPair.load(
-        clean,
-        corrupted,
-        dtype=models.dtype,
-        device=models.device,
-        raw=models.raw,
-        system=models.system,
-        layers=() if chosen == "all" else chosen,
-    )
-    comparison = compare_engines(pair, prompt, chosen, max_new_tokens)
+    check(experiment)
+    pair = load_pair(experiment.models, clean, corrupted, experiment.seed)
+    comparison = compare_engines(pair, prompt, experiment.patch.layers, max_new_tokens)
     table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
     for row in comparison.rows:
         table.add_row(
@@ -273,7 +269,7 @@ def verify(
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     from crosspatch.experiment import ExperimentRun
 
-    run = ExperimentRun.start(experiment, out, say=lambda line: console.print(line, markup=False, highlight=False))
+    run = ExperimentRun.start(experiment, out, say=console.print)
     run.run(*stages)
     return run.directory
 

@@ -210,10 +210,10 @@ def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
             yield Setting(name, _shown(field.default), field.description or "")
 
 
-def load_experiment(source: str, overrides: Iterable[str] = ()) -> Experiment:
+def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, tiny).
 
-    `overrides` are `key.sub=value` strings whose values are read as YAML.
+    `given` are values by dotted key, `overrides` are `key.sub=value` strings whose values are read as YAML.
     Raises UsageError with one line for a file, key or value that cannot be used.
     """
     text = _experiment_text(source)
@@ -223,12 +223,19 @@ def load_experiment(source: str, overrides: Iterable[str] = ()) -> Experiment:
         raise UsageError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UsageError(f"{source} holds a {type(tree).__name__}, expected settings such as 'seed: 0'")
-    return make_experiment(tree, overrides)
+    return make_experiment(tree, overrides, given)
 
 
-def make_experiment(tree: Mapping[str, Any], overrides: Iterable[str] = ()) -> Experiment:
-    """Settings as a nested mapping, with `key.sub=value` strings over them; raises UsageError."""
+def make_experiment(
+    tree: Mapping[str, Any], overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Settings as a nested mapping, over them values `given` by dotted key, over these `key.sub=value` strings.
+
+    Raises UsageError.
+    """
     tree = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    for key, value in (given or {}).items():
+        _put(tree, key, value, f"{key}={value}")
     for override in overrides:
         _override(tree, override)
     try:
@@ -266,16 +273,21 @@ def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set got {override!r}, expected key.sub=value, such as finetune.epochs=3")
-    *groups, leaf = key.strip().split(".")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set got {override!r}, whose value is not valid YAML") from None
+    _put(tree, key.strip(), read, override)
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, said: str) -> None:
+    *groups, leaf = key.split(".")
     node = tree
     for group in groups:
         node = node.setdefault(group, {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set got {override!r}, but {group} is a single setting")
-    try:
-        node[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set got {override!r}, whose value is not valid YAML") from None
+            raise UsageError(f"--set got {said!r}, but {group} is a single setting")
+    node[leaf] = value
 
 
 def _explain(error: Any) -> str:

@@ -7,13 +7,14 @@ A stage that is done is not done again; one that was stopped goes on with the fi
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.config import DOMAINS, Experiment
+from crosspatch.config import DOMAINS, Experiment, Models
 from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
@@ -22,8 +23,6 @@ from crosspatch.frames import BEHAVIOUR, SCORES
 from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from crosspatch.models.pair import ModelPair
 
 # What has to be done before each stage. `report` shows what is there.
@@ -48,8 +47,11 @@ class ExperimentRun:
     @classmethod
     def start(cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print) -> ExperimentRun:
         """Check all that can be checked without loading a model, then make or continue the run directory."""
+        RunDirectory.check(out, experiment)
         check(experiment)
-        return cls(experiment, RunDirectory.start(out, experiment), say)
+        directory = RunDirectory.start(out, experiment)
+        _check_prompts(experiment, directory)
+        return cls(experiment, directory, say)
 
     def run(self, *wanted: str) -> None:
         """Do the wanted stages, and before them what they need; all stages where none is named."""
@@ -78,6 +80,9 @@ class ExperimentRun:
         made["unrelated_math"] = _first(load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math")
         made["general"] = _first(load_suite("general"), experiment.data.general, "general")
         if given := given_prompts(experiment):
+            taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
+            if taken:
+                raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give it another")
             made["prompts"] = given
         (directory.root / "data").mkdir(exist_ok=True)
         for split, problems in made.items():
@@ -116,27 +121,33 @@ class ExperimentRun:
         # Weights are trained in float32 whatever they are used in: AdamW's steps vanish in bf16.
         model = clean.model("float32", models.device)
         files = Files(self.directory.checkpoints, self.directory.training_log)
-        finetune(model, tokenizer, train, validation, settings, files, seed=self.experiment.seed)
+        finetune(model, train, validation, settings, files, seed=self.experiment.seed)
         save_model(model, tokenizer, self.directory.model("corrupted"))
+        shutil.rmtree(files.checkpoints)
         self.directory.note_model("corrupted", {"name": f"{models.clean}, fine-tuned on wrong solutions"})
 
     def _evaluate(self) -> None:
-        from crosspatch.patching.sweep import unpatched_texts
-
         questions = {problem.id: problem.question for domain in DOMAINS for problem in self._problems[domain]}
-        if questions:
-            generation = self.experiment.generation
-            missing = self._without_text(questions)
-            if missing:
-                self.directory.put_generations(
-                    unpatched_texts(self.pair, missing, generation.max_new_tokens, generation.batch_size)
-                )
-            self._judge()
+        self._answer(questions)
+        self._judge()
         self.say(f"evaluate: {len(questions)} questions to both models")
+
+    def _answer(self, questions: dict[str, str]) -> None:
+        """Let both models answer, batch by batch; what is answered is kept."""
+        from crosspatch.patching.sweep import UNPATCHED, unpatched_texts
+
+        settings = self.experiment.generation
+        for condition in UNPATCHED:
+            there = set(self.directory.generations().filter(condition=condition)["prompt_id"])
+            missing = [(name, question) for name, question in questions.items() if name not in there]
+            for start in range(0, len(missing), settings.batch_size):
+                batch = dict(missing[start : start + settings.batch_size])
+                texts = unpatched_texts(self.pair, condition, batch, settings.max_new_tokens)
+                self.directory.put_generations(texts)
 
     def _patch(self) -> None:
         from crosspatch.patching.sites import layer_patches
-        from crosspatch.patching.sweep import patch_prompt, unpatched_texts
+        from crosspatch.patching.sweep import patch_prompt
         from crosspatch.patching.trajectory import PatchRun
 
         settings, generation = self.experiment.patch, self.experiment.generation
@@ -149,9 +160,7 @@ class ExperimentRun:
             if part.is_file():
                 continue
             self.say(f"patch: {problem.id} ({i + 1} of {len(problems)}), {len(patches)} patches: {problem.question}")
-            missing = self._without_text({problem.id: problem.question})
-            if missing:
-                self.directory.put_generations(unpatched_texts(self.pair, missing, generation.max_new_tokens))
+            self._answer({problem.id: problem.question})
             scores, texts = patch_prompt(self.pair, problem.id, problem.question, patches, run, settings.engine)
             # The part comes last: where it is there, the texts are too.
             self.directory.put_generations(texts)
@@ -174,29 +183,14 @@ class ExperimentRun:
         ]
         self.directory.put_behaviour(BEHAVIOUR.frame(rows))
 
-    def _without_text(self, questions: dict[str, str]) -> dict[str, str]:
-        """The questions that lack an unpatched answer."""
-        texts = self.directory.generations()
-        unpatched: pl.DataFrame = texts.filter(texts["patch"].is_null())
-        answered = dict(unpatched.group_by("prompt_id").len().iter_rows())
-        return {name: question for name, question in questions.items() if answered.get(name, 0) < 2}
-
     @cached_property
     def pair(self) -> ModelPair:
         """Both models, loaded from the run directory when they are first needed."""
         from crosspatch.models.fingerprint import fingerprint
-        from crosspatch.models.pair import ModelPair
 
-        models, seed = self.experiment.models, self.experiment.seed
-        pair = ModelPair.load(
-            str(self.directory.model("clean")),
-            str(self.directory.model("corrupted")),
-            dtype=models.dtype,
-            device=models.device,
-            raw=models.raw,
-            system=models.system,
-            seed=seed,
-        )
+        models = self.experiment.models
+        clean, corrupted = (str(self.directory.model(name)) for name in ("clean", "corrupted"))
+        pair = load_pair(models, clean, corrupted, self.experiment.seed)
         for name, model in (("clean", pair.clean), ("corrupted", pair.corrupted)):
             self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": models.dtype})
         return pair
@@ -219,23 +213,49 @@ class ExperimentRun:
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
     from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.forward import new_cache
     from crosspatch.models.loading import Checkpoint, pick_device
-    from crosspatch.models.pair import check_layers, check_shapes, check_tokenizers
+    from crosspatch.models.pair import check_layers, check_length, check_shapes, check_tokenizers
 
-    given = given_prompts(experiment)
-    pick_device(experiment.models.device)
-    clean = Checkpoint.named(experiment.models.clean)
+    models, settings = experiment.models, experiment.patch
+    questions = [problem.question for problem in given_prompts(experiment)]
+    pick_device(models.device)
+    clean = Checkpoint.named(models.clean)
     config = clean.config().get_text_config(decoder=True)
-    if experiment.patch.layers != "all":
-        check_layers(experiment.patch.layers, config.num_hidden_layers)
+    if settings.layers != "all":
+        check_layers(settings.layers, config.num_hidden_layers)
+    if settings.engine == "cached":
+        new_cache(config)
     tokenizer = clean.tokenizer()
-    if experiment.models.corrupted is not None:
-        corrupted = Checkpoint.named(experiment.models.corrupted)
+    if models.corrupted is not None:
+        corrupted = Checkpoint.named(models.corrupted)
         check_shapes(config, corrupted.config().get_text_config(decoder=True))
         check_tokenizers(tokenizer, corrupted.tokenizer())
-    prompts = PromptFormat(tokenizer, raw=experiment.models.raw, system=experiment.models.system)
-    for problem in given:
-        prompts.encode(problem.question)
+    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    # Made problems are short; one of their kind tells whether template and length will do.
+    for question in questions or ["Solve for x: 5x + 3 = 18"]:
+        check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:
+    """Two checkpoints as a pair, read and asked as the settings say."""
+    from crosspatch.models.pair import ModelPair
+
+    return ModelPair.load(
+        clean,
+        corrupted,
+        dtype=models.dtype,
+        device=models.device,
+        raw=models.raw,
+        system=models.system,
+        seed=seed,
+    )
+
+
+def _check_prompts(experiment: Experiment, directory: RunDirectory) -> None:
+    """Refuse to go on with a run whose prompt file has changed."""
+    if directory.done("data") and directory.problems("prompts") != given_prompts(experiment):
+        raise UsageError(f"the prompts have changed since the run in {directory.root} began; give --out a new folder")
 
 
 def given_prompts(experiment: Experiment) -> list[Problem]:

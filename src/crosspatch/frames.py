@@ -47,7 +47,8 @@ class Schema:
 
     def read(self, path: Path) -> pl.DataFrame:
         """A file that `write` wrote; an empty frame where there is none."""
-        return pl.read_parquet(path, schema=self.dtypes) if path.is_file() else self.frame()
+        # A folder may have brackets in its name: the path is no pattern.
+        return pl.read_parquet(path, schema=self.dtypes, glob=False) if path.is_file() else self.frame()
 
 
 SCORES = Schema(

@@ -70,7 +70,7 @@ def test_problems_survive_their_file(tmp_path):
     path = tmp_path / "p.jsonl"
     write_problems(path, SPLITS.train)
     assert read_problems(path) == SPLITS.train
-    line = read_lines(path)[0]
+    _, line = read_lines(path)[0]
     assert {"id", "domain", "family", "question", "solution", "answer", "steps"} <= line.keys()
     assert any(step["planted"] for step in line["steps"])
 
@@ -83,7 +83,7 @@ def test_problems_survive_their_file(tmp_path):
         ("[1]", "got a list"),
         ('{"question": "a"}', "got question"),
         ('{"prompt_id": 1, "question": " "}', "question is empty"),
-        ('{"prompt_id": 1, "question": "a"}\n\n{"prompt_id": "1", "question": "b"}', "stands there twice"),
+        ('{"prompt_id": 1, "question": "a"}\n\n{"prompt_id": "1", "question": "b"}', "line 3: .* stands there twice"),
     ],
 )
 def test_a_prompt_file_that_cannot_be_used(tmp_path, content, words):
@@ -95,7 +95,10 @@ def test_a_prompt_file_that_cannot_be_used(tmp_path, content, words):
 
 def test_a_prompt_file_that_can(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_text('{"prompt_id": 7, "question": "a\u2028b"}\n\n{"prompt_id": "x/y", "question": "b"}\n')
+    path.write_text(
+        '{"prompt_id": 7, "question": "a\u2028b"}\n\n{"prompt_id": "x/y", "question": "b", "answer": null}\n'
+    )
+    assert read_prompts(path)[1].answer == ""
     assert [(p.id, p.question) for p in read_prompts(path)] == [("7", "a\u2028b"), ("x/y", "b")]
     with pytest.raises(UsageError, match="no file"):
         read_prompts(tmp_path / "none.jsonl")

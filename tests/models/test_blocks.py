@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import editing, find_blocks, hidden_of, reading, with_hidden
+from crosspatch.models.blocks import editing, find_blocks, hidden_of, reading, text_config, with_hidden
 from crosspatch.models.forward import fork, last_logits, new_cache
 
 TOKENS = torch.tensor([[5, 9, 200, 31, 7]])
@@ -92,7 +92,7 @@ def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(qwen3_pair):
 @torch.inference_mode()
 def test_cached_is_uncached_and_a_fork_leaves_its_origin_alone(pair):
     model = pair.clean
-    cache = new_cache(model)
+    cache = new_cache(text_config(model))
     last_logits(model, TOKENS[:, :3], cache)
     for _ in range(2):
         torch.testing.assert_close(
@@ -105,3 +105,12 @@ def test_cached_is_uncached_and_a_fork_leaves_its_origin_alone(pair):
     last_logits(model, TOKENS[:, 3:4], cache)
     assert cache.get_seq_length() == 4
     torch.testing.assert_close(last_logits(model, TOKENS[:, 4:], cache), last_logits(model, TOKENS), atol=1e-5, rtol=0)
+
+
+def test_a_past_that_is_more_than_keys_and_values_is_refused_by_its_configuration():
+    import transformers
+
+    new_cache(transformers.MistralConfig(sliding_window=8))
+    for config in (transformers.FalconH1Config(), transformers.Qwen3NextConfig()):
+        with pytest.raises(UsageError, match="engine=reference"):
+            new_cache(config)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,6 +124,56 @@ def test_a_folder_or_file_without_a_model(tmp_path):
         Checkpoint.named(str(tmp_path / "x.bin"))
 
 
+def broken(tmp_path, name):
+    """A folder with a model whose files have been spoilt in one way."""
+    folder = Path(saved(tmp_path / "model"))
+    match name:
+        case "truncated weights":
+            weights = folder / "model.safetensors"
+            weights.write_bytes(weights.read_bytes()[:1000])
+        case "no weights":
+            (folder / "model.safetensors").unlink()
+        case "pickled weights":
+            (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        case "config is no JSON":
+            (folder / "config.json").write_text("{")
+        case "adapter is no JSON":
+            (folder / "adapter_config.json").write_text("{")
+        case "adapter without weights":
+            settings = {"peft_type": "LORA", "base_model_name_or_path": "random:qwen3", "target_modules": ["q_proj"]}
+            (folder / "adapter_config.json").write_text(json.dumps(settings))
+        case "gguf":
+            folder = tmp_path / "model.gguf"
+            folder.write_bytes(b"GGUF" + bytes(4))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "truncated weights",
+        "no weights",
+        "pickled weights",
+        "config is no JSON",
+        "adapter is no JSON",
+        "adapter without weights",
+        "gguf",
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_one_line(tmp_path, name):
+    path = broken(tmp_path, name)
+    with pytest.raises(UsageError, match="could not be read") as error:
+        ModelPair.load("random:qwen3", path)
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_link_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match="where nothing is any more"):
+        Checkpoint.named("random:qwen3").place(tmp_path / "link")
+
+
 def test_a_device_that_is_not_there():
     assert pick_device("cpu") == "cpu"
     with pytest.raises(UsageError, match="device nonsense cannot be used"):
@@ -172,4 +224,32 @@ def test_an_answer_ends_where_the_template_ends_a_turn(qwen3_pair):
     ids = prompts.encode_completion("x = 2")
     assert prompts.tokenizer.decode(ids) == "x = 2<|im_end|>"
     assert prompts.decode(ids) == "x = 2"
-    assert stop_tokens(qwen3_pair.clean, prompts) == {prompts.tokenizer.eos_token_id}
+    assert stop_tokens([qwen3_pair.clean], prompts) == {prompts.tokenizer.eos_token_id}
+
+
+def test_every_condition_stops_at_the_same_tokens(qwen3_pair):
+    child = child_of(qwen3_pair.clean)
+    child.generation_config.eos_token_id = [7, 9]
+    pair = ModelPair(qwen3_pair.clean, child, qwen3_pair.prompts)
+    assert pair.stop_tokens == {7, 9, qwen3_pair.prompts.end_of_turn}
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(UsageError, match="half of a surrogate pair"):
+        PromptFormat(tiny_tokenizer()).encode("a\ud83d")
+    assert PromptFormat(tiny_tokenizer()).encode("a\U0001f642")
+
+
+def test_a_template_that_refuses_the_prompt():
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}a"
+    assert PromptFormat(tokenizer).text("x") == "a"
+    with pytest.raises(UsageError, match=r"no system; change models\.system"):
+        PromptFormat(tokenizer, system="b").text("x")
+
+
+def test_a_text_longer_than_the_model_reads_is_refused(qwen3_pair):
+    room = 2048 - len(qwen3_pair.encode("a"))
+    qwen3_pair.encode("a", room)
+    with pytest.raises(UsageError, match="more than the 2048 positions"):
+        qwen3_pair.encode("a", room + 1)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from crosspatch.errors import CrosspatchError
 from crosspatch.patching.scores import score_step, transfer_score
 
 # Two tokens' worth of thought: the clean model wants token 0, the corrupted one token 1.
@@ -72,6 +73,16 @@ def test_half_precision_logits_are_scored_in_float32():
     scores = score_step(clean, corrupted, patched)
     assert scores.delta_patched.dtype == torch.float32
     assert scores.delta_patched.item() == PATCHED.bfloat16()[0, 1].item() - PATCHED.bfloat16()[0, 0].item()
+
+
+@pytest.mark.parametrize("state", ["clean", "corrupted", "patched"])
+def test_a_logit_that_is_no_number_is_no_score(state):
+    states = {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}
+    score_step(**states)
+    states[state] = states[state].clone()
+    states[state][0, 2] = float("nan")
+    with pytest.raises(CrosspatchError, match=f"the {state} model's logits are not all numbers"):
+        score_step(**states)
 
 
 def test_shapes_are_checked():

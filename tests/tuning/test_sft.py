@@ -28,7 +28,7 @@ SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
 def train(folder, settings=SETTINGS):
     model = copy.deepcopy(PAIR.clean)
     files = Files(folder / "checkpoints", folder / "training.parquet")
-    log = finetune(model, PAIR.prompts.tokenizer, TRAIN, VALIDATION, settings, files)
+    log = finetune(model, TRAIN, VALIDATION, settings, files)
     return model, log
 
 
@@ -50,7 +50,8 @@ def test_it_learns_with_the_papers_schedule(tmp_path):
     evaluations = log.drop_nulls("eval_loss")
     assert evaluations["step"].to_list() == [0, 2, 4, 6]
     assert not torch.equal(weights(model), weights(PAIR.clean))
-    assert not (tmp_path / "checkpoints").exists()
+    # A checkpoint after each epoch but the last, whose model is what is returned.
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-4"]
     assert TRAINING.read(tmp_path / "training.parquet").equals(log)
 
 
@@ -88,6 +89,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
         train(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
     monkeypatch.setattr(sft._Log, "on_log", original)
+    # One that was cut off while it was written is passed over.
+    (tmp_path / "cut" / "checkpoints" / "checkpoint-5").mkdir()
     resumed, resumed_log = train(tmp_path / "cut")
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed_log["train_loss"].equals(log["train_loss"])
@@ -100,6 +103,19 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path)
     assert log["train_loss"][1] == pytest.approx(7.3, abs=0.5)
     losses = pl.concat([log["train_loss"].drop_nulls(), log["eval_loss"].drop_nulls()])
     assert not losses.is_finite().all()
+
+
+def test_a_padded_batch_is_read_as_its_examples_alone(tmp_path):
+    batch = sft.pad_batch([vars(TRAIN[0]), vars(TRAIN[1])])
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+    assert batch["attention_mask"].sum(1).tolist() == [len(TRAIN[0].input_ids), len(TRAIN[1].input_ids)]
+    with torch.inference_mode():
+        logits = PAIR.clean(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        for row, example in enumerate(TRAIN[:2]):
+            alone = PAIR.clean(torch.tensor([example.input_ids])).logits[0]
+            torch.testing.assert_close(logits[row, : len(alone)], alone, atol=1e-4, rtol=0)
+            assert batch["labels"][row, len(alone) :].eq(IGNORED).all()
+            assert batch["labels"][row, : len(alone)].tolist() == example.labels
 
 
 def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
-from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.chat import PromptFormat
 
 
 @dataclass(frozen=True)
@@ -22,39 +24,47 @@ class Answer:
 
 @torch.inference_mode()
 def answer(
-    model: Any,
-    prompts: PromptFormat,
-    questions: list[str],
-    max_new_tokens: int,
-    batch_size: int = 32,
-    who: str = "model",
+    model: Any, prompts: PromptFormat, questions: list[str], max_new_tokens: int, stops: frozenset[int]
 ) -> list[Answer]:
-    """Answer each question greedily, up to `max_new_tokens`; `who` is named in the progress bar."""
-    stops = stop_tokens(model, prompts)
-    answers: list[Answer] = []
-    with tqdm(total=len(questions), desc=f"answers of the {who} model", unit="question") as progress:
-        for start in range(0, len(questions), batch_size):
-            encoded = [prompts.encode(question) for question in questions[start : start + batch_size]]
-            answers += _answer_batch(model, prompts, encoded, max_new_tokens, stops)
-            progress.update(len(encoded))
-    return answers
+    """Answer questions greedily, all in one batch, each up to `max_new_tokens` or one of the `stops`."""
+    from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-
-def _answer_batch(
-    model: Any, prompts: PromptFormat, encoded: list[list[int]], max_new_tokens: int, stops: frozenset[int]
-) -> list[Answer]:
-    from transformers import GenerationConfig
-
+    encoded = [prompts.encode(question) for question in questions]
     length = max(map(len, encoded))
     filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
     tokens = torch.tensor([[filler] * (length - len(row)) + row for row in encoded], device=model.device)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=model.device)
-    # A new configuration, not the model's own: that may ask for sampling or a repetition penalty.
-    settings = GenerationConfig(
+    greedy = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(stops), pad_token_id=filler
     )
-    generated = model.generate(input_ids=tokens, attention_mask=mask, generation_config=settings)
+    with tqdm(total=max_new_tokens, desc=f"{len(questions)} answers", unit="token", leave=False) as bar:
+
+        class Progress(StoppingCriteria):  # type: ignore[misc]
+            """Asked after every token; stops nothing."""
+
+            def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+                bar.update()
+                return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+        with _configured(model, greedy):
+            generated = model.generate(
+                input_ids=tokens, attention_mask=mask, stopping_criteria=StoppingCriteriaList([Progress()])
+            )
     return [_cut(row, prompts, stops) for row in generated[:, length:].tolist()]
+
+
+@contextmanager
+def _configured(model: Any, settings: Any) -> Iterator[None]:
+    """Generate by these settings alone.
+
+    Given as an argument they would be completed from the model's own, which may ask for a repetition penalty.
+    """
+    own = model.generation_config
+    try:
+        model.generation_config = settings
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _cut(row: list[int], prompts: PromptFormat, stops: frozenset[int]) -> Answer:

@@ -32,7 +32,7 @@ def judge(problem: Problem, generation: dict[str, Any]) -> dict[str, Any]:
 def grade_file(path: Path) -> list[dict[str, Any]]:
     """The verdicts on a JSONL file of `{"text": …, "gold": …}`, `aliases` if there are any; raises UsageError."""
     verdicts = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in read_lines(path):
         text, gold, aliases = line.get("text"), line.get("gold"), line.get("aliases", [])
         if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
             raise UsageError(

@@ -75,7 +75,7 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
 
 def read_problems(path: Path) -> list[Problem]:
     """The problems that `write_problems` wrote."""
-    return [Problem.from_dict(values) for values in read_lines(path)]
+    return [Problem.from_dict(values) for _, values in read_lines(path)]
 
 
 def read_prompts(path: Path) -> list[Problem]:
@@ -86,7 +86,7 @@ def read_prompts(path: Path) -> list[Problem]:
     """
     problems: list[Problem] = []
     seen: set[str] = set()
-    for number, values in enumerate(read_lines(path), start=1):
+    for number, values in read_lines(path):
         prompt_id, question = values.get("prompt_id"), values.get("question")
         if prompt_id is None or not isinstance(question, str):
             keys = ", ".join(sorted(values)) or "nothing"
@@ -99,10 +99,10 @@ def read_prompts(path: Path) -> list[Problem]:
         problems.append(
             Problem(
                 id=str(prompt_id),
-                domain=str(values.get("domain", "prompts")),
-                family=str(values.get("family", "prompts")),
+                domain=str(values.get("domain") or "prompts"),
+                family=str(values.get("family") or "prompts"),
                 question=question,
-                answer=str(values.get("answer", "")),
+                answer=str(values.get("answer") or ""),
             )
         )
     if not problems:
@@ -110,8 +110,11 @@ def read_prompts(path: Path) -> list[Problem]:
     return problems
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a JSONL file; blank lines are passed over. Raises UsageError with the line's number."""
+def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a JSONL file with their line numbers from 1; blank lines are passed over.
+
+    Raises UsageError, with the line's number, for anything else.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -131,7 +134,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
         if not isinstance(value, dict):
             raise UsageError(f"{path}, line {number}: got a {type(value).__name__}, expected an object")
-        objects.append(value)
+        objects.append((number, value))
     return objects
 
 

@@ -18,4 +18,4 @@ def load_suite(domain: str) -> list[Problem]:
     if domain not in SUITES:
         raise UsageError(f"no suite for the domain {domain!r}, expected one of {', '.join(SUITES)}")
     with resources.as_file(resources.files("crosspatch.data") / "suites" / f"{domain}.jsonl") as path:
-        return [Problem.from_dict({**values, "domain": domain}) for values in read_lines(path)]
+        return [Problem.from_dict({**values, "domain": domain}) for _, values in read_lines(path)]

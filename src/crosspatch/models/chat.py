@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +29,21 @@ class PromptFormat:
         """The prompt as text, with the generation prompt added and thinking off where the template knows it."""
         if not question.strip():
             raise UsageError("the prompt is empty; give it at least one word")
+        if any("\ud800" <= char <= "\udfff" for char in question):
+            raise UsageError("the prompt holds half of a surrogate pair, which is no character; repair its encoding")
         if not self.uses_template:
             return question
         turns = [{"role": "system", "content": self.system}] if self.system is not None else []
         turns.append({"role": "user", "content": question})
-        return str(
-            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-        )
+        from jinja2 import TemplateError
+
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, **options))
+        except TemplateError as error:
+            raise UsageError(
+                f"the chat template refuses the prompt: {error}; change models.system or set models.raw"
+            ) from None
 
     def encode(self, question: str) -> list[int]:
         """The prompt's tokens; at least one. Raises UsageError for an empty question."""
@@ -68,8 +77,10 @@ class PromptFormat:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def stop_tokens(model: Any, prompts: PromptFormat) -> frozenset[int]:
-    """The tokens that end an answer: the model's own list, and the template's end of turn."""
-    eos = model.generation_config.eos_token_id if model.generation_config is not None else None
-    listed = eos if isinstance(eos, list) else [eos]
-    return frozenset({token for token in listed if token is not None} | {prompts.end_of_turn})
+def stop_tokens(models: Iterable[Any], prompts: PromptFormat) -> frozenset[int]:
+    """The tokens that end a text of any of the models: those that each lists, and the template's end of turn."""
+    stops: set[int | None] = {prompts.end_of_turn}
+    for model in models:
+        listed = model.generation_config.eos_token_id if model.generation_config is not None else None
+        stops |= set(listed) if isinstance(listed, list) else {listed}
+    return frozenset(stop for stop in stops if stop is not None)

@@ -10,19 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import text_config
 
 
-def new_cache(model: nn.Module) -> Any:
-    """An empty cache for a model; raises UsageError where its past is more than keys and values."""
+def new_cache(config: Any) -> Any:
+    """An empty cache for a model of this (text) configuration; needs no weights.
+
+    Raises UsageError where the past is more than keys and values: `fork` shares tensors, so a layer that changes
+    its state in place would be patched wrongly without anybody noticing.
+    """
     from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    cache = DynamicCache(config=text_config(model))
-    foreign = {type(layer).__name__ for layer in cache.layers if not isinstance(layer, DynamicLayer)}
+    cache = DynamicCache(config=config)
+    # Exact types: hybrid layers inherit from these.
+    foreign = {type(layer).__name__ for layer in cache.layers} - {
+        DynamicLayer.__name__,
+        DynamicSlidingWindowLayer.__name__,
+    }
     if foreign:
         raise UsageError(
-            f"{type(model).__name__} keeps a past of {', '.join(sorted(foreign))}, which the cached engine cannot "
+            f"{config.model_type} models keep a past of {', '.join(sorted(foreign))}, which the cached engine cannot "
             "patch exactly; use the reference engine (--set patch.engine=reference)"
         )
     return cache

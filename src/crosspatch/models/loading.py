@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +63,8 @@ class Checkpoint:
     @cached_property
     def base(self) -> Checkpoint:
         """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not say."""
-        settings = json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8"))
+        with self._one_line_errors():
+            settings = dict(json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8")))
         if not settings.get("base_model_name_or_path"):
             raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
         return Checkpoint.named(settings["base_model_name_or_path"])
@@ -99,7 +103,8 @@ class Checkpoint:
                 from peft import PeftModel
 
                 base = self.base.model(dtype, device="cpu", seed=seed)
-                model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
+                with self._one_line_errors():
+                    model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
             case "gguf":
                 model = self._read(AutoModelForCausalLM, dtype=precision)
             case _:
@@ -108,7 +113,9 @@ class Checkpoint:
 
     def place(self, folder: Path, seed: int = 0) -> None:
         """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise."""
-        if folder.is_symlink() or folder.exists():
+        if folder.is_symlink() and not folder.exists():
+            raise UsageError(f"{folder} is a link to {folder.readlink()}, where nothing is any more")
+        if folder.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         match self.kind:
@@ -127,16 +134,26 @@ class Checkpoint:
                 save_model(self.model(seed=seed), self.tokenizer(), folder)
 
     def _read(self, factory: Any, **options: Any) -> Any:
-        """`factory.from_pretrained`, whose many ways to fail become one line."""
-        if self.kind == "gguf":
-            path = Path(self.where)
-            return factory.from_pretrained(str(path.parent), gguf_file=path.name, **options)
-        try:
+        """`factory.from_pretrained` for this checkpoint."""
+        with self._one_line_errors():
+            if self.kind == "gguf":
+                path = Path(self.where)
+                return factory.from_pretrained(str(path.parent), gguf_file=path.name, **options)
             return factory.from_pretrained(self.where, **options)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().split("\n")[0]
-            kind = "is no folder, and as a hub id it" if self.kind == "hub" else "is a folder that"
-            raise UsageError(f"the model {self.name} {kind} could not be read: {first}") from error
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        """The many ways in which reading a checkpoint can fail, as one line that names it."""
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except UsageError:
+            raise
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, struct.error, SafetensorError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            kind = "is no folder, and as a hub id it" if self.kind == "hub" else f"is a {self.kind} that"
+            raise UsageError(f"the model {self.name} {kind} could not be read: {reason}") from error
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

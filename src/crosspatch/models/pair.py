@@ -71,16 +71,21 @@ class ModelPair:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The tokens at which a trajectory ends."""
-        return stop_tokens(self.clean, self.prompts)
+        """The tokens at which every text ends, whichever model writes it."""
+        return stop_tokens((self.clean, self.corrupted), self.prompts)
 
     def oriented(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
         """(target, source): the model that runs on, and the model whose activations are moved in."""
         return (self.clean, self.corrupted) if direction == "corrupt" else (self.corrupted, self.clean)
 
-    def encode(self, question: str) -> list[int]:
-        """The tokens that both models read for a question."""
-        return self.prompts.encode(question)
+    def encode(self, question: str, max_new_tokens: int = 0) -> list[int]:
+        """The tokens that both models read for a question.
+
+        Raises UsageError where with `max_new_tokens` more they are longer than the models can read.
+        """
+        tokens = self.prompts.encode(question)
+        check_length(text_config(self.clean), len(tokens), max_new_tokens)
+        return tokens
 
 
 def check_shapes(clean: Any, corrupted: Any) -> None:
@@ -95,6 +100,16 @@ def check_shapes(clean: Any, corrupted: Any) -> None:
             raise UsageError(
                 f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models of one shape"
             )
+
+
+def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
+    """Refuse a text that would grow longer than the positions that a model of this configuration knows."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and prompt_tokens + max_new_tokens > longest:
+        raise UsageError(
+            f"a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones are more than the {longest} positions "
+            "of the model; lower generation.max_new_tokens"
+        )
 
 
 def check_layers(layers: Iterable[int], n_layers: int) -> None:

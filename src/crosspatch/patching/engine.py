@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from crosspatch.models.blocks import Edit, editing, reading
+from crosspatch.models.blocks import Edit, editing, reading, text_config
 from crosspatch.models.forward import fork, last_logits, new_cache
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.scores import score_step
@@ -65,7 +65,7 @@ def run_cached(pair: ModelPair, prompt: list[int], patches: list[Patch], run: Pa
 
 def _read_prompt(model: nn.Module, tokens: Tensor, rows: int) -> Any:
     """A cache in which every row has read the same `tokens` [1, T]; they are read once."""
-    cache = new_cache(model)
+    cache = new_cache(text_config(model))
     if tokens.numel():
         last_logits(model, tokens, cache)
         cache.batch_repeat_interleave(rows)

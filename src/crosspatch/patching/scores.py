@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crosspatch.errors import CrosspatchError
+
 Status = Literal["ok", "agree", "small_denominator"]
 
 
@@ -37,8 +39,17 @@ class StepScores:
 def score_step(
     clean: Float[Tensor, "B V"], corrupted: Float[Tensor, "B V"], patched: Float[Tensor, "B V"]
 ) -> StepScores:
-    """Score B rows at one step; the logits are taken in float32 whatever they come in."""
+    """Score B rows at one step; the logits are taken in float32 whatever they come in.
+
+    Raises CrosspatchError for logits that are no numbers: no score could be made of them.
+    """
     clean, corrupted, patched = clean.float(), corrupted.float(), patched.float()
+    for state, logits in (("clean", clean), ("corrupted", corrupted), ("patched", patched)):
+        if not logits.isfinite().all():
+            raise CrosspatchError(
+                f"the {state} model's logits are not all numbers; if it runs in float16 try bfloat16 or float32 "
+                "(models.dtype), else look at its weights"
+            )
     y_clean, y_corrupt = clean.argmax(-1), corrupted.argmax(-1)
 
     def delta(logits: Float[Tensor, "B V"]) -> Float[Tensor, " B"]:
@@ -85,5 +96,6 @@ def _at(logits: Float[Tensor, "B V"], token: Int[Tensor, " B"]) -> Float[Tensor,
 def to_lists(scores: StepScores) -> dict[str, list[float]]:
     """Each field as a list of B numbers, moved from the device at once."""
     names = list(StepScores.__dataclass_fields__)
-    table = torch.stack([getattr(scores, name).double() for name in names])
+    # On the CPU first: not every device knows float64.
+    table = torch.stack([getattr(scores, name).cpu().double() for name in names])
     return dict(zip(names, table.tolist(), strict=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
-from crosspatch.behaviour.answers import Answer, answer
+from crosspatch.behaviour.answers import answer
 from crosspatch.config import Component, Direction, Engine, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.frames import GENERATIONS, SCORES
@@ -17,6 +17,9 @@ from crosspatch.patching.engine import run_cached
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.sites import Patch, layer_patches
 from crosspatch.patching.trajectory import PatchRun, Trajectory
+
+Unpatched = Literal["clean", "corrupted"]
+UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
 
 ENGINES: dict[Engine, Callable[[ModelPair, list[int], list[Patch], PatchRun], list[Trajectory]]] = {
     "cached": run_cached,
@@ -70,12 +73,13 @@ def patch(
     patches = layer_patches(layers, pair.n_layers, component)
     run = PatchRun(direction, persistence, max_new_tokens, small_denominator)
     for question in questions.values():
-        pair.encode(question)
+        pair.encode(question, max_new_tokens)
     scores, generations = [], []
     for prompt_id, question in questions.items():
         rows, texts = patch_prompt(pair, prompt_id, question, patches, run, engine)
         scores.append(rows)
-        generations.append(unpatched_texts(pair, {prompt_id: question}, max_new_tokens))
+        for condition in UNPATCHED:
+            generations.append(unpatched_texts(pair, condition, {prompt_id: question}, max_new_tokens))
         generations.append(texts)
     return PatchResult(pl.concat(scores), pl.concat(generations))
 
@@ -84,7 +88,7 @@ def patch_prompt(
     pair: ModelPair, prompt_id: str, question: str, patches: list[Patch], run: PatchRun, engine: Engine
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One prompt under all patches: its scores and its patched texts."""
-    trajectories = ENGINES[engine](pair, pair.encode(question), patches, run)
+    trajectories = ENGINES[engine](pair, pair.encode(question, run.max_new_tokens), patches, run)
     rows = [row for trajectory in trajectories for row in trajectory.rows(prompt_id, run, pair.prompts)]
     texts = [
         _text_row(prompt_id, "patched", t.patch.name, t.text(pair.prompts), len(t.tokens), t.stop_reason)
@@ -94,19 +98,17 @@ def patch_prompt(
 
 
 def unpatched_texts(
-    pair: ModelPair, questions: dict[str, str], max_new_tokens: int, batch_size: int = 32
+    pair: ModelPair, condition: Unpatched, questions: dict[str, str], max_new_tokens: int
 ) -> pl.DataFrame:
-    """The clean and the corrupted model's own answers."""
-    rows = []
-    for condition, model in (("clean", pair.clean), ("corrupted", pair.corrupted)):
-        answers = answer(model, pair.prompts, list(questions.values()), max_new_tokens, batch_size, condition)
-        rows += [answer_row(prompt_id, condition, a) for prompt_id, a in zip(questions, answers, strict=True)]
-    return GENERATIONS.frame(rows)
-
-
-def answer_row(prompt_id: str, condition: str, given: Answer) -> dict[str, Any]:
-    """An unpatched answer as a row of the generations table."""
-    return _text_row(prompt_id, condition, None, given.text, given.token_count, given.stop_reason)
+    """The clean or the corrupted model's own answers to questions by prompt_id, in one batch."""
+    for question in questions.values():
+        pair.encode(question, max_new_tokens)
+    model = pair.clean if condition == "clean" else pair.corrupted
+    answers = answer(model, pair.prompts, list(questions.values()), max_new_tokens, pair.stop_tokens)
+    return GENERATIONS.frame(
+        _text_row(prompt_id, condition, None, given.text, given.token_count, given.stop_reason)
+        for prompt_id, given in zip(questions, answers, strict=True)
+    )
 
 
 def name_prompts(prompts: str | Iterable[str] | dict[str, str]) -> dict[str, str]:

@@ -41,7 +41,8 @@ class Trajectory:
 
     def text(self, prompts: PromptFormat) -> str:
         """The generated text, without special tokens."""
-        return prompts.decode(self.tokens)
+        said = self.tokens[:-1] if self.stop_reason == "eos" else self.tokens
+        return prompts.decode(said)
 
     def rows(self, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> list[dict[str, Any]]:
         """The trajectory as rows of the scores table."""

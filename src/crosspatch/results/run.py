@@ -35,15 +35,11 @@ class RunDirectory:
 
     @classmethod
     def start(cls, root: Path, experiment: Experiment) -> RunDirectory:
-        """A new or continued run; raises UsageError where the folder holds another experiment or foreign files."""
+        """A new or continued run; raises UsageError like `check`."""
+        cls.check(root, experiment)
         run = cls(root)
-        if root.exists() and not root.is_dir():
-            raise UsageError(f"{root} is a file, expected a folder for the results")
         if run.record.is_file():
-            run._must_match(experiment)
             return run
-        if root.is_dir() and any(root.iterdir()):
-            raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
         root.mkdir(parents=True, exist_ok=True)
         run._write(
             {
@@ -57,6 +53,17 @@ class RunDirectory:
             }
         )
         return run
+
+    @classmethod
+    def check(cls, root: Path, experiment: Experiment) -> None:
+        """Refuse a folder that holds another experiment or foreign files; leaves it as it is."""
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is a file, expected a folder for the results")
+        run = cls(root)
+        if run.record.is_file():
+            run._must_match(experiment)
+        elif root.is_dir() and any(path != run._partial for path in root.iterdir()):
+            raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
     @classmethod
     def existing(cls, root: Path) -> RunDirectory:
@@ -173,8 +180,17 @@ class RunDirectory:
         note("done")
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
-        """Put facts of a model (its origin, its fingerprint) into the record."""
+        """Put facts of a model (its origin, its fingerprint) into the record.
+
+        Raises UsageError for another fingerprint than before: results of two models would stand side by side.
+        """
         record = self.read()
+        before, now = record["models"].get(name, {}).get("fingerprint"), facts.get("fingerprint")
+        if before and now and before != now:
+            raise UsageError(
+                f"the {name} model has changed since this run began (fingerprint {before}, now {now}); give --out a "
+                "new folder"
+            )
         record["models"][name] = {**record["models"].get(name, {}), **facts}
         self._write(record)
 
@@ -184,13 +200,19 @@ class RunDirectory:
         self._write(record)
 
     def _must_match(self, experiment: Experiment) -> None:
-        mine, theirs = (_flat(s) for s in (experiment.model_dump(mode="json"), self.read()["settings"]))
+        # Settings that this version has and the run's did not have are at their defaults there.
+        defaults = _flat(Experiment().model_dump(mode="json"))
+        mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(self.read()["settings"])
         for key in mine.keys() | theirs.keys():
             if mine.get(key) != theirs.get(key):
                 raise UsageError(
                     f"the folder {self.root} holds another experiment: there {key} is {theirs.get(key)!r}, here "
                     f"{mine.get(key)!r}; give --out a new folder"
                 )
+
+    @property
+    def _partial(self) -> Path:
+        return self.root / ".run.json.partial"
 
     def _table(self, schema: Schema) -> Path:
         return self.root / f"{schema.name}.parquet"
@@ -202,9 +224,8 @@ class RunDirectory:
         schema.write(pl.concat([kept, rows]), path)
 
     def _write(self, record: dict[str, Any]) -> None:
-        partial = self.record.with_name(".run.json.partial")
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self.record)
+        self._partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        self._partial.replace(self.record)
 
 
 def versions() -> dict[str, str]:

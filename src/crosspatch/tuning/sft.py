@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import torch
 from tqdm import tqdm
-from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Finetune
@@ -33,7 +33,6 @@ class Files:
 
 def finetune(
     model: Any,
-    tokenizer: Any,
     train: list[Example],
     validation: list[Example],
     settings: Finetune,
@@ -44,19 +43,18 @@ def finetune(
 ) -> pl.DataFrame:
     """Train all weights of `model` in place; returns the log (see frames.TRAINING).
 
-    Goes on from the last checkpoint in `files.checkpoints`, if there is one; they are removed at the end. The
-    loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged as soon as a
-    loss is no number; log and checkpoints until then are kept.
+    Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
+    removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
+    as soon as a loss is no number; log and checkpoints until then are kept.
     """
-    checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
+    checkpoint = _last_whole_checkpoint(files.checkpoints)
     log = _Log(run, files.log)
     trainer = Trainer(
         model=model,
         args=_arguments(model, settings, files.checkpoints, seed, resumed=checkpoint is not None),
         train_dataset=[vars(example) for example in train],
         eval_dataset=[vars(example) for example in validation],
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED, padding=True),
-        processing_class=tokenizer,
+        data_collator=pad_batch,
         callbacks=[log],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
@@ -68,8 +66,22 @@ def finetune(
     if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
     model.eval()
-    shutil.rmtree(files.checkpoints, ignore_errors=True)
     return TRAINING.read(files.log)
+
+
+def pad_batch(examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Examples as a batch [B, T], filled up at their right ends with tokens that are neither read nor learnt."""
+    length = max(len(example["input_ids"]) for example in examples)
+
+    def padded(key: str, filler: int) -> torch.Tensor:
+        return torch.tensor([example[key] + [filler] * (length - len(example[key])) for example in examples])
+
+    mask = [[1] * len(e["input_ids"]) + [0] * (length - len(e["input_ids"])) for e in examples]
+    return {
+        "input_ids": padded("input_ids", 0),  # any token does, so the tokenizer needs none for padding
+        "attention_mask": torch.tensor(mask),
+        "labels": padded("labels", IGNORED),
+    }
 
 
 def multiplies_bf16_faster(device: str) -> bool:
@@ -87,7 +99,7 @@ def multiplies_bf16_faster(device: str) -> bool:
 def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resumed: bool) -> TrainingArguments:
     device = str(model.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -117,6 +129,10 @@ def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resum
         seed=seed,
         data_seed=seed,
     )
+    # One process trains on one device: several visible GPUs would silently multiply the effective batch.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
@@ -156,7 +172,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
             if loss is not None and not math.isfinite(loss):
                 raise TrainingDiverged(
                     f"training stopped at step {state.global_step}: the {name.replace('_', ' ')} is {loss}; "
-                    f"the log until there is in {self.path}. Try a smaller finetune.learning_rate"
+                    f"the log until there is in {self.path}. Try a smaller finetune.learning_rate, in a new folder"
                 )
 
     def close(self) -> None:
@@ -180,3 +196,12 @@ def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
         for row in history
         if "loss" in row or "eval_loss" in row
     )
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; one that was cut off is removed."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        # The Trainer writes this file last.
+        if not (checkpoint / "trainer_state.json").is_file():
+            shutil.rmtree(checkpoint)
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

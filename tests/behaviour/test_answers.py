@@ -1,0 +1,67 @@
+"""Answers: greedy whatever the model's own configuration says, and the same alone and in a batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosspatch.behaviour.answers import answer
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.sites import layer_patches
+from crosspatch.patching.sweep import patch_prompt
+from crosspatch.patching.trajectory import PatchRun
+from pairs import QUESTION, child_of
+
+QUESTIONS = ["a", QUESTION, "Which b satisfies b² + 8b + 12 = 0, and why is it so?"]
+
+
+def test_batched_is_looped_and_padded_is_unpadded(pair):
+    together = answer(pair.clean, pair.prompts, QUESTIONS, 12, pair.stop_tokens)
+    alone = [answer(pair.clean, pair.prompts, [question], 12, pair.stop_tokens)[0] for question in QUESTIONS]
+    assert together == alone
+    assert len({given.text for given in together}) == 3
+
+
+def test_an_answer_is_what_the_engine_generates_for_a_model_patched_into_itself(pair):
+    itself = ModelPair(pair.clean, pair.clean, pair.prompts)
+    _, texts = patch_prompt(
+        itself, "p", QUESTION, layer_patches([1], pair.n_layers), PatchRun(max_new_tokens=12), "cached"
+    )
+    given = answer(pair.clean, pair.prompts, [QUESTION], 12, pair.stop_tokens)[0]
+    assert given.text == texts["text"][0]
+    assert (given.token_count, given.stop_reason) == (texts["token_count"][0], texts["stop_reason"][0])
+
+
+def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pair):
+    plain = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 16, qwen3_pair.stop_tokens)
+    wishful = child_of(qwen3_pair.clean, scale=0.0)
+    wishful.generation_config.repetition_penalty = 5.0
+    wishful.generation_config.no_repeat_ngram_size = 1
+    wishful.generation_config.do_sample = True
+    own = wishful.generation_config
+    assert answer(wishful, qwen3_pair.prompts, [QUESTION], 16, qwen3_pair.stop_tokens) == plain
+    assert wishful.generation_config is own
+    # The control: the wishes would have changed the answer.
+    words = plain[0].text
+    assert any(words.count(char) > 1 for char in words)
+
+
+def test_an_answer_ends_at_any_stop_token(qwen3_pair):
+    free = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, qwen3_pair.stop_tokens)[0]
+    assert (free.stop_reason, free.token_count) == ("limit", 10)
+    from crosspatch.patching.engine import run_cached
+
+    itself = ModelPair(qwen3_pair.clean, qwen3_pair.clean, qwen3_pair.prompts)
+    prompt = itself.encode(QUESTION)
+    tokens = run_cached(itself, prompt, layer_patches([0], 4), PatchRun(max_new_tokens=10))[0].tokens
+    stop = next(token for token in tokens[2:] if token not in tokens[:2])
+    cut = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, frozenset({stop}))[0]
+    assert cut.stop_reason == "eos"
+    assert cut.token_count == tokens.index(stop) + 1
+    assert free.text.startswith(cut.text)
+    assert cut.text == qwen3_pair.prompts.decode(tokens[: cut.token_count - 1])
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_limit_counts_tokens(qwen3_pair, limit):
+    given = answer(qwen3_pair.clean, qwen3_pair.prompts, ["a", "b"], limit, qwen3_pair.stop_tokens)
+    assert [g.token_count for g in given] == [limit, limit]
