@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crosspatch.errors import CrosspatchError, UsageError
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.sweep import PatchResult, patch
-    from crosspatch.report.heatmap import heatmap
+    from crosspatch.report.plotly_heatmap import heatmap
 
 _HOME = {
     "CrosspatchError": "crosspatch.errors",
@@ -29,7 +29,7 @@ _HOME = {
     "PatchResult": "crosspatch.patching.sweep",
     "UsageError": "crosspatch.errors",
     "grade": "crosspatch.behaviour.grading",
-    "heatmap": "crosspatch.report.heatmap",
+    "heatmap": "crosspatch.report.plotly_heatmap",
     "load_experiment": "crosspatch.config",
     "patch": "crosspatch.patching.sweep",
 }

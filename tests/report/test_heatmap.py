@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.report.heatmap import CTS_RANGE, Heatmap, heatmap, matplotlib_figure, plotly_figure
+from crosspatch.report.heatmap import CTS_RANGE, Heatmap
+from crosspatch.report.matplotlib_heatmap import heatmap_figure as matplotlib_figure
+from crosspatch.report.plotly_heatmap import heatmap
+from crosspatch.report.plotly_heatmap import heatmap_figure as plotly_figure
 from crosspatch.results.variant import Variant
 
 from .conftest import CELLS, score

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
 
+from tqdm import tqdm
+
 from crosspatch.config import Data, Form
 from crosspatch.data import proof
 from crosspatch.data.equations import ask, draw_equation
@@ -33,7 +35,7 @@ def make_splits(settings: Data, seed: int) -> Splits:
         prefix = domain.replace("_", "-")
         return [
             _problem(f"{prefix}-{i:03d}", domain, form, equation, right, planted, rng, wrong=wrong)
-            for i, (form, equation, right, planted) in enumerate(islice(source, count))
+            for i, (form, equation, right, planted) in enumerate(tqdm(islice(source, count), desc=domain, total=count, leave=False))
         ]
 
     return Splits(

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from tqdm import tqdm
 
 from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.heatmap import Heatmap, matplotlib_figure
+from crosspatch.report.heatmap import Heatmap
+from crosspatch.report.matplotlib_curves import depth_figure, training_figure
+from crosspatch.report.matplotlib_heatmap import heatmap_figure
+from crosspatch.report.matplotlib_style import style
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.profile import depth_profile
 from crosspatch.results.variant import Variant, variants
@@ -36,8 +40,6 @@ def write_figures(
 
     Raises ValueError for a prompt that `problems` lacks.
     """
-    from crosspatch.report.matplotlib_curves import depth_figure, training_figure
-
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     if training is not None:
@@ -52,11 +54,11 @@ def write_figures(
         suffix = "" if len(found) == 1 else f"-{_variant_slug(variant)}"
         profile = depth_profile(rows, domains_of(problems))
         paths += _save(folder, f"depth-profile{suffix}", depth_figure(profile))
-        for number, prompt_id in enumerate(prompts_in(scores, problems), start=1):
+        for number, prompt_id in enumerate(tqdm(prompts_in(scores, problems), desc="figures"), start=1):
             if prompt_id in rows["prompt_id"]:
                 heatmap = Heatmap.of(rows, prompt_id, variant=variant, question=problems[prompt_id].question)
                 name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
-                paths += _save(folder, name, matplotlib_figure(heatmap))
+                paths += _save(folder, name, heatmap_figure(heatmap))
     return paths
 
 
@@ -71,8 +73,6 @@ def _variant_slug(variant: Variant) -> str:
 
 
 def _save(folder: Path, name: str, figure: Figure) -> list[Path]:
-    from crosspatch.report.matplotlib_style import style
-
     paths = []
     for ending in ("png", "pdf"):
         path = folder / f"{name}.{ending}"

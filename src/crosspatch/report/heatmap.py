@@ -8,16 +8,12 @@ the drawings are in `plotly_heatmap` and `matplotlib_heatmap`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from crosspatch.frames import SCORES
 from crosspatch.results.variant import Variant, single_layers, variants
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
 CTS_RANGE = 1.5
@@ -140,22 +136,3 @@ class Heatmap:
         if self.variant.ceiling:
             notes.append(self.variant.ceiling)
         return notes
-
-
-def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
-    """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
-    return plotly_figure(Heatmap.of(scores, prompt_id, variant=variant))
-
-
-def plotly_figure(heatmap: Heatmap) -> go.Figure:
-    """The heatmap drawn by plotly, with everything known about a cell under the pointer."""
-    from crosspatch.report.plotly_heatmap import heatmap_figure
-
-    return heatmap_figure(heatmap)
-
-
-def matplotlib_figure(heatmap: Heatmap) -> Figure:
-    """The heatmap drawn by matplotlib, for print."""
-    from crosspatch.report.matplotlib_heatmap import heatmap_figure
-
-    return heatmap_figure(heatmap)

@@ -10,11 +10,13 @@ import math
 from typing import Any
 
 import plotly.graph_objects as go
+import polars as pl
 
 from crosspatch.report import palette
 from crosspatch.report.glyphs import plotly_label, plotly_text, tick_label
 from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.results.variant import Variant
 
 # A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
 _WHERE = "<b>layer %{y}, step %{x:d}</b><br>generated %{customdata[0]}<br>"
@@ -28,6 +30,11 @@ _DEFINED = (
 )
 _UNDEFINED = _WHERE + "%{customdata[4]}<br><b>CTS undefined</b>" + _DISTANCE
 _TICKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
+
+
+def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
+    """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
+    return heatmap_figure(Heatmap.of(scores, prompt_id, variant=variant))
 
 
 def heatmap_figure(heatmap: Heatmap) -> go.Figure:

@@ -17,7 +17,9 @@ from crosspatch.report.answers import Answers
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import score_findings
 from crosspatch.report.glyphs import visible
-from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap, plotly_figure
+from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap
+from crosspatch.report.plotly_curves import depth_figure, training_figure
+from crosspatch.report.plotly_heatmap import heatmap_figure
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.profile import depth_profile, prompt_profile
 from crosspatch.results.variant import Variant, variants
@@ -78,15 +80,11 @@ def training_chart(training: pl.DataFrame | None) -> Chart | None:
     curves = TrainingCurves.of(training)
     if not curves.runs:
         return None
-    from crosspatch.report.plotly_curves import training_figure
-
     return _chart("training", training_figure(curves), least_width=640, label="Training curves")
 
 
 def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Depth]:
     """A depth profile for each variant."""
-    from crosspatch.report.plotly_curves import depth_figure
-
     domains = domains_of(problems)
     for place, variant in enumerate(variants(scores)):
         profile = depth_profile(variant.rows(scores), domains)
@@ -130,7 +128,7 @@ def _pictures(scores: pl.DataFrame, prompt_id: str, problem: ProblemLike, place:
         # Narrower columns than this could not carry the tokens under them.
         width = 150 + 8 * min(len(heatmap.steps), LABELLED_STEPS)
         label = f"Heatmap of {visible(prompt_id)}"
-        chart = _chart(f"heatmap-{place}-{number}", plotly_figure(heatmap), least_width=width, label=label)
+        chart = _chart(f"heatmap-{place}-{number}", heatmap_figure(heatmap), least_width=width, label=label)
         yield Picture(variant, chart, heatmap.notes(), prompt_profile(variant.rows(own)).to_dicts())
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import polars as pl
 
-import crosspatch
 from crosspatch.config import Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
@@ -43,7 +42,7 @@ class RunDirectory:
         root.mkdir(parents=True, exist_ok=True)
         run._write(
             {
-                "crosspatch": crosspatch.__version__,
+                "crosspatch": metadata.version("crosspatch"),
                 "started": _now(),
                 "settings": experiment.model_dump(mode="json"),
                 "seeds": {"experiment": experiment.seed},
