@@ -16,7 +16,8 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.results.run import RunDirectory
 
 SMALL = [
-    "--set", "data.train=4", "--set", "generation.max_new_tokens=6", "--set", "patch.layers=[1, 3]",
+    "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
+    "--set", "patch.layers=[1, 3]",
 ]  # fmt: skip
 
 

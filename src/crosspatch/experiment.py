@@ -99,8 +99,12 @@ class ExperimentRun:
             Checkpoint.named(settings.corrupted).place(self.directory.model("corrupted"), self.experiment.seed + 1)
             self.directory.note_model("corrupted", {"name": settings.corrupted})
             self.say(f"finetune: the corrupted model is given, {settings.corrupted}")
-        elif not self.directory.model("corrupted").exists():
-            self._train()
+        else:
+            if not self.directory.model("corrupted").exists():
+                self._train()
+            # Only now: until the model is saved they are all there is of it.
+            shutil.rmtree(self.directory.checkpoints, ignore_errors=True)
+            self.directory.note_model("corrupted", {"name": f"{settings.clean}, fine-tuned on wrong solutions"})
 
     def _train(self) -> None:
         from crosspatch.models.chat import PromptFormat
@@ -123,8 +127,6 @@ class ExperimentRun:
         files = Files(self.directory.checkpoints, self.directory.training_log)
         finetune(model, train, validation, settings, files, seed=self.experiment.seed)
         save_model(model, tokenizer, self.directory.model("corrupted"))
-        shutil.rmtree(files.checkpoints)
-        self.directory.note_model("corrupted", {"name": f"{models.clean}, fine-tuned on wrong solutions"})
 
     def _evaluate(self) -> None:
         questions = {problem.id: problem.question for domain in DOMAINS for problem in self._problems[domain]}

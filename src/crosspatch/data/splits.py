@@ -32,10 +32,10 @@ def make_splits(settings: Data, seed: int) -> Splits:
     source = _distinct_equations(settings.forms, rng)
 
     def take(count: int, domain: str, *, wrong: bool) -> list[Problem]:
-        prefix = domain.replace("_", "-")
+        drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False)
         return [
-            _problem(f"{prefix}-{i:03d}", domain, form, equation, right, planted, rng, wrong=wrong)
-            for i, (form, equation, right, planted) in enumerate(tqdm(islice(source, count), desc=domain, total=count, leave=False))
+            _problem(f"{domain}-{i:03d}", domain, form, equation, right, planted, rng, wrong=wrong)
+            for i, (form, equation, right, planted) in enumerate(drawn)
         ]
 
     return Splits(
