@@ -35,7 +35,7 @@ def test_it_is_a_saved_float32_model_that_answers(smollm2):
     assert smollm2.n_layers == 30
     assert smollm2.clean.dtype == torch.float32
     assert fingerprint(smollm2.clean) != fingerprint(smollm2.corrupted)
-    given = answer(smollm2.clean, smollm2.prompts, ["What is the capital of France?"], 24)[0]
+    given = answer(smollm2.clean, smollm2.prompts, ["What is the capital of France?"], 24, smollm2.stop_tokens)[0]
     assert "Paris" in given.text
     assert given.stop_reason == "eos"
 
@@ -49,10 +49,12 @@ def test_a_gguf_file_is_read_as_it_is():
 
 
 def test_engine_is_reference_for_thirty_steps_at_two_layers(smollm2):
-    patches = layer_patches([12, 24], smollm2.n_layers)
+    # Without the chat template, whose fifty tokens the reference would read again at each of 240 passes.
+    pair = ModelPair(smollm2.clean, smollm2.corrupted, PromptFormat(smollm2.prompts.tokenizer, raw=True))
+    patches = layer_patches([12, 24], pair.n_layers)
     run = PatchRun(max_new_tokens=30)
-    fast, fast_texts = patch_prompt(smollm2, "p", QUESTION, patches, run, "cached")
-    slow, slow_texts = patch_prompt(smollm2, "p", QUESTION, patches, run, "reference")
+    fast, fast_texts = patch_prompt(pair, "p", QUESTION, patches, run, "cached")
+    slow, slow_texts = patch_prompt(pair, "p", QUESTION, patches, run, "reference")
     assert fast.height == 60
     assert fast.select(TOKENS).equals(slow.select(TOKENS))
     assert fast_texts.equals(slow_texts)
