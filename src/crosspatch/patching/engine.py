@@ -57,8 +57,9 @@ def run_cached(pair: ModelPair, prompt: list[int], patches: list[Patch], run: Pa
         if len(rows) < len(going):
             kept = torch.tensor(rows, device=tokens.device)
             tokens = tokens[kept]
-            for cache in filter(None, (target_past, source_past, patched_past)):
-                cache.batch_select_indices(kept)
+            for cache in (target_past, source_past, patched_past):
+                if cache is not None:
+                    cache.batch_select_indices(kept)
             going = [going[row] for row in rows]
     return trajectories
 
