@@ -324,7 +324,7 @@ def _print_transfer(directory: RunDirectory) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"
+    return "undefined" if value is None else f"{value:z.2f}"
 
 
 def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
