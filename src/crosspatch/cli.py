@@ -22,7 +22,6 @@ from typer.core import TyperCommand
 
 import crosspatch
 from crosspatch.config import (
-    DOMAINS,
     Direction,
     Engine,
     Experiment,
@@ -32,6 +31,7 @@ from crosspatch.config import (
     settings,
 )
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.files import written_whole
 
 if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
@@ -218,9 +218,8 @@ def grade(
     verdicts = grade_file(file)
     if not json_out.parent.is_dir() or json_out.is_dir():
         raise UsageError(f"cannot write {json_out}: expected a file's name in a folder that is there")
-    partial = json_out.with_name(f".{json_out.name}.partial")
-    partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(json_out)
+    with written_whole(json_out) as partial:
+        partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
 
@@ -308,8 +307,7 @@ def _print_transfer(directory: RunDirectory) -> None:
     from crosspatch.results.domain import domain_title
     from crosspatch.results.profile import depth_profile
 
-    splits = (*DOMAINS, "prompts")
-    domains = {p.id: p.domain for split in splits for p in directory.problems(split)}
+    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
     rows = [
         {
             "questions": domain_title(row["domain"]),

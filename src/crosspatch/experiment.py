@@ -174,13 +174,13 @@ class ExperimentRun:
         self.say(f"report: {self.directory.report}")
 
     def _judge(self) -> None:
-        """Grade every text that is there and whose problem has an answer."""
+        """Grade every text that is there, not graded yet, and whose problem has an answer."""
         from crosspatch.behaviour.judge import judge
 
-        answered = {p.id: p for problems in self._problems.values() for p in problems if p.answer}
+        answered = {name: problem for name, problem in self.directory.asked().items() if problem.answer}
         rows = [
             judge(answered[text["prompt_id"]], text)
-            for text in self.directory.generations().iter_rows(named=True)
+            for text in self.directory.ungraded().iter_rows(named=True)
             if text["prompt_id"] in answered
         ]
         self.directory.put_behaviour(BEHAVIOUR.frame(rows))
@@ -217,22 +217,16 @@ def check(experiment: Experiment) -> None:
     from crosspatch.models.chat import PromptFormat
     from crosspatch.models.forward import new_cache
     from crosspatch.models.loading import Checkpoint, pick_device
-    from crosspatch.models.pair import check_layers, check_length, check_shapes, check_tokenizers
+    from crosspatch.models.pair import check_checkpoints, check_length
 
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
-    config = clean.config().get_text_config(decoder=True)
-    if settings.layers != "all":
-        check_layers(settings.layers, config.num_hidden_layers)
+    corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
+    config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
     if settings.engine == "cached":
         new_cache(config)
-    tokenizer = clean.tokenizer()
-    if models.corrupted is not None:
-        corrupted = Checkpoint.named(models.corrupted)
-        check_shapes(config, corrupted.config().get_text_config(decoder=True))
-        check_tokenizers(tokenizer, corrupted.tokenizer())
     prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
@@ -280,7 +274,7 @@ def write_run_report(directory: RunDirectory) -> None:
     from crosspatch.report.page import write_report
 
     record = directory.read()
-    problems = {p.id: p for split in (*DOMAINS, "prompts") for p in directory.problems(split)}
+    problems = directory.asked()
     tables: dict[str, Any] = {
         "scores": directory.scores(),
         "training": directory.training(),

@@ -13,6 +13,8 @@ from typing import Any
 
 import polars as pl
 
+from crosspatch.files import written_whole
+
 Columns = dict[str, tuple[Any, str]]
 
 
@@ -41,9 +43,8 @@ class Schema:
         """Write a parquet file that is there as a whole or not at all; raises ValueError for another schema."""
         if dict(frame.schema) != pl.Schema(self.dtypes):
             raise ValueError(f"a frame with {dict(frame.schema)} is no table of {self.name}")
-        partial = path.with_name(f".{path.name}.partial")
-        frame.write_parquet(partial)
-        partial.replace(path)
+        with written_whole(path) as partial:
+            frame.write_parquet(partial)
 
     def read(self, path: Path) -> pl.DataFrame:
         """A file that `write` wrote; an empty frame where there is none."""

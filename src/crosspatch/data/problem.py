@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crosspatch.errors import UsageError
+from crosspatch.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Problem:
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """One JSON object a line, UTF-8."""
     lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
-    path.write_text("".join(lines), encoding="utf-8")
+    with written_whole(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
 
 
 def read_problems(path: Path) -> list[Problem]:

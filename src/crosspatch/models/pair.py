@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -43,7 +43,7 @@ class ModelPair:
         device: str = "auto",
         raw: bool = False,
         system: str | None = None,
-        layers: Iterable[int] = (),
+        layers: Literal["all"] | Iterable[int] = "all",
         seed: int = 0,
     ) -> ModelPair:
         """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
@@ -52,11 +52,7 @@ class ModelPair:
         are read. `raw` and `system` say how questions are put (see PromptFormat). Raises UsageError.
         """
         first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
-        config = first.config().get_text_config(decoder=True)
-        check_shapes(config, second.config().get_text_config(decoder=True))
-        check_layers(layers, config.num_hidden_layers)
-        tokenizer = first.tokenizer()
-        check_tokenizers(tokenizer, second.tokenizer())
+        _, tokenizer = check_checkpoints(first, second, layers)
         # A random child of a random base needs other weights.
         return cls(
             first.model(dtype, device, seed),
@@ -88,6 +84,23 @@ class ModelPair:
         return tokens
 
 
+def check_checkpoints(
+    clean: Checkpoint, corrupted: Checkpoint | None, layers: Literal["all"] | Iterable[int]
+) -> tuple[Any, Any]:
+    """Refuse two checkpoints that do not fit, reading no weights; the clean one's configuration and tokenizer.
+
+    `corrupted` is None where the child is still to be made, from the clean one and therefore like it.
+    """
+    config = clean.config().get_text_config(decoder=True)
+    if corrupted is not None:
+        check_shapes(config, corrupted.config().get_text_config(decoder=True))
+    check_layers(layers, config.num_hidden_layers)
+    tokenizer = clean.tokenizer()
+    if corrupted is not None:
+        check_tokenizers(tokenizer, corrupted.tokenizer())
+    return config, tokenizer
+
+
 def check_shapes(clean: Any, corrupted: Any) -> None:
     """Refuse models (by their configurations) whose activations cannot be exchanged."""
     for what, key in (
@@ -112,9 +125,9 @@ def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
         )
 
 
-def check_layers(layers: Iterable[int], n_layers: int) -> None:
+def check_layers(layers: Literal["all"] | Iterable[int], n_layers: int) -> None:
     """Refuse layers that the model does not have."""
-    outside = [layer for layer in layers if not 0 <= layer < n_layers]
+    outside = [] if layers == "all" else [layer for layer in layers if not 0 <= layer < n_layers]
     if outside:
         raise UsageError(f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}")
 

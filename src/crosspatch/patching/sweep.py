@@ -68,8 +68,7 @@ def patch(
     """
     questions = name_prompts(prompts)
     layers = layers if layers == "all" else tuple(layers)
-    if layers != "all":
-        check_layers(layers, pair.n_layers)
+    check_layers(layers, pair.n_layers)
     patches = layer_patches(layers, pair.n_layers, component)
     run = PatchRun(direction, persistence, max_new_tokens, small_denominator)
     for question in questions.values():

@@ -51,9 +51,8 @@ def compare_engines(
     tolerance: float = 1e-3,
 ) -> Comparison:
     """Patch one question by both engines; `tolerance` is in logits, for float32."""
-    if layers != "all":
-        layers = tuple(layers)
-        check_layers(layers, pair.n_layers)
+    layers = layers if layers == "all" else tuple(layers)
+    check_layers(layers, pair.n_layers)
     patches = layer_patches(layers, pair.n_layers)
     rows = []
     for direction, persistence in product(get_args(Direction), get_args(Persistence)):

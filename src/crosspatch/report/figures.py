@@ -6,7 +6,6 @@ Knows where they go and what they are called; how they look is in `matplotlib_he
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from tqdm import tqdm
 
+from crosspatch.files import written_whole
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.heatmap import Heatmap
 from crosspatch.report.matplotlib_curves import depth_figure, training_figure
@@ -76,14 +76,9 @@ def _save(folder: Path, name: str, figure: Figure) -> list[Path]:
     paths = []
     for ending in ("png", "pdf"):
         path = folder / f"{name}.{ending}"
-        unfinished = folder / f".{name}.{os.getpid()}.{ending}"
         # No date inside: the same scores give the same file.
         metadata = {"CreationDate": None} if ending == "pdf" else None
-        try:
-            with style():
-                figure.savefig(unfinished, format=ending, dpi=150, metadata=metadata)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with written_whole(path) as partial, style():
+            figure.savefig(partial, format=ending, dpi=150, metadata=metadata)
         paths.append(path)
     return paths

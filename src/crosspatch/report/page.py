@@ -7,13 +7,13 @@ of how the numbers were made, and tolerates their absence: a section without dat
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from crosspatch.files import written_whole
 from crosspatch.report.findings import behaviour_findings
 from crosspatch.report.glyphs import legible
 from crosspatch.report.problems import ProblemLike, prompts_in
@@ -50,13 +50,9 @@ def write_report(
         training=training,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_whole(path) as partial:
         # A lone half of a surrogate pair has no UTF-8.
-        unfinished.write_text(page, encoding="utf-8", errors="replace")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        partial.write_text(page, encoding="utf-8", errors="replace")
     return path
 
 

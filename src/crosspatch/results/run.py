@@ -18,12 +18,16 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.config import Experiment
+from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
+from crosspatch.files import partial_of, written_whole
 from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING, Schema
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
+
+# What tells one text from another.
+_TEXT = ["prompt_id", "condition", "patch"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class RunDirectory:
         run = cls(root)
         if run.record.is_file():
             run._must_match(experiment)
-        elif root.is_dir() and any(path != run._partial for path in root.iterdir()):
+        elif root.is_dir() and any(path != partial_of(run.record) for path in root.iterdir()):
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
     @classmethod
@@ -111,6 +115,10 @@ class RunDirectory:
         path = self.problems_file(split)
         return read_problems(path) if path.is_file() else []
 
+    def asked(self) -> dict[str, Problem]:
+        """Every problem that a model may have been asked, by prompt_id: the held-out ones and the given prompts."""
+        return {problem.id: problem for split in (*DOMAINS, "prompts") for problem in self.problems(split)}
+
     def scores_part(self, index: int) -> Path:
         """The scores of the prompt that is patched as the `index`-th."""
         return self.root / "scores" / f"part-{index:05d}.parquet"
@@ -131,6 +139,10 @@ class RunDirectory:
     def training(self) -> pl.DataFrame:
         """The training log."""
         return TRAINING.read(self.training_log)
+
+    def ungraded(self) -> pl.DataFrame:
+        """The texts without a verdict."""
+        return self.generations().join(self.behaviour(), on=_TEXT, how="anti", nulls_equal=True)
 
     def put_generations(self, rows: pl.DataFrame) -> None:
         """Add texts; one that is there for the same prompt, condition and patch is replaced."""
@@ -209,22 +221,17 @@ class RunDirectory:
                     f"{mine.get(key)!r}; give --out a new folder"
                 )
 
-    @property
-    def _partial(self) -> Path:
-        return self.root / ".run.json.partial"
-
     def _table(self, schema: Schema) -> Path:
         return self.root / f"{schema.name}.parquet"
 
     def _put(self, schema: Schema, rows: pl.DataFrame) -> None:
-        key = ["prompt_id", "condition", "patch"]
         path = self._table(schema)
-        kept = schema.read(path).join(rows, on=key, how="anti", nulls_equal=True)
+        kept = schema.read(path).join(rows, on=_TEXT, how="anti", nulls_equal=True)
         schema.write(pl.concat([kept, rows]), path)
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        self._partial.replace(self.record)
+        with written_whole(self.record) as partial:
+            partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

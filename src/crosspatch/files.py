@@ -1,0 +1,23 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Another name to write under; what was written takes the name `path` when all went well, and is gone otherwise."""
+    partial = partial_of(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """The hidden name under which a file is written before it is whole."""
+    return path.with_name(f".{path.name}.partial")
