@@ -32,7 +32,8 @@ def make_splits(settings: Data, seed: int) -> Splits:
     source = _distinct_equations(settings.forms, rng)
 
     def take(count: int, domain: str, *, wrong: bool) -> list[Problem]:
-        drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False)
+        # Two seconds' work: a bar on a terminal, nothing in a log.
+        drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False, disable=None)
         return [
             _problem(f"{domain}-{i:03d}", domain, form, equation, right, planted, rng, wrong=wrong)
             for i, (form, equation, right, planted) in enumerate(drawn)
