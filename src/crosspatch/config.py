@@ -20,7 +20,8 @@ from crosspatch.errors import UsageError
 
 Direction = Literal["corrupt", "repair"]
 Persistence = Literal["transient", "persistent"]
-Component = Literal["resid_post"]
+Component = Literal["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
 Engine = Literal["cached", "reference"]
 Domain = Literal["related", "unrelated_math", "general"]
 DOMAINS: tuple[Domain, ...] = ("related", "unrelated_math", "general")

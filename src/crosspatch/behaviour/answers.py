@@ -18,8 +18,13 @@ class Answer:
     """One answer: its text without special tokens, its tokens with the closing one, and why it ended."""
 
     text: str
-    token_count: int
+    tokens: list[int]
     stop_reason: Literal["eos", "limit"]
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens were generated, the closing one included."""
+        return len(self.tokens)
 
 
 @torch.inference_mode()
@@ -70,5 +75,5 @@ def _configured(model: Any, settings: Any) -> Iterator[None]:
 def _cut(row: list[int], prompts: PromptFormat, stops: frozenset[int]) -> Answer:
     end = next((i for i, token in enumerate(row) if token in stops), None)
     if end is None:
-        return Answer(prompts.decode(row), len(row), "limit")
-    return Answer(prompts.decode(row[:end]), end + 1, "eos")
+        return Answer(prompts.decode(row), row, "limit")
+    return Answer(prompts.decode(row[:end]), row[: end + 1], "eos")

@@ -72,6 +72,10 @@ class PromptFormat:
             raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
         return int(self.tokenizer.eos_token_id)
 
+    def token_text(self, token: int) -> str:
+        """One token's text, special or not."""
+        return str(self.tokenizer.decode([token]))
+
     def decode(self, tokens: list[int]) -> str:
         """Text without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -1,54 +1,22 @@
-"""One forward pass and the key-value cache it reads and grows."""
+"""One plain forward pass."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from crosspatch.errors import UsageError
+from crosspatch.models.unembedding import unembed
 
 
-def new_cache(config: Any) -> Any:
-    """An empty cache for a model of this (text) configuration; needs no weights.
-
-    Raises UsageError where the past is more than keys and values: `fork` shares tensors, so a layer that changes
-    its state in place would be patched wrongly without anybody noticing.
-    """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    cache = DynamicCache(config=config)
-    # Exact types: hybrid layers inherit from these.
-    foreign = {type(layer).__name__ for layer in cache.layers} - {
-        DynamicLayer.__name__,
-        DynamicSlidingWindowLayer.__name__,
-    }
-    if foreign:
-        raise UsageError(
-            f"{config.model_type} models keep a past of {', '.join(sorted(foreign))}, which the cached engine cannot "
-            "patch exactly; use the reference engine (--set patch.engine=reference)"
-        )
-    return cache
-
-
-def fork(cache: Any) -> Any:
-    """A cache with the same past, to be grown and thrown away; the first one stays as it is.
-
-    Costs nothing: growing a dynamic cache makes new tensors, so both can share the old ones.
-    """
-    forked = copy.copy(cache)
-    forked.layers = [copy.copy(layer) for layer in cache.layers]
-    return forked
-
-
-def last_logits(model: nn.Module, tokens: Tensor, cache: Any | None = None) -> Tensor:
-    """The logits [B, V] after the last of `tokens` [B, T], in float32; `cache` is read and grown."""
-    options: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
+def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> Tensor:
+    """The logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
+    if float32:
+        body: nn.Module = model.base_model  # type: ignore[assignment]
+        return unembed(model, body(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
+    options: dict[str, Any] = {}
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         options["logits_to_keep"] = 1
-    logits: Tensor = model(input_ids=tokens, use_cache=cache is not None, **options).logits
-    return logits[:, -1].to(torch.float32)
+    logits: Tensor = model(input_ids=tokens, use_cache=False, **options).logits
+    return logits[:, -1].float()

@@ -66,6 +66,11 @@ class ModelPair:
         return int(text_config(self.clean).num_hidden_layers)
 
     @property
+    def n_heads(self) -> int:
+        """Attention heads of a block, as queries count them."""
+        return int(text_config(self.clean).num_attention_heads)
+
+    @property
     def stop_tokens(self) -> frozenset[int]:
         """The tokens at which every text ends, whichever model writes it."""
         return stop_tokens((self.clean, self.corrupted), self.prompts)

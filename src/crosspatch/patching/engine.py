@@ -1,84 +1,215 @@
-"""The cached engine: all patches of one prompt in lockstep, each step one token long.
+"""The cached engine: many patches of many prompts generate in lockstep, drafts are verified many tokens at a time.
 
-Each patch is a row with a trajectory of its own. At every step three passes of equal shape run over all rows:
-the source (its activations are kept), the target with the rows' activations replaced, the target unpatched.
-Equal shapes are what makes a patch with the target's own activations an identity to the last bit.
+Rows (one patch after one prompt) that have written the same text so far share it: both models read it once. Each
+round reads on in all texts by their last token and, where there is one, a draft; a row keeps the draft as far as it
+would have written it, and one token more. Rows that part go on in texts of their own.
 
-Transient: the patched pass reads the unpatched target's keys and values and its own are thrown away, so later
-tokens read clean ones (paper, section 3.2.1, where every step recomputes everything). Persistent: the patched
-pass has a cache of its own and keeps it.
+The unpatched models' own answers can be written in the same rounds, at no cost but their own tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from crosspatch.models.blocks import Edit, editing, reading, text_config
-from crosspatch.models.forward import fork, last_logits, new_cache
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.scores import score_step
-from crosspatch.patching.sites import Patch
-from crosspatch.patching.trajectory import PatchRun, Trajectory, extend
+from crosspatch.patching.drafts import Drafts
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.rounds import Read, Rounds, Row, Stretch
+from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
+
+# Tokens drafted at first for a text that follows a known one, and at most: doubled while all is kept, halved when not.
+FIRST_REACH, LONGEST_REACH = 8, 64
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt of a run: its tokens, the patches to generate under, and what is known of it.
+
+    `known` are texts (token ids) to draft from, such as the unpatched answers; `answers` asks for these to be
+    written too.
+    """
+
+    ids: list[int]
+    patches: Sequence[Patch]
+    known: Sequence[Sequence[int]] = ()
+    answers: bool = False
+
+
+@dataclass
+class Written:
+    """What a run wrote after one prompt: a trajectory for each patch, and the models' own answers if asked."""
+
+    trajectories: list[Trajectory]
+    target: OwnText
+    source: OwnText
+
+
+@dataclass
+class _Writer:
+    """Somebody who writes a text on: a patched row, or (patch None) one of the models by itself."""
+
+    written: Trajectory | OwnText
+    row: Row | None = None
+    by_target: bool = False
+
+
+@dataclass
+class _Text:
+    """One text and all who have written the same so far."""
+
+    prompt: int
+    tokens: list[int]
+    target_lane: int | None
+    source_lane: int | None
+    writers: list[_Writer]
+    reach: int = FIRST_REACH
+
+    @property
+    def needs_target(self) -> bool:
+        return any(writer.row is not None or writer.by_target for writer in self.writers)
+
+    @property
+    def needs_source(self) -> bool:
+        return any(writer.row is not None or not writer.by_target for writer in self.writers)
 
 
 @torch.inference_mode()
-def run_cached(pair: ModelPair, prompt: list[int], patches: list[Patch], run: PatchRun) -> list[Trajectory]:
-    """Generate after `prompt` (token ids) under each patch alone; the same trajectories as the reference gives."""
-    target, source = pair.oriented(run.direction)
-    stops = pair.stop_tokens
-    trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
-    read = torch.tensor([prompt], device=pair.clean.device)
-    target_past, source_past = (_read_prompt(model, read[:, :-1], len(patches)) for model in (target, source))
-    patched_past = fork(target_past) if run.persistence == "persistent" else None
+def run_cached(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> list[Written]:
+    """Generate after each prompt under each of its patches alone; the same trajectories as the reference gives."""
+    return _Lockstep(pair, prompts, run).written()
 
-    going = trajectories
-    tokens = read[:, -1:].expand(len(patches), 1)
-    for _ in tqdm(range(run.max_new_tokens), desc=f"{len(patches)} patches", unit="step", leave=False):
-        layers = {site.layer for trajectory in going for site in trajectory.patch.sites}
-        with reading(source, layers) as activations:
-            source_logits = last_logits(source, tokens, source_past)
-        with editing(target, {layer: _moved(layer, activations, going) for layer in layers}):
-            past = fork(target_past) if patched_past is None else patched_past
-            patched_logits = last_logits(target, tokens, past)
-        target_logits = last_logits(target, tokens, target_past)
 
-        clean, corrupted = (
-            (target_logits, source_logits) if run.direction == "corrupt" else (source_logits, target_logits)
+class _Lockstep:
+    """All texts of a run on their way."""
+
+    def __init__(self, pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> None:
+        self.rounds = Rounds(pair, run)
+        self.prompts, self.run = prompts, run
+        self.stops = pair.stop_tokens
+        self.drafts = [Drafts(prompt.ids, prompt.known) for prompt in prompts]
+        self.results = [
+            Written([Trajectory(patch, len(prompt.ids)) for patch in prompt.patches], OwnText(), OwnText())
+            for prompt in prompts
+        ]
+
+    def written(self) -> list[Written]:
+        texts = self._opened()
+        total = sum(len(text.writers) for text in texts)
+        label = f"{total} texts of {len(self.prompts)} prompts"
+        with tqdm(total=total * self.run.max_new_tokens, desc=label, unit="token", leave=False) as bar:
+            while texts:
+                drafts = self._drafted(texts)
+                stretches = [self._stretch(text, draft) for text, draft in zip(texts, drafts, strict=True)]
+                reads = self.rounds.read(stretches)
+                texts = [
+                    onward
+                    for text, draft, read in zip(texts, drafts, reads, strict=True)
+                    for onward in self._go_on(text, draft, read, bar)
+                ]
+        return self.results
+
+    def _opened(self) -> list[_Text]:
+        """Each prompt read, up to its last token, with all its writers together."""
+        texts = []
+        for p, (prompt, result) in enumerate(zip(self.prompts, self.results, strict=True)):
+            writers = [_Writer(t, Row(t.patch)) for t in result.trajectories]
+            if prompt.answers:
+                writers += [_Writer(result.target, by_target=True), _Writer(result.source)]
+            if writers:
+                lanes = (self.rounds.target_past.open(), self.rounds.source_past.open())
+                texts.append(_Text(p, [], *lanes, writers))
+        self.rounds.prefill([(self.prompts[t.prompt].ids[:-1], t.target_lane, t.source_lane) for t in texts])
+        if self.run.persistence == "persistent":
+            for text in texts:
+                for writer in text.writers:
+                    if writer.row is not None and text.target_lane is not None:
+                        read = len(self.prompts[text.prompt].ids) - 1
+                        writer.row.lane = self.rounds.target_past.fork(text.target_lane, read)
+        return texts
+
+    def _drafted(self, texts: list[_Text]) -> list[list[int]]:
+        """A draft for each text: a known text that it follows, or what followed the same words before."""
+        drafts = []
+        for text in texts:
+            room = self.run.max_new_tokens - len(text.tokens) - 1
+            lookup = self.drafts[text.prompt]
+            draft = lookup.follow(text.tokens, min(room, text.reach))
+            drafts.append(draft or lookup.look_up(text.tokens, min(room, text.reach)))
+        return drafts
+
+    def _stretch(self, text: _Text, draft: list[int]) -> Stretch:
+        prompt = self.prompts[text.prompt].ids
+        last = text.tokens[-1] if text.tokens else prompt[-1]
+        return Stretch(
+            ids=[last, *draft],
+            start=len(prompt) + len(text.tokens) - 1,
+            step=len(text.tokens),
+            target_lane=text.target_lane if text.needs_target else None,
+            source_lane=text.source_lane if text.needs_source else None,
+            rows=[writer.row for writer in text.writers if writer.row is not None],
         )
-        scores = score_step(clean, corrupted, patched_logits)
-        rows = extend(going, scores, stops)
-        if not rows:
-            break
-        tokens = scores.token[:, None]
-        if len(rows) < len(going):
-            kept = torch.tensor(rows, device=tokens.device)
-            tokens = tokens[kept]
-            for cache in (target_past, source_past, patched_past):
-                if cache is not None:
-                    cache.batch_select_indices(kept)
-            going = [going[row] for row in rows]
-    return trajectories
 
+    def _go_on(self, text: _Text, draft: list[int], read: Read, bar: tqdm[None]) -> list[_Text]:
+        """Each writer's next tokens; the texts in which those who are not at their end go on."""
+        rows = iter(read.rows)
+        parties: dict[tuple[int, ...], list[_Writer]] = defaultdict(list)
+        for writer in text.writers:
+            if isinstance(writer.written, Trajectory):
+                steps = next(rows)
+                said = self._kept([int(step["token"]) for step in steps], draft)
+                writer.written.steps += steps[: len(said)]
+            else:
+                said = self._kept(read.target_tokens if writer.by_target else read.source_tokens, draft)
+                writer.written.tokens += said
+            bar.update(len(said))
+            if said[-1] in self.stops:
+                writer.written.stop_reason = "eos"
+            elif len(text.tokens) + len(said) < self.run.max_new_tokens:
+                parties[tuple(said)].append(writer)
+                continue
+            bar.update(self.run.max_new_tokens - len(text.tokens) - len(said))
+            if writer.row is not None and writer.row.lane is not None:
+                self.rounds.target_past.close(writer.row.lane)
+        return self._parted(text, draft, parties)
 
-def _read_prompt(model: nn.Module, tokens: Tensor, rows: int) -> Any:
-    """A cache in which every row has read the same `tokens` [1, T]; they are read once."""
-    cache = new_cache(text_config(model))
-    if tokens.numel():
-        last_logits(model, tokens, cache)
-        cache.batch_repeat_interleave(rows)
-    return cache
+    def _kept(self, wanted: list[int], draft: list[int]) -> list[int]:
+        """What a writer says: the draft as far as it wants it, and one token more; nothing after a stop."""
+        said = [wanted[0]]
+        for drafted, after in zip(draft, wanted[1:], strict=True):
+            if said[-1] != drafted or drafted in self.stops:
+                break
+            said.append(after)
+        return said
 
-
-def _moved(layer: int, activations: dict[int, Tensor], rows: list[Trajectory]) -> Edit:
-    """The edit that gives the source's activations [B, 1, D] to the rows whose patch has this layer."""
-    chosen = [any(site.layer == layer for site in row.patch.sites) for row in rows]
-
-    def edit(hidden: Tensor) -> Tensor:
-        mask = torch.tensor(chosen, device=hidden.device)[:, None, None]
-        return torch.where(mask, activations[layer].to(hidden), hidden)
-
-    return edit
+    def _parted(self, text: _Text, draft: list[int], parties: dict[tuple[int, ...], list[_Writer]]) -> list[_Text]:
+        """A text for each party; the first goes on in the lanes, the others in copies."""
+        target, source = self.rounds.target_past, self.rounds.source_past
+        before = len(self.prompts[text.prompt].ids) - 1 + len(text.tokens)
+        onward = []
+        for said, writers in parties.items():
+            full = len(said) == len(draft) + 1
+            reach = min(text.reach * 2, LONGEST_REACH) if full and draft else max(text.reach // 2, 1) if draft else text.reach
+            new = _Text(text.prompt, [*text.tokens, *said], None, None, writers, reach)
+            self.drafts[text.prompt].note(new.tokens, len(text.tokens) + 1)
+            onward.append(new)
+        for i, new in enumerate(onward):
+            read = before + len(new.tokens) - len(text.tokens)
+            # The last party takes the lanes themselves.
+            last = i == len(onward) - 1
+            if new.needs_target:
+                assert text.target_lane is not None
+                new.target_lane = text.target_lane if last else target.fork(text.target_lane, read)
+            if new.needs_source:
+                assert text.source_lane is not None
+                new.source_lane = text.source_lane if last else source.fork(text.source_lane, read)
+        kept = onward[-1] if onward else None
+        if text.target_lane is not None and (kept is None or kept.target_lane is None):
+            target.close(text.target_lane)
+        if text.source_lane is not None and (kept is None or kept.source_lane is None):
+            source.close(text.source_lane)
+        return onward

@@ -1,7 +1,8 @@
 """The published algorithm (paper, section 3.2.1), literal and slow: the oracle that other engines are held to.
 
-Four full forward passes for each token of each layer, no cache. Only what the paper leaves open is added: the
-repair direction, and the persistent form, in which all generated positions are patched at every step.
+Four full forward passes for each token of each patch, no cache. Only what the paper leaves open is added: the other
+components, the repair direction, schedules, and the persistent form, in which all generated positions at which the
+patch was applied are patched at every later step too.
 """
 
 from __future__ import annotations
@@ -10,44 +11,67 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from crosspatch.models.blocks import Edit, editing, reading
 from crosspatch.models.forward import last_logits
+from crosspatch.models.hooks import Edit, editing, reading
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.scores import score_step
-from crosspatch.patching.sites import Patch
-from crosspatch.patching.trajectory import PatchRun, Trajectory, extend
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.scores import score_states, to_lists
+from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 
 @torch.inference_mode()
 def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run: PatchRun) -> list[Trajectory]:
     """Generate after `prompt` (token ids) under each patch alone, recomputing everything at every step."""
-    target, source = pair.oriented(run.direction)
-    stops = pair.stop_tokens
     trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
     for trajectory in trajectories:
-        for _ in tqdm(range(run.max_new_tokens), desc=f"reference {trajectory.patch.name}", leave=False):
-            tokens = torch.tensor([prompt + trajectory.tokens], device=pair.clean.device)
-            first = len(prompt) - 1 if run.persistence == "persistent" else tokens.shape[1] - 1
-            patched = patched_logits(target, source, tokens, trajectory.patch, first)
-            clean = last_logits(pair.clean, tokens)
-            corrupted = last_logits(pair.corrupted, tokens)
-            if not extend([trajectory], score_step(clean, corrupted, patched), stops):
+        applied: list[int] = []
+        for step in tqdm(range(run.max_new_tokens), desc=f"reference {trajectory.patch.name}", leave=False):
+            tokens = prompt + trajectory.tokens
+            found = step_scores(pair, tokens, trajectory.patch, run, step, applied)
+            trajectory.steps.append(found)
+            if found["applied"]:
+                applied.append(len(tokens) - 1)
+            if int(found["token"]) in pair.stop_tokens:
+                trajectory.stop_reason = "eos"
                 break
     return trajectories
 
 
-def patched_logits(target: nn.Module, source: nn.Module, tokens: Tensor, patch: Patch, first: int) -> Tensor:
-    """The target's logits [1, V] after `tokens` [1, T], with the source's activations from position `first` on."""
-    layers = {site.layer for site in patch.sites}
-    with reading(source, layers) as activations:
-        last_logits(source, tokens)
+def step_scores(
+    pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun, step: int, applied: list[int]
+) -> dict[str, float]:
+    """The scores of one step after `tokens`; `applied` are the positions at which the patch was applied before."""
+    target, source = pair.oriented(run.direction)
+    text = torch.tensor([tokens], device=pair.clean.device)
+    clean = _logits(pair.clean, text, run)
+    corrupted = _logits(pair.corrupted, text, run)
+    wants = int(clean.argmax()), int(corrupted.argmax())
+    now = patch.schedule.applies(step, *wants, pair.prompts.token_text)
+    positions = (applied if run.persistence == "persistent" else []) + [len(tokens) - 1] * now
+    patched = patched_logits(target, source, text, patch, positions, run)
+    columns = to_lists(score_states(clean, corrupted, patched))
+    return {name: values[0] for name, values in columns.items()} | {"applied": float(now)}
 
-    def replaced(layer: int) -> Edit:
-        def edit(hidden: Tensor) -> Tensor:
-            moved = activations[layer].to(hidden)
-            return torch.cat([hidden[:, :first], moved[:, first:]], dim=1)
+
+def patched_logits(
+    target: nn.Module, source: nn.Module, tokens: Tensor, patch: Patch, positions: list[int], run: PatchRun
+) -> Tensor:
+    """The target's logits [1, V] after `tokens` [1, T], with the source's activations at some positions."""
+    with reading(source, patch.sites) as activations:
+        _logits(source, tokens, run)
+
+    def replaced(site: Site) -> Edit:
+        def edit(stream: Tensor) -> Tensor:
+            edited = stream.clone()
+            edited[:, positions] = activations[site][:, positions].to(stream)
+            return edited
 
         return edit
 
-    with editing(target, {layer: replaced(layer) for layer in layers}):
-        return last_logits(target, tokens)
+    with editing(target, {site: replaced(site) for site in patch.sites}):
+        return _logits(target, tokens, run)
+
+
+def _logits(model: nn.Module, tokens: Tensor, run: PatchRun) -> Tensor:
+    return last_logits(model, tokens, float32=run.float32_unembedding)

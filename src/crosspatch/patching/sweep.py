@@ -1,8 +1,8 @@
-"""Patching over prompts: `patch` for the Python API, the same call that each part of an experiment makes."""
+"""Patching over prompts: `patch` for the Python API, and `sweep`, which each experiment runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,24 +12,23 @@ from crosspatch.behaviour.answers import answer
 from crosspatch.config import Component, Direction, Engine, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.frames import GENERATIONS, SCORES
+from crosspatch.models.anatomy import check_sites
 from crosspatch.models.pair import ModelPair, check_layers
-from crosspatch.patching.engine import run_cached
+from crosspatch.patching.batches import rows_at_once, run_in_batches
+from crosspatch.patching.engine import Prompt, Written
+from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.sites import Patch, layer_patches
-from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.self_check import usable_engine
+from crosspatch.patching.trajectory import OwnText, PatchRun, small_denominator_for
 
 Unpatched = Literal["clean", "corrupted"]
 UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
 
-ENGINES: dict[Engine, Callable[[ModelPair, list[int], list[Patch], PatchRun], list[Trajectory]]] = {
-    "cached": run_cached,
-    "reference": run_reference,
-}
-
 
 @dataclass(frozen=True)
 class PatchResult:
-    """Scores and texts of some prompts under some patches.
+    """Scores and texts of one or several prompts under some patches.
 
     `scores` has a row for each (prompt, patch, step), `generations` one for each text (see crosspatch.frames).
     """
@@ -53,47 +52,137 @@ def patch(
     prompts: str | Iterable[str] | dict[str, str],
     *,
     layers: Literal["all"] | Iterable[int] = "all",
-    component: Component = "resid_post",
+    component: Component | Sequence[Component] = "resid_post",
+    heads: Literal["all"] | Iterable[int] = "all",
+    window: int = 1,
+    schedule: str = "all",
+    patches: Iterable[Patch | str] | None = None,
     direction: Direction = "corrupt",
     persistence: Persistence = "transient",
     max_new_tokens: int = 256,
-    small_denominator: float = 1e-4,
+    small_denominator: float | None = None,
     engine: Engine = "cached",
+    memory_gb: float | None = None,
+    float32_unembedding: bool = False,
+    self_check: bool = True,
+    say: Callable[[str], None] = print,
 ) -> PatchResult:
-    """Patch each layer alone while text is generated after each prompt, and score every step.
+    """Patch each place of a grid alone while text is generated after each prompt, and score every step.
 
     `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called
-    prompt-000 and so on. `small_denominator` is in logits. Raises UsageError for a layer out of range or an
-    empty prompt, before anything runs.
+    prompt-000 and so on. The grid is made of `layers`, `component` (one or several), `heads` and `window` (layers
+    moved together); `patches` names patches instead, `L17.attn_out+L18.head.3`. `small_denominator` is in logits;
+    None follows the models' precision. Raises UsageError for a place that the models do not have or an empty
+    prompt, before anything runs.
     """
     questions = name_prompts(prompts)
-    layers = layers if layers == "all" else tuple(layers)
-    check_layers(layers, pair.n_layers)
-    patches = layer_patches(layers, pair.n_layers, component)
-    run = PatchRun(direction, persistence, max_new_tokens, small_denominator)
+    chosen = choose_patches(pair, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
+    if small_denominator is None:
+        small_denominator = small_denominator_for(pair.clean.dtype)
+    run = PatchRun(direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
     for question in questions.values():
         pair.encode(question, max_new_tokens)
-    scores, generations = [], []
-    for prompt_id, question in questions.items():
-        rows, texts = patch_prompt(pair, prompt_id, question, patches, run, engine)
-        scores.append(rows)
-        for condition in UNPATCHED:
-            generations.append(unpatched_texts(pair, condition, {prompt_id: question}, max_new_tokens))
-        generations.append(texts)
-    return PatchResult(pl.concat(scores), pl.concat(generations))
+    if self_check:
+        engine = usable_engine(pair, chosen, engine, say)
+    results = list(sweep(pair, questions, chosen, run, engine, memory_gb=memory_gb, say=say))
+    return PatchResult(pl.concat(r.scores for r in results), pl.concat(r.generations for r in results))
 
 
-def patch_prompt(
-    pair: ModelPair, prompt_id: str, question: str, patches: list[Patch], run: PatchRun, engine: Engine
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One prompt under all patches: its scores and its patched texts."""
-    trajectories = ENGINES[engine](pair, pair.encode(question, run.max_new_tokens), patches, run)
-    rows = [row for trajectory in trajectories for row in trajectory.rows(prompt_id, run, pair.prompts)]
+def choose_patches(
+    pair: ModelPair,
+    layers: Literal["all"] | Iterable[int] = "all",
+    component: Component | Sequence[Component] = "resid_post",
+    *,
+    heads: Literal["all"] | Iterable[int] = "all",
+    window: int = 1,
+    schedule: str = "all",
+    patches: Iterable[Patch | str] | None = None,
+) -> list[Patch]:
+    """The patches of a grid, or those named, checked against the pair; raises UsageError where it lacks a place."""
+    if patches is not None:
+        chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
+    else:
+        layers = layers if layers == "all" else tuple(layers)
+        check_layers(layers, pair.n_layers)
+        components = (component,) if isinstance(component, str) else tuple(component)
+        chosen = patch_grid(
+            layers,
+            pair.n_layers,
+            components,
+            heads=heads,
+            n_heads=pair.n_heads,
+            window=window,
+            schedule=Schedule.parse(schedule),
+        )
+    if not chosen:
+        raise UsageError("there is no patch to make; choose at least one layer, component and head")
+    for model in (pair.clean, pair.corrupted):
+        check_sites(model, {site for one in chosen for site in one.sites})
+    return chosen
+
+
+def sweep(
+    pair: ModelPair,
+    questions: Mapping[str, str],
+    patches: Sequence[Patch],
+    run: PatchRun,
+    engine: Engine,
+    *,
+    answers: Mapping[str, Mapping[Unpatched, str]] | None = None,
+    memory_gb: float | None = None,
+    say: Callable[[str], None] = print,
+) -> Iterator[PatchResult]:
+    """Each prompt under all patches, in order, as it is done.
+
+    The texts are the patched ones, and the unpatched models' answers where `answers` does not have them already.
+    """
+    known = {name: dict((answers or {}).get(name, {})) for name in questions}
+    encoded = {name: pair.encode(question, run.max_new_tokens) for name, question in questions.items()}
+    if engine == "reference":
+        done: Iterator[Written] = (_reference(pair, question, patches, run) for question in questions.values())
+    else:
+        jobs = [
+            Prompt(
+                encoded[name],
+                patches,
+                known=[pair.prompts.encode_completion(text) for text in known[name].values()],
+                answers=len(known[name]) < len(UNPATCHED),
+            )
+            for name in questions
+        ]
+        positions = max(map(len, encoded.values())) + run.max_new_tokens
+        done = run_in_batches(pair, jobs, run, rows_at_once(pair, positions, memory_gb), say)
+    for prompt_id, written in zip(questions, done, strict=True):
+        yield _result(pair, prompt_id, written, run, set(UNPATCHED) - known[prompt_id].keys())
+
+
+def _result(
+    pair: ModelPair, prompt_id: str, written: Written, run: PatchRun, wanted: set[Unpatched]
+) -> PatchResult:
+    rows = [row for trajectory in written.trajectories for row in trajectory.rows(prompt_id, run, pair.prompts)]
+    clean, corrupted = (
+        (written.target, written.source) if run.direction == "corrupt" else (written.source, written.target)
+    )
     texts = [
-        _text_row(prompt_id, "patched", t.patch.name, t.text(pair.prompts), len(t.tokens), t.stop_reason)
-        for t in trajectories
+        _text_row(prompt_id, condition, None, own.text(pair.prompts), len(own.tokens), own.stop_reason)
+        for condition, own in (("clean", clean), ("corrupted", corrupted))
+        if condition in wanted
     ]
-    return SCORES.frame(rows), GENERATIONS.frame(texts)
+    texts += [
+        _text_row(prompt_id, "patched", t.patch.name, t.text(pair.prompts), len(t.tokens), t.stop_reason)
+        for t in written.trajectories
+    ]
+    return PatchResult(SCORES.frame(rows), GENERATIONS.frame(texts))
+
+
+def _reference(pair: ModelPair, question: str, patches: Sequence[Patch], run: PatchRun) -> Written:
+    """What the cached engine gives, by the published algorithm and plain generation."""
+    target, source = (
+        OwnText(given.tokens, given.stop_reason)
+        for model in pair.oriented(run.direction)
+        for given in answer(model, pair.prompts, [question], run.max_new_tokens, pair.stop_tokens)
+    )
+    return Written(run_reference(pair, pair.encode(question), list(patches), run), target, source)
 
 
 def unpatched_texts(

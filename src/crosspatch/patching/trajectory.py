@@ -6,32 +6,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from crosspatch.config import Direction, Persistence
 from crosspatch.models.chat import PromptFormat
-from crosspatch.patching.scores import StepScores, to_lists, transfer_score
-from crosspatch.patching.sites import Patch
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.scores import transfer_score
+
+# One step of a trajectory: the fields of StepScores, and whether the patch was `applied` (1 or 0).
+Step = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class PatchRun:
     """How every trajectory of a run is made: the experiment's settings without its prompts.
 
-    `max_new_tokens` counts tokens, `small_denominator` is in logits.
+    `max_new_tokens` counts tokens, `small_denominator` is in logits; `float32_unembedding` multiplies with the
+    unembedding in float32 whatever the weights are in.
     """
 
     direction: Direction = "corrupt"
     persistence: Persistence = "transient"
     max_new_tokens: int = 1024
     small_denominator: float = 1e-4
+    float32_unembedding: bool = False
+
+
+# Logits: about the spacing of the numbers of a precision near 30, where logits are; differences below it are rounding.
+_SMALL_DENOMINATOR = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
+
+
+def small_denominator_for(dtype: torch.dtype) -> float:
+    """The difference of logits below which CTS is left undefined for models in this precision."""
+    return _SMALL_DENOMINATOR[dtype]
+
+
+@dataclass
+class OwnText:
+    """What an unpatched model writes after a prompt; `tokens` with the closing one."""
+
+    tokens: list[int] = field(default_factory=list)
+    stop_reason: Literal["eos", "limit"] = "limit"
+
+    def text(self, prompts: PromptFormat) -> str:
+        """The text, without special tokens."""
+        return prompts.decode(self.tokens[:-1] if self.stop_reason == "eos" else self.tokens)
 
 
 @dataclass
 class Trajectory:
-    """The tokens that one patch generates after one prompt, growing by one a step."""
+    """The tokens that one patch generates after one prompt."""
 
     patch: Patch
     prompt_length: int
-    steps: list[Mapping[str, float]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     stop_reason: Literal["eos", "limit"] = "limit"
 
     @property
@@ -41,15 +69,14 @@ class Trajectory:
 
     def text(self, prompts: PromptFormat) -> str:
         """The generated text, without special tokens."""
-        said = self.tokens[:-1] if self.stop_reason == "eos" else self.tokens
-        return prompts.decode(said)
+        return OwnText(self.tokens, self.stop_reason).text(prompts)
 
     def rows(self, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> list[dict[str, Any]]:
         """The trajectory as rows of the scores table."""
         return [self._row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
     def _row(
-        self, i: int, step: Mapping[str, float], prompt_id: str, run: PatchRun, prompts: PromptFormat
+        self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat
     ) -> dict[str, Any]:
         clean_token, corrupted_token = int(step["clean_token"]), int(step["corrupted_token"])
         cts, status = transfer_score(
@@ -57,6 +84,7 @@ class Trajectory:
             step["delta_corrupted"],
             step["delta_patched"],
             agree=clean_token == corrupted_token,
+            applied=bool(step["applied"]),
             small_denominator=run.small_denominator,
         )
         return {
@@ -64,13 +92,13 @@ class Trajectory:
             "patch": self.patch.name,
             "component": self.patch.component,
             "layer": self.patch.layer,
-            "head": None,
+            "head": self.patch.head,
             "direction": run.direction,
             "persistence": run.persistence,
             "step": i,
             "position": self.prompt_length - 1 + i,
             "token_id": int(step["token"]),
-            "token": str(prompts.tokenizer.decode([int(step["token"])])),
+            "token": prompts.token_text(int(step["token"])),
             "clean_token_id": clean_token,
             "corrupted_token_id": corrupted_token,
             "delta_clean": step["delta_clean"],
@@ -83,15 +111,3 @@ class Trajectory:
             "rank_corrupted": int(step["rank_corrupted"]),
         }
 
-
-def extend(trajectories: list[Trajectory], scores: StepScores, stops: frozenset[int]) -> list[int]:
-    """Append one step to each trajectory; returns the indices of those that go on."""
-    columns = to_lists(scores)
-    going = []
-    for i, trajectory in enumerate(trajectories):
-        trajectory.steps.append({name: values[i] for name, values in columns.items()})
-        if int(columns["token"][i]) in stops:
-            trajectory.stop_reason = "eos"
-        else:
-            going.append(i)
-    return going

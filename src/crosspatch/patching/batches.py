@@ -1,0 +1,90 @@
+"""How many rows run at once: as many as the memory budget holds, fewer when memory runs out all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from crosspatch.errors import CrosspatchError
+from crosspatch.models.blocks import text_config
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.engine import Prompt, Written, run_cached
+from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.two_stream.key_values import bytes_per_position
+
+# Share of the memory that is free when nothing else is said.
+SHARE = 0.5
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def rows_at_once(pair: ModelPair, positions: int, memory_gb: float | None) -> int:
+    """How many rows of so many positions fit a budget in GB (10⁹ bytes); None: half of what is free.
+
+    Counted as if no two rows shared a text, so that a run whose rows all part stays within it.
+    """
+    budget = free_memory(pair.clean.device) * SHARE if memory_gb is None else memory_gb * 1e9
+    size = pair.clean.dtype.itemsize
+    row = 2 * positions * bytes_per_position(text_config(pair.clean), size)
+    return max(1, int(budget // row))
+
+
+def run_in_batches(
+    pair: ModelPair,
+    prompts: Sequence[Prompt],
+    run: PatchRun,
+    rows: int,
+    say: Callable[[str], None] = print,
+) -> Iterator[Written]:
+    """What `run_cached` gives for each prompt in order, running at most `rows` rows at once.
+
+    Out of memory halves that and goes on, saying so; raises CrosspatchError where not even one row fits.
+    """
+    start = 0
+    while start < len(prompts):
+        stop, load = start, 0
+        while stop < len(prompts) and (stop == start or load + len(prompts[stop].patches) <= rows):
+            load += len(prompts[stop].patches)
+            stop += 1
+        try:
+            yield from _run_some(pair, prompts[start:stop], run, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if rows == 1:
+                raise CrosspatchError(
+                    "memory does not hold one patch of one prompt; lower generation.max_new_tokens or use a device "
+                    "with more memory"
+                ) from None
+            rows = max(1, min(rows, load) // 2)
+            say(f"out of memory: going on with {rows} rows at once")
+            continue
+        start = stop
+
+
+def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> list[Written]:
+    """All prompts in one run, or one prompt with more patches than rows in several."""
+    if len(prompts) > 1 or len(prompts[0].patches) <= rows:
+        return run_cached(pair, prompts, run)
+    prompt = prompts[0]
+    whole = run_cached(pair, [replace(prompt, patches=prompt.patches[:rows])], run)[0]
+    for start in range(rows, len(prompt.patches), rows):
+        known = [*prompt.known, whole.target.tokens, whole.source.tokens]
+        more = replace(prompt, patches=prompt.patches[start : start + rows], known=known, answers=False)
+        whole.trajectories.extend(run_cached(pair, [more], run)[0].trajectories)
+    return [whole]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator has no error class of its own.
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -1,0 +1,92 @@
+"""The keys and values that texts have left in one model. Knows neither the model nor what the texts say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Positions and lanes that are added at a time: each growth copies what is there.
+POSITIONS = 64
+LANES = 8
+
+
+class KeyValues:
+    """Lanes of keys and values, one for each text that is being read; position p of a text stands at p.
+
+    What lies beyond the part that a text has read is stale: whoever reads a lane says how far it goes. Cropping a
+    text is therefore free, and a text that parts in two is a copied lane.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+        self._free: list[int] = []
+        self._lanes = 0
+        self._positions = 0
+
+    def open(self) -> int:
+        """A lane with nothing in it."""
+        if not self._free:
+            self._grow(self._lanes + LANES, self._positions)
+        # The lowest, so that the lanes in use lie side by side and can be read without a copy.
+        lane = min(self._free)
+        self._free.remove(lane)
+        return lane
+
+    def fork(self, lane: int, length: int) -> int:
+        """A lane that has read the first `length` positions of another."""
+        forked = self.open()
+        for kept in (*self._keys.values(), *self._values.values()):
+            kept[forked, :, :length] = kept[lane, :, :length]
+        return forked
+
+    def close(self, lane: int) -> None:
+        """Give a lane back."""
+        self._free.append(lane)
+
+    def write(
+        self,
+        layer: int,
+        keys: Float[Tensor, "KV T K"],
+        values: Float[Tensor, "KV T W"],
+        lanes: Int[Tensor, " T"],
+        positions: Int[Tensor, " T"],
+        longest: int,
+    ) -> None:
+        """Keep keys and values of T tokens at their lanes and positions, all below `longest`."""
+        if longest > self._positions:
+            self._grow(self._lanes, -(-longest // POSITIONS) * POSITIONS)
+        for kept, new in ((self._keys, keys), (self._values, values)):
+            if layer not in kept:
+                # Zeros, not just any memory: a masked position counts 0 times its value, and 0 × NaN is NaN.
+                kept[layer] = new.new_zeros(self._lanes, new.shape[0], self._positions, new.shape[2])
+            kept[layer][lanes, :, positions] = new.transpose(0, 1)
+
+    def read(
+        self, layer: int, first: int, last: int, longest: int
+    ) -> tuple[Float[Tensor, "G KV N K"], Float[Tensor, "G KV N W"]]:
+        """Keys and values of the lanes `first` to `last`, up to position `longest`; views, no copies."""
+        return tuple(kept[layer][first : last + 1, :, :longest] for kept in (self._keys, self._values))  # type: ignore[return-value]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(kept.nbytes for kept in (*self._keys.values(), *self._values.values()))
+
+    def _grow(self, lanes: int, positions: int) -> None:
+        for kept in (self._keys, self._values):
+            for layer, old in kept.items():
+                grown = old.new_zeros(lanes, old.shape[1], positions, old.shape[3])
+                grown[: old.shape[0], :, : old.shape[2]] = old
+                kept[layer] = grown
+        self._free += range(self._lanes, lanes)
+        self._lanes, self._positions = lanes, positions
+
+
+def bytes_per_position(config: Any, itemsize: int) -> int:
+    """What one position of one lane costs, by a model's (text) configuration and the size of its numbers."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(config.num_hidden_layers * heads * width * 2 * itemsize)

@@ -1,0 +1,100 @@
+"""Which tokens a pass computes, where each belongs, and from which layer on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Token:
+    """One position to compute.
+
+    `lane` holds the keys and values that it reads. A token that is `apart` reads those before its position and its
+    own, and leaves none; any other leaves its own in the lane, and reads all up to itself. `entry` is the block
+    before which it joins the pass; 0 is the embedding.
+    """
+
+    id: int
+    position: int
+    lane: int
+    entry: int = 0
+    apart: bool = False
+
+
+@dataclass(frozen=True)
+class Packing:
+    """T tokens side by side in one sequence, in the order in which they join."""
+
+    tokens: Sequence[Token]
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if self._entries != sorted(self._entries):
+            raise ValueError(f"tokens must stand in the order in which they join, got {self._entries}")
+
+    @cached_property
+    def ids(self) -> Int[Tensor, " T"]:
+        """Token ids."""
+        return self._tensor([token.id for token in self.tokens])
+
+    @cached_property
+    def positions(self) -> Int[Tensor, " T"]:
+        """Positions in their texts."""
+        return self._tensor([token.position for token in self.tokens])
+
+    @cached_property
+    def apart(self) -> Bool[Tensor, " T"]:
+        """Which tokens leave nothing behind."""
+        return torch.tensor([token.apart for token in self.tokens], device=self.device)
+
+    @cached_property
+    def lanes(self) -> Int[Tensor, " T"]:
+        """Lanes of the tokens."""
+        return self._tensor([token.lane for token in self.tokens])
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """The first and the last lane in use."""
+        lanes = [token.lane for token in self.tokens]
+        return min(lanes), max(lanes)
+
+    @cached_property
+    def longest(self) -> int:
+        """One more than the highest position."""
+        return max(token.position for token in self.tokens) + 1
+
+    @cached_property
+    def slots(self) -> Int[Tensor, " T"]:
+        """How many tokens of the same lane joined before: the token's place among the queries of its lane."""
+        return self._tensor(self._slot_list)
+
+    @cached_property
+    def _slot_list(self) -> list[int]:
+        seen: dict[int, int] = {}
+        slots = []
+        for token in self.tokens:
+            slots.append(seen.get(token.lane, 0))
+            seen[token.lane] = slots[-1] + 1
+        return slots
+
+    @cached_property
+    def _entries(self) -> list[int]:
+        return [token.entry for token in self.tokens]
+
+    def joined(self, layer: int) -> int:
+        """How many tokens a block computes; the last argument, the number of blocks, gives them all."""
+        return bisect_right(self._entries, layer)
+
+    def width(self, joined: int) -> int:
+        """The most queries that a lane has among the first `joined` tokens."""
+        return max(self._slot_list[:joined], default=-1) + 1
+
+    def _tensor(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)

@@ -1,0 +1,123 @@
+"""A tiny random model of each architecture that crosspatch is tried on: 4 blocks, width 48, 4 heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import transformers
+
+from crosspatch.models.tiny import VOCABULARY, tiny_tokenizer
+
+N_LAYERS = 4
+SLIDING_AND_FULL = ["sliding_attention", "full_attention"] * (N_LAYERS // 2)
+
+
+def _config(family: str, **changes: Any) -> Any:
+    """The family's configuration at the common tiny shape; keys that it does not know do no harm."""
+    shape = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "max_position_embeddings": 2048,
+        "vocab_size": VOCABULARY,
+        "bos_token_id": None,
+        "eos_token_id": tiny_tokenizer().eos_token_id,
+        "pad_token_id": tiny_tokenizer().pad_token_id,
+        # Wide enough that a random model has opinions: at the usual 0.02 all its logits are nearly equal.
+        "initializer_range": 0.2,
+        "tie_word_embeddings": False,
+    }
+    return getattr(transformers, f"{family}Config")(**shape | changes)
+
+
+def _gpt2() -> Any:
+    return transformers.GPT2Config(
+        n_embd=48,
+        n_layer=N_LAYERS,
+        n_head=4,
+        n_positions=2048,
+        vocab_size=VOCABULARY,
+        bos_token_id=None,
+        eos_token_id=tiny_tokenizer().eos_token_id,
+        pad_token_id=tiny_tokenizer().pad_token_id,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+    )
+
+
+_SLIDING = {"sliding_window": 8, "layer_types": SLIDING_AND_FULL}
+# A quarter of 12 is an odd number of rotary dimensions: half of them turn instead.
+_HALF_ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}
+
+ARCHITECTURES: dict[str, Callable[[], Any]] = {
+    "qwen2": partial(_config, "Qwen2"),
+    "qwen3": partial(_config, "Qwen3"),
+    "qwen3_sliding": partial(_config, "Qwen3", use_sliding_window=True, **_SLIDING),
+    "qwen3_moe": partial(
+        _config,
+        "Qwen3Moe",
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        mlp_only_layers=[1],
+    ),
+    "llama": partial(_config, "Llama"),
+    "mistral": partial(_config, "Mistral", sliding_window=8),
+    "gemma2": partial(
+        _config,
+        "Gemma2",
+        query_pre_attn_scalar=12,
+        attn_logit_softcapping=5.0,
+        final_logit_softcapping=10.0,
+        **_SLIDING,
+    ),
+    "gemma3": partial(_config, "Gemma3Text", query_pre_attn_scalar=12, **_SLIDING),
+    "gpt_oss": partial(
+        _config,
+        "GptOss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        **_SLIDING,
+    ),
+    "gpt2": _gpt2,
+    "gpt_neox": partial(_config, "GPTNeoX", use_parallel_residual=True, **_HALF_ROTARY),
+    "olmo2": partial(_config, "Olmo2"),
+    "phi": partial(_config, "Phi", **_HALF_ROTARY),
+    "phi3": partial(_config, "Phi3"),
+    "cohere2": partial(_config, "Cohere2", logit_scale=0.8, **_SLIDING),
+    "granite": partial(
+        _config,
+        "Granite",
+        residual_multiplier=0.5,
+        attention_multiplier=0.4,
+        embedding_multiplier=3.0,
+        logits_scaling=0.8,
+    ),
+    "smollm3": partial(_config, "SmolLM3", no_rope_layers=[1, 0, 1, 0]),
+    "stablelm": partial(_config, "StableLm", **_HALF_ROTARY),
+    "starcoder2": partial(_config, "Starcoder2"),
+    "glm4": partial(_config, "Glm4"),
+}
+
+
+def tiny_architecture(name: str, seed: int = 0) -> Any:
+    """A tiny random model in float32, ready to run; the global generator is left as it was.
+
+    Norm weights, biases and attention sinks are moved off the ones and noughts that they start from, so that
+    each of them does something.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[name](), dtype=torch.float32)
+        with torch.no_grad():
+            for parameter_name, parameter in model.named_parameters():
+                if parameter.dim() == 1 or parameter_name.endswith("bias"):
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()

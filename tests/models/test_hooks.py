@@ -1,0 +1,265 @@
+"""Reading and editing at sites, over all architectures: laws, each with its negative control."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from architectures import ARCHITECTURES, N_LAYERS, tiny_architecture
+from crosspatch.config import COMPONENTS
+from crosspatch.errors import UsageError
+from crosspatch.models.anatomy import anatomy
+from crosspatch.models.blocks import find_blocks, hidden_of
+from crosspatch.models.hooks import editing, reading
+from crosspatch.models.site import Site
+from pairs import child_of
+
+# Longer than the sliding windows, and two rows of it.
+TOKENS = torch.randint(3, 512, (2, 12), generator=torch.Generator().manual_seed(0))
+HEADS = range(4)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    return tiny_architecture(name)
+
+
+@pytest.fixture(scope="module")
+def child(model):
+    return child_of(model, scale=0.5)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return tiny_architecture("llama")
+
+
+def sites_of(model, layer: int) -> list[Site]:
+    """All places in a layer."""
+    there = [c for c in COMPONENTS if c != "head" and (c != "resid_mid" or anatomy(model).blocks[layer].sequential)]
+    return [Site(layer, component) for component in there] + [Site(layer, "head", head) for head in HEADS]
+
+
+def logits(model):
+    return model(TOKENS, use_cache=False).logits
+
+
+def activations(model, sites):
+    with reading(model, sites) as read:
+        logits(model)
+    return read
+
+
+def hooks_on(model) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def within_rounding(size: float = 1.0) -> dict[str, float]:
+    return {"atol": 1e-5 * size, "rtol": 1e-5}
+
+
+@torch.inference_mode()
+def test_what_attention_and_mlp_add_is_what_the_block_adds(model):
+    read = activations(model, [site for layer in range(N_LAYERS) for site in sites_of(model, layer)])
+    states = model(TOKENS, use_cache=False, output_hidden_states=True).hidden_states
+    scale = anatomy(model).scale
+    for layer in range(N_LAYERS):
+        before, after = states[layer], read[Site(layer)]
+        if layer + 1 < N_LAYERS:  # The last of the hidden states comes after the final norm.
+            assert torch.equal(after, states[layer + 1])
+        attn_out, mlp_out = read[Site(layer, "attn_out")], read[Site(layer, "mlp_out")]
+        torch.testing.assert_close(before + scale * (attn_out + mlp_out), after, **within_rounding())
+        # The control: neither is nothing.
+        assert not torch.allclose(before + scale * attn_out, after, atol=1e-3)
+        assert not torch.allclose(before + scale * mlp_out, after, atol=1e-3)
+        if anatomy(model).blocks[layer].sequential:
+            torch.testing.assert_close(before + scale * attn_out, read[Site(layer, "resid_mid")], **within_rounding())
+        assert all(read[Site(layer, "head", head)].shape == (2, 12, 12) for head in HEADS)
+
+
+# For each model: what a hook written by hand reads, the output of a part or the input of one.
+BY_HAND = {
+    "llama": {"attn_out": "self_attn", "resid_mid": "in:post_attention_layernorm", "mlp_out": "mlp"},
+    "gemma3": {
+        "attn_out": "post_attention_layernorm",
+        "resid_mid": "in:pre_feedforward_layernorm",
+        "mlp_out": "post_feedforward_layernorm",
+    },
+    "olmo2": {
+        "attn_out": "post_attention_layernorm",
+        "resid_mid": "in:mlp",
+        "mlp_out": "post_feedforward_layernorm",
+    },
+    "gpt_oss": {"attn_out": "self_attn", "resid_mid": "in:post_attention_layernorm", "mlp_out": "mlp"},
+    "granite": {"attn_out": "self_attn", "resid_mid": "in:post_attention_layernorm", "mlp_out": "mlp"},
+}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", BY_HAND, scope="module")
+def test_reading_gives_what_hooks_written_by_hand_give(name, model):
+    layer = 2
+    block, by_hand, handles = find_blocks(model)[layer], {}, []
+    for component, part in {**BY_HAND[name], "heads": "in:self_attn.o_proj"}.items():
+
+        def hook(_, args, output, component=component, part=part):
+            by_hand[component] = args[0] if part.startswith("in:") else hidden_of(output)
+
+        handles.append(block.get_submodule(part.removeprefix("in:")).register_forward_hook(hook))
+    read = activations(model, sites_of(model, layer))
+    for handle in handles:
+        handle.remove()
+    for component in BY_HAND[name]:
+        assert torch.equal(read[Site(layer, component)], by_hand[component])
+    for head in HEADS:
+        assert torch.equal(read[Site(layer, "head", head)], by_hand["heads"][..., 12 * head : 12 * head + 12])
+
+
+@torch.inference_mode()
+def test_editing_with_the_identity_changes_no_bit_and_another_activation_does(model, child):
+    # Transformers leaves hooks of its own.
+    plain, before = logits(model), hooks_on(model)
+    sites = sites_of(model, 1)
+    foreign = activations(child, sites)
+    for site in sites:
+        with editing(model, {site: lambda activation: activation}):
+            assert torch.equal(logits(model), plain)
+        with editing(model, {site: lambda activation: activation.clone()}):
+            assert torch.equal(logits(model), plain)
+        with editing(model, {site: lambda _, site=site: foreign[site]}), reading(model, [site]) as read:
+            assert (logits(model) - plain).abs().max() > 1e-3
+        torch.testing.assert_close(read[site], foreign[site], **within_rounding())
+    assert torch.equal(logits(model), plain)
+    assert hooks_on(model) == before
+
+
+@torch.inference_mode()
+def test_a_block_that_adds_nothing_passes_its_input_on(model):
+    silent = {Site(layer, part): torch.zeros_like for layer in (1, 2) for part in ("attn_out", "mlp_out")}
+    with editing(model, silent), reading(model, [Site(0), Site(2)]) as read:
+        logits(model)
+    assert torch.equal(read[Site(0)], read[Site(2)])
+    one_speaks = {site: edit for site, edit in silent.items() if site != Site(2, "mlp_out")}
+    with editing(model, one_speaks), reading(model, [Site(0), Site(2)]) as read:
+        logits(model)
+    assert not torch.allclose(read[Site(0)], read[Site(2)], atol=1e-3)
+
+
+@torch.inference_mode()
+def test_all_heads_at_once_are_attn_out_where_the_projection_is_shared(model, child):
+    layer = 2
+    parts = anatomy(model).blocks[layer]
+    own, foreign = find_blocks(model)[layer], find_blocks(child)[layer]
+    shared = [part for part in (parts.heads, parts.attn_out) if part != parts.heads.partition(".")[0]]
+    kept = {part: {k: v.clone() for k, v in foreign.get_submodule(part).state_dict().items()} for part in shared}
+    try:
+        for part in shared:
+            foreign.get_submodule(part).load_state_dict(own.get_submodule(part).state_dict())
+        heads, attn_out = [Site(layer, "head", head) for head in HEADS], Site(layer, "attn_out")
+        moved = activations(child, [*heads, attn_out])
+    finally:
+        for part in shared:
+            foreign.get_submodule(part).load_state_dict(kept[part])
+
+    def moving(sites):
+        return editing(model, {site: lambda _, site=site: moved[site] for site in sites})
+
+    with moving([attn_out]):
+        as_one = logits(model)
+    with moving(heads):
+        torch.testing.assert_close(logits(model), as_one, **within_rounding(10))
+    with moving(heads[:3]):
+        assert not torch.allclose(logits(model), as_one, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_editing_a_head_leaves_the_others_and_what_was_read_as_they_were(model):
+    heads = [Site(1, "head", head) for head in HEADS]
+    plain = activations(model, heads)
+    with (
+        reading(model, heads) as before,
+        editing(model, {heads[1]: torch.neg, heads[3]: torch.zeros_like}),
+        reading(model, heads) as after,
+    ):
+        logits(model)
+    assert all(torch.equal(before[head], plain[head]) for head in heads)
+    assert torch.equal(after[heads[0]], plain[heads[0]])
+    assert torch.equal(after[heads[1]], -plain[heads[1]])
+    assert torch.equal(after[heads[2]], plain[heads[2]])
+    assert not after[heads[3]].any()
+
+
+@torch.inference_mode()
+def test_edits_of_one_layer_come_in_the_order_of_computation(llama):
+    layer, seen = 1, {}
+
+    def adding(component, amount):
+        def edit(activation):
+            seen[component] = activation
+            return activation + amount
+
+        return edit
+
+    before = activations(llama, [Site(0)])[Site(0)]
+    edits = {
+        Site(layer): adding("resid_post", 1.0),
+        Site(layer, "mlp_out"): lambda mlp_out: seen.setdefault("mlp_out", mlp_out) * 0,
+        Site(layer, "resid_mid"): adding("resid_mid", 2.0),
+        Site(layer, "attn_out"): lambda attn_out: seen.setdefault("attn_out", attn_out) * 0 + 3.0,
+        Site(layer, "head", 0): adding("head", 4.0),
+    }
+    with editing(llama, edits), reading(llama, [Site(layer)]) as read:
+        logits(llama)
+    assert list(seen) == ["head", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+    torch.testing.assert_close(seen["resid_mid"], before + 3, **within_rounding())
+    torch.testing.assert_close(seen["resid_post"], before + 5, **within_rounding())
+    torch.testing.assert_close(read[Site(layer)], before + 6, **within_rounding())
+
+
+def test_gradients_flow_through_edits(name, model):
+    """What is added to resid_mid counts as attn_out added s times, in its gradient too."""
+    parts = anatomy(model)
+    sites = [site for site in sites_of(model, 1) if site.head in (None, 2)]
+    added = {site: torch.zeros(2, 12, 12 if site.head else 48, requires_grad=True) for site in sites}
+    with editing(model, {site: lambda activation, site=site: activation + added[site] for site in sites}):
+        # Not their sum, which hardly changes where a norm without bias comes last.
+        loss = logits(model)[..., 7].sum()
+    gradients = dict(zip(sites, torch.autograd.grad(loss, list(added.values())), strict=True))
+    assert all(gradient.abs().max() > 1e-4 for gradient in gradients.values())
+    if parts.blocks[1].sequential:
+        of_mid, of_attn = gradients[Site(1, "resid_mid")], gradients[Site(1, "attn_out")]
+        torch.testing.assert_close(parts.scale * of_mid, of_attn, **within_rounding(10))
+
+
+def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(llama):
+    foreign = find_blocks(llama)[0].register_forward_hook(lambda *_: None)
+    everything = sites_of(llama, 1)
+    try:
+        for site in everything:
+            with (
+                pytest.raises(ZeroDivisionError),
+                reading(llama, everything),
+                editing(llama, {site: lambda _: 1 // 0}),
+            ):
+                logits(llama)
+            assert hooks_on(llama) == 1
+        with pytest.raises(UsageError, match=r"no L99\.resid_post"), reading(llama, [Site(0), Site(99)]):
+            pass
+        with pytest.raises(UsageError, match=r"no L0\.head\.7"), editing(llama, {Site(0, "head", 7): torch.neg}):
+            pass
+        assert hooks_on(llama) == 1
+    finally:
+        foreign.remove()
+
+
+def test_hooks_registered_so_far_are_gone_when_the_next_cannot_be(llama, monkeypatch):
+    anatomy(llama)
+    monkeypatch.setattr(type(find_blocks(llama)[0]), "register_forward_pre_hook", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError), reading(llama, [Site(0, "attn_out"), Site(1, "resid_mid")]):
+        pass
+    assert hooks_on(llama) == 0
