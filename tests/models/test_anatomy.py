@@ -79,6 +79,16 @@ def test_a_parallel_block_has_no_place_between_its_halves(name):
         check_sites(model, [Site(1, "resid_mid")])
 
 
+def test_an_attention_that_adds_nothing_makes_no_parallel_block_sequential():
+    model = tiny_architecture("gpt_neox")
+    with torch.no_grad():
+        for weight in find_blocks(model)[2].attention.dense.parameters():
+            weight.zero_()
+    check_sites(model, [Site(2, "attn_out"), Site(2, "mlp_out")])
+    with pytest.raises(UsageError, match="run in parallel"):
+        check_sites(model, [Site(2, "resid_mid")])
+
+
 def test_layers_and_heads_out_of_range():
     model = tiny_architecture("gpt2")
     everything = [Site(layer, c, 3 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
