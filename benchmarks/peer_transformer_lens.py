@@ -1,9 +1,9 @@
 """The transient patching sweep with TransformerLens: a hook on the residual stream of a TransformerBridge.
 
-Two passes a step, each of one token: the corrupted model, whose block output is read, and the clean model on two
-rows, of which one is patched. What the patched row left in the cache is then overwritten by the clean row's, so
-what later steps read is the clean model's. A third pass instead of the second row was slower, since `start_at_layer`
-runs the blocks below all the same; so was the HookedTransformer of TransformerLens 3.
+Three passes a step, each of one token: the corrupted model, whose block output is read; the clean model's blocks above
+the patched one, run by hand; the clean model alone. The patched pass comes first and is cropped from the cache again,
+so what later steps read is the clean model's. Slower were `start_at_layer`, which runs the blocks below all the same;
+two rows in one pass of the clean model, one of them patched; and the HookedTransformer of TransformerLens 3.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ def sweep(
     clean, corrupted = load(clean_path), load(corrupted_path)
 
     def read(tokens: list[int]) -> Pasts:
-        return Pasts(read_tokens(clean, tokens, rows=2), read_tokens(corrupted, tokens, rows=1))
+        return Pasts(read_tokens(clean, tokens), read_tokens(corrupted, tokens))
 
     def step(pasts: Pasts, layer: int, token: int) -> tuple[Tensor, Tensor, Tensor]:
         ids = torch.tensor([[token]])
         moved, corrupted_logits = read_block(corrupted, ids, pasts.corrupted, layer)
-        clean_logits, patched_logits = replace_block(clean, ids, pasts.clean, layer, moved)
+        patched_logits = run_above(clean, pasts.clean, layer, moved)
+        clean_logits = clean(ids, past_key_values=pasts.clean)[0, -1]
         return clean_logits, corrupted_logits, patched_logits
 
     return sweep_layers(prompt, layers, new_tokens, stop, read, step)
@@ -42,12 +43,11 @@ def load(path: str) -> TransformerBridge:
     return TransformerBridge.boot_transformers(path, device="cpu", dtype=torch.float32)
 
 
-def read_tokens(model: TransformerBridge, tokens: list[int], rows: int) -> DynamicCache:
-    """The keys and values of `tokens`, in so many equal rows."""
+def read_tokens(model: TransformerBridge, tokens: list[int]) -> DynamicCache:
+    """The keys and values of `tokens`."""
     past = DynamicCache()
     if tokens:
         model(torch.tensor([tokens]), past_key_values=past, logits_to_keep=1)
-        past.batch_repeat_interleave(rows)
     return past
 
 
@@ -63,20 +63,15 @@ def read_block(model: TransformerBridge, ids: Tensor, past: DynamicCache, layer:
     return kept[0], logits[0, -1]
 
 
-def replace_block(
-    model: TransformerBridge, ids: Tensor, past: DynamicCache, layer: int, moved: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The clean and the patched logits [V] after one more token; both rows of `past` grow by the clean model's."""
-
-    def replace(hidden: Tensor, hook: HookPoint) -> Tensor:
-        hidden[1] = moved[0]
-        return hidden
-
-    hooks = [(f"blocks.{layer}.hook_resid_post", replace)]
-    clean, patched = model.run_with_hooks(ids.expand(2, 1), fwd_hooks=hooks, past_key_values=past)[:, -1]
-    for block in past.layers[layer + 1 :]:
-        block.keys[1, :, -1], block.values[1, :, -1] = block.keys[0, :, -1], block.values[0, :, -1]
-    return clean, patched
+def run_above(model: TransformerBridge, past: DynamicCache, layer: int, moved: Tensor) -> Tensor:
+    """The logits [V] after one more token whose output of one block is `moved`; `past` stays as it was."""
+    hidden = moved
+    rotations = model.rotary_emb(hidden, torch.tensor([[past.get_seq_length()]]))
+    for block in model.blocks[layer + 1 :]:
+        hidden = block(hidden, position_embeddings=rotations, past_key_values=past)
+    for keys_and_values in past.layers[layer + 1 :]:
+        keys_and_values.crop(-1)
+    return model.unembed(model.ln_final(hidden))[0, -1]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ states at hand, so nothing has to be known of them, and logits can be made a few
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from crosspatch.models.linear import replaced_forward
 
 
 class _Body:
@@ -40,26 +40,12 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
         bias = getattr(head, "bias", None)
         return nn.functional.linear(x.float(), head.weight.float(), None if bias is None else bias.float())  # type: ignore[operator,union-attr]
 
-    with _forward_replaced(body, lambda *_, **__: _Body(hidden[None])):
+    with replaced_forward(body, lambda *_, **__: _Body(hidden[None])):
         # The ids are not read: only something that looks like input.
         ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
         if float32 and head.weight.dtype != torch.float32:  # type: ignore[union-attr]
-            with _forward_replaced(head, wide):
+            with replaced_forward(head, wide):
                 logits = model(input_ids=ids, use_cache=False).logits
         else:
             logits = model(input_ids=ids, use_cache=False).logits
     return logits[0].float()
-
-
-@contextmanager
-def _forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    # Libraries that spread a model over devices put a `forward` on the object too: it has to come back.
-    before = module.__dict__.get("forward")
-    module.forward = forward  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crosspatch.models.linear import fast_linear
 from crosspatch.models.hooks import Edit, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -99,7 +100,8 @@ class Rounds:
 
     def read(self, stretches: Sequence[Stretch]) -> list[Read]:
         """One round over all stretches; lanes hold their tokens afterwards."""
-        return _Round(self, stretches).scored()
+        with fast_linear(self.target), fast_linear(self.source):
+            return _Round(self, stretches).scored()
 
 
 @dataclass(frozen=True)

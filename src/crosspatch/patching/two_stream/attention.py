@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
@@ -24,16 +24,35 @@ NAME = "crosspatch_two_stream"
 # Attention weights computed at once, in numbers: they stay in the processor's cache, and memory stays flat.
 AT_ONCE = 4_000_000
 
+Index = slice | Tensor
 Rule = Callable[[Any, Any, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Where the first so many tokens of a pass belong.
+
+    Indices of those that stay in their lanes and those apart: slices, which copy nothing, wherever they are runs.
+    """
+
+    stays: Index
+    apart: Index
+    any_apart: bool
+    lanes: Int[Tensor, " S"]
+    positions: Int[Tensor, " S"]
+    # Where each token stands among the queries of all lanes, `width` a lane; None where there is one lane.
+    places: Int[Tensor, " T"] | None
+    width: int
 
 
 @dataclass
 class PassAttention:
-    """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide."""
+    """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide, values W wide."""
 
     packing: Packing
     past: KeyValues
-    _allowed: dict[int, Bool[Tensor, "G W N"]] = field(default_factory=dict)
+    _joined: dict[int, _Joined] = field(default_factory=dict)
+    _masks: dict[tuple[int, torch.dtype], Float[Tensor, "G Q N"]] = field(default_factory=dict)
 
     def attend(
         self,
@@ -47,105 +66,128 @@ class PassAttention:
         sinks: Float[Tensor, " H"] | None = None,
     ) -> Float[Tensor, "T H W"]:
         """What each token reads: from its lane as far as the rule allows, and from itself."""
-        packing, count = self.packing, query.shape[1]
-        apart, lanes, slots = packing.apart[:count], packing.lanes[:count], packing.slots[:count]
-        first, last = packing.span
-        stays = (~apart).nonzero().squeeze(1)
-        if len(stays):
-            self.past.write(
-                layer, key[:, stays], value[:, stays], lanes[stays], packing.positions[stays], packing.longest
-            )
-        keys, values = self.past.read(layer, first, last, packing.longest)
-        allowed = self._allow(rule)
-        # A token that stands apart also reads its own key and value, which no lane holds.
-        own = _grouped(query, key).mul(key[:, None]).sum(-1).flatten(0, 1) * scaling
-        own = torch.where(apart, _capped(own, softcap), torch.finfo(own.dtype).min)
+        first, last = self.packing.span
+        joined = self._where(query.shape[1])
+        if len(joined.lanes):
+            kept = key[:, joined.stays], value[:, joined.stays]
+            self.past.write(layer, *kept, joined.lanes, joined.positions, self.packing.longest)
+        keys, values = self.past.read(layer, first, last, self.packing.longest)
+        mask = self._mask(rule, query.dtype)[:, : joined.width]
+        own = self._own(query, key, joined, scaling, softcap) if joined.any_apart else None
+        queries = _spread(query, joined, last - first + 1)
+        read, own_weights = _read(queries, keys, values, mask, own, scaling, softcap, sinks)
+        gathered = _gathered(read, joined)
+        if own_weights is not None:
+            # A token apart reads its own value too, which no lane holds.
+            of_own = _gathered(own_weights[..., None], joined)[joined.apart]
+            repeated = value[:, joined.apart].repeat_interleave(query.shape[0] // value.shape[0], dim=0)
+            gathered[joined.apart] += of_own * repeated.transpose(0, 1)
+        return gathered
 
-        width = packing.width(count)
-        if first == last:
-            # All in one lane: the tokens are its queries, in their order.
-            read = _read(query[None], keys, values, allowed[:, :count], own[None], value[None], scaling, softcap, sinks)
-            return read[0].transpose(0, 1)
-        where = (lanes - first, slots)
-        groups = last - first + 1
-        queries = query.new_zeros(groups, width, *query.transpose(0, 1).shape[1:])
-        queries[where] = query.transpose(0, 1)
-        owns = own.new_full((groups, width, own.shape[0]), torch.finfo(own.dtype).min)
-        owns[where] = own.transpose(0, 1)
-        own_values = value.new_zeros(groups, width, *value.transpose(0, 1).shape[1:])
-        own_values[where] = value.transpose(0, 1)
-        read = _read(
-            queries.transpose(1, 2),
-            keys,
-            values,
-            allowed[:, :width],
-            owns.transpose(1, 2),
-            own_values.transpose(1, 2),
-            scaling,
-            softcap,
-            sinks,
-        )
-        return read.transpose(1, 2)[where]
+    def _own(
+        self,
+        query: Float[Tensor, "H T K"],
+        key: Float[Tensor, "KV T K"],
+        joined: _Joined,
+        scaling: float,
+        softcap: float | None,
+    ) -> Float[Tensor, "G H Q"]:
+        """The score of each token's own key where it stands apart: no lane holds it."""
+        first, last = self.packing.span
+        grouped = query[:, joined.apart].unflatten(0, (key.shape[0], -1))
+        own = query.new_full(query.shape[:2], torch.finfo(query.dtype).min)
+        own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
+        return _spread(own[..., None], joined, last - first + 1, torch.finfo(query.dtype).min).squeeze(-1)
 
-    def _allow(self, rule: Rule) -> Bool[Tensor, "G W N"]:
-        """Which positions of its lane each query may read; the same for all layers of one rule."""
-        if id(rule) not in self._allowed:
+    def _where(self, count: int) -> _Joined:
+        if count not in self._joined:
             packing = self.packing
             first, last = packing.span
-            there = torch.arange(packing.longest, device=packing.device)
+            stays, apart = ((packing.apart[:count] == which).nonzero().squeeze(1) for which in (False, True))
+            width = packing.width(count)
+            places = None if first == last else (packing.lanes[:count] - first) * width + packing.slots[:count]
+            self._joined[count] = _Joined(
+                _index(stays), _index(apart), len(apart) > 0, packing.lanes[stays], packing.positions[stays], places, width
+            )
+        return self._joined[count]
+
+    def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "G Q N"]:
+        """What is added to the scores: 0 where a query may read its lane; the same for all layers of one rule."""
+        if (id(rule), dtype) not in self._masks:
+            packing = self.packing
+            first, last = packing.span
+            there = torch.arange(packing.longest, device=packing.device)[None]
             here = packing.positions[:, None]
             zero = torch.zeros((), dtype=torch.long, device=packing.device)
-            may = rule(zero, zero, here, there[None]) & (there[None] <= here)
             # A token apart stands in the place of the lane's token at its position.
-            may = may & ~(packing.apart[:, None] & (there[None] == here))
-            if first == last:
-                allowed = may[None]
-            else:
-                shape = (last - first + 1, packing.width(len(packing.tokens)), packing.longest)
-                allowed = torch.zeros(shape, dtype=torch.bool, device=packing.device)
-                allowed[packing.lanes - first, packing.slots] = may
-            self._allowed[id(rule)] = allowed
-        return self._allowed[id(rule)]
+            may = rule(zero, zero, here, there) & (there <= here) & ~(packing.apart[:, None] & (there == here))
+            mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
+            mask = mask.masked_fill(~may, torch.finfo(dtype).min)
+            spread = _spread(mask[None], self._where(len(packing.tokens)), last - first + 1)
+            self._masks[id(rule), dtype] = spread.squeeze(1)
+        return self._masks[id(rule), dtype]
+
+
+def _index(places: Int[Tensor, " P"]) -> Index:
+    """The same places, as a slice where they are a run."""
+    if len(places) and int(places[-1] - places[0]) == len(places) - 1:
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
+
+
+def _spread(of_tokens: Float[Tensor, "H T K"], joined: _Joined, lanes: int, empty: float = 0.0) -> Tensor:
+    """What tokens hold, by lane: [G, H, Q, K]; `empty` where a lane has fewer queries than others."""
+    if joined.places is None:
+        return of_tokens[None]
+    heads, _, width = of_tokens.shape
+    spread = of_tokens.new_full((lanes * joined.width, heads, width), empty)
+    spread = spread.index_copy(0, joined.places, of_tokens.transpose(0, 1))
+    return spread.view(lanes, joined.width, heads, width).transpose(1, 2)
+
+
+def _gathered(by_lane: Float[Tensor, "G H Q K"], joined: _Joined) -> Float[Tensor, "T H K"]:
+    """The opposite of `_spread`, tokens first."""
+    if joined.places is None:
+        return by_lane[0].transpose(0, 1)
+    return by_lane.transpose(1, 2).flatten(0, 1).index_select(0, joined.places)
 
 
 def _read(
     query: Float[Tensor, "G H Q K"],
     keys: Float[Tensor, "G KV N K"],
     values: Float[Tensor, "G KV N W"],
-    allowed: Bool[Tensor, "G Q N"],
-    own: Float[Tensor, "G H Q"],
-    own_value: Float[Tensor, "G KV Q W"],
+    mask: Float[Tensor, "G Q N"],
+    own: Float[Tensor, "G H Q"] | None,
     scaling: float,
     softcap: float | None,
     sinks: Float[Tensor, " H"] | None,
-) -> Float[Tensor, "G H Q W"]:
-    """Softmax attention over a lane and one own position, a few queries at a time."""
-    n_groups, n_heads, n_queries, _ = query.shape
-    step = max(1, AT_ONCE // (n_groups * n_heads * keys.shape[2]))
-    parts = []
-    for start in range(0, n_queries, step):
+) -> tuple[Float[Tensor, "G H Q W"], Float[Tensor, "G H Q"] | None]:
+    """Softmax attention over lanes, a few queries at a time; and the weight that is left for each query itself."""
+    lanes, heads, queries, _ = query.shape
+    length = keys.shape[2]
+    step = max(1, AT_ONCE // (lanes * heads * length))
+    reads, owns = [], []
+    for start in range(0, queries, step):
         part = slice(start, start + step)
-        q, mask = query[:, :, part], allowed[:, None, None, part]
+        size = min(step, queries - start)
         # Queries of all heads that share a key-value head, side by side: its keys are read once.
-        grouped = q.reshape(n_groups, keys.shape[1], -1, q.shape[-1])
-        scores = torch.matmul(grouped, keys.transpose(-1, -2)).mul(scaling)
-        scores = _capped(scores, softcap).view(n_groups, keys.shape[1], -1, q.shape[2], keys.shape[2])
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).view(n_groups, n_heads, q.shape[2], -1)
-        columns = [scores, own[:, :, part, None]]
+        grouped = query[:, :, part].reshape(lanes, keys.shape[1], -1, query.shape[-1])
+        scores = _capped(torch.matmul(grouped, keys.transpose(-1, -2)).mul_(scaling), softcap)
+        scores = scores.view(lanes, heads, size, length) + mask[:, None, part]
+        more = [] if own is None else [own[:, :, part, None]]
         if sinks is not None:
-            columns.append(sinks.to(scores).view(1, -1, 1, 1).expand(n_groups, -1, q.shape[2], 1))
-        weights = torch.cat(columns, dim=-1).softmax(-1, dtype=torch.float32).to(q.dtype)
-        lane_weights = weights[..., : keys.shape[2]].reshape(n_groups, keys.shape[1], -1, keys.shape[2])
-        out = torch.matmul(lane_weights, values).view(n_groups, keys.shape[1], -1, q.shape[2], values.shape[-1])
-        own_weights = weights[..., keys.shape[2]].view(n_groups, keys.shape[1], -1, q.shape[2], 1)
-        out = out + own_weights * own_value[:, :, None, part]
-        parts.append(out.view(n_groups, n_heads, q.shape[2], -1))
+            more.append(sinks.to(scores).view(1, -1, 1, 1).expand(lanes, -1, size, 1))
+        weights = torch.cat([scores, *more], dim=-1) if more else scores
+        weights = weights.softmax(-1, dtype=torch.float32).to(query.dtype)
+        if own is not None:
+            owns.append(weights[..., length])
+        on_lane = weights[..., :length].reshape(lanes, keys.shape[1], -1, length)
+        reads.append(torch.matmul(on_lane, values).view(lanes, heads, size, -1))
+    return _joined_up(reads), None if own is None else _joined_up(owns)
+
+
+def _joined_up(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
-
-
-def _grouped(query: Float[Tensor, "H T K"], key: Float[Tensor, "KV T K"]) -> Float[Tensor, "KV R T K"]:
-    """Query heads by the key-value head that they read."""
-    return query.view(key.shape[0], -1, *query.shape[1:])
 
 
 def _capped(scores: Tensor, softcap: float | None) -> Tensor:
