@@ -140,11 +140,35 @@ def patch(
     prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
     prompts: Annotated[Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
     layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
-    component: Annotated[str | None, typer.Option(help="Place in the block: resid_post")] = None,
+    component: Annotated[
+        str | None, typer.Option(help="Places in the block: resid_post, resid_mid, attn_out, mlp_out, head; or several")
+    ] = None,
+    heads: Annotated[str | None, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = None,
+    window: Annotated[int | None, typer.Option(help="Layers moved together")] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(help="A patch by name, L17.attn_out+L18.head.3, instead of a grid; can be given again"),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Steps: all, steps:10-40, every:4, disagree, tokens:digits, tokens:add,subtract")
+    ] = None,
     direction: Annotated[Direction | None, typer.Option(help="Which model's activations go where")] = None,
     persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
     engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
+    screen: Annotated[
+        int | None, typer.Option(help="Rank all places by gradients, and patch only the best so many")
+    ] = None,
+    reach: Annotated[
+        float | None, typer.Option(help="Search for the smallest set of places that transfers so much, and patch it")
+    ] = None,
+    beam: Annotated[int | None, typer.Option(help="Sets kept in each round of the search; 1 is greedy")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="GB for keys and values  [default: half of what is free]")
+    ] = None,
+    self_check: Annotated[
+        bool | None, typer.Option("--self-check/--no-self-check", help="Try the engine on the pair first")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
     out: Out = None,
     override: Overrides = None,
@@ -163,6 +187,15 @@ def patch(
         "patch.questions": prompt,
         "patch.layers": layers,
         "patch.component": component,
+        "patch.heads": heads,
+        "patch.window": window,
+        "patch.patches": site,
+        "patch.schedule": schedule,
+        "patch.screen": screen,
+        "patch.reach": reach,
+        "patch.beam": beam,
+        "patch.memory_gb": memory_gb,
+        "patch.self_check": self_check,
         "patch.direction": direction,
         "patch.persistence": persistence,
         "patch.engine": engine,
@@ -230,6 +263,10 @@ def verify(
     corrupted: Annotated[str, typer.Option(help="Corrupted model, named in the same ways")],
     prompt: Annotated[str, typer.Option(help="A question")] = "Solve for x: 5x + 3 = 18",
     layers: Annotated[str, typer.Option(help='"all" or block numbers such as 8,18,28')] = "all",
+    component: Annotated[
+        str | None, typer.Option(help="Places in the block, one or several  [default: all that the models have]")
+    ] = None,
+    heads: Annotated[str, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = "0",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
     override: Overrides = None,
 ) -> None:
@@ -238,19 +275,33 @@ def verify(
         "models.clean": clean,
         "models.corrupted": corrupted,
         "patch.layers": layers,
+        "patch.heads": heads,
         "patch.questions": [prompt],
         "generation.max_new_tokens": max_new_tokens,
     }
+    if component is not None:
+        given["patch.component"] = component
     experiment = make_experiment({}, override or (), given)
     from crosspatch.experiment import check, load_pair
     from crosspatch.patching.verify import compare_engines
 
     check(experiment)
     pair = load_pair(experiment.models, clean, corrupted, experiment.seed)
-    comparison = compare_engines(pair, prompt, experiment.patch.layers, max_new_tokens)
-    table = Table("persistence", "direction", "steps", "same tokens", "largest ΔL difference", "largest KL difference")
+    settings = experiment.patch
+    components = None if component is None else settings.component
+    comparison = compare_engines(pair, prompt, settings.layers, components, settings.heads, max_new_tokens)
+    table = Table(
+        "component",
+        "persistence",
+        "direction",
+        "steps",
+        "same tokens",
+        "largest ΔL difference",
+        "largest KL difference",
+    )
     for row in comparison.rows:
         table.add_row(
+            row.component,
             row.persistence,
             row.direction,
             str(row.steps),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from crosspatch.errors import UsageError
 
@@ -112,7 +112,25 @@ class Patch(Settings):
         "all",
         description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block',
     )
-    component: Component = Field("resid_post", description="Place in the block: resid_post, its output")
+    component: tuple[Component, ...] = Field(
+        ("resid_post",),
+        min_length=1,
+        description="Places in the block, one or several: resid_post (its output), resid_mid (between attention and "
+        "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection)",
+    )
+    heads: Literal["all"] | tuple[int, ...] = Field(
+        "all", description='Heads of the component head: "all" or a list such as [0, 3]; 0 is the first query head'
+    )
+    window: Positive = Field(1, description="Layers moved together; each patch begins at one of the layers")
+    patches: tuple[str, ...] = Field(
+        (), description='Patches by name instead of a grid: "L17.attn_out+L18.head.3" moves two places together'
+    )
+    schedule: str = Field(
+        "all",
+        description="Generation steps at which patches are applied: all, steps:10-40, every:4, disagree (where the "
+        "models want different tokens), tokens:digits, tokens:operators or tokens:add,subtract (where a model's next "
+        "token is one of these)",
+    )
     direction: Direction = Field(
         "corrupt",
         description="corrupt: corrupted activations into the clean model; repair: the other way round",
@@ -123,8 +141,25 @@ class Patch(Settings):
         "persistent: its patched keys and values stay",
     )
     engine: Engine = Field(
-        "cached", description="cached: with a KV cache; reference: the published algorithm, literal and slow"
+        "cached",
+        description="cached: two streams, many patches in lockstep; reference: the published algorithm, slow",
     )
+    memory_gb: float | None = Field(
+        None, gt=0, description="GB (10⁹ bytes) for keys and values; more runs at once. null: half of what is free"
+    )
+    float32_unembedding: bool = Field(
+        False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
+    )
+    self_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
+    screen: Count = Field(
+        0, description="Rank all places by gradients first, and patch the best so many; 0: patch all that are chosen"
+    )
+    reach: float | None = Field(
+        None,
+        gt=0,
+        description="Search for the smallest set of places whose joint patch transfers so much (1: all), and patch it",
+    )
+    beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")
     unrelated_math: Count = Field(1, description="Questions from other mathematics that are patched")
     general: Count = Field(1, description="General questions that are patched")
@@ -132,13 +167,16 @@ class Patch(Settings):
         None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of the made ones'
     )
     questions: tuple[str, ...] = Field((), description="Questions to patch instead of the made ones")
-    small_denominator: float = Field(
-        1e-4, ge=0, description="Logits: where clean and corrupted differ by less, CTS is left undefined"
+    small_denominator: float | None = Field(
+        None,
+        ge=0,
+        description="Logits: where clean and corrupted differ by less, CTS is left undefined; null: by precision, "
+        "1e-4 in float32, 0.03 in float16, 0.25 in bfloat16",
     )
 
-    @field_validator("layers", mode="before")
+    @field_validator("layers", "heads", mode="before")
     @classmethod
-    def _layers(cls, value: object) -> object:
+    def _numbers(cls, value: object) -> object:
         """Accept 8 and "8,18,28" beside lists, as the command line gives them."""
         if isinstance(value, int):
             return (value,)
@@ -146,19 +184,33 @@ class Patch(Settings):
             try:
                 return tuple(int(part) for part in value.split(","))
             except ValueError:
-                raise ValueError(f'got {value!r}, expected "all" or block numbers such as 8,18,28') from None
+                raise ValueError(f'got {value!r}, expected "all" or numbers such as 8,18,28') from None
         return value
 
-    @field_validator("layers")
+    @field_validator("layers", "heads")
     @classmethod
-    def _distinct(cls, value: Literal["all"] | tuple[int, ...]) -> Literal["all"] | tuple[int, ...]:
+    def _distinct(cls, value: Literal["all"] | tuple[int, ...], info: ValidationInfo) -> object:
         if value == "all":
             return value
         if not value:
-            raise ValueError('got no layer; name at least one, or "all"')
+            raise ValueError(f'got no {info.field_name}; name at least one, or "all"')
         if min(value) < 0:
-            raise ValueError(f"got layer {min(value)}; layers count from 0")
+            raise ValueError(f"got {min(value)}; {info.field_name} count from 0")
         return tuple(sorted(set(value)))
+
+    @field_validator("component", "patches", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Accept "attn_out,mlp_out" beside lists."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_choice_of_places(self) -> Patch:
+        if self.screen and self.reach is not None:
+            raise ValueError("patch.screen and patch.reach both choose the places; give one of them")
+        if self.reach is not None and self.persistence == "persistent":
+            raise ValueError("patch.reach searches with transient patches; set patch.persistence to transient")
+        return self
 
 
 class Experiment(Settings):

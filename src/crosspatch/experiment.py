@@ -14,7 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.config import DOMAINS, Experiment, Models
+import polars as pl
+
+from crosspatch.config import DOMAINS, Engine, Experiment, Models
+from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
@@ -24,6 +27,9 @@ from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
+    from crosspatch.patching.patches import Patch
+    from crosspatch.patching.sweep import Unpatched
+    from crosspatch.patching.trajectory import PatchRun
 
 # What has to be done before each stage. `report` shows what is there.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -148,26 +154,72 @@ class ExperimentRun:
                 self.directory.put_generations(texts)
 
     def _patch(self) -> None:
-        from crosspatch.patching.sites import layer_patches
-        from crosspatch.patching.sweep import patch_prompt
+        from crosspatch.patching.sweep import sweep
         from crosspatch.patching.trajectory import PatchRun
 
         settings, generation = self.experiment.patch, self.experiment.generation
-        patches = layer_patches(settings.layers, self.pair.n_layers, settings.component)
-        run = PatchRun(settings.direction, settings.persistence, generation.max_new_tokens, settings.small_denominator)
+        threshold = settings.small_denominator
+        run = PatchRun(
+            settings.direction,
+            settings.persistence,
+            generation.max_new_tokens,
+            self.pair.small_denominator if threshold is None else threshold,
+            settings.float32_unembedding,
+        )
         self.directory.scores_part(0).parent.mkdir(exist_ok=True)
-        problems = self.patched_problems
-        for i, problem in enumerate(problems):
-            part = self.directory.scores_part(i)
-            if part.is_file():
-                continue
-            self.say(f"patch: {problem.id} ({i + 1} of {len(problems)}), {len(patches)} patches: {problem.question}")
-            self._answer({problem.id: problem.question})
-            scores, texts = patch_prompt(self.pair, problem.id, problem.question, patches, run, settings.engine)
-            # The part comes last: where it is there, the texts are too.
-            self.directory.put_generations(texts)
-            SCORES.write(scores, part)
+        parts = {problem.id: self.directory.scores_part(i) for i, problem in enumerate(self.patched_problems)}
+        missing = [problem for problem in self.patched_problems if not parts[problem.id].is_file()]
+        if missing:
+            chosen = self._chosen_patches(run)
+            self.say(f"patch: {len(missing)} of {len(parts)} prompts, {len(chosen)} patches each")
+            prompts = {problem.id: self.pair.encode(problem.question, run.max_new_tokens) for problem in missing}
+            results = sweep(
+                self.pair,
+                prompts,
+                chosen,
+                run,
+                self._engine(chosen, max(map(len, prompts.values())) + run.max_new_tokens),
+                answers=self._answers(),
+                memory_gb=settings.memory_gb,
+                say=lambda line: self.say(f"patch: {line}"),
+            )
+            for problem, result in zip(missing, results, strict=True):
+                # The part comes last: where it is there, the texts are too.
+                self.directory.put_generations(result.generations)
+                SCORES.write(result.scores, parts[problem.id])
+                self.say(f"patch: {problem.id} is done: {problem.question}")
         self._judge()
+
+    def _chosen_patches(self, run: PatchRun) -> list[Patch]:
+        """The grid or the named patches; or those of them that the screen or the search chose, for all prompts."""
+        from crosspatch.patching.sweep import choose_patches
+
+        settings = self.experiment.patch
+        return choose_patches(
+            self.pair,
+            settings.layers,
+            settings.component,
+            heads=settings.heads,
+            window=settings.window,
+            schedule=settings.schedule,
+            patches=settings.patches or None,
+        )
+
+    def _engine(self, patches: list[Patch], positions: int) -> Engine:
+        """The engine that was asked for, or the reference where the pair fails its check."""
+        from crosspatch.patching.self_check import usable_engine
+
+        settings = self.experiment.patch
+        if not settings.self_check:
+            return settings.engine
+        return usable_engine(self.pair, patches, settings.engine, positions, lambda line: self.say(f"patch: {line}"))
+
+    def _answers(self) -> dict[str, dict[Unpatched, str]]:
+        """The unpatched models' texts that are there, by prompt and condition."""
+        answers: dict[str, dict[Unpatched, str]] = {}
+        for row in self.directory.generations().filter(pl.col("patch").is_null()).iter_rows(named=True):
+            answers.setdefault(row["prompt_id"], {})[row["condition"]] = row["text"]
+        return answers
 
     def _report(self) -> None:
         write_run_report(self.directory)
@@ -215,7 +267,6 @@ class ExperimentRun:
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
     from crosspatch.models.chat import PromptFormat
-    from crosspatch.models.forward import new_cache
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.models.pair import check_checkpoints, check_length
 
@@ -225,12 +276,25 @@ def check(experiment: Experiment) -> None:
     clean = Checkpoint.named(models.clean)
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
-    if settings.engine == "cached":
-        new_cache(config)
+    check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
     prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
+    """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
+    from crosspatch.models.pair import check_heads, check_layers
+    from crosspatch.patching.patches import Patch
+    from crosspatch.patching.schedule import Schedule
+
+    Schedule.parse(settings.schedule)
+    check_heads(settings.heads, n_heads)
+    for name in settings.patches:
+        sites = Patch.parse(name).sites
+        check_layers([site.layer for site in sites], n_layers)
+        check_heads([site.head for site in sites if site.head is not None], n_heads)
 
 
 def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:

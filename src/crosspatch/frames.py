@@ -57,7 +57,10 @@ SCORES = Schema(
     {
         "prompt_id": (pl.String, "the prompt"),
         "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
-        "component": (pl.String, "where in the block: resid_post"),
+        "component": (
+            pl.String,
+            "where in the block: resid_post, resid_mid, attn_out, mlp_out, head; several joined by +",
+        ),
         "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
         "direction": (
@@ -86,7 +89,8 @@ SCORES = Schema(
         "cts": (pl.Float32, "corruption transfer score; null unless status is ok"),
         "status": (
             pl.String,
-            "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' differences are too close",
+            "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' differences are too close; "
+            "unscheduled: the patch's schedule rested at this step",
         ),
         "kl_clean": (pl.Float32, "KL(corrupted || clean), nats"),
         "kl_patched": (pl.Float32, "KL(corrupted || patched), nats"),

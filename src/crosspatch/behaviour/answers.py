@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,22 +27,28 @@ class Answer:
         return len(self.tokens)
 
 
-@torch.inference_mode()
 def answer(
     model: Any, prompts: PromptFormat, questions: list[str], max_new_tokens: int, stops: frozenset[int]
 ) -> list[Answer]:
     """Answer questions greedily, all in one batch, each up to `max_new_tokens` or one of the `stops`."""
+    return continue_prompts(model, prompts, [prompts.encode(question) for question in questions], max_new_tokens, stops)
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model: Any, prompts: PromptFormat, encoded: Sequence[Sequence[int]], max_new_tokens: int, stops: frozenset[int]
+) -> list[Answer]:
+    """What a model writes after prompts given as token ids, greedily and in one batch."""
     from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-    encoded = [prompts.encode(question) for question in questions]
     length = max(map(len, encoded))
     filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
-    tokens = torch.tensor([[filler] * (length - len(row)) + row for row in encoded], device=model.device)
+    tokens = torch.tensor([[filler] * (length - len(row)) + list(row) for row in encoded], device=model.device)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=model.device)
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(stops), pad_token_id=filler
     )
-    with tqdm(total=max_new_tokens, desc=f"{len(questions)} answers", unit="token", leave=False) as bar:
+    with tqdm(total=max_new_tokens, desc=f"{len(encoded)} answers", unit="token", leave=False) as bar:
 
         class Progress(StoppingCriteria):  # type: ignore[misc]
             """Asked after every token; stops nothing."""

@@ -81,6 +81,20 @@ class PromptFormat:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
+def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
+    """The token ids of each row of a padded batch, padded on whichever side: what the mask keeps.
+
+    Raises UsageError for a row with no token, or with a gap, which padding does not leave.
+    """
+    rows: list[list[int]] = []
+    for ids, mask in zip(input_ids.tolist(), attention_mask.tolist(), strict=True):
+        kept = [i for i, keep in enumerate(mask) if keep]
+        if not kept or kept[-1] - kept[0] != len(kept) - 1:
+            raise UsageError(f"row {len(rows)} of the batch has {'a gap' if kept else 'no token'} under its mask")
+        rows.append([ids[i] for i in kept])
+    return rows
+
+
 def stop_tokens(models: Iterable[Any], prompts: PromptFormat) -> frozenset[int]:
     """The tokens that end a text of any of the models: those that each lists, and the template's end of turn."""
     stops: set[int | None] = {prompts.end_of_turn}

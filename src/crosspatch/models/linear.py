@@ -49,11 +49,11 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
     """Within the context the module computes `forward` instead of its own."""
     # Libraries that spread a model over devices put a `forward` on the object too: it has to come back.
     before = module.__dict__.get("forward")
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     try:
         yield
     finally:
         if before is None:
             del module.forward
         else:
-            module.forward = before  # type: ignore[method-assign]
+            module.forward = before

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from crosspatch.config import Direction
@@ -16,6 +17,9 @@ from crosspatch.models.loading import Checkpoint
 
 # Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
 PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
+
+# Logits: the spacing of a precision's numbers near 30, where logits are; a smaller difference is rounding.
+SMALL_DENOMINATORS = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class ModelPair:
         return int(text_config(self.clean).num_attention_heads)
 
     @property
+    def small_denominator(self) -> float:
+        """Logits: where the models' ΔLs are closer than this in their precision, CTS says nothing."""
+        return max(SMALL_DENOMINATORS[model.dtype] for model in (self.clean, self.corrupted))
+
+    @property
     def stop_tokens(self) -> frozenset[int]:
         """The tokens at which every text ends, whichever model writes it."""
         return stop_tokens((self.clean, self.corrupted), self.prompts)
@@ -85,8 +94,12 @@ class ModelPair:
         Raises UsageError where with `max_new_tokens` more they are longer than the models can read.
         """
         tokens = self.prompts.encode(question)
-        check_length(text_config(self.clean), len(tokens), max_new_tokens)
+        self.check_length(len(tokens), max_new_tokens)
         return tokens
+
+    def check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
+        """Refuse texts that would grow longer than the models can read; raises UsageError."""
+        check_length(text_config(self.clean), prompt_tokens, max_new_tokens)
 
 
 def check_checkpoints(
@@ -135,6 +148,13 @@ def check_layers(layers: Literal["all"] | Iterable[int], n_layers: int) -> None:
     outside = [] if layers == "all" else [layer for layer in layers if not 0 <= layer < n_layers]
     if outside:
         raise UsageError(f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}")
+
+
+def check_heads(heads: Literal["all"] | Iterable[int], n_heads: int) -> None:
+    """Refuse attention heads that the model does not have."""
+    outside = [] if heads == "all" else [head for head in heads if not 0 <= head < n_heads]
+    if outside:
+        raise UsageError(f"head {outside[0]} is out of range: the model has {n_heads} heads, 0 to {n_heads - 1}")
 
 
 def check_tokenizers(clean: Any, corrupted: Any) -> None:

@@ -34,16 +34,16 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
     rounded. It costs a float32 copy of the unembedding for the time of the call.
     """
     body: nn.Module = model.base_model  # type: ignore[assignment]
-    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
 
     def wide(x: Tensor) -> Tensor:
         bias = getattr(head, "bias", None)
-        return nn.functional.linear(x.float(), head.weight.float(), None if bias is None else bias.float())  # type: ignore[operator,union-attr]
+        return nn.functional.linear(x.float(), head.weight.float(), None if bias is None else bias.float())
 
     with replaced_forward(body, lambda *_, **__: _Body(hidden[None])):
         # The ids are not read: only something that looks like input.
         ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
-        if float32 and head.weight.dtype != torch.float32:  # type: ignore[union-attr]
+        if float32 and head.weight.dtype != torch.float32:
             with replaced_forward(head, wide):
                 logits = model(input_ids=ids, use_cache=False).logits
         else:

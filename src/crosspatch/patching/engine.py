@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -154,7 +155,7 @@ class _Lockstep:
             rows=[writer.row for writer in text.writers if writer.row is not None],
         )
 
-    def _go_on(self, text: _Text, draft: list[int], read: Read, bar: tqdm[None]) -> list[_Text]:
+    def _go_on(self, text: _Text, draft: list[int], read: Read, bar: tqdm[Any]) -> list[_Text]:
         """Each writer's next tokens; the texts in which those who are not at their end go on."""
         rows = iter(read.rows)
         parties: dict[tuple[int, ...], list[_Writer]] = defaultdict(list)
@@ -192,8 +193,10 @@ class _Lockstep:
         before = len(self.prompts[text.prompt].ids) - 1 + len(text.tokens)
         onward = []
         for said, writers in parties.items():
-            full = len(said) == len(draft) + 1
-            reach = min(text.reach * 2, LONGEST_REACH) if full and draft else max(text.reach // 2, 1) if draft else text.reach
+            reach = text.reach
+            if draft:
+                kept_all = len(said) == len(draft) + 1
+                reach = min(2 * reach, LONGEST_REACH) if kept_all else max(reach // 2, 1)
             new = _Text(text.prompt, [*text.tokens, *said], None, None, writers, reach)
             self.drafts[text.prompt].note(new.tokens, len(text.tokens) + 1)
             onward.append(new)

@@ -7,7 +7,6 @@ its patched positions. What becomes of the scores (a text that goes on, a table)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.hooks import Edit, reading
+from crosspatch.models.linear import fast_linear
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
@@ -25,7 +24,7 @@ from crosspatch.patching.scores import score_states, to_lists
 from crosspatch.patching.trajectory import PatchRun, Step
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import Joins, packed_pass
+from crosspatch.patching.two_stream.passes import packed_pass
 
 # Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
 UNEMBED_AT_ONCE = 96
@@ -117,11 +116,11 @@ class _Round:
         if looks:
             # Whether a patch is applied depends on what both models want: they are read first.
             entries = {row.patch.entry for stretch in self.stretches for row in stretch.rows} - {0}
-            with reading(self.rounds.target, [Site(entry - 1) for entry in entries]) as streams:
+            with reading(self.rounds.target, [Site(entry - 1) for entry in entries]) as read:
                 target_hidden = self._read_target([], activations, None)[0]
             wants = self._choices(target_hidden, source_hidden)
             cells = self._cells(wants)
-            streams = {entry: streams[Site(entry - 1)][0] for entry in entries}
+            streams = {entry: read[Site(entry - 1)][0] for entry in entries}
             cell_hidden = self._read_target(cells, activations, streams)[1] if cells else target_hidden[:0]
         else:
             cells = self._cells(None)
@@ -134,7 +133,7 @@ class _Round:
         sites = {site for stretch in self.stretches for row in stretch.rows for site in row.patch.sites}
         if not tokens:
             return torch.empty(0, 0, device=self.rounds.device), {}
-        with reading(self.rounds.source, sites) if sites else nullcontext({}) as activations:
+        with reading(self.rounds.source, sites) as activations:
             hidden = packed_pass(self.rounds.source, Packing(tokens, self.rounds.device), self.rounds.source_past)
         return hidden, {site: activation[0] for site, activation in activations.items()}
 

@@ -87,8 +87,8 @@ def transfer_score(
     """CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), and whether it means anything.
 
     Where both models want the same token (`agree`) it is 0/0; where their differences are closer than
-    `small_denominator` (in logits) it is noise; where the patch was not `applied` (its schedule rests) there is nothing to score. Each
-    time it is None, never 0.
+    `small_denominator` (in logits) it is noise; where the patch was not `applied` (its schedule rests) there is
+    nothing to score. Each time it is None, never 0.
     """
     if not applied:
         return None, "unscheduled"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from crosspatch.config import Engine
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.models.blocks import text_config
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -32,11 +33,16 @@ _PATCHES = 3
 PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
 
 
-def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, say: Callable[[str], None]) -> Engine:
-    """The engine that was asked for, or the reference where the cached one fails its check; then `say` tells why."""
+def usable_engine(
+    pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int, say: Callable[[str], None]
+) -> Engine:
+    """The engine that was asked for, or the reference where the cached one fails its check; then `say` tells why.
+
+    `positions` is how long texts may grow, prompt included.
+    """
     if wanted == "reference":
         return wanted
-    reason = self_check(pair, patches)
+    reason = _shifting_positions(pair, positions) or self_check(pair, patches)
     if reason is None:
         return wanted
     say(f"the cached engine cannot be used on this pair: {reason}; using the reference engine, which is slow")
@@ -66,6 +72,16 @@ def self_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
         # A model with habits of its own can break anywhere inside; it is refused, not run differently.
         return f"a packed pass breaks with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
+    """A short check cannot see that rotary angles change with the length of the text."""
+    config = text_config(pair.clean)
+    rope = getattr(config, "rope_parameters", None) or {}
+    trained = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+    if rope.get("rope_type") in {"dynamic", "longrope"} and positions > trained:
+        return f"its positions are encoded anew in texts beyond {trained} tokens, and these may have {positions}"
+    return None
 
 
 def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:

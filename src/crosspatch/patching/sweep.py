@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
-from crosspatch.behaviour.answers import answer
+from crosspatch.behaviour.answers import answer, continue_prompts
 from crosspatch.config import Component, Direction, Engine, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.models.anatomy import check_sites
+from crosspatch.models.chat import unpad
 from crosspatch.models.pair import ModelPair, check_layers
 from crosspatch.patching.batches import rows_at_once, run_in_batches
 from crosspatch.patching.engine import Prompt, Written
@@ -20,9 +21,10 @@ from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.self_check import usable_engine
-from crosspatch.patching.trajectory import OwnText, PatchRun, small_denominator_for
+from crosspatch.patching.trajectory import OwnText, PatchRun
 
 Unpatched = Literal["clean", "corrupted"]
+T = TypeVar("T")
 UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
 
 
@@ -49,7 +51,7 @@ class PatchResult:
 
 def patch(
     pair: ModelPair,
-    prompts: str | Iterable[str] | dict[str, str],
+    prompts: str | Iterable[str] | Mapping[str, Any],
     *,
     layers: Literal["all"] | Iterable[int] = "all",
     component: Component | Sequence[Component] = "resid_post",
@@ -70,21 +72,23 @@ def patch(
     """Patch each place of a grid alone while text is generated after each prompt, and score every step.
 
     `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called
-    prompt-000 and so on. The grid is made of `layers`, `component` (one or several), `heads` and `window` (layers
-    moved together); `patches` names patches instead, `L17.attn_out+L18.head.3`. `small_denominator` is in logits;
-    None follows the models' precision. Raises UsageError for a place that the models do not have or an empty
-    prompt, before anything runs.
+    prompt-000 and so on. A tokenizer's padded batch (input_ids, attention_mask) is read as it is.
+
+    The grid is made of `layers`, `component` (one or several), `heads` and `window` (layers moved together);
+    `patches` names patches instead, such as `L17.attn_out+L18.head.3`. `schedule` says at which steps they are
+    applied. `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds what keys and
+    values of the rows that run at once may take; None is half of what is free. Raises UsageError for a place that
+    the models do not have or an empty prompt, before anything runs.
     """
-    questions = name_prompts(prompts)
+    encoded = _encoded(pair, prompts, max_new_tokens)
     chosen = choose_patches(pair, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
     if small_denominator is None:
-        small_denominator = small_denominator_for(pair.clean.dtype)
+        small_denominator = pair.small_denominator
     run = PatchRun(direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
-    for question in questions.values():
-        pair.encode(question, max_new_tokens)
     if self_check:
-        engine = usable_engine(pair, chosen, engine, say)
-    results = list(sweep(pair, questions, chosen, run, engine, memory_gb=memory_gb, say=say))
+        longest = max(map(len, encoded.values())) + max_new_tokens
+        engine = usable_engine(pair, chosen, engine, longest, say)
+    results = list(sweep(pair, encoded, chosen, run, engine, memory_gb=memory_gb, say=say))
     return PatchResult(pl.concat(r.scores for r in results), pl.concat(r.generations for r in results))
 
 
@@ -123,7 +127,7 @@ def choose_patches(
 
 def sweep(
     pair: ModelPair,
-    questions: Mapping[str, str],
+    prompts: Mapping[str, Sequence[int]],
     patches: Sequence[Patch],
     run: PatchRun,
     engine: Engine,
@@ -132,33 +136,30 @@ def sweep(
     memory_gb: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[PatchResult]:
-    """Each prompt under all patches, in order, as it is done.
+    """Each prompt (token ids by prompt_id) under all patches, in order, as it is done.
 
     The texts are the patched ones, and the unpatched models' answers where `answers` does not have them already.
     """
-    known = {name: dict((answers or {}).get(name, {})) for name in questions}
-    encoded = {name: pair.encode(question, run.max_new_tokens) for name, question in questions.items()}
+    known = {name: dict((answers or {}).get(name, {})) for name in prompts}
     if engine == "reference":
-        done: Iterator[Written] = (_reference(pair, question, patches, run) for question in questions.values())
+        done: Iterator[Written] = (_reference(pair, list(ids), patches, run) for ids in prompts.values())
     else:
         jobs = [
             Prompt(
-                encoded[name],
+                list(ids),
                 patches,
                 known=[pair.prompts.encode_completion(text) for text in known[name].values()],
                 answers=len(known[name]) < len(UNPATCHED),
             )
-            for name in questions
+            for name, ids in prompts.items()
         ]
-        positions = max(map(len, encoded.values())) + run.max_new_tokens
+        positions = max(map(len, prompts.values())) + run.max_new_tokens
         done = run_in_batches(pair, jobs, run, rows_at_once(pair, positions, memory_gb), say)
-    for prompt_id, written in zip(questions, done, strict=True):
+    for prompt_id, written in zip(prompts, done, strict=True):
         yield _result(pair, prompt_id, written, run, set(UNPATCHED) - known[prompt_id].keys())
 
 
-def _result(
-    pair: ModelPair, prompt_id: str, written: Written, run: PatchRun, wanted: set[Unpatched]
-) -> PatchResult:
+def _result(pair: ModelPair, prompt_id: str, written: Written, run: PatchRun, wanted: set[Unpatched]) -> PatchResult:
     rows = [row for trajectory in written.trajectories for row in trajectory.rows(prompt_id, run, pair.prompts)]
     clean, corrupted = (
         (written.target, written.source) if run.direction == "corrupt" else (written.source, written.target)
@@ -175,14 +176,14 @@ def _result(
     return PatchResult(SCORES.frame(rows), GENERATIONS.frame(texts))
 
 
-def _reference(pair: ModelPair, question: str, patches: Sequence[Patch], run: PatchRun) -> Written:
+def _reference(pair: ModelPair, prompt: list[int], patches: Sequence[Patch], run: PatchRun) -> Written:
     """What the cached engine gives, by the published algorithm and plain generation."""
     target, source = (
         OwnText(given.tokens, given.stop_reason)
         for model in pair.oriented(run.direction)
-        for given in answer(model, pair.prompts, [question], run.max_new_tokens, pair.stop_tokens)
+        for given in continue_prompts(model, pair.prompts, [prompt], run.max_new_tokens, pair.stop_tokens)
     )
-    return Written(run_reference(pair, pair.encode(question), list(patches), run), target, source)
+    return Written(run_reference(pair, prompt, list(patches), run), target, source)
 
 
 def unpatched_texts(
@@ -199,15 +200,28 @@ def unpatched_texts(
     )
 
 
-def name_prompts(prompts: str | Iterable[str] | dict[str, str]) -> dict[str, str]:
-    """Questions by prompt_id. Raises UsageError where there is none."""
-    if isinstance(prompts, str):
-        prompts = [prompts]
-    if not isinstance(prompts, dict):
-        prompts = {f"prompt-{i:03d}": question for i, question in enumerate(prompts)}
-    if not prompts:
+def _encoded(
+    pair: ModelPair, prompts: str | Iterable[str] | Mapping[str, Any], max_new_tokens: int
+) -> dict[str, list[int]]:
+    """Token ids by prompt_id. Raises UsageError where there is no prompt, or one is empty or too long."""
+    if isinstance(prompts, Mapping) and "input_ids" in prompts:
+        encoded = name_prompts(unpad(prompts["input_ids"], prompts["attention_mask"]))
+        for ids in encoded.values():
+            pair.check_length(len(ids), max_new_tokens)
+        return encoded
+    questions = (
+        dict(prompts)
+        if isinstance(prompts, Mapping)
+        else name_prompts([prompts] if isinstance(prompts, str) else prompts)
+    )
+    if not questions:
         raise UsageError("got no prompt, expected at least one")
-    return prompts
+    return {name: pair.encode(question, max_new_tokens) for name, question in questions.items()}
+
+
+def name_prompts(prompts: Iterable[T]) -> dict[str, T]:
+    """Prompts by the ids that they get where they have none: prompt-000 and so on."""
+    return {f"prompt-{i:03d}": prompt for i, prompt in enumerate(prompts)}
 
 
 def _text_row(

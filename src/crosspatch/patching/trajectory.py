@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-
 from crosspatch.config import Direction, Persistence
 from crosspatch.models.chat import PromptFormat
 from crosspatch.patching.patches import Patch
@@ -30,15 +28,6 @@ class PatchRun:
     max_new_tokens: int = 1024
     small_denominator: float = 1e-4
     float32_unembedding: bool = False
-
-
-# Logits: about the spacing of the numbers of a precision near 30, where logits are; differences below it are rounding.
-_SMALL_DENOMINATOR = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
-
-
-def small_denominator_for(dtype: torch.dtype) -> float:
-    """The difference of logits below which CTS is left undefined for models in this precision."""
-    return _SMALL_DENOMINATOR[dtype]
 
 
 @dataclass
@@ -75,9 +64,7 @@ class Trajectory:
         """The trajectory as rows of the scores table."""
         return [self._row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
-    def _row(
-        self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat
-    ) -> dict[str, Any]:
+    def _row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
         clean_token, corrupted_token = int(step["clean_token"]), int(step["corrupted_token"])
         cts, status = transfer_score(
             step["delta_clean"],
@@ -110,4 +97,3 @@ class Trajectory:
             "kl_patched": step["kl_patched"],
             "rank_corrupted": int(step["rank_corrupted"]),
         }
-

@@ -1,18 +1,21 @@
-"""The cached engine held against the published algorithm on a given pair."""
+"""The cached engine held against the published algorithm on a given pair, at length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
 
 import polars as pl
 
-from crosspatch.config import Direction, Persistence
-from crosspatch.models.pair import ModelPair, check_layers
-from crosspatch.patching.sites import layer_patches
-from crosspatch.patching.sweep import patch_prompt
+from crosspatch.config import COMPONENTS, Component, Direction, Engine, Persistence
+from crosspatch.errors import UsageError
+from crosspatch.models.anatomy import anatomy
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.sweep import choose_patches, sweep
 from crosspatch.patching.trajectory import PatchRun
 
 _DELTAS = ("delta_clean", "delta_corrupted", "delta_patched")
@@ -20,8 +23,9 @@ _DELTAS = ("delta_clean", "delta_corrupted", "delta_patched")
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the engines are apart in one direction and persistence; ΔLs in logits, KL in nats."""
+    """How far the engines are apart in one component, direction and persistence; ΔLs in logits, KL in nats."""
 
+    component: str
     direction: Direction
     persistence: Persistence
     steps: int
@@ -32,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences of all directions and persistences."""
+    """The differences of all components, directions and persistences."""
 
     rows: tuple[Difference, ...]
     tolerance: float
@@ -47,23 +51,49 @@ def compare_engines(
     pair: ModelPair,
     question: str,
     layers: Literal["all"] | Iterable[int] = "all",
+    components: Sequence[Component] | None = None,
+    heads: Literal["all"] | Iterable[int] = "all",
     max_new_tokens: int = 8,
     tolerance: float = 1e-3,
 ) -> Comparison:
-    """Patch one question by both engines; `tolerance` is in logits, for float32."""
+    """Patch one question by both engines, at some or all of the components that the models have.
+
+    `tolerance` is in logits, for float32. Raises UsageError for places that the pair does not have.
+    """
     layers = layers if layers == "all" else tuple(layers)
-    check_layers(layers, pair.n_layers)
-    patches = layer_patches(layers, pair.n_layers)
+    heads = heads if heads == "all" else tuple(heads)
     rows = []
-    for direction, persistence in product(get_args(Direction), get_args(Persistence)):
-        run = PatchRun(direction, persistence, max_new_tokens)
-        fast, _ = patch_prompt(pair, "verify", question, patches, run, "cached")
-        slow, _ = patch_prompt(pair, "verify", question, patches, run, "reference")
-        rows.append(_difference(fast, slow, direction, persistence))
+    for component in available_components(pair) if components is None else components:
+        patches = choose_patches(pair, layers, component, heads=heads)
+        for direction, persistence in product(get_args(Direction), get_args(Persistence)):
+            run = PatchRun(direction, persistence, max_new_tokens, pair.small_denominator)
+            fast, slow = (_scores(pair, question, patches, run, engine) for engine in ("cached", "reference"))
+            rows.append(_difference(fast, slow, component, direction, persistence))
     return Comparison(tuple(rows), tolerance)
 
 
-def _difference(fast: pl.DataFrame, slow: pl.DataFrame, direction: Direction, persistence: Persistence) -> Difference:
+def available_components(pair: ModelPair) -> list[Component]:
+    """The components that every block of the pair has."""
+
+    def there(component: Component) -> bool:
+        try:
+            for layer in range(pair.n_layers):
+                anatomy(pair.clean).check(Site(layer, component, 0 if component == "head" else None))
+        except UsageError:
+            return False
+        return True
+
+    return [component for component in COMPONENTS if component == "resid_post" or there(component)]
+
+
+def _scores(pair: ModelPair, question: str, patches: list[Patch], run: PatchRun, engine: Engine) -> pl.DataFrame:
+    encoded = {"verify": pair.encode(question, run.max_new_tokens)}
+    return next(sweep(pair, encoded, patches, run, engine)).scores
+
+
+def _difference(
+    fast: pl.DataFrame, slow: pl.DataFrame, component: str, direction: Direction, persistence: Persistence
+) -> Difference:
     tokens = ["patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
     same = fast.select(tokens).equals(slow.select(tokens))
     # After another token the contexts differ, and numbers cannot be compared.
@@ -74,6 +104,7 @@ def _difference(fast: pl.DataFrame, slow: pl.DataFrame, direction: Direction, pe
         return max((float(gap) for gap in gaps if isinstance(gap, float)), default=0.0)
 
     return Difference(
+        component=component,
         direction=direction,
         persistence=persistence,
         steps=fast.height,

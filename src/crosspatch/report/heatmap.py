@@ -19,7 +19,7 @@ from crosspatch.results.variant import Variant, single_layers, variants
 CTS_RANGE = 1.5
 # Beyond so many steps the tokens under the axis can no longer be read.
 LABELLED_STEPS = 400
-STATUSES = ("ok", "agree", "small_denominator")
+STATUSES = ("ok", "agree", "small_denominator", "unscheduled")
 
 Cell = dict[str, Any]
 
@@ -119,12 +119,14 @@ class Heatmap:
     def notes(self) -> list[str]:
         """What must be said beside the picture, as sentences out of the numbers."""
         total = self.cells.height
-        ok, agree, small = (int((self.cells["status"] == status).sum()) for status in STATUSES)
+        ok, agree, small, resting = (int((self.cells["status"] == status).sum()) for status in STATUSES)
         sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
         if agree:
             sentence += f"; in {agree:,} both models want the same token"
         if small:
             sentence += f"; in {small:,} they differ by too little to divide by"
+        if resting:
+            sentence += f"; in {resting:,} the schedule rested, they are left blank"
         notes = [sentence + "."]
         beyond = self.beyond()
         if beyond:

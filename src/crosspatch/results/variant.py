@@ -1,4 +1,4 @@
-"""A variant: the way in which single layers were patched (component, direction, persistence).
+"""A variant: the way in which single layers were patched (component, direction, persistence, schedule).
 
 Scores of different variants answer different questions, so nothing may pool them; whoever draws or averages
 takes the rows of one variant at a time. Knows nothing of prompts or statistics.
@@ -17,18 +17,25 @@ _MOVED = {
 }
 
 
+# A patch's name ends with its schedule, unless that is all steps.
+_SCHEDULE = pl.col("patch").str.extract("@(.+)$").fill_null("all").alias("schedule")
+_PLACES = pl.col("patch").str.split("@").list.first()
+
+
 @dataclass(frozen=True)
 class Variant:
-    """One component, direction and persistence."""
+    """One component, direction, persistence and schedule."""
 
     component: str
     direction: str
     persistence: str
+    schedule: str = "all"
 
     @property
     def label(self) -> str:
-        """Short name: component, direction and persistence."""
-        return f"{self.component} · {self.direction} · {self.persistence}"
+        """Short name: component, direction and persistence, and the schedule unless that is all steps."""
+        name = f"{self.component} · {self.direction} · {self.persistence}"
+        return name if self.schedule == "all" else f"{name} · {self.schedule}"
 
     @property
     def moved(self) -> str:
@@ -49,14 +56,17 @@ class Variant:
 
     def rows(self, scores: pl.DataFrame) -> pl.DataFrame:
         """The scores of this variant's single layers."""
-        return single_layers(scores).filter([pl.col(key) == getattr(self, key) for key in _KEYS])
+        same = [pl.col(key) == getattr(self, key) for key in _KEYS]
+        return single_layers(scores).filter(*same, self.schedule == _SCHEDULE)
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
-    """Scores of patches of one whole layer: no windows of layers (layer null), no single heads."""
-    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null())
+    """Scores of patches of one place of one whole layer: no windows of layers, no heads, no sets of places."""
+    several = _PLACES.str.contains("+", literal=True)
+    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null() & ~several)
 
 
 def variants(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores of single layers hold, in a fixed order."""
-    return [Variant(*row) for row in single_layers(scores).select(_KEYS).unique().sort(_KEYS).iter_rows()]
+    chosen = single_layers(scores).select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
+    return [Variant(*row) for row in chosen.iter_rows()]

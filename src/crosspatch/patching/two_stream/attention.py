@@ -107,7 +107,13 @@ class PassAttention:
             width = packing.width(count)
             places = None if first == last else (packing.lanes[:count] - first) * width + packing.slots[:count]
             self._joined[count] = _Joined(
-                _index(stays), _index(apart), len(apart) > 0, packing.lanes[stays], packing.positions[stays], places, width
+                _index(stays),
+                _index(apart),
+                len(apart) > 0,
+                packing.lanes[stays],
+                packing.positions[stays],
+                places,
+                width,
             )
         return self._joined[count]
 

@@ -24,7 +24,11 @@ Joins = Mapping[int, tuple[Float[Tensor, "N D"] | None, Int[Tensor, " J"]]]
 
 
 def packed_pass(
-    model: nn.Module, packing: Packing, past: KeyValues, joins: Joins | None = None, edits: Mapping[Site, Edit] | None = None
+    model: nn.Module,
+    packing: Packing,
+    past: KeyValues,
+    joins: Joins | None = None,
+    edits: Mapping[Site, Edit] | None = None,
 ) -> Float[Tensor, "T D"]:
     """The last hidden states (after the final norm) of all tokens of a pass.
 
@@ -41,7 +45,10 @@ def packed_pass(
         editing(model, edits or {}),
     ):
         output = base(
-            input_ids=packing.ids[None], position_ids=packing.positions[None], past_key_values=_no_past(), use_cache=True
+            input_ids=packing.ids[None],
+            position_ids=packing.positions[None],
+            past_key_values=_no_past(),
+            use_cache=True,
         )
     return output[0][0]
 
@@ -68,8 +75,8 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
                 stream = kwargs["hidden_states"]
                 others = {key: narrowed(value) for key, value in kwargs.items() if key != "hidden_states"}
                 return tuple(map(narrowed, args)), {"hidden_states": stream[:, :count], **others}
-            stream, *others = args
-            return (stream[:, :count], *map(narrowed, others)), {key: narrowed(v) for key, v in kwargs.items()}
+            stream, *rest = args
+            return (stream[:, :count], *map(narrowed, rest)), {key: narrowed(value) for key, value in kwargs.items()}
 
         return hook
 
@@ -112,7 +119,7 @@ def _no_past() -> Any:
     """A cache that keeps nothing: lanes do."""
     from transformers import Cache
 
-    class NoPast(Cache):
+    class NoPast(Cache):  # type: ignore[misc]
         def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             return key_states, value_states
 
