@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -106,18 +107,26 @@ def test_grade(cli, tmp_path):
 
 
 def test_verify(cli):
-    code, out, err = cli("verify", *PAIR, "--layers", "0,2", "--max-new-tokens", "3")
+    code, out, err = cli("verify", *PAIR, "--layers", "0,2", "--max-new-tokens", "2")
+    assert code == 0, err
+    # Five components, two directions, two persistences.
+    assert out.count("yes") == 20
+    code, out, err = cli(
+        "verify", *PAIR, "--layers", "2", "--component", "head", "--heads", "1", "--max-new-tokens", "2"
+    )
     assert code == 0, err
     assert out.count("yes") == 4
 
 
 def test_verify_notices_an_engine_that_differs(cli, monkeypatch):
-    from crosspatch.patching import sweep
+    from crosspatch.patching import batches
 
-    def wrong(pair, prompt, patches, run):
-        return sweep.ENGINES["reference"](pair, [*prompt, prompt[-1]], patches, run)
+    original = batches.run_cached
 
-    monkeypatch.setitem(sweep.ENGINES, "cached", wrong)
-    code, _, err = cli("verify", *PAIR, "--layers", "1", "--max-new-tokens", "3")
+    def wrong(pair, prompts, run):
+        return original(pair, [replace(prompt, ids=[*prompt.ids, prompt.ids[-1]]) for prompt in prompts], run)
+
+    monkeypatch.setattr(batches, "run_cached", wrong)
+    code, _, err = cli("verify", *PAIR, "--layers", "1", "--component", "resid_post", "--max-new-tokens", "3")
     assert code == 1
     assert "differ on this pair" in err

@@ -154,6 +154,7 @@ class ExperimentRun:
                 self.directory.put_generations(texts)
 
     def _patch(self) -> None:
+        from crosspatch.patching.batches import prompts_at_once, rows_at_once
         from crosspatch.patching.sweep import sweep
         from crosspatch.patching.trajectory import PatchRun
 
@@ -167,23 +168,35 @@ class ExperimentRun:
             settings.float32_unembedding,
         )
         self.directory.scores_part(0).parent.mkdir(exist_ok=True)
-        parts = {problem.id: self.directory.scores_part(i) for i, problem in enumerate(self.patched_problems)}
-        missing = [problem for problem in self.patched_problems if not parts[problem.id].is_file()]
-        if missing:
-            chosen = self._chosen_patches(run)
-            self.say(f"patch: {len(missing)} of {len(parts)} prompts, {len(chosen)} patches each")
-            prompts = {problem.id: self.pair.encode(problem.question, run.max_new_tokens) for problem in missing}
+        problems = self.patched_problems
+        parts = {problem.id: self.directory.scores_part(i) for i, problem in enumerate(problems)}
+        if all(part.is_file() for part in parts.values()):
+            return self._judge()
+        chosen = self._chosen_patches(run)
+        prompts = {problem.id: self.pair.encode(problem.question, run.max_new_tokens) for problem in problems}
+        longest = max(map(len, prompts.values())) + run.max_new_tokens
+        engine = self._engine(chosen, longest)
+        rows = rows_at_once(self.pair, longest, settings.memory_gb)
+        at_once = prompts_at_once(len(chosen), rows)
+        answers = self._answers()
+        self.say(f"patch: {len(problems)} prompts, {len(chosen)} patches each, up to {at_once} prompts at once")
+        for start in range(0, len(problems), at_once):
+            batch = problems[start : start + at_once]
+            # Prompts that ran together run together again: what is computed together decides the last digits.
+            if all(parts[problem.id].is_file() for problem in batch):
+                continue
+            some = {problem.id: prompts[problem.id] for problem in batch}
             results = sweep(
                 self.pair,
-                prompts,
+                some,
                 chosen,
                 run,
-                self._engine(chosen, max(map(len, prompts.values())) + run.max_new_tokens),
-                answers=self._answers(),
-                memory_gb=settings.memory_gb,
+                engine,
+                rows=rows,
+                answers=answers,
                 say=lambda line: self.say(f"patch: {line}"),
             )
-            for problem, result in zip(missing, results, strict=True):
+            for problem, result in zip(batch, results, strict=True):
                 # The part comes last: where it is there, the texts are too.
                 self.directory.put_generations(result.generations)
                 SCORES.write(result.scores, parts[problem.id])
@@ -215,10 +228,16 @@ class ExperimentRun:
         return usable_engine(self.pair, patches, settings.engine, positions, lambda line: self.say(f"patch: {line}"))
 
     def _answers(self) -> dict[str, dict[Unpatched, str]]:
-        """The unpatched models' texts that are there, by prompt and condition."""
+        """The unpatched models' texts, by prompt and condition, if that stage is done.
+
+        Texts that the patching itself left when it was stopped are written again with it: it goes on as it began.
+        """
         answers: dict[str, dict[Unpatched, str]] = {}
-        for row in self.directory.generations().filter(pl.col("patch").is_null()).iter_rows(named=True):
-            answers.setdefault(row["prompt_id"], {})[row["condition"]] = row["text"]
+        if self.directory.done("evaluate"):
+            evaluated = {problem.id for domain in DOMAINS for problem in self._problems[domain]}
+            for row in self.directory.generations().filter(pl.col("patch").is_null()).iter_rows(named=True):
+                if row["prompt_id"] in evaluated:
+                    answers.setdefault(row["prompt_id"], {})[row["condition"]] = row["text"]
         return answers
 
     def _report(self) -> None:

@@ -16,6 +16,8 @@ from crosspatch.patching.two_stream.key_values import bytes_per_position
 
 # Share of the memory that is free when nothing else is said.
 SHARE = 0.5
+# More than so many rows gain nothing, and results come later.
+MOST_ROWS = 256
 
 
 def free_memory(device: torch.device) -> int:
@@ -30,12 +32,20 @@ def free_memory(device: torch.device) -> int:
 def rows_at_once(pair: ModelPair, positions: int, memory_gb: float | None) -> int:
     """How many rows of so many positions fit a budget in GB (10⁹ bytes); None: half of what is free.
 
-    Counted as if no two rows shared a text, so that a run whose rows all part stays within it.
+    Counted as if no two rows shared a text, so that a run whose rows all part stays within it. Always a power of
+    two: sums depend in their last digit on what is computed together, and that should not change with every
+    megabyte that is free.
     """
     budget = free_memory(pair.clean.device) * SHARE if memory_gb is None else memory_gb * 1e9
     size = pair.clean.dtype.itemsize
     row = 2 * positions * bytes_per_position(text_config(pair.clean), size)
-    return max(1, int(budget // row))
+    fitting = max(1, min(MOST_ROWS, int(budget // row)))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def prompts_at_once(patches: int, rows: int) -> int:
+    """How many prompts run together when each has so many patches, at most `rows` rows in all."""
+    return max(1, rows // max(1, patches))
 
 
 def run_in_batches(
@@ -51,12 +61,9 @@ def run_in_batches(
     """
     start = 0
     while start < len(prompts):
-        stop, load = start, 0
-        while stop < len(prompts) and (stop == start or load + len(prompts[stop].patches) <= rows):
-            load += len(prompts[stop].patches)
-            stop += 1
+        some = prompts[start : start + prompts_at_once(len(prompts[start].patches), rows)]
         try:
-            yield from _run_some(pair, prompts[start:stop], run, rows)
+            done = _run_some(pair, some, run, rows)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -65,10 +72,11 @@ def run_in_batches(
                     "memory does not hold one patch of one prompt; lower generation.max_new_tokens or use a device "
                     "with more memory"
                 ) from None
-            rows = max(1, min(rows, load) // 2)
+            rows = max(1, min(rows, sum(len(prompt.patches) for prompt in some)) // 2)
             say(f"out of memory: going on with {rows} rows at once")
             continue
-        start = stop
+        yield from done
+        start += len(some)
 
 
 def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> list[Written]:

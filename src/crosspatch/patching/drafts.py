@@ -27,12 +27,10 @@ class Drafts:
             self.note(text, 1)
 
     def note(self, text: list[int], start: int) -> None:
-        """Look up in `text` from now on, of which what stands before `start` is known already.
-
-        The list is kept: what is appended to it later can be drafted too.
-        """
+        """Look up in `text` from now on, of which what stands before `start` (counted from 1) is known already."""
         for (length, _), seen in zip(MATCHES, self._seen, strict=True):
-            for end in range(max(start, length), len(text) + 1):
+            # Not its own end: nothing follows there, and what followed the same words elsewhere would be lost.
+            for end in range(max(start - 1, length), len(text)):
                 seen[tuple(text[end - length : end])] = (text, end)
 
     def follow(self, text: list[int], limit: int) -> list[int]:

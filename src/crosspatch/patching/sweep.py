@@ -85,10 +85,11 @@ def patch(
     if small_denominator is None:
         small_denominator = pair.small_denominator
     run = PatchRun(direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
+    longest = max(map(len, encoded.values())) + max_new_tokens
     if self_check:
-        longest = max(map(len, encoded.values())) + max_new_tokens
         engine = usable_engine(pair, chosen, engine, longest, say)
-    results = list(sweep(pair, encoded, chosen, run, engine, memory_gb=memory_gb, say=say))
+    rows = rows_at_once(pair, longest, memory_gb)
+    results = list(sweep(pair, encoded, chosen, run, engine, rows=rows, say=say))
     return PatchResult(pl.concat(r.scores for r in results), pl.concat(r.generations for r in results))
 
 
@@ -132,13 +133,14 @@ def sweep(
     run: PatchRun,
     engine: Engine,
     *,
+    rows: int,
     answers: Mapping[str, Mapping[Unpatched, str]] | None = None,
-    memory_gb: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[PatchResult]:
     """Each prompt (token ids by prompt_id) under all patches, in order, as it is done.
 
-    The texts are the patched ones, and the unpatched models' answers where `answers` does not have them already.
+    At most `rows` rows run at once. The texts are the patched ones, and the unpatched models' answers where `answers`
+    does not have them already.
     """
     known = {name: dict((answers or {}).get(name, {})) for name in prompts}
     if engine == "reference":
@@ -153,8 +155,7 @@ def sweep(
             )
             for name, ids in prompts.items()
         ]
-        positions = max(map(len, prompts.values())) + run.max_new_tokens
-        done = run_in_batches(pair, jobs, run, rows_at_once(pair, positions, memory_gb), say)
+        done = run_in_batches(pair, jobs, run, rows, say)
     for prompt_id, written in zip(prompts, done, strict=True):
         yield _result(pair, prompt_id, written, run, set(UNPATCHED) - known[prompt_id].keys())
 

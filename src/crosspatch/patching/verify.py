@@ -88,7 +88,7 @@ def available_components(pair: ModelPair) -> list[Component]:
 
 def _scores(pair: ModelPair, question: str, patches: list[Patch], run: PatchRun, engine: Engine) -> pl.DataFrame:
     encoded = {"verify": pair.encode(question, run.max_new_tokens)}
-    return next(sweep(pair, encoded, patches, run, engine)).scores
+    return next(sweep(pair, encoded, patches, run, engine, rows=len(patches))).scores
 
 
 def _difference(

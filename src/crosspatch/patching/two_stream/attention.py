@@ -52,7 +52,7 @@ class PassAttention:
     packing: Packing
     past: KeyValues
     _joined: dict[int, _Joined] = field(default_factory=dict)
-    _masks: dict[tuple[int, torch.dtype], Float[Tensor, "G Q N"]] = field(default_factory=dict)
+    _masks: dict[tuple[Rule, torch.dtype], Float[Tensor, "G Q N"]] = field(default_factory=dict)
 
     def attend(
         self,
@@ -119,7 +119,7 @@ class PassAttention:
 
     def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "G Q N"]:
         """What is added to the scores: 0 where a query may read its lane; the same for all layers of one rule."""
-        if (id(rule), dtype) not in self._masks:
+        if (rule, dtype) not in self._masks:
             packing = self.packing
             first, last = packing.span
             there = torch.arange(packing.longest, device=packing.device)[None]
@@ -130,8 +130,8 @@ class PassAttention:
             mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
             mask = mask.masked_fill(~may, torch.finfo(dtype).min)
             spread = _spread(mask[None], self._where(len(packing.tokens)), last - first + 1)
-            self._masks[id(rule), dtype] = spread.squeeze(1)
-        return self._masks[id(rule), dtype]
+            self._masks[rule, dtype] = spread.squeeze(1)
+        return self._masks[rule, dtype]
 
 
 def _index(places: Int[Tensor, " P"]) -> Index:

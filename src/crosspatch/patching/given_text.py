@@ -1,0 +1,129 @@
+"""A text that is given rather than generated, and one model reading it: what it wants, activations, gradients.
+
+The text is read once and leaves its keys and values. What is asked of single steps later is computed from these, with
+those steps' positions apart, as a transient patch sees them: so memory grows with the steps asked for, and a
+gradient at a position is that of its own step alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from crosspatch.models.hooks import Edit, reading
+from crosspatch.models.linear import fast_linear
+from crosspatch.models.site import Site
+from crosspatch.models.unembedding import unembed
+from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.patching.two_stream.key_values import KeyValues
+from crosspatch.patching.two_stream.packing import Packing, Token
+from crosspatch.patching.two_stream.passes import packed_pass
+
+
+@dataclass(frozen=True)
+class GivenText:
+    """A text and the prompt before it, as token ids; each token of the text is a step."""
+
+    prompt: Sequence[int]
+    text: Sequence[int]
+
+    @property
+    def read(self) -> list[int]:
+        """What a model reads that is to predict each token of the text."""
+        return [*self.prompt, *self.text[:-1]]
+
+    @property
+    def first(self) -> int:
+        """The position that predicts the text's first token."""
+        return len(self.prompt) - 1
+
+
+class TextReader:
+    """One model, and what a given text has left in it; S steps, U of them asked for, W the width of a site.
+
+    To be used without gradients, but not in inference mode: the past takes part in backward passes as a constant.
+    """
+
+    def __init__(self, model: nn.Module, given: GivenText, *, float32_unembedding: bool = False) -> None:
+        self.model, self.given = model, given
+        self._float32 = float32_unembedding
+        self._past = KeyValues()
+        self._lane = self._past.open()
+        self._device = next(model.parameters()).device
+        tokens = [Token(id, position, self._lane) for position, id in enumerate(given.read)]
+        with fast_linear(model):
+            hidden = packed_pass(model, Packing(tokens, self._device), self._past)
+        self.hidden: Float[Tensor, "S D"] = hidden[given.first :]
+
+    def unembed(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Logits of last hidden states."""
+        with fast_linear(self.model):
+            return unembed(self.model, hidden, float32=self._float32)
+
+    def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
+        """What stands at sites, at some steps."""
+        with fast_linear(self.model), reading(self.model, sites) as activations:
+            packed_pass(self.model, self._packing(steps), self._past)
+        return {site: activation[0] for site, activation in activations.items()}
+
+    def gradients(
+        self,
+        steps: Sequence[int],
+        y_clean: Sequence[int],
+        y_corrupt: Sequence[int],
+        sites: Sequence[Site],
+        streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
+    ) -> list[Float[Tensor, "U W"]]:
+        """The gradient of each step's ΔL by what stands at each site at its position, the past being held fixed.
+
+        With `streams` (values of resid_post) it is taken there instead of at what the model computes: values are
+        replaced, and gradients pass as if nothing had happened.
+        """
+        live: dict[Site, Tensor] = {}
+        at = streams or {}
+        edits = {site: _remembering(site, live, at.get(site)) for site in {*sites, *at}}
+        with torch.enable_grad():
+            hidden = packed_pass(self.model, self._packing(steps), self._past, edits=edits)
+        # The head by itself and a few positions at a time: logits of all of them need not be held.
+        ys = (torch.tensor(y, device=hidden.device) for y in (y_clean, y_corrupt))
+        parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
+        of_hidden = [self._head_gradient(*part) for part in zip(*parts, strict=True)]
+        read = [live[site] for site in sites]
+        return [gradient[0] for gradient in torch.autograd.grad(hidden, read, torch.cat(of_hidden))]
+
+    def _head_gradient(
+        self, hidden: Float[Tensor, "N D"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N D"]:
+        with torch.enable_grad():
+            wanted = hidden.clone().requires_grad_()
+            total = delta(self.unembed(wanted), y_clean, y_corrupt).sum()
+        return torch.autograd.grad(total, wanted)[0]
+
+    def _packing(self, steps: Sequence[int]) -> Packing:
+        """The positions of some steps, apart: each reads what the text has left before it, and itself."""
+        read, first = self.given.read, self.given.first
+        return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
+
+
+def _remembering(site: Site, live: dict[Site, Tensor], stream: Float[Tensor, "U D"] | None) -> Edit:
+    """An edit that keeps a tensor to take gradients by; it changes nothing, or the values to those of a `stream`."""
+
+    def edit(activation: Tensor) -> Tensor:
+        # The first sites get none that wants gradients where no weight does.
+        wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
+        # A tensor of its own: what later parts read, and not also what it was made from.
+        live[site] = wanted.clone() if stream is None else wanted + (stream[None] - wanted).detach()
+        return live[site]
+
+    return edit
+
+
+def delta(
+    logits: Float[Tensor, "N V"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """ΔL = logit(y_corrupt) − logit(y_clean)."""
+    return (logits.gather(-1, y_corrupt[:, None]) - logits.gather(-1, y_clean[:, None])).squeeze(-1)
