@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test venv lint wheel
+.PHONY: demo test venv lint wheel bench
 
 demo: venv  ## The whole experiment on SmolLM2-135M, from wrong solutions to heatmap
 	$(BIN)/crosspatch run experiments/smollm2.yaml --out runs/demo
@@ -17,6 +17,9 @@ lint: venv  ## What pre-commit and CI check: style and types
 	$(BIN)/pre-commit run --all-files
 
 venv: $(VENV)/.ready  ## The virtual environment with the package, its tools and SmolLM2
+
+bench: venv  ## All measurements of benchmarks/README.md, side by side in one run
+	$(BIN)/python benchmarks/run.py
 
 wheel: venv
 	$(BIN)/python -m build --wheel

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from nnsight import TransformersModel
-from peers import Pasts, main, sweep_layers
 from torch import Tensor
 from transformers import DynamicCache
+
+from peers import Pasts, main, sweep_layers
 
 
 @torch.inference_mode()

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peers import Pasts, main, sweep_layers
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import DynamicCache
+
+from peers import Pasts, main, sweep_layers
 
 
 @torch.inference_mode()

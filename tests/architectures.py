@@ -14,6 +14,9 @@ from crosspatch.models.tiny import VOCABULARY, tiny_tokenizer
 N_LAYERS = 4
 SLIDING_AND_FULL = ["sliding_attention", "full_attention"] * (N_LAYERS // 2)
 
+# Attention and MLP side by side: nothing reads the stream between them, so there is no resid_mid.
+PARALLEL = frozenset({"gpt_neox", "phi", "cohere2"})
+
 
 def _config(family: str, **changes: Any) -> Any:
     """The family's configuration at the common tiny shape; keys that it does not know do no harm."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import torch
 
+from architectures import PARALLEL, tiny_architecture
+from crosspatch.config import COMPONENTS, Component
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 
 ARCHITECTURES = ("qwen3", "llama", "gpt2")
 QUESTION = "Solve for x: 5x + 3 = 18"
+# Of different lengths, in tokens too: 15, 1 and 26 without a template.
+QUESTIONS = (QUESTION, "a", "What is the capital of France? Say it slowly.")
 
 
 def child_of(model, seed: int = 1, scale: float = 0.1):
@@ -28,3 +33,15 @@ def child_of(model, seed: int = 1, scale: float = 0.1):
 def make_pair(architecture: str, *, raw: bool = False) -> ModelPair:
     clean = tiny_model(architecture)
     return ModelPair(clean, child_of(clean, scale=0.5), PromptFormat(tiny_tokenizer(), raw=raw))
+
+
+@cache
+def architecture_pair(name: str) -> ModelPair:
+    """A tiny pair of any architecture that reads text as it is; so near that they often want the same token."""
+    clean = tiny_architecture(name)
+    return ModelPair(clean, child_of(clean, scale=0.08), PromptFormat(tiny_tokenizer(), raw=True))
+
+
+def components_of(name: str) -> tuple[Component, ...]:
+    """The components that an architecture's blocks have."""
+    return tuple(c for c in COMPONENTS if not (c == "resid_mid" and name in PARALLEL))

@@ -216,6 +216,7 @@ def patch(
     else:
         experiment = load_experiment(source, override or (), given)
     directory = _stages(experiment, out or _default_out(source or ""), "patch")
+    _print_selection(directory)
     _print_transfer(directory)
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
 
@@ -288,8 +289,7 @@ def verify(
     check(experiment)
     pair = load_pair(experiment.models, clean, corrupted, experiment.seed)
     settings = experiment.patch
-    components = None if component is None else settings.component
-    comparison = compare_engines(pair, prompt, settings.layers, components, settings.heads, max_new_tokens)
+    comparison = compare_engines(pair, prompt, settings.layers, settings.component, settings.heads, max_new_tokens)
     table = Table(
         "component",
         "persistence",
@@ -370,6 +370,19 @@ def _print_transfer(directory: RunDirectory) -> None:
         for row in depth_profile(directory.scores(), domains).iter_rows(named=True)
     ]
     _print_rows("Transfer by patch", rows)
+
+
+def _print_selection(directory: RunDirectory) -> None:
+    from crosspatch.frames import SCREEN, SEARCH
+
+    for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
+        rows = [
+            {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
+            for row in directory.selection(schema)
+            .drop("component", "layer", "head", strict=False)
+            .iter_rows(named=True)
+        ]
+        _print_rows(title, rows)
 
 
 def _number(value: float | None) -> str:

@@ -112,11 +112,12 @@ class Patch(Settings):
         "all",
         description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block',
     )
-    component: tuple[Component, ...] = Field(
-        ("resid_post",),
+    component: tuple[Component, ...] | None = Field(
+        None,
         min_length=1,
         description="Places in the block, one or several: resid_post (its output), resid_mid (between attention and "
-        "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection)",
+        "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection). null: resid_post; "
+        "all of them for a screen; attn_out, mlp_out and head for a search",
     )
     heads: Literal["all"] | tuple[int, ...] = Field(
         "all", description='Heads of the component head: "all" or a list such as [0, 3]; 0 is the first query head'
@@ -208,8 +209,10 @@ class Patch(Settings):
     def _one_choice_of_places(self) -> Patch:
         if self.screen and self.reach is not None:
             raise ValueError("patch.screen and patch.reach both choose the places; give one of them")
-        if self.reach is not None and self.persistence == "persistent":
-            raise ValueError("patch.reach searches with transient patches; set patch.persistence to transient")
+        if (self.screen or self.reach is not None) and self.persistence == "persistent":
+            raise ValueError(
+                "patch.screen and patch.reach look at transient patches; set patch.persistence to transient"
+            )
         return self
 
 

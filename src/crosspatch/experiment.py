@@ -8,7 +8,7 @@ A stage that is done is not done again; one that was stopped goes on with the fi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
-from crosspatch.frames import BEHAVIOUR, SCORES
+from crosspatch.frames import BEHAVIOUR, SCORES, SCREEN, SEARCH
 from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ class ExperimentRun:
         parts = {problem.id: self.directory.scores_part(i) for i, problem in enumerate(problems)}
         if all(part.is_file() for part in parts.values()):
             return self._judge()
-        chosen = self._chosen_patches(run)
         prompts = {problem.id: self.pair.encode(problem.question, run.max_new_tokens) for problem in problems}
+        chosen = self._chosen_patches(run, prompts)
         longest = max(map(len, prompts.values())) + run.max_new_tokens
         engine = self._engine(chosen, longest)
         rows = rows_at_once(self.pair, longest, settings.memory_gb)
@@ -203,20 +203,39 @@ class ExperimentRun:
                 self.say(f"patch: {problem.id} is done: {problem.question}")
         self._judge()
 
-    def _chosen_patches(self, run: PatchRun) -> list[Patch]:
-        """The grid or the named patches; or those of them that the screen or the search chose, for all prompts."""
+    def _chosen_patches(self, run: PatchRun, prompts: Mapping[str, list[int]]) -> list[Patch]:
+        """The grid or the named patches; or those that a screen or a search chooses, the same for all prompts."""
+        from crosspatch.patching.patches import Patch
+        from crosspatch.patching.selection import best_of_screen, smallest_set, target_texts
         from crosspatch.patching.sweep import choose_patches
 
         settings = self.experiment.patch
-        return choose_patches(
-            self.pair,
-            settings.layers,
-            settings.component,
-            heads=settings.heads,
-            window=settings.window,
-            schedule=settings.schedule,
-            patches=settings.patches or None,
-        )
+        if not settings.screen and settings.reach is None:
+            return choose_patches(
+                self.pair,
+                settings.layers,
+                settings.component or "resid_post",
+                heads=settings.heads,
+                window=settings.window,
+                schedule=settings.schedule,
+                patches=settings.patches or None,
+            )
+        schema = SCREEN if settings.screen else SEARCH
+        if (before := self.directory.selection(schema)).is_empty():
+            target: Unpatched = "clean" if run.direction == "corrupt" else "corrupted"
+            known = {name: texts[target] for name, texts in self._answers().items() if target in texts}
+            texts = target_texts(self.pair, prompts, run, known)
+            if settings.reach is None:
+                found = best_of_screen(self.pair, texts, run, settings.component, settings.screen)
+            else:
+                found = smallest_set(self.pair, texts, run, settings.component, settings.reach, settings.beam)
+            self.directory.put_selection(schema, found.table)
+            for note in found.notes:
+                self.say(f"patch: {note}")
+            return found.patches
+        if settings.screen:
+            return [Patch.parse(name) for name in before["patch"]]
+        return [Patch.parse(before.sort("transfer")["patch"][-1])]
 
     def _engine(self, patches: list[Patch], positions: int) -> Engine:
         """The engine that was asked for, or the reference where the pair fails its check."""

@@ -98,6 +98,33 @@ SCORES = Schema(
     },
 )
 
+SCREEN = Schema(
+    "screen",
+    {
+        "patch": (pl.String, "the site"),
+        "component": (pl.String, "where in the block"),
+        "layer": (pl.Int32, "block index, 0 is the first"),
+        "head": (pl.Int32, "attention head, null unless the component is head"),
+        "estimate": (
+            pl.Float64,
+            "transfer by gradients along the target's own texts: sum of effects over sum of the models' differences, "
+            "where they disagree",
+        ),
+        "exact": (pl.Float64, "the same, measured by patching"),
+    },
+)
+
+SEARCH = Schema(
+    "search",
+    {
+        "round": (pl.Int32, "round of the search, from 1; each adds a site"),
+        "rank": (pl.Int32, "rank among the sets that were kept, from 1"),
+        "patch": (pl.String, "the set of sites, moved together"),
+        "sites": (pl.Int32, "how many"),
+        "transfer": (pl.Float64, "exact transfer along the target's own texts, where the models disagree"),
+    },
+)
+
 GENERATIONS = Schema(
     "generations",
     {
@@ -143,4 +170,4 @@ TRAINING = Schema(
     },
 )
 
-SCHEMAS = (SCORES, GENERATIONS, BEHAVIOUR, TRAINING)
+SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, TRAINING)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from architectures import ARCHITECTURES, N_LAYERS, tiny_architecture
+from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
 from crosspatch.models import anatomy as module
@@ -32,7 +32,6 @@ PARTS = {
     "phi3": ("resid_attn_dropout", "resid_mlp_dropout", "self_attn.o_proj"),
     "stablelm": ("self_attn", "dropout", "self_attn.o_proj"),
 }
-PARALLEL = {"gpt_neox", "phi", "cohere2"}
 
 
 def hooks_on(model) -> int:

@@ -1,128 +1,211 @@
-"""The cached engine gives what the published algorithm gives."""
+"""The cached engine gives what the published algorithm gives, however its work is cut up and whatever it drafts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
 import pytest
-import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from crosspatch.patching.engine import run_cached
+from crosspatch.behaviour.answers import answer
+from crosspatch.errors import UsageError
+from crosspatch.models.site import Site
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.sites import Patch, Site, layer_patches
-from crosspatch.patching.sweep import patch, patch_prompt
+from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.patching.verify import compare_engines
-from pairs import QUESTION, make_pair
+from engines import WORDS, both, counted, equal_trajectories, equal_written, gap
+from pairs import QUESTION, QUESTIONS, architecture_pair, make_pair
 
-# Float32 through four blocks: passes of one position and of many sum in another order.
-TOLERANCE = 1e-4
-TOKENS = ["patch", "step", "position", "token_id", "clean_token_id", "corrupted_token_id"]
-NUMBERS = ["delta_clean", "delta_corrupted", "delta_patched", "kl_clean", "kl_patched"]
-
-
-def both(pair, run, question=QUESTION, layers="all"):
-    patches = layer_patches(layers, pair.n_layers)
-    return [patch_prompt(pair, "p", question, patches, run, engine) for engine in ("cached", "reference")]
-
-
-def largest_difference(fast: pl.DataFrame, slow: pl.DataFrame) -> float:
-    return max((fast[name] - slow[name]).abs().max() for name in NUMBERS)
+ALL = patch_grid("all", 4)
 
 
 @pytest.mark.parametrize("persistence", ["transient", "persistent"])
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
-def test_engine_is_reference(pair, direction, persistence):
-    (fast, fast_texts), (slow, slow_texts) = both(pair, PatchRun(direction, persistence, 16))
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    assert fast_texts.equals(slow_texts)
-    assert largest_difference(fast, slow) < TOLERANCE
+def test_engine_is_reference_with_the_chat_template(pair, direction, persistence):
+    fast, slow = both(pair, [QUESTION], ALL, PatchRun(direction, persistence, 12))
+    found = gap(fast, slow)
+    assert found.close
     # The comparison is of something: steps with a score, and trajectories that part.
-    assert (fast["status"] == "ok").sum() > 10
-    assert fast_texts["text"].n_unique() > 1
+    assert found.scored > 10
+    assert fast.group_by("patch").agg("token_id")["token_id"].n_unique() > 1
 
 
 def test_transient_and_persistent_are_two_experiments(qwen3_pair):
-    (transient, _), _ = both(qwen3_pair, PatchRun("corrupt", "transient", 8))
-    (persistent, _), _ = both(qwen3_pair, PatchRun("corrupt", "persistent", 8))
-    assert largest_difference(transient.filter(step=0), persistent.filter(step=0)) == 0
-    assert not transient.select(TOKENS).equals(persistent.select(TOKENS))
+    transient, _ = both(qwen3_pair, [QUESTION], ALL, PatchRun("corrupt", "transient", 8))
+    persistent, _ = both(qwen3_pair, [QUESTION], ALL, PatchRun("corrupt", "persistent", 8))
+    assert gap(transient.filter(step=0), persistent.filter(step=0)).close
+    assert not transient.select(WORDS).equals(persistent.select(WORDS))
 
 
-def test_trajectories_end_at_the_stop_token(monkeypatch, qwen3_pair):
-    run = PatchRun(max_new_tokens=12)
-    (free, _), _ = both(qwen3_pair, run)
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+def test_trajectories_end_at_the_stop_token(monkeypatch, persistence):
+    """Also where the stop stands inside a draft that goes on."""
+    pair = architecture_pair("qwen3")
+    run = PatchRun(persistence=persistence, max_new_tokens=12)
+    ids = pair.encode(QUESTION)
+    free = run_cached(pair, [Prompt(ids, ALL)], run)[0].trajectories
     # A token that some trajectory says after its first step, now taken for the end of text.
-    stop = free.filter(pl.col("step").is_between(2, 8))["token_id"][0]
-    monkeypatch.setattr(type(qwen3_pair), "stop_tokens", frozenset({stop}))
-    (fast, texts), (slow, _) = both(qwen3_pair, run)
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    ended = texts.filter(pl.col("stop_reason") == "eos")
-    assert ended.height > 0
-    for row in ended.iter_rows(named=True):
-        tokens = fast.filter(pl.col("patch") == row["patch"])["token_id"].to_list()
-        assert tokens.index(stop) == len(tokens) - 1 == row["token_count"] - 1
-    assert fast.height < free.height
+    stop = free[0].tokens[4]
+    monkeypatch.setattr(type(pair), "stop_tokens", frozenset({stop}))
+    with counted() as counts:
+        known = [t.tokens for t in free]
+        fast = run_cached(pair, [Prompt(ids, ALL, known=known, answers=True)], run)[0]
+    assert counts.rejected > 0
+    equal_trajectories(fast.trajectories, run_reference(pair, ids, ALL, run))
+    ended = [t for t in fast.trajectories if t.stop_reason == "eos"]
+    assert ended
+    for trajectory in ended:
+        assert trajectory.tokens.index(stop) == len(trajectory.tokens) - 1
+        assert not trajectory.text(pair.prompts).endswith(pair.prompts.token_text(stop))
+    assert sum(len(t.tokens) for t in fast.trajectories) < sum(len(t.tokens) for t in free)
 
 
 def test_a_prompt_of_one_token():
     pair = make_pair("qwen3", raw=True)
     assert len(pair.encode("a")) == 1
-    (fast, _), (slow, _) = both(pair, PatchRun(max_new_tokens=6), question="a")
-    assert fast["position"].min() == 0
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    assert largest_difference(fast, slow) < TOLERANCE
+    for persistence in ("transient", "persistent"):
+        fast, slow = both(pair, ["a"], ALL, PatchRun("corrupt", persistence, 6))
+        assert fast["position"].min() == 0
+        assert gap(fast, slow).close
 
 
-def test_windows_of_layers(qwen3_pair):
-    window = Patch((Site(1), Site(2)))
-    run = PatchRun(max_new_tokens=6)
-    fast, _ = patch_prompt(qwen3_pair, "p", QUESTION, [window], run, "cached")
-    slow, _ = patch_prompt(qwen3_pair, "p", QUESTION, [window], run, "reference")
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    assert largest_difference(fast, slow) < TOLERANCE
-    assert fast["layer"].null_count() == fast.height
-    assert fast["patch"][0] == "L1.resid_post+L2.resid_post"
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_limit_counts_tokens(limit):
+    pair = architecture_pair("llama")
+    run = PatchRun(max_new_tokens=limit)
+    ids = pair.encode(QUESTION)
+    long = run_cached(pair, [Prompt(ids, ALL)], PatchRun(max_new_tokens=8))[0].trajectories
+    short = run_cached(pair, [Prompt(ids, ALL, known=[t.tokens for t in long])], run)[0].trajectories
+    assert [t.tokens for t in short] == [t.tokens[:limit] for t in long]
+    assert {t.stop_reason for t in short} == {"limit"}
 
 
-@budget(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@budget(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_prompt_any_layers(qwen3_pair, data):
     question = data.draw(st.text(min_size=1, max_size=40).filter(str.strip))
     layers = data.draw(st.sets(st.integers(0, 3), min_size=1))
-    (fast, _), (slow, _) = both(qwen3_pair, PatchRun(max_new_tokens=4), question, layers)
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    assert largest_difference(fast, slow) < TOLERANCE
+    persistence = data.draw(st.sampled_from(["transient", "persistent"]))
+    fast, slow = both(qwen3_pair, [question], patch_grid(layers, 4), PatchRun("corrupt", persistence, 3))
+    assert gap(fast, slow).close
 
 
-@torch.inference_mode()
-def test_batched_is_looped(pair):
-    prompt = pair.encode(QUESTION)
-    patches = layer_patches("all", pair.n_layers)
-    run = PatchRun(max_new_tokens=8)
-    together = run_cached(pair, prompt, patches, run)
-    for trajectory, one in zip(together, patches, strict=True):
-        alone = run_cached(pair, prompt, [one], run)[0]
-        assert alone.tokens == trajectory.tokens
-        for a, b in zip(alone.steps, trajectory.steps, strict=True):
-            assert a["delta_patched"] == pytest.approx(b["delta_patched"], abs=TOLERANCE)
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+def test_batched_is_looped(pair, persistence):
+    run = PatchRun(persistence=persistence, max_new_tokens=8)
+    prompts = [Prompt(pair.encode(q), ALL, answers=True) for q in QUESTIONS]
+    together = run_cached(pair, prompts, run)
+    for prompt, written in zip(prompts, together, strict=True):
+        for one, trajectory in zip(ALL, written.trajectories, strict=True):
+            alone = run_cached(pair, [Prompt(prompt.ids, [one])], run)[0].trajectories
+            equal_trajectories(alone, [trajectory])
 
 
-def test_the_comparison_notices_an_engine_that_differs(qwen3_pair, monkeypatch):
-    assert compare_engines(qwen3_pair, QUESTION, "all", 4).agrees
-    from crosspatch.patching import sweep
+def test_a_run_of_nothing():
+    pair = architecture_pair("qwen3")
+    assert run_cached(pair, [], PatchRun()) == []
+    written = run_cached(pair, [Prompt(pair.encode(QUESTION), [])], PatchRun())[0]
+    assert (written.trajectories, written.target.tokens, written.source.tokens) == ([], [], [])
 
-    def wrong(pair, prompt, patches, run):
-        other = "persistent" if run.persistence == "transient" else "transient"
-        return run_reference(pair, prompt, patches, replace(run, persistence=other))
 
-    monkeypatch.setitem(sweep.ENGINES, "cached", wrong)
-    comparison = compare_engines(qwen3_pair, QUESTION, "all", 4)
-    assert not comparison.agrees
+def truth(pair, run):
+    return run_cached(pair, [Prompt(pair.encode(QUESTION), ALL, answers=True)], run)
+
+
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+def test_known_texts_save_rounds_and_change_nothing(persistence):
+    pair = architecture_pair("qwen3")
+    run = PatchRun(persistence=persistence, max_new_tokens=24)
+    with counted() as without:
+        plain = truth(pair, run)
+    known = [t.tokens for t in plain[0].trajectories]
+    with counted() as drafted:
+        helped = run_cached(pair, [Prompt(pair.encode(QUESTION), ALL, known=known, answers=True)], run)
+    equal_written(plain, helped)
+    assert drafted.rounds < without.rounds / 2
+    assert drafted.kept > without.kept
+
+
+@budget(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_draft_changes_anything(data):
+    """True beginnings that go wrong somewhere, texts of anything at all, and too long ones."""
+    pair = architecture_pair("gpt2")
+    persistence = data.draw(st.sampled_from(["transient", "persistent"]))
+    run = PatchRun(persistence=persistence, max_new_tokens=8)
+    plain = truth(pair, run)
+    texts = st.lists(st.integers(0, 511), max_size=12)
+    beginnings = st.sampled_from([*plain[0].trajectories, plain[0].target, plain[0].source]).map(lambda t: t.tokens)
+    cuts = st.integers(0, 8)
+    mixed = st.builds(lambda true, cut, rest: true[:cut] + rest, beginnings, cuts, texts)
+    known = data.draw(st.lists(mixed, max_size=3))
+    drafted = run_cached(pair, [Prompt(pair.encode(QUESTION), ALL, known=known, answers=True)], run)
+    equal_written(plain, drafted)
+
+
+def test_own_answers_are_the_models_own(pair):
+    run = PatchRun(max_new_tokens=12)
+    for direction in ("corrupt", "repair"):
+        run = PatchRun(direction, max_new_tokens=12)
+        prompts = [Prompt(pair.encode(q), ALL[:2], answers=True) for q in QUESTIONS]
+        target, source = pair.oriented(direction)
+        for question, written in zip(QUESTIONS, run_cached(pair, prompts, run), strict=True):
+            for model, own in ((target, written.target), (source, written.source)):
+                given_ = answer(model, pair.prompts, [question], 12, pair.stop_tokens)[0]
+                assert (own.tokens, own.stop_reason) == (given_.tokens, given_.stop_reason)
+                assert own.text(pair.prompts) == given_.text
+    # The control: the two are not the same.
+    assert written.target.tokens != written.source.tokens
+
+
+def test_answers_are_written_only_where_they_are_asked_for():
+    pair = architecture_pair("qwen3")
+    ids = pair.encode(QUESTION)
+    prompts = [Prompt(ids, ALL), Prompt(ids, ALL, answers=True), Prompt(ids, [], answers=True)]
+    silent, asked, alone = run_cached(pair, prompts, PatchRun(max_new_tokens=6))
+    assert (silent.target.tokens, silent.source.tokens) == ([], [])
+    assert (alone.target, alone.source) == (asked.target, asked.source)
+    assert alone.target.tokens
+    equal_trajectories(silent.trajectories, asked.trajectories)
+
+
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "L1.resid_post+L2.resid_post",
+        "L0.attn_out+L0.mlp_out",
+        "L1.head.0+L1.head.3",
+        "L0.head.1+L2.head.1+L3.head.2",
+        "L1.mlp_out+L2.head.3+L3.resid_mid",
+        "L0.resid_mid+L3.resid_post",
+        "L2.head.2+L2.attn_out+L2.resid_mid+L2.mlp_out+L2.resid_post",
+    ],
+)
+def test_several_sites_at_once(name, persistence):
+    pair = architecture_pair("gemma3")
+    together = Patch.parse(name)
+    assert together.name == name
+    # Beside patches of one site each, which join the pass elsewhere.
+    patches = [together, *(Patch((site,)) for site in together.sites[:2])]
+    fast, slow = both(pair, QUESTIONS[:2], patches, PatchRun("corrupt", persistence, 4))
+    assert gap(fast, slow).close
+    several, one = (fast.filter(pl.col("patch") == p.name)["kl_patched"] for p in patches[:2])
+    assert (several - one).abs().max() > 1e-4
+
+
+def test_windows_of_layers(qwen3_pair):
+    windows = patch_grid("all", 4, ("attn_out",), window=3)
+    assert [w.name for w in windows] == [
+        "L0.attn_out+L1.attn_out+L2.attn_out",
+        "L1.attn_out+L2.attn_out+L3.attn_out",
+    ]
+    fast, slow = both(qwen3_pair, [QUESTION], windows, PatchRun(max_new_tokens=5))
+    assert gap(fast, slow).close
+    assert fast["layer"].null_count() == fast.height
 
 
 def test_the_python_api(qwen3_pair):
@@ -132,22 +215,59 @@ def test_the_python_api(qwen3_pair):
     assert result.generations.group_by("prompt_id", "condition").len().height == 6
     assert result.text("clean", "b") != result.text("clean", "a")
     assert isinstance(result.text("L3.resid_post"), str)
-    with pytest.raises(ValueError, match="nothing was generated under L2"):
+    with pytest.raises(UsageError, match="nothing was generated under L2"):
         result.text("L2.resid_post")
 
 
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+def test_the_python_api_gives_the_same_by_either_engine(persistence):
+    pair = architecture_pair("llama")
+    options = {
+        "layers": [1, 3],
+        "component": ["resid_post", "head"],
+        "heads": [0],
+        "persistence": persistence,
+        "max_new_tokens": 4,
+    }
+    fast, slow = (patch(pair, list(QUESTIONS[:2]), engine=engine, **options) for engine in ("cached", "reference"))
+    assert gap(fast.scores, slow.scores).close
+    assert fast.generations.equals(slow.generations)
+    assert set(fast.generations["condition"]) == {"clean", "corrupted", "patched"}
+
+
 @pytest.mark.parametrize(
-    ("prompts", "layers", "words"),
+    ("prompts", "options", "words"),
     [
-        ("a", [4], "out of range"),
-        ("a", [-1], "out of range"),
-        ("", "all", "empty"),
-        ([], "all", "got no prompt"),
+        ("a", {"layers": [4]}, "out of range"),
+        ("a", {"layers": [-1]}, "out of range"),
+        ("", {}, "empty"),
+        ([], {}, "got no prompt"),
+        ("a", {"layers": []}, "no patch to make"),
+        ("a", {"component": "head", "heads": [4]}, "heads are 0 to 3"),
+        ("a", {"patches": ["L9.resid_post"]}, "layers of Qwen3ForCausalLM are 0 to 3"),
+        ("a", {"patches": ["resid_post"]}, "got site"),
+        ("a", {"schedule": "sometimes"}, "got the schedule"),
+        ("a", {"max_new_tokens": 4000}, "positions"),
     ],
 )
-def test_wrong_use_is_refused_before_anything_runs(qwen3_pair, monkeypatch, prompts, layers, words):
+def test_wrong_use_is_refused_before_anything_runs(qwen3_pair, monkeypatch, prompts, options, words):
     from crosspatch.patching import sweep
 
-    monkeypatch.setattr(sweep, "patch_prompt", lambda *_: pytest.fail("something ran"))
-    with pytest.raises(ValueError, match=words):
-        patch(qwen3_pair, prompts, layers=layers)
+    for name in ("run_in_batches", "run_reference", "usable_engine"):
+        monkeypatch.setattr(sweep, name, lambda *_, **__: pytest.fail("something ran"))
+    with pytest.raises(UsageError, match=words) as refused:
+        patch(qwen3_pair, prompts, **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_patch_knows_its_place():
+    assert Patch.parse("L1.head.2").head == 2
+    assert Patch.parse("L1.head.2+L1.head.3").head is None
+    assert Patch.parse("L1.head.2+L1.head.3").layer == 1
+    assert Patch.parse("L1.mlp_out+L2.resid_post").layer is None
+    assert Patch.parse("L1.mlp_out+L2.resid_post").component == "mlp_out+resid_post"
+    assert [Patch((Site(2, c),)).entry for c in ("resid_post", "resid_mid", "attn_out", "mlp_out")] == [3, 2, 2, 2]
+    assert Patch.parse("L3.attn_out+L1.resid_post").entry == 2
+    assert Patch.parse("L2.resid_post + L1.resid_post") == Patch((Site(1), Site(2)))
+    with pytest.raises(UsageError, match="names a site twice"):
+        Patch.parse("L1.resid_post+L1.resid_post")

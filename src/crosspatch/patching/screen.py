@@ -135,8 +135,8 @@ def screen(
     mean over so many points between the target's stream and the source's, for a patch there moves the whole stream;
     one of a part of a block does not, and is estimated worse so. Costs for each text two plain passes; for the steps
     at which the models disagree two more, and a forward and backward pass for the gradients, and for each point.
-    Components that a block lacks are left out.
-    Raises UsageError for persistent patches, whose past is not the target's, and for an empty prompt or text.
+    Components that a block lacks are left out. Raises UsageError for persistent patches, whose past is not the
+    target's, for an empty prompt or text, and where no block has any of the components.
     """
     if run.persistence == "persistent":
         raise UsageError("got persistent patches; only transient ones leave the past alone, as the screen needs")
@@ -154,6 +154,8 @@ def screen(
         for site in _all_of(layer, component, pair.n_heads)
         if _has(pair.clean, site) and _has(pair.corrupted, site)
     ]
+    if not sites:
+        raise UsageError(f"the models have no {' or '.join(components) or 'component'} to screen; use resid_post")
     cells, steps = [], []
     # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
@@ -219,7 +221,7 @@ def _effects(
 
     along = [site for site in sites if integrated and site.component in ("resid_post", "resid_mid")]
     if own := [site for site in sites if site not in along]:
-        add(own, 1)
+        add(own, 1.0)
     if along:
         for k in range(integrated):
             # The midpoint rule.

@@ -67,35 +67,28 @@ def search_sites(
     """
     if beam < 1 or max_sites < 1:
         raise UsageError(f"got a beam of {beam} and at most {max_sites} sites, expected at least 1 of each")
-    places = sorted({site for patch in candidates for site in patch.sites}, key=_order)
+    places = sorted({site for patch in candidates for site in patch.sites})
     if not places:
         raise UsageError("got no candidate sites, expected at least one; take the top of a screen")
-    exact = _Exact(pair, texts, run)
     kept: dict[_Set, float] = {(): 0.0}
     greedy: _Set = ()
-    rows: list[tuple[int, int, str, int, float]] = []
     best: tuple[_Set, float] = (), 0.0
+    rows: list[tuple[int, int, str, int, float]] = []
     for number in tqdm(range(1, max_sites + 1), desc=f"search of {len(places)} sites", unit="round", leave=False):
-        parents = {
-            parent: grown for parent in kept if (grown := [g for p in places if (g := _grown(parent, p)) is not None])
-        }
-        measured = exact.transfers(sorted({g for grown in parents.values() for g in grown}, key=_names))
+        grown = {parent: _grown(parent, places) for parent in kept}
+        measured = _transfers(pair, texts, run, sorted({sites for some in grown.values() for sites in some}))
         gaining = {
-            g: measured[g]
-            for parent, grown in parents.items()
-            for g in grown
-            if measured[g] - kept[parent] >= least_gain
+            sites for parent, some in grown.items() for sites in some if measured[sites] - kept[parent] >= least_gain
         }
         if not gaining:
             break
-        ranked = sorted(gaining, key=lambda sites: (-gaining[sites], _names(sites)))
-        line = [sites for sites in ranked if sites in parents.get(greedy, [])]
-        if line and gaining[line[0]] - kept[greedy] >= least_gain:
-            greedy = line[0]
-        kept = {sites: gaining[sites] for sites in ranked if sites in ranked[:beam] or sites == greedy}
-        rows += [
-            (number, rank, Patch(sites).name, len(sites), gain) for rank, (sites, gain) in enumerate(kept.items(), 1)
-        ]
+        ranked = sorted(gaining, key=lambda sites: (-measured[sites], sites))
+        # What the greedy search would keep: the best that comes of its own last set.
+        line = (s for s in ranked if s in grown.get(greedy, ()) and measured[s] - kept[greedy] >= least_gain)
+        greedy = next(line, greedy)
+        kept = {sites: measured[sites] for i, sites in enumerate(ranked) if i < beam or sites == greedy}
+        for rank, (sites, transfer) in enumerate(kept.items(), start=1):
+            rows.append((number, rank, Patch(sites).name, len(sites), transfer))
         best = max([best, *kept.items()], key=lambda found: found[1])
         if best[1] >= wanted:
             break
@@ -104,47 +97,37 @@ def search_sites(
     return SiteSearch(rounds, Patch(found) if found else None, transfer, bool(found) and transfer >= wanted)
 
 
-class _Exact:
-    """Exact transfers of sets along the texts, each measured once."""
-
-    def __init__(self, pair: ModelPair, texts: Sequence[GivenText], run: PatchRun) -> None:
-        self.pair, self.texts, self.run = pair, texts, run
-        self._known: dict[_Set, float] = {}
-
-    def transfers(self, sets: Sequence[_Set]) -> dict[_Set, float]:
-        new = [sites for sites in sets if sites not in self._known]
-        moved, apart = [0.0] * len(new), 0.0
-        for given in self.texts if new else ():
-            patches = [Patch(sites, DISAGREE) for sites in new]
-            trajectories = score_tokens(self.pair, given.prompt, given.text, patches, self.run)
-            for i, trajectory in enumerate(trajectories):
-                moved[i] += sum(self._gap(step, "delta_patched") for step in trajectory.steps if _disagree(step))
-            apart += sum(self._gap(step, self._source) for step in trajectories[0].steps if _disagree(step))
-        if new and apart == 0:
-            raise UsageError(
-                "the models want the same token at all steps of the texts, so there is nothing that could transfer; "
-                "give other texts or longer ones"
-            )
-        self._known |= {sites: total / apart for sites, total in zip(new, moved, strict=True)}
-        return {sites: self._known[sites] for sites in sets}
-
-    def _gap(self, step: Step, state: str) -> float:
-        return step[state] - step["delta_clean" if self.run.direction == "corrupt" else "delta_corrupted"]
-
-    @property
-    def _source(self) -> str:
-        return "delta_corrupted" if self.run.direction == "corrupt" else "delta_clean"
+def _transfers(pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
+    """The exact transfer of each set, moved together, over all texts."""
+    if not sets:
+        return {}
+    target, source = ("clean", "corrupted") if run.direction == "corrupt" else ("corrupted", "clean")
+    moved, apart = [0.0] * len(sets), 0.0
+    for given in texts:
+        patches = [Patch(sites, DISAGREE) for sites in sets]
+        trajectories = score_tokens(pair, given.prompt, given.text, patches, run)
+        for i, trajectory in enumerate(trajectories):
+            moved[i] += sum(s["delta_patched"] - s[f"delta_{target}"] for s in trajectory.steps if _disagree(s))
+        apart += sum(s[f"delta_{source}"] - s[f"delta_{target}"] for s in trajectories[0].steps if _disagree(s))
+    if apart == 0:
+        raise UsageError(
+            "the models want the same token at all steps of the texts, so there is nothing that could transfer; "
+            "give other texts or longer ones"
+        )
+    return {sites: total / apart for sites, total in zip(sets, moved, strict=True)}
 
 
 def _disagree(step: Step) -> bool:
     return step["clean_token"] != step["corrupted_token"]
 
 
-def _grown(sites: _Set, more: Site) -> _Set | None:
-    """The set with one site more; None where one of them would leave nothing of another."""
-    if more in sites or any(_hides(more, site) or _hides(site, more) for site in sites):
-        return None
-    return tuple(sorted((*sites, more), key=_order))
+def _grown(sites: _Set, places: Sequence[Site]) -> list[_Set]:
+    """The set with each of the places, but for those where one site would leave nothing of another."""
+    return [
+        tuple(sorted((*sites, more)))
+        for more in places
+        if not any(more == site or _hides(more, site) or _hides(site, more) for site in sites)
+    ]
 
 
 def _hides(site: Site, other: Site) -> bool:
@@ -155,11 +138,3 @@ def _hides(site: Site, other: Site) -> bool:
     if other.layer == site.layer:
         return other.component in within
     return site.component == "resid_mid" and other.layer < site.layer
-
-
-def _order(site: Site) -> tuple[int, str, int]:
-    return site.layer, site.component, -1 if site.head is None else site.head
-
-
-def _names(sites: _Set) -> list[tuple[int, str, int]]:
-    return [_order(site) for site in sites]

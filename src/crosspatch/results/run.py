@@ -136,6 +136,14 @@ class RunDirectory:
         """All verdicts."""
         return BEHAVIOUR.read(self._table(BEHAVIOUR))
 
+    def selection(self, schema: Schema) -> pl.DataFrame:
+        """Why the patches were chosen, by a screen or a search; empty where they were not chosen so."""
+        return schema.read(self._table(schema))
+
+    def put_selection(self, schema: Schema, rows: pl.DataFrame) -> None:
+        """Keep why the patches were chosen."""
+        schema.write(rows, self._table(schema))
+
     def training(self) -> pl.DataFrame:
         """The training log."""
         return TRAINING.read(self.training_log)

@@ -1,0 +1,203 @@
+"""The measurements of the benchmark page, each in the words of the table that it fills.
+
+All times of one run are taken one after the other in one process on one pair, so ratios hold on any machine, and
+absolute seconds only on the one whose line stands in the table. Nothing stops a text before its length: all sides
+write the same number of tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.batches import run_in_batches
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import Patch, patch_grid
+from crosspatch.patching.reference import step_scores
+from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun, Trajectory
+
+
+class EndlessPair(ModelPair):
+    """A pair whose texts end at their length alone."""
+
+    stop_tokens = frozenset()  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The unpatched models' own texts and how long they took together, in seconds."""
+
+    clean: list[int]
+    corrupted: list[int]
+    seconds: float
+
+
+def generate_both(pair: ModelPair, prompt: list[int], length: int) -> Texts:
+    """Both texts by `generate`, with its KV cache, one after the other."""
+    ids = torch.tensor([prompt], device=pair.clean.device)
+    texts, seconds = [], 0.0
+    for model in (pair.clean, pair.corrupted):
+        own = model.generation_config
+        model.generation_config = type(own)(max_new_tokens=length, do_sample=False, pad_token_id=0)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=torch.ones_like(ids))
+        seconds += time.perf_counter() - start
+        model.generation_config = own
+        texts.append(out[0, len(prompt) :].tolist())
+    return Texts(texts[0], texts[1], seconds)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep with the unpatched texts written beside it: its trajectories and its seconds."""
+
+    trajectories: list[Trajectory]
+    seconds: float
+
+
+def sweep(pair: ModelPair, prompts: Sequence[list[int]], layers: Sequence[int], length: int, rows: int = 256) -> Sweep:
+    """Patch each layer alone after each prompt, by the cached engine; the models' own texts are written too."""
+    patches = patch_grid(layers, pair.n_layers)
+    run = PatchRun(max_new_tokens=length)
+    start = time.perf_counter()
+    jobs = [Prompt(prompt, patches, answers=True) for prompt in prompts]
+    done = list(run_in_batches(pair, jobs, run, rows))
+    return Sweep([t for written in done for t in written.trajectories], time.perf_counter() - start)
+
+
+def sweep_after(pair: ModelPair, prompt: list[int], texts: Texts, length: int) -> float:
+    """Seconds of the sweep over all layers where the unpatched texts are there already, to draft from."""
+    job = Prompt(prompt, patch_grid("all", pair.n_layers), known=[texts.clean, texts.corrupted])
+    start = time.perf_counter()
+    run_cached(pair, [job], PatchRun(max_new_tokens=length))
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class ReferenceTime:
+    """The published algorithm, timed at some steps and summed over all of them, for one layer.
+
+    `largest` is the largest difference of a ΔL from the cached engine's at those steps, in logits; `same` says
+    whether the tokens are.
+    """
+
+    seconds_a_layer: float
+    timed: int
+    largest: float
+    same: bool
+
+
+def reference(
+    pair: ModelPair, prompt: list[int], trajectories: Sequence[Trajectory], at: Sequence[int]
+) -> ReferenceTime:
+    """Steps of the published algorithm along trajectories that the engine has found, and what they say of these."""
+    run = PatchRun()
+    seconds: list[tuple[int, float]] = []
+    largest, same = 0.0, True
+    for step in tqdm(at, desc="published algorithm", unit="step", leave=False):
+        taken = []
+        for trajectory in trajectories:
+            tokens = prompt + trajectory.tokens[:step]
+            start = time.perf_counter()
+            with torch.inference_mode():
+                found = step_scores(pair, tokens, trajectory.patch, run, step, [])
+            taken.append(time.perf_counter() - start)
+            fast = trajectory.steps[step]
+            same &= all(found[name] == fast[name] for name in ("token", "clean_token", "corrupted_token"))
+            names = ("delta_clean", "delta_corrupted", "delta_patched")
+            largest = max(largest, *(abs(found[name] - fast[name]) for name in names))
+        seconds.append((step, statistics.mean(taken)))
+    # Between the timed steps it grows evenly: trapezoids, one second a step.
+    total = seconds[0][1]
+    for (first, a), (last, b) in itertools.pairwise(seconds):
+        total += (last - first) * (a + b) / 2
+    return ReferenceTime(total, len(at) * len(trajectories), largest, same)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scoring along a fixed text, in plain forward passes over prompt and text (logits of all positions)."""
+
+    plain: float
+    all_steps: float
+    disagreeing: float
+    disagreements: int
+
+
+def scoring(pair: ModelPair, prompt: list[int], text: list[int], repeats: int = 3) -> Scoring:
+    """Medians of some repeats, taken in turns."""
+    whole = torch.tensor([prompt + text], device=pair.clean.device)
+    grid = patch_grid("all", pair.n_layers)
+    disagree = [replace(patch, schedule=Schedule(disagree=True)) for patch in grid]
+    run = PatchRun()
+    plain, everywhere, some = [], [], []
+    last: list[Trajectory] = []
+
+    def plain_pass() -> None:
+        with torch.inference_mode():
+            pair.clean(whole, use_cache=False)
+
+    plain_pass()
+    for _ in range(repeats):
+        plain += [timed(plain_pass) for _ in range(3)]
+        everywhere.append(timed(lambda: score_tokens(pair, prompt, text, grid, run)))
+        plain += [timed(plain_pass) for _ in range(3)]
+        start = time.perf_counter()
+        last = score_tokens(pair, prompt, text, disagree, run)
+        some.append(time.perf_counter() - start)
+    one = statistics.median(plain)
+    return Scoring(
+        one,
+        statistics.median(everywhere) / one,
+        statistics.median(some) / one,
+        sum(step["clean_token"] != step["corrupted_token"] for step in last[0].steps),
+    )
+
+
+@dataclass(frozen=True)
+class HalfPrecision:
+    """How often a half-precision pair's tokens differ from float32's in the same contexts, as shares."""
+
+    clean: float
+    corrupted: float
+    patched: float
+    cells: int
+
+
+def half_precision(
+    pair: ModelPair, half: ModelPair, prompt: list[int], text: list[int], float32: bool
+) -> HalfPrecision:
+    """Along one text at every third layer; `float32` for the unembedding in float32."""
+    patches: list[Patch] = patch_grid(range(2, pair.n_layers, 3), pair.n_layers)
+    whole = score_tokens(pair, prompt, text, patches, PatchRun())
+    rough = score_tokens(half, prompt, text, patches, PatchRun(float32_unembedding=float32))
+
+    def differ(name: str, count: int | None = None) -> float:
+        pairs = [
+            (a[name], b[name])
+            for x, y in list(zip(whole, rough, strict=True))[:count]
+            for a, b in zip(x.steps, y.steps, strict=True)
+        ]
+        return sum(a != b for a, b in pairs) / len(pairs)
+
+    # What the unpatched models want is the same for every patch.
+    cells = len(patches) * len(text)
+    return HalfPrecision(differ("clean_token", 1), differ("corrupted_token", 1), differ("token"), cells)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,173 @@
+"""Both engines side by side, for the tests: the same trajectories as tables, and how far they are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+import torch
+
+from crosspatch.frames import SCORES
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching import engine, reference
+from crosspatch.patching.engine import Prompt, Written, run_cached
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.reference import run_reference
+from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.patching.two_stream.key_values import KeyValues
+
+KEYS = ["prompt_id", "patch", "step"]
+# What has to be the same, and what as near as float32 sums in another order are.
+WORDS = [*KEYS, "position", "token_id", "clean_token_id", "corrupted_token_id"]
+DELTAS = ["delta_clean", "delta_corrupted", "delta_patched"]
+KLS = ["kl_clean", "kl_patched"]
+# Logits and nats: a pass of one position and a pass of many sum in another order.
+TOLERANCE = 1e-4
+# CTS divides by the difference of two ΔLs: where that is above 0.1, an error of 1e-4 is one of about 1e-3 at most.
+CTS_TOLERANCE, LARGE_DENOMINATOR = 1e-3, 0.1
+
+
+def table(pair: ModelPair, trajectories: Sequence[Trajectory], run: PatchRun, prompt_id: str = "p") -> pl.DataFrame:
+    return SCORES.frame(row for t in trajectories for row in t.rows(prompt_id, run, pair.prompts))
+
+
+def both(
+    pair: ModelPair, questions: Sequence[str], patches: Sequence[Patch], run: PatchRun, known: Sequence = ()
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All questions by the cached engine in one batch, and each by the reference alone."""
+    ids = {question: pair.encode(question) for question in questions}
+    drafts = known or [()] * len(ids)
+    prompts = [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)]
+    fast = run_cached(pair, prompts, run)
+    slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
+    for one, other in zip(fast, slow, strict=True):
+        assert [t.stop_reason for t in one.trajectories] == [t.stop_reason for t in other]
+    return (
+        pl.concat(table(pair, w.trajectories, run, q) for q, w in zip(ids, fast, strict=True)),
+        pl.concat(table(pair, trajectories, run, q) for q, trajectories in zip(ids, slow, strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far two tables of the same steps are apart, and how much there was to compare."""
+
+    steps: int
+    scored: int
+    delta: float
+    kl: float
+    cts: float
+
+    @property
+    def close(self) -> bool:
+        return self.delta < TOLERANCE and self.kl < TOLERANCE and self.cts < CTS_TOLERANCE
+
+
+def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
+    """Asserts the same rows, tokens and statuses."""
+    assert fast.select(WORDS).equals(slow.select(WORDS))
+    # At the threshold itself the status is a matter of rounding.
+    differing = fast.filter(fast["status"] != slow["status"])
+    assert set(differing["status"]) <= {"ok", "small_denominator"}
+    assert (differing["delta_corrupted"] - differing["delta_clean"]).abs().max() or 0 < 2 * TOLERANCE
+    assert (fast["rank_corrupted"] - slow["rank_corrupted"]).abs().max() <= 1
+
+    def largest(names: list[str]) -> float:
+        return max(float((fast[name] - slow[name]).abs().max()) for name in names)
+
+    wide = (fast["delta_corrupted"] - fast["delta_clean"]).abs() > LARGE_DENOMINATOR
+    cts = (fast["cts"] - slow["cts"]).abs().filter(wide).drop_nulls()
+    return Gap(fast.height, len(cts), largest(DELTAS), largest(KLS), float(cts.max() or 0))
+
+
+@contextmanager
+def remembered_unpatched_passes() -> Iterator[None]:
+    """Within the context the reference makes each unpatched pass (a model without a hook on it) over a text once."""
+    known: dict = {}
+    plain = reference._logits
+
+    def logits(model, tokens, run):
+        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+            return plain(model, tokens, run)
+        key = id(model), tuple(tokens[0].tolist()), run.float32_unembedding
+        if key not in known:
+            known[key] = plain(model, tokens, run)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "_logits", logits)
+        yield
+
+
+@dataclass
+class Counts:
+    """What the engine did: rounds, drafted tokens that were kept and not, texts that parted, lanes copied."""
+
+    rounds: int = 0
+    kept: int = 0
+    rejected: int = 0
+    parted: int = 0
+    forked: int = 0
+
+
+@contextmanager
+def counted() -> Iterator[Counts]:
+    """Within the context the counts grow as the engine runs."""
+    counts = Counts()
+    kept, parted, fork = engine._Lockstep._kept, engine._Lockstep._parted, KeyValues.fork
+    read = engine.Rounds.read
+
+    def counting_kept(self, wanted, draft):
+        said = kept(self, wanted, draft)
+        counts.kept += len(said) - 1
+        counts.rejected += len(draft) - (len(said) - 1)
+        return said
+
+    def counting_parted(self, text, draft, parties):
+        counts.parted += len(parties) > 1
+        return parted(self, text, draft, parties)
+
+    def counting_fork(self, lane, length):
+        counts.forked += 1
+        return fork(self, lane, length)
+
+    def counting_read(self, stretches):
+        counts.rounds += 1
+        return read(self, stretches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine._Lockstep, "_kept", counting_kept)
+        patch.setattr(engine._Lockstep, "_parted", counting_parted)
+        patch.setattr(engine.Rounds, "read", counting_read)
+        patch.setattr(KeyValues, "fork", counting_fork)
+        yield counts
+
+
+def equal_trajectories(one: Sequence[Trajectory], other: Sequence[Trajectory], tolerance: float = TOLERANCE) -> None:
+    """Asserts the same patches, tokens and ends, and numbers within the tolerance."""
+    for a, b in zip(one, other, strict=True):
+        assert (a.patch, a.tokens, a.stop_reason) == (b.patch, b.tokens, b.stop_reason)
+        for x, y in zip(a.steps, b.steps, strict=True):
+            assert {k: v for k, v in x.items() if k.endswith("token") or k == "applied"} == {
+                k: v for k, v in y.items() if k.endswith("token") or k == "applied"
+            }
+            for name in (*DELTAS, *KLS):
+                assert x[name] == pytest.approx(y[name], abs=tolerance)
+
+
+def equal_written(one: Sequence[Written], other: Sequence[Written], tolerance: float = TOLERANCE) -> None:
+    for a, b in zip(one, other, strict=True):
+        equal_trajectories(a.trajectories, b.trajectories, tolerance)
+        assert (a.target, a.source) == (b.target, b.source)
+
+
+def hooks_and_forwards(*models: torch.nn.Module) -> int:
+    """How many hooks, and modules with a `forward` of their own, models have."""
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in m.__dict__)
+        for model in models
+        for m in model.modules()
+    )

@@ -1,0 +1,72 @@
+"""The cached engine gives what the published algorithm gives, on every architecture, component and kind of run."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import polars as pl
+import pytest
+
+from architectures import ARCHITECTURES, N_LAYERS, PARALLEL
+from crosspatch.behaviour.answers import answer
+from crosspatch.config import Direction, Persistence
+from crosspatch.errors import UsageError
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.sweep import choose_patches
+from crosspatch.patching.trajectory import PatchRun
+from engines import both, counted, gap, remembered_unpatched_passes
+from pairs import QUESTIONS, architecture_pair, components_of
+
+STEPS = 5
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_engine_is_reference(name):
+    pair = architecture_pair(name)
+    # One layer of each kind where windows and full attention alternate; the last block, after which only the norm is.
+    patches = patch_grid([1, N_LAYERS - 1], N_LAYERS, components_of(name), heads=[2], n_heads=4)
+    ids = [pair.encode(question) for question in QUESTIONS]
+    assert len({len(tokens) for tokens in ids}) == 3
+    # Longer than the windows of 8, all but the prompt of one token.
+    assert max(map(len, ids)) > 16
+    # As in an experiment: the unpatched answers are there to draft from.
+    own = [
+        [answer(model, pair.prompts, [question], STEPS, pair.stop_tokens)[0].tokens for question in QUESTIONS]
+        for model in (pair.clean, pair.corrupted)
+    ]
+    known = list(zip(*own, strict=True))
+    with counted() as counts, remembered_unpatched_passes():
+        for direction, persistence in product(get_args(Direction), get_args(Persistence)):
+            run = PatchRun(direction, persistence, STEPS)
+            fast, slow = both(pair, QUESTIONS, patches, run, known)
+            found = gap(fast, slow)
+            print(name, direction, persistence, found)  # shown where it fails, or with -rP
+            assert found.close, (direction, persistence, found)
+            # The comparison is of something: steps with a score for every component, and trajectories that part.
+            assert found.scored > 20
+            scored = fast.filter(pl.col("status") == "ok")
+            assert set(scored["component"]) == set(components_of(name))
+            assert (scored["cts"].abs() > 0.01).any()
+            texts = fast.group_by("prompt_id", "patch", maintain_order=True).agg("token_id")
+            assert texts["token_id"].n_unique() > len(QUESTIONS)
+    assert min(counts.kept, counts.rejected, counts.parted, counts.forked) > 0, counts
+
+
+@pytest.mark.parametrize("name", sorted(PARALLEL))
+def test_no_resid_mid_in_parallel_blocks(name):
+    with pytest.raises(UsageError, match=r"no L1\.resid_mid: .* run in parallel"):
+        choose_patches(architecture_pair(name), [1], "resid_mid")
+
+
+@pytest.mark.parametrize("name", ["qwen3_sliding", "gpt_oss"])
+def test_the_comparison_would_notice_another_persistence(name):
+    """The control: the two persistences are further apart than the tolerance, by far."""
+    pair = architecture_pair(name)
+    patches = patch_grid([1], N_LAYERS)
+    with remembered_unpatched_passes():
+        transient, _ = both(pair, QUESTIONS, patches, PatchRun(max_new_tokens=4))
+        persistent, _ = both(pair, QUESTIONS, patches, PatchRun(persistence="persistent", max_new_tokens=4))
+    same_text = ["prompt_id", "patch", "step", "token_id"]
+    joined = transient.join(persistent, on=same_text, suffix="_persistent").filter(pl.col("step") == 1)
+    assert (joined["delta_patched"] - joined["delta_patched_persistent"]).abs().max() > 1e-2
