@@ -1,0 +1,45 @@
+"""What the gradient screen costs, and how well it ranks."""
+
+from __future__ import annotations
+
+import statistics
+
+from measure import timed
+
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.given_text import GivenText
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.screen import screen
+from crosspatch.patching.trajectory import PatchRun
+
+# All heads of all layers would take most of the benchmark's time.
+HEAD_LAYERS = (8, 16, 24)
+REPEATS = 3
+
+
+def screening(pair: ModelPair, prompt: list[int], text: list[int], plain: float) -> list[tuple[str, str]]:
+    """Rows of the table; `plain` is the time of a plain forward pass over prompt and text, in seconds."""
+    given, run = GivenText(prompt, text), PatchRun()
+    disagree = Schedule(disagree=True)
+    places = ("resid_post", "resid_mid", "attn_out", "mlp_out")
+    patches = patch_grid("all", pair.n_layers, places, schedule=disagree)
+    patches += patch_grid(HEAD_LAYERS, pair.n_layers, ("head",), n_heads=pair.n_heads, schedule=disagree)
+    exact = score_tokens(pair, prompt, text, patches, run)
+    rows = []
+    for integrated in (0, 1):
+        seconds = statistics.median(
+            timed(lambda points=integrated: screen(pair, [given], run, integrated=points)) for _ in range(REPEATS)
+        )
+        found = screen(pair, [given], run, integrated=integrated).rank_correlation([exact])
+        label = "at the target's activations" if not integrated else "half-way between the models' streams"
+        rows.append(
+            (f"gradient screen of all layers, components and heads, {label}", f"{seconds / plain:.1f} plain passes")
+        )
+        ranks = "; ".join(
+            f"{row['component']} {row['cells']:.3f} ({row['n_cells']}), {row['sites']:.3f} ({row['n_sites']})"
+            for row in found.iter_rows(named=True)
+        )
+        rows.append(("… its rank correlation with exact effects, over cells (how many) and over sites", ranks))
+    return rows
