@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 
-from measure import timed
-
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.given_text import GivenText
 from crosspatch.patching.patches import patch_grid
@@ -13,6 +11,7 @@ from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.screen import screen
 from crosspatch.patching.trajectory import PatchRun
+from measure import timed
 
 # All heads of all layers would take most of the benchmark's time.
 HEAD_LAYERS = (8, 16, 24)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import polars as pl
 import pytest
 import torch
 
+from crosspatch.config import COMPONENTS
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.sites import layer_patches
-from crosspatch.patching.sweep import patch_prompt
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.self_check import self_check
 from crosspatch.patching.trajectory import PatchRun
+from engines import both, gap
 from pairs import child_of
 
 pytestmark = pytest.mark.slow
 
 QUESTION = "Solve for x: 5x + 3 = 18"
-TOKENS = ["patch", "step", "position", "token_id", "clean_token_id", "corrupted_token_id"]
 
 
 @pytest.fixture(scope="module")
@@ -51,25 +52,30 @@ def test_a_gguf_file_is_read_as_it_is():
 def test_engine_is_reference_for_thirty_steps_at_two_layers(smollm2):
     # Without the chat template, whose fifty tokens the reference would read again at each of 240 passes.
     pair = ModelPair(smollm2.clean, smollm2.corrupted, PromptFormat(smollm2.prompts.tokenizer, raw=True))
-    patches = layer_patches([12, 24], pair.n_layers)
     run = PatchRun(max_new_tokens=30)
-    fast, fast_texts = patch_prompt(pair, "p", QUESTION, patches, run, "cached")
-    slow, slow_texts = patch_prompt(pair, "p", QUESTION, patches, run, "reference")
+    fast, slow = both(pair, [QUESTION], patch_grid([12, 24], pair.n_layers), run)
     assert fast.height == 60
-    assert fast.select(TOKENS).equals(slow.select(TOKENS))
-    assert fast_texts.equals(slow_texts)
+    found = gap(fast, slow)
     # Float32 through thirty blocks: one position at a time sums in another order than all at once.
-    for delta in ("delta_clean", "delta_corrupted", "delta_patched"):
-        assert (fast[delta] - slow[delta]).abs().max() < 1e-3
-    assert (fast["status"] == "ok").sum() >= 5
+    assert found.delta < 1e-3
+    assert found.scored >= 5
 
 
-def test_patched_into_itself_it_is_itself_to_the_bit(smollm2):
+def test_it_passes_its_self_check(smollm2):
+    patches = patch_grid("all", smollm2.n_layers, COMPONENTS, heads=[0, 8], n_heads=smollm2.n_heads)
+    assert self_check(smollm2, patches) is None
+
+
+def test_patched_into_itself_it_is_itself(smollm2):
     itself = ModelPair(smollm2.clean, smollm2.clean, smollm2.prompts)
-    patches = layer_patches([3, 17, 29], smollm2.n_layers)
-    scores, _ = patch_prompt(itself, "p", QUESTION, patches, PatchRun(max_new_tokens=5), "cached")
-    assert scores.height == 15
-    assert (scores["kl_patched"] == 0).all()
-    assert (scores["status"] == "agree").all()
-    other, _ = patch_prompt(smollm2, "p", QUESTION, patches, PatchRun(max_new_tokens=5), "cached")
-    assert (other.filter(pl.col("layer") > 3)["kl_patched"] > 0).all()
+    patches = patch_grid([3, 17, 29], smollm2.n_layers)
+
+    def steps(pair):
+        written = run_cached(pair, [Prompt(pair.encode(QUESTION), patches)], PatchRun(max_new_tokens=5))[0]
+        return [step for trajectory in written.trajectories for step in trajectory.steps]
+
+    assert len(steps(itself)) == 15
+    assert all(step["token"] == step["clean_token"] == step["corrupted_token"] for step in steps(itself))
+    assert max(step["kl_patched"] for step in steps(itself)) < 1e-4
+    # The control: another model's activations do move it.
+    assert max(step["kl_patched"] for step in steps(smollm2)) > 1e-2

@@ -6,8 +6,8 @@ import pytest
 
 from crosspatch.behaviour.answers import answer
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.sites import layer_patches
-from crosspatch.patching.sweep import patch_prompt
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.trajectory import PatchRun
 from pairs import QUESTION, child_of
 
@@ -23,12 +23,11 @@ def test_batched_is_looped_and_padded_is_unpadded(pair):
 
 def test_an_answer_is_what_the_engine_generates_for_a_model_patched_into_itself(pair):
     itself = ModelPair(pair.clean, pair.clean, pair.prompts)
-    _, texts = patch_prompt(
-        itself, "p", QUESTION, layer_patches([1], pair.n_layers), PatchRun(max_new_tokens=12), "cached"
-    )
+    prompt = Prompt(itself.encode(QUESTION), patch_grid([1], pair.n_layers))
+    trajectory = run_cached(itself, [prompt], PatchRun(max_new_tokens=12))[0].trajectories[0]
     given = answer(pair.clean, pair.prompts, [QUESTION], 12, pair.stop_tokens)[0]
-    assert given.text == texts["text"][0]
-    assert (given.token_count, given.stop_reason) == (texts["token_count"][0], texts["stop_reason"][0])
+    assert given.text == trajectory.text(pair.prompts)
+    assert (given.tokens, given.stop_reason) == (trajectory.tokens, trajectory.stop_reason)
 
 
 def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pair):
@@ -48,11 +47,9 @@ def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pai
 def test_an_answer_ends_at_any_stop_token(qwen3_pair):
     free = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, qwen3_pair.stop_tokens)[0]
     assert (free.stop_reason, free.token_count) == ("limit", 10)
-    from crosspatch.patching.engine import run_cached
-
     itself = ModelPair(qwen3_pair.clean, qwen3_pair.clean, qwen3_pair.prompts)
-    prompt = itself.encode(QUESTION)
-    tokens = run_cached(itself, prompt, layer_patches([0], 4), PatchRun(max_new_tokens=10))[0].tokens
+    prompt = Prompt(itself.encode(QUESTION), patch_grid([0], 4))
+    tokens = run_cached(itself, [prompt], PatchRun(max_new_tokens=10))[0].trajectories[0].tokens
     stop = next(token for token in tokens[2:] if token not in tokens[:2])
     cut = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, frozenset({stop}))[0]
     assert cut.stop_reason == "eos"

@@ -21,6 +21,7 @@ from pairs import QUESTIONS, architecture_pair, components_of
 STEPS = 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_engine_is_reference(name):
     pair = architecture_pair(name)

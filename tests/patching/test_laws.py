@@ -8,48 +8,61 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.models.blocks import editing, find_blocks, reading
+from crosspatch.models.blocks import find_blocks, text_config
 from crosspatch.models.forward import last_logits
+from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.reference import patched_logits
-from crosspatch.patching.sites import Patch, Site, layer_patches
-from crosspatch.patching.sweep import patch_prompt
+from crosspatch.models.site import Site
+from crosspatch.patching import rounds
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import Patch, patch_grid
+from crosspatch.patching.reference import patched_logits, run_reference
 from crosspatch.patching.trajectory import PatchRun
+from engines import hooks_and_forwards, table
 from pairs import QUESTION
 
-ENGINES = ("cached", "reference")
+ENGINES = {
+    "cached": lambda pair, ids, patches, run: run_cached(pair, [Prompt(ids, patches)], run)[0].trajectories,
+    "reference": run_reference,
+}
 RUN = PatchRun(max_new_tokens=8)
+# Logits and nats. The reference computes its three states alike, to the bit; the cached engine's patched positions
+# stand beside the clean stream and sum in another order.
+ROUNDING = {"reference": 0.0, "cached": 2e-5}
 
 
 def swept(pair, engine, run=RUN):
-    return patch_prompt(pair, "p", QUESTION, layer_patches("all", pair.n_layers), run, engine)[0]
+    patches = patch_grid("all", pair.n_layers)
+    return table(pair, ENGINES[engine](pair, pair.encode(QUESTION), patches, run), run)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("persistence", ["transient", "persistent"])
-def test_a_model_patched_into_itself_gives_its_own_numbers_to_the_bit(pair, engine, persistence):
+def test_a_model_patched_into_itself_gives_its_own_numbers(pair, engine, persistence):
     itself = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
     scores = swept(itself, engine, PatchRun(persistence=persistence, max_new_tokens=8))
     assert (scores["status"] == "agree").all()
     assert (scores["token_id"] == scores["clean_token_id"]).all()
-    # Every logit enters the KL: not a bit of any has moved.
-    assert (scores["kl_patched"] == 0).all()
-    assert (scores["kl_clean"] == 0).all()
+    # Every logit enters the KL: none has moved by more than rounding.
+    for kl in ("kl_patched", "kl_clean"):
+        assert scores[kl].abs().max() <= ROUNDING[engine]
     assert (scores["rank_corrupted"] == 1).all()
     # The control: another model's activations do move them.
     other = swept(pair, engine, PatchRun(persistence=persistence, max_new_tokens=8))
-    assert (other["kl_patched"] > 0).all()
+    assert (other["kl_patched"] > 1e-3).any()
+    assert (other["kl_patched"] > ROUNDING[engine]).all()
 
 
 @torch.inference_mode()
-def test_self_patched_logits_are_bit_identical(pair):
+@pytest.mark.parametrize("component", ["resid_post", "resid_mid", "attn_out", "mlp_out", "head"])
+def test_self_patched_logits_are_bit_identical(pair, component):
     tokens = torch.tensor([pair.encode(QUESTION)])
     own = last_logits(pair.clean, tokens)
     for layer in range(pair.n_layers):
-        site = Patch((Site(layer),))
-        last = tokens.shape[1] - 1
-        assert torch.equal(patched_logits(pair.clean, pair.clean, tokens, site, last), own)
-        assert not torch.equal(patched_logits(pair.clean, pair.corrupted, tokens, site, last), own)
+        patch = Patch((Site(layer, component, 1 if component == "head" else None),))
+        last = [tokens.shape[1] - 1]
+        assert torch.equal(patched_logits(pair.clean, pair.clean, tokens, patch, last, RUN), own)
+        assert not torch.equal(patched_logits(pair.clean, pair.corrupted, tokens, patch, last, RUN), own)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,15 +72,17 @@ def test_below_the_block_that_differs_nothing_transfers(pair, engine, block):
     find_blocks(child)[block].load_state_dict(find_blocks(pair.corrupted)[block].state_dict())
     scores = swept(ModelPair(pair.clean, child, pair.prompts), engine)
     below, above = (scores.filter(side) for side in (pl.col("layer") < block, pl.col("layer") >= block))
-    assert (below["delta_patched"] == below["delta_clean"]).all()
-    assert (below["kl_patched"] == below["kl_clean"]).all()
-    scored = below.filter(pl.col("status") == "ok")
+    assert (below["delta_patched"] - below["delta_clean"]).abs().max() <= ROUNDING[engine]
+    assert (below["kl_patched"] - below["kl_clean"]).abs().max() <= ROUNDING[engine]
+    # Rounding is small beside a difference of 0.1 logits, by which CTS divides.
+    wide = (pl.col("delta_corrupted") - pl.col("delta_clean")).abs() > 0.1
+    scored = below.filter(pl.col("status") == "ok", wide)
     assert scored.height > 0
-    assert (scored["cts"] == 0).all()
+    assert scored["cts"].abs().max() <= 10 * ROUNDING[engine]
     # The control: from the block on it does. All of it only if no later block reads a past that differs.
-    scored = above.filter(pl.col("status") == "ok")
+    scored = above.filter(pl.col("status") == "ok", wide)
     assert scored.height > 0
-    assert (scored["cts"] != 0).all()
+    assert (scored["cts"].abs() > 10 * ROUNDING[engine]).all()
     if block == pair.n_layers - 1:
         assert (scored["cts"] - 1).abs().max() < 1e-3
 
@@ -95,14 +110,15 @@ def test_a_transient_patch_leaves_other_positions_as_they_were(pair, layer):
     """Later positions read a clean past: in the reference form each step's patch touches its last position only."""
     tokens = torch.tensor([pair.encode(QUESTION)])
     where = tokens.shape[1] // 2
-    with reading(pair.corrupted, [layer]) as read:
+    site = Site(layer)
+    with reading(pair.corrupted, [site]) as read:
         pair.corrupted(tokens)
 
     def at_one_position(hidden):
-        return torch.cat([hidden[:, :where], read[layer][:, where : where + 1], hidden[:, where + 1 :]], dim=1)
+        return torch.cat([hidden[:, :where], read[site][:, where : where + 1], hidden[:, where + 1 :]], dim=1)
 
     plain = pair.clean(tokens).logits[0]
-    with editing(pair.clean, {layer: at_one_position}):
+    with editing(pair.clean, {site: at_one_position}):
         patched = pair.clean(tokens).logits[0]
     assert torch.equal(patched[:where], plain[:where])
     assert not torch.allclose(patched[where], plain[where])
@@ -118,14 +134,12 @@ def test_the_past_of_a_transient_patch_is_clean_and_of_a_persistent_one_is_not(q
         qwen3_pair.corrupted,
         type(qwen3_pair.prompts)(qwen3_pair.prompts.tokenizer, raw=True),
     )
-    site = layer_patches([1], pair.n_layers)
+    site = patch_grid([1], pair.n_layers)
     ids = pair.encode("5x + 3 = 18")
 
     def second_step(persistence):
-        from crosspatch.patching.sweep import ENGINES as BY_NAME
-
-        first = BY_NAME[engine](pair, ids, site, PatchRun("corrupt", persistence, 2))[0]
-        longer = BY_NAME[engine](pair, [*ids, first.tokens[0]], site, PatchRun("corrupt", persistence, 1))[0]
+        first = ENGINES[engine](pair, ids, site, PatchRun("corrupt", persistence, 2))[0]
+        longer = ENGINES[engine](pair, [*ids, first.tokens[0]], site, PatchRun("corrupt", persistence, 1))[0]
         return first.steps[1]["kl_patched"], longer.steps[0]["kl_patched"]
 
     assert second_step("transient")[0] == pytest.approx(second_step("transient")[1], abs=1e-5)
@@ -144,16 +158,23 @@ def test_exchanging_the_models_exchanges_the_directions(pair, engine):
     assert (both["there"] + both["back"] - 1).abs().max() < 1e-2
 
 
-def test_no_hook_is_left_after_an_exception(qwen3_pair, monkeypatch):
-    from crosspatch.patching import engine
-
+@pytest.mark.parametrize("where", ["source", "target", "head"])
+def test_nothing_is_left_on_the_models_after_an_exception(qwen3_pair, monkeypatch, where):
     models = (qwen3_pair.clean, qwen3_pair.corrupted)
+    swept(qwen3_pair, "cached")
+    before = hooks_and_forwards(*models), [text_config(model)._attn_implementation for model in models]
 
-    def hooks():
-        return [len(block._forward_hooks) for model in models for block in find_blocks(model)]
+    def broken(*_, **__):
+        raise ZeroDivisionError
 
-    before = hooks()
-    monkeypatch.setattr(engine, "_moved", lambda *_: lambda hidden: hidden / (1 // 0))
+    handles = []
+    if where == "target":
+        monkeypatch.setattr(rounds._Round, "_edits", lambda *_: {Site(1): broken})
+    else:
+        part = find_blocks(qwen3_pair.corrupted)[2].mlp if where == "source" else qwen3_pair.clean.lm_head
+        handles.append(part.register_forward_hook(broken))
     with pytest.raises(ZeroDivisionError):
         swept(qwen3_pair, "cached")
-    assert hooks() == before
+    for handle in handles:
+        handle.remove()
+    assert (hooks_and_forwards(*models), [text_config(model)._attn_implementation for model in models]) == before

@@ -1,0 +1,72 @@
+"""The quick look at a pair: it passes what is right, and notices what is not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from architectures import ARCHITECTURES
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching import self_check as module
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.self_check import self_check, usable_engine
+from crosspatch.patching.two_stream import attention
+from pairs import architecture_pair, components_of
+
+
+def grid(name):
+    return patch_grid([0, 3], 4, components_of(name), heads=[1], n_heads=4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_passes(name):
+    pair = architecture_pair(name)
+    assert self_check(pair, grid(name)) is None
+
+
+def test_attention_that_reads_too_much_is_noticed(monkeypatch):
+    pair = architecture_pair("qwen3")
+    original = attention.PassAttention._mask
+    monkeypatch.setattr(attention.PassAttention, "_mask", lambda *args: torch.zeros_like(original(*args)))
+    assert "gives logits that differ" in self_check(pair, grid("qwen3"))
+
+
+def test_a_block_that_runs_twice_is_noticed():
+    pair = architecture_pair("llama")
+    twice = copy.deepcopy(pair.clean)
+    body = twice.model
+    plain = body.forward
+
+    def again(*args, **kwargs):
+        plain(*args, **kwargs)
+        return plain(*args, **kwargs)
+
+    body.forward = again
+    assert "is met 2 times in a pass, expected once, in the clean model" in self_check(
+        ModelPair(twice, pair.corrupted, pair.prompts), patch_grid("all", 4)
+    )
+
+
+def test_a_pair_that_fails_gets_the_reference_and_is_told(monkeypatch):
+    pair = architecture_pair("qwen3")
+    said = []
+    assert usable_engine(pair, grid("qwen3"), "cached", 64, said.append) == "cached"
+    assert said == []
+    monkeypatch.setattr(module, "_TOLERANCE", dict.fromkeys(module._TOLERANCE, 0.0))
+    assert usable_engine(pair, grid("qwen3"), "cached", 64, said.append) == "reference"
+    assert "the cached engine cannot be used on this pair" in said[0]
+    assert usable_engine(pair, grid("qwen3"), "reference", 64, said.append) == "reference"
+    assert len(said) == 1
+
+
+def test_positions_that_shift_with_the_length_are_refused_beyond_it():
+    pair = architecture_pair("llama")
+    shifting = copy.deepcopy(pair.clean)
+    shifting.config.rope_parameters = {"rope_type": "dynamic", "original_max_position_embeddings": 100}
+    pair = ModelPair(shifting, pair.corrupted, pair.prompts)
+    said = []
+    assert usable_engine(pair, grid("llama"), "cached", 100, said.append) == "cached"
+    assert usable_engine(pair, grid("llama"), "cached", 101, said.append) == "reference"
+    assert "beyond 100 tokens" in said[0]
