@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crosspatch.config import Experiment, load_experiment
     from crosspatch.errors import CrosspatchError, UsageError
     from crosspatch.models.pair import ModelPair
+    from crosspatch.patching.scoring import score
     from crosspatch.patching.sweep import PatchResult, patch
     from crosspatch.report.plotly_heatmap import heatmap
 
@@ -32,6 +33,7 @@ _HOME = {
     "heatmap": "crosspatch.report.plotly_heatmap",
     "load_experiment": "crosspatch.config",
     "patch": "crosspatch.patching.sweep",
+    "score": "crosspatch.patching.scoring",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "heatmap",
     "load_experiment",
     "patch",
+    "score",
 ]
 
 

@@ -78,9 +78,14 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
     """A short check cannot see that rotary angles change with the length of the text."""
     config = text_config(pair.clean)
     rope = getattr(config, "rope_parameters", None) or {}
-    trained = rope.get("original_max_position_embeddings") or config.max_position_embeddings
-    if rope.get("rope_type") in {"dynamic", "longrope"} and positions > trained:
-        return f"its positions are encoded anew in texts beyond {trained} tokens, and these may have {positions}"
+    # One set of angles for all layers, or one for each kind of layer.
+    for angles in (rope, *(kind for kind in rope.values() if isinstance(kind, dict))):
+        if angles.get("rope_type") in {"dynamic", "longrope"}:
+            trained = angles.get("original_max_position_embeddings") or config.max_position_embeddings
+            if positions > trained:
+                return (
+                    f"its positions are encoded anew in texts beyond {trained} tokens, and these may have {positions}"
+                )
     return None
 
 
@@ -94,7 +99,7 @@ def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
             for first, last in pieces
         ]
         gap = _gap(unembed(model, torch.cat(hidden)), plain)
-        if gap > _tolerance(model):
+        if not gap <= _tolerance(model):  # no number is no match
             return f"{where} gives logits that differ by {gap:.1e} of the largest"
     return None
 
