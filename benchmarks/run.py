@@ -21,7 +21,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from screening import screening
 
 from measure import (
     EndlessPair,
@@ -34,6 +33,7 @@ from measure import (
     sweep_after,
 )
 from peers import PEERS, ensure_environment, run_peer
+from screening import screening
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
