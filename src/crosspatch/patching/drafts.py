@@ -27,7 +27,10 @@ class Drafts:
             self.note(text, 1)
 
     def note(self, text: list[int], start: int) -> None:
-        """Look up in `text` from now on, of which what stands before `start` (counted from 1) is known already."""
+        """Look up in `text` from now on, of which what stands before `start` (counted from 1) is known already.
+
+        The list itself is kept, so that what is appended to it later can be drafted too.
+        """
         for (length, _), seen in zip(MATCHES, self._seen, strict=True):
             # Not its own end: nothing follows there, and what followed the same words elsewhere would be lost.
             for end in range(max(start - 1, length), len(text)):

@@ -188,20 +188,23 @@ class _Lockstep:
         return said
 
     def _parted(self, text: _Text, draft: list[int], parties: dict[tuple[int, ...], list[_Writer]]) -> list[_Text]:
-        """A text for each party; the first goes on in the lanes, the others in copies."""
+        """A text for each party; the last goes on in the lanes, the others in copies."""
         target, source = self.rounds.target_past, self.rounds.source_past
-        before = len(self.prompts[text.prompt].ids) - 1 + len(text.tokens)
-        onward = []
+        length = len(text.tokens)
+        before = len(self.prompts[text.prompt].ids) - 1 + length
+        onward: list[_Text] = []
         for said, writers in parties.items():
             reach = text.reach
             if draft:
                 kept_all = len(said) == len(draft) + 1
                 reach = min(2 * reach, LONGEST_REACH) if kept_all else max(reach // 2, 1)
-            new = _Text(text.prompt, [*text.tokens, *said], None, None, writers, reach)
-            self.drafts[text.prompt].note(new.tokens, len(text.tokens) + 1)
-            onward.append(new)
+            # The last party goes on in the list too: what it says later follows what was noted earlier.
+            tokens = text.tokens if len(onward) == len(parties) - 1 else list(text.tokens)
+            tokens += said
+            self.drafts[text.prompt].note(tokens, length + 1)
+            onward.append(_Text(text.prompt, tokens, None, None, writers, reach))
         for i, new in enumerate(onward):
-            read = before + len(new.tokens) - len(text.tokens)
+            read = before + len(new.tokens) - length
             # The last party takes the lanes themselves.
             last = i == len(onward) - 1
             if new.needs_target:
