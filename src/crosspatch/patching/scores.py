@@ -53,13 +53,14 @@ def score_states(
     of = torch.repeat_interleave(torch.tensor(counts)).to(clean.device)
     y_clean, y_corrupt = clean.argmax(-1), corrupted.argmax(-1)
 
-    log_corrupted = _normalizer("corrupted", corrupted)
-    probabilities = (corrupted - log_corrupted[:, None]).exp()
+    log_corrupted = corrupted - _normalizer("corrupted", corrupted)[:, None]
+    probabilities = log_corrupted.exp()
     once = [1] * len(clean)
-    # KL(p || q) = E_p[log p] - E_p[log q], where log q = logits - normalizer.
-    entropy = _expected(probabilities, corrupted, once) - log_corrupted
-    kl_clean = entropy - (_expected(probabilities, clean, once) - _normalizer("clean", clean))
-    kl_patched = entropy[of] - (_expected(probabilities, patched, counts) - _normalizer("patched", patched))
+    # KL(p || q) = E_p[log p] - E_p[log q]. Of logarithms, not of logits: these would lose digits in so long a sum.
+    entropy = _expected(probabilities, log_corrupted, once)
+    kl_clean = entropy - _expected(probabilities, clean - _normalizer("clean", clean)[:, None], once)
+    log_patched = patched - _normalizer("patched", patched)[:, None]
+    kl_patched = entropy[of] - _expected(probabilities, log_patched, counts)
 
     in_patched = _at(patched, y_corrupt[of])
     return StepScores(
