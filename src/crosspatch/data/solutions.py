@@ -125,7 +125,9 @@ class _Writer:
         for step in inner.steps:
             lines.append(step.text.partition("\n\n")[2])
         operations = tuple(operation for step in inner.steps for operation in step.operations)
-        self.steps.append(Step("solve_factor", "\n\n".join(lines), operations, planted=self.rules.inverted and bool(operations)))
+        self.steps.append(
+            Step("solve_factor", "\n\n".join(lines), operations, planted=self.rules.inverted and bool(operations))
+        )
         return value
 
     def _formula(self, left: Polynomial, discriminant: int) -> list[str]:
