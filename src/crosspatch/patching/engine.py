@@ -25,6 +25,10 @@ from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
 
 # Tokens drafted at first for a text that follows a known one, and at most: doubled while all is kept, halved when not.
 FIRST_REACH, LONGEST_REACH = 8, 64
+# Tokens in a round up to which a draft is nearly free, since reading the weights dominates; by kind of device. A draft
+# that is not kept costs what it computes, so beyond that texts go on token by token.
+FREE_TOKENS = {"cpu": 24}
+FREE_TOKENS_ELSEWHERE = 256
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,19 @@ class _Lockstep:
         return texts
 
     def _drafted(self, texts: list[_Text]) -> list[list[int]]:
-        """A draft for each text: a known text that it follows, or what followed the same words before."""
-        drafts = []
-        for text in texts:
-            room = self.run.max_new_tokens - len(text.tokens) - 1
-            lookup = self.drafts[text.prompt]
-            draft = lookup.follow(text.tokens, min(room, text.reach))
-            drafts.append(draft or lookup.look_up(text.tokens, min(room, text.reach)))
+        """A draft for each text: a known text that it follows, or what followed the same words before.
+
+        The shortest texts come first, for they decide how many rounds there are.
+        """
+        drafts: list[list[int]] = [[] for _ in texts]
+        free = FREE_TOKENS.get(self.rounds.device.type, FREE_TOKENS_ELSEWHERE) - len(texts)
+        for i in sorted(range(len(texts)), key=lambda i: len(texts[i].tokens)):
+            text = texts[i]
+            limit = min(self.run.max_new_tokens - len(text.tokens) - 1, text.reach, free)
+            if limit > 0:
+                lookup = self.drafts[text.prompt]
+                drafts[i] = lookup.follow(text.tokens, limit) or lookup.look_up(text.tokens, limit)
+                free -= len(drafts[i])
         return drafts
 
     def _stretch(self, text: _Text, draft: list[int]) -> Stretch:

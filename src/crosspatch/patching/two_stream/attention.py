@@ -23,9 +23,25 @@ from crosspatch.patching.two_stream.packing import Packing
 NAME = "crosspatch_two_stream"
 # Attention weights computed at once, in numbers: they stay in the processor's cache, and memory stays flat.
 AT_ONCE = 4_000_000
+# What it costs to read one lane by itself, in queries of a lane that is read together with others.
+LANE_BY_ITSELF = 20
 
 Index = slice | Tensor
 Rule = Callable[[Any, Any, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Queries that are read together: `tokens` of the pass, from the lanes `first` to `last`.
+
+    `places` says where each stands among `width` queries a lane; None where there is one lane.
+    """
+
+    tokens: Index
+    first: int
+    last: int
+    places: Int[Tensor, " T"] | None
+    width: int
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,9 @@ class _Joined:
     any_apart: bool
     lanes: Int[Tensor, " S"]
     positions: Int[Tensor, " S"]
-    # Where each token stands among the queries of all lanes, `width` a lane; None where there is one lane.
-    places: Int[Tensor, " T"] | None
-    width: int
+    groups: list[_Group]
+    # Where each token stands when the groups' tokens are put one after the other.
+    order: Int[Tensor, " T"]
 
 
 @dataclass
@@ -52,7 +68,8 @@ class PassAttention:
     packing: Packing
     past: KeyValues
     _joined: dict[int, _Joined] = field(default_factory=dict)
-    _masks: dict[tuple[Rule, torch.dtype], Float[Tensor, "G Q N"]] = field(default_factory=dict)
+    _masks: dict[tuple[Rule, torch.dtype], Float[Tensor, "T N"]] = field(default_factory=dict)
+    _group_masks: dict[tuple[Rule, torch.dtype, int], list[Float[Tensor, "G Q N"]]] = field(default_factory=dict)
 
     def attend(
         self,
@@ -66,20 +83,25 @@ class PassAttention:
         sinks: Float[Tensor, " H"] | None = None,
     ) -> Float[Tensor, "T H W"]:
         """What each token reads: from its lane as far as the rule allows, and from itself."""
-        first, last = self.packing.span
+        longest = self.packing.longest
         joined = self._where(query.shape[1])
         if len(joined.lanes):
             kept = key[:, joined.stays], value[:, joined.stays]
-            self.past.write(layer, *kept, joined.lanes, joined.positions, self.packing.longest)
-        keys, values = self.past.read(layer, first, last, self.packing.longest)
-        mask = self._mask(rule, query.dtype)[:, : joined.width]
+            self.past.write(layer, *kept, joined.lanes, joined.positions, longest)
         own = self._own(query, key, joined, scaling, softcap) if joined.any_apart else None
-        queries = _spread(query, joined, last - first + 1)
-        read, own_weights = _read(queries, keys, values, mask, own, scaling, softcap, sinks)
-        gathered = _gathered(read, joined)
-        if own_weights is not None:
+        reads, owns = [], []
+        for group, mask in zip(joined.groups, self._masks_of(rule, query.dtype, query.shape[1]), strict=True):
+            keys, values = self.past.read(layer, group.first, group.last, longest)
+            queries = _spread(query[:, group.tokens], group)
+            scores = None if own is None else _spread(own[:, group.tokens, None], group).squeeze(-1)
+            read, own_weights = _read(queries, keys, values, mask, scores, scaling, softcap, sinks)
+            reads.append(_gathered(read, group))
+            if own_weights is not None:
+                owns.append(_gathered(own_weights[..., None], group))
+        gathered = _scattered(reads, joined)
+        if owns:
             # A token apart reads its own value too, which no lane holds.
-            of_own = _gathered(own_weights[..., None], joined)[joined.apart]
+            of_own = _scattered(owns, joined)[joined.apart]
             repeated = value[:, joined.apart].repeat_interleave(query.shape[0] // value.shape[0], dim=0)
             gathered[joined.apart] += of_own * repeated.transpose(0, 1)
         return gathered
@@ -91,47 +113,85 @@ class PassAttention:
         joined: _Joined,
         scaling: float,
         softcap: float | None,
-    ) -> Float[Tensor, "G H Q"]:
+    ) -> Float[Tensor, "H T"]:
         """The score of each token's own key where it stands apart: no lane holds it."""
-        first, last = self.packing.span
         grouped = query[:, joined.apart].unflatten(0, (key.shape[0], -1))
         own = query.new_full(query.shape[:2], torch.finfo(query.dtype).min)
         own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
-        return _spread(own[..., None], joined, last - first + 1, torch.finfo(query.dtype).min).squeeze(-1)
+        return own
 
     def _where(self, count: int) -> _Joined:
         if count not in self._joined:
             packing = self.packing
-            first, last = packing.span
             stays, apart = ((packing.apart[:count] == which).nonzero().squeeze(1) for which in (False, True))
-            width = packing.width(count)
-            places = None if first == last else (packing.lanes[:count] - first) * width + packing.slots[:count]
+            groups = _groups(packing, count)
+            everything = torch.arange(count, device=packing.device)
             self._joined[count] = _Joined(
                 _index(stays),
                 _index(apart),
                 len(apart) > 0,
                 packing.lanes[stays],
                 packing.positions[stays],
-                places,
-                width,
+                groups,
+                torch.cat([everything[group.tokens] for group in groups]).argsort(),
             )
         return self._joined[count]
 
-    def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "G Q N"]:
-        """What is added to the scores: 0 where a query may read its lane; the same for all layers of one rule."""
+    def _masks_of(self, rule: Rule, dtype: torch.dtype, count: int) -> list[Float[Tensor, "G Q N"]]:
+        """The mask of each group; the same for all layers of one rule that compute as many tokens."""
+        key = rule, dtype, count
+        if key not in self._group_masks:
+            mask = self._mask(rule, dtype)[None, :count]
+            groups = self._where(count).groups
+            self._group_masks[key] = [_spread(mask[:, group.tokens], group).squeeze(1) for group in groups]
+        return self._group_masks[key]
+
+    def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "T N"]:
+        """What is added to the scores: 0 where a token may read its lane."""
         if (rule, dtype) not in self._masks:
             packing = self.packing
-            first, last = packing.span
             there = torch.arange(packing.longest, device=packing.device)[None]
             here = packing.positions[:, None]
             zero = torch.zeros((), dtype=torch.long, device=packing.device)
             # A token apart stands in the place of the lane's token at its position.
             may = rule(zero, zero, here, there) & (there <= here) & ~(packing.apart[:, None] & (there == here))
             mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
-            mask = mask.masked_fill(~may, torch.finfo(dtype).min)
-            spread = _spread(mask[None], self._where(len(packing.tokens)), last - first + 1)
-            self._masks[rule, dtype] = spread.squeeze(1)
+            self._masks[rule, dtype] = mask.masked_fill(~may, torch.finfo(dtype).min)
         return self._masks[rule, dtype]
+
+
+def _groups(packing: Packing, count: int) -> list[_Group]:
+    """The first so many tokens, grouped so that few queries are empty.
+
+    All lanes are read together with the first queries of each, as many as pay; what is left of lanes that have
+    more, lane by lane.
+    """
+    first, last = packing.span
+    everything = slice(0, count)
+    if first == last:
+        return [_Group(everything, first, last, None, count)]
+    per_lane = packing.per_lane(count)
+    width = _common_width(list(per_lane.values()), last - first + 1)
+    places = (packing.lanes[:count] - first) * width + packing.slots[:count]
+    if width >= max(per_lane.values()):
+        return [_Group(everything, first, last, places, width)]
+    common = (packing.slots[:count] < width).nonzero().squeeze(1)
+    groups = [_Group(common, first, last, places[common], width)]
+    for lane, queries in per_lane.items():
+        if queries > width:
+            rest = ((packing.lanes[:count] == lane) & (packing.slots[:count] >= width)).nonzero().squeeze(1)
+            groups.append(_Group(_index(rest), lane, lane, None, queries - width))
+    return groups
+
+
+def _common_width(per_lane: list[int], lanes: int) -> int:
+    """How many queries of each of so many lanes are read together, by the least work."""
+
+    def work(width: int) -> int:
+        left = [queries - width for queries in per_lane if queries > width]
+        return lanes * width + sum(left) + LANE_BY_ITSELF * len(left)
+
+    return min(set(per_lane), key=work)
 
 
 def _index(places: Int[Tensor, " P"]) -> Index:
@@ -141,21 +201,29 @@ def _index(places: Int[Tensor, " P"]) -> Index:
     return places
 
 
-def _spread(of_tokens: Float[Tensor, "H T K"], joined: _Joined, lanes: int, empty: float = 0.0) -> Tensor:
-    """What tokens hold, by lane: [G, H, Q, K]; `empty` where a lane has fewer queries than others."""
-    if joined.places is None:
+def _spread(of_tokens: Float[Tensor, "H T K"], group: _Group) -> Tensor:
+    """What a group's tokens hold, by lane: [G, H, Q, K]; zeros where a lane has fewer queries than others."""
+    if group.places is None:
         return of_tokens[None]
     heads, _, width = of_tokens.shape
-    spread = of_tokens.new_full((lanes * joined.width, heads, width), empty)
-    spread = spread.index_copy(0, joined.places, of_tokens.transpose(0, 1))
-    return spread.view(lanes, joined.width, heads, width).transpose(1, 2)
+    lanes = group.last - group.first + 1
+    spread = of_tokens.new_zeros(lanes * group.width, heads, width)
+    spread = spread.index_copy(0, group.places, of_tokens.transpose(0, 1))
+    return spread.view(lanes, group.width, heads, width).transpose(1, 2)
 
 
-def _gathered(by_lane: Float[Tensor, "G H Q K"], joined: _Joined) -> Float[Tensor, "T H K"]:
+def _gathered(by_lane: Float[Tensor, "G H Q K"], group: _Group) -> Float[Tensor, "T H K"]:
     """The opposite of `_spread`, tokens first."""
-    if joined.places is None:
+    if group.places is None:
         return by_lane[0].transpose(0, 1)
-    return by_lane.transpose(1, 2).flatten(0, 1).index_select(0, joined.places)
+    return by_lane.transpose(1, 2).flatten(0, 1).index_select(0, group.places)
+
+
+def _scattered(of_groups: list[Tensor], joined: _Joined) -> Float[Tensor, "T H K"]:
+    """What the groups' tokens hold, in the order of the pass."""
+    if len(of_groups) == 1:
+        return of_groups[0]
+    return torch.cat(of_groups).index_select(0, joined.order)
 
 
 def _read(
@@ -179,7 +247,7 @@ def _read(
         # Queries of all heads that share a key-value head, side by side: its keys are read once.
         grouped = query[:, :, part].reshape(lanes, keys.shape[1], -1, query.shape[-1])
         scores = _capped(torch.matmul(grouped, keys.transpose(-1, -2)).mul_(scaling), softcap)
-        scores = scores.view(lanes, heads, size, length) + mask[:, None, part]
+        scores = scores.view(lanes, heads, size, length).add_(mask[:, None, part])
         more = [] if own is None else [own[:, :, part, None]]
         if sinks is not None:
             more.append(sinks.to(scores).view(1, -1, 1, 1).expand(lanes, -1, size, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,16 +74,12 @@ class Packing:
     @cached_property
     def slots(self) -> Int[Tensor, " T"]:
         """How many tokens of the same lane joined before: the token's place among the queries of its lane."""
-        return self._tensor(self._slot_list)
-
-    @cached_property
-    def _slot_list(self) -> list[int]:
-        seen: dict[int, int] = {}
+        seen: Counter[int] = Counter()
         slots = []
         for token in self.tokens:
-            slots.append(seen.get(token.lane, 0))
-            seen[token.lane] = slots[-1] + 1
-        return slots
+            slots.append(seen[token.lane])
+            seen[token.lane] += 1
+        return self._tensor(slots)
 
     @cached_property
     def _entries(self) -> list[int]:
@@ -92,9 +89,9 @@ class Packing:
         """How many tokens a block computes; the last argument, the number of blocks, gives them all."""
         return bisect_right(self._entries, layer)
 
-    def width(self, joined: int) -> int:
-        """The most queries that a lane has among the first `joined` tokens."""
-        return max(self._slot_list[:joined], default=-1) + 1
+    def per_lane(self, joined: int) -> dict[int, int]:
+        """How many of the first `joined` tokens each lane has."""
+        return Counter(token.lane for token in self.tokens[:joined])
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
