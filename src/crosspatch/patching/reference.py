@@ -16,7 +16,7 @@ from crosspatch.models.hooks import Edit, editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import score_states, to_lists
+from crosspatch.patching.scores import score_states, to_rows
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 
@@ -50,8 +50,7 @@ def step_scores(
     now = patch.schedule.applies(step, *wants, pair.prompts.token_text)
     positions = (applied if run.persistence == "persistent" else []) + [len(tokens) - 1] * now
     patched = patched_logits(target, source, text, patch, positions, run)
-    columns = to_lists(score_states(clean, corrupted, patched))
-    return {name: values[0] for name, values in columns.items()} | {"applied": float(now)}
+    return {**to_rows(score_states(clean, corrupted, patched))[0], "applied": float(now)}
 
 
 def patched_logits(

@@ -6,9 +6,11 @@ its patched positions. What becomes of the scores (a text that goes on, a table)
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, islice
 
 import torch
 from jaxtyping import Float
@@ -20,7 +22,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import score_states, to_lists
+from crosspatch.patching.scores import Contexts, to_rows
 from crosspatch.patching.trajectory import PatchRun, Step
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
@@ -28,6 +30,8 @@ from crosspatch.patching.two_stream.passes import packed_pass
 
 # Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
 UNEMBED_AT_ONCE = 96
+# Contexts of which both models' logits are held at once, while what is patched there is scored.
+CONTEXTS_AT_ONCE = 32
 
 
 @dataclass
@@ -112,20 +116,26 @@ class _Round:
 
     def scored(self) -> list[Read]:
         source_hidden, activations = self._read_source()
+        patched = [(s, j) for s, stretch in enumerate(self.stretches) if stretch.rows for j in range(len(stretch.ids))]
         looks = any(row.patch.schedule.looks for stretch in self.stretches for row in stretch.rows)
         if looks:
             # Whether a patch is applied depends on what both models want: they are read first.
             entries = {row.patch.entry for stretch in self.stretches for row in stretch.rows} - {0}
             with reading(self.rounds.target, [Site(entry - 1) for entry in entries]) as read:
                 target_hidden = self._read_target([], activations, None)[0]
-            wants = self._choices(target_hidden, source_hidden)
-            cells = self._cells(wants)
+            resting = self._rest(patched, target_hidden, source_hidden)
+            cells = self._cells(resting)
             streams = {entry: read[Site(entry - 1)][0] for entry in entries}
             cell_hidden = self._read_target(cells, activations, streams)[1] if cells else target_hidden[:0]
         else:
-            cells = self._cells(None)
+            cells = self._cells({})
             target_hidden, cell_hidden = self._read_target(cells, activations, None)
-        return self._score(cells, target_hidden, source_hidden, cell_hidden)
+            there = Counter((cell.stretch, cell.j) for cell in cells)
+            rests = [(s, j) for s, j in patched if there[s, j] < len(self.stretches[s].rows)]
+            resting = self._rest(rests, target_hidden, source_hidden)
+        steps = self._score(cells, target_hidden, source_hidden, cell_hidden)
+        wants = self._wants(target_hidden, source_hidden)
+        return [self._collected(s, wants.get(s), steps, resting) for s in range(len(self.stretches))]
 
     def _read_source(self) -> tuple[Float[Tensor, "S D"], Mapping[Site, Tensor]]:
         """The source's last hidden states, and its activations at every site that is moved, [S, ·] each."""
@@ -185,107 +195,103 @@ class _Round:
             site: edit_at(site, self._indices(there), self._indices(places)) for site, (there, places) in moved.items()
         }
 
-    def _cells(self, wants: list[tuple[list[int], list[int]]] | None) -> list[_Cell]:
-        """The patched positions in the order in which they join; `wants` are target's and source's next tokens."""
+    def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
+        """The patched positions in the order in which they join.
+
+        `unpatched` tells what both models want at a position, where schedules ask for it.
+        """
         persistent = self.rounds.run.persistence == "persistent"
         cells = []
         for s, stretch in enumerate(self.stretches):
             for r, row in enumerate(stretch.rows):
                 for j in range(len(stretch.ids)):
-                    applied = self._applies(row.patch, stretch.step + j, None if wants is None else wants[s], j)
+                    applied = self._applies(row.patch, stretch.step + j, unpatched.get((s, j)))
                     # Where nothing is moved a transient row is the target itself; a persistent one has its past.
                     if applied or persistent:
                         cells.append(_Cell(s, r, j, applied))
         return sorted(cells, key=lambda cell: self._row(cell).patch.entry)
 
-    def _applies(self, patch: Patch, step: int, wants: tuple[list[int], list[int]] | None, j: int) -> bool:
-        if wants is None:
+    def _applies(self, patch: Patch, step: int, unpatched: Step | None) -> bool:
+        if unpatched is None:
             return patch.schedule.may(step)
-        return patch.schedule.applies(step, wants[0][j], wants[1][j], self.rounds.pair.prompts.token_text)
+        wants = int(unpatched["clean_token"]), int(unpatched["corrupted_token"])
+        return patch.schedule.applies(step, *wants, self.rounds.pair.prompts.token_text)
 
-    def _score(self, cells: list[_Cell], target: Tensor, source: Tensor, patched: Tensor) -> list[Read]:
-        """Unembed a few positions at a time, with all that is patched there, and keep only what is asked of them."""
-        number = {(cell.stretch, cell.row, cell.j): i for i, cell in enumerate(cells)}
+    def _rest(
+        self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
+    ) -> dict[tuple[int, int], Step]:
+        """The scores at some (stretch, position) where nothing is patched: all rows there are the target itself."""
+        rested: dict[tuple[int, int], Step] = {}
+        for block in _blocks(positions):
+            logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block)])
+            scores = self._contexts(logits, source, block).score(logits, [1] * len(block))
+            rested |= zip(block, ({**step, "applied": 0.0} for step in to_rows(scores)), strict=True)
+        return rested
+
+    def _score(
+        self, cells: list[_Cell], target: Tensor, source: Tensor, patched: Tensor
+    ) -> dict[tuple[int, int, int], Step]:
+        """The scores of cells, by (stretch, row, position): unembedded a few at a time, and only numbers are kept."""
+        at: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for number, cell in enumerate(cells):
+            at[cell.stretch, cell.j].append(number)
         steps: dict[tuple[int, int, int], Step] = {}
-        wants = self._choices(target, source, rows=False)
-        for block in self._blocks():
-            here = self._indices([self._starts["target_lane"][s] + j for s, j in block])
-            there = self._indices([self._starts["source_lane"][s] + j for s, j in block])
-            keys = [[(s, r, j) for r in range(len(self.stretches[s].rows))] for s, j in block]
-            computed = [key for row in keys for key in row if key in number]
-            logits = self._unembed(
-                self.rounds.target, torch.cat([target[here], patched[self._indices([number[key] for key in computed])]])
-            )
-            # All rows that rest at a step are the target itself there: they are scored once.
-            rests = [any(key not in number for key in row) for row in keys]
-            counts = [sum(key in number for key in row) + rest for row, rest in zip(keys, rests, strict=True)]
-            of_rows = logits[len(block) :]
-            if any(rests):
-                ahead = iter(range(len(block), len(logits)))
-                picked = [
-                    place
-                    for i, row in enumerate(keys)
-                    for place in [*(next(ahead) for key in row if key in number), *([i] if rests[i] else [])]
-                ]
-                of_rows = logits[self._indices(picked)]
-            of_target, of_source = logits[: len(block)], self._unembed(self.rounds.source, source[there])
-            corrupt = self.rounds.run.direction == "corrupt"
-            clean, corrupted = (of_target, of_source) if corrupt else (of_source, of_target)
-            columns = to_lists(score_states(clean, corrupted, of_rows, counts))
-            listed = iter(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-            for row, rest in zip(keys, rests, strict=True):
-                for key in row:
-                    if key in number:
-                        steps[key] = {**next(listed), "applied": float(cells[number[key]].applied)}
-                if rest:
-                    resting = {**next(listed), "applied": 0.0}
-                    steps |= {key: resting for key in row if key not in number}
-        return [self._collected(s, stretch, wants[s], steps) for s, stretch in enumerate(self.stretches)]
+        for block in _blocks(list(at)):
+            numbers = [number for position in block for number in at[position]]
+            contexts_of = [context for context, position in enumerate(block) for _ in at[position]]
+            unpatched = target[self._places_of("target_lane", block)]
+            first, *more = torch.cat([unpatched, patched[self._indices(numbers)]]).split(UNEMBED_AT_ONCE)
+            logits = self._unembed(self.rounds.target, first)
+            contexts = self._contexts(logits[: len(block)], source, block)
+            done = 0
+            for of_cells in chain([logits[len(block) :]], (self._unembed(self.rounds.target, part) for part in more)):
+                some = slice(done, done + len(of_cells))
+                counts = Counter(contexts_of[some])
+                rows = to_rows(contexts.score(of_cells, [counts[context] for context in range(len(block))]))
+                for number, step in zip(numbers[some], rows, strict=True):
+                    cell = cells[number]
+                    steps[cell.stretch, cell.row, cell.j] = {**step, "applied": float(cell.applied)}
+                done += len(of_cells)
+        return steps
+
+    def _contexts(self, of_target: Tensor, source: Tensor, positions: Sequence[tuple[int, int]]) -> Contexts:
+        """What both models say at some positions, from the target's logits there."""
+        of_source = self._unembed(self.rounds.source, source[self._places_of("source_lane", positions)])
+        corrupt = self.rounds.run.direction == "corrupt"
+        return Contexts.of(of_target, of_source) if corrupt else Contexts.of(of_source, of_target)
 
     def _collected(
-        self, s: int, stretch: Stretch, wants: tuple[list[int], list[int]], steps: dict[tuple[int, int, int], Step]
+        self,
+        s: int,
+        wants: tuple[list[int], list[int]] | None,
+        steps: Mapping[tuple[int, int, int], Step],
+        resting: Mapping[tuple[int, int], Step],
     ) -> Read:
-        rows = [[steps[s, r, j] for j in range(len(stretch.ids))] for r in range(len(stretch.rows))]
-        if not rows:
-            return Read(*wants, rows)
-        clean = [int(step["clean_token"]) for step in rows[0]]
-        corrupted = [int(step["corrupted_token"]) for step in rows[0]]
+        if wants is not None:
+            return Read(*wants, [])
+        stretch = self.stretches[s]
+        places = range(len(stretch.ids))
+        rows = [[steps.get((s, r, j)) or resting[s, j] for j in places] for r in range(len(stretch.rows))]
+        clean, corrupted = ([int(step[name]) for step in rows[0]] for name in ("clean_token", "corrupted_token"))
         return Read(clean, corrupted, rows) if self.rounds.run.direction == "corrupt" else Read(corrupted, clean, rows)
 
-    def _blocks(self) -> Iterator[list[tuple[int, int]]]:
-        """The (stretch, position) pairs that have patched rows, some at a time."""
-        block: list[tuple[int, int]] = []
-        load = 0
-        for s, stretch in enumerate(self.stretches):
-            if not stretch.rows:
-                continue
-            for j in range(len(stretch.ids)):
-                if block and load + len(stretch.rows) + 1 > UNEMBED_AT_ONCE:
-                    yield block
-                    block, load = [], 0
-                block.append((s, j))
-                load += len(stretch.rows) + 1
-        if block:
-            yield block
-
-    def _choices(self, target: Tensor, source: Tensor, rows: bool = True) -> list[tuple[list[int], list[int]]]:
-        """The next tokens that target and source want in each stretch; only in those without `rows` if so asked."""
-        chosen: dict[str, dict[int, list[int]]] = {"target_lane": {}, "source_lane": {}}
+    def _wants(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
+        """The next tokens that target and source want in each stretch in which nothing is patched."""
+        chosen: dict[str, dict[int, list[int]]] = {}
         for which, model, hidden in (
             ("target_lane", self.rounds.target, target),
             ("source_lane", self.rounds.source, source),
         ):
-            asked = [s for s in self._starts[which] if rows or not self.stretches[s].rows]
-            places = [self._starts[which][s] + j for s in asked for j in range(len(self.stretches[s].ids))]
-            tokens: list[int] = []
-            for part in self._indices(places).split(UNEMBED_AT_ONCE):
-                if len(part):
-                    tokens += self._unembed(model, hidden[part]).argmax(-1).tolist()
-            for s in asked:
-                chosen[which][s], tokens = tokens[: len(self.stretches[s].ids)], tokens[len(self.stretches[s].ids) :]
-        return [
-            (chosen["target_lane"].get(s, []), chosen["source_lane"].get(s, [])) for s in range(len(self.stretches))
-        ]
+            asked = [s for s in self._starts[which] if not self.stretches[s].rows]
+            places = self._places_of(which, [(s, j) for s in asked for j in range(len(self.stretches[s].ids))])
+            parts = places.split(UNEMBED_AT_ONCE) if len(places) else []
+            tokens = iter([token for p in parts for token in self._unembed(model, hidden[p]).argmax(-1).tolist()])
+            chosen[which] = {s: list(islice(tokens, len(self.stretches[s].ids))) for s in asked}
+        return {
+            s: (chosen["target_lane"].get(s, []), chosen["source_lane"].get(s, []))
+            for s, stretch in enumerate(self.stretches)
+            if not stretch.rows
+        }
 
     def _unembed(self, model: nn.Module, hidden: Tensor) -> Tensor:
         return unembed(model, hidden, float32=self.rounds.run.float32_unembedding)
@@ -313,6 +319,10 @@ class _Round:
     def _place(self, which: str, cell: _Cell) -> int:
         return self._starts[which][cell.stretch] + cell.j
 
+    def _places_of(self, which: str, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """Where (stretch, position) pairs stand among the texts' tokens."""
+        return self._indices([self._starts[which][s] + j for s, j in positions])
+
     @cached_property
     def _starts(self) -> dict[str, dict[int, int]]:
         """For target and source the place of each stretch's first token among the texts' tokens."""
@@ -327,3 +337,8 @@ class _Round:
 
     def _indices(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.rounds.device)
+
+
+def _blocks(positions: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
+    for start in range(0, len(positions), CONTEXTS_AT_ONCE):
+        yield positions[start : start + CONTEXTS_AT_ONCE]
