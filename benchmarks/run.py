@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -184,10 +183,17 @@ def memory(clean: Path, corrupted: Path, asked: list[str]) -> dict[str, float]:
     prompt = pair.encode(asked[0])
     # Weights are mapped from their files: they are in memory once they have been used.
     generate_both(pair, prompt, 2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = resident("VmRSS")
+    # From here on the peak is counted anew: loading has one of its own.
+    Path("/proc/self/clear_refs").write_text("5")
     sweep(pair, [prompt], range(pair.n_layers), LENGTH)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"above": (peak - before) / 1e9, "peak": peak / 1e9}
+    return {"above": resident("VmHWM") - before, "peak": resident("VmHWM")}
+
+
+def resident(field: str) -> float:
+    """GB of this process in memory: VmRSS now, VmHWM at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e9
 
 
 def pair_in(run: Path) -> tuple[Path, Path]:

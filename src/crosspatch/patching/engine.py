@@ -93,7 +93,11 @@ class _Lockstep:
     """All texts of a run on their way."""
 
     def __init__(self, pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> None:
-        self.rounds = Rounds(pair, run)
+        positions = max((len(prompt.ids) for prompt in prompts), default=0) + run.max_new_tokens
+        # A text for each writer; persistent rows keep pasts of their own besides.
+        rows = sum(len(prompt.patches) for prompt in prompts)
+        answers = sum(2 for prompt in prompts if prompt.answers)
+        self.rounds = Rounds(pair, run, positions, answers + rows * (2 if run.persistence == "persistent" else 1))
         self.prompts, self.run = prompts, run
         self.stops = pair.stop_tokens
         self.drafts = [Drafts(prompt.ids, prompt.known) for prompt in prompts]

@@ -51,9 +51,9 @@ class TextReader:
     def __init__(self, model: nn.Module, given: GivenText, *, float32_unembedding: bool = False) -> None:
         self.model, self.given = model, given
         self._float32 = float32_unembedding
-        self._past = KeyValues()
-        self._lane = self._past.open()
         self._device = next(model.parameters()).device
+        self._past = KeyValues(self._device, len(given.read), lanes=1)
+        self._lane = self._past.open()
         tokens = [Token(id, position, self._lane) for position, id in enumerate(given.read)]
         with fast_linear(model):
             hidden = packed_pass(model, Packing(tokens, self._device), self._past)

@@ -81,13 +81,16 @@ class _Cell:
 
 
 class Rounds:
-    """Rounds of one pair, with the keys and values that texts leave in both models."""
+    """Rounds of one pair, with the keys and values that texts leave in both models.
 
-    def __init__(self, pair: ModelPair, run: PatchRun) -> None:
+    `positions` and `lanes` are foreseen: the longest text with its prompt, and how many texts there can be.
+    """
+
+    def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
         self.pair, self.run = pair, run
         self.target, self.source = pair.oriented(run.direction)
-        self.target_past, self.source_past = KeyValues(), KeyValues()
         self.device = pair.clean.device
+        self.target_past, self.source_past = (KeyValues(self.device, positions, lanes) for _ in range(2))
 
     def prefill(self, texts: Sequence[tuple[list[int], int | None, int | None]]) -> None:
         """Let the models read texts whose steps are not scored: (ids, target lane, source lane) each."""

@@ -36,7 +36,7 @@ def score_tokens(
         raise UsageError("got persistent patches; along a given text only transient ones can be scored")
     if not text:
         raise UsageError("got no text to score along, expected at least one token")
-    rounds = Rounds(pair, run)
+    rounds = Rounds(pair, run, len(prompt) + len(text), lanes=1)
     lanes = rounds.target_past.open(), rounds.source_past.open()
     rounds.prefill([([*prompt[:-1]], *lanes)])
     read = [prompt[-1], *text[:-1]]

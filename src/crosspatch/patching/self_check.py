@@ -92,7 +92,7 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
 def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
     """The machinery without a patch, uncached (one piece) and cached (two)."""
     for pieces, where in (((0, len(ids)),), "a packed pass"), (((0, 5), (5, len(ids))), "a cached pass"):
-        past = KeyValues()
+        past = KeyValues(model.device, len(ids), lanes=1)  # type: ignore[arg-type]
         lane = past.open()
         hidden = [
             packed_pass(model, Packing([Token(ids[p], p, lane) for p in range(first, last)], model.device), past)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def _hooks(model: nn.Module, ids: list[int], sites: set[Site]) -> str | None:
 def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]) -> str | None:
     """Steps of a fixed text by both engines."""
     run = PatchRun()
-    rounds = Rounds(pair, run)
+    rounds = Rounds(pair, run, len(ids), lanes=1)
     lanes = rounds.target_past.open(), rounds.source_past.open()
     start = len(ids) - _STEPS
     rounds.prefill([(ids[:start], *lanes)])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,20 +19,23 @@ class KeyValues:
     """Lanes of keys and values, one for each text that is being read; position p of a text stands at p.
 
     What lies beyond the part that a text has read is stale: whoever reads a lane says how far it goes. Cropping a
-    text is therefore free, and a text that parts in two is a copied lane.
+    text is therefore free, and a text that parts in two is a copied lane. `positions` and `lanes` are how many of
+    each are foreseen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device, positions: int, lanes: int) -> None:
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
+        # On a CPU memory is taken where something is written, so all lanes can stand ready; elsewhere at once.
+        self._more_lanes = max(lanes, LANES) if device.type == "cpu" else LANES
         self._free: list[int] = []
         self._lanes = 0
-        self._positions = 0
+        self._positions = positions
 
     def open(self) -> int:
         """A lane with nothing in it."""
         if not self._free:
-            self._grow(self._lanes + LANES, self._positions)
+            self._grow(self._lanes + self._more_lanes, self._positions)
         # The lowest, so that the lanes in use lie side by side and can be read without a copy.
         lane = min(self._free)
         self._free.remove(lane)
@@ -60,8 +66,7 @@ class KeyValues:
             self._grow(self._lanes, -(-longest // POSITIONS) * POSITIONS)
         for kept, new in ((self._keys, keys), (self._values, values)):
             if layer not in kept:
-                # Zeros, not just any memory: a masked position counts 0 times its value, and 0 × NaN is NaN.
-                kept[layer] = new.new_zeros(self._lanes, new.shape[0], self._positions, new.shape[2])
+                kept[layer] = _zeros(new, self._lanes, new.shape[0], self._positions, new.shape[2])
             kept[layer][lanes, :, positions] = new.transpose(0, 1)
 
     def read(
@@ -78,11 +83,22 @@ class KeyValues:
     def _grow(self, lanes: int, positions: int) -> None:
         for kept in (self._keys, self._values):
             for layer, old in kept.items():
-                grown = old.new_zeros(lanes, old.shape[1], positions, old.shape[3])
+                grown = _zeros(old, lanes, old.shape[1], positions, old.shape[3])
                 grown[: old.shape[0], :, : old.shape[2]] = old
                 kept[layer] = grown
         self._free += range(self._lanes, lanes)
         self._lanes, self._positions = lanes, positions
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    """Zeros, not just any memory: a masked position counts 0 times its value, and 0 × NaN is NaN.
+
+    On a CPU the system gives them page by page where something is written; PyTorch would write them all.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    numbers = torch.from_numpy(np.zeros(math.prod(shape) * like.itemsize, dtype=np.uint8))
+    return numbers.view(like.dtype).view(shape)
 
 
 def bytes_per_position(config: Any, itemsize: int) -> int:
