@@ -14,6 +14,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+# Rows are filled up to a multiple of so many.
+ROWS = 2
+
 _layers: WeakKeyDictionary[nn.Module, list[nn.Linear]] = WeakKeyDictionary()
 
 
@@ -39,7 +42,14 @@ def fast_linear(model: nn.Module) -> Iterator[None]:
 
 def _product(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     def product(x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        rows = x.numel() // x.shape[-1]
+        # For every new number of rows oneDNN makes a program, which costs time and near a megabyte: some numbers do.
+        more = -rows % (ROWS if rows > ROWS else 1)
+        if not more:
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        padded = nn.functional.pad(x.reshape(rows, -1), (0, 0, 0, more))
+        products = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
+        return products[:rows].view(*x.shape[:-1], -1)
 
     return product
 

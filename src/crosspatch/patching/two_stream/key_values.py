@@ -93,7 +93,7 @@ class KeyValues:
 def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Zeros, not just any memory: a masked position counts 0 times its value, and 0 × NaN is NaN.
 
-    On a CPU the system gives them page by page where something is written; PyTorch would write them all.
+    On a CPU the system gives them by the page, where something is written; PyTorch would write them all.
     """
     if like.device.type != "cpu":
         return like.new_zeros(shape)
