@@ -73,6 +73,15 @@ class Anatomy:
             )
 
 
+    def has(self, site: Site) -> bool:
+        """Whether the block, which has to exist, has the site's component and head."""
+        try:
+            self.check(site)
+        except UsageError:
+            return False
+        return True
+
+
 _known: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
 
 

@@ -18,7 +18,7 @@ from typing import get_args
 import polars as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from crosspatch.config import Component, Direction
@@ -152,7 +152,7 @@ def screen(
         for layer in range(pair.n_layers)
         for component in components
         for site in _all_of(layer, component, pair.n_heads)
-        if _has(pair.clean, site) and _has(pair.corrupted, site)
+        if all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted))
     ]
     if not sites:
         raise UsageError(f"the models have no {' or '.join(components) or 'component'} to screen; use resid_post")
@@ -178,14 +178,6 @@ def screen(
 
 def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
     return [Site(layer, component, head) for head in (range(n_heads) if component == "head" else (None,))]
-
-
-def _has(model: nn.Module, site: Site) -> bool:
-    try:
-        anatomy(model).check(site)
-    except UsageError:
-        return False
-    return True
 
 
 def _unpatched(clean: TextReader, corrupted: TextReader) -> pl.DataFrame:

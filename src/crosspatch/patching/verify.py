@@ -10,7 +10,6 @@ from typing import Literal, get_args
 import polars as pl
 
 from crosspatch.config import COMPONENTS, Component, Direction, Engine, Persistence
-from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import anatomy
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -76,12 +75,8 @@ def available_components(pair: ModelPair) -> list[Component]:
     """The components that every block of the pair has."""
 
     def there(component: Component) -> bool:
-        try:
-            for layer in range(pair.n_layers):
-                anatomy(pair.clean).check(Site(layer, component, 0 if component == "head" else None))
-        except UsageError:
-            return False
-        return True
+        sites = [Site(layer, component, 0 if component == "head" else None) for layer in range(pair.n_layers)]
+        return all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted) for site in sites)
 
     return [component for component in COMPONENTS if component == "resid_post" or there(component)]
 
