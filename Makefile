@@ -11,7 +11,7 @@ demo: venv  ## The whole experiment on SmolLM2-135M, from wrong solutions to hea
 	$(BIN)/crosspatch run experiments/smollm2.yaml --out runs/demo
 
 test: venv  ## The whole test suite, SmolLM2 included
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: venv  ## What pre-commit and CI check: style and types
 	$(BIN)/pre-commit run --all-files
