@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from crosspatch.models.blocks import find_blocks
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.batches import run_in_batches
 from crosspatch.patching.engine import Prompt, run_cached
@@ -123,6 +124,35 @@ def reference(
     for (first, a), (last, b) in itertools.pairwise(seconds):
         total += (last - first) * (a + b) / 2
     return ReferenceTime(total, len(at) * len(trajectories), largest, same)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """A sweep's distinct contexts and cells, and how many times its work the published algorithm does."""
+
+    contexts: int
+    cells: int
+    ratio: float
+
+
+def arithmetic(pair: ModelPair, prompt: list[int], trajectories: Sequence[Trajectory], texts: Texts) -> Arithmetic:
+    """Multiplications by weights: the published algorithm's, over those that no exact method saves.
+
+    These are each distinct context by both models, and each patched position in the blocks above its patch; attention
+    is left out on both sides.
+    """
+    head = pair.clean.get_output_embeddings().weight.numel()  # type: ignore[operator, union-attr]
+    body = sum(weight.numel() for block in find_blocks(pair.clean) for weight in block.parameters() if weight.dim() > 1)
+    written = [*(t.tokens for t in trajectories), texts.clean, texts.corrupted]
+    contexts = {tuple(tokens[:step]) for tokens in written for step in range(len(tokens))}
+    published = needed = 0.0
+    for trajectory in trajectories:
+        above = 1 - trajectory.patch.entry / pair.n_layers
+        for step in range(len(trajectory.tokens)):
+            published += 4 * ((len(prompt) + step) * body + head)
+            needed += above * body + head
+    needed += 2 * (len(contexts) + len(prompt) - 1) * body + 2 * len(contexts) * head
+    return Arithmetic(len(contexts), sum(len(t.tokens) for t in trajectories), published / needed)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from measure import (
     EndlessPair,
     Texts,
+    arithmetic,
     generate_both,
     half_precision,
     reference,
@@ -79,12 +80,17 @@ def measured(options: argparse.Namespace, clean: Path, corrupted: Path) -> list[
     chosen = [full.trajectories[layer] for layer in REFERENCE_LAYERS]
     slow = reference(pair, prompt, chosen, REFERENCE_STEPS)
     whole = slow.seconds_a_layer * pair.n_layers
+    work = arithmetic(pair, prompt, full.trajectories, texts)
     rows = [
         ("question", f"{asked[0]} ({len(prompt)} tokens of prompt, {LENGTH} written)"),
         ("both unpatched texts by `generate`", f"{both.seconds:.1f} s"),
         ("published algorithm, 30 layers", f"{whole:,.0f} s (of {slow.timed} timed steps)"),
         ("crosspatch, 30 layers, unpatched texts written beside them", f"{full.seconds:.1f} s"),
         ("… times faster than the published algorithm", f"{whole / full.seconds:.0f}×"),
+        (
+            "… what its multiplications are to those that no exact method saves",
+            f"{work.ratio:.0f}× ({work.contexts:,} distinct contexts for {work.cells:,} cells)",
+        ),
         ("… against `generate`", f"{full.seconds / both.seconds:.2f} times its time"),
         ("crosspatch, 30 layers, unpatched texts known", f"{drafted:.1f} s, {whole / drafted:.0f}× faster"),
         ("crosspatch, one layer (18)", f"{one.seconds:.1f} s, {one.seconds / both.seconds:.2f} times `generate`"),
