@@ -72,7 +72,6 @@ class Anatomy:
                 "use resid_post, attn_out or mlp_out"
             )
 
-
     def has(self, site: Site) -> bool:
         """Whether the block, which has to exist, has the site's component and head."""
         try:
