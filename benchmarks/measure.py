@@ -174,15 +174,11 @@ def scoring(pair: ModelPair, prompt: list[int], text: list[int], repeats: int = 
     plain, everywhere, some = [], [], []
     last: list[Trajectory] = []
 
-    def plain_pass() -> None:
-        with torch.inference_mode():
-            pair.clean(whole, use_cache=False)
-
-    plain_pass()
+    plain_pass_seconds(pair, whole)
     for _ in range(repeats):
-        plain += [timed(plain_pass) for _ in range(3)]
+        plain += [plain_pass_seconds(pair, whole) for _ in range(3)]
         everywhere.append(timed(lambda: score_tokens(pair, prompt, text, grid, run)))
-        plain += [timed(plain_pass) for _ in range(3)]
+        plain += [plain_pass_seconds(pair, whole) for _ in range(3)]
         start = time.perf_counter()
         last = score_tokens(pair, prompt, text, disagree, run)
         some.append(time.perf_counter() - start)
@@ -193,6 +189,12 @@ def scoring(pair: ModelPair, prompt: list[int], text: list[int], repeats: int = 
         statistics.median(some) / one,
         sum(step["clean_token"] != step["corrupted_token"] for step in last[0].steps),
     )
+
+
+def plain_pass_seconds(pair: ModelPair, tokens: torch.Tensor) -> float:
+    """Seconds of one uncached pass of the clean model, logits of all positions."""
+    with torch.inference_mode():
+        return timed(lambda: pair.clean(tokens, use_cache=False))
 
 
 @dataclass(frozen=True)

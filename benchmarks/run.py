@@ -106,7 +106,7 @@ def measured(options: argparse.Namespace, clean: Path, corrupted: Path) -> list[
         (f"… at the {scored.disagreements} steps where the models disagree", f"{scored.disagreeing:.1f} plain passes"),
     ]
     if "screen" not in options.skip:
-        rows += screening(pair, prompt, texts.clean, scored.plain)
+        rows += screening(pair, prompt, texts.clean)
     if "many" not in options.skip:
         prompts = [pair.encode(question) for question in asked[:MANY_PROMPTS]]
         alone = sweep(pair, prompts[:1], range(pair.n_layers), MANY_LENGTH).seconds

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 
+import torch
+
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.given_text import GivenText
 from crosspatch.patching.patches import patch_grid
@@ -11,15 +13,16 @@ from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.screen import screen
 from crosspatch.patching.trajectory import PatchRun
-from measure import timed
+from measure import plain_pass_seconds, timed
 
 # All heads of all layers would take most of the benchmark's time.
 HEAD_LAYERS = (8, 16, 24)
 REPEATS = 3
 
 
-def screening(pair: ModelPair, prompt: list[int], text: list[int], plain: float) -> list[tuple[str, str]]:
-    """Rows of the table; `plain` is the time of a plain forward pass over prompt and text, in seconds."""
+def screening(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple[str, str]]:
+    """Rows of the table; screens and plain forward passes over prompt and text are timed in turns."""
+    whole = torch.tensor([prompt + text], device=pair.clean.device)
     given, run = GivenText(prompt, text), PatchRun()
     disagree = Schedule(disagree=True)
     places = ("resid_post", "resid_mid", "attn_out", "mlp_out")
@@ -28,13 +31,15 @@ def screening(pair: ModelPair, prompt: list[int], text: list[int], plain: float)
     exact = score_tokens(pair, prompt, text, patches, run)
     rows = []
     for integrated in (0, 1):
-        seconds = statistics.median(
-            timed(lambda points=integrated: screen(pair, [given], run, integrated=points)) for _ in range(REPEATS)
-        )
+        plain, seconds = [], []
+        for _ in range(REPEATS):
+            plain += [plain_pass_seconds(pair, whole) for _ in range(3)]
+            seconds.append(timed(lambda points=integrated: screen(pair, [given], run, integrated=points)))
+        passes = statistics.median(seconds) / statistics.median(plain)
         found = screen(pair, [given], run, integrated=integrated).rank_correlation([exact])
         label = "at the target's activations" if not integrated else "half-way between the models' streams"
         rows.append(
-            (f"gradient screen of all layers, components and heads, {label}", f"{seconds / plain:.1f} plain passes")
+            (f"gradient screen of all layers, components and heads, {label}", f"{passes:.1f} plain passes")
         )
         ranks = "; ".join(
             f"{row['component']} {row['cells']:.3f} ({row['n_cells']}), {row['sites']:.3f} ({row['n_sites']})"

@@ -38,7 +38,8 @@ class Problem:
     """One question with its right answer and, where there is one, a worked solution.
 
     `answer` is always the right one; `reached` is what the solution ends with, which differs in a wrong
-    solution. `right_operations` and `planted_operations` are what a right and a mistaken solver do to both
+    solution. `aliases` are other right answers; `key_points` is what an explanation has to say, each point in any
+    of its wordings. `right_operations` and `planted_operations` are what a right and a mistaken solver do to both
     sides; both are empty where the question is no equation.
     """
 
@@ -51,6 +52,7 @@ class Problem:
     reached: str | None = None
     mistake: str | None = None
     aliases: tuple[str, ...] = ()
+    key_points: tuple[tuple[str, ...], ...] = ()
     steps: tuple[Step, ...] = ()
     right_operations: tuple[Operation, ...] = ()
     planted_operations: tuple[Operation, ...] = ()
@@ -60,6 +62,7 @@ class Problem:
         """The problem that `asdict` gave; raises TypeError for foreign keys."""
         values = dict(values)
         values["aliases"] = tuple(values.get("aliases", ()))
+        values["key_points"] = tuple(tuple(point) for point in values.get("key_points", ()))
         values["steps"] = tuple(
             Step(**{**step, "operations": _operations(step["operations"])}) for step in values.get("steps", ())
         )
