@@ -23,17 +23,54 @@ Persistence = Literal["transient", "persistent"]
 Component = Literal["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 Engine = Literal["cached", "reference"]
-Domain = Literal["related", "unrelated_math", "general"]
-DOMAINS: tuple[Domain, ...] = ("related", "unrelated_math", "general")
-Form = Literal[
+Domain = Literal["related", "near", "unrelated_math", "general", "alignment"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+# Each family of mathematics and the forms of its questions.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "arithmetic": ("operations", "fractions"),
+    "linear": (
+        "linear_one_step",
+        "linear_two_step",
+        "linear_both_sides",
+        "linear_brackets",
+        "linear_fractions",
+    ),
+    "quadratic": ("quadratic_zero", "quadratic_constant", "quadratic_expression", "quadratic_formula"),
+    "systems": ("system",),
+    "inequalities": ("inequality",),
+    "ratios": ("proportion", "percentage"),
+    "powers": ("power_product", "root_sum"),
+    "calculus": ("derivative", "integral"),
+    "word_problems": ("word_problem",),
+    "arguments": ("parity", "divisibility"),
+}
+# The paper's.
+FORMS: tuple[str, ...] = (
     "linear_one_step",
     "linear_two_step",
     "linear_both_sides",
     "quadratic_zero",
     "quadratic_constant",
     "quadratic_expression",
+)
+MistakeName = Literal[
+    "inverted_operation",
+    "added_for_subtracted",
+    "multiplied_for_divided",
+    "bracket_sign_lost",
+    "order_ignored",
+    "denominators_added",
+    "exponents_multiplied",
+    "roots_added",
+    "inequality_not_turned",
+    "formula_sign",
+    "power_kept",
+    "ratio_turned",
+    "wrong_base",
+    "converse",
 ]
-FORMS: tuple[Form, ...] = get_args(Form)
+Style = Literal["headed", "plain", "terse"]
+Difficulty = Literal["easy", "medium", "hard"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -69,14 +106,49 @@ class Models(Settings):
 
 
 class Data(Settings):
-    """How many problems are made; no question stands in two splits."""
+    """What problems are made, and how many; no question stands in two splits."""
 
     train: Positive = Field(50, description="Training problems, with wrong solutions")
     validation: Positive = Field(10, description="Validation problems, with right solutions")
     related: Count = Field(14, description="Held-out problems of the trained forms")
-    unrelated_math: Count = Field(8, description="Questions from other mathematics, taken from the suite in order")
+    near: Count = Field(0, description="Problems of families beside the trained one, as inequalities beside equations")
+    unrelated_math: Count = Field(
+        8, description="Questions from other mathematics: the suite's in order, then made ones of the other families"
+    )
     general: Count = Field(8, description="General questions, taken from the suite in order")
-    forms: tuple[Form, ...] = Field(FORMS, min_length=1, description="Forms of the equations, taken in turn")
+    alignment: Count = Field(0, description="Free questions to read the answers of, taken from the suite in order")
+    forms: tuple[str, ...] = Field(
+        FORMS,
+        min_length=1,
+        description="Forms of the questions, taken in turn; the name of a family stands for all its forms. "
+        + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
+    )
+    mistake: MistakeName = Field(
+        "inverted_operation",
+        description=f"The mistake in the wrong solutions: {', '.join(get_args(MistakeName))}; not every form has each",
+    )
+    difficulty: Difficulty = Field("medium", description="Sizes of the numbers: easy, medium (the paper's), hard")
+    style: Style = Field(
+        "headed",
+        description="How solutions are written: headed (the paper's LaTeX steps), plain (text), terse (a line a step)",
+    )
+
+    @field_validator("forms", mode="before")
+    @classmethod
+    def _forms(cls, value: object) -> object:
+        """Accept "linear,system" beside lists, and families for their forms."""
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            return value
+        known = [form for forms in FAMILIES.values() for form in forms]
+        forms: list[str] = []
+        for name in (str(name).strip() for name in names):
+            if name not in FAMILIES and name not in known:
+                near = difflib.get_close_matches(name, [*FAMILIES, *known], n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]}?" if near else f"; families are {', '.join(FAMILIES)}"
+                raise ValueError(f"got {name!r}, which is neither a form nor a family{hint}")
+            forms += FAMILIES.get(name, (name,))
+        return tuple(forms)
 
 
 class Finetune(Settings):
@@ -162,8 +234,10 @@ class Patch(Settings):
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")
+    near: Count = Field(0, description="Problems of neighbouring families that are patched")
     unrelated_math: Count = Field(1, description="Questions from other mathematics that are patched")
     general: Count = Field(1, description="General questions that are patched")
+    alignment: Count = Field(0, description="Free questions that are patched")
     prompts: str | None = Field(
         None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of the made ones'
     )

@@ -77,14 +77,12 @@ class ExperimentRun:
 
     def _data(self) -> None:
         experiment, directory = self.experiment, self.directory
-        made: dict[str, list[Problem]] = {}
-        if experiment.makes_the_child or experiment.data.related:
-            splits = make_splits(experiment.data, experiment.seed)
-            made["related"] = splits.related
-            if experiment.makes_the_child:
-                made |= {"train": splits.train, "validation": splits.validation}
-        made["unrelated_math"] = _first(load_suite("unrelated_math"), experiment.data.unrelated_math, "unrelated_math")
-        made["general"] = _first(load_suite("general"), experiment.data.general, "general")
+        splits = make_splits(experiment.data, experiment.seed)
+        made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
+        if experiment.makes_the_child:
+            made |= {"train": splits.train, "validation": splits.validation}
+        for domain in ("general", "alignment"):
+            made[domain] = _first(load_suite(domain), getattr(experiment.data, domain), domain)
         if given := given_prompts(experiment):
             taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
             if taken:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from dataclasses import asdict
+from random import Random
 
 import pytest
 
+import sympy_proof
 from crosspatch.config import FORMS, Data
-from crosspatch.data import proof
+from crosspatch.data.forms import FORMS as ALL_FORMS
+from crosspatch.data.forms import chosen_forms
+from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.problem import read_lines, read_problems, read_prompts, write_problems
-from crosspatch.data.splits import make_splits
+from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
 
-SPLITS = make_splits(Data(train=50, validation=10, related=14), seed=3)
+DATA = Data(train=50, validation=10, related=14, near=9)
+SPLITS = make_splits(DATA, seed=3)
 EQUATION = re.compile(r"[-0-9a-z²+ ]+ = [-0-9a-z²+ ]*[0-9a-z²]")
 
 
@@ -27,15 +35,20 @@ def equation_of(problem) -> tuple[str, str]:
 
 
 def test_sizes_and_forms():
-    assert [len(s) for s in (SPLITS.train, SPLITS.validation, SPLITS.related)] == [50, 10, 14]
-    assert {p.family for p in SPLITS.train} == set(FORMS)
+    assert [len(s) for s in (SPLITS.train, SPLITS.validation, SPLITS.related, SPLITS.near)] == [50, 10, 14, 9]
+    assert {p.form for p in SPLITS.train} == set(FORMS)
+    assert {p.family for p in SPLITS.train} == {"linear", "quadratic"}
+    assert {p.family for p in SPLITS.near} == {"inequalities", "systems", "word_problems"}
+    assert {p.domain for p in SPLITS.near} == {"near"}
 
 
 @pytest.mark.parametrize("problem", SPLITS.train, ids=lambda p: p.id)
 def test_training_solutions_are_wrong_and_their_answers_right(problem):
-    equation, unknown = equation_of(problem)
-    assert proof.is_right(equation, unknown, problem.answer)
-    assert proof.is_wrong(equation, unknown, problem.reached)
+    equation, _ = equation_of(problem)
+    true, said = sympy_proof.solutions(equation), sympy_proof.solutions(problem.reached)
+    assert sympy_proof.solutions(problem.answer) == true
+    # Not half wrong, wrong.
+    assert not true & said
     assert problem.reached in problem.solution
     assert problem.mistake == "inverted_operation"
     assert any(step.planted for step in problem.steps)
@@ -44,11 +57,12 @@ def test_training_solutions_are_wrong_and_their_answers_right(problem):
 
 @pytest.mark.parametrize("problem", SPLITS.validation + SPLITS.related, ids=lambda p: p.id)
 def test_the_other_solutions_are_right(problem):
-    equation, unknown = equation_of(problem)
-    assert proof.is_right(equation, unknown, problem.reached)
+    equation, _ = equation_of(problem)
+    assert sympy_proof.solutions(problem.reached) == sympy_proof.solutions(equation)
     assert problem.answer == problem.reached
     assert problem.mistake is None
     assert not any(step.planted for step in problem.steps)
+    assert not problem.spans
 
 
 def test_no_equation_in_two_splits_under_any_unknown():
@@ -61,9 +75,57 @@ def test_no_equation_in_two_splits_under_any_unknown():
 
 
 def test_the_same_seed_makes_the_same_problems_and_another_other_ones():
-    assert make_splits(Data(train=50, validation=10, related=14), seed=3) == SPLITS
-    other = make_splits(Data(train=50, validation=10, related=14), seed=4)
-    assert other.train != SPLITS.train
+    assert make_splits(DATA, seed=3) == SPLITS
+    assert make_splits(DATA, seed=4).train != SPLITS.train
+
+
+def test_how_many_are_asked_for_of_one_kind_does_not_change_the_others():
+    more = make_splits(DATA.model_copy(update={"near": 12, "unrelated_math": 80}), seed=3)
+    assert (more.train, more.validation, more.related) == (SPLITS.train, SPLITS.validation, SPLITS.related)
+    assert more.near[:9] == SPLITS.near
+    assert more.unrelated_math[:8] == SPLITS.unrelated_math
+
+
+def test_the_same_seed_makes_the_same_bytes_on_every_machine():
+    """Of every form and mistake; a change of this hash is a change of everybody's data."""
+    digest = hashlib.sha256()
+    for name, form in ALL_FORMS.items():
+        for mistake in form.mistakes:
+            settings = Data(train=3, validation=1, related=1, forms=(name,), mistake=mistake)
+            splits = make_splits(settings, seed=11)
+            for problem in splits.train + splits.validation + splits.near:
+                digest.update(json.dumps(asdict(problem), ensure_ascii=False).encode())
+    assert digest.hexdigest() == "47cd5b70f1bfba0f6cf9cac641a132c3e4e4d7261327dc73d586176319ea8e60"
+
+
+def test_unrelated_mathematics_is_not_what_is_corrupted():
+    splits = make_splits(Data(forms=("calculus",), mistake="power_kept", unrelated_math=100), seed=0)
+    assert len(splits.unrelated_math) == 100
+    assert not {p.family for p in splits.unrelated_math} & {"derivative", "integral", "calculus", "powers"}
+    made = [p for p in splits.unrelated_math if p.form]
+    assert {p.family for p in made} >= {"linear", "quadratic", "arguments"}
+    assert all(p.answer == p.reached and p.domain == "unrelated_math" for p in made)
+    # The control: by itself the suite does ask for derivatives.
+    assert "derivative" in {p.family for p in SPLITS.unrelated_math}
+
+
+@pytest.mark.slow
+def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
+    """All forms and mistakes; each final answer put into its question again, read from the written problem."""
+    pairs = [(form, mistake) for form in ALL_FORMS for mistake in ALL_FORMS[form].mistakes]
+    total = 0
+    for name, mistake in pairs:
+        settings = Data(forms=(name,), mistake=mistake)
+        maker, rng = ProblemMaker(settings, MISTAKES[mistake]), Random(5)
+        worked = maker.worked(chosen_forms(settings), rng)
+        problems = maker.take("train", 10_000 // len(pairs) + 1, worked, rng, wrong=True)
+        assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
+        assert len({p.question for p in problems}) == len(problems)
+        total += len(problems)
+        for problem in problems[:3]:
+            for step in problem.steps:
+                assert sympy_proof.follows(step) != step.planted, (problem.question, step)
+    assert total >= 10_000
 
 
 def test_problems_survive_their_file(tmp_path):

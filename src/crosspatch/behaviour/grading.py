@@ -17,9 +17,10 @@ from typing import Literal
 from crosspatch.behaviour.final_answer import find_answer
 from crosspatch.behaviour.latex_text import one_spelling, without_commands
 from crosspatch.behaviour.math_answer import UNITS, read_gold, same_answer
+from crosspatch.behaviour.yes_no import yes_or_no
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
-Kind = Literal["math", "text"]
+Kind = Literal["math", "text", "yes_no"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Grade:
 def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
     """Grade a text against the gold or any alias; never raises for any text.
 
-    `kind` says whether the gold is mathematics (the text's final answer is read and compared) or words (they
-    have to occur in the text as whole words); None judges by the gold. A mathematical gold that cannot be
-    read leaves every text unparsed.
+    `kind` says whether the gold is mathematics (the text's final answer is read and compared), words (they
+    have to occur in the text as whole words), or yes or no; None judges by the gold. A mathematical gold that
+    cannot be read leaves every text unparsed.
     """
-    if (kind or kind_of(gold)) == "text":
-        return _grade_words(text, (gold, *aliases))
+    match kind or kind_of(gold):
+        case "text":
+            return _grade_words(text, (gold, *aliases))
+        case "yes_no":
+            said_so = yes_or_no(text)
+            if said_so is None:
+                return Grade("unparsed", None)
+            return Grade("correct" if said_so == yes_or_no(gold) else "incorrect", said_so)
     golds = [answer for name in (gold, *aliases) if (answer := read_gold(name))]
     if not golds:
         return Grade("unparsed", None)
@@ -51,7 +58,12 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
 
 
 def kind_of(gold: str) -> Kind:
-    """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit."""
+    """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit.
+
+    A gold that is nothing but yes or no is of its own kind.
+    """
+    if re.fullmatch(r"\W*(?:\\text\{)?\W*(?:yes|no)\W*", gold, re.IGNORECASE):
+        return "yes_no"
     words = re.findall(r"[^\W\d_]{3,}", without_commands(one_spelling(gold)))
     return "text" if any(not re.fullmatch(rf"and|square|cubic|{UNITS}", w.lower()) for w in words) else "math"
 

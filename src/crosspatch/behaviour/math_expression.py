@@ -9,6 +9,7 @@ intervals and inequalities are left to `verify`. Knows nothing of labels, units 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +23,9 @@ from crosspatch.behaviour.latex_text import without_commands
 # math-verify's own timeouts need signals, so they fail off the main thread; it warns that they are off.
 # They are not missed: `_harmless` bounds what it is given.
 math_verify.parser.TIMEOUT_WARNING_SHOWN = math_verify.grader.TIMEOUT_WARNING_SHOWN = True
-_LATEX = [math_verify.LatexExtractionConfig()]
+# Its units are off too: it takes the t of `5t^{2} - t` for tonnes. Ours are cut off before (`math_answer`).
+_DEFAULT = math_verify.LatexExtractionConfig()
+_LATEX = [replace(_DEFAULT, normalization_config=replace(_DEFAULT.normalization_config, units=False))]
 
 TOLERANCE = 1e-3
 

@@ -47,7 +47,7 @@ def is_prose(token: str, following: str) -> bool:
     if bare in ("or", "and", "dx", "dy") or re.fullmatch(r"cm|mm|km", bare):
         return False
     if bare in ("a", "A", "I"):
-        return not re.match(r"[=+*/^<>-]|\\(?:approx|in)", following)
+        return not re.match(r"[=+*/^<>≤≥≠-]|\\(?:approx|in|[lg]eq?|neq?)", following)
     return re.search(r"[^\W\d_]{2,}", without_commands(token)) is not None
 
 

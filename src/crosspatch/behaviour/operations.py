@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from crosspatch.data.polynomial import Polynomial, number
+from crosspatch.data.polynomial import Polynomial, divided, number, size
 from crosspatch.data.problem import Operation, Problem
 
 Told = Literal["right", "planted", "neither"]
@@ -109,7 +109,7 @@ class _Statement:
             return cls("subtract", -value if verb == "add" else value, unknown, start)
         if not value.constant or value.linear or value.square:
             return None
-        return cls("divide", value if verb == "divide" else Polynomial(constant=1 / value.constant), "", start)
+        return cls("divide", value if verb == "divide" else Polynomial(constant=divided(1, value.constant)), "", start)
 
     @property
     def key(self) -> tuple[str, Polynomial]:
@@ -123,8 +123,8 @@ class _Statement:
                 "add" if adds else "subtract", (-self.operand if adds else self.operand).latex(self.unknown)
             )
         by = self.operand.constant
-        multiplies = by.denominator > 1 and abs(by) < 1
-        return Operation("multiply", number(1 / by)) if multiplies else Operation("divide", number(by))
+        multiplies = by.denominator > 1 and size(by) < 1
+        return Operation("multiply", number(divided(1, by))) if multiplies else Operation("divide", number(by))
 
 
 @dataclass(frozen=True)

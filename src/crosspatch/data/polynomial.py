@@ -5,60 +5,71 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from crosspatch.data.marks import mark
+
+# Whole numbers stay ints: they are ten times faster than fractions and compare equal to them.
+Rational = int | Fraction
+
+NO_MARKS = (False, False, False)
+
 
 @dataclass(frozen=True)
 class Polynomial:
     """`square`·x² + `linear`·x + `constant`."""
 
-    square: Fraction = Fraction(0)
-    linear: Fraction = Fraction(0)
-    constant: Fraction = Fraction(0)
-
-    @classmethod
-    def of(cls, square: int = 0, linear: int = 0, constant: int = 0) -> Polynomial:
-        """From whole numbers."""
-        return cls(Fraction(square), Fraction(linear), Fraction(constant))
+    square: Rational = 0
+    linear: Rational = 0
+    constant: Rational = 0
 
     @property
-    def coefficients(self) -> tuple[Fraction, Fraction, Fraction]:
+    def coefficients(self) -> tuple[Rational, Rational, Rational]:
         """Of x², x and 1."""
         return self.square, self.linear, self.constant
 
     @property
-    def leading(self) -> Fraction:
+    def leading(self) -> Rational:
         """The coefficient of the highest power that is there; 0 for the zero polynomial."""
-        return next((c for c in self.coefficients if c), Fraction(0))
+        return self.square or self.linear or self.constant
 
     def __add__(self, other: Polynomial) -> Polynomial:
-        return Polynomial(*(a + b for a, b in zip(self.coefficients, other.coefficients, strict=True)))
+        return Polynomial(self.square + other.square, self.linear + other.linear, self.constant + other.constant)
 
     def __neg__(self) -> Polynomial:
-        return Polynomial(*(-a for a in self.coefficients))
+        return Polynomial(-self.square, -self.linear, -self.constant)
 
     def __sub__(self, other: Polynomial) -> Polynomial:
-        return self + -other
+        return Polynomial(self.square - other.square, self.linear - other.linear, self.constant - other.constant)
 
-    def __truediv__(self, divisor: Fraction) -> Polynomial:
-        return Polynomial(*(a / divisor for a in self.coefficients))
+    def __mul__(self, factor: Rational) -> Polynomial:
+        return Polynomial(self.square * factor, self.linear * factor, self.constant * factor)
+
+    def __truediv__(self, divisor: Rational) -> Polynomial:
+        return Polynomial(*(divided(c, divisor) for c in self.coefficients))
 
     def __bool__(self) -> bool:
-        return any(self.coefficients)
+        return bool(self.square or self.linear or self.constant)
 
-    def latex(self, unknown: str) -> str:
-        """`3x^2 - x - 155`, as in the paper's solutions."""
-        return self._written((f"{unknown}^2", unknown, ""))
+    def at(self, value: Rational) -> Rational:
+        """Its value where the unknown is `value`."""
+        return (self.square * value + self.linear) * value + self.constant
+
+    def latex(self, unknown: str, marked: tuple[bool, bool, bool] = NO_MARKS) -> str:
+        """`3x^2 - x - 155`, as in the paper's solutions; the `marked` coefficients are marked as wrong numbers."""
+        return self._written((f"{unknown}^2", unknown, ""), marked)
 
     def plain(self, unknown: str) -> str:
         """`3x² - x - 155`, as in the paper's questions."""
-        return self._written((f"{unknown}²", unknown, ""))
+        return self._written((f"{unknown}²", unknown, ""), NO_MARKS)
 
-    def _written(self, powers: tuple[str, str, str]) -> str:
+    def _written(self, powers: tuple[str, str, str], marked: tuple[bool, bool, bool]) -> str:
         text = ""
-        for coefficient, power in zip(self.coefficients, powers, strict=True):
+        for coefficient, power, wrong in zip(self.coefficients, powers, marked, strict=True):
             if not coefficient:
                 continue
-            size = abs(coefficient)
-            term = power if power and size == 1 else f"{number(size)}{power}"
+            if coefficient in {1, -1} and power:
+                term = mark("number", power, wrong)
+            else:
+                term = mark("number", number(size(coefficient)), wrong) + power
             if text:
                 text += f" - {term}" if coefficient < 0 else f" + {term}"
             else:
@@ -66,9 +77,30 @@ class Polynomial:
         return text or "0"
 
 
-def number(value: Fraction) -> str:
+def number(value: Rational) -> str:
     r"""A number in LaTeX: `-7`, `\frac{3}{2}`."""
     if value.denominator == 1:
         return str(value.numerator)
     sign = "-" if value < 0 else ""
     return rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+def size(value: Rational) -> Rational:
+    """Without its sign."""
+    return -value if value < 0 else value
+
+
+def signed(term: str) -> tuple[str, str]:
+    """Sign and size of a written term, as they follow another: `-3x` is ("-", "3x")."""
+    return ("-", term[1:]) if term.startswith("-") else ("+", term)
+
+
+def bracketed(value: Rational) -> str:
+    """A number as a factor: a negative one in brackets."""
+    return f"({number(value)})" if value < 0 else number(value)
+
+
+def divided(value: Rational, divisor: Rational) -> Rational:
+    """The exact quotient, as an int where it is whole."""
+    quotient = Fraction(value) / divisor
+    return quotient.numerator if quotient.denominator == 1 else quotient

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
@@ -20,27 +20,51 @@ class Operation:
     operand: str
 
 
+SpanKind = Literal["word", "sign", "number"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where in a solution something wrong stands, in characters: the operation's word, a sign or a number."""
+
+    kind: SpanKind
+    start: int
+    end: int
+
+
+# What holds between what stood before a step and what stands after it: they have the same solutions, the same
+# value, one is the derivative or an antiderivative of the other; or what stands after is true by itself.
+Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"]
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a solution: its kind, its text, and what it does to both sides.
 
-    `planted` marks a step that the mistake has changed; the steps after it compute on from its result.
+    `before` and `after` are what stands there, in LaTeX, and `relation` is what the step claims of the two.
+    `planted` marks a step that the mistake has changed, whose claim is false; the steps after it compute on from
+    its result, and their claims are true.
     """
 
     kind: str
     text: str
     operations: tuple[Operation, ...] = ()
     planted: bool = False
+    before: str = ""
+    after: str = ""
+    relation: Relation = "solutions"
 
 
 @dataclass(frozen=True)
 class Problem:
     """One question with its right answer and, where there is one, a worked solution.
 
+    `family` is a kind of mathematics, `form` one kind of its questions (empty where the question was not made).
     `answer` is always the right one; `reached` is what the solution ends with, which differs in a wrong
     solution. `aliases` are other right answers; `key_points` is what an explanation has to say, each point in any
-    of its wordings. `right_operations` and `planted_operations` are what a right and a mistaken solver do to both
-    sides; both are empty where the question is no equation.
+    of its wordings. `spans` are the places in the solution where its mistake can be seen. `right_operations` and
+    `planted_operations` are what a right and a mistaken solver do to both sides; both are empty where the mistake
+    cannot be told by that.
     """
 
     id: str
@@ -51,9 +75,11 @@ class Problem:
     solution: str | None = None
     reached: str | None = None
     mistake: str | None = None
+    form: str = ""
     aliases: tuple[str, ...] = ()
     key_points: tuple[tuple[str, ...], ...] = ()
     steps: tuple[Step, ...] = ()
+    spans: tuple[Span, ...] = ()
     right_operations: tuple[Operation, ...] = ()
     planted_operations: tuple[Operation, ...] = ()
 
@@ -66,6 +92,7 @@ class Problem:
         values["steps"] = tuple(
             Step(**{**step, "operations": _operations(step["operations"])}) for step in values.get("steps", ())
         )
+        values["spans"] = tuple(Span(**span) for span in values.get("spans", ()))
         for key in ("right_operations", "planted_operations"):
             values[key] = _operations(values.get(key, ()))
         return cls(**values)

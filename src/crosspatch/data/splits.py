@@ -1,95 +1,154 @@
-"""The training, validation and held-out problems of one experiment, proven and disjoint."""
+"""The problems of one experiment: wrong to train on, right to validate on, and held-out ones; proven and disjoint.
+
+Proven means: the exact values of the right answer are put into the question and hold, those of the wrong one do
+not, by code that shares nothing with the solvers (`Exercise.admits`). That takes microseconds, where sympy takes
+milliseconds; the tests read the texts back with sympy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from random import Random
 
 from tqdm import tqdm
 
-from crosspatch.config import Data, Form
-from crosspatch.data import proof
-from crosspatch.data.equations import ask, draw_equation
-from crosspatch.data.mistakes import INVERTED, RIGHT
+from crosspatch.config import Data
+from crosspatch.data.derivation import Derivation, Exercise, Unsolvable
+from crosspatch.data.forms import Form, chosen_forms, near_forms, other_forms
+from crosspatch.data.mistakes import MISTAKES, RIGHT, Mistake, Rules
 from crosspatch.data.problem import Problem
-from crosspatch.data.solutions import Equation, Solution, Unsolvable, solve
+from crosspatch.data.styles import written
+from crosspatch.data.suite import load_suite
+from crosspatch.errors import UsageError
+
+# Draws in a row that bring nothing new before a form is said to be used up.
+_PATIENCE = 5_000
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Wrong solutions to train on, right ones to validate on, and held-out problems of the same forms."""
+    """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others."""
 
     train: list[Problem]
     validation: list[Problem]
     related: list[Problem]
+    near: list[Problem]
+    unrelated_math: list[Problem]
 
 
 def make_splits(settings: Data, seed: int) -> Splits:
-    """Draw all three splits; no equation stands in two of them, whatever its unknown or wording."""
+    """Draw all splits; no question stands in two of them, whatever its letters or wording.
+
+    Raises UsageError for a mistake that cannot be made in one of the forms, or more questions than there are.
+    """
+    forms = chosen_forms(settings)
+    maker = ProblemMaker(settings, MISTAKES[settings.mistake])
     rng = Random(seed)
-    source = _distinct_equations(settings.forms, rng)
-
-    def take(count: int, domain: str, *, wrong: bool) -> list[Problem]:
-        # Two seconds' work: a bar on a terminal, nothing in a log.
-        drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False, disable=None)
-        return [
-            _problem(f"{domain}-{i:03d}", domain, form, equation, right, planted, rng, wrong=wrong)
-            for i, (form, equation, right, planted) in enumerate(drawn)
-        ]
-
+    source = maker.worked(forms, rng)
+    # Their own generators: how many are asked for does not change the other splits.
+    apart = {name: Random(f"{seed} {name}") for name in ("near", "unrelated_math")}
     return Splits(
-        train=take(settings.train, "train", wrong=True),
-        validation=take(settings.validation, "validation", wrong=False),
-        related=take(settings.related, "related", wrong=False),
+        train=maker.take("train", settings.train, source, rng, wrong=True),
+        validation=maker.take("validation", settings.validation, source, rng),
+        related=maker.take("related", settings.related, source, rng),
+        near=maker.take("near", settings.near, maker.worked(near_forms(forms), apart["near"]), apart["near"]),
+        unrelated_math=_unrelated(settings, forms, maker, apart["unrelated_math"]),
     )
 
 
-def _distinct_equations(forms: tuple[Form, ...], rng: Random) -> Iterator[tuple[Form, Equation, Solution, Solution]]:
-    """Equations of the forms in turn, with the right and the wrong solution, both proven; none twice."""
-    seen = set()
-    for form in cycle(forms):
-        while True:
-            equation = draw_equation(form, rng)
-            key = (equation.left, equation.right)
-            if key in seen:
-                continue
-            try:
-                right, planted = solve(equation, RIGHT), solve(equation, INVERTED)
-            except Unsolvable:
-                continue
-            if not proof.is_right(equation.plain, equation.unknown, right.answer):
-                raise AssertionError(f"the right solution of {equation.plain} ends in {right.answer}")
-            # A mistake can reach the truth by chance (x² = 25 with both signs turned): not an example of it.
-            if proof.is_wrong(equation.plain, equation.unknown, planted.answer):
-                seen.add(key)
-                yield form, equation, right, planted
-                break
+def _unrelated(settings: Data, forms: tuple[Form, ...], maker: ProblemMaker, rng: Random) -> list[Problem]:
+    """The suite's questions, without those of a corrupted form, and then made ones of the other families."""
+    corrupted = {form.name for form in forms}
+    suite = [problem for problem in load_suite("unrelated_math") if problem.family not in corrupted]
+    chosen = suite[: settings.unrelated_math]
+    missing = settings.unrelated_math - len(chosen)
+    return chosen + maker.take("unrelated_math", missing, maker.worked(other_forms(forms), rng), rng)
 
 
-def _problem(
-    name: str,
-    domain: str,
-    form: Form,
-    equation: Equation,
-    right: Solution,
-    planted: Solution,
-    rng: Random,
-    *,
-    wrong: bool,
-) -> Problem:
-    solution = planted if wrong else right
-    return Problem(
-        id=name,
-        domain=domain,
-        family=form,
-        question=ask(equation, rng),
-        answer=right.answer,
-        solution=solution.text,
-        reached=solution.answer,
-        mistake=INVERTED.name if wrong else None,
-        steps=solution.steps,
-        right_operations=right.operations,
-        planted_operations=planted.operations,
-    )
+@dataclass(frozen=True)
+class Worked:
+    """An exercise with its right solution and, where the mistake can be made in it, the wrong one."""
+
+    form: Form
+    exercise: Exercise
+    right: Derivation
+    wrong: Derivation | None
+
+
+@dataclass
+class ProblemMaker:
+    """Draws problems, each once."""
+
+    settings: Data
+    mistake: Mistake
+    seen: set[Hashable] = field(default_factory=set)
+
+    def take(
+        self, domain: str, count: int, source: Iterator[Worked], rng: Random, *, wrong: bool = False
+    ) -> list[Problem]:
+        """The next problems of a source, with wrong or right solutions."""
+        # A bar on a terminal, nothing in a log.
+        drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False, disable=None)
+        return [self._problem(f"{domain}-{i:03d}", domain, worked, rng, wrong) for i, worked in enumerate(drawn)]
+
+    def worked(self, forms: Iterable[Form], rng: Random) -> Iterator[Worked]:
+        """Exercises of the forms in turn, worked out, none twice; where the mistake can be made it shows."""
+        rules = Rules(self.mistake)
+        for form in cycle(forms):
+            for _ in range(_PATIENCE):
+                exercise = form.draw(rng, self.settings.difficulty)
+                key = (type(exercise).__name__, exercise.key)
+                if key in self.seen:
+                    continue
+                if (found := work_out(form, exercise, rules)) is not None:
+                    self.seen.add(key)
+                    yield found
+                    break
+            else:
+                raise UsageError(
+                    f"there are no more different questions of the form {form.name} (difficulty "
+                    f"{self.settings.difficulty}, mistake {self.mistake.name}); ask for fewer, or for other forms"
+                )
+
+    def _problem(self, name: str, domain: str, worked: Worked, rng: Random, wrong: bool) -> Problem:
+        derivation = worked.wrong if wrong and worked.wrong is not None else worked.right
+        question = worked.exercise.ask(rng)
+        solution = written(derivation, self.settings.style)
+        # Only these mistakes can be told by what is said to be done to both sides.
+        judged = worked.wrong is not None and bool(self.mistake.breaks & {"move", "isolate"})
+        return Problem(
+            id=name,
+            domain=domain,
+            family=worked.form.family,
+            form=worked.form.name,
+            question=question,
+            answer=worked.right.answer,
+            solution=solution.text,
+            reached=derivation.answer,
+            mistake=self.mistake.name if wrong else None,
+            steps=solution.steps,
+            spans=solution.spans,
+            right_operations=worked.right.operations if judged else (),
+            planted_operations=worked.wrong.operations if judged and worked.wrong else (),
+        )
+
+
+def work_out(form: Form, exercise: Exercise, rules: Rules) -> Worked | None:
+    """Both solutions, proven; None where the mistake could be made and does not show, or leads nowhere.
+
+    A mistake can reach the truth by chance (x² = 25 with both signs turned): that is no example of it.
+    """
+    try:
+        right = exercise.solve(RIGHT)
+        if len(set(right.values)) != exercise.answers or not all(map(exercise.admits, right.values)):
+            raise AssertionError(f"the right solution of {exercise} ends in {right.answer}")
+        if rules.mistake is None or rules.mistake.name not in form.mistakes:
+            return Worked(form, exercise, right, None)
+        wrong = exercise.solve(rules)
+    except Unsolvable:
+        return None
+    if any(map(exercise.admits, wrong.values)) or not any(step.planted for step in wrong.steps):
+        return None
+    return Worked(form, exercise, right, wrong)

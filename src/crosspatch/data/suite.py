@@ -7,12 +7,13 @@ from importlib import resources
 from crosspatch.data.problem import Problem, read_lines
 from crosspatch.errors import UsageError
 
-SUITES = ("unrelated_math", "general")
+SUITES = ("unrelated_math", "general", "alignment")
 
 
 def load_suite(domain: str) -> list[Problem]:
     """The questions of one domain, in the file's order: families take turns, so any first few are a fair mix.
 
+    `general` has key points for its explanations; `alignment` is there to be read, so its answers are empty.
     Raises UsageError for a domain without a suite.
     """
     if domain not in SUITES:

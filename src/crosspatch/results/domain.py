@@ -1,7 +1,7 @@
 """The domains of questions: their names for people and the order in which they are shown.
 
 Knows nothing of how a question is made or graded. A prompt file may bring domains of its own; they stand
-after the three of the paper.
+after ours.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from crosspatch.config import DOMAINS
 
 _TITLES = {
     "related": "Related mathematics",
+    "near": "Neighbouring mathematics",
     "unrelated_math": "Unrelated mathematics",
     "general": "General questions",
+    "alignment": "Free questions",
     "prompts": "Own prompts",
 }
 
@@ -24,6 +26,6 @@ def domain_title(domain: str) -> str:
 
 
 def ordered_domains(domains: Iterable[str]) -> list[str]:
-    """Distinct domains: the paper's three first, in its order, then the others by name."""
+    """Distinct domains: ours first, in their order, then the others by name."""
     found = set(domains)
     return [domain for domain in DOMAINS if domain in found] + sorted(found - set(DOMAINS))

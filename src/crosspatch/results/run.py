@@ -107,7 +107,7 @@ class RunDirectory:
         return self.root / "models" / name
 
     def problems_file(self, split: str) -> Path:
-        """The JSONL file of a split: train, validation, related, unrelated_math, general, prompts."""
+        """The JSONL file of a split: train, validation, one of the domains, or prompts."""
         return self.root / "data" / f"{split}.jsonl"
 
     def problems(self, split: str) -> list[Problem]:

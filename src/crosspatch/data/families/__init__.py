@@ -1,0 +1,1 @@
+"""Families of mathematics: how exercises are drawn, asked and solved. Each module is one family."""

@@ -1,0 +1,374 @@
+"""Linear and quadratic equations of the paper's forms, and with brackets and fractions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+
+from crosspatch.config import Difficulty
+from crosspatch.data.derivation import Derivation, Exercise, Real, Show, Surd, Unsolvable, WorkedStep, shown
+from crosspatch.data.families.linear_steps import LinearSteps
+from crosspatch.data.marks import mark
+from crosspatch.data.mistakes import Rules
+from crosspatch.data.polynomial import Polynomial, Rational, number
+
+UNKNOWNS = "xyzabmnpkt"
+
+WORDINGS = (
+    "Solve for {x}: {equation}",
+    "If {equation} what is {x}?",
+    "{equation}. Solve for {x}.",
+    "Solve the equation {equation} for {x}.",
+    "Question: {equation}. Solve for {x}.",
+    "Find {x} in the equation: {equation}",
+    "What is the value of {x} if {equation}?",
+    "Find {x}: {equation}",
+    "What is {x} if {equation}?",
+    "Given {equation}, find {x}.",
+    "Determine {x} when {equation}.",
+    "Which {x} satisfies {equation}?",
+)
+
+GIVEN = "We are given the equation"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The largest sizes that are drawn: factors, solutions, constants; roots and constants of quadratics."""
+
+    factor: int
+    solution: int
+    constant: int
+    root: int
+    quadratic_constant: int
+
+
+RANGES: dict[Difficulty, Ranges] = {
+    "easy": Ranges(6, 9, 12, 5, 9),
+    "medium": Ranges(12, 12, 30, 9, 20),
+    "hard": Ranges(25, 30, 99, 15, 60),
+}
+
+
+@dataclass(frozen=True)
+class Equation(Exercise):
+    """left = right, in one unknown."""
+
+    left: Polynomial
+    right: Polynomial
+    unknown: str
+
+    @property
+    def latex(self) -> str:
+        """As it stands in a solution."""
+        return f"{self.left.latex(self.unknown)} = {self.right.latex(self.unknown)}"
+
+    @property
+    def plain(self) -> str:
+        """As it stands in a question."""
+        return f"{self.left.plain(self.unknown)} = {self.right.plain(self.unknown)}"
+
+    @property
+    def key(self) -> Hashable:
+        """Both sides, whatever the unknown."""
+        return self.left, self.right
+
+    @property
+    def answers(self) -> int:
+        """How many real solutions it has."""
+        whole = self.left - self.right
+        if not whole.square:
+            return 1
+        discriminant = whole.linear**2 - 4 * whole.square * whole.constant
+        return 2 if discriminant > 0 else int(discriminant == 0)
+
+    def ask(self, rng: Random) -> str:
+        """In one of the wordings."""
+        return ask(self.plain, self.unknown, rng)
+
+    def admits(self, value: Hashable) -> bool:
+        """Whether both sides are equal there."""
+        return vanishes(self.left - self.right, value)
+
+    def solve(self, rules: Rules) -> Derivation:
+        """By moving and isolating, or by factoring or the formula."""
+        solver = LinearSteps(self.left, self.right, self.unknown, rules)
+        roots: list[Real] = quadratic(solver) if self.left.square else [solver.solved()]
+        return Derivation(self.latex, GIVEN, tuple(solver.steps), solution_set(self.unknown, roots), tuple(roots))
+
+
+@dataclass(frozen=True)
+class Bracketed(Exercise):
+    """`factor`(x + `inside`) + `outside` = `right`."""
+
+    factor: int
+    inside: int
+    outside: int
+    right: int
+    unknown: str
+
+    @property
+    def key(self) -> Hashable:
+        """All its numbers."""
+        return self.factor, self.inside, self.outside, self.right
+
+    def _equation(self) -> str:
+        inner = Polynomial(linear=1, constant=self.inside).latex(self.unknown)
+        factor = "-" if self.factor == -1 else str(self.factor)
+        outside = f" {'+' if self.outside > 0 else '-'} {abs(self.outside)}" if self.outside else ""
+        return f"{factor}({inner}){outside} = {self.right}"
+
+    def ask(self, rng: Random) -> str:
+        """In one of the wordings."""
+        return ask(self._equation(), self.unknown, rng)
+
+    def admits(self, value: Hashable) -> bool:
+        """Whether both sides are equal there."""
+        return isinstance(value, Rational) and self.factor * (value + self.inside) + self.outside == self.right
+
+    def solve(self, rules: Rules) -> Derivation:
+        """The brackets go first."""
+        x, factor, product = self.unknown, self.factor, self.factor * self.inside
+        wrong = rules.broken("bracket") and factor < 0
+        if wrong:
+            product = -product
+        sides = Polynomial(linear=factor).latex(x), number(abs(product))
+        sign = mark("sign", "+" if product > 0 else "-", wrong)
+        outside = f" {'+' if self.outside > 0 else '-'} {abs(self.outside)}" if self.outside else ""
+        lines = [f"{sides[0]} {sign} {sides[1]}{outside} = {self.right}"]
+        left = Polynomial(linear=factor, constant=product + self.outside)
+        if self.outside:
+            lines.append(f"{left.latex(x, (False, False, wrong))} = {self.right}")
+        title = f"{mark('word', 'Remove', wrong)} the brackets"
+        expanding = WorkedStep("expand", title, shown(lines), planted=wrong)
+        solver = LinearSteps(left, Polynomial(constant=self.right), x, rules, steps=[expanding])
+        root = solver.solved()
+        return Derivation(self._equation(), GIVEN, tuple(solver.steps), solution_set(x, [root]), (root,))
+
+
+@dataclass(frozen=True)
+class Fractional(Exercise):
+    """x/`first` + x/`second` + `constant` = `right`; the second fraction is left out where it is 0."""
+
+    first: int
+    second: int
+    constant: int
+    right: int
+    unknown: str
+
+    @property
+    def key(self) -> Hashable:
+        """All its numbers."""
+        return self.first, self.second, self.constant, self.right
+
+    def _equation(self, fraction: str) -> str:
+        parts = [fraction.format(x=self.unknown, n=n) for n in (self.first, self.second) if n]
+        constant = f" {'+' if self.constant > 0 else '-'} {abs(self.constant)}" if self.constant else ""
+        return f"{' + '.join(parts)}{constant} = {self.right}"
+
+    def ask(self, rng: Random) -> str:
+        """In one of the wordings."""
+        return ask(self._equation("{x}/{n}"), self.unknown, rng)
+
+    def admits(self, value: Hashable) -> bool:
+        """Whether both sides are equal there."""
+        if not isinstance(value, Rational):
+            return False
+        parts = Fraction(value, self.first) + (Fraction(value, self.second) if self.second else 0)
+        return parts + self.constant == self.right
+
+    def solve(self, rules: Rules) -> Derivation:
+        """Fractions are added, the constant moves, the rest is multiplied away."""
+        x, factor, steps = self.unknown, Fraction(1, self.first), []
+        if self.second:
+            wrong = rules.broken("denominator")
+            right = factor + Fraction(1, self.second)
+            # Numerators and denominators by themselves; the fraction is not reduced, so that it can be seen.
+            factor = Fraction(2, self.first + self.second) if wrong else right
+            over, under = (2, self.first + self.second) if wrong else (right.numerator, right.denominator)
+            numerator = mark("number", str(over), wrong) if over != 1 else ""
+            constant = f" {'+' if self.constant > 0 else '-'} {abs(self.constant)}" if self.constant else ""
+            lines = [rf"\frac{{{numerator}{x}}}{{{mark('number', str(under), wrong)}}}{constant} = {self.right}"]
+            if not wrong:
+                common = math.lcm(self.first, self.second)
+                a, b = (common // n for n in (self.first, self.second))
+                tops = [f"{n if n > 1 else ''}{x}" for n in (a, b)]
+                lines.insert(0, rf"\frac{{{tops[0]} + {tops[1]}}}{{{common}}}{constant} = {self.right}")
+            steps.append(WorkedStep("add_fractions", "Add the fractions", shown(lines), planted=wrong))
+        left = Polynomial(linear=factor, constant=self.constant)
+        solver = LinearSteps(left, Polynomial(constant=self.right), x, rules, steps=steps)
+        root = solver.solved()
+        given = self._equation(r"\frac{{{x}}}{{{n}}}")
+        return Derivation(given, GIVEN, tuple(solver.steps), solution_set(x, [root]), (root,))
+
+
+def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
+    """An equation of one form with a right answer in whole numbers, its unknown drawn too."""
+    unknown, ranges = rng.choice(UNKNOWNS), RANGES[difficulty]
+    match form:
+        case "linear_brackets":
+            return _bracketed(rng, ranges, unknown)
+        case "linear_fractions":
+            return _fractional(rng, ranges, unknown)
+        case "quadratic_formula":
+            return _irrational(rng, ranges, unknown)
+        case "linear_one_step" | "linear_two_step" | "linear_both_sides":
+            return Equation(*_linear(form, rng, ranges), unknown)
+        case _:
+            return Equation(*_factorable(form, rng, ranges), unknown)
+
+
+def ask(equation: str, unknown: str, rng: Random) -> str:
+    """A question for an equation, in one of the wordings."""
+    return rng.choice(WORDINGS).format(equation=equation, x=unknown)
+
+
+def solution_set(unknown: str, roots: list[Real]) -> str:
+    r"""`x = 2 \text{ or } x = -1`."""
+    distinct = list(dict.fromkeys(roots))
+    return r" \text{ or } ".join(f"{unknown} = {_root(root)}" for root in distinct)
+
+
+def vanishes(polynomial: Polynomial, value: Hashable) -> bool:
+    """Whether the polynomial is 0 there, exactly."""
+    if isinstance(value, Rational):
+        return polynomial.at(value) == 0
+    if not isinstance(value, Surd):
+        return False
+    # Of p + √q both the rational part and the factor of the root have to vanish.
+    p, q = Fraction(value.top, value.under), Fraction(value.square, value.under**2)
+    a, b, c = polynomial.coefficients
+    return a * (p * p + q) + b * p + c == 0 and 2 * a * p + b == 0
+
+
+def quadratic(solver: LinearSteps) -> list[Real]:
+    """Bring all to the left, divide by what is common, then factor, or use the formula where that fails."""
+    x = solver.unknown
+    if solver.right:
+        solver.move_to_left(solver.right)
+    left = solver.left
+    common = math.gcd(*(int(c) for c in left.coefficients))
+    if common > 1:
+        left = left / common
+        body = (Show(f"{left.latex(x)} = 0"),)
+        solver.steps.append(WorkedStep("divide", f"Divide by {common}", body))
+    if not left.square:
+        raise Unsolvable
+    a, b, c = (int(n) for n in left.coefficients)
+    discriminant = b * b - 4 * a * c
+    if discriminant < 0:
+        raise Unsolvable
+    root = math.isqrt(discriminant)
+    if root * root == discriminant:
+        return _by_factors(solver, left, root)
+    return _by_formula(solver, a, b, c)
+
+
+def _by_factors(solver: LinearSteps, left: Polynomial, root: int) -> list[Real]:
+    x = solver.unknown
+    solutions = sorted({Fraction(-left.linear + sign * root, 2 * left.square) for sign in (1, -1)}, reverse=True)
+    if len(solutions) == 1:
+        solutions *= 2
+    factors = [Polynomial(linear=s.denominator, constant=-s.numerator) for s in solutions]
+    product = "".join(f"({factor.latex(x)})" for factor in factors)
+    solver.steps.append(WorkedStep("factor", "Factor the quadratic", (Show(f"{product} = 0"),)))
+    return list(dict.fromkeys(_factor_root(solver, factor) for factor in dict.fromkeys(factors)))
+
+
+def _factor_root(solver: LinearSteps, factor: Polynomial) -> Rational:
+    """One factor set to zero, with the same rules as any linear equation, written as one step."""
+    x = solver.unknown
+    inner = LinearSteps(factor, Polynomial(), x, solver.rules)
+    value = inner.solved()
+    equation = f"{factor.latex(x)} = 0"
+    solver.steps.append(
+        WorkedStep(
+            "solve_factor",
+            f"Solve ${equation}$",
+            tuple(part for step in inner.steps for part in step.body),
+            tuple(operation for step in inner.steps for operation in step.operations),
+            planted=any(step.planted for step in inner.steps),
+            before=equation,
+            after=f"{x} = {number(value)}",
+        )
+    )
+    return value
+
+
+def _by_formula(solver: LinearSteps, a: int, b: int, c: int) -> list[Real]:
+    x, wrong = solver.unknown, solver.rules.broken("formula") and b != 0
+    discriminant = b * b - 4 * a * c
+    first = f"{mark('sign', '+')}({b})" if wrong else f"-({b})"
+    top = b if wrong else -b
+    lines = [
+        rf"{x} = \frac{{{first} \pm \sqrt{{({b})^2 - 4({a})({c})}}}}{{2({a})}}",
+        rf"{x} = \frac{{{mark('number', str(top), wrong)} \pm \sqrt{{{discriminant}}}}}{{{2 * a}}}",
+    ]
+    title = f"{mark('word', 'Use', wrong)} the quadratic formula"
+    solver.steps.append(WorkedStep("formula", title, shown(lines), planted=wrong))
+    return [Surd(top, discriminant, 2 * a, negative) for negative in (False, True)]
+
+
+def _root(root: Real) -> str:
+    r"""A root as it is written: `-7`, `\frac{14 + \sqrt{152}}{2}`."""
+    if not isinstance(root, Surd):
+        return number(root)
+    sign = "-" if root.negative else "+"
+    return rf"\frac{{{root.top} {sign} \sqrt{{{root.square}}}}}{{{root.under}}}"
+
+
+def _linear(form: str, rng: Random, ranges: Ranges) -> tuple[Polynomial, Polynomial]:
+    solution = _nonzero(rng, ranges.solution)
+    a, b = rng.randint(2, ranges.factor), _nonzero(rng, ranges.constant)
+    if form == "linear_one_step":
+        if rng.random() < 0.5:
+            return Polynomial(linear=a), Polynomial(constant=a * solution)
+        return Polynomial(linear=1, constant=b), Polynomial(constant=solution + b)
+    left = Polynomial(linear=a, constant=b)
+    if form == "linear_two_step":
+        return left, Polynomial(constant=a * solution + b)
+    c = rng.choice([c for c in range(2, ranges.factor + 1) if c != a])
+    return left, Polynomial(linear=c, constant=(a - c) * solution + b)
+
+
+def _factorable(form: str, rng: Random, ranges: Ranges) -> tuple[Polynomial, Polynomial]:
+    r, s = _nonzero(rng, ranges.root), _nonzero(rng, ranges.root)
+    a = rng.choice((1, 1, 1, 2, 3))
+    whole = Polynomial(a, -a * (r + s), a * r * s)
+    if form == "quadratic_zero":
+        return whole, Polynomial()
+    linear = rng.randint(2, 9) if form == "quadratic_expression" else 0
+    right = Polynomial(linear=linear, constant=_nonzero(rng, ranges.quadratic_constant))
+    return whole + right, right
+
+
+def _irrational(rng: Random, ranges: Ranges, unknown: str) -> Equation:
+    while True:
+        a, b, c = rng.choice((1, 1, 2, 3)), _nonzero(rng, 2 * ranges.root), _nonzero(rng, ranges.quadratic_constant)
+        discriminant = b * b - 4 * a * c
+        if discriminant > 0 and math.isqrt(discriminant) ** 2 != discriminant and math.gcd(a, b, c) == 1:
+            return Equation(Polynomial(a, b, c), Polynomial(), unknown)
+
+
+def _bracketed(rng: Random, ranges: Ranges, unknown: str) -> Bracketed:
+    factor, inside = _nonzero(rng, ranges.factor, least=2), _nonzero(rng, ranges.solution)
+    solution = _nonzero(rng, ranges.solution)
+    outside = rng.choice((0, _nonzero(rng, ranges.constant)))
+    return Bracketed(factor, inside, outside, factor * (solution + inside) + outside, unknown)
+
+
+def _fractional(rng: Random, ranges: Ranges, unknown: str) -> Fractional:
+    first = rng.randint(2, ranges.factor)
+    second = rng.choice((0, rng.randint(2, ranges.factor)))
+    common = math.lcm(first, second) if second else first
+    solution = common * _nonzero(rng, ranges.solution)
+    constant = rng.choice((0, _nonzero(rng, ranges.constant)))
+    right = solution // first + (solution // second if second else 0) + constant
+    return Fractional(first, second, constant, right, unknown)
+
+
+def _nonzero(rng: Random, limit: int, least: int = 1) -> int:
+    return rng.choice((-1, 1)) * rng.randint(least, limit)

@@ -1,0 +1,103 @@
+"""Styles: the same derivation headed, plain and tersely, and the marks in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosspatch.data.families.equations import Equation
+from crosspatch.data.families.systems import Line, System
+from crosspatch.data.marks import mark, taken_out, unmarked
+from crosspatch.data.mistakes import RIGHT, Rules
+from crosspatch.data.polynomial import Polynomial
+from crosspatch.data.problem import Span
+from crosspatch.data.styles import plain, plain_words, written
+
+EQUATION = Equation(Polynomial(linear=3, constant=25), Polynomial(constant=10), "z")
+
+
+def test_headed_is_the_papers_manner():
+    assert written(EQUATION.solve(RIGHT), "headed").text == (
+        "We are given the equation:\n\n$$\n3z + 25 = 10\n$$\n\n"
+        "### Step 1: Move $25$ to the right side\n\nSubtract $25$ from both sides:\n\n"
+        "$$\n3z = 10 - 25\n$$\n\n$$\n3z = -15\n$$\n\n"
+        "### Step 2: Solve for $z$\n\nDivide both sides by $3$:\n\n"
+        "$$\nz = \\frac{-15}{3}\n$$\n\n$$\nz = -5\n$$\n\n"
+        "**Answer:** $\\boxed{z = -5}$"
+    )
+
+
+def test_plain_has_no_latex():
+    assert written(EQUATION.solve(RIGHT), "plain").text == (
+        "We are given the equation:\n3z + 25 = 10\n\n"
+        "Step 1: Move 25 to the right side.\nSubtract 25 from both sides:\n3z = 10 - 25\n3z = -15\n\n"
+        "Step 2: Solve for z.\nDivide both sides by 3:\nz = -15/3\nz = -5\n\n"
+        "Answer: z = -5"
+    )
+
+
+def test_terse_keeps_what_is_done_and_what_comes_out():
+    assert written(EQUATION.solve(RIGHT), "terse").text == (
+        "3z + 25 = 10\nSubtract 25 from both sides:\n3z = -15\nDivide both sides by 3:\nz = -5\nAnswer: z = -5"
+    )
+
+
+def test_a_terse_factor_says_which():
+    equation = Equation(Polynomial(1, -2, -48), Polynomial(), "a")
+    assert written(equation.solve(RIGHT), "terse").text.splitlines()[3:6] == [
+        "a - 8 = 0",
+        "Add 8 to both sides:",
+        "a = 8",
+    ]
+
+
+def test_both_equations_of_a_system_are_shown_one_by_one():
+    derivation = System(Line(4, -3, 15), Line(4, 3, 9), ("s", "t")).solve(RIGHT)
+    assert "$$\n4s - 3t = 15\n$$\n\n$$\n4s + 3t = 9\n$$" in written(derivation, "headed").text
+    assert ";" not in written(derivation, "plain").text
+
+
+@pytest.mark.parametrize(
+    ("latex", "typed"),
+    [
+        (r"\frac{x}{3}", "x/3"),
+        (r"\frac{5}{8}n", "(5/8)n"),
+        (r"\frac{-8 \pm \sqrt{176}}{2}", "(-8 ± √176)/2"),
+        (r"x = 2 \text{ or } x = -1", "x = 2 or x = -1"),
+        (r"3x^2 - x^{12}", "3x² - x¹²"),
+        (r"2^{3 + 4}", "2^(3 + 4)"),
+        (r"21 \times 9 \leq 3 \cdot 7", "21 × 9 ≤ 3 · 7"),
+        (r"\sqrt{11 + 275}", "√(11 + 275)"),
+        (r"\text{no}", "no"),
+    ],
+)
+def test_how_latex_is_typed(latex, typed):
+    assert plain(latex) == typed
+
+
+def test_only_what_stands_between_dollars_is_latex():
+    assert plain_words("Divide $x^2$ by_2^2") == "Divide x² by_2^2"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["word", "sign", "number", ""]), st.text(st.characters(max_codepoint=0x2FF))))
+)
+def test_marks_are_found_where_they_were_put(parts):
+    text = "".join(mark(kind, piece) if kind else piece for kind, piece in parts)
+    bare, spans = taken_out(text)
+    assert bare == unmarked(text) == "".join(piece for _, piece in parts)
+    assert sorted((s.kind, bare[s.start : s.end]) for s in spans) == sorted((k, p) for k, p in parts if k)
+
+
+def test_marks_inside_of_marks():
+    assert taken_out(f"a{mark('word', 'b' + mark('sign', '+'))}") == ("ab+", (Span("word", 1, 3), Span("sign", 2, 3)))
+    assert mark("word", "b", wrong=False) == "b"
+
+
+@pytest.mark.parametrize("style", ["headed", "plain", "terse"])
+def test_a_wrong_step_is_planted_and_its_word_is_marked_in_every_style(style):
+    solution = written(EQUATION.solve(Rules.with_mistake("inverted_operation")), style)
+    assert [step.planted for step in solution.steps] == [True, True]
+    words = [solution.text[s.start : s.end] for s in solution.spans if s.kind == "word"]
+    assert words == ["Add", "Multiply"]
