@@ -18,10 +18,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 import typer
 from rich.console import Console
 from rich.table import Table
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 import crosspatch
 from crosspatch.config import (
+    DataFormat,
     Direction,
     Engine,
     Experiment,
@@ -52,6 +53,7 @@ _INTERRUPTED = 130
 _SECTIONS = {
     "run": None,
     "data": ("", "data"),
+    "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
     "evaluate": ("", "models", "data", "generation"),
     "patch": ("", "models", "generation", "patch"),
@@ -66,13 +68,32 @@ class StageCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then each setting with its default and meaning."""
         super().format_help(ctx, formatter)
-        table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
-        table.add_column("setting", style="cyan", no_wrap=True)
-        table.add_column("default", style="yellow", max_width=30)
-        table.add_column("meaning")
-        for setting in settings(_SECTIONS[self.name or "run"]):
-            table.add_row(setting.key, setting.default, setting.meaning)
-        console.print(table)
+        _print_settings(self.name or "run")
+
+
+class DataGroup(TyperGroup):
+    """`crosspatch data build` and `check`; `crosspatch data EXPERIMENT`, as for any other stage, is build."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in `build` where neither subcommand is named."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["build", *args]
+        return list(super().parse_args(ctx, args))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The usual help, then each setting with its default and meaning."""
+        super().format_help(ctx, formatter)
+        _print_settings("data")
+
+
+def _print_settings(command: str) -> None:
+    table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
+    table.add_column("setting", style="cyan", no_wrap=True)
+    table.add_column("default", style="yellow", max_width=30)
+    table.add_column("meaning")
+    for setting in settings(_SECTIONS[command]):
+        table.add_row(setting.key, setting.default, setting.meaning)
+    console.print(table)
 
 
 Source = Annotated[
@@ -108,10 +129,63 @@ def run(source: Source, out: Out = None, override: Overrides = None) -> None:
     _print_summary(directory)
 
 
-@app.command(cls=StageCommand)
-def data(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Make the problems, right and wrong solutions, and suites."""
-    _stages(load_experiment(source, override or ()), out or _default_out(source), "data")
+data_app = typer.Typer(cls=DataGroup, no_args_is_help=True)
+app.add_typer(
+    data_app,
+    name="data",
+    help="Make the problems, right and wrong solutions, and suites (`data EXPERIMENT` or `data build EXPERIMENT`); "
+    "or check a file of solutions (`data check FILE`).",
+)
+
+
+@data_app.command("build", cls=StageCommand)
+def data_build(
+    source: Source,
+    out: Out = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write them as CSV files too, without their steps")] = False,
+    as_datasets: Annotated[
+        bool, typer.Option("--datasets", help="Write them as Hugging Face datasets too, for `load_from_disk`")
+    ] = False,
+    override: Overrides = None,
+) -> None:
+    """Make the problems, right and wrong solutions, and suites of an experiment: data/*.jsonl in its run directory."""
+    from crosspatch.experiment import export_data
+
+    directory = _stages(load_experiment(source, override or ()), out or _default_out(source), "data")
+    wanted: list[DataFormat] = [*(["csv"] if as_csv else []), *(["datasets"] if as_datasets else [])]
+    for name in wanted:
+        console.print(f"data: as {name} in {export_data(directory, name)}", soft_wrap=True)
+
+
+@data_app.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or JSONL with question and solution columns")],
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file that must not share questions with FILE, checked as well; can be given again"),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count tokens as this model's tokenizer does: a folder or a hub id")
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="All that was found, as JSON")] = None,
+) -> None:
+    """Check a file of solutions: which final answers are right, which steps do not follow, what is asked twice."""
+    from crosspatch.behaviour.dataset_check import check_files
+
+    if json_out is not None:
+        _check_output(json_out)
+    count = None
+    if tokenizer is not None:
+        from crosspatch.models.chat import PromptFormat
+        from crosspatch.models.loading import Checkpoint
+
+        count = PromptFormat(Checkpoint.named(tokenizer).tokenizer()).example_length
+    found = check_files(file, validation or (), count)
+    _print_rows("What stands in the files", found.summary_rows())
+    for line in found.remarks():
+        console.print(line, soft_wrap=True)
+    if json_out is not None:
+        _write_json(json_out, found.to_dict())
 
 
 @app.command(cls=StageCommand)
@@ -250,10 +324,8 @@ def grade(
     from crosspatch.behaviour.judge import grade_file
 
     verdicts = grade_file(file)
-    if not json_out.parent.is_dir() or json_out.is_dir():
-        raise UsageError(f"cannot write {json_out}: expected a file's name in a folder that is there")
-    with written_whole(json_out) as partial:
-        partial.write_text(json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _check_output(json_out)
+    _write_json(json_out, verdicts)
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
 
@@ -314,6 +386,16 @@ def verify(
         raise CrosspatchError(
             "the cached engine and the published algorithm differ on this pair; use --engine reference"
         )
+
+
+def _check_output(path: Path) -> None:
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"cannot write {path}: expected a file's name in a folder that is there")
+
+
+def _write_json(path: Path, content: object) -> None:
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:

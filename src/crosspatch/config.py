@@ -71,6 +71,7 @@ MistakeName = Literal[
 ]
 Style = Literal["headed", "plain", "terse"]
 Difficulty = Literal["easy", "medium", "hard"]
+DataFormat = Literal["csv", "datasets"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]

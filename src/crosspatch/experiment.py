@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from crosspatch.config import DOMAINS, Engine, Experiment, Models
+from crosspatch.config import DOMAINS, DataFormat, Engine, Experiment, Models
 from crosspatch.config import Patch as PatchSettings
+from crosspatch.data.export import content_hash, write_csv, write_datasets
+from crosspatch.data.forms import chosen_forms
 from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
@@ -57,6 +59,7 @@ class ExperimentRun:
         check(experiment)
         directory = RunDirectory.start(out, experiment)
         _check_prompts(experiment, directory)
+        _check_data(directory)
         return cls(experiment, directory, say)
 
     def run(self, *wanted: str) -> None:
@@ -88,9 +91,11 @@ class ExperimentRun:
             if taken:
                 raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give it another")
             made["prompts"] = given
+        made = {split: problems for split, problems in made.items() if problems}
         (directory.root / "data").mkdir(exist_ok=True)
         for split, problems in made.items():
             write_problems(directory.problems_file(split), problems)
+        directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
         self.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
 
     def _finetune(self) -> None:
@@ -306,6 +311,7 @@ def check(experiment: Experiment) -> None:
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.models.pair import check_checkpoints, check_length
 
+    chosen_forms(experiment.data)
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
@@ -352,6 +358,26 @@ def _check_prompts(experiment: Experiment, directory: RunDirectory) -> None:
     """Refuse to go on with a run whose prompt file has changed."""
     if directory.done("data") and directory.problems("prompts") != given_prompts(experiment):
         raise UsageError(f"the prompts have changed since the run in {directory.root} began; give --out a new folder")
+
+
+def _check_data(directory: RunDirectory) -> None:
+    """Refuse to go on with a run whose problems have been changed since they were made."""
+    for split, before in directory.read().get("data", {}).items():
+        path = directory.problems_file(split)
+        if not path.is_file() or content_hash(path) != before:
+            raise UsageError(f"{path} is not as the run made it; give --out a new folder, or put it back")
+
+
+def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
+    """The run's problems in another format, beside the JSONL files; gives the folder where they are."""
+    splits = {split: directory.problems(split) for split in directory.splits()}
+    folder = directory.root / "data"
+    if wanted == "datasets":
+        write_datasets(folder / "datasets", splits)
+        return folder / "datasets"
+    for split, problems in splits.items():
+        write_csv(folder / f"{split}.csv", problems)
+    return folder
 
 
 def given_prompts(experiment: Experiment) -> list[Problem]:

@@ -58,6 +58,10 @@ class PromptFormat:
         ids = self.tokenizer(completion, add_special_tokens=False).input_ids
         return [*ids, self.end_of_turn]
 
+    def example_length(self, question: str, completion: str) -> int:
+        """How many tokens a training example has, prompt and completion."""
+        return len(self.encode(question)) + len(self.encode_completion(completion))
+
     @property
     def end_of_turn(self) -> int:
         """The token that closes an answer: the first one after it in the chat template, or the end of text."""

@@ -115,6 +115,10 @@ class RunDirectory:
         path = self.problems_file(split)
         return read_problems(path) if path.is_file() else []
 
+    def splits(self) -> list[str]:
+        """The names of the splits that were made."""
+        return sorted(path.stem for path in (self.root / "data").glob("*.jsonl"))
+
     def asked(self) -> dict[str, Problem]:
         """Every problem that a model may have been asked, by prompt_id: the held-out ones and the given prompts."""
         return {problem.id: problem for split in (*DOMAINS, "prompts") for problem in self.problems(split)}
@@ -197,6 +201,10 @@ class RunDirectory:
             note("failed", error=f"{type(error).__name__}: {error}")
             raise
         note("done")
+
+    def note_data(self, hashes: dict[str, str]) -> None:
+        """Put the SHA-256 of each split's file into the record."""
+        self._write({**self.read(), "data": hashes})
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
         """Put facts of a model (its origin, its fingerprint) into the record.
