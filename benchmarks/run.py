@@ -33,6 +33,7 @@ from measure import (
     sweep_after,
 )
 from peers import PEERS, ensure_environment, run_peer
+from problems import problems_made
 from screening import screening
 
 HERE = Path(__file__).parent
@@ -127,6 +128,7 @@ def measured(options: argparse.Namespace, clean: Path, corrupted: Path) -> list[
             f"{used['above']:.2f} GB ({used['peak']:.2f} GB in all)",
         )
     )
+    rows += problems_made()
     if "half" not in options.skip:
         rows += half_precisions(pair, clean, corrupted, prompt, texts)
     if "peers" not in options.skip:
