@@ -22,7 +22,9 @@ def problems_made() -> list[tuple[str, str]]:
         maker, rng = ProblemMaker(Data(mistake=mistake), MISTAKES[mistake]), Random(0)
         made += len(maker.take("train", each, maker.worked((form,), rng), rng, wrong=True))
     seconds = time.perf_counter() - start
-    return [("wrong solutions made and proven", f"{made:,} in {seconds:.1f} s, {made / seconds:,.0f} a second on one core")]
+    return [
+        ("wrong solutions made and proven", f"{made:,} in {seconds:.1f} s, {made / seconds:,.0f} a second on one core")
+    ]
 
 
 if __name__ == "__main__":

@@ -38,9 +38,7 @@ def screening(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple
         passes = statistics.median(seconds) / statistics.median(plain)
         found = screen(pair, [given], run, integrated=integrated).rank_correlation([exact])
         label = "at the target's activations" if not integrated else "half-way between the models' streams"
-        rows.append(
-            (f"gradient screen of all layers, components and heads, {label}", f"{passes:.1f} plain passes")
-        )
+        rows.append((f"gradient screen of all layers, components and heads, {label}", f"{passes:.1f} plain passes"))
         ranks = "; ".join(
             f"{row['component']} {row['cells']:.3f} ({row['n_cells']}), {row['sites']:.3f} ({row['n_sites']})"
             for row in found.iter_rows(named=True)

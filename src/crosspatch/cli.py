@@ -152,8 +152,8 @@ def data_build(
     from crosspatch.experiment import export_data
 
     directory = _stages(load_experiment(source, override or ()), out or _default_out(source), "data")
-    wanted: list[DataFormat] = [*(["csv"] if as_csv else []), *(["datasets"] if as_datasets else [])]
-    for name in wanted:
+    wanted: dict[DataFormat, bool] = {"csv": as_csv, "datasets": as_datasets}
+    for name in (name for name, asked in wanted.items() if asked):
         console.print(f"data: as {name} in {export_data(directory, name)}", soft_wrap=True)
 
 

@@ -118,6 +118,12 @@ class Data(Settings):
     )
     general: Count = Field(8, description="General questions, taken from the suite in order")
     alignment: Count = Field(0, description="Free questions to read the answers of, taken from the suite in order")
+    train_file: str | None = Field(
+        None, description="A CSV or JSONL file of questions and solutions to train on, instead of made ones"
+    )
+    validation_file: str | None = Field(
+        None, description="A file of questions and right solutions to validate on, instead of made ones"
+    )
     forms: tuple[str, ...] = Field(
         FORMS,
         min_length=1,

@@ -20,6 +20,7 @@ from crosspatch.config import DOMAINS, DataFormat, Engine, Experiment, Models
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash, write_csv, write_datasets
 from crosspatch.data.forms import chosen_forms
+from crosspatch.data.given import given_problems
 from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
@@ -83,7 +84,7 @@ class ExperimentRun:
         splits = make_splits(experiment.data, experiment.seed)
         made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
         if experiment.makes_the_child:
-            made |= {"train": splits.train, "validation": splits.validation}
+            made |= {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
         for domain in ("general", "alignment"):
             made[domain] = _first(load_suite(domain), getattr(experiment.data, domain), domain)
         if given := given_prompts(experiment):
@@ -312,6 +313,7 @@ def check(experiment: Experiment) -> None:
     from crosspatch.models.pair import check_checkpoints, check_length
 
     chosen_forms(experiment.data)
+    given_examples(experiment)
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
@@ -378,6 +380,12 @@ def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
     for split, problems in splits.items():
         write_csv(folder / f"{split}.csv", problems)
     return folder
+
+
+def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
+    """The training and validation problems that the experiment names as files."""
+    files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
+    return {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
 
 
 def given_prompts(experiment: Experiment) -> list[Problem]:

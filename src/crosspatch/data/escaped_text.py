@@ -1,0 +1,92 @@
+r"""Text whose newlines and backslashes were escaped once too often, `\n` and `\\frac`, and what was meant by it.
+
+In LaTeX `\n` may also begin a command: `\neq` stays whole, and so do `\frac` and `\times`, which some escaped texts
+hold with one backslash. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BACKSLASHED = re.compile(r"\\(\\|[a-zA-Z]+|[^a-zA-Z])", re.DOTALL)
+# What LaTeX writes with \n…; any other backslash-n is a newline.
+_COMMANDS = frozenset(
+    [
+        "nabla",
+        "natural",
+        "ncong",
+        "ne",
+        "nearrow",
+        "neg",
+        "negmedspace",
+        "negthickspace",
+        "negthinspace",
+        "neq",
+        "newcommand",
+        "newline",
+        "nexists",
+        "ngeq",
+        "ngeqslant",
+        "ngtr",
+        "ni",
+        "nicefrac",
+        "nleftarrow",
+        "nleftrightarrow",
+        "nleq",
+        "nleqslant",
+        "nless",
+        "nmid",
+        "nobreak",
+        "noindent",
+        "nolimits",
+        "nolinebreak",
+        "nonumber",
+        "norm",
+        "normalfont",
+        "normalsize",
+        "not",
+        "notag",
+        "notin",
+        "nparallel",
+        "nprec",
+        "nrightarrow",
+        "nsim",
+        "nsubseteq",
+        "nsucc",
+        "nsupseteq",
+        "nu",
+        "nwarrow",
+    ]
+)
+# Of these, what is left without the n may well begin a line: `u = 3`.
+_AMBIGUOUS = frozenset({"nu", "ne", "ni"})
+_LINE_ENDS = ("$$", r"\n", ".", ":", ";", "!", "?", "*")
+
+
+def is_escaped(text: str) -> bool:
+    r"""Whether a written-out `\n` stands for a newline in it: it is no command, and there is no real newline."""
+    return "\n" not in text and any(
+        name[1].startswith("n") and name[1] not in _COMMANDS for name in _BACKSLASHED.finditer(text)
+    )
+
+
+def unescaped(text: str) -> str:
+    r"""What was meant by an escaped text: newlines, quotes, single backslashes; commands of LaTeX stay whole."""
+    found = [match[1] for match in _BACKSLASHED.finditer(text)]
+    doubled = re.search(r"\\\\[a-zA-Z]", text) is not None
+    single = any(name.isalpha() and not name.startswith(("n", "r")) and name != "t" for name in found)
+
+    def meant(match: re.Match[str]) -> str:
+        name, before = match[1], text[max(0, match.start() - 3) : match.start()].rstrip(" ")
+        if name in ('"', "\\"):
+            return name
+        if name == "t":
+            return "\t"
+        if name == "r" and text.startswith(r"\n", match.end()):
+            return ""
+        ends_line = not before or before.endswith(_LINE_ENDS) or (doubled and not single)
+        if name.startswith("n") and (name not in _COMMANDS or (name in _AMBIGUOUS and ends_line)):
+            return "\n" + name[1:]
+        return match[0]
+
+    return _BACKSLASHED.sub(meant, text)
