@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -71,6 +72,15 @@ def test_version(cli):
         (("verify", *PAIR, "--prompt", " "), "prompt is empty"),
         (("verify", *PAIR, "--max-new-tokens", "5000"), "more than the 2048 positions"),
         (("grade", "none.jsonl", "--json", "."), "no file none.jsonl"),
+        (("data", "tiny", "--set", "data.forms=calclus"), "did you mean calculus?"),
+        (("data", "build", "tiny", "--set", "data.forms=powers"), "cannot be made in data.forms power_product"),
+        (("run", "tiny", "--set", "data.mistake=laziness"), "setting data.mistake"),
+        (("data", "tiny", "--set", "data.train_file=none.csv"), "no file none.csv"),
+        (("data", "tiny", "--set", "data.general=500"), "data.general is 500, but the suite has 72"),
+        (("data", "check", "none.csv"), "no file none.csv"),
+        (("data", "check", ".", "--json", "nowhere/o.json"), "cannot write nowhere/o.json"),
+        (("data", "check"), "Missing argument"),
+        (("data",), "Missing argument"),
         (("run",), "Missing argument"),
         (("run", "tiny", "--nonsense"), "No such option"),
         (("conquer",), "No such command"),
@@ -104,6 +114,75 @@ def test_grade(cli, tmp_path):
     code, _, err = cli("grade", answers, "--json", out)
     assert code == 2
     assert "line 1" in err
+
+
+def test_data_is_built_by_both_names_and_in_every_format(cli, tmp_path):
+    assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
+    code, out, err = cli("data", "build", "--out", tmp_path / "two", "tiny", "--csv", "--datasets")
+    assert code == 0, err
+    assert "as csv in" in out
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "data").iterdir()}
+    assert set(files) == {f"{s}.jsonl" for s in ("train", "validation", "related", "unrelated_math", "general")}
+    for name, content in files.items():
+        assert (tmp_path / "two" / "data" / name).read_bytes() == content
+    assert (tmp_path / "two" / "data" / "train.csv").is_file()
+    assert (tmp_path / "two" / "data" / "datasets" / "train").is_dir()
+
+
+def test_the_manifest_has_the_hash_of_each_file_and_a_changed_one_is_refused(cli, tmp_path):
+    assert cli("data", "tiny", "--out", tmp_path)[0] == 0
+    hashes = json.loads((tmp_path / "run.json").read_text())["data"]
+    file = tmp_path / "data" / "train.jsonl"
+    assert hashes["train"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert cli("data", "tiny", "--out", tmp_path)[0] == 0
+    file.write_text(file.read_text().replace("Solve", "solve"))
+    code, _, err = cli("data", "tiny", "--out", tmp_path)
+    assert code == 2
+    assert "train.jsonl is not as the run made it" in err
+
+
+def test_data_check_reads_what_was_built(cli, tmp_path):
+    cli("data", "build", "tiny", "--out", tmp_path, "--csv")
+    found = tmp_path / "found.json"
+    for kind in ("jsonl", "csv"):
+        train, validation, general = (tmp_path / "data" / f"{s}.{kind}" for s in ("train", "validation", "general"))
+        code, out, err = cli(
+            "data", "check", train, "--validation", validation, "--validation", general, "--json", found
+        )
+        assert code == 0, err
+        assert "train" in out
+        checked = json.loads(found.read_text())
+        assert [file["answers"] for file in checked["files"][:2]] == [
+            {"right": 0, "wrong": 8, "unparsed": 0},
+            {"right": 2, "wrong": 0, "unparsed": 0},
+        ]
+        assert checked["files"][1]["right_rows"] == [1, 2]
+        assert checked["shared_questions"] == 0
+    cli("data", "check", train, "--validation", train, "--json", found)
+    assert json.loads(found.read_text())["shared_questions"] == 8
+
+
+def test_data_check_counts_tokens(cli, tmp_path):
+    (tmp_path / "rows.csv").write_text("question,solution\nSolve for x: 2x = 4,x = 2\n")
+    found = tmp_path / "found.json"
+    code, _, err = cli("data", "check", tmp_path / "rows.csv", "--tokenizer", "random:qwen3", "--json", found)
+    assert code == 0, err
+    tokens = json.loads(found.read_text())["files"][0]["tokens"]
+    assert tokens["smallest"] == tokens["largest"] == tokens["total"] > 10
+
+
+def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
+    (tmp_path / "mine.csv").write_text('question,solution\nSolve for x: 2x = 4,"x = 2 \\\\times 4\\nx = 8"\n')
+    (tmp_path / "no.csv").write_text("question,answer\nSolve for x: 2x = 4,x = 2\n")
+    out = tmp_path / "run"
+    code, _, err = cli("data", "tiny", "--out", out, "--set", f"data.train_file={tmp_path / 'mine.csv'}")
+    assert code == 0, err
+    (problem,) = [json.loads(line) for line in (out / "data" / "train.jsonl").read_text().splitlines()]
+    assert problem["solution"] == "x = 2 \\times 4\nx = 8"
+    assert problem["family"] == "given"
+    code, _, err = cli("data", "tiny", "--out", tmp_path / "o", "--set", f"data.train_file={tmp_path / 'no.csv'}")
+    assert code == 2
+    assert "no.csv, row 1: has no solution to train on" in err
 
 
 def test_verify(cli):

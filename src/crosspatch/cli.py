@@ -76,7 +76,7 @@ class DataGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put in `build` where neither subcommand is named."""
-        if args and args[0] not in {*self.commands, "--help"}:
+        if not args or args[0] not in {*self.commands, "--help"}:
             args = ["build", *args]
         return list(super().parse_args(ctx, args))
 
@@ -129,7 +129,7 @@ def run(source: Source, out: Out = None, override: Overrides = None) -> None:
     _print_summary(directory)
 
 
-data_app = typer.Typer(cls=DataGroup, no_args_is_help=True)
+data_app = typer.Typer(cls=DataGroup)
 app.add_typer(
     data_app,
     name="data",

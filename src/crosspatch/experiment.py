@@ -85,8 +85,7 @@ class ExperimentRun:
         made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
         if experiment.makes_the_child:
             made |= {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
-        for domain in ("general", "alignment"):
-            made[domain] = _first(load_suite(domain), getattr(experiment.data, domain), domain)
+        made |= suite_questions(experiment)
         if given := given_prompts(experiment):
             taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
             if taken:
@@ -314,6 +313,7 @@ def check(experiment: Experiment) -> None:
 
     chosen_forms(experiment.data)
     given_examples(experiment)
+    suite_questions(experiment)
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
@@ -382,6 +382,17 @@ def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
     return folder
 
 
+def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
+    """The first questions of the suites that are asked as they are."""
+    asked: dict[str, list[Problem]] = {}
+    for domain in ("general", "alignment"):
+        count, suite = getattr(experiment.data, domain), load_suite(domain)
+        if count > len(suite):
+            raise UsageError(f"data.{domain} is {count}, but the suite has {len(suite)} questions")
+        asked[domain] = suite[:count]
+    return asked
+
+
 def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
     """The training and validation problems that the experiment names as files."""
     files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
@@ -423,9 +434,3 @@ def write_run_report(directory: RunDirectory) -> None:
         behaviour=directory.behaviour(),
         **tables,
     )
-
-
-def _first(suite: list[Problem], count: int, name: str) -> list[Problem]:
-    if count > len(suite):
-        raise UsageError(f"data.{name} is {count}, but the suite has {len(suite)} questions")
-    return suite[:count]
