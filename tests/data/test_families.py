@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -138,6 +139,18 @@ def test_the_names_are_those_of_the_settings():
     assert {mistake for form in FORMS.values() for mistake in form.mistakes} == set(MISTAKES)
     assert len(FAMILIES) >= 10
     assert len(MISTAKES) >= 10
+
+
+def test_the_page_on_data_names_them_all_with_their_forms():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for family, names in FAMILIES.items():
+        assert all(f"`{name}`" in rows[family] for name in names)
+    for mistake in MISTAKES:
+        made_in = {name for name, form in FORMS.items() if mistake in form.mistakes}
+        said = rows[mistake].split("|")[3]
+        for name in made_in:
+            assert name in said or FORMS[name].family.replace("_", " ") in said, (mistake, name)
 
 
 def test_any_family_can_be_corrupted_and_the_rest_is_near_or_unrelated():
