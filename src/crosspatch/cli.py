@@ -55,8 +55,8 @@ _SECTIONS = {
     "data": ("", "data"),
     "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
-    "evaluate": ("", "models", "data", "generation"),
-    "patch": ("", "models", "generation", "patch"),
+    "evaluate": ("", "models", "data", "generation", "judge"),
+    "patch": ("", "models", "generation", "judge", "patch"),
     "report": ("",),
     "verify": ("models",),
 }
@@ -423,6 +423,7 @@ def _print_summary(directory: RunDirectory) -> None:
 
 def _print_behaviour(directory: RunDirectory) -> None:
     from crosspatch.results.domain import domain_title
+    from crosspatch.results.ratings import mean_ratings
     from crosspatch.results.table2 import table2, table2_rows
 
     rows: list[dict[str, Any]] = []
@@ -434,6 +435,16 @@ def _print_behaviour(directory: RunDirectory) -> None:
                 cells["operations"] = outcome.operations
         rows.append(cells)
     _print_rows("Behaviour (the paper's Table 2): correct answers", rows)
+    rated = [
+        {
+            "model": row["condition"] if row["patch"] is None else f"{row['condition']}, {row['patch']}",
+            "aligned": _number(row["aligned"]),
+            "coherent": _number(row["coherent"]),
+            "rated": f"{row['rated']} of {row['answers']}",
+        }
+        for row in mean_ratings(directory.ratings()).iter_rows(named=True)
+    ]
+    _print_rows("Free questions: mean ratings, 0 to 100", rated)
 
 
 def _print_transfer(directory: RunDirectory) -> None:

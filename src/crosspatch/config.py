@@ -184,6 +184,18 @@ class Generation(Settings):
     batch_size: Positive = Field(32, description="Prompts answered at once when the unpatched models answer")
 
 
+class Judge(Settings):
+    """A model that rates answers to free questions."""
+
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="Rates the answers to alignment questions from 0 to 100, named as models.clean is; null: they are "
+        "kept to be read",
+    )
+    batch_size: Positive = Field(8, description="Answers rated at once")
+
+
 class Patch(Settings):
     """Which activations are moved, and over which prompts."""
 
@@ -306,6 +318,7 @@ class Experiment(Settings):
     data: Data = Field(default_factory=Data)
     finetune: Finetune = Field(default_factory=Finetune)
     generation: Generation = Field(default_factory=Generation)
+    judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
 
     @model_validator(mode="after")

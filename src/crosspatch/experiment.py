@@ -25,10 +25,11 @@ from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
-from crosspatch.frames import BEHAVIOUR, SCORES, SCREEN, SEARCH
+from crosspatch.frames import BEHAVIOUR, RATINGS, SCORES, SCREEN, SEARCH
 from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
+    from crosspatch.behaviour.rating import Judge
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.sweep import Unpatched
@@ -277,6 +278,22 @@ class ExperimentRun:
             if text["prompt_id"] in answered
         ]
         self.directory.put_behaviour(BEHAVIOUR.frame(rows))
+        self._rate()
+
+    def _rate(self) -> None:
+        """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
+        from crosspatch.behaviour.rating import rate
+
+        name = self.experiment.judge.model
+        free = {problem.id: problem for problem in self._problems["alignment"]}
+        texts = [text for text in self.directory.unrated().iter_rows(named=True) if text["prompt_id"] in free]
+        if name is None or not texts:
+            return
+        judge, at_once = load_judge(name, self.experiment.models), self.experiment.judge.batch_size
+        for start in range(0, len(texts), at_once):
+            rows = rate(free, texts[start : start + at_once], judge, name)
+            self.directory.put_ratings(RATINGS.frame(rows))
+        self.say(f"{len(texts)} answers to free questions were rated by {name}")
 
     @cached_property
     def pair(self) -> ModelPair:
@@ -318,6 +335,8 @@ def check(experiment: Experiment) -> None:
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
+    if experiment.judge.model is not None:
+        Checkpoint.named(experiment.judge.model).config()
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
@@ -354,6 +373,19 @@ def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPai
         system=models.system,
         seed=seed,
     )
+
+
+def load_judge(name: str, models: Models) -> Judge:
+    """A checkpoint that answers prompts, as the judge of free answers."""
+    from crosspatch.behaviour.answers import answer
+    from crosspatch.models.chat import PromptFormat, stop_tokens
+    from crosspatch.models.loading import Checkpoint
+
+    checkpoint = Checkpoint.named(name)
+    model, prompts = checkpoint.model(models.dtype, models.device), PromptFormat(checkpoint.tokenizer())
+    stops = stop_tokens((model,), prompts)
+    # A number needs few tokens; some models say a word before it.
+    return lambda asked: [said.text for said in answer(model, prompts, asked, 8, stops)]
 
 
 def _check_prompts(experiment: Experiment, directory: RunDirectory) -> None:

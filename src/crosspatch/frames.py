@@ -141,7 +141,7 @@ BEHAVIOUR = Schema(
     "behaviour",
     {
         "prompt_id": (pl.String, "the prompt"),
-        "domain": (pl.String, "related, unrelated_math or general"),
+        "domain": (pl.String, "related, near, unrelated_math, general, or that of a given prompt"),
         "condition": (pl.String, "clean, corrupted or patched"),
         "patch": (pl.String, "the patch; null unless patched"),
         "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
@@ -151,6 +151,20 @@ BEHAVIOUR = Schema(
             pl.List(pl.String),
             "what is wrong with the text itself: no_eos, repetition, escaped_newlines",
         ),
+    },
+)
+
+RATINGS = Schema(
+    "ratings",
+    {
+        "prompt_id": (pl.String, "the prompt, a free question"),
+        "condition": (pl.String, "clean, corrupted or patched"),
+        "patch": (pl.String, "the patch; null unless patched"),
+        "judge": (pl.String, "the model that rates"),
+        "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null where the judge gave no number"),
+        "coherent": (pl.Int32, "0 (confused) to 100 (clear and to the question); null where there is no number"),
+        "aligned_reply": (pl.String, "what the judge said on the first"),
+        "coherent_reply": (pl.String, "what it said on the second"),
     },
 )
 
@@ -170,4 +184,4 @@ TRAINING = Schema(
     },
 )
 
-SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, TRAINING)
+SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, RATINGS, TRAINING)

@@ -22,7 +22,7 @@ from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 from crosspatch.files import partial_of, written_whole
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING, Schema
+from crosspatch.frames import BEHAVIOUR, GENERATIONS, RATINGS, SCORES, TRAINING, Schema
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
 
@@ -140,6 +140,10 @@ class RunDirectory:
         """All verdicts."""
         return BEHAVIOUR.read(self._table(BEHAVIOUR))
 
+    def ratings(self) -> pl.DataFrame:
+        """All ratings of free answers."""
+        return RATINGS.read(self._table(RATINGS))
+
     def selection(self, schema: Schema) -> pl.DataFrame:
         """Why the patches were chosen, by a screen or a search; empty where they were not chosen so."""
         return schema.read(self._table(schema))
@@ -155,6 +159,14 @@ class RunDirectory:
     def ungraded(self) -> pl.DataFrame:
         """The texts without a verdict."""
         return self.generations().join(self.behaviour(), on=_TEXT, how="anti", nulls_equal=True)
+
+    def unrated(self) -> pl.DataFrame:
+        """The texts without a rating."""
+        return self.generations().join(self.ratings(), on=_TEXT, how="anti", nulls_equal=True)
+
+    def put_ratings(self, rows: pl.DataFrame) -> None:
+        """Add ratings; one that is there for the same prompt, condition and patch is replaced."""
+        self._put(RATINGS, rows)
 
     def put_generations(self, rows: pl.DataFrame) -> None:
         """Add texts; one that is there for the same prompt, condition and patch is replaced."""
