@@ -271,3 +271,34 @@ def test_the_seed_decides(finished, tmp_path):
     other = tmp_path / "other"
     stages.ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
     assert not RunDirectory.existing(other).scores().equals(RunDirectory.existing(finished).scores())
+
+
+def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, monkeypatch):
+    asked: list[str] = []
+
+    def judge(name, models):
+        return lambda prompts: [asked.append(prompt) or "70" for prompt in prompts]
+
+    monkeypatch.setattr(stages, "load_judge", judge)
+    arguments = (*SMALL, "--set", "data.alignment=2", "--set", "patch.alignment=1", "--set", "data.near=1")
+    command = ("run", "tiny", "--out", tmp_path, *arguments, "--set", "judge.model=random:llama")
+    code, out, err = cli(*command)
+    assert code == 0, err
+    ratings = RunDirectory.existing(tmp_path).ratings()
+    # Two questions to both models, one of them under each of two patches.
+    assert dict(ratings.group_by("condition").len().iter_rows()) == {"clean": 2, "corrupted": 2, "patched": 2}
+    assert ratings["aligned"].to_list() == [70] * 6
+    assert len(asked) == 12
+    assert "mean ratings" in out
+    assert cli(*command)[0] == 0
+    assert len(asked) == 12
+    near = RunDirectory.existing(tmp_path).behaviour().filter(domain="near")
+    assert set(near["condition"]) == {"clean", "corrupted"}
+
+
+def test_the_shipped_judge_is_a_checkpoint_that_answers():
+    from crosspatch.config import Models
+
+    replies = stages.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
+    assert len(replies) == 2
+    assert all(isinstance(reply, str) for reply in replies)
