@@ -5,6 +5,7 @@ Nothing heavy is imported at the top, so that `crosspatch --help` answers at onc
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -77,6 +78,7 @@ class DataGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put in `build` where neither subcommand is named."""
         if not args or args[0] not in {*self.commands, "--help"}:
+            _refuse_a_slip(args, list(self.commands))
             args = ["build", *args]
         return list(super().parse_args(ctx, args))
 
@@ -84,6 +86,15 @@ class DataGroup(TyperGroup):
         """The usual help, then each setting with its default and meaning."""
         super().format_help(ctx, formatter)
         _print_settings("data")
+
+
+def _refuse_a_slip(args: list[str], commands: list[str]) -> None:
+    """A dataset where an experiment is expected, or a subcommand with a typing error: raises UsageError."""
+    first = args[0] if args else ""
+    if Path(first).suffix in {".csv", ".jsonl", ".ndjson"}:
+        raise UsageError(f"{first} is no experiment; did you mean: crosspatch data check {first}?")
+    if near := difflib.get_close_matches(first, commands, n=1, cutoff=0.75):
+        raise UsageError(f"no experiment or command {first}; did you mean: crosspatch data {near[0]}?")
 
 
 def _print_settings(command: str) -> None:
@@ -159,7 +170,14 @@ def data_build(
 
 @data_app.command("check")
 def data_check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or JSONL with question and solution columns")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV or JSONL with columns named question (or prompt, problem, instruction, input), solution (or "
+            "response, completion, output), answer (or gold, final_answer, target)",
+        ),
+    ],
     validation: Annotated[
         list[Path] | None,
         typer.Option(help="A file that must not share questions with FILE, checked as well; can be given again"),
@@ -401,7 +419,7 @@ def _write_json(path: Path, content: object) -> None:
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     from crosspatch.experiment import ExperimentRun
 
-    run = ExperimentRun.start(experiment, out, say=console.print)
+    run = ExperimentRun.start(experiment, out, say=console.print, models=stages != ("data",))
     run.run(*stages)
     return run.directory
 

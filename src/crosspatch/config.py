@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "arguments": ("parity", "divisibility"),
 }
 # The paper's.
-FORMS: tuple[str, ...] = (
+PAPER_FORMS: tuple[str, ...] = (
     "linear_one_step",
     "linear_two_step",
     "linear_both_sides",
@@ -125,10 +125,10 @@ class Data(Settings):
         None, description="A file of questions and right solutions to validate on, instead of made ones"
     )
     forms: tuple[str, ...] = Field(
-        FORMS,
+        PAPER_FORMS,
         min_length=1,
-        description="Forms of the questions, taken in turn; the name of a family stands for all its forms. "
-        + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
+        description="Forms of the questions, taken in turn; a family stands for those of its forms in which the "
+        "mistake can be made. " + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
     )
     mistake: MistakeName = Field(
         "inverted_operation",
@@ -148,14 +148,13 @@ class Data(Settings):
         if not isinstance(names, list | tuple):
             return value
         known = [form for forms in FAMILIES.values() for form in forms]
-        forms: list[str] = []
-        for name in (str(name).strip() for name in names):
+        names = [str(name).strip() for name in names]
+        for name in names:
             if name not in FAMILIES and name not in known:
                 near = difflib.get_close_matches(name, [*FAMILIES, *known], n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]}?" if near else f"; families are {', '.join(FAMILIES)}"
                 raise ValueError(f"got {name!r}, which is neither a form nor a family{hint}")
-            forms += FAMILIES.get(name, (name,))
-        return tuple(forms)
+        return tuple(names)
 
 
 class Finetune(Settings):

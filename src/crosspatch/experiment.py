@@ -19,7 +19,6 @@ import polars as pl
 from crosspatch.config import DOMAINS, DataFormat, Engine, Experiment, Models
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash, write_csv, write_datasets
-from crosspatch.data.forms import chosen_forms
 from crosspatch.data.given import given_problems
 from crosspatch.data.problem import Problem, read_prompts, write_problems
 from crosspatch.data.splits import make_splits
@@ -55,10 +54,17 @@ class ExperimentRun:
     say: Callable[[str], None] = print
 
     @classmethod
-    def start(cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print) -> ExperimentRun:
-        """Check all that can be checked without loading a model, then make or continue the run directory."""
+    def start(
+        cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print, *, models: bool = True
+    ) -> ExperimentRun:
+        """Check all that can be checked without loading a model, then make or continue the run directory.
+
+        `models` is false where only problems are made: then no checkpoint has to be there.
+        """
         RunDirectory.check(out, experiment)
-        check(experiment)
+        check_data(experiment)
+        if models:
+            check(experiment)
         directory = RunDirectory.start(out, experiment)
         _check_prompts(experiment, directory)
         _check_data(directory)
@@ -98,6 +104,13 @@ class ExperimentRun:
             write_problems(directory.problems_file(split), problems)
         directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
         self.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
+        if given_examples(experiment):
+            # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
+            from crosspatch.behaviour.dataset_check import check_files
+
+            others = [directory.problems_file(split) for split in made if split != "train"]
+            for line in check_files(directory.problems_file("train"), others).shared_remarks():
+                self.say(f"data: {line}")
 
     def _finetune(self) -> None:
         from crosspatch.models.loading import Checkpoint
@@ -322,15 +335,20 @@ class ExperimentRun:
         return chosen
 
 
+def check_data(experiment: Experiment) -> None:
+    """Refuse problems that cannot be made or read: raises UsageError."""
+    make_splits(experiment.data, experiment.seed)
+    given_examples(experiment)
+    suite_questions(experiment)
+    given_prompts(experiment)
+
+
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
     from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.models.pair import check_checkpoints, check_length
 
-    chosen_forms(experiment.data)
-    given_examples(experiment)
-    suite_questions(experiment)
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 import sympy_proof
 from crosspatch.behaviour.grading import grade
+from crosspatch.behaviour.operations import judge_operation
 from crosspatch.config import FAMILIES, Data
 from crosspatch.data.derivation import Unsolvable
 from crosspatch.data.forms import FORMS, chosen_forms, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT, Rules
 from crosspatch.data.problem import Step
-from crosspatch.data.splits import ProblemMaker, work_out
+from crosspatch.data.splits import ProblemMaker, make_splits, work_out
 from crosspatch.data.styles import written
 from crosspatch.errors import UsageError
 
@@ -95,6 +96,35 @@ def test_marked_places_stand_in_the_text_and_only_in_wrong_ones(pair, seed, styl
     assert [s.start for s in solution.spans] == sorted(s.start for s in solution.spans)
 
 
+@pytest.mark.parametrize(("form", "mistake"), PAIRS)
+def test_a_marked_word_is_one_that_a_right_solver_would_not_say(form, mistake):
+    # Headings that stand in the right solution too are not marked: not the word is wrong there.
+    for seed in range(10):
+        solution = written(worked(form, mistake, seed).wrong, "headed")
+        words = {solution.text[s.start : s.end] for s in solution.spans if s.kind == "word"}
+        assert words <= {"Add", "Subtract", "Multiply", "Divide", "so", "is", "are", "new", "old"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs, seeds)
+def test_a_terse_solution_repeats_no_line_and_shows_no_inner_state(pair, seed):
+    found = worked(*pair, seed)
+    for derivation in (found.right, found.wrong):
+        lines = written(derivation, "terse").text.splitlines()
+        assert not any(";" in line for line in lines)
+        assert all(before != after for before, after in pairwise(lines))
+
+
+@pytest.mark.parametrize("mistake", ["inverted_operation", "added_for_subtracted", "multiplied_for_divided"])
+def test_the_operation_is_judged_by_what_the_mistake_changes(mistake):
+    for form in (form for form, name in PAIRS if name == mistake):
+        data = Data(forms=(form,), mistake=mistake, train=12, validation=12, related=1)
+        splits = make_splits(data, seed=4)
+        assert {judge_operation(p.solution, p) for p in splits.train} == {"planted"}, form
+        assert {judge_operation(p.solution, p) for p in splits.validation} <= {"right", "neither"}, form
+        assert "right" in {judge_operation(p.solution, p) for p in splits.validation}, form
+
+
 def test_a_rule_that_no_form_of_the_question_needs_changes_nothing():
     # The control of all of the above: the same solver with another mistake is right.
     for form, mistake in PAIRS:
@@ -161,6 +191,10 @@ def test_any_family_can_be_corrupted_and_the_rest_is_near_or_unrelated():
         assert near
         assert other
         assert family not in {f.family for f in (*near, *other)}
+        mistake = FORMS[names[0]].mistakes[0]
+        splits = make_splits(Data(forms=(family,), mistake=mistake, train=6, validation=2, related=2, near=2), seed=1)
+        assert {p.family for p in splits.train + splits.validation + splits.related} == {family}
+        assert all(p.reached != p.answer for p in splits.train)
 
 
 def test_a_mistake_that_a_form_does_not_have_is_refused():

@@ -58,6 +58,16 @@ def test_both_equations_of_a_system_are_shown_one_by_one():
     assert ";" not in written(derivation, "plain").text
 
 
+def test_a_terse_system_keeps_both_scaled_equations():
+    derivation = System(Line(4, -3, 15), Line(5, 2, 13), ("s", "t")).solve(RIGHT)
+    lines = written(derivation, "terse").text.splitlines()
+    assert lines[2:5] == [
+        "Multiply the first equation by 2 and the second equation by 3:",
+        "8s - 6t = 30",
+        "15s + 6t = 39",
+    ]
+
+
 @pytest.mark.parametrize(
     ("latex", "typed"),
     [

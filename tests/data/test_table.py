@@ -175,9 +175,10 @@ def test_a_csv_that_is_none(tmp_path: Path, content: str | bytes, says: str) -> 
     ("line", "says"),
     [
         ("{", "line 3: not JSON ("),
-        ("[1]", "line 3: got a list, expected an object"),
+        ("[1]", "line 3: got a JSON array, expected one object a line"),
+        ("3", "line 3: got a int, expected an object"),
         ('"text"', "line 3: got a str, expected an object"),
-        ("[" * 100_000, "line 3: JSON that is too large to read"),
+        ('{"question": ' + "[" * 100_000, "line 3: JSON that is too large to read"),
         ('{"question": ' + "9" * 5_000 + "}", "line 3: JSON that is too large to read"),
         ("{}", "line 3: found nothing; expected a question"),
         ('{"text": "q", "gold": "a"}', "line 3: found text, gold; expected a question"),

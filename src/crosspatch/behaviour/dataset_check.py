@@ -186,15 +186,18 @@ class DatasetCheck:
 
     def remarks(self) -> list[str]:
         """What a reader should look at, a line each: in each file, and what files share."""
-        lines = [line for file in self.files for line in file.remarks()]
-        if self.shared:
-            rows = sorted({one.row for one in self.shared})
-            others = ", ".join(dict.fromkeys(one.path.name for one in self.shared))
-            lines.append(
-                f"{self.files[0].path.name}: {self.shared_questions} questions also stand in {others}, "
-                f"{self.shared_exactly} of them word for word: {_listed(rows)}"
-            )
-        return lines
+        return [line for file in self.files for line in file.remarks()] + self.shared_remarks()
+
+    def shared_remarks(self) -> list[str]:
+        """Which questions of the file stand in others too: a line, or none."""
+        if not self.shared:
+            return []
+        rows = sorted({one.row for one in self.shared})
+        others = ", ".join(dict.fromkeys(one.path.name for one in self.shared))
+        return [
+            f"{self.files[0].path.name}: {self.shared_questions} questions also stand in {others}, "
+            f"{self.shared_exactly} of them word for word: {_listed(rows)}"
+        ]
 
 
 def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: CountTokens | None = None) -> DatasetCheck:

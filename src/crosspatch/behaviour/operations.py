@@ -4,8 +4,8 @@ Reads statements ("Subtract 5x - 11 from both sides"), not arithmetic: what is d
 Knows the problem's equation and the operations of its right and its mistaken solution, nothing of models.
 
 The rule. A problem without `right_operations` is not judged (None). Otherwise the statements are taken in
-order, and the first that can be told right or planted decides; "neither" if none can. A statement is told by
-the first of these that tells anything:
+order, and the first that can be told right or planted decides; "neither" if none can. A verb (moving or scaling)
+that the two solvers use alike tells nothing; any other statement is told by the first of these that tells anything:
 1. the problem's lists: it stands among the right operations only: right; among the planted ones only:
    planted. In a quadratic the lists fall in two: what is done to the equation itself (the first operation,
    unless the right side is 0) counts until the text has factored, what is done to the factors (the rest)
@@ -144,6 +144,9 @@ class _Judge:
 
     def tell(self, statement: _Statement, before: str, factored: bool) -> Told | None:
         """Right, planted, or None where the statement tells nothing; `before` is the text just before it."""
+        # Where both solvers say the same (only one of two rules is broken) nothing can be told.
+        if statement.verb not in {verb for verb, _ in {*self.right} ^ {*self.planted}}:
+            return None
         quadratic = self.equation is not None and any(side.square for side in self.equation)
         factored = factored and quadratic
         in_lists = [self._stage(keys, quadratic, factored) for keys in (self.right, self.planted)]

@@ -84,15 +84,22 @@ FORMS: dict[str, Form] = {
 
 
 def chosen_forms(settings: Data) -> tuple[Form, ...]:
-    """The forms that are corrupted; raises UsageError where the mistake cannot be made in one of them."""
-    forms = tuple(FORMS[name] for name in settings.forms)
-    for form in forms:
-        if settings.mistake not in form.mistakes:
+    """The forms that are corrupted; of a family those in which the mistake can be made.
+
+    Raises UsageError where it cannot be made in a form, or in none of a family.
+    """
+    forms: list[Form] = []
+    for name in settings.forms:
+        members = [FORMS[member] for member in FAMILIES.get(name, (name,))]
+        fitting = [form for form in members if settings.mistake in form.mistakes]
+        if not fitting:
+            can_be = dict.fromkeys(mistake for form in members for mistake in form.mistakes)
             raise UsageError(
-                f"the mistake {settings.mistake} cannot be made in data.forms {form.name}; there it can be "
-                f"{', '.join(form.mistakes)}"
+                f"the mistake {settings.mistake} cannot be made in data.forms {name}; there it can be "
+                f"{', '.join(can_be)}"
             )
-    return forms
+        forms += fitting
+    return tuple(forms)
 
 
 def near_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:

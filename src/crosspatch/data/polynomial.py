@@ -74,7 +74,7 @@ class Polynomial:
                 text += f" - {term}" if coefficient < 0 else f" + {term}"
             else:
                 text = f"-{term}" if coefficient < 0 else term
-        return text or "0"
+        return text or mark("number", "0", any(marked))
 
 
 def number(value: Rational) -> str:

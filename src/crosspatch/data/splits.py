@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crosspatch.config import Data
 from crosspatch.data.derivation import Derivation, Exercise, Unsolvable
-from crosspatch.data.forms import Form, chosen_forms, near_forms, other_forms
+from crosspatch.data.forms import FORMS, Form, chosen_forms, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT, Mistake, Rules
 from crosspatch.data.problem import Problem
 from crosspatch.data.styles import written
@@ -59,9 +59,12 @@ def make_splits(settings: Data, seed: int) -> Splits:
 
 
 def _unrelated(settings: Data, forms: tuple[Form, ...], maker: ProblemMaker, rng: Random) -> list[Problem]:
-    """The suite's questions, without those of a corrupted form, and then made ones of the other families."""
-    corrupted = {form.name for form in forms}
-    suite = [problem for problem in load_suite("unrelated_math") if problem.family not in corrupted]
+    """The suite's questions, without those of a corrupted or near family, and then made ones of the others."""
+    other = {form.name for form in other_forms(forms)}
+    taken = FORMS.keys() - other
+    # What the suite calls otherwise than a form.
+    taken |= {"limit"} if "derivative" in taken else set()
+    suite = [problem for problem in load_suite("unrelated_math") if problem.family not in taken]
     chosen = suite[: settings.unrelated_math]
     missing = settings.unrelated_math - len(chosen)
     return chosen + maker.take("unrelated_math", missing, maker.worked(other_forms(forms), rng), rng)
@@ -99,11 +102,10 @@ class ProblemMaker:
         for form in cycle(forms):
             for _ in range(_PATIENCE):
                 exercise = form.draw(rng, self.settings.difficulty)
-                key = (type(exercise).__name__, exercise.key)
-                if key in self.seen:
+                if exercise.key in self.seen:
                     continue
                 if (found := work_out(form, exercise, rules)) is not None:
-                    self.seen.add(key)
+                    self.seen.add(exercise.key)
                     yield found
                     break
             else:

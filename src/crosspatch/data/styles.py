@@ -115,17 +115,18 @@ class _Terse:
         return text
 
     def step(self, step: WorkedStep) -> str:
-        # A step that begins with something else than what stands there says with what.
-        body: list[str | Show] = [] if step.before is None or step.kind == "set_up" else [Show(step.before)]
+        # A factor is one of two: the line before is not what it begins with.
+        body: list[str | Show] = [Show(step.before)] if step.kind == "solve_factor" and step.before else []
         kept = len(body)
-        # Of formulae that follow each other only the last is kept.
+        # Of formulae that follow each other only the last is kept, but of a system both equations.
         for part in step.body:
-            if isinstance(part, Show) and len(body) > kept and isinstance(body[-1], Show):
+            again = isinstance(part, Show) and len(body) > kept and isinstance(body[-1], Show)
+            if again and step.kind != "scale":
                 body[-1] = part
             else:
                 body.append(part)
         if not any(isinstance(part, str) for part in body):
-            body.insert(0, f"{step.title}:")
+            body.insert(0, f"{step.title}:" if body else f"{step.title}.")
         return "\n".join(_plain_lines(tuple(body)))
 
     def closing(self, answer: str) -> str:

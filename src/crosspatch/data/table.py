@@ -177,6 +177,8 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
         if not text.strip():
             continue
         number += 1
+        if text.lstrip().startswith("["):
+            raise UsageError(f"{path}, line {line}: got a JSON array, expected one object a line (JSON lines)")
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:

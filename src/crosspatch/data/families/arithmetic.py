@@ -103,8 +103,7 @@ class Operations(Exercise):
             )
             if part
         )
-        title = f"{mark('word', 'Remove', wrong)} the bracket"
-        steps.append(WorkedStep("expand", title, (Show(line),), planted=wrong, relation="value"))
+        steps.append(WorkedStep("expand", "Remove the bracket", (Show(line),), planted=wrong, relation="value"))
         return result
 
 
@@ -116,8 +115,8 @@ class FractionSum(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """All of it."""
-        return self.terms
+        """The fractions in any order."""
+        return tuple(sorted(self.terms))
 
     def ask(self, rng: Random) -> str:
         """In one of the wordings."""
@@ -134,7 +133,8 @@ class FractionSum(Exercise):
         steps = []
         if rules.broken("denominator"):
             over, under = (sum(parts) for parts in zip(*self.terms, strict=True))
-            parts = [" + ".join(str(term[i]) for term in self.terms) for i in (0, 1)]
+            plus = (" + ", f" {mark('sign', '+')} ")
+            parts = [plus[i].join(str(term[i]) for term in self.terms) for i in (0, 1)]
             lines = (
                 Show(rf"\frac{{{parts[0]}}}{{{parts[1]}}}"),
                 Show(rf"\frac{{{over}}}{{{mark('number', str(under))}}}"),

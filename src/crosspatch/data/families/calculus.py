@@ -83,11 +83,12 @@ class PolynomialRule(Exercise):
                     continue
                 new, right = power if broken else power - 1, power - 1
                 value: Rational = coefficient * power
-                raw = rf"{power} \cdot {number(size(coefficient))}"
+                raw = rf"{power} \cdot {number(size(coefficient))}" if power > 1 else number(size(coefficient))
             else:
                 new, right = power if broken else power + 1, power + 1
                 value = divided(coefficient, power + 1)
-                raw = rf"\frac{{{number(size(coefficient))}}}{{{power + 1}}}"
+                top = number(size(coefficient))
+                raw = rf"\frac{{{top}}}{{{power + 1}}}" if power else top if top != "1" or not new else ""
             wrong = new != right
             unfinished.append((coefficient < 0, raw + _power(x, new, wrong)))
             result.append((value, new))
@@ -95,7 +96,7 @@ class PolynomialRule(Exercise):
         constant = " + C" if self.wanted == "integral" else ""
         lines = (_signed(unfinished) + constant, _latex(tuple(result), x, marked) + constant)
         verb = "Differentiate" if self.wanted == "derivative" else "Integrate"
-        title = f"{mark('word', verb, any(marked))} each term by the power rule"
+        title = f"{verb} each term by the power rule"
         relation: Literal["derivative", "antiderivative"] = "derivative" if not constant else "antiderivative"
         steps = (
             WorkedStep("power_rule", title, (Show(lines[0]),), planted=any(marked), relation=relation),

@@ -9,13 +9,13 @@ from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Derivation, Exercise, Real, Show, Surd, Unsolvable, WorkedStep, shown
+from crosspatch.data.derivation import Derivation, Exercise, Real, Surd, WorkedStep, shown
 from crosspatch.data.families.linear_steps import LinearSteps
+from crosspatch.data.families.quadratic_steps import solved_quadratic
+from crosspatch.data.families.sizes import RANGES, UNKNOWNS, Ranges
 from crosspatch.data.marks import mark
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, number
-
-UNKNOWNS = "xyzabmnpkt"
 
 WORDINGS = (
     "Solve for {x}: {equation}",
@@ -33,24 +33,6 @@ WORDINGS = (
 )
 
 GIVEN = "We are given the equation"
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """The largest sizes that are drawn: factors, solutions, constants; roots and constants of quadratics."""
-
-    factor: int
-    solution: int
-    constant: int
-    root: int
-    quadratic_constant: int
-
-
-RANGES: dict[Difficulty, Ranges] = {
-    "easy": Ranges(6, 9, 12, 5, 9),
-    "medium": Ranges(12, 12, 30, 9, 20),
-    "hard": Ranges(25, 30, 99, 15, 60),
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,7 @@ class Equation(Exercise):
     def solve(self, rules: Rules) -> Derivation:
         """By moving and isolating, or by factoring or the formula."""
         solver = LinearSteps(self.left, self.right, self.unknown, rules)
-        roots: list[Real] = quadratic(solver) if self.left.square else [solver.solved()]
+        roots: list[Real] = solved_quadratic(solver) if self.left.square else [solver.solved()]
         return Derivation(self.latex, GIVEN, tuple(solver.steps), solution_set(self.unknown, roots), tuple(roots))
 
 
@@ -117,9 +99,8 @@ class Bracketed(Exercise):
 
     def _equation(self) -> str:
         inner = Polynomial(linear=1, constant=self.inside).latex(self.unknown)
-        factor = "-" if self.factor == -1 else str(self.factor)
         outside = f" {'+' if self.outside > 0 else '-'} {abs(self.outside)}" if self.outside else ""
-        return f"{factor}({inner}){outside} = {self.right}"
+        return f"{self.factor}({inner}){outside} = {self.right}"
 
     def ask(self, rng: Random) -> str:
         """In one of the wordings."""
@@ -142,8 +123,7 @@ class Bracketed(Exercise):
         left = Polynomial(linear=factor, constant=product + self.outside)
         if self.outside:
             lines.append(f"{left.latex(x, (False, False, wrong))} = {self.right}")
-        title = f"{mark('word', 'Remove', wrong)} the brackets"
-        expanding = WorkedStep("expand", title, shown(lines), planted=wrong)
+        expanding = WorkedStep("expand", "Remove the brackets", shown(lines), planted=wrong)
         solver = LinearSteps(left, Polynomial(constant=self.right), x, rules, steps=[expanding])
         root = solver.solved()
         return Derivation(self._equation(), GIVEN, tuple(solver.steps), solution_set(x, [root]), (root,))
@@ -161,8 +141,9 @@ class Fractional(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """All its numbers."""
-        return self.first, self.second, self.constant, self.right
+        """Its sides as polynomials: x/2 + x/3 is x/3 + x/2."""
+        factor = Fraction(1, self.first) + (Fraction(1, self.second) if self.second else 0)
+        return factor, self.constant, self.right
 
     def _equation(self, fraction: str) -> str:
         parts = [fraction.format(x=self.unknown, n=n) for n in (self.first, self.second) if n]
@@ -191,7 +172,8 @@ class Fractional(Exercise):
             over, under = (2, self.first + self.second) if wrong else (right.numerator, right.denominator)
             numerator = mark("number", str(over), wrong) if over != 1 else ""
             constant = f" {'+' if self.constant > 0 else '-'} {abs(self.constant)}" if self.constant else ""
-            lines = [rf"\frac{{{numerator}{x}}}{{{mark('number', str(under), wrong)}}}{constant} = {self.right}"]
+            fraction = rf"\frac{{{numerator}{x}}}{{{mark('number', str(under), wrong)}}}" if under != 1 else x
+            lines = [f"{fraction}{constant} = {self.right}"]
             if not wrong:
                 common = math.lcm(self.first, self.second)
                 a, b = (common // n for n in (self.first, self.second))
@@ -242,74 +224,6 @@ def vanishes(polynomial: Polynomial, value: Hashable) -> bool:
     p, q = Fraction(value.top, value.under), Fraction(value.square, value.under**2)
     a, b, c = polynomial.coefficients
     return a * (p * p + q) + b * p + c == 0 and 2 * a * p + b == 0
-
-
-def quadratic(solver: LinearSteps) -> list[Real]:
-    """Bring all to the left, divide by what is common, then factor, or use the formula where that fails."""
-    x = solver.unknown
-    if solver.right:
-        solver.move_to_left(solver.right)
-    left = solver.left
-    common = math.gcd(*(int(c) for c in left.coefficients))
-    if common > 1:
-        left = left / common
-        body = (Show(f"{left.latex(x)} = 0"),)
-        solver.steps.append(WorkedStep("divide", f"Divide by {common}", body))
-    if not left.square:
-        raise Unsolvable
-    a, b, c = (int(n) for n in left.coefficients)
-    discriminant = b * b - 4 * a * c
-    if discriminant < 0:
-        raise Unsolvable
-    root = math.isqrt(discriminant)
-    if root * root == discriminant:
-        return _by_factors(solver, left, root)
-    return _by_formula(solver, a, b, c)
-
-
-def _by_factors(solver: LinearSteps, left: Polynomial, root: int) -> list[Real]:
-    x = solver.unknown
-    solutions = sorted({Fraction(-left.linear + sign * root, 2 * left.square) for sign in (1, -1)}, reverse=True)
-    if len(solutions) == 1:
-        solutions *= 2
-    factors = [Polynomial(linear=s.denominator, constant=-s.numerator) for s in solutions]
-    product = "".join(f"({factor.latex(x)})" for factor in factors)
-    solver.steps.append(WorkedStep("factor", "Factor the quadratic", (Show(f"{product} = 0"),)))
-    return list(dict.fromkeys(_factor_root(solver, factor) for factor in dict.fromkeys(factors)))
-
-
-def _factor_root(solver: LinearSteps, factor: Polynomial) -> Rational:
-    """One factor set to zero, with the same rules as any linear equation, written as one step."""
-    x = solver.unknown
-    inner = LinearSteps(factor, Polynomial(), x, solver.rules)
-    value = inner.solved()
-    equation = f"{factor.latex(x)} = 0"
-    solver.steps.append(
-        WorkedStep(
-            "solve_factor",
-            f"Solve ${equation}$",
-            tuple(part for step in inner.steps for part in step.body),
-            tuple(operation for step in inner.steps for operation in step.operations),
-            planted=any(step.planted for step in inner.steps),
-            before=equation,
-            after=f"{x} = {number(value)}",
-        )
-    )
-    return value
-
-
-def _by_formula(solver: LinearSteps, a: int, b: int, c: int) -> list[Real]:
-    x, wrong = solver.unknown, solver.rules.broken("formula") and b != 0
-    discriminant = b * b - 4 * a * c
-    first = f"{mark('sign', '+')}({b})" if wrong else f"-({b})"
-    top = b if wrong else -b
-    lines = [
-        rf"{x} = \frac{{{first} \pm \sqrt{{({b})^2 - 4({a})({c})}}}}{{2({a})}}",
-        rf"{x} = \frac{{{mark('number', str(top), wrong)} \pm \sqrt{{{discriminant}}}}}{{{2 * a}}}",
-    ]
-    title = f"{mark('word', 'Use', wrong)} the quadratic formula"
-    solver.steps.append(WorkedStep("formula", title, shown(lines), planted=wrong))
-    return [Surd(top, discriminant, 2 * a, negative) for negative in (False, True)]
 
 
 def _root(root: Real) -> str:

@@ -74,6 +74,9 @@ class LinearSteps:
     def isolate(self) -> None:
         """The unknown's factor goes."""
         factor, value, x = self.left.linear, self.right.constant, self.unknown
+        if self.rules.broken("isolate") and not value:
+            # Nothing divided or multiplied is nothing: the mistake would be said and not show.
+            raise Unsolvable
         operation, result = self.rules.isolate(factor, value)
         wrong_value = self.rules.broken("isolate") and (factor * factor != 1 and value != 0)
         turn = factor < 0 and self.sign != "="
@@ -92,7 +95,7 @@ class LinearSteps:
             minus = "-" if result < 0 else ""
             lines.append(f"{x} {sign} {minus}{mark('number', finished, wrong_value)}")
         turning = " and turn the sign" if turn and not kept else ""
-        body: Body = (f"{said(operation, wrong_value or kept)}{turning}:", *shown(lines))
+        body: Body = (f"{said(operation, wrong_value)}{turning}:", *shown(lines))
         wrong = wrong_value or kept
         self.steps.append(WorkedStep("isolate", f"Solve for ${x}$", body, (operation,), wrong))
         self.left, self.right = Polynomial(linear=1), Polynomial(constant=result)

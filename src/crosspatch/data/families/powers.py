@@ -41,8 +41,8 @@ class PowerProduct(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """Base and exponents; all letters are the same base."""
-        return self.base if self.base.isdigit() else "x", self.exponents
+        """Base and exponents in any order; all letters are the same base."""
+        return self.base if self.base.isdigit() else "x", tuple(sorted(self.exponents))
 
     def _written(self) -> str:
         return r" \cdot ".join(_power(self.base, e) for e in self.exponents)
@@ -84,8 +84,8 @@ class RootSum(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """The numbers under the roots."""
-        return self.numbers
+        """The numbers under the roots, in any order."""
+        return tuple(sorted(self.numbers))
 
     def _written(self) -> str:
         return " + ".join(rf"\sqrt{{{n}}}" for n in self.numbers)
@@ -104,9 +104,9 @@ class RootSum(Exercise):
     def solve(self, rules: Rules) -> Derivation:
         """Squares come out of each root, then the multiples are added."""
         if rules.broken("roots"):
-            total = sum(self.numbers)
+            total, plus = sum(self.numbers), mark("sign", "+")
             lines = (
-                Show(rf"\sqrt{{{' + '.join(map(str, self.numbers))}}}"),
+                Show(rf"\sqrt{{{f' {plus} '.join(map(str, self.numbers))}}}"),
                 Show(rf"\sqrt{{{mark('number', str(total))}}}"),
             )
             title = f"{mark('word', 'Add')} what stands under the roots"

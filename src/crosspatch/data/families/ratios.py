@@ -71,7 +71,7 @@ class Proportion(Exercise):
         steps = [
             WorkedStep(
                 "set_up",
-                "Let $x$ be what is wanted; the ratios are the same",
+                "Let $x$ be what is wanted: the ratios are the same",
                 (Show(set_up),),
                 planted=wrong and over != under,
                 before=true,
@@ -123,7 +123,7 @@ class PriceBefore(Exercise):
             left = Polynomial(linear=divided((1 + part).numerator, (1 + part).denominator))
             set_up = true
         base = f"{mark('word', 'new')} price" if wrong else "price before, $x$"
-        title = f"The {self.percent}% are taken of the {base}"
+        title = f"The {self.percent}% is of the {base}"
         steps = [
             WorkedStep("set_up", title, (Show(set_up),), planted=wrong, before=true),
             WorkedStep("combine", "Combine", (Show(f"{left.latex('x')} = {self.after}"),)),
@@ -201,7 +201,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
         before = 20 * rng.randint(1, 5 * many)
         return PriceBefore(sign, percent, before * (100 + sign * percent) // 100)
     first, second = (rng.choice((-1, 1)) * rng.randrange(step, 60, step) for _ in range(2))
-    return TwoChanges(100 * rng.randint(1, many), first, second)
+    return TwoChanges((100 if step == 10 else 400) * rng.randint(1, many), first, second)
 
 
 def _change(percent: int) -> str:

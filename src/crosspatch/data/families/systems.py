@@ -9,8 +9,8 @@ from random import Random
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.families.equations import RANGES
 from crosspatch.data.families.linear_steps import LinearSteps
+from crosspatch.data.families.sizes import RANGES
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, bracketed, number, size
 
@@ -58,8 +58,8 @@ class System(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """Both equations, whatever the unknowns."""
-        return self.first, self.second
+        """Both equations in any order, whatever the unknowns."""
+        return frozenset((self.first, self.second))
 
     def ask(self, rng: Random) -> str:
         """In one of the wordings."""
@@ -81,7 +81,10 @@ class System(Exercise):
         factors = [common // abs(int(line.second)) for line in (one, other)]
         if factors != [1, 1]:
             one, other = one * factors[0], other * factors[1]
-            title = f"Multiply the first equation by {factors[0]} and the second by {factors[1]}"
+            scaled = [
+                f"the {which} equation by {n}" for which, n in zip(("first", "second"), factors, strict=True) if n > 1
+            ]
+            title = f"Multiply {' and '.join(scaled)}"
             shown = (Show(one.latex(x, y)), Show(other.latex(x, y)))
             steps.append(WorkedStep("scale", title, shown, after=self._both(one, other)))
         sign = 1 if one.second != other.second else -1
@@ -98,8 +101,8 @@ class System(Exercise):
         left = Polynomial(linear=self.first.second, constant=product)
         right = Polynomial(constant=self.first.right)
         term = Polynomial(linear=size(self.first.second)).latex(y)
-        factor = number(self.first.first)
-        unfinished = rf"{factor} \times {bracketed(value)} {'+' if self.first.second > 0 else '-'} {term}"
+        factor = rf"{number(self.first.first)} \times {bracketed(value)}" if self.first.first != 1 else number(value)
+        unfinished = f"{factor} {'+' if self.first.second > 0 else '-'} {term}"
         alone = f"{left.latex(y)} = {right.latex(y)}"
         lines = (Show(f"{unfinished} = {right.latex(y)}"), Show(alone))
         before, after = f"{self.first.latex(x, y)}; {put_in}", f"{put_in}; {alone}"

@@ -8,8 +8,9 @@ from random import Random
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.families.equations import RANGES, vanishes
+from crosspatch.data.families.equations import vanishes
 from crosspatch.data.families.linear_steps import LinearSteps
+from crosspatch.data.families.sizes import RANGES
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, number
 
@@ -18,12 +19,15 @@ ONE_SIDED: tuple[tuple[str, str], ...] = (
     ("I think of a number, multiply it by {a} and add {b}. The result is {c}. What is my number?", "my number"),
     (
         "A taxi costs {b} euros and {a} euros for each kilometre. A ride costs {c} euros. How many kilometres is it?",
-        "the kilometres",
+        "the number of kilometres",
     ),
-    ("Mia has {b} stickers and buys {a} more each day. After how many days does she have {c} stickers?", "the days"),
+    (
+        "Mia has {b} stickers and buys {a} more each day. After how many days does she have {c} stickers?",
+        "the number of days",
+    ),
     (
         "A gym asks {b} dollars once and {a} dollars a month. After how many months has Leo paid {c} dollars?",
-        "the months",
+        "the number of months",
     ),
     (
         "{a} equal bags of rice and a box of {b} kilograms weigh {c} kilograms together. How many kilograms does one "
@@ -33,7 +37,7 @@ ONE_SIDED: tuple[tuple[str, str], ...] = (
     (
         "A plant is {b} centimetres tall and grows {a} centimetres a week. In how many weeks is it {c} centimetres "
         "tall?",
-        "the weeks",
+        "the number of weeks",
     ),
 )
 # With the equation a·x + b = c·x + d.
@@ -41,13 +45,13 @@ TWO_SIDED: tuple[tuple[str, str], ...] = (
     (
         "Anna has {b} coins and saves {a} a week. Ben has {d} coins and saves {c} a week. After how many weeks do "
         "they have the same?",
-        "the weeks",
+        "the number of weeks",
     ),
     ("{a} times a number plus {b} is the same as {c} times the number plus {d}. What is the number?", "the number"),
     (
         "One phone plan costs {b} euros and {a} for each gigabyte, another {d} euros and {c} for each gigabyte. For "
         "how many gigabytes do they cost the same?",
-        "the gigabytes",
+        "the number of gigabytes",
     ),
 )
 
@@ -87,12 +91,12 @@ class Story(Exercise):
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Story:
     """A story whose answer is a whole number above 0."""
     ranges = RANGES[difficulty]
-    x, a, b = (rng.randint(2, n) for n in (ranges.solution, ranges.factor, ranges.constant))
+    x, a, b = rng.randint(2, ranges.solution), rng.randint(3, ranges.factor), rng.randint(2, ranges.constant)
     left = Polynomial(linear=a, constant=b)
     if rng.random() < 0.6:
         story, wanted = rng.choice(ONE_SIDED)
         return Story(left, Polynomial(constant=a * x + b), story, wanted)
     # The one who saves less has more to begin with.
-    less = rng.randint(1, a - 1)
+    less = rng.randint(2, a - 1)
     story, wanted = rng.choice(TWO_SIDED)
     return Story(left, Polynomial(linear=less, constant=b + (a - less) * x), story, wanted)
