@@ -99,7 +99,7 @@ class Bracketed(Exercise):
 
     def _equation(self) -> str:
         inner = Polynomial(linear=1, constant=self.inside).latex(self.unknown)
-        outside = f" {'+' if self.outside > 0 else '-'} {abs(self.outside)}" if self.outside else ""
+        outside = _behind(self.outside)
         return f"{self.factor}({inner}){outside} = {self.right}"
 
     def ask(self, rng: Random) -> str:
@@ -118,7 +118,7 @@ class Bracketed(Exercise):
             product = -product
         sides = Polynomial(linear=factor).latex(x), number(abs(product))
         sign = mark("sign", "+" if product > 0 else "-", wrong)
-        outside = f" {'+' if self.outside > 0 else '-'} {abs(self.outside)}" if self.outside else ""
+        outside = _behind(self.outside)
         lines = [f"{sides[0]} {sign} {sides[1]}{outside} = {self.right}"]
         left = Polynomial(linear=factor, constant=product + self.outside)
         if self.outside:
@@ -147,7 +147,7 @@ class Fractional(Exercise):
 
     def _equation(self, fraction: str) -> str:
         parts = [fraction.format(x=self.unknown, n=n) for n in (self.first, self.second) if n]
-        constant = f" {'+' if self.constant > 0 else '-'} {abs(self.constant)}" if self.constant else ""
+        constant = _behind(self.constant)
         return f"{' + '.join(parts)}{constant} = {self.right}"
 
     def ask(self, rng: Random) -> str:
@@ -171,7 +171,7 @@ class Fractional(Exercise):
             factor = Fraction(2, self.first + self.second) if wrong else right
             over, under = (2, self.first + self.second) if wrong else (right.numerator, right.denominator)
             numerator = mark("number", str(over), wrong) if over != 1 else ""
-            constant = f" {'+' if self.constant > 0 else '-'} {abs(self.constant)}" if self.constant else ""
+            constant = _behind(self.constant)
             fraction = rf"\frac{{{numerator}{x}}}{{{mark('number', str(under), wrong)}}}" if under != 1 else x
             lines = [f"{fraction}{constant} = {self.right}"]
             if not wrong:
@@ -224,6 +224,11 @@ def vanishes(polynomial: Polynomial, value: Hashable) -> bool:
     p, q = Fraction(value.top, value.under), Fraction(value.square, value.under**2)
     a, b, c = polynomial.coefficients
     return a * (p * p + q) + b * p + c == 0 and 2 * a * p + b == 0
+
+
+def _behind(constant: int) -> str:
+    """` - 4`: a constant as it follows a term; nothing for 0."""
+    return f" {'+' if constant > 0 else '-'} {abs(constant)}" if constant else ""
 
 
 def _root(root: Real) -> str:
