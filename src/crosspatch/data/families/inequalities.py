@@ -82,8 +82,8 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Inequalit
     """An inequality whose bound is a whole number."""
     ranges = RANGES[difficulty]
     factor = rng.choice((-1, 1)) * rng.randint(2, ranges.factor)
-    bound, constant = rng.randint(-ranges.solution, ranges.solution), rng.randint(1, ranges.constant)
-    constant *= rng.choice((-1, 1))
+    # A bound of 0 would hide a mistake: -7y > 0 and -3y > 0 say the same.
+    bound, constant = (rng.choice((-1, 1)) * rng.randint(1, limit) for limit in (ranges.solution, ranges.constant))
     other = rng.choice((0, rng.choice([c for c in range(-ranges.factor, ranges.factor + 1) if c not in (0, factor)])))
     left = Polynomial(linear=factor, constant=constant)
     right = Polynomial(linear=other, constant=(factor - other) * bound + constant)
