@@ -62,7 +62,8 @@ class ExperimentRun:
         `models` is false where only problems are made: then no checkpoint has to be there.
         """
         RunDirectory.check(out, experiment)
-        check_data(experiment)
+        there = RunDirectory(out)
+        check_data(experiment, made=there.record.is_file() and there.done("data"))
         if models:
             check(experiment)
         directory = RunDirectory.start(out, experiment)
@@ -89,9 +90,10 @@ class ExperimentRun:
     def _data(self) -> None:
         experiment, directory = self.experiment, self.directory
         splits = make_splits(experiment.data, experiment.seed)
+        examples = given_examples(experiment)
         made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
         if experiment.makes_the_child:
-            made |= {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
+            made |= {"train": splits.train, "validation": splits.validation} | examples
         made |= suite_questions(experiment)
         if given := given_prompts(experiment):
             taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
@@ -104,7 +106,7 @@ class ExperimentRun:
             write_problems(directory.problems_file(split), problems)
         directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
         self.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
-        if given_examples(experiment):
+        if examples:
             # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
             from crosspatch.behaviour.dataset_check import check_files
 
@@ -335,9 +337,10 @@ class ExperimentRun:
         return chosen
 
 
-def check_data(experiment: Experiment) -> None:
-    """Refuse problems that cannot be made or read: raises UsageError."""
-    make_splits(experiment.data, experiment.seed)
+def check_data(experiment: Experiment, *, made: bool = False) -> None:
+    """Refuse problems that cannot be made or read: raises UsageError. What is `made` already could be made."""
+    if not made:
+        make_splits(experiment.data, experiment.seed)
     given_examples(experiment)
     suite_questions(experiment)
     given_prompts(experiment)

@@ -63,6 +63,11 @@ class Derivation:
     values: tuple[Hashable, ...]
 
     @property
+    def given_lines(self) -> list[str]:
+        """What is given, formula by formula: a system has two."""
+        return self.given.split("; ")
+
+    @property
     def operations(self) -> tuple[Operation, ...]:
         """All that was done to both sides, in order."""
         return tuple(operation for step in self.steps for operation in step.operations)

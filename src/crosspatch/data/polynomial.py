@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -40,9 +41,6 @@ class Polynomial:
     def __sub__(self, other: Polynomial) -> Polynomial:
         return Polynomial(self.square - other.square, self.linear - other.linear, self.constant - other.constant)
 
-    def __mul__(self, factor: Rational) -> Polynomial:
-        return Polynomial(self.square * factor, self.linear * factor, self.constant * factor)
-
     def __truediv__(self, divisor: Rational) -> Polynomial:
         return Polynomial(*(divided(c, divisor) for c in self.coefficients))
 
@@ -62,7 +60,7 @@ class Polynomial:
         return self._written((f"{unknown}²", unknown, ""), NO_MARKS)
 
     def _written(self, powers: tuple[str, str, str], marked: tuple[bool, bool, bool]) -> str:
-        text = ""
+        terms = []
         for coefficient, power, wrong in zip(self.coefficients, powers, marked, strict=True):
             if not coefficient:
                 continue
@@ -70,11 +68,8 @@ class Polynomial:
                 term = mark("number", power, wrong)
             else:
                 term = mark("number", number(size(coefficient)), wrong) + power
-            if text:
-                text += f" - {term}" if coefficient < 0 else f" + {term}"
-            else:
-                text = f"-{term}" if coefficient < 0 else term
-        return text or mark("number", "0", any(marked))
+            terms.append((coefficient < 0, term))
+        return signed_sum(terms) or mark("number", "0", any(marked))
 
 
 def number(value: Rational) -> str:
@@ -83,6 +78,17 @@ def number(value: Rational) -> str:
         return str(value.numerator)
     sign = "-" if value < 0 else ""
     return rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+def signed_sum(terms: Sequence[tuple[bool, str]]) -> str:
+    """`-3x + 2` of terms without signs, each with whether it is negative; empty where there is none."""
+    text = ""
+    for negative, term in terms:
+        if text:
+            text += f" - {term}" if negative else f" + {term}"
+        else:
+            text = f"-{term}" if negative else term
+    return text
 
 
 def size(value: Rational) -> Rational:

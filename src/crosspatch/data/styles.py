@@ -67,7 +67,7 @@ class _Headed:
     def opening(self, derivation: Derivation) -> str:
         if not derivation.label:
             return ""
-        return "\n\n".join([f"{derivation.label}:", *map(self._display, derivation.given.split("; "))])
+        return "\n\n".join([f"{derivation.label}:", *map(self._display, derivation.given_lines)])
 
     def numbered(self, number: int, text: str) -> str:
         return f"### Step {number}: {text}"
@@ -91,7 +91,7 @@ class _Plain:
     def opening(self, derivation: Derivation) -> str:
         if not derivation.label:
             return ""
-        return "\n".join([f"{derivation.label}:", *map(plain, derivation.given.split("; "))])
+        return "\n".join([f"{derivation.label}:", *map(plain, derivation.given_lines)])
 
     def numbered(self, number: int, text: str) -> str:
         return f"Step {number}: {text}"
@@ -109,7 +109,7 @@ class _Terse:
     between = "\n"
 
     def opening(self, derivation: Derivation) -> str:
-        return "\n".join(map(plain, derivation.given.split("; "))) if derivation.label else ""
+        return "\n".join(map(plain, derivation.given_lines)) if derivation.label else ""
 
     def numbered(self, number: int, text: str) -> str:
         return text

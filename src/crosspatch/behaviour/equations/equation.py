@@ -85,11 +85,6 @@ class Equation:
         return cls(left, right, unknown, solve_all(readings(left, unknown), readings(right, unknown)))
 
     @property
-    def text(self) -> str:
-        """As it stands in a question."""
-        return f"{self.left} = {self.right}"
-
-    @property
     def key(self) -> Hashable:
         """Equal for equations that are written the same, whatever the unknown, spacing and order of what is added.
 

@@ -12,7 +12,7 @@ from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
 from crosspatch.data.marks import mark
 from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Rational, divided, number, size
+from crosspatch.data.polynomial import Rational, divided, number, signed_sum, size
 from crosspatch.data.styles import plain
 
 UNKNOWNS = "xtzu"
@@ -94,7 +94,7 @@ class PolynomialRule(Exercise):
             result.append((value, new))
             marked.append(wrong)
         constant = " + C" if self.wanted == "integral" else ""
-        lines = (_signed(unfinished) + constant, _latex(tuple(result), x, marked) + constant)
+        lines = ((signed_sum(unfinished) or "0") + constant, _latex(tuple(result), x, marked) + constant)
         verb = "Differentiate" if self.wanted == "derivative" else "Integrate"
         title = f"{verb} each term by the power rule"
         relation: Literal["derivative", "antiderivative"] = "derivative" if not constant else "antiderivative"
@@ -137,14 +137,4 @@ def _latex(terms: Terms, x: str, marked: Sequence[bool] = ()) -> str:
         positive = size(coefficient)
         tail = _power(x, power, bool(marked) and marked[i])
         parts.append((coefficient < 0, tail if positive == 1 and power else number(positive) + tail))
-    return _signed(parts)
-
-
-def _signed(parts: Sequence[tuple[bool, str]]) -> str:
-    text = ""
-    for negative, term in parts:
-        if text:
-            text += f" - {term}" if negative else f" + {term}"
-        else:
-            text = f"-{term}" if negative else term
-    return text or "0"
+    return signed_sum(parts) or "0"

@@ -78,7 +78,7 @@ class LinearSteps:
             # Nothing divided or multiplied is nothing: the mistake would be said and not show.
             raise Unsolvable
         operation, result = self.rules.isolate(factor, value)
-        wrong_value = self.rules.broken("isolate") and (factor * factor != 1 and value != 0)
+        wrong_value = self.rules.broken("isolate") and factor * factor != 1
         turn = factor < 0 and self.sign != "="
         kept = turn and self.rules.broken("turn")
         if turn and not kept:
