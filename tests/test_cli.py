@@ -195,6 +195,10 @@ def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
     (problem,) = [json.loads(line) for line in (out / "data" / "train.jsonl").read_text().splitlines()]
     assert problem["solution"] == "x = 2 \\times 4\nx = 8"
     assert problem["family"] == "given"
+    given = ("--set", "models.corrupted=random:qwen3", "--set", f"data.train_file={tmp_path / 'mine.csv'}")
+    code, _, err = cli("data", "tiny", "--out", tmp_path / "child", *given)
+    assert code == 0, err
+    assert not (tmp_path / "child" / "data" / "train.jsonl").exists()
     code, _, err = cli("data", "tiny", "--out", tmp_path / "o", "--set", f"data.train_file={tmp_path / 'no.csv'}")
     assert code == 2
     assert "no.csv, row 1: has no solution to train on" in err

@@ -90,7 +90,8 @@ class ExperimentRun:
     def _data(self) -> None:
         experiment, directory = self.experiment, self.directory
         splits = make_splits(experiment.data, experiment.seed)
-        examples = given_examples(experiment)
+        # Where the child is given nothing is trained on.
+        examples = given_examples(experiment) if experiment.makes_the_child else {}
         made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
         if experiment.makes_the_child:
             made |= {"train": splits.train, "validation": splits.validation} | examples
