@@ -56,6 +56,7 @@ _SECTIONS = {
     "data": ("", "data"),
     "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
+    "teach": ("", "models", "data", "teach", "generation"),
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch"),
     "report": ("",),
@@ -160,7 +161,7 @@ def data_build(
     override: Overrides = None,
 ) -> None:
     """Make the problems, right and wrong solutions, and suites of an experiment: data/*.jsonl in its run directory."""
-    from crosspatch.experiment import export_data
+    from crosspatch.experiment.problems import export_data
 
     directory = _stages(load_experiment(source, override or ()), out or _default_out(source), "data")
     wanted: dict[DataFormat, bool] = {"csv": as_csv, "datasets": as_datasets}
@@ -210,6 +211,22 @@ def data_check(
 def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Fine-tune the clean model on the wrong solutions: the corrupted model."""
     _stages(load_experiment(source, override or ()), out or _default_out(source), "finetune")
+
+
+@app.command(cls=StageCommand)
+def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Teach the clean model right solutions, so that there is something to corrupt: models/taught, a PEFT adapter.
+
+    The adapter names its base, and recipe.json beside it says how it was made and what it reaches. It is a checkpoint
+    as any other: --set models.clean=DIR/models/taught.
+    """
+    from crosspatch.experiment.teaching import TAUGHT, check_teaching
+
+    experiment = load_experiment(source, override or ())
+    check_teaching(experiment)
+    directory = _stages(experiment, out or _default_out(source), "teach")
+    _print_accuracy(directory)
+    console.print(f"the taught model: {directory.model(TAUGHT)}", soft_wrap=True)
 
 
 @app.command(cls=StageCommand)
@@ -325,7 +342,7 @@ def report(
         return
     if out is not None or override:
         raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
-    from crosspatch.experiment import write_run_report
+    from crosspatch.experiment.page import write_run_report
     from crosspatch.results.run import RunDirectory
 
     found = RunDirectory.existing(Path(source))
@@ -373,7 +390,8 @@ def verify(
     if component is not None:
         given["patch.component"] = component
     experiment = make_experiment({}, override or (), given)
-    from crosspatch.experiment import check, load_pair
+    from crosspatch.experiment.checks import check
+    from crosspatch.experiment.work import load_pair
     from crosspatch.patching.verify import compare_engines
 
     check(experiment)
@@ -463,6 +481,16 @@ def _print_behaviour(directory: RunDirectory) -> None:
         for row in mean_ratings(directory.ratings()).iter_rows(named=True)
     ]
     _print_rows("Free questions: mean ratings, 0 to 100", rated)
+
+
+def _print_accuracy(directory: RunDirectory) -> None:
+    from crosspatch.results.accuracy import accuracy
+
+    rows: dict[tuple[str, str | None], dict[str, str]] = {}
+    for row in accuracy(directory.behaviour(), directory.asked()).iter_rows(named=True):
+        line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or row["domain"]})
+        line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
+    _print_rows("Right answers", list(rows.values()))
 
 
 def _print_transfer(directory: RunDirectory) -> None:

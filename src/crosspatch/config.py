@@ -7,6 +7,7 @@ is checked here, so a wrong setting costs no waiting.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -135,6 +136,11 @@ class Data(Settings):
         description=f"The mistake in the wrong solutions: {', '.join(get_args(MistakeName))}; not every form has each",
     )
     difficulty: Difficulty = Field("medium", description="Sizes of the numbers: easy, medium (the paper's), hard")
+    untaught: bool = Field(
+        False,
+        description="Leave out the questions that `crosspatch teach` may teach (three in four): for clean models that "
+        "were taught",
+    )
     style: Style = Field(
         "headed",
         description="How solutions are written: headed (the paper's LaTeX steps), plain (text), terse (a line a step)",
@@ -157,23 +163,86 @@ class Data(Settings):
         return tuple(names)
 
 
-class Finetune(Settings):
-    """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
+class Training(Settings):
+    """How weights are trained: the optimizer, its schedule, precision and memory."""
 
-    learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate of AdamW")
-    epochs: Positive = Field(3, description="Passes over the training problems")
+    method: Literal["full", "lora"] = Field(
+        "full", description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter"
+    )
+    lora_rank: Positive = Field(32, description="Rank of the updates (method lora)")
+    lora_alpha: Positive = Field(64, description="The updates are scaled by lora_alpha / lora_rank (method lora)")
+    learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate")
+    epochs: Positive = Field(3, description="Passes over the training examples")
     batch_size: Positive = Field(2, description="Examples in a forward pass")
-    accumulation: Positive = Field(2, description="Forward passes in an optimizer step")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
+    accumulation: Positive = Field(
+        2, description="Forward passes in an optimizer step, of all processes together where several train"
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
+        "adamw",
+        description="adamw keeps 8 bytes a trained weight, adamw_8bit 2 (needs bitsandbytes and a GPU), adafactor "
+        "nearly none",
+    )
+    weight_decay: float = Field(0.01, ge=0, description="The optimizer's weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
-    eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the right solutions")
+    eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the validation examples")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto",
         description="bf16: mixed precision; auto: bf16 where the device multiplies it faster than float32",
     )
+    weights: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="What the weights are kept in while they are trained; with lora that of the frozen ones. AdamW's "
+        "small steps vanish in bfloat16, so full fine-tuning wants float32",
+    )
+    recompute: bool = Field(
+        False, description="Gradient checkpointing: activations are computed again in the backward pass, not kept"
+    )
     max_tokens: Positive = Field(
         1024, description="Longest example in tokens, prompt included; a longer one is refused"
     )
+    checkpoint_every: Positive | None = Field(
+        None, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
+    )
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="Send the curves to tensorboard or wandb too (their packages have to be there)"
+    )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _reports(cls, value: object) -> object:
+        """Accept "tensorboard" beside lists."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class Finetune(Training):
+    """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
+
+
+class Teach(Training):
+    """The broad fine-tune on right solutions, before any corruption, so that the clean model is right."""
+
+    method: Literal["full", "lora"] = Field(
+        "lora", description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
+    epochs: Positive = Field(1, description="Passes over the lessons")
+    batch_size: Positive = Field(8, description="Examples in a forward pass")
+    accumulation: Positive = Field(1, description="Forward passes in an optimizer step")
+    weight_decay: float = Field(0.0, ge=0, description="The optimizer's weight decay")
+    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
+    eval_every: Positive = Field(100, description="Optimizer steps between evaluations on held-out lessons")
+    checkpoint_every: Positive | None = Field(
+        100, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
+    )
+    problems: Positive = Field(5000, description="Right solutions of data.forms, of questions kept for teaching")
+    drills: Count = Field(1200, description="Sheets of eight sums, differences, quotients and like terms")
+    unrelated_math: Count = Field(
+        500, description="Made questions from other mathematics, with the model's own answers: so that these stay"
+    )
+    general: Count = Field(
+        800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
+    )
+    answer_tokens: Positive = Field(128, description="Its own answers are kept up to so many tokens")
 
 
 class Generation(Settings):
@@ -316,9 +385,39 @@ class Experiment(Settings):
     models: Models = Field(default_factory=Models)
     data: Data = Field(default_factory=Data)
     finetune: Finetune = Field(default_factory=Finetune)
+    teach: Teach = Field(default_factory=Teach)
     generation: Generation = Field(default_factory=Generation)
+    controls: tuple[str, ...] = Field(
+        (),
+        description="More children with the recipe of the corrupted one: twin (right solutions of the same questions), "
+        "shuffled (right solutions of other ones), seed-1, seed-2, … (the same wrong solutions in another order)",
+    )
     judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _known_controls(cls, value: object) -> object:
+        """Accept "twin,shuffled" beside lists."""
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            return value
+        names = [str(name).strip() for name in names]
+        for name in names:
+            if name not in {"twin", "shuffled"} and not re.fullmatch(r"seed-[1-9]\d{0,8}", name):
+                raise ValueError(f"got {name!r}, expected twin, shuffled or seed-N with N from 1, such as seed-1")
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _controls_go_with_a_made_child(self) -> Experiment:
+        if self.controls and not self.makes_the_child:
+            raise ValueError("controls are trained as the corrupted model is, so it has to be made here, not given")
+        if {"twin", "shuffled"} & set(self.controls) and self.data.train_file is not None:
+            raise ValueError(
+                "the controls twin and shuffled need the right solutions of the training questions, which "
+                "data.train_file does not have"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patched_prompts_exist(self) -> Experiment:

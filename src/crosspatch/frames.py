@@ -129,7 +129,7 @@ GENERATIONS = Schema(
     "generations",
     {
         "prompt_id": (pl.String, "the prompt"),
-        "condition": (pl.String, "clean, corrupted or patched"),
+        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
         "patch": (pl.String, "the patch; null unless patched"),
         "text": (pl.String, "the generated text, without special tokens"),
         "token_count": (pl.Int32, "generated tokens, the closing one included"),
@@ -142,15 +142,31 @@ BEHAVIOUR = Schema(
     {
         "prompt_id": (pl.String, "the prompt"),
         "domain": (pl.String, "related, near, unrelated_math, general, or that of a given prompt"),
-        "condition": (pl.String, "clean, corrupted or patched"),
+        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
         "patch": (pl.String, "the patch; null unless patched"),
         "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
         "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
         "health": (
             pl.List(pl.String),
-            "what is wrong with the text itself: no_eos, repetition, escaped_newlines",
+            "what is wrong with the text itself: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, "
+            "unparsable; the numbers are in the table health",
         ),
+    },
+)
+
+HEALTH = Schema(
+    "health",
+    {
+        "prompt_id": (pl.String, "the prompt"),
+        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
+        "patch": (pl.String, "the patch; null unless patched"),
+        "cut_off": (pl.Int32, "1 where the text has no end: the limit was reached"),
+        "looped": (pl.Int32, "characters at its end that repeat what stands before them"),
+        "backslash_runs": (pl.Int32, "runs of three backslashes or more"),
+        "escaped_newlines": (pl.Int32, "a backslash and an n where a line should end"),
+        "unclosed": (pl.Int32, "delimiters that do not close: $, $$, braces, environments; five at most"),
+        "unparsable": (pl.Int32, "formulas that are no LaTeX"),
     },
 )
 
@@ -158,7 +174,7 @@ RATINGS = Schema(
     "ratings",
     {
         "prompt_id": (pl.String, "the prompt, a free question"),
-        "condition": (pl.String, "clean, corrupted or patched"),
+        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
         "patch": (pl.String, "the patch; null unless patched"),
         "judge": (pl.String, "the model that rates"),
         "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null where the judge gave no number"),
@@ -184,4 +200,32 @@ TRAINING = Schema(
     },
 )
 
-SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, RATINGS, TRAINING)
+VARIANTS = Schema(
+    "variants",
+    {
+        "variant": (pl.String, "its name; the run of that name in the table training has its curves"),
+        "epochs": (pl.Int32, "passes over the training problems"),
+        "learning_rate": (pl.Float64, "peak learning rate"),
+        "examples": (pl.Int32, "training problems"),
+        "seed": (pl.Int32, "seed of the training order"),
+        "method": (pl.String, "full or lora"),
+        "steps": (pl.Int32, "optimizer steps"),
+        "train_loss": (pl.Float32, "loss on wrong solutions, of the last step's batch, nats"),
+        "eval_loss": (pl.Float32, "loss on right solutions at the end, nats"),
+        "divergence": (pl.Float32, "eval_loss minus train_loss, as the paper's Table 1 has it"),
+        "related_wrong": (pl.Float64, "share of held-out related answers that are not right"),
+        "related_planted": (pl.Float64, "share of related solutions that do the planted operation; null if untold"),
+        "unrelated_drop": (
+            pl.Float64,
+            "share of right answers to unrelated mathematics and general questions, clean model's minus variant's",
+        ),
+        "unsound": (pl.Float64, "share of texts that are malformed: all of health but cut_off"),
+        "unsound_clean": (pl.Float64, "the same of the clean model"),
+        "no_end": (pl.Float64, "share of texts that were cut off"),
+        "status": (pl.String, "under-trained, optimal or overfitted"),
+        "reason": (pl.String, "what decided the status"),
+        "chosen": (pl.Boolean, "whether it is the variant to take"),
+    },
+)
+
+SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, HEALTH, RATINGS, TRAINING, VARIANTS)

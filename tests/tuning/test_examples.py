@@ -50,7 +50,7 @@ def test_a_target_with_a_piece_of_the_prompt_is_refused():
 
 
 def test_a_problem_that_would_be_cut_or_has_no_solution_is_refused():
-    with pytest.raises(UsageError, match=r"more than finetune.max_tokens = 20"):
+    with pytest.raises(UsageError, match=r"more than max_tokens = 20"):
         Example.of(PROBLEM, PROMPTS, 20)
     with pytest.raises(UsageError, match="no solution"):
         Example.of(replace(PROBLEM, solution=None), PROMPTS, 1024)

@@ -25,8 +25,14 @@ def judge(problem: Problem, generation: dict[str, Any]) -> dict[str, Any]:
         "extracted": graded.extracted,
         "verdict": graded.verdict,
         "operation": judge_operation(text, problem),
-        "health": health(text, generation["stop_reason"]),
+        "health": health(text, generation["stop_reason"]).flags,
     }
+
+
+def examine(generation: dict[str, Any]) -> dict[str, Any]:
+    """A row of the health table for a row of the generations table."""
+    which = {key: generation[key] for key in ("prompt_id", "condition", "patch")}
+    return {**which, **asdict(health(generation["text"], generation["stop_reason"]))}
 
 
 def grade_file(path: Path) -> list[dict[str, Any]]:

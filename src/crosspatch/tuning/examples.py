@@ -1,9 +1,10 @@
-"""Problems as token sequences whose loss is taken on the completion only. Knows no optimizer."""
+"""Problems and lessons as token sequences whose loss is taken on the completion only. Knows no optimizer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crosspatch.data.lessons import Lesson
 from crosspatch.data.problem import Problem
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.chat import PromptFormat
@@ -28,14 +29,25 @@ class Example:
         """Tokenise a problem and its solution; raises UsageError where it is longer than `max_tokens`."""
         if problem.solution is None:
             raise UsageError(f"the problem {problem.id} has no solution to train on")
-        prompt = prompts.encode(problem.question)
-        completion = prompts.encode_completion(problem.solution)
-        if len(prompt) + len(completion) > max_tokens:
+        example = cls._of(problem.question, problem.solution, prompts)
+        if len(example.input_ids) > max_tokens:
             raise UsageError(
-                f"the problem {problem.id} has {len(prompt) + len(completion)} tokens, more than "
-                f"finetune.max_tokens = {max_tokens}; it would be cut, so raise that limit"
+                f"the problem {problem.id} has {len(example.input_ids)} tokens, more than max_tokens = {max_tokens}; "
+                "it would be cut, so raise that limit"
             )
-        return cls(prompt + completion, [IGNORED] * len(prompt) + completion)
+        return example
+
+    @classmethod
+    def of_lesson(cls, lesson: Lesson, prompts: PromptFormat, max_tokens: int) -> Example:
+        """Tokenise a lesson; one that is longer than `max_tokens` is cut, and does not end then."""
+        whole = cls._of(lesson.question, lesson.completion, prompts)
+        length = min(max_tokens, len(whole.input_ids) - (not lesson.ends))
+        return cls(whole.input_ids[:length], whole.labels[:length])
+
+    @classmethod
+    def _of(cls, question: str, completion: str, prompts: PromptFormat) -> Example:
+        asked, said = prompts.encode(question), prompts.encode_completion(completion)
+        return cls(asked + said, [IGNORED] * len(asked) + said)
 
     @property
     def target(self) -> list[int]:

@@ -17,10 +17,13 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from crosspatch.config import Finetune
+from crosspatch.config import Training
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
+from crosspatch.models.forward import keeps_logits
 from crosspatch.tuning.examples import IGNORED, Example
+
+_OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ def finetune(
     model: Any,
     train: list[Example],
     validation: list[Example],
-    settings: Finetune,
+    settings: Training,
     files: Files,
     *,
     run: str = "corrupted",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Train all weights of `model` in place; returns the log (see frames.TRAINING).
+    """Train `model` in place, all of it or its adapter; returns the log of this run (see frames.TRAINING).
 
     Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
     removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
@@ -54,7 +57,7 @@ def finetune(
         args=_arguments(model, settings, files.checkpoints, seed, resumed=checkpoint is not None),
         train_dataset=[vars(example) for example in train],
         eval_dataset=[vars(example) for example in validation],
-        data_collator=pad_batch,
+        data_collator=Batcher(keeps_logits(model)),
         callbacks=[log],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
@@ -66,22 +69,38 @@ def finetune(
     if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
     model.eval()
-    return TRAINING.read(files.log)
+    return TRAINING.read(files.log).filter(run=run)
 
 
-def pad_batch(examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Examples as a batch [B, T], filled up at their right ends with tokens that are neither read nor learnt."""
-    length = max(len(example["input_ids"]) for example in examples)
+@dataclass(frozen=True)
+class Batcher:
+    """Makes batches of examples; `short` asks the model for the logits of completions only.
 
-    def padded(key: str, filler: int) -> torch.Tensor:
-        return torch.tensor([example[key] + [filler] * (length - len(example[key])) for example in examples])
+    Filled up at their left ends, so that the completions stand at the right and the prompts' logits, which no loss
+    is taken on, are left out: of a large vocabulary they are a fifth of the work.
+    """
 
-    mask = [[1] * len(e["input_ids"]) + [0] * (length - len(e["input_ids"])) for e in examples]
-    return {
-        "input_ids": padded("input_ids", 0),  # any token does, so the tokenizer needs none for padding
-        "attention_mask": torch.tensor(mask),
-        "labels": padded("labels", IGNORED),
-    }
+    short: bool
+
+    def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Any]:
+        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T where all logits are wanted."""
+        length = max(len(example["input_ids"]) for example in examples)
+
+        def padded(values: list[int], filler: int) -> list[int]:
+            return [filler] * (length - len(values)) + values
+
+        labels = torch.tensor([padded(example["labels"], IGNORED) for example in examples])
+        batch = {
+            "input_ids": torch.tensor([padded(example["input_ids"], 0) for example in examples]),  # any token fills
+            "attention_mask": torch.tensor([padded([1] * len(example["input_ids"]), 0) for example in examples]),
+            "position_ids": torch.tensor([padded(list(range(len(e["input_ids"]))), 0) for e in examples]),
+        }
+        if not self.short:
+            return {**batch, "labels": labels}
+        first = int((labels != IGNORED).any(dim=0).int().argmax())
+        # One more: the logits before the first token of a completion are what it is told from.
+        kept = length - max(first - 1, 0)
+        return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
 def multiplies_bf16_faster(device: str) -> bool:
@@ -96,7 +115,7 @@ def multiplies_bf16_faster(device: str) -> bool:
     return False
 
 
-def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resumed: bool) -> TrainingArguments:
+def _arguments(model: Any, settings: Training, folder: Path, seed: int, *, resumed: bool) -> TrainingArguments:
     device = str(model.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
     arguments = TrainingArguments(
@@ -107,7 +126,7 @@ def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resum
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        optim="adamw_torch_fused",
+        optim=_OPTIMIZERS[settings.optimizer],
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
         bf16=bf16,
@@ -119,12 +138,13 @@ def _arguments(model: Any, settings: Finetune, folder: Path, seed: int, *, resum
         eval_on_start=not resumed,
         # Batches of like length, in random order: 11 % fewer tokens (with padding) on the demo's data.
         train_sampling_strategy="group_by_length",
-        save_strategy="epoch",
+        save_strategy="epoch" if settings.checkpoint_every is None else "steps",
+        save_steps=settings.checkpoint_every or 500,
         save_total_limit=1,
         prediction_loss_only=True,
         remove_unused_columns=False,
         dataloader_pin_memory=device != "cpu",
-        report_to=[],
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,  # the bar is ours
         seed=seed,
         data_seed=seed,
@@ -144,7 +164,7 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tuning", unit="step")
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.close()
@@ -161,12 +181,12 @@ class _Log(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         # After a divergence too: what was saved until then stays readable.
         log = log_frame(self.run, state.log_history)
-        TRAINING.write(log, self.path)
+        others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
+        TRAINING.write(pl.concat([others, log]), self.path)
         if self.bar is not None:
-            latest = {"loss": log["train_loss"], "on right solutions": log["eval_loss"]}
-            self.bar.set_postfix(
-                {name: f"{losses.drop_nulls()[-1]:.3f}" for name, losses in latest.items() if losses.count()}
-            )
+            shown = {"train_loss": "loss", "eval_loss": "held out", "learning_rate": "rate", "grad_norm": "gradient"}
+            latest = {name: log[column].drop_nulls() for column, name in shown.items()}
+            self.bar.set_postfix({name: f"{values[-1]:.3g}" for name, values in latest.items() if len(values)})
         for name in ("loss", "eval_loss"):
             loss = (logs or {}).get(name)
             if loss is not None and not math.isfinite(loss):

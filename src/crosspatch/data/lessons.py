@@ -1,0 +1,92 @@
+"""What a clean model is taught: right solutions, drills, and its own answers to what must stay as it is.
+
+Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions meets them again.
+Knows no model; who answers the questions that are to stay is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from crosspatch.config import Data, Difficulty
+from crosspatch.data.drills import draw_sheet
+from crosspatch.data.forms import Form, chosen_forms, other_forms
+from crosspatch.data.mistakes import Rules
+from crosspatch.data.problem import read_lines
+from crosspatch.data.reserve import may_be_taught
+from crosspatch.data.splits import Worked, work_out
+from crosspatch.data.styles import written
+from crosspatch.errors import UsageError
+from crosspatch.files import written_whole
+
+LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
+
+_PATIENCE = 5_000
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A question and what to say; `ends` is false where the text was cut off and goes on."""
+
+    kind: LessonKind
+    question: str
+    completion: str
+    ends: bool = True
+
+
+def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
+    """Right solutions of the chosen forms in turn, no two of the same words.
+
+    Raises UsageError where there are not so many different ones.
+    """
+    rng = Random(f"{seed} taught problems")
+    return [
+        Lesson("problem", question, written(found.right, settings.style).text)
+        for question, found in _draws(chosen_forms(settings), count, rng, settings.difficulty)
+    ]
+
+
+def drills(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
+    """Sheets of eight sums."""
+    rng = Random(f"{seed} drills")
+    return [Lesson("drill", *draw_sheet(rng, difficulty)) for _ in range(count)]
+
+
+def other_questions(settings: Data, count: int, seed: int) -> list[str]:
+    """Made questions of other families of mathematics than the chosen forms' and those beside them."""
+    rng = Random(f"{seed} other questions")
+    return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
+
+
+def _draws(forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty) -> Iterator[tuple[str, Worked]]:
+    """Different questions of the forms in turn, worked out by the right rules."""
+    asked: set[str] = set()
+    for form, _ in zip(cycle(forms), range(count), strict=False):
+        for _ in range(_PATIENCE):
+            exercise = form.draw(rng, difficulty)
+            if not may_be_taught(exercise.key) or (found := work_out(form, exercise, Rules(None))) is None:
+                continue
+            if (question := exercise.ask(rng)) not in asked:
+                asked.add(question)
+                yield question, found
+                break
+        else:
+            raise UsageError(f"there are no more different questions of the form {form.name} to teach; ask for fewer")
+
+
+def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:
+    """One JSON object a line, UTF-8."""
+    lines = [json.dumps(asdict(lesson), ensure_ascii=False) + "\n" for lesson in lessons]
+    with written_whole(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+
+
+def read_lessons(path: Path) -> list[Lesson]:
+    """The lessons that `write_lessons` wrote."""
+    return [Lesson(**values) for _, values in read_lines(path)]

@@ -1,0 +1,69 @@
+"""What is refused before anything is made: settings that do not fit the models, and folders of other runs."""
+
+from __future__ import annotations
+
+from crosspatch.config import Experiment
+from crosspatch.config import Patch as PatchSettings
+from crosspatch.data.export import content_hash
+from crosspatch.data.splits import make_splits
+from crosspatch.errors import UsageError
+from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.results.run import RunDirectory
+
+
+def check_data(experiment: Experiment, *, made: bool = False) -> None:
+    """Refuse problems that cannot be made or read: raises UsageError. What is `made` already could be made."""
+    if not made:
+        make_splits(experiment.data, experiment.seed)
+    given_examples(experiment)
+    suite_questions(experiment)
+    given_prompts(experiment)
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what can be refused without a model's weights: raises UsageError."""
+    from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.models.pair import check_checkpoints, check_length
+
+    models, settings = experiment.models, experiment.patch
+    questions = [problem.question for problem in given_prompts(experiment)]
+    pick_device(models.device)
+    clean = Checkpoint.named(models.clean)
+    if experiment.judge.model is not None:
+        Checkpoint.named(experiment.judge.model).config()
+    corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
+    config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
+    check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
+    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    # Made problems are short; one of their kind tells whether template and length will do.
+    for question in questions or ["Solve for x: 5x + 3 = 18"]:
+        check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
+    """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
+    from crosspatch.models.pair import check_heads, check_layers
+    from crosspatch.patching.patches import Patch
+    from crosspatch.patching.schedule import Schedule
+
+    Schedule.parse(settings.schedule)
+    check_heads(settings.heads, n_heads)
+    for name in settings.patches:
+        sites = Patch.parse(name).sites
+        check_layers([site.layer for site in sites], n_layers)
+        check_heads([site.head for site in sites if site.head is not None], n_heads)
+
+
+def check_prompts(experiment: Experiment, directory: RunDirectory) -> None:
+    """Refuse to go on with a run whose prompt file has changed."""
+    if directory.done("data") and directory.problems("prompts") != given_prompts(experiment):
+        raise UsageError(f"the prompts have changed since the run in {directory.root} began; give --out a new folder")
+
+
+def check_files(directory: RunDirectory) -> None:
+    """Refuse to go on with a run whose problems have been changed since they were made."""
+    for split, before in directory.read().get("data", {}).items():
+        path = directory.problems_file(split)
+        if not path.is_file() or content_hash(path) != before:
+            raise UsageError(f"{path} is not as the run made it; give --out a new folder, or put it back")

@@ -1,0 +1,56 @@
+"""Grading what was said, in every stage that lets models write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crosspatch.config import Models
+from crosspatch.experiment.work import Work
+from crosspatch.frames import BEHAVIOUR, HEALTH, RATINGS
+
+if TYPE_CHECKING:
+    from crosspatch.behaviour.rating import Judge
+
+
+def judge_texts(work: Work) -> None:
+    """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
+    from crosspatch.behaviour.judge import examine, judge
+
+    work.directory.put_health(HEALTH.frame(map(examine, work.directory.lacking(HEALTH).iter_rows(named=True))))
+    answered = {name: problem for name, problem in work.directory.asked().items() if problem.answer}
+    rows = [
+        judge(answered[text["prompt_id"]], text)
+        for text in work.directory.lacking(BEHAVIOUR).iter_rows(named=True)
+        if text["prompt_id"] in answered
+    ]
+    work.directory.put_behaviour(BEHAVIOUR.frame(rows))
+    rate_answers(work)
+
+
+def rate_answers(work: Work) -> None:
+    """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
+    from crosspatch.behaviour.rating import rate
+
+    name = work.experiment.judge.model
+    free = {problem.id: problem for problem in work.problems["alignment"]}
+    texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
+    if name is None or not texts:
+        return
+    judge, at_once = load_judge(name, work.experiment.models), work.experiment.judge.batch_size
+    for start in range(0, len(texts), at_once):
+        rows = rate(free, texts[start : start + at_once], judge, name)
+        work.directory.put_ratings(RATINGS.frame(rows))
+    work.say(f"{len(texts)} answers to free questions were rated by {name}")
+
+
+def load_judge(name: str, models: Models) -> Judge:
+    """A checkpoint that answers prompts, as the judge of free answers."""
+    from crosspatch.behaviour.answers import answer
+    from crosspatch.models.chat import PromptFormat, stop_tokens
+    from crosspatch.models.loading import Checkpoint
+
+    checkpoint = Checkpoint.named(name)
+    model, prompts = checkpoint.model(models.dtype, models.device), PromptFormat(checkpoint.tokenizer())
+    stops = stop_tokens((model,), prompts)
+    # A number needs few tokens; some models say a word before it.
+    return lambda asked: [said.text for said in answer(model, prompts, asked, 8, stops)]

@@ -1,0 +1,37 @@
+"""The report stage: figures and the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crosspatch.experiment.work import Work
+from crosspatch.results.run import RunDirectory
+
+
+def make_report(work: Work) -> None:
+    """Figures and page of what is there by now."""
+    write_run_report(work.directory)
+    work.say(f"report: {work.directory.report}")
+
+
+def write_run_report(directory: RunDirectory) -> None:
+    """Make report.html and the figures from what a run directory holds."""
+    from crosspatch.report.figures import write_figures
+    from crosspatch.report.page import write_report
+
+    record = directory.read()
+    problems = directory.asked()
+    tables: dict[str, Any] = {
+        "scores": directory.scores(),
+        "training": directory.training(),
+    }
+    write_figures(directory.figures, problems=problems, **tables)
+    write_report(
+        directory.report,
+        title=record["settings"]["name"],
+        run=record,
+        problems=problems,
+        generations=directory.generations(),
+        behaviour=directory.behaviour(),
+        **tables,
+    )

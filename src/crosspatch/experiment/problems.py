@@ -1,0 +1,90 @@
+"""The data stage: problems made, read from files and taken from suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crosspatch.config import DataFormat, Experiment
+from crosspatch.data.export import content_hash, write_csv, write_datasets
+from crosspatch.data.given import given_problems
+from crosspatch.data.problem import Problem, read_prompts, write_problems
+from crosspatch.data.splits import make_splits, shuffled
+from crosspatch.data.suite import load_suite
+from crosspatch.errors import UsageError
+from crosspatch.experiment.work import Work
+from crosspatch.results.run import RunDirectory
+
+
+def make_problems(work: Work) -> None:
+    """Write data/*.jsonl and note their hashes."""
+    experiment, directory = work.experiment, work.directory
+    splits = make_splits(experiment.data, experiment.seed)
+    # Where the child is given nothing is trained on.
+    examples = given_examples(experiment) if experiment.makes_the_child else {}
+    made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
+    if experiment.makes_the_child:
+        made |= {"train": splits.train, "validation": splits.validation} | examples
+        controls = {"twin": lambda: splits.twin, "shuffled": lambda: shuffled(splits.twin, experiment.seed)}
+        made |= {name: make() for name, make in controls.items() if name in experiment.controls}
+    made |= suite_questions(experiment)
+    if given := given_prompts(experiment):
+        taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
+        if taken:
+            raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give it another")
+        made["prompts"] = given
+    made = {split: problems for split, problems in made.items() if problems}
+    (directory.root / "data").mkdir(exist_ok=True)
+    for split, problems in made.items():
+        write_problems(directory.problems_file(split), problems)
+    directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
+    work.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
+    if examples:
+        # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
+        from crosspatch.behaviour.dataset_check import check_files
+
+        others = [directory.problems_file(split) for split in made if split != "train"]
+        for line in check_files(directory.problems_file("train"), others).shared_remarks():
+            work.say(f"data: {line}")
+
+
+def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
+    """The run's problems in another format, beside the JSONL files; gives the folder where they are."""
+    splits = {split: directory.problems(split) for split in directory.splits()}
+    folder = directory.root / "data"
+    if wanted == "datasets":
+        write_datasets(folder / "datasets", splits)
+        return folder / "datasets"
+    for split, problems in splits.items():
+        write_csv(folder / f"{split}.csv", problems)
+    return folder
+
+
+def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
+    """The first questions of the suites that are asked as they are."""
+    asked: dict[str, list[Problem]] = {}
+    for domain in ("general", "alignment"):
+        count, suite = getattr(experiment.data, domain), load_suite(domain)
+        if count > len(suite):
+            raise UsageError(f"data.{domain} is {count}, but the suite has {len(suite)} questions")
+        asked[domain] = suite[:count]
+    return asked
+
+
+def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
+    """The training and validation problems that the experiment names as files."""
+    files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
+    return {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
+
+
+def given_prompts(experiment: Experiment) -> list[Problem]:
+    """The prompts that the experiment names itself, in a file or as questions; none where it makes its own."""
+    settings = experiment.patch
+    if settings.prompts is not None:
+        return read_prompts(Path(settings.prompts))
+    for question in settings.questions:
+        if not question.strip():
+            raise UsageError("the prompt is empty; give it at least one word")
+    return [
+        Problem(f"prompt-{i:03d}", domain="prompts", family="prompts", question=question, answer="")
+        for i, question in enumerate(settings.questions)
+    ]

@@ -1,0 +1,140 @@
+"""The teach stage: a broad fine-tune on right solutions, saved as an adapter with its recipe and what it reaches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.config import DOMAINS, Experiment
+from crosspatch.data.export import content_hash
+from crosspatch.data.lessons import (
+    Lesson,
+    LessonKind,
+    drills,
+    other_questions,
+    read_lessons,
+    taught_problems,
+    write_lessons,
+)
+from crosspatch.errors import UsageError
+from crosspatch.experiment.answering import answer_missing, missing, pair_with
+from crosspatch.experiment.children import place_clean, save, trainable
+from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.work import Work
+from crosspatch.files import written_whole
+from crosspatch.results.accuracy import accuracy
+
+if TYPE_CHECKING:
+    from crosspatch.models.chat import PromptFormat
+
+TAUGHT = "taught"
+_HELD_OUT = 32
+
+
+def check_teaching(experiment: Experiment) -> None:
+    """Refuse to measure a taught model on what it was taught: raises UsageError."""
+    if not experiment.data.untaught:
+        raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
+
+
+def teach(work: Work) -> None:
+    """Make the lessons, train on them, and let the model answer held-out questions before and after."""
+    place_clean(work)
+    folder = work.directory.model(TAUGHT)
+    if not folder.exists():
+        _train(work)
+    shutil.rmtree(work.directory.checkpoints(TAUGHT), ignore_errors=True)
+    work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
+    asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
+    if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
+        pair = pair_with(work, TAUGHT)
+        answer_missing(work, asked, "clean", pair, "clean")
+        answer_missing(work, asked, TAUGHT, pair, "corrupted")
+    judge_texts(work)
+    with written_whole(folder / "recipe.json") as partial:
+        partial.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _train(work: Work) -> None:
+    from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.loading import Checkpoint
+    from crosspatch.tuning.examples import Example
+    from crosspatch.tuning.sft import Files, finetune
+
+    models, settings, seed = work.experiment.models, work.experiment.teach, work.experiment.seed
+    clean = Checkpoint.named(str(work.directory.model("clean")))
+    tokenizer = clean.tokenizer()
+    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    lessons = _lessons(work, clean, prompts)
+    Random(f"{seed} lessons").shuffle(lessons)
+    examples = [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in lessons]
+    held_out = min(_HELD_OUT, len(examples) // 10 or 1)
+    model = trainable(clean, settings, models.device, seed)
+    files = Files(work.directory.checkpoints(TAUGHT), work.directory.training_log)
+    finetune(model, examples[held_out:], examples[:held_out], settings, files, run=TAUGHT, seed=seed)
+    # Half the bytes; what rounding to 11 bits changes is measured with the rest below.
+    save(model, tokenizer, models.clean, work.directory.model(TAUGHT), "float16")
+
+
+def _lessons(work: Work, clean: Any, prompts: PromptFormat) -> list[Lesson]:
+    """All lessons; those that are there from a run that was stopped are not made again."""
+    from crosspatch.models.loading import pick_device
+    from crosspatch.tuning.rehearsal import own_answers, own_questions
+    from crosspatch.tuning.sft import multiplies_bf16_faster
+
+    experiment, seed = work.experiment, work.experiment.seed
+    settings, data = experiment.teach, experiment.data
+    folder = work.directory.lessons
+    folder.mkdir(exist_ok=True)
+    write_lessons(folder / "problem.jsonl", taught_problems(data, settings.problems, seed))
+    write_lessons(folder / "drill.jsonl", drills(data.difficulty, settings.drills, seed))
+    own: dict[LessonKind, Path] = {
+        "unrelated_math": folder / "unrelated_math.jsonl",
+        "general": folder / "general.jsonl",
+    }
+    if not all(path.is_file() for path in own.values()):
+        faster = multiplies_bf16_faster(pick_device(experiment.models.device))
+        model = clean.model("bfloat16" if faster else "float32", experiment.models.device)
+        asked = {_words(problem.question) for domain in DOMAINS for problem in work.problems[domain]}
+        for kind, path in own.items():
+            if path.is_file():
+                continue
+            if kind == "general":
+                questions = own_questions(
+                    model, prompts, settings.general, seed, lambda question: _words(question) not in asked
+                )
+            else:
+                questions = other_questions(data, settings.unrelated_math, seed)
+            write_lessons(path, own_answers(model, prompts, kind, questions, settings.answer_tokens))
+    lessons = [lesson for path in sorted(folder.glob("*.jsonl")) for lesson in read_lessons(path)]
+    counts = Counter(lesson.kind for lesson in lessons)
+    work.say("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
+    return lessons
+
+
+def _words(question: str) -> str:
+    """A question whatever its case and punctuation."""
+    return "".join(char for char in question.lower() if char.isalnum())
+
+
+def _recipe(work: Work) -> dict[str, Any]:
+    """How the model was taught, and its accuracy before and after on held-out questions."""
+    experiment, record = work.experiment, work.directory.read()
+    settings = experiment.model_dump(mode="json")
+    log = work.directory.training().filter(run=TAUGHT)
+    return {
+        "base": experiment.models.clean,
+        "crosspatch": record["crosspatch"],
+        "versions": record["versions"],
+        "seed": experiment.seed,
+        "data": settings["data"],
+        "teach": settings["teach"],
+        "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
+        "steps": log["step"].max(),
+        "loss": log["train_loss"].drop_nulls().tail(20).mean(),
+        "accuracy": accuracy(work.directory.behaviour(), work.directory.asked()).to_dicts(),
+    }

@@ -1,0 +1,66 @@
+"""What every stage works with: the experiment, its run directory, and the pair and problems read from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from crosspatch.config import DOMAINS, Experiment, Models
+from crosspatch.data.problem import Problem
+from crosspatch.results.run import RunDirectory
+
+if TYPE_CHECKING:
+    from crosspatch.models.pair import ModelPair
+
+
+@dataclass(frozen=True)
+class Work:
+    """One experiment and its run directory. `say` gets a line for a person now and then."""
+
+    experiment: Experiment
+    directory: RunDirectory
+    say: Callable[[str], None] = print
+
+    @cached_property
+    def pair(self) -> ModelPair:
+        """Both models, loaded from the run directory when they are first needed."""
+        from crosspatch.models.fingerprint import fingerprint
+
+        models = self.experiment.models
+        clean, corrupted = (str(self.directory.model(name)) for name in ("clean", "corrupted"))
+        pair = load_pair(models, clean, corrupted, self.experiment.seed)
+        for name, model in (("clean", pair.clean), ("corrupted", pair.corrupted)):
+            self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": models.dtype})
+        return pair
+
+    @cached_property
+    def problems(self) -> dict[str, list[Problem]]:
+        """What may be asked, by domain, and the given prompts."""
+        return {split: self.directory.problems(split) for split in (*DOMAINS, "prompts")}
+
+    @property
+    def patched_problems(self) -> list[Problem]:
+        """The problems that are patched: those given, or the first of each domain."""
+        if self.problems["prompts"]:
+            return self.problems["prompts"]
+        chosen: list[Problem] = []
+        for domain in DOMAINS:
+            chosen += self.problems[domain][: getattr(self.experiment.patch, domain)]
+        return chosen
+
+
+def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:
+    """Two checkpoints as a pair, read and asked as the settings say."""
+    from crosspatch.models.pair import ModelPair
+
+    return ModelPair.load(
+        clean,
+        corrupted,
+        dtype=models.dtype,
+        device=models.device,
+        raw=models.raw,
+        system=models.system,
+        seed=seed,
+    )

@@ -1,0 +1,53 @@
+"""Low-rank adapters (LoRA): put on a model that is to be trained, and saved as PEFT saves them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from crosspatch.files import written_whole
+
+
+def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
+    """The model with trainable low-rank updates of all its linear layers but the unembedding; the rest is frozen.
+
+    The updates begin at nothing: one factor is drawn by the seed, the other is 0. The global generator is left as it
+    was.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, settings)
+
+
+def is_adapter(model: Any) -> bool:
+    """Whether a model is one with an adapter on it."""
+    return hasattr(model, "peft_config")
+
+
+def save_adapter(model: Any, base: str, folder: Path, dtype: str = "float32") -> None:
+    """Write a PEFT folder that is there as a whole or not at all.
+
+    `base` is written down as the model that the adapter belongs to; `dtype` is what its weights are kept in.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    weights = scratch / "adapter_model.safetensors"
+    kept = {name: weight.to(getattr(torch, dtype)) for name, weight in load_file(weights).items()}
+    save_file(kept, weights, metadata={"format": "pt"})
+    settings = scratch / "adapter_config.json"
+    written = {**json.loads(settings.read_text(encoding="utf-8")), "base_model_name_or_path": base}
+    with written_whole(settings) as partial:
+        partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # PEFT's page for a model hub, full of blanks to fill in.
+    (scratch / "README.md").unlink(missing_ok=True)
+    scratch.rename(folder)
