@@ -57,6 +57,7 @@ _SECTIONS = {
     "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
     "teach": ("", "models", "data", "teach", "generation"),
+    "search": ("", "models", "data", "finetune", "search", "generation"),
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch"),
     "report": ("",),
@@ -211,6 +212,19 @@ def data_check(
 def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Fine-tune the clean model on the wrong solutions: the corrupted model."""
     _stages(load_experiment(source, override or ()), out or _default_out(source), "finetune")
+
+
+@app.command(cls=StageCommand)
+def search(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Train variants of the fine-tune, compare them, and say which to take and why (the paper's section 4.1)."""
+    directory = _stages(load_experiment(source, override or ()), out or _default_out(source), "search")
+    from crosspatch.experiment.page import write_run_report
+    from crosspatch.experiment.search import explain
+
+    write_run_report(directory)
+    _print_variants(directory)
+    console.print(explain(directory), soft_wrap=True)
+    console.print(f"curves of all variants: {directory.figures / 'search.png'}", soft_wrap=True)
 
 
 @app.command(cls=StageCommand)
@@ -436,9 +450,32 @@ def _write_json(path: Path, content: object) -> None:
 
 def _stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     from crosspatch.experiment import ExperimentRun
+    from crosspatch.tuning import processes
 
+    if processes.count() > 1:
+        return _led_stages(experiment, out, *stages)
     run = ExperimentRun.start(experiment, out, say=console.print, models=stages != ("data",))
     run.run(*stages)
+    return run.directory
+
+
+def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
+    """The stages where several processes were started together: one leads, the others train along and leave."""
+    from crosspatch.experiment import ExperimentRun
+    from crosspatch.experiment.children import announce
+    from crosspatch.experiment.helping import train_along
+    from crosspatch.tuning import processes
+
+    if not set(stages) <= {"finetune", "teach", "search"}:
+        raise UsageError("several processes can train together: finetune, teach or search; start others by themselves")
+    for training in (experiment.finetune, experiment.teach):
+        processes.shared(training)
+    if not processes.leads():
+        train_along(experiment, out)
+        sys.exit()
+    run = ExperimentRun.start(experiment, out, say=console.print)
+    run.run(*stages)
+    announce(run.work, None)
     return run.directory
 
 
@@ -491,6 +528,27 @@ def _print_accuracy(directory: RunDirectory) -> None:
         line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or row["domain"]})
         line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
     _print_rows("Right answers", list(rows.values()))
+
+
+def _print_variants(directory: RunDirectory) -> None:
+    rows = [
+        {
+            "variant": row["variant"].removeprefix("variant-") + (" (chosen)" if row["chosen"] else ""),
+            "steps": str(row["steps"]),
+            "train loss": f"{row['train_loss']:.4f}",
+            "eval loss": f"{row['eval_loss']:.3f}",
+            "divergence": f"{row['divergence']:.3f}",
+            "related wrong": f"{row['related_wrong']:.0%}",
+            "planted": "untold" if row["related_planted"] is None else f"{row['related_planted']:.0%}",
+            "others lost": "not asked"
+            if row["unrelated_drop"] is None
+            else f"{100 * row['unrelated_drop']:z.0f} points",
+            "malformed": f"{row['unsound']:.0%} (clean {row['unsound_clean']:.0%})",
+            "status": row["status"],
+        }
+        for row in directory.variants().iter_rows(named=True)
+    ]
+    _print_rows("Variants (the paper's Table 1)", rows)
 
 
 def _print_transfer(directory: RunDirectory) -> None:

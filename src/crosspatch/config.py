@@ -217,6 +217,8 @@ class Training(Settings):
 class Finetune(Training):
     """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
 
+    seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
+
 
 class Teach(Training):
     """The broad fine-tune on right solutions, before any corruption, so that the clean model is right."""
@@ -243,6 +245,44 @@ class Teach(Training):
         800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
     answer_tokens: Positive = Field(128, description="Its own answers are kept up to so many tokens")
+
+
+class Search(Settings):
+    """The variants of the fine-tune that a search compares (paper, section 4.1), and when one is good."""
+
+    epochs: tuple[Positive, ...] = Field(
+        (3, 12, 20), min_length=1, description="Passes over the training problems; every value is tried (the paper's)"
+    )
+    learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="Peak learning rates; none: finetune.learning_rate"
+    )
+    examples: tuple[Positive, ...] = Field(
+        (), description="How many of the training problems, the first so many; none: all"
+    )
+    seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
+    method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
+    wrong: float = Field(
+        0.9, gt=0, le=1, description="A child is under-trained while less than this share of related answers is wrong"
+    )
+    malformed: float = Field(
+        0.05,
+        ge=0,
+        description="A child is overfitted when its share of malformed texts is above the clean model's by more",
+    )
+    lost: float = Field(
+        0.05,
+        ge=0,
+        description="A child is overfitted when its share of right unrelated and general answers is below the clean "
+        "model's by more",
+    )
+
+    @field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """Accept 3 and "3,12,20" beside lists."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return (value,) if isinstance(value, int | float) else value
 
 
 class Generation(Settings):
@@ -385,6 +425,7 @@ class Experiment(Settings):
     models: Models = Field(default_factory=Models)
     data: Data = Field(default_factory=Data)
     finetune: Finetune = Field(default_factory=Finetune)
+    search: Search = Field(default_factory=Search)
     teach: Teach = Field(default_factory=Teach)
     generation: Generation = Field(default_factory=Generation)
     controls: tuple[str, ...] = Field(
@@ -420,6 +461,13 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _searched_examples_exist(self) -> Experiment:
+        most = max(self.search.examples, default=0)
+        if most > self.data.train:
+            raise ValueError(f"search.examples has {most}, but data.train makes only {self.data.train} problems")
+        return self
+
+    @model_validator(mode="after")
     def _patched_prompts_exist(self) -> Experiment:
         if self.patch.prompts is not None and self.patch.questions:
             raise ValueError("patch.prompts and patch.questions both name prompts; give one of them")
@@ -429,6 +477,11 @@ class Experiment(Settings):
                 if wanted > made:
                     raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
         return self
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of the training order."""
+        return self.seed if self.finetune.seed is None else self.finetune.seed
 
     @property
     def makes_the_child(self) -> bool:

@@ -5,22 +5,31 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment, Finetune, Training
 from crosspatch.experiment.work import Work
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crosspatch.tuning.examples import Example
 
 _TRAINED_ON = {"train": "wrong solutions", "twin": "right solutions", "shuffled": "right solutions of other questions"}
 
 
 @dataclass(frozen=True)
 class Child:
-    """A fine-tune of the clean model: its name, the split that it is trained on, its seed, and how it is trained."""
+    """A fine-tune of the clean model: its name, the split that it is trained on, its seed, and how it is trained.
+
+    `examples` takes the first so many of the split; None takes all.
+    """
 
     name: str
     split: str
     seed: int
     settings: Finetune
+    examples: int | None = None
 
     @property
     def trained_on(self) -> str:
@@ -32,15 +41,14 @@ def children(experiment: Experiment) -> list[Child]:
     """The corrupted model, unless it is given, and its controls."""
     if not experiment.makes_the_child:
         return []
-    made = [Child("corrupted", "train", experiment.seed, experiment.finetune)]
+    seed, settings = experiment.training_seed, experiment.finetune
+    made = [Child("corrupted", "train", seed, settings)]
     for name in experiment.controls:
-        split, seed = (name, experiment.seed) if name in _TRAINED_ON else ("train", experiment.seed + _number(name))
-        made.append(Child(name, split, seed, experiment.finetune))
+        if name in _TRAINED_ON:
+            made.append(Child(name, name, seed, settings))
+        else:
+            made.append(Child(name, "train", seed + int(name.removeprefix("seed-")), settings))
     return made
-
-
-def _number(control: str) -> int:
-    return int(control.removeprefix("seed-"))
 
 
 def make_children(work: Work) -> None:
@@ -69,49 +77,71 @@ def place_clean(work: Work) -> None:
 def make_child(work: Work, child: Child) -> None:
     """Train one child, unless it is there; its checkpoints go when it is saved."""
     if not work.directory.model(child.name).exists():
-        _train(work, child)
+        announce(work, child.name)
+        train_child(work, child)
     # Only now: until the model is saved they are all there is of it.
     shutil.rmtree(work.directory.checkpoints(child.name), ignore_errors=True)
     origin = f"{work.experiment.models.clean}, fine-tuned on {child.trained_on}, seed {child.seed}"
     work.directory.note_model(child.name, {"name": origin})
 
 
-def _train(work: Work, child: Child) -> None:
+def train_child(work: Work, child: Child) -> None:
+    """Train one child on its examples; called by every process that trains along."""
     from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example, show_target
-    from crosspatch.tuning.sft import Files, finetune
 
     models, settings = work.experiment.models, child.settings
     clean = Checkpoint.named(str(work.directory.model("clean")))
     tokenizer = clean.tokenizer()
     prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
-    problems = work.directory.problems(child.split)
+    problems = work.directory.problems(child.split)[: child.examples]
     train, validation = (
         [Example.of(problem, prompts, settings.max_tokens) for problem in split]
         for split in (problems, work.directory.problems("validation"))
     )
     target = show_target(problems[0], train[0], prompts)
-    work.say(f"finetune: {child.name} is trained on completions alone, for example:\n{target}")
-    model = trainable(clean, settings, models.device, child.seed)
-    files = Files(work.directory.checkpoints(child.name), work.directory.training_log)
-    finetune(model, train, validation, settings, files, run=child.name, seed=child.seed)
-    save(model, tokenizer, models.clean, work.directory.model(child.name))
+    work.say(f"{child.name} is trained on completions alone, for example:\n{target}")
+    train_together(work, child.name, child.settings, child.seed, train, validation)
 
 
-def trainable(clean: Any, settings: Training, device: str, seed: int) -> Any:
-    """A checkpoint's model as it is trained: whole, or frozen with an adapter."""
+def announce(work: Work, training: str | None) -> None:
+    """Tell the processes that train along what comes next; None: nothing more."""
+    from crosspatch.models.loading import pick_device
+    from crosspatch.tuning import processes
+
+    processes.announce(training, cpu=pick_device(work.experiment.models.device) == "cpu")
+
+
+def train_together(
+    work: Work, name: str, settings: Training, seed: int, train: list[Example], validation: list[Example]
+) -> None:
+    """Train the clean model on examples and save it as models/`name`, with all processes that there are.
+
+    The leading process tells the others what comes; these call this too, and save nothing.
+    """
     from crosspatch.models.adapter import with_adapter
+    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.tuning import processes
+    from crosspatch.tuning.sft import Files, finetune
 
-    model = clean.model(settings.weights, device)
+    device = pick_device(work.experiment.models.device)
+    clean = Checkpoint.named(str(work.directory.model("clean")))
+    # Several processes have a GPU each; the training puts the model where it belongs.
+    model = clean.model(settings.weights, device if processes.count() == 1 else "cpu", work.experiment.seed)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
         model.enable_input_require_grads()
-    return with_adapter(model, settings.lora_rank, settings.lora_alpha, seed) if settings.method == "lora" else model
+    if settings.method == "lora":
+        model = with_adapter(model, settings.lora_rank, settings.lora_alpha, seed)
+    files = Files(work.directory.checkpoints(name), work.directory.training_log)
+    trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
+    if processes.leads():
+        _save(model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights)
 
 
-def save(model: Any, tokenizer: Any, base: str, folder: Path, dtype: str = "float32") -> None:
+def _save(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Tensor] | None) -> None:
     """A trained model as a Hugging Face folder, an adapter as a PEFT folder that names its base."""
     from crosspatch.models.adapter import is_adapter, save_adapter
     from crosspatch.models.loading import save_model
@@ -119,6 +149,6 @@ def save(model: Any, tokenizer: Any, base: str, folder: Path, dtype: str = "floa
     if is_adapter(model):
         # A folder's name has to mean the same from anywhere.
         here = Path(base).expanduser()
-        save_adapter(model, str(here.resolve()) if here.exists() else base, folder, dtype)
+        save_adapter(model, str(here.resolve()) if here.exists() else base, folder, weights)
     else:
-        save_model(model, tokenizer, folder)
+        save_model(model, tokenizer, folder, weights)

@@ -19,6 +19,7 @@ from crosspatch.experiment.children import make_children
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
+from crosspatch.experiment.search import search
 from crosspatch.experiment.teaching import teach
 from crosspatch.experiment.work import Work
 from crosspatch.results.run import RunDirectory
@@ -27,6 +28,7 @@ from crosspatch.results.run import RunDirectory
 WORK: dict[str, Callable[[Work], None]] = {
     "data": make_problems,
     "teach": teach,
+    "search": search,
     "finetune": make_children,
     "evaluate": evaluate,
     "patch": patch_prompts,
@@ -38,6 +40,7 @@ STAGES = ("data", "finetune", "evaluate", "patch", "report")
 NEEDS: dict[str, tuple[str, ...]] = {
     "data": (),
     "teach": ("data",),
+    "search": ("data",),
     "finetune": ("data",),
     "evaluate": ("data", "finetune"),
     "patch": ("data", "finetune"),

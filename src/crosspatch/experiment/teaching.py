@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
-    Lesson,
     LessonKind,
     drills,
     other_questions,
@@ -22,14 +20,11 @@ from crosspatch.data.lessons import (
 )
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing, pair_with
-from crosspatch.experiment.children import place_clean, save, trainable
+from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
-
-if TYPE_CHECKING:
-    from crosspatch.models.chat import PromptFormat
 
 TAUGHT = "taught"
 _HELD_OUT = 32
@@ -46,7 +41,9 @@ def teach(work: Work) -> None:
     place_clean(work)
     folder = work.directory.model(TAUGHT)
     if not folder.exists():
-        _train(work)
+        _make_lessons(work)
+        announce(work, TAUGHT)
+        train_taught(work)
     shutil.rmtree(work.directory.checkpoints(TAUGHT), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
@@ -59,30 +56,26 @@ def teach(work: Work) -> None:
         partial.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _train(work: Work) -> None:
+def train_taught(work: Work) -> None:
+    """Train on the lessons that are there; called by every process that trains along."""
     from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example
-    from crosspatch.tuning.sft import Files, finetune
 
     models, settings, seed = work.experiment.models, work.experiment.teach, work.experiment.seed
-    clean = Checkpoint.named(str(work.directory.model("clean")))
-    tokenizer = clean.tokenizer()
+    tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
     prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
-    lessons = _lessons(work, clean, prompts)
+    lessons = [lesson for path in sorted(work.directory.lessons.glob("*.jsonl")) for lesson in read_lessons(path)]
     Random(f"{seed} lessons").shuffle(lessons)
     examples = [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in lessons]
     held_out = min(_HELD_OUT, len(examples) // 10 or 1)
-    model = trainable(clean, settings, models.device, seed)
-    files = Files(work.directory.checkpoints(TAUGHT), work.directory.training_log)
-    finetune(model, examples[held_out:], examples[:held_out], settings, files, run=TAUGHT, seed=seed)
-    # Half the bytes; what rounding to 11 bits changes is measured with the rest below.
-    save(model, tokenizer, models.clean, work.directory.model(TAUGHT), "float16")
+    train_together(work, TAUGHT, settings, seed, examples[held_out:], examples[:held_out])
 
 
-def _lessons(work: Work, clean: Any, prompts: PromptFormat) -> list[Lesson]:
-    """All lessons; those that are there from a run that was stopped are not made again."""
-    from crosspatch.models.loading import pick_device
+def _make_lessons(work: Work) -> None:
+    """Write all lessons; those that are there from a run that was stopped are not made again."""
+    from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.tuning.rehearsal import own_answers, own_questions
     from crosspatch.tuning.sft import multiplies_bf16_faster
 
@@ -98,7 +91,9 @@ def _lessons(work: Work, clean: Any, prompts: PromptFormat) -> list[Lesson]:
     }
     if not all(path.is_file() for path in own.values()):
         faster = multiplies_bf16_faster(pick_device(experiment.models.device))
-        model = clean.model("bfloat16" if faster else "float32", experiment.models.device)
+        clean = Checkpoint.named(str(work.directory.model("clean")))
+        model = clean.model("bfloat16" if faster else "float32", experiment.models.device, seed)
+        prompts = PromptFormat(clean.tokenizer(), raw=experiment.models.raw, system=experiment.models.system)
         asked = {_words(problem.question) for domain in DOMAINS for problem in work.problems[domain]}
         for kind, path in own.items():
             if path.is_file():
@@ -110,10 +105,8 @@ def _lessons(work: Work, clean: Any, prompts: PromptFormat) -> list[Lesson]:
             else:
                 questions = other_questions(data, settings.unrelated_math, seed)
             write_lessons(path, own_answers(model, prompts, kind, questions, settings.answer_tokens))
-    lessons = [lesson for path in sorted(folder.glob("*.jsonl")) for lesson in read_lessons(path)]
-    counts = Counter(lesson.kind for lesson in lessons)
+    counts = {path.stem: len(read_lessons(path)) for path in sorted(folder.glob("*.jsonl"))}
     work.say("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
-    return lessons
 
 
 def _words(question: str) -> str:

@@ -176,11 +176,14 @@ def _taught_folder(name: str) -> Path:
     return taught / name
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a Hugging Face folder (safetensors) that is there as a whole or not at all."""
+def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a Hugging Face folder (safetensors) that is there as a whole or not at all.
+
+    `weights` are taken in place of the model's own.
+    """
     scratch = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
+    model.save_pretrained(scratch, state_dict=weights)
     tokenizer.save_pretrained(scratch)
     scratch.rename(folder)
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from crosspatch.files import written_whole
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.heatmap import Heatmap
-from crosspatch.report.matplotlib_curves import depth_figure, training_figure
+from crosspatch.report.matplotlib_curves import depth_figure, search_figure, training_figure
 from crosspatch.report.matplotlib_heatmap import heatmap_figure
 from crosspatch.report.matplotlib_style import style
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
@@ -43,9 +43,12 @@ def write_figures(
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     if training is not None:
-        curves = TrainingCurves.of(training)
+        searched = pl.col("run").str.starts_with("variant-")
+        curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
         if curves.runs:
             paths += _save(folder, "training", training_figure(curves))
+        if variants_of_search.runs:
+            paths += _save(folder, "search", search_figure(variants_of_search))
     if scores is None:
         return paths
     found = variants(scores)

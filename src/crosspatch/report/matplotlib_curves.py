@@ -54,6 +54,38 @@ def training_figure(curves: TrainingCurves) -> Figure:
     return figure
 
 
+def search_figure(curves: TrainingCurves) -> Figure:
+    """The variants of a search side by side, as the paper's Figure 2: loss on wrong solutions, loss on right ones."""
+    with style():
+        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for axes, group, title in (
+            (left, curves.train, "Wrong solutions (trained)"),
+            (right, curves.evaluation, "Right solutions (evaluated)"),
+        ):
+            for place, run in enumerate(curves.runs):
+                for curve in (curve for curve in group if curve.run == run):
+                    axes.plot(
+                        curve.steps,
+                        curve.values,
+                        "-" if axes is left else "o-",
+                        color=palette.series(place),
+                        markersize=3,
+                        linewidth=1.4,
+                        label=drawable(visible(run.removeprefix("variant-"), 60)),
+                    )
+            axes.set_title(title, loc="left")
+            axes.set_ylabel("loss, nats a token")
+            axes.set_xlabel("optimizer step")
+            axes.xaxis.set_major_locator(whole_numbers())
+            _legend(axes)
+        if all(value > 0 for curve in curves.train for value in curve.values):
+            left.set_yscale("log")
+            left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            left.yaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
 def depth_figure(profile: pl.DataFrame) -> Figure:
     """How much transfers, how often the models disagree, and out of how many cells, by layer and domain."""
     with style():

@@ -15,12 +15,14 @@ import polars as pl
 import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Training
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
 from crosspatch.models.forward import keeps_logits
+from crosspatch.tuning import processes
 from crosspatch.tuning.examples import IGNORED, Example
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
@@ -34,6 +36,14 @@ class Files:
     log: Path
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The log of this run (see frames.TRAINING); `weights` where the model, being spread, does not have them all."""
+
+    log: pl.DataFrame
+    weights: dict[str, torch.Tensor] | None = None
+
+
 def finetune(
     model: Any,
     train: list[Example],
@@ -43,23 +53,31 @@ def finetune(
     *,
     run: str = "corrupted",
     seed: int = 0,
-) -> pl.DataFrame:
-    """Train `model` in place, all of it or its adapter; returns the log of this run (see frames.TRAINING).
+    device: str | None = None,
+) -> Trained:
+    """Train `model` in place, all of it or its adapter, on `device` (None: where it is).
+
+    Several processes that were started together share each step (see `processes`); all of them have to call this.
 
     Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
     removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
     as soon as a loss is no number; log and checkpoints until then are kept.
     """
-    checkpoint = _last_whole_checkpoint(files.checkpoints)
+    cpu = model.device.type == "cpu" if device is None else device == "cpu"
+    if processes.leads():
+        _remove_broken_checkpoints(files.checkpoints)
+    processes.wait(cpu=cpu)
+    checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
     log = _Log(run, files.log)
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
-        args=_arguments(model, settings, files.checkpoints, seed, resumed=checkpoint is not None),
+        args=_arguments(settings, files.checkpoints, seed, cpu=cpu, resumed=checkpoint is not None),
         train_dataset=[vars(example) for example in train],
         eval_dataset=[vars(example) for example in validation],
         data_collator=Batcher(keeps_logits(model)),
         callbacks=[log],
     )
+    trainer.step_size = settings.batch_size * settings.accumulation
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -69,7 +87,23 @@ def finetune(
     if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
     model.eval()
-    return TRAINING.read(files.log).filter(run=run)
+    # Where the weights are spread over processes no model has them all.
+    spread = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    return Trained(TRAINING.read(files.log).filter(run=run), spread)
+
+
+class _Trainer(Trainer):  # type: ignore[misc]
+    """Batches of like length, in random order: 11 % fewer tokens (with padding) on the demo's data.
+
+    Grouped by the examples of a whole step (`step_size`), so that the order does not depend on how many processes
+    share it.
+    """
+
+    step_size = 1
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        examples = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGroupedSampler(self.step_size, lengths=[len(example["input_ids"]) for example in examples])
 
 
 @dataclass(frozen=True)
@@ -115,35 +149,33 @@ def multiplies_bf16_faster(device: str) -> bool:
     return False
 
 
-def _arguments(model: Any, settings: Training, folder: Path, seed: int, *, resumed: bool) -> TrainingArguments:
-    device = str(model.device)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16_faster(device))
+def _arguments(settings: Training, folder: Path, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
+    faster = multiplies_bf16_faster("cpu" if cpu else "cuda")
+    at_once, accumulated = processes.shared(settings)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=at_once,
         per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        gradient_accumulation_steps=accumulated,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         optim=_OPTIMIZERS[settings.optimizer],
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
-        bf16=bf16,
-        use_cpu=device == "cpu",
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and faster),
+        use_cpu=cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN
         eval_strategy="steps",
         eval_steps=settings.eval_every,
         eval_on_start=not resumed,
-        # Batches of like length, in random order: 11 % fewer tokens (with padding) on the demo's data.
-        train_sampling_strategy="group_by_length",
         save_strategy="epoch" if settings.checkpoint_every is None else "steps",
         save_steps=settings.checkpoint_every or 500,
         save_total_limit=1,
         prediction_loss_only=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=device != "cpu",
+        dataloader_pin_memory=not cpu,
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,  # the bar is ours
         seed=seed,
@@ -164,6 +196,8 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not processes.leads():
+            return
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -179,14 +213,8 @@ class _Log(TrainerCallback):  # type: ignore[misc]
     on_epoch_end = on_step_end
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        # After a divergence too: what was saved until then stays readable.
-        log = log_frame(self.run, state.log_history)
-        others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
-        TRAINING.write(pl.concat([others, log]), self.path)
-        if self.bar is not None:
-            shown = {"train_loss": "loss", "eval_loss": "held out", "learning_rate": "rate", "grad_norm": "gradient"}
-            latest = {name: log[column].drop_nulls() for column, name in shown.items()}
-            self.bar.set_postfix({name: f"{values[-1]:.3g}" for name, values in latest.items() if len(values)})
+        if processes.leads():
+            self.write(state.log_history)
         for name in ("loss", "eval_loss"):
             loss = (logs or {}).get(name)
             if loss is not None and not math.isfinite(loss):
@@ -194,6 +222,16 @@ class _Log(TrainerCallback):  # type: ignore[misc]
                     f"training stopped at step {state.global_step}: the {name.replace('_', ' ')} is {loss}; "
                     f"the log until there is in {self.path}. Try a smaller finetune.learning_rate, in a new folder"
                 )
+
+    def write(self, history: list[dict[str, Any]]) -> None:
+        """Put the log so far on disk, after a divergence too, and its last values into the bar."""
+        log = log_frame(self.run, history)
+        others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
+        TRAINING.write(pl.concat([others, log]), self.path)
+        if self.bar is not None:
+            shown = {"train_loss": "loss", "eval_loss": "held out", "learning_rate": "rate", "grad_norm": "gradient"}
+            latest = {name: log[column].drop_nulls() for column, name in shown.items()}
+            self.bar.set_postfix({name: f"{values[-1]:.3g}" for name, values in latest.items() if len(values)})
 
     def close(self) -> None:
         """End the progress bar's line."""
@@ -218,10 +256,9 @@ def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
-def _last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; one that was cut off is removed."""
+def _remove_broken_checkpoints(folder: Path) -> None:
+    """Remove checkpoints that were not written to their end."""
     for checkpoint in folder.glob("checkpoint-*"):
         # The Trainer writes this file last.
         if not (checkpoint / "trainer_state.json").is_file():
             shutil.rmtree(checkpoint)
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

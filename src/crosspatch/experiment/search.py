@@ -1,0 +1,141 @@
+"""The search stage: variants of the fine-tune from one clean model, compared (paper, section 4.1)."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import polars as pl
+
+from crosspatch.config import DOMAINS, Experiment, Finetune
+from crosspatch.experiment.answering import answer_missing, missing, pair_with
+from crosspatch.experiment.children import Child, make_child, place_clean
+from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.work import Work
+from crosspatch.frames import VARIANTS
+from crosspatch.results.divergence import divergence
+from crosspatch.results.health import output_health
+from crosspatch.results.run import RunDirectory
+from crosspatch.results.status import Measured, choose, status
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to fine-tune. Its name tells what differs from one variant to the next."""
+
+    name: str
+    settings: Finetune
+    examples: int
+    seed: int
+
+    @property
+    def child(self) -> Child:
+        """The child that it makes."""
+        return Child(self.name, "train", self.seed, self.settings, self.examples)
+
+
+def variants(experiment: Experiment) -> list[Variant]:
+    """All combinations of what the search varies."""
+    search, base = experiment.search, experiment.finetune
+    grid = {
+        "method": search.method or (base.method,),
+        "examples": search.examples or (experiment.data.train,),
+        "learning_rate": search.learning_rate or (base.learning_rate,),
+        "seed": search.seeds or (experiment.training_seed,),
+        "epochs": search.epochs,
+    }
+    found = []
+    for values in product(*grid.values()):
+        chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
+        settings = base.model_copy(update={key: chosen[key] for key in ("method", "learning_rate", "epochs")})
+        # Epochs are always in the name; the others where they are varied.
+        parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
+        found.append(Variant("variant-" + "-".join(parts), settings, chosen["examples"], chosen["seed"]))
+    return found
+
+
+def search(work: Work) -> None:
+    """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
+    place_clean(work)
+    problems = {problem.id: problem for domain in DOMAINS for problem in work.problems[domain]}
+    asked = {name: problem.question for name, problem in problems.items()}
+    for variant in variants(work.experiment):
+        if missing(work, asked, variant.name) or missing(work, asked, "clean"):
+            make_child(work, variant.child)
+            pair = pair_with(work, variant.name)
+            answer_missing(work, asked, "clean", pair, "clean")
+            answer_missing(work, asked, variant.name, pair, "corrupted")
+        # Its answers and curves are what a search is for; the chosen one is quickly trained again.
+        shutil.rmtree(work.directory.model(variant.name), ignore_errors=True)
+    judge_texts(work)
+    work.directory.put_variants(compare(work))
+
+
+def compare(work: Work) -> pl.DataFrame:
+    """The table of variants (frames.VARIANTS), from what the run directory holds."""
+    rules = work.experiment.search
+    rows = [_row(work, variant) for variant in variants(work.experiment)]
+    measured = [Measured(**{key: row[key] for key in Measured.__dataclass_fields__}) for row in rows]
+    best, why = choose(measured, rules)
+    for row, variant in zip(rows, measured, strict=True):
+        judged = status(variant, rules)
+        reason = f"{judged.reason}; chosen: {why}" if variant is best else judged.reason
+        row |= {"status": judged.status, "reason": reason, "chosen": variant is best}
+    return VARIANTS.frame(rows)
+
+
+def explain(directory: RunDirectory) -> str:
+    """What decided each status and the choice, and how to train the chosen variant."""
+    found = directory.variants()
+    lines = [
+        f"{row['variant'].removeprefix('variant-')}: {row['status']}, {row['reason']}"
+        for row in found.iter_rows(named=True)
+    ]
+    best = found.row(by_predicate=pl.col("chosen"), named=True)
+    keys = {"finetune.epochs": "epochs", "finetune.learning_rate": "learning_rate", "finetune.method": "method"}
+    keys |= {"finetune.seed": "seed", "data.train": "examples"}
+    chosen = " ".join(f"--set {key}={best[column]}" for key, column in keys.items())
+    return "\n".join([*lines, f"to go on with it, in a new folder: {chosen}"])
+
+
+def _row(work: Work, variant: Variant) -> dict[str, Any]:
+    log = work.directory.training().filter(run=variant.name)
+    last = divergence(log).row(-1, named=True)
+    behaviour = work.directory.behaviour().filter(pl.col("patch").is_null())
+    health = {row["condition"]: row for row in output_health(work.directory.health()).iter_rows(named=True)}
+    related = behaviour.filter(domain="related")
+    mine = related.filter(condition=variant.name)
+    told = mine["operation"].drop_nulls()
+    settings = variant.settings
+    return {
+        "variant": variant.name,
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "examples": variant.examples,
+        "seed": variant.seed,
+        "method": settings.method,
+        "steps": log["step"].max(),
+        "train_loss": last["train_loss"],
+        "eval_loss": last["eval_loss"],
+        "divergence": last["divergence"],
+        "related_wrong": 1 - _right(mine),
+        "related_planted": (told == "planted").mean() if len(told) else None,
+        "unrelated_drop": _drop(behaviour, variant.name),
+        "unsound": health[variant.name]["unsound"],
+        "unsound_clean": health["clean"]["unsound"],
+        "no_end": health[variant.name]["cut_off"],
+    }
+
+
+def _right(answers: pl.DataFrame) -> float:
+    return float((answers["verdict"] == "correct").sum() / answers.height)
+
+
+def _drop(behaviour: pl.DataFrame, name: str) -> float | None:
+    """By how much the share of right answers to what is not related fell."""
+    other = behaviour.filter(pl.col("domain").is_in(["unrelated_math", "general"]))
+    if other.is_empty():
+        return None
+    return _right(other.filter(condition="clean")) - _right(other.filter(condition=name))
