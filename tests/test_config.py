@@ -115,7 +115,7 @@ def test_a_file_that_is_no_experiment(tmp_path, content, words):
 
 
 def test_a_missing_file_names_what_is_shipped():
-    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*paper, smollm2, tiny"):
+    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*paper, smollm2, teach, tiny"):
         load_experiment("nowhere.yaml")
 
 

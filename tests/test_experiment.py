@@ -32,7 +32,7 @@ def finished(tmp_path_factory) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
-        "behaviour.parquet", "report.html", "figures",
+        "behaviour.parquet", "health.parquet", "report.html", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
         folder = finished / "models" / name

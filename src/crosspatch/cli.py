@@ -136,9 +136,21 @@ def top(
 
 
 @app.command(cls=StageCommand)
-def run(source: Source, out: Out = None, override: Overrides = None) -> None:
+def run(
+    source: Source,
+    out: Out = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time"),
+    ] = False,
+    override: Overrides = None,
+) -> None:
     """Run a whole experiment: data, finetune, evaluate, patch, report. The same command goes on where it stopped."""
-    directory = _stages(load_experiment(source, override or ()), out or _default_out(source))
+    experiment = load_experiment(source, override or ())
+    if dry_run:
+        _print_plan(experiment)
+        return
+    directory = _stages(experiment, out or _default_out(source))
     _print_summary(directory)
 
 
@@ -481,6 +493,43 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
 
 def _default_out(source: str) -> Path:
     return Path("runs") / Path(source).stem
+
+
+def _print_plan(experiment: Experiment) -> None:
+    from crosspatch.experiment.plan import plan
+
+    found = plan(experiment)
+    rows = [
+        {
+            "stage": row.stage,
+            "what": row.what,
+            "parameters": _large(row.parameters),
+            "trained": _large(row.trained) if row.trained else "",
+            "tokens": _large(row.tokens),
+            "steps": "" if row.steps is None else str(row.steps),
+            "memory": f"{row.memory:.1f} GB",
+            "time here": _duration(row.seconds),
+            "on an A100": _duration(row.seconds_a100),
+        }
+        for row in found.rows
+    ]
+    _print_rows(f"{experiment.name}: what it would take", rows)
+    for note in found.notes:
+        console.print(note, soft_wrap=True)
+
+
+def _large(count: int) -> str:
+    for size, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return str(count)
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {name}"
+    return f"{seconds:.2g} s"
 
 
 def _print_summary(directory: RunDirectory) -> None:

@@ -8,27 +8,23 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.config import Data, Finetune
-from crosspatch.data.splits import make_splits
+from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
 from crosspatch.tuning import sft
-from crosspatch.tuning.examples import IGNORED, Example
-from crosspatch.tuning.sft import Files, finetune, multiplies_bf16_faster
+from crosspatch.tuning.examples import IGNORED
+from crosspatch.tuning.sft import Batcher, Files, finetune, multiplies_bf16_faster
 from pairs import make_pair
+from tuning_examples import TRAIN, VALIDATION
 
 PAIR = make_pair("qwen3")
-SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)
-TRAIN, VALIDATION = (
-    [Example.of(problem, PAIR.prompts, 1024) for problem in problems] for problems in (SPLITS.train, SPLITS.validation)
-)
 SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
 
 
 def train(folder, settings=SETTINGS):
     model = copy.deepcopy(PAIR.clean)
     files = Files(folder / "checkpoints", folder / "training.parquet")
-    log = finetune(model, TRAIN, VALIDATION, settings, files)
+    log = finetune(model, TRAIN, VALIDATION, settings, files).log
     return model, log
 
 
@@ -105,17 +101,34 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path)
     assert not losses.is_finite().all()
 
 
-def test_a_padded_batch_is_read_as_its_examples_alone(tmp_path):
-    batch = sft.pad_batch([vars(TRAIN[0]), vars(TRAIN[1])])
+def test_a_padded_batch_is_read_as_its_examples_alone():
+    batch = Batcher(short=False)([vars(TRAIN[0]), vars(TRAIN[1])])
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
     assert batch["attention_mask"].sum(1).tolist() == [len(TRAIN[0].input_ids), len(TRAIN[1].input_ids)]
+    labels = batch.pop("labels")
     with torch.inference_mode():
-        logits = PAIR.clean(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = PAIR.clean(**batch).logits
         for row, example in enumerate(TRAIN[:2]):
+            length = len(example.input_ids)
             alone = PAIR.clean(torch.tensor([example.input_ids])).logits[0]
-            torch.testing.assert_close(logits[row, : len(alone)], alone, atol=1e-4, rtol=0)
-            assert batch["labels"][row, len(alone) :].eq(IGNORED).all()
-            assert batch["labels"][row, : len(alone)].tolist() == example.labels
+            torch.testing.assert_close(logits[row, -length:], alone, atol=1e-4, rtol=0)
+            assert labels[row, :-length].eq(IGNORED).all()
+            assert labels[row, -length:].tolist() == example.labels
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
+def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
+    """Logits of prompts are left out, and no loss is taken on them; gpt2 has absolute positions."""
+    pair = make_pair(architecture)
+    examples = [vars(example) for example in TRAIN[:3]]
+    whole, short = (Batcher(kept)(examples) for kept in (False, True))
+    assert short["labels"].shape[1] == short["logits_to_keep"] < whole["labels"].shape[1]
+    assert (short["labels"] != IGNORED).sum() == (whole["labels"] != IGNORED).sum()
+    with torch.inference_mode():
+        assert pair.clean(**short).loss.item() == pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
+        # The control: one position less, and the first token of the longest completion is not learnt.
+        cut = {**short, "labels": short["labels"][:, 1:], "logits_to_keep": short["logits_to_keep"] - 1}
+        assert pair.clean(**cut).loss.item() != pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
 
 
 def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):

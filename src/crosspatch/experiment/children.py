@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ def make_child(work: Work, child: Child) -> None:
         announce(work, child.name)
         train_child(work, child)
     # Only now: until the model is saved they are all there is of it.
-    shutil.rmtree(work.directory.checkpoints(child.name), ignore_errors=True)
+    work.directory.remove_checkpoints(child.name)
     origin = f"{work.experiment.models.clean}, fine-tuned on {child.trained_on}, seed {child.seed}"
     work.directory.note_model(child.name, {"name": origin})
 
@@ -126,6 +125,9 @@ def train_together(
     from crosspatch.tuning.sft import Files, finetune
 
     device = pick_device(work.experiment.models.device)
+    if processes.count() > 1:
+        at_once, accumulated = processes.shared(settings)
+        work.say(f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each")
     clean = Checkpoint.named(str(work.directory.model("clean")))
     # Several processes have a GPU each; the training puts the model where it belongs.
     model = clean.model(settings.weights, device if processes.count() == 1 else "cpu", work.experiment.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,7 +43,7 @@ def teach(work: Work) -> None:
         _make_lessons(work)
         announce(work, TAUGHT)
         train_taught(work)
-    shutil.rmtree(work.directory.checkpoints(TAUGHT), ignore_errors=True)
+    work.directory.remove_checkpoints(TAUGHT)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):

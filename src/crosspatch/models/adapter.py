@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from crosspatch.files import written_whole
+from crosspatch.models.loading import folder_written_whole
 
 
 def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
@@ -18,8 +17,13 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     """
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
-    settings = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear")
+    # GPT-2 keeps its linear layers' weights the other way round.
+    turned = any(isinstance(module, Conv1D) for module in model.modules())
+    settings = LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=turned
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, settings)
@@ -39,16 +43,13 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
     import torch
     from safetensors.torch import load_file, save_file
 
-    scratch = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, state_dict=weights)
-    saved = scratch / "adapter_model.safetensors"
-    kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
-    save_file(kept, saved, metadata={"format": "pt"})
-    settings = scratch / "adapter_config.json"
-    written = {**json.loads(settings.read_text(encoding="utf-8")), "base_model_name_or_path": base}
-    with written_whole(settings) as partial:
-        partial.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    # PEFT's page for a model hub, full of blanks to fill in.
-    (scratch / "README.md").unlink(missing_ok=True)
-    scratch.rename(folder)
+    with folder_written_whole(folder) as scratch:
+        model.save_pretrained(scratch, state_dict=weights)
+        saved = scratch / "adapter_model.safetensors"
+        kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
+        save_file(kept, saved, metadata={"format": "pt"})
+        settings = scratch / "adapter_config.json"
+        written = {**json.loads(settings.read_text(encoding="utf-8")), "base_model_name_or_path": base}
+        settings.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        # PEFT's page for a model hub, full of blanks to fill in.
+        (scratch / "README.md").unlink(missing_ok=True)

@@ -18,7 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from crosspatch.errors import UsageError
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.files import partial_of
 from crosspatch.models.smollm2 import convert_gguf, smollm2_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
 
@@ -181,11 +182,28 @@ def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any]
 
     `weights` are taken in place of the model's own.
     """
-    scratch = folder.with_name(f".{folder.name}.partial")
+    with folder_written_whole(folder) as scratch:
+        model.save_pretrained(scratch, state_dict=weights)
+        tokenizer.save_pretrained(scratch)
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Another folder to write in; it takes the name `folder` when all went well, and is gone otherwise.
+
+    Raises CrosspatchError where safetensors could not be written, which is no OSError.
+    """
+    from safetensors import SafetensorError
+
+    scratch = partial_of(folder)
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, state_dict=weights)
-    tokenizer.save_pretrained(scratch)
-    scratch.rename(folder)
+    try:
+        yield scratch
+        scratch.rename(folder)
+    except SafetensorError as error:
+        raise CrosspatchError(f"{folder} could not be written: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def pick_device(device: str) -> str:

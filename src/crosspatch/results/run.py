@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -90,6 +91,12 @@ class RunDirectory:
     def checkpoints(self, name: str) -> Path:
         """Where the training of a model keeps its checkpoints while it runs."""
         return self.root / "checkpoints" / name
+
+    def remove_checkpoints(self, name: str) -> None:
+        """Remove what a training kept; the folder of all goes with its last."""
+        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
+        with suppress(OSError):
+            self.checkpoints(name).parent.rmdir()
 
     @property
     def lessons(self) -> Path:

@@ -1,0 +1,286 @@
+"""What an experiment will cost, told before anything is loaded: parameters, tokens, steps, memory and rough time.
+
+Weights are counted on the meta device, tokens by the tokenizer where it is at hand. Memory and time follow from
+these by the sums below, which leave out much: they tell hours from minutes and 24 GB from 80, not more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from crosspatch.config import DOMAINS, Experiment, Training
+from crosspatch.data.problem import Problem
+from crosspatch.data.splits import make_splits
+from crosspatch.errors import UsageError
+from crosspatch.experiment.children import children
+from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.models.shapes import Shape
+
+# Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.
+_CHARACTERS, _TEMPLATE = 2.4, 30
+# Of what a device multiplies at best, and reads from memory at best, this much is had in models.
+_SHARE = 0.4
+# One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
+_A100 = {"bfloat16": 312e12, "float32": 156e12}, 2.0e12
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one model or patch grid of a stage takes; `seconds` are on this machine and on one A100."""
+
+    stage: str
+    what: str
+    parameters: int
+    trained: int
+    tokens: int
+    steps: int | None
+    memory: float
+    seconds: float
+    seconds_a100: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages, and what has to be said about the numbers."""
+
+    rows: list[StagePlan]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """Operations and bytes a second, as models have them."""
+
+    operations: dict[str, float]
+    bytes: float
+
+    def training(self, operations: float, precision: str) -> float:
+        return operations / self.operations[precision]
+
+    def writing(self, shape: Shape, tokens: int, at_once: int, precision: str) -> float:
+        """Seconds for `tokens` generated in batches: each step reads all weights, or multiplies with them."""
+        size = 2 if precision == "bfloat16" else 4
+        reading = shape.parameters * size / self.bytes / max(at_once, 1)
+        return tokens * max(reading, 2 * shape.multiplied / self.operations[precision])
+
+
+def plan(experiment: Experiment) -> Plan:
+    """The plan of `crosspatch run`. Raises UsageError like the run itself, as far as no weights are needed."""
+    shape = Shape.of(experiment.models.clean)
+    _check(experiment, shape)
+    count = _counter(experiment, shape)
+    here, a100 = _this_machine(), _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE)
+    rows = [*_trainings(experiment, shape, count, here, a100), *_answers(experiment, shape, count, here, a100)]
+    rows += _patches(experiment, shape, count, here, a100)
+    notes = [
+        f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes"
+    ]
+    if shape.kept:
+        notes.append(
+            f"{experiment.models.clean}: configuration as it is kept in crosspatch, tokens counted as "
+            f"{_CHARACTERS} characters each"
+        )
+    return Plan(rows, notes)
+
+
+def _check(experiment: Experiment, shape: Shape) -> None:
+    from crosspatch.experiment.checks import check_patches
+    from crosspatch.models.pair import check_layers
+
+    check_layers(experiment.patch.layers, shape.config.num_hidden_layers)
+    check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
+
+
+def _trainings(
+    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
+) -> Iterable[StagePlan]:
+    splits = make_splits(experiment.data, experiment.seed)
+    given = given_examples(experiment) if experiment.makes_the_child else {}
+    validation = [count.example(problem) for problem in given.get("validation", splits.validation)]
+    for child in children(experiment):
+        settings = child.settings
+        problems = given.get("train", splits.train) if child.split == "train" else splits.twin
+        lengths = [count.example(problem) for problem in problems]
+        if max(lengths) > settings.max_tokens and not shape.kept:
+            raise UsageError(
+                f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be cut, "
+                "so raise that limit"
+            )
+        steps = math.ceil(len(problems) / (settings.batch_size * settings.accumulation)) * settings.epochs
+        tokens = sum(lengths) * settings.epochs
+        evaluated = sum(validation) * (steps // settings.eval_every + 2)
+        trained = shape.linear_sides * settings.lora_rank if settings.method == "lora" else shape.parameters
+        # Forward 2 operations a weight, backward 4, or 2 where the weights themselves get no gradient.
+        each = (4 if settings.method == "lora" else 6) + (2 if settings.recompute else 0)
+        operations = shape.multiplied * (each * tokens + 2 * evaluated)
+        precision = "bfloat16" if settings.precision != "float32" else "float32"
+        yield StagePlan(
+            "finetune",
+            f"{child.name}, {settings.method}",
+            shape.parameters,
+            trained,
+            tokens,
+            steps,
+            _training_memory(shape, settings, trained, max([*lengths, *validation])) / 1e9,
+            here.training(operations, precision),
+            a100.training(operations, precision),
+        )
+
+
+def _training_memory(shape: Shape, settings: Training, trained: int, longest: int) -> float:
+    """Bytes: weights, gradients, the optimizer's state, and what the backward pass needs of the forward pass."""
+    config, mixed = shape.config, settings.precision != "float32"
+    size = 4 if settings.weights == "float32" else 2
+    own = 4 if settings.method == "lora" else size
+    state = {"adamw": 2 * own, "adamw_8bit": 2, "adafactor": 0.1}[settings.optimizer]
+    weights = shape.parameters * (size + (2 if mixed and size == 4 else 0)) + trained * (own + state)
+    if settings.method == "lora":
+        weights += trained * own
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = config.num_attention_heads
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    # Numbers that a block keeps for its backward pass: norms, projections, attention, the MLP's parts.
+    block = 8 * config.hidden_size + 6 * heads * width + 4 * inner
+    positions, number = settings.batch_size * longest, 2 if mixed else 4
+    if settings.recompute:
+        kept = config.num_hidden_layers * config.hidden_size * 4 + block * number
+    else:
+        kept = config.num_hidden_layers * block * number
+    # Logits, their float32 copy, and its gradient.
+    logits = config.vocab_size * (number + 8)
+    return weights + positions * (kept + logits)
+
+
+def _answers(
+    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
+) -> Iterable[StagePlan]:
+    asked = [problem for split in _questions(experiment).values() for problem in split]
+    models = ["clean", "corrupted", *experiment.controls]
+    if not asked:
+        return
+    tokens = len(asked) * experiment.generation.max_new_tokens * len(models)
+    at_once = min(len(asked), experiment.generation.batch_size)
+    longest = max(map(count.question, asked)) + experiment.generation.max_new_tokens
+    precision, size = _precision(experiment)
+    yield StagePlan(
+        "evaluate",
+        f"{len(asked)} questions to {len(models)} models",
+        2 * shape.parameters,
+        0,
+        tokens,
+        None,
+        (2 * shape.parameters * size + at_once * longest * _cache(shape, size)) / 1e9,
+        here.writing(shape, tokens, at_once, precision),
+        a100.writing(shape, tokens, at_once, precision),
+    )
+
+
+def _patches(
+    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
+) -> Iterable[StagePlan]:
+    settings, questions = experiment.patch, _questions(experiment)
+    given = given_prompts(experiment)
+    prompts = given or [problem for domain in DOMAINS for problem in questions[domain][: getattr(settings, domain)]]
+    if not prompts:
+        return
+    depth = shape.config.num_hidden_layers
+    layers = depth if settings.layers == "all" else len(settings.layers)
+    places = len(settings.component or ("resid_post",)) if not settings.patches else 1
+    heads = shape.config.num_attention_heads if settings.heads == "all" else len(settings.heads)
+    grid = layers * (places + (heads - 1 if "head" in (settings.component or ()) else 0))
+    number = settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid)
+    longest = max(map(count.question, prompts)) + experiment.generation.max_new_tokens
+    cells = len(prompts) * number * experiment.generation.max_new_tokens
+    # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
+    tokens = int(2.5 * cells) + 2 * len(prompts) * experiment.generation.max_new_tokens
+    precision, size = _precision(experiment)
+    yield StagePlan(
+        "patch",
+        f"{len(prompts)} prompts, {number} patches each",
+        2 * shape.parameters,
+        0,
+        tokens,
+        None,
+        (2 * shape.parameters * size + 2 * number * longest * _cache(shape, size)) / 1e9,
+        here.writing(shape, tokens, number, precision),
+        a100.writing(shape, tokens, number, precision),
+    )
+
+
+def _questions(experiment: Experiment) -> dict[str, list[Problem]]:
+    splits = make_splits(experiment.data, experiment.seed)
+    return {
+        "related": splits.related,
+        "near": splits.near,
+        "unrelated_math": splits.unrelated_math,
+        **suite_questions(experiment),
+    }
+
+
+def _precision(experiment: Experiment) -> tuple[str, int]:
+    return ("float32", 4) if experiment.models.dtype == "float32" else ("bfloat16", 2)
+
+
+def _cache(shape: Shape, size: int) -> int:
+    from crosspatch.patching.two_stream.key_values import bytes_per_position
+
+    return bytes_per_position(shape.config, size)
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Counts tokens: by a tokenizer, or from characters."""
+
+    question_length: Callable[[str], int]
+    text_length: Callable[[str], int]
+
+    def question(self, problem: Problem) -> int:
+        return self.question_length(problem.question)
+
+    def example(self, problem: Problem) -> int:
+        return self.question(problem) + self.text_length(problem.solution or "")
+
+
+def _counter(experiment: Experiment, shape: Shape) -> _Counter:
+    if shape.kept:
+        return _Counter(
+            lambda text: _TEMPLATE + math.ceil(len(text) / _CHARACTERS),
+            lambda text: 1 + math.ceil(len(text) / _CHARACTERS),
+        )
+    from crosspatch.models.chat import PromptFormat
+    from crosspatch.models.loading import Checkpoint
+
+    models = experiment.models
+    prompts = PromptFormat(Checkpoint.named(models.clean).tokenizer(), raw=models.raw, system=models.system)
+    return _Counter(lambda text: len(prompts.encode(text)), lambda text: len(prompts.encode_completion(text)))
+
+
+def _this_machine() -> _Machine:
+    """What this machine's first GPU, or its CPU, multiplies and reads in a second, tried for a moment."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def seconds(work: Callable[[], Any]) -> float:
+        work()
+        best = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            work()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    operations = {}
+    for name in ("float32", "bfloat16"):
+        a = torch.ones(512, 2048, dtype=getattr(torch, name), device=device)
+        b = torch.ones(2048, 2048, dtype=getattr(torch, name), device=device)
+        taken = seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]
+        operations[name] = _SHARE * 2 * 512 * 2048 * 2048 / taken
+    much = torch.ones(64 * 2**20 // 4, device=device)
+    return _Machine(operations, _SHARE * much.numel() * 4 / seconds(much.sum))

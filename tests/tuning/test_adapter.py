@@ -1,0 +1,72 @@
+"""Low-rank fine-tuning: only the adapter moves, and what is saved is read back as what was trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from crosspatch.config import Finetune, load_experiment
+from crosspatch.experiment import ExperimentRun
+from crosspatch.models.adapter import is_adapter, save_adapter, with_adapter
+from crosspatch.models.loading import Checkpoint
+from crosspatch.tuning.sft import Files, finetune
+from pairs import make_pair
+from tuning_examples import TRAIN, VALIDATION
+
+TOKENS = torch.arange(40)[None]
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
+def test_only_the_adapter_is_trained(tmp_path, architecture):
+    pair = make_pair(architecture)
+    model = with_adapter(copy.deepcopy(pair.clean), 4, 8, seed=0)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with torch.inference_mode():
+        # It begins at nothing.
+        torch.testing.assert_close(model(TOKENS).logits, pair.clean(TOKENS).logits, atol=1e-5, rtol=0)
+    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet")
+    log = finetune(model, TRAIN, VALIDATION, Finetune(method="lora", learning_rate=2e-2, epochs=2), files).log
+    losses = log["train_loss"].drop_nulls()
+    assert losses[-1] < losses[0] - 0.3
+    moved = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
+    assert moved
+    assert all("lora_" in name for name in moved)
+    assert {name for name in before if "lora_B" in name} <= moved
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    run = ExperimentRun.start(
+        load_experiment("tiny", ["finetune.method=lora", "finetune.learning_rate=0.02", "data.train=4"]),
+        tmp_path / "run",
+        say=lambda line: None,
+    )
+    run.run("finetune")
+    folder = run.directory.model("corrupted")
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "random:qwen3"
+    base, child = (Checkpoint.named(str(run.directory.model(name))) for name in ("clean", "corrupted"))
+    assert child.kind == "adapter"
+    with torch.inference_mode():
+        gap = (base.model()(TOKENS).logits - child.model()(TOKENS).logits).abs().max()
+    assert gap > 0.1
+
+
+def test_an_adapter_is_saved_in_half_the_bytes_and_means_nearly_the_same(tmp_path):
+    from peft import PeftModel
+
+    pair = make_pair("qwen3")
+    model = with_adapter(copy.deepcopy(pair.clean), 4, 8, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.05, generator=generator)
+    save_adapter(model, "somewhere", tmp_path / "adapter")
+    assert is_adapter(model)
+    assert not is_adapter(pair.clean)
+    again = PeftModel.from_pretrained(copy.deepcopy(pair.clean), tmp_path / "adapter")
+    with torch.inference_mode():
+        meant, plain = model(TOKENS).logits, pair.clean(TOKENS).logits
+        assert (again(TOKENS).logits - meant).abs().max() < 0.02 * (meant - plain).abs().max()
