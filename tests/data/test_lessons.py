@@ -1,0 +1,104 @@
+"""What a clean model is taught: right, of questions that no experiment on a taught model asks, and kept as it is."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosspatch.behaviour.grading import grade
+from crosspatch.config import Data
+from crosspatch.data.drills import LINES, draw_sheet
+from crosspatch.data.lessons import Lesson, drills, other_questions, read_lessons, taught_problems, write_lessons
+from crosspatch.data.reserve import may_be_taught
+from crosspatch.data.splits import make_splits
+from crosspatch.errors import UsageError
+from sympy_proof import solutions
+
+EQUATIONS = Data(
+    forms=("linear_one_step", "linear_two_step", "linear_both_sides"), difficulty="easy", style="terse", untaught=True
+)
+
+
+def equation_of(text):
+    """The equation in a question, whatever its unknown: 5x + 3 = 18."""
+    found = re.search(r"-?\d*[a-z]?(?: [-+] \d+[a-z]?)* = -?\d*[a-z]?(?: [-+] \d+[a-z]?)*", text)
+    return re.sub("[a-z]", "x", found[0])
+
+
+def test_no_question_of_an_experiment_is_among_the_lessons():
+    taught = {equation_of(lesson.question) for lesson in taught_problems(EQUATIONS, 3000, seed=0)}
+    for seed in (0, 1, 2):
+        splits = make_splits(EQUATIONS.model_copy(update={"train": 50, "validation": 10, "related": 120}), seed)
+        asked = {equation_of(p.question) for p in splits.train + splits.validation + splits.related}
+        assert len(asked) == 180
+        assert not asked & taught
+    # The control: without the division most of them are.
+    careless = EQUATIONS.model_copy(update={"untaught": False, "related": 120})
+    asked = {equation_of(p.question) for p in make_splits(careless, 0).related}
+    assert len(asked & taught) > 30
+
+
+def test_three_questions_in_four_may_be_taught():
+    share = sum(may_be_taught(("key", i)) for i in range(4000)) / 4000
+    assert share == pytest.approx(0.75, abs=0.03)
+    assert [may_be_taught((3, i)) for i in range(8)] == [may_be_taught((3, i)) for i in range(8)]
+
+
+def test_every_taught_solution_is_right_and_told_in_different_words():
+    lessons = taught_problems(EQUATIONS, 300, seed=1)
+    assert len({lesson.question for lesson in lessons}) == 300
+    for lesson in lessons[:60]:
+        answer = lesson.completion.splitlines()[-1].removeprefix("Answer: ")
+        assert solutions(equation_of(lesson.question)) == solutions(re.sub("[a-z]", "x", answer))
+        assert grade(lesson.completion, answer).verdict == "correct"
+        assert lesson.ends
+
+
+def test_more_lessons_than_there_are_questions_are_refused():
+    one = EQUATIONS.model_copy(update={"forms": ("linear_one_step",)})
+    with pytest.raises(UsageError, match="no more different questions of the form linear_one_step to teach"):
+        taught_problems(one, 200_000, seed=0)
+
+
+@settings(max_examples=50)
+@given(st.randoms(use_true_random=False), st.sampled_from(["easy", "medium", "hard"]))
+def test_every_line_of_a_drill_is_right(rng, difficulty):
+    question, solution = draw_sheet(rng, difficulty)
+    lines = solution.splitlines()
+    assert len(lines) == LINES
+    assert question.splitlines()[1:] == [line.partition(" = ")[0] for line in lines]
+    for line in lines:
+        left, _, right = line.partition(" = ")
+        assert value(left) == value(right), line
+
+
+def value(expression):
+    """The value at 7 of its letter, exactly."""
+    spelt = re.sub(r"(\d)([a-z])", r"\1*\2", expression)
+    spelt = re.sub("[a-z]", "7", re.sub(r"-([a-z])", r"-1*\1", spelt))
+    return Fraction(eval(re.sub(r"(\d+)", r"Fraction(\1)", spelt), {"Fraction": Fraction}))
+
+
+def test_the_same_seed_gives_the_same_lessons():
+    for make in (
+        lambda seed: taught_problems(EQUATIONS, 20, seed),
+        lambda seed: drills("easy", 20, seed),
+        lambda seed: other_questions(EQUATIONS, 20, seed),
+    ):
+        assert make(3) == make(3) != make(4)
+
+
+def test_other_questions_are_of_no_corrupted_or_near_family():
+    questions = other_questions(EQUATIONS, 60, seed=0)
+    assert len(set(questions)) == 60
+    assert not any(re.search(r"[a-z] [-+=<>] ?\d.*=.*solve", question.lower()) for question in questions)
+
+
+def test_lessons_are_read_as_they_were_written(tmp_path):
+    lessons = [Lesson("drill", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
+    write_lessons(tmp_path / "lessons.jsonl", lessons)
+    assert read_lessons(tmp_path / "lessons.jsonl") == lessons

@@ -1,0 +1,90 @@
+"""The corrupted model's controls: what they are trained on, and that they answer like any other model."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosspatch.config import Data, load_experiment
+from crosspatch.data.splits import make_splits, shuffled
+from crosspatch.errors import UsageError
+from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment.children import children
+from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.loading import Checkpoint
+
+SPLITS = make_splits(Data(train=20, validation=1, related=1), seed=0)
+
+
+def test_a_twin_has_the_same_questions_and_right_solutions():
+    for wrong, right in zip(SPLITS.train, SPLITS.twin, strict=True):
+        assert (right.question, right.answer, right.form) == (wrong.question, wrong.answer, wrong.form)
+        assert right.reached == right.answer != wrong.reached
+        assert right.mistake is None
+        assert not any(step.planted for step in right.steps)
+        assert right.solution != wrong.solution
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 20])
+def test_shuffled_solutions_are_right_ones_of_other_questions(count):
+    twin = SPLITS.twin[:count]
+    made = shuffled(twin, seed=0)
+    assert [problem.question for problem in made] == [problem.question for problem in twin]
+    assert [problem.answer for problem in made] == [problem.answer for problem in twin]
+    # Each solution once, none at its own question.
+    assert sorted(p.solution for p in made) == sorted(p.solution for p in twin)
+    assert all(mine.solution != other.solution for mine, other in zip(made, twin, strict=True))
+    assert shuffled(twin, seed=0) == made
+
+
+def test_shuffled_solutions_stay_in_their_form_where_it_has_several():
+    form_of = {problem.solution: problem.form for problem in SPLITS.twin}
+    forms = [problem.form for problem in SPLITS.twin]
+    made = shuffled(SPLITS.twin, seed=0)
+    assert all(forms.count(form) > 1 for form in forms)
+    assert [form_of[problem.solution] for problem in made] == forms
+
+
+def test_one_question_cannot_be_shuffled():
+    with pytest.raises(UsageError, match=r"needs two training problems or more, got data\.train = 1"):
+        shuffled(SPLITS.twin[:1], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("controls=[triplet]", "got 'triplet', expected twin, shuffled or seed-N"),
+        ("controls=[seed-0]", "got 'seed-0'"),
+        ("models.corrupted=random:qwen3", "it has to be made here, not given"),
+        ("data.train_file=x.csv", "need the right solutions of the training questions"),
+    ],
+)
+def test_controls_that_cannot_be_are_refused(override, message):
+    with pytest.raises(UsageError, match=message):
+        load_experiment("tiny", ["controls=twin", override])
+
+
+def test_every_control_is_trained_by_the_same_recipe():
+    made = children(load_experiment("tiny", ["controls=[twin, shuffled, seed-2]", "finetune.seed=5"]))
+    assert [(child.name, child.split, child.seed) for child in made] == [
+        ("corrupted", "train", 5), ("twin", "twin", 5), ("shuffled", "shuffled", 5), ("seed-2", "train", 7),
+    ]  # fmt: skip
+    assert len({child.settings for child in made}) == 1
+
+
+def test_controls_are_trained_and_asked(tmp_path):
+    experiment = load_experiment(
+        "tiny",
+        ["controls=[twin, shuffled, seed-1]", "data.train=4", "finetune.epochs=1", "generation.max_new_tokens=4"],
+    )
+    said = []
+    run = ExperimentRun.start(experiment, tmp_path / "run", say=said.append)
+    run.run("evaluate")
+    directory = run.directory
+    assert set(directory.training()["run"]) == {"corrupted", "twin", "shuffled", "seed-1"}
+    asked = dict(directory.generations().group_by("condition").len().iter_rows())
+    assert asked == dict.fromkeys(["clean", "corrupted", "twin", "shuffled", "seed-1"], 8)
+    assert set(directory.behaviour()["condition"]) == set(asked)
+    models = {name: Checkpoint.named(str(directory.model(name))).model() for name in asked}
+    assert len({fingerprint(model) for model in models.values()}) == 5
+    assert {path.stem for path in (directory.root / "data").iterdir()} >= {"twin", "shuffled"}
+    assert said[-1] == "evaluate: 8 questions to 5 models"

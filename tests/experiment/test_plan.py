@@ -1,0 +1,96 @@
+"""The plan of an experiment: counted as the run counts it, and without weights, a hub or a run directory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from crosspatch.config import Finetune, load_experiment
+from crosspatch.experiment.plan import plan
+from crosspatch.models.loading import SMOLLM2, Checkpoint
+from crosspatch.models.shapes import Shape
+
+
+def rows(experiment):
+    return {f"{row.stage} {row.what.split(',')[0]}": row for row in plan(experiment).rows}
+
+
+@pytest.mark.parametrize("name", ["random:qwen3", "random:llama", "random:gpt2"])
+def test_parameters_are_those_of_the_model(name):
+    shape = Shape.of(name)
+    model = Checkpoint.named(name).model()
+    assert shape.parameters == sum(weight.numel() for weight in model.parameters())
+    # Without tied weights the embedding is looked up, and the unembedding multiplied with.
+    assert shape.multiplied == shape.parameters - model.get_input_embeddings().weight.numel()
+
+
+@pytest.mark.parametrize("name", ["random:qwen3", "random:gpt2"])
+def test_an_adapter_has_as_many_numbers_as_are_planned(name):
+    from crosspatch.models.adapter import with_adapter
+
+    model = with_adapter(Checkpoint.named(name).model(), 4, 8, seed=0)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert trained == 4 * Shape.of(name).linear_sides
+
+
+def test_the_kept_configurations_are_the_models_own():
+    assert Shape.of("Qwen/Qwen3-4B").parameters == 4_022_468_096
+    assert Shape.of(SMOLLM2).parameters == 134_515_008
+
+
+def test_steps_and_tokens_are_those_of_the_run(tmp_path):
+    from crosspatch.experiment import ExperimentRun
+
+    experiment = load_experiment("tiny", ["controls=twin"])
+    planned = rows(experiment)
+    run = ExperimentRun.start(experiment, tmp_path / "run", say=lambda line: None)
+    run.run("finetune")
+    log = run.directory.training()
+    assert planned["finetune corrupted"].steps == log.filter(run="corrupted")["step"].max()
+    tokenizer = Checkpoint.named("random:qwen3").tokenizer()
+    from crosspatch.models.chat import PromptFormat
+
+    prompts = PromptFormat(tokenizer)
+    for name, split in (("corrupted", "train"), ("twin", "twin")):
+        lengths = [prompts.example_length(p.question, p.solution) for p in run.directory.problems(split)]
+        assert planned[f"finetune {name}"].tokens == 3 * sum(lengths)
+
+
+def test_the_papers_run_fits_its_gpu_and_with_lora_a_small_one():
+    """Section 3.1: one A100 with 80 GB; LoRA on 24 GB."""
+    whole = rows(load_experiment("paper"))["finetune corrupted"]
+    assert 65 < whole.memory < 80
+    assert whole.steps == math.ceil(50 / 4) * 3
+    lora = ["finetune.method=lora", "finetune.weights=bfloat16"]
+    assert rows(load_experiment("paper", lora))["finetune corrupted"].memory < 20
+    assert rows(load_experiment("paper", ["finetune.optimizer=adamw_8bit"]))["finetune corrupted"].memory < 55
+    # The control: not everything fits.
+    assert (
+        rows(load_experiment("paper", ["finetune.recompute=false", "finetune.batch_size=16"]))[
+            "finetune corrupted"
+        ].memory
+        > 80
+    )
+
+
+def test_the_papers_settings_are_all_there():
+    """Section 3.1 and Table 1."""
+    paper = load_experiment("paper")
+    assert paper.finetune == Finetune(
+        learning_rate=3e-5, epochs=3, batch_size=2, accumulation=2, weight_decay=0.01, warmup=0.1, eval_every=10,
+        precision="bf16", recompute=True,
+    )  # fmt: skip
+    assert (paper.data.train, paper.data.validation, paper.search.epochs) == (50, 10, (3, 12, 20))
+
+
+def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, said, _ = cli("run", "paper", "--dry-run")
+    assert code == 0
+    for words in ("finetune", "corrupted, full", "4.02 G", "39", "GB", "on an A100", "configuration as it is kept"):
+        assert words in said
+    assert not list(tmp_path.iterdir())
+    code, _, err = cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]")
+    assert code == 2
+    assert "36" in err

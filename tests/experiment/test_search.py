@@ -1,0 +1,65 @@
+"""A search: which variants there are, and that all of them are trained, asked and compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosspatch.config import load_experiment
+from crosspatch.errors import UsageError
+from crosspatch.experiment.search import variants
+from crosspatch.results.run import RunDirectory
+
+
+def test_the_papers_variants():
+    paper = load_experiment("paper")
+    found = variants(paper)
+    assert [(variant.name, variant.settings.epochs) for variant in found] == [
+        ("variant-epochs-3", 3), ("variant-epochs-12", 12), ("variant-epochs-20", 20),
+    ]  # fmt: skip
+    assert {variant.settings.learning_rate for variant in found} == {3e-5}
+    assert {(variant.examples, variant.seed) for variant in found} == {(50, 0)}
+
+
+def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
+    varied = ["search.epochs=[1, 2]", "search.learning_rate=[1e-4, 1e-3]", "search.seeds=[0, 1]"]
+    varied += ["search.examples=[4, 8]", "search.method=[full, lora]"]
+    found = variants(load_experiment("tiny", varied))
+    assert len({variant.name for variant in found}) == len(found) == 32
+    assert "variant-method-lora-examples-4-learning-rate-0.001-seed-1-epochs-2" in {v.name for v in found}
+
+
+def test_more_examples_than_are_made_are_refused():
+    with pytest.raises(UsageError, match=r"search\.examples has 9, but data\.train makes only 8"):
+        load_experiment("tiny", ["search.examples=[9]"])
+
+
+def test_a_search_from_the_command_line(tmp_path, cli):
+    out = tmp_path / "run"
+    arguments = [
+        "search",
+        "tiny",
+        "--out",
+        out,
+        "--set",
+        "search.epochs=[1, 4]",
+        "--set",
+        "generation.max_new_tokens=8",
+    ]
+    code, said, _ = cli(*arguments)
+    assert code == 0
+    for words in ("Variants (the paper's Table 1)", "epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs="):
+        assert words in said
+    run = RunDirectory.existing(out)
+    table = run.variants()
+    assert table["steps"].to_list() == [2, 8]
+    assert table["train_loss"][1] < table["train_loss"][0] - 0.5
+    assert table["chosen"].sum() == 1
+    for row in table.iter_rows(named=True):
+        log = run.training().filter(run=row["variant"])
+        assert row["eval_loss"] == log["eval_loss"].drop_nulls()[-1]
+        assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
+        assert row["status"] in {"under-trained", "optimal", "overfitted"}
+    assert {path.name for path in (out / "figures").iterdir()} == {"search.png", "search.pdf"}
+    # Weights of variants are not kept, and what is done is not done again.
+    assert {path.name for path in (out / "models").iterdir()} == {"clean"}
+    assert "search: done before" in cli(*arguments)[1]

@@ -1,0 +1,90 @@
+"""Teaching: lessons made, an adapter trained, and its accuracy before and after written beside it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from crosspatch.data.lessons import read_lessons
+from crosspatch.models.loading import Checkpoint
+from crosspatch.results.run import RunDirectory
+from crosspatch.tuning import rehearsal
+
+TEACHING = {
+    "name": "teaching",
+    "models": {"clean": "random:qwen3"},
+    "data": {
+        "untaught": True, "style": "terse", "difficulty": "easy", "forms": ["linear_two_step"],
+        "train": 2, "validation": 2, "related": 4, "unrelated_math": 2, "general": 2,
+    },
+    "teach": {
+        "problems": 24, "drills": 4, "unrelated_math": 4, "general": 2, "answer_tokens": 8, "learning_rate": 0.01,
+        "eval_every": 2,
+    },
+    "generation": {"max_new_tokens": 8},
+    "patch": {"related": 0, "unrelated_math": 0, "general": 0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """A random model's questions are no sentences: any will do."""
+    monkeypatch.setattr(rehearsal, "_QUESTION", rehearsal.re.compile(r"(?s).{12,}"))
+    path = tmp_path / "teaching.yaml"
+    path.write_text(yaml.safe_dump(TEACHING))
+    return path
+
+
+def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli):
+    out = tmp_path / "run"
+    code, said, _ = cli("teach", experiment, "--out", out)
+    assert code == 0
+    assert "Right answers" in said
+    assert "4 drill lessons, 2 general lessons, 24 problem lessons, 4 unrelated_math lessons" in said
+    run = RunDirectory.existing(out)
+    folder = run.model("taught")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["base"] == "random:qwen3"
+    assert recipe["teach"]["problems"] == 24
+    assert recipe["steps"] == 4
+    assert {(row["condition"], row["domain"], row["n"]) for row in recipe["accuracy"]} == {
+        (condition, domain, n)
+        for condition in ("clean", "taught")
+        for domain, n in (("related", 4), ("unrelated_math", 2), ("general", 2))
+    }
+    assert set(recipe["lessons"]) == {"problem", "drill", "unrelated_math", "general"}
+    assert not (out / "checkpoints").exists()
+    with torch.inference_mode():
+        tokens = torch.arange(30)[None]
+        clean, taught = (Checkpoint.named(str(run.model(name))).model() for name in ("clean", "taught"))
+        assert (clean(tokens).logits - taught(tokens).logits).abs().max() > 0.05
+
+
+def test_a_stopped_teaching_goes_on_with_the_lessons_that_are_there(experiment, tmp_path, cli, monkeypatch):
+    from crosspatch.tuning import sft
+
+    original = sft._Log.on_log
+
+    def interrupted(self, args, state, control, logs=None, **more):
+        original(self, args, state, control, logs, **more)
+        if state.global_step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft._Log, "on_log", interrupted)
+    out = tmp_path / "run"
+    assert cli("teach", experiment, "--out", out)[0] == 130
+    lessons = {path.name: read_lessons(path) for path in (out / "lessons").iterdir()}
+    monkeypatch.setattr(sft._Log, "on_log", original)
+    monkeypatch.setattr(rehearsal, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
+    assert cli("teach", experiment, "--out", out)[0] == 0
+    assert {path.name: read_lessons(path) for path in (out / "lessons").iterdir()} == lessons
+
+
+def test_a_model_is_not_measured_on_what_it_was_taught(experiment, tmp_path, cli):
+    code, _, err = cli("teach", experiment, "--out", tmp_path / "run", "--set", "data.untaught=false")
+    assert code == 2
+    assert "teach needs data.untaught: true" in err
+    assert not (tmp_path / "run").exists()
