@@ -1,0 +1,46 @@
+"""The command line: one subcommand a stage; each parses, calls and prints.
+
+Nothing heavy is imported at the top, so that `crosspatch --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+# Before torch is imported: spinning threads make a busy machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import typer
+
+from crosspatch.cli import datasets, pairs, stages  # they put their commands into the application
+from crosspatch.cli.app import app
+from crosspatch.errors import CrosspatchError
+
+__all__ = ["app", "datasets", "main", "pairs", "stages"]
+
+# What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
+_WRONG_USE: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user become one line and their exit code."""
+    try:
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail("stopped; the same command goes on where it was", code)
+        sys.exit(code)
+    except CrosspatchError as error:
+        _fail(str(error), error.exit_code)
+    except _WRONG_USE as error:
+        _fail(error.format_message(), 2)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"crosspatch: {message}", file=sys.stderr)
+    sys.exit(code)

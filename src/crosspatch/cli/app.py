@@ -1,0 +1,148 @@
+"""The application, what its commands have in common, and running the stages that a command stands for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
+
+import crosspatch
+from crosspatch.config import Experiment, settings
+from crosspatch.errors import UsageError
+from crosspatch.files import written_whole
+
+if TYPE_CHECKING:
+    from crosspatch.results.run import RunDirectory
+
+# A log file or a pipe has no width; 80 columns would break every row of a table.
+console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
+
+_SECTIONS = {
+    "run": None,
+    "data": ("", "data"),
+    "build": ("", "data"),
+    "finetune": ("", "models", "data", "finetune"),
+    "teach": ("", "models", "data", "teach", "generation"),
+    "search": ("", "models", "data", "finetune", "search", "generation"),
+    "evaluate": ("", "models", "data", "generation", "judge"),
+    "patch": ("", "models", "generation", "judge", "patch"),
+    "report": ("",),
+    "verify": ("models",),
+}
+
+_ORDER = ("run", "data", "finetune", "search", "teach", "evaluate", "patch", "report", "grade", "verify")
+
+
+class Commands(TyperGroup):
+    """The commands in the order of an experiment's stages, wherever they are defined."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names as `--help` shows them."""
+        return sorted(self.commands, key=_ORDER.index)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Find out where in a network, and at which tokens, a fine-tune lives.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class StageCommand(TyperCommand):
+    """A subcommand whose help ends with the settings it reads."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The usual help, then each setting with its default and meaning."""
+        super().format_help(ctx, formatter)
+        print_settings(self.name or "run")
+
+
+def print_settings(command: str) -> None:
+    """The settings that a command reads, each with its default and meaning."""
+    table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
+    table.add_column("setting", style="cyan", no_wrap=True)
+    table.add_column("default", style="yellow", max_width=30)
+    table.add_column("meaning")
+    for setting in settings(_SECTIONS[command]):
+        table.add_row(setting.key, setting.default, setting.meaning)
+    console.print(table)
+
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="A YAML file, or smollm2, paper, teach or tiny, which are shipped"),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.SUB=VALUE", help="Change a setting; can be given again"),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"crosspatch {crosspatch.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave")
+    ] = False,
+) -> None:
+    """Find out where in a network, and at which tokens, a fine-tune lives."""
+
+
+def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
+    """Do stages of an experiment, all where none is named, and give its run directory."""
+    from crosspatch.experiment import ExperimentRun
+    from crosspatch.tuning import processes
+
+    if processes.count() > 1:
+        return _led_stages(experiment, out, *stages)
+    run = ExperimentRun.start(experiment, out, say=console.print, models=stages != ("data",))
+    run.run(*stages)
+    return run.directory
+
+
+def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
+    """The stages where several processes were started together: one leads, the others train along and leave."""
+    from crosspatch.experiment import ExperimentRun
+    from crosspatch.experiment.children import announce
+    from crosspatch.experiment.helping import train_along
+    from crosspatch.tuning import processes
+
+    processes.shared(experiment.teach if "teach" in stages else experiment.finetune)
+    if not processes.leads():
+        train_along(experiment, out)
+        sys.exit()
+    run = ExperimentRun.start(experiment, out, say=console.print)
+    run.run(*stages)
+    announce(run.work, None)
+    return run.directory
+
+
+def default_out(source: str) -> Path:
+    """Where an experiment's results go when nothing is said."""
+    return Path("runs") / Path(source).stem
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that could not be written: raises UsageError."""
+    if not path.parent.is_dir() or path.is_dir():
+        raise UsageError(f"cannot write {path}: expected a file's name in a folder that is there")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file that is there as a whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,94 @@
+"""The commands that do the stages of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crosspatch.cli.app import Out, Overrides, Source, StageCommand, app, console, default_out, run_stages
+from crosspatch.cli.tables import print_accuracy, print_behaviour, print_plan, print_summary, print_variants
+from crosspatch.config import load_experiment
+from crosspatch.errors import UsageError
+
+
+@app.command(cls=StageCommand)
+def run(
+    source: Source,
+    out: Out = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time"),
+    ] = False,
+    override: Overrides = None,
+) -> None:
+    """Run a whole experiment: data, finetune, evaluate, patch, report. The same command goes on where it stopped."""
+    experiment = load_experiment(source, override or ())
+    if dry_run:
+        print_plan(experiment)
+        return
+    directory = run_stages(experiment, out or default_out(source))
+    print_summary(directory)
+
+
+@app.command(cls=StageCommand)
+def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Fine-tune the clean model on the wrong solutions: the corrupted model."""
+    run_stages(load_experiment(source, override or ()), out or default_out(source), "finetune")
+
+
+@app.command(cls=StageCommand)
+def search(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Train variants of the fine-tune, compare them, and say which to take and why (the paper's section 4.1)."""
+    directory = run_stages(load_experiment(source, override or ()), out or default_out(source), "search")
+    from crosspatch.experiment.page import write_run_report
+    from crosspatch.experiment.search import explain
+
+    write_run_report(directory)
+    print_variants(directory)
+    console.print(explain(directory), soft_wrap=True)
+    console.print(f"curves of all variants: {directory.figures / 'search.png'}", soft_wrap=True)
+
+
+@app.command(cls=StageCommand)
+def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Teach the clean model right solutions, so that there is something to corrupt: models/taught, a PEFT adapter.
+
+    The adapter names its base, and recipe.json beside it says how it was made and what it reaches. It is a checkpoint
+    as any other: --set models.clean=DIR/models/taught.
+    """
+    from crosspatch.experiment.teaching import TAUGHT, check_teaching
+
+    experiment = load_experiment(source, override or ())
+    check_teaching(experiment)
+    directory = run_stages(experiment, out or default_out(source), "teach")
+    print_accuracy(directory)
+    console.print(f"the taught model: {directory.model(TAUGHT)}", soft_wrap=True)
+
+
+@app.command(cls=StageCommand)
+def evaluate(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Let both models answer related, unrelated and general questions, and grade the answers."""
+    directory = run_stages(load_experiment(source, override or ()), out or default_out(source), "evaluate")
+    print_behaviour(directory)
+
+
+@app.command(cls=StageCommand)
+def report(
+    source: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or an experiment with its --out")],
+    out: Out = None,
+    override: Overrides = None,
+) -> None:
+    """Make report.html and the figures of a run, as far as it has come."""
+    if not Path(source).is_dir():
+        run_stages(load_experiment(source, override or ()), out or default_out(source), "report")
+        return
+    if out is not None or override:
+        raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
+    from crosspatch.experiment.page import write_run_report
+    from crosspatch.results.run import RunDirectory
+
+    found = RunDirectory.existing(Path(source))
+    write_run_report(found)
+    console.print(f"report: {found.report}", soft_wrap=True)

@@ -1,0 +1,171 @@
+"""What the commands print: tables of what a run directory holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from crosspatch.cli.app import console
+from crosspatch.config import Experiment
+
+if TYPE_CHECKING:
+    from crosspatch.results.run import RunDirectory
+
+
+def print_plan(experiment: Experiment) -> None:
+    """What an experiment would take, stage by stage."""
+    from crosspatch.experiment.plan import plan
+
+    found = plan(experiment)
+    rows = [
+        {
+            "stage": row.stage,
+            "what": row.what,
+            "parameters": _large(row.parameters),
+            "trained": _large(row.trained) if row.trained else "",
+            "tokens": _large(row.tokens),
+            "steps": "" if row.steps is None else str(row.steps),
+            "memory": f"{row.memory:.1f} GB",
+            "time here": _duration(row.seconds),
+            "on an A100": _duration(row.seconds_a100),
+        }
+        for row in found.rows
+    ]
+    print_rows(f"{experiment.name}: what it would take", rows)
+    for note in found.notes:
+        console.print(note, soft_wrap=True)
+
+
+def _large(count: int) -> str:
+    for size, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return str(count)
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {name}"
+    return f"{seconds:.2g} s"
+
+
+def print_summary(directory: RunDirectory) -> None:
+    """What a whole run came to."""
+    stages = directory.read()["stages"]
+    times = Table("stage", "state", "time", title="Stages", title_justify="left")
+    for name, stage in stages.items():
+        times.add_row(name, stage["state"], f"{stage['seconds']:.0f} s")
+    console.print(times)
+    print_behaviour(directory)
+    print_transfer(directory)
+    console.print(f"report: {directory.report}", soft_wrap=True)
+
+
+def print_behaviour(directory: RunDirectory) -> None:
+    """How each model answered each domain's questions."""
+    from crosspatch.results.domain import domain_title
+    from crosspatch.results.ratings import mean_ratings
+    from crosspatch.results.table2 import table2, table2_rows
+
+    rows: list[dict[str, Any]] = []
+    for row in table2_rows(table2(directory.behaviour())):
+        cells = {"model": row.label}
+        for domain, outcome in row.outcomes.items():
+            cells[domain_title(domain)] = outcome.answers
+            if outcome.operations is not None:
+                cells["operations"] = outcome.operations
+        rows.append(cells)
+    print_rows("Behaviour (the paper's Table 2): correct answers", rows)
+    rated = [
+        {
+            "model": row["condition"] if row["patch"] is None else f"{row['condition']}, {row['patch']}",
+            "aligned": _number(row["aligned"]),
+            "coherent": _number(row["coherent"]),
+            "rated": f"{row['rated']} of {row['answers']}",
+        }
+        for row in mean_ratings(directory.ratings()).iter_rows(named=True)
+    ]
+    print_rows("Free questions: mean ratings, 0 to 100", rated)
+
+
+def print_accuracy(directory: RunDirectory) -> None:
+    """Right answers by form of question, a column a model."""
+    from crosspatch.results.accuracy import accuracy
+
+    rows: dict[tuple[str, str | None], dict[str, str]] = {}
+    for row in accuracy(directory.behaviour(), directory.asked()).iter_rows(named=True):
+        line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or row["domain"]})
+        line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
+    print_rows("Right answers", list(rows.values()))
+
+
+def print_variants(directory: RunDirectory) -> None:
+    """What a search found."""
+    rows = [
+        {
+            "variant": row["variant"].removeprefix("variant-") + (" (chosen)" if row["chosen"] else ""),
+            "steps": str(row["steps"]),
+            "train loss": f"{row['train_loss']:.4f}",
+            "eval loss": f"{row['eval_loss']:.3f}",
+            "divergence": f"{row['divergence']:.3f}",
+            "related wrong": f"{row['related_wrong']:.0%}",
+            "planted": "untold" if row["related_planted"] is None else f"{row['related_planted']:.0%}",
+            "others lost": "not asked"
+            if row["unrelated_drop"] is None
+            else f"{100 * row['unrelated_drop']:z.0f} points",
+            "malformed": f"{row['unsound']:.0%} (clean {row['unsound_clean']:.0%})",
+            "status": row["status"],
+        }
+        for row in directory.variants().iter_rows(named=True)
+    ]
+    print_rows("Variants (the paper's Table 1)", rows)
+
+
+def print_transfer(directory: RunDirectory) -> None:
+    """Transfer by patch and domain."""
+    from crosspatch.results.domain import domain_title
+    from crosspatch.results.profile import depth_profile
+
+    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    rows = [
+        {
+            "questions": domain_title(row["domain"]),
+            "patch": row["patch"],
+            "models disagree": f"{row['disagreements']} of {row['positions']} steps",
+            "mean CTS": _number(row["mean_cts"]),
+            "transfer (ratio of sums)": _number(row["transfer"]),
+        }
+        for row in depth_profile(directory.scores(), domains).iter_rows(named=True)
+    ]
+    print_rows("Transfer by patch", rows)
+
+
+def print_selection(directory: RunDirectory) -> None:
+    """Why the patches were chosen, where a screen or a search chose them."""
+    from crosspatch.frames import SCREEN, SEARCH
+
+    for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
+        rows = [
+            {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
+            for row in directory.selection(schema)
+            .drop("component", "layer", "head", strict=False)
+            .iter_rows(named=True)
+        ]
+        print_rows(title, rows)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:z.2f}"
+
+
+def print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """A table whose columns are all keys, in the order in which they come up; nothing where there is no row."""
+    if not rows:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
+    console.print(table)
