@@ -33,5 +33,7 @@ def write_run_report(directory: RunDirectory) -> None:
         problems=problems,
         generations=directory.generations(),
         behaviour=directory.behaviour(),
+        health=directory.health(),
+        searched=directory.variants(),
         **tables,
     )

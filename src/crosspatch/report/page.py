@@ -19,6 +19,7 @@ from crosspatch.report.glyphs import legible
 from crosspatch.report.problems import ProblemLike, prompts_in
 from crosspatch.report.sections import depth_sections, prompt_sections, training_chart
 from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.results.health import output_health
 from crosspatch.results.table2 import table2, table2_rows
 from crosspatch.results.variant import single_layers
 
@@ -33,6 +34,8 @@ def write_report(
     generations: pl.DataFrame | None = None,
     behaviour: pl.DataFrame | None = None,
     training: pl.DataFrame | None = None,
+    health: pl.DataFrame | None = None,
+    searched: pl.DataFrame | None = None,
 ) -> Path:
     """Writes the page and returns its path; any of the frames may be missing or empty.
 
@@ -48,6 +51,8 @@ def write_report(
         generations=generations,
         behaviour=behaviour,
         training=training,
+        health=health,
+        searched=searched,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
@@ -65,6 +70,8 @@ def render_report(
     generations: pl.DataFrame | None,
     behaviour: pl.DataFrame | None,
     training: pl.DataFrame | None,
+    health: pl.DataFrame | None = None,
+    searched: pl.DataFrame | None = None,
 ) -> str:
     """The page as a string."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -101,6 +108,8 @@ def render_report(
         domains=ordered_domains(domain for row in rows for domain in row.outcomes),
         findings=behaviour_findings(rows),
         training=curves,
+        malformed=_malformed(health),
+        searched=[] if searched is None else searched.to_dicts(),
         depths=depths,
         prompts=prompts,
         has_scores=scores is not None,
@@ -108,6 +117,16 @@ def render_report(
         charts=charts,
         plotlyjs=_plotlyjs() if charts else None,
     )
+
+
+def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]:
+    """The malformed texts of each model or patch, such as "3/32"."""
+    if health is None:
+        return {}
+    return {
+        (row["condition"], row["patch"]): f"{round(row['unsound'] * row['texts'])}/{row['texts']}"
+        for row in output_health(health).iter_rows(named=True)
+    }
 
 
 def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:
