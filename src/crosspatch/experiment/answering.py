@@ -8,7 +8,7 @@ import polars as pl
 
 from crosspatch.config import DOMAINS
 from crosspatch.experiment.judging import judge_texts
-from crosspatch.experiment.work import Work, load_pair
+from crosspatch.experiment.work import Work
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -24,15 +24,9 @@ def evaluate(work: Work) -> None:
         answer_missing(work, asked, condition, work.pair, condition)
     for control in work.experiment.controls:
         if missing(work, asked, control):
-            answer_missing(work, asked, control, pair_with(work, control), "corrupted")
+            answer_missing(work, asked, control, work.pair_with(control), "corrupted")
     judge_texts(work)
     work.say(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
-
-
-def pair_with(work: Work, name: str) -> ModelPair:
-    """The clean model and another child than the corrupted one."""
-    clean, child = (str(work.directory.model(model)) for model in ("clean", name))
-    return load_pair(work.experiment.models, clean, child, work.experiment.seed)
 
 
 def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from crosspatch.config import DOMAINS, Experiment, Finetune
-from crosspatch.experiment.answering import answer_missing, missing, pair_with
+from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
@@ -64,7 +64,7 @@ def search(work: Work) -> None:
     for variant in variants(work.experiment):
         if missing(work, asked, variant.name) or missing(work, asked, "clean"):
             make_child(work, variant.child)
-            pair = pair_with(work, variant.name)
+            pair = work.pair_with(variant.name)
             answer_missing(work, asked, "clean", pair, "clean")
             answer_missing(work, asked, variant.name, pair, "corrupted")
         # Its answers and curves are what a search is for; the chosen one is quickly trained again.

@@ -18,7 +18,7 @@ from crosspatch.data.lessons import (
     write_lessons,
 )
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import answer_missing, missing, pair_with
+from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
@@ -47,7 +47,7 @@ def teach(work: Work) -> None:
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
-        pair = pair_with(work, TAUGHT)
+        pair = work.pair_with(TAUGHT)
         answer_missing(work, asked, "clean", pair, "clean")
         answer_missing(work, asked, TAUGHT, pair, "corrupted")
     judge_texts(work)
@@ -120,6 +120,7 @@ def _recipe(work: Work) -> dict[str, Any]:
     log = work.directory.training().filter(run=TAUGHT)
     return {
         "base": experiment.models.clean,
+        "base_fingerprint": record["models"]["clean"].get("fingerprint"),
         "crosspatch": record["crosspatch"],
         "versions": record["versions"],
         "seed": experiment.seed,

@@ -25,13 +25,17 @@ class Work:
 
     @cached_property
     def pair(self) -> ModelPair:
-        """Both models, loaded from the run directory when they are first needed."""
+        """The clean and the corrupted model, loaded when they are first needed."""
+        return self.pair_with("corrupted")
+
+    def pair_with(self, child: str) -> ModelPair:
+        """The clean model and a child of it, loaded from the run directory; their fingerprints go into the record."""
         from crosspatch.models.fingerprint import fingerprint
 
         models = self.experiment.models
-        clean, corrupted = (str(self.directory.model(name)) for name in ("clean", "corrupted"))
-        pair = load_pair(models, clean, corrupted, self.experiment.seed)
-        for name, model in (("clean", pair.clean), ("corrupted", pair.corrupted)):
+        first, second = (str(self.directory.model(name)) for name in ("clean", child))
+        pair = load_pair(models, first, second, self.experiment.seed)
+        for name, model in (("clean", pair.clean), (child, pair.corrupted)):
             self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": models.dtype})
         return pair
 
