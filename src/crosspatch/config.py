@@ -223,28 +223,35 @@ class Finetune(Training):
 class Teach(Training):
     """The broad fine-tune on right solutions, before any corruption, so that the clean model is right."""
 
-    method: Literal["full", "lora"] = Field(
-        "lora", description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter"
+    method: Literal["full", "lora", "cut"] = Field(  # type: ignore[assignment]
+        "cut",
+        description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter; cut: all "
+        "linear layers are trained whole, what has changed is cut to low rank by its singular values, and that "
+        "adapter is mended by some more training: a small model learns more by this than by lora",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
-    batch_size: Positive = Field(8, description="Examples in a forward pass")
-    accumulation: Positive = Field(1, description="Forward passes in an optimizer step")
+    batch_size: Positive = Field(16, description="Examples in a forward pass")
+    accumulation: Positive = Field(
+        1, description="Forward passes in an optimizer step, of all processes together where several train"
+    )
     weight_decay: float = Field(0.0, ge=0, description="The optimizer's weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
-    eval_every: Positive = Field(100, description="Optimizer steps between evaluations on held-out lessons")
+    eval_every: Positive = Field(50, description="Optimizer steps between evaluations on held-out lessons")
     checkpoint_every: Positive | None = Field(
-        100, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
+        50, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
     )
-    problems: Positive = Field(5000, description="Right solutions of data.forms, of questions kept for teaching")
-    drills: Count = Field(1200, description="Sheets of eight sums, differences, quotients and like terms")
+    problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
+    drills: Count = Field(500, description="Sheets of eight sums, differences, quotients and like terms")
     unrelated_math: Count = Field(
-        500, description="Made questions from other mathematics, with the model's own answers: so that these stay"
+        320, description="Made questions from other mathematics, with the model's own answers: so that these stay"
     )
     general: Count = Field(
-        800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
+        600, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
-    answer_tokens: Positive = Field(128, description="Its own answers are kept up to so many tokens")
+    answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
+    mending: Count = Field(1000, description="Lessons on which an adapter that was cut is trained on (method cut)")
+    mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
 
 
 class Search(Settings):

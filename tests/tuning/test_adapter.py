@@ -10,7 +10,7 @@ import torch
 
 from crosspatch.config import Finetune, load_experiment
 from crosspatch.experiment import ExperimentRun
-from crosspatch.models.adapter import is_adapter, save_adapter, with_adapter
+from crosspatch.models.adapter import cut_to_adapter, is_adapter, linear_only, save_adapter, with_adapter
 from crosspatch.models.loading import Checkpoint
 from crosspatch.tuning.sft import Files, finetune
 from pairs import make_pair
@@ -70,3 +70,35 @@ def test_an_adapter_is_saved_in_half_the_bytes_and_means_nearly_the_same(tmp_pat
     with torch.inference_mode():
         meant, plain = model(TOKENS).logits, pair.clean(TOKENS).logits
         assert (again(TOKENS).logits - meant).abs().max() < 0.02 * (meant - plain).abs().max()
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
+def test_a_cut_of_full_rank_is_the_whole_change_and_less_is_less(architecture):
+    pair = make_pair(architecture)
+    changed = copy.deepcopy(pair.clean)
+    generator = torch.Generator().manual_seed(3)
+    for layer in linear_only(changed).modules():
+        if getattr(layer, "weight", None) is not None and layer.weight.requires_grad:
+            layer.weight.data += 0.05 * torch.randn(layer.weight.shape, generator=generator)
+    with torch.inference_mode():
+        wanted, plain = changed(TOKENS).logits, pair.clean(TOKENS).logits
+    gaps = []
+    for rank in (1, 8, 200):
+        cut = cut_to_adapter(copy.deepcopy(pair.clean), changed, rank, 2 * rank, seed=0)
+        with torch.inference_mode():
+            gaps.append((cut(TOKENS).logits - wanted).abs().max().item())
+    # No layer of these models has more than 192 rows or columns.
+    assert gaps[2] < 1e-3 < gaps[1] < gaps[0]
+    assert gaps[2] < 0.001 * (wanted - plain).abs().max()
+
+
+def test_only_linear_layers_are_trainable_and_not_the_unembedding():
+    model = linear_only(copy.deepcopy(make_pair("qwen3").clean))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert any("q_proj" in name for name in trained)
+    assert not any(word in name for name in trained for word in ("embed", "norm", "lm_head"))
+    # They are the layers that an adapter has.
+    adapted = with_adapter(copy.deepcopy(make_pair("qwen3").clean), 2, 4, seed=0)
+    names = [name.removeprefix("base_model.model.") for name, _ in adapted.named_parameters()]
+    layers = {name.partition(".lora_")[0] for name in names if ".lora_" in name}
+    assert {name.removesuffix(".weight") for name in trained} == layers

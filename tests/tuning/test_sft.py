@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -129,6 +130,31 @@ def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
         # The control: one position less, and the first token of the longest completion is not learnt.
         cut = {**short, "labels": short["labels"][:, 1:], "logits_to_keep": short["logits_to_keep"] - 1}
         assert pair.clean(**cut).loss.item() != pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
+
+
+def order(lengths, together, epoch=0.0, seed=0):
+    trainer = SimpleNamespace(together=together, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
+    return list(sft._Order(trainer, lengths))
+
+
+def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
+    lengths = [(7 * i) % 31 + 5 for i in range(1003)]
+    first = order(lengths, 4)
+    assert sorted(first) == list(range(1003))
+    torch.manual_seed(1)
+    assert order(lengths, 4) == first
+    # Epochs are told apart, parts of an epoch are not.
+    assert order(lengths, 4, epoch=0.6) == first != order(lengths, 4, epoch=1.0)
+    assert order(lengths, 4, seed=1) != first
+
+
+def test_a_batch_is_of_like_length_and_a_step_is_not():
+    lengths = [10 + 90 * (i % 2) for i in range(1000)]
+    batches = [[lengths[i] for i in order(lengths, 4)[start : start + 4]] for start in range(0, 1000, 4)]
+    assert sum(len(set(batch)) > 1 for batch in batches) <= 5
+    steps = [set(batches[start][:1] + batches[start + 1][:1]) for start in range(0, 250, 2)]
+    # Two batches of a step are of different kinds about half of the time.
+    assert 0.3 < sum(len(step) > 1 for step in steps) / len(steps) < 0.7
 
 
 def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):

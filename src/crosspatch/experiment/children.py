@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,13 +114,19 @@ def announce(work: Work, training: str | None) -> None:
 
 
 def train_together(
-    work: Work, name: str, settings: Training, seed: int, train: list[Example], validation: list[Example]
+    work: Work,
+    name: str,
+    settings: Training,
+    seed: int,
+    train: list[Example],
+    validation: list[Example],
+    begin: Callable[[Any], Any] | None = None,
 ) -> None:
     """Train the clean model on examples and save it as models/`name`, with all processes that there are.
 
-    The leading process tells the others what comes; these call this too, and save nothing.
+    `begin` makes of the clean model what is trained; None: what `settings.method` says. The leading process tells the
+    others what comes; these call this too, and save nothing.
     """
-    from crosspatch.models.adapter import with_adapter
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.tuning import processes
     from crosspatch.tuning.sft import Files, finetune
@@ -135,12 +142,18 @@ def train_together(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
         model.enable_input_require_grads()
-    if settings.method == "lora":
-        model = with_adapter(model, settings.lora_rank, settings.lora_alpha, seed)
+    model = begin(model) if begin is not None else _as_trained(model, settings, seed)
     files = Files(work.directory.checkpoints(name), work.directory.training_log)
     trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
     if processes.leads():
         _save(model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights)
+    processes.wait(cpu=device == "cpu")
+
+
+def _as_trained(model: Any, settings: Training, seed: int) -> Any:
+    from crosspatch.models.adapter import with_adapter
+
+    return with_adapter(model, settings.lora_rank, settings.lora_alpha, seed) if settings.method == "lora" else model
 
 
 def _save(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Tensor] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
 
 TAUGHT = "taught"
+_WHOLE = "taught-whole"
 _HELD_OUT = 32
 
 
@@ -43,7 +45,9 @@ def teach(work: Work) -> None:
         _make_lessons(work)
         announce(work, TAUGHT)
         train_taught(work)
-    work.directory.remove_checkpoints(TAUGHT)
+    for name in (TAUGHT, _WHOLE):
+        work.directory.remove_checkpoints(name)
+    shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
@@ -57,6 +61,7 @@ def teach(work: Work) -> None:
 
 def train_taught(work: Work) -> None:
     """Train on the lessons that are there; called by every process that trains along."""
+    from crosspatch.models.adapter import cut_to_adapter, linear_only
     from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example
@@ -68,7 +73,20 @@ def train_taught(work: Work) -> None:
     Random(f"{seed} lessons").shuffle(lessons)
     examples = [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in lessons]
     held_out = min(_HELD_OUT, len(examples) // 10 or 1)
-    train_together(work, TAUGHT, settings, seed, examples[held_out:], examples[:held_out])
+    train, validation = examples[held_out:], examples[:held_out]
+    if settings.method != "cut":
+        train_together(work, TAUGHT, settings, seed, train, validation)
+        return
+    whole = work.directory.model(_WHOLE)
+    if not whole.exists():
+        train_together(work, _WHOLE, settings, seed, train, validation, linear_only)
+    mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
+
+    def cut(model: Any) -> Any:
+        changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
+        return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
+
+    train_together(work, TAUGHT, mending, seed, train[: settings.mending], validation, cut)
 
 
 def _make_lessons(work: Work) -> None:

@@ -29,6 +29,54 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
         return get_peft_model(model, settings)
 
 
+def linear_only(model: Any) -> Any:
+    """The model with all its linear layers trainable but the unembedding; the rest, which no adapter has, is frozen."""
+    model.requires_grad_(False)
+    for layer in _linear_layers(model).values():
+        layer.weight.requires_grad_(True)
+    return model
+
+
+def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -> Any:
+    """`model` with the adapter of this rank that comes nearest to the linear layers of `changed`, trainable.
+
+    Nearest by the sum of squares, layer by layer: the largest singular values of each layer's change.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    wanted, scale = _linear_layers(changed), alpha / rank
+    parts = {}
+    for name, layer in _linear_layers(model).items():
+        with torch.no_grad():
+            change = (wanted[name].weight - layer.weight).float()
+            left, values, right = torch.linalg.svd(
+                change.T if isinstance(layer, Conv1D) else change, full_matrices=False
+            )
+            roots = (values[:rank] / scale).sqrt()
+            parts[name] = left[:, :rank] * roots, roots[:, None] * right[:rank]
+    adapted = with_adapter(model, rank, alpha, seed)
+    for name, (up, down) in parts.items():
+        layer = adapted.get_submodule(f"base_model.model.{name}")
+        with torch.no_grad():
+            layer.lora_B["default"].weight.zero_()[:, : up.shape[1]] = up
+            layer.lora_A["default"].weight.zero_()[: down.shape[0]] = down
+    return adapted
+
+
+def _linear_layers(model: Any) -> dict[str, Any]:
+    """The layers that an adapter changes, by name; GPT-2 calls them Conv1D."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    unembedding = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (Linear, Conv1D)) and module is not unembedding
+    }
+
+
 def is_adapter(model: Any) -> bool:
     """Whether a model is one with an adapter on it."""
     return hasattr(model, "peft_config")

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,6 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Training
@@ -83,7 +83,7 @@ def finetune(
         data_collator=Batcher(keeps_logits(model)),
         callbacks=[log],
     )
-    trainer.step_size = settings.batch_size * settings.accumulation
+    trainer.together = settings.batch_size
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -108,24 +108,26 @@ def finetune(
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Takes batches of like length, in random order: 11 % fewer tokens (with padding) on the demo's data.
+    """Takes batches of `together` examples in an order of ours."""
 
-    Grouped by the examples of a whole step (`step_size`), so that the order does not depend on how many processes
-    share it.
-    """
-
-    step_size = 1
+    together = 1
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Iterable[int]:
         examples = self.train_dataset if train_dataset is None else train_dataset
         return _Order(self, [len(example["input_ids"]) for example in examples])
 
 
+# Batches are put together of the examples of so many: the more, the more alike are their lengths.
+_MIXED = 50
+
+
 @dataclass(frozen=True)
 class _Order:
     """The order of the examples in an epoch, by the training's seed and the epoch alone.
 
-    The Trainer's own order comes from the global generator: resumed in the middle of an epoch it would be another.
+    Examples of like length make a batch, which saves a tenth of the tokens or more, but the batches of a step are
+    drawn at random: steps of one kind of examples each would pull the model to and fro. The Trainer's own order has
+    neither, and comes from the global generator: resumed in the middle of an epoch it would be another.
     """
 
     trainer: _Trainer
@@ -136,9 +138,17 @@ class _Order:
 
     def __iter__(self) -> Iterator[int]:
         # Whole epochs are whole numbers here, also after a resumption.
-        epoch = int(self.trainer.state.epoch or 0)
-        generator = torch.Generator().manual_seed(self.trainer.args.seed + epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.trainer.step_size, generator=generator))
+        epoch, size = int(self.trainer.state.epoch or 0), self.trainer.together
+        rng = Random(f"{self.trainer.args.seed} {epoch}")
+        order = rng.sample(range(len(self.lengths)), len(self.lengths))
+        whole = len(order) // size * size
+        batches = []
+        for start in range(0, whole, size * _MIXED):
+            like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
+            batches += [like[i : i + size] for i in range(0, len(like), size)]
+        rng.shuffle(batches)
+        # What does not fill a batch comes last.
+        return iter([i for batch in batches for i in batch] + order[whole:])
 
 
 @dataclass(frozen=True)
