@@ -28,7 +28,7 @@ def test_help_names_all_commands(cli):
 def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
     from rich.console import Console
 
-    monkeypatch.setattr("crosspatch.cli.app.console", Console(width=300))
+    monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
     code, out, _ = cli("run", "--help")
     assert code == 0
     for setting in settings():

@@ -74,7 +74,7 @@ def test_every_control_is_trained_by_the_same_recipe():
 def test_controls_are_trained_and_asked(tmp_path):
     experiment = load_experiment(
         "tiny",
-        ["controls=[twin, shuffled, seed-1]", "data.train=4", "finetune.epochs=1", "generation.max_new_tokens=4"],
+        ["controls=[twin, shuffled, seed-1]", "generation.max_new_tokens=4"],
     )
     said = []
     run = ExperimentRun.start(experiment, tmp_path / "run", say=said.append)

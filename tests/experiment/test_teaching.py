@@ -22,7 +22,7 @@ TEACHING = {
     },
     "teach": {
         "problems": 24, "drills": 4, "unrelated_math": 4, "general": 2, "answer_tokens": 8, "learning_rate": 0.01,
-        "eval_every": 2,
+        "eval_every": 2, "mending": 8,
     },
     "generation": {"max_new_tokens": 8},
     "patch": {"related": 0, "unrelated_math": 0, "general": 0},
@@ -49,7 +49,8 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli)
     recipe = json.loads((folder / "recipe.json").read_text())
     assert recipe["base"] == "random:qwen3"
     assert recipe["teach"]["problems"] == 24
-    assert recipe["steps"] == 4
+    # 34 lessons, of which 3 are held out; then 8 of them again.
+    assert recipe["steps"] == {"taught-whole": 2, "taught": 1}
     assert {(row["condition"], row["domain"], row["n"]) for row in recipe["accuracy"]} == {
         (condition, domain, n)
         for condition in ("clean", "taught")
@@ -70,7 +71,7 @@ def test_a_stopped_teaching_goes_on_with_the_lessons_that_are_there(experiment, 
 
     def interrupted(self, args, state, control, logs=None, **more):
         original(self, args, state, control, logs, **more)
-        if state.global_step == 2:
+        if state.global_step == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sft._Log, "on_log", interrupted)

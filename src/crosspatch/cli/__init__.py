@@ -16,7 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 import typer
 
 from crosspatch.cli import datasets, pairs, stages  # they put their commands into the application
-from crosspatch.cli.app import app
+from crosspatch.cli.application import app
 from crosspatch.errors import CrosspatchError
 
 __all__ = ["app", "datasets", "main", "pairs", "stages"]

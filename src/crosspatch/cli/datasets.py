@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from crosspatch.cli.app import (
+from crosspatch.cli.application import (
     Out,
     Overrides,
     Source,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from crosspatch.cli.app import Out, Overrides, StageCommand, app, console, default_out, run_stages
+from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_stages
 from crosspatch.cli.tables import print_selection, print_transfer
 from crosspatch.config import Direction, Engine, Persistence, load_experiment, make_experiment
 from crosspatch.errors import CrosspatchError, UsageError

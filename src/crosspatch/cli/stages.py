@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosspatch.cli.app import Out, Overrides, Source, StageCommand, app, console, default_out, run_stages
+from crosspatch.cli.application import Out, Overrides, Source, StageCommand, app, console, default_out, run_stages
 from crosspatch.cli.tables import print_accuracy, print_behaviour, print_plan, print_summary, print_variants
 from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError

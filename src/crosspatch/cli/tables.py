@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from crosspatch.cli.app import console
+from crosspatch.cli.application import console
 from crosspatch.config import Experiment
 
 if TYPE_CHECKING:

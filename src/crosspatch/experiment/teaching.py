@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import polars as pl
+
 from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
@@ -135,7 +137,8 @@ def _recipe(work: Work) -> dict[str, Any]:
     """How the model was taught, and its accuracy before and after on held-out questions."""
     experiment, record = work.experiment, work.directory.read()
     settings = experiment.model_dump(mode="json")
-    log = work.directory.training().filter(run=TAUGHT)
+    log = work.directory.training().filter(pl.col("run").is_in([TAUGHT, _WHOLE]))
+    steps = log.group_by("run", maintain_order=True).agg(pl.col("step").max())
     return {
         "base": experiment.models.clean,
         "base_fingerprint": record["models"]["clean"].get("fingerprint"),
@@ -145,7 +148,6 @@ def _recipe(work: Work) -> dict[str, Any]:
         "data": settings["data"],
         "teach": settings["teach"],
         "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
-        "steps": log["step"].max(),
-        "loss": log["train_loss"].drop_nulls().tail(20).mean(),
+        "steps": dict(steps.iter_rows()),
         "accuracy": accuracy(work.directory.behaviour(), work.directory.asked()).to_dicts(),
     }
