@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from crosspatch import experiment as stages
 from crosspatch.config import load_experiment
+from crosspatch.experiment import ExperimentRun, judging
 from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 from crosspatch.models.loading import Checkpoint
 from crosspatch.results.run import RunDirectory
@@ -25,7 +25,7 @@ SMALL = [
 def finished(tmp_path_factory) -> Path:
     """A run of the shipped tiny experiment, through the stages in this process."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    stages.ExperimentRun.start(load_experiment("tiny"), out).run()
+    ExperimentRun.start(load_experiment("tiny"), out).run()
     return out
 
 
@@ -266,10 +266,10 @@ def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
 
 def test_the_seed_decides(finished, tmp_path):
     again = tmp_path / "again"
-    stages.ExperimentRun.start(load_experiment("tiny"), again).run("evaluate", "patch")
+    ExperimentRun.start(load_experiment("tiny"), again).run("evaluate", "patch")
     assert RunDirectory.existing(again).scores().equals(RunDirectory.existing(finished).scores())
     other = tmp_path / "other"
-    stages.ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
+    ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
     assert not RunDirectory.existing(other).scores().equals(RunDirectory.existing(finished).scores())
 
 
@@ -279,7 +279,7 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
     def judge(name, models):
         return lambda prompts: [asked.append(prompt) or "70" for prompt in prompts]
 
-    monkeypatch.setattr(stages, "load_judge", judge)
+    monkeypatch.setattr(judging, "load_judge", judge)
     arguments = (*SMALL, "--set", "data.alignment=2", "--set", "patch.alignment=1", "--set", "data.near=1")
     command = ("run", "tiny", "--out", tmp_path, *arguments, "--set", "judge.model=random:llama")
     code, out, err = cli(*command)
@@ -299,6 +299,6 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
 def test_the_shipped_judge_is_a_checkpoint_that_answers():
     from crosspatch.config import Models
 
-    replies = stages.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
+    replies = judging.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
     assert len(replies) == 2
     assert all(isinstance(reply, str) for reply in replies)
