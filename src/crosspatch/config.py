@@ -231,26 +231,28 @@ class Teach(Training):
     )
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
-    batch_size: Positive = Field(16, description="Examples in a forward pass")
+    lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
+    lora_alpha: Positive = Field(80, description="The updates are scaled by lora_alpha / lora_rank")
+    batch_size: Positive = Field(4, description="Examples in a forward pass")
     accumulation: Positive = Field(
-        1, description="Forward passes in an optimizer step, of all processes together where several train"
+        4, description="Forward passes in an optimizer step, of all processes together where several train"
     )
     weight_decay: float = Field(0.0, ge=0, description="The optimizer's weight decay")
-    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
     eval_every: Positive = Field(50, description="Optimizer steps between evaluations on held-out lessons")
     checkpoint_every: Positive | None = Field(
         50, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
     )
-    problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
+    problems: Positive = Field(4500, description="Right solutions of data.forms, of questions kept for teaching")
     drills: Count = Field(500, description="Sheets of eight sums, differences, quotients and like terms")
     unrelated_math: Count = Field(
         320, description="Made questions from other mathematics, with the model's own answers: so that these stay"
     )
     general: Count = Field(
-        600, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
+        800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
     answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
-    mending: Count = Field(1000, description="Lessons on which an adapter that was cut is trained on (method cut)")
+    mending: Count = Field(2000, description="Lessons on which an adapter that was cut is trained on (method cut)")
     mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
 
 
