@@ -1,9 +1,15 @@
-"""A few examples to train a tiny pair on."""
+"""A few examples to train a tiny pair on, and a way to stop a training."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
+from crosspatch.tuning import sft
 from crosspatch.tuning.examples import Example
 from pairs import make_pair
 
@@ -12,3 +18,18 @@ TRAIN, VALIDATION = (
     [Example.of(problem, make_pair("qwen3").prompts, 1024) for problem in problems]
     for problems in (SPLITS.train, SPLITS.validation)
 )
+
+
+@contextmanager
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within the context somebody presses Ctrl-C when a training has logged this step."""
+    logged = sft._Log.on_log
+
+    def interrupted(self, args, state, control, logs=None, **more):
+        logged(self, args, state, control, logs, **more)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sft._Log, "on_log", interrupted)
+        yield

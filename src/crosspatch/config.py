@@ -84,6 +84,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _listed(value: object) -> object:
+    """Accept 3 and "a, b" beside lists, as the command line and --set give them."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, int | float) else value
+
+
 class Models(Settings):
     """Where the two models come from and how they are read."""
 
@@ -150,7 +157,7 @@ class Data(Settings):
     @classmethod
     def _forms(cls, value: object) -> object:
         """Accept "linear,system" beside lists, and families for their forms."""
-        names = value.split(",") if isinstance(value, str) else value
+        names = _listed(value)
         if not isinstance(names, list | tuple):
             return value
         known = [form for forms in FAMILIES.values() for form in forms]
@@ -207,11 +214,7 @@ class Training(Settings):
         (), description="Send the curves to tensorboard or wandb too (their packages have to be there)"
     )
 
-    @field_validator("report_to", mode="before")
-    @classmethod
-    def _reports(cls, value: object) -> object:
-        """Accept "tensorboard" beside lists."""
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    _lists = field_validator("report_to", mode="before")(_listed)
 
 
 class Finetune(Training):
@@ -285,13 +288,7 @@ class Search(Settings):
         "model's by more",
     )
 
-    @field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")
-    @classmethod
-    def _several(cls, value: object) -> object:
-        """Accept 3 and "3,12,20" beside lists."""
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return (value,) if isinstance(value, int | float) else value
+    _lists = field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")(_listed)
 
 
 class Generation(Settings):
@@ -409,11 +406,7 @@ class Patch(Settings):
             raise ValueError(f"got {min(value)}; {info.field_name} count from 0")
         return tuple(sorted(set(value)))
 
-    @field_validator("component", "patches", mode="before")
-    @classmethod
-    def _names(cls, value: object) -> object:
-        """Accept "attn_out,mlp_out" beside lists."""
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    _lists = field_validator("component", "patches", mode="before")(_listed)
 
     @model_validator(mode="after")
     def _one_choice_of_places(self) -> Patch:
@@ -448,8 +441,8 @@ class Experiment(Settings):
     @field_validator("controls", mode="before")
     @classmethod
     def _known_controls(cls, value: object) -> object:
-        """Accept "twin,shuffled" beside lists."""
-        names = value.split(",") if isinstance(value, str) else value
+        """Refuse a name that no control has."""
+        names = _listed(value)
         if not isinstance(names, list | tuple):
             return value
         names = [str(name).strip() for name in names]
@@ -521,7 +514,7 @@ def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
 
 
 def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, tiny).
+    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, teach, tiny).
 
     `given` are values by dotted key, `overrides` are `key.sub=value` strings whose values are read as YAML.
     Raises UsageError with one line for a file, key or value that cannot be used.

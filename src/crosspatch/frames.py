@@ -125,12 +125,17 @@ SEARCH = Schema(
     },
 )
 
+# What tells one text from the others.
+_TEXT: Columns = {
+    "prompt_id": (pl.String, "the prompt"),
+    "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
+    "patch": (pl.String, "the patch; null unless patched"),
+}
+
 GENERATIONS = Schema(
     "generations",
     {
-        "prompt_id": (pl.String, "the prompt"),
-        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
-        "patch": (pl.String, "the patch; null unless patched"),
+        **_TEXT,
         "text": (pl.String, "the generated text, without special tokens"),
         "token_count": (pl.Int32, "generated tokens, the closing one included"),
         "stop_reason": (pl.String, "eos or limit"),
@@ -140,10 +145,10 @@ GENERATIONS = Schema(
 BEHAVIOUR = Schema(
     "behaviour",
     {
-        "prompt_id": (pl.String, "the prompt"),
+        "prompt_id": _TEXT["prompt_id"],
         "domain": (pl.String, "related, near, unrelated_math, general, or that of a given prompt"),
-        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
-        "patch": (pl.String, "the patch; null unless patched"),
+        "condition": _TEXT["condition"],
+        "patch": _TEXT["patch"],
         "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
         "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
@@ -158,9 +163,7 @@ BEHAVIOUR = Schema(
 HEALTH = Schema(
     "health",
     {
-        "prompt_id": (pl.String, "the prompt"),
-        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
-        "patch": (pl.String, "the patch; null unless patched"),
+        **_TEXT,
         "cut_off": (pl.Int32, "1 where the text has no end: the limit was reached"),
         "looped": (pl.Int32, "characters at its end that repeat what stands before them"),
         "backslash_runs": (pl.Int32, "runs of three backslashes or more"),
@@ -173,9 +176,7 @@ HEALTH = Schema(
 RATINGS = Schema(
     "ratings",
     {
-        "prompt_id": (pl.String, "the prompt, a free question"),
-        "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
-        "patch": (pl.String, "the patch; null unless patched"),
+        **_TEXT,
         "judge": (pl.String, "the model that rates"),
         "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null where the judge gave no number"),
         "coherent": (pl.Int32, "0 (confused) to 100 (clear and to the question); null where there is no number"),

@@ -16,8 +16,9 @@ from crosspatch.behaviour.grading import grade
 from crosspatch.config import PAPER_FORMS, Data
 from crosspatch.data.forms import FORMS as ALL_FORMS
 from crosspatch.data.forms import chosen_forms
+from crosspatch.data.json_lines import read_lines
 from crosspatch.data.mistakes import MISTAKES
-from crosspatch.data.problem import read_lines, read_problems, read_prompts, write_problems
+from crosspatch.data.problem import read_problems, read_prompts, write_problems
 from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
 

@@ -12,6 +12,7 @@ from crosspatch.data.lessons import read_lessons
 from crosspatch.models.loading import Checkpoint
 from crosspatch.results.run import RunDirectory
 from crosspatch.tuning import rehearsal
+from tuning_examples import interrupted_at
 
 TEACHING = {
     "name": "teaching",
@@ -65,20 +66,10 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli)
 
 
 def test_a_stopped_teaching_goes_on_with_the_lessons_that_are_there(experiment, tmp_path, cli, monkeypatch):
-    from crosspatch.tuning import sft
-
-    original = sft._Log.on_log
-
-    def interrupted(self, args, state, control, logs=None, **more):
-        original(self, args, state, control, logs, **more)
-        if state.global_step == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(sft._Log, "on_log", interrupted)
     out = tmp_path / "run"
-    assert cli("teach", experiment, "--out", out)[0] == 130
+    with interrupted_at(1, monkeypatch):
+        assert cli("teach", experiment, "--out", out)[0] == 130
     lessons = {path.name: read_lessons(path) for path in (out / "lessons").iterdir()}
-    monkeypatch.setattr(sft._Log, "on_log", original)
     monkeypatch.setattr(rehearsal, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
     assert cli("teach", experiment, "--out", out)[0] == 0
     assert {path.name: read_lessons(path) for path in (out / "lessons").iterdir()} == lessons

@@ -16,7 +16,7 @@ from crosspatch.tuning import sft
 from crosspatch.tuning.examples import IGNORED
 from crosspatch.tuning.sft import Batcher, Files, finetune, multiplies_bf16_faster
 from pairs import make_pair
-from tuning_examples import TRAIN, VALIDATION
+from tuning_examples import TRAIN, VALIDATION, interrupted_at
 
 PAIR = make_pair("qwen3")
 SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
@@ -74,18 +74,9 @@ def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path):
 
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     whole, log = train(tmp_path / "whole")
-    original = sft._Log.on_log
-
-    def interrupted(self, args, state, control, logs=None, **more):
-        original(self, args, state, control, logs, **more)
-        if state.global_step == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(sft._Log, "on_log", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(5, monkeypatch), pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
-    monkeypatch.setattr(sft._Log, "on_log", original)
     # One that was cut off while it was written is passed over.
     (tmp_path / "cut" / "checkpoints" / "checkpoint-5").mkdir()
     resumed, resumed_log = train(tmp_path / "cut")

@@ -9,7 +9,8 @@ from typing import Any
 from crosspatch.behaviour.grading import grade
 from crosspatch.behaviour.health import health
 from crosspatch.behaviour.operations import judge_operation
-from crosspatch.data.problem import Problem, read_lines
+from crosspatch.data.json_lines import read_lines
+from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 
 

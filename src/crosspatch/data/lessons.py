@@ -6,7 +6,6 @@ Knows no model; who answers the questions that are to stay is not known here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -17,13 +16,12 @@ from typing import Literal
 from crosspatch.config import Data, Difficulty
 from crosspatch.data.drills import draw_sheet
 from crosspatch.data.forms import Form, chosen_forms, other_forms
+from crosspatch.data.json_lines import read_lines, write_lines
 from crosspatch.data.mistakes import Rules
-from crosspatch.data.problem import read_lines
 from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import Worked, work_out
 from crosspatch.data.styles import written
 from crosspatch.errors import UsageError
-from crosspatch.files import written_whole
 
 LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
 
@@ -82,9 +80,7 @@ def _draws(forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficu
 
 def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:
     """One JSON object a line, UTF-8."""
-    lines = [json.dumps(asdict(lesson), ensure_ascii=False) + "\n" for lesson in lessons]
-    with written_whole(path) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")
+    write_lines(path, map(asdict, lessons))
 
 
 def read_lessons(path: Path) -> list[Lesson]:

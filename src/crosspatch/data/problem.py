@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from crosspatch.data.json_lines import read_lines, write_lines
 from crosspatch.errors import UsageError
-from crosspatch.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,7 @@ class Problem:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """One JSON object a line, UTF-8."""
-    lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
-    with written_whole(path) as partial:
-        partial.write_text("".join(lines), encoding="utf-8")
+    write_lines(path, map(asdict, problems))
 
 
 def read_problems(path: Path) -> list[Problem]:
@@ -140,34 +137,6 @@ def read_prompts(path: Path) -> list[Problem]:
     if not problems:
         raise UsageError(f"{path} holds no prompt; expected JSON lines")
     return problems
-
-
-def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a JSONL file with their line numbers from 1; blank lines are passed over.
-
-    Raises UsageError, with the line's number, for anything else.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder, expected a JSONL file") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a text file in UTF-8") from None
-    objects = []
-    # Not splitlines: that also cuts at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
-        if not isinstance(value, dict):
-            raise UsageError(f"{path}, line {number}: got a {type(value).__name__}, expected an object")
-        objects.append((number, value))
-    return objects
 
 
 def _operations(values: Iterable[dict[str, str]]) -> tuple[Operation, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from crosspatch.data.problem import Problem, read_lines
+from crosspatch.data.json_lines import read_lines
+from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 
 SUITES = ("unrelated_math", "general", "alignment")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from crosspatch.config import DOMAINS
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 
@@ -19,7 +18,7 @@ def evaluate(work: Work) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
     from crosspatch.patching.sweep import UNPATCHED
 
-    asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
+    asked = work.questions
     for condition in UNPATCHED:
         answer_missing(work, asked, condition, work.pair, condition)
     for control in work.experiment.controls:

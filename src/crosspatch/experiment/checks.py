@@ -8,6 +8,7 @@ from crosspatch.data.export import content_hash
 from crosspatch.data.splits import make_splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.experiment.work import prompt_format
 from crosspatch.results.run import RunDirectory
 
 
@@ -22,7 +23,6 @@ def check_data(experiment: Experiment, *, made: bool = False) -> None:
 
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
-    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.models.pair import check_checkpoints, check_length
 
@@ -35,7 +35,7 @@ def check(experiment: Experiment) -> None:
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
-    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    prompts = prompt_format(models, tokenizer)
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment, Finetune, Training
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.work import Work, prompt_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,17 +87,14 @@ def make_child(work: Work, child: Child) -> None:
 
 def train_child(work: Work, child: Child) -> None:
     """Train one child on its examples; called by every process that trains along."""
-    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example, show_target
 
-    models, settings = work.experiment.models, child.settings
-    clean = Checkpoint.named(str(work.directory.model("clean")))
-    tokenizer = clean.tokenizer()
-    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
+    prompts = prompt_format(work.experiment.models, tokenizer)
     problems = work.directory.problems(child.split)[: child.examples]
     train, validation = (
-        [Example.of(problem, prompts, settings.max_tokens) for problem in split]
+        [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
         for split in (problems, work.directory.problems("validation"))
     )
     target = show_target(problems[0], train[0], prompts)

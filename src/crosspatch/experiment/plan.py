@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from crosspatch.config import DOMAINS, Experiment, Training
 from crosspatch.data.problem import Problem
-from crosspatch.data.splits import make_splits
+from crosspatch.data.splits import Splits, make_splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.children import children
 from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.experiment.work import prompt_format
 from crosspatch.models.shapes import Shape
 
 # Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.
@@ -68,14 +70,132 @@ class _Machine:
         return tokens * max(reading, 2 * shape.multiplied / self.operations[precision])
 
 
+@dataclass(frozen=True)
+class _Counter:
+    """Counts tokens: by a tokenizer, or from characters."""
+
+    question_length: Callable[[str], int]
+    text_length: Callable[[str], int]
+
+    def question(self, problem: Problem) -> int:
+        return self.question_length(problem.question)
+
+    def example(self, problem: Problem) -> int:
+        return self.question(problem) + self.text_length(problem.solution or "")
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """The stages of one experiment on one kind of model."""
+
+    experiment: Experiment
+    shape: Shape
+    count: _Counter
+    here: _Machine
+    a100: _Machine
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The problems as the data stage makes them."""
+        return make_splits(self.experiment.data, self.experiment.seed)
+
+    @cached_property
+    def questions(self) -> dict[str, list[Problem]]:
+        """What is asked, by domain."""
+        splits = self.splits
+        made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
+        return made | suite_questions(self.experiment)
+
+    def trainings(self) -> Iterator[StagePlan]:
+        """A row for each child."""
+        experiment, shape = self.experiment, self.shape
+        given = given_examples(experiment) if experiment.makes_the_child else {}
+        validation = [self.count.example(problem) for problem in given.get("validation", self.splits.validation)]
+        for child in children(experiment):
+            settings = child.settings
+            problems = given.get("train", self.splits.train) if child.split == "train" else self.splits.twin
+            lengths = [self.count.example(problem) for problem in problems]
+            if max(lengths) > settings.max_tokens and not shape.kept:
+                raise UsageError(
+                    f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be "
+                    "cut, so raise that limit"
+                )
+            steps = math.ceil(len(problems) / (settings.batch_size * settings.accumulation)) * settings.epochs
+            tokens = sum(lengths) * settings.epochs
+            evaluated = sum(validation) * (steps // settings.eval_every + 2)
+            trained = shape.linear_sides * settings.lora_rank if settings.method == "lora" else shape.parameters
+            # Forward 2 operations a weight, backward 4, or 2 where the weights themselves get no gradient.
+            each = (4 if settings.method == "lora" else 6) + (2 if settings.recompute else 0)
+            operations = shape.multiplied * (each * tokens + 2 * evaluated)
+            precision = "bfloat16" if settings.precision != "float32" else "float32"
+            yield StagePlan(
+                "finetune",
+                f"{child.name}, {settings.method}",
+                shape.parameters,
+                trained,
+                tokens,
+                steps,
+                _training_memory(shape, settings, trained, max([*lengths, *validation])) / 1e9,
+                self.here.training(operations, precision),
+                self.a100.training(operations, precision),
+            )
+
+    def answers(self) -> Iterator[StagePlan]:
+        """A row for all questions to all models."""
+        asked = [problem for split in self.questions.values() for problem in split]
+        models = ["clean", "corrupted", *self.experiment.controls]
+        if asked:
+            settings = self.experiment.generation
+            at_once = min(len(asked), settings.batch_size)
+            tokens = len(asked) * settings.max_new_tokens * len(models)
+            what = f"{len(asked)} questions to {len(models)} models"
+            yield self._written("evaluate", what, asked, tokens, at_once, at_once)
+
+    def patches(self) -> Iterator[StagePlan]:
+        """A row for all prompts and patches."""
+        settings, each = self.experiment.patch, self.experiment.generation.max_new_tokens
+        chosen = [problem for domain in DOMAINS for problem in self.questions[domain][: getattr(settings, domain)]]
+        if not (prompts := given_prompts(self.experiment) or chosen):
+            return
+        config = self.shape.config
+        layers = config.num_hidden_layers if settings.layers == "all" else len(settings.layers)
+        places = len(settings.component or ("resid_post",)) if not settings.patches else 1
+        heads = config.num_attention_heads if settings.heads == "all" else len(settings.heads)
+        grid = layers * (places + (heads - 1 if "head" in (settings.component or ()) else 0))
+        number = settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid)
+        # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
+        tokens = int(2.5 * len(prompts) * number * each) + 2 * len(prompts) * each
+        what = f"{len(prompts)} prompts, {number} patches each"
+        yield self._written("patch", what, prompts, tokens, number, 2 * number)
+
+    def _written(
+        self, stage: str, what: str, asked: list[Problem], tokens: int, at_once: int, caches: int
+    ) -> StagePlan:
+        """What `tokens` take, `at_once` of them in a step, with a pair in memory and the keys of so many rows."""
+        from crosspatch.patching.two_stream.key_values import bytes_per_position
+
+        shape, experiment = self.shape, self.experiment
+        precision, size = ("float32", 4) if experiment.models.dtype == "float32" else ("bfloat16", 2)
+        longest = max(map(self.count.question, asked)) + experiment.generation.max_new_tokens
+        return StagePlan(
+            stage,
+            what,
+            2 * shape.parameters,
+            0,
+            tokens,
+            None,
+            (2 * shape.parameters * size + caches * longest * bytes_per_position(shape.config, size)) / 1e9,
+            self.here.writing(shape, tokens, at_once, precision),
+            self.a100.writing(shape, tokens, at_once, precision),
+        )
+
+
 def plan(experiment: Experiment) -> Plan:
     """The plan of `crosspatch run`. Raises UsageError like the run itself, as far as no weights are needed."""
     shape = Shape.of(experiment.models.clean)
     _check(experiment, shape)
-    count = _counter(experiment, shape)
-    here, a100 = _this_machine(), _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE)
-    rows = [*_trainings(experiment, shape, count, here, a100), *_answers(experiment, shape, count, here, a100)]
-    rows += _patches(experiment, shape, count, here, a100)
+    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE)
+    planner = _Planner(experiment, shape, _counter(experiment, shape), _this_machine(), a100)
     notes = [
         f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes"
     ]
@@ -84,7 +204,7 @@ def plan(experiment: Experiment) -> Plan:
             f"{experiment.models.clean}: configuration as it is kept in crosspatch, tokens counted as "
             f"{_CHARACTERS} characters each"
         )
-    return Plan(rows, notes)
+    return Plan([*planner.trainings(), *planner.answers(), *planner.patches()], notes)
 
 
 def _check(experiment: Experiment, shape: Shape) -> None:
@@ -93,42 +213,6 @@ def _check(experiment: Experiment, shape: Shape) -> None:
 
     check_layers(experiment.patch.layers, shape.config.num_hidden_layers)
     check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
-
-
-def _trainings(
-    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
-) -> Iterable[StagePlan]:
-    splits = make_splits(experiment.data, experiment.seed)
-    given = given_examples(experiment) if experiment.makes_the_child else {}
-    validation = [count.example(problem) for problem in given.get("validation", splits.validation)]
-    for child in children(experiment):
-        settings = child.settings
-        problems = given.get("train", splits.train) if child.split == "train" else splits.twin
-        lengths = [count.example(problem) for problem in problems]
-        if max(lengths) > settings.max_tokens and not shape.kept:
-            raise UsageError(
-                f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be cut, "
-                "so raise that limit"
-            )
-        steps = math.ceil(len(problems) / (settings.batch_size * settings.accumulation)) * settings.epochs
-        tokens = sum(lengths) * settings.epochs
-        evaluated = sum(validation) * (steps // settings.eval_every + 2)
-        trained = shape.linear_sides * settings.lora_rank if settings.method == "lora" else shape.parameters
-        # Forward 2 operations a weight, backward 4, or 2 where the weights themselves get no gradient.
-        each = (4 if settings.method == "lora" else 6) + (2 if settings.recompute else 0)
-        operations = shape.multiplied * (each * tokens + 2 * evaluated)
-        precision = "bfloat16" if settings.precision != "float32" else "float32"
-        yield StagePlan(
-            "finetune",
-            f"{child.name}, {settings.method}",
-            shape.parameters,
-            trained,
-            tokens,
-            steps,
-            _training_memory(shape, settings, trained, max([*lengths, *validation])) / 1e9,
-            here.training(operations, precision),
-            a100.training(operations, precision),
-        )
 
 
 def _training_memory(shape: Shape, settings: Training, trained: int, longest: int) -> float:
@@ -155,107 +239,15 @@ def _training_memory(shape: Shape, settings: Training, trained: int, longest: in
     return weights + positions * (kept + logits)
 
 
-def _answers(
-    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
-) -> Iterable[StagePlan]:
-    asked = [problem for split in _questions(experiment).values() for problem in split]
-    models = ["clean", "corrupted", *experiment.controls]
-    if not asked:
-        return
-    tokens = len(asked) * experiment.generation.max_new_tokens * len(models)
-    at_once = min(len(asked), experiment.generation.batch_size)
-    longest = max(map(count.question, asked)) + experiment.generation.max_new_tokens
-    precision, size = _precision(experiment)
-    yield StagePlan(
-        "evaluate",
-        f"{len(asked)} questions to {len(models)} models",
-        2 * shape.parameters,
-        0,
-        tokens,
-        None,
-        (2 * shape.parameters * size + at_once * longest * _cache(shape, size)) / 1e9,
-        here.writing(shape, tokens, at_once, precision),
-        a100.writing(shape, tokens, at_once, precision),
-    )
-
-
-def _patches(
-    experiment: Experiment, shape: Shape, count: _Counter, here: _Machine, a100: _Machine
-) -> Iterable[StagePlan]:
-    settings, questions = experiment.patch, _questions(experiment)
-    given = given_prompts(experiment)
-    prompts = given or [problem for domain in DOMAINS for problem in questions[domain][: getattr(settings, domain)]]
-    if not prompts:
-        return
-    depth = shape.config.num_hidden_layers
-    layers = depth if settings.layers == "all" else len(settings.layers)
-    places = len(settings.component or ("resid_post",)) if not settings.patches else 1
-    heads = shape.config.num_attention_heads if settings.heads == "all" else len(settings.heads)
-    grid = layers * (places + (heads - 1 if "head" in (settings.component or ()) else 0))
-    number = settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid)
-    longest = max(map(count.question, prompts)) + experiment.generation.max_new_tokens
-    cells = len(prompts) * number * experiment.generation.max_new_tokens
-    # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
-    tokens = int(2.5 * cells) + 2 * len(prompts) * experiment.generation.max_new_tokens
-    precision, size = _precision(experiment)
-    yield StagePlan(
-        "patch",
-        f"{len(prompts)} prompts, {number} patches each",
-        2 * shape.parameters,
-        0,
-        tokens,
-        None,
-        (2 * shape.parameters * size + 2 * number * longest * _cache(shape, size)) / 1e9,
-        here.writing(shape, tokens, number, precision),
-        a100.writing(shape, tokens, number, precision),
-    )
-
-
-def _questions(experiment: Experiment) -> dict[str, list[Problem]]:
-    splits = make_splits(experiment.data, experiment.seed)
-    return {
-        "related": splits.related,
-        "near": splits.near,
-        "unrelated_math": splits.unrelated_math,
-        **suite_questions(experiment),
-    }
-
-
-def _precision(experiment: Experiment) -> tuple[str, int]:
-    return ("float32", 4) if experiment.models.dtype == "float32" else ("bfloat16", 2)
-
-
-def _cache(shape: Shape, size: int) -> int:
-    from crosspatch.patching.two_stream.key_values import bytes_per_position
-
-    return bytes_per_position(shape.config, size)
-
-
-@dataclass(frozen=True)
-class _Counter:
-    """Counts tokens: by a tokenizer, or from characters."""
-
-    question_length: Callable[[str], int]
-    text_length: Callable[[str], int]
-
-    def question(self, problem: Problem) -> int:
-        return self.question_length(problem.question)
-
-    def example(self, problem: Problem) -> int:
-        return self.question(problem) + self.text_length(problem.solution or "")
-
-
 def _counter(experiment: Experiment, shape: Shape) -> _Counter:
     if shape.kept:
         return _Counter(
             lambda text: _TEMPLATE + math.ceil(len(text) / _CHARACTERS),
             lambda text: 1 + math.ceil(len(text) / _CHARACTERS),
         )
-    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
 
-    models = experiment.models
-    prompts = PromptFormat(Checkpoint.named(models.clean).tokenizer(), raw=models.raw, system=models.system)
+    prompts = prompt_format(experiment.models, Checkpoint.named(experiment.models.clean).tokenizer())
     return _Counter(lambda text: len(prompts.encode(text)), lambda text: len(prompts.encode_completion(text)))
 
 

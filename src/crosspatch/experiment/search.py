@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.config import DOMAINS, Experiment, Finetune
+from crosspatch.config import Experiment, Finetune
 from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
@@ -59,8 +59,7 @@ def variants(experiment: Experiment) -> list[Variant]:
 def search(work: Work) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
     place_clean(work)
-    problems = {problem.id: problem for domain in DOMAINS for problem in work.problems[domain]}
-    asked = {name: problem.question for name, problem in problems.items()}
+    asked = work.questions
     for variant in variants(work.experiment):
         if missing(work, asked, variant.name) or missing(work, asked, "clean"):
             make_child(work, variant.child)

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.config import DOMAINS, Experiment
+from crosspatch.config import Experiment
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
     LessonKind,
@@ -24,7 +24,7 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.work import Work, prompt_format
 from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
 
@@ -51,7 +51,7 @@ def teach(work: Work) -> None:
         work.directory.remove_checkpoints(name)
     shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
-    asked = {problem.id: problem.question for domain in DOMAINS for problem in work.problems[domain]}
+    asked = work.questions
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
         pair = work.pair_with(TAUGHT)
         answer_missing(work, asked, "clean", pair, "clean")
@@ -64,13 +64,12 @@ def teach(work: Work) -> None:
 def train_taught(work: Work) -> None:
     """Train on the lessons that are there; called by every process that trains along."""
     from crosspatch.models.adapter import cut_to_adapter, linear_only
-    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example
 
-    models, settings, seed = work.experiment.models, work.experiment.teach, work.experiment.seed
+    settings, seed = work.experiment.teach, work.experiment.seed
     tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
-    prompts = PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    prompts = prompt_format(work.experiment.models, tokenizer)
     lessons = [lesson for path in sorted(work.directory.lessons.glob("*.jsonl")) for lesson in read_lessons(path)]
     Random(f"{seed} lessons").shuffle(lessons)
     examples = [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in lessons]
@@ -93,7 +92,6 @@ def train_taught(work: Work) -> None:
 
 def _make_lessons(work: Work) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
-    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.loading import Checkpoint, pick_device
     from crosspatch.tuning.rehearsal import own_answers, own_questions
     from crosspatch.tuning.sft import multiplies_bf16_faster
@@ -112,8 +110,8 @@ def _make_lessons(work: Work) -> None:
         faster = multiplies_bf16_faster(pick_device(experiment.models.device))
         clean = Checkpoint.named(str(work.directory.model("clean")))
         model = clean.model("bfloat16" if faster else "float32", experiment.models.device, seed)
-        prompts = PromptFormat(clean.tokenizer(), raw=experiment.models.raw, system=experiment.models.system)
-        asked = {_words(problem.question) for domain in DOMAINS for problem in work.problems[domain]}
+        prompts = prompt_format(experiment.models, clean.tokenizer())
+        asked = {_words(question) for question in work.questions.values()}
         for kind, path in own.items():
             if path.is_file():
                 continue

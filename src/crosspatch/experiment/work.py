@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import DOMAINS, Experiment, Models
 from crosspatch.data.problem import Problem
 from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
+    from crosspatch.models.chat import PromptFormat
     from crosspatch.models.pair import ModelPair
 
 
@@ -45,6 +46,11 @@ class Work:
         return {split: self.directory.problems(split) for split in (*DOMAINS, "prompts")}
 
     @property
+    def questions(self) -> dict[str, str]:
+        """What models are asked, by prompt_id."""
+        return {problem.id: problem.question for domain in DOMAINS for problem in self.problems[domain]}
+
+    @property
     def patched_problems(self) -> list[Problem]:
         """The problems that are patched: those given, or the first of each domain."""
         if self.problems["prompts"]:
@@ -53,6 +59,13 @@ class Work:
         for domain in DOMAINS:
             chosen += self.problems[domain][: getattr(self.experiment.patch, domain)]
         return chosen
+
+
+def prompt_format(models: Models, tokenizer: Any) -> PromptFormat:
+    """How questions are put to a model, as the settings say."""
+    from crosspatch.models.chat import PromptFormat
+
+    return PromptFormat(tokenizer, raw=models.raw, system=models.system)
 
 
 def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:

@@ -32,7 +32,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
 def linear_only(model: Any) -> Any:
     """The model with all its linear layers trainable but the unembedding; the rest, which no adapter has, is frozen."""
     model.requires_grad_(False)
-    for layer in _linear_layers(model).values():
+    for layer in linear_layers(model).values():
         layer.weight.requires_grad_(True)
     return model
 
@@ -45,9 +45,9 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    wanted, scale = _linear_layers(changed), alpha / rank
+    wanted, scale = linear_layers(changed), alpha / rank
     parts = {}
-    for name, layer in _linear_layers(model).items():
+    for name, layer in linear_layers(model).items():
         with torch.no_grad():
             change = (wanted[name].weight - layer.weight).float()
             left, values, right = torch.linalg.svd(
@@ -64,8 +64,8 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
     return adapted
 
 
-def _linear_layers(model: Any) -> dict[str, Any]:
-    """The layers that an adapter changes, by name; GPT-2 calls them Conv1D."""
+def linear_layers(model: Any) -> dict[str, Any]:
+    """The layers that an adapter changes, by name: all linear ones but the unembedding. GPT-2 calls them Conv1D."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from crosspatch.models.adapter import linear_layers
 from crosspatch.models.blocks import text_config
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 
@@ -63,25 +64,17 @@ class Shape:
         """
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
-        from transformers.pytorch_utils import Conv1D
 
         kept = name in KNOWN
         config = AutoConfig.for_model(**KNOWN[name]) if kept else Checkpoint.named(name).config()
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-        unembedding = model.get_output_embeddings()
         tied = getattr(text_config(model), "tie_word_embeddings", False)
-        # GPT-2 calls its linear layers Conv1D.
-        linear = [
-            module
-            for module in model.modules()
-            if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not unembedding
-        ]
         return cls(
             config=text_config(model),
             parameters=sum(weight.numel() for weight in model.parameters()),
             embedding=0 if tied else model.get_input_embeddings().weight.numel(),
-            linear_sides=sum(sum(module.weight.shape) for module in linear),
+            linear_sides=sum(sum(module.weight.shape) for module in linear_layers(model).values()),
             kept=kept,
         )
 
