@@ -69,9 +69,10 @@ def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
 
 @app.command(cls=StageCommand)
 def evaluate(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Let both models answer related, unrelated and general questions, and grade the answers."""
+    """Let all models answer related, unrelated and general questions, and grade the answers."""
     directory = run_stages(load_experiment(source, override or ()), out or default_out(source), "evaluate")
     print_behaviour(directory)
+    print_accuracy(directory)
 
 
 @app.command(cls=StageCommand)

@@ -59,6 +59,7 @@ def print_summary(directory: RunDirectory) -> None:
         times.add_row(name, stage["state"], f"{stage['seconds']:.0f} s")
     console.print(times)
     print_behaviour(directory)
+    print_accuracy(directory)
     print_transfer(directory)
     console.print(f"report: {directory.report}", soft_wrap=True)
 
@@ -93,12 +94,13 @@ def print_behaviour(directory: RunDirectory) -> None:
 def print_accuracy(directory: RunDirectory) -> None:
     """Right answers by form of question, a column a model."""
     from crosspatch.results.accuracy import accuracy
+    from crosspatch.results.domain import domain_title
 
     rows: dict[tuple[str, str | None], dict[str, str]] = {}
     for row in accuracy(directory.behaviour(), directory.asked()).iter_rows(named=True):
-        line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or row["domain"]})
+        line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or domain_title(row["domain"])})
         line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
-    print_rows("Right answers", list(rows.values()))
+    print_rows("Right answers by kind of question", list(rows.values()))
 
 
 def print_variants(directory: RunDirectory) -> None:
