@@ -257,6 +257,12 @@ class Teach(Training):
     answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
     mending: Count = Field(2000, description="Lessons on which an adapter that was cut is trained on (method cut)")
     mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
+    polish: Count = Field(
+        960,
+        description="Lessons on which it is trained at last: half of them new problems, a quarter new drills, a "
+        "quarter general ones again (method cut)",
+    )
+    polish_rate: float = Field(3e-4, gt=0, description="Peak learning rate of that (method cut)")
 
 
 class Search(Settings):

@@ -6,13 +6,14 @@ import json
 import shutil
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 
 from crosspatch.config import Experiment
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
+    Lesson,
     LessonKind,
     drills,
     other_questions,
@@ -29,7 +30,11 @@ from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
 
 TAUGHT = "taught"
-_WHOLE = "taught-whole"
+# What the taught model is on its way (method cut).
+_WHOLE, _MENDED = "taught-whole", "taught-mended"
+_STAGES = (_WHOLE, _MENDED, TAUGHT)
+# The lessons that are new at the end.
+_NEW = "new"
 _HELD_OUT = 32
 
 
@@ -47,9 +52,10 @@ def teach(work: Work) -> None:
         _make_lessons(work)
         announce(work, TAUGHT)
         train_taught(work)
-    for name in (TAUGHT, _WHOLE):
+    for name in _STAGES:
         work.directory.remove_checkpoints(name)
-    shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
+    for name in (_WHOLE, _MENDED):
+        shutil.rmtree(work.directory.model(name), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = work.questions
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
@@ -63,31 +69,50 @@ def teach(work: Work) -> None:
 
 def train_taught(work: Work) -> None:
     """Train on the lessons that are there; called by every process that trains along."""
-    from crosspatch.models.adapter import cut_to_adapter, linear_only
+    from crosspatch.models.adapter import cut_to_adapter, linear_only, trainable_adapter
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example
 
     settings, seed = work.experiment.teach, work.experiment.seed
     tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
     prompts = prompt_format(work.experiment.models, tokenizer)
-    lessons = [lesson for path in sorted(work.directory.lessons.glob("*.jsonl")) for lesson in read_lessons(path)]
-    Random(f"{seed} lessons").shuffle(lessons)
-    examples = [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in lessons]
-    held_out = min(_HELD_OUT, len(examples) // 10 or 1)
-    train, validation = examples[held_out:], examples[:held_out]
+    lessons = _shuffled([lesson for kind in sorted(get_args(LessonKind)) for lesson in _read(work, kind)], seed)
+
+    def examples(some: list[Lesson]) -> list[Example]:
+        return [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in some]
+
+    held_out = min(_HELD_OUT, len(lessons) // 10 or 1)
+    taught = lessons[held_out:]
+    train, validation = examples(taught), examples(lessons[:held_out])
     if settings.method != "cut":
         train_together(work, TAUGHT, settings, seed, train, validation)
         return
     whole = work.directory.model(_WHOLE)
-    if not whole.exists():
+    mended = work.directory.model(_MENDED if settings.polish else TAUGHT)
+    if not whole.exists() and not mended.exists():
         train_together(work, _WHOLE, settings, seed, train, validation, linear_only)
-    mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
 
     def cut(model: Any) -> Any:
         changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
         return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
-    train_together(work, TAUGHT, mending, seed, train[: settings.mending], validation, cut)
+    if not mended.exists():
+        mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
+        train_together(work, mended.name, mending, seed, train[: settings.mending], validation, cut)
+    if settings.polish:
+        polishing = settings.model_copy(update={"learning_rate": settings.polish_rate, "epochs": 1})
+        again = [lesson for lesson in taught if lesson.kind == "general"][: settings.polish // 4]
+        last = examples(_shuffled([*_read(work, _NEW), *again], seed))
+        train_together(work, TAUGHT, polishing, seed, last, validation, lambda model: trainable_adapter(model, mended))
+
+
+def _read(work: Work, name: str) -> list[Lesson]:
+    return read_lessons(work.directory.lessons / f"{name}.jsonl")
+
+
+def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
+    Random(f"{seed} lessons").shuffle(lessons)
+    return lessons
 
 
 def _make_lessons(work: Work) -> None:
@@ -100,8 +125,13 @@ def _make_lessons(work: Work) -> None:
     settings, data = experiment.teach, experiment.data
     folder = work.directory.lessons
     folder.mkdir(exist_ok=True)
-    write_lessons(folder / "problem.jsonl", taught_problems(data, settings.problems, seed))
-    write_lessons(folder / "drill.jsonl", drills(data.difficulty, settings.drills, seed))
+    new = settings.polish if settings.method == "cut" else 0
+    problems = taught_problems(data, settings.problems + new // 2, seed)
+    sheets = drills(data.difficulty, settings.drills + new // 4, seed)
+    write_lessons(folder / "problem.jsonl", problems[: settings.problems])
+    write_lessons(folder / "drill.jsonl", sheets[: settings.drills])
+    if new:
+        write_lessons(folder / f"{_NEW}.jsonl", [*problems[settings.problems :], *sheets[settings.drills :]])
     own: dict[LessonKind, Path] = {
         "unrelated_math": folder / "unrelated_math.jsonl",
         "general": folder / "general.jsonl",
@@ -135,7 +165,7 @@ def _recipe(work: Work) -> dict[str, Any]:
     """How the model was taught, and its accuracy before and after on held-out questions."""
     experiment, record = work.experiment, work.directory.read()
     settings = experiment.model_dump(mode="json")
-    log = work.directory.training().filter(pl.col("run").is_in([TAUGHT, _WHOLE]))
+    log = work.directory.training().filter(pl.col("run").is_in(_STAGES))
     steps = log.group_by("run", maintain_order=True).agg(pl.col("step").max())
     return {
         "base": experiment.models.clean,

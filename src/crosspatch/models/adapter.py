@@ -29,6 +29,13 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
         return get_peft_model(model, settings)
 
 
+def trainable_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter that `save_adapter` wrote, trainable, in float32."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder, is_trainable=True)
+
+
 def linear_only(model: Any) -> Any:
     """The model with all its linear layers trainable but the unembedding; the rest, which no adapter has, is frozen."""
     model.requires_grad_(False)
@@ -92,7 +99,8 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
     from safetensors.torch import load_file, save_file
 
     with folder_written_whole(folder) as scratch:
-        model.save_pretrained(scratch, state_dict=weights)
+        # PEFT would look for the base on the hub, to see whether its embeddings were changed.
+        model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)
         saved = scratch / "adapter_model.safetensors"
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
         save_file(kept, saved, metadata={"format": "pt"})
