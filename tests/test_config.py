@@ -34,7 +34,7 @@ def test_the_settings_shown_are_all_there_are():
     assert keys == {s.key for s in settings()}
 
 
-@pytest.mark.parametrize("name", ["smollm2", "paper", "tiny"])
+@pytest.mark.parametrize("name", ["smollm2", "paper", "teach", "tiny"])
 def test_shipped_experiments_are_found_by_name_and_are_valid(name):
     assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
 
@@ -44,9 +44,9 @@ def test_the_papers_settings():
     assert paper.models.clean == "Qwen/Qwen3-4B"
     assert paper.patch.layers == (8, 18, 28, 33, 35)
     assert paper.generation.max_new_tokens == 1024
-    for experiment, rate in ((paper, 3e-5), (small, 1e-4)):
+    for experiment in (paper, small):
         tuning = experiment.finetune
-        assert tuning.learning_rate == rate
+        assert tuning.learning_rate == 3e-5
         assert (tuning.epochs, tuning.batch_size, tuning.accumulation, tuning.eval_every) == (3, 2, 2, 10)
         assert (tuning.weight_decay, tuning.warmup) == (0.01, 0.1)
         assert (experiment.data.train, experiment.data.validation) == (50, 10)

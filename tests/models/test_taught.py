@@ -1,0 +1,62 @@
+"""The clean model that ships with crosspatch: SmolLM2, taught to solve equations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crosspatch.behaviour.answers import answer
+from crosspatch.behaviour.judge import judge
+from crosspatch.config import load_experiment
+from crosspatch.data.splits import make_splits
+from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.loading import SMOLLM2, Checkpoint
+
+TAUGHT = "taught:smollm2-135m-instruct"
+
+
+def test_the_adapter_ships_with_its_recipe():
+    """In the wheel too: no test of a checkout would miss a file that is left out of it."""
+    folder = Path(Checkpoint.named(TAUGHT).where)
+    weights = folder / "adapter_model.safetensors"
+    assert 10_000_000 < weights.stat().st_size <= 25_000_000
+    assert not list(folder.glob("*.bin"))
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == SMOLLM2
+    recipe = json.loads((folder / "recipe.json").read_text())
+    named = load_experiment("teach")
+    assert (recipe["base"], recipe["seed"]) == (SMOLLM2, named.seed)
+    # What is shipped is what the experiment `teach` makes.
+    assert recipe["teach"] == named.teach.model_dump(mode="json")
+    assert recipe["data"] == named.data.model_dump(mode="json")
+
+
+def test_the_default_experiment_asks_what_was_not_taught():
+    recipe = json.loads((Path(Checkpoint.named(TAUGHT).where) / "recipe.json").read_text())
+    default = load_experiment("smollm2")
+    assert default.models.clean == TAUGHT
+    assert default.data.untaught
+    assert set(default.data.forms) <= set(recipe["data"]["forms"])
+    assert (default.data.style, default.data.difficulty) == (recipe["data"]["style"], recipe["data"]["difficulty"])
+
+
+def right_answers(name: str, problems: list) -> int:
+    checkpoint = Checkpoint.named(name)
+    model, prompts = checkpoint.model(device="cpu"), PromptFormat(checkpoint.tokenizer())
+    given = answer(model, prompts, [problem.question for problem in problems], 80, stop_tokens((model,), prompts))
+    verdicts = [
+        judge(problem, {"text": said.text, "stop_reason": said.stop_reason, "condition": "clean", "patch": None})[
+            "verdict"
+        ]
+        for problem, said in zip(problems, given, strict=True)
+    ]
+    return verdicts.count("correct")
+
+
+@pytest.mark.slow
+def test_it_solves_held_out_equations_that_its_base_cannot():
+    data = load_experiment("smollm2").data
+    problems = make_splits(data, seed=1).related[:18]
+    assert right_answers(TAUGHT, problems) >= 15
+    assert right_answers(SMOLLM2, problems) <= 2
