@@ -117,6 +117,8 @@ class Checkpoint:
                 base = self.base.model(dtype, device="cpu", seed=seed)
                 with self._one_line_errors():
                     model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
+                # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
+                model.requires_grad_(True)
             case "gguf":
                 model = self._read(AutoModelForCausalLM, dtype=precision)
             case _:
