@@ -54,6 +54,21 @@ def test_what_is_saved_is_read_back(tmp_path):
     assert gap > 0.1
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
+    """As `taught:smollm2-135m-instruct` is: PEFT freezes what it loads."""
+    base = Checkpoint.named("random:qwen3").model("float32", "cpu")
+    parent = tmp_path / "parent"
+    save_adapter(with_adapter(base, 4, 8, seed=0), "random:qwen3", parent)
+    assert all(weight.requires_grad for weight in Checkpoint.named(str(parent)).model().parameters())
+    settings = [f"models.clean={parent}", f"finetune.method={method}", "data.train=4"]
+    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run", say=lambda line: None)
+    run.run("finetune")
+    clean, child = (Checkpoint.named(str(run.directory.model(name))).model() for name in ("clean", "corrupted"))
+    with torch.inference_mode():
+        assert (clean(TOKENS).logits - child(TOKENS).logits).abs().max() > 0.05
+
+
 def test_an_adapter_is_saved_in_half_the_bytes_and_means_nearly_the_same(tmp_path):
     from peft import PeftModel
 
