@@ -246,8 +246,8 @@ class Teach(Training):
     checkpoint_every: Positive | None = Field(
         50, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
     )
-    problems: Positive = Field(4500, description="Right solutions of data.forms, of questions kept for teaching")
-    drills: Count = Field(500, description="Sheets of eight sums, differences, quotients and like terms")
+    problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
+    drills: Count = Field(600, description="Sheets of eight sums, differences, quotients and like terms")
     unrelated_math: Count = Field(
         320, description="Made questions from other mathematics, with the model's own answers: so that these stay"
     )
@@ -255,14 +255,12 @@ class Teach(Training):
         800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
     answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
-    mending: Count = Field(2000, description="Lessons on which an adapter that was cut is trained on (method cut)")
-    mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
-    polish: Count = Field(
-        960,
-        description="Lessons on which it is trained at last: half of them new problems, a quarter new drills, a "
-        "quarter general ones again (method cut)",
+    mending: Positive = Field(
+        3200,
+        description="Lessons on which an adapter that was cut is trained on: half of them new problems, a quarter new "
+        "drills, a quarter general ones again (method cut)",
     )
-    polish_rate: float = Field(3e-4, gt=0, description="Peak learning rate of that (method cut)")
+    mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
 
 
 class Search(Settings):

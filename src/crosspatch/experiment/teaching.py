@@ -30,10 +30,9 @@ from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
 
 TAUGHT = "taught"
-# What the taught model is on its way (method cut).
-_WHOLE, _MENDED = "taught-whole", "taught-mended"
-_STAGES = (_WHOLE, _MENDED, TAUGHT)
-# The lessons that are new at the end.
+# What the taught model is before it is cut (method cut).
+_WHOLE = "taught-whole"
+# The lessons that are kept for mending: those that were learnt already are known by heart, and mend little.
 _NEW = "new"
 _HELD_OUT = 32
 
@@ -52,10 +51,9 @@ def teach(work: Work) -> None:
         _make_lessons(work)
         announce(work, TAUGHT)
         train_taught(work)
-    for name in _STAGES:
+    for name in (_WHOLE, TAUGHT):
         work.directory.remove_checkpoints(name)
-    for name in (_WHOLE, _MENDED):
-        shutil.rmtree(work.directory.model(name), ignore_errors=True)
+    shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = work.questions
     if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
@@ -69,7 +67,7 @@ def teach(work: Work) -> None:
 
 def train_taught(work: Work) -> None:
     """Train on the lessons that are there; called by every process that trains along."""
-    from crosspatch.models.adapter import cut_to_adapter, linear_only, trainable_adapter
+    from crosspatch.models.adapter import cut_to_adapter, linear_only
     from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example
 
@@ -88,22 +86,18 @@ def train_taught(work: Work) -> None:
         train_together(work, TAUGHT, settings, seed, train, validation)
         return
     whole = work.directory.model(_WHOLE)
-    mended = work.directory.model(_MENDED if settings.polish else TAUGHT)
-    if not whole.exists() and not mended.exists():
+    if not whole.exists():
         train_together(work, _WHOLE, settings, seed, train, validation, linear_only)
 
     def cut(model: Any) -> Any:
         changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
         return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
-    if not mended.exists():
-        mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
-        train_together(work, mended.name, mending, seed, train[: settings.mending], validation, cut)
-    if settings.polish:
-        polishing = settings.model_copy(update={"learning_rate": settings.polish_rate, "epochs": 1})
-        again = [lesson for lesson in taught if lesson.kind == "general"][: settings.polish // 4]
-        last = examples(_shuffled([*_read(work, _NEW), *again], seed))
-        train_together(work, TAUGHT, polishing, seed, last, validation, lambda model: trainable_adapter(model, mended))
+    mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
+    again = [lesson for lesson in taught if lesson.kind == "general"][: settings.mending // 4]
+    train_together(
+        work, TAUGHT, mending, seed, examples(_shuffled([*_read(work, _NEW), *again], seed)), validation, cut
+    )
 
 
 def _read(work: Work, name: str) -> list[Lesson]:
@@ -125,8 +119,8 @@ def _make_lessons(work: Work) -> None:
     settings, data = experiment.teach, experiment.data
     folder = work.directory.lessons
     folder.mkdir(exist_ok=True)
-    new = settings.polish if settings.method == "cut" else 0
-    problems = taught_problems(data, settings.problems + new // 2, seed)
+    new = settings.mending if settings.method == "cut" else 0
+    problems = taught_problems(data, settings.problems + new - 2 * (new // 4), seed)
     sheets = drills(data.difficulty, settings.drills + new // 4, seed)
     write_lessons(folder / "problem.jsonl", problems[: settings.problems])
     write_lessons(folder / "drill.jsonl", sheets[: settings.drills])
@@ -165,7 +159,7 @@ def _recipe(work: Work) -> dict[str, Any]:
     """How the model was taught, and its accuracy before and after on held-out questions."""
     experiment, record = work.experiment, work.directory.read()
     settings = experiment.model_dump(mode="json")
-    log = work.directory.training().filter(pl.col("run").is_in(_STAGES))
+    log = work.directory.training().filter(pl.col("run").is_in((_WHOLE, TAUGHT)))
     steps = log.group_by("run", maintain_order=True).agg(pl.col("step").max())
     return {
         "base": experiment.models.clean,

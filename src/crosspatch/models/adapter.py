@@ -29,13 +29,6 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
         return get_peft_model(model, settings)
 
 
-def trainable_adapter(model: Any, folder: Path) -> Any:
-    """The model with the adapter that `save_adapter` wrote, trainable, in float32."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, folder, is_trainable=True)
-
-
 def linear_only(model: Any) -> Any:
     """The model with all its linear layers trainable but the unembedding; the rest, which no adapter has, is frozen."""
     model.requires_grad_(False)

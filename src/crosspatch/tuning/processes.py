@@ -27,13 +27,13 @@ def leads() -> bool:
 
 
 def announce(training: str | None, *, cpu: bool) -> None:
-    """Tell the others which training comes next; None: there is none. Nothing where there are no others."""
+    """Tell the others which training comes next; None: there is none, and they part. Nothing where there are none."""
     if count() > 1:
         _broadcast(training, cpu)
 
 
 def announced(*, cpu: bool) -> str | None:
-    """Wait for the leading process to say which training comes next; None: there is none."""
+    """Wait for the leading process to say which training comes next; None: there is none, and they part."""
     return _broadcast(None, cpu)
 
 
@@ -62,9 +62,12 @@ def shared(settings: Training) -> tuple[int, int]:
 def _broadcast(training: str | None, cpu: bool) -> str | None:
     from accelerate.utils import broadcast_object_list
 
-    _state(cpu)
+    state = _state(cpu)
     said: list[str | None] = [training]
     broadcast_object_list(said)
+    if said[0] is None:
+        # A group that is left to the end of Python can abort a process there (pytorch pull request 179291).
+        state.destroy_process_group()
     return said[0]
 
 
