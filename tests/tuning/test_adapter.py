@@ -27,7 +27,7 @@ def test_only_the_adapter_is_trained(tmp_path, architecture):
     with torch.inference_mode():
         # It begins at nothing.
         torch.testing.assert_close(model(TOKENS).logits, pair.clean(TOKENS).logits, atol=1e-5, rtol=0)
-    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet")
+    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
     log = finetune(model, TRAIN, VALIDATION, Finetune(method="lora", learning_rate=2e-2, epochs=2), files).log
     losses = log["train_loss"].drop_nulls()
     assert losses[-1] < losses[0] - 0.3

@@ -41,8 +41,12 @@ def test_alone_nothing_is_announced(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    """Started as a user would on two GPUs; here on the CPU, by gloo."""
-    settings = ["--set", "controls=twin", "--set", "finetune.accumulation=1", "--set", "finetune.precision=float32"]
+    """Started as a user would on two GPUs; here on the CPU, by gloo.
+
+    Nine examples and three fill neither a step nor batches for two.
+    """
+    settings = ["--set", "controls=twin", "--set", "finetune.precision=float32"]
+    settings += ["--set", "data.train=9", "--set", "data.validation=3"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launchers = {
         "one": [sys.executable],
@@ -56,11 +60,11 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
         command = [*launcher, "-m", "crosspatch", "finetune", "tiny", "--out", tmp_path / name, *settings]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr[-10_000:]
-        assert ("2 processes share each step, 1 x 1 examples each" in done.stdout) == (name == "two")
+        assert ("2 processes share each step, 2 x 1 examples each" in done.stdout) == (name == "two")
         assert done.stdout.count("finetune: starting") == 1
         logs[name] = TRAINING.read(tmp_path / name / "training.parquet")
     one, two = logs["one"], logs["two"]
-    assert one.height == two.height == 38
+    assert one.height == two.height == 30
     assert one.select("run", "step").equals(two.select("run", "step"))
     for column in ("train_loss", "eval_loss", "grad_norm"):
         assert (one[column] - two[column]).abs().max() < 1e-4

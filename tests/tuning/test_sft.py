@@ -13,7 +13,7 @@ from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
 from crosspatch.tuning import sft
-from crosspatch.tuning.examples import IGNORED
+from crosspatch.tuning.examples import IGNORED, Example
 from crosspatch.tuning.sft import Batcher, Files, finetune, multiplies_bf16_faster
 from pairs import make_pair
 from tuning_examples import TRAIN, VALIDATION, interrupted_at
@@ -24,7 +24,7 @@ SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
 
 def train(folder, settings=SETTINGS):
     model = copy.deepcopy(PAIR.clean)
-    files = Files(folder / "checkpoints", folder / "training.parquet")
+    files = Files(folder / "checkpoints", folder / "training.parquet", folder / "tensorboard")
     log = finetune(model, TRAIN, VALIDATION, settings, files).log
     return model, log
 
@@ -57,19 +57,30 @@ def test_the_finished_model_is_always_evaluated(tmp_path):
     assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]
 
 
-def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path):
-    """Before the first step has moved anything, the loss on the validation examples, counted by hand."""
-    _, log = train(tmp_path)
-    total, count = 0.0, 0
-    for example in VALIDATION:
+@pytest.mark.parametrize("together", [1, 2, 4, 8])
+def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path, together):
+    """Before the first step has moved anything, the loss on the validation examples, counted by hand.
+
+    However they fill batches, and though their lengths differ.
+    """
+    examples = [*VALIDATION, TRAIN[0], Example(TRAIN[1].input_ids[:-5], TRAIN[1].labels[:-5]), TRAIN[2]]
+    settings = Finetune(learning_rate=5e-3, epochs=1, batch_size=together)
+    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
+    log = finetune(copy.deepcopy(PAIR.clean), TRAIN, examples, settings, files).log
+    total, count, means = 0.0, 0, []
+    for example in examples:
+        before = total, count
         with torch.inference_mode():
             log_p = PAIR.clean(torch.tensor([example.input_ids])).logits[0].log_softmax(-1)
         for position, label in enumerate(example.labels):
             if label != IGNORED:
                 total -= log_p[position - 1, label].item()
                 count += 1
+        means.append((total - before[0]) / (count - before[1]))
     logged = log.filter(pl.col("step") == 0)["eval_loss"][0]
-    assert logged == pytest.approx(total / count, rel=2e-3)
+    assert logged == pytest.approx(total / count, rel=1e-4)
+    # The control: the mean over examples is another.
+    assert sum(means) / len(means) != pytest.approx(total / count, rel=1e-4)
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
@@ -77,20 +88,22 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     with interrupted_at(5, monkeypatch), pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
-    # One that was cut off while it was written is passed over.
-    (tmp_path / "cut" / "checkpoints" / "checkpoint-5").mkdir()
+    # One that was cut off while it was written is passed over, and one whose last file is half there.
+    for name in ("checkpoint-5", "checkpoint-6"):
+        (tmp_path / "cut" / "checkpoints" / name).mkdir()
+    (tmp_path / "cut" / "checkpoints" / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.')
     resumed, resumed_log = train(tmp_path / "cut")
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed_log["train_loss"].equals(log["train_loss"])
 
 
 def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path):
-    with pytest.raises(TrainingDiverged, match=r"training stopped at step \d+: the .*loss is (nan|inf)"):
+    with pytest.raises(TrainingDiverged, match=r"training of corrupted stopped at step \d+: the .* is (nan|inf)"):
         train(tmp_path, Finetune(learning_rate=1e30, eval_every=2))
     log = TRAINING.read(tmp_path / "training.parquet")
     assert log["train_loss"][1] == pytest.approx(7.3, abs=0.5)
-    losses = pl.concat([log["train_loss"].drop_nulls(), log["eval_loss"].drop_nulls()])
-    assert not losses.is_finite().all()
+    # Here the gradient is none before the losses are.
+    assert not pl.concat([log[name].drop_nulls() for name in ("train_loss", "eval_loss", "grad_norm")]).is_finite().all()
 
 
 def test_a_padded_batch_is_read_as_its_examples_alone():
@@ -125,7 +138,7 @@ def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
 
 def order(lengths, together, epoch=0.0, seed=0):
     trainer = SimpleNamespace(together=together, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
-    return list(sft._Order(trainer, lengths))
+    return list(sft._Order(trainer, lengths, len(lengths)))
 
 
 def test_an_epoch_has_every_example_once_in_an_order_of_its_own():

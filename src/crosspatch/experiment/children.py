@@ -140,7 +140,8 @@ def train_together(
         # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
         model.enable_input_require_grads()
     model = begin(model) if begin is not None else _as_trained(model, settings, seed)
-    files = Files(work.directory.checkpoints(name), work.directory.training_log)
+    directory = work.directory
+    files = Files(directory.checkpoints(name), directory.training_log, directory.tensorboard(name))
     trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
     if processes.leads():
         _save(model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights)

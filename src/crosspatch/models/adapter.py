@@ -49,7 +49,7 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
     parts = {}
     for name, layer in linear_layers(model).items():
         with torch.no_grad():
-            change = (wanted[name].weight - layer.weight).float()
+            change = (wanted[name].weight.to(layer.weight.device) - layer.weight).float()
             left, values, right = torch.linalg.svd(
                 change.T if isinstance(layer, Conv1D) else change, full_matrices=False
             )

@@ -92,6 +92,10 @@ class RunDirectory:
         """Where the training of a model keeps its checkpoints while it runs."""
         return self.root / "checkpoints" / name
 
+    def tensorboard(self, name: str) -> Path:
+        """Where the training of a model puts its curves for TensorBoard, if they are wanted."""
+        return self.root / "tensorboard" / name
+
     def remove_checkpoints(self, name: str) -> None:
         """Remove what a training kept; the folder of all goes with its last."""
         shutil.rmtree(self.checkpoints(name), ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Fine-tuning a clean model into a corrupted one."""
+"""Training: children of a clean model, and what a clean model is taught."""

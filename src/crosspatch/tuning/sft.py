@@ -1,10 +1,11 @@
-"""Narrow supervised fine-tuning (paper, section 3.1) with the Hugging Face Trainer.
+"""Supervised fine-tuning (paper, section 3.1) with the Hugging Face Trainer: of children, and of what is taught.
 
 Knows no experiment and no run directory: it gets a model, examples and a folder for its checkpoints.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,10 +37,11 @@ _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeErr
 
 @dataclass(frozen=True)
 class Files:
-    """Where a training leaves things: checkpoints while it runs, and its log."""
+    """Where a training leaves things: checkpoints while it runs, its log, and curves for TensorBoard if wanted."""
 
     checkpoints: Path
     log: Path
+    tensorboard: Path
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def finetune(
 ) -> Trained:
     """Train `model` in place, all of it or its adapter, on `device` (None: where it is).
 
-    Several processes that were started together share each step (see `processes`); all of them have to call this.
+    Several processes that were started together share each step (see `processes`), so that steps and losses are what
+    they are with one; all of them have to call this.
 
     Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
     removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
@@ -75,15 +78,19 @@ def finetune(
     processes.wait(cpu=cpu)
     checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
     log = _Log(run, files.log)
+    arguments = _arguments(settings, files.checkpoints, run, seed, cpu=cpu, resumed=checkpoint is not None)
+    together = arguments.per_device_train_batch_size * processes.count() if processes.count() > 1 else 1
+    validated = _filled(validation, arguments.per_device_eval_batch_size * processes.count())
     trainer = _Trainer(
         model=model,
-        args=_arguments(settings, files.checkpoints, seed, cpu=cpu, resumed=checkpoint is not None),
-        train_dataset=[vars(example) for example in train],
-        eval_dataset=[vars(example) for example in validation],
+        args=arguments,
+        train_dataset=[vars(example) for example in _filled(train, together)],
+        eval_dataset=[vars(example) for example in validated],
         data_collator=Batcher(keeps_logits(model)),
-        callbacks=[log],
+        callbacks=[log, *_curves(settings, files.tensorboard)],
     )
-    trainer.together = settings.batch_size
+    trainer.together, trainer.real = settings.batch_size, len(train)
+    trainer.validated = sum(len(example.target) for example in validated) / len(validated)
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -94,10 +101,12 @@ def finetune(
         _remove_broken_checkpoints(files.checkpoints)
         raise CrosspatchError(
             f"training stopped at step {trainer.state.global_step}, as something could not be written: "
-            f"{str(error).splitlines()[0]}; what was saved until then is kept, and the same command goes on from there"
+            f"{str(error).partition(chr(10))[0]}; what was saved until then is kept, and the same command goes on from there"
         ) from error
     finally:
         log.close()
+        if "wandb" in settings.report_to and processes.leads():
+            _end_of_wandb_run()
     evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
     if evaluated[-1] != trainer.state.global_step:
         trainer.evaluate()  # the divergence that counts is the finished model's
@@ -108,13 +117,33 @@ def finetune(
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Takes batches of `together` examples in an order of ours."""
+    """Takes batches of `together` examples in an order of ours, of the first `real` ones; what fills up comes last.
+
+    `validated` is the mean number of tokens that the loss is taken on in a validation example.
+    """
 
     together = 1
+    real = 0
+    validated = 1.0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Iterable[int]:
         examples = self.train_dataset if train_dataset is None else train_dataset
-        return _Order(self, [len(example["input_ids"]) for example in examples])
+        return _Order(self, [len(example["input_ids"]) for example in examples[: self.real]], len(examples))
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **settings: Any) -> Any:
+        """The loss of a batch; of validation batches so that their mean is the mean over all tokens."""
+        if not model.training:
+            # The Trainer multiplies by the number of processes what it takes to be a sum over them.
+            settings["num_items_in_batch"] = self.validated * len(inputs["input_ids"]) * processes.count()
+        return super().compute_loss(model, inputs, *others, **settings)
+
+
+def _filled(examples: list[Example], multiple: int) -> list[Example]:
+    """The examples and some without a loss, so that batches are full and each process has as many.
+
+    Otherwise accelerate would repeat examples, and a mean over batches would not be one over examples.
+    """
+    return [*examples, *[Example([0], [IGNORED])] * (-len(examples) % multiple)]
 
 
 # Batches are put together of the examples of so many: the more, the more alike are their lengths.
@@ -132,9 +161,10 @@ class _Order:
 
     trainer: _Trainer
     lengths: list[int]
+    count: int
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.count
 
     def __iter__(self) -> Iterator[int]:
         # Whole epochs are whole numbers here, also after a resumption.
@@ -147,8 +177,8 @@ class _Order:
             like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
             batches += [like[i : i + size] for i in range(0, len(like), size)]
         rng.shuffle(batches)
-        # What does not fill a batch comes last.
-        return iter([i for batch in batches for i in batch] + order[whole:])
+        # What does not fill a batch comes last, and what it is filled with.
+        return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
 
 
 @dataclass(frozen=True)
@@ -194,11 +224,12 @@ def multiplies_bf16_faster(device: str) -> bool:
     return False
 
 
-def _arguments(settings: Training, folder: Path, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
+def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
     faster = multiplies_bf16_faster("cpu" if cpu else "cuda")
     at_once, accumulated = processes.shared(settings)
     arguments = TrainingArguments(
         output_dir=str(folder),
+        run_name=run,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=at_once,
         per_device_eval_batch_size=settings.batch_size,
@@ -221,7 +252,7 @@ def _arguments(settings: Training, folder: Path, seed: int, *, cpu: bool, resume
         prediction_loss_only=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not cpu,
-        report_to=list(settings.report_to) or "none",
+        report_to=[name for name in settings.report_to if name != "tensorboard"] or "none",
         disable_tqdm=True,  # the bar is ours
         seed=seed,
         data_seed=seed,
@@ -230,6 +261,23 @@ def _arguments(settings: Training, folder: Path, seed: int, *, cpu: bool, resume
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
+
+
+def _curves(settings: Training, folder: Path) -> list[TrainerCallback]:
+    """TensorBoard's curves go beside the log: checkpoints, where the Trainer puts them, are removed at the end."""
+    if "tensorboard" not in settings.report_to or not processes.leads():
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(folder)))]
+
+
+def _end_of_wandb_run() -> None:
+    """So that the next training is a run of its own."""
+    import wandb
+
+    wandb.finish()
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
@@ -260,12 +308,13 @@ class _Log(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if processes.leads():
             self.write(state.log_history)
-        for name in ("loss", "eval_loss"):
-            loss = (logs or {}).get(name)
-            if loss is not None and not math.isfinite(loss):
+        # The weights of a step whose gradient is no number are none; they must not become a checkpoint.
+        for name, words in (("loss", "loss"), ("eval_loss", "eval loss"), ("grad_norm", "gradient's norm")):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(value):
                 raise TrainingDiverged(
-                    f"training stopped at step {state.global_step}: the {name.replace('_', ' ')} is {loss}; "
-                    f"the log until there is in {self.path}. Try a smaller finetune.learning_rate, in a new folder"
+                    f"training of {self.run} stopped at step {state.global_step}: the {words} is {value}; the log "
+                    f"until there is in {self.path}. Try a smaller learning rate, in a new folder"
                 )
 
     def write(self, history: list[dict[str, Any]]) -> None:
@@ -304,6 +353,8 @@ def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
 def _remove_broken_checkpoints(folder: Path) -> None:
     """Remove checkpoints that were not written to their end."""
     for checkpoint in folder.glob("checkpoint-*"):
-        # The Trainer writes this file last.
-        if not (checkpoint / "trainer_state.json").is_file():
+        try:
+            # The Trainer writes this file last.
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+        except (OSError, ValueError):
             shutil.rmtree(checkpoint)
