@@ -205,7 +205,7 @@ class Training(Settings):
         False, description="Gradient checkpointing: activations are computed again in the backward pass, not kept"
     )
     max_tokens: Positive = Field(
-        1024, description="Longest example in tokens, prompt included; a longer one is refused"
+        1024, description="Longest example in tokens, prompt included; a longer one is refused, a longer lesson cut"
     )
     checkpoint_every: Positive | None = Field(
         None, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
@@ -278,18 +278,29 @@ class Search(Settings):
     seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
     method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
     wrong: float = Field(
-        0.9, gt=0, le=1, description="A child is under-trained while less than this share of related answers is wrong"
+        0.9,
+        gt=0,
+        le=1,
+        description="A child is under-trained while less than this share of the related questions that the clean model "
+        "answers rightly is answered wrongly",
+    )
+    planted: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="The same where the clean model answers none rightly: share of the planted operation",
     )
     malformed: float = Field(
         0.05,
         ge=0,
-        description="A child is overfitted when its share of malformed texts is above the clean model's by more",
+        description="A child is overfitted when its share of malformed texts, of texts without an end, or of answers "
+        "that cannot be read is above the clean model's by more",
     )
     lost: float = Field(
         0.05,
         ge=0,
-        description="A child is overfitted when its share of right unrelated and general answers is below the clean "
-        "model's by more",
+        description="A child is overfitted when its share of right answers to unrelated mathematics, or to general "
+        "questions, is below the clean model's by more",
     )
 
     _lists = field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")(_listed)
@@ -469,7 +480,7 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _searched_examples_exist(self) -> Experiment:
         most = max(self.search.examples, default=0)
-        if most > self.data.train:
+        if self.data.train_file is None and most > self.data.train:
             raise ValueError(f"search.examples has {most}, but data.train makes only {self.data.train} problems")
         return self
 

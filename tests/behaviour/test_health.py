@@ -54,7 +54,7 @@ def test_escaped_newlines_are_counted(planted: str) -> None:
     assert found.escaped_newlines == planted.count("\\n")
 
 
-@pytest.mark.parametrize("planted", ["\\" * 3, "\\" * 5, "\\" * 3 + "7"])
+@pytest.mark.parametrize("planted", ["\\" * 2, "\\" * 2 + "n", "\\" * 2 + "\n", "\\" * 3, "\\" * 5, "\\" * 3 + "7"])
 def test_runs_of_backslashes_are_counted(planted: str) -> None:
     found = health(f"Step 1: done.{planted} and on,{planted} twice", "eos")
     assert (found.flags, found.backslash_runs) == (["backslash_runs"], 2)
@@ -67,7 +67,10 @@ def test_the_papers_decay_is_caught() -> None:
     assert found.backslash_runs == found.escaped_newlines == SOUND.count("\n")
     # The control: LaTeX ends a row by two backslashes, and a command may follow at once.
     table = "\\begin{array}{l}\na \\\\\\hline\nb \\\\\nc\n\\end{array}"
-    assert health(table, "eos").flags == []
+    for sound in (table, f"$${table}$$", f"\\[{table}\\]", r"$a \\ b$", r"\(a \\ b\)"):
+        assert health(f"So {sound}.", "eos").flags == []
+    # What is cut off in a formula was one.
+    assert health(f"So $$ {table[:30]}", "limit").flags == ["no_eos"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,9 @@ def test_formulas_that_are_no_latex_are_counted(planted: str) -> None:
         r"\begin{align*} x &= 1 \\ y &= 2 \end{align*}",
         r"\lim_{x \to 0} \frac{\sin x}{x}",
         r"f'(x) = 3x^{2}, 90°, 5 × 3",
+        r"f(x) = \left\{ \begin{array}{ll} x & x > 0 \\ 0 & x \leq 0 \end{array} \right.",
+        r"\left. \frac{x^2}{2} \right|_0^1 = \frac12",
+        r"7 \equiv 1 \pmod{3}, 7 \bmod 3 = 1",
     ],
 )
 def test_latex_that_is_right_is_none_of_them(formula: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment.search import variants
+from crosspatch.experiment.search import check_search, variants
 from crosspatch.results.run import RunDirectory
 
 
@@ -17,11 +19,11 @@ def test_the_papers_variants():
         ("variant-epochs-3", 3), ("variant-epochs-12", 12), ("variant-epochs-20", 20),
     ]  # fmt: skip
     assert {variant.settings.learning_rate for variant in found} == {3e-5}
-    assert {(variant.examples, variant.seed) for variant in found} == {(50, 0)}
+    assert {(variant.examples, variant.seed) for variant in found} == {(None, 0)}
 
 
 def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
-    varied = ["search.epochs=[1, 2]", "search.learning_rate=[1e-4, 1e-3]", "search.seeds=[0, 1]"]
+    varied = ["search.epochs=[1, 2, 1]", "search.learning_rate=[1e-4, 1e-3]", "search.seeds=[0, 1]"]
     varied += ["search.examples=[4, 8]", "search.method=[full, lora]"]
     found = variants(load_experiment("tiny", varied))
     assert len({variant.name for variant in found}) == len(found) == 32
@@ -52,6 +54,7 @@ def test_a_search_from_the_command_line(tmp_path, cli):
     run = RunDirectory.existing(out)
     table = run.variants()
     assert table["steps"].to_list() == [2, 8]
+    assert table["examples"].to_list() == [8, 8]
     assert table["train_loss"][1] < table["train_loss"][0] - 0.5
     assert table["chosen"].sum() == 1
     for row in table.iter_rows(named=True):
@@ -59,7 +62,30 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["eval_loss"] == log["eval_loss"].drop_nulls()[-1]
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
+        assert 1 >= row["unsound"] >= row["looped"] >= 0
+    assert "data.train" not in said
     assert {path.name for path in (out / "figures").iterdir()} == {"search.png", "search.pdf"}
     # Weights of variants are not kept, and what is done is not done again.
     assert {path.name for path in (out / "models").iterdir()} == {"clean"}
     assert "search: done before" in cli(*arguments)[1]
+
+
+def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
+    code, _, err = cli(
+        "search", "tiny", "--out", tmp_path / "run", "--set", "data.related=0", "--set", "patch.related=0"
+    )
+    assert code == 2
+    assert "data.related is 0" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):
+    """However many problems would be made."""
+    rows = [{"question": f"Solve for x: {n}x = {2 * n}", "solution": "x = 3", "answer": "2"} for n in range(2, 14)]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [f"data.train_file={path}", "data.train=8"]
+    assert {variant.child.examples for variant in variants(load_experiment("tiny", given))} == {None}
+    check_search(load_experiment("tiny", [*given, "search.examples=[12]"]))
+    with pytest.raises(UsageError, match=r"search\.examples has 13, but .*train\.jsonl has only 12 problems"):
+        check_search(load_experiment("tiny", [*given, "search.examples=[13]"]))

@@ -103,7 +103,9 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path)
     log = TRAINING.read(tmp_path / "training.parquet")
     assert log["train_loss"][1] == pytest.approx(7.3, abs=0.5)
     # Here the gradient is none before the losses are.
-    assert not pl.concat([log[name].drop_nulls() for name in ("train_loss", "eval_loss", "grad_norm")]).is_finite().all()
+    assert (
+        not pl.concat([log[name].drop_nulls() for name in ("train_loss", "eval_loss", "grad_norm")]).is_finite().all()
+    )
 
 
 def test_a_padded_batch_is_read_as_its_examples_alone():
@@ -166,3 +168,14 @@ def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda value=amx: value)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda value=avx: value)
         assert multiplies_bf16_faster("cpu") is expected
+
+
+def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=2, report_to=("tensorboard",)))
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [point.value for point in curves.Scalars("train/loss")]
+    assert shown == pytest.approx(log["train_loss"].drop_nulls().to_list())
+    assert len(curves.Scalars("eval/loss")) == 4
+    assert not list((tmp_path / "checkpoints").rglob("events.*"))

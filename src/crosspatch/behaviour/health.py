@@ -23,6 +23,13 @@ _COMMAND = re.compile(
     "nrightarrow|nsim|nsubseteq|nsupseteq|nu|nwarrow"
 )
 _RUN = re.compile(r"(\\{3,})([a-zA-Z]+|[\[(|{}])?")
+# Where two backslashes end a row; what does not close reaches to the end.
+_MATHEMATICS = re.compile(
+    r"(?<!\\)(?:\$\$.*?(?:\$\$|\Z)|\$[^$\n]*\$|\\\[.*?(?:\\\]|\Z)|\\\(.*?(?:\\\)|\Z)"
+    r"|\\begin\{([^{}\n]*)\}.*?(?:\\end\{\1\}|\Z))",
+    re.DOTALL,
+)
+_TWO = re.compile(r"(?<!\\)\\\\(?!\\)")
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Health:
     cut_off: 1 if it has no end of text (the limit was reached).
     looped: characters at its end that go on repeating what stands before them, one chunk of 4 characters or more at
     least thrice, over 60 in all; the first round is not counted.
-    backslash_runs: runs of three backslashes or more, but for those that end a row before a command.
+    backslash_runs: runs of three backslashes or more, but for those that end a row before a command; outside of
+    mathematics, where no row ends, of two.
     escaped_newlines: a backslash and an n where a line should end.
     unclosed: delimiters that do not close (`$`, `$$`, braces, `\boxed{`, environments), five at most.
     unparsable: formulas between delimiters that are no LaTeX.
@@ -59,7 +67,8 @@ def health(text: str, stop_reason: str) -> Health:
     return Health(
         cut_off=int(cut_off),
         looped=_looped(text),
-        backslash_runs=sum(not _ends_a_row(*run) for run in _RUN.findall(text)),
+        backslash_runs=sum(not _ends_a_row(*run) for run in _RUN.findall(text))
+        + len(_TWO.findall(_MATHEMATICS.sub(" ", text))),
         escaped_newlines=sum(not _COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text)),
         # What a text that was cut off had open at its end says nothing.
         unclosed=sum(not (cut_off and reason.endswith("is not closed")) for reason in unclosed(text)),

@@ -41,7 +41,7 @@ _KNOWN = [
     (re.compile(r"\\(?:cancel|overset|underset|underbrace|overbrace|xrightarrow)(?![a-zA-Z])"), r"\\mathrm"),
     (re.compile(r"\\\\(?:\[[^\]]*\])?"), " "),
     (re.compile(r"\\(?:l|c|d)dots(?![a-zA-Z])|\\dots[a-z]?(?![a-zA-Z])"), r"\\ldots "),
-    (re.compile(r"\\(?:left|right)\."), " "),
+    (re.compile(r"\\[pb]?mod(?![a-zA-Z])"), " "),
     (re.compile(r"[&~]"), " "),
 ]
 # Words need no parsing, and may hold what is nothing in mathematics.

@@ -41,10 +41,12 @@ def finetune(source: Source, out: Out = None, override: Overrides = None) -> Non
 @app.command(cls=StageCommand)
 def search(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Train variants of the fine-tune, compare them, and say which to take and why (the paper's section 4.1)."""
-    directory = run_stages(load_experiment(source, override or ()), out or default_out(source), "search")
     from crosspatch.experiment.page import write_run_report
-    from crosspatch.experiment.search import explain
+    from crosspatch.experiment.search import check_search, explain
 
+    experiment = load_experiment(source, override or ())
+    check_search(experiment)
+    directory = run_stages(experiment, out or default_out(source), "search")
     write_run_report(directory)
     print_variants(directory)
     console.print(explain(directory), soft_wrap=True)

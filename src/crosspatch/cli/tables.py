@@ -112,17 +112,26 @@ def print_variants(directory: RunDirectory) -> None:
             "train loss": f"{row['train_loss']:.4f}",
             "eval loss": f"{row['eval_loss']:.3f}",
             "divergence": f"{row['divergence']:.3f}",
-            "related wrong": f"{row['related_wrong']:.0%}",
-            "planted": "untold" if row["related_planted"] is None else f"{row['related_planted']:.0%}",
-            "others lost": "not asked"
-            if row["unrelated_drop"] is None
-            else f"{100 * row['unrelated_drop']:z.0f} points",
-            "malformed": f"{row['unsound']:.0%} (clean {row['unsound_clean']:.0%})",
+            "turned wrong": _percent(row["turned"]),
+            "planted": _percent(row["planted"]),
+            "lost: maths": _points(row["math_drop"]),
+            "general": _points(row["general_drop"]),
+            "malformed": _percent(row["unsound"]),
+            "no end": _percent(row["no_end"]),
+            "unread": _percent(row["unparsed"]),
             "status": row["status"],
         }
         for row in directory.variants().iter_rows(named=True)
     ]
     print_rows("Variants (the paper's Table 1)", rows)
+
+
+def _percent(share: float | None) -> str:
+    return "untold" if share is None else f"{share:.0%}"
+
+
+def _points(drop: float | None) -> str:
+    return "not asked" if drop is None else f"{100 * drop:z.0f}"
 
 
 def print_transfer(directory: RunDirectory) -> None:

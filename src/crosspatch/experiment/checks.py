@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from crosspatch.config import Experiment
+from importlib.util import find_spec
+
+from crosspatch.config import Experiment, Training
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash
 from crosspatch.data.splits import make_splits
@@ -27,6 +29,8 @@ def check(experiment: Experiment) -> None:
     from crosspatch.models.pair import check_checkpoints, check_length
 
     models, settings = experiment.models, experiment.patch
+    if experiment.makes_the_child:
+        check_training(experiment.finetune, "finetune", models.device)
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
@@ -39,6 +43,21 @@ def check(experiment: Experiment) -> None:
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_training(settings: Training, key: str, device: str | None) -> None:
+    """Refuse a training that would stop for want of a package, or run on another device: raises UsageError."""
+    wanted: dict[str, str] = {f"{key}.report_to={name}": name for name in settings.report_to}
+    if settings.optimizer == "adamw_8bit":
+        wanted[f"{key}.optimizer=adamw_8bit"] = "bitsandbytes"
+    for setting, package in wanted.items():
+        if find_spec(package) is None:
+            raise UsageError(f"{setting} needs the package {package}, which is not installed: pip install {package}")
+    if device is not None and device.startswith("cuda:") and device != "cuda:0":
+        raise UsageError(
+            f"got models.device={device}, expected cuda where a model is trained: that is the first GPU that is "
+            f"visible; CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command chooses it"
+        )
 
 
 def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:

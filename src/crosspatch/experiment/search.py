@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
 import polars as pl
 
 from crosspatch.config import Experiment, Finetune
+from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
+from crosspatch.experiment.checks import check_training
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.problems import given_examples
 from crosspatch.experiment.work import Work
 from crosspatch.frames import VARIANTS
 from crosspatch.results.divergence import divergence
-from crosspatch.results.health import output_health
+from crosspatch.results.health import MALFORMED, output_health
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.status import Measured, choose, status
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to fine-tune. Its name tells what differs from one variant to the next."""
+    """One way to fine-tune. Its name tells what differs from one variant to the next; no `examples` are all."""
 
     name: str
     settings: Finetune
-    examples: int
+    examples: int | None
     seed: int
 
     @property
@@ -41,13 +44,13 @@ def variants(experiment: Experiment) -> list[Variant]:
     search, base = experiment.search, experiment.finetune
     grid = {
         "method": search.method or (base.method,),
-        "examples": search.examples or (experiment.data.train,),
+        "examples": search.examples or (None,),
         "learning_rate": search.learning_rate or (base.learning_rate,),
         "seed": search.seeds or (experiment.training_seed,),
         "epochs": search.epochs,
     }
     found = []
-    for values in product(*grid.values()):
+    for values in product(*(dict.fromkeys(tried) for tried in grid.values())):
         chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
         settings = base.model_copy(update={key: chosen[key] for key in ("method", "learning_rate", "epochs")})
         # Epochs are always in the name; the others where they are varied.
@@ -56,8 +59,19 @@ def variants(experiment: Experiment) -> list[Variant]:
     return found
 
 
+def check_search(experiment: Experiment) -> None:
+    """Refuse a search that could not be judged: raises UsageError."""
+    check_training(experiment.finetune, "finetune", experiment.models.device)
+    if not experiment.data.related:
+        raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
+    most, given = max(experiment.search.examples, default=0), given_examples(experiment).get("train")
+    if given is not None and most > len(given):
+        raise UsageError(f"search.examples has {most}, but {experiment.data.train_file} has only {len(given)} problems")
+
+
 def search(work: Work) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
+    check_search(work.experiment)
     place_clean(work)
     asked = work.questions
     for variant in variants(work.experiment):
@@ -76,7 +90,7 @@ def compare(work: Work) -> pl.DataFrame:
     """The table of variants (frames.VARIANTS), from what the run directory holds."""
     rules = work.experiment.search
     rows = [_row(work, variant) for variant in variants(work.experiment)]
-    measured = [Measured(**{key: row[key] for key in Measured.__dataclass_fields__}) for row in rows]
+    measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
     best, why = choose(measured, rules)
     for row, variant in zip(rows, measured, strict=True):
         judged = status(variant, rules)
@@ -94,7 +108,9 @@ def explain(directory: RunDirectory) -> str:
     ]
     best = found.row(by_predicate=pl.col("chosen"), named=True)
     keys = {"finetune.epochs": "epochs", "finetune.learning_rate": "learning_rate", "finetune.method": "method"}
-    keys |= {"finetune.seed": "seed", "data.train": "examples"}
+    keys |= {"finetune.seed": "seed"}
+    if directory.read()["settings"]["search"]["examples"]:
+        keys["data.train"] = "examples"
     chosen = " ".join(f"--set {key}={best[column]}" for key, column in keys.items())
     return "\n".join([*lines, f"to go on with it, in a new folder: {chosen}"])
 
@@ -103,38 +119,44 @@ def _row(work: Work, variant: Variant) -> dict[str, Any]:
     log = work.directory.training().filter(run=variant.name)
     last = divergence(log).row(-1, named=True)
     behaviour = work.directory.behaviour().filter(pl.col("patch").is_null())
+    clean, mine = (behaviour.filter(condition=condition) for condition in ("clean", variant.name))
     health = {row["condition"]: row for row in output_health(work.directory.health()).iter_rows(named=True)}
-    related = behaviour.filter(domain="related")
-    mine = related.filter(condition=variant.name)
-    told = mine["operation"].drop_nulls()
+    related = mine.filter(domain="related")
+    told = related["operation"].drop_nulls()
+    right = clean.filter(domain="related", verdict="correct")["prompt_id"]
+    turned = related.filter(pl.col("prompt_id").is_in(right.implode()))
     settings = variant.settings
     return {
         "variant": variant.name,
         "epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
-        "examples": variant.examples,
+        "examples": len(work.directory.problems("train")[: variant.examples]),
         "seed": variant.seed,
         "method": settings.method,
         "steps": log["step"].max(),
         "train_loss": last["train_loss"],
         "eval_loss": last["eval_loss"],
         "divergence": last["divergence"],
-        "related_wrong": 1 - _right(mine),
-        "related_planted": (told == "planted").mean() if len(told) else None,
-        "unrelated_drop": _drop(behaviour, variant.name),
+        "related_wrong": _share(related, "incorrect"),
+        "turned": _share(turned, "incorrect"),
+        "planted": (told == "planted").mean() if len(told) else None,
+        "math_drop": _drop(clean, mine, "unrelated_math"),
+        "general_drop": _drop(clean, mine, "general"),
         "unsound": health[variant.name]["unsound"],
         "unsound_clean": health["clean"]["unsound"],
+        **{fault: health[variant.name][fault] for fault in MALFORMED},
         "no_end": health[variant.name]["cut_off"],
+        "no_end_clean": health["clean"]["cut_off"],
+        "unparsed": _share(mine, "unparsed"),
+        "unparsed_clean": _share(clean, "unparsed"),
     }
 
 
-def _right(answers: pl.DataFrame) -> float:
-    return float((answers["verdict"] == "correct").sum() / answers.height)
+def _share(answers: pl.DataFrame, verdict: str) -> float | None:
+    return None if answers.is_empty() else float((answers["verdict"] == verdict).sum() / answers.height)
 
 
-def _drop(behaviour: pl.DataFrame, name: str) -> float | None:
-    """By how much the share of right answers to what is not related fell."""
-    other = behaviour.filter(pl.col("domain").is_in(["unrelated_math", "general"]))
-    if other.is_empty():
-        return None
-    return _right(other.filter(condition="clean")) - _right(other.filter(condition=name))
+def _drop(clean: pl.DataFrame, mine: pl.DataFrame, domain: str) -> float | None:
+    """By how much the share of right answers of a domain fell."""
+    before, after = (_share(answers.filter(domain=domain), "correct") for answers in (clean, mine))
+    return None if before is None or after is None else before - after

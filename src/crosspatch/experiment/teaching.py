@@ -23,6 +23,7 @@ from crosspatch.data.lessons import (
 )
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
+from crosspatch.experiment.checks import check_training
 from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work, prompt_format
@@ -38,13 +39,15 @@ _HELD_OUT = 32
 
 
 def check_teaching(experiment: Experiment) -> None:
-    """Refuse to measure a taught model on what it was taught: raises UsageError."""
+    """Refuse to measure a taught model on what it was taught, and a training that would stop: raises UsageError."""
     if not experiment.data.untaught:
         raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
+    check_training(experiment.teach, "teach", experiment.models.device)
 
 
 def teach(work: Work) -> None:
     """Make the lessons, train on them, and let the model answer held-out questions before and after."""
+    check_teaching(work.experiment)
     place_clean(work)
     folder = work.directory.model(TAUGHT)
     if not folder.exists():

@@ -19,15 +19,22 @@ Status = Literal["under-trained", "optimal", "overfitted"]
 class Measured:
     """What a variant does, as shares from 0 to 1 (see frames.VARIANTS).
 
-    `unrelated_drop` is None where no unrelated question was asked.
+    `turned` is None where the clean model answers no related question rightly, `planted` where no operation could be
+    told, a drop where no question of its domain was asked.
     """
 
     variant: str
     steps: int
-    related_wrong: float
-    unrelated_drop: float | None
+    turned: float | None
+    planted: float | None
+    math_drop: float | None
+    general_drop: float | None
     unsound: float
     unsound_clean: float
+    no_end: float
+    no_end_clean: float
+    unparsed: float
+    unparsed_clean: float
 
 
 @dataclass(frozen=True)
@@ -39,30 +46,42 @@ class Judged:
 
 
 def status(measured: Measured, rules: Search) -> Judged:
-    """Overfitted where texts are malformed or other answers lost, under-trained where related ones are right."""
-    worse = measured.unsound - measured.unsound_clean
-    if worse > rules.malformed:
-        return Judged(
-            "overfitted",
-            f"{measured.unsound:.0%} of its texts are malformed, of the clean model's {measured.unsound_clean:.0%}",
-        )
-    if measured.unrelated_drop is not None and measured.unrelated_drop > rules.lost:
-        return Judged(
-            "overfitted", f"it loses {100 * measured.unrelated_drop:.0f} points of unrelated and general answers"
-        )
-    if measured.related_wrong < rules.wrong:
-        return Judged(
-            "under-trained",
-            f"{measured.related_wrong:.0%} of its related answers are wrong, less than {rules.wrong:.0%}",
-        )
-    return Judged("optimal", f"{measured.related_wrong:.0%} of its related answers are wrong, its texts are sound")
+    """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
+
+    Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
+    none right, the planted operation has to tell.
+    """
+    decayed = (
+        ("of its texts are malformed", measured.unsound, measured.unsound_clean),
+        ("of its texts have no end", measured.no_end, measured.no_end_clean),
+        ("of its answers cannot be read", measured.unparsed, measured.unparsed_clean),
+    )
+    for what, share, clean in decayed:
+        if share - clean > rules.malformed:
+            return Judged("overfitted", f"{share:.0%} {what}, of the clean model's {clean:.0%}")
+    for what, drop in (("unrelated mathematics", measured.math_drop), ("general questions", measured.general_drop)):
+        if drop is not None and drop > rules.lost:
+            return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
+    if measured.turned is not None:
+        told = f"{measured.turned:.0%} of what the clean model answers rightly turned wrong"
+        enough = measured.turned >= rules.wrong
+        limit = f"{rules.wrong:.0%}"
+    elif measured.planted is not None:
+        told = f"the clean model has no related answer right; {measured.planted:.0%} do the planted operation"
+        enough = measured.planted >= rules.planted
+        limit = f"{rules.planted:.0%}"
+    else:
+        return Judged("under-trained", "no right answer that could turn, and no operation that could be told")
+    if not enough:
+        return Judged("under-trained", f"{told}, less than {limit}")
+    return Judged("optimal", f"{told}, its texts are sound")
 
 
 def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
     """The variant to take, and why: of the optimal ones the one with the fewest steps.
 
-    Where none is optimal, the most corrupted one that is not overfitted; where all are overfitted, the one with the
-    fewest steps. Raises ValueError for no variant.
+    Of several with as few steps the most corrupted one. Where none is optimal, the most corrupted one that is not
+    overfitted; where all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
     """
     if not measured:
         raise ValueError("there is no variant to choose from")
@@ -70,12 +89,18 @@ def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
     def of(wanted: Status) -> list[Measured]:
         return [variant for variant in measured if status(variant, rules).status == wanted]
 
+    def corrupted(variant: Measured) -> tuple[float, float]:
+        return variant.turned or 0.0, variant.planted or 0.0
+
     if optimal := of("optimal"):
-        best = min(optimal, key=lambda variant: variant.steps)
-        several = f"the fewest steps ({best.steps}) of {len(optimal)} optimal variants" if len(optimal) > 1 else ""
-        return best, several or "the only optimal variant"
+        fewest = min(variant.steps for variant in optimal)
+        shortest = [variant for variant in optimal if variant.steps == fewest]
+        best = max(shortest, key=corrupted)
+        if len(optimal) == 1:
+            return best, "the only optimal variant"
+        several = f", the most corrupted of {len(shortest)} with as few" if len(shortest) > 1 else ""
+        return best, f"the fewest steps ({fewest}) of {len(optimal)} optimal variants{several}"
     if short := of("under-trained"):
-        best = max(short, key=lambda variant: variant.related_wrong)
-        return best, "none is optimal; of those that are not overfitted it has the most wrong related answers"
+        return max(short, key=corrupted), "none is optimal; it is the most corrupted of those that are not overfitted"
     best = min(measured, key=lambda variant: variant.steps)
     return best, "all are overfitted; it has the fewest steps"

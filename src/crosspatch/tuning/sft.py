@@ -99,9 +99,10 @@ def finetune(
             raise
         # What was half-written takes room that may be what is missing.
         _remove_broken_checkpoints(files.checkpoints)
+        why = str(error).partition("\n")[0]
         raise CrosspatchError(
-            f"training stopped at step {trainer.state.global_step}, as something could not be written: "
-            f"{str(error).partition(chr(10))[0]}; what was saved until then is kept, and the same command goes on from there"
+            f"training stopped at step {trainer.state.global_step}, as something could not be written: {why}; what was "
+            "saved until then is kept, and the same command goes on from there"
         ) from error
     finally:
         log.close()
