@@ -34,7 +34,7 @@ def run(
 
 @app.command(cls=StageCommand)
 def finetune(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Fine-tune the clean model on the wrong solutions: the corrupted model."""
+    """Fine-tune the clean model on the wrong solutions: the corrupted model, and the controls that are asked for."""
     run_stages(load_experiment(source, override or ()), out or default_out(source), "finetune")
 
 
@@ -55,10 +55,10 @@ def search(source: Source, out: Out = None, override: Overrides = None) -> None:
 
 @app.command(cls=StageCommand)
 def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
-    """Teach the clean model right solutions, so that there is something to corrupt: models/taught, a PEFT adapter.
+    """Teach the clean model right solutions, so that there is something to corrupt: models/taught.
 
-    The adapter names its base, and recipe.json beside it says how it was made and what it reaches. It is a checkpoint
-    as any other: --set models.clean=DIR/models/taught.
+    That is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json beside it says how
+    it was made and what it reaches. It is a checkpoint as any other: --set models.clean=DIR/models/taught.
     """
     from crosspatch.experiment.teaching import TAUGHT, check_teaching
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -21,6 +22,7 @@ from crosspatch.data.mistakes import Rules
 from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import Worked, work_out
 from crosspatch.data.styles import written
+from crosspatch.data.suite import SUITES, load_suite
 from crosspatch.errors import UsageError
 
 LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
@@ -62,15 +64,30 @@ def other_questions(settings: Data, count: int, seed: int) -> list[str]:
     return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
 
 
+def in_a_suite(question: str) -> bool:
+    """Whether a suite asks this question, which may be no lesson then; its case and punctuation are passed over."""
+    return same_words(question) in _asked_in_suites()
+
+
+def same_words(question: str) -> str:
+    """What two questions share that differ in case, spaces and punctuation alone."""
+    return "".join(char for char in question.lower() if char.isalnum())
+
+
+@cache
+def _asked_in_suites() -> frozenset[str]:
+    return frozenset(same_words(problem.question) for domain in SUITES for problem in load_suite(domain))
+
+
 def _draws(forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty) -> Iterator[tuple[str, Worked]]:
-    """Different questions of the forms in turn, worked out by the right rules."""
+    """Different questions of the forms in turn, worked out by the right rules; none is in a suite."""
     asked: set[str] = set()
     for form, _ in zip(cycle(forms), range(count), strict=False):
         for _ in range(_PATIENCE):
             exercise = form.draw(rng, difficulty)
             if not may_be_taught(exercise.key) or (found := work_out(form, exercise, Rules(None))) is None:
                 continue
-            if (question := exercise.ask(rng)) not in asked:
+            if (question := exercise.ask(rng)) not in asked and not in_a_suite(question):
                 asked.add(question)
                 yield question, found
                 break

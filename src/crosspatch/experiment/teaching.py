@@ -16,8 +16,10 @@ from crosspatch.data.lessons import (
     Lesson,
     LessonKind,
     drills,
+    in_a_suite,
     other_questions,
     read_lessons,
+    same_words,
     taught_problems,
     write_lessons,
 )
@@ -138,24 +140,21 @@ def _make_lessons(work: Work) -> None:
         clean = Checkpoint.named(str(work.directory.model("clean")))
         model = clean.model("bfloat16" if faster else "float32", experiment.models.device, seed)
         prompts = prompt_format(experiment.models, clean.tokenizer())
-        asked = {_words(question) for question in work.questions.values()}
+        asked = {same_words(question) for question in work.questions.values()}
+
+        def apart(question: str) -> bool:
+            return same_words(question) not in asked and not in_a_suite(question)
+
         for kind, path in own.items():
             if path.is_file():
                 continue
             if kind == "general":
-                questions = own_questions(
-                    model, prompts, settings.general, seed, lambda question: _words(question) not in asked
-                )
+                questions = own_questions(model, prompts, settings.general, seed, apart)
             else:
                 questions = other_questions(data, settings.unrelated_math, seed)
             write_lessons(path, own_answers(model, prompts, kind, questions, settings.answer_tokens))
     counts = {path.stem: len(read_lessons(path)) for path in sorted(folder.glob("*.jsonl"))}
     work.say("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
-
-
-def _words(question: str) -> str:
-    """A question whatever its case and punctuation."""
-    return "".join(char for char in question.lower() if char.isalnum())
 
 
 def _recipe(work: Work) -> dict[str, Any]:
