@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,35 @@ def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
     code, _, err = cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]")
     assert code == 2
     assert "36" in err
+
+
+def test_a_search_is_planned_variant_by_variant():
+    experiment = load_experiment("tiny", ["search.epochs=[1, 4]", "search.examples=[4]"])
+    trained = [row for row in plan(experiment, "search").rows if row.stage == "search"]
+    assert [(row.what, row.steps) for row in trained] == [
+        ("variant-epochs-1, full", 1), ("variant-epochs-4, full", 4),
+    ]  # fmt: skip
+    assert trained[1].tokens == 4 * trained[0].tokens
+    (asked,) = (row for row in plan(experiment, "search").rows if row.stage == "evaluate")
+    assert "3 models" in asked.what
+
+
+def test_a_teaching_is_planned_as_it_goes():
+    """The shipped recipe says how many steps it took."""
+    recipe = json.loads((Path(Checkpoint.named("taught:smollm2-135m-instruct").where) / "recipe.json").read_text())
+    own, whole, mending, asked = plan(load_experiment("teach"), "teach").rows
+    assert own.what == "1120 answers of its own"
+    # 32 lessons are held out, and answers of nothing are no lessons.
+    assert recipe["steps"]["taught-whole"] == pytest.approx(whole.steps, abs=4)
+    assert recipe["steps"]["taught"] == mending.steps
+    assert mending.trained < whole.trained / 10
+    assert asked.what == "304 questions to 2 models"
+
+
+@pytest.mark.parametrize("command", ["search", "teach"])
+def test_other_commands_have_a_dry_run_too(tmp_path, cli, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    code, said, _ = cli(command, "teach", "--dry-run")
+    assert code == 0
+    assert "what it would take" in said
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from crosspatch.models.adapter import cut_to_adapter, is_adapter, linear_only, s
 from crosspatch.models.loading import Checkpoint
 from crosspatch.tuning.sft import Files, finetune
 from pairs import make_pair
-from tuning_examples import TRAIN, VALIDATION
+from tuning_examples import TRAIN, VALIDATION, interrupted_at
 
 TOKENS = torch.arange(40)[None]
 
@@ -35,6 +35,22 @@ def test_only_the_adapter_is_trained(tmp_path, architecture):
     assert moved
     assert all("lora_" in name for name in moved)
     assert {name for name in before if "lora_B" in name} <= moved
+
+
+def test_a_stopped_adapter_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    def train(name):
+        model = with_adapter(copy.deepcopy(make_pair("qwen3").clean), 4, 8, seed=0)
+        files = Files(tmp_path / name, tmp_path / f"{name}.parquet", tmp_path / "tensorboard")
+        settings = Finetune(method="lora", learning_rate=2e-2, precision="float32", checkpoint_every=1)
+        return finetune(model, TRAIN, VALIDATION, settings, files, device="cpu").log, model.state_dict()
+
+    log, whole = train("whole")
+    with interrupted_at(4, monkeypatch), pytest.raises(KeyboardInterrupt):
+        train("cut")
+    assert (tmp_path / "cut" / "checkpoint-3" / "adapter_model.safetensors").is_file()
+    resumed_log, resumed = train("cut")
+    assert resumed_log["train_loss"].equals(log["train_loss"])
+    assert all(resumed[name].equal(weight) for name, weight in whole.items())
 
 
 def test_what_is_saved_is_read_back(tmp_path):

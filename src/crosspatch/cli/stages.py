@@ -12,17 +12,13 @@ from crosspatch.cli.tables import print_accuracy, print_behaviour, print_plan, p
 from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time")
+]
+
 
 @app.command(cls=StageCommand)
-def run(
-    source: Source,
-    out: Out = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time"),
-    ] = False,
-    override: Overrides = None,
-) -> None:
+def run(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Run a whole experiment: data, finetune, evaluate, patch, report. The same command goes on where it stopped."""
     experiment = load_experiment(source, override or ())
     if dry_run:
@@ -39,13 +35,16 @@ def finetune(source: Source, out: Out = None, override: Overrides = None) -> Non
 
 
 @app.command(cls=StageCommand)
-def search(source: Source, out: Out = None, override: Overrides = None) -> None:
+def search(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Train variants of the fine-tune, compare them, and say which to take and why (the paper's section 4.1)."""
     from crosspatch.experiment.page import write_run_report
     from crosspatch.experiment.search import check_search, explain
 
     experiment = load_experiment(source, override or ())
     check_search(experiment)
+    if dry_run:
+        print_plan(experiment, "search")
+        return
     directory = run_stages(experiment, out or default_out(source), "search")
     write_run_report(directory)
     print_variants(directory)
@@ -54,7 +53,7 @@ def search(source: Source, out: Out = None, override: Overrides = None) -> None:
 
 
 @app.command(cls=StageCommand)
-def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
+def teach(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Teach the clean model right solutions, so that there is something to corrupt: models/taught.
 
     That is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json beside it says how
@@ -64,6 +63,9 @@ def teach(source: Source, out: Out = None, override: Overrides = None) -> None:
 
     experiment = load_experiment(source, override or ())
     check_teaching(experiment)
+    if dry_run:
+        print_plan(experiment, "teach")
+        return
     directory = run_stages(experiment, out or default_out(source), "teach")
     print_accuracy(directory)
     console.print(f"the taught model: {directory.model(TAUGHT)}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
 
 
-def print_plan(experiment: Experiment) -> None:
-    """What an experiment would take, stage by stage."""
+def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> None:
+    """What a command would take, stage by stage."""
     from crosspatch.experiment.plan import plan
 
-    found = plan(experiment)
+    found = plan(experiment, command)
     rows = [
         {
             "stage": row.stage,

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from crosspatch.config import DOMAINS, Experiment, Training
+from crosspatch.data.lessons import drills, taught_problems
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits, make_splits
 from crosspatch.errors import UsageError
-from crosspatch.experiment.children import children
+from crosspatch.experiment.children import Child, children
 from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.experiment.search import variants
 from crosspatch.experiment.work import prompt_format
 from crosspatch.models.shapes import Shape
 
@@ -59,6 +61,7 @@ class _Machine:
 
     operations: dict[str, float]
     bytes: float
+    bf16_is_faster: bool
 
     def training(self, operations: float, precision: str) -> float:
         return operations / self.operations[precision]
@@ -106,50 +109,86 @@ class _Planner:
         made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
         return made | suite_questions(self.experiment)
 
-    def trainings(self) -> Iterator[StagePlan]:
-        """A row for each child."""
-        experiment, shape = self.experiment, self.shape
+    def children(self, stage: str, made: list[Child]) -> Iterator[StagePlan]:
+        """A row for each child that a stage trains."""
+        experiment = self.experiment
         given = given_examples(experiment) if experiment.makes_the_child else {}
         validation = [self.count.example(problem) for problem in given.get("validation", self.splits.validation)]
-        for child in children(experiment):
+        for child in made:
             settings = child.settings
             problems = given.get("train", self.splits.train) if child.split == "train" else self.splits.twin
-            lengths = [self.count.example(problem) for problem in problems]
-            if max(lengths) > settings.max_tokens and not shape.kept:
+            lengths = [self.count.example(problem) for problem in problems[: child.examples]]
+            if max(lengths) > settings.max_tokens and not self.shape.kept:
                 raise UsageError(
                     f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be "
                     "cut, so raise that limit"
                 )
-            steps = math.ceil(len(problems) / (settings.batch_size * settings.accumulation)) * settings.epochs
-            tokens = sum(lengths) * settings.epochs
-            evaluated = sum(validation) * (steps // settings.eval_every + 2)
-            trained = shape.linear_sides * settings.lora_rank if settings.method == "lora" else shape.parameters
-            # Forward 2 operations a weight, backward 4, or 2 where the weights themselves get no gradient.
-            each = (4 if settings.method == "lora" else 6) + (2 if settings.recompute else 0)
-            operations = shape.multiplied * (each * tokens + 2 * evaluated)
-            precision = "bfloat16" if settings.precision != "float32" else "float32"
-            yield StagePlan(
-                "finetune",
-                f"{child.name}, {settings.method}",
-                shape.parameters,
-                trained,
-                tokens,
-                steps,
-                _training_memory(shape, settings, trained, max([*lengths, *validation])) / 1e9,
-                self.here.training(operations, precision),
-                self.a100.training(operations, precision),
+            yield self._training(
+                stage, f"{child.name}, {settings.method}", settings, settings.method, lengths, validation
             )
 
-    def answers(self) -> Iterator[StagePlan]:
-        """A row for all questions to all models."""
+    def teaching(self) -> Iterator[StagePlan]:
+        """Rows for the model's own answers, for the lessons, and for what is mended."""
+        settings, seed = self.experiment.teach, self.experiment.seed
+        own, each = settings.unrelated_math + settings.general, settings.answer_tokens
+        asked = self.splits.related[:1]
+        yield self._written("teach", f"{own} answers of its own", asked, own * each, min(own, 32), min(own, 32))
+        problems = taught_problems(self.experiment.data, settings.problems, seed)
+        sheets = drills(self.experiment.data.difficulty, settings.drills, seed)
+        lengths = [
+            self.count.question_length(lesson.question) + self.count.text_length(lesson.completion)
+            for lesson in [*problems, *sheets]
+        ]
+        typical = sum(lengths) // len(lengths)
+        answers = [self.count.question_length("What is the capital of France?") + each] * own
+        whole = settings.method == "cut"
+        method = "full" if whole else settings.method
+        yield self._training(
+            "teach", f"taught, {settings.method}", settings, method, [*lengths, *answers], answers[:32]
+        )
+        if whole:
+            mending = settings.model_copy(update={"epochs": 1})
+            yield self._training("teach", "mending", mending, "lora", [typical] * settings.mending, answers[:32])
+
+    def _training(
+        self, stage: str, what: str, settings: Training, method: str, lengths: list[int], validation: list[int]
+    ) -> StagePlan:
+        """What it takes to train on examples of these lengths, in tokens."""
+        shape = self.shape
+        steps = math.ceil(len(lengths) / (settings.batch_size * settings.accumulation)) * settings.epochs
+        tokens = sum(lengths) * settings.epochs
+        evaluated = sum(validation) * (steps // settings.eval_every + 2)
+        trained = shape.linear_sides * settings.lora_rank if method == "lora" else shape.parameters
+        # Forward 2 operations a weight, backward 4, or 2 where the weights themselves get no gradient.
+        each = (4 if method == "lora" else 6) + (2 if settings.recompute else 0)
+        operations = shape.multiplied * (each * tokens + 2 * evaluated)
+        here, there = (
+            "bfloat16" if settings.precision == "bf16" or (settings.precision == "auto" and faster) else "float32"
+            for faster in (self.here.bf16_is_faster, self.a100.bf16_is_faster)
+        )
+        longest = max([*lengths, *validation])
+        return StagePlan(
+            stage,
+            what,
+            shape.parameters,
+            trained,
+            tokens,
+            steps,
+            _training_memory(shape, settings, method, trained, longest, mixed="bfloat16" in (here, there)) / 1e9,
+            self.here.training(operations, here),
+            self.a100.training(operations, there),
+        )
+
+    def answers(self, models: int) -> Iterator[StagePlan]:
+        """A row for all questions to so many models."""
         asked = [problem for split in self.questions.values() for problem in split]
-        models = ["clean", "corrupted", *self.experiment.controls]
         if asked:
             settings = self.experiment.generation
             at_once = min(len(asked), settings.batch_size)
-            tokens = len(asked) * settings.max_new_tokens * len(models)
-            what = f"{len(asked)} questions to {len(models)} models"
-            yield self._written("evaluate", what, asked, tokens, at_once, at_once)
+            tokens = len(asked) * settings.max_new_tokens * models
+            yield self._written(
+                "evaluate", f"{len(asked)} questions to {models} models", asked, tokens, at_once, at_once
+            )
 
     def patches(self) -> Iterator[StagePlan]:
         """A row for all prompts and patches."""
@@ -190,11 +229,11 @@ class _Planner:
         )
 
 
-def plan(experiment: Experiment) -> Plan:
-    """The plan of `crosspatch run`. Raises UsageError like the run itself, as far as no weights are needed."""
+def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> Plan:
+    """The plan of a command. Raises UsageError like the command itself, as far as no weights are needed."""
     shape = Shape.of(experiment.models.clean)
     _check(experiment, shape)
-    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE)
+    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True)
     planner = _Planner(experiment, shape, _counter(experiment, shape), _this_machine(), a100)
     notes = [
         f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes"
@@ -204,7 +243,14 @@ def plan(experiment: Experiment) -> Plan:
             f"{experiment.models.clean}: configuration as it is kept in crosspatch, tokens counted as "
             f"{_CHARACTERS} characters each"
         )
-    return Plan([*planner.trainings(), *planner.answers(), *planner.patches()], notes)
+    if command == "search":
+        made = [variant.child for variant in variants(experiment)]
+        return Plan([*planner.children("search", made), *planner.answers(1 + len(made))], notes)
+    if command == "teach":
+        return Plan([*planner.teaching(), *planner.answers(2)], notes)
+    made = children(experiment)
+    models = 2 + len(experiment.controls)
+    return Plan([*planner.children("finetune", made), *planner.answers(models), *planner.patches()], notes)
 
 
 def _check(experiment: Experiment, shape: Shape) -> None:
@@ -215,14 +261,16 @@ def _check(experiment: Experiment, shape: Shape) -> None:
     check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
 
 
-def _training_memory(shape: Shape, settings: Training, trained: int, longest: int) -> float:
+def _training_memory(
+    shape: Shape, settings: Training, method: str, trained: int, longest: int, *, mixed: bool
+) -> float:
     """Bytes: weights, gradients, the optimizer's state, and what the backward pass needs of the forward pass."""
-    config, mixed = shape.config, settings.precision != "float32"
+    config = shape.config
     size = 4 if settings.weights == "float32" else 2
-    own = 4 if settings.method == "lora" else size
+    own = 4 if method == "lora" else size
     state = {"adamw": 2 * own, "adamw_8bit": 2, "adafactor": 0.1}[settings.optimizer]
     weights = shape.parameters * (size + (2 if mixed and size == 4 else 0)) + trained * (own + state)
-    if settings.method == "lora":
+    if method == "lora":
         weights += trained * own
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = config.num_attention_heads
@@ -255,6 +303,8 @@ def _this_machine() -> _Machine:
     """What this machine's first GPU, or its CPU, multiplies and reads in a second, tried for a moment."""
     import torch
 
+    from crosspatch.tuning.sft import multiplies_bf16_faster
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def seconds(work: Callable[[], Any]) -> float:
@@ -275,4 +325,5 @@ def _this_machine() -> _Machine:
         taken = seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]
         operations[name] = _SHARE * 2 * 512 * 2048 * 2048 / taken
     much = torch.ones(64 * 2**20 // 4, device=device)
-    return _Machine(operations, _SHARE * much.numel() * 4 / seconds(much.sum))
+    bytes_a_second = _SHARE * much.numel() * 4 / seconds(much.sum)
+    return _Machine(operations, bytes_a_second, multiplies_bf16_faster(device))

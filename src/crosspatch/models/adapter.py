@@ -24,7 +24,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     settings = LoraConfig(
         task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=turned
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return get_peft_model(model, settings)
 
