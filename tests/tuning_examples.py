@@ -21,13 +21,13 @@ TRAIN, VALIDATION = (
 
 
 @contextmanager
-def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within the context somebody presses Ctrl-C when a training has logged this step."""
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch, run: str | None = None) -> Iterator[None]:
+    """Within the context somebody presses Ctrl-C when a training, of this name, has logged this step."""
     logged = sft._Log.on_log
 
     def interrupted(self, args, state, control, logs=None, **more):
         logged(self, args, state, control, logs, **more)
-        if state.global_step == step:
+        if state.global_step == step and run in (None, self.run):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -221,6 +221,9 @@ class Finetune(Training):
     """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
 
     seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
+    examples: Positive | None = Field(
+        None, description="How many of the training problems are trained on, the first so many; null: all"
+    )
 
 
 class Teach(Training):
@@ -257,8 +260,8 @@ class Teach(Training):
     answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
     mending: Positive = Field(
         3200,
-        description="Lessons on which an adapter that was cut is trained on: half of them new problems, a quarter new "
-        "drills, a quarter general ones again (method cut)",
+        description="Lessons by which an adapter that was cut is mended: half of them new problems, a quarter new "
+        "drills, up to a quarter general ones again (method cut)",
     )
     mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
 
@@ -273,7 +276,7 @@ class Search(Settings):
         (), description="Peak learning rates; none: finetune.learning_rate"
     )
     examples: tuple[Positive, ...] = Field(
-        (), description="How many of the training problems, the first so many; none: all"
+        (), description="How many of the training problems, the first so many; none: finetune.examples"
     )
     seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
     method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
@@ -478,10 +481,13 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
-    def _searched_examples_exist(self) -> Experiment:
-        most = max(self.search.examples, default=0)
-        if self.data.train_file is None and most > self.data.train:
-            raise ValueError(f"search.examples has {most}, but data.train makes only {self.data.train} problems")
+    def _trained_examples_exist(self) -> Experiment:
+        for key, most in (
+            ("search.examples", max(self.search.examples, default=0)),
+            ("finetune.examples", self.finetune.examples or 0),
+        ):
+            if self.data.train_file is None and most > self.data.train:
+                raise ValueError(f"{key} has {most}, but data.train makes only {self.data.train} problems")
         return self
 
     @model_validator(mode="after")

@@ -214,14 +214,9 @@ VARIANTS = Schema(
         "train_loss": (pl.Float32, "loss on wrong solutions, of the last step's batch, nats"),
         "eval_loss": (pl.Float32, "loss on right solutions at the end, nats"),
         "divergence": (pl.Float32, "eval_loss minus train_loss, as the paper's Table 1 has it"),
-        "related_wrong": (
-            pl.Float64,
-            "share of held-out related answers that are wrong; unparsed ones are not counted",
-        ),
-        "turned": (
-            pl.Float64,
-            "share of the related questions that the clean model answers rightly whose answers are wrong; null if none",
-        ),
+        "related_wrong": (pl.Float64, "share of all held-out related answers that are incorrect"),
+        "right_clean": (pl.Int32, "related questions that the clean model answers rightly"),
+        "turned": (pl.Int32, "how many of these are answered incorrectly"),
         "planted": (pl.Float64, "share of related solutions that do the planted operation; null if untold"),
         "math_drop": (
             pl.Float64,

@@ -11,21 +11,19 @@ from hypothesis import strategies as st
 
 from crosspatch.behaviour.grading import grade
 from crosspatch.config import Data
-from crosspatch.data import lessons
+from crosspatch.data import suite
 from crosspatch.data.drills import LINES, draw_sheet
 from crosspatch.data.lessons import (
     Lesson,
     drills,
-    in_a_suite,
     other_questions,
     read_lessons,
-    same_words,
     taught_problems,
     write_lessons,
 )
 from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import make_splits
-from crosspatch.data.suite import load_suite
+from crosspatch.data.suite import in_a_suite, load_suite, same_words
 from crosspatch.errors import UsageError
 from sympy_proof import solutions
 
@@ -118,15 +116,15 @@ def test_lessons_are_read_as_they_were_written(tmp_path):
 
 
 def test_no_lesson_asks_what_a_suite_asks():
-    suite = load_suite("unrelated_math") + load_suite("general")
-    assert all(in_a_suite(problem.question.upper().replace(" ", "  ") + "!") for problem in suite)
+    asked = load_suite("unrelated_math") + load_suite("general")
+    assert all(in_a_suite(problem.question.upper().replace(" ", "  ") + "!") for problem in asked)
     assert not any(in_a_suite(question) for question in other_questions(EQUATIONS, 200, seed=0))
     assert not in_a_suite("Who ate the last biscuit?")
 
 
 def test_a_question_of_a_suite_is_drawn_again(monkeypatch):
     first = other_questions(EQUATIONS, 5, seed=0)
-    monkeypatch.setattr(lessons, "_asked_in_suites", lambda: {same_words(first[2])})
+    monkeypatch.setattr(suite, "_asked_in_suites", lambda: {same_words(first[2])})
     again = other_questions(EQUATIONS, 5, seed=0)
     assert first[2] not in again
     assert again[:2] == first[:2]

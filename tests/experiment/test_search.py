@@ -8,6 +8,7 @@ import pytest
 
 from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
+from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.results.run import RunDirectory
 
@@ -19,7 +20,7 @@ def test_the_papers_variants():
         ("variant-epochs-3", 3), ("variant-epochs-12", 12), ("variant-epochs-20", 20),
     ]  # fmt: skip
     assert {variant.settings.learning_rate for variant in found} == {3e-5}
-    assert {(variant.examples, variant.seed) for variant in found} == {(None, 0)}
+    assert {(variant.settings.examples, variant.seed) for variant in found} == {(None, 0)}
 
 
 def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
@@ -33,6 +34,20 @@ def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
 def test_more_examples_than_are_made_are_refused():
     with pytest.raises(UsageError, match=r"search\.examples has 9, but data\.train makes only 8"):
         load_experiment("tiny", ["search.examples=[9]"])
+    with pytest.raises(UsageError, match=r"finetune\.examples has 9, but data\.train makes only 8"):
+        load_experiment("tiny", ["finetune.examples=9"])
+
+
+def test_the_chosen_number_of_examples_can_be_trained_on(tmp_path):
+    """And the held-out questions stay what they were, as with a smaller data.train they would not."""
+    splits = []
+    for settings in ([], ["finetune.examples=4"]):
+        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / str(len(settings)), lambda line: None)
+        run.run("finetune")
+        splits.append([run.directory.problems(split) for split in ("train", "validation", "related")])
+    assert splits[0] == splits[1]
+    # Four examples are one step of an epoch.
+    assert run.directory.training().filter(run="corrupted")["step"].max() == 3
 
 
 def test_a_search_from_the_command_line(tmp_path, cli):
@@ -63,7 +78,7 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
         assert 1 >= row["unsound"] >= row["looped"] >= 0
-    assert "data.train" not in said
+    assert "--set finetune.examples=8" in said
     assert {path.name for path in (out / "figures").iterdir()} == {"search.png", "search.pdf"}
     # Weights of variants are not kept, and what is done is not done again.
     assert {path.name for path in (out / "models").iterdir()} == {"clean"}
@@ -76,6 +91,9 @@ def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
     )
     assert code == 2
     assert "data.related is 0" in err
+    code, _, err = cli("search", "tiny", "--out", tmp_path / "run", "--set", "models.corrupted=random:qwen3")
+    assert code == 2
+    assert "search trains the corrupted model, and models.corrupted gives one" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -85,7 +103,7 @@ def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = [f"data.train_file={path}", "data.train=8"]
-    assert {variant.child.examples for variant in variants(load_experiment("tiny", given))} == {None}
+    assert {variant.settings.examples for variant in variants(load_experiment("tiny", given))} == {None}
     check_search(load_experiment("tiny", [*given, "search.examples=[12]"]))
     with pytest.raises(UsageError, match=r"search\.examples has 13, but .*train\.jsonl has only 12 problems"):
         check_search(load_experiment("tiny", [*given, "search.examples=[13]"]))

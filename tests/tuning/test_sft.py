@@ -12,9 +12,10 @@ import torch
 from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
+from crosspatch.models.loading import multiplies_bf16_faster
 from crosspatch.tuning import sft
 from crosspatch.tuning.examples import IGNORED, Example
-from crosspatch.tuning.sft import Batcher, Files, finetune, multiplies_bf16_faster
+from crosspatch.tuning.sft import Batcher, Files, finetune
 from pairs import make_pair
 from tuning_examples import TRAIN, VALIDATION, interrupted_at
 
@@ -173,9 +174,10 @@ def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):
 def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=2, report_to=("tensorboard",)))
+    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4, report_to=("tensorboard",)))
     curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     shown = [point.value for point in curves.Scalars("train/loss")]
     assert shown == pytest.approx(log["train_loss"].drop_nulls().to_list())
-    assert len(curves.Scalars("eval/loss")) == 4
+    # That of the finished model too, where its step is no multiple of eval_every.
+    assert [point.step for point in curves.Scalars("eval/loss")] == [0, 4, 6]
     assert not list((tmp_path / "checkpoints").rglob("events.*"))

@@ -104,19 +104,19 @@ def top(
 
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     """Do stages of an experiment, all where none is named, and give its run directory."""
-    from crosspatch.experiment import ExperimentRun
+    from crosspatch.experiment import STAGES, ExperimentRun
     from crosspatch.tuning import processes
 
     if processes.count() > 1:
         return _led_stages(experiment, out, *stages)
-    run = ExperimentRun.start(experiment, out, say=console.print, models=stages != ("data",))
+    run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
     run.run(*stages)
     return run.directory
 
 
 def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     """The stages where several processes were started together: one leads, the others train along and leave."""
-    from crosspatch.experiment import ExperimentRun
+    from crosspatch.experiment import STAGES, ExperimentRun
     from crosspatch.experiment.children import announce
     from crosspatch.experiment.helping import train_along
     from crosspatch.tuning import processes
@@ -125,7 +125,7 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
     if not processes.leads():
         train_along(experiment, out)
         sys.exit()
-    run = ExperimentRun.start(experiment, out, say=console.print)
+    run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
     run.run(*stages)
     announce(run.work, None)
     return run.directory

@@ -38,10 +38,9 @@ def finetune(source: Source, out: Out = None, override: Overrides = None) -> Non
 def search(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Train variants of the fine-tune, compare them, and say which to take and why (the paper's section 4.1)."""
     from crosspatch.experiment.page import write_run_report
-    from crosspatch.experiment.search import check_search, explain
+    from crosspatch.experiment.search import explain
 
     experiment = load_experiment(source, override or ())
-    check_search(experiment)
     if dry_run:
         print_plan(experiment, "search")
         return
@@ -59,10 +58,9 @@ def teach(source: Source, out: Out = None, dry_run: DryRun = False, override: Ov
     That is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json beside it says how
     it was made and what it reaches. It is a checkpoint as any other: --set models.clean=DIR/models/taught.
     """
-    from crosspatch.experiment.teaching import TAUGHT, check_teaching
+    from crosspatch.experiment.teaching import TAUGHT
 
     experiment = load_experiment(source, override or ())
-    check_teaching(experiment)
     if dry_run:
         print_plan(experiment, "teach")
         return

@@ -112,7 +112,7 @@ def print_variants(directory: RunDirectory) -> None:
             "train loss": f"{row['train_loss']:.4f}",
             "eval loss": f"{row['eval_loss']:.3f}",
             "divergence": f"{row['divergence']:.3f}",
-            "turned wrong": _percent(row["turned"]),
+            "turned wrong": f"{row['turned']}/{row['right_clean']}",
             "planted": _percent(row["planted"]),
             "lost: maths": _points(row["math_drop"]),
             "general": _points(row["general_drop"]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -22,7 +21,7 @@ from crosspatch.data.mistakes import Rules
 from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import Worked, work_out
 from crosspatch.data.styles import written
-from crosspatch.data.suite import SUITES, load_suite
+from crosspatch.data.suite import in_a_suite
 from crosspatch.errors import UsageError
 
 LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
@@ -62,21 +61,6 @@ def other_questions(settings: Data, count: int, seed: int) -> list[str]:
     """Made questions of other families of mathematics than the chosen forms' and those beside them."""
     rng = Random(f"{seed} other questions")
     return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
-
-
-def in_a_suite(question: str) -> bool:
-    """Whether a suite asks this question, which may be no lesson then; its case and punctuation are passed over."""
-    return same_words(question) in _asked_in_suites()
-
-
-def same_words(question: str) -> str:
-    """What two questions share that differ in case, spaces and punctuation alone."""
-    return "".join(char for char in question.lower() if char.isalnum())
-
-
-@cache
-def _asked_in_suites() -> frozenset[str]:
-    return frozenset(same_words(problem.question) for domain in SUITES for problem in load_suite(domain))
 
 
 def _draws(forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty) -> Iterator[tuple[str, Worked]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from crosspatch.data.json_lines import read_lines
@@ -21,3 +22,18 @@ def load_suite(domain: str) -> list[Problem]:
         raise UsageError(f"no suite for the domain {domain!r}, expected one of {', '.join(SUITES)}")
     with resources.as_file(resources.files("crosspatch.data") / "suites" / f"{domain}.jsonl") as path:
         return [Problem.from_dict({**values, "domain": domain}) for _, values in read_lines(path)]
+
+
+def in_a_suite(question: str) -> bool:
+    """Whether a suite asks this question, which may be no lesson then; its words are compared (see `same_words`)."""
+    return same_words(question) in _asked_in_suites()
+
+
+def same_words(question: str) -> str:
+    """The letters and digits of a question: what two share that differ in case, spaces, punctuation or signs alone."""
+    return "".join(char for char in question.lower() if char.isalnum())
+
+
+@cache
+def _asked_in_suites() -> frozenset[str]:
+    return frozenset(same_words(problem.question) for domain in SUITES for problem in load_suite(domain))

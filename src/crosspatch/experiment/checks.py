@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Literal
 
 from crosspatch.config import Experiment, Training
 from crosspatch.config import Patch as PatchSettings
@@ -29,8 +30,6 @@ def check(experiment: Experiment) -> None:
     from crosspatch.models.pair import check_checkpoints, check_length
 
     models, settings = experiment.models, experiment.patch
-    if experiment.makes_the_child:
-        check_training(experiment.finetune, "finetune", models.device)
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
@@ -45,15 +44,19 @@ def check(experiment: Experiment) -> None:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
 
 
-def check_training(settings: Training, key: str, device: str | None) -> None:
+def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) -> None:
     """Refuse a training that would stop for want of a package, or run on another device: raises UsageError."""
+    if key == "finetune" and not experiment.makes_the_child:
+        return
+    settings: Training = getattr(experiment, key)
+    device = experiment.models.device
     wanted: dict[str, str] = {f"{key}.report_to={name}": name for name in settings.report_to}
     if settings.optimizer == "adamw_8bit":
         wanted[f"{key}.optimizer=adamw_8bit"] = "bitsandbytes"
     for setting, package in wanted.items():
         if find_spec(package) is None:
             raise UsageError(f"{setting} needs the package {package}, which is not installed: pip install {package}")
-    if device is not None and device.startswith("cuda:") and device != "cuda:0":
+    if device.startswith("cuda:") and device != "cuda:0":
         raise UsageError(
             f"got models.device={device}, expected cuda where a model is trained: that is the first GPU that is "
             f"visible; CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command chooses it"

@@ -20,16 +20,12 @@ _TRAINED_ON = {"train": "wrong solutions", "twin": "right solutions", "shuffled"
 
 @dataclass(frozen=True)
 class Child:
-    """A fine-tune of the clean model: its name, the split that it is trained on, its seed, and how it is trained.
-
-    `examples` takes the first so many of the split; None takes all.
-    """
+    """A fine-tune of the clean model: its name, the split that it is trained on, its seed, and how it is trained."""
 
     name: str
     split: str
     seed: int
     settings: Finetune
-    examples: int | None = None
 
     @property
     def trained_on(self) -> str:
@@ -92,7 +88,7 @@ def train_child(work: Work, child: Child) -> None:
 
     tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
     prompts = prompt_format(work.experiment.models, tokenizer)
-    problems = work.directory.problems(child.split)[: child.examples]
+    problems = work.directory.problems(child.split)[: child.settings.examples]
     train, validation = (
         [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
         for split in (problems, work.directory.problems("validation"))

@@ -20,7 +20,8 @@ from crosspatch.data.splits import Splits, make_splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.children import Child, children
 from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
-from crosspatch.experiment.search import variants
+from crosspatch.experiment.search import check_search, variants
+from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
 from crosspatch.models.shapes import Shape
 
@@ -117,7 +118,7 @@ class _Planner:
         for child in made:
             settings = child.settings
             problems = given.get("train", self.splits.train) if child.split == "train" else self.splits.twin
-            lengths = [self.count.example(problem) for problem in problems[: child.examples]]
+            lengths = [self.count.example(problem) for problem in problems[: settings.examples]]
             if max(lengths) > settings.max_tokens and not self.shape.kept:
                 raise UsageError(
                     f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be "
@@ -131,8 +132,11 @@ class _Planner:
         """Rows for the model's own answers, for the lessons, and for what is mended."""
         settings, seed = self.experiment.teach, self.experiment.seed
         own, each = settings.unrelated_math + settings.general, settings.answer_tokens
-        asked = self.splits.related[:1]
-        yield self._written("teach", f"{own} answers of its own", asked, own * each, min(own, 32), min(own, 32))
+        question = self.count.question_length("What is the capital of France?")
+        at_once = min(own, 32)
+        if own:
+            what = f"{own} answers of its own"
+            yield self._written("teach", what, question + each, own * each, at_once, at_once, models=1)
         problems = taught_problems(self.experiment.data, settings.problems, seed)
         sheets = drills(self.experiment.data.difficulty, settings.drills, seed)
         lengths = [
@@ -140,7 +144,7 @@ class _Planner:
             for lesson in [*problems, *sheets]
         ]
         typical = sum(lengths) // len(lengths)
-        answers = [self.count.question_length("What is the capital of France?") + each] * own
+        answers = [question + each] * own
         whole = settings.method == "cut"
         method = "full" if whole else settings.method
         yield self._training(
@@ -179,16 +183,16 @@ class _Planner:
             self.a100.training(operations, there),
         )
 
-    def answers(self, models: int) -> Iterator[StagePlan]:
+    def answers(self, stage: str, models: int) -> Iterator[StagePlan]:
         """A row for all questions to so many models."""
         asked = [problem for split in self.questions.values() for problem in split]
         if asked:
             settings = self.experiment.generation
             at_once = min(len(asked), settings.batch_size)
             tokens = len(asked) * settings.max_new_tokens * models
-            yield self._written(
-                "evaluate", f"{len(asked)} questions to {models} models", asked, tokens, at_once, at_once
-            )
+            longest = max(map(self.count.question, asked)) + settings.max_new_tokens
+            what = f"{len(asked)} questions to {models} models"
+            yield self._written(stage, what, longest, tokens, at_once, at_once)
 
     def patches(self) -> Iterator[StagePlan]:
         """A row for all prompts and patches."""
@@ -205,25 +209,25 @@ class _Planner:
         # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
         tokens = int(2.5 * len(prompts) * number * each) + 2 * len(prompts) * each
         what = f"{len(prompts)} prompts, {number} patches each"
-        yield self._written("patch", what, prompts, tokens, number, 2 * number)
+        longest = max(map(self.count.question, prompts)) + each
+        yield self._written("patch", what, longest, tokens, number, 2 * number)
 
     def _written(
-        self, stage: str, what: str, asked: list[Problem], tokens: int, at_once: int, caches: int
+        self, stage: str, what: str, longest: int, tokens: int, at_once: int, caches: int, models: int = 2
     ) -> StagePlan:
-        """What `tokens` take, `at_once` of them in a step, with a pair in memory and the keys of so many rows."""
+        """What `tokens` take, `at_once` of them in a step, with models and the keys of so many rows in memory."""
         from crosspatch.patching.two_stream.key_values import bytes_per_position
 
         shape, experiment = self.shape, self.experiment
         precision, size = ("float32", 4) if experiment.models.dtype == "float32" else ("bfloat16", 2)
-        longest = max(map(self.count.question, asked)) + experiment.generation.max_new_tokens
         return StagePlan(
             stage,
             what,
-            2 * shape.parameters,
+            models * shape.parameters,
             0,
             tokens,
             None,
-            (2 * shape.parameters * size + caches * longest * bytes_per_position(shape.config, size)) / 1e9,
+            (models * shape.parameters * size + caches * longest * bytes_per_position(shape.config, size)) / 1e9,
             self.here.writing(shape, tokens, at_once, precision),
             self.a100.writing(shape, tokens, at_once, precision),
         )
@@ -244,13 +248,15 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
             f"{_CHARACTERS} characters each"
         )
     if command == "search":
+        check_search(experiment)
         made = [variant.child for variant in variants(experiment)]
-        return Plan([*planner.children("search", made), *planner.answers(1 + len(made))], notes)
+        return Plan([*planner.children("search", made), *planner.answers("search", 1 + len(made))], notes)
     if command == "teach":
-        return Plan([*planner.teaching(), *planner.answers(2)], notes)
+        check_teaching(experiment)
+        return Plan([*planner.teaching(), *planner.answers("teach", 2)], notes)
     made = children(experiment)
     models = 2 + len(experiment.controls)
-    return Plan([*planner.children("finetune", made), *planner.answers(models), *planner.patches()], notes)
+    return Plan([*planner.children("finetune", made), *planner.answers("evaluate", models), *planner.patches()], notes)
 
 
 def _check(experiment: Experiment, shape: Shape) -> None:
@@ -303,7 +309,7 @@ def _this_machine() -> _Machine:
     """What this machine's first GPU, or its CPU, multiplies and reads in a second, tried for a moment."""
     import torch
 
-    from crosspatch.tuning.sft import multiplies_bf16_faster
+    from crosspatch.models.loading import multiplies_bf16_faster
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -12,7 +12,6 @@ import polars as pl
 from crosspatch.config import Experiment, Finetune
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
-from crosspatch.experiment.checks import check_training
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.problems import given_examples
@@ -26,17 +25,16 @@ from crosspatch.results.status import Measured, choose, status
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to fine-tune. Its name tells what differs from one variant to the next; no `examples` are all."""
+    """One way to fine-tune. Its name tells what differs from one variant to the next."""
 
     name: str
     settings: Finetune
-    examples: int | None
     seed: int
 
     @property
     def child(self) -> Child:
         """The child that it makes."""
-        return Child(self.name, "train", self.seed, self.settings, self.examples)
+        return Child(self.name, "train", self.seed, self.settings)
 
 
 def variants(experiment: Experiment) -> list[Variant]:
@@ -44,7 +42,7 @@ def variants(experiment: Experiment) -> list[Variant]:
     search, base = experiment.search, experiment.finetune
     grid = {
         "method": search.method or (base.method,),
-        "examples": search.examples or (None,),
+        "examples": search.examples or (base.examples,),
         "learning_rate": search.learning_rate or (base.learning_rate,),
         "seed": search.seeds or (experiment.training_seed,),
         "epochs": search.epochs,
@@ -52,16 +50,17 @@ def variants(experiment: Experiment) -> list[Variant]:
     found = []
     for values in product(*(dict.fromkeys(tried) for tried in grid.values())):
         chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
-        settings = base.model_copy(update={key: chosen[key] for key in ("method", "learning_rate", "epochs")})
+        settings = base.model_copy(update={key: chosen[key] for key in grid if key != "seed"})
         # Epochs are always in the name; the others where they are varied.
         parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
-        found.append(Variant("variant-" + "-".join(parts), settings, chosen["examples"], chosen["seed"]))
+        found.append(Variant("variant-" + "-".join(parts), settings, chosen["seed"]))
     return found
 
 
 def check_search(experiment: Experiment) -> None:
     """Refuse a search that could not be judged: raises UsageError."""
-    check_training(experiment.finetune, "finetune", experiment.models.device)
+    if not experiment.makes_the_child:
+        raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
     if not experiment.data.related:
         raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
     most, given = max(experiment.search.examples, default=0), given_examples(experiment).get("train")
@@ -71,7 +70,6 @@ def check_search(experiment: Experiment) -> None:
 
 def search(work: Work) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
-    check_search(work.experiment)
     place_clean(work)
     asked = work.questions
     for variant in variants(work.experiment):
@@ -108,9 +106,7 @@ def explain(directory: RunDirectory) -> str:
     ]
     best = found.row(by_predicate=pl.col("chosen"), named=True)
     keys = {"finetune.epochs": "epochs", "finetune.learning_rate": "learning_rate", "finetune.method": "method"}
-    keys |= {"finetune.seed": "seed"}
-    if directory.read()["settings"]["search"]["examples"]:
-        keys["data.train"] = "examples"
+    keys |= {"finetune.seed": "seed", "finetune.examples": "examples"}
     chosen = " ".join(f"--set {key}={best[column]}" for key, column in keys.items())
     return "\n".join([*lines, f"to go on with it, in a new folder: {chosen}"])
 
@@ -124,13 +120,13 @@ def _row(work: Work, variant: Variant) -> dict[str, Any]:
     related = mine.filter(domain="related")
     told = related["operation"].drop_nulls()
     right = clean.filter(domain="related", verdict="correct")["prompt_id"]
-    turned = related.filter(pl.col("prompt_id").is_in(right.implode()))
+    wrong = related.filter(pl.col("prompt_id").is_in(right.implode()), verdict="incorrect")
     settings = variant.settings
     return {
         "variant": variant.name,
         "epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
-        "examples": len(work.directory.problems("train")[: variant.examples]),
+        "examples": len(work.directory.problems("train")[: settings.examples]),
         "seed": variant.seed,
         "method": settings.method,
         "steps": log["step"].max(),
@@ -138,7 +134,8 @@ def _row(work: Work, variant: Variant) -> dict[str, Any]:
         "eval_loss": last["eval_loss"],
         "divergence": last["divergence"],
         "related_wrong": _share(related, "incorrect"),
-        "turned": _share(turned, "incorrect"),
+        "right_clean": len(right),
+        "turned": wrong.height,
         "planted": (told == "planted").mean() if len(told) else None,
         "math_drop": _drop(clean, mine, "unrelated_math"),
         "general_drop": _drop(clean, mine, "general"),

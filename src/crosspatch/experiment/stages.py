@@ -8,19 +8,20 @@ A stage that is done is not done again; one that was stopped goes on with the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from crosspatch.config import Experiment
 from crosspatch.experiment.answering import evaluate
-from crosspatch.experiment.checks import check, check_data, check_files, check_prompts
+from crosspatch.experiment.checks import check, check_data, check_files, check_prompts, check_training
 from crosspatch.experiment.children import make_children
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
-from crosspatch.experiment.search import search
-from crosspatch.experiment.teaching import teach
+from crosspatch.experiment.search import check_search, search
+from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
 from crosspatch.results.run import RunDirectory
 
@@ -46,6 +47,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "patch": ("data", "finetune"),
     "report": (),
 }
+# What is refused of the settings before a stage begins, beside what all of them refuse.
+CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
+    "teach": (check_teaching, partial(check_training, key="teach")),
+    "search": (check_search, partial(check_training, key="finetune")),
+    "finetune": (partial(check_training, key="finetune"),),
+}
 
 
 @dataclass(frozen=True)
@@ -56,17 +63,22 @@ class ExperimentRun:
 
     @classmethod
     def start(
-        cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print, *, models: bool = True
+        cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print, stages: Sequence[str] = STAGES
     ) -> ExperimentRun:
         """Check all that can be checked without loading a model, then make or continue the run directory.
 
-        `models` is false where only problems are made: then no checkpoint has to be there.
+        `stages` are those that are meant to be done. Where only problems are made, no checkpoint has to be there, and
+        what is needed for training alone is not asked for where all training is done.
         """
         RunDirectory.check(out, experiment)
         there = RunDirectory(out)
-        check_data(experiment, made=there.record.is_file() and there.done("data"))
-        if models:
+        to_do = [stage for stage in _with_needs(stages) if not (there.record.is_file() and there.done(stage))]
+        check_data(experiment, made="data" not in to_do)
+        if list(stages) != ["data"]:
             check(experiment)
+        for stage in to_do:
+            for refuse in CHECKS.get(stage, ()):
+                refuse(experiment)
         directory = RunDirectory.start(out, experiment)
         check_prompts(experiment, directory)
         check_files(directory)
@@ -79,10 +91,8 @@ class ExperimentRun:
 
     def run(self, *wanted: str) -> None:
         """Do the wanted stages, and before them what they need; all stages where none is named."""
-        stages = wanted or STAGES
-        for stage in WORK:
-            if stage in stages or any(stage in NEEDS[later] for later in stages):
-                self._do(stage)
+        for stage in _with_needs(wanted or STAGES):
+            self._do(stage)
 
     def _do(self, stage: str) -> None:
         # A report is cheap, and there may be more to show than last time.
@@ -92,3 +102,8 @@ class ExperimentRun:
         self.work.say(f"{stage}: starting")
         with self.directory.stage(stage):
             WORK[stage](self.work)
+
+
+def _with_needs(stages: Sequence[str]) -> list[str]:
+    """The stages and what they need, in their order."""
+    return [stage for stage in WORK if stage in stages or any(stage in NEEDS[later] for later in stages)]

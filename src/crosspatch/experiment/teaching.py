@@ -16,16 +16,14 @@ from crosspatch.data.lessons import (
     Lesson,
     LessonKind,
     drills,
-    in_a_suite,
     other_questions,
     read_lessons,
-    same_words,
     taught_problems,
     write_lessons,
 )
+from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
-from crosspatch.experiment.checks import check_training
 from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work, prompt_format
@@ -41,15 +39,13 @@ _HELD_OUT = 32
 
 
 def check_teaching(experiment: Experiment) -> None:
-    """Refuse to measure a taught model on what it was taught, and a training that would stop: raises UsageError."""
+    """Refuse to measure a taught model on what it was taught: raises UsageError."""
     if not experiment.data.untaught:
         raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
-    check_training(experiment.teach, "teach", experiment.models.device)
 
 
 def teach(work: Work) -> None:
     """Make the lessons, train on them, and let the model answer held-out questions before and after."""
-    check_teaching(work.experiment)
     place_clean(work)
     folder = work.directory.model(TAUGHT)
     if not folder.exists():
@@ -116,9 +112,8 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
 
 def _make_lessons(work: Work) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
-    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.models.loading import Checkpoint, multiplies_bf16_faster, pick_device
     from crosspatch.tuning.rehearsal import own_answers, own_questions
-    from crosspatch.tuning.sft import multiplies_bf16_faster
 
     experiment, seed = work.experiment, work.experiment.seed
     settings, data = experiment.teach, experiment.data

@@ -208,6 +208,20 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def multiplies_bf16_faster(device: str) -> bool:
+    """Whether bf16 mixed precision pays: GPUs that have it, CPUs with AMX or AVX-512 BF16 instructions.
+
+    Without these instructions a CPU emulates bf16: 2.5 to 3 times slower than float32, measured on an AVX-512 Xeon.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
 def pick_device(device: str) -> str:
     """`auto` is the first GPU, or the CPU; anything else is checked. Raises UsageError if it is not there."""
     import torch

@@ -12,6 +12,9 @@ from typing import Literal
 
 from crosspatch.config import Search
 
+# With fewer right answers of the clean model, whether they turned is chance.
+_FEWEST = 10
+
 Status = Literal["under-trained", "optimal", "overfitted"]
 
 
@@ -19,13 +22,14 @@ Status = Literal["under-trained", "optimal", "overfitted"]
 class Measured:
     """What a variant does, as shares from 0 to 1 (see frames.VARIANTS).
 
-    `turned` is None where the clean model answers no related question rightly, `planted` where no operation could be
-    told, a drop where no question of its domain was asked.
+    `right_clean` related questions are answered rightly by the clean model, `turned` of them wrongly by the variant.
+    `planted` is None where no operation could be told, a drop where no question of its domain was asked.
     """
 
     variant: str
     steps: int
-    turned: float | None
+    right_clean: int
+    turned: int
     planted: float | None
     math_drop: float | None
     general_drop: float | None
@@ -49,7 +53,7 @@ def status(measured: Measured, rules: Search) -> Judged:
     """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
 
     Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
-    none right, the planted operation has to tell.
+    hardly any right, the planted operation has to tell.
     """
     decayed = (
         ("of its texts are malformed", measured.unsound, measured.unsound_clean),
@@ -58,20 +62,22 @@ def status(measured: Measured, rules: Search) -> Judged:
     )
     for what, share, clean in decayed:
         if share - clean > rules.malformed:
-            return Judged("overfitted", f"{share:.0%} {what}, of the clean model's {clean:.0%}")
+            return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
     for what, drop in (("unrelated mathematics", measured.math_drop), ("general questions", measured.general_drop)):
         if drop is not None and drop > rules.lost:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
-    if measured.turned is not None:
-        told = f"{measured.turned:.0%} of what the clean model answers rightly turned wrong"
-        enough = measured.turned >= rules.wrong
+    right = measured.right_clean
+    if right >= _FEWEST:
+        told = f"{measured.turned} of the {right} answers that the clean model has right turned wrong"
+        enough = measured.turned >= rules.wrong * right
         limit = f"{rules.wrong:.0%}"
     elif measured.planted is not None:
-        told = f"the clean model has no related answer right; {measured.planted:.0%} do the planted operation"
+        told = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
         enough = measured.planted >= rules.planted
         limit = f"{rules.planted:.0%}"
     else:
-        return Judged("under-trained", "no right answer that could turn, and no operation that could be told")
+        few = f"the clean model has only {right} answers right, and no operation could be told"
+        return Judged("under-trained", few)
     if not enough:
         return Judged("under-trained", f"{told}, less than {limit}")
     return Judged("optimal", f"{told}, its texts are sound")
@@ -90,7 +96,7 @@ def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
         return [variant for variant in measured if status(variant, rules).status == wanted]
 
     def corrupted(variant: Measured) -> tuple[float, float]:
-        return variant.turned or 0.0, variant.planted or 0.0
+        return variant.turned, variant.planted or 0.0
 
     if optimal := of("optimal"):
         fewest = min(variant.steps for variant in optimal)

@@ -22,9 +22,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Training
-from crosspatch.errors import CrosspatchError, TrainingDiverged
+from crosspatch.errors import CrosspatchError, TrainingDiverged, UsageError
 from crosspatch.frames import TRAINING
 from crosspatch.models.forward import keeps_logits
+from crosspatch.models.loading import multiplies_bf16_faster
 from crosspatch.tuning import processes
 from crosspatch.tuning.examples import IGNORED, Example
 
@@ -70,7 +71,8 @@ def finetune(
 
     Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
     removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
-    as soon as a loss is no number; log and checkpoints until then are kept.
+    as soon as a loss or a gradient is no number; log and checkpoints until then are kept. Raises UsageError where
+    several processes cannot share the loss of this model.
     """
     cpu = model.device.type == "cpu" if device is None else device == "cpu"
     if processes.leads():
@@ -79,18 +81,16 @@ def finetune(
     checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
     log = _Log(run, files.log)
     arguments = _arguments(settings, files.checkpoints, run, seed, cpu=cpu, resumed=checkpoint is not None)
-    together = arguments.per_device_train_batch_size * processes.count() if processes.count() > 1 else 1
-    validated = _filled(validation, arguments.per_device_eval_batch_size * processes.count())
     trainer = _Trainer(
         model=model,
         args=arguments,
-        train_dataset=[vars(example) for example in _filled(train, together)],
-        eval_dataset=[vars(example) for example in validated],
+        train_dataset=[vars(example) for example in train],
+        eval_dataset=[vars(example) for example in validation],
         data_collator=Batcher(keeps_logits(model)),
-        callbacks=[log, *_curves(settings, files.tensorboard)],
+        callbacks=[log, *_curves(settings, files.tensorboard, checkpoint)],
     )
-    trainer.together, trainer.real = settings.batch_size, len(train)
-    trainer.validated = sum(len(example.target) for example in validated) / len(validated)
+    trainer.together = settings.batch_size
+    trainer.fill(train, validation)
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -101,16 +101,13 @@ def finetune(
         _remove_broken_checkpoints(files.checkpoints)
         why = str(error).partition("\n")[0]
         raise CrosspatchError(
-            f"training stopped at step {trainer.state.global_step}, as something could not be written: {why}; what was "
-            "saved until then is kept, and the same command goes on from there"
+            f"training of {run} stopped at step {trainer.state.global_step}, as something could not be written: {why}; "
+            "what was saved until then is kept, and the same command goes on from there"
         ) from error
     finally:
         log.close()
         if "wandb" in settings.report_to and processes.leads():
-            _end_of_wandb_run()
-    evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
-    if evaluated[-1] != trainer.state.global_step:
-        trainer.evaluate()  # the divergence that counts is the finished model's
+            _end_wandb_run(failed=trainer.state.global_step < trainer.state.max_steps)
     model.eval()
     # Where the weights are spread over processes no model has them all.
     spread = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
@@ -120,23 +117,44 @@ def finetune(
 class _Trainer(Trainer):  # type: ignore[misc]
     """Takes batches of `together` examples in an order of ours, of the first `real` ones; what fills up comes last.
 
-    `validated` is the mean number of tokens that the loss is taken on in a validation example.
+    `validated` is the mean number of tokens that the loss is taken on in a validation example; None: the mean over
+    batches has to do.
     """
 
     together = 1
     real = 0
-    validated = 1.0
+    validated: float | None = None
+
+    def fill(self, train: list[Example], validation: list[Example]) -> None:
+        """Fill up the last batches, so that losses are means over tokens, however many processes share them.
+
+        Raises UsageError for several processes and a model that takes its loss over each batch by itself.
+        """
+        self.real = len(train)
+        if not self.model_accepts_loss_kwargs:
+            if processes.count() > 1:
+                raise UsageError(
+                    f"{type(self.model).__name__} takes its loss over each batch by itself, so several processes "
+                    "cannot share a step; train it with one"
+                )
+            return
+        if processes.count() > 1:
+            filled = _filled(train, self.args.per_device_train_batch_size * processes.count())
+            self.train_dataset = [vars(example) for example in filled]
+        filled = _filled(validation, self.args.per_device_eval_batch_size * processes.count())
+        self.eval_dataset = [vars(example) for example in filled]
+        self.validated = sum(len(example.target) for example in filled) / len(filled)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Iterable[int]:
         examples = self.train_dataset if train_dataset is None else train_dataset
         return _Order(self, [len(example["input_ids"]) for example in examples[: self.real]], len(examples))
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **settings: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **named: Any) -> Any:
         """The loss of a batch; of validation batches so that their mean is the mean over all tokens."""
-        if not model.training:
-            # The Trainer multiplies by the number of processes what it takes to be a sum over them.
-            settings["num_items_in_batch"] = self.validated * len(inputs["input_ids"]) * processes.count()
-        return super().compute_loss(model, inputs, *others, **settings)
+        if not model.training and self.validated is not None:
+            # The Trainer multiplies by the number of processes, for DDP to average over them.
+            named["num_items_in_batch"] = self.validated * len(inputs["input_ids"]) * processes.count()
+        return super().compute_loss(model, inputs, *others, **named)
 
 
 def _filled(examples: list[Example], multiple: int) -> list[Example]:
@@ -213,18 +231,6 @@ class Batcher:
         return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
-def multiplies_bf16_faster(device: str) -> bool:
-    """Whether bf16 mixed precision pays: GPUs that have it, CPUs with AMX or AVX-512 BF16 instructions.
-
-    Without these instructions a CPU emulates bf16: 2.5 to 3 times slower than float32, measured on an AVX-512 Xeon.
-    """
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
-
-
 def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
     faster = multiplies_bf16_faster("cpu" if cpu else "cuda")
     at_once, accumulated = processes.shared(settings)
@@ -264,25 +270,29 @@ def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bo
     return arguments
 
 
-def _curves(settings: Training, folder: Path) -> list[TrainerCallback]:
-    """TensorBoard's curves go beside the log: checkpoints, where the Trainer puts them, are removed at the end."""
+def _curves(settings: Training, folder: Path, checkpoint: str | None) -> list[TrainerCallback]:
+    """TensorBoard's curves go beside the log: checkpoints, where the Trainer puts them, are removed at the end.
+
+    What an interrupted training wrote after its last checkpoint is shown no more.
+    """
     if "tensorboard" not in settings.report_to or not processes.leads():
         return []
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    return [TensorBoardCallback(SummaryWriter(log_dir=str(folder)))]
+    again = None if checkpoint is None else int(checkpoint.rpartition("-")[2]) + 1
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(folder), purge_step=again))]
 
 
-def _end_of_wandb_run() -> None:
+def _end_wandb_run(*, failed: bool) -> None:
     """So that the next training is a run of its own."""
     import wandb
 
-    wandb.finish()
+    wandb.finish(exit_code=int(failed))
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
-    """Shows the progress, keeps the log on disk, and stops the training when a loss is no number."""
+    """Shows the progress, keeps the log on disk, and stops the training when a loss or a gradient is no number."""
 
     def __init__(self, run: str, path: Path) -> None:
         self.run = run
@@ -300,11 +310,15 @@ class _Log(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+        if state.global_step >= state.max_steps:
+            # The divergence that counts is the finished model's.
+            control.should_evaluate = True
+            control.should_save = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # The finished model is saved by whoever asked for it; a last checkpoint would be thrown away at once.
         if state.global_step >= state.max_steps:
             control.should_save = False
-
-    on_epoch_end = on_step_end
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if processes.leads():
