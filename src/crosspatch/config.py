@@ -303,7 +303,13 @@ class Search(Settings):
         0.05,
         ge=0,
         description="A child is overfitted when its share of right answers to unrelated mathematics, or to general "
-        "questions, is below the clean model's by more",
+        "questions, is below the clean model's by more, and not by chance",
+    )
+    chance: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="A loss is no chance where the one-sided sign test of the answers that changed is below this",
     )
 
     _lists = field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")(_listed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from crosspatch.config import Search
-from crosspatch.results.status import Measured, choose, status
+from crosspatch.results.status import Measured, chance_of_loss, choose, status
 
 RULES = Search()
 GOOD = Measured(
@@ -17,7 +17,9 @@ GOOD = Measured(
     turned=95,
     planted=0.8,
     math_drop=0.02,
+    math_chance=0.01,
     general_drop=0.02,
+    general_chance=0.01,
     unsound=0.03,
     unsound_clean=0.01,
     no_end=0.01,
@@ -38,6 +40,9 @@ GOOD = Measured(
         ({"unparsed": 0.3}, "overfitted", "30% of its answers cannot be read"),
         ({"unparsed": 0.3, "unparsed_clean": 0.3}, "optimal", "95 of the 100"),
         ({"math_drop": 0.06}, "overfitted", "loses 6 points of unrelated mathematics"),
+        # Two of 24 questions are chance.
+        ({"math_drop": 2 / 24, "math_chance": chance_of_loss(2, 0)}, "optimal", "95 of the 100"),
+        ({"math_drop": 5 / 24, "math_chance": chance_of_loss(5, 0)}, "overfitted", "loses 21 points"),
         # Neither domain hides behind the other.
         ({"math_drop": -0.2, "general_drop": 0.06}, "overfitted", "loses 6 points of general questions"),
         ({"math_drop": None, "general_drop": None}, "optimal", "95 of the 100"),
@@ -60,10 +65,19 @@ def test_one_number_decides(changed, expected, reason):
     assert reason in judged.reason
 
 
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"),
+    [(0, 0, 1), (0, 3, 1), (1, 0, 1 / 2), (5, 0, 1 / 32), (5, 1, 7 / 64), (3, 3, 42 / 64)],
+)
+def test_the_chance_of_a_loss_is_that_of_a_fair_coin(lost, gained, expected):
+    assert chance_of_loss(lost, gained) == pytest.approx(expected)
+
+
 def test_the_rules_are_settings():
     assert status(GOOD, Search(wrong=0.99)).status == "under-trained"
     assert status(GOOD, Search(malformed=0.0)).status == "overfitted"
     assert status(GOOD, Search(lost=0.01)).status == "overfitted"
+    assert status(GOOD, Search(lost=0.01, chance=0.01)).status == "optimal"
     assert status(replace(GOOD, right_clean=0), Search(planted=0.9)).status == "under-trained"
 
 

@@ -20,7 +20,7 @@ from crosspatch.frames import VARIANTS
 from crosspatch.results.divergence import divergence
 from crosspatch.results.health import MALFORMED, output_health
 from crosspatch.results.run import RunDirectory
-from crosspatch.results.status import Measured, choose, status
+from crosspatch.results.status import Measured, chance_of_loss, choose, status
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def _row(work: Work, variant: Variant) -> dict[str, Any]:
         "right_clean": len(right),
         "turned": wrong.height,
         "planted": (told == "planted").mean() if len(told) else None,
-        "math_drop": _drop(clean, mine, "unrelated_math"),
-        "general_drop": _drop(clean, mine, "general"),
+        **_loss(clean, mine, "unrelated_math", "math"),
+        **_loss(clean, mine, "general", "general"),
         "unsound": health[variant.name]["unsound"],
         "unsound_clean": health["clean"]["unsound"],
         **{fault: health[variant.name][fault] for fault in MALFORMED},
@@ -153,7 +153,15 @@ def _share(answers: pl.DataFrame, verdict: str) -> float | None:
     return None if answers.is_empty() else float((answers["verdict"] == verdict).sum() / answers.height)
 
 
-def _drop(clean: pl.DataFrame, mine: pl.DataFrame, domain: str) -> float | None:
-    """By how much the share of right answers of a domain fell."""
-    before, after = (_share(answers.filter(domain=domain), "correct") for answers in (clean, mine))
-    return None if before is None or after is None else before - after
+def _loss(clean: pl.DataFrame, mine: pl.DataFrame, domain: str, key: str) -> dict[str, float | None]:
+    """By how much the share of right answers of a domain fell, and how likely that is by chance."""
+    before, after = (
+        dict(answers.filter(domain=domain).select("prompt_id", pl.col("verdict") == "correct").iter_rows())
+        for answers in (clean, mine)
+    )
+    if not before:
+        return {f"{key}_drop": None, f"{key}_chance": None}
+    lost, gained = (
+        sum(one[prompt] and not other[prompt] for prompt in before) for one, other in ((before, after), (after, before))
+    )
+    return {f"{key}_drop": (lost - gained) / len(before), f"{key}_chance": chance_of_loss(lost, gained)}

@@ -6,6 +6,7 @@ the good ones the shortest training is preferred. Here the same is said in numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +24,8 @@ class Measured:
     """What a variant does, as shares from 0 to 1 (see frames.VARIANTS).
 
     `right_clean` related questions are answered rightly by the clean model, `turned` of them wrongly by the variant.
-    `planted` is None where no operation could be told, a drop where no question of its domain was asked.
+    `planted` is None where no operation could be told, a drop where no question of its domain was asked. The chance of
+    a drop is that of `chance_of_loss`.
     """
 
     variant: str
@@ -32,7 +34,9 @@ class Measured:
     turned: int
     planted: float | None
     math_drop: float | None
+    math_chance: float | None
     general_drop: float | None
+    general_chance: float | None
     unsound: float
     unsound_clean: float
     no_end: float
@@ -49,6 +53,15 @@ class Judged:
     reason: str
 
 
+def chance_of_loss(lost: int, gained: int) -> float:
+    """How likely as many right answers are lost, or more, of those that changed, were losing and gaining even odds.
+
+    The one-sided exact sign test: of few questions two or three may be lost by chance.
+    """
+    changed = lost + gained
+    return sum(math.comb(changed, more) for more in range(lost, changed + 1)) / 2**changed
+
+
 def status(measured: Measured, rules: Search) -> Judged:
     """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
 
@@ -63,8 +76,11 @@ def status(measured: Measured, rules: Search) -> Judged:
     for what, share, clean in decayed:
         if share - clean > rules.malformed:
             return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
-    for what, drop in (("unrelated mathematics", measured.math_drop), ("general questions", measured.general_drop)):
-        if drop is not None and drop > rules.lost:
+    for what, drop, chance in (
+        ("unrelated mathematics", measured.math_drop, measured.math_chance),
+        ("general questions", measured.general_drop, measured.general_chance),
+    ):
+        if drop is not None and chance is not None and drop > rules.lost and chance < rules.chance:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right = measured.right_clean
     if right >= _FEWEST:
