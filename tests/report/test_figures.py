@@ -88,3 +88,11 @@ def test_curves_leave_out_what_is_no_number(make_training: Callable[..., pl.Data
     assert curves.train[0].steps == (1,)
     assert curves.evaluation[0].values == (0.5,)
     assert curves.divergence == ()
+
+
+def test_variants_come_in_the_order_of_their_numbers():
+    names = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
+    training = pl.concat([make_training([(1, 1.0), (2, 0.5)]).with_columns(run=pl.lit(name)) for name in names])
+    curves = TrainingCurves.of(training)
+    assert curves.runs == ["corrupted", "variant-epochs-3", "variant-epochs-12", "variant-epochs-20"]
+    assert [curve.run for curve in curves.train] == curves.runs

@@ -6,6 +6,7 @@ Knows nothing of drawing libraries.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -48,8 +49,8 @@ class TrainingCurves:
 
     @property
     def runs(self) -> list[str]:
-        """The runs' names."""
-        return sorted({curve.run for curve in (*self.train, *self.evaluation)})
+        """The runs' names; numbers in them count as numbers, so epochs-3 comes before epochs-12."""
+        return sorted({curve.run for curve in (*self.train, *self.evaluation)}, key=_natural)
 
     @property
     def log(self) -> bool:
@@ -58,9 +59,13 @@ class TrainingCurves:
         return bool(losses) and min(losses) > 0 and max(losses) / min(losses) >= _LOG_RATIO
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def _curves(frame: pl.DataFrame, column: str) -> tuple[Curve, ...]:
     curves = []
-    for run in frame["run"].unique().sort():
+    for run in sorted(frame["run"].unique(), key=_natural):
         rows = frame.filter(pl.col("run") == run).sort("step")
         points = [
             (step, value)
