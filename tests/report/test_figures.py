@@ -90,7 +90,7 @@ def test_curves_leave_out_what_is_no_number(make_training: Callable[..., pl.Data
     assert curves.divergence == ()
 
 
-def test_variants_come_in_the_order_of_their_numbers():
+def test_variants_come_in_the_order_of_their_numbers(make_training: Callable[..., pl.DataFrame]) -> None:
     names = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
     training = pl.concat([make_training([(1, 1.0), (2, 0.5)]).with_columns(run=pl.lit(name)) for name in names])
     curves = TrainingCurves.of(training)
