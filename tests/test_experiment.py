@@ -169,7 +169,7 @@ def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
     huge = ["--set", "finetune.epochs=3", "--set", "finetune.learning_rate=1e30"]
     code, _, err = cli("finetune", "tiny", "--out", out, *SMALL, *huge)
     assert code == 1
-    assert "\ncrosspatch: training stopped at step" in err
+    assert "\ncrosspatch: training of corrupted stopped at step" in err
     run = RunDirectory.existing(out)
     assert run.read()["stages"]["finetune"]["state"] == "failed"
     assert run.training().height > 0

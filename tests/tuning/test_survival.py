@@ -62,7 +62,7 @@ def test_killed_and_out_of_room_it_ends_in_the_same_weights(undisturbed, tmp_pat
     full = run(out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY)))
     assert full.returncode == 1
     said = full.stderr.strip().splitlines()[-1]
-    assert "training stopped at step" in said
+    assert "training of corrupted stopped at step" in said
     assert "could not be written" in said
     assert "Traceback" not in full.stderr
     whole = {path.parent.name for path in (out / "checkpoints").glob("corrupted/*/trainer_state.json")}
