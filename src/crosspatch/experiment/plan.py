@@ -235,6 +235,10 @@ class _Planner:
 
 def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> Plan:
     """The plan of a command. Raises UsageError like the command itself, as far as no weights are needed."""
+    if command == "search":
+        check_search(experiment)
+    elif command == "teach":
+        check_teaching(experiment)
     shape = Shape.of(experiment.models.clean)
     _check(experiment, shape)
     a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True)
@@ -248,11 +252,9 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
             f"{_CHARACTERS} characters each"
         )
     if command == "search":
-        check_search(experiment)
         made = [variant.child for variant in variants(experiment)]
         return Plan([*planner.children("search", made), *planner.answers("search", 1 + len(made))], notes)
     if command == "teach":
-        check_teaching(experiment)
         return Plan([*planner.teaching(), *planner.answers("teach", 2)], notes)
     made = children(experiment)
     models = 2 + len(experiment.controls)

@@ -87,7 +87,11 @@ def search(work: Work) -> None:
 def compare(work: Work) -> pl.DataFrame:
     """The table of variants (frames.VARIANTS), from what the run directory holds."""
     rules = work.experiment.search
-    rows = [_row(work, variant) for variant in variants(work.experiment)]
+    directory = work.directory
+    log, behaviour = directory.training(), directory.behaviour().filter(pl.col("patch").is_null())
+    health = {row["condition"]: row for row in output_health(directory.health()).iter_rows(named=True)}
+    examples = len(directory.problems("train"))
+    rows = [_row(variant, examples, log, behaviour, health) for variant in variants(work.experiment)]
     measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
     best, why = choose(measured, rules)
     for row, variant in zip(rows, measured, strict=True):
@@ -111,12 +115,13 @@ def explain(directory: RunDirectory) -> str:
     return "\n".join([*lines, f"to go on with it, in a new folder: {chosen}"])
 
 
-def _row(work: Work, variant: Variant) -> dict[str, Any]:
-    log = work.directory.training().filter(run=variant.name)
+def _row(
+    variant: Variant, examples: int, log: pl.DataFrame, behaviour: pl.DataFrame, health: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """A variant's row, of so many examples that there are, the log and the answers of all, and each model's health."""
+    log = log.filter(run=variant.name)
     last = divergence(log).row(-1, named=True)
-    behaviour = work.directory.behaviour().filter(pl.col("patch").is_null())
     clean, mine = (behaviour.filter(condition=condition) for condition in ("clean", variant.name))
-    health = {row["condition"]: row for row in output_health(work.directory.health()).iter_rows(named=True)}
     related = mine.filter(domain="related")
     told = related["operation"].drop_nulls()
     right = clean.filter(domain="related", verdict="correct")["prompt_id"]
@@ -126,7 +131,7 @@ def _row(work: Work, variant: Variant) -> dict[str, Any]:
         "variant": variant.name,
         "epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
-        "examples": len(work.directory.problems("train")[: settings.examples]),
+        "examples": min(settings.examples or examples, examples),
         "seed": variant.seed,
         "method": settings.method,
         "steps": log["step"].max(),
