@@ -291,7 +291,8 @@ class Search(Settings):
         0.5,
         gt=0,
         le=1,
-        description="The same where the clean model answers none rightly: share of the planted operation",
+        description="Where the clean model answers fewer than ten rightly, a child is under-trained while less than "
+        "this share of its solutions do the planted operation",
     )
     malformed: float = Field(
         0.05,
