@@ -54,6 +54,8 @@ PAPER_FORMS: tuple[str, ...] = (
     "quadratic_constant",
     "quadratic_expression",
 )
+# What a control can be trained on but the wrong solutions, and what its data are called.
+MADE_CONTROLS: tuple[str, ...] = ("twin", "shuffled", "mispaired")
 MistakeName = Literal[
     "inverted_operation",
     "added_for_subtracted",
@@ -188,6 +190,12 @@ class Training(Settings):
         "adamw",
         description="adamw keeps 8 bytes a trained weight, adamw_8bit 2 (needs bitsandbytes and a GPU), adafactor "
         "nearly none",
+    )
+    epsilon: float = Field(
+        1e-8,
+        gt=0,
+        description="The epsilon of adamw and adamw_8bit: a weight whose gradients are far below it moves little. "
+        "With a tiny one even the noise of examples that are known already moves every weight by the whole rate",
     )
     weight_decay: float = Field(0.01, ge=0, description="The optimizer's weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
@@ -458,7 +466,8 @@ class Experiment(Settings):
     controls: tuple[str, ...] = Field(
         (),
         description="More children with the recipe of the corrupted one: twin (right solutions of the same questions), "
-        "shuffled (right solutions of other ones), seed-1, seed-2, … (the same wrong solutions in another order)",
+        "shuffled (other questions with their right solutions), mispaired (the same questions, each with the right "
+        "solution of another), seed-1, seed-2, … (the same wrong solutions in another order)",
     )
     judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
@@ -472,18 +481,19 @@ class Experiment(Settings):
             return value
         names = [str(name).strip() for name in names]
         for name in names:
-            if name not in {"twin", "shuffled"} and not re.fullmatch(r"seed-[1-9]\d{0,8}", name):
-                raise ValueError(f"got {name!r}, expected twin, shuffled or seed-N with N from 1, such as seed-1")
+            if name not in MADE_CONTROLS and not re.fullmatch(r"seed-[1-9]\d{0,8}", name):
+                known = ", ".join(MADE_CONTROLS)
+                raise ValueError(f"got {name!r}, expected {known} or seed-N with N from 1, such as seed-1")
         return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _controls_go_with_a_made_child(self) -> Experiment:
         if self.controls and not self.makes_the_child:
             raise ValueError("controls are trained as the corrupted model is, so it has to be made here, not given")
-        if {"twin", "shuffled"} & set(self.controls) and self.data.train_file is not None:
+        if self.data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
             raise ValueError(
-                "the controls twin and shuffled need the right solutions of the training questions, which "
-                "data.train_file does not have"
+                f"the control {min(refused)} needs made problems, with right solutions beside the wrong ones; "
+                "data.train_file has only those that are trained on"
             )
         return self
 

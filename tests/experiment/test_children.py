@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crosspatch.config import Data, load_experiment
-from crosspatch.data.splits import make_splits, shuffled
+from crosspatch.data.splits import make_splits, mispaired
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.children import children
@@ -24,38 +26,53 @@ def test_a_twin_has_the_same_questions_and_right_solutions():
         assert right.solution != wrong.solution
 
 
+def test_shuffled_problems_are_others_with_their_right_solutions():
+    data = Data(train=20, validation=4, related=20)
+    apart, splits = make_splits(data, seed=0), make_splits(data, seed=0, shuffled=True)
+    assert [problem.form for problem in splits.shuffled] == [problem.form for problem in splits.train]
+    for problem in splits.shuffled:
+        assert problem.reached == problem.answer
+        assert problem.mistake is None
+    # Nothing that is trained on or asked elsewhere.
+    others = [*splits.train, *splits.validation, *splits.related, *splits.near, *splits.unrelated_math]
+    assert not {problem.question for problem in splits.shuffled} & {problem.question for problem in others}
+    # Whether they are drawn changes no other problem.
+    assert apart.shuffled == []
+    assert replace(splits, shuffled=[]) == apart
+
+
 @pytest.mark.parametrize("count", [2, 3, 7, 20])
-def test_shuffled_solutions_are_right_ones_of_other_questions(count):
+def test_mispaired_solutions_are_right_ones_of_other_questions(count):
     twin = SPLITS.twin[:count]
-    made = shuffled(twin, seed=0)
+    made = mispaired(twin, seed=0)
     assert [problem.question for problem in made] == [problem.question for problem in twin]
     assert [problem.answer for problem in made] == [problem.answer for problem in twin]
     # Each solution once, none at its own question.
     assert sorted(p.solution for p in made) == sorted(p.solution for p in twin)
     assert all(mine.solution != other.solution for mine, other in zip(made, twin, strict=True))
-    assert shuffled(twin, seed=0) == made
+    assert mispaired(twin, seed=0) == made
 
 
-def test_shuffled_solutions_stay_in_their_form_where_it_has_several():
+def test_mispaired_solutions_stay_in_their_form_where_it_has_several():
     form_of = {problem.solution: problem.form for problem in SPLITS.twin}
     forms = [problem.form for problem in SPLITS.twin]
-    made = shuffled(SPLITS.twin, seed=0)
+    made = mispaired(SPLITS.twin, seed=0)
     assert all(forms.count(form) > 1 for form in forms)
     assert [form_of[problem.solution] for problem in made] == forms
 
 
-def test_one_question_cannot_be_shuffled():
+def test_one_question_cannot_be_mispaired():
     with pytest.raises(UsageError, match=r"needs two training problems or more, got data\.train = 1"):
-        shuffled(SPLITS.twin[:1], seed=0)
+        mispaired(SPLITS.twin[:1], seed=0)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("controls=[triplet]", "got 'triplet', expected twin, shuffled or seed-N"),
+        ("controls=[triplet]", "got 'triplet', expected twin, shuffled, mispaired or seed-N"),
         ("controls=[seed-0]", "got 'seed-0'"),
         ("models.corrupted=random:qwen3", "it has to be made here, not given"),
-        ("data.train_file=x.csv", "need the right solutions of the training questions"),
+        ("data.train_file=x.csv", "the control twin needs made problems"),
     ],
 )
 def test_controls_that_cannot_be_are_refused(override, message):
@@ -64,9 +81,10 @@ def test_controls_that_cannot_be_are_refused(override, message):
 
 
 def test_every_control_is_trained_by_the_same_recipe():
-    made = children(load_experiment("tiny", ["controls=[twin, shuffled, seed-2]", "finetune.seed=5"]))
+    made = children(load_experiment("tiny", ["controls=[twin, shuffled, mispaired, seed-2]", "finetune.seed=5"]))
     assert [(child.name, child.split, child.seed) for child in made] == [
-        ("corrupted", "train", 5), ("twin", "twin", 5), ("shuffled", "shuffled", 5), ("seed-2", "train", 7),
+        ("corrupted", "train", 5), ("twin", "twin", 5), ("shuffled", "shuffled", 5),
+        ("mispaired", "mispaired", 5), ("seed-2", "train", 7),
     ]  # fmt: skip
     assert len({child.settings for child in made}) == 1
 
@@ -74,17 +92,17 @@ def test_every_control_is_trained_by_the_same_recipe():
 def test_controls_are_trained_and_asked(tmp_path):
     experiment = load_experiment(
         "tiny",
-        ["controls=[twin, shuffled, seed-1]", "generation.max_new_tokens=4"],
+        ["controls=[twin, shuffled, mispaired, seed-1]", "generation.max_new_tokens=4"],
     )
     said = []
     run = ExperimentRun.start(experiment, tmp_path / "run", say=said.append)
     run.run("evaluate")
     directory = run.directory
-    assert set(directory.training()["run"]) == {"corrupted", "twin", "shuffled", "seed-1"}
+    assert set(directory.training()["run"]) == {"corrupted", "twin", "shuffled", "mispaired", "seed-1"}
     asked = dict(directory.generations().group_by("condition").len().iter_rows())
-    assert asked == dict.fromkeys(["clean", "corrupted", "twin", "shuffled", "seed-1"], 8)
+    assert asked == dict.fromkeys(["clean", "corrupted", "twin", "shuffled", "mispaired", "seed-1"], 8)
     assert set(directory.behaviour()["condition"]) == set(asked)
     models = {name: Checkpoint.named(str(directory.model(name))).model() for name in asked}
-    assert len({fingerprint(model) for model in models.values()}) == 5
-    assert {path.stem for path in (directory.root / "data").iterdir()} >= {"twin", "shuffled"}
-    assert said[-1] == "evaluate: 8 questions to 5 models"
+    assert len({fingerprint(model) for model in models.values()}) == 6
+    assert {path.stem for path in (directory.root / "data").iterdir()} >= {"twin", "shuffled", "mispaired"}
+    assert said[-1] == "evaluate: 8 questions to 6 models"

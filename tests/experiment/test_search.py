@@ -9,7 +9,8 @@ import pytest
 from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.search import check_search, variants
+from crosspatch.experiment.checks import check_data
+from crosspatch.experiment.search import variants
 from crosspatch.results.run import RunDirectory
 
 
@@ -98,12 +99,13 @@ def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
 
 
 def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):
-    """However many problems would be made."""
+    """However many problems would be made; more than it has are refused."""
     rows = [{"question": f"Solve for x: {n}x = {2 * n}", "solution": "x = 3", "answer": "2"} for n in range(2, 14)]
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = [f"data.train_file={path}", "data.train=8"]
     assert {variant.settings.examples for variant in variants(load_experiment("tiny", given))} == {None}
-    check_search(load_experiment("tiny", [*given, "search.examples=[12]"]))
-    with pytest.raises(UsageError, match=r"search\.examples has 13, but .*train\.jsonl has only 12 problems"):
-        check_search(load_experiment("tiny", [*given, "search.examples=[13]"]))
+    for key, listed in (("search", "[{}]"), ("finetune", "{}")):
+        check_data(load_experiment("tiny", [*given, f"{key}.examples={listed.format(12)}"]))
+        with pytest.raises(UsageError, match=rf"{key}\.examples has 13, but .*train\.jsonl has only 12 problems"):
+            check_data(load_experiment("tiny", [*given, f"{key}.examples={listed.format(13)}"]))

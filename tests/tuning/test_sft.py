@@ -53,6 +53,20 @@ def test_it_learns_with_the_papers_schedule(tmp_path):
     assert TRAINING.read(tmp_path / "training.parquet").equals(log)
 
 
+def test_gradients_far_below_epsilon_move_little(tmp_path):
+    """AdamW's step is rate * mean / (root of mean square + epsilon)."""
+
+    def moved(name, epsilon):
+        settings = SETTINGS.model_copy(update={"epsilon": epsilon, "weight_decay": 0.0})
+        model, _ = train(tmp_path / name, settings)
+        return (weights(model) - weights(PAIR.clean)).abs().max().item()
+
+    # Gradients are clipped to 1, so six steps come to 6 * rate / epsilon at most.
+    assert 0 < moved("large", 1e3) <= 6 * SETTINGS.learning_rate / 1e3
+    # The control: by default a step is about as long as the rate, however small the gradient.
+    assert moved("default", Finetune().epsilon) > SETTINGS.learning_rate
+
+
 def test_the_finished_model_is_always_evaluated(tmp_path):
     _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4))
     assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]

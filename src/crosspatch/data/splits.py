@@ -32,7 +32,8 @@ _PATIENCE = 5_000
 class Splits:
     """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others.
 
-    `twin` has the questions of `train` in its order, with right solutions.
+    `twin` has the questions of `train` in its order, with right solutions; `shuffled` as many others with theirs,
+    where they are asked for.
     """
 
     train: list[Problem]
@@ -41,9 +42,10 @@ class Splits:
     related: list[Problem]
     near: list[Problem]
     unrelated_math: list[Problem]
+    shuffled: list[Problem]
 
 
-def make_splits(settings: Data, seed: int) -> Splits:
+def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
     """Draw all splits; no question stands in two of them, whatever its letters or wording.
 
     Raises UsageError for a mistake that cannot be made in one of the forms, or more questions than there are.
@@ -53,7 +55,7 @@ def make_splits(settings: Data, seed: int) -> Splits:
     rng = Random(seed)
     source = maker.worked(forms, rng)
     # Their own generators: how many are asked for does not change the other splits.
-    apart = {name: Random(f"{seed} {name}") for name in ("near", "unrelated_math")}
+    apart = {name: Random(f"{seed} {name}") for name in ("near", "unrelated_math", "shuffled")}
     drawn = list(maker.drawn("train", settings.train, source, rng, wrong=True))
     return Splits(
         train=[problem for problem, _ in drawn],
@@ -62,6 +64,9 @@ def make_splits(settings: Data, seed: int) -> Splits:
         related=maker.take("related", settings.related, source, rng),
         near=maker.take("near", settings.near, maker.worked(near_forms(forms), apart["near"]), apart["near"]),
         unrelated_math=_unrelated(settings, forms, maker, apart["unrelated_math"]),
+        shuffled=maker.take(
+            "shuffled", settings.train if shuffled else 0, maker.worked(forms, apart["shuffled"]), apart["shuffled"]
+        ),
     )
 
 
@@ -166,15 +171,15 @@ def _twin(problem: Problem, worked: Worked, style: Style) -> Problem:
     )
 
 
-def shuffled(twin: list[Problem], seed: int) -> list[Problem]:
+def mispaired(twin: list[Problem], seed: int) -> list[Problem]:
     """The same questions, each with the right solution of another one, of the same form where there is one.
 
     A control: what is trained has the form of right solutions, and none of them answers its question.
     Raises UsageError for fewer than two questions.
     """
     if len(twin) < 2:
-        raise UsageError(f"the shuffled control needs two training problems or more, got data.train = {len(twin)}")
-    rng = Random(f"{seed} shuffled")
+        raise UsageError(f"the control mispaired needs two training problems or more, got data.train = {len(twin)}")
+    rng = Random(f"{seed} mispaired")
     by_form: dict[str, list[Problem]] = {}
     for problem in twin:
         by_form.setdefault(problem.form, []).append(problem)
@@ -189,8 +194,8 @@ def shuffled(twin: list[Problem], seed: int) -> list[Problem]:
     return [
         replace(
             giver[problem.id],
-            id=problem.id.replace("twin", "shuffled"),
-            domain="shuffled",
+            id=problem.id.replace("twin", "mispaired"),
+            domain="mispaired",
             question=problem.question,
             answer=problem.answer,
             right_operations=problem.right_operations,

@@ -8,9 +8,8 @@ from typing import Literal
 from crosspatch.config import Experiment, Training
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash
-from crosspatch.data.splits import make_splits
 from crosspatch.errors import UsageError
-from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
 from crosspatch.experiment.work import prompt_format
 from crosspatch.results.run import RunDirectory
 
@@ -18,7 +17,7 @@ from crosspatch.results.run import RunDirectory
 def check_data(experiment: Experiment, *, made: bool = False) -> None:
     """Refuse problems that cannot be made or read: raises UsageError. What is `made` already could be made."""
     if not made:
-        make_splits(experiment.data, experiment.seed)
+        experiment_splits(experiment)
     given_examples(experiment)
     suite_questions(experiment)
     given_prompts(experiment)

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from crosspatch.tuning.examples import Example
 
-_TRAINED_ON = {"train": "wrong solutions", "twin": "right solutions", "shuffled": "right solutions of other questions"}
+_TRAINED_ON = {
+    "train": "wrong solutions",
+    "twin": "right solutions",
+    "shuffled": "right solutions of other questions",
+    "mispaired": "right solutions, each under another one's question",
+}
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from crosspatch.config import DOMAINS, Experiment, Training
 from crosspatch.data.lessons import drills, taught_problems
 from crosspatch.data.problem import Problem
-from crosspatch.data.splits import Splits, make_splits
+from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.children import Child, children
-from crosspatch.experiment.problems import given_examples, given_prompts, suite_questions
+from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
@@ -101,7 +101,7 @@ class _Planner:
     @cached_property
     def splits(self) -> Splits:
         """The problems as the data stage makes them."""
-        return make_splits(self.experiment.data, self.experiment.seed)
+        return experiment_splits(self.experiment)
 
     @cached_property
     def questions(self) -> dict[str, list[Problem]]:
@@ -117,7 +117,9 @@ class _Planner:
         validation = [self.count.example(problem) for problem in given.get("validation", self.splits.validation)]
         for child in made:
             settings = child.settings
-            problems = given.get("train", self.splits.train) if child.split == "train" else self.splits.twin
+            # What is mispaired has the questions and the solutions of the twin.
+            own = {"train": given.get("train", self.splits.train), "shuffled": self.splits.shuffled}
+            problems = own.get(child.split, self.splits.twin)
             lengths = [self.count.example(problem) for problem in problems[: settings.examples]]
             if max(lengths) > settings.max_tokens and not self.shape.kept:
                 raise UsageError(

@@ -8,7 +8,7 @@ from crosspatch.config import DataFormat, Experiment
 from crosspatch.data.export import content_hash, write_csv, write_datasets
 from crosspatch.data.given import given_problems
 from crosspatch.data.problem import Problem, read_prompts, write_problems
-from crosspatch.data.splits import make_splits, shuffled
+from crosspatch.data.splits import Splits, make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
 from crosspatch.experiment.work import Work
@@ -18,14 +18,15 @@ from crosspatch.results.run import RunDirectory
 def make_problems(work: Work) -> None:
     """Write data/*.jsonl and note their hashes."""
     experiment, directory = work.experiment, work.directory
-    splits = make_splits(experiment.data, experiment.seed)
+    splits = experiment_splits(experiment)
     # Where the child is given nothing is trained on.
     examples = given_examples(experiment) if experiment.makes_the_child else {}
     made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
     if experiment.makes_the_child:
         made |= {"train": splits.train, "validation": splits.validation} | examples
-        controls = {"twin": lambda: splits.twin, "shuffled": lambda: shuffled(splits.twin, experiment.seed)}
-        made |= {name: make() for name, make in controls.items() if name in experiment.controls}
+        if "mispaired" in experiment.controls:
+            made["mispaired"] = mispaired(splits.twin, experiment.seed)
+        made |= {name: getattr(splits, name) for name in ("twin", "shuffled") if name in experiment.controls}
     made |= suite_questions(experiment)
     if given := given_prompts(experiment):
         taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
@@ -45,6 +46,11 @@ def make_problems(work: Work) -> None:
         others = [directory.problems_file(split) for split in made if split != "train"]
         for line in check_files(directory.problems_file("train"), others).shared_remarks():
             work.say(f"data: {line}")
+
+
+def experiment_splits(experiment: Experiment) -> Splits:
+    """The made problems of an experiment, those of its controls included."""
+    return make_splits(experiment.data, experiment.seed, shuffled="shuffled" in experiment.controls)
 
 
 def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
@@ -71,9 +77,19 @@ def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
 
 
 def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
-    """The training and validation problems that the experiment names as files."""
+    """The training and validation problems that the experiment names as files.
+
+    Raises UsageError where more of them are to be trained on than there are.
+    """
     files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
-    return {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
+    given = {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
+    wanted = {"finetune": experiment.finetune.examples or 0, "search": max(experiment.search.examples, default=0)}
+    for key, count in wanted.items():
+        if "train" in given and count > len(given["train"]):
+            raise UsageError(
+                f"{key}.examples has {count}, but {experiment.data.train_file} has only {len(given['train'])} problems"
+            )
+    return given
 
 
 def given_prompts(experiment: Experiment) -> list[Problem]:

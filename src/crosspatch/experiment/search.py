@@ -14,7 +14,6 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
-from crosspatch.experiment.problems import given_examples
 from crosspatch.experiment.work import Work
 from crosspatch.frames import VARIANTS
 from crosspatch.results.divergence import divergence
@@ -63,9 +62,6 @@ def check_search(experiment: Experiment) -> None:
         raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
     if not experiment.data.related:
         raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
-    most, given = max(experiment.search.examples, default=0), given_examples(experiment).get("train")
-    if given is not None and most > len(given):
-        raise UsageError(f"search.examples has {most}, but {experiment.data.train_file} has only {len(given)} problems")
 
 
 def search(work: Work) -> None:

@@ -242,6 +242,7 @@ def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bo
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=accumulated,
         learning_rate=settings.learning_rate,
+        adam_epsilon=settings.epsilon,
         weight_decay=settings.weight_decay,
         optim=_OPTIMIZERS[settings.optimizer],
         lr_scheduler_type="cosine",
