@@ -13,8 +13,10 @@ import pytest
 
 from crosspatch.data.problem import Problem
 from crosspatch.frames import SCORES, TRAINING
-from crosspatch.report.curves import TrainingCurves
+from crosspatch.report.curves import HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.figures import slug, write_figures
+from crosspatch.report.matplotlib_curves import training_figure as matplotlib_training_figure
+from crosspatch.report.plotly_curves import training_figure as plotly_training_figure
 
 from .conftest import CELLS, score
 
@@ -96,3 +98,19 @@ def test_variants_come_in_the_order_of_their_numbers(make_training: Callable[...
     curves = TrainingCurves.of(training)
     assert curves.runs == ["corrupted", "variant-epochs-3", "variant-epochs-12", "variant-epochs-20"]
     assert [curve.run for curve in curves.train] == curves.runs
+
+
+def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., pl.DataFrame]) -> None:
+    """Corrupted and twin must not be taken for each other; and a twin is trained on right solutions."""
+    rows = [(1, 1.0), (2, 0.5), (2, None, 0.5)]
+    runs = ["corrupted", "shuffled", "twin"]
+    curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(run)) for run in runs]))
+    figure = matplotlib_training_figure(curves)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [f"{run}: {what}" for run in runs for what in (TRAINED, HELD_OUT)]
+    drawn = [str(line.get_color()) for axes in figure.axes for line in axes.lines if line.get_label() in labels]
+    assert [drawn[i] == drawn[i + 1] for i in (0, 2, 4)] == [True] * 3
+    assert len(set(drawn)) == 3
+    traces = plotly_training_figure(curves).data
+    assert len({(trace.name.partition(":")[0], trace.line.color) for trace in traces}) == 3
+    assert len({trace.line.color for trace in traces}) == 3

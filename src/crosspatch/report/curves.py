@@ -16,6 +16,10 @@ from crosspatch.results.divergence import divergence
 # From this ratio of the largest to the smallest loss on, a linear axis shows the small ones as zero.
 _LOG_RATIO = 20.0
 
+# What the losses are of; a control may be trained on right solutions too.
+TRAINED, HELD_OUT = "solutions trained on", "right solutions, held out"
+DIFFERENCE = "Divergence: held out minus trained on"
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -32,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """Losses on wrong (trained) and right (evaluated) solutions, and their difference; nats a token."""
+    """Losses on the solutions trained on and on right ones held out, and their difference; nats a token."""
 
     train: tuple[Curve, ...]
     evaluation: tuple[Curve, ...]

@@ -8,24 +8,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from crosspatch.report import palette
-from crosspatch.report.curves import TrainingCurves
+from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.glyphs import drawable, visible
 from crosspatch.report.matplotlib_style import BLANK, style, whole_numbers
 from crosspatch.results.domain import domain_title, ordered_domains
 
 
 def training_figure(curves: TrainingCurves) -> Figure:
-    """Losses and divergence by optimizer step."""
+    """Losses and divergence by optimizer step, a colour a run."""
     with style():
-        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        figure = Figure(figsize=(10, 4.1), layout="constrained")
         left, right = figure.subplots(1, 2)
         single = len(curves.runs) == 1
         for place, run in enumerate(curves.runs):
             prefix = "" if single else f"{visible(run)}: "
-            for axes, group, look, label, colour in (
-                (left, curves.train, "-", "wrong solutions (trained)", place * 3),
-                (left, curves.evaluation, "o:", "right solutions (evaluated)", place * 3 + 1),
-                (right, curves.divergence, "o-", "divergence", place * 3 + 2),
+            for axes, group, look, label in (
+                (left, curves.train, "-", prefix + TRAINED),
+                (left, curves.evaluation, "o:", prefix + HELD_OUT),
+                (right, curves.divergence, "o-", "_hidden"),
             ):
                 for curve in group:
                     if curve.run == run:
@@ -34,10 +34,10 @@ def training_figure(curves: TrainingCurves) -> Figure:
                             curve.steps,
                             curve.values,
                             shape,
-                            color=palette.series(colour),
+                            color=palette.series(place),
                             markersize=3.5,
                             linewidth=1.5,
-                            label=drawable(prefix + label),
+                            label=drawable(label),
                         )
         left.set_title("Loss" + (" (log scale)" if curves.log else ""), loc="left")
         left.set_ylabel("nats a token")
@@ -45,12 +45,16 @@ def training_figure(curves: TrainingCurves) -> Figure:
             left.set_yscale("log")
             left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             left.yaxis.set_minor_formatter(NullFormatter())
-        right.set_title("Divergence: right minus wrong solutions", loc="left")
+        right.set_title(DIFFERENCE, loc="left")
         right.axhline(0, color="#8b93a1", linewidth=0.8, linestyle="--")
         for axes in (left, right):
             axes.set_xlabel("optimizer step")
             axes.xaxis.set_major_locator(whole_numbers())
-            _legend(axes)
+        handles, labels = left.get_legend_handles_labels()
+        if labels:
+            # A run's entries stand one below the other while there are three runs or fewer.
+            columns = 2 if single else min(len(curves.runs), 3)
+            figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7.5)
     return figure
 
 

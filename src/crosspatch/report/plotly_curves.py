@@ -10,7 +10,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from crosspatch.report import palette
-from crosspatch.report.curves import TrainingCurves
+from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.glyphs import plotly_name
 from crosspatch.report.plotly_style import LAYOUT
 from crosspatch.results.domain import domain_title, ordered_domains
@@ -19,23 +19,22 @@ _COUNTS = ("ok_cells", "positions", "prompts")
 
 
 def training_figure(curves: TrainingCurves) -> go.Figure:
-    """Losses above, divergence below, by optimizer step."""
+    """Losses and divergence by optimizer step, a colour a run."""
     scale = ", log scale" if curves.log else ""
     figure = make_subplots(
         rows=1,
         cols=2,
-        subplot_titles=(f"Loss (nats a token{scale})", "Divergence: right minus wrong solutions"),
+        subplot_titles=(f"Loss (nats a token{scale})", DIFFERENCE),
         horizontal_spacing=0.1,
     )
     single = len(curves.runs) == 1
     for place, run in enumerate(curves.runs):
         prefix = "" if single else f"{plotly_name(run)}: "
         for kind, group, dash, mode, column in (
-            ("wrong solutions (trained)", curves.train, "solid", "lines", 1),
-            ("right solutions (evaluated)", curves.evaluation, "dot", "lines+markers", 1),
+            (TRAINED, curves.train, "solid", "lines", 1),
+            (HELD_OUT, curves.evaluation, "dot", "lines+markers", 1),
             ("divergence", curves.divergence, "solid", "lines+markers", 2),
         ):
-            colour = palette.series(place * 3 + {"solid": 0, "dot": 1}[dash] + (2 if column == 2 else 0))
             for curve in group:
                 if curve.run == run:
                     figure.add_scatter(
@@ -43,7 +42,7 @@ def training_figure(curves: TrainingCurves) -> go.Figure:
                         y=[round(value, 6) for value in curve.values],
                         mode=mode if len(curve.steps) > 1 else "markers",
                         name=prefix + kind,
-                        line={"color": colour, "dash": dash, "width": 2},
+                        line={"color": palette.series(place), "dash": dash, "width": 2},
                         row=1,
                         col=column,
                     )
