@@ -44,10 +44,11 @@ def test_the_papers_settings():
     assert paper.models.clean == "Qwen/Qwen3-4B"
     assert paper.patch.layers == (8, 18, 28, 33, 35)
     assert paper.generation.max_new_tokens == 1024
+    tuning = paper.finetune
+    assert (tuning.epochs, tuning.batch_size, tuning.accumulation, tuning.eval_every) == (3, 2, 2, 10)
     for experiment in (paper, small):
         tuning = experiment.finetune
-        assert tuning.learning_rate == 3e-5
-        assert (tuning.epochs, tuning.batch_size, tuning.accumulation, tuning.eval_every) == (3, 2, 2, 10)
+        assert (tuning.learning_rate, tuning.batch_size * tuning.accumulation) == (3e-5, 4)
         assert (tuning.weight_decay, tuning.warmup) == (0.01, 0.1)
         assert (experiment.data.train, experiment.data.validation) == (50, 10)
 
