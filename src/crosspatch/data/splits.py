@@ -46,9 +46,10 @@ class Splits:
 
 
 def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
-    """Draw all splits; no question stands in two of them, whatever its letters or wording.
+    """Draw all splits, `shuffled` if it is wanted; no question stands in two, whatever its letters or wording.
 
-    Raises UsageError for a mistake that cannot be made in one of the forms, or more questions than there are.
+    Only `train` and `twin` have the same ones. Raises UsageError for a mistake that cannot be made in one of the forms,
+    or more questions than there are.
     """
     forms = chosen_forms(settings)
     maker = ProblemMaker(settings, MISTAKES[settings.mistake])
