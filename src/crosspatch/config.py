@@ -499,10 +499,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _trained_examples_exist(self) -> Experiment:
-        for key, most in (
-            ("search.examples", max(self.search.examples, default=0)),
-            ("finetune.examples", self.finetune.examples or 0),
-        ):
+        for key, most in self.examples_wanted.items():
             if self.data.train_file is None and most > self.data.train:
                 raise ValueError(f"{key} has {most}, but data.train makes only {self.data.train} problems")
         return self
@@ -522,6 +519,14 @@ class Experiment(Settings):
     def training_seed(self) -> int:
         """Seed of the training order."""
         return self.seed if self.finetune.seed is None else self.finetune.seed
+
+    @property
+    def examples_wanted(self) -> dict[str, int]:
+        """How many training problems there have to be, by the setting that asks for them; 0: any number."""
+        return {
+            "search.examples": max(self.search.examples, default=0),
+            "finetune.examples": self.finetune.examples or 0,
+        }
 
     @property
     def makes_the_child(self) -> bool:

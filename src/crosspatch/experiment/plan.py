@@ -19,7 +19,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.children import Child, children
-from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
+from crosspatch.experiment.problems import experiment_splits, given_prompts, suite_questions, training_problems
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
@@ -113,14 +113,11 @@ class _Planner:
     def children(self, stage: str, made: list[Child]) -> Iterator[StagePlan]:
         """A row for each child that a stage trains."""
         experiment = self.experiment
-        given = given_examples(experiment) if experiment.makes_the_child else {}
-        validation = [self.count.example(problem) for problem in given.get("validation", self.splits.validation)]
+        trained = training_problems(experiment, self.splits)
+        validation = [self.count.example(problem) for problem in trained.get("validation", ())]
         for child in made:
             settings = child.settings
-            # What is mispaired has the questions and the solutions of the twin.
-            own = {"train": given.get("train", self.splits.train), "shuffled": self.splits.shuffled}
-            problems = own.get(child.split, self.splits.twin)
-            lengths = [self.count.example(problem) for problem in problems[: settings.examples]]
+            lengths = [self.count.example(problem) for problem in trained[child.split][: settings.examples]]
             if max(lengths) > settings.max_tokens and not self.shape.kept:
                 raise UsageError(
                     f"an example has {max(lengths)} tokens, more than max_tokens = {settings.max_tokens}; it would be "

@@ -19,14 +19,9 @@ def make_problems(work: Work) -> None:
     """Write data/*.jsonl and note their hashes."""
     experiment, directory = work.experiment, work.directory
     splits = experiment_splits(experiment)
-    # Where the child is given nothing is trained on.
-    examples = given_examples(experiment) if experiment.makes_the_child else {}
     made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
-    if experiment.makes_the_child:
-        made |= {"train": splits.train, "validation": splits.validation} | examples
-        if "mispaired" in experiment.controls:
-            made["mispaired"] = mispaired(splits.twin, experiment.seed)
-        made |= {name: getattr(splits, name) for name in ("twin", "shuffled") if name in experiment.controls}
+    trained = training_problems(experiment, splits)
+    made |= trained
     made |= suite_questions(experiment)
     if given := given_prompts(experiment):
         taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
@@ -39,7 +34,7 @@ def make_problems(work: Work) -> None:
         write_problems(directory.problems_file(split), problems)
     directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
     work.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
-    if examples:
+    if trained and (experiment.data.train_file or experiment.data.validation_file):
         # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
         from crosspatch.behaviour.dataset_check import check_files
 
@@ -51,6 +46,17 @@ def make_problems(work: Work) -> None:
 def experiment_splits(experiment: Experiment) -> Splits:
     """The made problems of an experiment, those of its controls included."""
     return make_splits(experiment.data, experiment.seed, shuffled="shuffled" in experiment.controls)
+
+
+def training_problems(experiment: Experiment, splits: Splits) -> dict[str, list[Problem]]:
+    """What the children are trained and validated on, by split, made or given; nothing where the child is given."""
+    if not experiment.makes_the_child:
+        return {}
+    trained = {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
+    trained |= {name: getattr(splits, name) for name in ("twin", "shuffled") if name in experiment.controls}
+    if "mispaired" in experiment.controls:
+        trained["mispaired"] = mispaired(splits.twin, experiment.seed)
+    return trained
 
 
 def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
@@ -83,11 +89,10 @@ def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
     """
     files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
     given = {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
-    wanted = {"finetune": experiment.finetune.examples or 0, "search": max(experiment.search.examples, default=0)}
-    for key, count in wanted.items():
+    for key, count in experiment.examples_wanted.items():
         if "train" in given and count > len(given["train"]):
             raise UsageError(
-                f"{key}.examples has {count}, but {experiment.data.train_file} has only {len(given['train'])} problems"
+                f"{key} has {count}, but {experiment.data.train_file} has only {len(given['train'])} problems"
             )
     return given
 
