@@ -54,6 +54,9 @@ PAPER_FORMS: tuple[str, ...] = (
     "quadratic_constant",
     "quadratic_expression",
 )
+# What any two models can have moved as a control; see patch.controls.
+OwnControl = Literal["self", "random", "other_prompt"]
+OWN_CONTROLS: tuple[OwnControl, ...] = get_args(OwnControl)
 # What a control can be trained on but the wrong solutions, and what its data are called.
 MADE_CONTROLS: tuple[str, ...] = ("twin", "shuffled", "mispaired")
 MistakeName = Literal[
@@ -389,6 +392,12 @@ class Patch(Settings):
     float32_unembedding: bool = Field(
         False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
     )
+    controls: tuple[str, ...] | None = Field(
+        None,
+        description="What else is moved, in the cells where the models disagree, to compare scores with: self (the "
+        "target's own activations), random (a direction as long as the difference), other_prompt (the difference at "
+        "the same step of another prompt of the domain), or children named in the setting controls; null: all of them",
+    )
     self_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
     screen: Count = Field(
         0, description="Rank all places by gradients first, and patch the best so many; 0: patch all that are chosen"
@@ -439,7 +448,7 @@ class Patch(Settings):
             raise ValueError(f"got {min(value)}; {info.field_name} count from 0")
         return tuple(sorted(set(value)))
 
-    _lists = field_validator("component", "patches", mode="before")(_listed)
+    _lists = field_validator("component", "patches", "controls", mode="before")(_listed)
 
     @model_validator(mode="after")
     def _one_choice_of_places(self) -> Patch:
@@ -498,6 +507,13 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _moved_controls_exist(self) -> Experiment:
+        known = (*OWN_CONTROLS, *self.controls)
+        if foreign := [name for name in self.patch.controls or () if name not in known]:
+            raise ValueError(f"patch.controls has {foreign[0]!r}, expected some of {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
     def _trained_examples_exist(self) -> Experiment:
         for key, most in self.examples_wanted.items():
             if self.data.train_file is None and most > self.data.train:
@@ -519,6 +535,11 @@ class Experiment(Settings):
     def training_seed(self) -> int:
         """Seed of the training order."""
         return self.seed if self.finetune.seed is None else self.finetune.seed
+
+    @property
+    def moved_controls(self) -> tuple[str, ...]:
+        """What is moved for comparison."""
+        return (*OWN_CONTROLS, *self.controls) if self.patch.controls is None else self.patch.controls
 
     @property
     def examples_wanted(self) -> dict[str, int]:

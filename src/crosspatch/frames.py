@@ -98,6 +98,17 @@ SCORES = Schema(
     },
 )
 
+CONTROLS = Schema(
+    "controls",
+    {
+        "control": (
+            pl.String,
+            "what was moved in the place of the source's activation: self, random, other_prompt, or a child's name",
+        ),
+        **SCORES.columns,
+    },
+)
+
 SCREEN = Schema(
     "screen",
     {
@@ -242,4 +253,4 @@ VARIANTS = Schema(
     },
 )
 
-SCHEMAS = (SCORES, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, HEALTH, RATINGS, TRAINING, VARIANTS)
+SCHEMAS = (SCORES, CONTROLS, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, HEALTH, RATINGS, TRAINING, VARIANTS)

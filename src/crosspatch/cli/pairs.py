@@ -60,7 +60,7 @@ def patch(
     out: Out = None,
     override: Overrides = None,
 ) -> None:
-    """Patch activations of one model into the other while text is generated, and score the transfer.
+    """Patch activations of one model into the other while text is generated, and score the transfer and controls.
 
     Works on any two checkpoints of one shape, a base and its child:
 
@@ -102,7 +102,7 @@ def patch(
         experiment = make_experiment(bare, override or (), given)
     else:
         experiment = load_experiment(source, override or (), given)
-    directory = run_stages(experiment, out or default_out(source or ""), "patch")
+    directory = run_stages(experiment, out or default_out(source or ""), "patch", "controls")
     print_selection(directory)
     print_transfer(directory)
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")

@@ -22,17 +22,8 @@ def patch_prompts(work: Work) -> None:
     """Sweep all prompts that have no scores yet, and grade the patched texts."""
     from crosspatch.patching.batches import prompts_at_once, rows_at_once
     from crosspatch.patching.sweep import sweep
-    from crosspatch.patching.trajectory import PatchRun
 
-    settings, generation = work.experiment.patch, work.experiment.generation
-    threshold = settings.small_denominator
-    run = PatchRun(
-        settings.direction,
-        settings.persistence,
-        generation.max_new_tokens,
-        work.pair.small_denominator if threshold is None else threshold,
-        settings.float32_unembedding,
-    )
+    run = patch_run(work)
     work.directory.scores_part(0).parent.mkdir(exist_ok=True)
     problems = work.patched_problems
     parts = {problem.id: work.directory.scores_part(i) for i, problem in enumerate(problems)}
@@ -41,8 +32,8 @@ def patch_prompts(work: Work) -> None:
     prompts = {problem.id: work.pair.encode(problem.question, run.max_new_tokens) for problem in problems}
     chosen = _chosen_patches(work, run, prompts)
     longest = max(map(len, prompts.values())) + run.max_new_tokens
-    engine = _engine(work, chosen, longest)
-    rows = rows_at_once(work.pair, longest, settings.memory_gb)
+    engine = possible_engine(work, chosen, longest)
+    rows = rows_at_once(work.pair, longest, work.experiment.patch.memory_gb)
     at_once = prompts_at_once(len(chosen), rows)
     answers = _known_answers(work)
     work.say(f"patch: {len(problems)} prompts, {len(chosen)} patches each, up to {at_once} prompts at once")
@@ -68,6 +59,20 @@ def patch_prompts(work: Work) -> None:
             SCORES.write(result.scores, parts[problem.id])
             work.say(f"patch: {problem.id} is done: {problem.question}")
     judge_texts(work)
+
+
+def patch_run(work: Work) -> PatchRun:
+    """How the experiment's trajectories are made."""
+    from crosspatch.patching.trajectory import PatchRun
+
+    settings, threshold = work.experiment.patch, work.experiment.patch.small_denominator
+    return PatchRun(
+        settings.direction,
+        settings.persistence,
+        work.experiment.generation.max_new_tokens,
+        work.pair.small_denominator if threshold is None else threshold,
+        settings.float32_unembedding,
+    )
 
 
 def _chosen_patches(work: Work, run: PatchRun, prompts: Mapping[str, list[int]]) -> list[Patch]:
@@ -105,7 +110,7 @@ def _chosen_patches(work: Work, run: PatchRun, prompts: Mapping[str, list[int]])
     return [Patch.parse(before.sort("transfer")["patch"][-1])]
 
 
-def _engine(work: Work, patches: list[Patch], positions: int) -> Engine:
+def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:
     """The engine that was asked for, or the reference where the pair fails its check."""
     from crosspatch.patching.self_check import usable_engine
 

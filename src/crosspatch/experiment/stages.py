@@ -1,6 +1,6 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
-    data -> finetune -> evaluate -> patch -> report
+    data -> finetune -> evaluate -> patch -> controls -> report
     data -> teach           data -> search
 
 A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
@@ -17,6 +17,7 @@ from crosspatch.config import Experiment
 from crosspatch.experiment.answering import evaluate
 from crosspatch.experiment.checks import check, check_data, check_files, check_prompts, check_training
 from crosspatch.experiment.children import make_children
+from crosspatch.experiment.controls import measure_controls
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
@@ -33,10 +34,11 @@ WORK: dict[str, Callable[[Work], None]] = {
     "finetune": make_children,
     "evaluate": evaluate,
     "patch": patch_prompts,
+    "controls": measure_controls,
     "report": make_report,
 }
 # What `run` does; the others are asked for by their names.
-STAGES = ("data", "finetune", "evaluate", "patch", "report")
+STAGES = ("data", "finetune", "evaluate", "patch", "controls", "report")
 # What has to be done before each stage. `report` shows what is there.
 NEEDS: dict[str, tuple[str, ...]] = {
     "data": (),
@@ -45,6 +47,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "finetune": ("data",),
     "evaluate": ("data", "finetune"),
     "patch": ("data", "finetune"),
+    "controls": ("data", "finetune", "patch"),
     "report": (),
 }
 # What is refused of the settings before a stage begins, beside what all of them refuse.

@@ -31,14 +31,28 @@ class Work:
 
     def pair_with(self, child: str) -> ModelPair:
         """The clean model and a child of it, loaded from the run directory; their fingerprints go into the record."""
-        from crosspatch.models.fingerprint import fingerprint
-
         models = self.experiment.models
         first, second = (str(self.directory.model(name)) for name in ("clean", child))
         pair = load_pair(models, first, second, self.experiment.seed)
-        for name, model in (("clean", pair.clean), (child, pair.corrupted)):
-            self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": models.dtype})
+        self._note("clean", pair.clean)
+        self._note(child, pair.corrupted)
         return pair
+
+    def model(self, child: str) -> Any:
+        """A child of the clean model alone, loaded from the run directory; its fingerprint goes into the record."""
+        from crosspatch.models.loading import Checkpoint
+
+        models = self.experiment.models
+        model = Checkpoint.named(str(self.directory.model(child))).model(
+            models.dtype, models.device, self.experiment.seed
+        )
+        self._note(child, model)
+        return model
+
+    def _note(self, name: str, model: Any) -> None:
+        from crosspatch.models.fingerprint import fingerprint
+
+        self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": self.experiment.models.dtype})
 
     @cached_property
     def problems(self) -> dict[str, list[Problem]]:

@@ -23,7 +23,7 @@ from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 from crosspatch.files import partial_of, written_whole
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES, TRAINING, VARIANTS, Schema
+from crosspatch.frames import BEHAVIOUR, CONTROLS, GENERATIONS, HEALTH, RATINGS, SCORES, TRAINING, VARIANTS, Schema
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
 
@@ -146,6 +146,15 @@ class RunDirectory:
         """All scores, in the order of the prompts."""
         parts = sorted((self.root / "scores").glob("part-*.parquet"))
         return pl.concat([SCORES.frame(), *map(SCORES.read, parts)])
+
+    def control_part(self, control: str, index: int) -> Path:
+        """The scores of a control after the prompt that is patched as the `index`-th."""
+        return self.root / "controls" / control / f"part-{index:05d}.parquet"
+
+    def controls(self) -> pl.DataFrame:
+        """The scores of all controls, by control and in the order of the prompts."""
+        parts = sorted((self.root / "controls").glob("*/part-*.parquet"))
+        return pl.concat([CONTROLS.frame(), *map(CONTROLS.read, parts)])
 
     def generations(self) -> pl.DataFrame:
         """All texts."""
