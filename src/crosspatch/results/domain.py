@@ -6,7 +6,9 @@ after ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import polars as pl
 
 from crosspatch.config import DOMAINS
 
@@ -29,3 +31,15 @@ def ordered_domains(domains: Iterable[str]) -> list[str]:
     """Distinct domains: ours first, in their order, then the others by name."""
     found = set(domains)
     return [domain for domain in DOMAINS if domain in found] + sorted(found - set(DOMAINS))
+
+
+def with_domain(frame: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
+    """A table with prompts, and a column `domain` of theirs; raises ValueError for a prompt that `domains` lacks."""
+    missing = sorted(set(frame["prompt_id"]) - domains.keys())
+    if missing:
+        raise ValueError(f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
+    known = pl.DataFrame(
+        {"prompt_id": list(domains), "domain": list(domains.values())},
+        schema={"prompt_id": pl.String, "domain": pl.String},
+    )
+    return frame.join(known, on="prompt_id", how="left", maintain_order="left")

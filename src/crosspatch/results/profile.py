@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from crosspatch.results.domain import ordered_domains
+from crosspatch.results.domain import ordered_domains, with_domain
 
 PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
 
@@ -44,14 +44,7 @@ def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFr
     outside_unit: CTS values below 0 or above 1. mean_cts and transfer are null where no cell is ok.
     `domains` gives each prompt's domain; raises ValueError for a prompt that it lacks.
     """
-    missing = sorted(set(scores["prompt_id"]) - domains.keys())
-    if missing:
-        raise ValueError(f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
-    known = pl.DataFrame(
-        {"prompt_id": list(domains), "domain": list(domains.values())},
-        schema={"prompt_id": pl.String, "domain": pl.String},
-    )
-    profile = _profile(scores.join(known, on="prompt_id", how="left"), "domain")
+    profile = _profile(with_domain(scores, domains), "domain")
     order = pl.col("domain").cast(pl.Enum(ordered_domains(domains.values())))
     return profile.sort(order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True)
 

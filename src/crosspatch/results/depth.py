@@ -1,0 +1,161 @@
+"""What transfers at each layer, with intervals, beside its controls and from one layer to the next.
+
+Everything is measured on one variant of patches at a time and on the prompts of one domain at a time; what is
+compared is compared on the same prompts, drawn anew together. Knows nothing of claims or pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from crosspatch.frames import DEPTH
+from crosspatch.results.domain import ordered_domains, with_domain
+from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, over_seeds, resamples
+from crosspatch.results.measures import COMPARED, MEASURES, Measure, prompt_sums
+from crosspatch.results.variant import Variant, variants
+
+# Differences are named by what they are a difference in.
+STEP, BEYOND = "_step", "_beyond"
+
+
+def depth_statistics(
+    scores: pl.DataFrame, controls: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
+) -> pl.DataFrame:
+    """Every measure of every single-layer patch with its interval (see frames.DEPTH), domain by domain.
+
+    With `control` null the patch itself; `…_step` is a measure less that of the layer below, of those patched. With a
+    control, what it has in the cells of the patch, and as `…_beyond` the patch less the control. Intervals are of 95 %,
+    by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`). `seed` is that
+    of the bootstrap. Raises ValueError for a prompt without a domain.
+    """
+    known = with_domain(scores, domains)
+    rows: list[dict[str, Any]] = []
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        for variant in variants(of_domain):
+            table = _Table.of(variant, of_domain, controls, seed)
+            label = f"intervals of {domain}, {variant.label}"
+            for row in tqdm(table.rows(), desc=label, unit="interval", leave=False, disable=None):
+                rows.append({"domain": domain, **row})
+    return DEPTH.frame(rows)
+
+
+def pooled(scores: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The scores of several seeds' runs together, by the names of the seeds; their prompts are different ones."""
+    return pl.concat(
+        frame.with_columns(seed=pl.lit(seed), prompt_id=pl.concat_str(pl.lit(f"{seed}/"), "prompt_id"))
+        for seed, frame in scores.items()
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The sums of one variant in one domain: for each patch, and each control of it, sums [N units]."""
+
+    variant: Variant
+    patches: list[tuple[str, int]]
+    units: list[str]
+    sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
+    controls: list[str]
+    by_seed: bool
+    counts: Numbers = field(repr=False)
+
+    @classmethod
+    def of(cls, variant: Variant, scores: pl.DataFrame, controls: pl.DataFrame, seed: int) -> _Table:
+        own = variant.rows(scores)
+        by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
+        unit = "seed" if by_seed else "prompt_id"
+        units = own[unit].unique(maintain_order=True).to_list()
+        others = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
+        if by_seed:
+            others = others.join(own.select("prompt_id", "seed").unique(), on="prompt_id")
+        place = {name: i for i, name in enumerate(units)}
+        sums: dict[tuple[str, str | None], dict[str, Numbers]] = {}
+        for frame, by in ((own, ()), (others, ("control",))):
+            found = prompt_sums(frame, "patch", *by, *(("seed",) if by_seed else ()))
+            for row in found.iter_rows(named=True):
+                of = sums.setdefault((row["patch"], row.get("control")), {})
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        of.setdefault(name, np.zeros(len(units)))[place[row[unit]]] += value
+        depth = own.select("patch", "layer").unique().sort("layer", "patch")
+        rng = np.random.default_rng([seed, len(units)])
+        return cls(
+            variant,
+            list(depth.iter_rows()),
+            units,
+            sums,
+            others["control"].unique(maintain_order=True).to_list(),
+            by_seed,
+            resamples(len(units), rng),
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows of the table of depth statistics, but for the domain."""
+        below: str | None = None
+        for patch, layer in self.patches:
+            own = self.sums[patch, None]
+            for measure in MEASURES.values():
+                yield self._row(patch, layer, measure.name, None, self._interval([(own, measure)]), own, measure)
+                if below is not None:
+                    step = self._interval([(own, measure), (self.sums[below, None], measure)], (1.0, -1.0))
+                    yield self._row(patch, layer, measure.name + STEP, None, step, own, measure)
+            for control in self.controls:
+                if (other := self.sums.get((patch, control))) is not None:
+                    yield from self._compared(patch, layer, control, other)
+            below = patch
+
+    def _compared(
+        self, patch: str, layer: int, control: str, other: Mapping[str, Numbers]
+    ) -> Iterator[dict[str, Any]]:
+        # A control that was not measured after a prompt has nothing there to be compared with.
+        there = other["ok_cells"] > 0
+        own = {name: np.where(there, values, 0.0) for name, values in self.sums[patch, None].items()}
+        for name in COMPARED:
+            measure = MEASURES[name]
+            yield self._row(patch, layer, name, control, self._interval([(other, measure)]), other, measure)
+            beyond = self._interval([(own, measure), (other, measure)], (1.0, -1.0))
+            yield self._row(patch, layer, name + BEYOND, control, beyond, other, measure)
+
+    def _interval(
+        self, of: Sequence[tuple[Mapping[str, Numbers], Measure]], weights: Sequence[float] = (1.0,)
+    ) -> Interval:
+        ratios = Ratios(
+            np.stack([sums[measure.above] for sums, measure in of]),
+            np.stack([sums[measure.below] for sums, measure in of]),
+        )
+        if self.by_seed:
+            return over_seeds(ratios, weights)
+        return bootstrap(ratios, self.counts, weights, share=len(of) == 1 and of[0][1].share)
+
+    def _row(
+        self,
+        patch: str,
+        layer: int,
+        name: str,
+        control: str | None,
+        interval: Interval,
+        sums: Mapping[str, Numbers],
+        measure: Measure,
+    ) -> dict[str, Any]:
+        below = sums[measure.below]
+        return {
+            "component": self.variant.component,
+            "direction": self.variant.direction,
+            "persistence": self.variant.persistence,
+            "patch": patch,
+            "layer": layer,
+            "control": control,
+            "measure": name,
+            "estimate": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "units": int((below != 0).sum()),
+            "cells": int(sums["positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"].sum()),
+        }

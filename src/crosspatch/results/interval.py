@@ -1,0 +1,131 @@
+"""Intervals: of a share of independent answers, and of a ratio of sums over prompts.
+
+Tokens of one text are not independent, so prompts are what is drawn anew; several seeds are drawn above them. Knows
+numbers only, not what they count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Numbers = NDArray[np.float64]
+
+LEVEL = 0.95
+# With fewer units a bootstrap says too little: its intervals miss the truth more often than they claim.
+FEWEST_UNITS = 8
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval around it; both ends are None where there is too little to say."""
+
+    estimate: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    def above(self, other: Interval) -> bool:
+        """Whether all of it lies above all of another one; False where either has no interval."""
+        return self.low is not None and other.high is not None and self.low > other.high
+
+
+def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a share of independent trials; none without trials."""
+    if trials == 0:
+        return Interval(None)
+    found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Interval(successes / trials, float(found.low), float(found.high))
+
+
+def sign_test(lost: int, gained: int) -> float:
+    """Two-sided exact p-value that pairs which differ do so by chance (McNemar's test, exact); 1 where none does."""
+    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """K ratios of sums over N units (prompts, or seeds): [K, N] sums of each unit above and below the line."""
+
+    above: Numbers
+    below: Numbers
+
+    def values(self, counts: Numbers) -> Numbers:
+        """The ratios [draws, K] where each unit counts so often: [draws, N]; NaN where nothing is below the line."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (counts @ self.above.T) / (counts @ self.below.T)
+
+    def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
+        """Linearized standard errors [draws] of the weighted sum of the ratios."""
+        units = int(self.used.sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Each unit's share in the error, of each ratio: [draws, K, N].
+            left = self.above[None] - values[..., None] * self.below[None]
+            shares = left / (counts @ self.below.T)[..., None]
+        return np.sqrt((counts * np.einsum("k,dkn->dn", weights, shares) ** 2).sum(1) * units / (units - 1))
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """The units that have anything to say."""
+        return ((self.above != 0) | (self.below != 0)).any(0)
+
+
+def resamples(units: int, rng: np.random.Generator, draws: int = DRAWS) -> Numbers:
+    """How often each unit is in each of several bootstrap samples of as many units: [draws, units]."""
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+
+
+def bootstrap(
+    ratios: Ratios, counts: Numbers, weights: Sequence[float] = (1.0,), *, share: bool = False, level: float = LEVEL
+) -> Interval:
+    """The interval of a weighted sum of ratios (1 and -1: a difference) by resampling units; `counts` says how.
+
+    The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
+    as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12).
+    None for fewer than 8 units with anything to say. Units that are all alike give one of no width; a `share`, which
+    lies between 0 and 1, that of as many independent trials, so that 0 of 12 prompts is not certainty.
+    """
+    weighing, once = np.array(weights), np.ones((1, counts.shape[1]))
+    estimates = ratios.values(once)
+    estimate, units = float((estimates @ weighing)[0]), int(ratios.used.sum())
+    if not np.isfinite(estimate):
+        return Interval(None)
+    if units < FEWEST_UNITS:
+        return Interval(estimate)
+    error = float(ratios.errors(once, estimates, weighing)[0])
+    if error < 1e-12:
+        return wilson(round(estimate * units), units, level) if share else Interval(estimate, estimate, estimate)
+    values = ratios.values(counts)
+    drawn, errors = values @ weighing, ratios.errors(counts, values, weighing)
+    tail = (1 - level) / 2
+    further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf(tail, units - 1))
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [further, 1 - further])
+    told = np.isfinite(errors) & (errors > 1e-9 * error)
+    upper, lower = np.quantile((drawn[told] - estimate) / errors[told], [tail, 1 - tail])
+    low, high = min(low, estimate - lower * error), max(high, estimate - upper * error)
+    return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in (low, high)))
+
+
+def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float = LEVEL) -> Interval:
+    """The interval where units are seeds, of which there are few: Student's t on the linearized standard error.
+
+    A seed's problems and its child are drawn together, so it holds what varies between prompts too. None for one seed.
+    """
+    weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
+    estimates = ratios.values(once)
+    estimate, units = float((estimates @ weighing)[0]), int(ratios.used.sum())
+    if not np.isfinite(estimate):
+        return Interval(None)
+    if units < 2:
+        return Interval(estimate)
+    reach = float(stats.t.ppf((1 + level) / 2, units - 1) * ratios.errors(once, estimates, weighing)[0])
+    return Interval(estimate, estimate - reach, estimate + reach)

@@ -1,0 +1,63 @@
+"""What is measured of patches, prompt by prompt: sums, of which every measure is a ratio.
+
+Ratios of sums, so that prompts can be drawn anew without counting tokens as if they were independent. Knows nothing
+of intervals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+_OK = pl.col("status") == "ok"
+_DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
+_CLEAN = pl.col("delta_clean").cast(pl.Float64)
+_MOVED = pl.col("delta_patched").cast(pl.Float64) - _CLEAN
+_GAP = pl.col("delta_corrupted").cast(pl.Float64) - _CLEAN
+_KL_CLEAN, _KL_PATCHED = (pl.col(name).cast(pl.Float64) for name in ("kl_clean", "kl_patched"))
+
+# Float64 sums: the columns are Float32, and there are thousands of cells.
+SUMS = (
+    pl.len().cast(pl.Float64).alias("positions"),
+    _DIFFER.sum().cast(pl.Float64).alias("disagreements"),
+    _OK.sum().cast(pl.Float64).alias("ok_cells"),
+    pl.col("cts").cast(pl.Float64).filter(_OK).sum().alias("cts"),
+    _MOVED.filter(_OK).sum().alias("moved"),
+    _GAP.filter(_OK).sum().alias("gap"),
+    (_DIFFER & (pl.col("token_id") == pl.col("corrupted_token_id"))).sum().cast(pl.Float64).alias("flips"),
+    (1 / pl.col("rank_corrupted").cast(pl.Float64)).filter(_DIFFER).sum().alias("reciprocal_ranks"),
+    _KL_CLEAN.sum().alias("kl_clean"),
+    (_KL_CLEAN - _KL_PATCHED).sum().alias("kl_gained"),
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A ratio of two sums over cells; a `share` cannot leave [0, 1]."""
+
+    name: str
+    above: str
+    below: str
+    meaning: str
+    share: bool = False
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("disagreement_rate", "disagreements", "positions", "share of steps with y_clean ≠ y_corrupt", True),
+        Measure("mean_cts", "cts", "ok_cells", "mean CTS over the cells that have one"),
+        Measure("transfer", "moved", "gap", "Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt − ΔL_clean), ratio-of-sums CTS"),
+        Measure("kl_transfer", "kl_gained", "kl_clean", "1 − ΣKL(corrupted‖patched) / ΣKL(corrupted‖clean), all steps"),
+        Measure("flip_rate", "flips", "disagreements", "share of disagreements where y_corrupt is written", True),
+        Measure("reciprocal_rank", "reciprocal_ranks", "disagreements", "mean of 1 / rank of y_corrupt there", True),
+    )
+}
+# What a control, which is measured where the models disagree, can be compared in.
+COMPARED = ("mean_cts", "transfer", "flip_rate", "reciprocal_rank")
+
+
+def prompt_sums(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """A row for each prompt and each value of `by` (patch, control, a token class, …): the sums of its cells."""
+    return scores.group_by("prompt_id", *by, maintain_order=True).agg(SUMS)

@@ -1,0 +1,122 @@
+"""Depth statistics against numbers worked out by hand, and their controls."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from crosspatch.frames import CONTROLS, SCORES
+from crosspatch.results.depth import depth_statistics, pooled
+from score_cells import cell
+
+PROMPTS = [f"p{i:02d}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
+# ΔL goes from -1 to 1 over a patch; the prompts differ a little.
+LAYERS = {3: 0.2, 5: 0.8}
+
+
+def patched(share: float, i: int) -> tuple[float, float, float]:
+    return (-1.0, 1.0, -1.0 + 2 * (share + (i - 4.5) / 100))
+
+
+def scores(prompts=PROMPTS) -> pl.DataFrame:
+    cells = []
+    for i, prompt in enumerate(prompts):
+        for layer, share in LAYERS.items():
+            written = 2 if share > 0.5 else 1
+            cells.append(cell(prompt, layer, 0, patched(share, i), token_id=written, rank_corrupted=3 - written, kl_clean=2.0, kl_patched=2.0 - share))
+            cells.append(cell(prompt, layer, 1, (0.0, 0.0, 0.0), kl_clean=0.0, kl_patched=0.0))
+    return SCORES.frame(cells)
+
+
+def controls(share: float = 0.1, name: str = "random", prompts=PROMPTS) -> pl.DataFrame:
+    return CONTROLS.frame(
+        {"control": name, **cell(prompt, layer, 0, patched(share, i))}
+        for i, prompt in enumerate(prompts)
+        for layer in LAYERS
+    )
+
+
+def found(table: pl.DataFrame, measure: str, layer: int, control: str | None = None) -> dict:
+    rows = table.filter(
+        pl.col("measure") == measure, pl.col("layer") == layer, pl.col("control").eq_missing(control)
+    ).to_dicts()
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_measures_by_hand() -> None:
+    table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS)
+    for measure, low, high in [
+        ("disagreement_rate", 0.5, 0.5),
+        ("mean_cts", 0.2, 0.8),
+        ("transfer", 0.2, 0.8),
+        ("kl_transfer", 0.1, 0.4),
+        ("flip_rate", 0.0, 1.0),
+        ("reciprocal_rank", 0.5, 1.0),
+    ]:
+        assert found(table, measure, 3)["estimate"] == pytest.approx(low, abs=1e-6), measure
+        assert found(table, measure, 5)["estimate"] == pytest.approx(high, abs=1e-6), measure
+    step = found(table, "transfer_step", 5)
+    assert step["estimate"] == pytest.approx(0.6, abs=1e-6)
+    # The prompts differ, but each by the same at both layers: the step is surer than the transfer.
+    transfer = found(table, "transfer", 5)
+    assert transfer["low"] < 0.8 < transfer["high"]
+    assert step["high"] - step["low"] < 1e-4
+    assert (transfer["units"], transfer["cells"]) == (10, 10)
+    assert found(table, "disagreement_rate", 3)["cells"] == 20
+    assert table.filter(measure="transfer_step", layer=3).is_empty()
+
+
+def test_a_control_is_compared_in_the_same_cells() -> None:
+    table = depth_statistics(scores(), controls(), DOMAINS)
+    assert found(table, "transfer", 5, "random")["estimate"] == pytest.approx(0.1, abs=1e-6)
+    beyond = found(table, "transfer_beyond", 5, "random")
+    assert beyond["estimate"] == pytest.approx(0.7, abs=1e-6)
+    assert beyond["low"] > 0
+    # A control that does as much leaves nothing.
+    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "transfer_beyond", 5, "random")
+    assert same["low"] <= 1e-6
+    assert same["high"] >= -1e-6
+
+
+def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
+    far = scores().with_columns(
+        delta_patched=pl.when(pl.col("prompt_id") == "p09").then(100.0).otherwise(pl.col("delta_patched")).cast(pl.Float32)
+    )
+    table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
+    assert found(table, "transfer", 5)["estimate"] > 5
+    assert found(table, "transfer_beyond", 5, "random")["estimate"] == pytest.approx(0.7, abs=0.01)
+    assert found(table, "transfer_beyond", 5, "random")["units"] == 9
+
+
+def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
+    few = SCORES.frame([cell("g", 3, 0, (-1, 1, 0)), cell("g", 5, 0, (-1, 1, 1))])
+    table = depth_statistics(pl.concat([scores(), few]), CONTROLS.frame(), DOMAINS)
+    assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
+    lone = found(table.filter(domain="general"), "transfer", 3)
+    assert (lone["estimate"], lone["low"], lone["high"]) == (0.5, None, None)
+
+
+def test_the_bootstrap_is_seeded() -> None:
+    first, again, other = (depth_statistics(scores(), controls(), DOMAINS, seed=seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_several_seeds_are_drawn_above_their_prompts() -> None:
+    apart = scores().with_columns(delta_patched=pl.col("delta_patched") + 0.2)
+    together = pooled({"0": scores(), "1": apart, "2": scores()})
+    domains = {f"{seed}/{prompt}": "related" for seed in "012" for prompt in PROMPTS}
+    table = depth_statistics(together, CONTROLS.frame(), domains)
+    row = found(table, "transfer", 5)
+    assert row["units"] == 3
+    assert row["estimate"] == pytest.approx(0.8 + 0.1 / 3, abs=1e-6)
+    # 30 prompts would have told it far more surely than 3 children can.
+    alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
+    assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
+
+
+def test_a_prompt_without_a_domain_is_refused() -> None:
+    with pytest.raises(ValueError, match="no domain"):
+        depth_statistics(scores(), CONTROLS.frame(), {})
