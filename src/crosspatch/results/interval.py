@@ -66,17 +66,17 @@ class Ratios:
 
     def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
         """Linearized standard errors [draws] of the weighted sum of the ratios."""
-        units = int(self.used.sum())
         with np.errstate(divide="ignore", invalid="ignore"):
             # Each unit's share in the error, of each ratio: [draws, K, N].
             left = self.above[None] - values[..., None] * self.below[None]
             shares = left / (counts @ self.below.T)[..., None]
-        return np.sqrt((counts * np.einsum("k,dkn->dn", weights, shares) ** 2).sum(1) * units / (units - 1))
+        correction = self.units / (self.units - 1)
+        return np.sqrt((counts * np.einsum("k,dkn->dn", weights, shares) ** 2).sum(1) * correction)
 
     @property
-    def used(self) -> NDArray[np.bool_]:
-        """The units that have anything to say."""
-        return ((self.above != 0) | (self.below != 0)).any(0)
+    def units(self) -> int:
+        """How many units have anything to say, to the ratio that has fewest of them."""
+        return int(((self.above != 0) | (self.below != 0)).sum(1).min())
 
 
 def resamples(units: int, rng: np.random.Generator, draws: int = DRAWS) -> Numbers:
@@ -96,7 +96,7 @@ def bootstrap(
     """
     weighing, once = np.array(weights), np.ones((1, counts.shape[1]))
     estimates = ratios.values(once)
-    estimate, units = float((estimates @ weighing)[0]), int(ratios.used.sum())
+    estimate, units = float((estimates @ weighing)[0]), ratios.units
     if not np.isfinite(estimate):
         return Interval(None)
     if units < FEWEST_UNITS:
@@ -122,7 +122,7 @@ def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float =
     """
     weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
     estimates = ratios.values(once)
-    estimate, units = float((estimates @ weighing)[0]), int(ratios.used.sum())
+    estimate, units = float((estimates @ weighing)[0]), ratios.units
     if not np.isfinite(estimate):
         return Interval(None)
     if units < 2:

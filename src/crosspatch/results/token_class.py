@@ -1,0 +1,52 @@
+"""What kind of token a token is, by its text: words of operations, answer marks, signs, digits, LaTeX or other.
+
+A cell has two tokens, what the clean and what the corrupted model want; its class is the first in this order that
+either of them is of, so it does not depend on what was patched or written. Knows nothing of problems.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import polars as pl
+
+from crosspatch.patching.schedule import OPERATORS
+
+OPERATION, ANSWER, SIGN, DIGIT, LATEX, OTHER = "operation", "answer", "sign", "digit", "latex", "other"
+CLASSES = (OPERATION, ANSWER, SIGN, DIGIT, LATEX, OTHER)
+
+# Tokens are often the beginning of a word: "Sub", "Mult", "Div".
+_OPERATION = re.compile(
+    r"add|adds|adding|added|addition|plus|sub|subtr|subtract\w*|deduct\w*|minus|mult|multip|multipl\w*|times|"
+    r"div|divid\w*|move|moves|moved|moving|transpos\w*|isolat\w*",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(r"\\?boxed|answers?|final|solutions?|roots?|stop|therefore", re.IGNORECASE)
+# A backslash, a dollar sign, brackets alone, or a command's name, which tokenizers part from its backslash.
+_LATEX = re.compile(
+    r".*[\\$].*|(?!\^$)[{}_^&\[\]]+|[dt]?frac|sqrt|cdot|pm|text|textbf|left|right|quad|begin|end|align\w*|implies|"
+    r"[rR]ightarrow|int|mathrm|mathbf|neq|leq|geq|approx",
+    re.DOTALL,
+)
+_DIGIT = re.compile(r".*\d.*", re.DOTALL)
+_SIGN = re.compile(rf".*[{re.escape(''.join(sorted(OPERATORS)))}()≤≥≠≈].*", re.DOTALL)
+_RULES = ((OPERATION, _OPERATION), (ANSWER, _ANSWER), (LATEX, _LATEX), (DIGIT, _DIGIT), (SIGN, _SIGN))
+
+
+def class_of(token: str) -> str:
+    """The class of one token's text."""
+    word = token.strip().strip("*_:#").strip()
+    return next((name for name, rule in _RULES if rule.fullmatch(word)), OTHER)
+
+
+def with_class(scores: pl.DataFrame) -> pl.DataFrame:
+    """Scores with a column `class`; a wanted token that was never written has no text here and counts as other."""
+    texts: Mapping[int, str] = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
+    rank = {token: CLASSES.index(class_of(text)) for token, text in texts.items()}
+    of_both = pl.min_horizontal(
+        pl.col(column).replace_strict(rank, default=CLASSES.index(OTHER), return_dtype=pl.Int8)
+        for column in ("clean_token_id", "corrupted_token_id")
+    )
+    names = dict(enumerate(CLASSES))
+    return scores.with_columns(of_both.replace_strict(names, return_dtype=pl.String).alias("class"))

@@ -1,0 +1,155 @@
+"""Where among the tokens corruption sits: how often the models disagree, and how much transfers, by class of token.
+
+The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
+less all other cells of the same prompts, with an interval over prompts and a permutation test within them. Knows
+nothing of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from crosspatch.frames import TOKENS
+from crosspatch.results.domain import ordered_domains, with_domain
+from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
+from crosspatch.results.measures import MEASURES, Measure, prompt_sums
+from crosspatch.results.permutation import Labelled, chance_of_excess
+from crosspatch.results.token_class import CLASSES, with_class
+from crosspatch.results.variant import variants
+
+COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
+# What an excess is tested in: where the models disagree at all, and what transfers where they do.
+TESTED = ("disagreement_rate", "transfer")
+# Shares of each cell in the sums of what is tested.
+_CELLS = {
+    "disagreement_rate": (pl.col("clean_token_id") != pl.col("corrupted_token_id"), pl.lit(1.0)),
+    "transfer": (
+        pl.when(pl.col("status") == "ok").then(pl.col("delta_patched") - pl.col("delta_clean")).otherwise(0.0),
+        pl.when(pl.col("status") == "ok").then(pl.col("delta_corrupted") - pl.col("delta_clean")).otherwise(0.0),
+    ),
+}
+
+
+def token_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every class of token in every domain and at every single-layer patch: see frames.TOKENS.
+
+    With layer null all layers together but the last, where `resid_post` transfers everything whatever the token.
+    `seed` is that of bootstrap and permutations. Raises ValueError for a prompt without a domain.
+    """
+    return _statistics(with_class(scores), "class", CLASSES, domains, seed)
+
+
+def span_statistics(spans: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
+    labelled = spans.with_columns(pl.col("span").fill_null("none").alias("class"))
+    return _statistics(labelled, "span", ("word", "sign", "number", "none"), domains, seed)
+
+
+def _statistics(
+    labelled: pl.DataFrame, by: str, classes: Sequence[str], domains: Mapping[str, str], seed: int
+) -> pl.DataFrame:
+    known = with_domain(labelled, domains)
+    rows: list[dict[str, Any]] = []
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        for variant in variants(of_domain):
+            own = variant.rows(of_domain)
+            for layer, cells in _depths(own):
+                table = _Table.of(cells, classes, seed)
+                place = {"component": variant.component, "direction": variant.direction}
+                place |= {"persistence": variant.persistence}
+                rows += [{"domain": domain, **place, "layer": layer, "by": by, **row} for row in table.rows()]
+    return TOKENS.frame(rows)
+
+
+def _depths(own: pl.DataFrame) -> Iterator[tuple[int | None, pl.DataFrame]]:
+    layers = own["layer"].unique().sort().to_list()
+    if len(layers) > 2:
+        yield None, own.filter(pl.col("layer") < layers[-1])
+    for layer in layers:
+        yield layer, own.filter(layer=layer)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The cells of one depth: sums of each class and prompt, and the cells by prompt."""
+
+    classes: Sequence[str]
+    sums: Mapping[str, Numbers]
+    cells: pl.DataFrame
+    counts: Numbers
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, cells: pl.DataFrame, classes: Sequence[str], seed: int) -> _Table:
+        prompts = cells["prompt_id"].unique(maintain_order=True).to_list()
+        place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
+        sums: dict[str, Numbers] = {}
+        for row in prompt_sums(cells, "class").iter_rows(named=True):
+            for name, value in row.items():
+                if isinstance(value, float):
+                    table = sums.setdefault(name, np.zeros((len(classes), len(prompts))))
+                    table[rank[row["class"]], place[row["prompt_id"]]] += value
+        rng = np.random.default_rng([seed, len(prompts)])
+        return cls(classes, sums, cells, resamples(len(prompts), rng), rng)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each class and measure, and for its excess."""
+        tested = {name: self._chances(name) for name in TESTED}
+        for i, name in enumerate(self.classes):
+            positions = self.sums["positions"][i]
+            if not positions.any():
+                continue
+            for measure in (MEASURES[each] for each in COUNTED):
+                above, below = self.sums[measure.above], self.sums[measure.below]
+                own = bootstrap(Ratios(above[i][None], below[i][None]), self.counts, share=measure.share)
+                yield self._row(name, measure.name, own, None, below[i])
+                if measure.name in TESTED:
+                    rest = [above.sum(0) - above[i], below.sum(0) - below[i]]
+                    both = Ratios(np.stack([above[i], rest[0]]), np.stack([below[i], rest[1]]))
+                    excess = bootstrap(both, self.counts, (1.0, -1.0))
+                    yield self._row(name, f"{measure.name}_excess", excess, tested[measure.name][i], below[i])
+            yield self._row(name, "share_of_disagreements", self._share(i), None, positions)
+
+    def _share(self, i: int) -> Interval:
+        of_all = self.sums["disagreements"]
+        return bootstrap(Ratios(of_all[i][None], of_all.sum(0)[None]), self.counts, share=True)
+
+    def _chances(self, name: str) -> list[float | None]:
+        """The permutation test of each class. A step is dealt as one: layers score the same tokens again and again."""
+        measure: Measure = MEASURES[name]
+        above, below = _CELLS[name]
+        rank = {name: i for i, name in enumerate(self.classes)}
+        cells = self.cells.select(
+            "prompt_id",
+            "step",
+            pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
+            above.cast(pl.Float64).alias("above"),
+            below.cast(pl.Float64).alias("below"),
+        )
+        if not measure.share:
+            cells = cells.filter(pl.col("below") != 0)
+        steps = cells.group_by("prompt_id", "step", "label", maintain_order=True).sum()
+        parts = [
+            Labelled(part["above"].to_numpy(), part["below"].to_numpy(), part["label"].to_numpy())
+            for part in steps.partition_by("prompt_id", maintain_order=True)
+        ]
+        return chance_of_excess(parts, len(self.classes), self.rng)
+
+    def _row(
+        self, name: str, measure: str, interval: Interval, chance: float | None, counted: Numbers
+    ) -> dict[str, Any]:
+        return {
+            "class": name,
+            "measure": measure,
+            "estimate": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "chance": chance,
+            "units": int((counted != 0).sum()),
+        }

@@ -1,0 +1,151 @@
+"""Token classes and what is said of them, against numbers worked out by hand and with known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from crosspatch.frames import SCORES
+from crosspatch.results.permutation import Labelled, chance_of_excess
+from crosspatch.results.token_class import class_of, with_class
+from crosspatch.results.tokens import span_statistics, token_statistics
+from score_cells import cell
+
+PROMPTS = [f"p{i}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related")
+TEXTS = {1: " Sub", 2: "Add", 3: " 5", 4: " 7", 5: "$$", 6: " is", 7: "Answer", 8: " -"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "name"),
+    [
+        (["Sub", " add", "Mult", " Div", " dividing", " move", "minus", "**Add"], "operation"),
+        (["Answer", " **Answer", "boxed", r"\boxed", "STOP", " solution"], "answer"),
+        ([" 5", "12", "3x", "1/2"], "digit"),
+        ([" -", "−", "=", "(", "+", " ≤", "^"], "sign"),
+        (["$$", "\\", "frac", r"\frac", "{", "}}", "$\n"], "latex"),
+        ([" use", "where", " is", "x", "\n", ".", "", "tract", "both", "\ud800", "�"], "other"),
+    ],
+)
+def test_classes(tokens: list[str], name: str) -> None:
+    assert [class_of(token) for token in tokens] == [name] * len(tokens)
+
+
+def cells(prompts=PROMPTS) -> pl.DataFrame:
+    """Steps of each prompt: operation words and digits that disagree, and others that agree."""
+    rows = []
+    for i, prompt in enumerate(prompts):
+        share = 0.01 * i
+        for layer, operation, digit in ((2, 0.2, 0.6), (4, 0.4, 0.8), (6, 1.0, 1.0)):
+            wanted = [(1, 2, operation), (3, 4, digit), (6, 6, None), (5, 5, None), (1, 1, None), (8, 8, None)]
+            for step, (clean, corrupted, moved) in enumerate(wanted):
+                deltas = (0.0, 0.0, 0.0) if moved is None else (-1.0, 1.0, -1.0 + 2 * (moved + share))
+                rows.append(
+                    cell(
+                        prompt,
+                        layer,
+                        step,
+                        deltas,
+                        token_id=clean,
+                        token=TEXTS[clean],
+                        clean_token_id=clean,
+                        corrupted_token_id=corrupted,
+                    )
+                )
+    return SCORES.frame(rows).with_columns(
+        # The corrupted model's words have to have been written somewhere to be known.
+        token_id=pl.when(pl.col("layer") == 6).then("corrupted_token_id").otherwise("token_id"),
+        token=pl.when(pl.col("layer") == 6)
+        .then(pl.col("corrupted_token_id").replace_strict(TEXTS, return_dtype=pl.String))
+        .otherwise("token"),
+    )
+
+
+def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4) -> dict:
+    rows = table.filter(
+        pl.col("class") == name, pl.col("measure") == measure, pl.col("layer").eq_missing(layer)
+    ).to_dicts()
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_the_class_of_a_cell_is_that_of_what_either_model_wants() -> None:
+    rows = SCORES.frame(
+        [
+            cell("p", 0, 0, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=2),
+            cell("p", 0, 1, (-1, 1, 0), token_id=2, token="Add", clean_token_id=2, corrupted_token_id=6),
+            cell("p", 0, 2, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=99),
+        ]
+    )
+    assert with_class(rows)["class"].to_list() == ["operation", "operation", "other"]
+
+
+def test_classes_by_hand() -> None:
+    table = token_statistics(cells(), DOMAINS)
+    # One of the two operation words disagrees; the only digit does.
+    assert found(table, "operation", "disagreement_rate")["estimate"] == 0.5
+    assert found(table, "digit", "disagreement_rate")["estimate"] == 1.0
+    assert found(table, "latex", "disagreement_rate")["estimate"] == 0.0
+    assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
+    # One of two against one of four.
+    assert found(table, "operation", "disagreement_rate_excess")["estimate"] == pytest.approx(0.25)
+    assert found(table, "operation", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
+    excess = found(table, "operation", "transfer_excess")
+    assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
+    assert excess["high"] < 0
+    assert excess["chance"] > 0.99
+    digits = found(table, "digit", "transfer_excess")
+    assert digits["low"] > 0
+    assert digits["chance"] < 0.01
+    # All layers but the last: the mean of 0.2 and 0.4.
+    assert found(table, "operation", "transfer", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
+    assert found(table, "latex", "transfer")["estimate"] is None
+
+
+def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
+    lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
+    row = found(token_statistics(lone, DOMAINS), "operation", "transfer_excess")
+    assert (row["units"], row["low"], row["high"]) == (1, None, None)
+
+
+def test_labelled_places_of_the_mistake() -> None:
+    spans = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
+    table = span_statistics(spans, DOMAINS)
+    assert set(table["class"]) == {"word", "none"}
+    assert set(table["by"]) == {"span"}
+    assert found(table, "word", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
+
+
+def labelled(rng: np.random.Generator, shift: float, prompts: int = 12) -> list[Labelled]:
+    made = []
+    for _ in range(prompts):
+        labels = rng.integers(0, 2, 8)
+        below = rng.lognormal(0, 0.5, 8)
+        made.append(Labelled(below * (rng.normal(rng.normal(), 0.3, 8) + shift * labels), below, labels))
+    return made
+
+
+def test_the_permutation_test_is_fair_where_there_is_nothing_and_finds_what_is_there() -> None:
+    rng = np.random.default_rng(0)
+    nothing = [chance_of_excess(labelled(rng, 0.0), 2, rng, 199)[1] for _ in range(200)]
+    assert sum(p <= 0.05 for p in nothing) <= 0.09 * 200
+    assert 0.4 < np.mean(nothing) < 0.6
+    something = [chance_of_excess(labelled(rng, 0.5), 2, rng, 199)[1] for _ in range(50)]
+    assert sum(p <= 0.05 for p in something) >= 45
+
+
+def test_prompts_that_have_more_of_both_do_not_make_it_look_so() -> None:
+    # Label 1 is found in prompts where all is high, but within them it is as any other.
+    rng = np.random.default_rng(0)
+    prompts = [
+        Labelled(np.full(4, float(high)), np.ones(4), np.array([high, 0, 0, 0])) for high in (0, 1) for _ in range(6)
+    ]
+    assert chance_of_excess(prompts, 2, rng)[1] == 1.0
+    pooled = Labelled(*(np.concatenate([getattr(p, part) for p in prompts]) for part in ("above", "below", "labels")))
+    assert chance_of_excess([pooled], 2, rng)[1] < 0.05
+
+
+def test_a_label_that_has_all_or_nothing_is_not_tested() -> None:
+    alone = [Labelled(np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64))]
+    assert chance_of_excess(alone, 2, np.random.default_rng(0)) == [None, None]
