@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from crosspatch.errors import UsageError
 
 Direction = Literal["corrupt", "repair"]
+# Both: each direction by itself, one after the other.
+Directions = Literal["corrupt", "repair", "both"]
 Persistence = Literal["transient", "persistent"]
 Component = Literal["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -340,8 +342,9 @@ class Judge(Settings):
     model: str | None = Field(
         None,
         min_length=1,
-        description="Rates the answers to alignment questions from 0 to 100, named as models.clean is; null: they are "
-        "kept to be read",
+        description="Rates the answers to alignment questions from 0 to 100, named as models.clean is, or "
+        "inspect:PROVIDER/NAME for a model that Inspect AI reaches, such as inspect:openai/gpt-4o; null: they are kept "
+        "to be read",
     )
     batch_size: Positive = Field(8, description="Answers rated at once")
 
@@ -373,9 +376,10 @@ class Patch(Settings):
         "models want different tokens), tokens:digits, tokens:operators or tokens:add,subtract (where a model's next "
         "token is one of these)",
     )
-    direction: Direction = Field(
+    direction: Directions = Field(
         "corrupt",
-        description="corrupt: corrupted activations into the clean model; repair: the other way round",
+        description="corrupt: corrupted activations into the clean model; repair: the other way round; both: one after "
+        "the other, the texts of the second called repaired",
     )
     persistence: Persistence = Field(
         "transient",
@@ -454,11 +458,18 @@ class Patch(Settings):
     def _one_choice_of_places(self) -> Patch:
         if self.screen and self.reach is not None:
             raise ValueError("patch.screen and patch.reach both choose the places; give one of them")
+        if (self.screen or self.reach is not None) and self.direction == "both":
+            raise ValueError("patch.screen and patch.reach choose places for one direction; give patch.direction one")
         if (self.screen or self.reach is not None) and self.persistence == "persistent":
             raise ValueError(
                 "patch.screen and patch.reach look at transient patches; set patch.persistence to transient"
             )
         return self
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The directions one by one."""
+        return get_args(Direction) if self.direction == "both" else (self.direction,)
 
 
 class Experiment(Settings):

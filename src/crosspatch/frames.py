@@ -136,11 +136,18 @@ SEARCH = Schema(
     },
 )
 
+# The condition of texts in the repair direction, where both directions were patched.
+REPAIRED = "repaired"
+
 # What tells one text from the others.
 _TEXT: Columns = {
     "prompt_id": (pl.String, "the prompt"),
-    "condition": (pl.String, "clean, corrupted, patched, or another child's name: a control's, a variant's"),
-    "patch": (pl.String, "the patch; null unless patched"),
+    "condition": (
+        pl.String,
+        "clean, corrupted, patched (repaired: in the repair direction, where both were patched), or another child's "
+        "name: a control's, a variant's",
+    ),
+    "patch": (pl.String, "the patch; null unless patched or repaired"),
 }
 
 GENERATIONS = Schema(
@@ -167,6 +174,24 @@ BEHAVIOUR = Schema(
             pl.List(pl.String),
             "what is wrong with the text itself: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, "
             "unparsable; the numbers are in the table health",
+        ),
+    },
+)
+
+OPERATIONS = Schema(
+    "operations",
+    {
+        **_TEXT,
+        "move": (pl.Int32, "the operation: what the text says is done to both sides, in its order, from 0"),
+        "kind": (pl.String, "move (a term is added or subtracted) or isolate (divided or multiplied)"),
+        "part": (
+            pl.String,
+            "word: the verb; sign: of the term that arrives, or the × or fraction bar; number: what comes out. A part "
+            "that is not written has no row",
+        ),
+        "verdict": (
+            pl.String,
+            "right, planted (what the planted mistake makes of the equation before), or neither",
         ),
     },
 )
@@ -253,4 +278,64 @@ VARIANTS = Schema(
     },
 )
 
-SCHEMAS = (SCORES, CONTROLS, SCREEN, SEARCH, GENERATIONS, BEHAVIOUR, HEALTH, RATINGS, TRAINING, VARIANTS)
+# An estimate and the ends of its interval of 95 %.
+_INTERVAL: Columns = {
+    "estimate": (pl.Float64, "the estimate; null where there is nothing to measure"),
+    "low": (pl.Float64, "lower end of its 95 % interval; null where there are too few prompts"),
+    "high": (pl.Float64, "upper end"),
+}
+
+DEPTH = Schema(
+    "depth",
+    {
+        "domain": (pl.String, "the domain of the prompts"),
+        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence", "patch", "layer")},
+        "control": (pl.String, "the control; null: the patch itself"),
+        "measure": (
+            pl.String,
+            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with _step: "
+            "less that of the layer below; with _beyond: the patch less the control",
+        ),
+        **_INTERVAL,
+        "units": (pl.Int32, "prompts (or seeds) that have anything to say"),
+        "cells": (pl.Int64, "cells that were counted"),
+    },
+)
+
+TOKENS = Schema(
+    "tokens",
+    {
+        "domain": DEPTH.columns["domain"],
+        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
+        "layer": (pl.Int32, "block index; null: all layers together but the last"),
+        "by": (
+            pl.String,
+            "class: cells of the patched texts by kind of token; span: cells along wrong solutions, by what is wrong",
+        ),
+        "class": (pl.String, "operation, answer, sign, digit, latex, other; or word, sign, number, none"),
+        "measure": (
+            pl.String,
+            "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements; with _excess: less that of all "
+            "other cells",
+        ),
+        **_INTERVAL,
+        "chance": (pl.Float64, "of an excess: one-sided p-value of the permutation test within prompts"),
+        "units": (pl.Int32, "prompts that have anything to say"),
+    },
+)
+
+SCHEMAS = (
+    SCORES,
+    CONTROLS,
+    DEPTH,
+    TOKENS,
+    SCREEN,
+    SEARCH,
+    GENERATIONS,
+    BEHAVIOUR,
+    OPERATIONS,
+    HEALTH,
+    RATINGS,
+    TRAINING,
+    VARIANTS,
+)

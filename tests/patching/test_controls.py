@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosspatch.patching.controls import Followed, score_control
+from crosspatch.patching import controls
+from crosspatch.patching.controls import ControlReader, Followed
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.given_text import GivenText, TextReader
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
-from engines import TOLERANCE
+from engines import DELTAS, KLS, TOLERANCE
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
 RUN = PatchRun(max_new_tokens=10)
@@ -22,7 +23,7 @@ DIRECTIONS = ["corrupt", "repair"]
 def case(request):
     """A pair, the text of a prompt with patches of all components, and another prompt's."""
     pair = architecture_pair(request.param)
-    patches = patch_grid([1, 3], 4, components_of(request.param), heads=[2], n_heads=4)
+    patches = patch_grid([0, 1, 3], 4, components_of(request.param), heads=[2], n_heads=4)
     texts = []
     for question in (QUESTION, QUESTIONS[2]):
         ids = pair.encode(question)
@@ -31,84 +32,99 @@ def case(request):
     return pair, Followed(texts[0], steps), texts[1]
 
 
-def patched(trajectories, followed):
-    """ΔL of each patch at each of its steps, and that nothing was moved at others."""
-    for trajectory in trajectories:
-        assert [i for i, step in enumerate(trajectory.steps) if step["applied"]] == sorted(
-            followed.steps[trajectory.patch]
-        )
-    return {
-        (t.patch.name, i): step["delta_patched"] for t in trajectories for i, step in enumerate(t.steps) if step["applied"]
-    }
+def scored(pair, followed, control, run=RUN, other=None, seed=0):
+    """The scores of each patch at each of its steps under a control."""
+    reader = ControlReader(pair, followed, run, other)
+    moved = reader.moved(control, torch.Generator().manual_seed(seed))
+    return {(patch.name, step): row for _, patch, step, row in reader.score({"it": moved})}
 
 
-def deltas(trajectories, followed, name):
-    return {(t.patch.name, i): t.steps[i][name] for t in trajectories for i in followed.steps[t.patch]}
+def patched(scores):
+    return {key: row["delta_patched"] for key, row in scores.items()}
+
+
+def exact(pair, followed, run=RUN):
+    """The patch itself, along the same text."""
+    trajectories = score_tokens(pair, followed.given.prompt, followed.given.text, list(followed.steps), run)
+    return {(t.patch.name, step): t.steps[step] for t in trajectories for step in followed.steps[t.patch]}
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_model_patched_into_itself_is_itself(case, direction):
     pair, followed, _ = case
     run = PatchRun(direction)
-    found = score_control(pair, followed, run, "self")
-    own = deltas(found, followed, "delta_clean" if direction == "corrupt" else "delta_corrupted")
-    assert patched(found, followed) == pytest.approx(own, abs=TOLERANCE)
+    found = scored(pair, followed, "self", run)
+    of_target = "delta_clean" if direction == "corrupt" else "delta_corrupted"
+    own = {key: row[of_target] for key, row in found.items()}
+    assert patched(found) == pytest.approx(own, abs=TOLERANCE)
     # And the source is not: there is something to tell apart.
     _, source = pair.oriented(direction)
-    moved = patched(score_control(pair, followed, run, source), followed)
+    moved = patched(scored(pair, followed, source, run))
     assert max(abs(moved[key] - own[key]) for key in own) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_source_as_a_control_is_the_patch(case, direction):
+@pytest.mark.parametrize("at_once", [2048, 7])
+def test_the_source_as_a_control_is_the_patch(case, direction, at_once, monkeypatch):
     pair, followed, _ = case
     run = PatchRun(direction)
+    monkeypatch.setattr(controls, "CELLS_AT_ONCE", at_once)
     _, source = pair.oriented(direction)
-    found = patched(score_control(pair, followed, run, source), followed)
-    exact = score_tokens(pair, followed.given.prompt, followed.given.text, list(followed.steps), run)
-    assert found == pytest.approx(deltas(exact, followed, "delta_patched"), abs=TOLERANCE)
+    found, patch = scored(pair, followed, source, run), exact(pair, followed, run)
+    assert found.keys() == patch.keys()
+    for key, row in found.items():
+        for name in (*DELTAS, *KLS):
+            assert row[name] == pytest.approx(patch[key][name], abs=TOLERANCE), (key, name)
+        for name in ("token", "clean_token", "corrupted_token", "applied"):
+            assert row[name] == patch[key][name]
 
 
 def test_another_prompts_difference_is_the_patch_where_it_is_the_same_prompt(case):
     pair, followed, other = case
-    same = patched(score_control(pair, followed, RUN, "other_prompt", other=followed.given), followed)
-    exact = score_tokens(pair, followed.given.prompt, followed.given.text, list(followed.steps), RUN)
-    assert same == pytest.approx(deltas(exact, followed, "delta_patched"), abs=TOLERANCE)
-    elsewhere = patched(score_control(pair, followed, RUN, "other_prompt", other=other), followed)
+    same = patched(scored(pair, followed, "other_prompt", other=followed.given))
+    assert same == pytest.approx(patched(exact(pair, followed)), abs=TOLERANCE)
+    elsewhere = patched(scored(pair, followed, "other_prompt", other=other))
     assert max(abs(same[key] - elsewhere[key]) for key in same) > 100 * TOLERANCE
 
 
 def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
     pair, followed, _ = case
-    first, again, another = (
-        patched(score_control(pair, followed, RUN, "random", generator=torch.Generator().manual_seed(seed)), followed)
-        for seed in (0, 0, 1)
-    )
+    first, again, another = (patched(scored(pair, followed, "random", seed=seed)) for seed in (0, 0, 1))
     assert first == again
     assert first != another
-    from crosspatch.patching import controls
-
+    moved = ControlReader(pair, followed, RUN).moved("random", torch.Generator().manual_seed(0))
     steps, sites = followed.all_steps, followed.sites
-    moved = controls._activations(pair, followed, RUN, "random", None, torch.Generator().manual_seed(0))
-    here, there = (TextReader(model, followed.given).activations(steps, sites) for model in (pair.clean, pair.corrupted))
+    here, there = (
+        TextReader(model, followed.given).activations(steps, sites) for model in (pair.clean, pair.corrupted)
+    )
     for site in sites:
         pushed, apart = moved[site] - here[site], there[site] - here[site]
         assert pushed.norm(dim=-1).tolist() == pytest.approx(apart.norm(dim=-1).tolist(), rel=1e-3)
         assert not torch.allclose(pushed, apart, atol=1e-4)
 
 
+def test_controls_scored_together_are_as_they_are_alone(case):
+    pair, followed, other = case
+    reader = ControlReader(pair, followed, RUN, other)
+    moves = {"self": reader.moved("self"), "other_prompt": reader.moved("other_prompt"), "it": reader.moved(pair.clean)}
+    together = {(name, patch.name, step): row["delta_patched"] for name, patch, step, row in reader.score(moves)}
+    for name, control in (("self", "self"), ("other_prompt", "other_prompt"), ("it", pair.clean)):
+        alone = patched(scored(pair, followed, control, other=other))
+        assert {key[1:]: value for key, value in together.items() if key[0] == name} == pytest.approx(
+            alone, abs=TOLERANCE
+        )
+
+
 def test_what_a_control_needs_is_asked_for(case):
     pair, followed, _ = case
+    reader = ControlReader(pair, followed, RUN)
     with pytest.raises(ValueError, match="generator"):
-        score_control(pair, followed, RUN, "random")
+        reader.moved("random")
     with pytest.raises(ValueError, match="another prompt"):
-        score_control(pair, followed, RUN, "other_prompt")
+        reader.moved("other_prompt")
 
 
 def test_a_patch_of_several_places_moves_them_all(case):
     pair, followed, _ = case
-    patch = Patch.parse("L1.attn_out+L2.mlp_out")
-    joint = Followed(followed.given, {patch: [2, 3]})
-    found = patched(score_control(pair, joint, RUN, pair.corrupted), joint)
-    exact = score_tokens(pair, joint.given.prompt, joint.given.text, [patch], RUN)
-    assert found == pytest.approx(deltas(exact, joint, "delta_patched"), abs=TOLERANCE)
+    joint = Followed(followed.given, {Patch.parse("L1.attn_out+L2.mlp_out"): [2, 3]})
+    assert patched(scored(pair, joint, pair.corrupted)) == pytest.approx(patched(exact(pair, joint)), abs=TOLERANCE)

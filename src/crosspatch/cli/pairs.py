@@ -10,7 +10,7 @@ from rich.table import Table
 
 from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_stages
 from crosspatch.cli.tables import print_selection, print_transfer
-from crosspatch.config import Direction, Engine, Persistence, load_experiment, make_experiment
+from crosspatch.config import Directions, Engine, Persistence, load_experiment, make_experiment
 from crosspatch.errors import CrosspatchError, UsageError
 
 
@@ -39,7 +39,9 @@ def patch(
     schedule: Annotated[
         str | None, typer.Option(help="Steps: all, steps:10-40, every:4, disagree, tokens:digits, tokens:add,subtract")
     ] = None,
-    direction: Annotated[Direction | None, typer.Option(help="Which model's activations go where")] = None,
+    direction: Annotated[
+        Directions | None, typer.Option(help="Corrupted activations into the clean model (corrupt), or the other way")
+    ] = None,
     persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
     engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,

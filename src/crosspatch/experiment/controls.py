@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from crosspatch.config import OWN_CONTROLS
+from crosspatch.config import OWN_CONTROLS, Direction, OwnControl
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import patch_run, possible_engine
 from crosspatch.experiment.work import Work
@@ -26,9 +26,11 @@ def measure_controls(work: Work) -> None:
 
     problems, names = work.patched_problems, work.experiment.moved_controls
     missing = {
-        name: [i for i in range(len(problems)) if not work.directory.control_part(name, i).is_file()] for name in names
+        i: some
+        for i in range(len(problems))
+        if (some := [name for name in names if not work.directory.control_part(name, i).is_file()])
     }
-    if not any(missing.values()):
+    if not missing:
         return
     if work.experiment.patch.persistence == "persistent":
         return work.say("controls: only transient patches can be scored along a given text; none is measured")
@@ -37,17 +39,23 @@ def measure_controls(work: Work) -> None:
     longest = max(int(part["position"].max() or 0) for part in scores) + 2  # type: ignore[arg-type]
     if possible_engine(work, patches, longest) == "reference":
         return work.say("controls: these models run by the reference engine alone, which has none; none is measured")
-    texts = [list(_followed(work, part)) for part in scores]
-    for name in names:
-        if missing[name]:
-            child = None if name in OWN_CONTROLS else work.model(name)
-            for i in missing[name]:
-                other = _other(texts, problems, i)
-                part = work.directory.control_part(name, i)
-                part.parent.mkdir(parents=True, exist_ok=True)
-                CONTROLS.write(_scored(work, problems[i].id, name, child, texts[i], other, seed=i), part)
-            del child
-            work.say(f"controls: {name} is done, {len(problems)} prompts")
+    texts = {
+        direction: [list(_followed(work, part.filter(direction=direction))) for part in scores]
+        for direction in work.experiment.patch.directions
+    }
+    children = {name: work.model(name) for name in names if name not in OWN_CONTROLS}
+    for i, wanted in missing.items():
+        rows = CONTROLS.frame()
+        for direction, written in texts.items():
+            other = _other(written, problems, i)
+            for followed in written[i]:
+                found = _scored(work, problems[i].id, wanted, children, direction, followed, other, i)
+                rows = pl.concat([rows, CONTROLS.frame(found)])
+        for name in wanted:
+            part = work.directory.control_part(name, i)
+            part.parent.mkdir(parents=True, exist_ok=True)
+            CONTROLS.write(rows.filter(control=name), part)
+        work.say(f"controls: {problems[i].id} is done, {', '.join(wanted)} in {rows.height:,} cells")
 
 
 def _followed(work: Work, scores: pl.DataFrame) -> Iterator[Followed]:
@@ -56,16 +64,16 @@ def _followed(work: Work, scores: pl.DataFrame) -> Iterator[Followed]:
     from crosspatch.patching.given_text import GivenText
     from crosspatch.patching.patches import Patch
 
-    question = work.directory.asked()[scores["prompt_id"][0]].question
     written: dict[tuple[int, ...], dict[Patch, list[int]]] = {}
     for rows in scores.partition_by("patch", maintain_order=True):
         steps = rows.filter(pl.col("status") == "ok")["step"].to_list()
         if steps:
             text = tuple(rows.sort("step")["token_id"])
             written.setdefault(text, {})[Patch.parse(rows["patch"][0])] = steps
-    prompt = work.pair.encode(question)
-    for text, steps_of in written.items():
-        yield Followed(GivenText(prompt, text), steps_of)
+    if written:
+        prompt = work.pair.encode(work.directory.asked()[scores["prompt_id"][0]].question)
+        for text, steps_of in written.items():
+            yield Followed(GivenText(prompt, text), steps_of)
 
 
 def _other(texts: list[list[Followed]], problems: list[Problem], i: int) -> GivenText | None:
@@ -80,25 +88,23 @@ def _other(texts: list[list[Followed]], problems: list[Problem], i: int) -> Give
 def _scored(
     work: Work,
     prompt_id: str,
-    control: str,
-    child: nn.Module | None,
-    texts: list[Followed],
+    names: Sequence[str],
+    children: Mapping[str, nn.Module],
+    direction: Direction,
+    followed: Followed,
     other: GivenText | None,
     seed: int,
-) -> pl.DataFrame:
-    """The scores of one control after one prompt; none where it needs another prompt and there is none."""
+) -> Iterator[dict[str, Any]]:
+    """The cells of controls along one text; one that needs another prompt is left out where there is none."""
     import torch
 
-    from crosspatch.patching.controls import score_control
+    from crosspatch.patching.controls import ControlReader
 
-    if control == "other_prompt" and other is None:
-        return CONTROLS.frame()
-    run = patch_run(work)
+    reader = ControlReader(work.pair, followed, patch_run(work, direction), other)
     generator = torch.Generator().manual_seed(work.experiment.seed * 1_000_003 + seed)
-    rows = []
-    for followed in texts:
-        moved = child if child is not None else control
-        for trajectory in score_control(work.pair, followed, run, moved, other=other, generator=generator):
-            steps = set(followed.steps[trajectory.patch])
-            rows += [row for row in trajectory.rows(prompt_id, run, work.pair.prompts) if row["step"] in steps]
-    return CONTROLS.frame({"control": control, **row} for row in rows)
+    moves = {
+        name: reader.moved(children.get(name, cast(OwnControl, name)), generator)
+        for name in names
+        if other is not None or name != "other_prompt"
+    }
+    return reader.rows(moves, prompt_id)

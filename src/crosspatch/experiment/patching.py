@@ -1,16 +1,20 @@
-"""The patch stage: activations of one model into the other, prompt by prompt."""
+"""The patch stage: activations of one model into the other, prompt by prompt.
+
+Texts are called `patched`; where both directions are patched, those of the corrupted model with clean activations are
+called `repaired`, for they come from the same places.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from crosspatch.config import DOMAINS, Engine
+from crosspatch.config import DOMAINS, Direction, Engine
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
-from crosspatch.frames import SCORES, SCREEN, SEARCH
+from crosspatch.frames import REPAIRED, SCORES, SCREEN, SEARCH
 
 if TYPE_CHECKING:
     from crosspatch.patching.patches import Patch
@@ -23,15 +27,16 @@ def patch_prompts(work: Work) -> None:
     from crosspatch.patching.batches import prompts_at_once, rows_at_once
     from crosspatch.patching.sweep import sweep
 
-    run = patch_run(work)
+    runs = [patch_run(work, direction) for direction in work.experiment.patch.directions]
     work.directory.scores_part(0).parent.mkdir(exist_ok=True)
     problems = work.patched_problems
     parts = {problem.id: work.directory.scores_part(i) for i, problem in enumerate(problems)}
     if all(part.is_file() for part in parts.values()):
         return judge_texts(work)
-    prompts = {problem.id: work.pair.encode(problem.question, run.max_new_tokens) for problem in problems}
-    chosen = _chosen_patches(work, run, prompts)
-    longest = max(map(len, prompts.values())) + run.max_new_tokens
+    new_tokens = work.experiment.generation.max_new_tokens
+    prompts = {problem.id: work.pair.encode(problem.question, new_tokens) for problem in problems}
+    chosen = _chosen_patches(work, runs[0], prompts)
+    longest = max(map(len, prompts.values())) + new_tokens
     engine = possible_engine(work, chosen, longest)
     rows = rows_at_once(work.pair, longest, work.experiment.patch.memory_gb)
     at_once = prompts_at_once(len(chosen), rows)
@@ -43,31 +48,43 @@ def patch_prompts(work: Work) -> None:
         if all(parts[problem.id].is_file() for problem in batch):
             continue
         some = {problem.id: prompts[problem.id] for problem in batch}
-        results = sweep(
-            work.pair,
-            some,
-            chosen,
-            run,
-            engine,
-            rows=rows,
-            answers=answers,
-            say=lambda line: work.say(f"patch: {line}"),
-        )
-        for problem, result in zip(batch, results, strict=True):
+        results = [
+            sweep(
+                work.pair,
+                some,
+                chosen,
+                run,
+                engine,
+                rows=rows,
+                answers=answers,
+                say=lambda line: work.say(f"patch: {line}"),
+            )
+            for run in runs
+        ]
+        for problem, *of_problem in zip(batch, *results, strict=True):
             # The part comes last: where it is there, the texts are too.
-            work.directory.put_generations(result.generations)
-            SCORES.write(result.scores, parts[problem.id])
+            for run, result in zip(runs, of_problem, strict=True):
+                work.directory.put_generations(_named(result.generations, run, runs))
+            SCORES.write(pl.concat(result.scores for result in of_problem), parts[problem.id])
             work.say(f"patch: {problem.id} is done: {problem.question}")
     judge_texts(work)
 
 
-def patch_run(work: Work) -> PatchRun:
-    """How the experiment's trajectories are made."""
+def _named(texts: pl.DataFrame, run: PatchRun, runs: Sequence[PatchRun]) -> pl.DataFrame:
+    """Patched texts with the name of their condition."""
+    if len(runs) == 1 or run.direction == "corrupt":
+        return texts
+    patched = pl.col("condition") == "patched"
+    return texts.with_columns(pl.when(patched).then(pl.lit(REPAIRED)).otherwise("condition").alias("condition"))
+
+
+def patch_run(work: Work, direction: Direction) -> PatchRun:
+    """How the experiment's trajectories of one direction are made."""
     from crosspatch.patching.trajectory import PatchRun
 
     settings, threshold = work.experiment.patch, work.experiment.patch.small_denominator
     return PatchRun(
-        settings.direction,
+        direction,
         settings.persistence,
         work.experiment.generation.max_new_tokens,
         work.pair.small_denominator if threshold is None else threshold,

@@ -8,8 +8,10 @@ those of another child. Contexts, tokens and denominators are the patch's own, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,11 +20,17 @@ from torch import Tensor, nn
 from crosspatch.config import OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.patching.given_text import GivenText, TextReader
+from crosspatch.patching.given_text import Cell, GivenText, TextReader
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import Moved, Row
-from crosspatch.patching.scoring import score_rows
+from crosspatch.patching.rounds import CONTEXTS_AT_ONCE, UNEMBED_AT_ONCE
+from crosspatch.patching.scores import Contexts, to_rows
 from crosspatch.patching.trajectory import PatchRun, Trajectory
+
+# Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
+CELLS_AT_ONCE = 2048
+
+# What a control moves, at each site a row for each of U steps.
+Moved = Mapping[Site, Float[Tensor, "U W"]]
 
 
 @dataclass(frozen=True)
@@ -43,61 +51,93 @@ class Followed:
         return sorted({site for patch in self.steps for site in patch.sites})
 
 
-def score_control(
-    pair: ModelPair,
-    followed: Followed,
-    run: PatchRun,
-    control: OwnControl | nn.Module,
-    *,
-    other: GivenText | None = None,
-    generator: torch.Generator | None = None,
-) -> list[Trajectory]:
-    """The scores of a control along a text: a trajectory for each patch, of which only its steps were patched.
+class ControlReader:
+    """What the models of a pair, and perhaps other children, say along one text; controls are scored from that.
 
-    A `control` that is a model gives its own activations in this text. `other_prompt` needs the text of an `other`
-    prompt: the source's difference from the target at the same step there, or at its last one, is added to the
-    target's activation. `random` needs a `generator`, of the CPU: it moves the target's activation as far as the
-    source's lies, in a direction drawn for each site and step. Raises ValueError where these are missing, UsageError
-    for persistent patches.
+    `other` is the text of another prompt, for the control `other_prompt`.
     """
-    with torch.inference_mode():
-        at = _activations(pair, followed, run, control, other, generator)
-    place = {step: row for row, step in enumerate(followed.all_steps)}
-    rows = [
-        Row(patch, moved=Moved({step: place[step] for step in steps}, at)) for patch, steps in followed.steps.items()
-    ]
-    return score_rows(pair, followed.given.prompt, followed.given.text, rows, run)
 
+    @torch.inference_mode()
+    def __init__(self, pair: ModelPair, followed: Followed, run: PatchRun, other: GivenText | None = None) -> None:
+        self._pair, self._followed, self._run, self._other = pair, followed, run, other
+        target, source = pair.oriented(run.direction)
+        self._target, self._source = self._reader(target, followed.given), self._reader(source, followed.given)
+        self._here, self._there = (
+            reader.activations(followed.all_steps, followed.sites) for reader in (self._target, self._source)
+        )
 
-def _activations(
-    pair: ModelPair,
-    followed: Followed,
-    run: PatchRun,
-    control: OwnControl | nn.Module,
-    other: GivenText | None,
-    generator: torch.Generator | None,
-) -> Mapping[Site, Float[Tensor, "U W"]]:
-    steps, sites = followed.all_steps, followed.sites
+    @torch.inference_mode()
+    def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Moved:
+        """What a control moves to every site at every step that is looked at.
 
-    def read(model: nn.Module, given: GivenText, at: Sequence[int]) -> dict[Site, Tensor]:
-        return TextReader(model, given).activations(at, sites)
+        A model gives its own activations. `other_prompt` adds to the target's activation the source's difference from
+        it at the same step of the other prompt, or at its last one. `random` moves the target's activation as far as
+        the source's lies, in directions drawn by a `generator` of the CPU, one for each site and step. Raises
+        ValueError where generator or other text are missing.
+        """
+        steps, sites = self._followed.all_steps, self._followed.sites
+        if isinstance(control, nn.Module):
+            return self._reader(control, self._followed.given).activations(steps, sites)
+        if control == "self":
+            return self._here
+        if control == "random":
+            if generator is None:
+                raise ValueError("got no generator for random directions, expected a torch.Generator of the CPU")
+            return {site: self._here[site] + _turned(self._difference(site), generator) for site in sites}
+        if self._other is None:
+            raise ValueError("got no text of another prompt, expected one whose differences can be moved")
+        same = [min(step, len(self._other.text) - 1) for step in steps]
+        target, source = self._pair.oriented(self._run.direction)
+        theirs, ours = (self._reader(model, self._other).activations(same, sites) for model in (source, target))
+        return {site: self._here[site] + theirs[site].to(ours[site]) - ours[site] for site in sites}
 
-    if isinstance(control, nn.Module):
-        return read(control, followed.given, steps)
-    target, source = pair.oriented(run.direction)
-    here = read(target, followed.given, steps)
-    if control == "self":
-        return here
-    if control == "random":
-        if generator is None:
-            raise ValueError("got no generator for random directions, expected a torch.Generator of the CPU")
-        there = read(source, followed.given, steps)
-        return {site: here[site] + _turned(there[site].to(here[site]) - here[site], generator) for site in sites}
-    if other is None:
-        raise ValueError("got no text of another prompt, expected one whose differences can be moved")
-    same = [min(step, len(other.text) - 1) for step in steps]
-    from_target, from_source = read(target, other, same), read(source, other, same)
-    return {site: here[site] + from_source[site].to(here[site]) - from_target[site] for site in sites}
+    @torch.inference_mode()
+    def score(self, moves: Mapping[str, Moved]) -> list[tuple[str, Patch, int, dict[str, float]]]:
+        """Control, patch, step and scores of every cell, for all controls by name."""
+        place = {step: row for row, step in enumerate(self._followed.all_steps)}
+        named = [
+            (name, Cell(step, patch, {site: moved[site][place[step]] for site in patch.sites}))
+            for name, moved in moves.items()
+            for patch, steps in self._followed.steps.items()
+            for step in steps
+        ]
+        # Cells of one step side by side: they are scored against what both models say there.
+        named.sort(key=lambda cell: cell[1].step)
+        found = []
+        for start in range(0, len(named), CELLS_AT_ONCE):
+            some = named[start : start + CELLS_AT_ONCE]
+            hidden = self._target.patched([cell for _, cell in some])
+            for i in range(0, len(some), UNEMBED_AT_ONCE):
+                part = some[i : i + UNEMBED_AT_ONCE]
+                counts = Counter(cell.step for _, cell in part)
+                scores = self._contexts(list(counts)).score(
+                    self._target.unembed(hidden[i : i + len(part)]), list(counts.values())
+                )
+                for (name, cell), row in zip(part, to_rows(scores), strict=True):
+                    found.append((name, cell.patch, cell.step, {**row, "applied": 1.0}))
+        return found
+
+    def rows(self, moves: Mapping[str, Moved], prompt_id: str) -> Iterator[dict[str, Any]]:
+        """The cells as rows of the controls table."""
+        length = len(self._followed.given.prompt)
+        for name, patch, step, scores in self.score(moves):
+            row = Trajectory(patch, length).row(step, scores, prompt_id, self._run, self._pair.prompts)
+            yield {"control": name, **row}
+
+    def _contexts(self, steps: Sequence[int]) -> Contexts:
+        parts = [steps[i : i + CONTEXTS_AT_ONCE] for i in range(0, len(steps), CONTEXTS_AT_ONCE)]
+        logits = [
+            torch.cat([reader.unembed(reader.hidden[list(part)]) for part in parts])
+            for reader in (self._target, self._source)
+        ]
+        clean, corrupted = logits if self._run.direction == "corrupt" else reversed(logits)
+        return Contexts.of(clean, corrupted.to(clean.device))
+
+    def _difference(self, site: Site) -> Float[Tensor, "U W"]:
+        return self._there[site].to(self._here[site]) - self._here[site]
+
+    def _reader(self, model: nn.Module, given: GivenText) -> TextReader:
+        return TextReader(model, given, float32_unembedding=self._run.float32_unembedding)
 
 
 def _turned(difference: Float[Tensor, "U W"], generator: torch.Generator) -> Float[Tensor, "U W"]:

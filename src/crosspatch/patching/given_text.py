@@ -18,6 +18,7 @@ from crosspatch.models.hooks import Edit, reading
 from crosspatch.models.linear import fast_linear
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
+from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import UNEMBED_AT_ONCE
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
@@ -40,6 +41,15 @@ class GivenText:
     def first(self) -> int:
         """The position that predicts the text's first token."""
         return len(self.prompt) - 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A patch at one step of a text, and what it moves to each of its sites."""
+
+    step: int
+    patch: Patch
+    moved: Mapping[Site, Float[Tensor, " W"]]
 
 
 class TextReader:
@@ -69,6 +79,32 @@ class TextReader:
         with fast_linear(self.model), reading(self.model, sites) as activations:
             packed_pass(self.model, self._packing(steps), self._past)
         return {site: activation[0] for site, activation in activations.items()}
+
+    def patched(self, cells: Sequence[Cell]) -> Float[Tensor, "C D"]:
+        """The last hidden states of the model under transient patches, each cell by itself."""
+        order = sorted(range(len(cells)), key=lambda i: cells[i].patch.entry)
+        ordered = [cells[i] for i in order]
+        read, first = self.given.read, self.given.first
+        tokens = [
+            Token(read[first + cell.step], first + cell.step, self._lane, cell.patch.entry, apart=True)
+            for cell in ordered
+        ]
+        # Blocks cannot compute nothing: one token is there from the start, and thrown away.
+        base = [Token(read[first], first, self._lane, apart=True)]
+        steps = sorted({cell.step for cell in cells})
+        entries = {cell.patch.entry for cell in cells} - {0}
+        streams = self.activations(steps, [Site(entry - 1) for entry in entries]) if entries else {}
+        joins = {
+            entry: (
+                streams[Site(entry - 1)],
+                torch.tensor([steps.index(c.step) for c in ordered if c.patch.entry == entry], device=self._device),
+            )
+            for entry in entries
+        }
+        with fast_linear(self.model):
+            packing = Packing([*base, *tokens], self._device)
+            hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
+        return hidden[1:][torch.tensor(order, device=hidden.device).argsort()]
 
     def gradients(
         self,
@@ -107,6 +143,21 @@ class TextReader:
         """The positions of some steps, apart: each reads what the text has left before it, and itself."""
         read, first = self.given.read, self.given.first
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
+
+
+def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
+    """For each site the edit that moves each cell's activation there; before the cells stands one more token."""
+    at: dict[Site, tuple[list[int], list[Tensor]]] = {}
+    for i, cell in enumerate(cells, start=1):
+        for site in cell.patch.sites:
+            there, values = at.setdefault(site, ([], []))
+            there.append(i)
+            values.append(cell.moved[site].to(device))
+
+    def edit_at(there: Tensor, values: Tensor) -> Edit:
+        return lambda stream: stream.index_copy(1, there, values[None].to(stream))
+
+    return {site: edit_at(torch.tensor(i, device=device), torch.stack(values)) for site, (i, values) in at.items()}
 
 
 def _remembering(site: Site, live: dict[Site, Tensor], stream: Float[Tensor, "U D"] | None) -> Edit:

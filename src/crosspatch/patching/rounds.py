@@ -34,27 +34,12 @@ UNEMBED_AT_ONCE = 96
 CONTEXTS_AT_ONCE = 32
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Activations that are moved in place of the source's: `at` each site a row for each of some steps.
-
-    `steps` says which row is whose; at other steps nothing is moved.
-    """
-
-    steps: Mapping[int, int]
-    at: Mapping[Site, Float[Tensor, "U W"]]
-
-
 @dataclass
 class Row:
-    """One patch of one text; `lane` keeps its own past where the patch is persistent.
-
-    The source's activations are moved, or what is in `moved`.
-    """
+    """One patch of one text; `lane` keeps its own past where the patch is persistent."""
 
     patch: Patch
     lane: int | None = None
-    moved: Moved | None = None
 
 
 @dataclass
@@ -135,9 +120,7 @@ class _Round:
     def scored(self) -> list[Read]:
         source_hidden, activations = self._read_source()
         patched = [(s, j) for s, stretch in enumerate(self.stretches) if stretch.rows for j in range(len(stretch.ids))]
-        looks = any(
-            row.moved is None and row.patch.schedule.looks for stretch in self.stretches for row in stretch.rows
-        )
+        looks = any(row.patch.schedule.looks for stretch in self.stretches for row in stretch.rows)
         if looks:
             # Whether a patch is applied depends on what both models want: they are read first.
             entries = {row.patch.entry for stretch in self.stretches for row in stretch.rows} - {0}
@@ -196,33 +179,24 @@ class _Round:
         return hidden[: len(base)], hidden[len(base) :]
 
     def _edits(self, cells: list[_Cell], activations: Mapping[Site, Tensor], offset: int) -> dict[Site, Edit]:
-        """For each site the edit that moves the source's activations, or the row's, into the cells that have it."""
-        changed: dict[Site, list[tuple[int, _Cell]]] = defaultdict(list)
+        """For each site the edit that moves the source's activations into the cells whose patch has it."""
+        moved: dict[Site, tuple[list[int], list[int]]] = {}
         for i, cell in enumerate(cells):
             if cell.applied:
                 for site in self._row(cell).patch.sites:
-                    changed[site].append((offset + i, cell))
+                    there, places = moved.setdefault(site, ([], []))
+                    there.append(offset + i)
+                    places.append(self._place("source_lane", cell))
 
-        def edit_at(there: Tensor, values: Tensor) -> Edit:
-            return lambda stream: stream.index_copy(1, there, values[None].to(stream))
+        def edit_at(site: Site, there: Tensor, places: Tensor) -> Edit:
+            def edit(stream: Tensor) -> Tensor:
+                return stream.index_copy(1, there, activations[site][places][None].to(stream))
+
+            return edit
 
         return {
-            site: edit_at(self._indices([i for i, _ in at]), self._values(site, [cell for _, cell in at], activations))
-            for site, at in changed.items()
+            site: edit_at(site, self._indices(there), self._indices(places)) for site, (there, places) in moved.items()
         }
-
-    def _values(self, site: Site, cells: Sequence[_Cell], activations: Mapping[Site, Tensor]) -> Float[Tensor, "C W"]:
-        """What is moved into some cells at a site."""
-        own = [self._row(cell).moved for cell in cells]
-        if not any(own):
-            return activations[site][self._indices([self._place("source_lane", cell) for cell in cells])]
-        values = [
-            activations[site][self._place("source_lane", cell)]
-            if moved is None
-            else moved.at[site][moved.steps[self.stretches[cell.stretch].step + cell.j]]
-            for cell, moved in zip(cells, own, strict=True)
-        ]
-        return torch.stack([value.to(self.rounds.device) for value in values])
 
     def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
         """The patched positions in the order in which they join.
@@ -234,19 +208,17 @@ class _Round:
         for s, stretch in enumerate(self.stretches):
             for r, row in enumerate(stretch.rows):
                 for j in range(len(stretch.ids)):
-                    applied = self._applies(row, stretch.step + j, unpatched.get((s, j)))
+                    applied = self._applies(row.patch, stretch.step + j, unpatched.get((s, j)))
                     # Where nothing is moved a transient row is the target itself; a persistent one has its past.
                     if applied or persistent:
                         cells.append(_Cell(s, r, j, applied))
         return sorted(cells, key=lambda cell: self._row(cell).patch.entry)
 
-    def _applies(self, row: Row, step: int, unpatched: Step | None) -> bool:
-        if row.moved is not None:
-            return step in row.moved.steps
+    def _applies(self, patch: Patch, step: int, unpatched: Step | None) -> bool:
         if unpatched is None:
-            return row.patch.schedule.may(step)
+            return patch.schedule.may(step)
         wants = int(unpatched["clean_token"]), int(unpatched["corrupted_token"])
-        return row.patch.schedule.applies(step, *wants, self.rounds.pair.prompts.token_text)
+        return patch.schedule.applies(step, *wants, self.rounds.pair.prompts.token_text)
 
     def _rest(
         self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor

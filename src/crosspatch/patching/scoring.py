@@ -22,6 +22,7 @@ from crosspatch.patching.trajectory import PatchRun, Trajectory
 CELLS_AT_ONCE = 4096
 
 
+@torch.inference_mode()
 def score_tokens(
     pair: ModelPair, prompt: Sequence[int], text: Sequence[int], patches: Sequence[Patch], run: PatchRun
 ) -> list[Trajectory]:
@@ -31,14 +32,6 @@ def score_tokens(
     scores for each of its tokens. Transient patches only: a persistent one has no text but its own. Raises
     UsageError for a persistent run or an empty text.
     """
-    return score_rows(pair, prompt, text, [Row(patch) for patch in patches], run)
-
-
-@torch.inference_mode()
-def score_rows(
-    pair: ModelPair, prompt: Sequence[int], text: Sequence[int], rows: Sequence[Row], run: PatchRun
-) -> list[Trajectory]:
-    """`score_tokens` for rows, which may have activations of their own to move."""
     if run.persistence == "persistent":
         raise UsageError("got persistent patches; along a given text only transient ones can be scored")
     if not text:
@@ -47,10 +40,11 @@ def score_rows(
     lanes = rounds.target_past.open(), rounds.source_past.open()
     rounds.prefill([([*prompt[:-1]], *lanes)])
     read = [prompt[-1], *text[:-1]]
-    trajectories = [Trajectory(row.patch, len(prompt)) for row in rows]
+    rows = [Row(patch) for patch in patches]
+    trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
     size = max(1, CELLS_AT_ONCE // max(1, len(rows)))
     for start in range(0, len(read), size):
-        stretch = Stretch(read[start : start + size], len(prompt) - 1 + start, start, *lanes, list(rows))
+        stretch = Stretch(read[start : start + size], len(prompt) - 1 + start, start, *lanes, rows)
         for trajectory, steps in zip(trajectories, rounds.read([stretch])[0].rows, strict=True):
             trajectory.steps += steps
     return trajectories

@@ -62,9 +62,10 @@ class Trajectory:
 
     def rows(self, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> list[dict[str, Any]]:
         """The trajectory as rows of the scores table."""
-        return [self._row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
+        return [self.row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
-    def _row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
+    def row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
+        """One step's scores as the row of step `i`."""
         clean_token, corrupted_token = int(step["clean_token"]), int(step["corrupted_token"])
         cts, status = transfer_score(
             step["delta_clean"],

@@ -40,7 +40,8 @@ class Answer:
     @property
     def option(self) -> str:
         """Its line in the list of patches."""
-        return f"{self.patch or 'patched'}: {self.likeness}"
+        named = self.patch if self.condition == "patched" else f"{self.patch}, {self.condition}"
+        return f"{named}: {self.likeness}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Answers:
         if behaviour is not None:
             for grade in behaviour.filter(pl.col("prompt_id") == prompt_id).iter_rows(named=True):
                 grades[grade["condition"], grade["patch"]] = grade
-        texts = {row["condition"]: row["text"] for row in rows if row["condition"] != "patched"}
+        texts = {row["condition"]: row["text"] for row in rows if row["patch"] is None}
         answers = []
         for row in sorted(rows, key=lambda row: patch_order(row["patch"] or "")):
             grade = grades.get((row["condition"], row["patch"]), {})
@@ -80,8 +81,8 @@ class Answers:
                     likeness=_likeness(text, texts.get("clean"), texts.get("corrupted")),
                 )
             )
-        unpatched = {answer.condition: answer for answer in answers if answer.condition != "patched"}
-        patched = tuple(answer for answer in answers if answer.condition == "patched")
+        unpatched = {answer.condition: answer for answer in answers if answer.patch is None}
+        patched = tuple(answer for answer in answers if answer.patch is not None)
         return cls(unpatched.get("clean"), unpatched.get("corrupted"), patched)
 
     @property

@@ -23,7 +23,18 @@ from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 from crosspatch.files import partial_of, written_whole
-from crosspatch.frames import BEHAVIOUR, CONTROLS, GENERATIONS, HEALTH, RATINGS, SCORES, TRAINING, VARIANTS, Schema
+from crosspatch.frames import (
+    BEHAVIOUR,
+    CONTROLS,
+    GENERATIONS,
+    HEALTH,
+    OPERATIONS,
+    RATINGS,
+    SCORES,
+    TRAINING,
+    VARIANTS,
+    Schema,
+)
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
 
@@ -164,6 +175,10 @@ class RunDirectory:
         """All verdicts."""
         return BEHAVIOUR.read(self._table(BEHAVIOUR))
 
+    def operations(self) -> pl.DataFrame:
+        """The verdicts on each operation that a solution states, part by part."""
+        return OPERATIONS.read(self._table(OPERATIONS))
+
     def health(self) -> pl.DataFrame:
         """What is wrong with each text itself."""
         return HEALTH.read(self._table(HEALTH))
@@ -211,6 +226,10 @@ class RunDirectory:
     def put_behaviour(self, rows: pl.DataFrame) -> None:
         """Add verdicts; one that is there for the same prompt, condition and patch is replaced."""
         self._put(BEHAVIOUR, rows)
+
+    def put_operations(self, rows: pl.DataFrame) -> None:
+        """Add verdicts on operations; all that is there for the same prompts, conditions and patches is replaced."""
+        self._put(OPERATIONS, rows)
 
     def read(self) -> dict[str, Any]:
         """The record as it stands; raises UsageError where it is no JSON."""

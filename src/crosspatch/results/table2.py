@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.frames import REPAIRED
 from crosspatch.results.domain import ordered_domains
 
 VERDICTS = ("correct", "incorrect", "unparsed")
 OPERATIONS = ("right", "planted", "neither")
 # Other children, such as controls, stand between the two that are patched and what patching gives.
-_PLACES = {"clean": 0, "corrupted": 1, "patched": 3}
+_PLACES = {"clean": 0, "corrupted": 1, "patched": 3, REPAIRED: 4}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
     domains = ordered_domains(table["domain"])
     rows = sorted(
         table.iter_rows(named=True),
-        key=lambda row: (_condition_order(row["condition"], row["patch"]), domains.index(row["domain"])),
+        key=lambda row: (condition_order(row["condition"], row["patch"]), domains.index(row["domain"])),
     )
     return pl.DataFrame(rows, schema=table.schema)
 
@@ -97,5 +98,6 @@ def patch_order(patch: str) -> tuple[tuple[int, ...], str]:
     return tuple(int(number) for number in re.findall(r"\d{1,9}", patch)), patch
 
 
-def _condition_order(condition: str, patch: str | None) -> tuple[int, tuple[tuple[int, ...], str]]:
+def condition_order(condition: str, patch: str | None) -> tuple[int, tuple[tuple[int, ...], str]]:
+    """Sorts models: clean, corrupted, other children, then the patches by depth."""
     return _PLACES.get(condition, 2), patch_order(patch or "")
