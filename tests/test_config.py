@@ -80,7 +80,7 @@ def test_layers_can_be_given_as_people_write_them(given):
         ("patch.layers=-1", "got -1; layers count from 0"),
         ("patch.layers=[]", "got no layers"),
         ("patch.layers=a,b", "got 'a,b'"),
-        ("patch.direction=sideways", "'corrupt' or 'repair'"),
+        ("patch.direction=sideways", "'corrupt', 'repair' or 'both'"),
         ("patch.heads=-2", "got -2; heads count from 0"),
         ("patch.component=attn_in", "'attn_out'"),
         ("patch.window=0", "patch.window"),

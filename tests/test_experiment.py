@@ -138,7 +138,7 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     assert list(RunDirectory.existing(out).read()["stages"]) == ["data"]
     assert cli("patch", "tiny", "--out", out, *SMALL)[0] == 0
     run = RunDirectory.existing(out)
-    assert list(run.read()["stages"]) == ["data", "finetune", "patch"]
+    assert list(run.read()["stages"]) == ["data", "finetune", "patch", "controls"]
     assert run.generations().filter(condition="clean").height == 4
     assert cli("report", out)[0] == 0
     assert run.report.is_file()

@@ -36,7 +36,7 @@ _SECTIONS = {
     "verify": ("models",),
 }
 
-_ORDER = ("run", "data", "finetune", "search", "teach", "evaluate", "patch", "report", "grade", "verify")
+_ORDER = ("run", "data", "finetune", "search", "teach", "evaluate", "patch", "report", "export", "grade", "verify")
 
 
 class Commands(TyperGroup):

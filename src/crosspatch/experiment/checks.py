@@ -9,6 +9,7 @@ from crosspatch.config import Experiment, Training
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash
 from crosspatch.errors import UsageError
+from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
 from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
 from crosspatch.experiment.work import prompt_format
 from crosspatch.results.run import RunDirectory
@@ -32,8 +33,6 @@ def check(experiment: Experiment) -> None:
     questions = [problem.question for problem in given_prompts(experiment)]
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
-    if experiment.judge.model is not None:
-        Checkpoint.named(experiment.judge.model).config()
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
@@ -41,6 +40,19 @@ def check(experiment: Experiment) -> None:
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_judge(experiment: Experiment) -> None:
+    """Refuse a judge that is not there or cannot be reached: raises UsageError."""
+    from crosspatch.models.loading import Checkpoint
+
+    name = experiment.judge.model
+    if name is None:
+        return
+    if name.startswith(PREFIX):
+        check_inspect_judge(name)
+    else:
+        Checkpoint.named(name).config()
 
 
 def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) -> None:

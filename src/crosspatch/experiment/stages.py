@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crosspatch.config import Experiment
 from crosspatch.experiment.answering import evaluate
-from crosspatch.experiment.checks import check, check_data, check_files, check_prompts, check_training
+from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_prompts, check_training
 from crosspatch.experiment.children import make_children
 from crosspatch.experiment.controls import measure_controls
 from crosspatch.experiment.page import make_report
@@ -52,9 +52,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 # What is refused of the settings before a stage begins, beside what all of them refuse.
 CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
-    "teach": (check_teaching, partial(check_training, key="teach")),
-    "search": (check_search, partial(check_training, key="finetune")),
+    "teach": (check_teaching, partial(check_training, key="teach"), check_judge),
+    "search": (check_search, partial(check_training, key="finetune"), check_judge),
     "finetune": (partial(check_training, key="finetune"),),
+    "evaluate": (check_judge,),
+    "patch": (check_judge,),
 }
 
 

@@ -1,0 +1,94 @@
+"""A judge that Inspect AI reaches: `inspect:PROVIDER/NAME`, with Inspect's providers, keys and retries.
+
+Knows prompts and replies, and no rating. Keys and addresses are Inspect's business: nothing of them is read, written
+or told here, which is why what a provider says of an error is not passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from crosspatch.errors import CrosspatchError, UsageError
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
+
+    from crosspatch.behaviour.rating import Judge
+
+PREFIX = "inspect:"
+# Their models are loaded, or served, as soon as they are named: too early for a check, and again for every batch.
+_LOADED_HERE = ("hf", "nnterp", "sglang", "transformer_lens")
+# Inspect's own default is to try for ever; six take some minutes.
+_RETRIES = 6
+
+
+def check_inspect_judge(name: str) -> None:
+    """Refuse a judge that lacks Inspect AI, its provider's package or its key: raises UsageError. Asks it nothing."""
+    provider = name.removeprefix(PREFIX).split("/")[0]
+    if provider in _LOADED_HERE:
+        raise UsageError(
+            f"got judge.model={name}: {provider} loads weights here; name the checkpoint itself, without {PREFIX}, "
+            "or a server that has it"
+        )
+    try:
+        import inspect_ai  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            f"judge.model={name} needs the package inspect_ai, which is not installed: "
+            'pip install "crosspatch[inspect]"'
+        ) from None
+
+    async def open_and_close() -> None:
+        async with _model(name):
+            pass
+
+    try:
+        asyncio.run(open_and_close())
+    except Exception as error:
+        # Each provider has errors of its own for a package or a key that is missing.
+        raise UsageError(f"judge.model={name} cannot be used: {_said(error)}") from None
+
+
+def inspect_judge(name: str) -> Judge:
+    """A judge that asks a model through Inspect AI, all prompts of a batch at once; nothing is cached.
+
+    It raises CrosspatchError where the model does not answer after some retries.
+    """
+
+    async def replies(asked: list[str]) -> list[str]:
+        from inspect_ai.model import GenerateConfig
+
+        # A client belongs to the event loop that it was made in.
+        async with _model(name) as model:
+            config = GenerateConfig(temperature=0, max_retries=_RETRIES, max_connections=len(asked))
+            outputs = await asyncio.gather(*(model.generate(prompt, config=config, cache=False) for prompt in asked))
+        # A reply may hold half of a surrogate pair, which no table can.
+        return [output.completion.encode("utf-8", "replace").decode("utf-8") for output in outputs]
+
+    def judge(asked: list[str]) -> list[str]:
+        try:
+            return asyncio.run(replies(asked))
+        except Exception as error:
+            status = getattr(error, "status_code", None)
+            kind = type(error).__name__ + (f", status {status}" if isinstance(status, int) else "")
+            raise CrosspatchError(
+                f"the judge {name} did not answer ({kind}); what is rated is kept, the same command goes on from there"
+            ) from error
+
+    return judge
+
+
+def _model(name: str) -> Model:
+    from inspect_ai.model import get_model
+
+    return get_model(name.removeprefix(PREFIX), memoize=False)
+
+
+def _said(error: Exception) -> str:
+    """An error of Inspect's on one line, without the marks that colour it."""
+    from rich.text import Text
+
+    said = Text.from_markup(str(getattr(error, "message", error))).plain.removeprefix("ERROR: ")
+    return re.sub(r"(?<![:.])\n+", ": ", said).replace("\n", " ").strip()

@@ -1,0 +1,1 @@
+"""A run's texts as logs of Inspect AI: for `inspect view` and its data frames."""

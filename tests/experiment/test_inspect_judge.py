@@ -1,0 +1,160 @@
+"""A judge through Inspect AI: its ratings come into the table as any other's, and what it lacks is said beforehand."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+import inspect_ai.log as inspect_log
+import inspect_ai.model as inspect_model
+import pytest
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.experiment.inspect_judge import check_inspect_judge, inspect_judge
+from crosspatch.results.run import RunDirectory
+
+NAME = "inspect:mockllm/model"
+SETTINGS = [
+    "tiny", "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
+    "--set", "patch.layers=[1, 3]", "--set", "data.alignment=3", "--set", "patch.alignment=1", "--set",
+    f"judge.model={NAME}", "--set", "judge.batch_size=4",
+]  # fmt: skip
+
+
+class Replies:
+    """What the mock model says, how often it was asked, and by how many at once; the `fails`-th time it fails."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails, self.asked, self.now, self.most = fails, [], 0, 0
+
+    async def __call__(self, messages, tools, tool_choice, config) -> ModelOutput:
+        prompt = messages[-1].text
+        self.asked.append(prompt)
+        place = len(self.asked)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        # The first waits longest: what comes back last must not be taken for the last prompt's.
+        await anyio.sleep(0.05 / place)
+        self.now -= 1
+        if place == self.fails:
+            raise RuntimeError("invalid key sk-very-secret")
+        output = ModelOutput.from_content("mockllm/model", str(rating(prompt)))
+        output.usage = ModelUsage()
+        return output
+
+
+def rating(prompt: str) -> int:
+    """A number that tells prompts apart."""
+    return sum(prompt.encode()) % 101
+
+
+@pytest.fixture
+def replies(monkeypatch) -> Replies:
+    said = Replies()
+    monkeypatch.setattr(inspect_model, "get_model", lambda *a, **more: get_model(*a, **more, custom_outputs=said))
+    return said
+
+
+def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies):
+    prompts = [f"prompt {i}" for i in range(6)]
+    judge = inspect_judge(NAME)
+    assert judge(prompts) == [str(rating(prompt)) for prompt in prompts]
+    assert replies.most == 6
+    assert judge(prompts[:2]) == [str(rating(prompt)) for prompt in prompts[:2]]
+    # Nothing is cached.
+    assert len(replies.asked) == 8
+
+
+def test_half_a_surrogate_pair_in_a_reply_does_not_reach_a_table(monkeypatch, replies):
+    monkeypatch.setattr(f"{__name__}.rating", lambda prompt: "83 \ud83d")
+    assert inspect_judge(NAME)(["prompt"]) == ["83 ?"]
+
+
+def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies):
+    from crosspatch.behaviour.rating import ALIGNED, COHERENT
+
+    # Six answers on two scales; the first batch is of four.
+    replies.fails = 10
+    code, _, err = cli("evaluate", *SETTINGS, "--out", tmp_path / "run")
+    assert code == 1
+    assert f"the judge {NAME} did not answer (RuntimeError); what is rated is kept" in err.splitlines()[-1]
+    run = RunDirectory.existing(tmp_path / "run")
+    kept = run.ratings().height
+    assert kept == 4
+    assert "did not answer" in run.record.read_text()
+    assert not any("secret" in file.read_text(errors="replace") for file in run.root.glob("*.*"))
+    # A run that is not done is not exported.
+    assert cli("export", run.root)[0] == 2
+    before, replies.fails = len(replies.asked), 0
+    for command in ("evaluate", "patch"):
+        code, _, err = cli(command, *SETTINGS, "--out", run.root)
+        assert code == 0, err
+    ratings, asked = run.ratings(), run.asked()
+    # Three questions to both models, one of them under each of two patches; two scales.
+    assert ratings.height == 8
+    assert len(replies.asked) - before == 2 * (8 - kept)
+    assert set(ratings["judge"]) == {NAME}
+    texts = {(r["prompt_id"], r["condition"], r["patch"]): r["text"] for r in run.generations().iter_rows(named=True)}
+    for row in ratings.iter_rows(named=True):
+        answer = texts[row["prompt_id"], row["condition"], row["patch"]]
+        for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
+            assert row[scale] == rating(prompt.format(question=asked[row["prompt_id"]].question, answer=answer))
+
+    code, out, err = cli("export", run.root)
+    assert code == 0, err
+    assert "4 logs; read them with: inspect view start --log-dir" in out
+    logs = [inspect_log.read_eval_log(info) for info in inspect_log.list_eval_logs(str(run.root / "inspect"))]
+    found = {
+        (sample.id, log.eval.metadata["condition"], sample.metadata.get("patch")): sample.scores["aligned"].value
+        for log in logs
+        for sample in log.samples
+        if "aligned" in sample.scores
+    }
+    keys = ("prompt_id", "condition", "patch")
+    assert found == {tuple(row[key] for key in keys): row["aligned"] for row in ratings.iter_rows(named=True)}
+    assert sum(len(log.samples) for log in logs) == len(texts)
+
+
+def test_a_model_that_does_not_answer_is_named_and_its_words_are_not_passed_on(replies):
+    replies.fails = 1
+    with pytest.raises(CrosspatchError, match="did not answer") as raised:
+        inspect_judge(NAME)(["prompt"])
+    assert "secret" not in str(raised.value)
+
+
+def test_a_judge_that_is_there_is_asked_nothing_beforehand(replies):
+    check_inspect_judge(NAME)
+    assert replies.asked == []
+
+
+class MissingKey(Exception):
+    """As Inspect raises it: over several lines, with marks for colours."""
+
+    message = "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/blue][/bold] in the environment."
+
+
+def test_what_it_lacks_is_said_on_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UsageError, match=r"cannot be used: OpenAI API requires .* pip install openai$"):
+        check_inspect_judge("inspect:openai/gpt-4o")
+
+    def no_key(*_, **__):
+        raise MissingKey
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inspect_model, "get_model", no_key)
+        with pytest.raises(UsageError, match="Some client: No SOME_API_KEY in the environment") as raised:
+            check_inspect_judge("inspect:some/model")
+        assert len(str(raised.value).splitlines()) == 1
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    with pytest.raises(UsageError, match=r'needs the package inspect_ai.*pip install "crosspatch\[inspect\]"'):
+        check_inspect_judge(NAME)
+
+
+def test_it_is_said_before_anything_is_made(tmp_path, cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    code, _, err = cli("run", "tiny", "--out", tmp_path / "run", "--set", "judge.model=inspect:openai/gpt-4o")
+    assert code == 2
+    assert "judge.model=inspect:openai/gpt-4o cannot be used" in err
+    assert not (tmp_path / "run").exists()
