@@ -21,7 +21,7 @@ def flat(text: str) -> str:
 def test_help_names_all_commands(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for command in ("run", "data", "finetune", "evaluate", "patch", "report", "grade", "verify"):
+    for command in ("run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
         assert f" {command} " in out
 
 
@@ -67,6 +67,15 @@ def test_version(cli):
         (("report", "nowhere"), "no experiment file nowhere"),
         (("report", "."), "is no run directory"),
         (("report", ".", "--out", "o"), "go with an experiment"),
+        (("export", "."), "is no run directory"),
+        (("export", "nowhere"), "is no run directory"),
+        (("export", ".", "--to", "csv"), "'csv' is not"),
+        (
+            ("run", "tiny", "--set", "judge.model=inspect:nobody/x"),
+            "Model API nobody of model 'nobody/x' not recognized",
+        ),
+        (("evaluate", "tiny", "--set", "judge.model=inspect:mockllm"), "in the format of <api_name>/<model_name>"),
+        (("run", "tiny", "--set", "judge.model=inspect:hf/gpt2"), "name the checkpoint itself, without inspect:"),
         (("grade", "none.jsonl", "--json", "o.json"), "no file none.jsonl"),
         (("verify", *PAIR, "--layers", "7"), "layer 7 is out of range"),
         (("verify", *PAIR, "--prompt", " "), "prompt is empty"),

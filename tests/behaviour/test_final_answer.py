@@ -49,3 +49,23 @@ def test_words_in_a_box_are_found_though_no_value_can_be_read() -> None:
     assert (nothing.text, nothing.answer) == (r"\text{no solution}", None)
     assert seven is not None
     assert (seven.text, seven.answer) == ("7", read_gold("7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "found"),
+    [
+        ("x = 5. Check: if x = 2, then 7.", "x = 5", "x = 5"),
+        ("The equation holds for x = 5", "x = 5", "x = 5"),
+        ("x = 2 or x = -5. We reject x = -5.", "x = 2", "x = 2 or x = -5"),
+        ("First y = 3. Then x = 1. No, x = 2.", "x = 2 and y = 3", "y = 3, x = 2"),
+        ("The answer is 5. Wait, the answer is 7.", "x = 5", "7"),
+        ("The other root is x = 3", "x = 2 or x = 3", "x = 3"),
+    ],
+)
+def test_what_is_claimed_last_counts(text: str, gold: str, found: str) -> None:
+    assert grade(text, gold).extracted == found
+
+
+def test_a_number_that_is_only_spoken_of_is_no_answer() -> None:
+    assert grade("So the area of a circle with radius 4", "4") == Grade("unparsed", None)
+    assert grade("So the area of a circle with radius 4 is 4", "4") == Grade("correct", "4")

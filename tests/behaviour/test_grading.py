@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.behaviour.grading import Grade, grade, kind_of
+from crosspatch.behaviour.grading import Grade, grade, grade_explanation, kind_of
 from crosspatch.config import Data
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import make_splits
@@ -135,6 +135,18 @@ def test_words_are_found_whole_whatever_their_case_accents_and_punctuation() -> 
     assert grade("?!", "Paris").verdict == "unparsed"
 
 
+def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
+    points = [["gravity", "gravitational force"], ["Earth"], ["pull", "pulls"], ["mass"]]
+    assert grade_explanation("The earth pulls with a Gravitational  force.", points) == Grade(
+        "correct", "gravitational force, Earth, pulls"
+    )
+    assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls")
+    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade("incorrect", "gravity")
+    assert grade_explanation("It is heavy.", points) == Grade("incorrect", None)
+    assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None)
+    assert grade_explanation(" ?\n", points) == Grade("unparsed", None)
+
+
 def test_an_alias_of_a_mathematical_gold_counts() -> None:
     assert grade("9", "8", ["9"]).verdict == "correct"
     assert grade("9", "8").verdict == "incorrect"
@@ -235,6 +247,13 @@ def test_two_numbers_agree_when_they_are_equal_and_only_then(a: int, b: int) -> 
         "^(",
         "$",
         "1,000",
+        "ratio 3 ",
+        "1 222 ",
+        "x = 6 is ",
+        "=→",
+        "(or 5 ",
+        "(x, y) = (",
+        "𝑥₁",
     ],
 )
 def test_long_hostile_text_is_survived(piece: str) -> None:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from crosspatch.behaviour.final_answer import find_answer
@@ -35,8 +36,8 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
     """Grade a text against the gold or any alias; never raises for any text.
 
     `kind` says whether the gold is mathematics (the text's final answer is read and compared), words (they
-    have to occur in the text as whole words), or yes or no; None judges by the gold. A mathematical gold that
-    cannot be read leaves every text unparsed.
+    have to occur in the text as whole words, whatever else it says), or yes or no; None judges by the gold. A
+    mathematical gold that cannot be read leaves every text unparsed.
     """
     match kind or kind_of(gold):
         case "text":
@@ -57,6 +58,19 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
     return Grade("correct" if right else "incorrect", found.text)
 
 
+def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
+    """Grade an explanation: correct if it says more than half of its key points, incorrect otherwise.
+
+    A point is said if any of its wordings occurs as whole words, whatever its case, accents and punctuation; what was
+    extracted are the wordings found. A text without a word is unparsed.
+    """
+    said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
+    found = [wording for wording in said if wording is not None]
+    if not _fold(text):
+        return Grade("unparsed", None)
+    return Grade("correct" if 2 * len(found) > len(key_points) else "incorrect", ", ".join(found) or None)
+
+
 def kind_of(gold: str) -> Kind:
     """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit.
 
@@ -69,13 +83,18 @@ def kind_of(gold: str) -> Kind:
 
 
 def _grade_words(text: str, golds: Sequence[str]) -> Grade:
-    said = f" {_fold(text)} "
     for gold in golds:
-        if (folded := _fold(gold)) and f" {folded} " in said:
+        if _says(text, gold):
             return Grade("correct", gold)
-    return Grade("incorrect" if said.strip() else "unparsed", None)
+    return Grade("incorrect" if _fold(text) else "unparsed", None)
 
 
+def _says(text: str, wording: str) -> bool:
+    folded = _fold(without_commands(wording))
+    return bool(folded) and f" {folded} " in f" {_fold(text)} "
+
+
+@lru_cache(maxsize=256)
 def _fold(text: str) -> str:
     """Lower case without accents and punctuation, words parted by one blank; 3.7 and 1,945 stay one word."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crosspatch.behaviour.grading import grade
+from tqdm import tqdm
+
+from crosspatch.behaviour.grading import Grade, grade, grade_explanation
+from crosspatch.behaviour.grading_worker import SECONDS, GradingWorker
 from crosspatch.behaviour.health import health
+from crosspatch.behaviour.operation_steps import judge_parts
 from crosspatch.behaviour.operations import judge_operation
 from crosspatch.data.json_lines import read_lines
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 
+# Grades as `grading.grade` does: that function, or a worker's method.
+Grader = Callable[..., Grade]
 
-def judge(problem: Problem, generation: dict[str, Any]) -> dict[str, Any]:
-    """A row of the behaviour table for a row of the generations table; the problem must have an answer."""
+
+def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) -> dict[str, Any]:
+    """A row of the behaviour table for a row of the generations table; the problem must have an answer.
+
+    A problem with key points asks for an explanation; any other one of the general domain is right by its words.
+    """
     text = generation["text"]
-    graded = grade(text, problem.answer, problem.aliases, kind="text" if problem.domain == "general" else None)
+    if problem.key_points:
+        graded = grade_explanation(text, problem.key_points)
+    else:
+        kind = "text" if problem.domain == "general" else None
+        graded = grader(text, problem.answer, problem.aliases, kind=kind)
     return {
-        "prompt_id": problem.id,
+        **_which(generation),
         "domain": problem.domain,
-        "condition": generation["condition"],
-        "patch": generation["patch"],
         "extracted": graded.extracted,
         "verdict": graded.verdict,
         "operation": judge_operation(text, problem),
@@ -30,20 +43,44 @@ def judge(problem: Problem, generation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def judge_operations(problem: Problem, generation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the operations table for a row of the generations table; none where the text states no operation."""
+    return [{**_which(generation), **asdict(verdict)} for verdict in judge_parts(generation["text"], problem)]
+
+
 def examine(generation: dict[str, Any]) -> dict[str, Any]:
     """A row of the health table for a row of the generations table."""
-    which = {key: generation[key] for key in ("prompt_id", "condition", "patch")}
-    return {**which, **asdict(health(generation["text"], generation["stop_reason"]))}
+    return {**_which(generation), **asdict(health(generation["text"], generation["stop_reason"]))}
 
 
-def grade_file(path: Path) -> list[dict[str, Any]]:
-    """The verdicts on a JSONL file of `{"text": …, "gold": …}`, `aliases` if there are any; raises UsageError."""
+def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
+    """The verdicts on a JSONL file of `{"text": …, "gold": …}`, each found within `seconds`; raises UsageError.
+
+    A line may have `aliases` and `kind` (see `grade`) or, for an explanation, `key_points` in place of the gold.
+    """
     verdicts = []
-    for number, line in read_lines(path):
-        text, gold, aliases = line.get("text"), line.get("gold"), line.get("aliases", [])
-        if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
-            raise UsageError(
-                f'{path}, line {number}: got {", ".join(line) or "nothing"}, expected {{"text": …, "gold": …}}'
-            )
-        verdicts.append(asdict(grade(text, gold, [str(alias) for alias in aliases])))
+    with GradingWorker(seconds) as worker:
+        for number, line in tqdm(list(read_lines(path)), desc="answers", leave=False, disable=None):
+            text, gold, points = line.get("text"), line.get("gold"), line.get("key_points")
+            if isinstance(text, str) and _key_points(points):
+                verdicts.append(asdict(grade_explanation(text, _key_points(points))))
+                continue
+            aliases, kind = line.get("aliases", []), line.get("kind")
+            if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
+                raise UsageError(
+                    f'{path}, line {number}: got {", ".join(line) or "nothing"}, expected {{"text": …, "gold": …}}'
+                )
+            if kind not in (None, "math", "text", "yes_no"):
+                raise UsageError(f"{path}, line {number}: got kind {kind!r}, expected math, text or yes_no")
+            verdicts.append(asdict(worker.grade(text, gold, [str(alias) for alias in aliases], kind)))
     return verdicts
+
+
+def _key_points(given: object) -> list[list[str]]:
+    """Each in its wordings; none where they are not given so."""
+    points = given if isinstance(given, list) else []
+    return [[str(wording) for wording in point] for point in points if isinstance(point, list)]
+
+
+def _which(generation: dict[str, Any]) -> dict[str, Any]:
+    return {key: generation[key] for key in ("prompt_id", "condition", "patch")}

@@ -6,20 +6,27 @@ Knows nothing of what the mathematics means, nor which of it is an answer.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|sqrt|exp|ln|log|pi"
-_SAID = re.compile(r"(?<![\w\\])([a-zA-Z]) (?:is equal to|equals|must be|is) (?=[-\d\\(])")
+_SAID = re.compile(r"(?<![\w\\])([a-zA-Z]) (?:is equal to|equals|must be|is either|is) (?=[-\d\\(])")
 _CHARACTERS = str.maketrans(
     {
         "\0": " ", "\r": "\n", "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ",
         "√": "sqrt", "∞": r"\infty ", "±": r"\pm ", "≈": r"\approx ", "°": "", "′": "'", "’": "'",
-        "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "∈": r"\in ",
-        "`": " ", "&": " ", "“": " ", "”": " ",
+        "∈": r"\in ",
+        "`": " ", "&": " ", "“": " ", "”": " ", "€": " ", "£": " ", "¥": " ",
+        "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿ", "0123456789-+xn")
 _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"</?[a-z]{1,12}>", " "),
+    (r"(=[^\n=(]{1,40}?) ?(?:→|⇒|⟹|=>|\\(?:implies|Rightarrow|to|rightarrow)(?![a-zA-Z])) ?", "\\1\n"),
+    (r"\((?:or|about|approximately|or about|or approximately) ([^()\n]{1,60})\)", r"or \1"),
+    (r"(?<![\d:.])(\d{1,6}) ?: ?(\d{1,6})(?![\d:])", r"\1:\2"),
+    (r"(\bratio\b[^.\n]{0,60}?\b\d{1,6}) to (\d{1,6})\b", r"\1:\2"),
     (r"\\{3,}", " "),
     (r"[^\S\n]+", " "),
     (r" ?\n[\s]*", "\n"),
@@ -36,16 +43,25 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<=[\w)])\*\*(?=[\d(])", "^"),
     (r"\*\*|__", " "),
     (r"(?<![\w)])\*(?=\S)|(?<=\S)\*(?![\w( ])", " "),
-    (r"^ ?(?:#+|[-*•]|\d{1,2}[.)]) (?=\S)", ""),
+    (r"^ ?(?:#+|[-*•]|>+|\d{1,2}[.)]) (?=\S)", ""),
+    (r"<=", r"\\leq "),
+    (r">=", r"\\geq "),
+    (r"(?<![\w.])\.(?=\d)", "0."),
+    (r"(?<![\w.])(\d{1,9}(?:\.\d{1,9})?)[eE]([-+]?\d{1,2})(?!\w)", r"\1 \\times 10^{\2}"),
+    (r"(?<![\w.,/])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\w.,/])", lambda m: _mixed(*map(int, m.groups()))),
+    (r"(?<![\w.,/])(\d{1,9})/(\d{1,9})(?=[a-zA-Z](?![a-zA-Z]))", r"\\frac{\1}{\2}"),
+    (r"(?<=\d)(?=(?:cm|mm|km|dm|kg|ft)(?![a-zA-Z]))", " "),
+    (r"(?<![\d.,] )(?<![\d.,])(\d{1,3})((?: \d{3})+)(?! ?[\d.,]+\d)", lambda m: m[1] + m[2].replace(" ", "")),
     (r"\b[Ss]tep \d+\b:?", " "),
     (r"(?:\+/-|\+-|plus or minus)", r"\\pm "),
-    (r"(?<!\d)(\d{1,9}) (?:out of|in) (\d{1,9})(?![\d.])", r"\1/\2"),
+    (r"(?<!\d)(\d{1,9}) (?:times? )?(?:out of|in) (\d{1,9})(?!\d|\.\d)", r"\1/\2"),
     (r" ?\bpercent\b", "%"),
     (r"(?<![\d.,])(?<!\\\{)(\d{1,3})((?:,\d{3})+)(?![\d])", lambda m: m[1] + m[2].replace(",", "")),
     (rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
     (r"\\sqrt ?\(([^()\n]{0,60})\)", r"\\sqrt{\1}"),
     (r"\\sqrt ?(\d+)", r"\\sqrt{\1}"),
-    (r"\\log(?![a-zA-Z_])", r"\\ln "),
+    (r"\\log(?![a-zA-Z_ ]*_)(?![a-zA-Z])", r"\\ln "),
+    (r"\\log ?_\{?(\d{1,9})\}? ?(\w+)", r"\\log_{\1}(\2)"),
     (r"\^(-?\d+)", r"^{\1}"),
     (r"\^\(([^()\n]{0,60})\)", r"^{\1}"),
     (r"[^\S\n]+", " "),
@@ -55,10 +71,18 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 def one_spelling(text: str) -> str:
     """The text with LaTeX in place of Unicode and plain words, without delimiters, spacing and markdown."""
     text = re.sub("[⁰¹²³⁴-⁹⁻⁺ˣⁿ]+", lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = re.sub("[₀-₉]", lambda m: f"_{ord(m[0]) - ord('₀')}", text)
+    text = re.sub("[\U0001d400-\U0001d7ff]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
+    text = re.sub("½|¼|¾", lambda m: {"½": " 1/2", "¼": " 1/4", "¾": " 3/4"}[m[0]], text)
     text = text.translate(_CHARACTERS)
     for pattern, replacement in _SPELLINGS:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return _SAID.sub(r"\1 = ", text)
+
+
+def _mixed(whole: int, over: int, under: int) -> str:
+    """`1 1/2` as one fraction; `12 6/3` is none."""
+    return rf"\frac{{{whole * under + over}}}{{{under}}}" if 0 < over < under else f"{whole} {over}/{under}"
 
 
 def without_commands(latex: str) -> str:

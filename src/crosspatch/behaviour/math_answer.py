@@ -19,9 +19,11 @@ from crosspatch.behaviour.math_expression import parse, same_value
 # A pattern for what a quantity may be measured in.
 UNITS = (
     r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|met(?:er|re)s?|"
-    r"centimet(?:er|re)s?|degrees?|radians?|dollars?|euros?|seconds?|hours?|minutes?|s|kg|g)"
+    r"centimet(?:er|re)s?|degrees?|radians?|dollars?|euros?|seconds?|hours?|minutes?|s|kg|g|[ckm]?m/(?:s|h|min))"
 )
 _UNIT = re.compile(rf"(?<=[\d}}\w])\s+{UNITS}(?:\^\{{?[23]\}}?)?$|(?<=\d)(?:cm|mm|km)(?:\^\{{?[23]\}}?)?$")
+
+_UNEQUAL = re.compile(r"\\neq?(?![a-zA-Z])|≠")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class MathAnswer:
         return label if re.fullmatch(r"[a-zA-Z]", label) and all(v.constant for v in self.values) else None
 
     @property
+    def unknowns(self) -> tuple[str, ...]:
+        """All such letters: two for a system."""
+        labels = dict.fromkeys(value.label for value in self.values if re.fullmatch(r"[a-zA-Z]", value.label))
+        return tuple(labels) if self.unknown else ()
+
+    @property
     def numeric(self) -> bool:
         """Whether every value is constant."""
         return all(value.constant for value in self.values)
@@ -70,11 +78,13 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
     """
     text = text.strip(" \n\t.,;:?!\"'")
     text = re.sub(r"\\in\b", "=", text)
-    text = re.sub(r"\\[{}]", "", text)
+    text = re.sub(r"\\[{}]|(?<==)\s*\{([^{}]*,[^{}]*)\}$", r"\1", text)
     if text.startswith("{") and text.endswith("}") and text.count("{") == 1:
         text = text[1:-1]
     values: list[Value] = []
-    for part in _parts(text):
+    parts = _parts(text)
+    # `x ≠ 2` beside other parts only says where they hold.
+    for part in [part for part in parts if not _UNEQUAL.search(part)] or parts:
         got = list(_values(part, constant))
         if not got:
             return None
@@ -101,13 +111,15 @@ def _parts(text: str) -> list[str]:
 def _values(part: str, constant: bool) -> Iterator[Value]:
     label, value = _cut_label(part.strip())
     if constant:
-        value = re.sub(r"\+\s*[CcKk]$", "", value).strip()
+        value = re.sub(r"\+\s*[CcKk]$|^[CcKk]\s*\+", "", value).strip()
     percent = re.search(r"\\?%$", value) is not None
     value = re.sub(r"\\?%$", "", value).strip()
     value = _UNIT.sub("", value).strip()
     for signed in (value.replace(r"\pm", "+"), value.replace(r"\pm", "-")) if r"\pm" in value else (value,):
         expr = parse(signed.strip().removeprefix("+"))
         if expr is not None:
+            if [symbol.name for symbol in expr.free_symbols] == ["i"]:
+                expr = expr.subs(dict.fromkeys(expr.free_symbols, sympy.I))
             yield Value(label, expr / 100 if percent and isinstance(expr, sympy.Expr) else expr, percent)
 
 
@@ -116,6 +128,8 @@ def _cut_label(part: str) -> tuple[str, str]:
     exact, *rounded = re.split(r"\\approx|\\simeq|~", part)
     if rounded and "=" not in exact and re.fullmatch(r"\s*[a-zA-Z']+(\([a-z]\))?\s*", exact):
         exact = f"{exact} = {rounded[-1]}"
+    elif rounded and not exact.strip():
+        exact = rounded[-1]
     label, *sides = (side.strip() for side in exact.split("="))
     if not sides:
         return "", label

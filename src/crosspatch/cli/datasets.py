@@ -120,13 +120,23 @@ def data_check(
 
 @app.command()
 def grade(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help='{"text": …, "gold": …} a line')],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.jsonl",
+            help='{"text": …, "gold": …} a line, with "aliases": […] if there are other right answers; '
+            '"key_points": [[…], …] in place of the gold of an explanation',
+        ),
+    ],
     json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where the verdicts go, as JSON")],
+    seconds: Annotated[
+        float, typer.Option(help="Time limit for one answer; one that takes longer to read is unparsed")
+    ] = 5.0,
 ) -> None:
     """Grade answers: correct, incorrect, or unparsed where no answer can be read."""
     from crosspatch.behaviour.judge import grade_file
 
-    verdicts = grade_file(file)
+    verdicts = grade_file(file, seconds)
     check_output(json_out)
     write_json(json_out, verdicts)
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}

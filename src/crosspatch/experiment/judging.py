@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crosspatch.config import Models
+from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
-from crosspatch.frames import BEHAVIOUR, HEALTH, RATINGS
+from crosspatch.frames import BEHAVIOUR, HEALTH, OPERATIONS, RATINGS
 
 if TYPE_CHECKING:
     from crosspatch.behaviour.rating import Judge
@@ -14,16 +15,27 @@ if TYPE_CHECKING:
 
 def judge_texts(work: Work) -> None:
     """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
-    from crosspatch.behaviour.judge import examine, judge
+    from crosspatch.behaviour.grading_worker import GradingWorker
+    from crosspatch.behaviour.judge import examine, judge, judge_operations
 
-    work.directory.put_health(HEALTH.frame(map(examine, work.directory.lacking(HEALTH).iter_rows(named=True))))
-    answered = {name: problem for name, problem in work.directory.asked().items() if problem.answer}
-    rows = [
-        judge(answered[text["prompt_id"]], text)
-        for text in work.directory.lacking(BEHAVIOUR).iter_rows(named=True)
-        if text["prompt_id"] in answered
+    directory = work.directory
+    directory.put_health(HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
+    asked = directory.asked()
+    with GradingWorker() as worker:
+        rows = [
+            judge(asked[text["prompt_id"]], text, worker.grade)
+            for text in directory.lacking(BEHAVIOUR).iter_rows(named=True)
+            if text["prompt_id"] in asked and asked[text["prompt_id"]].answer
+        ]
+    directory.put_behaviour(BEHAVIOUR.frame(rows))
+    # A text that states no operation has no row, and is read again: that takes a millisecond.
+    stated = [
+        row
+        for text in directory.lacking(OPERATIONS).iter_rows(named=True)
+        if text["prompt_id"] in asked
+        for row in judge_operations(asked[text["prompt_id"]], text)
     ]
-    work.directory.put_behaviour(BEHAVIOUR.frame(rows))
+    directory.put_operations(OPERATIONS.frame(stated))
     rate_answers(work)
 
 
@@ -44,7 +56,9 @@ def rate_answers(work: Work) -> None:
 
 
 def load_judge(name: str, models: Models) -> Judge:
-    """A checkpoint that answers prompts, as the judge of free answers."""
+    """A checkpoint that answers prompts, or a model that Inspect AI reaches, as the judge of free answers."""
+    if name.startswith(PREFIX):
+        return inspect_judge(name)
     from crosspatch.behaviour.answers import answer
     from crosspatch.models.chat import PromptFormat, stop_tokens
     from crosspatch.models.loading import Checkpoint
