@@ -289,12 +289,15 @@ DEPTH = Schema(
     "depth",
     {
         "domain": (pl.String, "the domain of the prompts"),
-        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence", "patch", "layer")},
+        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
+        "patch": (pl.String, "the patch; null: all layers together but the last"),
+        "layer": (pl.Int32, "block index, 0 is the first; null: all layers together but the last"),
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,
             "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with _step: "
-            "less that of the layer below; with _beyond: the patch less the control",
+            "less that of the layer below; _rise: less that of the lowest layer; _beyond: the patch less the control; "
+            "largest_step: the share that the largest step has in the rise to the layer below the last",
         ),
         **_INTERVAL,
         "units": (pl.Int32, "prompts (or seeds) that have anything to say"),
@@ -324,11 +327,31 @@ TOKENS = Schema(
     },
 )
 
+COMPARISONS = Schema(
+    "comparisons",
+    {
+        "condition": _TEXT["condition"],
+        "patch": _TEXT["patch"],
+        "domain": BEHAVIOUR.columns["domain"],
+        "outcome": (pl.String, "correct: right answers; planted: solutions that do the planted operation first"),
+        "count": (pl.Int32, "how many"),
+        "n": (pl.Int32, "of how many questions"),
+        **_INTERVAL,
+        "against": (pl.String, "clean or corrupted: the unpatched model that is compared with; null: there is none"),
+        "pairs": (pl.Int32, "questions that both were asked"),
+        "there": (pl.Int32, "of these, where the other model has the outcome"),
+        "lost": (pl.Int32, "where the other model has the outcome and this one has not"),
+        "gained": (pl.Int32, "where this one has it and the other has not"),
+        "chance": (pl.Float64, "two-sided p-value of lost against gained, McNemar's exact test"),
+    },
+)
+
 SCHEMAS = (
     SCORES,
     CONTROLS,
     DEPTH,
     TOKENS,
+    COMPARISONS,
     SCREEN,
     SEARCH,
     GENERATIONS,

@@ -24,7 +24,18 @@ def scores(prompts=PROMPTS) -> pl.DataFrame:
     for i, prompt in enumerate(prompts):
         for layer, share in LAYERS.items():
             written = 2 if share > 0.5 else 1
-            cells.append(cell(prompt, layer, 0, patched(share, i), token_id=written, rank_corrupted=3 - written, kl_clean=2.0, kl_patched=2.0 - share))
+            cells.append(
+                cell(
+                    prompt,
+                    layer,
+                    0,
+                    patched(share, i),
+                    token_id=written,
+                    rank_corrupted=3 - written,
+                    kl_clean=2.0,
+                    kl_patched=2.0 - share,
+                )
+            )
             cells.append(cell(prompt, layer, 1, (0.0, 0.0, 0.0), kl_clean=0.0, kl_patched=0.0))
     return SCORES.frame(cells)
 
@@ -82,7 +93,10 @@ def test_a_control_is_compared_in_the_same_cells() -> None:
 
 def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
     far = scores().with_columns(
-        delta_patched=pl.when(pl.col("prompt_id") == "p09").then(100.0).otherwise(pl.col("delta_patched")).cast(pl.Float32)
+        delta_patched=pl.when(pl.col("prompt_id") == "p09")
+        .then(100.0)
+        .otherwise(pl.col("delta_patched"))
+        .cast(pl.Float32)
     )
     table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
     assert found(table, "transfer", 5)["estimate"] > 5

@@ -18,7 +18,9 @@ def test_wilsons_interval_by_hand() -> None:
     centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     found = wilson(8, 10)
     assert found.estimate == 0.8
-    assert (found.low, found.high) == pytest.approx(((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)))
+    assert (found.low, found.high) == pytest.approx(
+        ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    )
     nothing = wilson(0, 12)
     assert (nothing.estimate, nothing.low) == (0, 0)
     assert nothing.high == pytest.approx(z**2 / (12 + z**2), rel=1e-4)

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from crosspatch.frames import DEPTH
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, over_seeds, resamples
+from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, largest_step, over_seeds, resamples
 from crosspatch.results.measures import COMPARED, MEASURES, Measure, prompt_sums
 from crosspatch.results.variant import Variant, variants
 
 # Differences are named by what they are a difference in.
-STEP, BEYOND = "_step", "_beyond"
+STEP, RISE, BEYOND = "_step", "_rise", "_beyond"
 
 
 def depth_statistics(
@@ -29,8 +29,9 @@ def depth_statistics(
 ) -> pl.DataFrame:
     """Every measure of every single-layer patch with its interval (see frames.DEPTH), domain by domain.
 
-    With `control` null the patch itself; `…_step` is a measure less that of the layer below, of those patched. With a
-    control, what it has in the cells of the patch, and as `…_beyond` the patch less the control. Intervals are of 95 %,
+    With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
+    lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
+    the control. With `layer` null all layers together but the last, which transfers everything. Intervals are of 95 %,
     by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`). `seed` is that
     of the bootstrap. Raises ValueError for a prompt without a domain.
     """
@@ -98,25 +99,54 @@ class _Table:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
-        below: str | None = None
+        if len(self.patches) > 2:
+            yield from self._all_layers()
+        lowest = self.sums[self.patches[0][0], None]
+        below: Mapping[str, Numbers] | None = None
         for patch, layer in self.patches:
             own = self.sums[patch, None]
             for measure in MEASURES.values():
                 yield self._row(patch, layer, measure.name, None, self._interval([(own, measure)]), own, measure)
                 if below is not None:
-                    step = self._interval([(own, measure), (self.sums[below, None], measure)], (1.0, -1.0))
-                    yield self._row(patch, layer, measure.name + STEP, None, step, own, measure)
+                    for name, other in ((STEP, below), (RISE, lowest)):
+                        less = self._interval([(own, measure), (other, measure)], (1.0, -1.0))
+                        yield self._row(patch, layer, measure.name + name, None, less, own, measure)
             for control in self.controls:
-                if (other := self.sums.get((patch, control))) is not None:
-                    yield from self._compared(patch, layer, control, other)
-            below = patch
+                if (other_sums := self.sums.get((patch, control))) is not None:
+                    yield from self._compared(patch, layer, control, own, other_sums)
+            below = own
+
+    def _all_layers(self) -> Iterator[dict[str, Any]]:
+        """The rows of all layers together but the last, and how much of the rise the largest step is."""
+        patches = [patch for patch, _ in self.patches[:-1]]
+        together = {control: self._together(patches, control) for control in (None, *self.controls)}
+        own = together[None]
+        for measure in MEASURES.values():
+            yield self._row(None, None, measure.name, None, self._interval([(own, measure)]), own, measure)
+        for control in self.controls:
+            yield from self._compared(None, None, control, own, together[control])
+        if not self.by_seed:
+            measure = MEASURES["transfer"]
+            sums = [self.sums[patch, None] for patch in patches]
+            each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
+            layer, interval = largest_step(each, self.counts)
+            yield self._row(patches[layer], self.patches[layer][1], "largest_step", None, interval, own, measure)
+
+    def _together(self, patches: Sequence[str], control: str | None) -> Mapping[str, Numbers]:
+        found = [self.sums[patch, control] for patch in patches if (patch, control) in self.sums]
+        return {name: np.sum([sums[name] for sums in found], axis=0) for name in self.sums[patches[0], None]}
 
     def _compared(
-        self, patch: str, layer: int, control: str, other: Mapping[str, Numbers]
+        self,
+        patch: str | None,
+        layer: int | None,
+        control: str,
+        whole: Mapping[str, Numbers],
+        other: Mapping[str, Numbers],
     ) -> Iterator[dict[str, Any]]:
         # A control that was not measured after a prompt has nothing there to be compared with.
         there = other["ok_cells"] > 0
-        own = {name: np.where(there, values, 0.0) for name, values in self.sums[patch, None].items()}
+        own = {name: np.where(there, values, 0.0) for name, values in whole.items()}
         for name in COMPARED:
             measure = MEASURES[name]
             yield self._row(patch, layer, name, control, self._interval([(other, measure)]), other, measure)
@@ -136,8 +166,8 @@ class _Table:
 
     def _row(
         self,
-        patch: str,
-        layer: int,
+        patch: str | None,
+        layer: int | None,
         name: str,
         control: str | None,
         interval: Interval,
@@ -157,5 +187,7 @@ class _Table:
             "low": interval.low,
             "high": interval.high,
             "units": int((below != 0).sum()),
-            "cells": int(sums["positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"].sum()),
+            "cells": int(
+                sums["positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"].sum()
+            ),
         }

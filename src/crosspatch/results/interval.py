@@ -107,12 +107,34 @@ def bootstrap(
     values = ratios.values(counts)
     drawn, errors = values @ weighing, ratios.errors(counts, values, weighing)
     tail = (1 - level) / 2
-    further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf(tail, units - 1))
-    low, high = np.quantile(drawn[np.isfinite(drawn)], [further, 1 - further])
+    low, high = _percentiles(drawn, units, level)
     told = np.isfinite(errors) & (errors > 1e-9 * error)
     upper, lower = np.quantile((drawn[told] - estimate) / errors[told], [tail, 1 - tail])
     low, high = min(low, estimate - lower * error), max(high, estimate - upper * error)
     return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in (low, high)))
+
+
+def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int, Interval]:
+    """Which of K ratios in a row is furthest above the one before it, and its share of the rise from first to last.
+
+    By percentiles alone, taken further out for few units; the largest of several is drawn too large rather than too
+    small. None where nothing rises.
+    """
+    found = ratios.values(np.ones((1, counts.shape[1])))[0]
+    if ratios.units < FEWEST_UNITS or len(found) < 2 or not found[-1] > found[0]:
+        return 0, Interval(None)
+    steps = np.diff(found)
+    drawn = ratios.values(counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.diff(drawn, axis=1).max(1) / (drawn[:, -1] - drawn[:, 0])
+    low, high = _percentiles(shares, ratios.units, level)
+    return int(steps.argmax()) + 1, Interval(float(steps.max() / (found[-1] - found[0])), low, high)
+
+
+def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
+    further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1))
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [further, 1 - further])
+    return float(low), float(high)
 
 
 def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float = LEVEL) -> Interval:
