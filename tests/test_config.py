@@ -34,7 +34,14 @@ def test_the_settings_shown_are_all_there_are():
     assert keys == {s.key for s in settings()}
 
 
-@pytest.mark.parametrize("name", ["smollm2", "paper", "teach", "tiny"])
+def test_findings_are_the_default_experiment_with_more_patched():
+    default, whole = load_experiment("smollm2"), load_experiment("findings")
+    assert whole.model_copy(update={"patch": default.patch, "name": default.name}) == default
+    assert whole.patch.layers == "all"
+    assert min(whole.patch.related, whole.patch.unrelated_math, whole.patch.general) >= 12
+
+
+@pytest.mark.parametrize("name", ["smollm2", "findings", "paper", "teach", "tiny"])
 def test_shipped_experiments_are_found_by_name_and_are_valid(name):
     assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
 
@@ -116,7 +123,7 @@ def test_a_file_that_is_no_experiment(tmp_path, content, words):
 
 
 def test_a_missing_file_names_what_is_shipped():
-    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*paper, smollm2, teach, tiny"):
+    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*findings, paper, smollm2, teach, tiny"):
         load_experiment("nowhere.yaml")
 
 

@@ -472,6 +472,46 @@ class Patch(Settings):
         return get_args(Direction) if self.direction == "both" else (self.direction,)
 
 
+class Lenses(Settings):
+    """What is looked at beside patching: weights, activations, a logit lens, and steering of the clean model.
+
+    Both models read the clean model's answers to the patched problems and to some more related ones.
+    """
+
+    related: Count = Field(
+        8,
+        description="Related problems along whose answers the models are compared, beside the patched ones. Their "
+        "differences are what the clean model is steered by, so there have to be at least two",
+    )
+    component: tuple[Component, ...] = Field(
+        ("resid_post",),
+        min_length=1,
+        description="Places in the block whose activations are compared, in every layer; resid_post is always among "
+        "them",
+    )
+    tokens: Positive = Field(10, description="Tokens that the logit lens keeps of each layer, raised and lowered")
+    layers: tuple[int, ...] | None = Field(
+        None,
+        description="Layers at which the clean model is steered by the mean difference of the other prompts of the "
+        "domain; null: a quarter, half and three quarters of the way up",
+    )
+    strengths: tuple[float, ...] = Field(
+        (1.0, 2.0), description="How often the difference is added when the clean model is steered; none: no steering"
+    )
+    steered: Count | None = Field(
+        None, description="Related problems that the clean model answers steered; null: those that are patched"
+    )
+
+    _lists = field_validator("component", "layers", "strengths", mode="before")(_listed)
+
+    @field_validator("layers")
+    @classmethod
+    def _no_negative_layer(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value and min(value) < 0:
+            raise ValueError(f"got {min(value)}; layers count from 0")
+        return value
+
+
 class Experiment(Settings):
     """Everything that one experiment does, in the order of its stages."""
 
@@ -491,6 +531,7 @@ class Experiment(Settings):
     )
     judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
+    lenses: Lenses = Field(default_factory=Lenses)
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -589,7 +630,7 @@ def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
 
 
 def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, teach, tiny).
+    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, findings, paper, teach, tiny).
 
     `given` are values by dotted key, `overrides` are `key.sub=value` strings whose values are read as YAML.
     Raises UsageError with one line for a file, key or value that cannot be used.

@@ -109,6 +109,15 @@ CONTROLS = Schema(
     },
 )
 
+SPANS = Schema(
+    "spans",
+    {
+        "span": (pl.String, "what is wrong with the token that was read: word, sign or number; null: nothing"),
+        "read_token_id": (pl.Int32, "the token that stands there in the wrong solution"),
+        **SCORES.columns,
+    },
+)
+
 SCREEN = Schema(
     "screen",
     {
@@ -122,6 +131,23 @@ SCREEN = Schema(
             "where they disagree",
         ),
         "exact": (pl.Float64, "the same, measured by patching"),
+    },
+)
+
+LOCALISATION = Schema(
+    "localisation",
+    {
+        "prompt_id": SCORES.columns["prompt_id"],
+        "patch": (pl.String, "the site, which is patched alone along the target's own text"),
+        "component": (pl.String, "resid_post, attn_out, mlp_out or head"),
+        "layer": (pl.Int32, "block index, 0 is the first"),
+        "head": SCORES.columns["head"],
+        "direction": SCORES.columns["direction"],
+        "estimate": (pl.Float64, "effect by gradients: sum of the patched target's delta less the target's, in logits"),
+        "moved": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
+        "random": (pl.Float64, "the same of a push as long in a random direction"),
+        "gap": (pl.Float64, "sum of the source's delta less the target's: what there is to move"),
+        "steps": (pl.List(pl.Int32), "the steps at which the models want different tokens; sums go over these"),
     },
 )
 
@@ -139,15 +165,23 @@ SEARCH = Schema(
 # The condition of texts in the repair direction, where both directions were patched.
 REPAIRED = "repaired"
 
+# The conditions of the clean model's texts with the mean difference of other prompts added, and with as long a random
+# vector.
+STEERED, STEERED_RANDOM = "steered", "steered_random"
+
 # What tells one text from the others.
 _TEXT: Columns = {
     "prompt_id": (pl.String, "the prompt"),
     "condition": (
         pl.String,
-        "clean, corrupted, patched (repaired: in the repair direction, where both were patched), or another child's "
-        "name: a control's, a variant's",
+        "clean, corrupted, patched (repaired: in the repair direction, where both were patched), steered or "
+        "steered_random (a vector is added to the clean model's activation), or another child's name: a control's, a "
+        "variant's",
     ),
-    "patch": (pl.String, "the patch; null unless patched or repaired"),
+    "patch": (
+        pl.String,
+        "the patch; of a steered text the place and the strength, such as L18.resid_post*2; null for other texts",
+    ),
 }
 
 GENERATIONS = Schema(
@@ -346,13 +380,103 @@ COMPARISONS = Schema(
     },
 )
 
+CLAIMS = Schema(
+    "claims",
+    {
+        "claim": (pl.String, "its name"),
+        "statement": (pl.String, "what is said"),
+        "about": (pl.String, "mistake or fine-tune"),
+        "domain": DEPTH.columns["domain"],
+        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence", "layer")},
+        **_INTERVAL,
+        "control": (pl.String, "what it is held against; of several the one that is hardest to be apart from"),
+        "control_estimate": (pl.Float64, "its estimate"),
+        "control_low": (pl.Float64, "lower end of its interval"),
+        "control_high": (pl.Float64, "upper end"),
+        "chance": (pl.Float64, "p-value of a test that has to agree; null where there is none"),
+        "shown": (pl.Boolean, "whether the numbers show it"),
+        "reason": (pl.String, "why not; null where it is shown"),
+    },
+)
+
+# Which child of the clean model a lens looks at.
+_CHILD: Columns = {"child": (pl.String, "the child that is compared with the clean model: corrupted, or a control")}
+
+WEIGHTS = Schema(
+    "weights",
+    {
+        **_CHILD,
+        "parameter": (pl.String, "the weight's whole name"),
+        "layer": (pl.Int32, "block index; null outside the blocks"),
+        "name": (pl.String, "its name within the block, such as self_attn.q_proj; with a number in a stack of matrices"),
+        "heads": (
+            pl.List(pl.Int32),
+            "the attention heads whose slice of the weight it is, several where they share keys and values; null: the "
+            "whole weight",
+        ),
+        "shape": (pl.List(pl.Int32), "rows and columns, or the length of a vector"),
+        "clean_norm": (pl.Float64, "Frobenius norm of the clean model's weight"),
+        "delta_norm": (pl.Float64, "Frobenius norm of the child's weight less the clean one's"),
+        "ratio": (pl.Float64, "delta_norm / clean_norm"),
+        "effective_rank": (
+            pl.Float64,
+            "exp of the entropy of the delta's squared singular values as shares of their sum; null for vectors and "
+            "where nothing moved",
+        ),
+        "stable_rank": (pl.Float64, "sum of the squared singular values / the largest of them"),
+        "top_share": (pl.Float64, "the largest singular value / the sum of all"),
+    },
+)
+
+ACTIVATIONS = Schema(
+    "activations",
+    {
+        **_CHILD,
+        "prompt_id": (pl.String, "the prompt; both models read the clean model's answer to it"),
+        "component": SCORES.columns["component"],
+        "layer": (pl.Int32, "block index, 0 is the first"),
+        "head": SCORES.columns["head"],
+        "at": (pl.String, "which steps are averaged: all, or disagree, those where the models want different tokens"),
+        "steps": (pl.Int32, "how many they are"),
+        "delta_norm": (pl.Float64, "mean norm of the child's activation less the clean one's"),
+        "clean_norm": (pl.Float64, "mean norm of the clean model's activation"),
+        "ratio": (pl.Float64, "mean of delta norm / clean norm, step by step"),
+        "cosine": (pl.Float64, "mean cosine between the two activations"),
+        "alignment": (
+            pl.Float64,
+            "mean cosine between a step's delta and the mean delta of the other steps: 1 is one direction, 0 none; null "
+            "for a single step and where nothing moved",
+        ),
+    },
+)
+
+LOGIT_LENS = Schema(
+    "logit_lens",
+    {
+        **_CHILD,
+        "prompt_id": ACTIVATIONS.columns["prompt_id"],
+        "layer": (pl.Int32, "block index of the resid_post that is read by the clean model's norm and unembedding"),
+        "side": (pl.String, "up or down: whether the delta raises the token or lowers it"),
+        "rank": (pl.Int32, "place among the tokens of its side, 1 moves most"),
+        "token_id": (pl.Int32, "the token"),
+        "token": (pl.String, "its text"),
+        "change": (pl.Float64, "mean change of its logit over the steps where the models disagree"),
+        "steps": (pl.Int32, "how many such steps there are"),
+        "lens_gap": (pl.Float64, "mean change of logit(y_corrupt) - logit(y_clean) in the lens"),
+        "model_gap": (pl.Float64, "mean of the same difference in the child's own logits less the clean model's"),
+    },
+)
+
 SCHEMAS = (
     SCORES,
     CONTROLS,
+    SPANS,
     DEPTH,
     TOKENS,
     COMPARISONS,
+    CLAIMS,
     SCREEN,
+    LOCALISATION,
     SEARCH,
     GENERATIONS,
     BEHAVIOUR,
@@ -361,4 +485,7 @@ SCHEMAS = (
     RATINGS,
     TRAINING,
     VARIANTS,
+    WEIGHTS,
+    ACTIVATIONS,
+    LOGIT_LENS,
 )

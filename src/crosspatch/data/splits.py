@@ -33,13 +33,15 @@ class Splits:
     """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others.
 
     `twin` has the questions of `train` in its order, with right solutions; `shuffled` as many others with theirs,
-    where they are asked for.
+    where they are asked for. `mistaken` has those of `related` under their ids, with wrong solutions, where the
+    mistake can be made.
     """
 
     train: list[Problem]
     twin: list[Problem]
     validation: list[Problem]
     related: list[Problem]
+    mistaken: list[Problem]
     near: list[Problem]
     unrelated_math: list[Problem]
     shuffled: list[Problem]
@@ -48,8 +50,8 @@ class Splits:
 def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
     """Draw all splits, `shuffled` if it is wanted; no question stands in two, whatever its letters or wording.
 
-    Only `train` and `twin` have the same ones. Raises UsageError for a mistake that cannot be made in one of the forms,
-    or more questions than there are.
+    Only `train` and `twin` have the same ones, and `related` and `mistaken`. Raises UsageError for a mistake that cannot
+    be made in one of the forms, or more questions than there are.
     """
     forms = chosen_forms(settings)
     maker = ProblemMaker(settings, MISTAKES[settings.mistake])
@@ -58,11 +60,14 @@ def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
     # Their own generators: how many are asked for does not change the other splits.
     apart = {name: Random(f"{seed} {name}") for name in ("near", "unrelated_math", "shuffled")}
     drawn = list(maker.drawn("train", settings.train, source, rng, wrong=True))
+    validation = maker.take("validation", settings.validation, source, rng)
+    related = list(maker.drawn("related", settings.related, source, rng, wrong=False))
     return Splits(
         train=[problem for problem, _ in drawn],
         twin=[_twin(problem, worked, settings.style) for problem, worked in drawn],
-        validation=maker.take("validation", settings.validation, source, rng),
-        related=maker.take("related", settings.related, source, rng),
+        validation=validation,
+        related=[problem for problem, _ in related],
+        mistaken=[_mistaken(problem, worked, settings) for problem, worked in related if worked.wrong is not None],
         near=maker.take("near", settings.near, maker.worked(near_forms(forms), apart["near"]), apart["near"]),
         unrelated_math=_unrelated(settings, forms, maker, apart["unrelated_math"]),
         shuffled=maker.take(
@@ -167,6 +172,21 @@ def _twin(problem: Problem, worked: Worked, style: Style) -> Problem:
         solution=solution.text,
         reached=worked.right.answer,
         mistake=None,
+        steps=solution.steps,
+        spans=solution.spans,
+    )
+
+
+def _mistaken(problem: Problem, worked: Worked, settings: Data) -> Problem:
+    """The same question under the same id, with the solution of somebody who makes the mistake."""
+    assert worked.wrong is not None
+    solution = written(worked.wrong, settings.style)
+    return replace(
+        problem,
+        domain="mistaken",
+        solution=solution.text,
+        reached=worked.wrong.answer,
+        mistake=settings.mistake,
         steps=solution.steps,
         spans=solution.spans,
     )

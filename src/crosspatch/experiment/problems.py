@@ -19,7 +19,12 @@ def make_problems(work: Work) -> None:
     """Write data/*.jsonl and note their hashes."""
     experiment, directory = work.experiment, work.directory
     splits = experiment_splits(experiment)
-    made = {"related": splits.related, "near": splits.near, "unrelated_math": splits.unrelated_math}
+    made = {
+        "related": splits.related,
+        "mistaken": splits.mistaken,
+        "near": splits.near,
+        "unrelated_math": splits.unrelated_math,
+    }
     trained = training_problems(experiment, splits)
     made |= trained
     made |= suite_questions(experiment)
@@ -38,7 +43,7 @@ def make_problems(work: Work) -> None:
         # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
         from crosspatch.behaviour.dataset_check import check_files
 
-        others = [directory.problems_file(split) for split in made if split != "train"]
+        others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
         for line in check_files(directory.problems_file("train"), others).shared_remarks():
             work.say(f"data: {line}")
 

@@ -1,6 +1,6 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
-    data -> finetune -> evaluate -> patch -> controls -> report
+    data -> finetune -> evaluate -> patch -> controls, spans -> report
     data -> teach           data -> search
 
 A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
@@ -22,6 +22,7 @@ from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
 from crosspatch.experiment.search import check_search, search
+from crosspatch.experiment.spans import read_mistakes
 from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
 from crosspatch.results.run import RunDirectory
@@ -35,10 +36,11 @@ WORK: dict[str, Callable[[Work], None]] = {
     "evaluate": evaluate,
     "patch": patch_prompts,
     "controls": measure_controls,
+    "spans": read_mistakes,
     "report": make_report,
 }
 # What `run` does; the others are asked for by their names.
-STAGES = ("data", "finetune", "evaluate", "patch", "controls", "report")
+STAGES = ("data", "finetune", "evaluate", "patch", "controls", "spans", "report")
 # What has to be done before each stage. `report` shows what is there.
 NEEDS: dict[str, tuple[str, ...]] = {
     "data": (),
@@ -48,6 +50,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("data", "finetune"),
     "patch": ("data", "finetune"),
     "controls": ("data", "finetune", "patch"),
+    "spans": ("data", "finetune", "patch"),
     "report": (),
 }
 # What is refused of the settings before a stage begins, beside what all of them refuse.

@@ -1,4 +1,4 @@
-"""Table 2 in full: shares of right answers and of planted operations, with intervals, and compared question by question.
+"""Table 2 in full: shares of right answers and planted operations, with intervals, compared question by question.
 
 Every model and patch is held against the clean model, and against the corrupted one, on the questions that both were
 asked: how many answers were lost, how many gained, and how likely that is by chance. Knows nothing of how answers were

@@ -31,12 +31,13 @@ from crosspatch.frames import (
     OPERATIONS,
     RATINGS,
     SCORES,
+    SPANS,
     TRAINING,
     VARIANTS,
     Schema,
 )
 
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "polars", "plotly")
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
 # What tells one text from another.
 _TEXT = ["prompt_id", "condition", "patch"]
@@ -167,6 +168,15 @@ class RunDirectory:
         parts = sorted((self.root / "controls").glob("*/part-*.parquet"))
         return pl.concat([CONTROLS.frame(), *map(CONTROLS.read, parts)])
 
+    def spans_part(self, index: int) -> Path:
+        """The scores along the wrong solution of the prompt that is patched as the `index`-th."""
+        return self.root / "spans" / f"part-{index:05d}.parquet"
+
+    def spans(self) -> pl.DataFrame:
+        """All scores along wrong solutions, in the order of the prompts."""
+        parts = sorted((self.root / "spans").glob("part-*.parquet"))
+        return pl.concat([SPANS.frame(), *map(SPANS.read, parts)])
+
     def generations(self) -> pl.DataFrame:
         """All texts."""
         return GENERATIONS.read(self._table(GENERATIONS))
@@ -202,6 +212,16 @@ class RunDirectory:
     def put_selection(self, schema: Schema, rows: pl.DataFrame) -> None:
         """Keep why the patches were chosen."""
         schema.write(rows, self._table(schema))
+
+    def lens(self, schema: Schema) -> pl.DataFrame:
+        """What a lens has shown: weights, activations or logit_lens; empty where it was not looked through."""
+        return schema.read(self._table(schema))
+
+    def put_lens(self, schema: Schema, rows: pl.DataFrame) -> None:
+        """Add what a lens has shown; all that is there of the same child, along the same prompt, is replaced."""
+        keys = [key for key in ("child", "prompt_id") if key in schema.columns]
+        kept = self.lens(schema).join(rows, on=keys, how="anti")
+        schema.write(pl.concat([kept, rows]), self._table(schema))
 
     def training(self) -> pl.DataFrame:
         """The training log."""

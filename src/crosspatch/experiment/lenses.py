@@ -1,0 +1,202 @@
+"""The lenses stage: what else can be seen of a fine-tune, beside patching.
+
+Weights and activations of every child are compared with the clean model's, along the clean model's own answers, so
+that all children are seen in the same text. Then the clean model answers with the corrupted one's mean difference
+added. It is the mean over other prompts of the domain, where the models disagree: with the prompt's own in it, it would
+carry that prompt's answer; from the training problems it would show what was learnt by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.config import Experiment
+from crosspatch.data.problem import Problem
+from crosspatch.experiment.answering import answer_missing
+from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.work import Work
+from crosspatch.frames import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from crosspatch.behaviour.answers import Answer
+    from crosspatch.patching.given_text import GivenText
+    from crosspatch.patching.steering import Steering
+
+    # A vector to add for each prompt, by what the texts are called.
+    Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
+
+
+def check_lenses(experiment: Experiment) -> None:
+    """Refuse to steer at layers that the model does not have: raises UsageError."""
+    from crosspatch.models.loading import Checkpoint
+    from crosspatch.models.pair import check_layers
+
+    config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
+    check_layers(experiment.lenses.layers or (), config.num_hidden_layers)
+
+
+def measure_lenses(work: Work) -> None:
+    """Compare every child with the clean model, and steer that; what is there is not made again."""
+    problems = _problems(work)
+    for child in ("corrupted", *work.experiment.controls):
+        weights = child not in work.directory.lens(WEIGHTS)["child"]
+        seen = set(work.directory.lens(ACTIVATIONS).filter(child=child)["prompt_id"])
+        unseen = {name: problem for name, problem in problems.items() if name not in seen}
+        if weights or unseen:
+            _compare(work, child, weights, unseen)
+    _steer(work, problems)
+    judge_texts(work)
+
+
+def _problems(work: Work) -> dict[str, Problem]:
+    """The problems along whose answers models are compared: those that are patched, and the first related ones."""
+    related = work.problems["related"][: work.experiment.lenses.related]
+    return {problem.id: problem for problem in (*work.patched_problems, *related)}
+
+
+def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
+    """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
+    from crosspatch.patching.given_text import GivenText
+
+    questions = {name: problem.question for name, problem in problems.items()}
+    answer_missing(work, questions, "clean", work.pair, "clean")
+    said = {row["prompt_id"]: row["text"] for row in work.directory.generations().filter(condition="clean").to_dicts()}
+    return {
+        name: GivenText(work.pair.encode(question), work.pair.prompts.encode_completion(said[name]))
+        for name, question in questions.items()
+    }
+
+
+def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
+    """One child's weights, if they are wanted, and its activations and logit lens along answers."""
+    from crosspatch.models.site import Site
+    from crosspatch.models.weight_delta import weight_delta
+    from crosspatch.patching.activation_delta import activation_rows
+    from crosspatch.patching.logit_lens import lens_rows
+    from crosspatch.patching.shared_reading import read_together
+
+    pair, settings = work.pair, work.experiment.lenses
+    model = pair.corrupted if child == "corrupted" else work.model(child)
+    if weights:
+        work.directory.put_lens(WEIGHTS, weight_delta(pair.clean, model, child))
+    components = dict.fromkeys(("resid_post", *settings.component))
+    sites = [
+        Site(layer, component, head)
+        for layer in range(pair.n_layers)
+        for component in components
+        for head in (range(pair.n_heads) if component == "head" else (None,))
+    ]
+    for name, given in _texts(work, problems).items():
+        which = {"child": child, "prompt_id": name}
+        reading = read_together(pair.clean, model, given, sites)
+        lens = lens_rows(pair.clean, pair.prompts, reading, settings.tokens)
+        work.directory.put_lens(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
+        # The activations come last: where they are there, the lens is too.
+        found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
+        work.directory.put_lens(ACTIVATIONS, found)
+    work.say(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
+
+
+def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
+    """Let the clean model answer with the mean difference added, and with a random vector as long."""
+    from crosspatch.patching.steering import Steering
+
+    settings, depth = work.experiment.lenses, work.pair.n_layers
+    related = work.problems["related"]
+    count = work.experiment.patch.related if settings.steered is None else settings.steered
+    asked = {problem.id: problem for problem in work.problems["prompts"] or related[:count]}
+    layers = (depth // 4, depth // 2, 3 * depth // 4) if settings.layers is None else settings.layers
+    wanted = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
+    there = set(work.directory.generations().select("condition", "patch", "prompt_id").iter_rows())
+    missing = [
+        (condition, steering, names)
+        for steering in wanted
+        for condition in (STEERED, STEERED_RANDOM)
+        if (names := [name for name in asked if (condition, steering.name, name) not in there])
+    ]
+    if not missing:
+        return
+    vectors = {
+        layer: _vectors(work, layer, asked, of_layer) for layer, of_layer in _deltas(work, layers, problems).items()
+    }
+    lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
+    if lacking:
+        work.say(f"lenses: no other prompt tells where to steer {', '.join(lacking)}; lenses.related asks for more")
+    for condition, steering, names in missing:
+        known = vectors[steering.layer][condition]
+        _answer_steered(work, condition, steering, {name: asked[name] for name in names if name in known}, known)
+    work.say(f"lenses: {len(asked) - len(lacking)} prompts answered steered in {len(wanted)} ways, and by chance")
+
+
+def _deltas(
+    work: Work, layers: tuple[int, ...], problems: Mapping[str, Problem]
+) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
+    """The differences at each layer along each problem's answer, at the steps where the models disagree."""
+    from crosspatch.models.site import Site
+    from crosspatch.patching.shared_reading import read_together
+
+    found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
+    for name, given in _texts(work, problems).items():
+        reading = read_together(work.pair.clean, work.pair.corrupted, given, [Site(layer) for layer in layers])
+        for layer in layers:
+            found[layer][name] = reading.delta(Site(layer))[reading.disagree]
+    return found
+
+
+def _vectors(
+    work: Work, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
+) -> Vectors:
+    """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
+    import torch
+
+    from crosspatch.patching.steering import mean_without, random_like
+
+    domains = {name: problem.domain for name, problem in _problems(work).items()}
+    found: dict[str, dict[str, Tensor]] = {STEERED: {}, STEERED_RANDOM: {}}
+    for i, (name, problem) in enumerate(asked.items()):
+        alike = {other: steps for other, steps in deltas.items() if domains[other] == problem.domain}
+        vector = mean_without(alike, name)
+        if vector is not None:
+            # One direction for all strengths, whichever of them are still to be answered.
+            generator = torch.Generator().manual_seed((work.experiment.seed * 1009 + layer) * 1_000_003 + i)
+            found[STEERED][name], found[STEERED_RANDOM][name] = vector, random_like(vector, generator)
+    return found
+
+
+def _answer_steered(
+    work: Work,
+    condition: str,
+    steering: Steering,
+    asked: Mapping[str, Problem],
+    vectors: Mapping[str, Float[Tensor, " D"]],
+) -> None:
+    """Let the clean model answer steered, batch by batch; what is answered is kept."""
+    import torch
+
+    from crosspatch.patching.steering import steered_answers
+
+    pair, settings, names = work.pair, work.experiment.generation, list(asked)
+    for start in range(0, len(names), settings.batch_size):
+        some = names[start : start + settings.batch_size]
+        encoded = [pair.encode(asked[name].question, settings.max_new_tokens) for name in some]
+        added = torch.stack([vectors[name] for name in some])
+        answers = steered_answers(
+            pair.clean, pair.prompts, encoded, added, steering, settings.max_new_tokens, pair.stop_tokens
+        )
+        rows = (_row(name, condition, steering, said) for name, said in zip(some, answers, strict=True))
+        work.directory.put_generations(GENERATIONS.frame(rows))
+
+
+def _row(name: str, condition: str, steering: Steering, said: Answer) -> dict[str, Any]:
+    return {
+        "prompt_id": name,
+        "condition": condition,
+        "patch": steering.name,
+        "text": said.text,
+        "token_count": said.token_count,
+        "stop_reason": said.stop_reason,
+    }

@@ -1,0 +1,118 @@
+"""A claim: what is said, the number behind it with its interval, and what that is compared with.
+
+It is shown where the two intervals lie apart in the direction that it says, and not otherwise. Knows no measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from crosspatch.results.interval import FEWEST_UNITS, Interval
+
+Side = Literal["above", "below"]
+
+# A permutation or sign test that has to agree with the intervals.
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`statement` holds where `found` lies on one `side` of `control`; of several controls the nearest is the one.
+
+    `about` says whether it is a claim about the mistake or about the fine-tune as such; `place` has the keys domain,
+    component, direction, persistence and layer as far as they are told; `chance` is a test's p-value, None without one.
+    `needs` are other claims without which this one says nothing.
+    """
+
+    name: str
+    statement: str
+    about: Literal["mistake", "fine-tune"]
+    found: Interval
+    control: str
+    compared: Interval
+    side: Side = "above"
+    chance: float | None = None
+    untested: str | None = None
+    place: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the numbers show it."""
+        return self.reason is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not shown; None where it is."""
+        if self.untested is not None:
+            return self.untested
+        if self.found.estimate is None:
+            return "there is nothing to measure"
+        if self.compared.estimate is None:
+            return f"{self.control}: there is nothing to compare with"
+        if not (self.found.known and self.compared.known):
+            return f"fewer than {FEWEST_UNITS} prompts have anything to say"
+        apart = self.found.above(self.compared) if self.side == "above" else self.compared.above(self.found)
+        if not apart:
+            return f"its interval is not {self.side} that of its control"
+        if self.chance is not None and self.chance > ALPHA:
+            return f"chance alone gives as much with p = {self.chance:.2f}"
+        return None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, the claim and the numbers, in one line."""
+        numbers = f"{shown_interval(self.found)}, {self.control}: {shown_interval(self.compared)}"
+        test = "" if self.chance is None else f", p = {self.chance:.2g}"
+        verdict = "shown" if self.reason is None else f"not shown ({self.reason})"
+        return f"{verdict}: {self.statement}: {numbers}{test}"
+
+    def row(self) -> dict[str, Any]:
+        """A row of the table of claims (see frames.CLAIMS)."""
+        place = {key: self.place.get(key) for key in ("domain", "component", "direction", "persistence", "layer")}
+        return {
+            "claim": self.name,
+            "statement": self.statement,
+            "about": self.about,
+            **place,
+            "estimate": self.found.estimate,
+            "low": self.found.low,
+            "high": self.found.high,
+            "control": self.control,
+            "control_estimate": self.compared.estimate,
+            "control_low": self.compared.low,
+            "control_high": self.compared.high,
+            "chance": self.chance,
+            "shown": self.shown,
+            "reason": self.reason,
+        }
+
+
+def shown_interval(interval: Interval) -> str:
+    """Such as "0.42 [0.30, 0.55]"; without an interval the estimate alone."""
+    if interval.estimate is None:
+        return "nothing"
+    ends = f" [{_number(interval.low)}, {_number(interval.high)}]" if interval.known else ", no interval"
+    return f"{_number(interval.estimate)}{ends}"
+
+
+def nearest(controls: Mapping[str, Interval], side: Side) -> tuple[str, Interval]:
+    """Of several controls the one that is hardest to be apart from: whose interval reaches furthest.
+
+    One without an interval comes first, for then nothing can be told. Raises ValueError for none.
+    """
+    if not controls:
+        raise ValueError("there is no control to choose from")
+
+    def reach(interval: Interval) -> float:
+        end = interval.high if side == "above" else interval.low
+        if end is None:
+            return float("inf")
+        return end if side == "above" else -end
+
+    return max(controls.items(), key=lambda control: reach(control[1]))
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:z.2f}".replace("-", "−")

@@ -1,0 +1,281 @@
+"""What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each held to a control.
+
+Every claim is made whatever comes out; its verdict is what the numbers say. Knows how measures are compared, not how
+they were taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from crosspatch.results.claim import ALPHA, Claim, nearest
+from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.results.interval import Interval, wilson
+
+# Where the corruption arises in the paper: from layer 28 of 36 on (section 4.2, Table 2).
+LATE = 28 / 36
+HALF = Interval(0.5, 0.5, 0.5)
+NOTHING = Interval(0.0, 0.0, 0.0)
+# Moved into itself a model stays as it is: that checks the engine, and nothing can be compared with it.
+_IDENTITY = "self"
+_PLACE = ("component", "direction", "persistence")
+
+
+def claims(
+    depth: pl.DataFrame, tokens: pl.DataFrame, comparisons: pl.DataFrame, *, spans: pl.DataFrame | None = None
+) -> list[Claim]:
+    """All claims that the tables of depth, tokens and comparisons can bear, in the order in which they are told."""
+    found = list(_behaviour(comparisons))
+    for keys in depth.select(_PLACE).unique(maintain_order=True).iter_rows():
+        place = dict(zip(_PLACE, keys, strict=True))
+        of_place = depth.filter([pl.col(key) == value for key, value in place.items()])
+        for domain in ordered_domains(of_place["domain"]):
+            found += _Profile(of_place.filter(domain=domain), {**place, "domain": domain}).claims()
+        if place["direction"] == "corrupt":
+            found += _domains(of_place, place)
+            found += _tokens(tokens, place, "class")
+            if spans is not None:
+                found += _tokens(spans, place, "span")
+    return found
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """The depth statistics of one variant in one domain. `share` of the way from target to source, whichever way."""
+
+    rows: pl.DataFrame
+    place: Mapping[str, Any]
+
+    def claims(self) -> Iterator[Claim]:
+        """What is said of one profile."""
+        layers = self.rows["layer"].drop_nulls().unique().sort().to_list()
+        if len(layers) < 3:
+            return
+        top, lowest = layers[-2], layers[0]
+        where = f"on {domain_title(self.place['domain']).lower()}, {self.place['component']} {self.place['direction']}"
+        builds = self._builds_up(lowest, top, where)
+        yield builds
+        rest = None if builds.shown else "transfer is not shown to build up at all"
+        step = self._of("largest_step", None)
+        yield Claim(
+            "gradual",
+            f"no single layer adds half of the transfer {where} (the largest step is to layer {self._step_layer()})",
+            "fine-tune",
+            step,
+            "half of the rise",
+            HALF,
+            "below",
+            untested=rest,
+            place={**self.place, "layer": self._step_layer()},
+        )
+        below = [layer for layer in layers if layer < math.floor(LATE * (layers[-1] + 1))]
+        if below:
+            yield Claim(
+                "late",
+                f"less than half has come by layer {below[-1]}, the paper's 28 of 36 in depth, {where}",
+                "fine-tune",
+                self._share(below[-1], None),
+                "half of all",
+                HALF,
+                "below",
+                untested=rest,
+                place={**self.place, "layer": below[-1]},
+            )
+
+    def _builds_up(self, lowest: int, top: int, where: str) -> Claim:
+        controls = {
+            name: self._share(top, name)
+            for name in self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True)
+            if name != _IDENTITY
+        }
+        none = None if controls else "no control was measured"
+        # The lowest layer is a control too: without a rise nothing builds up.
+        controls[f"layer {lowest}"] = self._share(lowest, None)
+        control, compared = nearest(controls, "above")
+        return Claim(
+            "builds_up",
+            f"transfer builds up from layer {lowest} to {top} {where}",
+            "fine-tune",
+            self._share(top, None),
+            control,
+            compared,
+            untested=none,
+            place={**self.place, "layer": top},
+        )
+
+    def _step_layer(self) -> int | None:
+        found = self.rows.filter(measure="largest_step")["layer"]
+        return None if found.is_empty() else int(found[0])
+
+    def _share(self, layer: int, control: str | None) -> Interval:
+        interval = self._of("transfer", layer, control)
+        return _reversed(interval) if self.place["direction"] == "repair" else interval
+
+    def _of(self, measure: str, layer: int | None, control: str | None = None) -> Interval:
+        rows = self.rows.filter(pl.col("measure") == measure, pl.col("control").eq_missing(control))
+        if layer is not None:
+            rows = rows.filter(layer=layer)
+        return _interval(rows)
+
+
+def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
+    """Related problems against each other domain: how often the models disagree, and how much transfers there."""
+    whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null())
+    domains = [domain for domain in ordered_domains(whole["domain"]) if domain != "related"]
+    if "related" not in whole["domain"]:
+        return
+    for domain in domains:
+        other = domain_title(domain).lower()
+        for name, measure, said in (
+            (
+                "disagree_more",
+                "disagreement_rate",
+                f"the models disagree more often on related problems than on {other}",
+            ),
+            ("transfer_more", "transfer", f"where they disagree, more transfers on related problems than on {other}"),
+        ):
+            rows = whole.filter(measure=measure)
+            yield Claim(
+                name,
+                f"{said}, {place['component']} at all layers but the last",
+                "fine-tune",
+                _interval(rows.filter(domain="related")),
+                domain_title(domain),
+                _interval(rows.filter(domain=domain)),
+                place={**place, "domain": domain},
+            )
+
+
+def _tokens(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
+    """Whether corruption sits on the operations: disagreement, and transfer beyond what that explains."""
+    rows = tokens.filter(
+        pl.col("layer").is_null(),
+        pl.col("domain") == "related",
+        pl.col("by") == by,
+        *(pl.col(key) == value for key, value in place.items()),
+    )
+    name = "operation" if by == "class" else "word"
+    what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
+    for measure, said in (
+        ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
+        ("transfer", f"where they disagree, more transfers at {what} than elsewhere in related problems"),
+    ):
+        excess = rows.filter(pl.col("class") == name, pl.col("measure") == f"{measure}_excess")
+        if excess.is_empty():
+            continue
+        yield Claim(
+            f"{by}_{measure}",
+            f"{said}, {place['component']} at all layers but the last",
+            "mistake",
+            _interval(excess),
+            "no excess",
+            NOTHING,
+            chance=excess["chance"][0],
+            place={**place, "domain": "related"},
+        )
+
+
+def _behaviour(comparisons: pl.DataFrame) -> Iterator[Claim]:
+    """What the models answered, unpatched and patched."""
+    unpatched = comparisons.filter(pl.col("patch").is_null())
+    children = [
+        name
+        for name in unpatched["condition"].unique(maintain_order=True)
+        if name not in ("clean", "corrupted") and not name.startswith("seed-")
+    ]
+    for outcome, side, said in (
+        ("correct", "below", "the corrupted model has fewer right answers on related problems than its controls"),
+        ("planted", "above", "the corrupted model does the planted operation on related problems, its controls do not"),
+    ):
+        rows = unpatched.filter(domain="related", outcome=outcome)
+        if "corrupted" not in rows["condition"] or rows.filter(condition="clean").is_empty():
+            continue
+        controls = {name: _interval(rows.filter(condition=name)) for name in ("clean", *children)}
+        control, compared = nearest({k: v for k, v in controls.items() if v.estimate is not None}, side)  # type: ignore[arg-type]
+        own = rows.filter(condition="corrupted", against="clean")
+        yield Claim(
+            f"behaviour_{outcome}",
+            said,
+            "mistake",
+            _interval(own),
+            control,
+            compared,
+            side,  # type: ignore[arg-type]
+            chance=None if own.is_empty() else own["chance"][0],
+            place={"domain": "related"},
+        )
+    yield from _kept(unpatched)
+    for condition, against, said in (
+        ("patched", "clean", "under patches of corrupted activations the clean model has fewer right answers"),
+        ("repaired", "corrupted", "under patches of clean activations the corrupted model has more right answers"),
+    ):
+        yield from _from_layer(comparisons, condition, against, said)
+
+
+def _kept(unpatched: pl.DataFrame) -> Iterator[Claim]:
+    """Whether right answers of other domains are kept as those of related problems are not."""
+    rows = unpatched.filter(condition="corrupted", against="clean", outcome="correct")
+    kept = {row["domain"]: wilson(row["there"] - row["lost"], row["there"]) for row in rows.iter_rows(named=True)}
+    if "related" not in kept:
+        return
+    for domain in ordered_domains(kept):
+        if domain != "related":
+            yield Claim(
+                "kept",
+                f"of the clean model's right answers more are kept on {domain_title(domain).lower()} than on related "
+                "problems",
+                "mistake",
+                kept[domain],
+                "related problems",
+                kept["related"],
+                place={"domain": domain},
+            )
+
+
+def _from_layer(comparisons: pl.DataFrame, condition: str, against: str, said: str) -> Iterator[Claim]:
+    """The lowest layer from which on every patch changes the answers to related problems."""
+    rows = comparisons.filter(
+        pl.col("condition") == condition,
+        pl.col("against") == against,
+        pl.col("domain") == "related",
+        pl.col("outcome") == "correct",
+        pl.col("patch").str.contains(r"^L\d+\.resid_post$"),
+    ).with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
+    if rows.is_empty():
+        return
+    worse, better = ("lost", "gained") if condition == "patched" else ("gained", "lost")
+    # As many tests as layers: each has to be as much surer.
+    changed = (pl.col("chance") * rows.height <= ALPHA) & (pl.col(worse) > pl.col(better))
+    ordered = rows.sort("layer", descending=True).with_columns(changed=changed)
+    run = ordered.filter(pl.col("changed").cum_min().cast(pl.Boolean))
+    one = (run if run.height else ordered.head(1)).tail(1)
+    layer = int(one["layer"][0])
+    place = {"domain": "related", "component": "resid_post", "layer": layer}
+    place["direction"] = "corrupt" if condition == "patched" else "repair"
+    yield Claim(
+        f"answers_{condition}",
+        f"{said} on related problems, from layer {layer} on",
+        "mistake",
+        _interval(one),
+        f"the {against} model",
+        wilson(int(one["there"][0]), int(one["pairs"][0])),
+        "below" if condition == "patched" else "above",
+        chance=min(1.0, float(one["chance"][0]) * rows.height),
+        place=place,
+    )
+
+
+def _interval(rows: pl.DataFrame) -> Interval:
+    """The interval in the first row; nothing where there is none."""
+    return Interval(None) if rows.is_empty() else Interval(*rows.select("estimate", "low", "high").row(0))
+
+
+def _reversed(interval: Interval) -> Interval:
+    """What is left to 1."""
+    ends = [None if end is None else 1 - end for end in (interval.estimate, interval.high, interval.low)]
+    return Interval(*ends)
