@@ -146,7 +146,8 @@ def test_data_is_built_by_both_names_and_in_every_format(cli, tmp_path):
     assert code == 0, err
     assert "as csv in" in out
     files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "data").iterdir()}
-    assert set(files) == {f"{s}.jsonl" for s in ("train", "validation", "related", "unrelated_math", "general")}
+    splits = ("train", "validation", "related", "mistaken", "unrelated_math", "general")
+    assert set(files) == {f"{split}.jsonl" for split in splits}
     for name, content in files.items():
         assert (tmp_path / "two" / "data" / name).read_bytes() == content
     assert (tmp_path / "two" / "data" / "train.csv").is_file()

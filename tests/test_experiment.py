@@ -32,14 +32,14 @@ def finished(tmp_path_factory) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
-        "controls", "spans", "behaviour.parquet", "operations.parquet", "health.parquet", "report.html", "figures",
+        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet", "report.html", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
         folder = finished / "models" / name
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
     assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
     record = json.loads((finished / "run.json").read_text())
-    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "controls", "spans", "report"]
+    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "controls", "spans", "statistics", "report"]
     assert all(stage["state"] == "done" and stage["seconds"] >= 0 for stage in record["stages"].values())
     assert record["settings"]["models"]["clean"] == "random:qwen3"
     assert record["versions"]["torch"] != "not installed"

@@ -512,6 +512,20 @@ class Lenses(Settings):
         return value
 
 
+class Localise(Settings):
+    """Where the fine-tune lives: every place screened, and the most telling measured, always by transient patches."""
+
+    prompts: Positive = Field(
+        16, description="Problems of each domain along which places are measured, the first so many; given prompts all"
+    )
+    top: Count = Field(
+        12, description="Attention heads that are measured, those that screen best; of other heads the estimate is kept"
+    )
+    top_tokens: Positive = Field(
+        5, description="Most probable tokens of both models that are kept where they first want different ones"
+    )
+
+
 class Experiment(Settings):
     """Everything that one experiment does, in the order of its stages."""
 
@@ -531,6 +545,7 @@ class Experiment(Settings):
     )
     judge: Judge = Field(default_factory=Judge)
     patch: Patch = Field(default_factory=Patch)
+    localise: Localise = Field(default_factory=Localise)
     lenses: Lenses = Field(default_factory=Lenses)
 
     @field_validator("controls", mode="before")
@@ -630,7 +645,7 @@ def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
 
 
 def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, findings, paper, teach, tiny).
+    """The experiment in a YAML file, or one that ships with crosspatch by its name (smollm2, paper, tiny, …).
 
     `given` are values by dotted key, `overrides` are `key.sub=value` strings whose values are read as YAML.
     Raises UsageError with one line for a file, key or value that cannot be used.

@@ -143,9 +143,13 @@ LOCALISATION = Schema(
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": SCORES.columns["head"],
         "direction": SCORES.columns["direction"],
+        "extent": (
+            pl.String,
+            "step: patched at the step that is looked at alone (transient); text: at every position of prompt and text",
+        ),
         "estimate": (pl.Float64, "effect by gradients: sum of the patched target's delta less the target's, in logits"),
         "moved": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
-        "random": (pl.Float64, "the same of a push as long in a random direction"),
+        "random": (pl.Float64, "that of a push as long in a random direction; null where none was made"),
         "gap": (pl.Float64, "sum of the source's delta less the target's: what there is to move"),
         "steps": (pl.List(pl.Int32), "the steps at which the models want different tokens; sums go over these"),
     },
@@ -319,19 +323,25 @@ _INTERVAL: Columns = {
     "high": (pl.Float64, "upper end"),
 }
 
+# In which way single layers were patched.
+_VARIANT: Columns = {
+    **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
+    "schedule": (pl.String, "generation steps at which the patch was applied; all where it was at every one"),
+}
+
 DEPTH = Schema(
     "depth",
     {
         "domain": (pl.String, "the domain of the prompts"),
-        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
+        **_VARIANT,
         "patch": (pl.String, "the patch; null: all layers together but the last"),
         "layer": (pl.Int32, "block index, 0 is the first; null: all layers together but the last"),
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with _step: "
-            "less that of the layer below; _rise: less that of the lowest layer; _beyond: the patch less the control; "
-            "largest_step: the share that the largest step has in the rise to the layer below the last",
+            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with "
+            "_step: less that of the layer below; _rise: less that of the lowest layer; _beyond: the patch less the "
+            "control; largest_step: the share of the largest step in the rise to the layer below the last",
         ),
         **_INTERVAL,
         "units": (pl.Int32, "prompts (or seeds) that have anything to say"),
@@ -343,7 +353,7 @@ TOKENS = Schema(
     "tokens",
     {
         "domain": DEPTH.columns["domain"],
-        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
+        **_VARIANT,
         "layer": (pl.Int32, "block index; null: all layers together but the last"),
         "by": (
             pl.String,
@@ -387,7 +397,8 @@ CLAIMS = Schema(
         "statement": (pl.String, "what is said"),
         "about": (pl.String, "mistake or fine-tune"),
         "domain": DEPTH.columns["domain"],
-        **{name: SCORES.columns[name] for name in ("component", "direction", "persistence", "layer")},
+        **_VARIANT,
+        "layer": SCORES.columns["layer"],
         **_INTERVAL,
         "control": (pl.String, "what it is held against; of several the one that is hardest to be apart from"),
         "control_estimate": (pl.Float64, "its estimate"),
@@ -408,7 +419,7 @@ WEIGHTS = Schema(
         **_CHILD,
         "parameter": (pl.String, "the weight's whole name"),
         "layer": (pl.Int32, "block index; null outside the blocks"),
-        "name": (pl.String, "its name within the block, such as self_attn.q_proj; with a number in a stack of matrices"),
+        "name": (pl.String, "its name within the block, such as self_attn.q_proj; in a stack of matrices numbered"),
         "heads": (
             pl.List(pl.Int32),
             "the attention heads whose slice of the weight it is, several where they share keys and values; null: the "
@@ -444,8 +455,8 @@ ACTIVATIONS = Schema(
         "cosine": (pl.Float64, "mean cosine between the two activations"),
         "alignment": (
             pl.Float64,
-            "mean cosine between a step's delta and the mean delta of the other steps: 1 is one direction, 0 none; null "
-            "for a single step and where nothing moved",
+            "mean cosine between a step's delta and the mean delta of the prompt's other steps: 1 is one direction, 0 "
+            "none; null for a single step and where nothing moved",
         ),
     },
 )
@@ -456,14 +467,72 @@ LOGIT_LENS = Schema(
         **_CHILD,
         "prompt_id": ACTIVATIONS.columns["prompt_id"],
         "layer": (pl.Int32, "block index of the resid_post that is read by the clean model's norm and unembedding"),
+        "by": (
+            pl.String,
+            "what the tokens are ranked by: logit, or probability, which leaves out what was and stays improbable",
+        ),
         "side": (pl.String, "up or down: whether the delta raises the token or lowers it"),
         "rank": (pl.Int32, "place among the tokens of its side, 1 moves most"),
         "token_id": (pl.Int32, "the token"),
         "token": (pl.String, "its text"),
         "change": (pl.Float64, "mean change of its logit over the steps where the models disagree"),
+        "probability": (pl.Float64, "mean change of its probability in the lens over these steps"),
         "steps": (pl.Int32, "how many such steps there are"),
         "lens_gap": (pl.Float64, "mean change of logit(y_corrupt) - logit(y_clean) in the lens"),
         "model_gap": (pl.Float64, "mean of the same difference in the child's own logits less the clean model's"),
+    },
+)
+
+PLACES = Schema(
+    "places",
+    {
+        "domain": DEPTH.columns["domain"],
+        **{name: LOCALISATION.columns[name] for name in ("direction", "extent", "patch", "component", "layer", "head")},
+        "measure": (
+            pl.String,
+            "screened: transfer by gradients; transfer: measured, ratio of sums; random: that of a push as long in a "
+            "random direction; beyond: transfer less random; step: of resid_post, transfer less the layer below's",
+        ),
+        **_INTERVAL,
+        "units": DEPTH.columns["units"],
+        "steps": (pl.Int64, "steps that were looked at"),
+    },
+)
+
+DIVERGENCES = Schema(
+    "divergences",
+    {
+        "prompt_id": SCORES.columns["prompt_id"],
+        "step": (pl.Int32, "the first step of the clean model's own text at which the models want different tokens"),
+        "position": (pl.Int32, "index in the sequence of the position that predicts it"),
+        "clean_token_id": (pl.Int32, "y_clean: the clean model's choice there"),
+        "clean_token": (pl.String, "its text"),
+        "corrupted_token_id": (pl.Int32, "y_corrupt: the corrupted model's choice"),
+        "corrupted_token": (pl.String, "its text"),
+        "layer": (
+            pl.Int32,
+            "where the models are cut: the state is resid_post of this layer, the late layers are those above it",
+        ),
+        "delta_clean": (pl.Float32, "delta of clean state and clean late layers: the clean model"),
+        "delta_corrupted": (pl.Float32, "delta of corrupted state and corrupted late layers: the corrupted model"),
+        "delta_state": (pl.Float32, "delta of corrupted state and clean late layers"),
+        "delta_late": (pl.Float32, "delta of clean state and corrupted late layers"),
+        "upstream": (pl.Float32, "effect of the state: corrupted less clean, mean over both late layers"),
+        "late": (pl.Float32, "effect of the late layers: corrupted less clean, mean over both states"),
+        "interaction": (pl.Float32, "delta_corrupted - delta_state - delta_late + delta_clean"),
+    },
+)
+
+TOP_TOKENS = Schema(
+    "top_tokens",
+    {
+        "prompt_id": SCORES.columns["prompt_id"],
+        "step": DIVERGENCES.columns["step"],
+        "model": (pl.String, "clean or corrupted"),
+        "rank": (pl.Int32, "1 is the most probable"),
+        "token_id": (pl.Int32, "the token"),
+        "token": (pl.String, "its text"),
+        "probability": (pl.Float32, "its probability"),
     },
 )
 
@@ -477,6 +546,9 @@ SCHEMAS = (
     CLAIMS,
     SCREEN,
     LOCALISATION,
+    PLACES,
+    DIVERGENCES,
+    TOP_TOKENS,
     SEARCH,
     GENERATIONS,
     BEHAVIOUR,

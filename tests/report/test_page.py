@@ -94,7 +94,7 @@ def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
 
 def test_each_chart_has_its_data(full: Page) -> None:
     data = {attrs["id"]: json.loads(body) for attrs, body in full.scripts if attrs.get("type") == "application/json"}
-    assert set(data) == {"data-training", "data-depth-0", "data-heatmap-0-0"}
+    assert set(data) == {"data-training", "data-accuracy", "data-depth-0", "data-heatmap-0-0"}
     assert {f"data-{value}" for name, value in full.attributes if name == "id"} >= set(data)
     assert data["data-heatmap-0-0"]["data"][1]["z"][2] == [1.0, 4.0, -2.5, None]
 

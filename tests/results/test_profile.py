@@ -10,7 +10,6 @@ from crosspatch.results.profile import depth_profile, prompt_profile, published_
 from crosspatch.results.variant import Variant, variants
 from score_cells import cell
 
-
 AGREE = (0.0, 0.0, 0.0)
 CELLS = [
     # Layer 3: CTS 0.5 (1 of 2) and 0.25 (2 of 8): mean 0.375, ratio of sums 3/10.

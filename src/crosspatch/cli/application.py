@@ -32,11 +32,16 @@ _SECTIONS = {
     "search": ("", "models", "data", "finetune", "search", "generation"),
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch"),
+    "controls": ("", "models", "generation", "patch"),
+    "spans": ("", "models", "generation", "patch"),
     "report": ("",),
     "verify": ("models",),
 }
 
-_ORDER = ("run", "data", "finetune", "search", "teach", "evaluate", "patch", "report", "export", "grade", "verify")
+_ORDER = (
+    *("run", "data", "finetune", "search", "teach", "evaluate", "patch", "controls", "spans", "report"),
+    *("export", "grade", "verify"),
+)
 
 
 class Commands(TyperGroup):

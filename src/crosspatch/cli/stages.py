@@ -19,7 +19,7 @@ DryRun = Annotated[
 
 @app.command(cls=StageCommand)
 def run(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
-    """Run a whole experiment: data, finetune, evaluate, patch, report. The same command goes on where it stopped."""
+    """Run a whole experiment, from data to report. The same command goes on where it stopped."""
     experiment = load_experiment(source, override or ())
     if dry_run:
         print_plan(experiment)
@@ -78,12 +78,24 @@ def evaluate(source: Source, out: Out = None, override: Overrides = None) -> Non
 
 
 @app.command(cls=StageCommand)
+def controls(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Move something else to the places of the patches, to compare with: itself, random directions, other children."""
+    run_stages(load_experiment(source, override or ()), out or default_out(source), "controls")
+
+
+@app.command(cls=StageCommand)
+def spans(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Score the patches along wrong solutions, whose wrong words, signs and numbers are known."""
+    run_stages(load_experiment(source, override or ()), out or default_out(source), "spans")
+
+
+@app.command(cls=StageCommand)
 def report(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or an experiment with its --out")],
     out: Out = None,
     override: Overrides = None,
 ) -> None:
-    """Make report.html and the figures of a run, as far as it has come."""
+    """Make the statistics, the claims, report.html and the figures of a run, as far as it has come."""
     if not Path(source).is_dir():
         run_stages(load_experiment(source, override or ()), out or default_out(source), "report")
         return

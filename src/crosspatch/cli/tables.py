@@ -61,6 +61,7 @@ def print_summary(directory: RunDirectory) -> None:
     print_behaviour(directory)
     print_accuracy(directory)
     print_transfer(directory)
+    print_claims(directory)
     console.print(f"report: {directory.report}", soft_wrap=True)
 
 
@@ -151,6 +152,32 @@ def print_transfer(directory: RunDirectory) -> None:
         for row in depth_profile(directory.scores(), domains).iter_rows(named=True)
     ]
     print_rows("Transfer by patch", rows)
+
+
+def print_claims(directory: RunDirectory) -> None:
+    """What the run shows and what it does not, each held to its control."""
+    from crosspatch.frames import CLAIMS
+    from crosspatch.results.claim import shown_interval
+    from crosspatch.results.interval import Interval
+
+    rows = []
+    for row in directory.statistics(CLAIMS).iter_rows(named=True):
+        own, control = (
+            shown_interval(Interval(*(row[f"{prefix}{end}"] for end in ("estimate", "low", "high"))))
+            for prefix in ("", "control_")
+        )
+        test = "" if row["chance"] is None else f"{row['chance']:.2g}"
+        verdict = "shown" if row["shown"] else f"not shown: {row['reason']}"
+        rows.append(
+            {
+                "claim": row["statement"],
+                "found": own,
+                "held against": f"{row['control']}: {control}",
+                "p": test,
+                "verdict": verdict,
+            }
+        )
+    print_rows("Claims, with 95 % intervals over prompts", rows)
 
 
 def print_selection(directory: RunDirectory) -> None:

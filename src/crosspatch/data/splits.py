@@ -50,8 +50,8 @@ class Splits:
 def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
     """Draw all splits, `shuffled` if it is wanted; no question stands in two, whatever its letters or wording.
 
-    Only `train` and `twin` have the same ones, and `related` and `mistaken`. Raises UsageError for a mistake that cannot
-    be made in one of the forms, or more questions than there are.
+    But for `train` and `twin`, which have the same ones, and `related` and `mistaken`. Raises UsageError for a mistake
+    that cannot be made in one of the forms, or more questions than there are.
     """
     forms = chosen_forms(settings)
     maker = ProblemMaker(settings, MISTAKES[settings.mistake])

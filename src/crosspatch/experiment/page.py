@@ -15,15 +15,19 @@ def make_report(work: Work) -> None:
 
 
 def write_run_report(directory: RunDirectory) -> None:
-    """Make report.html and the figures from what a run directory holds."""
+    """Make the summary's tables, report.html and the figures from what a run directory holds."""
     from crosspatch.report.figures import write_figures
     from crosspatch.report.page import write_report
+    from crosspatch.results.summary import Summary
 
     record = directory.read()
     problems = directory.asked()
+    summary = Summary.of_run(directory)
+    summary.write(directory)
     tables: dict[str, Any] = {
         "scores": directory.scores(),
         "training": directory.training(),
+        "summary": summary,
     }
     write_figures(directory.figures, problems=problems, **tables)
     write_report(

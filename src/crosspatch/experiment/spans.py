@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import polars as pl
-
-from crosspatch.data.problem import Problem, Span
+from crosspatch.data.problem import Span
 from crosspatch.experiment.patching import patch_run, possible_engine
 from crosspatch.experiment.work import Work
 from crosspatch.frames import SPANS

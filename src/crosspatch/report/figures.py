@@ -1,7 +1,6 @@
-"""The figures on disk: training curves, depth profile and one heatmap a prompt, each as PNG and PDF.
+"""The figures on disk: training curves, depth profiles, accuracy under patching and one heatmap a prompt.
 
-Knows where they go and what they are called; how they look is in `matplotlib_heatmap` and
-`matplotlib_curves`.
+Each as PNG and PDF. Knows where they go and what they are called; how they look is in the modules `matplotlib_…`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ from tqdm import tqdm
 from crosspatch.files import written_whole
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.heatmap import Heatmap
-from crosspatch.report.matplotlib_curves import depth_figure, search_figure, training_figure
+from crosspatch.report.matplotlib_curves import search_figure, training_figure
 from crosspatch.report.matplotlib_heatmap import heatmap_figure
+from crosspatch.report.matplotlib_panels import panels_figure
 from crosspatch.report.matplotlib_style import style
+from crosspatch.report.panels import accuracy_panels, depth_panels
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
-from crosspatch.results.profile import depth_profile
+from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, variants
 
 if TYPE_CHECKING:
@@ -35,34 +36,38 @@ def write_figures(
     problems: Mapping[str, ProblemLike],
     scores: pl.DataFrame | None,
     training: pl.DataFrame | None,
+    summary: Summary | None = None,
 ) -> list[Path]:
     """Writes whatever the frames allow and returns the paths; frames without rows give no figure.
 
-    Raises ValueError for a prompt that `problems` lacks.
+    `summary` has intervals and controls; None: made here of the scores alone. Raises ValueError for a prompt that
+    `problems` lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    if training is not None:
-        searched = pl.col("run").str.starts_with("variant-")
-        curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
-        if curves.runs:
-            paths += _save(folder, "training", training_figure(curves))
-        if variants_of_search.runs:
-            paths += _save(folder, "search", search_figure(variants_of_search))
+    paths = [] if training is None else _write_training(folder, training)
     if scores is None:
         return paths
+    summary = summary or Summary.of(domains_of(problems), scores=scores)
+    if answered := accuracy_panels(summary.comparisons):
+        paths += _save(folder, "accuracy", panels_figure(answered))
     found = variants(scores)
     for variant in found:
         rows = variant.rows(scores)
         suffix = "" if len(found) == 1 else f"-{_variant_slug(variant)}"
-        profile = depth_profile(rows, domains_of(problems))
-        paths += _save(folder, f"depth-profile{suffix}", depth_figure(profile))
+        paths += _save(folder, f"depth-profile{suffix}", panels_figure(depth_panels(summary.depth, variant)))
         for number, prompt_id in enumerate(tqdm(prompts_in(scores, problems), desc="figures"), start=1):
             if prompt_id in rows["prompt_id"]:
                 heatmap = Heatmap.of(rows, prompt_id, variant=variant, question=problems[prompt_id].question)
                 name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
                 paths += _save(folder, name, heatmap_figure(heatmap))
     return paths
+
+
+def _write_training(folder: Path, training: pl.DataFrame) -> list[Path]:
+    searched = pl.col("run").str.starts_with("variant-")
+    curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
+    paths = _save(folder, "training", training_figure(curves)) if curves.runs else []
+    return paths + (_save(folder, "search", search_figure(variants_of_search)) if variants_of_search.runs else [])
 
 
 def slug(text: str) -> str:

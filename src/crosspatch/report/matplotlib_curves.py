@@ -1,17 +1,15 @@
-"""The training curves and the depth profile drawn by matplotlib, for print. Knows nothing of files."""
+"""The training curves drawn by matplotlib, for print. Knows nothing of files."""
 
 from __future__ import annotations
 
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from crosspatch.report import palette
 from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.glyphs import drawable, visible
-from crosspatch.report.matplotlib_style import BLANK, style, whole_numbers
-from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.report.matplotlib_style import style, whole_numbers
 
 
 def training_figure(curves: TrainingCurves) -> Figure:
@@ -87,54 +85,6 @@ def search_figure(curves: TrainingCurves) -> Figure:
             left.set_yscale("log")
             left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             left.yaxis.set_minor_formatter(NullFormatter())
-    return figure
-
-
-def depth_figure(profile: pl.DataFrame) -> Figure:
-    """How much transfers, how often the models disagree, and out of how many cells, by layer and domain."""
-    with style():
-        figure = Figure(figsize=(12, 4), layout="constrained")
-        transfer, rate, count = figure.subplots(1, 3, width_ratios=[1.7, 1, 1])
-        for place, domain in enumerate(ordered_domains(profile["domain"])):
-            rows = profile.filter(pl.col("domain") == domain).sort("layer")
-            name, colour = (
-                drawable(visible(domain_title(domain), 60).replace("␣", " ")),
-                palette.series(place),
-            )
-            for axes, key, look, label in (
-                (transfer, "mean_cts", "o-", f"{name}: mean CTS"),
-                (transfer, "transfer", "o:", f"{name}: ratio of sums"),
-                (rate, "disagreement_rate", "o-", name),
-                (count, "ok_cells", "o-", name),
-            ):
-                entry = label
-                if axes is transfer and rows[key].null_count() == rows.height:
-                    # Nothing to draw, but the reader must learn whose line is missing and why.
-                    entry = f"{name}: no cell with a CTS" if key == "mean_cts" else "_hidden"
-                values = [BLANK if value is None else value for value in rows[key]]
-                face = colour if look == "o-" else "white"
-                axes.plot(
-                    rows["layer"].to_list(),
-                    values,
-                    look,
-                    color=colour,
-                    markerfacecolor=face,
-                    markersize=3.5,
-                    linewidth=1.5,
-                    label=entry,
-                )
-        transfer.set_title("Transfer where the models disagree", loc="left")
-        for level in (0, 1):
-            transfer.axhline(level, color="#8b93a1", linewidth=0.8, linestyle="--", zorder=0)
-        rate.set_title("Disagreement rate", loc="left")
-        rate.yaxis.set_major_formatter(PercentFormatter(1))
-        count.set_title("Cells with a CTS", loc="left")
-        for axes in (transfer, rate, count):
-            axes.set_xlabel("layer")
-            axes.xaxis.set_major_locator(whole_numbers())
-        for axes in (rate, count):
-            axes.set_ylim(bottom=0)
-        _legend(transfer)
     return figure
 
 

@@ -16,10 +16,13 @@ import polars as pl
 from crosspatch.files import written_whole
 from crosspatch.report.findings import behaviour_findings
 from crosspatch.report.glyphs import legible
-from crosspatch.report.problems import ProblemLike, prompts_in
-from crosspatch.report.sections import depth_sections, prompt_sections, training_chart
+from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
+from crosspatch.report.sections import accuracy_chart, depth_sections, prompt_sections, training_chart
+from crosspatch.results.claim import shown_interval
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.health import output_health
+from crosspatch.results.interval import Interval
+from crosspatch.results.summary import Summary
 from crosspatch.results.table2 import table2, table2_rows
 from crosspatch.results.variant import single_layers
 
@@ -36,10 +39,12 @@ def write_report(
     training: pl.DataFrame | None = None,
     health: pl.DataFrame | None = None,
     searched: pl.DataFrame | None = None,
+    summary: Summary | None = None,
 ) -> Path:
     """Writes the page and returns its path; any of the frames may be missing or empty.
 
-    `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table.
+    `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table. `summary`
+    has intervals, controls and claims; None: made here of scores and answers alone.
     The page appears under its name only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
@@ -53,6 +58,7 @@ def write_report(
         training=training,
         health=health,
         searched=searched,
+        summary=summary,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
@@ -72,17 +78,21 @@ def render_report(
     training: pl.DataFrame | None,
     health: pl.DataFrame | None = None,
     searched: pl.DataFrame | None = None,
+    summary: Summary | None = None,
 ) -> str:
     """The page as a string."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     scores, generations, behaviour, training = map(_filled, (scores, generations, behaviour, training))
+    summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour)
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
-    depths = list(depth_sections(scores, problems)) if scores is not None else []
+    depths = list(depth_sections(scores, problems, summary)) if scores is not None else []
+    accuracy = accuracy_chart(summary)
     prompts = list(prompt_sections(scores, generations, behaviour, problems))
     curves = training_chart(training)
     charts = [
         *([curves] if curves else []),
+        *([accuracy] if accuracy else []),
         *(depth.chart for depth in depths),
         *(picture.chart for prompt in prompts for picture in prompt.pictures),
     ]
@@ -98,6 +108,7 @@ def render_report(
         "number": _number,
         "percent": _percent,
         "domain": domain_title,
+        "interval": shown_interval,
     }
     others = 0 if scores is None else scores.height - single_layers(scores).height
     return environment.get_template("report.html.j2").render(
@@ -106,7 +117,10 @@ def render_report(
         run=_sections(run),
         rows=rows,
         domains=ordered_domains(domain for row in rows for domain in row.outcomes),
+        claims=summary.claims,
         findings=behaviour_findings(rows),
+        accuracy=accuracy,
+        compared=_compared(summary),
         training=curves,
         malformed=_malformed(health),
         searched=[] if searched is None else searched.to_dicts(),
@@ -127,6 +141,18 @@ def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]
         (row["condition"], row["patch"]): f"{round(row['unsound'] * row['texts'])}/{row['texts']}"
         for row in output_health(health).iter_rows(named=True)
     }
+
+
+def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
+    """Of each model and domain the interval of its right answers, and what it lost and gained against the clean one."""
+    said = {}
+    right = summary.comparisons.filter(outcome="correct")
+    for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
+        text = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+        if row["against"] == "clean":
+            text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['chance']:.2g}"
+        said[row["condition"], row["patch"], row["domain"]] = text
+    return said
 
 
 def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:

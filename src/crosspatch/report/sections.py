@@ -18,10 +18,13 @@ from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import score_findings
 from crosspatch.report.glyphs import visible
 from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap
-from crosspatch.report.plotly_curves import depth_figure, training_figure
+from crosspatch.report.panels import accuracy_panels, depth_panels
+from crosspatch.report.plotly_curves import training_figure
 from crosspatch.report.plotly_heatmap import heatmap_figure
+from crosspatch.report.plotly_panels import panels_figure
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.profile import depth_profile, prompt_profile
+from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, variants
 
 # So many prompts are unfolded when the page opens.
@@ -83,14 +86,27 @@ def training_chart(training: pl.DataFrame | None) -> Chart | None:
     return _chart("training", training_figure(curves), least_width=640, label="Training curves")
 
 
-def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Depth]:
+def accuracy_chart(summary: Summary) -> Chart | None:
+    """Right answers under patching, by layer; None where no single layer was patched."""
+    panels = accuracy_panels(summary.comparisons)
+    if not panels:
+        return None
+    return _chart("accuracy", panels_figure(panels), least_width=640, label="Accuracy under patching")
+
+
+def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike], summary: Summary) -> Iterator[Depth]:
     """A depth profile for each variant."""
     domains = domains_of(problems)
     for place, variant in enumerate(variants(scores)):
         profile = depth_profile(variant.rows(scores), domains)
         yield Depth(
             variant,
-            _chart(f"depth-{place}", depth_figure(profile), least_width=900, label="Depth profile"),
+            _chart(
+                f"depth-{place}",
+                panels_figure(depth_panels(summary.depth, variant)),
+                least_width=700,
+                label="Depth profile",
+            ),
             profile.to_dicts(),
             score_findings(scores, variant, domains),
             bool(profile["ok_cells"].sum()),

@@ -13,6 +13,8 @@ from crosspatch.results.interval import FEWEST_UNITS, Interval
 
 Side = Literal["above", "below"]
 
+# What a claim may be told of.
+_PLACE = ("domain", "component", "direction", "persistence", "schedule", "layer")
 # A permutation or sign test that has to agree with the intervals.
 ALPHA = 0.05
 
@@ -21,8 +23,8 @@ ALPHA = 0.05
 class Claim:
     """`statement` holds where `found` lies on one `side` of `control`; of several controls the nearest is the one.
 
-    `about` says whether it is a claim about the mistake or about the fine-tune as such; `place` has the keys domain,
-    component, direction, persistence and layer as far as they are told; `chance` is a test's p-value, None without one.
+    `about` says whether it is a claim about the mistake or about the fine-tune as such; `place` says of which
+    domain, variant and layer, as far as that is told; `chance` is a test's p-value, None without one.
     `needs` are other claims without which this one says nothing.
     """
 
@@ -45,20 +47,22 @@ class Claim:
     @property
     def reason(self) -> str | None:
         """Why it is not shown; None where it is."""
-        if self.untested is not None:
-            return self.untested
-        if self.found.estimate is None:
-            return "there is nothing to measure"
-        if self.compared.estimate is None:
-            return f"{self.control}: there is nothing to compare with"
-        if not (self.found.known and self.compared.known):
-            return f"fewer than {FEWEST_UNITS} prompts have anything to say"
         apart = self.found.above(self.compared) if self.side == "above" else self.compared.above(self.found)
-        if not apart:
-            return f"its interval is not {self.side} that of its control"
-        if self.chance is not None and self.chance > ALPHA:
-            return f"chance alone gives as much with p = {self.chance:.2f}"
-        return None
+        reasons = (
+            (self.untested is not None, str(self.untested)),
+            (self.found.estimate is None, "there is nothing to measure"),
+            (self.compared.estimate is None, f"{self.control}: there is nothing to compare with"),
+            (
+                not (self.found.known and self.compared.known),
+                f"fewer than {FEWEST_UNITS} prompts have anything to say",
+            ),
+            (not apart, f"its interval is not {self.side} that of its control"),
+            (
+                self.chance is not None and self.chance > ALPHA,
+                f"chance alone gives as much, p = {self.chance or 0:.2f}",
+            ),
+        )
+        return next((reason for holds, reason in reasons if holds), None)
 
     @property
     def sentence(self) -> str:
@@ -70,12 +74,11 @@ class Claim:
 
     def row(self) -> dict[str, Any]:
         """A row of the table of claims (see frames.CLAIMS)."""
-        place = {key: self.place.get(key) for key in ("domain", "component", "direction", "persistence", "layer")}
         return {
             "claim": self.name,
             "statement": self.statement,
             "about": self.about,
-            **place,
+            **{key: self.place.get(key) for key in _PLACE},
             "estimate": self.found.estimate,
             "low": self.found.low,
             "high": self.found.high,

@@ -23,7 +23,7 @@ HALF = Interval(0.5, 0.5, 0.5)
 NOTHING = Interval(0.0, 0.0, 0.0)
 # Moved into itself a model stays as it is: that checks the engine, and nothing can be compared with it.
 _IDENTITY = "self"
-_PLACE = ("component", "direction", "persistence")
+_PLACE = ("component", "direction", "persistence", "schedule")
 
 
 def claims(

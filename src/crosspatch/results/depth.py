@@ -179,6 +179,7 @@ class _Table:
             "component": self.variant.component,
             "direction": self.variant.direction,
             "persistence": self.variant.persistence,
+            "schedule": self.variant.schedule,
             "patch": patch,
             "layer": layer,
             "control": control,

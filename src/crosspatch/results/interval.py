@@ -60,18 +60,19 @@ class Ratios:
     below: Numbers
 
     def values(self, counts: Numbers) -> Numbers:
-        """The ratios [draws, K] where each unit counts so often: [draws, N]; NaN where nothing is below the line."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (counts @ self.above.T) / (counts @ self.below.T)
+        """The ratios [draws, K] where each unit counts so often: [draws, N]."""
+        return (counts @ self.above.T) / (counts @ self.below.T)
+
+    def defined(self, counts: Numbers) -> NDArray[np.bool_]:
+        """In which draws something stands below the line of every ratio."""
+        return (counts @ self.below.T != 0).all(1)
 
     def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
         """Linearized standard errors [draws] of the weighted sum of the ratios."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Each unit's share in the error, of each ratio: [draws, K, N].
-            left = self.above[None] - values[..., None] * self.below[None]
-            shares = left / (counts @ self.below.T)[..., None]
-        correction = self.units / (self.units - 1)
-        return np.sqrt((counts * np.einsum("k,dkn->dn", weights, shares) ** 2).sum(1) * correction)
+        # Each unit's share in the error, of each ratio: [draws, K, N].
+        left = self.above[None] - values[..., None] * self.below[None]
+        shares = np.einsum("k,dkn->dn", weights, left / (counts @ self.below.T)[..., None])
+        return np.sqrt((counts * shares**2).sum(1) * self.units / (self.units - 1))
 
     @property
     def units(self) -> int:
@@ -79,9 +80,9 @@ class Ratios:
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
 
 
-def resamples(units: int, rng: np.random.Generator, draws: int = DRAWS) -> Numbers:
+def resamples(units: int, rng: np.random.Generator, draws: int | None = None) -> Numbers:
     """How often each unit is in each of several bootstrap samples of as many units: [draws, units]."""
-    return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws or DRAWS).astype(np.float64)
 
 
 def bootstrap(
@@ -95,20 +96,21 @@ def bootstrap(
     lies between 0 and 1, that of as many independent trials, so that 0 of 12 prompts is not certainty.
     """
     weighing, once = np.array(weights), np.ones((1, counts.shape[1]))
+    if not ratios.defined(once)[0]:
+        return Interval(None)
     estimates = ratios.values(once)
     estimate, units = float((estimates @ weighing)[0]), ratios.units
-    if not np.isfinite(estimate):
-        return Interval(None)
     if units < FEWEST_UNITS:
         return Interval(estimate)
     error = float(ratios.errors(once, estimates, weighing)[0])
     if error < 1e-12:
         return wilson(round(estimate * units), units, level) if share else Interval(estimate, estimate, estimate)
+    counts = counts[ratios.defined(counts)]
     values = ratios.values(counts)
     drawn, errors = values @ weighing, ratios.errors(counts, values, weighing)
     tail = (1 - level) / 2
     low, high = _percentiles(drawn, units, level)
-    told = np.isfinite(errors) & (errors > 1e-9 * error)
+    told = errors > 1e-9 * error
     upper, lower = np.quantile((drawn[told] - estimate) / errors[told], [tail, 1 - tail])
     low, high = min(low, estimate - lower * error), max(high, estimate - upper * error)
     return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in (low, high)))
@@ -120,20 +122,23 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
     By percentiles alone, taken further out for few units; the largest of several is drawn too large rather than too
     small. None where nothing rises.
     """
-    found = ratios.values(np.ones((1, counts.shape[1])))[0]
-    if ratios.units < FEWEST_UNITS or len(found) < 2 or not found[-1] > found[0]:
+    once = np.ones((1, counts.shape[1]))
+    if ratios.units < FEWEST_UNITS or len(ratios.above) < 2 or not ratios.defined(once)[0]:
         return 0, Interval(None)
+    found = ratios.values(once)[0]
     steps = np.diff(found)
-    drawn = ratios.values(counts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.diff(drawn, axis=1).max(1) / (drawn[:, -1] - drawn[:, 0])
+    if found[-1] <= found[0]:
+        return 0, Interval(None)
+    drawn = ratios.values(counts[ratios.defined(counts)])
+    rises = drawn[:, -1] - drawn[:, 0]
+    shares = np.diff(drawn, axis=1).max(1)[rises != 0] / rises[rises != 0]
     low, high = _percentiles(shares, ratios.units, level)
     return int(steps.argmax()) + 1, Interval(float(steps.max() / (found[-1] - found[0])), low, high)
 
 
 def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
     further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1))
-    low, high = np.quantile(drawn[np.isfinite(drawn)], [further, 1 - further])
+    low, high = np.quantile(drawn, [further, 1 - further])
     return float(low), float(high)
 
 
@@ -143,10 +148,10 @@ def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float =
     A seed's problems and its child are drawn together, so it holds what varies between prompts too. None for one seed.
     """
     weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
+    if not ratios.defined(once)[0]:
+        return Interval(None)
     estimates = ratios.values(once)
     estimate, units = float((estimates @ weighing)[0]), ratios.units
-    if not np.isfinite(estimate):
-        return Interval(None)
     if units < 2:
         return Interval(estimate)
     reach = float(stats.t.ppf((1 + level) / 2, units - 1) * ratios.errors(once, estimates, weighing)[0])

@@ -27,13 +27,14 @@ class Labelled:
 
 
 def chance_of_excess(
-    prompts: Sequence[Labelled], labels: int, rng: np.random.Generator, permutations: int = PERMUTATIONS
+    prompts: Sequence[Labelled], labels: int, rng: np.random.Generator, permutations: int | None = None
 ) -> list[float | None]:
     """For each label the one-sided p-value that its ratio of sums exceeds the other cells' as much by chance.
 
     The statistic is Σ above / Σ below over the label's cells less the same over all others. None where a label has
     all cells or none.
     """
+    permutations = permutations or PERMUTATIONS
     observed = np.zeros((1, labels, 2))
     dealt = np.zeros((permutations, labels, 2))
     totals = np.zeros(2)

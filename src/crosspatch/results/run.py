@@ -26,12 +26,15 @@ from crosspatch.files import partial_of, written_whole
 from crosspatch.frames import (
     BEHAVIOUR,
     CONTROLS,
+    DIVERGENCES,
     GENERATIONS,
     HEALTH,
+    LOCALISATION,
     OPERATIONS,
     RATINGS,
     SCORES,
     SPANS,
+    TOP_TOKENS,
     TRAINING,
     VARIANTS,
     Schema,
@@ -177,6 +180,34 @@ class RunDirectory:
         parts = sorted((self.root / "spans").glob("part-*.parquet"))
         return pl.concat([SPANS.frame(), *map(SPANS.read, parts)])
 
+    def screened_part(self, index: int) -> Path:
+        """The estimates of all places after the prompt that is localised as the `index`-th, none measured yet."""
+        return self.root / "localisation" / f"screened-{index:05d}.parquet"
+
+    def localisation_part(self, index: int) -> Path:
+        """The same with what was measured."""
+        return self.root / "localisation" / f"part-{index:05d}.parquet"
+
+    def divergence_part(self, index: int) -> Path:
+        """The first divergence after the prompt that is localised as the `index`-th."""
+        return self.root / "divergences" / f"part-{index:05d}.parquet"
+
+    def top_tokens_part(self, index: int) -> Path:
+        """Both models' most probable tokens there."""
+        return self.root / "top_tokens" / f"part-{index:05d}.parquet"
+
+    def localisation(self) -> pl.DataFrame:
+        """What each place carries, in the order of the prompts."""
+        return self._parts(LOCALISATION)
+
+    def divergences(self) -> pl.DataFrame:
+        """The first divergence of every prompt that has one, layer by layer."""
+        return self._parts(DIVERGENCES)
+
+    def top_tokens(self) -> pl.DataFrame:
+        """The most probable tokens at each of these."""
+        return self._parts(TOP_TOKENS)
+
     def generations(self) -> pl.DataFrame:
         """All texts."""
         return GENERATIONS.read(self._table(GENERATIONS))
@@ -222,6 +253,15 @@ class RunDirectory:
         keys = [key for key in ("child", "prompt_id") if key in schema.columns]
         kept = self.lens(schema).join(rows, on=keys, how="anti")
         schema.write(pl.concat([kept, rows]), self._table(schema))
+
+    def statistics(self, schema: Schema) -> pl.DataFrame:
+        """A table of the run's summary; empty where it was not made."""
+        return schema.read(self.root / "statistics" / f"{schema.name}.parquet")
+
+    def put_statistics(self, schema: Schema, rows: pl.DataFrame) -> None:
+        """Keep a table of the run's summary."""
+        (self.root / "statistics").mkdir(exist_ok=True)
+        schema.write(rows, self.root / "statistics" / f"{schema.name}.parquet")
 
     def training(self) -> pl.DataFrame:
         """The training log."""
@@ -323,6 +363,10 @@ class RunDirectory:
                     f"the folder {self.root} holds another experiment: there {key} is {theirs.get(key)!r}, here "
                     f"{mine.get(key)!r}; give --out a new folder"
                 )
+
+    def _parts(self, schema: Schema) -> pl.DataFrame:
+        parts = sorted((self.root / schema.name).glob("part-*.parquet"))
+        return pl.concat([schema.frame(), *map(schema.read, parts)])
 
     def _table(self, schema: Schema) -> Path:
         return self.root / f"{schema.name}.parquet"

@@ -62,7 +62,7 @@ def _statistics(
             for layer, cells in _depths(own):
                 table = _Table.of(cells, classes, seed)
                 place = {"component": variant.component, "direction": variant.direction}
-                place |= {"persistence": variant.persistence}
+                place |= {"persistence": variant.persistence, "schedule": variant.schedule}
                 rows += [{"domain": domain, **place, "layer": layer, "by": by, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 

@@ -1,0 +1,139 @@
+"""Lines over layers in panels side by side, validated and ready to draw: transfer with its controls, and accuracy.
+
+Knows nothing of drawing libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.results.variant import Variant
+
+# How a line is drawn: what is shown, something beside it in the same colour, or what it is held against.
+Role = Literal["main", "beside", "control"]
+
+_CONTROLS = {"self": "itself", "random": "random direction", "other_prompt": "another prompt's difference"}
+_UNPATCHED = ("clean", "corrupted")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A value at each of some layers, with the ends of its interval; None where it is undefined."""
+
+    name: str
+    layers: tuple[int, ...]
+    values: tuple[float | None, ...]
+    lows: tuple[float | None, ...]
+    highs: tuple[float | None, ...]
+    role: Role = "main"
+    colour: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = {len(part) for part in (self.layers, self.values, self.lows, self.highs)}
+        if len(sizes) > 1:
+            raise ValueError(f"line {self.name!r}: layers, values and ends differ in number, got {sorted(sizes)}")
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(value is not None for value in self.values)
+
+    @property
+    def band(self) -> bool:
+        """Whether it has an interval anywhere."""
+        return any(low is not None for low in self.lows)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines in one frame; `levels` are drawn across it, `share` says that values are shares of 1."""
+
+    title: str
+    lines: tuple[Line, ...]
+    levels: tuple[float, ...] = ()
+    share: bool = False
+    note: str = ""
+
+    @property
+    def defined(self) -> bool:
+        """Whether any line has anything to draw."""
+        return any(line.defined for line in self.lines)
+
+
+def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
+    """A panel of transfer for each domain, with the controls, and one of how often the models disagree.
+
+    `depth` are depth statistics (see frames.DEPTH).
+    """
+    own = depth.filter(
+        *(pl.col(key) == getattr(variant, key) for key in ("component", "direction", "persistence", "schedule")),
+        pl.col("layer").is_not_null(),
+    )
+    domains = ordered_domains(own["domain"])
+    panels = [Panel(*_transfer(own.filter(domain=domain), domain), levels=(0.0, 1.0)) for domain in domains]
+    rates = own.filter(measure="disagreement_rate")
+    lines = [_line(rates.filter(domain=d), domain_title(d), colour=i) for i, d in enumerate(domains)]
+    return [*panels, Panel("Disagreement rate", tuple(lines), share=True)] if panels else []
+
+
+def _transfer(rows: pl.DataFrame, domain: str) -> tuple[str, tuple[Line, ...]]:
+    transfer = rows.filter(measure="transfer")
+    main = _line(transfer.filter(pl.col("control").is_null()), "transfer (ratio of sums)")
+    mean = _line(rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside")
+    names = transfer["control"].drop_nulls().unique(maintain_order=True)
+    controls = [
+        _line(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour=i)
+        for i, name in enumerate(names, start=1)
+    ]
+    units = int(transfer.filter(pl.col("control").is_null())["units"].max() or 0)  # type: ignore[arg-type]
+    prompts = f"{units} prompt{'' if units == 1 else 's'} with a CTS"
+    return f"{domain_title(domain)}: {prompts}", (main, mean, *controls)
+
+
+def accuracy_panels(comparisons: pl.DataFrame) -> list[Panel]:
+    """A panel of right answers under patching for each domain: by layer, in either direction, with the models' own.
+
+    `comparisons` are those of frames.COMPARISONS. No panel where no single layer was patched.
+    """
+    right = comparisons.filter(outcome="correct").with_columns(
+        layer=pl.col("patch").str.extract(r"^L(\d+)\.\w+$").cast(pl.Int32)
+    )
+    return [
+        Panel(domain_title(domain), tuple(lines), levels=(0.0, 1.0), share=True)
+        for domain in ordered_domains(right["domain"])
+        if (lines := list(_accuracies(right.filter(domain=domain))))
+    ]
+
+
+def _accuracies(right: pl.DataFrame) -> Iterator[Line]:
+    patched = right.filter(pl.col("layer").is_not_null()).unique(["condition", "patch"], maintain_order=True)
+    if patched.is_empty():
+        return
+    components = patched["patch"].str.split(".").list.last()
+    for i, (condition, component) in enumerate(
+        patched.select("condition", component=components).unique(maintain_order=True).iter_rows()
+    ):
+        rows = patched.filter(pl.col("condition") == condition, components == component)
+        into = "clean activations into the corrupted model" if condition == "repaired" else "corrupted into clean"
+        name = into if components.n_unique() == 1 else f"{into}, {component}"
+        yield _line(rows, name, colour=i)
+    layers = tuple(sorted(patched["layer"].unique()))
+    for i, condition in enumerate(_UNPATCHED, start=2):
+        # On the questions that were patched: what the other model has on those pairs.
+        pairs = right.filter(pl.col("layer").is_not_null(), pl.col("against") == condition).head(1)
+        if pairs.height:
+            share = int(pairs["there"][0]) / int(pairs["pairs"][0])
+            nothing = (None,) * len(layers)
+            yield Line(f"{condition} model", layers, (share,) * len(layers), nothing, nothing, "control", i)
+
+
+def _line(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
+    ordered = rows.sort("layer")
+    columns = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
+    layers, values, lows, highs = columns
+    return Line(name, layers, values, lows, highs, role, colour)

@@ -1,0 +1,79 @@
+"""The summary of a run: its statistics as tidy tables, and the claims that they bear.
+
+Knows what is put together, and how none of it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from crosspatch.frames import BEHAVIOUR, CLAIMS, COMPARISONS, CONTROLS, DEPTH, SCORES, SPANS, TOKENS, Schema
+from crosspatch.results.claim import Claim
+from crosspatch.results.claims import claims
+from crosspatch.results.comparison import comparisons
+from crosspatch.results.depth import depth_statistics
+from crosspatch.results.run import RunDirectory
+from crosspatch.results.tokens import span_statistics, token_statistics
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Tables as in crosspatch.frames, and claims; all are empty where nothing was measured."""
+
+    depth: pl.DataFrame
+    tokens: pl.DataFrame
+    comparisons: pl.DataFrame
+    claims: list[Claim]
+
+    @classmethod
+    def of(
+        cls,
+        domains: Mapping[str, str],
+        *,
+        scores: pl.DataFrame | None = None,
+        controls: pl.DataFrame | None = None,
+        spans: pl.DataFrame | None = None,
+        behaviour: pl.DataFrame | None = None,
+        seed: int = 0,
+    ) -> Summary:
+        """From the tables of a run; `domains` by prompt_id, `seed` of bootstrap and permutations.
+
+        Raises ValueError for a prompt that `domains` lacks.
+        """
+        scores = SCORES.frame() if scores is None else scores
+        controls = CONTROLS.frame() if controls is None else controls
+        depth = depth_statistics(scores, controls, domains, seed=seed)
+        of_class = token_statistics(scores, domains, seed=seed)
+        of_span = span_statistics(SPANS.frame() if spans is None else spans, domains, seed=seed)
+        compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
+        return cls(depth, pl.concat([of_class, of_span]), compared, claims(depth, of_class, compared, spans=of_span))
+
+    @classmethod
+    def of_run(cls, directory: RunDirectory) -> Summary:
+        """That of a run directory, as far as it has come."""
+        return cls.of(
+            {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()},
+            scores=directory.scores(),
+            controls=directory.controls(),
+            spans=directory.spans(),
+            behaviour=directory.behaviour(),
+            seed=int(directory.read()["seeds"]["experiment"]),
+        )
+
+    @property
+    def tables(self) -> list[tuple[Schema, pl.DataFrame]]:
+        """Every table with its schema."""
+        return [
+            (DEPTH, self.depth),
+            (TOKENS, self.tokens),
+            (COMPARISONS, self.comparisons),
+            (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
+        ]
+
+    def write(self, directory: RunDirectory) -> None:
+        """Keep the tables in the run directory."""
+        for schema, table in self.tables:
+            directory.put_statistics(schema, table)
