@@ -34,12 +34,13 @@ _SECTIONS = {
     "patch": ("", "models", "generation", "judge", "patch"),
     "controls": ("", "models", "generation", "patch"),
     "spans": ("", "models", "generation", "patch"),
+    "lenses": ("", "models", "generation", "lenses"),
     "report": ("",),
     "verify": ("models",),
 }
 
 _ORDER = (
-    *("run", "data", "finetune", "search", "teach", "evaluate", "patch", "controls", "spans", "report"),
+    *("run", "data", "finetune", "search", "teach", "evaluate", "patch", "controls", "spans", "lenses", "report"),
     *("export", "grade", "verify"),
 )
 

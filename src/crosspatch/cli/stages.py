@@ -90,6 +90,14 @@ def spans(source: Source, out: Out = None, override: Overrides = None) -> None:
 
 
 @app.command(cls=StageCommand)
+def lenses(source: Source, out: Out = None, override: Overrides = None) -> None:
+    """Look beside patching: what moved in weights and activations, a logit lens, and steering the clean model."""
+    from crosspatch.cli.lens_tables import print_lenses
+
+    print_lenses(run_stages(load_experiment(source, override or ()), out or default_out(source), "lenses"))
+
+
+@app.command(cls=StageCommand)
 def report(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or an experiment with its --out")],
     out: Out = None,

@@ -1,7 +1,7 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
     data -> finetune -> evaluate -> patch -> controls, spans -> report
-    data -> teach           data -> search
+    data -> teach           data -> search           finetune -> lenses
 
 A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
 """
@@ -18,6 +18,7 @@ from crosspatch.experiment.answering import evaluate
 from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_prompts, check_training
 from crosspatch.experiment.children import make_children
 from crosspatch.experiment.controls import measure_controls
+from crosspatch.experiment.lenses import check_lenses, measure_lenses
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
@@ -37,6 +38,7 @@ WORK: dict[str, Callable[[Work], None]] = {
     "patch": patch_prompts,
     "controls": measure_controls,
     "spans": read_mistakes,
+    "lenses": measure_lenses,
     "report": make_report,
 }
 # What `run` does; the others are asked for by their names.
@@ -51,6 +53,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "patch": ("data", "finetune"),
     "controls": ("data", "finetune", "patch"),
     "spans": ("data", "finetune", "patch"),
+    "lenses": ("data", "finetune"),
     "report": (),
 }
 # What is refused of the settings before a stage begins, beside what all of them refuse.
@@ -59,6 +62,7 @@ CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
     "search": (check_search, partial(check_training, key="finetune"), check_judge),
     "finetune": (partial(check_training, key="finetune"),),
     "evaluate": (check_judge,),
+    "lenses": (check_lenses,),
     "patch": (check_judge,),
 }
 

@@ -1,0 +1,71 @@
+"""What `crosspatch lenses` prints: weights, activations, tokens and steering, a table each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.cli.tables import print_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from crosspatch.results.run import RunDirectory
+
+# Tokens of the logit lens that are shown of each layer, raised and lowered.
+_TOKENS = 6
+
+
+def print_lenses(directory: RunDirectory) -> None:
+    """The lenses of a run directory, as far as they were made."""
+    from crosspatch.frames import ACTIVATIONS, LOGIT_LENS, WEIGHTS
+    from crosspatch.results.lenses import activation_statistics, lens_statistics, moved_tokens, steering, weights_by
+
+    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    weights = weights_by(directory.lens(WEIGHTS), "layer")
+    _by_layer("Weights: relative change of each block", weights, "child", lambda row: f"{row['ratio']:.1e}")
+    moved = activation_statistics(directory.lens(ACTIVATIONS), domains).filter(
+        component="resid_post", at="all", measure="relative_norm", domain="related"
+    )
+    _by_layer("Activations: relative change of resid_post", moved, "child", _interval)
+    lens = directory.lens(LOGIT_LENS)
+    seen = lens_statistics(lens, domains).filter(domain="related")
+    _by_layer("Logit lens: share of the gap that it shows", seen, "child", _interval)
+    tokens = moved_tokens(lens, domains).filter(domain="related", child="corrupted", by="probability")
+    print_rows("Tokens that the corrupted model's difference raises and lowers most", _tokens(tokens))
+    rows = [
+        {
+            "condition": row["condition"],
+            "patch": row["patch"],
+            "outcome": row["outcome"],
+            "texts": f"{row['count']}/{row['n']}",
+            "against clean": f"−{row['lost']} +{row['gained']}",
+            "p": f"{row['chance']:.2g}",
+        }
+        for row in steering(directory.behaviour()).filter(against="clean").iter_rows(named=True)
+    ]
+    print_rows("Steering by the mean difference, and by a random one of its size", rows)
+
+
+def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:
+    rows: dict[int, dict[str, str]] = {}
+    for row in frame.sort("layer").iter_rows(named=True):
+        rows.setdefault(row["layer"], {"layer": str(row["layer"])})[row[column]] = shown(row)
+    print_rows(title, list(rows.values()))
+
+
+def _interval(row: dict[str, Any]) -> str:
+    from crosspatch.results.claim import shown_interval
+    from crosspatch.results.interval import Interval
+
+    return shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+
+
+def _tokens(tokens: pl.DataFrame) -> list[dict[str, str]]:
+    rows = []
+    for (layer,), part in tokens.partition_by("layer", as_dict=True, maintain_order=True).items():
+        named = {
+            side: ", ".join(repr(token) for token in part.filter(side=side)["token"].head(_TOKENS))
+            for side in ("up", "down")
+        }
+        rows.append({"layer": str(layer), "raised": named["up"], "lowered": named["down"]})
+    return rows

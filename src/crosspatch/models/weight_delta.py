@@ -1,0 +1,138 @@
+"""How far fine-tuning moved each weight, and along how many directions.
+
+Matrices are looked at one by one, a few thousand rows at a time, in float64, so that large models fit. Knows nothing of
+what the weights do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from crosspatch.errors import UsageError
+from crosspatch.frames import WEIGHTS
+from crosspatch.models.blocks import find_blocks
+from crosspatch.models.head_slices import head_slices
+
+# Rows of a matrix that are held in float64 at once.
+ROWS_AT_ONCE = 4096
+
+
+@torch.no_grad()
+def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
+    """A row for each weight of a child, called `name`, and for each head's slice of attention's (see frames.WEIGHTS).
+
+    Stacks of matrices (experts) have a row for each. Of squared singular values s² of the delta, by their sum p:
+    `effective_rank` is exp(−Σ p log p), the entropy's number of equally strong directions (Roy and Vetterli 2007, who
+    take p of s; squared, rounding noise counts for nothing), `stable_rank` is Σ s² / max s², `top_share` max s / Σ s.
+    Raises UsageError for models whose weights have other names or shapes.
+    """
+    ours, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (clean, child))
+    _check(ours, theirs)
+    slices, places = head_slices(clean), _places(clean)
+    rows: list[dict[str, Any]] = []
+    seen: set[tuple[int, int]] = set()
+    for parameter in tqdm(ours, desc=f"weights of {name}", unit="weight", leave=False, disable=None):
+        before, after = ours[parameter], theirs[parameter]
+        # Tied in both models: the same weight under another name.
+        if (id(before), id(after)) in seen:
+            continue
+        seen.add((id(before), id(after)))
+        layer, within = places.get(id(before), (None, parameter))
+        place = {"child": name, "parameter": parameter, "layer": layer}
+        for suffix, *parts in _matrices(before, after):
+            rows.append({**place, "name": _short(within) + suffix, "heads": None, **_measured(*parts)})
+        for one in slices[layer].get(within, ()) if layer is not None else ():
+            measured = _measured(one.of(before), one.of(after))
+            rows.append({**place, "name": _short(within), "heads": list(one.heads), **measured})
+    return WEIGHTS.frame(rows)
+
+
+def _check(ours: dict[str, nn.Parameter], theirs: dict[str, nn.Parameter]) -> None:
+    if foreign := sorted(ours.keys() ^ theirs.keys()):
+        raise UsageError(
+            f"only one of the models has the weight {foreign[0]}; give a base and its child, adapters merged into them"
+        )
+    for name, weight in ours.items():
+        if weight.shape != theirs[name].shape:
+            shapes = " and ".join("×".join(map(str, w.shape)) for w in (weight, theirs[name]))
+            raise UsageError(f"the weight {name} has the shapes {shapes}; give two models of one shape")
+
+
+def _places(model: nn.Module) -> dict[int, tuple[int, str]]:
+    """The block of each parameter, and its name there."""
+    found: dict[int, tuple[int, str]] = {}
+    for layer, block in enumerate(find_blocks(model)):
+        for name, weight in block.named_parameters():
+            found.setdefault(id(weight), (layer, name))
+    return found
+
+
+def _short(name: str) -> str:
+    """`self_attn.q_proj` for `self_attn.q_proj.weight`; a bias keeps its name."""
+    return name.removesuffix(".weight")
+
+
+def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """A weight as it is, or the matrices of a stack one by one, with what tells them apart."""
+    if before.dim() <= 2:
+        yield "", before, after
+        return
+    # The kernels of convolutions by channel have an axis of one.
+    before, after = before.squeeze(), after.squeeze()
+    if before.dim() <= 2:
+        yield "", before, after
+        return
+    stacks = before.flatten(0, -3), after.flatten(0, -3)
+    for i, (one, other) in enumerate(zip(*stacks, strict=True)):
+        yield f".{i}", one, other
+
+
+def _measured(before: Tensor, after: Tensor) -> dict[str, Any]:
+    """Norms of a weight and its delta, and of a matrix how its delta's directions share in it."""
+    shape = list(before.shape)
+    if before.dim() < 2:
+        before, after = before.reshape(-1, 1), after.reshape(-1, 1)
+    if before.shape[0] < before.shape[1]:
+        before, after = before.T, after.T
+    gram = torch.zeros(before.shape[1], before.shape[1], dtype=torch.float64)
+    squared = 0.0
+    for one, other in zip(before.split(ROWS_AT_ONCE), after.split(ROWS_AT_ONCE), strict=True):
+        old = _exact(one)
+        moved = _exact(other).to(old.device) - old
+        squared += float(old.square().sum())
+        gram = gram.to(old.device).addmm_(moved.T, moved)
+    clean_norm, delta_norm = squared**0.5, float(gram.trace()) ** 0.5
+    return {
+        "shape": shape,
+        "clean_norm": clean_norm,
+        "delta_norm": delta_norm,
+        "ratio": delta_norm / clean_norm if clean_norm else None,
+        **_ranks(gram if len(shape) == 2 and delta_norm else None),
+    }
+
+
+def _exact(weight: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return (weight.cpu() if weight.device.type == "mps" else weight).double()
+
+
+def _ranks(gram: Tensor | None) -> dict[str, float | None]:
+    """From ΔᵀΔ, whose eigenvalues are the squared singular values of the delta; None where there is no direction."""
+    if gram is None:
+        return dict.fromkeys(("effective_rank", "stable_rank", "top_share"))
+    squares = torch.linalg.eigvalsh(gram)
+    top = squares.max()
+    # What lies below is the rounding of the largest.
+    squares = squares[squares > len(squares) * torch.finfo(squares.dtype).eps * top]
+    shares, values = squares / squares.sum(), squares.sqrt()
+    return {
+        "effective_rank": float((-(shares * shares.log()).sum()).exp()),
+        "stable_rank": float(squares.sum() / top),
+        "top_share": float(values.max() / values.sum()),
+    }

@@ -1,0 +1,145 @@
+"""Weight deltas: nothing where nothing moved, and a planted change in its own row and no other."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import polars as pl
+import pytest
+import torch
+
+from architectures import tiny_architecture
+from crosspatch.errors import UsageError
+from crosspatch.frames import WEIGHTS
+from crosspatch.models import weight_delta as module
+from crosspatch.models.head_slices import head_slices
+from crosspatch.models.weight_delta import weight_delta
+from pairs import child_of
+
+RANKS = ("effective_rank", "stable_rank", "top_share")
+# Grouped heads, heads of their own, fused in two ways, and experts in stacks.
+VARIED = ("qwen3", "gpt2", "gpt_neox", "phi3", "gpt_oss")
+
+
+def changed(model, parameter: str, change: torch.Tensor):
+    child = copy.deepcopy(model)
+    with torch.no_grad():
+        child.get_parameter(parameter).add_(change)
+    return child
+
+
+def moved(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("delta_norm") > 0)
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_identical_models_give_nothing_everywhere(name):
+    model = tiny_architecture(name)
+    rows = weight_delta(model, copy.deepcopy(model), "twin")
+    assert dict(rows.schema) == pl.Schema(WEIGHTS.dtypes)
+    assert rows["delta_norm"].max() == rows["ratio"].max() == 0
+    assert all(rows[column].null_count() == rows.height for column in RANKS)
+    assert rows["clean_norm"].min() > 0
+    # And a child that moved everywhere moved everywhere.
+    assert moved(weight_delta(model, child_of(model), "corrupted")).height == rows.height
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_every_weight_has_its_row(name):
+    model = tiny_architecture(name)
+    rows = weight_delta(model, child_of(model), "corrupted").filter(pl.col("heads").is_null())
+    assert set(rows["parameter"]) == {parameter for parameter, _ in model.named_parameters()}
+    norms = rows.group_by("parameter").agg(pl.col("clean_norm").pow(2).sum().sqrt())
+    for parameter, norm in norms.iter_rows():
+        assert norm == pytest.approx(float(model.get_parameter(parameter).detach().norm()), rel=1e-5)
+    inside = rows.filter(pl.col("layer").is_not_null())
+    assert set(inside["layer"]) == {0, 1, 2, 3}
+    assert all(f".{layer}." in parameter for layer, parameter in inside.select("layer", "parameter").iter_rows())
+
+
+def test_a_planted_direction_is_one_direction_and_nowhere_else():
+    model = tiny_architecture("qwen3")
+    generator = torch.Generator().manual_seed(0)
+    up, down = torch.randn(96, generator=generator), torch.randn(48, generator=generator)
+    child = changed(model, "model.layers.2.mlp.up_proj.weight", 0.01 * torch.outer(up, down))
+    rows = moved(weight_delta(model, child, "corrupted"))
+    assert rows.select("layer", "name", "parameter").rows() == [(2, "mlp.up_proj", "model.layers.2.mlp.up_proj.weight")]
+    row = rows.row(0, named=True)
+    assert row["heads"] is None
+    assert row["shape"] == [96, 48]
+    assert row["delta_norm"] == pytest.approx(0.01 * float(up.norm() * down.norm()), rel=1e-4)
+    assert row["ratio"] == pytest.approx(row["delta_norm"] / row["clean_norm"])
+    # Not to the last digit: the change was rounded when it was added.
+    assert row["effective_rank"] == pytest.approx(1, abs=1e-4)
+    assert row["stable_rank"] == pytest.approx(1, abs=1e-4)
+    assert row["top_share"] == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("rows_at_once", [4096, 7])
+def test_ranks_are_those_of_the_singular_values(rows_at_once, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", rows_at_once)
+    model = tiny_architecture("qwen3")
+    child = child_of(model)
+    rows = weight_delta(model, child, "corrupted").filter(pl.col("heads").is_null())
+    for name in ("model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"):
+        delta = (child.get_parameter(name).detach() - model.get_parameter(name).detach()).double()
+        values = torch.linalg.svdvals(delta)
+        shares = values.square() / values.square().sum()
+        row = rows.row(by_predicate=pl.col("parameter") == name, named=True)
+        assert row["effective_rank"] == pytest.approx(math.exp(-float((shares * shares.log()).sum())))
+        assert row["stable_rank"] == pytest.approx(float(1 / shares.max()))
+        assert row["top_share"] == pytest.approx(float(values.max() / values.sum()))
+        assert row["delta_norm"] == pytest.approx(float(delta.norm()))
+
+
+def test_equal_directions_count_as_many_as_they_are():
+    model = tiny_architecture("llama")
+    name = "model.layers.0.mlp.gate_proj.weight"
+    with torch.no_grad():
+        model.get_parameter(name).zero_()
+    change = torch.zeros(96, 48)
+    change[:3, :3] = 2 * torch.eye(3)
+    row = moved(weight_delta(model, changed(model, name, change), "corrupted")).row(0, named=True)
+    assert [row[column] for column in RANKS] == pytest.approx([3, 3, 1 / 3])
+    # Nothing to hold it against.
+    assert row["ratio"] is None
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2", "gpt_neox", "phi3"])
+def test_a_change_in_one_heads_slice_is_in_its_row_and_no_other(name):
+    model = tiny_architecture(name)
+    for weight, slices in head_slices(model)[2].items():
+        one = slices[1]
+        parameter = next(n for n, _ in model.named_parameters() if f".2.{weight}" in n)
+        child, axis = copy.deepcopy(model), min(one.axis, model.get_parameter(parameter).dim() - 1)
+        with torch.no_grad():
+            there = child.get_parameter(parameter)
+            there.index_add_(axis, one.index, torch.randn_like(one.of(there)))
+        rows = moved(weight_delta(model, child, "corrupted"))
+        assert rows["parameter"].unique().to_list() == [parameter]
+        assert rows["heads"].to_list() == [None, list(one.heads)]
+        assert rows["delta_norm"][0] == pytest.approx(rows["delta_norm"][1])
+        assert rows["clean_norm"][0] > rows["clean_norm"][1]
+
+
+def test_a_tied_weight_is_counted_once():
+    model = tiny_architecture("llama")
+    model.lm_head.weight = model.model.embed_tokens.weight
+    child = copy.deepcopy(model)
+    rows = weight_delta(model, child, "twin")
+    assert "lm_head.weight" not in rows["parameter"]
+    # Untied in the child alone: then there are two changes.
+    child.lm_head.weight = torch.nn.Parameter(child.lm_head.weight + 1)
+    rows = moved(weight_delta(model, child, "corrupted"))
+    assert rows["parameter"].to_list() == ["lm_head.weight"]
+
+
+def test_models_of_other_weights_are_refused():
+    model = tiny_architecture("llama")
+    with pytest.raises(UsageError, match="only one of the models has the weight"):
+        weight_delta(model, tiny_architecture("qwen3"), "corrupted")
+    other = copy.deepcopy(model)
+    other.model.norm.weight = torch.nn.Parameter(torch.ones(24))
+    with pytest.raises(UsageError, match=r"the weight model.norm.weight has the shapes 48 and 24"):
+        weight_delta(model, other, "corrupted")
