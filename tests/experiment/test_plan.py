@@ -129,3 +129,12 @@ def test_other_commands_have_a_dry_run_too(tmp_path, cli, monkeypatch, command):
     assert cli("teach", "teach", "--dry-run", "--set", "data.related=0")[0] == 0
     assert cli("search", "teach", "--dry-run", "--set", "data.related=0")[0] == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_both_directions_are_twice_the_patching():
+    one, both = (
+        next(row for row in plan(load_experiment("tiny", [f"patch.direction={d}"])).rows if row.stage == "patch")
+        for d in ("corrupt", "both")
+    )
+    assert both.tokens == 2 * one.tokens
+    assert both.what == f"{one.what} in both directions"

@@ -207,7 +207,9 @@ class _Planner:
         number = settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid)
         # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
         tokens = int(2.5 * len(prompts) * number * each) + 2 * len(prompts) * each
-        what = f"{len(prompts)} prompts, {number} patches each"
+        tokens *= len(settings.directions)
+        both = " in both directions" if settings.direction == "both" else ""
+        what = f"{len(prompts)} prompts, {number} patches each{both}"
         longest = max(map(self.count.question, prompts)) + each
         yield self._written("patch", what, longest, tokens, number, 2 * number)
 
