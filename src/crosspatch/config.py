@@ -513,13 +513,15 @@ class Lenses(Settings):
 
 
 class Localise(Settings):
-    """Where the fine-tune lives: every place screened, and the most telling measured, always by transient patches."""
+    """Where the fine-tune lives: every place screened, the most telling measured, at single steps and throughout."""
 
     prompts: Positive = Field(
         16, description="Problems of each domain along which places are measured, the first so many; given prompts all"
     )
     top: Count = Field(
-        12, description="Attention heads that are measured, those that screen best; of other heads the estimate is kept"
+        12,
+        description="Attention heads that are measured, those that screen best at single steps and as many throughout "
+        "the text; of the others the estimate is kept. Blocks, attentions and MLPs are all measured",
     )
     top_tokens: Positive = Field(
         5, description="Most probable tokens of both models that are kept where they first want different ones"

@@ -371,6 +371,21 @@ TOKENS = Schema(
     },
 )
 
+WORDS = Schema(
+    "words",
+    {
+        "domain": DEPTH.columns["domain"],
+        **_VARIANT,
+        "token": (pl.String, "the text of a token that the patched model wrote, in the late layers but the last"),
+        "positions": (pl.Int64, "how often it was written"),
+        "prompts": (pl.Int64, "after how many prompts"),
+        "disagreements": (pl.Int64, "how often the models wanted different tokens there"),
+        "disagreement_rate": (pl.Float64, "disagreements / positions"),
+        "mean_cts": (pl.Float64, "mean CTS where it is defined"),
+        "published_cts": (pl.Float64, "mean CTS with 0 where the models agree, as the published scores count it"),
+    },
+)
+
 COMPARISONS = Schema(
     "comparisons",
     {
@@ -523,6 +538,22 @@ DIVERGENCES = Schema(
     },
 )
 
+CUTS = Schema(
+    "cuts",
+    {
+        "domain": DEPTH.columns["domain"],
+        "layer": DIVERGENCES.columns["layer"],
+        "measure": (
+            pl.String,
+            "upstream, late, interaction: shares of the gap between the models; state_decides: share of prompts on "
+            "which the corrupted state under clean late layers wants the corrupted token; late_decides: on which "
+            "corrupted late layers upon the clean state do",
+        ),
+        **_INTERVAL,
+        "units": (pl.Int32, "prompts on which the models part"),
+    },
+)
+
 TOP_TOKENS = Schema(
     "top_tokens",
     {
@@ -542,12 +573,14 @@ SCHEMAS = (
     SPANS,
     DEPTH,
     TOKENS,
+    WORDS,
     COMPARISONS,
     CLAIMS,
     SCREEN,
     LOCALISATION,
     PLACES,
     DIVERGENCES,
+    CUTS,
     TOP_TOKENS,
     SEARCH,
     GENERATIONS,

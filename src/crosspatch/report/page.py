@@ -15,9 +15,10 @@ import polars as pl
 
 from crosspatch.files import written_whole
 from crosspatch.report.findings import behaviour_findings
-from crosspatch.report.glyphs import legible
+from crosspatch.report.glyphs import legible, visible
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, prompt_sections, training_chart
+from crosspatch.report.token_tables import frequent_words, token_tables
 from crosspatch.results.claim import shown_interval
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.health import output_health
@@ -109,6 +110,7 @@ def render_report(
         "percent": _percent,
         "domain": domain_title,
         "interval": shown_interval,
+        "token": visible,
     }
     others = 0 if scores is None else scores.height - single_layers(scores).height
     return environment.get_template("report.html.j2").render(
@@ -125,6 +127,8 @@ def render_report(
         malformed=_malformed(health),
         searched=[] if searched is None else searched.to_dicts(),
         depths=depths,
+        tokens=token_tables(summary.tokens),
+        words=frequent_words(summary.words),
         prompts=prompts,
         has_scores=scores is not None,
         others=others,

@@ -16,9 +16,8 @@ import polars as pl
 from crosspatch.results.claim import ALPHA, Claim, nearest
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.interval import Interval, wilson
+from crosspatch.results.words import LATE
 
-# Where the corruption arises in the paper: from layer 28 of 36 on (section 4.2, Table 2).
-LATE = 28 / 36
 HALF = Interval(0.5, 0.5, 0.5)
 NOTHING = Interval(0.0, 0.0, 0.0)
 # Moved into itself a model stays as it is: that checks the engine, and nothing can be compared with it.

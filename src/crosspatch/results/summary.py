@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.frames import BEHAVIOUR, CLAIMS, COMPARISONS, CONTROLS, DEPTH, SCORES, SPANS, TOKENS, Schema
+from crosspatch.frames import BEHAVIOUR, CLAIMS, COMPARISONS, CONTROLS, DEPTH, SCORES, SPANS, TOKENS, WORDS, Schema
 from crosspatch.results.claim import Claim
 from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.depth import depth_statistics
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.tokens import span_statistics, token_statistics
+from crosspatch.results.words import word_statistics
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Summary:
 
     depth: pl.DataFrame
     tokens: pl.DataFrame
+    words: pl.DataFrame
     comparisons: pl.DataFrame
     claims: list[Claim]
 
@@ -49,7 +51,8 @@ class Summary:
         of_class = token_statistics(scores, domains, seed=seed)
         of_span = span_statistics(SPANS.frame() if spans is None else spans, domains, seed=seed)
         compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
-        return cls(depth, pl.concat([of_class, of_span]), compared, claims(depth, of_class, compared, spans=of_span))
+        made = claims(depth, of_class, compared, spans=of_span)
+        return cls(depth, pl.concat([of_class, of_span]), word_statistics(scores, domains), compared, made)
 
     @classmethod
     def of_run(cls, directory: RunDirectory) -> Summary:
@@ -69,6 +72,7 @@ class Summary:
         return [
             (DEPTH, self.depth),
             (TOKENS, self.tokens),
+            (WORDS, self.words),
             (COMPARISONS, self.comparisons),
             (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
         ]

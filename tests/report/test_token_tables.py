@@ -1,0 +1,42 @@
+"""The page's tables of tokens."""
+
+from __future__ import annotations
+
+from crosspatch.frames import TOKENS, WORDS
+from crosspatch.report.token_tables import frequent_words, token_tables
+
+PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
+
+
+def row(name: str, measure: str, estimate: float | None, layer: int | None = None, chance: float | None = None) -> dict:
+    ends = {"low": None, "high": None} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
+    fixed = {"domain": "related", **PLACE, "layer": layer, "by": "class", "class": name, "measure": measure}
+    return {**fixed, "estimate": estimate, **ends, "chance": chance, "units": 9}
+
+
+def test_a_table_of_all_layers_together() -> None:
+    rows = [
+        row("operation", "share_of_disagreements", 0.6),
+        row("operation", "transfer", 0.3),
+        row("operation", "transfer_excess", -0.2, chance=0.99),
+        row("operation", "transfer", 0.9, layer=3),
+        row("digit", "transfer", None),
+    ]
+    ((title, found),) = token_tables(TOKENS.frame(rows))
+    assert title == "Related mathematics, by class of token (resid_post corrupt)"
+    assert [line.name for line in found] == ["operation", "digit"]
+    share, rate, rate_excess, rate_p, transfer, excess, p = found[0].cells
+    assert (share, transfer, excess, p) == ("0.60 [0.50, 0.70]", "0.30 [0.20, 0.40]", "−0.20 [−0.30, −0.10]", "0.99")
+    assert (rate, rate_excess, rate_p) == ("", "", "")
+    assert found[1].cells[4] == "nothing"
+    assert token_tables(TOKENS.frame()) == []
+
+
+def test_only_tokens_that_were_written_often_and_that_models_disagree_at() -> None:
+    def word(token: str, positions: int, disagreements: int) -> dict:
+        counts = {"positions": positions, "prompts": 2, "disagreements": disagreements}
+        shares = {"disagreement_rate": disagreements / positions, "mean_cts": 1.0, "published_cts": 0.5}
+        return {"domain": "related", **PLACE, "token": token, **counts, **shares}
+
+    words = WORDS.frame([word(" add", 9, 4), word("rare", 2, 2), word(" is", 9, 0)])
+    assert [found["token"] for found in frequent_words(words)] == [" add"]
