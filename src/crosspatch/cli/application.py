@@ -34,13 +34,27 @@ _SECTIONS = {
     "patch": ("", "models", "generation", "judge", "patch"),
     "controls": ("", "models", "generation", "patch"),
     "spans": ("", "models", "generation", "patch"),
+    "localise": ("", "models", "generation", "localise"),
     "lenses": ("", "models", "generation", "lenses"),
     "report": ("",),
     "verify": ("models",),
 }
 
 _ORDER = (
-    *("run", "data", "finetune", "search", "teach", "evaluate", "patch", "controls", "spans", "lenses", "report"),
+    *(
+        "run",
+        "data",
+        "finetune",
+        "search",
+        "teach",
+        "evaluate",
+        "patch",
+        "controls",
+        "spans",
+        "localise",
+        "lenses",
+        "report",
+    ),
     *("export", "grade", "verify"),
 )
 

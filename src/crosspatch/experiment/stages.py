@@ -1,7 +1,7 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
     data -> finetune -> evaluate -> patch -> controls, spans -> report
-    data -> teach           data -> search           finetune -> lenses
+    data -> teach           data -> search           finetune -> localise, lenses
 
 A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
 """
@@ -19,6 +19,7 @@ from crosspatch.experiment.checks import check, check_data, check_files, check_j
 from crosspatch.experiment.children import make_children
 from crosspatch.experiment.controls import measure_controls
 from crosspatch.experiment.lenses import check_lenses, measure_lenses
+from crosspatch.experiment.localising import localise
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import patch_prompts
 from crosspatch.experiment.problems import make_problems
@@ -38,6 +39,7 @@ WORK: dict[str, Callable[[Work], None]] = {
     "patch": patch_prompts,
     "controls": measure_controls,
     "spans": read_mistakes,
+    "localise": localise,
     "lenses": measure_lenses,
     "report": make_report,
 }
@@ -53,6 +55,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "patch": ("data", "finetune"),
     "controls": ("data", "finetune", "patch"),
     "spans": ("data", "finetune", "patch"),
+    "localise": ("data", "finetune"),
     "lenses": ("data", "finetune"),
     "report": (),
 }

@@ -1,4 +1,4 @@
-"""The figures on disk: training curves, depth profiles, accuracy under patching and one heatmap a prompt.
+"""The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
 
 Each as PNG and PDF. Knows where they go and what they are called; how they look is in the modules `matplotlib_…`.
 """
@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from crosspatch.files import written_whole
 from crosspatch.report.curves import TrainingCurves
+from crosspatch.report.head_map import HeadMap
 from crosspatch.report.heatmap import Heatmap
 from crosspatch.report.matplotlib_curves import search_figure, training_figure
+from crosspatch.report.matplotlib_head_map import head_map_figure
 from crosspatch.report.matplotlib_heatmap import heatmap_figure
 from crosspatch.report.matplotlib_panels import panels_figure
 from crosspatch.report.matplotlib_style import style
@@ -45,9 +47,10 @@ def write_figures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [] if training is None else _write_training(folder, training)
+    summary = summary or Summary.of(domains_of(problems), scores=scores)
+    paths += _write_head_maps(folder, summary.places)
     if scores is None:
         return paths
-    summary = summary or Summary.of(domains_of(problems), scores=scores)
     if answered := accuracy_panels(summary.comparisons):
         paths += _save(folder, "accuracy", panels_figure(answered))
     found = variants(scores)
@@ -68,6 +71,15 @@ def _write_training(folder: Path, training: pl.DataFrame) -> list[Path]:
     curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
     paths = _save(folder, "training", training_figure(curves)) if curves.runs else []
     return paths + (_save(folder, "search", search_figure(variants_of_search)) if variants_of_search.runs else [])
+
+
+def _write_head_maps(folder: Path, places: pl.DataFrame) -> list[Path]:
+    heads = places.filter(component="head").select("domain", "direction", "extent").unique(maintain_order=True)
+    paths: list[Path] = []
+    for domain, direction, extent in heads.iter_rows():
+        name = f"heads-{slug(f'{domain} {direction} {extent}')}"
+        paths += _save(folder, name, head_map_figure(HeadMap.of(places, domain, direction, extent)))
+    return paths
 
 
 def slug(text: str) -> str:

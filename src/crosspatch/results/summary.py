@@ -10,11 +10,28 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.frames import BEHAVIOUR, CLAIMS, COMPARISONS, CONTROLS, DEPTH, SCORES, SPANS, TOKENS, WORDS, Schema
+from crosspatch.frames import (
+    BEHAVIOUR,
+    CLAIMS,
+    COMPARISONS,
+    CONTROLS,
+    CUTS,
+    DEPTH,
+    DIVERGENCES,
+    LOCALISATION,
+    PLACES,
+    SCORES,
+    SPANS,
+    TOKENS,
+    WORDS,
+    Schema,
+)
 from crosspatch.results.claim import Claim
 from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
+from crosspatch.results.cuts import cuts
 from crosspatch.results.depth import depth_statistics
+from crosspatch.results.localisation import places
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.tokens import span_statistics, token_statistics
 from crosspatch.results.words import word_statistics
@@ -28,6 +45,8 @@ class Summary:
     tokens: pl.DataFrame
     words: pl.DataFrame
     comparisons: pl.DataFrame
+    places: pl.DataFrame
+    cuts: pl.DataFrame
     claims: list[Claim]
 
     @classmethod
@@ -39,6 +58,8 @@ class Summary:
         controls: pl.DataFrame | None = None,
         spans: pl.DataFrame | None = None,
         behaviour: pl.DataFrame | None = None,
+        localisation: pl.DataFrame | None = None,
+        divergences: pl.DataFrame | None = None,
         seed: int = 0,
     ) -> Summary:
         """From the tables of a run; `domains` by prompt_id, `seed` of bootstrap and permutations.
@@ -51,8 +72,15 @@ class Summary:
         of_class = token_statistics(scores, domains, seed=seed)
         of_span = span_statistics(SPANS.frame() if spans is None else spans, domains, seed=seed)
         compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
-        made = claims(depth, of_class, compared, spans=of_span)
-        return cls(depth, pl.concat([of_class, of_span]), word_statistics(scores, domains), compared, made)
+        return cls(
+            depth,
+            pl.concat([of_class, of_span]),
+            word_statistics(scores, domains),
+            compared,
+            places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
+            cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
+            claims(depth, of_class, compared, spans=of_span),
+        )
 
     @classmethod
     def of_run(cls, directory: RunDirectory) -> Summary:
@@ -63,6 +91,8 @@ class Summary:
             controls=directory.controls(),
             spans=directory.spans(),
             behaviour=directory.behaviour(),
+            localisation=directory.localisation(),
+            divergences=directory.divergences(),
             seed=int(directory.read()["seeds"]["experiment"]),
         )
 
@@ -74,6 +104,8 @@ class Summary:
             (TOKENS, self.tokens),
             (WORDS, self.words),
             (COMPARISONS, self.comparisons),
+            (PLACES, self.places),
+            (CUTS, self.cuts),
             (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
         ]
 

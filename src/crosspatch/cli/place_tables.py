@@ -1,0 +1,52 @@
+"""What `crosspatch localise` prints: the most telling places, and where the models first part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from crosspatch.cli.application import console
+from crosspatch.cli.tables import print_rows
+
+if TYPE_CHECKING:
+    from crosspatch.results.run import RunDirectory
+
+# Places of each component that are shown.
+_TOP = 5
+
+
+def print_places(directory: RunDirectory) -> None:
+    """The places and first divergences of a run directory, domain by domain."""
+    from crosspatch.results.claim import shown_interval
+    from crosspatch.results.cuts import cuts
+    from crosspatch.results.domain import domain_title
+    from crosspatch.results.interval import Interval
+    from crosspatch.results.localisation import TELLING, most_telling, places
+
+    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    measured = directory.localisation()
+    table = places(measured, domains)
+    for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
+        where = "throughout the text" if extent == "text" else "at single steps"
+        title = f"{domain_title(domain)}, {direction}, patched {where}"
+        rows = []
+        for component, measure in TELLING.items():
+            best = table.filter(
+                domain=domain, direction=direction, extent=extent, component=component, measure=measure
+            ).sort("estimate", descending=True, nulls_last=True)
+            for row in best.head(_TOP).iter_rows(named=True):
+                shown = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+                rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
+        print_rows(title, rows)
+        for named in most_telling(measured, domains, domain, direction, extent=extent):
+            console.print(named.sentence, soft_wrap=True)
+    parts = cuts(directory.divergences(), domains)
+    for domain in parts["domain"].unique(maintain_order=True):
+        lines: dict[int, dict[str, str]] = {}
+        for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):
+            line = lines.setdefault(row["layer"], {"cut after layer": str(row["layer"])})
+            line[row["measure"]] = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+        print_rows(
+            f"{domain_title(domain)}: the first divergence, state below against layers above", list(lines.values())
+        )

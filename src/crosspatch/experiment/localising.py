@@ -1,0 +1,118 @@
+"""The localise stage: which places carry the fine-tune, and the first step at which the models part.
+
+Every prompt is screened before any is measured, for the same places are measured after all prompts of a domain. Each
+prompt leaves a part when it is screened and one when it is measured, so a stopped stage goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from crosspatch.config import DOMAINS, Direction
+from crosspatch.data.problem import Problem
+from crosspatch.experiment.patching import patch_run, possible_engine
+from crosspatch.experiment.work import Work
+from crosspatch.frames import DIVERGENCES, LOCALISATION, TOP_TOKENS
+
+if TYPE_CHECKING:
+    from crosspatch.patching.given_text import GivenText
+    from crosspatch.patching.trajectory import PatchRun
+
+
+def localise(work: Work) -> None:
+    """Screen and measure all prompts that have no part yet, at single steps and throughout the text.
+
+    `patch.persistence` does not count here: at a step patches are transient.
+    """
+    from crosspatch.models.site import Site
+    from crosspatch.patching.patches import Patch
+
+    problems = localised_problems(work)
+    if all(work.directory.localisation_part(i).is_file() for i in range(len(problems))):
+        return
+    new_tokens = work.experiment.generation.max_new_tokens
+    longest = max(len(work.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
+    if possible_engine(work, [Patch((Site(work.pair.n_layers // 2),))], longest) == "reference":
+        return work.say("localise: these models run by the reference engine alone, which has no screen; none is made")
+    for i, problem in enumerate(problems):
+        if not work.directory.screened_part(i).is_file():
+            _screen(work, problem, i)
+    for domain in dict.fromkeys(problem.domain for problem in problems):
+        of_domain = {i: problem for i, problem in enumerate(problems) if problem.domain == domain}
+        _measure(work, of_domain)
+
+
+def localised_problems(work: Work) -> list[Problem]:
+    """The problems along which places are measured: those given, or the first of each domain."""
+    if work.problems["prompts"]:
+        return work.problems["prompts"]
+    return [problem for domain in DOMAINS for problem in work.problems[domain][: work.experiment.localise.prompts]]
+
+
+def _screen(work: Work, problem: Problem, i: int) -> None:
+    """Leave one prompt's estimates, and before them its first divergence."""
+    from crosspatch.patching.first_divergence import first_divergence
+    from crosspatch.patching.localisation import screen_places
+
+    directory = work.directory
+    for part in (directory.screened_part(i), directory.divergence_part(i), directory.top_tokens_part(i)):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    clean_text = _own_text(work, problem, _run(work, "corrupt"))
+    found = first_divergence(
+        work.pair,
+        problem.id,
+        clean_text,
+        top=work.experiment.localise.top_tokens,
+        float32_unembedding=work.experiment.patch.float32_unembedding,
+    )
+    TOP_TOKENS.write(found.tokens, directory.top_tokens_part(i))
+    DIVERGENCES.write(found.layers, directory.divergence_part(i))
+    screened = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
+    LOCALISATION.write(pl.concat(screened), directory.screened_part(i))
+    steps = found.layers["step"].head(1).to_list()
+    apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
+    work.say(f"localise: {problem.id} is screened, {apart}")
+
+
+def _measure(work: Work, problems: dict[int, Problem]) -> None:
+    """Measure the places that the prompts of one domain choose together, prompt by prompt."""
+    import torch
+
+    from crosspatch.patching.localisation import measure_places, places_to_measure
+
+    directory = work.directory
+    screened = {i: LOCALISATION.read(directory.screened_part(i)) for i in problems}
+    for i, problem in problems.items():
+        if directory.localisation_part(i).is_file():
+            continue
+        rows = [LOCALISATION.frame()]
+        for number, run in enumerate(_runs(work)):
+            of_run = [part.filter(direction=run.direction) for part in screened.values()]
+            patches = places_to_measure(pl.concat(of_run), work.experiment.localise.top)
+            generator = torch.Generator().manual_seed((work.experiment.seed * 1_000_003 + i) * 2 + number)
+            own = screened[i].filter(direction=run.direction)
+            rows.append(measure_places(work.pair, own, _own_text(work, problem, run), run, patches, generator))
+        LOCALISATION.write(pl.concat(rows), directory.localisation_part(i))
+        work.say(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
+
+
+def _runs(work: Work) -> Sequence[PatchRun]:
+    return [_run(work, direction) for direction in work.experiment.patch.directions]
+
+
+def _run(work: Work, direction: Direction) -> PatchRun:
+    return replace(patch_run(work, direction), persistence="transient")
+
+
+def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
+    """The target's own text after the prompt, as it was written before or written now."""
+    from crosspatch.patching.selection import target_texts
+
+    condition = "clean" if run.direction == "corrupt" else "corrupted"
+    written = work.directory.generations().filter(pl.col("patch").is_null(), condition=condition, prompt_id=problem.id)
+    known = dict(written.select("prompt_id", "text").iter_rows())
+    return target_texts(work.pair, {problem.id: work.pair.encode(problem.question)}, run, known)[0]

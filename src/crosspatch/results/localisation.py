@@ -1,0 +1,209 @@
+"""Which blocks, attentions, MLPs and heads carry a fine-tune: shares by place with intervals, and the most telling one.
+
+Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
+its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
+makes, patched at single steps what reaches the position that decides; both are told apart. Knows sums by prompt, not
+how they were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from crosspatch.frames import PLACES
+from crosspatch.results.domain import ordered_domains, with_domain
+from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
+
+# What is asked, by component, and the measure that tells its places apart.
+TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
+# A share whose interval stays so near to 1 is all that there is.
+NEAR = 0.05
+NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
+
+
+@dataclass(frozen=True)
+class Named:
+    """The place of one component that carries most, and how far it is ahead of the next.
+
+    `share` is what it transfers alone, of a block its step; `ahead` the difference from `runner_up`, in the same
+    prompts. Without a second place there is no runner-up, and nothing to be told from.
+    """
+
+    component: str
+    patch: str
+    share: Interval
+    runner_up: str | None
+    ahead: Interval
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval of the difference lies above 0."""
+        return self.ahead.low is not None and self.ahead.low > 0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether the place alone transfers everything, on other prompts too: the interval hardly leaves 1."""
+        low, high = self.share.low, self.share.high
+        return low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
+
+    @property
+    def sentence(self) -> str:
+        """For people: the place, its share, and whether the next one can be told from it."""
+        what = f"{NAMES[self.component]} {_place(self.patch)}"
+        said = f"The most telling {what}: {_shown(self.share)} of what there is to move{', all of it' * self.is_all}."
+        if self.runner_up is None:
+            return said
+        second = _place(self.runner_up)
+        if self.told_apart:
+            return f"{said} It is ahead of {second} by {_shown(self.ahead)}."
+        return f"{said} It is not told apart from {second}: ahead by {_shown(self.ahead)}."
+
+
+def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every measure of every place by domain and direction, with 95 % intervals (see frames.PLACES).
+
+    `domains` has the domain of each prompt; `seed` is that of the bootstrap. Raises ValueError for a prompt without
+    a domain.
+    """
+    rows = [
+        {"domain": domain, "direction": direction, "extent": extent, **row}
+        for (domain, direction, extent), sums in _parts(localisation, domains, seed)
+        for row in sums.rows()
+    ]
+    return PLACES.frame(rows)
+
+
+def most_telling(
+    localisation: pl.DataFrame,
+    domains: Mapping[str, str],
+    domain: str,
+    direction: str = "corrupt",
+    *,
+    extent: str = "text",
+    seed: int = 0,
+) -> list[Named]:
+    """The block, attention, MLP and head that carry most in one domain, of those that were measured.
+
+    `extent` text names what makes the difference, step what brings it to the position that decides.
+    """
+    return [
+        named
+        for found, sums in _parts(localisation, domains, seed)
+        if found == (domain, direction, extent)
+        for component in TELLING
+        if (named := sums.named(component)) is not None
+    ]
+
+
+def _parts(
+    localisation: pl.DataFrame, domains: Mapping[str, str], seed: int
+) -> Iterator[tuple[tuple[str, str, str], _Sums]]:
+    """The sums of each domain, direction and extent."""
+    known = with_domain(localisation, domains)
+    for domain in ordered_domains(known["domain"]):
+        parts = known.filter(domain=domain).partition_by("direction", "extent", as_dict=True, maintain_order=True)
+        for (direction, extent), part in parts.items():
+            yield (domain, str(direction), str(extent)), _Sums.of(part, seed)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """One domain and direction: sums [N prompts] of each place, in order of component, layer and head."""
+
+    at: pl.DataFrame
+    sums: Mapping[str, Mapping[str, Numbers]]
+    gap: Numbers
+    counts: Numbers
+    steps: int
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, seed: int) -> _Sums:
+        prompts = rows.select("prompt_id", "gap", "steps").unique("prompt_id", maintain_order=True)
+        sums = {}
+        for (patch,), part in rows.partition_by("patch", as_dict=True, maintain_order=True).items():
+            # A place that was not measured after every prompt has no sum over prompts.
+            whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
+            sums[str(patch)] = {
+                name: whole[name].to_numpy() for name in ("estimate", "moved", "random") if not whole[name].has_nulls()
+            }
+        order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
+        at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
+        counts = resamples(prompts.height, np.random.default_rng([seed, prompts.height]))
+        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of the table of places, but for domain and direction."""
+        for place in self.at.iter_rows(named=True):
+            for measure, of, weights in self._measures(place["patch"], place["component"]):
+                interval = self._interval(of, weights)
+                yield {
+                    **place,
+                    "measure": measure,
+                    "estimate": interval.estimate,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "units": int((self.gap != 0).sum()),
+                    "steps": self.steps,
+                }
+
+    def named(self, component: str) -> Named | None:
+        """The measured place of a component with the largest share; None where none was measured."""
+        shares = {
+            patch: (of, weights)
+            for patch in self.at.filter(component=component)["patch"]
+            for measure, of, weights in self._measures(patch, component)
+            if measure == TELLING[component]
+        }
+        ranked = sorted(shares, key=lambda patch: -(self._interval(*shares[patch]).estimate or 0.0))
+        if not ranked:
+            return None
+        first = shares[ranked[0]]
+        if len(ranked) == 1:
+            return Named(component, ranked[0], self._interval(*first), None, Interval(None))
+        second = shares[ranked[1]]
+        ahead = self._interval([*first[0], *second[0]], [*first[1], *(-weight for weight in second[1])])
+        return Named(component, ranked[0], self._interval(*first), ranked[1], ahead)
+
+    def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
+        """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
+        own = self.sums[patch]
+        yield "screened", [own["estimate"]], [1.0]
+        if "moved" not in own:
+            return
+        yield "transfer", [own["moved"]], [1.0]
+        if "random" in own:
+            yield "random", [own["random"]], [1.0]
+            yield "beyond", [own["moved"], own["random"]], [1.0, -1.0]
+        if component == "resid_post":
+            layers = self.at.filter(component=component)["patch"].to_list()
+            below = layers[: layers.index(patch)][-1:]
+            yield (
+                "step",
+                [own["moved"], *(self.sums[name]["moved"] for name in below)],
+                [1.0, *(-1.0 for _ in below)],
+            )
+
+    def _interval(self, of: Sequence[Numbers], weights: Sequence[float]) -> Interval:
+        # One ratio: the weighted sum, which has the same value and error, over the gap that all share.
+        above = np.einsum("k,kn->n", np.array(weights), np.stack(of))
+        return bootstrap(Ratios(above[None], self.gap[None]), self.counts)
+
+
+def _place(patch: str) -> str:
+    """`L18.head.3` as `L18 head 3`, and of other components the layer alone."""
+    layer, _, rest = patch.partition(".")
+    head = rest.partition(".")[2]
+    return f"{layer} head {head}" if head else layer
+
+
+def _shown(interval: Interval) -> str:
+    if interval.estimate is None:
+        return "an undefined share"
+    if interval.low is None or interval.high is None:
+        return f"{interval.estimate:.2f}".replace("-", "−")
+    return f"{interval.estimate:.2f} ({interval.low:.2f} to {interval.high:.2f})".replace("-", "−")

@@ -1,0 +1,116 @@
+"""The localise stage: what it leaves, in both directions, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from crosspatch.config import load_experiment
+from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment import localising as stage
+from crosspatch.frames import DIVERGENCES, LOCALISATION, TOP_TOKENS
+from crosspatch.results.localisation import most_telling, places
+from crosspatch.results.run import RunDirectory
+
+SMALL = ["data.related=3", "patch.related=1", "generation.max_new_tokens=10", "localise.top=2", "localise.top_tokens=3"]
+
+
+def run_of(out, *settings, first=("evaluate",), say=lambda line: None) -> RunDirectory:
+    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out, say)
+    run.run(*first)
+    stage.localise(run.work)
+    return run.directory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("localising") / "run", "patch.direction=both")
+
+
+def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
+    found = finished.localisation()
+    assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
+    domains = {problem.id: problem.domain for problem in finished.asked().values()}
+    # Two of each of the other domains are all there are.
+    assert set(domains.values()) == {"related", "unrelated_math", "general"}
+    assert set(found["prompt_id"]) == set(domains)
+    assert found.group_by("direction", "extent").len()["len"].n_unique() == 1
+    assert set(found.select("direction", "extent").unique().rows()) == {
+        (direction, extent) for direction in ("corrupt", "repair") for extent in ("step", "text")
+    }
+
+
+def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
+    domains = {problem.id: problem.domain for problem in finished.asked().values()}
+    measured = finished.localisation().filter(pl.col("moved").is_not_null(), component="head", direction="corrupt")
+    of_domain: dict[str, set[frozenset[str]]] = {}
+    for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
+        of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
+    assert all(len(chosen) == 1 for chosen in of_domain.values())
+    # Two of either extent, some of them the same.
+    assert all(2 <= len(next(iter(chosen))) <= 4 for chosen in of_domain.values())
+
+
+def test_it_can_be_read_as_places(finished):
+    domains = {problem.id: problem.domain for problem in finished.asked().values()}
+    table = places(finished.localisation(), domains)
+    assert set(table["domain"]) == {"related", "unrelated_math", "general"}
+    last = table.filter(patch="L3.resid_post", measure="transfer")["estimate"]
+    assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
+    assert [named.component for named in most_telling(finished.localisation(), domains, "related")] == [
+        "resid_post",
+        "attn_out",
+        "mlp_out",
+        "head",
+    ]
+
+
+def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
+    found, tokens = finished.divergences(), finished.top_tokens()
+    assert dict(found.schema) == pl.Schema(DIVERGENCES.dtypes)
+    assert dict(tokens.schema) == pl.Schema(TOP_TOKENS.dtypes)
+    assert found.group_by("prompt_id").len()["len"].unique().to_list() == [4]
+    # The first of the steps along the same text at which places are measured.
+    steps = finished.localisation().filter(direction="corrupt", patch="L0.attn_out", extent="step")
+    first = dict(steps.select("prompt_id", pl.col("steps").list.first()).iter_rows())
+    assert dict(found.select("prompt_id", "step").unique().iter_rows()) == first
+    assert tokens.height == 2 * 3 * len(first)
+
+
+def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
+    from crosspatch.patching import localisation
+
+    original, calls = localisation.measure_places, []
+
+    def stopping(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(localisation, "measure_places", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(tmp_path / "run", "patch.direction=both")
+    there = RunDirectory(tmp_path / "run")
+    assert there.localisation_part(0).is_file()
+    assert not there.localisation_part(1).is_file()
+    again = run_of(tmp_path / "run", "patch.direction=both")
+    # Nothing that had a part was measured once more: two directions of each of the 7 prompts, and the interrupted one.
+    assert len(calls) == 2 * 7 + 2
+    assert again.localisation().equals(finished.localisation())
+    assert again.divergences().equals(finished.divergences())
+    # And a third time nothing is done.
+    run_of(tmp_path / "run", "patch.direction=both")
+    assert len(calls) == 2 * 7 + 2
+
+
+def test_given_prompts_are_localised_in_place_of_made_ones(tmp_path):
+    directory = run_of(tmp_path / "run", "patch.questions=['Solve 3x = 9', 'What is a fox?']", first=("finetune",))
+    assert directory.localisation()["prompt_id"].n_unique() == 2
+
+
+def test_models_that_cannot_be_packed_are_refused_aloud(tmp_path):
+    said: list[str] = []
+    directory = run_of(tmp_path / "run", "patch.engine=reference", first=("finetune",), say=said.append)
+    assert directory.localisation().is_empty()
+    assert any("reference engine alone" in line for line in said)

@@ -1,0 +1,128 @@
+"""The layer × head picture as data, and as it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from crosspatch.frames import PLACES
+from crosspatch.report import palette
+from crosspatch.report.head_map import LEAST_REACH, HeadMap
+from crosspatch.report.matplotlib_head_map import MOST_TICKS, head_map_figure
+
+NAN = np.nan
+
+
+def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:
+    component = "attn_out" if head is None else "head"
+    place = f"L{at}.{component}" + ("" if head is None else f".{head}")
+    return {
+        "domain": "related",
+        "direction": "corrupt",
+        "extent": "text",
+        "patch": place,
+        "component": component,
+        "layer": at,
+        "head": head,
+        "measure": measure,
+        "estimate": estimate,
+        "low": None,
+        "high": None,
+        "units": 4,
+        "steps": 9,
+        **more,
+    }
+
+
+def places(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    return PLACES.frame(rows)
+
+
+ROWS = [
+    row(2, 1, 0.3),
+    row(2, 1, 0.5, "transfer"),
+    row(2, 1, 0.01, "random"),
+    row(2, 0, -0.2),
+    row(0, 0, 0.05),
+    # Layer 0 has no head 1, and these are not its heads.
+    row(0, None, 0.9, "transfer"),
+    row(0, 1, 0.7, domain="general"),
+    row(0, 1, 0.7, direction="repair"),
+    row(0, 1, 0.7, extent="step"),
+]
+
+
+def test_measured_heads_stand_before_estimates() -> None:
+    drawn = HeadMap.of(places(ROWS), "related")
+    assert (drawn.layers, drawn.heads) == ([0, 2], [0, 1])
+    assert drawn.grid() == [[0.05, None], [-0.2, 0.5]]
+    assert drawn.exact() == [(2, 1)]
+    assert drawn.reach == 0.5
+    assert HeadMap.of(places(reversed(ROWS)), "related").grid() == drawn.grid()
+
+
+def test_what_is_said_beside_it() -> None:
+    first, second, third = HeadMap.of(places(ROWS), "related").notes()
+    assert first.startswith("1 of 3 heads are measured, marked with a ring; of the others")
+    assert second == "Most is carried by layer 2, head 1: 0.50 (measured)."
+    assert "attn_out alone" in third
+    assert HeadMap.of(places([row(1, 0, 0.2, "transfer")]), "related").notes()[0] == "All heads are measured."
+    alone = HeadMap.of(places([row(1, 0, -0.2)]), "related")
+    assert alone.notes()[1] == "Most is carried by layer 1, head 0: −0.20 (estimated)."
+    said = "Related mathematics · corrupted activations into the clean model, throughout the text"
+    assert alone.title == f"Transfer of each head alone · {said}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no heads of related"),
+        ([row(0, None, 0.9)], "no heads of related"),
+        ([row(0, 0, float("nan"))], "finite"),
+        ([row(0, 0, None)], "no heads of related"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HeadMap.of(places(rows), "related")
+
+
+def test_cells_of_its_own_are_checked() -> None:
+    cells = HeadMap.of(places(ROWS), "related").cells
+    with pytest.raises(ValueError, match="twice"):
+        HeadMap("related", "corrupt", "text", pl.concat([cells, cells]))
+    with pytest.raises(ValueError, match="empty values"):
+        HeadMap("related", "corrupt", "text", cells.with_columns(exact=pl.lit(None, pl.Boolean)))
+    with pytest.raises(ValueError, match="needs layer, head, transfer, exact"):
+        HeadMap("related", "corrupt", "text", cells.drop("exact"))
+    with pytest.raises(ValueError, match="got none named measure"):
+        HeadMap.of(places(ROWS).drop("measure"), "related")
+
+
+def test_matplotlib_draws_the_same_cells() -> None:
+    axes = head_map_figure(HeadMap.of(places(ROWS), "related")).axes[0]
+    [image] = axes.images
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), NAN), [[0.05, NAN], [-0.2, 0.5]])
+    # Centred on 0, as far to either side as the largest transfer.
+    assert image.get_clim() == (-0.5, 0.5)
+    assert np.allclose(
+        image.cmap(0.5)[:3], [int(palette.CTS_SCALE[3][1][i : i + 2], 16) / 255 for i in (1, 3, 5)], atol=0.01
+    )
+    [rings] = axes.collections
+    assert rings.get_offsets().tolist() == [[1, 1]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "2"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+
+
+def test_small_transfers_are_not_blown_up_and_many_heads_stay_readable() -> None:
+    drawn = HeadMap.of(places([row(0, head, 0.001) for head in range(3 * MOST_TICKS)]), "related")
+    assert drawn.reach == LEAST_REACH
+    axes = head_map_figure(drawn).axes[0]
+    assert not axes.collections
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(labels) <= MOST_TICKS
+    assert labels[:2] == ["0", "3"]
