@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from crosspatch.behaviour import answers
 from crosspatch.behaviour.answers import answer
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.trajectory import PatchRun
-from pairs import QUESTION, child_of
+from pairs import QUESTION, architecture_pair, child_of
 
 QUESTIONS = ["a", QUESTION, "Which b satisfies b² + 8b + 12 = 0, and why is it so?"]
 
@@ -62,3 +63,28 @@ def test_an_answer_ends_at_any_stop_token(qwen3_pair):
 def test_the_limit_counts_tokens(qwen3_pair, limit):
     given = answer(qwen3_pair.clean, qwen3_pair.prompts, ["a", "b"], limit, qwen3_pair.stop_tokens)
     assert [g.token_count for g in given] == [limit, limit]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2"])
+def test_answers_that_end_leave_the_batch_and_change_nothing(name, monkeypatch):
+    pair = architecture_pair(name)
+    questions = [QUESTION, "a", "What is the capital of France? Say it slowly."]
+    free = answer(pair.clean, pair.prompts, questions, 24, pair.stop_tokens)
+    # A token that one answer has early and another late or never: they end apart.
+    stops = frozenset({free[0].tokens[3], free[1].tokens[10]})
+    widths = []
+    generate = pair.clean.generate
+
+    def watched(**given):
+        widths.append(len(given["input_ids"]))
+        return generate(**given)
+
+    monkeypatch.setattr(pair.clean, "generate", watched)
+    monkeypatch.setattr(answers, "STRETCH", 4)
+    parted = answer(pair.clean, pair.prompts, questions, 24, stops)
+    assert widths == sorted(widths, reverse=True)
+    assert len(set(widths)) > 1
+    monkeypatch.setattr(answers, "STRETCH", 24)
+    widths.clear()
+    assert answer(pair.clean, pair.prompts, questions, 24, stops) == parted
+    assert widths == [3]

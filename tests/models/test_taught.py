@@ -41,12 +41,15 @@ def test_the_default_experiment_asks_what_was_not_taught():
     assert (default.data.style, default.data.difficulty) == (recipe["data"]["style"], recipe["data"]["difficulty"])
 
 
+_WHICH = {"condition": "clean", "patch": None}
+
+
 def right_answers(name: str, problems: list) -> int:
     checkpoint = Checkpoint.named(name)
     model, prompts = checkpoint.model(device="cpu"), PromptFormat(checkpoint.tokenizer())
     given = answer(model, prompts, [problem.question for problem in problems], 80, stop_tokens((model,), prompts))
     verdicts = [
-        judge(problem, {"text": said.text, "stop_reason": said.stop_reason, "condition": "clean", "patch": None})[
+        judge(problem, {**_WHICH, "prompt_id": problem.id, "text": said.text, "stop_reason": said.stop_reason})[
             "verdict"
         ]
         for problem, said in zip(problems, given, strict=True)
