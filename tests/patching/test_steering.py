@@ -77,6 +77,21 @@ def test_every_prompt_has_its_own_vector(case):
     assert answers(pair, encoded, vectors.flip(0), Steering(2, 1.0)) != together
 
 
+def test_every_prompt_keeps_its_vector_when_others_are_at_their_end(case):
+    pair, encoded = case
+    vectors, steering = torch.randn(3, 48, generator=torch.Generator().manual_seed(2)), Steering(1, 1.0)
+
+    def steered(rows, stops):
+        some = [encoded[row] for row in rows]
+        return steered_answers(pair.clean, pair.prompts, some, vectors[rows], steering, 24, stops)
+
+    free = steered([0, 1, 2], pair.stop_tokens)
+    stops = frozenset({free[0].tokens[2]})
+    together = steered([0, 1, 2], stops)
+    assert len({given.token_count for given in together}) > 1
+    assert together == [steered([row], stops)[0] for row in range(3)]
+
+
 def test_the_prompt_itself_is_left_out():
     deltas = {"a": torch.ones(2, 4), "b": torch.full((1, 4), 5.0), "c": torch.zeros(0, 4)}
     assert mean_without(deltas, "a").tolist() == [5.0] * 4

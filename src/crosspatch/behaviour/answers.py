@@ -46,11 +46,14 @@ def continue_prompts(
     max_new_tokens: int,
     stops: frozenset[int],
     seed: int | None = None,
+    *,
+    together: bool = False,
 ) -> list[Answer]:
     """What a model writes after prompts given as token ids, in one batch: greedily, or drawn by a `seed`.
 
     Drawn means from the most likely tokens that have 95 % of the probability, at temperature 0.7: free, but seldom
-    nonsense.
+    nonsense. Rows that are at their end leave the batch, unless all have to stay `together` for a hook that knows them
+    by their places.
     """
     from transformers import GenerationConfig
 
@@ -62,7 +65,7 @@ def continue_prompts(
         {"do_sample": False} if seed is None else {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 0}
     )
     # Drawn tokens depend on all rows of the batch, so a drawn one is written in one go.
-    stretch = STRETCH if seed is None else max_new_tokens
+    stretch = STRETCH if seed is None and not together else max_new_tokens
     written: list[list[int]] = [[] for _ in encoded]
     going, past = list(range(len(encoded))), None
     with (

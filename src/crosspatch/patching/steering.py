@@ -65,7 +65,7 @@ def steered_answers(
     are otherwise, and later positions read the steered ones.
     """
     with editing(model, {steering.site: _adding(steering.strength * vectors)}):
-        return continue_prompts(model, prompts, encoded, max_new_tokens, stops)
+        return continue_prompts(model, prompts, encoded, max_new_tokens, stops, together=True)
 
 
 def _adding(vectors: Float[Tensor, "B D"]) -> Edit:
