@@ -57,7 +57,7 @@ def _interval(row: dict[str, Any]) -> str:
     from crosspatch.results.claim import shown_interval
     from crosspatch.results.interval import Interval
 
-    return shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+    return shown_interval(Interval.of_row(row))
 
 
 def _tokens(tokens: pl.DataFrame) -> list[dict[str, str]]:

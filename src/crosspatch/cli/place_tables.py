@@ -36,7 +36,7 @@ def print_places(directory: RunDirectory) -> None:
                 domain=domain, direction=direction, extent=extent, component=component, measure=measure
             ).sort("estimate", descending=True, nulls_last=True)
             for row in best.head(_TOP).iter_rows(named=True):
-                shown = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+                shown = shown_interval(Interval.of_row(row))
                 rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
         print_rows(title, rows)
         for named in most_telling(measured, domains, domain, direction, extent=extent):
@@ -46,7 +46,7 @@ def print_places(directory: RunDirectory) -> None:
         lines: dict[int, dict[str, str]] = {}
         for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):
             line = lines.setdefault(row["layer"], {"cut after layer": str(row["layer"])})
-            line[row["measure"]] = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+            line[row["measure"]] = shown_interval(Interval.of_row(row))
         print_rows(
             f"{domain_title(domain)}: the first divergence, state below against layers above", list(lines.values())
         )

@@ -162,10 +162,7 @@ def print_claims(directory: RunDirectory) -> None:
 
     rows = []
     for row in directory.statistics(CLAIMS).iter_rows(named=True):
-        own, control = (
-            shown_interval(Interval(*(row[f"{prefix}{end}"] for end in ("estimate", "low", "high"))))
-            for prefix in ("", "control_")
-        )
+        own, control = (shown_interval(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
         test = "" if row["chance"] is None else f"{row['chance']:.2g}"
         verdict = "shown" if row["shown"] else f"not shown: {row['reason']}"
         rows.append(

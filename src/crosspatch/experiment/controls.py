@@ -45,12 +45,14 @@ def measure_controls(work: Work) -> None:
     }
     children = {name: work.model(name) for name in names if name not in OWN_CONTROLS}
     for i, wanted in missing.items():
-        rows = CONTROLS.frame()
-        for direction, written in texts.items():
-            other = _other(written, problems, i)
-            for followed in written[i]:
-                found = _scored(work, problems[i].id, wanted, children, direction, followed, other, i)
-                rows = pl.concat([rows, CONTROLS.frame(found)])
+        rows = CONTROLS.frame(
+            row
+            for direction, written in texts.items()
+            for followed in written[i]
+            for row in _scored(
+                work, problems[i].id, wanted, children, direction, followed, _other(written, problems, i), i
+            )
+        )
         for name in wanted:
             part = work.directory.control_part(name, i)
             part.parent.mkdir(parents=True, exist_ok=True)

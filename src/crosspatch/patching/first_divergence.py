@@ -29,7 +29,7 @@ from crosspatch.models.pair import ModelPair, check_layers
 from crosspatch.models.site import Site
 from crosspatch.patching.given_text import Cell, GivenText, TextReader, delta
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.patching.screen import unpatched_steps
 
 TOP = 5
 
@@ -89,9 +89,10 @@ def first_divergence(
     readers = [
         TextReader(model, given, float32_unembedding=float32_unembedding) for model in (pair.clean, pair.corrupted)
     ]
-    step = _first_step(*readers)
-    if step is None:
+    apart = unpatched_steps(*readers).filter("disagree")["step"]
+    if apart.is_empty():
         return FirstDivergence(DIVERGENCES.frame(), TOP_TOKENS.frame())
+    step = int(apart[0])
     own = [reader.unembed(reader.hidden[step : step + 1]) for reader in readers]
     wants = [int(logits.argmax()) for logits in own]
     ends = [_deltas(logits, wants)[0] for logits in own]
@@ -136,16 +137,6 @@ def first_divergence(
         for rank, (probability, token) in enumerate(_most_probable(logits, top), start=1)
     ]
     return FirstDivergence(DIVERGENCES.frame(rows), TOP_TOKENS.frame(tokens))
-
-
-def _first_step(clean: TextReader, corrupted: TextReader) -> int | None:
-    """The first step at which the models want different tokens."""
-    parts = (reader.hidden.split(UNEMBED_AT_ONCE) for reader in (clean, corrupted))
-    for number, (ours, theirs) in enumerate(zip(*parts, strict=True)):
-        apart = clean.unembed(ours).argmax(-1) != corrupted.unembed(theirs).argmax(-1).to(ours.device)
-        if apart.any():
-            return number * UNEMBED_AT_ONCE + int(apart.int().argmax())
-    return None
 
 
 def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:

@@ -164,7 +164,7 @@ def screen(
                 TextReader(model, given, float32_unembedding=run.float32_unembedding)
                 for model in (pair.clean, pair.corrupted)
             )
-            found = _unpatched(clean, corrupted)
+            found = unpatched_steps(clean, corrupted)
             scored = found.filter("disagree")
             target, source = (clean, corrupted) if run.direction == "corrupt" else (corrupted, clean)
             effects = torch.zeros(len(sites), found.height)
@@ -180,7 +180,7 @@ def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
     return [Site(layer, component, head) for head in (range(n_heads) if component == "head" else (None,))]
 
 
-def _unpatched(clean: TextReader, corrupted: TextReader) -> pl.DataFrame:
+def unpatched_steps(clean: TextReader, corrupted: TextReader) -> pl.DataFrame:
     """The tokens that the unpatched models want at each step, and their ΔLs."""
     found: list[list[Tensor]] = [[], [], [], []]
     parts = (reader.hidden.split(UNEMBED_AT_ONCE) for reader in (clean, corrupted))

@@ -1,6 +1,6 @@
 """What the numbers say, in sentences: counted, neutral, nothing that is not in the frames.
 
-Knows nothing of intervals yet, so it compares nothing and calls nothing large or small.
+Compares nothing and calls nothing large or small: what intervals and controls bear out is told by claims.
 """
 
 from __future__ import annotations

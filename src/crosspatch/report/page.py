@@ -152,7 +152,7 @@ def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
     said = {}
     right = summary.comparisons.filter(outcome="correct")
     for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
-        text = shown_interval(Interval(row["estimate"], row["low"], row["high"]))
+        text = shown_interval(Interval.of_row(row))
         if row["against"] == "clean":
             text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['chance']:.2g}"
         said[row["condition"], row["patch"], row["domain"]] = text

@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from crosspatch.frames import REPAIRED
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.variant import Variant
 
@@ -57,7 +58,6 @@ class Panel:
     lines: tuple[Line, ...]
     levels: tuple[float, ...] = ()
     share: bool = False
-    note: str = ""
 
     @property
     def defined(self) -> bool:
@@ -71,7 +71,7 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     `depth` are depth statistics (see frames.DEPTH).
     """
     own = depth.filter(
-        *(pl.col(key) == getattr(variant, key) for key in ("component", "direction", "persistence", "schedule")),
+        *(pl.col(key) == value for key, value in variant.columns.items()),
         pl.col("layer").is_not_null(),
     )
     domains = ordered_domains(own["domain"])
@@ -119,7 +119,7 @@ def _accuracies(right: pl.DataFrame) -> Iterator[Line]:
         patched.select("condition", component=components).unique(maintain_order=True).iter_rows()
     ):
         rows = patched.filter(pl.col("condition") == condition, components == component)
-        into = "clean activations into the corrupted model" if condition == "repaired" else "corrupted into clean"
+        into = "clean activations into the corrupted model" if condition == REPAIRED else "corrupted into clean"
         name = into if components.n_unique() == 1 else f"{into}, {component}"
         yield _line(rows, name, colour=i)
     layers = tuple(sorted(patched["layer"].unique()))

@@ -53,7 +53,7 @@ def _row(name: str, rows: pl.DataFrame) -> TokenRow:
     cells = []
     for measure in _MEASURES:
         row = by_measure.get(measure)
-        cells.append("" if row is None else shown_interval(Interval(row["estimate"], row["low"], row["high"])))
+        cells.append("" if row is None else shown_interval(Interval.of_row(row)))
         if measure.endswith("_excess"):
             cells.append("" if row is None or row["chance"] is None else f"{row['chance']:.2g}")
     return TokenRow(name, tuple(cells))

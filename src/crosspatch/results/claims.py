@@ -271,7 +271,7 @@ def _from_layer(comparisons: pl.DataFrame, condition: str, against: str, said: s
 
 def _interval(rows: pl.DataFrame) -> Interval:
     """The interval in the first row; nothing where there is none."""
-    return Interval(None) if rows.is_empty() else Interval(*rows.select("estimate", "low", "high").row(0))
+    return Interval(None) if rows.is_empty() else Interval.of_row(rows.row(0, named=True))
 
 
 def _reversed(interval: Interval) -> Interval:

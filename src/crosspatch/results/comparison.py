@@ -48,9 +48,7 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
                 "outcome": outcome,
                 "count": int(part["yes"].sum()),
                 "n": part.height,
-                "estimate": share.estimate,
-                "low": share.low,
-                "high": share.high,
+                **share.columns,
             }
             rows += [{**fixed, **pairs} for pairs in _against(part, judged.filter(domain=domain), condition, patch)]
     return COMPARISONS.frame(rows)

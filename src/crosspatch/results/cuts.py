@@ -38,9 +38,7 @@ def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
                         "domain": domain,
                         "layer": layer,
                         "measure": measure,
-                        "estimate": found.estimate,
-                        "low": found.low,
-                        "high": found.high,
+                        **found.columns,
                         "units": units,
                     }
                 )

@@ -61,7 +61,6 @@ class _Table:
 
     variant: Variant
     patches: list[tuple[str, int]]
-    units: list[str]
     sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
     controls: list[str]
     by_seed: bool
@@ -90,7 +89,6 @@ class _Table:
         return cls(
             variant,
             list(depth.iter_rows()),
-            units,
             sums,
             others["control"].unique(maintain_order=True).to_list(),
             by_seed,
@@ -176,17 +174,12 @@ class _Table:
     ) -> dict[str, Any]:
         below = sums[measure.below]
         return {
-            "component": self.variant.component,
-            "direction": self.variant.direction,
-            "persistence": self.variant.persistence,
-            "schedule": self.variant.schedule,
+            **self.variant.columns,
             "patch": patch,
             "layer": layer,
             "control": control,
             "measure": name,
-            "estimate": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
+            **interval.columns,
             "units": int((below != 0).sum()),
             "cells": int(
                 sums["positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"].sum()

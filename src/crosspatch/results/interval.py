@@ -6,8 +6,9 @@ numbers only, not what they count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,16 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], prefix: str = "") -> Interval:
+        """That of a table's row, whose columns may begin with a `prefix`."""
+        return cls(*(row[f"{prefix}{end}"] for end in ("estimate", "low", "high")))
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """Its part of a table's row."""
+        return {"estimate": self.estimate, "low": self.low, "high": self.high}
+
     @property
     def known(self) -> bool:
         """Whether there is an interval."""
@@ -47,9 +58,12 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     return Interval(successes / trials, float(found.low), float(found.high))
 
 
-def sign_test(lost: int, gained: int) -> float:
-    """Two-sided exact p-value that pairs which differ do so by chance (McNemar's test, exact); 1 where none does."""
-    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+def sign_test(lost: int, gained: int, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
+    """Exact p-value that pairs which differ do so by chance (McNemar's test, exact); 1 where none does.
+
+    `greater` is one-sided: how likely as many or more are lost.
+    """
+    return float(stats.binomtest(lost, lost + gained, alternative=alternative).pvalue) if lost + gained else 1.0
 
 
 @dataclass(frozen=True)

@@ -159,8 +159,6 @@ def _of_domain(rows: pl.DataFrame, by: tuple[str, ...], measures: list[str], see
             yield {
                 **dict(zip(by, values, strict=True)),
                 "measure": measure,
-                "estimate": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
+                **interval.columns,
                 "units": int((below != 0).sum()),
             }

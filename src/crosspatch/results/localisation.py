@@ -144,9 +144,7 @@ class _Sums:
                 yield {
                     **place,
                     "measure": measure,
-                    "estimate": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    **interval.columns,
                     "units": int((self.gap != 0).sum()),
                     "steps": self.steps,
                 }

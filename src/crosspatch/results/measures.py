@@ -10,26 +10,30 @@ from dataclasses import dataclass
 
 import polars as pl
 
-_OK = pl.col("status") == "ok"
-_DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
-_CLEAN = pl.col("delta_clean").cast(pl.Float64)
-_MOVED = pl.col("delta_patched").cast(pl.Float64) - _CLEAN
-_GAP = pl.col("delta_corrupted").cast(pl.Float64) - _CLEAN
+# What a cell is, and what it adds to a sum: Float64, since the columns are Float32 and there are thousands of cells.
+OK = pl.col("status") == "ok"
+DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
+_CLEAN, _CORRUPTED, _PATCHED = (pl.col(f"delta_{name}").cast(pl.Float64) for name in ("clean", "corrupted", "patched"))
 _KL_CLEAN, _KL_PATCHED = (pl.col(name).cast(pl.Float64) for name in ("kl_clean", "kl_patched"))
 
-# Float64 sums: the columns are Float32, and there are thousands of cells.
-SUMS = (
-    pl.len().cast(pl.Float64).alias("positions"),
-    _DIFFER.sum().cast(pl.Float64).alias("disagreements"),
-    _OK.sum().cast(pl.Float64).alias("ok_cells"),
-    pl.col("cts").cast(pl.Float64).filter(_OK).sum().alias("cts"),
-    _MOVED.filter(_OK).sum().alias("moved"),
-    _GAP.filter(_OK).sum().alias("gap"),
-    (_DIFFER & (pl.col("token_id") == pl.col("corrupted_token_id"))).sum().cast(pl.Float64).alias("flips"),
-    (1 / pl.col("rank_corrupted").cast(pl.Float64)).filter(_DIFFER).sum().alias("reciprocal_ranks"),
-    _KL_CLEAN.sum().alias("kl_clean"),
-    (_KL_CLEAN - _KL_PATCHED).sum().alias("kl_gained"),
-)
+
+def _where(holds: pl.Expr, value: pl.Expr) -> pl.Expr:
+    return pl.when(holds).then(value).otherwise(0.0)
+
+
+CELLS = {
+    "positions": pl.col("prompt_id").is_not_null().cast(pl.Float64),
+    "disagreements": DIFFER.cast(pl.Float64),
+    "ok_cells": OK.cast(pl.Float64),
+    "cts": _where(OK, pl.col("cts").cast(pl.Float64)),
+    "moved": _where(OK, _PATCHED - _CLEAN),
+    "gap": _where(OK, _CORRUPTED - _CLEAN),
+    "flips": (DIFFER & (pl.col("token_id") == pl.col("corrupted_token_id"))).cast(pl.Float64),
+    "reciprocal_ranks": _where(DIFFER, 1 / pl.col("rank_corrupted").cast(pl.Float64)),
+    "kl_clean": _KL_CLEAN,
+    "kl_gained": _KL_CLEAN - _KL_PATCHED,
+}
+SUMS = tuple(cell.sum().alias(name) for name, cell in CELLS.items())
 
 
 @dataclass(frozen=True)

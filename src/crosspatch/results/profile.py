@@ -11,22 +11,18 @@ from collections.abc import Mapping
 import polars as pl
 
 from crosspatch.results.domain import ordered_domains, with_domain
+from crosspatch.results.measures import CELLS, DIFFER, OK
 
 PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
 
-_OK = pl.col("status") == "ok"
-_DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
-# Float32 columns; sums over thousands of cells are taken in Float64.
-_CTS = pl.col("cts").cast(pl.Float64).filter(_OK)
-_CLEAN = pl.col("delta_clean").cast(pl.Float64)
-_MOVED = (pl.col("delta_patched").cast(pl.Float64) - _CLEAN).filter(_OK).sum()
-_GAP = (pl.col("delta_corrupted").cast(pl.Float64) - _CLEAN).filter(_OK).sum()
+_CTS = pl.col("cts").cast(pl.Float64).filter(OK)
+_MOVED, _GAP = (CELLS[name].sum() for name in ("moved", "gap"))
 
 MEASURES = (
     pl.len().cast(pl.Int64).alias("positions"),
-    _DIFFER.sum().cast(pl.Int64).alias("disagreements"),
-    _DIFFER.mean().alias("disagreement_rate"),
-    _OK.sum().cast(pl.Int64).alias("ok_cells"),
+    DIFFER.sum().cast(pl.Int64).alias("disagreements"),
+    DIFFER.mean().alias("disagreement_rate"),
+    OK.sum().cast(pl.Int64).alias("ok_cells"),
     (pl.col("status") == "small_denominator").sum().cast(pl.Int64).alias("small_denominators"),
     ((_CTS < 0) | (_CTS > 1)).sum().cast(pl.Int64).alias("outside_unit"),
     _CTS.mean().alias("mean_cts"),
@@ -62,7 +58,7 @@ def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame
     column is mostly the rate of agreement, which is why nothing else here uses it.
     """
     gap = pl.col("delta_corrupted") - pl.col("delta_clean")
-    defined = _DIFFER & (gap.abs() >= threshold)
+    defined = DIFFER & (gap.abs() >= threshold)
     cts = (pl.col("delta_patched") - pl.col("delta_clean")) / gap
     return scores.with_columns(pl.when(defined).then(cts).otherwise(0.0).cast(pl.Float32).alias("cts"))
 

@@ -6,12 +6,12 @@ the good ones the shortest training is preferred. Here the same is said in numbe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from crosspatch.config import Search
+from crosspatch.results.interval import sign_test
 
 # With fewer right answers of the clean model, whether they turned is chance.
 _FEWEST = 10
@@ -58,8 +58,7 @@ def chance_of_loss(lost: int, gained: int) -> float:
 
     The one-sided exact sign test: of few questions two or three may be lost by chance.
     """
-    changed = lost + gained
-    return sum(math.comb(changed, more) for more in range(lost, changed + 1)) / 2**changed
+    return sign_test(lost, gained, "greater")
 
 
 def status(measured: Measured, rules: Search) -> Judged:

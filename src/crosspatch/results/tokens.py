@@ -17,7 +17,7 @@ import polars as pl
 from crosspatch.frames import TOKENS
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
-from crosspatch.results.measures import MEASURES, Measure, prompt_sums
+from crosspatch.results.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.results.permutation import Labelled, chance_of_excess
 from crosspatch.results.token_class import CLASSES, with_class
 from crosspatch.results.variant import variants
@@ -25,14 +25,6 @@ from crosspatch.results.variant import variants
 COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
 # What an excess is tested in: where the models disagree at all, and what transfers where they do.
 TESTED = ("disagreement_rate", "transfer")
-# Shares of each cell in the sums of what is tested.
-_CELLS = {
-    "disagreement_rate": (pl.col("clean_token_id") != pl.col("corrupted_token_id"), pl.lit(1.0)),
-    "transfer": (
-        pl.when(pl.col("status") == "ok").then(pl.col("delta_patched") - pl.col("delta_clean")).otherwise(0.0),
-        pl.when(pl.col("status") == "ok").then(pl.col("delta_corrupted") - pl.col("delta_clean")).otherwise(0.0),
-    ),
-}
 
 
 def token_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -61,9 +53,8 @@ def _statistics(
             own = variant.rows(of_domain)
             for layer, cells in _depths(own):
                 table = _Table.of(cells, classes, seed)
-                place = {"component": variant.component, "direction": variant.direction}
-                place |= {"persistence": variant.persistence, "schedule": variant.schedule}
-                rows += [{"domain": domain, **place, "layer": layer, "by": by, **row} for row in table.rows()]
+                place = {"domain": domain, **variant.columns, "layer": layer, "by": by}
+                rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 
@@ -123,14 +114,13 @@ class _Table:
     def _chances(self, name: str) -> list[float | None]:
         """The permutation test of each class. A step is dealt as one: layers score the same tokens again and again."""
         measure: Measure = MEASURES[name]
-        above, below = _CELLS[name]
         rank = {name: i for i, name in enumerate(self.classes)}
         cells = self.cells.select(
             "prompt_id",
             "step",
             pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
-            above.cast(pl.Float64).alias("above"),
-            below.cast(pl.Float64).alias("below"),
+            CELLS[measure.above].alias("above"),
+            CELLS[measure.below].alias("below"),
         )
         if not measure.share:
             cells = cells.filter(pl.col("below") != 0)
@@ -147,9 +137,7 @@ class _Table:
         return {
             "class": name,
             "measure": measure,
-            "estimate": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
+            **interval.columns,
             "chance": chance,
             "units": int((counted != 0).sum()),
         }

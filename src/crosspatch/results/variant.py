@@ -6,7 +6,7 @@ takes the rows of one variant at a time. Knows nothing of prompts or statistics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -36,6 +36,11 @@ class Variant:
         """Short name: component, direction and persistence, and the schedule unless that is all steps."""
         name = f"{self.component} · {self.direction} · {self.persistence}"
         return name if self.schedule == "all" else f"{name} · {self.schedule}"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Its part of a table's row."""
+        return asdict(self)
 
     @property
     def moved(self) -> str:

@@ -48,8 +48,7 @@ def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.Data
                 )
                 .sort("published_cts", "positions", descending=True, maintain_order=True)
             )
-            place = {"domain": domain, "component": variant.component, "direction": variant.direction}
-            place |= {"persistence": variant.persistence, "schedule": variant.schedule}
+            place = {"domain": domain, **variant.columns}
             tables.append(
                 counted.with_columns(pl.lit(value).alias(key) for key, value in place.items()).select(*WORDS.dtypes)
             )
