@@ -48,10 +48,7 @@ def measure_controls(work: Work) -> None:
         rows = CONTROLS.frame(
             row
             for direction, written in texts.items()
-            for followed in written[i]
-            for row in _scored(
-                work, problems[i].id, wanted, children, direction, followed, _other(written, problems, i), i
-            )
+            for row in _scored(work, wanted, children, direction, written, i)
         )
         for name in wanted:
             part = work.directory.control_part(name, i)
@@ -89,24 +86,23 @@ def _other(texts: list[list[Followed]], problems: list[Problem], i: int) -> Give
 
 def _scored(
     work: Work,
-    prompt_id: str,
     names: Sequence[str],
     children: Mapping[str, nn.Module],
     direction: Direction,
-    followed: Followed,
-    other: GivenText | None,
-    seed: int,
+    written: list[list[Followed]],
+    i: int,
 ) -> Iterator[dict[str, Any]]:
-    """The cells of controls along one text; one that needs another prompt is left out where there is none."""
+    """The cells of controls along the texts of a prompt; one that needs another prompt is left out where none is."""
     import torch
 
-    from crosspatch.patching.controls import ControlReader
+    from crosspatch.patching.controls import ControlReader, OtherPrompt
 
-    reader = ControlReader(work.pair, followed, patch_run(work, direction), other)
-    generator = torch.Generator().manual_seed(work.experiment.seed * 1_000_003 + seed)
-    moves = {
-        name: reader.moved(children.get(name, cast(OwnControl, name)), generator)
-        for name in names
-        if other is not None or name != "other_prompt"
-    }
-    return reader.rows(moves, prompt_id)
+    problems, run = work.patched_problems, patch_run(work, direction)
+    given = _other(written, problems, i) if "other_prompt" in names and written[i] else None
+    other = None if given is None else OtherPrompt(work.pair, given, run)
+    possible = [name for name in names if other is not None or name != "other_prompt"]
+    for followed in written[i]:
+        reader = ControlReader(work.pair, followed, run, other)
+        generator = torch.Generator().manual_seed(work.experiment.seed * 1_000_003 + i)
+        moves = {name: reader.moved(children.get(name, cast(OwnControl, name)), generator) for name in possible}
+        yield from reader.rows(moves, problems[i].id)

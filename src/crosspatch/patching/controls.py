@@ -51,17 +51,35 @@ class Followed:
         return sorted({site for patch in self.steps for site in patch.sites})
 
 
+class OtherPrompt:
+    """The text of another prompt as both models have read it: once, however many texts it is a control along."""
+
+    @torch.inference_mode()
+    def __init__(self, pair: ModelPair, given: GivenText, run: PatchRun) -> None:
+        self._last = len(given.text) - 1
+        self._target, self._source = (_reader(model, given, run) for model in pair.oriented(run.direction))
+
+    @torch.inference_mode()
+    def differences(self, steps: Sequence[int], sites: Sequence[Site]) -> Moved:
+        """The source's activations less the target's at the same steps of this text, or at its last one."""
+        same = [min(step, self._last) for step in steps]
+        theirs, ours = (reader.activations(same, sites) for reader in (self._source, self._target))
+        return {site: theirs[site].to(ours[site]) - ours[site] for site in sites}
+
+
 class ControlReader:
     """What the models of a pair, and perhaps other children, say along one text; controls are scored from that.
 
-    `other` is the text of another prompt, for the control `other_prompt`.
+    `other` is another prompt's text, for the control `other_prompt`.
     """
 
     @torch.inference_mode()
-    def __init__(self, pair: ModelPair, followed: Followed, run: PatchRun, other: GivenText | None = None) -> None:
+    def __init__(self, pair: ModelPair, followed: Followed, run: PatchRun, other: OtherPrompt | None = None) -> None:
         self._pair, self._followed, self._run, self._other = pair, followed, run, other
-        target, source = pair.oriented(run.direction)
-        self._target, self._source = self._reader(target, followed.given), self._reader(source, followed.given)
+        # Nothing is asked of what comes after the last step that is looked at.
+        given = followed.given
+        self._given = GivenText(given.prompt, given.text[: max(followed.all_steps) + 1])
+        self._target, self._source = (_reader(model, self._given, run) for model in pair.oriented(run.direction))
         self._here, self._there = (
             reader.activations(followed.all_steps, followed.sites) for reader in (self._target, self._source)
         )
@@ -70,14 +88,14 @@ class ControlReader:
     def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Moved:
         """What a control moves to every site at every step that is looked at.
 
-        A model gives its own activations. `other_prompt` adds to the target's activation the source's difference from
-        it at the same step of the other prompt, or at its last one. `random` moves the target's activation as far as
+        A model gives its own activations. `other_prompt` adds the other prompt's differences to the target's
+        activations. `random` moves the target's activation as far as
         the source's lies, in directions drawn by a `generator` of the CPU, one for each site and step. Raises
         ValueError where generator or other text are missing.
         """
         steps, sites = self._followed.all_steps, self._followed.sites
         if isinstance(control, nn.Module):
-            return self._reader(control, self._followed.given).activations(steps, sites)
+            return _reader(control, self._given, self._run).activations(steps, sites)
         if control == "self":
             return self._here
         if control == "random":
@@ -86,10 +104,8 @@ class ControlReader:
             return {site: self._here[site] + _turned(self._difference(site), generator) for site in sites}
         if self._other is None:
             raise ValueError("got no text of another prompt, expected one whose differences can be moved")
-        same = [min(step, len(self._other.text) - 1) for step in steps]
-        target, source = self._pair.oriented(self._run.direction)
-        theirs, ours = (self._reader(model, self._other).activations(same, sites) for model in (source, target))
-        return {site: self._here[site] + theirs[site].to(ours[site]) - ours[site] for site in sites}
+        differences = self._other.differences(steps, sites)
+        return {site: self._here[site] + differences[site] for site in sites}
 
     @torch.inference_mode()
     def score(self, moves: Mapping[str, Moved]) -> list[tuple[str, Patch, int, dict[str, float]]]:
@@ -136,8 +152,9 @@ class ControlReader:
     def _difference(self, site: Site) -> Float[Tensor, "U W"]:
         return self._there[site].to(self._here[site]) - self._here[site]
 
-    def _reader(self, model: nn.Module, given: GivenText) -> TextReader:
-        return TextReader(model, given, float32_unembedding=self._run.float32_unembedding)
+
+def _reader(model: nn.Module, given: GivenText, run: PatchRun) -> TextReader:
+    return TextReader(model, given, float32_unembedding=run.float32_unembedding)
 
 
 def _turned(difference: Float[Tensor, "U W"], generator: torch.Generator) -> Float[Tensor, "U W"]:
