@@ -20,6 +20,10 @@ _CHARACTERS = str.maketrans(
         "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ",
     }
 )  # fmt: skip
+# Characters that show nothing themselves, and halves of surrogate pairs; emoji and dingbats, which mean no mathematics.
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u20e3\ufe00-\ufe0f\ufeff\ud800-\udfff\ufffd]")
+_ARROWS = re.compile("[\u2794\u2798-\u27af\u27b1-\u27be\u2b95\U0001f449]")
+_PICTURES = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿ", "0123456789-+xn")
 _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"</?[a-z]{1,12}>", " "),
@@ -69,7 +73,8 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def one_spelling(text: str) -> str:
-    """The text with LaTeX in place of Unicode and plain words, without delimiters, spacing and markdown."""
+    """The text with LaTeX in place of Unicode and plain words, without delimiters, spacing, markdown and emoji."""
+    text = _PICTURES.sub(" ", _ARROWS.sub("→", _INVISIBLE.sub("", text)))
     text = re.sub("[⁰¹²³⁴-⁹⁻⁺ˣⁿ]+", lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub("[₀-₉]", lambda m: f"_{ord(m[0]) - ord('₀')}", text)
     text = re.sub("[\U0001d400-\U0001d7ff]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
