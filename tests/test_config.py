@@ -97,6 +97,8 @@ def test_layers_can_be_given_as_people_write_them(given):
         ("seed", "expected key.sub=value"),
         ("seed.sub=1", "seed is a single setting"),
         ("seed=[1", "not valid YAML"),
+        ('patch.questions=["a \\ud83d"]', "half of a surrogate pair"),
+        ("models.clean=caf\udce9", "not valid YAML"),
     ],
 )
 def test_a_wrong_setting_is_one_line(change, words):

@@ -7,6 +7,7 @@ is checked here, so a wrong setting costs no waiting.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -674,6 +675,9 @@ def make_experiment(
         _put(tree, key, value, f"{key}={value}")
     for override in overrides:
         _override(tree, override)
+    # YAML can spell it, and so can bytes of a command line that are no UTF-8; run.json could not hold it.
+    if half := re.search("[^{}]*[\ud800-\udfff]", json.dumps(tree, ensure_ascii=False, default=str)):
+        raise UsageError(f"got half of a surrogate pair, which is no character, in {half[0][-40:]!r}")
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

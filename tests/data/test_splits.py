@@ -169,6 +169,8 @@ def test_problems_survive_their_file(tmp_path):
         ("[1]", "got a list"),
         ('{"question": "a"}', "got question"),
         ('{"prompt_id": 1, "question": " "}', "question is empty"),
+        ('{"prompt_id": 1, "question": "a \\ud83d"}', "line 1: got half of a surrogate pair"),
+        ('{"prompt_id": "\\udc00", "question": "a"}', "line 1: got half of a surrogate pair"),
         ('{"prompt_id": 1, "question": "a"}\n\n{"prompt_id": "1", "question": "b"}', "line 3: .* stands there twice"),
     ],
 )

@@ -110,8 +110,8 @@ def read_problems(path: Path) -> list[Problem]:
 def read_prompts(path: Path) -> list[Problem]:
     """A prompt file of the user's: `{"prompt_id": …, "question": …}` a line, with `domain` and `answer` if known.
 
-    Raises UsageError, with the line's number, for an empty question, a missing or repeated prompt_id, or no
-    prompt at all.
+    Raises UsageError, with the line's number, for an empty question, a missing or repeated prompt_id, half of a
+    surrogate pair (which JSON can spell), or no prompt at all.
     """
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -122,6 +122,10 @@ def read_prompts(path: Path) -> list[Problem]:
             raise UsageError(f'{path}, line {number}: got {keys}, expected {{"prompt_id": …, "question": …}}')
         if not question.strip():
             raise UsageError(f"{path}, line {number}: the question is empty")
+        if any("\ud800" <= char <= "\udfff" for value in values.values() for char in str(value)):
+            raise UsageError(
+                f"{path}, line {number}: got half of a surrogate pair, which is no character; repair its encoding"
+            )
         if str(prompt_id) in seen:
             raise UsageError(f"{path}, line {number}: prompt_id {prompt_id} stands there twice")
         seen.add(str(prompt_id))
