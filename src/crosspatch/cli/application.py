@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 import crosspatch
-from crosspatch.config import Experiment, settings
+from crosspatch.config import Experiment, settings, shipped_experiments
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
 
@@ -98,7 +98,9 @@ def print_settings(command: str) -> None:
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="EXPERIMENT", help="A YAML file, or smollm2, paper, teach or tiny, which are shipped"),
+    typer.Argument(
+        metavar="EXPERIMENT", help=f"A YAML file, or one of those that are shipped: {', '.join(shipped_experiments())}"
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]
 Overrides = Annotated[
