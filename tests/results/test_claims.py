@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from crosspatch.frames import BEHAVIOUR, CLAIMS, DEPTH, TOKENS
-from crosspatch.results.claim import Claim, nearest, shown_interval
+from crosspatch.results.claim import Claim, nearest
 from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.interval import Interval, wilson
@@ -52,7 +52,7 @@ def test_what_is_said_of_a_claim() -> None:
     assert claim(chance=0.001).sentence == (
         "shown: something holds: 0.80 [0.70, 0.90], control: 0.20 [0.10, 0.30], p = 0.001"
     )
-    assert shown_interval(Interval(-0.5, -1.0, 0.0)) == "−0.50 [−1.00, 0.00]"
+    assert str(Interval(-0.5, -1.0, 0.0)) == "−0.50 [−1.00, 0.00]"
     assert dict(CLAIMS.frame([claim().row()]).schema) == pl.Schema(CLAIMS.dtypes)
 
 

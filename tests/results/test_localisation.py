@@ -120,7 +120,7 @@ def test_the_most_telling_block_is_the_one_with_the_largest_step():
 def test_one_place_alone_has_no_runner_up():
     [named] = most_telling(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
     assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
-    assert named.sentence == "The most telling head L1 head 2: 0.50 of what there is to move."
+    assert named.sentence == "The most telling head L1 head 2, whose share is 0.50, no interval."
 
 
 def many(first: float, second: float, wobble: float) -> list[Named]:
@@ -138,19 +138,19 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     assert apart.told_apart
     assert apart.ahead.estimate == pytest.approx(0.4)
     assert 0 < apart.ahead.low < 0.4 < apart.ahead.high < 0.8
-    assert apart.sentence.startswith("The most telling MLP L0: 0.80 (0.")
-    assert "It is ahead of L1 by 0.40 (" in apart.sentence
+    assert apart.sentence.startswith("The most telling MLP L0, whose share is 0.80 [0.")
+    assert "It is ahead of L1 by 0.40 [" in apart.sentence
     # The control: the same shares of which either is larger on half of the prompts.
     [alike] = many(6.2, 6.0, wobble=3)
     assert alike.ahead.estimate == pytest.approx(0.02)
     assert not alike.told_apart
-    assert "It is not told apart from L1: ahead by 0.02 (−0." in alike.sentence
+    assert "It is not told apart from L1: ahead by 0.02 [−0." in alike.sentence
 
 
 def test_a_place_is_all_where_the_interval_hardly_leaves_one():
     [whole] = many(10, 4, wobble=0.1)
     assert whole.is_all
-    assert ", all of it. It is ahead of L1" in whole.sentence
+    assert ", all there is to move. It is ahead of L1" in whole.sentence
     # As much on the average, but not after every prompt; and too few prompts to know.
     [uneven] = many(10, 4, wobble=3)
     assert not uneven.is_all

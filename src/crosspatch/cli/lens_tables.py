@@ -54,10 +54,9 @@ def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    from crosspatch.results.claim import shown_interval
     from crosspatch.results.interval import Interval
 
-    return shown_interval(Interval.of_row(row))
+    return str(Interval.of_row(row))
 
 
 def _tokens(tokens: pl.DataFrame) -> list[dict[str, str]]:

@@ -18,7 +18,6 @@ _TOP = 5
 
 def print_places(directory: RunDirectory) -> None:
     """The places and first divergences of a run directory, domain by domain."""
-    from crosspatch.results.claim import shown_interval
     from crosspatch.results.cuts import cuts
     from crosspatch.results.domain import domain_title
     from crosspatch.results.interval import Interval
@@ -36,7 +35,7 @@ def print_places(directory: RunDirectory) -> None:
                 domain=domain, direction=direction, extent=extent, component=component, measure=measure
             ).sort("estimate", descending=True, nulls_last=True)
             for row in best.head(_TOP).iter_rows(named=True):
-                shown = shown_interval(Interval.of_row(row))
+                shown = str(Interval.of_row(row))
                 rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
         print_rows(title, rows)
         for named in most_telling(measured, domains, domain, direction, extent=extent):
@@ -46,7 +45,7 @@ def print_places(directory: RunDirectory) -> None:
         lines: dict[int, dict[str, str]] = {}
         for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):
             line = lines.setdefault(row["layer"], {"cut after layer": str(row["layer"])})
-            line[row["measure"]] = shown_interval(Interval.of_row(row))
+            line[row["measure"]] = str(Interval.of_row(row))
         print_rows(
             f"{domain_title(domain)}: the first divergence, state below against layers above", list(lines.values())
         )

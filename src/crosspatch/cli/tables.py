@@ -157,12 +157,11 @@ def print_transfer(directory: RunDirectory) -> None:
 def print_claims(directory: RunDirectory) -> None:
     """What the run shows and what it does not, each held to its control."""
     from crosspatch.frames import CLAIMS
-    from crosspatch.results.claim import shown_interval
     from crosspatch.results.interval import Interval
 
     rows = []
     for row in directory.statistics(CLAIMS).iter_rows(named=True):
-        own, control = (shown_interval(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
+        own, control = (str(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
         test = "" if row["chance"] is None else f"{row['chance']:.2g}"
         verdict = "shown" if row["shown"] else f"not shown: {row['reason']}"
         rows.append(

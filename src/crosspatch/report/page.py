@@ -19,7 +19,6 @@ from crosspatch.report.glyphs import legible, visible
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, prompt_sections, training_chart
 from crosspatch.report.token_tables import frequent_words, token_tables
-from crosspatch.results.claim import shown_interval
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.health import output_health
 from crosspatch.results.interval import Interval
@@ -109,7 +108,6 @@ def render_report(
         "number": _number,
         "percent": _percent,
         "domain": domain_title,
-        "interval": shown_interval,
         "token": visible,
     }
     others = 0 if scores is None else scores.height - single_layers(scores).height
@@ -152,7 +150,7 @@ def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
     said = {}
     right = summary.comparisons.filter(outcome="correct")
     for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
-        text = shown_interval(Interval.of_row(row))
+        text = str(Interval.of_row(row))
         if row["against"] == "clean":
             text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['chance']:.2g}"
         said[row["condition"], row["patch"], row["domain"]] = text

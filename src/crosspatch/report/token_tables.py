@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.results.claim import shown_interval
 from crosspatch.results.domain import domain_title
 from crosspatch.results.interval import Interval
 
@@ -53,7 +52,7 @@ def _row(name: str, rows: pl.DataFrame) -> TokenRow:
     cells = []
     for measure in _MEASURES:
         row = by_measure.get(measure)
-        cells.append("" if row is None else shown_interval(Interval.of_row(row)))
+        cells.append("" if row is None else str(Interval.of_row(row)))
         if measure.endswith("_excess"):
             cells.append("" if row is None or row["chance"] is None else f"{row['chance']:.2g}")
     return TokenRow(name, tuple(cells))

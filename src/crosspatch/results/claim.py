@@ -67,7 +67,7 @@ class Claim:
     @property
     def sentence(self) -> str:
         """The verdict, the claim and the numbers, in one line."""
-        numbers = f"{shown_interval(self.found)}, {self.control}: {shown_interval(self.compared)}"
+        numbers = f"{self.found}, {self.control}: {self.compared}"
         test = "" if self.chance is None else f", p = {self.chance:.2g}"
         verdict = "shown" if self.reason is None else f"not shown ({self.reason})"
         return f"{verdict}: {self.statement}: {numbers}{test}"
@@ -88,14 +88,6 @@ class Claim:
         }
 
 
-def shown_interval(interval: Interval) -> str:
-    """Such as "0.42 [0.30, 0.55]"; without an interval the estimate alone."""
-    if interval.estimate is None:
-        return "nothing"
-    ends = f" [{_number(interval.low)}, {_number(interval.high)}]" if interval.known else ", no interval"
-    return f"{_number(interval.estimate)}{ends}"
-
-
 def nearest(controls: Mapping[str, Interval], side: Side) -> tuple[str, Interval]:
     """Of several controls the one that is hardest to be apart from: whose interval reaches furthest.
 
@@ -111,7 +103,3 @@ def nearest(controls: Mapping[str, Interval], side: Side) -> tuple[str, Interval
         return end if side == "above" else -end
 
     return max(controls.items(), key=lambda control: reach(control[1]))
-
-
-def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:z.2f}".replace("-", "−")

@@ -45,9 +45,20 @@ class Interval:
         """Whether there is an interval."""
         return self.low is not None and self.high is not None
 
+    def __str__(self) -> str:
+        """Such as "0.42 [0.30, 0.55]"; without an interval the estimate alone."""
+        if self.estimate is None:
+            return "nothing"
+        ends = f" [{_number(self.low)}, {_number(self.high)}]" if self.known else ", no interval"
+        return f"{_number(self.estimate)}{ends}"
+
     def above(self, other: Interval) -> bool:
         """Whether all of it lies above all of another one; False where either has no interval."""
         return self.low is not None and other.high is not None and self.low > other.high
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:z.2f}".replace("-", "−")
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:

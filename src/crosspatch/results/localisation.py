@@ -55,13 +55,13 @@ class Named:
     def sentence(self) -> str:
         """For people: the place, its share, and whether the next one can be told from it."""
         what = f"{NAMES[self.component]} {_place(self.patch)}"
-        said = f"The most telling {what}: {_shown(self.share)} of what there is to move{', all of it' * self.is_all}."
+        said = f"The most telling {what}, whose share is {self.share}{', all there is to move' * self.is_all}."
         if self.runner_up is None:
             return said
         second = _place(self.runner_up)
         if self.told_apart:
-            return f"{said} It is ahead of {second} by {_shown(self.ahead)}."
-        return f"{said} It is not told apart from {second}: ahead by {_shown(self.ahead)}."
+            return f"{said} It is ahead of {second} by {self.ahead}."
+        return f"{said} It is not told apart from {second}: ahead by {self.ahead}."
 
 
 def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -197,11 +197,3 @@ def _place(patch: str) -> str:
     layer, _, rest = patch.partition(".")
     head = rest.partition(".")[2]
     return f"{layer} head {head}" if head else layer
-
-
-def _shown(interval: Interval) -> str:
-    if interval.estimate is None:
-        return "an undefined share"
-    if interval.low is None or interval.high is None:
-        return f"{interval.estimate:.2f}".replace("-", "−")
-    return f"{interval.estimate:.2f} ({interval.low:.2f} to {interval.high:.2f})".replace("-", "−")
