@@ -120,7 +120,7 @@ def test_the_most_telling_block_is_the_one_with_the_largest_step():
 def test_one_place_alone_has_no_runner_up():
     [named] = most_telling(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
     assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
-    assert named.sentence == "The most telling head L1 head 2, whose share is 0.50, no interval."
+    assert named.sentence == "Most telling is head L1 head 2 with a share of 0.50, no interval."
 
 
 def many(first: float, second: float, wobble: float) -> list[Named]:
@@ -138,7 +138,7 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     assert apart.told_apart
     assert apart.ahead.estimate == pytest.approx(0.4)
     assert 0 < apart.ahead.low < 0.4 < apart.ahead.high < 0.8
-    assert apart.sentence.startswith("The most telling MLP L0, whose share is 0.80 [0.")
+    assert apart.sentence.startswith("Most telling is MLP L0 with a share of 0.80 [0.")
     assert "It is ahead of L1 by 0.40 [" in apart.sentence
     # The control: the same shares of which either is larger on half of the prompts.
     [alike] = many(6.2, 6.0, wobble=3)

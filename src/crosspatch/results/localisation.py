@@ -54,8 +54,8 @@ class Named:
     @property
     def sentence(self) -> str:
         """For people: the place, its share, and whether the next one can be told from it."""
-        what = f"{NAMES[self.component]} {_place(self.patch)}"
-        said = f"The most telling {what}, whose share is {self.share}{', all there is to move' * self.is_all}."
+        place = f"{NAMES[self.component]} {_place(self.patch)}"
+        said = f"Most telling is {place} with a share of {self.share}{', all there is to move' * self.is_all}."
         if self.runner_up is None:
             return said
         second = _place(self.runner_up)
