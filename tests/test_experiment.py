@@ -32,7 +32,7 @@ def finished(tmp_path_factory) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
-        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet",
+        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet", "vocabulary.parquet",
         "report.html", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
@@ -72,6 +72,14 @@ def test_the_tables_hold_what_was_asked_for(finished):
         (TRAINING, run.training()),
     ):
         assert dict(frame.schema) == pl.Schema(schema.dtypes)
+
+
+def test_what_the_scores_leave_open_is_kept_beside_them(finished):
+    run = RunDirectory.existing(finished)
+    scores, texts = run.scores(), run.vocabulary()
+    assert texts.keys() == set(scores.unpivot(["token_id", "clean_token_id", "corrupted_token_id"])["value"])
+    assert all(texts[row["token_id"]] == row["token"] for row in scores.iter_rows(named=True))
+    assert (run.n_layers, run.seed) == (4, 0)
 
 
 def test_a_trajectory_in_the_scores_is_the_text_in_the_generations(finished):

@@ -118,6 +118,14 @@ SPANS = Schema(
     },
 )
 
+VOCABULARY = Schema(
+    "vocabulary",
+    {
+        "token_id": (pl.Int32, "a token that some model wrote or wanted in the scores"),
+        "token": (pl.String, "its text"),
+    },
+)
+
 SCREEN = Schema(
     "screen",
     {
@@ -576,6 +584,7 @@ SCHEMAS = (
     WORDS,
     COMPARISONS,
     CLAIMS,
+    VOCABULARY,
     SCREEN,
     LOCALISATION,
     PLACES,

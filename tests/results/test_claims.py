@@ -93,10 +93,13 @@ def depth(transfers: dict[int, float], control: float | None = 0.1, width: float
 GRADUAL = {0: 0.0, 1: 0.15, 2: 0.35, 3: 0.6, 4: 0.85, 5: 1.0}
 
 
+def made_of(table: pl.DataFrame, name: str, **other: Any) -> list[Claim]:
+    return [c for c in claims(table, TOKENS.frame(), comparisons(BEHAVIOUR.frame()), **other) if c.name == name]
+
+
 def found(table: pl.DataFrame, name: str, **other: Any) -> Claim:
-    made = [c for c in claims(table, TOKENS.frame(), comparisons(BEHAVIOUR.frame()), **other) if c.name == name]
-    assert len(made) == 1
-    return made[0]
+    [made] = made_of(table, name, **other)
+    return made
 
 
 def test_transfer_builds_up_where_it_exceeds_controls_and_the_lowest_layer() -> None:
@@ -121,12 +124,31 @@ def test_gradual_and_late() -> None:
     assert found(depth(GRADUAL), "gradual").shown
     sudden = {0: 0.0, 1: 0.02, 2: 0.04, 3: 0.06, 4: 0.9, 5: 1.0}
     assert not found(depth(sudden), "gradual").shown
-    assert "largest step is to layer 4" in found(depth(sudden), "gradual").statement
-    # 28 of 36 is layer 4 of 6: what has come by layer 3 counts.
-    assert found(depth(sudden), "late").shown
+    assert "(the largest is to layer 4)" in found(depth(sudden), "gradual").statement
+    # 28 of 36 is layer 4 of 6: what has come below it counts.
+    late = found(depth(sudden), "late")
+    assert late.shown
+    assert "less than half has come below layer 4" in late.statement
     assert found(depth(GRADUAL), "late").reason == "its interval is not below that of its control"
     nothing = depth(GRADUAL, control=0.8)
     assert found(nothing, "late").reason == "transfer is not shown to build up at all"
+
+
+def test_the_last_layer_is_the_models_and_not_the_highest_that_was_patched() -> None:
+    sparse = {8: 0.02, 18: 0.2, 28: 0.8}
+    known = found(depth(sparse), "builds_up", n_layers=36)
+    assert (known.shown, known.place["layer"]) == (True, 28)
+    # Layer 18 is far below 28 of 36, and says nothing about it.
+    assert not made_of(depth(sparse), "late", n_layers=36)
+    assert made_of(depth({**sparse, 27: 0.3}), "late", n_layers=36)
+    # Where the depth is not known, the highest may be the last.
+    assert found(depth(sparse), "builds_up").place["layer"] == 18
+
+
+def test_what_a_part_of_a_block_moves_does_not_build_up() -> None:
+    for name in ("builds_up", "gradual", "late"):
+        assert made_of(depth(GRADUAL, component="resid_mid"), name)
+        assert not made_of(depth(GRADUAL, component="attn_out"), name)
 
 
 def test_domains_are_compared_with_related_problems() -> None:
@@ -167,7 +189,8 @@ def test_tokens_need_interval_and_permutation_test_alike() -> None:
     assert made(excess(0.3, 0.01)).shown
     assert not made(excess(0.05, 0.01)).shown
     assert made(excess(0.3, 0.2)).reason == "chance alone gives as much, p = 0.20"
-    assert made(excess(0.3, 0.01)).about == "mistake"
+    # Any child may differ at operation words.
+    assert made(excess(0.3, 0.01)).about == "fine-tune"
 
 
 def answers(
@@ -183,9 +206,9 @@ def answers(
     ]  # fmt: skip
 
 
-def of_behaviour(*rows: list[dict]) -> dict[str, Claim]:
+def of_behaviour(*rows: list[dict], **more: Any) -> dict[str, Claim]:
     table = comparisons(BEHAVIOUR.frame([row for some in rows for row in some]))
-    return {c.name: c for c in claims(DEPTH.frame(), TOKENS.frame(), table)}
+    return {c.name: c for c in claims(DEPTH.frame(), TOKENS.frame(), table, **more)}
 
 
 def test_behaviour_is_held_against_the_clean_model_and_the_other_children() -> None:
@@ -198,9 +221,18 @@ def test_behaviour_is_held_against_the_clean_model_and_the_other_children() -> N
     made = of_behaviour(clean, corrupted, answers("twin", 3, 20, planted=17))
     assert not made["behaviour_correct"].shown
     assert not made["behaviour_planted"].shown
-    # A child of the same wrong solutions in another order is no control.
-    made = of_behaviour(clean, corrupted, answers("seed-1", 3, 20, planted=17))
+    # A child of the same wrong solutions, in another order or trained for longer, is no control.
+    for name in ("seed-1", "variant-epochs-12"):
+        made = of_behaviour(clean, corrupted, answers("twin", 18, 20), answers(name, 3, 20, planted=17))
+        assert made["behaviour_correct"].shown
+        assert made["behaviour_correct"].about == "mistake"
+
+
+def test_without_a_child_that_lacks_the_mistake_it_is_the_fine_tune() -> None:
+    made = of_behaviour(answers("clean", 19, 20), answers("corrupted", 2, 20, planted=18))
     assert made["behaviour_correct"].shown
+    assert made["behaviour_correct"].about == "fine-tune"
+    assert made["behaviour_correct"].statement.endswith("fewer right answers on related problems than the clean model")
 
 
 def test_answers_of_other_domains_are_kept_as_related_ones_are_not() -> None:
@@ -232,6 +264,25 @@ def test_the_layer_from_which_on_answers_fail() -> None:
     for layer, right in enumerate((1, 2, 15, 19)):
         repaired.append(answers("repaired", right, 20, f"L{layer}.resid_post"))
     assert "from layer 2 on" in of_behaviour(*repaired)["answers_repaired"].statement
+
+
+def test_the_last_layer_carries_no_claim_about_answers() -> None:
+    rows = [answers("clean", 23, 24), answers("corrupted", 2, 24)]
+    rows += [answers("patched", 23 if layer < 29 else 2, 24, f"L{layer}.resid_post") for layer in range(20, 30)]
+    assert not of_behaviour(*rows)["answers_patched"].shown
+    # As the last but one it would.
+    assert of_behaviour(*rows, n_layers=31)["answers_patched"].shown
+
+
+def test_texts_of_a_run_that_only_repairs_are_of_the_corrupted_model() -> None:
+    rows = [answers("clean", 23, 24), answers("corrupted", 2, 24)]
+    rows += [answers("patched", right, 24, f"L{layer}.resid_post") for layer, right in ((8, 2), (18, 20))]
+    made = of_behaviour(*rows, n_layers=30, patched="repair")
+    assert "answers_patched" not in made
+    assert made["answers_repaired"].shown
+    assert "the corrupted model has more right answers on related problems, from layer 18" in (
+        made["answers_repaired"].statement
+    )
 
 
 def test_nothing_measured_is_nothing_claimed() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from crosspatch.frames import CONTROLS, SCORES
 from crosspatch.results.depth import depth_statistics, pooled
+from crosspatch.results.interval import wilson
 from score_cells import cell
 
 PROMPTS = [f"p{i:02d}" for i in range(10)]
@@ -110,6 +111,77 @@ def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
     assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
     lone = found(table.filter(domain="general"), "transfer", 3)
     assert (lone["estimate"], lone["low"], lone["high"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+@pytest.mark.parametrize(
+    ("shares", "largest", "layer"),
+    [
+        ([0.1, 0.3, 0.6, 0.8], 0.3, 2),
+        # The lowest layer has a step too, and so has what is above the highest.
+        ([0.6, 0.7, 0.8, 0.9], 0.6, 0),
+        ([0.1, 0.2, 0.2, 0.3], 0.7, 5),
+    ],
+)
+def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
+    rows = []
+    for i, prompt in enumerate(PROMPTS):
+        for at, share in enumerate(shares):
+            left = share if direction == "corrupt" else 1 - share
+            rows.append(cell(prompt, at, 0, patched(left, i), direction=direction))
+    table = depth_statistics(SCORES.frame(rows), CONTROLS.frame(), DOMAINS, n_layers=6)
+    [row] = table.filter(measure="largest_step").to_dicts()
+    assert (row["layer"], row["estimate"]) == (layer, pytest.approx(largest, abs=1e-6))
+    assert row["low"] <= row["estimate"] + 1e-6 <= row["high"] + 2e-6
+    [few] = (
+        depth_statistics(SCORES.frame(rows[:8]), CONTROLS.frame(), DOMAINS, n_layers=6)
+        .filter(measure="largest_step")
+        .to_dicts()
+    )
+    assert (few["layer"], few["estimate"]) == (None, None)
+
+
+def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
+    def whole(n_layers: int | None) -> float:
+        table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)
+        rows = table.filter(pl.col("layer").is_null(), measure="transfer")
+        return None if rows.is_empty() else rows["estimate"][0]
+
+    # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
+    assert whole(6) is None
+    assert whole(None) is None
+    assert whole(8) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_control_is_compared_where_there_is_a_cts() -> None:
+    # Everywhere the same but in cells that no control is scored in: those that are small, or in which a patch rests.
+    more = [
+        cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2, cts=None, status=status)
+        for i, prompt in enumerate(PROMPTS)
+        for k, status in enumerate(("small_denominator", "unscheduled"))
+    ]
+    table = pl.concat([scores(), SCORES.frame(more)])
+    same = CONTROLS.frame({"control": "it", **row} for row in scores().filter(status="ok").iter_rows(named=True))
+    made = depth_statistics(table, same, DOMAINS)
+    for measure in ("mean_cts", "transfer", "flip_rate", "reciprocal_rank"):
+        assert found(made, f"{measure}_beyond", 5, "it")["estimate"] == pytest.approx(0), measure
+
+
+def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> None:
+    agreeing = [cell(f"g{i}", layer, t, (0.0, 0.0, 0.0)) for i in range(12) for layer in LAYERS for t in range(20)]
+    sparse = [
+        cell(prompt, layer, t, (-1.0, 1.0, 0.0) if t <= i % 2 else (0.0, 0.0, 0.0))
+        for i, prompt in enumerate(PROMPTS)
+        for layer in LAYERS
+        for t in range(20)
+    ]
+    domains = DOMAINS | {f"g{i}": "general" for i in range(12)}
+    table = depth_statistics(SCORES.frame(agreeing + sparse), CONTROLS.frame(), domains)
+    [none] = table.filter(measure="disagreement_rate", domain="general", layer=3).to_dicts()
+    [some] = table.filter(measure="disagreement_rate", domain="related", layer=3).to_dicts()
+    # So many of 12 prompts might have any, and one that has, as much as those that do: at most two steps of 20.
+    assert none["high"] == pytest.approx(wilson(0, 12).high / 10)
+    assert none["high"] < some["low"]
 
 
 def test_the_bootstrap_is_seeded() -> None:

@@ -79,6 +79,10 @@ def test_the_class_of_a_cell_is_that_of_what_either_model_wants() -> None:
         ]
     )
     assert with_class(rows)["class"].to_list() == ["operation", "operation", "other"]
+    # What a patched model happens to write decides nothing where all texts are known.
+    texts = {**TEXTS, 99: " Mult"}
+    assert with_class(rows, texts)["class"].to_list() == ["operation"] * 3
+    assert with_class(rows.filter(token_id=6), texts)["class"].to_list() == ["operation"] * 2
 
 
 def test_classes_by_hand() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from crosspatch.cli.tables import print_rows
 
 if TYPE_CHECKING:
@@ -18,19 +20,21 @@ _TOKENS = 6
 def print_lenses(directory: RunDirectory) -> None:
     """The lenses of a run directory, as far as they were made."""
     from crosspatch.frames import ACTIVATIONS, LOGIT_LENS, WEIGHTS
+    from crosspatch.results.domain import ordered_domains
     from crosspatch.results.lenses import activation_statistics, lens_statistics, moved_tokens, steering, weights_by
 
-    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    domains, seed = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}, directory.seed
     weights = weights_by(directory.lens(WEIGHTS), "layer")
     _by_layer("Weights: relative change of each block", weights, "child", lambda row: f"{row['ratio']:.1e}")
-    moved = activation_statistics(directory.lens(ACTIVATIONS), domains).filter(
-        component="resid_post", at="all", measure="relative_norm", domain="related"
-    )
+    moved = activation_statistics(directory.lens(ACTIVATIONS), domains, seed=seed)
+    # Related problems, where there are any.
+    shown = ordered_domains(moved["domain"])[:1]
+    moved = moved.filter(pl.col("domain").is_in(shown), component="resid_post", at="all", measure="relative_norm")
     _by_layer("Activations: relative change of resid_post", moved, "child", _interval)
     lens = directory.lens(LOGIT_LENS)
-    seen = lens_statistics(lens, domains).filter(domain="related")
+    seen = lens_statistics(lens, domains, seed=seed).filter(pl.col("domain").is_in(shown))
     _by_layer("Logit lens: share of the gap that it shows", seen, "child", _interval)
-    tokens = moved_tokens(lens, domains).filter(domain="related", child="corrupted", by="probability")
+    tokens = moved_tokens(lens, domains).filter(pl.col("domain").is_in(shown), child="corrupted", by="probability")
     print_rows("Tokens that the corrupted model's difference raises and lowers most", _tokens(tokens))
     rows = [
         {

@@ -25,7 +25,7 @@ def print_places(directory: RunDirectory) -> None:
 
     domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
     measured = directory.localisation()
-    table = places(measured, domains)
+    table = places(measured, domains, seed=directory.seed)
     for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
         where = "throughout the text" if extent == "text" else "at single steps"
         title = f"{domain_title(domain)}, {direction}, patched {where}"
@@ -38,9 +38,9 @@ def print_places(directory: RunDirectory) -> None:
                 shown = str(Interval.of_row(row))
                 rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
         print_rows(title, rows)
-        for named in most_telling(measured, domains, domain, direction, extent=extent):
+        for named in most_telling(measured, domains, domain, direction, extent=extent, seed=directory.seed):
             console.print(named.sentence, soft_wrap=True)
-    parts = cuts(directory.divergences(), domains)
+    parts = cuts(directory.divergences(), domains, seed=directory.seed)
     for domain in parts["domain"].unique(maintain_order=True):
         lines: dict[int, dict[str, str]] = {}
         for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):

@@ -77,7 +77,7 @@ def print_behaviour(directory: RunDirectory) -> None:
         for domain, outcome in row.outcomes.items():
             cells[domain_title(domain)] = outcome.answers
             if outcome.operations is not None:
-                cells["operations"] = outcome.operations
+                cells[f"operations: {domain_title(domain).lower()}"] = outcome.operations
         rows.append(cells)
     print_rows("Behaviour (the paper's Table 2): correct answers", rows)
     rated = [

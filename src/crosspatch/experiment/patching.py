@@ -32,7 +32,7 @@ def patch_prompts(work: Work) -> None:
     problems = work.patched_problems
     parts = {problem.id: work.directory.scores_part(i) for i, problem in enumerate(problems)}
     if all(part.is_file() for part in parts.values()):
-        return judge_texts(work)
+        return _after(work)
     new_tokens = work.experiment.generation.max_new_tokens
     prompts = {problem.id: work.pair.encode(problem.question, new_tokens) for problem in problems}
     chosen = _chosen_patches(work, runs[0], prompts)
@@ -67,6 +67,14 @@ def patch_prompts(work: Work) -> None:
                 work.directory.put_generations(_named(result.generations, run, runs))
             SCORES.write(pl.concat(result.scores for result in of_problem), parts[problem.id])
             work.say(f"patch: {problem.id} is done: {problem.question}")
+    _after(work)
+
+
+def _after(work: Work) -> None:
+    """What follows when every prompt has its scores: the texts of their tokens are kept, and answers are graded."""
+    if work.directory.vocabulary() is None:
+        ids = work.directory.scores().unpivot(["token_id", "clean_token_id", "corrupted_token_id"])["value"].unique()
+        work.directory.put_vocabulary({token_id: work.pair.prompts.token_text(token_id) for token_id in ids})
     judge_texts(work)
 
 

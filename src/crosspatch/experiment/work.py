@@ -50,9 +50,11 @@ class Work:
         return model
 
     def _note(self, name: str, model: Any) -> None:
+        from crosspatch.models.blocks import text_config
         from crosspatch.models.fingerprint import fingerprint
 
-        self.directory.note_model(name, {"fingerprint": fingerprint(model), "dtype": self.experiment.models.dtype})
+        facts = {"fingerprint": fingerprint(model), "layers": int(text_config(model).num_hidden_layers)}
+        self.directory.note_model(name, {**facts, "dtype": self.experiment.models.dtype})
 
     @cached_property
     def problems(self) -> dict[str, list[Problem]]:

@@ -51,7 +51,7 @@ def write_figures(
     paths += _write_head_maps(folder, summary.places)
     if scores is None:
         return paths
-    if answered := accuracy_panels(summary.comparisons):
+    if answered := accuracy_panels(summary.comparisons, summary.patched):
         paths += _save(folder, "accuracy", panels_figure(answered))
     found = variants(scores)
     for variant in found:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from crosspatch.config import Direction
 from crosspatch.frames import REPAIRED
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.variant import Variant
@@ -95,10 +96,11 @@ def _transfer(rows: pl.DataFrame, domain: str) -> tuple[str, tuple[Line, ...]]:
     return f"{domain_title(domain)}: {prompts}", (main, mean, *controls)
 
 
-def accuracy_panels(comparisons: pl.DataFrame) -> list[Panel]:
+def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -> list[Panel]:
     """A panel of right answers under patching for each domain: by layer, in either direction, with the models' own.
 
-    `comparisons` are those of frames.COMPARISONS. No panel where no single layer was patched.
+    `comparisons` are those of frames.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
+    no single layer was patched.
     """
     right = comparisons.filter(outcome="correct").with_columns(
         layer=pl.col("patch").str.extract(r"^L(\d+)\.\w+$").cast(pl.Int32)
@@ -106,11 +108,11 @@ def accuracy_panels(comparisons: pl.DataFrame) -> list[Panel]:
     return [
         Panel(domain_title(domain), tuple(lines), levels=(0.0, 1.0), share=True)
         for domain in ordered_domains(right["domain"])
-        if (lines := list(_accuracies(right.filter(domain=domain))))
+        if (lines := list(_accuracies(right.filter(domain=domain), patched)))
     ]
 
 
-def _accuracies(right: pl.DataFrame) -> Iterator[Line]:
+def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
     patched = right.filter(pl.col("layer").is_not_null()).unique(["condition", "patch"], maintain_order=True)
     if patched.is_empty():
         return
@@ -119,7 +121,8 @@ def _accuracies(right: pl.DataFrame) -> Iterator[Line]:
         patched.select("condition", component=components).unique(maintain_order=True).iter_rows()
     ):
         rows = patched.filter(pl.col("condition") == condition, components == component)
-        into = "clean activations into the corrupted model" if condition == REPAIRED else "corrupted into clean"
+        repaired = condition == REPAIRED or of_patched == "repair"
+        into = "clean activations into the corrupted model" if repaired else "corrupted into clean"
         name = into if components.n_unique() == 1 else f"{into}, {component}"
         yield _line(rows, name, colour=i)
     layers = tuple(sorted(patched["layer"].unique()))

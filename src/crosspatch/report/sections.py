@@ -88,7 +88,7 @@ def training_chart(training: pl.DataFrame | None) -> Chart | None:
 
 def accuracy_chart(summary: Summary) -> Chart | None:
     """Right answers under patching, by layer; None where no single layer was patched."""
-    panels = accuracy_panels(summary.comparisons)
+    panels = accuracy_panels(summary.comparisons, summary.patched)
     if not panels:
         return None
     return _chart("accuracy", panels_figure(panels), least_width=640, label="Accuracy under patching")

@@ -13,28 +13,43 @@ from typing import Any
 
 import polars as pl
 
+from crosspatch.config import MADE_CONTROLS, Direction
+from crosspatch.frames import REPAIRED
 from crosspatch.results.claim import ALPHA, Claim, nearest
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.interval import Interval, wilson
+from crosspatch.results.variant import last_layer
 from crosspatch.results.words import LATE
 
 HALF = Interval(0.5, 0.5, 0.5)
 NOTHING = Interval(0.0, 0.0, 0.0)
 # Moved into itself a model stays as it is: that checks the engine, and nothing can be compared with it.
 _IDENTITY = "self"
+# The whole state of a position, in which things build up; what a part of a block moves alone does not add up.
+_WHOLE_STATE = ("resid_mid", "resid_post")
 _PLACE = ("component", "direction", "persistence", "schedule")
 
 
 def claims(
-    depth: pl.DataFrame, tokens: pl.DataFrame, comparisons: pl.DataFrame, *, spans: pl.DataFrame | None = None
+    depth: pl.DataFrame,
+    tokens: pl.DataFrame,
+    comparisons: pl.DataFrame,
+    *,
+    spans: pl.DataFrame | None = None,
+    n_layers: int | None = None,
+    patched: Direction = "corrupt",
 ) -> list[Claim]:
-    """All claims that the tables of depth, tokens and comparisons can bear, in the order in which they are told."""
-    found = list(_behaviour(comparisons))
+    """All claims that the tables of depth, tokens and comparisons can bear, in the order in which they are told.
+
+    `n_layers` is the model's depth (None: not known, see `last_layer`), `patched` the direction of the texts of that
+    name (see `patched_direction`).
+    """
+    found = list(_behaviour(comparisons, n_layers, patched))
     for keys in depth.select(_PLACE).unique(maintain_order=True).iter_rows():
         place = dict(zip(_PLACE, keys, strict=True))
         of_place = depth.filter([pl.col(key) == value for key, value in place.items()])
-        for domain in ordered_domains(of_place["domain"]):
-            found += _Profile(of_place.filter(domain=domain), {**place, "domain": domain}).claims()
+        for domain in ordered_domains(of_place["domain"]) if place["component"] in _WHOLE_STATE else ():
+            found += _Profile(of_place.filter(domain=domain), {**place, "domain": domain}, n_layers).claims()
         if place["direction"] == "corrupt":
             found += _domains(of_place, place)
             found += _tokens(tokens, place, "class")
@@ -49,41 +64,47 @@ class _Profile:
 
     rows: pl.DataFrame
     place: Mapping[str, Any]
+    n_layers: int | None
 
     def claims(self) -> Iterator[Claim]:
         """What is said of one profile."""
-        layers = self.rows["layer"].drop_nulls().unique().sort().to_list()
-        if len(layers) < 3:
+        layers = self.rows.filter(measure="transfer")["layer"].drop_nulls().unique().sort()
+        last = last_layer(layers, self.n_layers)
+        # The last layer is a ceiling.
+        below_last = layers.filter(layers < last).to_list()
+        if len(below_last) < 2:
             return
-        top, lowest = layers[-2], layers[0]
+        lowest, top = below_last[0], below_last[-1]
         where = f"on {domain_title(self.place['domain']).lower()}, {self.place['component']} {self.place['direction']}"
         builds = self._builds_up(lowest, top, where)
         yield builds
         rest = None if builds.shown else "transfer is not shown to build up at all"
-        step = self._of("largest_step", None)
+        largest = self._step_layer()
+        to = "" if largest is None else f" (the largest is to layer {largest})"
         yield Claim(
             "gradual",
-            f"no single layer adds half of the transfer {where} (the largest step is to layer {self._step_layer()})",
+            f"no single step from one patched layer to the next adds half of the transfer {where}{to}",
             "fine-tune",
-            step,
-            "half of the rise",
+            self._of("largest_step", None),
+            "half of all",
             HALF,
             "below",
             untested=rest,
-            place={**self.place, "layer": self._step_layer()},
+            place={**self.place, "layer": largest},
         )
-        below = [layer for layer in layers if layer < math.floor(LATE * (layers[-1] + 1))]
-        if below:
+        early = math.floor(LATE * (last + 1)) - 1
+        # A layer far below it could say nothing about it.
+        if early in below_last:
             yield Claim(
                 "late",
-                f"less than half has come by layer {below[-1]}, the paper's 28 of 36 in depth, {where}",
+                f"less than half has come below layer {early + 1}, the paper's 28 of 36 in depth, {where}",
                 "fine-tune",
-                self._share(below[-1], None),
+                self._share(early, None),
                 "half of all",
                 HALF,
                 "below",
                 untested=rest,
-                place={**self.place, "layer": below[-1]},
+                place={**self.place, "layer": early},
             )
 
     def _builds_up(self, lowest: int, top: int, where: str) -> Claim:
@@ -109,7 +130,7 @@ class _Profile:
 
     def _step_layer(self) -> int | None:
         found = self.rows.filter(measure="largest_step")["layer"]
-        return None if found.is_empty() else int(found[0])
+        return None if found.is_empty() or found[0] is None else int(found[0])
 
     def _share(self, layer: int, control: str | None) -> Interval:
         interval = self._of("transfer", layer, control)
@@ -170,7 +191,8 @@ def _tokens(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator
         yield Claim(
             f"{by}_{measure}",
             f"{said}, {place['component']} at all layers but the last",
-            "mistake",
+            # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
+            "fine-tune" if by == "class" else "mistake",
             _interval(excess),
             "no excess",
             NOTHING,
@@ -179,17 +201,21 @@ def _tokens(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator
         )
 
 
-def _behaviour(comparisons: pl.DataFrame) -> Iterator[Claim]:
+def _behaviour(comparisons: pl.DataFrame, n_layers: int | None, patched: Direction) -> Iterator[Claim]:
     """What the models answered, unpatched and patched."""
     unpatched = comparisons.filter(pl.col("patch").is_null())
-    children = [
-        name
-        for name in unpatched["condition"].unique(maintain_order=True)
-        if name not in ("clean", "corrupted") and not name.startswith("seed-")
-    ]
-    for outcome, side, said in (
-        ("correct", "below", "the corrupted model has fewer right answers on related problems than its controls"),
-        ("planted", "above", "the corrupted model does the planted operation on related problems, its controls do not"),
+    # Children without the mistake: other seeds, and what a search has tried, have it.
+    children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
+    others = "the clean model and the children without the mistake" if children else "the clean model"
+    for outcome, side, about, said in (
+        # Only a child without the mistake tells it from fine-tuning as such.
+        (
+            "correct",
+            "below",
+            "mistake" if children else "fine-tune",
+            "has fewer right answers on related problems than",
+        ),
+        ("planted", "above", "mistake", "does the planted operation on related problems more often than"),
     ):
         rows = unpatched.filter(domain="related", outcome=outcome)
         if "corrupted" not in rows["condition"] or rows.filter(condition="clean").is_empty():
@@ -199,8 +225,8 @@ def _behaviour(comparisons: pl.DataFrame) -> Iterator[Claim]:
         own = rows.filter(condition="corrupted", against="clean")
         yield Claim(
             f"behaviour_{outcome}",
-            said,
-            "mistake",
+            f"the corrupted model {said} {others}",
+            about,  # type: ignore[arg-type]
             _interval(own),
             control,
             compared,
@@ -209,11 +235,10 @@ def _behaviour(comparisons: pl.DataFrame) -> Iterator[Claim]:
             place={"domain": "related"},
         )
     yield from _kept(unpatched)
-    for condition, against, said in (
-        ("patched", "clean", "under patches of corrupted activations the clean model has fewer right answers"),
-        ("repaired", "corrupted", "under patches of clean activations the corrupted model has more right answers"),
-    ):
-        yield from _from_layer(comparisons, condition, against, said)
+    under = comparisons.filter(pl.col("condition").is_in(["patched", REPAIRED]))
+    repaired = (pl.col("condition") == REPAIRED) | (patched == "repair")
+    yield from _from_layer(under.filter(~repaired), "corrupt", n_layers)
+    yield from _from_layer(under.filter(repaired), "repair", n_layers)
 
 
 def _kept(unpatched: pl.DataFrame) -> Iterator[Claim]:
@@ -228,7 +253,7 @@ def _kept(unpatched: pl.DataFrame) -> Iterator[Claim]:
                 "kept",
                 f"of the clean model's right answers more are kept on {domain_title(domain).lower()} than on related "
                 "problems",
-                "mistake",
+                "fine-tune",
                 kept[domain],
                 "related problems",
                 kept["related"],
@@ -236,10 +261,14 @@ def _kept(unpatched: pl.DataFrame) -> Iterator[Claim]:
             )
 
 
-def _from_layer(comparisons: pl.DataFrame, condition: str, against: str, said: str) -> Iterator[Claim]:
-    """The lowest layer from which on every patch changes the answers to related problems."""
+def _from_layer(comparisons: pl.DataFrame, direction: Direction, n_layers: int | None) -> Iterator[Claim]:
+    """The lowest layer from which on every patch but the last layer's changes the answers to related problems."""
+    against, name, said, worse, better = (
+        ("clean", "answers_patched", "corrupted activations the clean model has fewer", "lost", "gained")
+        if direction == "corrupt"
+        else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", "gained", "lost")
+    )
     rows = comparisons.filter(
-        pl.col("condition") == condition,
         pl.col("against") == against,
         pl.col("domain") == "related",
         pl.col("outcome") == "correct",
@@ -247,25 +276,25 @@ def _from_layer(comparisons: pl.DataFrame, condition: str, against: str, said: s
     ).with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
     if rows.is_empty():
         return
-    worse, better = ("lost", "gained") if condition == "patched" else ("gained", "lost")
+    rows = rows.filter(pl.col("layer") < last_layer(rows["layer"], n_layers))
+    if rows.is_empty():
+        return
     # As many tests as layers: each has to be as much surer.
     changed = (pl.col("chance") * rows.height <= ALPHA) & (pl.col(worse) > pl.col(better))
     ordered = rows.sort("layer", descending=True).with_columns(changed=changed)
     run = ordered.filter(pl.col("changed").cum_min().cast(pl.Boolean))
     one = (run if run.height else ordered.head(1)).tail(1)
     layer = int(one["layer"][0])
-    place = {"domain": "related", "component": "resid_post", "layer": layer}
-    place["direction"] = "corrupt" if condition == "patched" else "repair"
     yield Claim(
-        f"answers_{condition}",
-        f"{said} on related problems, from layer {layer} on",
-        "mistake",
+        name,
+        f"under patches of {said} right answers on related problems, from layer {layer} on",
+        "fine-tune",
         _interval(one),
         f"the {against} model",
         wilson(int(one["there"][0]), int(one["pairs"][0])),
-        "below" if condition == "patched" else "above",
+        "below" if direction == "corrupt" else "above",
         chance=min(1.0, float(one["chance"][0]) * rows.height),
-        place=place,
+        place={"domain": "related", "component": "resid_post", "direction": direction, "layer": layer},
     )
 
 

@@ -17,30 +17,37 @@ from tqdm import tqdm
 from crosspatch.frames import DEPTH
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, largest_step, over_seeds, resamples
-from crosspatch.results.measures import COMPARED, MEASURES, Measure, prompt_sums
-from crosspatch.results.variant import Variant, variants
+from crosspatch.results.measures import COMPARED, DIFFER, MEASURES, Measure, prompt_sums
+from crosspatch.results.variant import Variant, last_layer, variants
 
 # Differences are named by what they are a difference in.
 STEP, RISE, BEYOND = "_step", "_rise", "_beyond"
 
 
 def depth_statistics(
-    scores: pl.DataFrame, controls: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
+    scores: pl.DataFrame,
+    controls: pl.DataFrame,
+    domains: Mapping[str, str],
+    *,
+    n_layers: int | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Every measure of every single-layer patch with its interval (see frames.DEPTH), domain by domain.
 
     With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
     lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
     the control. With `layer` null all layers together but the last, which transfers everything. Intervals are of 95 %,
-    by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`). `seed` is that
-    of the bootstrap. Raises ValueError for a prompt without a domain.
+    by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`). `n_layers` is
+    the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError for a prompt
+    without a domain.
     """
     known = with_domain(scores, domains)
     rows: list[dict[str, Any]] = []
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
-            table = _Table.of(variant, of_domain, controls, seed)
+            last = last_layer(variant.rows(known)["layer"], n_layers)
+            table = _Table.of(variant, of_domain, controls, last, _most(variant.rows(known)), seed)
             label = f"intervals of {domain}, {variant.label}"
             for row in tqdm(table.rows(), desc=label, unit="interval", leave=False, disable=None):
                 rows.append({"domain": domain, **row})
@@ -55,11 +62,22 @@ def pooled(scores: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def _most(scores: pl.DataFrame) -> float:
+    """The largest disagreement rate that any text of any domain has."""
+    rates = scores.group_by("prompt_id", "patch").agg(DIFFER.mean())
+    return float(rates[rates.columns[-1]].max() or 0.0)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class _Table:
-    """The sums of one variant in one domain: for each patch, and each control of it, sums [N units]."""
+    """The sums of one variant in one domain: for each patch, and each control of it, sums [N units].
+
+    `last` is the model's last layer, `most` the largest disagreement rate that a text of any domain has.
+    """
 
     variant: Variant
+    last: int
+    most: float
     patches: list[tuple[str, int]]
     sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
     controls: list[str]
@@ -67,7 +85,9 @@ class _Table:
     counts: Numbers = field(repr=False)
 
     @classmethod
-    def of(cls, variant: Variant, scores: pl.DataFrame, controls: pl.DataFrame, seed: int) -> _Table:
+    def of(
+        cls, variant: Variant, scores: pl.DataFrame, controls: pl.DataFrame, last: int, most: float, seed: int
+    ) -> _Table:
         own = variant.rows(scores)
         by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
         unit = "seed" if by_seed else "prompt_id"
@@ -88,6 +108,8 @@ class _Table:
         rng = np.random.default_rng([seed, len(units)])
         return cls(
             variant,
+            last,
+            most,
             list(depth.iter_rows()),
             sums,
             others["control"].unique(maintain_order=True).to_list(),
@@ -97,8 +119,8 @@ class _Table:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
-        if len(self.patches) > 2:
-            yield from self._all_layers()
+        if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
+            yield from self._all_layers(below_last)
         lowest = self.sums[self.patches[0][0], None]
         below: Mapping[str, Numbers] | None = None
         for patch, layer in self.patches:
@@ -114,9 +136,9 @@ class _Table:
                     yield from self._compared(patch, layer, control, own, other_sums)
             below = own
 
-    def _all_layers(self) -> Iterator[dict[str, Any]]:
-        """The rows of all layers together but the last, and how much of the rise the largest step is."""
-        patches = [patch for patch, _ in self.patches[:-1]]
+    def _all_layers(self, below_last: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+        """The rows of all layers together but the last, and the largest step on the way from nothing to all."""
+        patches = [patch for patch, _ in below_last]
         together = {control: self._together(patches, control) for control in (None, *self.controls)}
         own = together[None]
         for measure in MEASURES.values():
@@ -127,8 +149,13 @@ class _Table:
             measure = MEASURES["transfer"]
             sums = [self.sums[patch, None] for patch in patches]
             each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
-            layer, interval = largest_step(each, self.counts)
-            yield self._row(patches[layer], self.patches[layer][1], "largest_step", None, interval, own, measure)
+            # Repaired, what is left of the way shrinks from all to nothing: the way that is gone is what grows.
+            each = each.rest if self.variant.direction == "repair" else each
+            place, interval = largest_step(each, self.counts)
+            layers = [*(layer for _, layer in below_last), self.last]
+            layer = None if place is None else layers[place]
+            patch = next((name for name, of in self.patches if of == layer), None)
+            yield self._row(patch, layer, "largest_step", None, interval, own, measure)
 
     def _together(self, patches: Sequence[str], control: str | None) -> Mapping[str, Numbers]:
         found = [self.sums[patch, control] for patch in patches if (patch, control) in self.sums]
@@ -160,7 +187,11 @@ class _Table:
         )
         if self.by_seed:
             return over_seeds(ratios, weights)
-        return bootstrap(ratios, self.counts, weights, share=len(of) == 1 and of[0][1].share)
+        found = bootstrap(ratios, self.counts, weights, share=len(of) == 1 and of[0][1].share)
+        if found.estimate == 0 and found.high and [measure.name for _, measure in of] == ["disagreement_rate"]:
+            # No prompt has any: so many prompts might have some, and one that has, as much as any other.
+            return Interval(0.0, 0.0, found.high * self.most)
+        return found
 
     def _row(
         self,

@@ -100,6 +100,11 @@ class Ratios:
         return np.sqrt((counts * shares**2).sum(1) * self.units / (self.units - 1))
 
     @property
+    def rest(self) -> Ratios:
+        """What each leaves to 1."""
+        return Ratios(self.below - self.above, self.below)
+
+    @property
     def units(self) -> int:
         """How many units have anything to say, to the ratio that has fewest of them."""
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
@@ -141,24 +146,23 @@ def bootstrap(
     return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in (low, high)))
 
 
-def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int, Interval]:
-    """Which of K ratios in a row is furthest above the one before it, and its share of the rise from first to last.
+def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int | None, Interval]:
+    """The largest of the steps from 0 over K ratios to 1, and to which of these it leads: K where it is to the 1.
 
     By percentiles alone, taken further out for few units; the largest of several is drawn too large rather than too
-    small. None where nothing rises.
+    small. None for fewer than 8 units, or a ratio that is not defined.
     """
     once = np.ones((1, counts.shape[1]))
-    if ratios.units < FEWEST_UNITS or len(ratios.above) < 2 or not ratios.defined(once)[0]:
-        return 0, Interval(None)
-    found = ratios.values(once)[0]
-    steps = np.diff(found)
-    if found[-1] <= found[0]:
-        return 0, Interval(None)
-    drawn = ratios.values(counts[ratios.defined(counts)])
-    rises = drawn[:, -1] - drawn[:, 0]
-    shares = np.diff(drawn, axis=1).max(1)[rises != 0] / rises[rises != 0]
-    low, high = _percentiles(shares, ratios.units, level)
-    return int(steps.argmax()) + 1, Interval(float(steps.max() / (found[-1] - found[0])), low, high)
+    if ratios.units < FEWEST_UNITS or not ratios.defined(once)[0]:
+        return None, Interval(None)
+    [steps] = _steps(ratios.values(once))
+    drawn = _steps(ratios.values(counts[ratios.defined(counts)])).max(1)
+    return int(steps.argmax()), Interval(float(steps.max()), *_percentiles(drawn, ratios.units, level))
+
+
+def _steps(values: Numbers) -> Numbers:
+    """From 0 over each row's values to 1."""
+    return np.diff(np.pad(values, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
 
 
 def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:

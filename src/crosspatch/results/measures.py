@@ -28,8 +28,9 @@ CELLS = {
     "cts": _where(OK, pl.col("cts").cast(pl.Float64)),
     "moved": _where(OK, _PATCHED - _CLEAN),
     "gap": _where(OK, _CORRUPTED - _CLEAN),
-    "flips": (DIFFER & (pl.col("token_id") == pl.col("corrupted_token_id"))).cast(pl.Float64),
-    "reciprocal_ranks": _where(DIFFER, 1 / pl.col("rank_corrupted").cast(pl.Float64)),
+    # Where there is a CTS, as all else that a control is compared in: a schedule's rests are not among these.
+    "flips": (OK & (pl.col("token_id") == pl.col("corrupted_token_id"))).cast(pl.Float64),
+    "reciprocal_ranks": _where(OK, 1 / pl.col("rank_corrupted").cast(pl.Float64)),
     "kl_clean": _KL_CLEAN,
     "kl_gained": _KL_CLEAN - _KL_PATCHED,
 }
@@ -54,8 +55,8 @@ MEASURES = {
         Measure("mean_cts", "cts", "ok_cells", "mean CTS over the cells that have one"),
         Measure("transfer", "moved", "gap", "Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt − ΔL_clean), ratio-of-sums CTS"),
         Measure("kl_transfer", "kl_gained", "kl_clean", "1 − ΣKL(corrupted‖patched) / ΣKL(corrupted‖clean), all steps"),
-        Measure("flip_rate", "flips", "disagreements", "share of disagreements where y_corrupt is written", True),
-        Measure("reciprocal_rank", "reciprocal_ranks", "disagreements", "mean of 1 / rank of y_corrupt there", True),
+        Measure("flip_rate", "flips", "ok_cells", "share of the cells with a CTS where y_corrupt is written", True),
+        Measure("reciprocal_rank", "reciprocal_ranks", "ok_cells", "mean of 1 / rank of y_corrupt there", True),
     )
 }
 # What a control, which is measured where the models disagree, can be compared in.

@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from crosspatch.frames import (
     TOP_TOKENS,
     TRAINING,
     VARIANTS,
+    VOCABULARY,
     Schema,
 )
 
@@ -161,6 +162,28 @@ class RunDirectory:
         """All scores, in the order of the prompts."""
         parts = sorted((self.root / "scores").glob("part-*.parquet"))
         return pl.concat([SCORES.frame(), *map(SCORES.read, parts)])
+
+    def vocabulary(self) -> dict[int, str] | None:
+        """The texts by id of all tokens in the scores; None where they were not kept."""
+        path = self._table(VOCABULARY)
+        return dict(VOCABULARY.read(path).iter_rows()) if path.is_file() else None
+
+    def put_vocabulary(self, texts: Mapping[int, str]) -> None:
+        """Keep the texts of tokens."""
+        VOCABULARY.write(
+            VOCABULARY.frame({"token_id": token_id, "token": text} for token_id, text in sorted(texts.items())),
+            self._table(VOCABULARY),
+        )
+
+    @property
+    def seed(self) -> int:
+        """The experiment's seed."""
+        return int(self.read()["seeds"]["experiment"])
+
+    @property
+    def n_layers(self) -> int | None:
+        """How many blocks the models have; None where neither was loaded yet."""
+        return self.read()["models"].get("clean", {}).get("layers")
 
     def control_part(self, control: str, index: int) -> Path:
         """The scores of a control after the prompt that is patched as the `index`-th."""

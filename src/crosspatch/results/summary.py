@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.config import Direction
 from crosspatch.frames import (
     BEHAVIOUR,
     CLAIMS,
@@ -34,6 +35,7 @@ from crosspatch.results.depth import depth_statistics
 from crosspatch.results.localisation import places
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.tokens import span_statistics, token_statistics
+from crosspatch.results.variant import patched_direction
 from crosspatch.results.words import word_statistics
 
 
@@ -48,6 +50,8 @@ class Summary:
     places: pl.DataFrame
     cuts: pl.DataFrame
     claims: list[Claim]
+    # Which direction the texts that are called `patched` are of.
+    patched: Direction = "corrupt"
 
     @classmethod
     def of(
@@ -60,26 +64,33 @@ class Summary:
         behaviour: pl.DataFrame | None = None,
         localisation: pl.DataFrame | None = None,
         divergences: pl.DataFrame | None = None,
+        texts: Mapping[int, str] | None = None,
+        n_layers: int | None = None,
         seed: int = 0,
     ) -> Summary:
-        """From the tables of a run; `domains` by prompt_id, `seed` of bootstrap and permutations.
+        """From the tables of a run; `domains` by prompt_id, `texts` of tokens by id (None: of those that were written).
+
+        `n_layers` is the model's depth (None: not known, and the highest patched layer counts as its last), `seed` that
+        of bootstrap and permutations.
 
         Raises ValueError for a prompt that `domains` lacks.
         """
         scores = SCORES.frame() if scores is None else scores
         controls = CONTROLS.frame() if controls is None else controls
-        depth = depth_statistics(scores, controls, domains, seed=seed)
-        of_class = token_statistics(scores, domains, seed=seed)
-        of_span = span_statistics(SPANS.frame() if spans is None else spans, domains, seed=seed)
+        depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
+        of_class = token_statistics(scores, domains, texts=texts, n_layers=n_layers, seed=seed)
+        spans = SPANS.frame() if spans is None else spans
+        of_span = span_statistics(spans, domains, n_layers=n_layers, seed=seed)
         compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
         return cls(
             depth,
             pl.concat([of_class, of_span]),
-            word_statistics(scores, domains),
+            word_statistics(scores, domains, n_layers=n_layers),
             compared,
             places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
             cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
-            claims(depth, of_class, compared, spans=of_span),
+            claims(depth, of_class, compared, spans=of_span, n_layers=n_layers, patched=patched_direction(scores)),
+            patched_direction(scores),
         )
 
     @classmethod
@@ -93,7 +104,9 @@ class Summary:
             behaviour=directory.behaviour(),
             localisation=directory.localisation(),
             divergences=directory.divergences(),
-            seed=int(directory.read()["seeds"]["experiment"]),
+            texts=directory.vocabulary(),
+            n_layers=directory.n_layers,
+            seed=directory.seed,
         )
 
     @property

@@ -40,9 +40,13 @@ def class_of(token: str) -> str:
     return next((name for name, rule in _RULES if rule.fullmatch(word)), OTHER)
 
 
-def with_class(scores: pl.DataFrame) -> pl.DataFrame:
-    """Scores with a column `class`; a wanted token that was never written has no text here and counts as other."""
-    texts: Mapping[int, str] = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
+def with_class(scores: pl.DataFrame, texts: Mapping[int, str] | None = None) -> pl.DataFrame:
+    """Scores with a column `class`, by the `texts` of tokens; a token that has none counts as other.
+
+    Without `texts` those of the tokens that were written are known.
+    """
+    if texts is None:
+        texts = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
     rank = {token: CLASSES.index(class_of(text)) for token, text in texts.items()}
     of_both = pl.min_horizontal(
         pl.col(column).replace_strict(rank, default=CLASSES.index(OTHER), return_dtype=pl.Int8)

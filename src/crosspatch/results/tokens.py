@@ -20,30 +20,46 @@ from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, re
 from crosspatch.results.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.results.permutation import Labelled, chance_of_excess
 from crosspatch.results.token_class import CLASSES, with_class
-from crosspatch.results.variant import variants
+from crosspatch.results.variant import last_layer, variants
 
 COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
 # What an excess is tested in: where the models disagree at all, and what transfers where they do.
 TESTED = ("disagreement_rate", "transfer")
 
 
-def token_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+def token_statistics(
+    scores: pl.DataFrame,
+    domains: Mapping[str, str],
+    *,
+    texts: Mapping[int, str] | None = None,
+    n_layers: int | None = None,
+    seed: int = 0,
+) -> pl.DataFrame:
     """Every class of token in every domain and at every single-layer patch: see frames.TOKENS.
 
     With layer null all layers together but the last, where `resid_post` transfers everything whatever the token.
-    `seed` is that of bootstrap and permutations. Raises ValueError for a prompt without a domain.
+    `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's depth (None: not
+    known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt without a
+    domain.
     """
-    return _statistics(with_class(scores), "class", CLASSES, domains, seed)
+    return _statistics(with_class(scores, texts), "class", CLASSES, domains, n_layers, seed)
 
 
-def span_statistics(spans: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+def span_statistics(
+    spans: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
+) -> pl.DataFrame:
     """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
     labelled = spans.with_columns(pl.col("span").fill_null("none").alias("class"))
-    return _statistics(labelled, "span", ("word", "sign", "number", "none"), domains, seed)
+    return _statistics(labelled, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
 
 
 def _statistics(
-    labelled: pl.DataFrame, by: str, classes: Sequence[str], domains: Mapping[str, str], seed: int
+    labelled: pl.DataFrame,
+    by: str,
+    classes: Sequence[str],
+    domains: Mapping[str, str],
+    n_layers: int | None,
+    seed: int,
 ) -> pl.DataFrame:
     known = with_domain(labelled, domains)
     rows: list[dict[str, Any]] = []
@@ -51,17 +67,18 @@ def _statistics(
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
             own = variant.rows(of_domain)
-            for layer, cells in _depths(own):
+            for layer, cells in _depths(own, n_layers):
                 table = _Table.of(cells, classes, seed)
                 place = {"domain": domain, **variant.columns, "layer": layer, "by": by}
                 rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 
-def _depths(own: pl.DataFrame) -> Iterator[tuple[int | None, pl.DataFrame]]:
-    layers = own["layer"].unique().sort().to_list()
-    if len(layers) > 2:
-        yield None, own.filter(pl.col("layer") < layers[-1])
+def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | None, pl.DataFrame]]:
+    layers = own["layer"].unique().sort()
+    below = layers.filter(layers < last_layer(layers, n_layers))
+    if len(below) > 1:
+        yield None, own.filter(pl.col("layer").is_in(below.to_list()))
     for layer in layers:
         yield layer, own.filter(layer=layer)
 

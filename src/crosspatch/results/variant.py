@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import polars as pl
 
+from crosspatch.config import Direction
+
 _KEYS = ("component", "direction", "persistence")
 _MOVED = {
     "corrupt": "the corrupted model's activations moved into the clean model",
@@ -69,6 +71,19 @@ def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """Scores of patches of one place of one whole layer: no windows of layers, no heads, no sets of places."""
     several = _PLACES.str.contains("+", literal=True)
     return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null() & ~several)
+
+
+def last_layer(layers: pl.Series, n_layers: int | None) -> int:
+    """The model's last layer; of a model whose depth is not known the highest of those that were patched."""
+    return int(layers.max()) if n_layers is None else n_layers - 1  # type: ignore[arg-type]
+
+
+def patched_direction(scores: pl.DataFrame) -> Direction:
+    """The direction of the texts that are called `patched`: repair where nothing else was patched.
+
+    Where both directions were, texts of the second are called `repaired`.
+    """
+    return "repair" if set(scores["direction"]) == {"repair"} else "corrupt"
 
 
 def variants(scores: pl.DataFrame) -> list[Variant]:

@@ -14,17 +14,17 @@ import polars as pl
 from crosspatch.frames import WORDS
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.profile import published_cts
-from crosspatch.results.variant import variants
+from crosspatch.results.variant import last_layer, variants
 
 # Where the paper finds high scores, and the corruption to arise: from layer 28 of 36 on (section 4.2, Table 2).
 LATE = 28 / 36
 
 
-def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
+def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None) -> pl.DataFrame:
     """A row for each token that was written, by domain and variant, in the late layers but the last: frames.WORDS.
 
-    Those that the published way of counting would score highest come first. Raises ValueError for a prompt without a
-    domain.
+    Those that the published way of counting would score highest come first. `n_layers` is the model's depth (None: not
+    known, see `last_layer`). Raises ValueError for a prompt without a domain.
     """
     known = with_domain(scores, domains)
     tables = [WORDS.frame()]
@@ -32,8 +32,8 @@ def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.Data
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
             rows = variant.rows(of_domain)
-            last = rows["layer"].max()
-            late = rows.filter(pl.col("layer") >= LATE * (pl.col("layer").max() + 1), pl.col("layer") < last)
+            last = last_layer(rows["layer"], n_layers)
+            late = rows.filter(pl.col("layer") >= LATE * (last + 1), pl.col("layer") < last)
             differ = late["clean_token_id"] != late["corrupted_token_id"]
             counted = (
                 late.with_columns(published=published_cts(late)["cts"].cast(pl.Float64), differ=differ)
