@@ -32,8 +32,8 @@ def finished(tmp_path_factory) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
-        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet", "vocabulary.parquet",
-        "report.html", "figures",
+        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet",
+        "vocabulary.parquet", "report.html", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
         folder = finished / "models" / name

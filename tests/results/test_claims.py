@@ -118,6 +118,15 @@ def test_repairing_is_read_the_other_way_round() -> None:
     back = {layer: 1 - share for layer, share in GRADUAL.items()}
     assert found(depth(back, control=0.9, direction="repair"), "builds_up").shown
     assert not found(depth(GRADUAL, control=0.9, direction="repair"), "builds_up").shown
+    # A child without the mistake repairs too; moved into the clean model it is a control.
+    for table, control, shown in (
+        (depth(back, control=0.9, direction="repair"), "random", True),
+        (depth(GRADUAL), "twin", False),
+    ):
+        as_much = table.filter(pl.col("control").is_null() & pl.col("layer").is_not_null(), measure="transfer")
+        twin = as_much.with_columns(control=pl.lit("twin"))
+        made = found(pl.concat([table, twin]), "builds_up")
+        assert (made.control, made.shown) == (control, shown)
 
 
 def test_gradual_and_late() -> None:

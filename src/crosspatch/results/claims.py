@@ -108,10 +108,12 @@ class _Profile:
             )
 
     def _builds_up(self, lowest: int, top: int, where: str) -> Claim:
+        # A child without the mistake repairs as the clean model does: there it is a second source, and no control.
+        foreign = {_IDENTITY, *(MADE_CONTROLS if self.place["direction"] == "repair" else ())}
         controls = {
             name: self._share(top, name)
             for name in self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True)
-            if name != _IDENTITY
+            if name not in foreign
         }
         none = None if controls else "no control was measured"
         # The lowest layer is a control too: without a rise nothing builds up.
