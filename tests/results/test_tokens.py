@@ -107,6 +107,36 @@ def test_classes_by_hand() -> None:
     assert found(table, "latex", "transfer")["estimate"] is None
 
 
+def test_an_excess_is_one_at_the_same_layers() -> None:
+    """At each layer both classes transfer alike; layer 4, where much transfers, has more digits."""
+    rows = []
+    for i, prompt in enumerate(PROMPTS):
+        for layer, moved, digits in ((2, 0.1, 1), (4, 0.9, 3)):
+            for step in range(4):
+                clean, corrupted = (3, 4) if step < digits else (1, 2)
+                share = moved + 0.01 * ((i + step) % 3)
+                rows.append(
+                    cell(
+                        prompt,
+                        layer,
+                        4 * layer + step,
+                        (-1.0, 1.0, -1.0 + 2 * share),
+                        token_id=clean,
+                        token=TEXTS[clean],
+                        clean_token_id=clean,
+                        corrupted_token_id=corrupted,
+                    )
+                )
+    table = token_statistics(SCORES.frame(rows), DOMAINS, texts=TEXTS, n_layers=6)
+    # Pooled, digits look as if more transferred there; at either layer it does not.
+    raw = {name: found(table, name, "transfer", None)["estimate"] for name in ("digit", "operation")}
+    assert raw["digit"] - raw["operation"] == pytest.approx(0.4, abs=0.01)
+    pooled = found(table, "digit", "transfer_excess", None)
+    assert pooled["estimate"] == pytest.approx(0, abs=0.01)
+    assert pooled["low"] < 0 < pooled["high"]
+    assert pooled["chance"] > 0.05
+
+
 def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
     lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
     row = found(token_statistics(lone, DOMAINS), "operation", "transfer_excess")

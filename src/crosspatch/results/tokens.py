@@ -1,8 +1,8 @@
 """Where among the tokens corruption sits: how often the models disagree, and how much transfers, by class of token.
 
 The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
-less all other cells of the same prompts, with an interval over prompts and a permutation test within them. Knows
-nothing of pictures.
+less all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test within
+them. Knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | Non
 
 @dataclass(frozen=True)
 class _Table:
-    """The cells of one depth: sums of each class and prompt, and the cells by prompt."""
+    """The cells of one depth: sums [classes, layers, prompts], and the cells by prompt."""
 
     classes: Sequence[str]
     sums: Mapping[str, Numbers]
+    layers: Mapping[int, int]
     cells: pl.DataFrame
     counts: Numbers
     rng: np.random.Generator
@@ -96,48 +97,70 @@ class _Table:
     @classmethod
     def of(cls, cells: pl.DataFrame, classes: Sequence[str], seed: int) -> _Table:
         prompts = cells["prompt_id"].unique(maintain_order=True).to_list()
+        layers = {layer: i for i, layer in enumerate(cells["layer"].unique().sort())}
         place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
         sums: dict[str, Numbers] = {}
-        for row in prompt_sums(cells, "class").iter_rows(named=True):
+        for row in prompt_sums(cells, "class", "layer").iter_rows(named=True):
             for name, value in row.items():
                 if isinstance(value, float):
-                    table = sums.setdefault(name, np.zeros((len(classes), len(prompts))))
-                    table[rank[row["class"]], place[row["prompt_id"]]] += value
+                    table = sums.setdefault(name, np.zeros((len(classes), len(layers), len(prompts))))
+                    table[rank[row["class"]], layers[row["layer"]], place[row["prompt_id"]]] += value
         rng = np.random.default_rng([seed, len(prompts)])
-        return cls(classes, sums, cells, resamples(len(prompts), rng), rng)
+        return cls(classes, sums, layers, cells, resamples(len(prompts), rng), rng)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each class and measure, and for its excess."""
         tested = {name: self._chances(name) for name in TESTED}
         for i, name in enumerate(self.classes):
-            positions = self.sums["positions"][i]
+            positions = self.sums["positions"][i].sum(0)
             if not positions.any():
                 continue
             for measure in (MEASURES[each] for each in COUNTED):
-                above, below = self.sums[measure.above], self.sums[measure.below]
-                own = bootstrap(Ratios(above[i][None], below[i][None]), self.counts, share=measure.share)
-                yield self._row(name, measure.name, own, None, below[i])
+                above, below = (self.sums[sum_of][i].sum(0) for sum_of in (measure.above, measure.below))
+                own = bootstrap(Ratios(above[None], below[None]), self.counts, share=measure.share)
+                yield self._row(name, measure.name, own, None, below)
                 if measure.name in TESTED:
-                    rest = [above.sum(0) - above[i], below.sum(0) - below[i]]
-                    both = Ratios(np.stack([above[i], rest[0]]), np.stack([below[i], rest[1]]))
-                    excess = bootstrap(both, self.counts, (1.0, -1.0))
-                    yield self._row(name, f"{measure.name}_excess", excess, tested[measure.name][i], below[i])
+                    excess = bootstrap(self._class_and_rest(i, measure), self.counts, (1.0, -1.0))
+                    yield self._row(name, f"{measure.name}_excess", excess, tested[measure.name][i], below)
             yield self._row(name, "share_of_disagreements", self._share(i), None, positions)
 
+    def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
+        """A class and all other cells, both weighted to the same layers.
+
+        A patched layer writes its own text, so late layers, where much transfers, have other tokens than early ones.
+        Overlap weights (Li, Morgan and Zaslavsky 2018): a class counts at a layer by the others' share there, and the
+        others by its own, so a layer at which there is nothing to compare with counts nothing.
+        """
+        above, below = self.sums[measure.above], self.sums[measure.below]
+        at_layer = below.sum((0, 2))
+        own = np.divide(below[i].sum(1), at_layer, out=np.zeros(len(at_layer)), where=at_layer != 0)
+        weights = (1 - own)[:, None], own[:, None]
+        parts = [(sums[i], sums.sum(0) - sums[i]) for sums in (above, below)]
+        return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
+
     def _share(self, i: int) -> Interval:
-        of_all = self.sums["disagreements"]
+        of_all = self.sums["disagreements"].sum(1)
         return bootstrap(Ratios(of_all[i][None], of_all.sum(0)[None]), self.counts, share=True)
 
     def _chances(self, name: str) -> list[float | None]:
-        """The permutation test of each class. A step is dealt as one: layers score the same tokens again and again."""
+        """The permutation test of each class, on what a cell has beyond its layer's mean.
+
+        A step is dealt as one: layers score the same tokens again and again.
+        """
         measure: Measure = MEASURES[name]
         rank = {name: i for i, name in enumerate(self.classes)}
+        above, below = (CELLS[sum_of] for sum_of in (measure.above, measure.below))
+        means = {
+            layer: self.sums[measure.above][:, at].sum() / (self.sums[measure.below][:, at].sum() or 1.0)
+            for layer, at in self.layers.items()
+        }
+        mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
         cells = self.cells.select(
             "prompt_id",
             "step",
             pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
-            CELLS[measure.above].alias("above"),
-            CELLS[measure.below].alias("below"),
+            (above - mean * below).alias("above"),
+            below.alias("below"),
         )
         if not measure.share:
             cells = cells.filter(pl.col("below") != 0)
