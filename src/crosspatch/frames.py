@@ -342,8 +342,8 @@ DEPTH = Schema(
     {
         "domain": (pl.String, "the domain of the prompts"),
         **_VARIANT,
-        "patch": (pl.String, "the patch; null: all layers together but the last"),
-        "layer": (pl.Int32, "block index, 0 is the first; null: all layers together but the last"),
+        "patch": (pl.String, "the patch; null: the mean over all layers but the last"),
+        "layer": (pl.Int32, "block index, 0 is the first; null: the mean over all layers but the last"),
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,

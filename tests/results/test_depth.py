@@ -153,6 +153,16 @@ def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
     assert whole(8) == pytest.approx(0.5, abs=1e-6)
 
 
+def test_all_layers_count_alike_together() -> None:
+    # Layer 5 has nine cells more in each prompt, all as its first.
+    more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
+    table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
+    whole = table.filter(pl.col("layer").is_null(), pl.col("control").is_null(), measure="transfer").to_dicts()
+    assert whole[0]["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
+    beyond = table.filter(pl.col("layer").is_null(), measure="transfer_beyond", control="random").to_dicts()
+    assert beyond[0]["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
+
+
 def test_a_control_is_compared_where_there_is_a_cts() -> None:
     # Everywhere the same but in cells that no control is scored in: those that are small, or in which a patch rests.
     more = [

@@ -113,6 +113,12 @@ def _steps(prompts: int, rng: np.random.Generator) -> Ratios:
     return ratios([first.above[0], lower], [first.below[0], first.below[0]])
 
 
+def _layers(prompts: int, rng: np.random.Generator) -> Ratios:
+    first = _transfers(prompts, rng)
+    at = [share * first.above[0] + first.below[0] * rng.normal(0, 0.05, prompts) for share in (0.1, 0.5, 0.9)]
+    return ratios(at, [first.below[0]] * 3)
+
+
 def _rates(prompts: int, rng: np.random.Generator) -> Ratios:
     steps = rng.integers(30, 96, prompts)
     return ratios(rng.binomial(steps, rng.beta(0.6, 8, prompts)), steps)
@@ -125,7 +131,13 @@ def _flips(prompts: int, rng: np.random.Generator) -> Ratios:
 
 @pytest.mark.parametrize(
     ("draw", "weights", "share"),
-    [(_transfers, (1.0,), False), (_steps, (1.0, -1.0), False), (_rates, (1.0,), True), (_flips, (1.0,), True)],
+    [
+        (_transfers, (1.0,), False),
+        (_steps, (1.0, -1.0), False),
+        (_layers, (1 / 3,) * 3, False),
+        (_rates, (1.0,), True),
+        (_flips, (1.0,), True),
+    ],
 )
 @pytest.mark.parametrize("prompts", [12, 24])
 def test_intervals_have_their_coverage(draw, weights, share, prompts) -> None:

@@ -36,10 +36,10 @@ def depth_statistics(
 
     With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
     lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
-    the control. With `layer` null all layers together but the last, which transfers everything. Intervals are of 95 %,
-    by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`). `n_layers` is
-    the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError for a prompt
-    without a domain.
+    the control. With `layer` null the mean over all layers but the last, which transfers everything. Intervals are of
+    95 %, by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`).
+    `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError
+    for a prompt without a domain.
     """
     known = with_domain(scores, domains)
     rows: list[dict[str, Any]] = []
@@ -120,78 +120,75 @@ class _Table:
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
-            yield from self._all_layers(below_last)
+            yield from self._place(None, None, [patch for patch, _ in below_last])
+            if not self.by_seed:
+                yield self._largest_step(below_last)
         lowest = self.sums[self.patches[0][0], None]
         below: Mapping[str, Numbers] | None = None
         for patch, layer in self.patches:
             own = self.sums[patch, None]
-            for measure in MEASURES.values():
-                yield self._row(patch, layer, measure.name, None, self._interval([(own, measure)]), own, measure)
-                if below is not None:
+            yield from self._place(patch, layer, [patch])
+            if below is not None:
+                for measure in MEASURES.values():
                     for name, other in ((STEP, below), (RISE, lowest)):
-                        less = self._interval([(own, measure), (other, measure)], (1.0, -1.0))
-                        yield self._row(patch, layer, measure.name + name, None, less, own, measure)
-            for control in self.controls:
-                if (other_sums := self.sums.get((patch, control))) is not None:
-                    yield from self._compared(patch, layer, control, own, other_sums)
+                        less = self._interval([own, other], measure, (1.0, -1.0))
+                        yield self._row(patch, layer, measure.name + name, None, less, [own], measure)
             below = own
 
-    def _all_layers(self, below_last: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
-        """The rows of all layers together but the last, and the largest step on the way from nothing to all."""
-        patches = [patch for patch, _ in below_last]
-        together = {control: self._together(patches, control) for control in (None, *self.controls)}
-        own = together[None]
+    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Every measure of some patches, each of which counts alike, by itself and against each control."""
+        own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
-            yield self._row(None, None, measure.name, None, self._interval([(own, measure)]), own, measure)
+            yield self._row(patch, layer, measure.name, None, self._mean(own, measure), own, measure)
         for control in self.controls:
-            yield from self._compared(None, None, control, own, together[control])
-        if not self.by_seed:
-            measure = MEASURES["transfer"]
-            sums = [self.sums[patch, None] for patch in patches]
-            each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
-            # Repaired, what is left of the way shrinks from all to nothing: the way that is gone is what grows.
-            each = each.rest if self.variant.direction == "repair" else each
-            place, interval = largest_step(each, self.counts)
-            layers = [*(layer for _, layer in below_last), self.last]
-            layer = None if place is None else layers[place]
-            patch = next((name for name, of in self.patches if of == layer), None)
-            yield self._row(patch, layer, "largest_step", None, interval, own, measure)
+            pairs = [(self.sums[n, None], self.sums[n, control]) for n in patches if (n, control) in self.sums]
+            if pairs:
+                yield from self._compared(patch, layer, control, pairs)
 
-    def _together(self, patches: Sequence[str], control: str | None) -> Mapping[str, Numbers]:
-        found = [self.sums[patch, control] for patch in patches if (patch, control) in self.sums]
-        return {name: np.sum([sums[name] for sums in found], axis=0) for name in self.sums[patches[0], None]}
+    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> dict[str, Any]:
+        """The largest step on the way from nothing, over the layers below the last, to all."""
+        measure = MEASURES["transfer"]
+        sums = [self.sums[patch, None] for patch, _ in below_last]
+        each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
+        # Repaired, what is left of the way shrinks from all to nothing: the way that is gone is what grows.
+        place, interval = largest_step(each.rest if self.variant.direction == "repair" else each, self.counts)
+        layer = None if place is None else [*(at for _, at in below_last), self.last][place]
+        patch = next((name for name, at in self.patches if at == layer), None)
+        return self._row(patch, layer, "largest_step", None, interval, sums, measure)
 
     def _compared(
         self,
         patch: str | None,
         layer: int | None,
         control: str,
-        whole: Mapping[str, Numbers],
-        other: Mapping[str, Numbers],
+        pairs: Sequence[tuple[Mapping[str, Numbers], Mapping[str, Numbers]]],
     ) -> Iterator[dict[str, Any]]:
+        """A control of some patches, and the patches less the control."""
+        others = [other for _, other in pairs]
         # A control that was not measured after a prompt has nothing there to be compared with.
-        there = other["ok_cells"] > 0
-        own = {name: np.where(there, values, 0.0) for name, values in whole.items()}
-        for name in COMPARED:
-            measure = MEASURES[name]
-            yield self._row(patch, layer, name, control, self._interval([(other, measure)]), other, measure)
-            beyond = self._interval([(own, measure), (other, measure)], (1.0, -1.0))
-            yield self._row(patch, layer, name + BEYOND, control, beyond, other, measure)
+        own = [{name: np.where(o["ok_cells"] > 0, values, 0.0) for name, values in whole.items()} for whole, o in pairs]
+        alike = [1 / len(pairs)] * len(pairs)
+        for measure in (MEASURES[name] for name in COMPARED):
+            yield self._row(patch, layer, measure.name, control, self._mean(others, measure), others, measure)
+            beyond = self._interval([*own, *others], measure, [*alike, *(-weight for weight in alike)])
+            yield self._row(patch, layer, measure.name + BEYOND, control, beyond, others, measure)
 
-    def _interval(
-        self, of: Sequence[tuple[Mapping[str, Numbers], Measure]], weights: Sequence[float] = (1.0,)
-    ) -> Interval:
-        ratios = Ratios(
-            np.stack([sums[measure.above] for sums, measure in of]),
-            np.stack([sums[measure.below] for sums, measure in of]),
-        )
-        if self.by_seed:
-            return over_seeds(ratios, weights)
-        found = bootstrap(ratios, self.counts, weights, share=len(of) == 1 and of[0][1].share)
-        if found.estimate == 0 and found.high and [measure.name for _, measure in of] == ["disagreement_rate"]:
+    def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Interval:
+        """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
+        some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
+        found = self._interval(some, measure, [1 / len(some)] * len(some))
+        if found.estimate == 0 and found.high and measure.name == "disagreement_rate":
             # No prompt has any: so many prompts might have some, and one that has, as much as any other.
             return Interval(0.0, 0.0, found.high * self.most)
         return found
+
+    def _interval(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]) -> Interval:
+        ratios = Ratios(
+            np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts])
+        )
+        if self.by_seed:
+            return over_seeds(ratios, weights)
+        return bootstrap(ratios, self.counts, weights, share=measure.share and min(weights) > 0)
 
     def _row(
         self,
@@ -200,10 +197,10 @@ class _Table:
         name: str,
         control: str | None,
         interval: Interval,
-        sums: Mapping[str, Numbers],
+        parts: Sequence[Mapping[str, Numbers]],
         measure: Measure,
     ) -> dict[str, Any]:
-        below = sums[measure.below]
+        counted = "positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"
         return {
             **self.variant.columns,
             "patch": patch,
@@ -211,8 +208,6 @@ class _Table:
             "control": control,
             "measure": name,
             **interval.columns,
-            "units": int((below != 0).sum()),
-            "cells": int(
-                sums["positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"].sum()
-            ),
+            "units": int(sum(sums[measure.below] != 0 for sums in parts).astype(bool).sum()),
+            "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
