@@ -73,9 +73,11 @@ def test_estimates_are_the_screens():
         assert value == pytest.approx(wanted[key], abs=1e-3)
 
 
-def test_whole_parts_are_all_measured_and_of_heads_the_best():
+@pytest.mark.parametrize("direction", RUNS)
+def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     pair = architecture_pair("qwen3")
-    found = localise(pair, TEXTS, RUNS["corrupt"], top=3)
+    found = localise(pair, TEXTS, RUNS[direction], top=3)
+    assert (found["gap"] < 0).all() == (direction == "repair")
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
     assert found.filter(extent="step").drop("extent").group_by("component").len().sort("component").rows() == [
         ("attn_out", 8),
@@ -86,8 +88,10 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best():
     of_heads = found.filter(component="head")
     best = set()
     for extent in ("step", "text"):
-        of_extent = of_heads.filter(extent=extent).group_by("patch").agg(pl.col("estimate").sum())
-        best |= set(of_extent.sort("estimate", descending=True)["patch"].head(3))
+        of_extent = (
+            of_heads.filter(extent=extent).group_by("patch").agg(share=pl.col("estimate").sum() / pl.col("gap").sum())
+        )
+        best |= set(of_extent.sort("share", descending=True)["patch"].head(3))
     for name in TEXTS:
         for extent in ("step", "text"):
             measured = found.filter(pl.col("moved").is_not_null(), prompt_id=name, extent=extent)

@@ -82,8 +82,11 @@ def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchR
 
 
 def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
-    """Every whole part of a block, and the `top` heads of either extent by their estimates over all prompts."""
-    places = screened.group_by("extent", "patch", "component", maintain_order=True).agg(pl.col("estimate").sum())
+    """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap."""
+    # A share of the gap: repaired, what is to be moved is negative.
+    places = screened.group_by("extent", "patch", "component", maintain_order=True).agg(
+        pl.col("estimate").sum() / pl.col("gap").sum()
+    )
     whole = places.filter(pl.col("component") != "head")
     heads = places.filter(component="head").sort("estimate", descending=True, maintain_order=True)
     best = [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
