@@ -46,8 +46,9 @@ def depth_statistics(
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
-            last = last_layer(variant.rows(known)["layer"], n_layers)
-            table = _Table.of(variant, of_domain, controls, last, _most(variant.rows(known)), seed)
+            everywhere = variant.rows(known)
+            last = last_layer(everywhere["layer"], n_layers)
+            table = _Table.of(variant, of_domain, controls, last, _most(everywhere), seed)
             label = f"intervals of {domain}, {variant.label}"
             for row in tqdm(table.rows(), desc=label, unit="interval", leave=False, disable=None):
                 rows.append({"domain": domain, **row})
@@ -64,8 +65,8 @@ def pooled(scores: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 def _most(scores: pl.DataFrame) -> float:
     """The largest disagreement rate that any text of any domain has."""
-    rates = scores.group_by("prompt_id", "patch").agg(DIFFER.mean())
-    return float(rates[rates.columns[-1]].max() or 0.0)  # type: ignore[arg-type]
+    rates = scores.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"]
+    return float(rates.max() or 0.0)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

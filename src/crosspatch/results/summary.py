@@ -81,6 +81,7 @@ class Summary:
         of_class = token_statistics(scores, domains, texts=texts, n_layers=n_layers, seed=seed)
         spans = SPANS.frame() if spans is None else spans
         of_span = span_statistics(spans, domains, n_layers=n_layers, seed=seed)
+        patched = patched_direction(scores)
         compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
         return cls(
             depth,
@@ -89,8 +90,8 @@ class Summary:
             compared,
             places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
             cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
-            claims(depth, of_class, compared, spans=of_span, n_layers=n_layers, patched=patched_direction(scores)),
-            patched_direction(scores),
+            claims(depth, of_class, compared, spans=of_span, n_layers=n_layers, patched=patched),
+            patched,
         )
 
     @classmethod
