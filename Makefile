@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test venv lint wheel bench
+.PHONY: demo test venv lint docs wheel bench
 
 demo: venv  ## The whole experiment on SmolLM2-135M, from wrong solutions to heatmap
 	$(BIN)/crosspatch run experiments/smollm2.yaml --out runs/demo
@@ -15,6 +15,9 @@ test: venv  ## The whole test suite, SmolLM2 included
 
 lint: venv  ## What pre-commit and CI check: style and types
 	$(BIN)/pre-commit run --all-files
+
+docs: venv  ## The documentation, without warnings, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 venv: $(VENV)/.ready  ## The virtual environment with the package, its tools and SmolLM2
 

@@ -1,0 +1,186 @@
+"""What of the documentation is made when it is built, so that it cannot go stale; `mkdocs.yml` names this file.
+
+Commands and their options come from the application, settings from `crosspatch.config`, columns from
+`crosspatch.frames`: each takes the place of a mark in a page. Changelog and benchmarks become pages as they are.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import typer.main
+
+from crosspatch import frames
+from crosspatch.cli import application
+from crosspatch.config import Experiment, Settings, settings
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).parent
+
+# Files of the repository that are pages too, by where they stand; docs link to them as ../PATH.
+ELSEWHERE = {"benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
+
+# Where something is made: between the two comments a page says so to those who read it elsewhere.
+MARK = re.compile(r"<!-- made: (\w+) -->.*?<!-- end -->", re.DOTALL)
+
+# A setting of more names than these lists them in its meaning.
+FEW = 5
+
+# Where each table stands in the run directory.
+WHERE = {
+    **{
+        schema.name: f"{schema.name}/part-*.parquet"
+        for schema in (frames.SCORES, frames.SPANS, frames.LOCALISATION, frames.DIVERGENCES, frames.TOP_TOKENS)
+    },
+    "controls": "controls/*/part-*.parquet",
+    **{
+        schema.name: f"statistics/{schema.name}.parquet"
+        for schema in (
+            *(frames.DEPTH, frames.TOKENS, frames.WORDS, frames.COMPARISONS, frames.CLAIMS, frames.PLACES, frames.CUTS),
+        )
+    },
+    **{
+        schema.name: f"{schema.name}.parquet"
+        for schema in (
+            *(frames.VOCABULARY, frames.SCREEN, frames.SEARCH, frames.GENERATIONS, frames.BEHAVIOUR),
+            *(frames.OPERATIONS, frames.HEALTH, frames.RATINGS, frames.TRAINING, frames.VARIANTS),
+            *(frames.WEIGHTS, frames.ACTIVATIONS, frames.LOGIT_LENS),
+        )
+    },
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that stand elsewhere."""
+    from mkdocs.structure.files import File
+
+    for path, page in ELSEWHERE.items():
+        files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put what is made into its page, and let links that leave docs/ lead to pages."""
+    up = "../" * page.file.src_uri.count("/")
+    for path, target in ELSEWHERE.items():
+        markdown = markdown.replace(f"](../{up}{path}", f"]({up}{target}")
+    return filled(markdown)
+
+
+def filled(markdown: str) -> str:
+    """A page with what is made in the place of its marks."""
+    makers = {"commands": commands, "settings": all_settings, "columns": columns}
+    return MARK.sub(lambda mark: makers[mark[1]](), markdown)
+
+
+def commands() -> str:
+    """Every command with its arguments and options, in the order of `crosspatch --help`."""
+    lines: list[str] = []
+    for name, command, context in _commands(typer.main.get_command(application.app), "crosspatch"):
+        lines += ["", f"## {name}", "", _plain(command.help or context.parent.command.help or "")]
+        lines += ["", "```", _usage(context), "```"]
+        if not hasattr(command, "commands"):
+            records = (param.get_help_record(context) for param in command.params)
+            rows = [(f"`{names}`", _plain(meaning)) for names, meaning in filter(None, records)]
+            lines += ["", *_table(("argument or option", "meaning"), rows)]
+        if read := application._SECTIONS.get(name.split()[-1], ()):
+            groups = [group or "top level" for group in read]
+            linked = (f"[{group}](settings.md#{group.replace(' ', '-')})" for group in groups)
+            lines += ["", f"Settings it reads: {', '.join(linked)}."]
+        elif name == "crosspatch run":
+            lines += ["", "Settings it reads: [all](settings.md)."]
+    return "\n".join(lines)
+
+
+def all_settings() -> str:
+    """Every setting of an experiment, by group, with what it may be, its default and its meaning."""
+    lines: list[str] = []
+    chosen = [("", "top level", Experiment)]
+    for name, field in Experiment.model_fields.items():
+        if _is_group(field.annotation):
+            chosen.append((name, name, field.annotation))
+    for section, title, group in chosen:
+        lines += ["", f"## {title}", "", _plain(group.__doc__ or ""), ""]
+        rows = [
+            (f"`{one.key}`", _allowed(group, one.key), f"`{one.default}`", _plain(one.meaning))
+            for one in settings([section])
+        ]
+        lines += _table(("setting", "value", "default", "meaning"), rows)
+    return "\n".join(lines)
+
+
+def columns() -> str:
+    """Every column of every table, with its type and its meaning."""
+    lines: list[str] = []
+    for schema in frames.SCHEMAS:
+        lines += ["", f"## {schema.name}", "", f"`{WHERE[schema.name]}`", ""]
+        rows = [(f"`{name}`", f"`{dtype}`", _plain(meaning)) for name, (dtype, meaning) in schema.columns.items()]
+        lines += _table(("column", "type", "meaning"), rows)
+    return "\n".join(lines)
+
+
+def _commands(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, command and context of every command below one, groups before what is in them."""
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    if parent is not None:
+        yield context.command_path, command, context
+    for sub in command.list_commands(context) if hasattr(command, "commands") else ():
+        yield from _commands(command.commands[sub], sub, context)
+
+
+def _usage(context: Any) -> str:
+    """As commands are written by people: EXPERIMENT is an argument, [EXPERIMENT] one that can be left out."""
+    usage = context.get_usage().removeprefix("Usage: ")
+    return re.sub(r"\{([^}]+)\}", r"\1", usage).replace("[[", "[").replace("]]", "]")
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    heads = tuple(heads)
+    return [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *rows)]
+
+
+def _plain(text: str) -> str:
+    """Text that markdown leaves as it is, but for `code`."""
+    words = text.split("`")
+    return "".join(f"<code>{_escaped(word)}</code>" if i % 2 else _escaped(word) for i, word in enumerate(words))
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"&#{ord(char)};" if char in r"\*_{}[]|" else char for char in html.escape(text, quote=False))
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Settings)
+
+
+def _allowed(group: type[Settings], key: str) -> str:
+    """What a setting may be, in words, and its bounds."""
+    field = group.model_fields[key.rpartition(".")[2]]
+    bounds = [_bound(one) for one in field.metadata]
+    return ", ".join(filter(None, [_words(field.annotation), *bounds]))
+
+
+def _words(annotation: Any) -> str:
+    kind, parts = get_origin(annotation), get_args(annotation)
+    if kind is Literal:
+        return " or ".join(f"`{part}`" for part in parts) if len(parts) <= FEW else "a name, see the meaning"
+    if kind is tuple:
+        return f"list of: {_words(parts[0])}"
+    if hasattr(annotation, "__metadata__"):
+        bounds = [_bound(one) for extra in annotation.__metadata__ for one in getattr(extra, "metadata", [])]
+        return ", ".join(filter(None, [_words(annotation.__origin__), *bounds]))
+    if kind is Union or parts:
+        return " or ".join(_words(part) for part in parts)
+    return {bool: "yes or no", int: "whole number", float: "number", str: "text", type(None): "null"}[annotation]
+
+
+def _bound(constraint: Any) -> str:
+    signs = {"ge": "≥", "gt": "&gt;", "le": "≤", "lt": "&lt;"}
+    return "".join(f"{sign} {getattr(constraint, name):g}" for name, sign in signs.items() if hasattr(constraint, name))

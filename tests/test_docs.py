@@ -1,0 +1,131 @@
+"""The documentation: what is made for it names everything, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import crosspatch
+from crosspatch import frames
+from crosspatch.cli.application import app
+from crosspatch.config import settings
+from crosspatch.frames import Schema
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+TEXTS = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def load_hooks():
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs_hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = load_hooks()
+
+
+def sections(page: str) -> dict[str, str]:
+    """The text under each heading."""
+    parts = re.split(r"^## (.+)$", page, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def missing_columns(page: str) -> set[str]:
+    found = sections(page)
+    schemas = [value for value in vars(frames).values() if isinstance(value, Schema)]
+    return {
+        f"{schema.name}.{column}"
+        for schema in schemas
+        for column in schema.columns
+        if f"\n| `{column}` | " not in found.get(schema.name, "")
+    }
+
+
+def missing_options(page: str) -> set[str]:
+    found = sections(page)
+
+    def below(command, path: str):
+        for name, sub in getattr(command, "commands", {}).items():
+            yield f"{path} {name}", sub
+            yield from below(sub, f"{path} {name}")
+
+    return {
+        f"{path} {option}"
+        for path, command in below(typer.main.get_command(app), "crosspatch")
+        for option in ("", *(name for param in command.params for name in param.opts if name.startswith("--")))
+        if path not in found or (option and not re.search(rf"`[^`\n]*{option}\b", found[path]))
+    }
+
+
+def missing_settings(page: str) -> set[str]:
+    return {setting.key for setting in settings() if f"| `{setting.key}` | " not in page}
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Relative links to files that are not there; anchors are checked when the site is built."""
+    targets = [link.partition("#")[0] for link in LINK.findall(text) if "://" not in link]
+    return [target for target in targets if target and not (folder / target).exists()]
+
+
+def test_every_column_of_every_table_is_listed():
+    page = hooks.columns()
+    assert missing_columns(page) == set()
+    damaged = re.sub(r"^\| `delta_patched` .*$", "", page, count=1, flags=re.MULTILINE)
+    assert missing_columns(damaged) == {"scores.delta_patched"}
+
+
+def test_every_command_and_option_is_listed():
+    page = hooks.commands()
+    assert missing_options(page) == set()
+    assert missing_options(page.replace("`--max-new-tokens <int>`", "")) == {"crosspatch patch --max-new-tokens"}
+    assert "crosspatch data check " in missing_options(page.replace("## crosspatch data check", "## other"))
+
+
+def test_every_setting_is_listed():
+    page = hooks.all_settings()
+    assert missing_settings(page) == set()
+    assert missing_settings(page.replace("`patch.window`", "")) == {"patch.window"}
+
+
+def test_text_in_tables_is_not_read_as_markdown():
+    assert hooks._plain("a|b *c* _d_ [e] `f_g`") == (
+        "a&#124;b &#42;c&#42; &#95;d&#95; &#91;e&#93; <code>f&#95;g</code>"
+    )
+
+
+@pytest.mark.parametrize("name", ["commands", "settings", "columns"])
+def test_what_is_made_takes_the_place_of_its_mark(name):
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    made = hooks.filled(page)
+    assert "make docs" in page
+    assert "make docs" not in made
+    assert len(made) > 10 * len(page)
+
+
+def test_every_public_name_has_its_reference():
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+
+    def missing(page: str) -> set[str]:
+        # The errors are listed by their module.
+        listed = {line.rpartition(".")[2] for line in re.findall(r"^::: (.+)$", page, flags=re.MULTILINE)}
+        return {name for name, home in crosspatch._HOME.items() if not {name, home.rpartition(".")[2]} & listed}
+
+    assert missing(page) == set()
+    assert missing(page.replace("::: crosspatch.patching.scoring.score", "")) == {"score"}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(path):
+    assert broken_links(path.read_text(encoding="utf-8"), path.parent) == []
+
+
+def test_a_broken_link_is_found():
+    text = "[a](engine.md#places) [b](nowhere.md) ![c](pictures/none.svg) [d](https://example.org/x.md) [e](#here)"
+    assert broken_links(text, DOCS) == ["nowhere.md", "pictures/none.svg"]
