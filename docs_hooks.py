@@ -183,4 +183,5 @@ def _words(annotation: Any) -> str:
 
 def _bound(constraint: Any) -> str:
     signs = {"ge": "≥", "gt": "&gt;", "le": "≤", "lt": "&lt;"}
-    return "".join(f"{sign}&nbsp;{getattr(constraint, name):g}" for name, sign in signs.items() if hasattr(constraint, name))
+    given = [(sign, getattr(constraint, name)) for name, sign in signs.items() if hasattr(constraint, name)]
+    return ", ".join(f"{sign}&nbsp;{limit:g}" for sign, limit in given)
