@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,18 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self._script = None
 
+    @property
+    def packed(self) -> dict[str, str]:
+        """What travels packed, by its name."""
+        return {
+            str(attrs["id"]).removeprefix("data-"): body
+            for attrs, body in self.scripts
+            if attrs.get("type") == "text/plain"
+        }
+
+    def unpacked(self, name: str) -> Any:
+        return json.loads(zlib.decompress(base64.b64decode(self.packed[name])))
+
     def handle_data(self, data: str) -> None:
         if self._script is not None:
             self.scripts.append((self._script, data))
@@ -77,8 +91,9 @@ def full(
 
 
 def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
-    assert full.source.count("* plotly.js v") == 1
-    assert len(full.source.encode()) < 6e6
+    assert "plotly.js v" in zlib.decompress(base64.b64decode(full.packed["plotly"]))[:400].decode()
+    assert len(full.source.encode()) < 2.5e6
+    assert not re.search(r"https?://", full.source)
     assert not {"link", "img", "iframe", "object", "base"} & set(full.tags)
     for name, value in full.attributes:
         assert name != "src"
@@ -92,23 +107,27 @@ def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
     assert "url(" not in re.search(r"<style>(.*?)</style>", full.source, re.S)[1]  # type: ignore[index]
 
 
-def test_each_chart_has_its_data(full: Page) -> None:
-    data = {attrs["id"]: json.loads(body) for attrs, body in full.scripts if attrs.get("type") == "application/json"}
-    assert set(data) == {"data-training", "data-accuracy", "data-depth-0", "data-heatmap-0-0"}
-    assert {f"data-{value}" for name, value in full.attributes if name == "id"} >= set(data)
-    assert data["data-heatmap-0-0"]["data"][1]["z"][2] == [1.0, 4.0, -2.5, None]
+def test_each_chart_has_its_data_and_its_table(full: Page) -> None:
+    charts = {"training-curves", "accuracy", "depth-0"}
+    tables = {f"{chart}-table" for chart in charts}
+    assert set(full.packed) == {"plotly", "explorer", "prompt-0", *charts, *tables}
+    ids = [value for name, value in full.attributes if name == "id"]
+    assert set(ids) >= charts
+    assert len(set(ids)) == len(ids)
+    assert {value for name, value in full.attributes if name == "data-table"} == tables
+    table = full.unpacked("depth-0-table")
+    assert table["columns"] == ["panel", "line", "layer", "value", "low", "high"]
+    assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", 0, 0.125, None, None] in table["rows"]
+    assert full.unpacked("depth-0")["data"][0]["x"] == [0, 6, 29]
 
 
 def test_it_says_what_was_run_and_found(full: Page) -> None:
     for sentence in (
         "The models want different tokens at 6 of 9 (66.7 %) patched steps.",
-        "2 CTS values lie beyond the colour range",
         "0/1 (1 unparsed)",
         "patched, L29.resid_post",
         "2.13.0",
         "patch.layers",
-        "L6.resid_post: the clean text",
-        "L29.resid_post: a text of its own",
     ):
         assert sentence in full.text
     assert "was given, not trained here" not in full.text
@@ -130,7 +149,7 @@ def test_sections_without_data_say_so(tmp_path: Path, empty: bool) -> None:
         "Nothing is recorded about how this run was made.",
     ):
         assert sentence in page.text
-    assert "plotly.js" not in page.source
+    assert not page.packed
 
 
 def test_scores_without_a_defined_cell(tmp_path: Path, problems: dict[str, Problem]) -> None:
@@ -138,14 +157,15 @@ def test_scores_without_a_defined_cell(tmp_path: Path, problems: dict[str, Probl
     page = Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
     assert "No cell has a CTS, so nothing can be said" in page.text
     assert "No cell has a CTS, so there is no transfer to draw." in page.text
-    assert "No texts were kept for this prompt." in page.text
+    assert page.unpacked("prompt-0")["texts"] == []
 
 
-def test_scores_of_windows_are_counted_not_drawn(tmp_path: Path, problems: dict[str, Problem]) -> None:
-    scores = SCORES.frame([score(3, 0, 0.5, layer=None, patch="L3-5.resid_post")])
+def test_patches_of_several_places_are_in_the_explorer_alone(tmp_path: Path, problems: dict[str, Problem]) -> None:
+    scores = SCORES.frame([score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post")])
     page = Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
     assert "no patches of single layers" in page.text
-    assert "1 scores of patches that are not one whole layer" in page.text
+    (picture,) = page.unpacked("prompt-0")["pictures"]
+    assert [row["name"] for row in picture["rows"]] == ["L3.resid_post+L4.resid_post"]
 
 
 def test_hostile_text_is_shown_and_never_acts(
@@ -170,12 +190,11 @@ def test_hostile_text_is_shown_and_never_acts(
     assert HOSTILE[0] in page.text
     assert "alert(1)" not in "".join(body for attrs, body in page.scripts if attrs.get("type") is None)
     assert all(str(value).startswith("#") for name, value in page.attributes if name == "href")
-    for body in (body for attrs, body in page.scripts if attrs.get("type") == "application/json"):
-        json.loads(body)
-        assert not re.search("[<>&\u2028\u2029\x00\u202e]", body)
+    for body in page.packed.values():
+        assert re.fullmatch(r"[A-Za-z0-9+/]+=*", body)
     assert "\x00" not in page.source
     assert "\u202e" not in page.source
-    assert "{{ 7 * 7 }}" in page.text
+    assert "{{ 7 * 7 }}" in json.dumps(page.unpacked("explorer"))
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]) -> None:

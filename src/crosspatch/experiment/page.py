@@ -39,5 +39,6 @@ def write_run_report(directory: RunDirectory) -> None:
         behaviour=directory.behaviour(),
         health=directory.health(),
         searched=directory.variants(),
+        texts=directory.vocabulary(),
         **tables,
     )

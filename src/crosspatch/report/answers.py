@@ -46,11 +46,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to one prompt; clean or corrupted may be missing."""
+    """The answers to one prompt; clean or corrupted may be missing. `others` are those of other children."""
 
     clean: Answer | None
     corrupted: Answer | None
     patched: tuple[Answer, ...]
+    others: tuple[Answer, ...] = ()
 
     @classmethod
     def of(cls, prompt_id: str, generations: pl.DataFrame, behaviour: pl.DataFrame | None) -> Answers:
@@ -83,12 +84,13 @@ class Answers:
             )
         unpatched = {answer.condition: answer for answer in answers if answer.patch is None}
         patched = tuple(answer for answer in answers if answer.patch is not None)
-        return cls(unpatched.get("clean"), unpatched.get("corrupted"), patched)
+        others = tuple(answer for name, answer in unpatched.items() if name not in ("clean", "corrupted"))
+        return cls(unpatched.get("clean"), unpatched.get("corrupted"), patched, others)
 
     @property
-    def any(self) -> bool:
-        """Whether there is a text at all."""
-        return bool(self.clean or self.corrupted or self.patched)
+    def all(self) -> list[Answer]:
+        """Every text that is there: clean, corrupted, other children, then the patched ones by depth."""
+        return [answer for answer in (self.clean, self.corrupted, *self.others, *self.patched) if answer is not None]
 
 
 def _shared_words(text: str, clean: str | None) -> int:

@@ -110,3 +110,10 @@ class HeadMap:
             "A head is what the output projection reads: what became of that projection itself shows in attn_out alone."
         )
         return notes
+
+
+def head_maps(places: pl.DataFrame) -> list[HeadMap]:
+    """One for each domain, direction and extent in which heads were localised, in the order of the table."""
+    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["screened", "transfer"]))
+    found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "extent")
+    return [HeadMap.of(places, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -46,17 +46,7 @@ class Heatmap:
             raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
         if cells.height != self.variant.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
             raise ValueError(f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}")
-        twice = cells.filter(cells.select("layer", "step").is_duplicated())
-        if not twice.is_empty():
-            layer, step = twice.select("layer", "step").row(0)
-            raise ValueError(f"layer {layer}, step {step} of prompt {self.prompt_id!r} stands there twice")
-        foreign = sorted(set(cells["status"]) - set(STATUSES))
-        if foreign:
-            raise ValueError(f"got the status {foreign[0]!r}, expected one of {', '.join(STATUSES)}")
-        if not (cells["cts"].is_not_null() == (cells["status"] == "ok")).all():
-            raise ValueError("CTS must be there where the status is ok, and null elsewhere")
-        if not cells["cts"].drop_nulls().is_finite().all():
-            raise ValueError("a CTS is not finite")
+        check_cells(cells)
         object.__setattr__(self, "cells", cells.sort("layer", "step"))
 
     @classmethod
@@ -138,3 +128,23 @@ class Heatmap:
         if self.variant.ceiling:
             notes.append(self.variant.ceiling)
         return notes
+
+
+def check_cells(cells: pl.DataFrame) -> None:
+    """Refuse scores that cannot be drawn: raises ValueError.
+
+    For a patch's cell that stands there twice, a status that is none, and a CTS that is missing where the status says
+    that there is one, there where it says that there is none, or not finite.
+    """
+    keys = ["prompt_id", "patch", "direction", "persistence", "step"]
+    twice = cells.filter(cells.select(keys).is_duplicated())
+    if not twice.is_empty():
+        prompt_id, patch, step = twice.select("prompt_id", "patch", "step").row(0)
+        raise ValueError(f"{patch}, step {step} of prompt {prompt_id!r} stands there twice")
+    foreign = sorted(set(cells["status"]) - set(STATUSES))
+    if foreign:
+        raise ValueError(f"got the status {foreign[0]!r}, expected one of {', '.join(STATUSES)}")
+    if not (cells["cts"].is_not_null() == (cells["status"] == "ok")).all():
+        raise ValueError("CTS must be there where the status is ok, and null elsewhere")
+    if not cells["cts"].drop_nulls().is_finite().all():
+        raise ValueError("a CTS is not finite")

@@ -1,7 +1,7 @@
 """The report: one HTML file that holds everything it shows and opens without a network.
 
-Model output is escaped by the template; figures travel as JSON in script elements of their own. Knows nothing
-of how the numbers were made, and tolerates their absence: a section without data says so.
+Model output is escaped by the template, or travels packed and becomes text in the browser. Knows nothing of how the
+numbers were made, and tolerates their absence: a section without data says so.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any
 import polars as pl
 
 from crosspatch.files import written_whole
+from crosspatch.report import palette
+from crosspatch.report.explorer import Explorer
 from crosspatch.report.findings import behaviour_findings
 from crosspatch.report.glyphs import legible, visible
+from crosspatch.report.packing import compressed, packed
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
-from crosspatch.report.sections import accuracy_chart, depth_sections, prompt_sections, training_chart
+from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
 from crosspatch.report.token_tables import frequent_words, token_tables
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.health import output_health
 from crosspatch.results.interval import Interval
 from crosspatch.results.summary import Summary
 from crosspatch.results.table2 import table2, table2_rows
-from crosspatch.results.variant import single_layers
 
 
 def write_report(
@@ -40,11 +42,13 @@ def write_report(
     health: pl.DataFrame | None = None,
     searched: pl.DataFrame | None = None,
     summary: Summary | None = None,
+    texts: Mapping[int, str] | None = None,
 ) -> Path:
     """Writes the page and returns its path; any of the frames may be missing or empty.
 
     `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table. `summary`
-    has intervals, controls and claims; None: made here of scores and answers alone.
+    has intervals, controls and claims; None: made here of scores and answers alone. `texts` of tokens by id; None:
+    those of tokens that were written are known.
     The page appears under its name only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
@@ -59,6 +63,7 @@ def write_report(
         health=health,
         searched=searched,
         summary=summary,
+        texts=texts,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
@@ -79,6 +84,7 @@ def render_report(
     health: pl.DataFrame | None = None,
     searched: pl.DataFrame | None = None,
     summary: Summary | None = None,
+    texts: Mapping[int, str] | None = None,
 ) -> str:
     """The page as a string."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -88,14 +94,16 @@ def render_report(
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
     depths = list(depth_sections(scores, problems, summary)) if scores is not None else []
     accuracy = accuracy_chart(summary)
-    prompts = list(prompt_sections(scores, generations, behaviour, problems))
+    explorer = Explorer.of(problems, scores, generations, behaviour, texts)
+    heads = heads_section(summary.places)
     curves = training_chart(training)
-    charts = [
-        *([curves] if curves else []),
-        *([accuracy] if accuracy else []),
-        *(depth.chart for depth in depths),
-        *(picture.chart for prompt in prompts for picture in prompt.pictures),
-    ]
+    charts = [*filter(None, (curves, accuracy)), *(depth.chart for depth in depths)]
+    data = {f"prompt-{place}": packed(part) for place, part in enumerate(explorer.prompts)}
+    data |= {"explorer": packed(explorer.index)} if explorer.any else {}
+    data |= {"heads": packed(heads)} if heads else {}
+    for chart in charts:
+        data |= {chart.id: chart.figure, f"{chart.id}-table": chart.table}
+    data |= {"plotly": compressed(_plotlyjs().encode())} if charts else {}
     environment = Environment(
         loader=PackageLoader("crosspatch", "report/templates"),
         autoescape=True,
@@ -110,7 +118,6 @@ def render_report(
         "domain": domain_title,
         "token": visible,
     }
-    others = 0 if scores is None else scores.height - single_layers(scores).height
     return environment.get_template("report.html.j2").render(
         title=legible(title),
         facts=_facts(scores, problems),
@@ -127,11 +134,12 @@ def render_report(
         depths=depths,
         tokens=token_tables(summary.tokens),
         words=frequent_words(summary.words),
-        prompts=prompts,
+        explorer=explorer,
+        heads=heads,
         has_scores=scores is not None,
-        others=others,
-        charts=charts,
-        plotlyjs=_plotlyjs() if charts else None,
+        data=data,
+        stops=json.dumps(palette.CTS_SCALE),
+        ramp=", ".join(f"{colour} {100 * at:g}%" for at, colour in palette.CTS_SCALE),
     )
 
 

@@ -25,7 +25,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
         cols=columns,
         subplot_titles=[plotly_name(panel.title, 80) for panel in panels],
         horizontal_spacing=0.08,
-        vertical_spacing=0.16 / rows,
+        vertical_spacing=0.24 / rows,
     )
     named: set[str] = set()
     for place, panel in enumerate(panels):
@@ -43,7 +43,8 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
             )
     height = _PANEL_HEIGHT * rows + 90
     figure.update_layout(**LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
-    figure.update_xaxes(title_text="layer", zeroline=False)
+    figure.update_xaxes(zeroline=False)
+    figure.update_xaxes(title_text="layer", row=rows)
     return figure
 
 

@@ -1,68 +1,41 @@
-"""The sections of the page that have charts: training curves, depth profiles, and prompt by prompt.
+"""The sections of the page that have charts: training curves, accuracy, depth profiles, heads.
 
-Everything that the template shows of them, ready to be escaped and placed; figures are JSON that may stand
-inside a script element. Knows nothing of the template, nor of the other sections.
+Everything that the template shows of them, ready to be placed: each chart travels packed, with its numbers as a table.
+Knows nothing of the template, nor of the explorer.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from crosspatch.report.answers import Answers
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import score_findings
-from crosspatch.report.glyphs import visible
-from crosspatch.report.heatmap import LABELLED_STEPS, Heatmap
-from crosspatch.report.panels import accuracy_panels, depth_panels
+from crosspatch.report.glyphs import legible
+from crosspatch.report.head_map import head_maps
+from crosspatch.report.packing import packed
+from crosspatch.report.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.plotly_curves import training_figure
-from crosspatch.report.plotly_heatmap import heatmap_figure
 from crosspatch.report.plotly_panels import panels_figure
-from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
-from crosspatch.results.profile import depth_profile, prompt_profile
+from crosspatch.report.problems import ProblemLike, domains_of
+from crosspatch.results.profile import depth_profile
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, variants
-
-# So many prompts are unfolded when the page opens.
-_UNFOLDED = 4
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A plotly figure on the page: its element's id, its JSON, and the width below which it scrolls."""
+    """A plotly figure on the page, packed: its element's id, its table, and the width below which it scrolls."""
 
     id: str
-    json: str
+    figure: str
+    table: str
     height: int
-    least_width: int = 0
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One variant's heatmap of a prompt, its notes and its numbers layer by layer."""
-
-    variant: Variant
-    chart: Chart
-    notes: list[str]
-    numbers: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt's part of the page."""
-
-    id: str
-    anchor: str
-    domain: str
-    problem: ProblemLike
-    pictures: list[Picture]
-    answers: Answers | None
-    unfolded: bool
+    least_width: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +56,15 @@ def training_chart(training: pl.DataFrame | None) -> Chart | None:
     curves = TrainingCurves.of(training)
     if not curves.runs:
         return None
-    return _chart("training", training_figure(curves), least_width=640, label="Training curves")
+    groups = {"train loss": curves.train, "eval loss": curves.evaluation, "divergence": curves.divergence}
+    rows = [
+        [curve.run, measure, step, value]
+        for measure, group in groups.items()
+        for curve in group
+        for step, value in zip(curve.steps, curve.values, strict=True)
+    ]
+    columns = ["run", "measure", "step", "value (nats a token)"]
+    return _chart("training-curves", training_figure(curves), columns, rows, least_width=640, label="Training curves")
 
 
 def accuracy_chart(summary: Summary) -> Chart | None:
@@ -91,7 +72,7 @@ def accuracy_chart(summary: Summary) -> Chart | None:
     panels = accuracy_panels(summary.comparisons, summary.patched)
     if not panels:
         return None
-    return _chart("accuracy", panels_figure(panels), least_width=640, label="Accuracy under patching")
+    return panels_chart("accuracy", panels, least_width=640, label="Accuracy under patching")
 
 
 def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike], summary: Summary) -> Iterator[Depth]:
@@ -99,64 +80,48 @@ def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike], su
     domains = domains_of(problems)
     for place, variant in enumerate(variants(scores)):
         profile = depth_profile(variant.rows(scores), domains)
+        panels = depth_panels(summary.depth, variant)
+        label = f"Depth profile, {variant.label}"
         yield Depth(
             variant,
-            _chart(
-                f"depth-{place}",
-                panels_figure(depth_panels(summary.depth, variant)),
-                least_width=700,
-                label="Depth profile",
-            ),
+            panels_chart(f"depth-{place}", panels, least_width=700, label=label),
             profile.to_dicts(),
             score_findings(scores, variant, domains),
             bool(profile["ok_cells"].sum()),
         )
 
 
-def prompt_sections(
-    scores: pl.DataFrame | None,
-    generations: pl.DataFrame | None,
-    behaviour: pl.DataFrame | None,
-    problems: Mapping[str, ProblemLike],
-) -> Iterator[Prompt]:
-    """The prompts that were patched, or, where none was, those that were answered."""
-    # Prompts that were only answered, not patched, are in Table 2; their texts would bury the patched ones.
-    shown = scores if scores is not None else generations
-    if shown is None:
-        return
-    for place, prompt_id in enumerate(prompts_in(shown, problems)):
-        answers = Answers.of(prompt_id, generations, behaviour) if generations is not None else None
-        yield Prompt(
-            id=visible(prompt_id, 80).replace("␣", " "),
-            anchor=f"prompt-{place}",
-            domain=problems[prompt_id].domain,
-            problem=problems[prompt_id],
-            pictures=list(_pictures(scores, prompt_id, problems[prompt_id], place)) if scores is not None else [],
-            answers=answers if answers and answers.any else None,
-            unfolded=place < _UNFOLDED,
-        )
+def panels_chart(name: str, panels: Sequence[Panel], *, least_width: int, label: str) -> Chart:
+    """Lines over layers as a chart."""
+    rows = [
+        [panel.title, line.name, layer, value, low, high]
+        for panel in panels
+        for line in panel.lines
+        for layer, value, low, high in zip(line.layers, line.values, line.lows, line.highs, strict=True)
+    ]
+    columns = ["panel", "line", "layer", "value", "low", "high"]
+    return _chart(name, panels_figure(panels), columns, rows, least_width=least_width, label=label)
 
 
-def _pictures(scores: pl.DataFrame, prompt_id: str, problem: ProblemLike, place: int) -> Iterator[Picture]:
-    own = scores.filter(pl.col("prompt_id") == prompt_id)
-    for number, variant in enumerate(variants(own)):
-        heatmap = Heatmap.of(own, prompt_id, variant=variant, question=problem.question)
-        # Narrower columns than this could not carry the tokens under them.
-        width = 150 + 8 * min(len(heatmap.steps), LABELLED_STEPS)
-        label = f"Heatmap of {visible(prompt_id)}"
-        chart = _chart(f"heatmap-{place}-{number}", heatmap_figure(heatmap), least_width=width, label=label)
-        yield Picture(variant, chart, heatmap.notes(), prompt_profile(variant.rows(own)).to_dicts())
+def heads_section(places: pl.DataFrame) -> list[dict[str, Any]]:
+    """A picture of the heads for each domain, direction and extent in which they were localised, as JSON."""
+    return [
+        {
+            "title": legible(found.title),
+            "notes": [legible(note) for note in found.notes()],
+            "layers": found.layers,
+            "heads": found.heads,
+            "reach": found.reach,
+            "cells": [list(cell) for cell in found.cells.iter_rows()],
+        }
+        for found in head_maps(places)
+    ]
 
 
-def _chart(name: str, figure: Any, *, least_width: int, label: str) -> Chart:
+def _chart(name: str, figure: Any, columns: list[str], rows: list[list[Any]], *, least_width: int, label: str) -> Chart:
     tree = figure.to_plotly_json()
     tree["layout"].pop("template", None)
-    return Chart(name, _script_json(tree), int(figure.layout.height), least_width, label)
-
-
-def _script_json(value: object) -> str:
-    """JSON that may stand inside a script element: nothing in it can close the element or end a line."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False, default=list)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+    shown = [[legible(value) if isinstance(value, str) else value for value in row] for row in rows]
+    table = {"name": legible(label), "columns": columns, "rows": shown}
+    height = int(figure.layout.height)
+    return Chart(name, packed(tree), packed(table), height, least_width, label)

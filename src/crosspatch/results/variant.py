@@ -63,8 +63,12 @@ class Variant:
 
     def rows(self, scores: pl.DataFrame) -> pl.DataFrame:
         """The scores of this variant's single layers."""
+        return self.every_row(single_layers(scores))
+
+    def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
+        """The scores of all this variant's patches: of single layers, heads, windows and sets of places."""
         same = [pl.col(key) == getattr(self, key) for key in _KEYS]
-        return single_layers(scores).filter(*same, self.schedule == _SCHEDULE)
+        return scores.filter(*same, self.schedule == _SCHEDULE)
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
@@ -88,5 +92,10 @@ def patched_direction(scores: pl.DataFrame) -> Direction:
 
 def variants(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores of single layers hold, in a fixed order."""
-    chosen = single_layers(scores).select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
+    return every_variant(single_layers(scores))
+
+
+def every_variant(scores: pl.DataFrame) -> list[Variant]:
+    """The variants that the scores hold, whatever was patched, in a fixed order."""
+    chosen = scores.select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
     return [Variant(*row) for row in chosen.iter_rows()]

@@ -1,0 +1,83 @@
+"""Formulas in generated texts, as trees of MathML that a page may build element by element.
+
+LaTeX out of a model is hostile: only elements and attributes that are known to draw mathematics are kept, and a formula
+that the library does not read stays as it was written. Knows nothing of pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from html import unescape
+from xml.etree.ElementTree import Element
+
+from crosspatch.report.glyphs import legible
+
+# The page finds formulas by the same pattern, so it has to mean the same to JavaScript.
+# A dollar sign opens one only beside something and closes none before a digit: "$5 and $6" is money.
+FORMULA = (
+    r"\\\[([\s\S]{1,800}?)\\\]|\\\(([\s\S]{1,800}?)\\\)|\$\$([\s\S]{1,800}?)\$\$|\$(?!\s)([^$\n]{0,399}[^$\s])\$(?!\d)"
+)
+# So many different formulas of a run are drawn; a page of more would take long to make.
+MOST_FORMULAS = 5_000
+
+# [tag, attributes, children]; a child is such a tree again, or a text.
+Tree = list[object]
+
+_ELEMENTS = frozenset((
+    "math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "ms", "mfrac", "msqrt", "mroot", "msub", "msup", "msubsup",
+    "munder", "mover", "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom", "menclose", "merror",
+))  # fmt: skip
+_ATTRIBUTES = frozenset((
+    "display", "displaystyle", "mathvariant", "stretchy", "fence", "separator", "form", "lspace", "rspace",
+    "minsize", "maxsize", "symmetric", "accent", "accentunder", "movablelimits", "linethickness", "columnalign",
+    "rowspacing", "columnspacing", "width", "height", "depth", "notation", "linebreak", "scriptlevel",
+))  # fmt: skip
+_CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+# The library knows these by the name of another environment.
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:aligned|split|gathered)\}")
+
+
+def formulas(texts: Iterable[str]) -> dict[str, Tree]:
+    """The formulas in legible texts that can be drawn, by what stands in the text, delimiters included."""
+    found = dict.fromkeys(match[0] for text in texts for match in re.finditer(FORMULA, text))
+    trees = {}
+    for written in list(found)[:MOST_FORMULAS]:
+        tree = formula_tree(written)
+        if tree is not None:
+            trees[written] = tree
+    return trees
+
+
+@cache
+def formula_tree(written: str) -> Tree | None:
+    """One formula with its delimiters as a tree; None where it is no LaTeX that can be drawn."""
+    from latex2mathml.converter import convert_to_element
+
+    match = re.fullmatch(FORMULA, written)
+    if match is None:
+        return None
+    latex = next(part for part in match.groups() if part is not None)
+    display = "block" if written[:2] in (r"\[", "$$") else "inline"
+    try:
+        return _tree(convert_to_element(_ENVIRONMENT.sub(r"\\\1{align*}", latex), display=display))
+    # The library raises whatever its parts raise: IndexError, KeyError, its own.
+    except Exception:
+        return None
+
+
+class _UnknownError(Exception):
+    """A tree that is no plain mathematics."""
+
+
+def _tree(element: Element) -> Tree:
+    tag, children = element.tag, list(element)
+    if tag not in _ELEMENTS or len(children) != _CHILDREN.get(tag, len(children)):
+        raise _UnknownError(tag)
+    text = legible(unescape(element.text or ""))
+    # A command that the library does not know comes back as a name.
+    if text.startswith("\\") and len(text) > 1:
+        raise _UnknownError(text)
+    attributes = {name: str(value) for name, value in element.attrib.items() if name in _ATTRIBUTES}
+    return [tag, attributes, [*([text] if text else []), *map(_tree, children)]]

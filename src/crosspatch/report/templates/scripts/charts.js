@@ -1,0 +1,57 @@
+// The charts with axes and lines. Plotly is unpacked when the first of them comes near.
+let plotly = null;
+function library() {
+  plotly ??= unpack("plotly").then((source) => document.head.append(make("script", { textContent: source })));
+  return plotly;
+}
+
+// Charts take their colours from the page, in light and in dark.
+function dress(layout) {
+  const [ink, soft, rule, card] = ["--ink", "--soft", "--rule", "--card"].map(colour);
+  layout.font = { ...layout.font, color: ink };
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: card, bordercolor: soft, font: { size: 12, color: ink } };
+  layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink };
+  for (const key of Object.keys(layout)) {
+    if (/^[xy]axis\d*$/.test(key)) Object.assign(layout[key], { gridcolor: rule, linecolor: rule, zerolinecolor: soft });
+  }
+  return layout;
+}
+
+// The buttons are named one by one: plotly's own set has one that uploads the chart to a server.
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  plotlyServerURL: "",
+  modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+};
+async function draw(place) {
+  if (place.drawing) return place.drawing;
+  place.drawing = (async () => {
+    const [figure] = await Promise.all([unpacked(place.id), library()]);
+    place.figure = figure;
+    await Plotly.newPlot(place, figure.data, dress(figure.layout), CONFIG);
+    place.dataset.drawn = "yes";
+  })();
+  return place.drawing;
+}
+
+// Drawn when they come near, so that the page opens at once.
+const charts = [...document.querySelectorAll(".chart")];
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+}, { rootMargin: "500px" });
+charts.forEach((place) => near.observe(place));
+addEventListener("beforeprint", () => charts.forEach(draw));
+darkness.addEventListener("change", () => {
+  for (const place of charts) if (place.figure) Plotly.relayout(place, dress(place.layout));
+});
+
+// Each chart as a table, made when it is unfolded.
+for (const fold of document.querySelectorAll("details[data-table]")) {
+  fold.addEventListener("toggle", async () => {
+    if (!fold.open || fold.dataset.made) return;
+    fold.dataset.made = "yes";
+    const { name, columns, rows } = await unpacked(fold.dataset.table);
+    showTable(fold.querySelector("div"), name, columns, rows);
+  });
+}

@@ -1,0 +1,400 @@
+// The explorer: one prompt under one variant as a picture, the text of the chosen row beside the clean and corrupted ones.
+const WAYS = ["component", "direction", "persistence", "schedule"];
+const COLUMNS = ["patch", "layer", "step", "position", "token", "clean wants", "corrupted wants", "class", "status", "CTS",
+  "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
+const PROFILE_NAMES = { positions: "positions", disagreements: "disagree", disagreement_rate: "rate", ok_cells: "with CTS",
+  small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", transfer: "ratio of sums" };
+const WHITESPACE = { " ": "␣", "\n": "↵", "\t": "⇥", "\u00a0": "␣" };
+const LONGEST = 32;
+
+class Explorer {
+  constructor(root, index, stops) {
+    Object.assign(this, { root, index, parts: new Map(), state: { prompt: 0, variant: 0, row: null, step: null, kind: "" }, table: false, selects: {} });
+    this.scale = scaleOf(stops, index.range);
+    this.formula = new RegExp(index.formula, "g");
+    this.part = (name) => root.querySelector(`[data-part="${name}"]`);
+    this.grid = new Grid(this.part("grid"), {
+      label: "Transfer by layer and step. Arrow keys walk from cell to cell, n and p to the next and the previous cell where the models differ.",
+      describe: (r, c) => this.brief(this.lookup(r, c)),
+      choose: (r, c) => this.choose(r, c + this.first),
+    });
+    this.fields();
+    addEventListener("hashchange", () => this.follow());
+    if (!this.follow()) this.open(0);
+  }
+
+  // ---- what can be chosen
+
+  fields() {
+    const { prompts, variants, classes } = this.index, pick = this.part("prompt");
+    const groups = new Map();
+    prompts.forEach((prompt, place) => {
+      if (!groups.has(prompt.domain)) groups.set(prompt.domain, make("optgroup", { label: prompt.domain }));
+      const question = prompt.question.replace(/\s+/g, " ");
+      groups.get(prompt.domain).append(make("option", { value: String(place) }, question.length > 110 ? question.slice(0, 110) + "…" : question));
+    });
+    pick.append(...groups.values());
+    pick.addEventListener("change", () => this.open(Number(pick.value)));
+    const turn = (by) => this.open((this.state.prompt + by + prompts.length) % prompts.length);
+    this.part("before").addEventListener("click", () => turn(-1));
+    this.part("after").addEventListener("click", () => turn(1));
+    for (const button of [this.part("before"), this.part("after")]) button.hidden = prompts.length < 2;
+    for (const way of WAYS) {
+      const values = [...new Set(variants.map((variant) => variant[way]))];
+      const select = (this.selects[way] = this.part(way));
+      select.append(...values.map((value) => make("option", { value }, value)));
+      select.disabled = values.length < 2;
+      // Few runs rest at any step, so the choice is there only where it is one.
+      if (way === "schedule" && values.length < 2) select.closest("label").remove();
+      select.addEventListener("change", () => this.change(way, select.value));
+    }
+    const kinds = this.part("class");
+    kinds.append(make("option", { value: "" }, "all"), ...classes.map((name) => make("option", { value: name }, name)));
+    kinds.addEventListener("change", () => { this.state.kind = kinds.value; this.render(); });
+    this.part("formulas").addEventListener("change", () => this.texts());
+    for (const button of this.root.querySelectorAll("[data-view]")) {
+      button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
+    }
+    this.part("csv").addEventListener("click", () => saveCsv(this.name(), COLUMNS, this.rows(true)));
+    this.part("other").addEventListener("change", () => this.other());
+  }
+
+  // The variant with this value that is most like the present one, of those that this prompt has.
+  change(way, value) {
+    const { variants } = this.index, now = variants[this.state.variant];
+    const alike = (variant) => WAYS.filter((each) => variant[each] === now[each]).length;
+    const there = this.data.pictures.map((picture) => picture.variant).filter((place) => variants[place][way] === value);
+    const best = there.sort((a, b) => alike(variants[b]) - alike(variants[a]))[0];
+    if (best !== undefined) this.state.variant = best;
+    this.render();
+  }
+
+  async open(prompt, wish = {}) {
+    const ticket = (this.ticket = {});
+    if (!this.parts.has(prompt)) {
+      // A few prompts are kept unpacked; a page may hold hundreds.
+      if (this.parts.size > 5) this.parts.delete(this.parts.keys().next().value);
+      this.parts.set(prompt, unpacked("prompt-" + prompt));
+    }
+    const data = await this.parts.get(prompt);
+    if (this.ticket !== ticket) return;
+    this.data = data;
+    Object.assign(this.state, { prompt }, wish);
+    this.render();
+  }
+
+  // ---- addresses: #prompt=…&component=…&patch=…&step=…
+
+  follow() {
+    if (!location.hash.startsWith("#prompt=")) return false;
+    const asked = new URLSearchParams(location.hash.slice(1)), { prompts, variants, classes } = this.index;
+    const prompt = prompts.findIndex(({ id }) => id === asked.get("prompt"));
+    if (prompt < 0) { this.say("The address names a prompt that this report does not hold."); return false; }
+    const variant = variants.findIndex((each) => WAYS.every((way) => !asked.has(way) || asked.get(way) === each[way]));
+    const step = asked.has("step") ? Number(asked.get("step")) : null;
+    const kind = classes.includes(asked.get("class")) ? asked.get("class") : "";
+    this.open(prompt, { variant: Math.max(0, variant), patch: asked.get("patch"), step: Number.isInteger(step) ? step : null, kind });
+    this.root.scrollIntoView();
+    return true;
+  }
+
+  address() {
+    const { state, index, picture } = this, parts = new URLSearchParams({ prompt: index.prompts[state.prompt].id });
+    if (picture) {
+      const variant = index.variants[state.variant];
+      for (const way of WAYS) if (index.variants.some((each) => each[way] !== variant[way])) parts.set(way, variant[way]);
+      if (state.row !== null) { parts.set("patch", picture.rows[state.row].patch); parts.set("step", state.step); }
+      if (state.kind) parts.set("class", state.kind);
+    }
+    return "#" + parts;
+  }
+
+  remember() {
+    const address = this.address();
+    this.part("link").href = address;
+    if (this.settled) try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
+    this.settled = true;
+  }
+
+  // ---- cells
+
+  lookup(r, c) { return this.places[r * this.grid.model.columns + c]; }
+
+  token(place) {
+    const [id, text] = this.index.vocabulary[place];
+    if (text === null) return `id ${id}`;
+    if (text === "") return "(empty)";
+    const cut = text.length > LONGEST ? `${text.slice(0, LONGEST)}… (${text.length.toLocaleString("en")} characters)` : text;
+    return cut.replace(/[ \n\t\u00a0]/g, (letter) => WHITESPACE[letter]);
+  }
+
+  cell(i) {
+    const { picture, index, state } = this;
+    const kind = index.statuses[picture.status[i]];
+    return { kind, value: picture.cts[i], faded: Boolean(state.kind) && index.classes[picture.class[i]] !== state.kind };
+  }
+
+  brief(i) {
+    const { picture: p, index } = this, r = this.rowOf(i), status = index.statuses[p.status[i]];
+    const lines = [["", `${this.title(r)}, step ${p.step[i]}`], ["generated", this.token(p.token_id[i])]];
+    if (status === "agree") lines.push(["both want", this.token(p.clean_token_id[i])]);
+    else lines.push(["clean wants", this.token(p.clean_token_id[i])], ["corrupted wants", this.token(p.corrupted_token_id[i])],
+      ["ΔL", `clean ${shown(p.delta_clean[i])}, corrupted ${shown(p.delta_corrupted[i])}, patched ${shown(p.delta_patched[i])}`]);
+    lines.push(["CTS", status === "ok" ? shown(p.cts[i]) : `undefined: ${this.why(status)}`],
+      ["KL to corrupted", `clean ${shown(p.kl_clean[i])}, patched ${shown(p.kl_patched[i])} nats`],
+      ["rank of corrupted's token", p.rank_corrupted[i] === null ? "unknown" : String(p.rank_corrupted[i])]);
+    return lines;
+  }
+
+  why(status) {
+    return { agree: "agree", small_denominator: "small_denominator, too close to divide", unscheduled: "unscheduled, the patch rested" }[status] ?? status;
+  }
+
+  rowOf(i) { return this.picture.rows.findIndex(({ start, cells }) => i >= start && i < start + cells); }
+  title(r) { const row = this.picture.rows[r]; return row.layer === null ? row.patch : `layer ${row.name}`; }
+
+  // All cells that are shown, as rows of a table; with tokens quoted as JSON for a file.
+  rows(quoted = false) {
+    const { picture: p, index } = this, token = (place) => {
+      const [id, text] = index.vocabulary[place];
+      return quoted ? (text === null ? `id ${id}` : JSON.stringify(text)) : this.token(place);
+    };
+    return p.rows.flatMap((row) => Array.from({ length: row.cells }, (_, k) => row.start + k)
+      .filter((i) => !this.cell(i).faded)
+      .map((i) => [row.patch, row.layer, p.step[i], p.position[i], token(p.token_id[i]), token(p.clean_token_id[i]), token(p.corrupted_token_id[i]),
+        index.classes[p.class[i]], index.statuses[p.status[i]], p.cts[i], p.delta_clean[i], p.delta_corrupted[i], p.delta_patched[i],
+        p.kl_clean[i], p.kl_patched[i], p.rank_corrupted[i]]));
+  }
+
+  name() {
+    const variant = this.index.variants[this.state.variant];
+    return [this.index.prompts[this.state.prompt].id, ...WAYS.map((way) => variant?.[way]), this.state.kind].filter(Boolean).join(" ");
+  }
+
+  // ---- drawing
+
+  render() {
+    const { state, index, data } = this, prompt = index.prompts[state.prompt];
+    const had = this.picture && state.row !== null ? this.picture.rows[state.row].patch : null;
+    this.picture = data.pictures.find((picture) => picture.variant === state.variant) ?? data.pictures[0] ?? null;
+    if (this.picture) state.variant = this.picture.variant;
+    this.part("prompt").value = String(state.prompt);
+    this.part("class").value = state.kind;
+    for (const way of WAYS) if (this.picture) this.selects[way].value = index.variants[state.variant][way];
+    this.part("question").textContent = prompt.question;
+    this.part("facts").textContent = [prompt.domain, prompt.answer && `right answer ${prompt.answer}`].filter(Boolean).join(" · ");
+    for (const button of this.root.querySelectorAll("[data-view]")) button.ariaPressed = String((button.dataset.view === "table") === this.table);
+    for (const part of this.root.querySelectorAll("[data-scores]")) part.hidden = !this.picture;
+    this.part("none").hidden = Boolean(this.picture);
+    if (this.picture) this.draw(state.patch ?? had);
+    delete state.patch;
+    this.texts();
+    this.remember();
+    this.root.dataset.shown = prompt.id;
+  }
+
+  draw(patch) {
+    const { picture: p, index, state } = this;
+    const steps = p.step.reduce(([low, high], step) => [Math.min(low, step), Math.max(high, step)], [Infinity, 0]);
+    this.first = steps[0];
+    const columns = steps[1] - steps[0] + 1;
+    this.places = new Int32Array(p.rows.length * columns).fill(-1);
+    p.rows.forEach(({ start, cells }, r) => { for (let i = start; i < start + cells; i++) this.places[r * columns + p.step[i] - this.first] = i; });
+    this.settle(patch, columns);
+    const heads = p.rows.some((row) => row.layer === null || row.name !== String(row.layer));
+    const { moved } = index.variants[state.variant];
+    this.part("moved").textContent = moved[0].toUpperCase() + moved.slice(1);
+    this.part("ceiling").textContent = p.ceiling ?? "";
+    this.part("picture").hidden = this.table;
+    this.part("table").hidden = !this.table;
+    this.grid.show({
+      rows: p.rows.map((row) => row.name),
+      columns,
+      rowTitle: heads ? "patch" : "layer",
+      columnTitle: "generation step",
+      numbers: (c) => c + this.first,
+      label: (c) => { const i = this.places[state.row * columns + c]; return i < 0 ? "" : this.short(p.token_id[i]); },
+      cell: (r, c) => { const i = this.places[r * columns + c]; return i < 0 ? null : this.cell(i); },
+      colour: this.scale,
+      reach: index.range,
+      chosen: state.row === null ? null : [state.row, state.step - this.first],
+    });
+    if (state.row !== null) this.grid.reveal(state.step - this.first);
+    this.notes();
+    if (this.table) this.tables();
+  }
+
+  short(place) { const text = this.token(place); return text.length > 12 ? text.slice(0, 11) + "…" : text; }
+
+  // Which cell is chosen: as before or as asked where it is there, else the strongest of the highest row but one.
+  settle(patch, columns) {
+    const { picture: p, index, state } = this, ok = index.statuses.indexOf("ok");
+    const row = p.rows.findIndex((each) => each.patch === patch);
+    const c = state.step === null ? -1 : state.step - this.first;
+    if (row >= 0 && c >= 0 && c < columns && this.places[row * columns + c] >= 0) { state.row = row; return; }
+    const r = row >= 0 ? row : Math.max(0, p.rows.length - 2), { start, cells } = p.rows[r];
+    let best = start;
+    for (let i = start; i < start + cells; i++) if (p.status[i] === ok && (p.status[best] !== ok || p.cts[i] > p.cts[best])) best = i;
+    Object.assign(state, { row: r, step: p.step[best] });
+  }
+
+  choose(row, step) {
+    const other = row !== this.state.row;
+    Object.assign(this.state, { row, step });
+    if (other) this.grid.layout();
+    this.texts();
+    this.remember();
+  }
+
+  notes() {
+    const { picture: p, index } = this, count = (name) => p.status.filter((at) => index.statuses[at] === name).length;
+    const [ok, agree, small, rested] = index.statuses.map(count), all = p.status.length;
+    const parts = [ok ? `${shown(ok)} of ${shown(all)} cells have a CTS` : `None of the ${shown(all)} cells has a CTS`];
+    if (agree) parts.push(`in ${shown(agree)} both models want the same token`);
+    if (small) parts.push(`in ${shown(small)} they differ by too little to divide by`);
+    if (rested) parts.push(`in ${shown(rested)} the schedule rested`);
+    const beyond = p.cts.filter((value) => value !== null && Math.abs(value) > index.range);
+    let said = parts.join("; ") + ".";
+    if (beyond.length) said += ` ${shown(beyond.length)} beyond ±${index.range} (from ${shown(Math.min(...beyond))} to ${shown(Math.max(...beyond))}), marked with a triangle.`;
+    this.part("notes").textContent = said;
+  }
+
+  tables() {
+    const { picture: p, index } = this;
+    const rates = { rate: percent };
+    showTable(this.part("layers"), this.name() + " layers", ["patch", ...index.profile.map((name) => PROFILE_NAMES[name] ?? name)], p.rows.map((row) => [row.patch, ...row.profile]), rates);
+    showTable(this.part("cells"), this.name(), COLUMNS, this.rows());
+  }
+
+  // ---- texts
+
+  texts() {
+    const { data, state, picture } = this, find = (condition) => data.texts.find((text) => text.condition === condition && text.patch === null);
+    const clean = find("clean"), corrupted = find("corrupted");
+    const whole = clean ? clean.shared + clean.own : null;
+    this.write("clean", clean, clean && this.parted(whole, corrupted ? corrupted.shared.length : null));
+    this.write("corrupted", corrupted, corrupted && this.parted(corrupted.shared + corrupted.own, whole === null ? null : corrupted.shared.length));
+    if (picture && state.row !== null) {
+      const row = picture.rows[state.row], text = row.text === null ? null : data.texts[row.text];
+      this.part("row").textContent = this.title(state.row);
+      this.write("patched", text ?? {}, this.tokens(row, whole));
+      const i = this.places[state.row * this.grid.model.columns + state.step - this.first];
+      this.part("cell").replaceChildren(...this.brief(i).map(([name, words]) => make("div", { className: name ? "" : "first" }, ...(name ? [make("dt", {}, name)] : []), make("dd", {}, make("bdi", {}, words)))));
+    }
+    const own = picture && state.row !== null ? picture.rows[state.row].text : null;
+    const others = data.texts.map((text, place) => [text, place]).filter(([text, place]) =>
+      place !== own && text !== clean && text !== corrupted && (text.shared || text.own));
+    this.part("others").hidden = !others.length;
+    const select = this.part("other"), before = select.value;
+    select.replaceChildren(...others.map(([text, place]) => make("option", { value: String(place) }, `${[text.patch, text.condition].filter(Boolean).join(", ")}: ${text.likeness}`)));
+    if (others.some(([, place]) => String(place) === before)) select.value = before;
+    this.other();
+  }
+
+  other() {
+    const text = this.data.texts[Number(this.part("other").value)];
+    if (text) this.write("another", text, this.parted(text.shared + text.own, text.shared.length));
+  }
+
+  write(part, text, nodes) {
+    const place = this.part(part);
+    if (!text || !nodes) { place.replaceChildren(make("p", { className: "none" }, "No text.")); return; }
+    const chips = [];
+    if (text.verdict) chips.push(make("span", { className: "chip " + text.verdict }, text.verdict));
+    if (text.operation) chips.push(make("span", { className: "chip op-" + text.operation }, "operation: " + text.operation));
+    for (const flag of text.health ?? []) chips.push(make("span", { className: "chip flag" }, flag));
+    const likeness = text.patch == null && ["clean", "corrupted"].includes(text.condition) ? null : text.likeness;
+    const length = text.tokens == null ? "" : `${shown(text.tokens)} tokens${text.cut ? ", cut at the limit" : ""}`;
+    place.replaceChildren(
+      make("p", { className: "chips" }, ...chips, make("span", { className: "muted" }, [length, likeness].filter(Boolean).join(", "))),
+      make("pre", { tabIndex: 0 }, make("bdi", {}, ...nodes)),
+    );
+  }
+
+  // A text, and a mark where it parts from the other one; what comes before that is soft.
+  parted(text, at) {
+    if (at === null) return this.running(text);
+    const mark = at < text.length ? [this.mark()] : [];
+    return [make("span", { className: "shared" }, ...this.running(text.slice(0, at))), ...mark, ...this.running(text.slice(at))];
+  }
+
+  mark() { return make("span", { className: "parting", title: "from here on the texts differ", role: "img", ariaLabel: "from here on the texts differ" }); }
+
+  running(text) {
+    if (!this.part("formulas").checked) return [text];
+    const nodes = [];
+    let last = 0;
+    for (const match of text.matchAll(this.formula)) {
+      const tree = this.index.formulas[match[0]];
+      if (!tree) continue;
+      nodes.push(text.slice(last, match.index), mathml(tree));
+      last = match.index + match[0].length;
+    }
+    return [...nodes, text.slice(last)];
+  }
+
+  // The tokens of one row as they were written, each in the colour of its score, formulas drawn where that is wanted.
+  tokens({ start, cells, letters }, clean) {
+    const { picture: p, index } = this, nodes = [], pieces = [];
+    let whole = "", parted = clean === null ? -1 : null;
+    for (let i = start; i < start + cells; i++) {
+      const [id, known] = index.vocabulary[p.token_id[i]], text = letters[i - start] ?? known ?? `[id ${id}]`;
+      pieces.push({ i, from: whole.length, to: whole.length + text.length, text });
+      whole += text;
+      if (parted === null && !clean.startsWith(whole)) parted = i;
+    }
+    const drawn = this.part("formulas").checked
+      ? [...whole.matchAll(this.formula)].filter((match) => index.formulas[match[0]]).map((match) => ({ from: match.index, to: match.index + match[0].length, tree: index.formulas[match[0]] }))
+      : [];
+    let at = 0, k = 0;
+    while (k < pieces.length) {
+      const { i, from, to } = pieces[k], next = drawn[0];
+      if (i === parted && at <= from) nodes.push(this.mark());
+      if (next && next.from < to) {
+        if (at < next.from) nodes.push(this.span(i, whole.slice(Math.max(at, from), next.from)));
+        const inside = pieces.filter((piece) => piece.to > next.from && piece.from < next.to).map((piece) => piece.i);
+        if (inside.includes(parted) && parted !== i) nodes.push(this.mark());
+        nodes.push(this.span(this.strongest(inside), mathml(next.tree), true));
+        at = next.to;
+        drawn.shift();
+        while (k < pieces.length && pieces[k].to <= at) k++;
+        continue;
+      }
+      nodes.push(this.span(i, whole.slice(Math.max(at, from), to)));
+      at = to;
+      k++;
+    }
+    return nodes;
+  }
+
+  strongest(cells) {
+    const weight = (i) => Math.abs(this.picture.cts[i] ?? -1);
+    return cells.reduce((best, i) => (weight(i) > weight(best) ? i : best));
+  }
+
+  span(i, content, formula = false) {
+    const { kind, value, faded } = this.cell(i), { picture: p, state } = this;
+    const chosen = p.step[i] === state.step;
+    const blank = typeof content === "string" && !content.trim() && kind !== "agree";
+    const shownText = blank ? content.replace(/[ \n\t\u00a0]/g, (letter) => (letter === "\n" ? "↵\n" : WHITESPACE[letter])) : content;
+    const span = make("span", { className: ["token", kind, chosen && "chosen", faded && "faded", formula && "formula"].filter(Boolean).join(" ") }, shownText);
+    if (kind === "ok" && !faded) [span.style.background, span.style.color] = this.scale(value);
+    span.title = kind === "ok" ? `CTS ${shown(value)}` : this.why(kind);
+    span.addEventListener("click", () => this.grid.go(state.row, p.step[i] - this.first));
+    return span;
+  }
+
+  say(words) { this.part("said").textContent = words; }
+}
+
+// A tree of MathML, element by element; what may be in it was decided when the page was written.
+const MATHML = make("div", { innerHTML: "<math></math>" }).firstChild.namespaceURI;
+function mathml([tag, attributes, children]) {
+  const element = document.createElementNS(MATHML, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children.map((child) => (typeof child === "string" ? child : mathml(child))));
+  return element;
+}
+
+const explorerRoot = document.getElementById("explorer-root");
+if (explorerRoot) unpacked("explorer").then((index) => { window.explorer = new Explorer(explorerRoot, index, STOPS); });

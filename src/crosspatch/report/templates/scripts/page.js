@@ -1,0 +1,74 @@
+// What every part of the page uses: elements, data, tables, downloads. Text from models becomes text nodes only.
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element && name !== "list") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+const dash = "–";
+const signed = (text) => String(text).replace("-", "−");
+function shown(value, digits = 3) {
+  if (value === null || value === undefined) return dash;
+  if (typeof value !== "number") return String(value);
+  return signed(Number.isInteger(value) ? value.toLocaleString("en") : Number(value.toPrecision(digits)));
+}
+const percent = (value) => (value === null ? dash : signed((100 * value).toFixed(1)) + " %");
+
+// Data of the page: JSON or script, deflated and in base64.
+async function unpack(name) {
+  const source = document.getElementById("data-" + name).textContent;
+  const bytes = Uint8Array.from(atob(source.trim()), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+}
+const unpacked = async (name) => JSON.parse(await unpack(name));
+
+// Spreadsheets run what begins with these; a quote before it keeps it text.
+const inert = (text) => (/^[=+\-@\t\r]/.test(text) ? "'" + text : text);
+const field = (value) => (typeof value === "number" ? String(value) : `"${inert(String(value ?? "")).replace(/"/g, '""')}"`);
+function saveCsv(name, columns, rows) {
+  const lines = [columns, ...rows].map((row) => row.map((value) => (value === null ? "" : field(value))).join(","));
+  const address = URL.createObjectURL(new Blob(["\ufeff" + lines.join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" }));
+  const file = name.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60);
+  make("a", { href: address, download: (file || "table") + ".csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+// A table of any length, a page of it at a time, with all of it to download. `format` gives a column's values their look.
+const PAGE_ROWS = 60;
+function showTable(place, name, columns, rows, format = {}) {
+  const body = make("tbody"), where = make("span", { className: "muted" });
+  let first = 0;
+  const look = (value, column) => (format[column] ? format[column](value) : shown(value, 4));
+  function fill() {
+    body.replaceChildren(...rows.slice(first, first + PAGE_ROWS).map((row) =>
+      make("tr", {}, ...row.map((value, i) => make("td", { className: typeof value === "string" ? "word" : "" }, make("bdi", {}, look(value, columns[i])))))));
+    const last = Math.min(first + PAGE_ROWS, rows.length);
+    where.textContent = rows.length ? `${(first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${rows.length.toLocaleString("en")}` : "no rows";
+    before.disabled = first === 0;
+    after.disabled = last >= rows.length;
+  }
+  const turn = (by) => { first += by * PAGE_ROWS; fill(); };
+  const before = make("button", { type: "button", ariaLabel: "Rows before", onclick: () => turn(-1) }, "‹");
+  const after = make("button", { type: "button", ariaLabel: "Rows after", onclick: () => turn(1) }, "›");
+  const csv = make("button", { type: "button", className: "csv", onclick: () => saveCsv(name, columns, rows) }, "Download CSV");
+  const head = make("thead", {}, make("tr", {}, ...columns.map((column, i) => make("th", { scope: "col", className: typeof rows[0]?.[i] === "string" ? "word" : "" }, column))));
+  place.replaceChildren(
+    make("div", { className: "turning" }, ...(rows.length > PAGE_ROWS ? [before, after] : []), where, csv),
+    make("div", { className: "scroll long", tabIndex: 0 }, make("table", { className: "figures", ariaLabel: name }, head, body)),
+  );
+  fill();
+}
+
+// Tables that the page was written with can be downloaded too.
+for (const table of document.querySelectorAll("table[data-name]")) {
+  const cells = (row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "));
+  const save = () => saveCsv(table.dataset.name, cells(table.tHead.rows[0]), [...table.tBodies[0].rows].map(cells));
+  table.closest(".scroll").after(make("p", { className: "turning" }, make("button", { type: "button", className: "csv", onclick: save }, "Download CSV")));
+}
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const darkness = matchMedia("(prefers-color-scheme: dark)");

@@ -1,0 +1,446 @@
+"""The page in a real browser: nothing is said on the console, nothing is fetched, every control does what it says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crosspatch.data.problem import Problem
+from crosspatch.frames import GENERATIONS, PLACES, SCORES
+from crosspatch.report.page import write_report
+from crosspatch.results.summary import Summary
+
+from .browser import launched, opened
+from .conftest import CELLS, HOSTILE, generation, score
+
+RUN = {"name": "demo", "settings": {"patch": {"layers": [0, 6]}}}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as found:
+        yield found
+
+
+def place(layer, head, estimate, measure="screened"):
+    row = dict.fromkeys(PLACES.columns)
+    return row | {
+        "domain": "related",
+        "patch": f"L{layer}.head.{head}",
+        "component": "head",
+        "layer": layer,
+        "head": head,
+        "direction": "corrupt",
+        "extent": "text",
+        "measure": measure,
+        "estimate": estimate,
+    }
+
+
+def full_page(folder, generations, behaviour, training):
+    """Two prompts, two directions, two kinds of components, heads, and texts with formulas."""
+    problems = {
+        "p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8"),
+        "q": Problem("q", "general", "geography", "Which sea?", ""),
+    }
+    repair = [score(6, step, 0.25, direction="repair") for step in range(2)]
+    heads = [
+        score(6, step, 0.5, head=2, component="head", patch="L6.head.2", token=token, token_id=500 + step)
+        for step, token in enumerate(["so $x", "^2", "$ is", " 41"])
+    ]
+    other = [score(6, step, prompt_id="q", token=" sea") for step in range(3)]
+    scores = SCORES.frame([*CELLS, *repair, *heads, *other])
+    texts = pl.concat([generations, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
+    domains = {name: problem.domain for name, problem in problems.items()}
+    summary = Summary.of(domains, scores=scores, behaviour=behaviour)
+    places = PLACES.frame([place(0, 0, 0.02), place(0, 1, -0.04), place(6, 0, 0.3, "transfer"), place(6, 1, 0.01)])
+    object.__setattr__(summary, "places", places)
+    path = folder / "report.html"
+    return write_report(
+        path,
+        title="Demo",
+        run=RUN,
+        problems=problems,
+        scores=scores,
+        generations=texts,
+        behaviour=behaviour,
+        training=training,
+        summary=summary,
+        texts={900: " 900"},
+    )
+
+
+@pytest.fixture
+def page(tmp_path, browser, generations, behaviour, training):
+    with opened(browser, full_page(tmp_path, generations, behaviour, training)) as found:
+        found.page.wait_for_timeout(50)
+        yield found
+        assert found.wrong == []
+
+
+def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
+    assert page.page.title() == "Demo · crosspatch"
+    said = page.text("cell")
+    # The strongest of the highest layer but one: step 2 of layer 6 is its only CTS.
+    assert "layer 6, step 2" in said
+    for words in ("t2", "900", "CTS−0.5", "clean −1, corrupted 1, patched −2", "clean 0.25, patched – nats"):
+        assert words in said
+    assert page.text("row") == "layer 6"
+    assert "5 of 9 cells have a CTS; in 3 both models want the same token; in 1 they differ by too little" in page.text(
+        "notes"
+    )
+    assert "2 beyond ±1.5 (from −2.5 to 4)" in page.text("notes")
+
+
+def test_the_colours_are_those_of_the_statuses(page):
+    agree, small, warm, cold, none = (
+        page.colour_at(*cell)
+        for cell in (
+            ("L6.resid_post", 0),
+            ("L6.resid_post", 1),
+            ("L29.resid_post", 0),
+            ("L29.resid_post", 2),
+            ("L0.resid_post", 3),
+        )
+    )
+    assert agree == [211, 215, 221, 255]
+    assert small != agree
+    assert warm[0] > warm[2] + 60
+    assert cold[2] > cold[0] + 60
+    assert none[3] == 0
+
+
+def test_a_cell_under_the_pointer_is_told(page):
+    tip = page.page.locator(".tip").first
+    assert not tip.is_visible()
+    at = page.cell("L29.resid_post", 1)
+    page.page.mouse.move(at["x"], at["y"])
+    page.settled()
+    assert tip.is_visible()
+    for words in (
+        "layer 29, step 1",
+        "generated t1",
+        "clean wants t1",
+        "corrupted wants ␣900",
+        "CTS 4",
+        "rank of corrupted's token 1",
+    ):
+        assert words.replace(" t1", " ␣t1") in tip.inner_text()
+    page.page.mouse.move(at["x"], 5)
+    page.settled()
+    assert not tip.is_visible()
+
+
+def test_a_click_shows_the_text_of_that_layer(page):
+    at = page.cell("L29.resid_post", 0)
+    page.page.mouse.click(at["x"], at["y"])
+    page.settled()
+    assert page.text("row") == "layer 29"
+    assert "t0 t1 t2 t3" in page.text("patched")
+    tokens = page.page.locator('[data-part="patched"] .token')
+    assert tokens.count() == 4
+    assert "rgb" in (tokens.nth(0).get_attribute("style") or "")
+    assert tokens.nth(3).get_attribute("style") is None
+    assert "chosen" in tokens.nth(0).get_attribute("class")
+    # It never was the clean text: the mark stands before its first token. The corrupted one parts after a word.
+    assert page.page.locator('[data-part="patched"] .parting').count() == 1
+    assert page.page.locator('[data-part="corrupted"] .shared').inner_text() == "Divide "
+    tokens.nth(2).click()
+    page.settled()
+    assert "layer 29, step 2" in page.text("cell")
+
+
+def test_the_keys_walk_over_the_picture(page):
+    page.page.locator("#explorer .grid").focus()
+    walked = []
+    for key in ("ArrowUp", "Home", "n", "n", "p", "End", "ArrowDown", "ArrowDown", "PageUp", "ArrowRight"):
+        page.page.keyboard.press(key)
+        page.settled()
+        walked.append(re.search(r"layer (\d+), step (\d+)", page.text("cell")).groups())
+    # Layer 0's text ends at step 1, so walking down from step 2 of layer 6 arrives there.
+    assert walked == [
+        ("29", "2"), ("29", "0"), ("29", "1"), ("29", "2"), ("29", "1"), ("29", "3"),
+        ("6", "2"), ("0", "1"), ("29", "1"), ("29", "2"),
+    ]  # fmt: skip
+
+
+def test_everything_can_be_reached_with_the_tab_key(page):
+    reached = set()
+    for _ in range(60):
+        page.page.keyboard.press("Tab")
+        reached.add(page.page.evaluate("document.activeElement.dataset.part ?? document.activeElement.className"))
+    for control in ("prompt", "before", "after", "component", "direction", "class", "csv", "link", "grid", "formulas"):
+        assert control in reached
+
+
+def test_variants_are_chosen_and_the_cell_is_kept(page):
+    assert page.page.locator('[data-part="persistence"]').is_disabled()
+    page.choose("direction", "repair")
+    assert "The clean model's activations moved into the corrupted model" in page.page.locator("#explorer").inner_text()
+    assert page.text("row") == "layer 6"
+    page.choose("component", "head")
+    assert page.text("row") == "layer 6.2"
+    # Heads were moved in one direction only.
+    assert page.page.input_value('[data-part="direction"]') == "corrupt"
+
+
+def test_prompts_are_turned(page):
+    page.page.click('[data-part="after"]')
+    page.settled()
+    assert page.text("question") == "Which sea?"
+    assert "None of the 3 cells has a CTS" in page.text("notes")
+    page.page.click('[data-part="after"]')
+    page.settled()
+    assert "8x = 41" in page.text("question")
+    page.choose("prompt", "1")
+    page.page.click('[data-part="before"]')
+    page.settled()
+    assert "right answer 41/8" in page.text("facts")
+
+
+def test_classes_of_tokens_are_told_apart(page):
+    before = page.colour_at("L29.resid_post", 0)
+    page.choose("class", "operation")
+    faded = page.colour_at("L29.resid_post", 0)
+    assert faded[3] < before[3]
+    page.choose("class", "digit")
+    # " 900" is a number.
+    assert page.colour_at("L29.resid_post", 0) == before
+    assert page.colour_at("L6.resid_post", 0)[3] < 255
+
+
+def saved(page, click):
+    with page.page.expect_download() as waiting:
+        click()
+    text = waiting.value.path().read_text(encoding="utf-8-sig")
+    return waiting.value.suggested_filename, list(csv.reader(io.StringIO(text)))
+
+
+def test_what_is_shown_is_downloaded(page):
+    name, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+    assert name == "p-resid-post-corrupt-transient-all.csv"
+    assert rows[0][:5] == ["patch", "layer", "step", "position", "token"]
+    assert len(rows) == 1 + len(CELLS)
+    assert rows[7][:5] == ["L29.resid_post", "29", "1", "11", '" t1"']
+    assert rows[7][rows[0].index("CTS")] == "4"
+    page.choose("class", "digit")
+    _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+    # The cells in which a model wants the token " 900", which is of digits, or one of the tokens " t0" to " t3".
+    assert {row[rows[0].index("class")] for row in rows[1:]} == {"digit"}
+
+
+def test_the_picture_as_a_table(page):
+    page.page.click('[data-view="table"]')
+    page.settled()
+    assert not page.page.locator("#explorer .grid").is_visible()
+    cells = page.page.locator('[data-part="cells"] tbody tr')
+    assert cells.count() == len(CELLS)
+    assert cells.nth(6).locator("td").nth(9).inner_text() == "4"
+    assert page.page.locator('[data-part="layers"] tbody tr').count() == 3
+    page.page.click('[data-view="picture"]')
+    page.settled()
+    assert page.page.locator("#explorer .grid").is_visible()
+
+
+def test_an_address_leads_back_to_the_cell(page, browser):
+    at = page.cell("L29.resid_post", 2)
+    page.page.mouse.click(at["x"], at["y"])
+    page.choose("class", "digit")
+    address = page.page.evaluate("location.hash")
+    assert page.page.locator('[data-part="link"]').get_attribute("href") == address
+    assert "patch=L29.resid_post&step=2" in address
+    path = page.page.url.split("#")[0].removeprefix("file://")
+    with opened(browser, Path(path), address) as again:
+        assert "layer 29, step 2" in again.text("cell")
+        assert again.page.input_value('[data-part="class"]') == "digit"
+        again.page.evaluate("location.hash = '#prompt=q&step=1&patch=L6.resid_post'")
+        again.page.wait_for_selector("#explorer-root[data-shown=q]")
+        again.settled()
+        assert "layer 6, step 1" in again.text("cell")
+        again.page.evaluate("location.hash = '#prompt=nowhere'")
+        again.settled()
+        assert "names a prompt that this report does not hold" in again.text("said")
+        assert again.wrong == []
+
+
+def test_formulas_are_drawn_and_can_be_as_they_were_written(page):
+    page.choose("component", "head")
+    patched = page.page.locator('[data-part="patched"]')
+    assert patched.locator("math msup").count() == 1
+    # The formula took its tokens along; what stands around it is whole.
+    words = patched.locator("bdi").text_content()
+    assert words == "so x2 is 41"
+    page.page.uncheck('[data-part="formulas"]')
+    page.settled()
+    assert patched.locator("math").count() == 0
+    assert patched.locator("bdi").inner_text() == "so $x^2$ is 41"
+
+
+def test_the_texts_of_others_are_there(page):
+    page.page.click("text=Other texts of this prompt")
+    assert "twin" in page.page.locator('[data-part="other"]').inner_text()
+    assert page.page.locator('[data-part="another"] mfrac').count() == 1
+
+
+def test_the_heads_are_drawn_and_told(page):
+    heads = page.page.locator("#heads")
+    heads.scroll_into_view_if_needed()
+    heads.locator(".grid").focus()
+    page.page.keyboard.press("ArrowUp")
+    page.settled()
+    assert "layer 6, head 0, transfer 0.3, measured" in heads.locator('[data-part="said"]').inner_text()
+    assert "1 of 4 heads are measured" in heads.locator('[data-part="notes"]').inner_text()
+    heads.locator("summary").click()
+    assert heads.locator("tbody tr").count() == 4
+
+
+def test_charts_are_drawn_and_have_tables(page):
+    for name, lines in (("training-curves", 3), ("depth-0", 3), ("accuracy", 1)):
+        chart = page.page.locator(f"#{name}")
+        chart.scroll_into_view_if_needed()
+        page.page.wait_for_selector(f"#{name}[data-drawn]")
+        assert chart.locator(".scatterlayer .trace").count() >= lines
+        fold = page.page.locator(f'details[data-table="{name}-table"]')
+        fold.locator("summary").click()
+        fold.locator("tbody tr").first.wait_for()
+        file, rows = saved(page, fold.locator(".csv").click)
+        assert file.endswith(".csv")
+        assert len(rows) > 2
+
+
+def test_tables_that_were_written_can_be_downloaded(page):
+    name, rows = saved(page, page.page.locator("#answers .csv").first.click)
+    assert name == "table-2.csv"
+    assert rows[0][0] == "model"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(tmp_path, browser, generations, behaviour, training, scheme):
+    path = full_page(tmp_path, generations, behaviour, training)
+    options = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
+    with opened(browser, path, **options) as phone:
+        assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
+        ground = phone.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")
+        at = phone.cell("L29.resid_post", 0)
+        phone.page.touchscreen.tap(at["x"], at["y"])
+        phone.settled()
+        assert "layer 29, step 0" in phone.text("cell")
+        assert not phone.page.locator(".tip").first.is_visible()
+        assert phone.wrong == []
+
+
+def test_changing_to_dark_redraws(page):
+    light = page.colour_at("L6.resid_post", 0)
+    page.page.emulate_media(color_scheme="dark")
+    page.settled()
+    assert page.colour_at("L6.resid_post", 0) != light
+
+
+# ---- what models may write
+
+
+def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_generations):
+    wild = [
+        *HOSTILE,
+        '"><img src=x onerror="window.ran = 1">',
+        "<svg onload=alert(1)>",
+        "javascript:alert(1)",
+        "🗾",
+        "=1+1",
+    ]
+    cells = [score(4, step, 0.5, token_id=step, token=text, prompt_id=HOSTILE[0]) for step, text in enumerate(wild)]
+    name = '"><img src=x onerror="window.ran = 1">'
+    scores = SCORES.frame(cells)
+    path = write_report(
+        tmp_path / "\"><img src=x onerror=alert(1)> & 'report'.html",
+        title=name,
+        run={name: {HOSTILE[1]: HOSTILE}, "half": "\ud800"},
+        problems=hostile_problems,
+        scores=scores,
+        generations=hostile_generations,
+    )
+    with opened(browser, path) as page:
+        page.page.click('[data-view="table"]')
+        for fold in page.page.locator("details > summary").all():
+            if fold.is_visible():
+                fold.click()
+        page.settled()
+        page.page.click('[data-view="picture"]')
+        for step in range(len(wild)):
+            at = page.cell(page.page.evaluate("explorer.picture.rows[0].patch"), step)
+            page.page.mouse.move(at["x"], at["y"])
+        page.settled()
+        patched = page.text("patched")
+        for words in (
+            "</script><script>alert(1)</script>",
+            "<svg onload=alert(1)>",
+            '"><img src=x',
+            "⟨U+202E⟩",
+            "⟨U+0000⟩",
+            "🗾",
+        ):
+            assert words in patched
+        assert "x" * 10_000 in patched
+        assert name in page.page.locator("h1").inner_text()
+        wild_elements = "img, iframe, object, embed, script[src], [onload], [onerror], a[href^=javascript]"
+        assert page.page.locator(wild_elements).count() == 0
+        assert page.page.evaluate("window.ran") is None
+        assert page.page.evaluate("document.documentElement.scrollWidth") == 1400
+        _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+        # Quoted, so that no spreadsheet runs it.
+        assert rows[1 + wild.index("=1+1")][4] == '"=1+1"'
+        assert page.wrong == []
+
+
+# ---- runs of which there is little
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([score(3, 0), score(3, 1)], "None of the 2 cells has a CTS"),
+        ([score(3, 0, 0.5)], "1 of 1 cells have a CTS"),
+        ([score(layer, 0, 0.5) for layer in range(4)], "4 of 4 cells have a CTS"),
+        ([score(3, step, 0.5) for step in range(4)], "4 of 4 cells have a CTS"),
+        ([score(3, 0, status="unscheduled"), score(3, 1, 0.5)], "in 1 the schedule rested"),
+    ],
+    ids=["no defined cell", "one cell", "one step", "one layer", "a schedule"],
+)
+def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser, problems, cells, said):
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=SCORES.frame(cells))
+    with opened(browser, path) as page:
+        assert said in page.text("notes")
+        assert "No text." in page.text("clean")
+        assert page.wrong == []
+
+
+def test_a_run_without_scores_shows_its_texts(tmp_path, browser, problems, generations):
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, generations=generations)
+    with opened(browser, path) as page:
+        assert "This prompt has no scores" in page.text("none")
+        assert "Divide by 8. x = 5" in page.text("clean")
+        assert not page.page.locator("#explorer .grid").is_visible()
+        assert page.wrong == []
+
+
+def test_a_run_that_has_not_begun_says_so(tmp_path, browser):
+    with opened(browser, write_report(tmp_path / "r.html", title="t", run=RUN, problems={})) as page:
+        assert "No prompt was patched or answered in this run." in page.page.locator("#explorer").inner_text()
+        assert page.wrong == []
+
+
+def test_the_watch_notices_what_is_wrong(tmp_path, browser):
+    """The negative control: a page that errs, fetches and asks is caught."""
+    bad = tmp_path / "bad.html"
+    bad.write_text("<script>alert(1); fetch('http://127.0.0.1:9/x').catch(() => {}); nowhere();</script>")
+    with opened(browser, bad) as page:
+        page.page.wait_for_timeout(200)
+        assert any(wrong.startswith("dialog: 1") for wrong in page.wrong)
+        assert any("nowhere" in wrong for wrong in page.wrong)
+        assert "http://127.0.0.1:9/x" in page.wrong

@@ -1,0 +1,251 @@
+"""The explorer's data: every cell once, what is beside it, and letters and formulas that a browser can show."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import zlib
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosspatch.frames import GENERATIONS, SCORES
+from crosspatch.report.explorer import Explorer
+from crosspatch.report.formulas import formula_tree, formulas
+from crosspatch.report.letters import whole_letters
+from crosspatch.report.packing import packed
+
+from .conftest import CELLS, HOSTILE, generation, score
+
+
+def of(scores, problems, generations=None, behaviour=None, texts=None):
+    explorer = Explorer.of(problems, scores, generations, behaviour, texts)
+    # As the page gets it.
+    return json.loads(json.dumps(explorer.index)), [json.loads(json.dumps(part)) for part in explorer.prompts]
+
+
+def test_every_cell_is_there_once_with_all_that_is_known_of_it(scores, problems, generations, behaviour):
+    index, (part,) = of(scores, problems, generations, behaviour, {900: " wrong"})
+    (picture,) = part["pictures"]
+    assert [(row["name"], row["start"], row["cells"]) for row in picture["rows"]] == [
+        ("0", 0, 2),
+        ("6", 2, 3),
+        ("29", 5, 4),
+    ]
+    tokens = [text for _, text in index["vocabulary"]]
+    seen = []
+    for row in picture["rows"]:
+        for i in range(row["start"], row["start"] + row["cells"]):
+            seen.append(
+                {
+                    "layer": row["layer"],
+                    "step": picture["step"][i],
+                    "status": index["statuses"][picture["status"][i]],
+                    "cts": picture["cts"][i],
+                    "delta_patched": picture["delta_patched"][i],
+                    "token": tokens[picture["token_id"][i]],
+                    "corrupted": tokens[picture["corrupted_token_id"][i]],
+                }
+            )
+    assert seen == [
+        {
+            "layer": cell["layer"],
+            "step": cell["step"],
+            "status": cell["status"],
+            "cts": cell["cts"],
+            "delta_patched": cell["delta_patched"],
+            "token": cell["token"],
+            "corrupted": " wrong" if cell["corrupted_token_id"] == 900 else cell["token"],
+        }
+        for cell in CELLS
+    ]
+    assert picture["kl_patched"] == [None] * len(CELLS)
+    assert "ceiling" in picture["ceiling"]
+    # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, ratio of sums
+    assert picture["rows"][1]["profile"] == [3, 2, pytest.approx(2 / 3), 1, 1, 1, -0.5, -0.5]
+
+
+def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
+    _, (part,) = of(scores, problems, generations, behaviour)
+    rows = part["pictures"][0]["rows"]
+    texts = part["texts"]
+    assert [(text["condition"], text["patch"]) for text in texts] == [
+        ("clean", None),
+        ("corrupted", None),
+        ("patched", "L6.resid_post"),
+        ("patched", "L29.resid_post"),
+    ]
+    assert [row["text"] for row in rows] == [None, 2, 3]
+    assert (texts[1]["shared"], texts[1]["own"]) == ("Divide ", "it. x = 4")
+    # The letters of a patched text are those of its tokens.
+    assert texts[3]["own"] == ""
+    assert texts[3]["verdict"] == "incorrect"
+    assert texts[2]["likeness"] == "the clean text"
+
+
+def test_directions_find_their_own_texts(problems):
+    scores = SCORES.frame([score(3, 0, 0.5), score(3, 0, 0.25, direction="repair")])
+    generations = GENERATIONS.frame(
+        [generation("patched", "a", "L3.resid_post"), generation("repaired", "b", "L3.resid_post")]
+    )
+    index, (part,) = of(scores, problems, generations)
+    found = {
+        index["variants"][p["variant"]]["direction"]: part["texts"][p["rows"][0]["text"]] for p in part["pictures"]
+    }
+    assert {direction: text["condition"] for direction, text in found.items()} == {
+        "corrupt": "patched",
+        "repair": "repaired",
+    }
+
+
+def test_the_texts_of_other_children_are_there(problems, scores):
+    generations = GENERATIONS.frame([generation("clean", "a"), generation("twin", "b")])
+    _, (part,) = of(scores, problems, generations)
+    assert [(text["condition"], text["own"]) for text in part["texts"]] == [("clean", "a"), ("twin", "b")]
+
+
+def test_prompts_without_scores_are_shown_where_nothing_was_patched(problems, generations):
+    _, (part,) = of(None, problems, generations)
+    assert part["pictures"] == []
+    assert len(part["texts"]) == 4
+
+
+def test_heads_windows_and_schedules_are_variants_and_rows(problems):
+    scores = SCORES.frame(
+        [
+            score(3, 0, 0.5, head=1, component="head", patch="L3.head.1"),
+            score(3, 0, 0.5, head=0, component="head", patch="L3.head.0"),
+            score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post"),
+            score(3, 0, 0.5, patch="L3.resid_post@every:2"),
+        ]
+    )
+    index, (part,) = of(scores, problems)
+    ways = [(variant["component"], variant["schedule"]) for variant in index["variants"]]
+    names = {ways[p["variant"]]: [row["name"] for row in p["rows"]] for p in part["pictures"]}
+    assert names == {
+        ("head", "all"): ["3.0", "3.1"],
+        ("resid_post", "all"): ["L3.resid_post+L4.resid_post"],
+        ("resid_post", "every:2"): ["3"],
+    }
+
+
+def test_unknown_tokens_and_infinite_numbers_travel(problems):
+    scores = SCORES.frame([score(3, 0, 0.5, kl_clean=math.inf, rank_corrupted=None)])
+    index, (part,) = of(scores, problems)
+    assert [900, None] in index["vocabulary"]
+    assert part["pictures"][0]["kl_clean"] == ["inf"]
+    assert part["pictures"][0]["rank_corrupted"] == [None]
+
+
+def test_scores_that_cannot_be_drawn_are_refused(problems, scores):
+    with pytest.raises(ValueError, match="stands there twice"):
+        of(pl.concat([scores, scores]), problems)
+    with pytest.raises(ValueError, match="CTS must be there"):
+        of(scores.with_columns(cts=None), problems)
+    with pytest.raises(ValueError, match="no problem is known"):
+        of(scores, {})
+
+
+def test_hostile_texts_are_made_legible(hostile_scores, hostile_problems, hostile_generations):
+    index, parts = of(hostile_scores, hostile_problems, hostile_generations)
+    everything = json.dumps([index, parts], ensure_ascii=False)
+    for char in ("\x00", "\x1b", "\u202e", "\u200f", "\u2028", "\ud83d"):
+        assert char not in everything
+    assert "⟨U+202E⟩" in everything
+    assert "⟨U+D83D⟩" in index["prompts"][0]["question"]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8))
+def test_packing_loses_nothing_and_shows_nothing(value):
+    found = packed(value)
+    assert re.fullmatch(r"[A-Za-z0-9+/]+=*", found)
+    assert json.loads(zlib.decompress(base64.b64decode(found))) == value
+
+
+def test_packing_refuses_what_json_lacks():
+    with pytest.raises(ValueError):
+        packed(math.nan)
+
+
+# ---- letters
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "found"),
+    [
+        (["a", "b"], "ab", {}),
+        ([" \ufffd", "\ufffd", " x"], " ∫ x", {0: " ∫", 1: ""}),
+        (["\ufffd", "\ufffd"], "🗾", {0: "🗾", 1: ""}),
+        (["x", "\ufffd", "\ufffd", "\ufffd", "y"], "x∫🗾y", {1: "∫🗾", 2: "", 3: ""}),
+        (["\ufffd", "\ufffd", " a", "\ufffd"], "∫ a∂", {0: "∫", 1: "", 3: "∂"}),
+        # The end of text is a token and no letter.
+        (["\ufffd", "\ufffd", "<end>"], "∫", {0: "∫", 1: ""}),
+        # Other words than the text's: nothing is known.
+        (["\ufffd", "b"], "xyz and no such letter", {}),
+        (["q", "\ufffd"], "∫", {}),
+    ],
+)
+def test_broken_letters_are_made_whole(tokens, text, found):
+    assert whole_letters(tokens, text) == found
+
+
+@given(st.text(alphabet="aé∫🗾 ", max_size=12))
+def test_tokens_of_single_bytes_give_the_text_again(text):
+    tokens = [bytes([byte]).decode("utf-8", errors="replace") for byte in text.encode()]
+    found = whole_letters(tokens, text)
+    assert "".join(found.get(i, token) for i, token in enumerate(tokens)) == text
+
+
+# ---- formulas
+
+
+def elements(tree):
+    yield tree
+    for child in tree[2]:
+        if isinstance(child, list):
+            yield from elements(child)
+
+
+@pytest.mark.parametrize(
+    ("written", "drawn"),
+    [
+        (r"$\frac{1}{2}$", ["math", "mrow", "mfrac", "mrow", "mn", "mrow", "mn"]),
+        (
+            r"\[\begin{aligned}x&=1\end{aligned}\]",
+            ["math", "mrow", "mtable", "mtr", "mtd", "mi", "mtd", "mi", "mo", "mn"],
+        ),
+        (r"\(x\)", ["math", "mrow", "mi"]),
+    ],
+)
+def test_formulas_become_trees(written, drawn):
+    found = formulas([f"so {written}, and {written}"])
+    assert list(found) == [written]
+    assert [tree[0] for tree in elements(found[written])] == drawn
+
+
+@pytest.mark.parametrize(
+    "written", [r"$\frac{1$", r"$\nosuchcommand x$", "$5 and $6", "$ x$", r"\(unclosed", "$$", "x"]
+)
+def test_what_is_no_formula_stays_as_it_was_written(written):
+    assert formulas([written]) == {}
+
+
+@pytest.mark.parametrize(
+    "written", [r"$\href{javascript:alert(1)}{x}$", r"$\text{<script>alert(1)</script>}$", r"$\class{a}{b}$", *HOSTILE]
+)
+def test_formulas_hold_mathematics_alone(written):
+    for tree in formulas([written]).values():
+        for tag, attributes, children in elements(tree):
+            assert tag not in ("script", "a", "img")
+            assert not {"href", "class", "id", "style", "onclick"} & set(attributes)
+            assert all(isinstance(child, list | str) for child in children)
+
+
+@given(st.text(alphabet="\\{}$^_&ab1 []()", max_size=40))
+def test_any_latex_gives_a_tree_or_none(latex):
+    tree = formula_tree(f"${latex}$")
+    assert tree is None or json.dumps(tree)
