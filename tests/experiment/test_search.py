@@ -80,7 +80,12 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
         assert 1 >= row["unsound"] >= row["looped"] >= 0
     assert "--set finetune.examples=8" in said
-    assert {path.name for path in (out / "figures").iterdir()} == {"search.png", "search.pdf"}
+    assert {path.name for path in (out / "figures").iterdir()} == {
+        f"{name}-{size}.{ending}"
+        for name in ("search", "paper-figure-2")
+        for size in ("column", "page")
+        for ending in ("png", "pdf")
+    }
     # Weights of variants are not kept, and what is done is not done again.
     assert {path.name for path in (out / "models").iterdir()} == {"clean"}
     assert "search: done before" in cli(*arguments)[1]

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import polars as pl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from crosspatch.data.problem import Problem
 from crosspatch.frames import SCORES, TRAINING
 from crosspatch.report.curves import HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.figures import slug, write_figures
+from crosspatch.report.heatmap import Heatmap
+from crosspatch.report.matplotlib_curves import search_figure
 from crosspatch.report.matplotlib_curves import training_figure as matplotlib_training_figure
+from crosspatch.report.matplotlib_heatmap import heatmap_figure, labelled_steps
+from crosspatch.report.matplotlib_paper import paper_heatmap_figure
+from crosspatch.report.matplotlib_style import COLUMN, PAGE, SIZES, SMALL, TEXT, TITLE, TOKEN, Size
+from crosspatch.report.matplotlib_text import cut, text_width, token_label, wrapped
 from crosspatch.report.plotly_curves import training_figure as plotly_training_figure
 
 from .conftest import CELLS, score
@@ -25,34 +34,168 @@ def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
-def test_each_figure_is_png_and_pdf(
+def every_form(*figures: str) -> list[str]:
+    return [f"{name}-{size}.{ending}" for name in figures for size in ("column", "page") for ending in ("png", "pdf")]
+
+
+def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(
     tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
 ) -> None:
     before = dict(mpl.rcParams)
     paths = write_figures(tmp_path / "figures", problems=problems, scores=scores, training=training)
-    assert names(paths) == [
-        f"{name}.{ending}" for name in ("training", "depth-profile", "heatmap-001-p") for ending in ("png", "pdf")
-    ]
-    assert all(path.read_bytes()[:4] in (b"\x89PNG", b"%PDF") for path in paths)
+    assert names(paths) == every_form("training", "depth-profile", "heatmap-001-p", "paper-figure-3")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names(paths))
     assert dict(mpl.rcParams) == before
+    for path in paths:
+        data, inches = path.read_bytes(), 3.3 if "-column" in path.name else 6.9
+        if path.suffix == ".png":
+            assert data[:4] == b"\x89PNG"
+            assert int.from_bytes(data[16:20], "big") == round(300 * inches)
+        else:
+            assert data[:4] == b"%PDF"
+            box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", data)
+            assert box is not None
+            assert float(box[1]) == pytest.approx(72 * inches)
+            # TrueType, and no image but that of the colour scale.
+            assert b"/FontFile2" in data
+            assert b"/Type3" not in data
+            assert data.count(b"/Subtype /Image") == ("heatmap" in path.name or "paper" in path.name)
 
 
 def test_hostile_text_raises_no_warning_and_stays_out_of_names(
     tmp_path: Path, hostile_scores: pl.DataFrame, hostile_problems: dict[str, Problem]
 ) -> None:
     paths = write_figures(tmp_path, problems=hostile_problems, scores=hostile_scores, training=None)
-    assert len(paths) == 4
+    assert len(paths) == 8
     assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", name) for name in names(paths))
 
 
 def test_each_variant_has_its_own_figures(
     tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
 ) -> None:
-    frame = make_scores([CELLS[0], score(0, 0, 0.5, persistence="persistent")])
+    more = {"persistent": {"persistence": "persistent"}, "scheduled": {"patch": "L0.resid_post@every:2"}}
+    frame = make_scores([CELLS[0], *(score(0, 0, 0.5, **keys) for keys in more.values())])
     found = names(write_figures(tmp_path, problems=problems, scores=frame, training=None))
-    assert "heatmap-001-p-resid-post-corrupt-transient.png" in found
-    assert "depth-profile-resid-post-corrupt-persistent.pdf" in found
+    assert len(found) == len(set(found)) == 4 * (2 * 3 + 1)
+    assert "heatmap-001-p-resid-post-corrupt-transient-page.png" in found
+    assert "heatmap-001-p-resid-post-corrupt-transient-every-2-page.png" in found
+    assert "depth-profile-resid-post-corrupt-persistent-column.pdf" in found
+
+
+def test_variants_whose_names_would_be_the_same_are_numbered(
+    tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
+) -> None:
+    frame = make_scores([score(0, 0, 0.5, patch=f"L0.resid_post@tokens:{token}") for token in ("+", "-", "*")])
+    found = names(write_figures(tmp_path, problems=problems, scores=frame, training=None))
+    assert len(found) == len(set(found)) == 4 * 2 * 3
+    assert "depth-profile-resid-post-corrupt-transient-tokens-3-page.png" in found
+
+
+def test_what_an_earlier_report_made_is_removed_and_nothing_else(
+    tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]
+) -> None:
+    earlier = ["search.png", "heatmap-002-q.pdf", "depth-profile-resid-post-repair-transient.png", "accuracy-page.pdf"]
+    earlier += ["heads-related-corrupt-text-column.png", "paper-figure-2-page.png", "heatmap-001-p.png", "training.pdf"]
+    foreign = ["mine.png", "heatmap.png", "heatmap-final.pdf", "training.svg", "heads-up.png", "my-search.png"]
+    foreign += ["depth-profile-mine.png", "paper-figure-6-page.png"]
+    for name in (*earlier, *foreign):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "accuracy.png").mkdir()
+    paths = write_figures(tmp_path, problems=problems, scores=scores, training=None)
+    assert {path.name for path in tmp_path.iterdir()} == {*names(paths), *foreign, "accuracy.png"}
+
+
+def test_all_that_is_made_would_be_known_again(
+    tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
+) -> None:
+    searched = training.with_columns(run=pl.lit("variant-epochs-3"))
+    both = pl.concat([scores, scores.with_columns(direction=pl.lit("repair"))])
+    write_figures(tmp_path, problems=problems, scores=both, training=pl.concat([training, searched]))
+    assert len(list(tmp_path.iterdir())) == 4 * (1 + 2 + 2 * 2 + 1)
+    write_figures(tmp_path, problems={}, scores=None, training=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_papers_figures_are_the_first_prompt_of_each_domain(
+    tmp_path: Path, make_scores: Callable[..., pl.DataFrame]
+) -> None:
+    domains = {"g": "general", "u": "unrelated_math", "r": "related", "s": "related", "n": "near"}
+    problems = {name: Problem(name, domain, "f", name, "1") for name, domain in domains.items()}
+    frame = make_scores([score(0, 0, 0.5, prompt_id=name) for name in domains])
+    found = names(write_figures(tmp_path / "all", problems=problems, scores=frame, training=None))
+    assert [name for name in found if "paper" in name] == every_form(
+        "paper-figure-3", "paper-figure-4", "paper-figure-5"
+    )
+    # Another way of patching is none of the paper's.
+    for other in ({"direction": "repair"}, {"persistence": "persistent"}, {"component": "mlp_out"}):
+        rows = frame.with_columns(**{key: pl.lit(value) for key, value in other.items()})
+        found = names(write_figures(tmp_path / "other", problems=problems, scores=rows, training=None))
+        assert not [name for name in found if "paper" in name]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_papers_heatmap_counts_as_published(scores: pl.DataFrame, size: Size) -> None:
+    figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), size)
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
+    assert "in 3 of the 9 cells both models want the same token" in said
+    # The cell that is too small for us has a score there: the models differ by 2 logits in it.
+    assert "3 values lie outside 0 to 1 (from −2.50 to 4.00), drawn in the colour of the nearer end." in said
+    zeros, others = figure.axes[0].collections
+    assert len(zeros.get_paths()) == 3
+    assert list(others.get_array()) == [0.125, 0.5, -0.5, 1.0, 4.0, -2.5]
+    assert others.get_clim() == (0.0, 1.0)
+
+
+def many_steps(make_scores: Callable[..., pl.DataFrame]) -> Heatmap:
+    """96 steps of which every third, and three in a row, disagree."""
+    wide = "W" * 12
+    cells = [score(0, step, 0.5 if step % 3 == 0 or 50 <= step <= 52 else None, token=wide) for step in range(96)]
+    return Heatmap.of(make_scores(cells), question="long " * 100)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("which", ["small", "hostile", "many"])
+def test_text_is_of_its_size_within_the_figure_and_apart(
+    which: str,
+    size: Size,
+    scores: pl.DataFrame,
+    hostile_scores: pl.DataFrame,
+    hostile_problems: dict[str, Problem],
+    make_scores: Callable[..., pl.DataFrame],
+) -> None:
+    question = next(iter(hostile_problems.values())).question
+    heatmap = {
+        "small": lambda: Heatmap.of(scores),
+        "hostile": lambda: Heatmap.of(hostile_scores, question=question),
+        "many": lambda: many_steps(make_scores),
+    }[which]()
+    for draw in (heatmap_figure, paper_heatmap_figure):
+        figure = draw(heatmap, size)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        assert {text.get_fontsize() for text in texts} <= {TITLE, TEXT, SMALL, TOKEN}
+        page = figure.bbox.padded(2)
+        for text in texts:
+            box = text.get_window_extent(renderer)
+            assert page.x0 <= box.x0, text
+            assert box.x1 <= page.x1, text
+            assert page.y0 <= box.y0, text
+            assert box.y1 <= page.y1, text
+        boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+        assert boxes
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_tokens_are_labelled_where_there_is_room(make_scores: Callable[..., pl.DataFrame]) -> None:
+    heatmap = many_steps(make_scores)
+    assert labelled_steps([0, 1, 2], [1], pitch=0.1) == [0, 1, 2]
+    assert labelled_steps([0, 1, 2, 9], [2, 1, 9, 7], pitch=0.05) == [2, 9]
+    figure = heatmap_figure(heatmap, COLUMN)
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert "some tokens where the models disagree, of the text of layer 0" in said
+    assert 5 < len(figure.axes[0].texts) < 34
 
 
 @pytest.mark.parametrize("frames", [(None, None), (SCORES.frame(), TRAINING.frame())])
@@ -114,3 +257,46 @@ def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., 
     traces = plotly_training_figure(curves).data
     assert len({(trace.name.partition(":")[0], trace.line.color) for trace in traces}) == 3
     assert len({trace.line.color for trace in traces}) == 3
+
+
+def test_panels_stand_beside_one_another_on_a_page_and_below_in_a_column(
+    make_training: Callable[..., pl.DataFrame],
+) -> None:
+    names = ["variant-epochs-3", "variant-epochs-12"]
+    rows = [(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)]
+    curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(name)) for name in names]))
+    for size in SIZES:
+        figure = search_figure(curves, size)
+        figure.draw_without_rendering()
+        trained, evaluated = (axes.get_position() for axes in figure.axes)
+        assert (trained.x1 < evaluated.x0) == (size == PAGE)
+        assert (trained.y0 > evaluated.y1) == (size == COLUMN)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["epochs-3", "epochs-12"]
+        assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+
+
+def test_text_is_broken_and_cut_where_its_room_ends() -> None:
+    lines = wrapped("a few words and " + "W" * 200, TEXT, 2.0)
+    assert all(text_width(line, TEXT) <= 2.0 for line in lines)
+    assert "".join(lines).replace(" ", "") == "afewwordsand" + "W" * 200
+    assert wrapped("", TEXT, 2.0) == [""]
+    short = wrapped("W " * 500, TEXT, 2.0, most=2)
+    assert len(short) == 2
+    assert short[1].endswith("…")
+    assert cut("as it is", TEXT, 2.0) == "as it is"
+    # The font's own measure: a digit is 0.636 sizes of type wide.
+    assert text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("token", "label"),
+    [(" t", "␣t"), ("", "(empty)"), ("x" * 13, "x" * 12 + "…"), ("\x00\x01", "⟨U+0000⟩…"), ("日", "▯")],
+)
+def test_labels_of_tokens(token: str, label: str) -> None:
+    assert token_label(token) == label
+
+
+@pytest.mark.parametrize(("name", "width"), [("", 1.0), ("a/b", 1.0), ("x", 0.0)])
+def test_sizes_that_are_none(name: str, width: float) -> None:
+    with pytest.raises(ValueError, match="a size is"):
+        Size(name, width)

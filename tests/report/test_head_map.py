@@ -12,9 +12,8 @@ import pytest
 from crosspatch.frames import PLACES
 from crosspatch.report import palette
 from crosspatch.report.head_map import LEAST_REACH, HeadMap
-from crosspatch.report.matplotlib_head_map import MOST_TICKS, head_map_figure
-
-NAN = np.nan
+from crosspatch.report.matplotlib_head_map import head_map_figure
+from crosspatch.report.matplotlib_style import COLUMN, PAGE, Size
 
 
 def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:
@@ -103,26 +102,32 @@ def test_cells_of_its_own_are_checked() -> None:
         HeadMap.of(places(ROWS).drop("measure"), "related")
 
 
-def test_matplotlib_draws_the_same_cells() -> None:
-    axes = head_map_figure(HeadMap.of(places(ROWS), "related")).axes[0]
-    [image] = axes.images
-    np.testing.assert_array_equal(np.ma.filled(image.get_array(), NAN), [[0.05, NAN], [-0.2, 0.5]])
+@pytest.mark.parametrize(("size", "turned"), [(COLUMN, False), (PAGE, True)])
+def test_matplotlib_draws_the_same_cells(size: Size, turned: bool) -> None:
+    """Layers upwards in a column, rightwards on a page."""
+    axes = head_map_figure(HeadMap.of(places(ROWS), "related"), size).axes[0]
+    [cells] = axes.collections
+    middles = [path.get_extents() for path in cells.get_paths()]
+    found = [((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in middles]
+    # (head, row of the layer): layer 0 has no head 1.
+    expected = [(0, 0), (0, 1), (1, 1)]
+    assert found == [place[::-1] if turned else place for place in expected]
+    assert list(cells.get_array()) == [0.05, -0.2, 0.5]
     # Centred on 0, as far to either side as the largest transfer.
-    assert image.get_clim() == (-0.5, 0.5)
+    assert cells.get_clim() == (-0.5, 0.5)
     assert np.allclose(
-        image.cmap(0.5)[:3], [int(palette.CTS_SCALE[3][1][i : i + 2], 16) / 255 for i in (1, 3, 5)], atol=0.01
+        cells.cmap(0.5)[:3], [int(palette.CTS_SCALE[3][1][i : i + 2], 16) / 255 for i in (1, 3, 5)], atol=0.01
     )
-    [rings] = axes.collections
-    assert rings.get_offsets().tolist() == [[1, 1]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "2"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+    [rings] = axes.lines
+    assert rings.get_xydata().tolist() == [[1, 1]]
+    labels = [[label.get_text() for label in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
+    assert labels == ([["0", "2"], ["0", "1"]] if turned else [["0", "1"], ["0", "2"]])
 
 
 def test_small_transfers_are_not_blown_up_and_many_heads_stay_readable() -> None:
-    drawn = HeadMap.of(places([row(0, head, 0.001) for head in range(3 * MOST_TICKS)]), "related")
+    drawn = HeadMap.of(places([row(0, head, 0.001) for head in range(120)]), "related")
     assert drawn.reach == LEAST_REACH
-    axes = head_map_figure(drawn).axes[0]
-    assert not axes.collections
+    axes = head_map_figure(drawn, COLUMN).axes[0]
+    assert not axes.lines
     labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert len(labels) <= MOST_TICKS
-    assert labels[:2] == ["0", "3"]
+    assert labels == [str(head) for head in range(0, 120, 20)]

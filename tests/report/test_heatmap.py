@@ -126,14 +126,20 @@ def test_plotly_reads_nothing_in_hostile_tokens(hostile_scores: pl.DataFrame) ->
 
 def test_matplotlib_draws_the_same_cells(scores: pl.DataFrame) -> None:
     axes = matplotlib_figure(Heatmap.of(scores)).axes[0]
-    greys, colours = (np.ma.filled(image.get_array(), np.nan) for image in axes.images)
-    nan = np.nan
-    np.testing.assert_array_equal(greys, [[0, nan, nan, nan], [0, 1, nan, nan], [nan, nan, nan, 0]])
-    np.testing.assert_array_equal(colours, [[nan, 0.125, nan, nan], [nan, nan, -0.5, nan], [1, 4, -2.5, nan]])
-    assert axes.images[1].get_clim() == (-CTS_RANGE, CTS_RANGE)
-    marks = {mark.get_label(): mark.get_offsets().tolist() for mark in axes.collections}
+    reached, _, small, defined = (
+        [tuple(path.get_extents().bounds) for path in cells.get_paths()] for cells in axes.collections
+    )
+    # Rows 0, 1 and 2 are the layers 0, 6 and 29, and end where their texts end.
+    assert reached == [(-0.5, -0.5, 2, 1), (-0.5, 0.5, 3, 1), (-0.5, 1.5, 4, 1)]
+    assert small == [(0.5, 0.5, 1, 1)]
+    assert defined == [(0.5, -0.5, 1, 1), (1.5, 0.5, 1, 1), (-0.5, 1.5, 1, 1), (0.5, 1.5, 1, 1), (1.5, 1.5, 1, 1)]
+    np.testing.assert_array_equal(axes.collections[-1].get_array(), [0.125, -0.5, 1, 4, -2.5])
+    assert axes.collections[-1].get_clim() == (-CTS_RANGE, CTS_RANGE)
+    marks = {
+        line.get_label(): line.get_xydata().tolist() for line in axes.lines if not line.get_label().startswith("_")
+    }
     assert marks == {"difference too small": [[1, 1]], "above +1.5": [[1, 2]], "below −1.5": [[2, 2]]}
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["␣t0", "␣t1", "␣t2", "␣t3"]
+    assert [text.get_text() for text in axes.texts] == ["␣t0", "␣t1", "␣t2", "␣t3"]
 
 
 def test_one_layer_and_one_step(make_scores: Make) -> None:
@@ -143,7 +149,6 @@ def test_one_layer_and_one_step(make_scores: Make) -> None:
 
 
 def test_matplotlib_parses_no_mathematics(hostile_scores: pl.DataFrame) -> None:
-    axes = matplotlib_figure(Heatmap.of(hostile_scores)).axes[0]
-    labels = axes.get_xticklabels()
+    labels = matplotlib_figure(Heatmap.of(hostile_scores)).axes[0].texts
     assert labels[2].get_text() == "$\\frac{1}{$"
     assert not any(label.get_parse_math() for label in labels)

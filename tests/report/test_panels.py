@@ -87,7 +87,8 @@ def test_without_patches_there_is_no_accuracy_by_layer() -> None:
 def test_both_libraries_draw_every_line_and_band() -> None:
     panels = depth_panels(depth(), VARIANT)
     printed = matplotlib_figure(panels)
-    assert [axes.get_title(loc="left") for axes in printed.axes if axes.axison] == [panel.title for panel in panels]
+    titles = [axes.get_title(loc="left").replace("\n", " ") for axes in printed.axes if axes.axison]
+    assert titles == [panel.title for panel in panels]
     drawn = [[line.get_label() for line in axes.lines if not line.get_label().startswith("_")] for axes in printed.axes]
     assert drawn[0] == [line.name for line in panels[0].lines]
     assert drawn[1] == []

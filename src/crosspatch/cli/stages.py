@@ -48,7 +48,7 @@ def search(source: Source, out: Out = None, dry_run: DryRun = False, override: O
     write_run_report(directory)
     print_variants(directory)
     console.print(explain(directory), soft_wrap=True)
-    console.print(f"curves of all variants: {directory.figures / 'search.png'}", soft_wrap=True)
+    console.print(f"curves of all variants: {directory.figures / 'search-page.png'}", soft_wrap=True)
 
 
 @app.command(cls=StageCommand)

@@ -1,13 +1,15 @@
 """The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
 
-Each as PNG and PDF. Knows where they go and what they are called; how they look is in the modules `matplotlib_…`.
+Each as PNG and PDF, once for a column of a paper and once for a page; and the paper's own figures beside ours. Knows
+where they go and what they are called; how they look is in the modules `matplotlib_…`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,8 @@ from crosspatch.report.matplotlib_curves import search_figure, training_figure
 from crosspatch.report.matplotlib_head_map import head_map_figure
 from crosspatch.report.matplotlib_heatmap import heatmap_figure
 from crosspatch.report.matplotlib_panels import panels_figure
-from crosspatch.report.matplotlib_style import style
+from crosspatch.report.matplotlib_paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
+from crosspatch.report.matplotlib_style import SIZES, Size, style
 from crosspatch.report.panels import accuracy_panels, depth_panels
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.summary import Summary
@@ -30,6 +33,15 @@ from crosspatch.results.variant import Variant, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# A figure that can be drawn at any size, and its name.
+Drawing = tuple[str, Callable[[Size], "Figure"]]
+
+# Every name that write_figures gives or gave: what of these it does not make again is of an earlier report.
+_OURS = re.compile(
+    r"(training|search|accuracy|depth-profile(-[a-z0-9-]+-(transient|persistent)[a-z0-9-]*)?"
+    r"|heads-[a-z0-9-]+-(text|step)|heatmap-\d{3,}-[a-z0-9-]+|paper-figure-[2-5])(-(column|page))?\.(png|pdf)"
+)
 
 
 def write_figures(
@@ -42,44 +54,82 @@ def write_figures(
 ) -> list[Path]:
     """Writes whatever the frames allow and returns the paths; frames without rows give no figure.
 
-    `summary` has intervals and controls; None: made here of the scores alone. Raises ValueError for a prompt that
-    `problems` lacks.
+    `summary` has intervals and controls; None: made here of the scores alone. Figures of an earlier report that this
+    one does not have are removed; files of other names stay. Raises ValueError for a prompt that `problems` lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [] if training is None else _write_training(folder, training)
     summary = summary or Summary.of(domains_of(problems), scores=scores)
-    paths += _write_head_maps(folder, summary.places)
-    if scores is None:
-        return paths
-    if answered := accuracy_panels(summary.comparisons, summary.patched):
-        paths += _save(folder, "accuracy", panels_figure(answered))
-    found = variants(scores)
-    for variant in found:
-        rows = variant.rows(scores)
-        suffix = "" if len(found) == 1 else f"-{_variant_slug(variant)}"
-        paths += _save(folder, f"depth-profile{suffix}", panels_figure(depth_panels(summary.depth, variant)))
-        for number, prompt_id in enumerate(tqdm(prompts_in(scores, problems), desc="figures"), start=1):
-            if prompt_id in rows["prompt_id"]:
-                heatmap = Heatmap.of(rows, prompt_id, variant=variant, question=problems[prompt_id].question)
-                name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
-                paths += _save(folder, name, heatmap_figure(heatmap))
+    drawings = [*_of_training(training), *_of_summary(summary, scores)]
+    if scores is not None:
+        drawings += _of_prompts(scores, problems)
+    paths = [
+        path
+        for name, draw in tqdm(drawings, desc="figures")
+        for size in SIZES
+        for path in _save(folder, name, draw, size)
+    ]
+    for path in set(folder.iterdir()) - set(paths):
+        if _OURS.fullmatch(path.name) and path.is_file():
+            path.unlink()
     return paths
 
 
-def _write_training(folder: Path, training: pl.DataFrame) -> list[Path]:
+def _of_training(training: pl.DataFrame | None) -> Iterator[Drawing]:
+    if training is None:
+        return
     searched = pl.col("run").str.starts_with("variant-")
     curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
-    paths = _save(folder, "training", training_figure(curves)) if curves.runs else []
-    return paths + (_save(folder, "search", search_figure(variants_of_search)) if variants_of_search.runs else [])
+    if curves.runs:
+        yield "training", partial(training_figure, curves)
+    if variants_of_search.runs:
+        yield "search", partial(search_figure, variants_of_search)
+        yield "paper-figure-2", partial(paper_search_figure, variants_of_search)
 
 
-def _write_head_maps(folder: Path, places: pl.DataFrame) -> list[Path]:
-    heads = places.filter(component="head").select("domain", "direction", "extent").unique(maintain_order=True)
-    paths: list[Path] = []
-    for domain, direction, extent in heads.iter_rows():
-        name = f"heads-{slug(f'{domain} {direction} {extent}')}"
-        paths += _save(folder, name, head_map_figure(HeadMap.of(places, domain, direction, extent)))
-    return paths
+def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawing]:
+    heads = summary.places.filter(component="head").select("domain", "direction", "extent").unique(maintain_order=True)
+    for of_heads in heads.iter_rows():
+        head_map = HeadMap.of(summary.places, *of_heads)
+        yield f"heads-{slug(' '.join(of_heads))}", partial(head_map_figure, head_map)
+    answered = accuracy_panels(summary.comparisons, summary.patched)
+    if answered:
+        yield "accuracy", partial(panels_figure, answered)
+    if scores is None:
+        return
+    for variant, suffix in _suffixes(scores).items():
+        panels = depth_panels(summary.depth, variant)
+        yield f"depth-profile{suffix}", partial(panels_figure, panels)
+
+
+def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Drawing]:
+    prompts = prompts_in(scores, problems)
+    first = {domain: next((p for p in prompts if problems[p].domain == domain), None) for domain in FIGURES}
+    for variant, suffix in _suffixes(scores).items():
+        rows = variant.rows(scores).partition_by("prompt_id", as_dict=True)
+        for number, prompt_id in enumerate(prompts, start=1):
+            if (prompt_id,) not in rows:
+                continue
+            problem = problems[prompt_id]
+            heatmap = Heatmap(prompt_id, variant, rows[prompt_id,], problem.question)
+            name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
+            yield name, partial(heatmap_figure, heatmap)
+            if variant == PUBLISHED and first.get(problem.domain) == prompt_id:
+                name = f"paper-figure-{FIGURES[problem.domain]}"
+                yield name, partial(paper_heatmap_figure, heatmap)
+
+
+def _suffixes(scores: pl.DataFrame) -> dict[Variant, str]:
+    """What the names of a variant's figures end with; a number tells apart those that would be called the same."""
+    found = variants(scores)
+    if len(found) < 2:
+        return dict.fromkeys(found, "")
+    suffixes: dict[Variant, str] = {}
+    for variant in found:
+        schedule = "" if variant.schedule == "all" else f"-{slug(variant.schedule)}"
+        suffix = f"-{slug(f'{variant.component} {variant.direction} {variant.persistence}')}{schedule}"
+        alike = sum(other.startswith(suffix) for other in suffixes.values())
+        suffixes[variant] = f"{suffix}-{alike + 1}" if suffix in suffixes.values() else suffix
+    return suffixes
 
 
 def slug(text: str) -> str:
@@ -88,17 +138,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "prompt"
 
 
-def _variant_slug(variant: Variant) -> str:
-    return slug(f"{variant.component} {variant.direction} {variant.persistence}")
-
-
-def _save(folder: Path, name: str, figure: Figure) -> list[Path]:
-    paths = []
+def _save(folder: Path, name: str, draw: Callable[[Size], Figure], size: Size) -> list[Path]:
+    figure, paths = draw(size), []
     for ending in ("png", "pdf"):
-        path = folder / f"{name}.{ending}"
+        path = folder / f"{name}-{size.name}.{ending}"
         # No date inside: the same scores give the same file.
         metadata = {"CreationDate": None} if ending == "pdf" else None
         with written_whole(path) as partial, style():
-            figure.savefig(partial, format=ending, dpi=150, metadata=metadata)
+            figure.savefig(partial, format=ending, metadata=metadata)
         paths.append(path)
     return paths

@@ -2,92 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from crosspatch.report import palette
-from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
+from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, Curve, TrainingCurves
 from crosspatch.report.glyphs import drawable, visible
-from crosspatch.report.matplotlib_style import style, whole_numbers
+from crosspatch.report.matplotlib_panels import frames, legend_below
+from crosspatch.report.matplotlib_style import LEVEL, PAGE, Size, style, whole_numbers
 
 
-def training_figure(curves: TrainingCurves) -> Figure:
+def training_figure(curves: TrainingCurves, size: Size = PAGE) -> Figure:
     """Losses and divergence by optimizer step, a colour a run."""
     with style():
-        figure = Figure(figsize=(10, 4.1), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, (losses, difference) = frames(size, 2, 2, height=1.7)
         single = len(curves.runs) == 1
         for place, run in enumerate(curves.runs):
-            prefix = "" if single else f"{visible(run)}: "
+            prefix = "" if single else f"{visible(run, 40)}: "
             for axes, group, look, label in (
-                (left, curves.train, "-", prefix + TRAINED),
-                (left, curves.evaluation, "o:", prefix + HELD_OUT),
-                (right, curves.divergence, "o-", "_hidden"),
+                (losses, curves.train, "-", prefix + TRAINED),
+                (losses, curves.evaluation, "o:", prefix + HELD_OUT),
+                (difference, curves.divergence, "o-", "_hidden"),
             ):
-                for curve in group:
-                    if curve.run == run:
-                        shape = look if len(curve.steps) > 1 else "o"
-                        axes.plot(
-                            curve.steps,
-                            curve.values,
-                            shape,
-                            color=palette.series(place),
-                            markersize=3.5,
-                            linewidth=1.5,
-                            label=drawable(label),
-                        )
-        left.set_title("Loss" + (" (log scale)" if curves.log else ""), loc="left")
-        left.set_ylabel("nats a token")
+                _plot(axes, group, run, look, place, label)
+        losses.set_title("Loss" + (" (log scale)" if curves.log else ""), loc="left")
+        losses.set_ylabel("nats a token")
         if curves.log:
-            left.set_yscale("log")
-            left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            left.yaxis.set_minor_formatter(NullFormatter())
-        right.set_title(DIFFERENCE, loc="left")
-        right.axhline(0, color="#8b93a1", linewidth=0.8, linestyle="--")
-        for axes in (left, right):
+            _logarithmic(losses)
+        difference.set_title(DIFFERENCE, loc="left")
+        difference.set_ylabel("nats a token")
+        difference.axhline(0, color=LEVEL, linewidth=0.6, linestyle="--")
+        for axes in (losses, difference):
             axes.set_xlabel("optimizer step")
             axes.xaxis.set_major_locator(whole_numbers())
-        handles, labels = left.get_legend_handles_labels()
-        if labels:
-            # A run's entries stand one below the other while there are three runs or fewer.
-            columns = 2 if single else min(len(curves.runs), 3)
-            figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7.5)
+            if not size.wide:
+                axes.label_outer()
+        # A run's two entries stand one below the other.
+        legend_below(figure, size, losses, in_pairs=not single)
     return figure
 
 
-def search_figure(curves: TrainingCurves) -> Figure:
+def search_figure(
+    curves: TrainingCurves,
+    size: Size = PAGE,
+    titles: tuple[str, str] = ("Wrong solutions (trained)", "Right solutions (evaluated)"),
+) -> Figure:
     """The variants of a search side by side, as the paper's Figure 2: loss on wrong solutions, loss on right ones."""
     with style():
-        figure = Figure(figsize=(10, 3.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for axes, group, title in (
-            (left, curves.train, "Wrong solutions (trained)"),
-            (right, curves.evaluation, "Right solutions (evaluated)"),
+        figure, (trained, evaluated) = frames(size, 2, 2, height=1.7)
+        for axes, group, title, look in (
+            (trained, curves.train, titles[0], "-"),
+            (evaluated, curves.evaluation, titles[1], "o-"),
         ):
             for place, run in enumerate(curves.runs):
-                for curve in (curve for curve in group if curve.run == run):
-                    axes.plot(
-                        curve.steps,
-                        curve.values,
-                        "-" if axes is left else "o-",
-                        color=palette.series(place),
-                        markersize=3,
-                        linewidth=1.4,
-                        label=drawable(visible(run.removeprefix("variant-"), 60)),
-                    )
+                _plot(axes, group, run, look, place, visible(run.removeprefix("variant-"), 60))
             axes.set_title(title, loc="left")
             axes.set_ylabel("loss, nats a token")
             axes.set_xlabel("optimizer step")
             axes.xaxis.set_major_locator(whole_numbers())
-            _legend(axes)
+            if not size.wide:
+                axes.label_outer()
         if all(value > 0 for curve in curves.train for value in curve.values):
-            left.set_yscale("log")
-            left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            left.yaxis.set_minor_formatter(NullFormatter())
+            _logarithmic(trained)
+        legend_below(figure, size, trained if curves.train else evaluated)
     return figure
 
 
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=7.5)
+def _plot(axes: Axes, group: Sequence[Curve], run: str, look: str, place: int, label: str) -> None:
+    for curve in (curve for curve in group if curve.run == run):
+        shape = look if len(curve.steps) > 1 else "o"
+        axes.plot(curve.steps, curve.values, shape, color=palette.series(place), label=drawable(label))
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

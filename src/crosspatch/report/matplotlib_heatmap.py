@@ -2,119 +2,126 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from crosspatch.report import palette
-from crosspatch.report.glyphs import drawable, legible, tick_label, visible
-from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
-from crosspatch.report.matplotlib_style import BLANK, style, whole_numbers
+from crosspatch.report.heatmap import CTS_RANGE, Heatmap
+from crosspatch.report.matplotlib_grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
+from crosspatch.report.matplotlib_style import PAGE, TOKEN, Size, style
+from crosspatch.report.matplotlib_text import POINT, text_width, token_label
+
+_SCALE = Scale("CTS", LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE), -CTS_RANGE, CTS_RANGE, (6, 2))
+# From the middle of a token to that of the next one, in inches, for both to be read.
+_PITCH = 1.1 * TOKEN * POINT
+# The tick of a token and the room round its text.
+_TICK = 0.1
+_WHITE = {"markerfacecolor": "white", "markeredgecolor": palette.MARK, "markeredgewidth": 0.4}
+_SMALL = {"color": palette.MARK, "markeredgewidth": 0.6}
 
 
-def heatmap_figure(heatmap: Heatmap) -> Figure:
+def heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
     """One prompt's heatmap: colour where CTS is defined, greys where it is not, white beyond its text."""
-    grid, layers, steps = heatmap.grid(), heatmap.layers, heatmap.steps
-    labelled = len(steps) <= LABELLED_STEPS
-    width = 2.6 + max(5.4, 0.105 * min(len(steps), LABELLED_STEPS))
-    notes = _wrapped(heatmap.notes(), width)
+    marks = list(_marks(heatmap))
+    same = Patch(color=palette.AGREE, label="both models want the same token")
+    handles = [
+        same,
+        *(
+            Line2D([], [], linestyle="", marker=marker, markersize=4, label=label, **look)
+            for marker, label, _, look in marks
+        ),
+    ]
+    named = f"{heatmap.prompt_id}: {heatmap.question}" if heatmap.question else heatmap.prompt_id
     with style():
-        figure = Figure(
-            figsize=(width, 2.5 + 0.2 * max(3, len(layers)) + 0.15 * notes.count("\n")), layout="constrained"
-        )
-        axes = figure.add_subplot()
-        extent = (steps[0] - 0.5, steps[-1] + 0.5, -0.5, len(layers) - 0.5)
-        common: dict[str, Any] = {
-            "origin": "lower",
-            "aspect": "auto",
-            "interpolation": "none",
-            "extent": extent,
-        }
-        greys = {"agree": 0.0, "small_denominator": 1.0}
-        axes.imshow(
-            [[greys.get(cell["status"], BLANK) if cell else BLANK for cell in row] for row in grid],
-            cmap=ListedColormap([palette.AGREE, palette.SMALL_DENOMINATOR]),
-            vmin=0,
-            vmax=1,
-            **common,
-        )
-        image = axes.imshow(
-            [[cell["cts"] if cell and cell["cts"] is not None else BLANK for cell in row] for row in grid],
-            cmap=LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE),
-            vmin=-CTS_RANGE,
-            vmax=CTS_RANGE,
-            **common,
-        )
-        figure.colorbar(image, ax=axes, label="CTS", aspect=24, pad=0.01, fraction=0.05)
-        handles: list[Any] = [Patch(color=palette.AGREE, label="both models want the same token")]
-        handles += _marks(axes, heatmap)
-        axes.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            borderaxespad=1.9,
-            borderpad=0,
-            ncols=4,
-            fontsize=7.5,
-            handlelength=1.2,
-        )
-        axes.set_yticks(range(len(layers)), [str(layer) for layer in layers], fontsize=8)
-        axes.set_ylabel("layer")
-        axes.set_title(_title(heatmap, width), loc="left", pad=34)
-        _token_axis(axes, heatmap, labelled)
-        figure.supxlabel(notes, fontsize=7.5, color="#59616d", x=0.01, ha="left")
+        figure, axes, cell = grid_figure(heatmap, size, named[:600], heatmap.notes(), _SCALE, handles)
+        row = {layer: place for place, layer in enumerate(heatmap.layers)}
+        draw_bars(axes, reached(heatmap), palette.AGREE)
+        for status, colour in (("unscheduled", "white"), ("small_denominator", palette.SMALL_DENOMINATOR)):
+            of_status = heatmap.cells.filter(status=status).select("step", "layer").iter_rows()
+            draw_bars(axes, ((step - 0.5, row[at] - 0.5, 1, 1) for step, at in of_status), colour)
+        defined = heatmap.cells.filter(status="ok")
+        places = [(step, row[at]) for step, at in defined.select("step", "layer").iter_rows()]
+        draw_cells(axes, places, defined["cts"].to_list(), _SCALE)
+        for marker, label, cells, look in marks:
+            x, y = cells["step"].to_list(), [row[at] for at in cells["layer"]]
+            axes.plot(x, y, linestyle="", marker=marker, markersize=min(4.0, max(1.6, 0.8 * cell)), label=label, **look)
     return figure
 
 
-def _marks(axes: Axes, heatmap: Heatmap) -> Iterator[Any]:
-    """Draws a mark on each cell that colour alone would misstate, and gives their legend entries."""
-    row = {layer: place for place, layer in enumerate(heatmap.layers)}
-
-    def draw(cells: list[Cell], marker: Any, label: str, **look: Any) -> Any:
-        x, y = [cell["step"] for cell in cells], [row[cell["layer"]] for cell in cells]
-        return axes.scatter(x, y, s=16, marker=marker, label=label, **look)
-
-    small = heatmap.cells.filter(pl.col("status") == "small_denominator").to_dicts()
-    if small:
-        # A stroke through the darker grey, which must not be told from the lighter one by shade alone.
-        yield draw(small, (2, 0, -45), "difference too small", color=palette.MARK, linewidths=0.7)
-    beyond = heatmap.beyond()
-    white = {"facecolor": "white", "edgecolor": palette.MARK, "linewidths": 0.5}
-    if above := [cell for cell in beyond if cell["cts"] > 0]:
-        yield draw(above, "^", f"above +{CTS_RANGE}", **white)
-    if below := [cell for cell in beyond if cell["cts"] < 0]:
-        yield draw(below, "v", f"below −{CTS_RANGE}", **white)
-
-
-def _token_axis(axes: Axes, heatmap: Heatmap, labelled: bool) -> None:
-    axes.xaxis.set_major_locator(whole_numbers())
-    if not labelled:
-        axes.set_xlabel("generation step")
-        return
-    tokens = heatmap.reference_tokens
-    top = axes.secondary_xaxis("top")
-    top.xaxis.set_major_locator(whole_numbers(20))
-    top.tick_params(labelsize=7, length=2, pad=1)
-    labels = [drawable(tick_label(token)) for token in tokens.values()]
-    axes.set_xticks(list(tokens), labels, rotation=90, fontsize=6, family=["DejaVu Sans Mono", "DejaVu Sans"])
-    axes.tick_params(axis="x", length=2, pad=1)
-    axes.set_xlabel(
-        f"tokens of layer {heatmap.layers[-1]}’s own text (other layers’ may differ); generation step above",
-        fontsize=8,
+def grid_figure(
+    heatmap: Heatmap, size: Size, title: str, notes: list[str], scale: Scale, legend: list[Any]
+) -> tuple[Figure, Axes, float]:
+    """All of a heatmap's figure but the cells; the axes for these, and the lesser side of a cell in points."""
+    steps, layers, tokens = heatmap.steps, heatmap.layers, heatmap.reference_tokens
+    sheet = Sheet(size, len(layers), title, notes, "", "layer")
+    width, height = sheet.frame
+    disagreeing = heatmap.cells.filter(status="ok").group_by("step").len().sort("len", "step", descending=[True, False])
+    chosen = labelled_steps(list(tokens), disagreeing["step"].to_list(), width / len(steps))
+    labels = {step: token_label(tokens[step]) for step in chosen}
+    sheet = Sheet(
+        size,
+        len(layers),
+        title,
+        notes,
+        _x_label(heatmap, len(labels), sum(step in tokens for step in disagreeing["step"])),
+        "layer",
+        below=max(text_width(label, TOKEN) for label in labels.values()) + _TICK if labels else NUMBERS,
+        above="step" if labels else "",
+        legend=legend,
     )
+    figure, axes = sheet.draw(scale)
+    axes.set(xlim=(steps[0] - 0.5, steps[-1] + 0.5), ylim=(-0.5, len(layers) - 0.5))
+    axes.set_yticks(*number_ticks(layers, height, upright=True))
+    places, numbers = number_ticks(steps, width, upright=False)
+    axes.set_xticks([steps[place] for place in places], numbers)
+    if labels:
+        draw_tokens(axes, labels)
+        axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
+    return figure, axes, min(width / len(steps), height / len(layers)) / POINT
 
 
-def _title(heatmap: Heatmap, width: float) -> str:
-    text = f"{heatmap.prompt_id}: {heatmap.question}" if heatmap.question else heatmap.prompt_id
-    limit = int(width * 9)
-    return drawable(visible(text, limit).replace("␣", " "))
+def labelled_steps(steps: list[int], disagreeing: list[int], pitch: float) -> list[int]:
+    """The steps whose tokens can be read at so many inches a step: all, or disagreeing ones as far as there is room.
+
+    Of two that lie too close the one that comes first in `disagreeing` is taken.
+    """
+    if pitch >= _PITCH:
+        return steps
+    taken: list[int] = []
+    for step in disagreeing:
+        if step in steps and all(abs(step - other) * pitch >= _PITCH for other in taken):
+            taken.append(step)
+    return sorted(taken)
 
 
-def _wrapped(notes: list[str], width: float) -> str:
-    return "\n".join(line for note in notes for line in textwrap.wrap(drawable(legible(note)), int(width * 17)))
+def _x_label(heatmap: Heatmap, labels: int, disagreeing: int) -> str:
+    if not labels:
+        return "generation step"
+    which = "tokens of"
+    if labels < len(heatmap.reference_tokens):
+        some = "tokens" if labels == disagreeing else "some tokens"
+        which = f"{some} where the models disagree, of"
+    return f"{which} the text of layer {heatmap.layers[-1]} (other layers may differ)"
+
+
+def reached(heatmap: Heatmap) -> Iterator[tuple[float, float, float, float]]:
+    """A bar for each layer, as long as its text."""
+    ends = heatmap.cells.group_by("layer").agg(first=pl.col("step").min(), last=pl.col("step").max()).sort("layer")
+    for place, (_, first, last) in enumerate(ends.iter_rows()):
+        yield first - 0.5, place - 0.5, last - first + 1, 1
+
+
+def _marks(heatmap: Heatmap) -> Iterator[tuple[Any, str, pl.DataFrame, dict[str, Any]]]:
+    """Marker, label, cells and look of what colour alone would misstate."""
+    # A stroke through the darker grey, which must not be told from the lighter one by shade alone.
+    small = (2, 0, -45), "difference too small", heatmap.cells.filter(status="small_denominator"), _SMALL
+    above = "^", f"above +{CTS_RANGE}", heatmap.cells.filter(pl.col("cts") > CTS_RANGE), _WHITE
+    below = "v", f"below −{CTS_RANGE}", heatmap.cells.filter(pl.col("cts") < -CTS_RANGE), _WHITE
+    yield from (mark for mark in (small, above, below) if mark[2].height)

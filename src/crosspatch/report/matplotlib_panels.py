@@ -1,52 +1,96 @@
-"""Lines over layers drawn by matplotlib, for print. Knows nothing of files."""
+"""Lines over layers drawn by matplotlib, for print: panels beside one another on a page, below one another in a column.
+
+Knows nothing of files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from crosspatch.report import palette
 from crosspatch.report.glyphs import drawable, visible
-from crosspatch.report.matplotlib_style import BLANK, style, whole_numbers
+from crosspatch.report.matplotlib_style import BLANK, LEVEL, PAGE, SMALL, TITLE, Size, style, whole_numbers
+from crosspatch.report.matplotlib_text import POINT, cut, text_width, wrapped
 from crosspatch.report.panels import Line, Panel
 
 # Controls are told apart by their dashes as well as their colours.
-_LOOKS = {"main": ("-", 1.8, 1.0), "beside": (":", 1.4, 1.0), "control": ("--", 1.1, 0.9)}
+_LOOKS = {"main": ("-", 1.2, 1.0), "beside": (":", 1.0, 1.0), "control": ("--", 0.8, 0.9)}
 
 
-def panels_figure(panels: Sequence[Panel]) -> Figure:
-    """Panels side by side, two or three in a row, intervals as bands."""
+def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
+    """Panels with intervals as bands. The legend of most of them stands below, that of others in the panel."""
     with style():
-        columns = 2 if len(panels) == 4 else min(len(panels), 3)
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(4.2 * columns, 3.9 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, panel in zip(grid, panels, strict=False):
-            _draw(axes, panel)
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
+        columns = 2 if len(panels) in (2, 4) else 3
+        figure, grid = frames(size, len(panels), columns, height=1.75 if size.wide else 1.35)
+        by_lines: dict[tuple[Any, ...], list[Axes]] = {}
+        for axes, panel in zip(grid, panels, strict=True):
+            _draw(axes, panel, size.width / min(columns, len(grid)) if size.wide else size.width)
+            if panel.defined:
+                lines = tuple((line.name, line.role, line.colour) for line in panel.lines if line.defined)
+                by_lines.setdefault(lines, []).append(axes)
+            if not size.wide:
+                axes.label_outer()
+        most = max(by_lines, key=lambda lines: (len(by_lines[lines]), len(lines)), default=())
+        for lines, drawn in by_lines.items():
+            if lines == most:
+                legend_below(figure, size, drawn[0])
+            else:
+                for axes in drawn:
+                    axes.legend(loc="best")
     return figure
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def frames(size: Size, count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """So many panels of so many inches in height: in rows on a page, one below the other in a column."""
+    columns = min(columns, count) if size.wide else 1
+    rows = -(-count // columns)
+    # What stands round the panels has its place beside their height: a legend below, with a few rows.
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, hspace=0.02, wspace=0.03)
+    figure = Figure(figsize=(size.width, height * rows + 0.45), layout=layout)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="none" if size.wide else "all").flatten()
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return figure, list(grid[:count])
+
+
+def legend_below(figure: Figure, size: Size, axes: Axes, *, in_pairs: bool = False) -> None:
+    """What the lines of a panel are, below all panels; `in_pairs`: each two stand one below the other."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    # The line before the text and the blank behind it, in sizes of type.
+    beside = 4 * SMALL * POINT
+    labels = [cut(label, SMALL, size.width - beside) for label in labels]
+    fitting = max(1, int(size.width / (max(text_width(label, SMALL) for label in labels) + beside)))
+    columns = next(
+        columns
+        for columns in range(min(fitting, len(labels)), 0, -1)
+        if columns == 1 or not in_pairs or -(-len(labels) // columns) % 2 == 0
+    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _draw(axes: Axes, panel: Panel, width: float) -> None:
     for line in panel.lines:
         if line.defined:
             _draw_line(axes, line)
     for level in panel.levels:
-        axes.axhline(level, color="#8b93a1", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-    axes.set_title(drawable(visible(panel.title, 80).replace("␣", " ")), loc="left", fontsize=9)
+        axes.axhline(level, color=LEVEL, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
+    title = visible(panel.title, 80).replace("␣", " ")
+    axes.set_title("\n".join(wrapped(title, TITLE, width - 0.45, most=2)), loc="left")
     axes.set_xlabel("layer")
     axes.xaxis.set_major_locator(whole_numbers())
     if panel.share:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(bottom=0)
-    if panel.defined:
-        axes.legend(fontsize=6.5, loc="best")
-    else:
-        axes.text(0.5, 0.5, "no cell with a CTS", ha="center", va="center", transform=axes.transAxes, fontsize=8)
+    if not panel.defined:
+        axes.text(0.5, 0.5, "no cell with a CTS", ha="center", va="center", transform=axes.transAxes)
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
@@ -60,7 +104,6 @@ def _draw_line(axes: Axes, line: Line) -> None:
         values,
         linestyle=dashes,
         marker=marker,
-        markersize=2.8,
         linewidth=width,
         alpha=strength,
         color=colour,
