@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
 
 Direction = Literal["corrupt", "repair"]
@@ -676,8 +677,10 @@ def make_experiment(
     for override in overrides:
         _override(tree, override)
     # YAML can spell it, and so can bytes of a command line that are no UTF-8; run.json could not hold it.
-    if half := re.search("[^{}]*[\ud800-\udfff]", json.dumps(tree, ensure_ascii=False, default=str)):
-        raise UsageError(f"got half of a surrogate pair, which is no character, in {half[0][-40:]!r}")
+    text = json.dumps(tree, ensure_ascii=False, default=str)
+    if (half := half_surrogate(text)) is not None:
+        setting = re.split("[{}]", text[: half + 1])[-1]
+        raise UsageError(f"got half of a surrogate pair, which is no character, in {setting[-40:]!r}")
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from crosspatch.characters import half_surrogate
 from crosspatch.data.json_lines import read_lines, write_lines
 from crosspatch.errors import UsageError
 
@@ -122,7 +123,7 @@ def read_prompts(path: Path) -> list[Problem]:
             raise UsageError(f'{path}, line {number}: got {keys}, expected {{"prompt_id": …, "question": …}}')
         if not question.strip():
             raise UsageError(f"{path}, line {number}: the question is empty")
-        if any("\ud800" <= char <= "\udfff" for value in values.values() for char in str(value)):
+        if any(half_surrogate(str(value)) is not None for value in values.values()):
             raise UsageError(
                 f"{path}, line {number}: got half of a surrogate pair, which is no character; repair its encoding"
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
 
 
@@ -29,7 +30,7 @@ class PromptFormat:
         """The prompt as text, with the generation prompt added and thinking off where the template knows it."""
         if not question.strip():
             raise UsageError("the prompt is empty; give it at least one word")
-        if any("\ud800" <= char <= "\udfff" for char in question):
+        if half_surrogate(question) is not None:
             raise UsageError("the prompt holds half of a surrogate pair, which is no character; repair its encoding")
         if not self.uses_template:
             return question

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.report.glyphs import legible
+from crosspatch.characters import legible
 from crosspatch.results.table2 import patch_order
 
 _HEALTH = {

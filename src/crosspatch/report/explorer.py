@@ -14,10 +14,10 @@ from typing import Any
 
 import polars as pl
 
+from crosspatch.characters import legible, visible
 from crosspatch.frames import REPAIRED
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.formulas import FORMULA, formulas
-from crosspatch.report.glyphs import legible, visible
 from crosspatch.report.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.letters import whole_letters
 from crosspatch.report.problems import ProblemLike, prompts_in

@@ -12,7 +12,7 @@ from functools import cache
 from html import unescape
 from xml.etree.ElementTree import Element
 
-from crosspatch.report.glyphs import legible
+from crosspatch.characters import legible
 
 # The page finds formulas by the same pattern, so it has to mean the same to JavaScript.
 # A dollar sign opens one only beside something and closes none before a digit: "$5 and $6" is money.

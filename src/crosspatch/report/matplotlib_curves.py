@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from crosspatch.characters import visible
 from crosspatch.report import palette
 from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, Curve, TrainingCurves
-from crosspatch.report.glyphs import drawable, visible
+from crosspatch.report.glyphs import drawable
 from crosspatch.report.matplotlib_panels import frames, legend_below
 from crosspatch.report.matplotlib_style import LEVEL, PAGE, Size, style, whole_numbers
 

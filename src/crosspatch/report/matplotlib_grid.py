@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import TICKDOWN
 from matplotlib.transforms import ScaledTranslation
 
-from crosspatch.report.glyphs import legible
+from crosspatch.characters import legible
 from crosspatch.report.matplotlib_style import GREY, SMALL, TEXT, TITLE, TOKEN, Size
 from crosspatch.report.matplotlib_text import LEADING, POINT, lines_height, text_width, wrapped
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
+from crosspatch.characters import visible
 from crosspatch.report import palette
-from crosspatch.report.glyphs import drawable, visible
+from crosspatch.report.glyphs import drawable
 from crosspatch.report.matplotlib_style import BLANK, LEVEL, PAGE, SMALL, TITLE, Size, style, whole_numbers
 from crosspatch.report.matplotlib_text import POINT, cut, text_width, wrapped
 from crosspatch.report.panels import Line, Panel

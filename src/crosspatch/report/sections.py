@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from crosspatch.characters import legible
 from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import score_findings
-from crosspatch.report.glyphs import legible
 from crosspatch.report.head_map import head_maps
 from crosspatch.report.packing import packed
 from crosspatch.report.panels import Panel, accuracy_panels, depth_panels

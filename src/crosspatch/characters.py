@@ -1,0 +1,42 @@
+"""The characters of any text: which show nothing themselves, which are no characters, and all of them made visible.
+
+Tokens, answers and names come out of models and files and may hold anything: control characters, marks that turn the
+reading direction, half a surrogate pair. Knows nothing of markup: what is made visible here is still to be escaped.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+TOKEN_LIMIT = 32
+
+# Names of the whitespace that ends up in labels; other invisible characters are shown by their code point.
+_WHITESPACE = {" ": "␣", "\n": "↵", "\t": "⇥"}
+# Kept in running text, where they only shape the letters beside them: zero-width (non-)joiner.
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def visible(token: str, limit: int = TOKEN_LIMIT) -> str:
+    """A token on one line with its whitespace visible, cut to about `limit` characters, cut said."""
+    if not token:
+        return "(empty)"
+    shown = "".join(_WHITESPACE.get(char) or _code_point(char) for char in token[:limit])
+    return shown if len(token) <= limit else f"{shown}… ({len(token):,} characters)"
+
+
+def legible(text: str) -> str:
+    """Running text with its spaces and line breaks, and whatever else would act unseen made visible."""
+    return "".join(char if char in " \n\t\xa0" or char in _JOINERS else _code_point(char) for char in text)
+
+
+def half_surrogate(text: str) -> int | None:
+    """Where the first half of a surrogate pair stands, which is no character and has no UTF-8; None: nowhere."""
+    found = _HALF.search(text)
+    return None if found is None else found.start()
+
+
+def _code_point(char: str) -> str:
+    return f"⟨U+{ord(char):04X}⟩" if unicodedata.category(char) in _INVISIBLE else char

@@ -1,0 +1,50 @@
+"""Whatever stands in a text can be seen, and what no file could hold is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosspatch.characters import half_surrogate, legible, visible
+
+
+def test_whitespace_is_visible() -> None:
+    assert visible(" add\n") == "␣add↵"
+    assert visible("") == "(empty)"
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        ("\x00", "⟨U+0000⟩"),
+        ("\u202eab", "⟨U+202E⟩ab"),
+        ("\ud800", "⟨U+D800⟩"),
+        ("\u2028", "⟨U+2028⟩"),
+        ("é", "é"),
+    ],
+)
+def test_what_acts_unseen_is_named(token: str, shown: str) -> None:
+    assert visible(token) == shown
+    assert legible(token) == shown
+
+
+def test_long_tokens_are_cut_and_it_is_said() -> None:
+    assert visible("x" * 10_000, 5) == "xxxxx… (10,000 characters)"
+    assert visible("xxxxx", 5) == "xxxxx"
+
+
+def test_running_text_keeps_its_lines_and_emoji() -> None:
+    assert legible("a b\n\tc 👩\u200d🔬") == "a b\n\tc 👩\u200d🔬"
+
+
+@pytest.mark.parametrize("code_point", [0xD800, 0xDBFF, 0xDC00, 0xDFFF])
+def test_half_a_surrogate_pair_is_found_where_it_stands(code_point: int) -> None:
+    half = chr(code_point)
+    assert half_surrogate(f"ab{half}c{half}") == 2
+    with pytest.raises(UnicodeEncodeError):
+        half.encode()
+
+
+def test_a_character_beyond_the_first_plane_is_no_half() -> None:
+    # Python holds it as one character, whatever UTF-16 would need.
+    assert half_surrogate("🗾 \ud7ff\ue000") is None
+    assert half_surrogate("") is None
