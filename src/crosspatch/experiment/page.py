@@ -1,4 +1,4 @@
-"""The report stage: figures and the page."""
+"""The report stage: figures, the page, and the texts as Markdown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def make_report(work: Work) -> None:
 
 
 def write_run_report(directory: RunDirectory) -> None:
-    """Make the summary's tables, report.html and the figures from what a run directory holds."""
+    """Make the summary's tables, report.html, report.md and the figures from what a run directory holds."""
     from crosspatch.report.figures import write_figures
+    from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
     from crosspatch.results.summary import Summary
 
@@ -29,16 +30,20 @@ def write_run_report(directory: RunDirectory) -> None:
         "training": directory.training(),
         "summary": summary,
     }
+    texts: dict[str, Any] = {
+        "title": record["settings"]["name"],
+        "problems": problems,
+        "generations": directory.generations(),
+        "behaviour": directory.behaviour(),
+    }
     write_figures(directory.figures, problems=problems, **tables)
+    write_markdown(directory.markdown, scores=tables["scores"], summary=summary, n_layers=directory.n_layers, **texts)
     write_report(
         directory.report,
-        title=record["settings"]["name"],
         run=record,
-        problems=problems,
-        generations=directory.generations(),
-        behaviour=directory.behaviour(),
         health=directory.health(),
         searched=directory.variants(),
         texts=directory.vocabulary(),
+        **texts,
         **tables,
     )

@@ -133,6 +133,11 @@ class RunDirectory:
         """report.html."""
         return self.root / "report.html"
 
+    @property
+    def markdown(self) -> Path:
+        """report.md."""
+        return self.root / "report.md"
+
     def model(self, name: str) -> Path:
         """The folder of the clean model, the corrupted one or another child."""
         return self.root / "models" / name
