@@ -107,19 +107,57 @@ def lenses(source: Source, out: Out = None, override: Overrides = None) -> None:
 
 @app.command(cls=StageCommand)
 def report(
-    source: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or an experiment with its --out")],
-    out: Out = None,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [RUN …]", help="A run directory, or an experiment with its --out; several runs are compared"
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder of an experiment's results, or of a comparison  [default: runs/NAME, runs/comparison]"
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Make the page anew while the run goes on, until it is finished")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Seconds between two looks of --watch")] = 10,
     override: Overrides = None,
 ) -> None:
-    """Make the statistics, the claims, report.html and the figures of a run, as far as it has come."""
+    """Make the statistics, the claims, report.html, report.md and the figures of a run, as far as it has come.
+
+    Of several runs (seeds, variants, models) one page that compares them: crosspatch report RUN RUN --out DIR
+    """
+    from crosspatch.results.run import RunDirectory
+
+    if len(sources) > 1:
+        if watch or override:
+            raise UsageError("--watch and --set go with one run; several are compared as they are")
+        from crosspatch.experiment.comparing import write_comparison
+
+        directories = [RunDirectory.existing(Path(source)) for source in sources]
+        page = write_comparison(directories, out or Path("runs/comparison"))
+        console.print(f"comparison: {page}", soft_wrap=True)
+        return
+    (source,) = sources
     if not Path(source).is_dir():
+        if watch:
+            raise UsageError(
+                f"--watch goes with a run directory, got {source}: give the folder that the run writes into"
+            )
         run_stages(load_experiment(source, override or ()), out or default_out(source), "report")
         return
     if out is not None or override:
         raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
-    from crosspatch.experiment.page import write_run_report
-    from crosspatch.results.run import RunDirectory
-
     found = RunDirectory.existing(Path(source))
+    if watch:
+        from crosspatch.experiment.watching import watch as watch_run
+
+        console.print(f"watching {found.root}; open {found.report}, which loads itself anew; stop with Ctrl-C")
+        watch_run(found, every, lambda words: console.print(words, soft_wrap=True))
+        return
+    from crosspatch.experiment.page import write_run_report
+
     write_run_report(found)
     console.print(f"report: {found.report}", soft_wrap=True)

@@ -14,36 +14,37 @@ def make_report(work: Work) -> None:
     work.say(f"report: {work.directory.report}")
 
 
-def write_run_report(directory: RunDirectory) -> None:
-    """Make the summary's tables, report.html, report.md and the figures from what a run directory holds."""
+def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: int | None = None) -> None:
+    """Make the summary's tables, report.html, report.md and the figures from what a run directory holds.
+
+    Without `figures` they stay as they are; `refresh` are seconds after which the page loads itself anew.
+    """
     from crosspatch.report.figures import write_figures
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
     from crosspatch.results.summary import Summary
 
     record = directory.read()
-    problems = directory.asked()
     summary = Summary.of_run(directory)
     summary.write(directory)
-    tables: dict[str, Any] = {
-        "scores": directory.scores(),
-        "training": directory.training(),
-        "summary": summary,
-    }
-    texts: dict[str, Any] = {
+    measured: dict[str, Any] = {"problems": directory.asked(), "scores": directory.scores(), "summary": summary}
+    told: dict[str, Any] = {
         "title": record["settings"]["name"],
-        "problems": problems,
         "generations": directory.generations(),
         "behaviour": directory.behaviour(),
     }
-    write_figures(directory.figures, problems=problems, **tables)
-    write_markdown(directory.markdown, scores=tables["scores"], summary=summary, n_layers=directory.n_layers, **texts)
+    training = directory.training()
+    if figures:
+        write_figures(directory.figures, training=training, **measured)
+    write_markdown(directory.markdown, n_layers=directory.n_layers, **told, **measured)
     write_report(
         directory.report,
         run=record,
+        training=training,
         health=directory.health(),
         searched=directory.variants(),
         texts=directory.vocabulary(),
-        **texts,
-        **tables,
+        refresh=refresh,
+        **told,
+        **measured,
     )

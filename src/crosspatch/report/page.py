@@ -6,23 +6,23 @@ numbers were made, and tolerates their absence: a section without data says so.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from crosspatch.characters import legible
 from crosspatch.files import written_whole
-from crosspatch.report import palette
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.findings import behaviour_findings
-from crosspatch.report.glyphs import legible, visible
-from crosspatch.report.packing import compressed, packed
+from crosspatch.report.packing import packed
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
+from crosspatch.report.settings_table import settings_tables
+from crosspatch.report.template import percent, plotting, rendered
 from crosspatch.report.token_tables import frequent_words, token_tables
-from crosspatch.results.domain import domain_title, ordered_domains
+from crosspatch.results.domain import ordered_domains
 from crosspatch.results.health import output_health
 from crosspatch.results.interval import Interval
 from crosspatch.results.summary import Summary
@@ -43,12 +43,13 @@ def write_report(
     searched: pl.DataFrame | None = None,
     summary: Summary | None = None,
     texts: Mapping[int, str] | None = None,
+    refresh: int | None = None,
 ) -> Path:
     """Writes the page and returns its path; any of the frames may be missing or empty.
 
     `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table. `summary`
     has intervals, controls and claims; None: made here of scores and answers alone. `texts` of tokens by id; None:
-    those of tokens that were written are known.
+    those of tokens that were written are known. `refresh` are seconds after which the page loads itself anew.
     The page appears under its name only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
@@ -64,6 +65,7 @@ def write_report(
         searched=searched,
         summary=summary,
         texts=texts,
+        refresh=refresh,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
@@ -85,10 +87,9 @@ def render_report(
     searched: pl.DataFrame | None = None,
     summary: Summary | None = None,
     texts: Mapping[int, str] | None = None,
+    refresh: int | None = None,
 ) -> str:
     """The page as a string."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     scores, generations, behaviour, training = map(_filled, (scores, generations, behaviour, training))
     summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour)
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
@@ -102,26 +103,16 @@ def render_report(
     data |= {"explorer": packed(explorer.index)} if explorer.any else {}
     data |= {"heads": packed(heads)} if heads else {}
     for chart in charts:
-        data |= {chart.id: chart.figure, f"{chart.id}-table": chart.table}
-    data |= {"plotly": compressed(_plotlyjs().encode())} if charts else {}
-    environment = Environment(
-        loader=PackageLoader("crosspatch", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "legible": legible,
-        "number": _number,
-        "percent": _percent,
-        "domain": domain_title,
-        "token": visible,
-    }
-    return environment.get_template("report.html.j2").render(
-        title=legible(title),
+        data |= chart.data
+    data |= {"plotly": plotting()} if charts else {}
+    return rendered(
+        "report",
+        title=title,
+        data=data,
+        refresh=refresh,
         facts=_facts(scores, problems),
-        run=_sections(run),
+        run=settings_tables(run),
+        unfinished=unfinished(run),
         rows=rows,
         domains=ordered_domains(domain for row in rows for domain in row.outcomes),
         claims=summary.claims,
@@ -137,9 +128,6 @@ def render_report(
         explorer=explorer,
         heads=heads,
         has_scores=scores is not None,
-        data=data,
-        stops=json.dumps(palette.CTS_SCALE),
-        ramp=", ".join(f"{colour} {100 * at:g}%" for at, colour in palette.CTS_SCALE),
     )
 
 
@@ -169,12 +157,6 @@ def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:
     return None if frame is None or frame.is_empty() else frame
 
 
-def _plotlyjs() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
-
-
 def _facts(scores: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> list[tuple[str, str]]:
     if scores is None:
         return []
@@ -185,35 +167,21 @@ def _facts(scores: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> 
         (f"{scores['prompt_id'].n_unique():,}", "patched prompts in " + _count(len(domains), "domain")),
         (f"{layers:,}", "patched layers" if layers != 1 else "patched layer"),
         (f"{scores.height:,}", "patched steps"),
-        (_percent(differ if isinstance(differ, float) else None), "of them where the models disagree"),
+        (percent(differ if isinstance(differ, float) else None), "of them where the models disagree"),
         (f"{(scores['status'] == 'ok').sum():,}", "cells with a CTS"),
     ]
 
 
-def _sections(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The run as tables: its single values first, then one for each mapping in it, keys joined by dots."""
-    single = [(str(key), value) for key, value in run.items() if not isinstance(value, Mapping)]
-    tables: list[tuple[str, Mapping[str, Any]]] = [("run", dict(single))] if single else []
-    tables += [(str(key), value) for key, value in run.items() if isinstance(value, Mapping)]
-    return [(legible(name), [(legible(key), legible(text)) for key, text in _flat(tree)]) for name, tree in tables]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            yield f"{prefix}{key}", text
+def unfinished(run: Mapping[str, Any]) -> list[str]:
+    """What a run still lacks, as sentences out of its record; its report need not be made to be reported."""
+    said = []
+    for name, stage in run.get("stages", {}).items():
+        state = stage.get("state")
+        if name != "report" and state != "done":
+            why = f": {stage['error']}" if stage.get("error") else ""
+            said.append(legible(f"{name} is {state} (since {stage.get('at', 'an unknown time')}){why}"))
+    return said
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"

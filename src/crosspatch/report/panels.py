@@ -28,7 +28,7 @@ class Line:
     """A value at each of some layers, with the ends of its interval; None where it is undefined."""
 
     name: str
-    layers: tuple[int, ...]
+    layers: tuple[float, ...]
     values: tuple[float | None, ...]
     lows: tuple[float | None, ...]
     highs: tuple[float | None, ...]
@@ -53,12 +53,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines in one frame; `levels` are drawn across it, `share` says that values are shares of 1."""
+    """Lines in one frame; `levels` are drawn across it, `share` says that values are shares of 1.
+
+    `axis` names what the lines run over: layers, or, where models of several depths are compared, parts of the depth.
+    """
 
     title: str
     lines: tuple[Line, ...]
     levels: tuple[float, ...] = ()
     share: bool = False
+    axis: str = "layer"
 
     @property
     def defined(self) -> bool:
@@ -78,17 +82,19 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     domains = ordered_domains(own["domain"])
     panels = [Panel(*_transfer(own.filter(domain=domain), domain), levels=(0.0, 1.0)) for domain in domains]
     rates = own.filter(measure="disagreement_rate")
-    lines = [_line(rates.filter(domain=d), domain_title(d), colour=i) for i, d in enumerate(domains)]
+    lines = [line_over_layers(rates.filter(domain=d), domain_title(d), colour=i) for i, d in enumerate(domains)]
     return [*panels, Panel("Disagreement rate", tuple(lines), share=True)] if panels else []
 
 
 def _transfer(rows: pl.DataFrame, domain: str) -> tuple[str, tuple[Line, ...]]:
     transfer = rows.filter(measure="transfer")
-    main = _line(transfer.filter(pl.col("control").is_null()), "transfer (ratio of sums)")
-    mean = _line(rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside")
+    main = line_over_layers(transfer.filter(pl.col("control").is_null()), "transfer (ratio of sums)")
+    mean = line_over_layers(
+        rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside"
+    )
     names = transfer["control"].drop_nulls().unique(maintain_order=True)
     controls = [
-        _line(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour=i)
+        line_over_layers(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour=i)
         for i, name in enumerate(names, start=1)
     ]
     units = int(transfer.filter(pl.col("control").is_null())["units"].max() or 0)  # type: ignore[arg-type]
@@ -124,7 +130,7 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
         repaired = condition == REPAIRED or of_patched == "repair"
         into = "clean activations into the corrupted model" if repaired else "corrupted into clean"
         name = into if components.n_unique() == 1 else f"{into}, {component}"
-        yield _line(rows, name, colour=i)
+        yield line_over_layers(rows, name, colour=i)
     layers = tuple(sorted(patched["layer"].unique()))
     for i, condition in enumerate(_UNPATCHED, start=2):
         # On the questions that were patched: what the other model has on those pairs.
@@ -135,7 +141,8 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
             yield Line(f"{condition} model", layers, (share,) * len(layers), nothing, nothing, "control", i)
 
 
-def _line(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
+def line_over_layers(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
+    """A measure of tables such as frames.DEPTH, layer by layer; `rows` are of that measure alone."""
     ordered = rows.sort("layer")
     columns = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
     layers, values, lows, highs = columns

@@ -44,7 +44,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
     height = _PANEL_HEIGHT * rows + 90
     figure.update_layout(**LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
     figure.update_xaxes(zeroline=False)
-    figure.update_xaxes(title_text="layer", row=rows)
+    figure.update_xaxes(title_text=panels[0].axis, row=rows)
     return figure
 
 
@@ -63,7 +63,7 @@ def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named:
         legendgroup=name,
         showlegend=name not in named,
         customdata=ends,
-        hovertemplate=f"{name}, layer %{{x}}: <b>%{{y:{digits}}}</b> %{{customdata}}<extra></extra>",
+        hovertemplate=f"{name}, {panel.axis} %{{x}}: <b>%{{y:{digits}}}</b> %{{customdata}}<extra></extra>",
         line={"color": colour, "dash": _DASHES[line.role], "width": 2.4 if line.role == "main" else 1.4},
         marker={"size": 5},
         **at,

@@ -37,6 +37,11 @@ class Chart:
     least_width: int
     label: str
 
+    @property
+    def data(self) -> dict[str, str]:
+        """Its part of the page's packed data."""
+        return {self.id: self.figure, f"{self.id}-table": self.table}
+
 
 @dataclass(frozen=True)
 class Depth:

@@ -86,9 +86,9 @@ class RunDirectory:
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
     @classmethod
-    def existing(cls, root: Path) -> RunDirectory:
+    def existing(cls, root: Path | str) -> RunDirectory:
         """A run that is there; raises UsageError where the folder is none."""
-        run = cls(root)
+        run = cls(Path(root))
         if not run.record.is_file():
             raise UsageError(f"{root} is no run directory: it has no run.json")
         run.read()
@@ -158,6 +158,10 @@ class RunDirectory:
     def asked(self) -> dict[str, Problem]:
         """Every problem that a model may have been asked, by prompt_id: the held-out ones and the given prompts."""
         return {problem.id: problem for split in (*DOMAINS, "prompts") for problem in self.problems(split)}
+
+    def domains(self) -> dict[str, str]:
+        """The domain of each of these, by prompt_id."""
+        return {prompt_id: problem.domain for prompt_id, problem in self.asked().items()}
 
     def scores_part(self, index: int) -> Path:
         """The scores of the prompt that is patched as the `index`-th."""
@@ -291,6 +295,20 @@ class RunDirectory:
         (self.root / "statistics").mkdir(exist_ok=True)
         schema.write(rows, self.root / "statistics" / f"{schema.name}.parquet")
 
+    def results(self) -> list[Path]:
+        """The files of all that was measured, of which the summary is made."""
+        parts = ("scores", "controls", "spans", "localisation", "divergences")
+        return [
+            *self.root.glob("*.parquet"),
+            *(path for part in parts for path in (self.root / part).rglob("*.parquet")),
+        ]
+
+    @property
+    def statistics_are_new(self) -> bool:
+        """Whether the summary was made, and after all of which it is."""
+        made = [path.stat().st_mtime_ns for path in (self.root / "statistics").glob("*.parquet")]
+        return bool(made) and min(made) >= max((path.stat().st_mtime_ns for path in self.results()), default=0)
+
     def training(self) -> pl.DataFrame:
         """The training log."""
         return TRAINING.read(self.training_log)
@@ -375,6 +393,11 @@ class RunDirectory:
             )
         record["models"][name] = {**record["models"].get(name, {}), **facts}
         self._write(record)
+
+    def _repr_html_(self) -> str:
+        from crosspatch.results.run_card import run_card
+
+        return run_card(self).html
 
     def _note_stage(self, name: str, state: dict[str, Any]) -> None:
         record = self.read()

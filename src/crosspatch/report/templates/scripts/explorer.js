@@ -94,7 +94,8 @@ class Explorer {
     const step = asked.has("step") ? Number(asked.get("step")) : null;
     const kind = classes.includes(asked.get("class")) ? asked.get("class") : "";
     this.open(prompt, { variant: Math.max(0, variant), patch: asked.get("patch"), step: Number.isInteger(step) ? step : null, kind });
-    this.root.scrollIntoView();
+    // A page that refreshes itself stays where its reader is.
+    if (performance.getEntriesByType("navigation")[0]?.type !== "reload" || this.data) this.root.scrollIntoView();
     return true;
   }
 

@@ -1,0 +1,65 @@
+"""Several run directories in one page. Knows where their tables lie, not how they are set side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from crosspatch.errors import UsageError
+from crosspatch.files import written_whole
+from crosspatch.frames import CLAIMS, DEPTH
+from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
+from crosspatch.results.run import RunDirectory
+from crosspatch.results.summary import Summary
+
+
+def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
+    """Write report.html into a folder and return its path.
+
+    Statistics that a run lacks, or that are older than its results, are made first. Raises UsageError for a run that is
+    named twice, and for a folder that is itself a run.
+    """
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder} is a run directory, whose own report.html would be lost; give --out another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, expected a folder for the comparison")
+    roots = [directory.root.resolve() for directory in directories]
+    if twice := next((root for root in roots if roots.count(root) > 1), None):
+        raise UsageError(f"{twice} is named twice; a comparison is of different runs")
+    for directory in directories:
+        if not directory.statistics_are_new:
+            Summary.of_run(directory).write(directory)
+    labels = _labels(roots)
+    runs = [_compared(*each, folder) for each in zip(directories, labels, strict=True)]
+    page = render_comparison(
+        Comparison(tuple(runs)), " and ".join(labels) if len(labels) == 2 else f"{len(labels)} runs"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    with written_whole(path) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+def _compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:
+    report = os.path.relpath(directory.report.resolve(), folder.resolve())
+    return ComparedRun(
+        label,
+        directory.read(),
+        directory.statistics(DEPTH),
+        directory.statistics(CLAIMS),
+        directory.behaviour(),
+        directory.n_layers,
+        quote(Path(report).as_posix()) if directory.report.is_file() else None,
+    )
+
+
+def _labels(roots: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of the folders above them as tell them apart."""
+    for parts in range(1, max(len(root.parts) for root in roots)):
+        names = ["/".join(root.parts[-parts:]) for root in roots]
+        if len(set(names)) == len(names):
+            return names
+    return [str(root) for root in roots]

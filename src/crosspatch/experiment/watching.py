@@ -1,0 +1,43 @@
+"""The page of a run while it goes on: made anew whenever there is more to show. Knows nothing of what is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from crosspatch.experiment.page import write_run_report
+from crosspatch.results.run import RunDirectory
+
+
+def watch(
+    directory: RunDirectory, every: int, say: Callable[[str], None], *, wait: Callable[[float], None] = time.sleep
+) -> None:
+    """Write the page every so many seconds that brought something new, until no stage of the run is going on.
+
+    A page that is open loads itself anew. The last one has the figures too. Between two stages a run seems at rest, so
+    that has to last for two looks.
+    """
+    seen, idle = None, 0
+    while idle < 2:
+        there = _there(directory)
+        idle = 0 if _going_on(directory) else idle + 1
+        if idle == 2:
+            break
+        if there != seen:
+            write_run_report(directory, figures=False, refresh=every)
+            say(f"{time.strftime('%H:%M:%S')} {directory.report}")
+            seen = there
+        wait(every)
+    write_run_report(directory)
+    say(f"no stage is running; the report is complete as far as the run is: {directory.report}")
+
+
+def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:
+    # What the report writes itself (statistics, figures) is no news.
+    found = [directory.record, *directory.results()]
+    return sorted((path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+
+
+def _going_on(directory: RunDirectory) -> bool:
+    return any(stage.get("state") == "running" for stage in directory.read()["stages"].values())

@@ -1,0 +1,132 @@
+"""Several runs in one page: what differs is said, what is alike is not, and no run's own page is touched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from crosspatch.experiment.comparing import write_comparison
+from crosspatch.frames import DEPTH
+from crosspatch.report.comparison import ComparedRun, Comparison
+from crosspatch.results.run import RunDirectory
+
+from .runs import made_run
+
+
+@pytest.fixture
+def two(tmp_path):
+    return made_run(tmp_path / "first"), made_run(tmp_path / "second", seed=1, full=0.5)
+
+
+def test_the_command_writes_one_page(cli, two, tmp_path):
+    cli("report", two[0].root)
+    before = two[0].report.read_bytes()
+    code, out, err = cli("report", two[0].root, two[1].root, "--out", tmp_path / "both")
+    assert (code, err) == (0, "")
+    assert f"comparison: {tmp_path / 'both' / 'report.html'}" in out
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "first and second" in page
+    # Only a report that is there is linked.
+    assert 'href="../first/report.html"' in page
+    assert "../second/report.html" not in page
+    assert two[0].report.read_bytes() == before
+    differences = page.split('id="differences"')[1].split("</section>")[0]
+    assert "seeds.experiment" in differences
+    assert "settings.seed" in differences
+    assert "settings.name" not in differences
+
+
+def test_runs_that_are_alike_say_so(two, tmp_path):
+    page = write_comparison([two[0], made_run(tmp_path / "third")], tmp_path / "out").read_text()
+    assert "Nothing: settings, versions, models and data are the same in all runs." in page
+
+
+def test_statistics_are_made_once_and_again_when_results_are_newer(two, tmp_path):
+    write_comparison(two, tmp_path / "out")
+    made = two[0].root / "statistics" / "depth.parquet"
+    first = made.stat().st_mtime_ns
+    write_comparison(two, tmp_path / "out")
+    assert made.stat().st_mtime_ns == first
+    assert two[0].statistics_are_new
+    later = first + 10**9
+    os.utime(two[0].scores_part(0), ns=(later, later))
+    assert not two[0].statistics_are_new
+    assert two[1].statistics_are_new
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("first", "first"), "is named twice"),
+        (("first", "second", "--out", "second"), "whose own report.html would be lost"),
+        (("first", "nowhere"), "is no run directory"),
+        (("first", "second", "--watch"), "go with one run"),
+        (("first", "second", "--set", "seed=1"), "go with one run"),
+        (("nowhere.yaml", "--watch"), "goes with a run directory"),
+        (("first", "second", "--out", "first/run.json"), "expected a folder"),
+    ],
+)
+def test_wrong_use_is_one_line(cli, two, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    code, _, err = cli("report", *arguments)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    runs = [made_run(tmp_path / folder / "run") for folder in ("a", "b") if not (tmp_path / folder).mkdir()]
+    page = write_comparison(runs, tmp_path / "out").read_text()
+    assert "a/run and b/run" in page
+
+
+def compared(run: RunDirectory, label: str) -> ComparedRun:
+    from crosspatch.frames import CLAIMS
+    from crosspatch.results.summary import Summary
+
+    Summary.of_run(run).write(run)
+    return ComparedRun(label, run.read(), run.statistics(DEPTH), run.statistics(CLAIMS), run.behaviour(), run.n_layers)
+
+
+def test_the_panels_hold_each_run(two):
+    comparison = Comparison((compared(two[0], "a"), compared(two[1], "b")))
+    (variant,) = comparison.variants()
+    (panel,) = comparison.panels(variant)
+    assert panel.axis == "layer"
+    assert {line.name: line.values for line in panel.lines} == {
+        "a": pytest.approx((0, 0.25, 0.5, 0.75, 1)),
+        "b": pytest.approx((0, 0.125, 0.25, 0.375, 0.5)),
+    }
+    assert all(line.layers == (0, 1, 2, 3, 4) for line in panel.lines)
+    (rates,) = comparison.panels(variant, "disagreement_rate")
+    assert rates.lines[0].values == pytest.approx((2 / 3,) * 5)
+
+
+def test_models_of_several_depths_are_compared_over_their_depth(tmp_path):
+    runs = [made_run(tmp_path / str(n), n_layers=n) for n in (3, 5)]
+    comparison = Comparison(tuple(compared(run, str(run.n_layers)) for run in runs))
+    (panel,) = comparison.panels(comparison.variants()[0])
+    assert [line.layers for line in panel.lines] == [(0, 0.5, 1), (0, 0.25, 0.5, 0.75, 1)]
+    assert panel.axis.startswith("depth")
+
+
+def test_claims_are_set_side_by_side(two):
+    comparison = Comparison((compared(two[0], "a"), compared(two[1], "b")))
+    rows = {row.statement: row.found for row in comparison.claims()}
+    assert rows
+    assert all(len(found) == 2 for found in rows.values())
+    without = replace(comparison.runs[1], claims=comparison.runs[1].claims.head(0))
+    found = Comparison((comparison.runs[0], without)).claims()
+    assert all(row.found[1] == (None, "") for row in found)
+
+
+def test_a_comparison_needs_two_runs_with_names(two):
+    run = compared(two[0], "a")
+    with pytest.raises(ValueError, match="two runs or more"):
+        Comparison((run,))
+    with pytest.raises(ValueError, match="a name of its own"):
+        Comparison((run, run))
