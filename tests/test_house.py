@@ -13,7 +13,7 @@ import crosspatch
 
 HOUSE = Path(crosspatch.__file__).parent
 ROOMS = ("data", "models", "behaviour", "tuning", "patching", "results", "report")
-FOR_ALL = {"characters", "config", "errors", "files", "frames"}
+FOR_ALL = {"card", "characters", "config", "errors", "files", "frames"}
 OVER_ALL = {"experiment", "cli"}
 
 

@@ -18,21 +18,34 @@ if TYPE_CHECKING:
     from crosspatch.behaviour.grading import grade
     from crosspatch.config import Experiment, load_experiment
     from crosspatch.errors import CrosspatchError, UsageError
+    from crosspatch.experiment.stages import run_experiment
     from crosspatch.models.pair import ModelPair
+    from crosspatch.patching.result import PatchResult
     from crosspatch.patching.scoring import score
-    from crosspatch.patching.sweep import PatchResult, patch
+    from crosspatch.patching.sweep import patch
+    from crosspatch.report.depth_chart import depth_chart
+    from crosspatch.report.plotly_head_map import head_map
     from crosspatch.report.plotly_heatmap import heatmap
+    from crosspatch.results.run import RunDirectory
+    from crosspatch.results.summary import Summary
+    from crosspatch.results.variant import Variant
 
 _HOME = {
     "CrosspatchError": "crosspatch.errors",
     "Experiment": "crosspatch.config",
     "ModelPair": "crosspatch.models.pair",
-    "PatchResult": "crosspatch.patching.sweep",
+    "PatchResult": "crosspatch.patching.result",
+    "RunDirectory": "crosspatch.results.run",
+    "Summary": "crosspatch.results.summary",
     "UsageError": "crosspatch.errors",
+    "Variant": "crosspatch.results.variant",
+    "depth_chart": "crosspatch.report.depth_chart",
     "grade": "crosspatch.behaviour.grading",
+    "head_map": "crosspatch.report.plotly_head_map",
     "heatmap": "crosspatch.report.plotly_heatmap",
     "load_experiment": "crosspatch.config",
     "patch": "crosspatch.patching.sweep",
+    "run_experiment": "crosspatch.experiment.stages",
     "score": "crosspatch.patching.scoring",
 }
 
@@ -41,11 +54,17 @@ __all__ = [
     "Experiment",
     "ModelPair",
     "PatchResult",
+    "RunDirectory",
+    "Summary",
     "UsageError",
+    "Variant",
+    "depth_chart",
     "grade",
+    "head_map",
     "heatmap",
     "load_experiment",
     "patch",
+    "run_experiment",
     "score",
 ]
 

@@ -23,7 +23,7 @@ def print_lenses(directory: RunDirectory) -> None:
     from crosspatch.results.domain import ordered_domains
     from crosspatch.results.lenses import activation_statistics, lens_statistics, moved_tokens, steering, weights_by
 
-    domains, seed = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}, directory.seed
+    domains, seed = directory.domains(), directory.seed
     weights = weights_by(directory.lens(WEIGHTS), "layer")
     _by_layer("Weights: relative change of each block", weights, "child", lambda row: f"{row['ratio']:.1e}")
     moved = activation_statistics(directory.lens(ACTIVATIONS), domains, seed=seed)

@@ -23,7 +23,7 @@ def print_places(directory: RunDirectory) -> None:
     from crosspatch.results.interval import Interval
     from crosspatch.results.localisation import TELLING, most_telling, places
 
-    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    domains = directory.domains()
     measured = directory.localisation()
     table = places(measured, domains, seed=directory.seed)
     for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():

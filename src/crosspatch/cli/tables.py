@@ -140,7 +140,7 @@ def print_transfer(directory: RunDirectory) -> None:
     from crosspatch.results.domain import domain_title
     from crosspatch.results.profile import depth_profile
 
-    domains = {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()}
+    domains = directory.domains()
     rows = [
         {
             "questions": domain_title(row["domain"]),

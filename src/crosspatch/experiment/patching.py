@@ -72,9 +72,10 @@ def patch_prompts(work: Work) -> None:
 
 def _after(work: Work) -> None:
     """What follows when every prompt has its scores: the texts of their tokens are kept, and answers are graded."""
+    from crosspatch.patching.result import token_texts
+
     if work.directory.vocabulary() is None:
-        ids = work.directory.scores().unpivot(["token_id", "clean_token_id", "corrupted_token_id"])["value"].unique()
-        work.directory.put_vocabulary({token_id: work.pair.prompts.token_text(token_id) for token_id in ids})
+        work.directory.put_vocabulary(token_texts(work.directory.scores(), work.pair.prompts))
     judge_texts(work)
 
 

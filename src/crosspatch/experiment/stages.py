@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from crosspatch.config import Experiment
+from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import evaluate
 from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_prompts, check_training
 from crosspatch.experiment.children import make_children
@@ -117,6 +118,22 @@ class ExperimentRun:
         self.work.say(f"{stage}: starting")
         with self.directory.stage(stage):
             WORK[stage](self.work)
+
+
+def run_experiment(
+    experiment: Experiment, out: Path | str, *stages: str, say: Callable[[str], None] = print
+) -> RunDirectory:
+    """Do stages of an experiment and what they need, all where none is named; gives the run directory.
+
+    What is done in the folder `out` is not done again; what was stopped goes on. `say` gets a line now and then. Raises
+    UsageError for settings that cannot be used, before anything runs, and for a folder of another experiment.
+    """
+    unknown = [stage for stage in stages if stage not in WORK]
+    if unknown:
+        raise UsageError(f"got the stage {unknown[0]}, expected one of {', '.join(WORK)}")
+    run = ExperimentRun.start(experiment, Path(out), say, stages or STAGES)
+    run.run(*stages)
+    return run.directory
 
 
 def _with_needs(stages: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -26,13 +26,14 @@ SMALL_DENOMINATORS = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 
 class ModelPair:
     """Two models of one shape that read the same tokens.
 
-    `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders. Raises
-    UsageError where depth, width or vocabulary differ.
+    `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders. `origins` is where
+    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ.
     """
 
-    clean: Any
-    corrupted: Any
-    prompts: PromptFormat
+    clean: Any = field(repr=False)
+    corrupted: Any = field(repr=False)
+    prompts: PromptFormat = field(repr=False)
+    origins: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_shapes(text_config(self.clean), text_config(self.corrupted))
@@ -62,7 +63,21 @@ class ModelPair:
             first.model(dtype, device, seed),
             second.model(dtype, device, seed + 1),
             PromptFormat(tokenizer, raw=raw, system=system),
+            (clean, corrupted),
         )
+
+    @classmethod
+    def of(
+        cls, clean: Any, corrupted: Any, tokenizer: Any, *, raw: bool = False, system: str | None = None
+    ) -> ModelPair:
+        """Two models that are in memory, and their tokenizer; `raw` and `system` as in `load`. Raises UsageError."""
+        return cls(clean, corrupted, PromptFormat(tokenizer, raw=raw, system=system))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two models are called: where they were loaded from, as far as that is known."""
+        clean, corrupted = self.origins or (model.name_or_path for model in (self.clean, self.corrupted))
+        return clean or "a model in memory", corrupted or "a model in memory"
 
     @property
     def n_layers(self) -> int:
@@ -100,6 +115,11 @@ class ModelPair:
     def check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
         """Refuse texts that would grow longer than the models can read; raises UsageError."""
         check_length(text_config(self.clean), prompt_tokens, max_new_tokens)
+
+    def _repr_html_(self) -> str:
+        from crosspatch.models.pair_card import pair_card
+
+        return pair_card(self).html
 
 
 def check_checkpoints(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
@@ -19,6 +18,7 @@ from crosspatch.patching.batches import rows_at_once, run_in_batches
 from crosspatch.patching.engine import Prompt, Written
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
+from crosspatch.patching.result import PatchResult, token_texts
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.self_check import usable_engine
 from crosspatch.patching.trajectory import OwnText, PatchRun
@@ -26,27 +26,6 @@ from crosspatch.patching.trajectory import OwnText, PatchRun
 Unpatched = Literal["clean", "corrupted"]
 T = TypeVar("T")
 UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
-
-
-@dataclass(frozen=True)
-class PatchResult:
-    """Scores and texts of one or several prompts under some patches.
-
-    `scores` has a row for each (prompt, patch, step), `generations` one for each text (see crosspatch.frames).
-    """
-
-    scores: pl.DataFrame
-    generations: pl.DataFrame
-
-    def text(self, patch: str, prompt_id: str | None = None) -> str:
-        """What was generated under a patch by its name, `L18.resid_post`, or by `clean` or `corrupted`."""
-        named = (pl.col("patch") == patch) | (pl.col("patch").is_null() & (pl.col("condition") == patch))
-        rows = self.generations.filter(named)
-        if prompt_id is not None:
-            rows = rows.filter(pl.col("prompt_id") == prompt_id)
-        if rows.is_empty():
-            raise UsageError(f"nothing was generated under {patch}")
-        return str(rows["text"][0])
 
 
 def patch(
@@ -90,7 +69,8 @@ def patch(
         engine = usable_engine(pair, chosen, engine, longest, say)
     rows = rows_at_once(pair, longest, memory_gb)
     results = list(sweep(pair, encoded, chosen, run, engine, rows=rows, say=say))
-    return PatchResult(pl.concat(r.scores for r in results), pl.concat(r.generations for r in results))
+    scores = pl.concat(result.scores for result in results)
+    return PatchResult(scores, pl.concat(r.generations for r in results), token_texts(scores, pair.prompts))
 
 
 def choose_patches(

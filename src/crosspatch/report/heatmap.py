@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from crosspatch.frames import SCORES
-from crosspatch.results.variant import Variant, single_layers, variants
+from crosspatch.results.variant import Variant, chosen_variant, single_layers, variants
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
 CTS_RANGE = 1.5
@@ -72,9 +72,7 @@ class Heatmap:
             found = variants(rows)
             if not found:
                 raise ValueError(f"no scores of single layers for prompt {prompt_id!r}")
-            if len(found) > 1:
-                raise ValueError(f"choose a variant with variant=…: {'; '.join(map(str, found))}")
-            variant = found[0]
+            variant = chosen_variant(found)
         return cls(prompt_id, variant, variant.rows(rows), question)
 
     @property

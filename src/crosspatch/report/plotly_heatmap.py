@@ -7,15 +7,18 @@ Knows nothing of the page.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
 
+from crosspatch.patching.result import PatchResult
 from crosspatch.report import palette
 from crosspatch.report.glyphs import plotly_label, plotly_text, tick_label
 from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.results.run import RunDirectory
 from crosspatch.results.variant import Variant
 
 # A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
@@ -32,16 +35,38 @@ _UNDEFINED = _WHERE + "%{customdata[4]}<br><b>CTS undefined</b>" + _DISTANCE
 _TICKS = [-1.5, -1, -0.5, 0, 0.5, 1, 1.5]
 
 
-def heatmap(scores: pl.DataFrame, prompt_id: str | None = None, *, variant: Variant | None = None) -> go.Figure:
-    """One prompt's heatmap for a notebook; without `prompt_id` the first prompt's."""
-    return heatmap_figure(Heatmap.of(scores, prompt_id, variant=variant))
+def heatmap(
+    of: PatchResult | RunDirectory | pl.DataFrame,
+    prompt_id: str | None = None,
+    *,
+    variant: Variant | None = None,
+    texts: Mapping[int, str] | None = None,
+) -> go.Figure:
+    """One prompt's heatmap for a notebook, of a result, a run or a table of scores; without `prompt_id` the first's.
+
+    Results and runs know the texts of all tokens that a model wrote or wanted; of a table of scores `texts` may give
+    them, by id. Raises ValueError where the prompt has no scores, or several variants and none was chosen.
+    """
+    known: Mapping[int, str] = {}
+    if isinstance(of, RunDirectory):
+        scores, known = of.scores(), of.vocabulary() or {}
+    elif isinstance(of, PatchResult):
+        scores, known = of.scores, of.vocabulary
+    else:
+        scores = of
+    return heatmap_figure(Heatmap.of(scores, prompt_id, variant=variant), {**known, **(texts or {})})
 
 
-def heatmap_figure(heatmap: Heatmap) -> go.Figure:
-    """One prompt's heatmap: colour where CTS is defined, greys where it is not, nothing beyond its text."""
+def heatmap_figure(heatmap: Heatmap, texts: Mapping[int, str] | None = None) -> go.Figure:
+    """One prompt's heatmap: colour where CTS is defined, greys where it is not, nothing beyond its text.
+
+    `texts` of tokens by id are shown for those that a model wanted and no layer wrote.
+    """
     grid, layers, steps = heatmap.grid(), heatmap.layers, heatmap.steps
     y = [str(layer) for layer in layers]
-    names = {cell["token_id"]: plotly_label(cell["token"]) for row in grid for cell in row if cell}
+    wanted = {cell[key] for row in grid for cell in row if cell for key in ("clean_token_id", "corrupted_token_id")}
+    names = {token_id: plotly_label(text) for token_id, text in (texts or {}).items() if token_id in wanted}
+    names |= {cell["token_id"]: plotly_label(cell["token"]) for row in grid for cell in row if cell}
     figure = go.Figure()
     grey = {"agree": 0, "small_denominator": 1}
     agree, small = palette.AGREE, palette.SMALL_DENOMINATOR
@@ -186,7 +211,7 @@ def _wanted(cell: Cell, names: dict[int, str]) -> str:
 
 
 def _token(token_id: int, names: dict[int, str]) -> str:
-    # The texts of the wanted tokens are known only where some layer generated them.
+    # Without a vocabulary the text of a wanted token is known only where some layer wrote it.
     return f"{names[token_id]} (id {token_id})" if token_id in names else f"id {token_id}"
 
 

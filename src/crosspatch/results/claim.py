@@ -5,10 +5,11 @@ It is shown where the two intervals lie apart in the direction that it says, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from crosspatch.card import Table
 from crosspatch.results.interval import FEWEST_UNITS, Interval
 
 Side = Literal["above", "below"]
@@ -86,6 +87,23 @@ class Claim:
             "shown": self.shown,
             "reason": self.reason,
         }
+
+
+def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
+    """Rows of the table of claims (see frames.CLAIMS) as a notebook has them, those that are shown first."""
+    ordered = sorted(rows, key=lambda row: not row["shown"])
+    cells = [
+        (
+            "shown" if row["shown"] else "not shown",
+            row["statement"],
+            str(Interval.of_row(row)),
+            f"{row['control']}: {Interval.of_row(row, 'control_')}",
+            row["reason"] or "",
+        )
+        for row in ordered
+    ]
+    columns = ("claim", "what is said", "found", "held against", "why not")
+    return Table(columns, cells, "Intervals are of 95 %, over prompts.", fold)
 
 
 def nearest(controls: Mapping[str, Interval], side: Side) -> tuple[str, Interval]:

@@ -15,9 +15,9 @@ import polars as pl
 from tqdm import tqdm
 
 from crosspatch.frames import DEPTH
+from crosspatch.patching.measures import COMPARED, DIFFER, MEASURES, Measure, prompt_sums
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, largest_step, over_seeds, resamples
-from crosspatch.results.measures import COMPARED, DIFFER, MEASURES, Measure, prompt_sums
 from crosspatch.results.variant import Variant, last_layer, variants
 
 # Differences are named by what they are a difference in.

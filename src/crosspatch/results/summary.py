@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.card import Card, Table
 from crosspatch.config import Direction
 from crosspatch.frames import (
     BEHAVIOUR,
@@ -27,7 +28,7 @@ from crosspatch.frames import (
     WORDS,
     Schema,
 )
-from crosspatch.results.claim import Claim
+from crosspatch.results.claim import Claim, claims_table
 from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.cuts import cuts
@@ -98,7 +99,7 @@ class Summary:
     def of_run(cls, directory: RunDirectory) -> Summary:
         """That of a run directory, as far as it has come."""
         return cls.of(
-            {prompt_id: problem.domain for prompt_id, problem in directory.asked().items()},
+            directory.domains(),
             scores=directory.scores(),
             controls=directory.controls(),
             spans=directory.spans(),
@@ -122,6 +123,11 @@ class Summary:
             (CUTS, self.cuts),
             (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
         ]
+
+    def _repr_html_(self) -> str:
+        tables = Table(("table", "rows"), [(schema.name, f"{table.height:,}") for schema, table in self.tables])
+        claims = [claims_table(claim.row() for claim in self.claims)] if self.claims else []
+        return Card("Summary", parts=[tables, *claims]).html
 
     def write(self, directory: RunDirectory) -> None:
         """Keep the tables in the run directory."""

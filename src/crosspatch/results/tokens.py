@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from crosspatch.frames import TOKENS
+from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
-from crosspatch.results.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.results.permutation import Labelled, chance_of_excess
 from crosspatch.results.token_class import CLASSES, with_class
 from crosspatch.results.variant import last_layer, variants

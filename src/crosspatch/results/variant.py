@@ -6,6 +6,7 @@ takes the rows of one variant at a time. Knows nothing of prompts or statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import polars as pl
@@ -99,3 +100,12 @@ def every_variant(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores hold, whatever was patched, in a fixed order."""
     chosen = scores.select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
     return [Variant(*row) for row in chosen.iter_rows()]
+
+
+def chosen_variant(found: Sequence[Variant]) -> Variant:
+    """The only one; raises ValueError where there is none, or several, with their names."""
+    if not found:
+        raise ValueError("there are no scores of single layers to draw")
+    if len(found) > 1:
+        raise ValueError(f"choose a variant with variant=…: {'; '.join(map(str, found))}")
+    return found[0]

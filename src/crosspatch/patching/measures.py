@@ -1,7 +1,7 @@
-"""What is measured of patches, prompt by prompt: sums, of which every measure is a ratio.
+"""What is measured of patches, prompt by prompt or over all cells: sums, of which every measure is a ratio.
 
 Ratios of sums, so that prompts can be drawn anew without counting tokens as if they were independent. Knows nothing
-of intervals.
+of intervals, and needs no torch.
 """
 
 from __future__ import annotations
@@ -66,3 +66,31 @@ COMPARED = ("mean_cts", "transfer", "flip_rate", "reciprocal_rank")
 def prompt_sums(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
     """A row for each prompt and each value of `by` (patch, control, a token class, …): the sums of its cells."""
     return scores.group_by("prompt_id", *by, maintain_order=True).agg(SUMS)
+
+
+PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
+
+_CTS = pl.col("cts").cast(pl.Float64).filter(OK)
+_MOVED, _GAP = (CELLS[name].sum() for name in ("moved", "gap"))
+_POOLED = (
+    pl.len().cast(pl.Int64).alias("positions"),
+    DIFFER.sum().cast(pl.Int64).alias("disagreements"),
+    DIFFER.mean().alias("disagreement_rate"),
+    OK.sum().cast(pl.Int64).alias("ok_cells"),
+    (pl.col("status") == "small_denominator").sum().cast(pl.Int64).alias("small_denominators"),
+    ((_CTS < 0) | (_CTS > 1)).sum().cast(pl.Int64).alias("outside_unit"),
+    _CTS.mean().alias("mean_cts"),
+    pl.when(_GAP != 0).then(_MOVED / _GAP).alias("transfer"),
+    pl.col("prompt_id").n_unique().cast(pl.Int64).alias("prompts"),
+)
+
+
+def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """A row for each patch (and each value of `by` before it): what all its cells together come to.
+
+    positions: cells; disagreements, disagreement_rate: those where y_clean and y_corrupt differ, their share;
+    ok_cells: cells with a CTS; mean_cts: its mean over them; transfer: Σ(ΔL_patch − ΔL_clean) over
+    Σ(ΔL_corrupt − ΔL_clean), the ratio of sums, which cells with a tiny denominator cannot dominate;
+    outside_unit: CTS values below 0 or above 1. mean_cts and transfer are null where no cell is ok.
+    """
+    return scores.group_by(*by, *PATCH_KEYS, maintain_order=True).agg(_POOLED)

@@ -1,0 +1,39 @@
+"""The depth profile for a notebook: what transfers by layer with its controls, and how often the models disagree."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import polars as pl
+
+from crosspatch.patching.result import PatchResult
+from crosspatch.report.panels import depth_panels
+from crosspatch.report.plotly_panels import panels_figure
+from crosspatch.results.run import RunDirectory
+from crosspatch.results.summary import Summary
+from crosspatch.results.variant import Variant, chosen_variant
+
+# The domain of prompts of which nothing is known, as in a run of one's own prompts.
+OWN = "prompts"
+
+
+def depth_chart(
+    of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, variant: Variant | None = None
+) -> go.Figure:
+    """A panel of transfer for each domain, and one of disagreement; bands are 95 % intervals over prompts.
+
+    Of a run, with its controls; of a result or of scores, all prompts as one domain. Raises ValueError where no single
+    layer was patched, or in several ways and no variant was chosen.
+    """
+    if isinstance(of, RunDirectory):
+        of = Summary.of_run(of)
+    elif isinstance(of, PatchResult):
+        of = of.scores
+    if isinstance(of, pl.DataFrame):
+        of = Summary.of(dict.fromkeys(of["prompt_id"].unique(), OWN), scores=of)
+    found = of.depth.select("component", "direction", "persistence", "schedule").unique().sort(pl.all())
+    if variant is None:
+        variant = chosen_variant([Variant(*row) for row in found.iter_rows()])
+    panels = depth_panels(of.depth, variant)
+    if not panels:
+        raise ValueError(f"no single layer was patched as {variant.label}")
+    return panels_figure(panels)

@@ -1,0 +1,69 @@
+"""What a notebook shows of a run: how far it has come, its models, its claims, and where the report is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.card import Card, Table
+from crosspatch.frames import CLAIMS
+from crosspatch.results.claim import claims_table
+from crosspatch.results.localisation import most_telling
+
+if TYPE_CHECKING:
+    from crosspatch.results.run import RunDirectory
+
+
+def run_card(run: RunDirectory) -> Card:
+    """Stages with their times, models with their fingerprints, claims, the places that localisation names."""
+    record = run.read()
+    models = [
+        (name, str(facts.get("name") or "unknown"), str(facts.get("fingerprint") or "not loaded yet"))
+        for name, facts in record["models"].items()
+    ]
+    parts = [Table(("model", "from", "fingerprint"), models)] if models else []
+    said = [(*place, sentence) for *place, sentence in told_places(run)]
+    if said:
+        parts.append(Table(("localised", "direction", "patched", "what carries most"), said))
+    claims = run.statistics(CLAIMS).to_dicts()
+    if claims:
+        shown = sum(row["shown"] for row in claims)
+        parts.append(claims_table(claims, fold=f"{shown} of {len(claims)} claims shown"))
+    report = str(run.report) if run.report.is_file() else f"not made yet: crosspatch report {run.root}"
+    facts = [("folder", str(run.root)), *_stages(record["stages"]), ("report", report)]
+    hints = ["run.scores(), run.generations(), run.behaviour(), run.controls()", *_pictures(run)]
+    return Card(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, hints)
+
+
+def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
+    """Domain, direction, extent, and a sentence for each component whose places were localised."""
+    measured = run.localisation()
+    if measured.is_empty():
+        return
+    domains = run.domains()
+    of_prompts = {
+        (domains[prompt_id], direction, extent): None
+        for prompt_id, direction, extent in measured.select("prompt_id", "direction", "extent")
+        .unique(maintain_order=True)
+        .iter_rows()
+    }
+    for domain, direction, extent in of_prompts:
+        for named in most_telling(measured, domains, domain, direction, extent=extent, seed=run.seed):
+            yield domain, direction, extent, named.sentence
+
+
+def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is done on one line; whatever is not, a line each."""
+    done = [f"{name} {stage['seconds']:,.0f} s" for name, stage in stages.items() if stage["state"] == "done"]
+    yield "done", ", ".join(done) or "no stage yet"
+    for name, stage in stages.items():
+        if stage["state"] != "done":
+            reason = f": {stage['error']}" if "error" in stage else ""
+            yield str(stage["state"]), f"{name}, after {stage['seconds']:,.0f} s{reason}"
+
+
+def _pictures(run: RunDirectory) -> Iterator[str]:
+    if any((run.root / "scores").glob("part-*.parquet")):
+        yield "crosspatch.heatmap(run), crosspatch.depth_chart(run)"
+    if any((run.root / "localisation").glob("part-*.parquet")):
+        yield "crosspatch.head_map(run)"

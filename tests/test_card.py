@@ -1,0 +1,69 @@
+"""What notebooks show: whatever is in a name or a token, nothing in a card acts, and nothing is shown as it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from cards import HOSTILE, Reader, tame
+from crosspatch.card import LIMIT, Bar, Card, Strip, Table, listed, shown
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_in_a_text_acts_wherever_it_stands(text: str) -> None:
+    page = Card(
+        text,
+        [(text, text)],
+        [
+            Table([text, text], [[text, Bar(0.5)]], text, text),
+            Strip(text, [text, text], [Bar(1), Bar(0)], [text, text]),
+        ],
+        [text],
+    ).html
+    assert tame(page)
+    assert len(page) < 20_000
+
+
+def test_what_acts_would_be_noticed() -> None:
+    assert not tame("<div><script>alert(1)</script></div>")
+    assert not tame('<div onmouseover="alert(1)"></div>')
+    assert not tame("<div>\u202e</div>")
+
+
+def test_a_card_is_no_mathematics_to_a_notebook() -> None:
+    assert {"mathjax_ignore", "tex2jax_ignore"} <= Reader(Card("$x$").html).classes
+
+
+def test_texts_are_cut_and_it_is_said() -> None:
+    assert shown("abc") == "<bdi>abc</bdi>"
+    assert shown("x" * (LIMIT + 1)).endswith(f"x</bdi>… ({LIMIT + 1} characters)")
+    assert shown("a\nb\tc") == "<bdi>a b c</bdi>"
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "share"),
+    [
+        (None, "undefined", 0),
+        (0.5, "0.50", 50),
+        (-0.25, "−0.25", 25),
+        (7.0, "7.00", 100),
+        (-0.001, "0.00", 0.1),
+    ],
+)
+def test_bars_have_their_numbers(value: float | None, number: str, share: float) -> None:
+    bar = Bar(value)
+    assert (bar.number, pytest.approx(bar.share)) == (number, share)
+    assert number in Reader(Table(["a", "b"], [["c", bar]]).html).text
+
+
+def test_above_and_below_nothing_have_two_colours() -> None:
+    assert Bar(0.5).colour != Bar(-0.5).colour
+    assert Bar(0.5).colour == Bar(2.0).colour
+
+
+def test_a_fold_hides_nothing_for_good() -> None:
+    read = Reader(Table(["claim"], [["it holds"]], fold="1 claim").html)
+    assert read.tags >= {"details", "summary"}
+    assert "it holds" in read.text
+    assert "details" not in Reader(Table(["claim"], [["it holds"]]).html).tags
