@@ -14,6 +14,7 @@ from crosspatch.report import palette
 from crosspatch.report.head_map import LEAST_REACH, HeadMap
 from crosspatch.report.matplotlib_head_map import head_map_figure
 from crosspatch.report.matplotlib_style import COLUMN, PAGE, Size
+from crosspatch.report.plotly_head_map import head_map
 
 
 def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:
@@ -131,3 +132,25 @@ def test_small_transfers_are_not_blown_up_and_many_heads_stay_readable() -> None
     assert not axes.lines
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels == [str(head) for head in range(0, 120, 20)]
+
+
+def test_plotly_draws_the_same_cells() -> None:
+    cells, rings = head_map(places(ROWS), "related", direction="corrupt").data
+    assert [list(row) for row in cells.z] == [[0.05, None], [-0.2, 0.5]]
+    assert (list(cells.x), list(cells.y)) == (["0", "1"], ["0", "2"])
+    assert (cells.zmin, cells.zmax) == (-0.5, 0.5)
+    assert (list(rings.x), list(rings.y)) == (["1"], ["2"])
+    assert [list(row) for row in cells.customdata] == [
+        ["estimated by gradients"] * 2,
+        ["estimated by gradients", "measured"],
+    ]
+
+
+def test_without_a_domain_the_first_is_drawn_and_others_can_be_asked_for() -> None:
+    table = places(ROWS)
+    assert head_map(table).data == head_map(table, "related").data
+    assert [list(row) for row in head_map(table, "general").data[0].z] == [[0.7]]
+    assert "clean activations" in head_map(table, direction="repair").layout.title.text
+    assert "at single steps" in head_map(table, extent="step").layout.title.text
+    with pytest.raises(ValueError, match="no heads were localised: near, text"):
+        head_map(table, "near")

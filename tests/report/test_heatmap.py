@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from crosspatch.frames import GENERATIONS, SCORES
+from crosspatch.patching.result import PatchResult
 from crosspatch.report.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.matplotlib_heatmap import heatmap_figure as matplotlib_figure
 from crosspatch.report.plotly_heatmap import heatmap
 from crosspatch.report.plotly_heatmap import heatmap_figure as plotly_figure
+from crosspatch.results.run import RunDirectory
 from crosspatch.results.variant import Variant
 
 from .conftest import CELLS, score
@@ -114,6 +118,36 @@ def test_plotly_shows_what_is_known_of_a_cell(scores: pl.DataFrame) -> None:
     assert "step %{x:d}" in defined.hovertemplate
     used = {int(place) for place in re.findall(r"customdata\[(\d)\]", defined.hovertemplate)}
     assert used == set(range(len(defined.customdata[0][1])))
+
+
+def test_texts_name_wanted_tokens_that_no_layer_wrote(scores: pl.DataFrame, tmp_path: Path) -> None:
+    def wanted(of: Any, **more: Any) -> str:
+        return heatmap(of, **more).data[1].customdata[0][1][4]
+
+    assert wanted(scores).endswith("corrupted wants id 900")
+    known = {900: " Add", 7: "never wanted"}
+    named = "clean wants ␣t1 (id 101)<br>corrupted wants ␣Add (id 900)"
+    assert wanted(scores, texts=known) == named
+    # What was written stands as it was written.
+    assert wanted(scores, texts={**known, 101: "another"}) == named
+    assert wanted(PatchResult(scores, GENERATIONS.frame(), known)) == named
+    run = RunDirectory(tmp_path)
+    run.scores_part(0).parent.mkdir()
+    SCORES.write(scores, run.scores_part(0))
+    assert wanted(run).endswith("id 900")
+    run.put_vocabulary(known)
+    assert wanted(run) == named
+    assert wanted(run, texts={900: "<script>"}).endswith("&lt;script&gt; (id 900)")
+    assert "never wanted" not in json.dumps(heatmap(run).to_plotly_json(), default=list)
+
+
+def test_a_prompt_and_a_variant_of_a_result_are_chosen(make_scores: Make) -> None:
+    rows = [score(0, 0, 0.75), score(0, 0, 0.25, direction="repair"), score(0, 0, 0.5, prompt_id="other")]
+    result = PatchResult(make_scores(rows), GENERATIONS.frame())
+    with pytest.raises(ValueError, match="choose a variant"):
+        heatmap(result)
+    assert list(heatmap(result, variant=Variant("resid_post", "repair", "transient")).data[1].z[0]) == [0.25]
+    assert list(heatmap(result, "other").data[1].z[0]) == [0.5]
 
 
 def test_plotly_reads_nothing_in_hostile_tokens(hostile_scores: pl.DataFrame) -> None:

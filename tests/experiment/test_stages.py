@@ -1,0 +1,25 @@
+"""An experiment in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crosspatch import UsageError, load_experiment, run_experiment
+
+
+def test_stages_are_done_once_and_the_run_comes_back(tmp_path: Path) -> None:
+    said: list[str] = []
+    experiment = load_experiment("tiny")
+    run = run_experiment(experiment, str(tmp_path / "run"), "data", say=said.append)
+    assert run.done("data")
+    assert run.splits()
+    assert run_experiment(experiment, tmp_path / "run", "data", say=said.append) == run
+    assert said[-1] == "data: done before"
+
+
+def test_what_is_no_stage_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="got the stage evalute, expected one of data, teach"):
+        run_experiment(load_experiment("tiny"), tmp_path / "run", "evalute")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,43 @@
+"""The depth profile in one call, of whatever has scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crosspatch.frames import GENERATIONS
+from crosspatch.patching.result import PatchResult
+from crosspatch.report.depth_chart import depth_chart
+from crosspatch.results.summary import Summary
+from crosspatch.results.variant import Variant
+from experiment.runs import made_run
+
+
+def transfers(figure) -> list[float]:
+    """The values of the first panel's main line."""
+    return [round(value, 3) for value in figure.data[0].y]
+
+
+def test_it_draws_what_transfers_of_runs_summaries_and_scores(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", prompts=2)
+    evenly = [0.0, 0.25, 0.5, 0.75, 1.0]
+    for of in (run, Summary.of_run(run), run.scores(), PatchResult(run.scores(), GENERATIONS.frame())):
+        assert transfers(depth_chart(of)) == evenly
+    titles = {text.text for of in (run, run.scores()) for text in depth_chart(of).layout.annotations}
+    assert {"Related mathematics: 2 prompts with a CTS", "Own prompts: 2 prompts with a CTS"} <= titles
+
+
+def test_one_way_of_patching_at_a_time(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", prompts=1)
+    scores = run.scores()
+    other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
+    both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
+    with pytest.raises(ValueError, match="choose a variant"):
+        depth_chart(both)
+    assert transfers(depth_chart(both, variant=Variant("resid_post", "repair", "transient"))) == [0.5] * 5
+    with pytest.raises(ValueError, match="no single layer was patched as mlp_out"):
+        depth_chart(scores, variant=Variant("mlp_out", "corrupt", "transient"))
+    with pytest.raises(ValueError, match="no scores"):
+        depth_chart(scores.head(0))
