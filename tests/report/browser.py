@@ -89,7 +89,7 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, fragment: str = "", **options: Any) -> Iterator[Opened]:
+def opened(browser: Browser, path: Path, fragment: str = "", *, ready: bool = True, **options: Any) -> Iterator[Opened]:
     """A page, its explorer ready where it has one; errors, warnings, requests and dialogs are gathered."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
     found = Opened(context.new_page())
@@ -99,7 +99,7 @@ def opened(browser: Browser, path: Path, fragment: str = "", **options: Any) -> 
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.on("request", lambda request: request.url.startswith(("file:", "blob:", "data:")) or wrong.append(request.url))
     page.goto(path.as_uri() + fragment)
-    if page.locator("#explorer-root").count():
+    if ready and page.locator("#explorer-root").count():
         page.wait_for_selector("#explorer-root[data-shown]")
     found.settled()
     yield found

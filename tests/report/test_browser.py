@@ -265,6 +265,9 @@ def test_an_address_leads_back_to_the_cell(page, browser):
         again.page.evaluate("location.hash = '#prompt=nowhere'")
         again.settled()
         assert "names a prompt that this report does not hold" in again.text("said")
+        again.page.click('[data-part="after"]')
+        again.settled()
+        assert again.text("said") == ""
         assert again.wrong == []
 
 
@@ -340,6 +343,13 @@ def test_changing_to_dark_redraws(page):
     page.page.emulate_media(color_scheme="dark")
     page.settled()
     assert page.colour_at("L6.resid_post", 0) != light
+
+
+def test_an_old_browser_is_told(tmp_path, browser, problems, generations):
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, generations=generations)
+    path.write_text(path.read_text().replace("<head>", "<head><script>delete window.DecompressionStream</script>"))
+    with opened(browser, path, ready=False) as page:
+        assert "This browser cannot unpack" in page.page.locator("main").inner_text()
 
 
 # ---- what models may write

@@ -113,7 +113,11 @@ class Explorer {
   remember() {
     const address = this.address();
     this.part("link").href = address;
-    if (this.settled) try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
+    // What the page opens with is no choice of its reader.
+    if (this.settled) {
+      this.say("");
+      try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
+    }
     this.settled = true;
   }
 

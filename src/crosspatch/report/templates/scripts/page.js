@@ -70,5 +70,10 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   table.closest(".scroll").after(make("p", { className: "turning" }, make("button", { type: "button", className: "csv", onclick: save }, "Download CSV")));
 }
 
+if (!("DecompressionStream" in window)) {
+  const words = "This browser cannot unpack the page's data: charts and explorer need one of 2023 or later.";
+  document.querySelector("main").prepend(make("p", { className: "none" }, words));
+}
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const darkness = matchMedia("(prefers-color-scheme: dark)");
