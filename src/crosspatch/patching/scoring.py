@@ -6,7 +6,7 @@ be compared at the same steps, which trajectories of their own do not allow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import torch
@@ -16,6 +16,7 @@ from crosspatch.frames import SCORES
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Rounds, Row, Stretch
+from crosspatch.patching.sweep import choose_patches
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 # Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
@@ -55,12 +56,16 @@ def score(
     prompt_id: str,
     question: str,
     text: str | Sequence[int],
-    patches: Sequence[Patch],
+    patches: Iterable[Patch | str],
     run: PatchRun | None = None,
 ) -> pl.DataFrame:
-    """`score_tokens` as a table of scores (see crosspatch.frames), along a text or its token ids."""
+    """`score_tokens` as a table of scores (see crosspatch.frames), along a text or its token ids.
+
+    Patches may be named, such as `L17.attn_out+L18.head.3`. Raises UsageError for a place that the models do not have.
+    """
     run = run or PatchRun(small_denominator=pair.small_denominator)
+    chosen = choose_patches(pair, patches=patches)
     tokens = pair.prompts.encode_completion(text) if isinstance(text, str) else list(text)
     prompt = pair.encode(question, len(tokens))
-    trajectories = score_tokens(pair, prompt, tokens, patches, run)
+    trajectories = score_tokens(pair, prompt, tokens, chosen, run)
     return SCORES.frame(row for t in trajectories for row in t.rows(prompt_id, run, pair.prompts))
