@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from crosspatch.patching.result import PatchResult
     from crosspatch.patching.scoring import score
     from crosspatch.patching.sweep import patch
-    from crosspatch.report.depth_chart import depth_chart
-    from crosspatch.report.plotly_head_map import head_map
-    from crosspatch.report.plotly_heatmap import heatmap
+    from crosspatch.report.interactive.depth_chart import depth_chart
+    from crosspatch.report.interactive.head_map import head_map
+    from crosspatch.report.interactive.heatmap import heatmap
     from crosspatch.results.run import RunDirectory
     from crosspatch.results.summary import Summary
     from crosspatch.results.variant import Variant
@@ -39,10 +39,10 @@ _HOME = {
     "Summary": "crosspatch.results.summary",
     "UsageError": "crosspatch.errors",
     "Variant": "crosspatch.results.variant",
-    "depth_chart": "crosspatch.report.depth_chart",
+    "depth_chart": "crosspatch.report.interactive.depth_chart",
     "grade": "crosspatch.behaviour.grading",
-    "head_map": "crosspatch.report.plotly_head_map",
-    "heatmap": "crosspatch.report.plotly_heatmap",
+    "head_map": "crosspatch.report.interactive.head_map",
+    "heatmap": "crosspatch.report.interactive.heatmap",
     "load_experiment": "crosspatch.config",
     "patch": "crosspatch.patching.sweep",
     "run_experiment": "crosspatch.experiment.stages",

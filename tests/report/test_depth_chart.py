@@ -9,7 +9,7 @@ import pytest
 
 from crosspatch.frames import GENERATIONS
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.depth_chart import depth_chart
+from crosspatch.report.interactive.depth_chart import depth_chart
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant
 from experiment.runs import made_run

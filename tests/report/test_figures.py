@@ -16,16 +16,16 @@ from matplotlib.text import Text
 
 from crosspatch.data.problem import Problem
 from crosspatch.frames import SCORES, TRAINING
-from crosspatch.report.curves import HELD_OUT, TRAINED, TrainingCurves
-from crosspatch.report.figures import slug, write_figures
-from crosspatch.report.heatmap import Heatmap
-from crosspatch.report.matplotlib_curves import search_figure
-from crosspatch.report.matplotlib_curves import training_figure as matplotlib_training_figure
-from crosspatch.report.matplotlib_heatmap import heatmap_figure, labelled_steps
-from crosspatch.report.matplotlib_paper import paper_heatmap_figure
-from crosspatch.report.matplotlib_style import COLUMN, PAGE, SIZES, SMALL, TEXT, TITLE, TOKEN, Size
-from crosspatch.report.matplotlib_text import cut, text_width, token_label, wrapped
-from crosspatch.report.plotly_curves import training_figure as plotly_training_figure
+from crosspatch.report.interactive.curves import training_figure as plotly_training_figure
+from crosspatch.report.pictures.curves import HELD_OUT, TRAINED, TrainingCurves
+from crosspatch.report.pictures.heatmap import Heatmap
+from crosspatch.report.print.curves import search_figure
+from crosspatch.report.print.curves import training_figure as matplotlib_training_figure
+from crosspatch.report.print.figures import slug, write_figures
+from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps
+from crosspatch.report.print.paper import paper_heatmap_figure
+from crosspatch.report.print.style import COLUMN, PAGE, SIZES, SMALL, TEXT, TITLE, TOKEN, Size
+from crosspatch.report.print.text import cut, text_width, token_label, wrapped
 
 from .conftest import CELLS, score
 

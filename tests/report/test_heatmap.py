@@ -14,10 +14,10 @@ import pytest
 
 from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.heatmap import CTS_RANGE, Heatmap
-from crosspatch.report.matplotlib_heatmap import heatmap_figure as matplotlib_figure
-from crosspatch.report.plotly_heatmap import heatmap
-from crosspatch.report.plotly_heatmap import heatmap_figure as plotly_figure
+from crosspatch.report.interactive.heatmap import heatmap
+from crosspatch.report.interactive.heatmap import heatmap_figure as plotly_figure
+from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
+from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.variant import Variant
 

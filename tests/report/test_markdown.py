@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 from crosspatch.data.problem import Problem
 from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES
 from crosspatch.report.answers import Answers
-from crosspatch.report.glyphs import legible
 from crosspatch.report.markdown import LONGEST, WIDTH, render_markdown, shown_patches, write_markdown
+from crosspatch.report.pictures.glyphs import legible
 from crosspatch.results.claim import Claim
 from crosspatch.results.interval import Interval
 from crosspatch.results.summary import Summary

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from crosspatch.frames import BEHAVIOUR, CONTROLS, SCORES
-from crosspatch.report.matplotlib_panels import panels_figure as matplotlib_figure
-from crosspatch.report.panels import Line, Panel, accuracy_panels, depth_panels
-from crosspatch.report.plotly_panels import panels_figure as plotly_figure
+from crosspatch.report.interactive.panels import panels_figure as plotly_figure
+from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, depth_panels
+from crosspatch.report.print.panels import panels_figure as matplotlib_figure
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.depth import depth_statistics
 from crosspatch.results.variant import Variant

@@ -19,9 +19,9 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
 
     Without `figures` they stay as they are; `refresh` are seconds after which the page loads itself anew.
     """
-    from crosspatch.report.figures import write_figures
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
+    from crosspatch.report.print.figures import write_figures
     from crosspatch.results.summary import Summary
 
     record = directory.read()

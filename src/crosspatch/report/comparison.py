@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible
-from crosspatch.report.panels import Line, Panel, line_over_layers
+from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.sections import Chart, panels_chart
 from crosspatch.report.settings_table import flat
 from crosspatch.report.template import plotting, rendered

@@ -18,8 +18,8 @@ from crosspatch.characters import legible, visible
 from crosspatch.frames import REPAIRED
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.formulas import FORMULA, formulas
-from crosspatch.report.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.letters import whole_letters
+from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.problems import ProblemLike, prompts_in
 from crosspatch.results.domain import domain_title
 from crosspatch.results.profile import prompt_profile

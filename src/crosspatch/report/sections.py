@@ -13,13 +13,13 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible
-from crosspatch.report.curves import TrainingCurves
 from crosspatch.report.findings import score_findings
-from crosspatch.report.head_map import head_maps
+from crosspatch.report.interactive.curves import training_figure
+from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.packing import packed
-from crosspatch.report.panels import Panel, accuracy_panels, depth_panels
-from crosspatch.report.plotly_curves import training_figure
-from crosspatch.report.plotly_panels import panels_figure
+from crosspatch.report.pictures.curves import TrainingCurves
+from crosspatch.report.pictures.head_map import head_maps
+from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.problems import ProblemLike, domains_of
 from crosspatch.results.profile import depth_profile
 from crosspatch.results.summary import Summary

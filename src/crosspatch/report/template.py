@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.characters import legible, visible
-from crosspatch.report import palette
 from crosspatch.report.packing import compressed
+from crosspatch.report.pictures import palette
 from crosspatch.results.domain import domain_title
 
 if TYPE_CHECKING:

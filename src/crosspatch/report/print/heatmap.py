@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from crosspatch.report import palette
-from crosspatch.report.heatmap import CTS_RANGE, Heatmap
-from crosspatch.report.matplotlib_grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
-from crosspatch.report.matplotlib_style import PAGE, TOKEN, Size, style
-from crosspatch.report.matplotlib_text import POINT, text_width, token_label
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
+from crosspatch.report.print.grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
+from crosspatch.report.print.style import PAGE, TOKEN, Size, style
+from crosspatch.report.print.text import POINT, text_width, token_label
 
 _SCALE = Scale("CTS", LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE), -CTS_RANGE, CTS_RANGE, (6, 2))
 # From the middle of a token to that of the next one, in inches, for both to be read.

@@ -1,7 +1,6 @@
 """The heatmap drawn by plotly, with everything known about a cell under the pointer.
 
-Traces carry `meta={"role": …}` so that the page can recolour them for dark screens.
-Knows nothing of the page.
+Knows nothing of the page, which draws its own.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import plotly.graph_objects as go
 import polars as pl
 
 from crosspatch.patching.result import PatchResult
-from crosspatch.report import palette
-from crosspatch.report.glyphs import plotly_label, plotly_text, tick_label
-from crosspatch.report.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
-from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.glyphs import plotly_label, plotly_text, tick_label
+from crosspatch.report.pictures.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.variant import Variant
 
@@ -83,7 +82,6 @@ def heatmap_figure(heatmap: Heatmap, texts: Mapping[int, str] | None = None) -> 
         hoverongaps=False,
         xgap=1,
         ygap=1,
-        meta={"role": "undefined"},
     )
     figure.add_heatmap(
         x=steps,
@@ -112,9 +110,8 @@ def heatmap_figure(heatmap: Heatmap, texts: Mapping[int, str] | None = None) -> 
         marker={"symbol": "square", "size": 10, "color": agree},
         name="both models want the same token",
         showlegend=True,
-        meta={"role": "agree"},
     )
-    _marks(figure, small_cells, "line-ne-open", "difference too small", role="small", color=palette.MARK)
+    _marks(figure, small_cells, "line-ne-open", "difference too small", color=palette.MARK)
     _marks(figure, above, "triangle-up", f"above +{CTS_RANGE}")
     _marks(figure, below, "triangle-down", f"below −{CTS_RANGE}")
     ticks = _token_ticks(heatmap)
@@ -161,7 +158,6 @@ def _marks(
     symbol: str,
     name: str,
     *,
-    role: str = "beyond",
     color: str = "#ffffff",
 ) -> None:
     if cells:
@@ -173,7 +169,6 @@ def _marks(
             name=name,
             marker={"symbol": symbol, "size": 7, "color": color, "line": {"width": 1, "color": palette.MARK}},
             hoverinfo="skip",
-            meta={"role": role},
         )
 
 

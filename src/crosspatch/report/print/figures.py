@@ -17,16 +17,16 @@ import polars as pl
 from tqdm import tqdm
 
 from crosspatch.files import written_whole
-from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.head_map import HeadMap
-from crosspatch.report.heatmap import Heatmap
-from crosspatch.report.matplotlib_curves import search_figure, training_figure
-from crosspatch.report.matplotlib_head_map import head_map_figure
-from crosspatch.report.matplotlib_heatmap import heatmap_figure
-from crosspatch.report.matplotlib_panels import panels_figure
-from crosspatch.report.matplotlib_paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
-from crosspatch.report.matplotlib_style import SIZES, Size, style
-from crosspatch.report.panels import accuracy_panels, depth_panels
+from crosspatch.report.pictures.curves import TrainingCurves
+from crosspatch.report.pictures.head_map import HeadMap
+from crosspatch.report.pictures.heatmap import Heatmap
+from crosspatch.report.pictures.panels import accuracy_panels, depth_panels
+from crosspatch.report.print.curves import search_figure, training_figure
+from crosspatch.report.print.head_map import head_map_figure
+from crosspatch.report.print.heatmap import heatmap_figure
+from crosspatch.report.print.panels import panels_figure
+from crosspatch.report.print.paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
+from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, variants

@@ -19,8 +19,8 @@ from matplotlib.markers import TICKDOWN
 from matplotlib.transforms import ScaledTranslation
 
 from crosspatch.characters import legible
-from crosspatch.report.matplotlib_style import GREY, SMALL, TEXT, TITLE, TOKEN, Size
-from crosspatch.report.matplotlib_text import LEADING, POINT, lines_height, text_width, wrapped
+from crosspatch.report.print.style import GREY, SMALL, TEXT, TITLE, TOKEN, Size
+from crosspatch.report.print.text import LEADING, POINT, lines_height, text_width, wrapped
 
 # Inches beside the frame: for the row labels, and for the scale with its numbers.
 _LEFT, _RIGHT = 0.36, 0.48

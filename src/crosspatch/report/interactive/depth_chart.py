@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.panels import depth_panels
-from crosspatch.report.plotly_panels import panels_figure
+from crosspatch.report.interactive.panels import panels_figure
+from crosspatch.report.pictures.panels import depth_panels
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, chosen_variant

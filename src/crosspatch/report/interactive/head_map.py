@@ -5,10 +5,10 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from crosspatch.report import palette
-from crosspatch.report.glyphs import plotly_name
-from crosspatch.report.head_map import HeadMap, head_maps
-from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.glyphs import plotly_name
+from crosspatch.report.pictures.head_map import HeadMap, head_maps
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.summary import Summary
 

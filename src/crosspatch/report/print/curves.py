@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from crosspatch.characters import visible
-from crosspatch.report import palette
-from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, Curve, TrainingCurves
-from crosspatch.report.glyphs import drawable
-from crosspatch.report.matplotlib_panels import frames, legend_below
-from crosspatch.report.matplotlib_style import LEVEL, PAGE, Size, style, whole_numbers
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.curves import DIFFERENCE, HELD_OUT, TRAINED, Curve, TrainingCurves
+from crosspatch.report.pictures.glyphs import drawable
+from crosspatch.report.print.panels import frames, legend_below
+from crosspatch.report.print.style import LEVEL, PAGE, Size, style, whole_numbers
 
 
 def training_figure(curves: TrainingCurves, size: Size = PAGE) -> Figure:

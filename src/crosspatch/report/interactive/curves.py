@@ -8,10 +8,10 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from crosspatch.report import palette
-from crosspatch.report.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
-from crosspatch.report.glyphs import plotly_name
-from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.curves import DIFFERENCE, HELD_OUT, TRAINED, TrainingCurves
+from crosspatch.report.pictures.glyphs import plotly_name
 
 
 def training_figure(curves: TrainingCurves) -> go.Figure:

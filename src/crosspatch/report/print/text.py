@@ -12,7 +12,7 @@ from functools import cache
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from crosspatch.characters import visible
-from crosspatch.report.glyphs import drawable
+from crosspatch.report.pictures.glyphs import drawable
 
 POINT = 1 / 72
 # From one line to the next, in sizes of type.

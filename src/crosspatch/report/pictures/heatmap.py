@@ -2,7 +2,7 @@
 
 Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows
 end at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries;
-the drawings are in `plotly_heatmap` and `matplotlib_heatmap`.
+the drawings are in `print` and `interactive`, and in the page's own script.
 """
 
 from __future__ import annotations

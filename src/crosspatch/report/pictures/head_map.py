@@ -1,7 +1,8 @@
 """The heads of a model as a picture: layers upwards, heads rightwards, the transfer of each in its cell.
 
-Validated data, ready to draw, and what has to be said beside it: heads that were measured are marked, of the others the
-cell holds the estimate. Knows nothing of colours or of drawing libraries; the drawing is in `matplotlib_head_map`.
+Validated data, ready to draw, and what has to be said beside it: heads that were measured are marked, of the others
+the cell holds the estimate. Knows nothing of colours or of drawing libraries; the drawings are in `print` and
+`interactive`, and in the page's own script.
 """
 
 from __future__ import annotations

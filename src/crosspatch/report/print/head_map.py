@@ -8,11 +8,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from crosspatch.report import palette
-from crosspatch.report.head_map import HeadMap
-from crosspatch.report.matplotlib_grid import Scale, Sheet, draw_cells, number_ticks
-from crosspatch.report.matplotlib_style import PAGE, Size, style
-from crosspatch.report.matplotlib_text import POINT
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.head_map import HeadMap
+from crosspatch.report.print.grid import Scale, Sheet, draw_cells, number_ticks
+from crosspatch.report.print.style import PAGE, Size, style
+from crosspatch.report.print.text import POINT
 
 _COLOURS = LinearSegmentedColormap.from_list("transfer", palette.CTS_SCALE)
 _RING: Any = {

@@ -14,11 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from crosspatch.characters import visible
-from crosspatch.report import palette
-from crosspatch.report.glyphs import drawable
-from crosspatch.report.matplotlib_style import BLANK, LEVEL, PAGE, SMALL, TITLE, Size, style, whole_numbers
-from crosspatch.report.matplotlib_text import POINT, cut, text_width, wrapped
-from crosspatch.report.panels import Line, Panel
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.glyphs import drawable
+from crosspatch.report.pictures.panels import Line, Panel
+from crosspatch.report.print.style import BLANK, LEVEL, PAGE, SMALL, TITLE, Size, style, whole_numbers
+from crosspatch.report.print.text import POINT, cut, text_width, wrapped
 
 # Controls are told apart by their dashes as well as their colours.
 _LOOKS = {"main": ("-", 1.2, 1.0), "beside": (":", 1.0, 1.0), "control": ("--", 0.8, 0.9)}

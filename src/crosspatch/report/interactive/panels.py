@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from crosspatch.report import palette
-from crosspatch.report.glyphs import plotly_name
-from crosspatch.report.panels import Line, Panel
-from crosspatch.report.plotly_style import LAYOUT
+from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.glyphs import plotly_name
+from crosspatch.report.pictures.panels import Line, Panel
 
 _DASHES = {"main": "solid", "beside": "dot", "control": "dash"}
 _PANEL_HEIGHT = 330

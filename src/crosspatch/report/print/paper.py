@@ -10,13 +10,13 @@ import polars as pl
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from crosspatch.report import palette
-from crosspatch.report.curves import TrainingCurves
-from crosspatch.report.heatmap import Heatmap
-from crosspatch.report.matplotlib_curves import search_figure
-from crosspatch.report.matplotlib_grid import Scale, draw_bars, draw_cells
-from crosspatch.report.matplotlib_heatmap import grid_figure, reached
-from crosspatch.report.matplotlib_style import PAGE, Size, style
+from crosspatch.report.pictures import palette
+from crosspatch.report.pictures.curves import TrainingCurves
+from crosspatch.report.pictures.heatmap import Heatmap
+from crosspatch.report.print.curves import search_figure
+from crosspatch.report.print.grid import Scale, draw_bars, draw_cells
+from crosspatch.report.print.heatmap import grid_figure, reached
+from crosspatch.report.print.style import PAGE, Size, style
 from crosspatch.results.profile import published_cts
 from crosspatch.results.variant import Variant
 

@@ -1,0 +1,1 @@
+"""Pictures drawn by plotly, for the page and for notebooks."""

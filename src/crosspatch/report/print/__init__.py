@@ -1,0 +1,1 @@
+"""Pictures drawn by matplotlib, for papers: `figures/` of a run."""
