@@ -68,6 +68,9 @@ def test_as_a_table(case):
     table = score(pair, "p", QUESTION, text, patches)
     assert table.height == len(text) * len(patches)
     assert set(table["patch"]) == {patch.name for patch in patches}
+    assert score(pair, "p", QUESTION, text, [patch.name for patch in patches]).equals(table)
+    with pytest.raises(UsageError, match="99"):
+        score(pair, "p", QUESTION, text, ["L99.resid_post"])
 
 
 def test_wrong_use(case):

@@ -1,0 +1,113 @@
+"""The notebooks in examples/ run from top to bottom, and show what they say they show."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+
+
+def read(name: str) -> Any:
+    return nbformat.read(EXAMPLES / name, as_version=4)
+
+
+def executed(notebook: Any) -> Any:
+    """The notebook with its outputs; raises CellExecutionError where a cell does."""
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    return notebook
+
+
+def texts(notebook: Any, *, of: str = "text/plain") -> list[str]:
+    """What cells printed and showed, output by output."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = [output.text for output in outputs if output.output_type == "stream" and output.name == "stdout"]
+    return printed + [output.data[of] for output in outputs if of in output.get("data", {})]
+
+
+def pictures(notebook: Any) -> list[Any]:
+    """The plotly figures."""
+    kind = "application/vnd.plotly.v1+json"
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
+
+
+def column(shown: str, name: str) -> dict[str, str]:
+    """A column of a polars table as it was shown, by its first column."""
+    rows = [[cell.strip() for cell in re.split("[│┆]", line)[1:-1]] for line in shown.splitlines() if "┆" in line]
+    return {row[0]: row[rows[0].index(name)] for row in rows[3:]}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_has_no_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert notebook.cells[0].source.startswith("# ")
+
+
+def test_a_notebook_that_raises_is_noticed() -> None:
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import crosspatch\ncrosspatch.no_such_name")])
+    with pytest.raises(CellExecutionError, match="no attribute 'no_such_name'"):
+        executed(broken)
+
+
+def test_patch_your_own_pair() -> None:
+    done = executed(read("patch_your_own_pair.ipynb"))
+    [profile] = [text for text in texts(done) if "mean_cts" in text and "PatchResult" not in text]
+    transfer = {patch: float(value) for patch, value in column(profile, "transfer").items()}
+    # By the way it was made: nothing below the changed block, everything after the last.
+    assert abs(transfer["L0.resid_post"]) < 1e-3
+    assert abs(transfer["L1.resid_post"]) < 1e-3
+    assert transfer["L2.resid_post"] > 0.5
+    assert transfer["L3.resid_post"] == pytest.approx(1, abs=1e-3)
+    cards = " ".join(texts(done, of="text/html"))
+    assert "A pair of models" in cards
+    assert cards.count("What patching gave") == 3
+    assert len(pictures(done)) == 1
+
+
+def test_find_the_planted_head() -> None:
+    done = executed(read("find_the_planted_head.ipynb"))
+    [answer] = [text for text in texts(done) if "first when patched" in text]
+    assert set(re.findall(r"L\d+\.head\.\d+", answer)) == {"L1.head.2"}
+    assert len(re.findall(r"L\d+\.head\.\d+", answer)) == 3
+    assert "Most telling is head L1 head 2" in " ".join(texts(done, of="text/html"))
+    [heads] = pictures(done)
+    assert heads["data"][0]["type"] == "heatmap"
+
+
+@pytest.mark.slow
+def test_another_planted_head_is_found_too() -> None:
+    """The control: the notebook finds what was planted, not always the same head."""
+    other = read("find_the_planted_head.ipynb")
+    moved = "PLANTED_LAYER, PLANTED_HEAD = 2, 3"
+    [cell] = [cell for cell in other.cells if "PLANTED_LAYER, PLANTED_HEAD = 1, 2" in cell.source]
+    cell.source = cell.source.replace("PLANTED_LAYER, PLANTED_HEAD = 1, 2", moved)
+    [answer] = [text for text in texts(executed(other)) if "first when patched" in text]
+    assert set(re.findall(r"L\d+\.head\.\d+", answer)) == {"L2.head.3"}
+
+
+@pytest.mark.slow
+def test_reproduce_the_paper() -> None:
+    done = executed(read("reproduce_the_paper.ipynb"))
+    said = "\n".join(texts(done))
+    # The corrupted model does the planted operation where the clean one does the right one.
+    [graded] = [text for text in texts(done) if "verdict" in text and "condition" in text]
+    rows = [line for line in graded.splitlines() if "related" in line and "unrelated" not in line]
+    assert any("corrupted" in row and "planted" in row for row in rows)
+    assert not any("clean" in row and "planted" in row for row in rows)
+    assert "report.html" in said
+    cards = " ".join(texts(done, of="text/html"))
+    assert "claims shown" in cards
+    assert "fewer than 8 prompts" in cards
+    assert len(pictures(done)) == 2
