@@ -20,7 +20,9 @@ def two(tmp_path):
     return made_run(tmp_path / "first"), made_run(tmp_path / "second", seed=1, full=0.5)
 
 
-def test_the_command_writes_one_page(cli, two, tmp_path):
+def test_the_command_writes_one_page(cli, two, tmp_path, monkeypatch):
+    # Pictures are not what this is about.
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: path.write_text("x"))
     cli("report", two[0].root)
     before = two[0].report.read_bytes()
     code, out, err = cli("report", two[0].root, two[1].root, "--out", tmp_path / "both")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,12 @@ from crosspatch.experiment import watching
 from crosspatch.frames import SCORES
 
 from .runs import cell, made_run
+
+
+@pytest.fixture(autouse=True)
+def unpainted(monkeypatch):
+    """Figures are drawn but not turned into pixels."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
 
 
 @pytest.fixture

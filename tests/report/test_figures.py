@@ -38,6 +38,12 @@ def every_form(*figures: str) -> list[str]:
     return [f"{name}-{size}.{ending}" for name in figures for size in ("column", "page") for ending in ("png", "pdf")]
 
 
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn but not turned into pixels, for tests of which there are and what they are called."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+
+
 def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(
     tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
 ) -> None:
@@ -70,6 +76,7 @@ def test_hostile_text_raises_no_warning_and_stays_out_of_names(
     assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", name) for name in names(paths))
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_each_variant_has_its_own_figures(
     tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
 ) -> None:
@@ -82,6 +89,7 @@ def test_each_variant_has_its_own_figures(
     assert "depth-profile-resid-post-corrupt-persistent-column.pdf" in found
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_variants_whose_names_would_be_the_same_are_numbered(
     tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
 ) -> None:
@@ -91,6 +99,7 @@ def test_variants_whose_names_would_be_the_same_are_numbered(
     assert "depth-profile-resid-post-corrupt-transient-tokens-3-page.png" in found
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_what_an_earlier_report_made_is_removed_and_nothing_else(
     tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]
 ) -> None:
@@ -105,6 +114,7 @@ def test_what_an_earlier_report_made_is_removed_and_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {*names(paths), *foreign, "accuracy.png"}
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_all_that_is_made_would_be_known_again(
     tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
 ) -> None:
@@ -116,6 +126,7 @@ def test_all_that_is_made_would_be_known_again(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_papers_figures_are_the_first_prompt_of_each_domain(
     tmp_path: Path, make_scores: Callable[..., pl.DataFrame]
 ) -> None:

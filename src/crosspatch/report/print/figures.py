@@ -1,7 +1,7 @@
 """The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
 
 Each as PNG and PDF, once for a column of a paper and once for a page; and the paper's own figures beside ours. Knows
-where they go and what they are called; how they look is in the modules `matplotlib_…`.
+where they go and what they are called; how they look is in the other modules of this room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from crosspatch.files import written_whole
 from crosspatch.report.pictures.curves import TrainingCurves
-from crosspatch.report.pictures.head_map import HeadMap
+from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import accuracy_panels, depth_panels
 from crosspatch.report.print.curves import search_figure, training_figure
@@ -87,10 +87,8 @@ def _of_training(training: pl.DataFrame | None) -> Iterator[Drawing]:
 
 
 def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawing]:
-    heads = summary.places.filter(component="head").select("domain", "direction", "extent").unique(maintain_order=True)
-    for of_heads in heads.iter_rows():
-        head_map = HeadMap.of(summary.places, *of_heads)
-        yield f"heads-{slug(' '.join(of_heads))}", partial(head_map_figure, head_map)
+    for heads in head_maps(summary.places):
+        yield f"heads-{slug(f'{heads.domain} {heads.direction} {heads.extent}')}", partial(head_map_figure, heads)
     answered = accuracy_panels(summary.comparisons, summary.patched)
     if answered:
         yield "accuracy", partial(panels_figure, answered)
