@@ -64,6 +64,10 @@ def test_version(cli):
         (("patch", *PAIR, "--prompt", "a", "--component", "soul", "--out", "o"), "patch.component"),
         (("patch", *PAIR, "--prompt", "a", "--direction", "up", "--out", "o"), "'up' is not one of"),
         (("patch", *PAIR, "--prompts", "none.jsonl", "--out", "o"), "no file none.jsonl"),
+        (
+            ("patch", *PAIR, "--prompt", "a", "--site", "L1.attn_out", "--schedule", "disagree", "--out", "o"),
+            "carries its own: L1.attn_out@disagree",
+        ),
         (("report", "nowhere"), "no experiment file nowhere"),
         (("report", "."), "is no run directory"),
         (("report", ".", "--out", "o"), "go with an experiment"),

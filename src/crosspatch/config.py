@@ -466,6 +466,10 @@ class Patch(Settings):
             raise ValueError(
                 "patch.screen and patch.reach look at transient patches; set patch.persistence to transient"
             )
+        if self.patches and self.schedule != "all":
+            raise ValueError(
+                f"patch.schedule is for grids; a patch by name carries its own: {self.patches[0]}@{self.schedule}"
+            )
         return self
 
     @property

@@ -258,6 +258,7 @@ def test_the_python_api_gives_the_same_by_either_engine(persistence):
         ("a", {"patches": ["L9.resid_post"]}, "layers of Qwen3ForCausalLM are 0 to 3"),
         ("a", {"patches": ["resid_post"]}, "got site"),
         ("a", {"schedule": "sometimes"}, "got the schedule"),
+        ("a", {"patches": ["L1.attn_out"], "schedule": "every:2"}, "a patch by name carries its own"),
         ("a", {"max_new_tokens": 4000}, "positions"),
     ],
 )

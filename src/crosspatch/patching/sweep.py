@@ -85,6 +85,10 @@ def choose_patches(
 ) -> list[Patch]:
     """The patches of a grid, or those named, checked against the pair; raises UsageError where it lacks a place."""
     if patches is not None:
+        if schedule != "all":
+            raise UsageError(
+                f"a schedule is for grids, got {schedule!r}; a patch by name carries its own: L18.attn_out@{schedule}"
+            )
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
         layers = layers if layers == "all" else tuple(layers)
