@@ -21,14 +21,13 @@ def print_places(directory: RunDirectory) -> None:
     from crosspatch.results.cuts import cuts
     from crosspatch.results.domain import domain_title
     from crosspatch.results.interval import Interval
-    from crosspatch.results.localisation import TELLING, most_telling, places
+    from crosspatch.results.localisation import EXTENTS, TELLING, most_telling, places
 
     domains = directory.domains()
     measured = directory.localisation()
     table = places(measured, domains, seed=directory.seed)
     for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
-        where = "throughout the text" if extent == "text" else "at single steps"
-        title = f"{domain_title(domain)}, {direction}, patched {where}"
+        title = f"{domain_title(domain)}, {direction}, patched {EXTENTS[extent]}"
         rows = []
         for component, measure in TELLING.items():
             best = table.filter(

@@ -23,6 +23,7 @@ from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, re
 TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
 # A share whose interval stays so near to 1 is all that there is.
 NEAR = 0.05
+EXTENTS = {"text": "throughout the text", "step": "at single steps"}
 NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
 
 

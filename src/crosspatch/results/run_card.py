@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 from crosspatch.card import Card, Table
 from crosspatch.frames import CLAIMS
 from crosspatch.results.claim import claims_table
-from crosspatch.results.localisation import most_telling
+from crosspatch.results.domain import domain_title
+from crosspatch.results.localisation import EXTENTS, most_telling
 
 if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
+
+# Places that are named without being asked for.
+MOST = 8
 
 
 def run_card(run: RunDirectory) -> Card:
@@ -22,21 +26,21 @@ def run_card(run: RunDirectory) -> Card:
         for name, facts in record["models"].items()
     ]
     parts = [Table(("model", "from", "fingerprint"), models)] if models else []
-    said = [(*place, sentence) for *place, sentence in told_places(run)]
+    said = list(told_places(run))
     if said:
-        parts.append(Table(("localised", "direction", "patched", "what carries most"), said))
+        fold = f"{len(said)} places that carry most" if len(said) > MOST else ""
+        parts.append(Table(("localised", "direction", "patched", "what carries most"), said, fold=fold))
     claims = run.statistics(CLAIMS).to_dicts()
     if claims:
         shown = sum(row["shown"] for row in claims)
         parts.append(claims_table(claims, fold=f"{shown} of {len(claims)} claims shown"))
     report = str(run.report) if run.report.is_file() else f"not made yet: crosspatch report {run.root}"
     facts = [("folder", str(run.root)), *_stages(record["stages"]), ("report", report)]
-    hints = ["run.scores(), run.generations(), run.behaviour(), run.controls()", *_pictures(run)]
-    return Card(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, hints)
+    return Card(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, list(_hints(run)))
 
 
 def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
-    """Domain, direction, extent, and a sentence for each component whose places were localised."""
+    """Domain, direction and extent as headings, and a sentence for each component whose places were localised."""
     measured = run.localisation()
     if measured.is_empty():
         return
@@ -49,7 +53,7 @@ def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
     }
     for domain, direction, extent in of_prompts:
         for named in most_telling(measured, domains, domain, direction, extent=extent, seed=run.seed):
-            yield domain, direction, extent, named.sentence
+            yield domain_title(domain), direction, EXTENTS[extent], named.sentence
 
 
 def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -62,8 +66,10 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield str(stage["state"]), f"{name}, after {stage['seconds']:,.0f} s{reason}"
 
 
-def _pictures(run: RunDirectory) -> Iterator[str]:
+def _hints(run: RunDirectory) -> Iterator[str]:
+    """How to go on with what is there."""
     if any((run.root / "scores").glob("part-*.parquet")):
-        yield "crosspatch.heatmap(run), crosspatch.depth_chart(run)"
+        yield "run.scores(), run.generations(), run.behaviour(), run.controls()"
+        yield "crosspatch.heatmap(run), crosspatch.depth_chart(run), crosspatch.Summary.of_run(run)"
     if any((run.root / "localisation").glob("part-*.parquet")):
-        yield "crosspatch.head_map(run)"
+        yield "crosspatch.head_map(run), crosspatch.Summary.of_run(run).places"

@@ -13,6 +13,7 @@ import polars as pl
 
 from crosspatch.frames import PLACES
 from crosspatch.results.domain import domain_title
+from crosspatch.results.localisation import EXTENTS
 
 # A head of this transfer or more is never drawn paler than it is: the scale of the picture reaches at least so far.
 LEAST_REACH = 0.1
@@ -20,7 +21,6 @@ _SOURCES = {
     "corrupt": "corrupted activations into the clean model",
     "repair": "clean activations into the corrupted model",
 }
-_EXTENTS = {"text": "throughout the text", "step": "at single steps"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class HeadMap:
     def title(self) -> str:
         """What is drawn, in words."""
         moved = _SOURCES.get(self.direction, self.direction)
-        where = _EXTENTS.get(self.extent, self.extent)
+        where = EXTENTS.get(self.extent, self.extent)
         return f"Transfer of each head alone · {domain_title(self.domain)} · {moved}, {where}"
 
     def notes(self) -> list[str]:
