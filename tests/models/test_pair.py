@@ -94,6 +94,20 @@ def test_one_vocabulary_cut_differently_is_refused():
         check_tokenizers(tiny_tokenizer(), same)
 
 
+def test_a_model_that_does_not_attend_is_refused(tmp_path, monkeypatch):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = MambaForCausalLM(config)
+    with pytest.raises(UsageError, match="mamba has no attention heads"):
+        ModelPair.of(model, model, tiny_tokenizer())
+    model.save_pretrained(tmp_path / "mamba")
+    tiny_tokenizer().save_pretrained(tmp_path / "mamba")
+    monkeypatch.setattr(Checkpoint, "model", no_weights)
+    with pytest.raises(UsageError, match="mamba has no attention heads"):
+        ModelPair.load(str(tmp_path / "mamba"), str(tmp_path / "mamba"))
+
+
 def test_a_layer_out_of_range_is_refused_before_weights_are_read(monkeypatch):
     monkeypatch.setattr(Checkpoint, "model", no_weights)
     with pytest.raises(UsageError, match="layer 4 is out of range: the model has 4 blocks, 0 to 3"):

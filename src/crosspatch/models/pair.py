@@ -27,7 +27,7 @@ class ModelPair:
     """Two models of one shape that read the same tokens.
 
     `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders. `origins` is where
-    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ.
+    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ, or nothing attends.
     """
 
     clean: Any = field(repr=False)
@@ -36,6 +36,7 @@ class ModelPair:
     origins: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
+        check_attention(text_config(self.clean))
         check_shapes(text_config(self.clean), text_config(self.corrupted))
 
     @classmethod
@@ -130,6 +131,7 @@ def check_checkpoints(
     `corrupted` is None where the child is still to be made, from the clean one and therefore like it.
     """
     config = clean.config().get_text_config(decoder=True)
+    check_attention(config)
     if corrupted is not None:
         check_shapes(config, corrupted.config().get_text_config(decoder=True))
     check_layers(layers, config.num_hidden_layers)
@@ -137,6 +139,12 @@ def check_checkpoints(
     if corrupted is not None:
         check_tokenizers(tokenizer, corrupted.tokenizer())
     return config, tokenizer
+
+
+def check_attention(config: Any) -> None:
+    """Refuse a model without any attention, whose past is nothing that crosspatch knows to read."""
+    if getattr(config, "num_attention_heads", None) is None:
+        raise UsageError(f"{config.model_type} has no attention heads; crosspatch patches models that attend")
 
 
 def check_shapes(clean: Any, corrupted: Any) -> None:
