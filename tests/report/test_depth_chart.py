@@ -10,6 +10,8 @@ import pytest
 from crosspatch.frames import GENERATIONS
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.depth_chart import depth_chart
+from crosspatch.report.interactive.panels import panels_figure
+from crosspatch.report.pictures.panels import Panel
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant
 from experiment.runs import made_run
@@ -41,3 +43,12 @@ def test_one_way_of_patching_at_a_time(tmp_path: Path) -> None:
         depth_chart(scores, variant=Variant("mlp_out", "corrupt", "transient"))
     with pytest.raises(ValueError, match="no scores"):
         depth_chart(scores.head(0))
+
+
+def test_in_a_notebook_letters_and_lines_read_on_light_and_dark(tmp_path: Path) -> None:
+    figure = depth_chart(made_run(tmp_path / "run", prompts=1))
+    level = int(figure.layout.font.color[1:3], 16)
+    assert 0x60 < level < 0xA0
+    assert "rgba" in figure.layout.xaxis.gridcolor
+    # The page's own charts are dressed by the page.
+    assert panels_figure([Panel("p", ())]).layout.font.color is None

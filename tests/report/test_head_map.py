@@ -135,11 +135,12 @@ def test_small_transfers_are_not_blown_up_and_many_heads_stay_readable() -> None
 
 
 def test_plotly_draws_the_same_cells() -> None:
-    cells, rings = head_map(places(ROWS), "related", direction="corrupt").data
+    cells, rings, named = head_map(places(ROWS), "related", direction="corrupt").data
     assert [list(row) for row in cells.z] == [[0.05, None], [-0.2, 0.5]]
     assert (list(cells.x), list(cells.y)) == (["0", "1"], ["0", "2"])
     assert (cells.zmin, cells.zmax) == (-0.5, 0.5)
     assert (list(rings.x), list(rings.y)) == (["1"], ["2"])
+    assert (named.name, named.marker.symbol) == ("measured", rings.marker.symbol)
     assert [list(row) for row in cells.customdata] == [
         ["estimated by gradients"] * 2,
         ["estimated by gradients", "measured"],

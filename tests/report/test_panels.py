@@ -101,6 +101,8 @@ def test_both_libraries_draw_every_line_and_band() -> None:
     # Each name stands in the legend once.
     legend = [trace.name for trace in page.data if trace.showlegend is not False and trace.name]
     assert len(legend) == len(set(legend))
+    # Plotly draws no axes without a trace, so a panel in which nothing is defined has an empty one.
+    assert {trace.xaxis for trace in page.data} == {f"x{place or ''}" for place in (0, *range(2, len(panels) + 1))}
     bands = [trace for trace in page.data if trace.fill == "toself"]
     assert len(bands) == sum(line.band and line.role != "beside" for p in panels for line in p.lines)
 

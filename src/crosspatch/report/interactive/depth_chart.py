@@ -7,6 +7,7 @@ import polars as pl
 
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.panels import panels_figure
+from crosspatch.report.interactive.style import for_notebook
 from crosspatch.report.pictures.panels import depth_panels
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.summary import Summary
@@ -36,4 +37,4 @@ def depth_chart(
     panels = depth_panels(of.depth, variant)
     if not panels:
         raise ValueError(f"no single layer was patched as {variant.label}")
-    return panels_figure(panels)
+    return for_notebook(panels_figure(panels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.interactive.style import INK, LAYOUT, for_notebook
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.glyphs import plotly_name
 from crosspatch.report.pictures.head_map import HeadMap, head_maps
@@ -13,6 +13,7 @@ from crosspatch.results.run import RunDirectory
 from crosspatch.results.summary import Summary
 
 _ROW, _FRAME = 22, 190
+_RING = {"symbol": "circle-open", "size": 9, "line": {"width": 1.2}}
 
 
 def head_map(
@@ -38,7 +39,7 @@ def head_map(
     if not found:
         asked = ", ".join(str(part) for part in (domain, direction, extent) if part is not None)
         raise ValueError(f"no heads were localised: {asked}; see `crosspatch localise`")
-    return head_map_figure(found[0])
+    return for_notebook(head_map_figure(found[0]))
 
 
 def head_map_figure(found: HeadMap) -> go.Figure:
@@ -67,11 +68,13 @@ def head_map_figure(found: HeadMap) -> go.Figure:
             x=[str(head) for _, head in exact],
             y=[str(layer) for layer, _ in exact],
             mode="markers",
-            name="measured",
-            showlegend=True,
-            marker={"symbol": "circle-open", "size": 9, "color": palette.MARK, "line": {"width": 1.2}},
+            showlegend=False,
+            marker={**_RING, "color": palette.MARK},
             hoverinfo="skip",
         )
+        # Cells are light, and what is behind the legend may be dark: there the ring is of the letters' colour.
+        ring = {**_RING, "color": INK}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name="measured", showlegend=True, marker=ring)
     axes = {"type": "category", "showgrid": False, "zeroline": False}
     figure.update_layout(
         **LAYOUT,

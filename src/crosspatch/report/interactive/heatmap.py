@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.report.interactive.style import LAYOUT, for_notebook
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.glyphs import plotly_label, plotly_text, tick_label
 from crosspatch.report.pictures.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
@@ -53,7 +53,8 @@ def heatmap(
         scores, known = of.scores, of.vocabulary
     else:
         scores = of
-    return heatmap_figure(Heatmap.of(scores, prompt_id, variant=variant), {**known, **(texts or {})})
+    drawn = Heatmap.of(scores, prompt_id, variant=variant)
+    return for_notebook(heatmap_figure(drawn, {**known, **(texts or {})}))
 
 
 def heatmap_figure(heatmap: Heatmap, texts: Mapping[int, str] | None = None) -> go.Figure:

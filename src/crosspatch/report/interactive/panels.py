@@ -33,6 +33,9 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
         for line in panel.lines:
             if line.defined:
                 _add(figure, panel, line, at, named)
+        if not panel.defined:
+            # Axes without a trace are not drawn, and what is said in their frame would stand in another one.
+            figure.add_scatter(x=[None], y=[None], showlegend=False, hoverinfo="skip", **at)
         for level in panel.levels:
             figure.add_hline(level, line={"width": 1, "dash": "dot", "color": "#8b93a1"}, **at)
         if panel.share:
