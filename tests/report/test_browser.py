@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import GENERATIONS, PLACES, SCORES
+from crosspatch.frames import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
+from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
 from crosspatch.report.page import write_report
 from crosspatch.results.summary import Summary
 
@@ -405,6 +406,31 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
         _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
         # Quoted, so that no spreadsheet runs it.
         assert rows[1 + wild.index("=1+1")][4] == '"=1+1"'
+        assert page.wrong == []
+
+
+def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
+    wild = '"><img src=x onerror="window.ran = 1"></script><script>alert(1)</script>'
+    summary = Summary.of({"p": "related"}, scores=scores)
+    claims = CLAIMS.frame(claim.row() for claim in summary.claims)
+    runs = [
+        ComparedRun(
+            name, {"settings": {"name": wild, wild: name}}, summary.depth, claims, BEHAVIOUR.frame(), 30, "a.html"
+        )
+        for name in (wild, "\u202eplain")
+    ]
+    path = tmp_path / "report.html"
+    path.write_text(render_comparison(Comparison(tuple(runs)), wild))
+    with opened(browser, path) as page:
+        page.page.locator("#transfer-0").scroll_into_view_if_needed()
+        page.page.wait_for_selector("#transfer-0[data-drawn]")
+        page.page.locator('details[data-table="transfer-0-table"] summary').click()
+        page.page.locator("details[data-table] tbody tr").first.wait_for()
+        assert wild in page.page.locator("h1").inner_text()
+        assert "⟨U+202E⟩plain" in page.page.locator(".runs").inner_text()
+        assert page.page.locator("img, script[src], [onerror]").count() == 0
+        assert page.page.evaluate("window.ran") is None
+        assert page.page.evaluate("document.documentElement.scrollWidth") == 1400
         assert page.wrong == []
 
 
