@@ -67,3 +67,9 @@ def test_a_fold_hides_nothing_for_good() -> None:
     assert read.tags >= {"details", "summary"}
     assert "it holds" in read.text
     assert "details" not in Reader(Table(["claim"], [["it holds"]]).html).tags
+
+
+def test_what_stands_under_the_pointer_is_no_markup():
+    strip = Strip("t", ["a", "b"], [Bar(1), Bar(0)], ['L0 <x> "y"', "plain"])
+    assert 'title="L0 &lt;x&gt; &quot;y&quot;"' in strip.html
+    assert 'title="plain"' in strip.html

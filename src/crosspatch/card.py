@@ -83,7 +83,7 @@ class Strip:
     def html(self) -> str:
         """The title, the bars on their ground from 0 to 1, the first and the last name below."""
         bars = "".join(
-            f'<div title="{shown(hover, 200)}" style="flex:1 1 0;min-width:2px;max-width:18px;height:100%;'
+            f'<div title="{"".join(_cut(hover, 200))}" style="flex:1 1 0;min-width:2px;max-width:18px;height:100%;'
             f'background:{_GROUND};display:flex;align-items:flex-end">'
             f'<div style="width:100%;height:{bar.share:.0f}%;background:{bar.colour}"></div></div>'
             for bar, hover in zip(self.bars, self.hovers, strict=True)
@@ -126,10 +126,15 @@ class Card:
 
 def shown(text: str, limit: int = LIMIT) -> str:
     """Any text as a line of HTML: legible, cut to about `limit` characters, cut said, escaped."""
-    cut = legible(text[:limit].replace("\n", " ").replace("\t", " "))
-    rest = f"… ({len(text):,} characters)" if len(text) > limit else ""
     # Letters that run from right to left stay among themselves.
-    return f"<bdi>{html.escape(cut)}</bdi>{rest}"
+    cut, rest = _cut(text, limit)
+    return f"<bdi>{cut}</bdi>{rest}"
+
+
+def _cut(text: str, limit: int) -> tuple[str, str]:
+    """A text's beginning in one line, legible and escaped, and what says that there is more."""
+    cut = html.escape(legible(text[:limit].replace("\n", " ").replace("\t", " ")))
+    return cut, f"… ({len(text):,} characters)" if len(text) > limit else ""
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Another name to write under; what was written takes the name `path` when all went well, and is gone otherwise."""
-    partial = partial_of(path)
+    # Two processes that write the same file must not take each other's beginning away: the last one wins.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(path)
@@ -19,5 +21,5 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """The hidden name under which a file is written before it is whole."""
+    """The hidden name under which a folder, or a file that is gone on with, is written before it is whole."""
     return path.with_name(f".{path.name}.partial")

@@ -44,7 +44,7 @@ class Opened:
     page: Page
     wrong: list[str] = field(default_factory=list)
 
-    def cell(self, patch: str, step: int, root: str = "explorer") -> dict[str, float]:
+    def cell(self, patch: str, step: int) -> dict[str, float]:
         """Where a cell is on the screen, brought into sight."""
         self.page.locator("#explorer .grid").scroll_into_view_if_needed()
         return self.page.evaluate(

@@ -266,6 +266,9 @@ def test_an_address_leads_back_to_the_cell(page, browser):
         again.page.evaluate("location.hash = '#prompt=nowhere'")
         again.settled()
         assert "names a prompt that this report does not hold" in again.text("said")
+        again.page.evaluate("location.hash = '#prompt=q&patch=L6.resid_post&step=77'")
+        again.settled()
+        assert "names a cell that is not there" in again.text("said")
         again.page.click('[data-part="after"]')
         again.settled()
         assert again.text("said") == ""
@@ -283,6 +286,66 @@ def test_formulas_are_drawn_and_can_be_as_they_were_written(page):
     page.settled()
     assert patched.locator("math").count() == 0
     assert patched.locator("bdi").inner_text() == "so $x^2$ is 41"
+
+
+def test_a_formula_has_the_colour_and_the_cell_of_its_strongest_token(tmp_path, browser, problems):
+    words = zip(["so ", "$", "x", "^", "2", "$"], [None, None, 0.3, None, -0.9, None], strict=True)
+    cells = [score(3, step, cts, token=token, token_id=700 + step) for step, (token, cts) in enumerate(words)]
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=SCORES.frame(cells))
+    with opened(browser, path, "#prompt=p&patch=L3.resid_post&step=2") as page:
+        formula = page.page.locator('[data-part="patched"] .formula')
+        assert formula.get_attribute("title") == "CTS −0.9"
+        # The chosen cell is one of its tokens, though not the strongest.
+        assert "chosen" in formula.get_attribute("class")
+        formula.click()
+        page.settled()
+        assert "layer 3, step 4" in page.text("cell")
+
+
+def test_the_clean_text_parts_nowhere_from_itself(tmp_path, browser, problems):
+    cells = [score(3, step, 0.5, token=token, token_id=step) for step, token in enumerate(["same", " text", "<end>"])]
+    texts = [generation("clean", "same text"), generation("patched", "same text", "L3.resid_post")]
+    options = {"problems": problems, "scores": SCORES.frame(cells), "generations": GENERATIONS.frame(texts)}
+    with opened(browser, write_report(tmp_path / "r.html", title="t", run=RUN, **options)) as page:
+        assert page.text("patched").endswith("same text<end>")
+        assert page.page.locator('[data-part="patched"] .parting').count() == 0
+
+
+def test_a_prompt_without_the_wanted_variant_does_not_change_the_wish(tmp_path, browser, problems):
+    problems = {**problems, "q": Problem("q", "related", "f", "Another?", "1")}
+    both = [score(3, 0, 0.5, direction=direction) for direction in ("corrupt", "repair")]
+    scores = SCORES.frame([*both, score(3, 0, 0.5, direction="repair", prompt_id="q")])
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores)
+    with opened(browser, path) as page:
+        directions = []
+        for prompt in ("0", "1", "0"):
+            page.choose("prompt", prompt)
+            directions.append(page.page.input_value('[data-part="direction"]'))
+        assert directions == ["corrupt", "repair", "corrupt"]
+
+
+def test_rested_steps_are_no_cells_where_the_models_differ(tmp_path, browser, problems):
+    rested = [score(3, step, status="unscheduled") for step in (1, 2)]
+    scores = SCORES.frame([score(3, 0, 0.1), *rested, score(3, 3, 0.9)])
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores)
+    with opened(browser, path, "#prompt=p&patch=L3.resid_post&step=0") as page:
+        page.page.locator("#explorer .grid").focus()
+        page.page.keyboard.press("n")
+        page.settled()
+        assert "layer 3, step 3" in page.text("cell")
+
+
+def test_a_page_that_loads_itself_anew_keeps_the_cell(tmp_path, browser, problems):
+    scores = SCORES.frame([score(layer, step, 0.5) for layer in range(3) for step in range(3)])
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores, refresh=1)
+    with opened(browser, path) as page:
+        page.page.evaluate("explorer.grid.go(2, 0)")
+        page.settled()
+        with page.page.expect_navigation():
+            pass
+        page.page.wait_for_selector("#explorer-root[data-shown]")
+        page.settled()
+        assert "layer 2, step 0" in page.text("cell")
 
 
 def test_the_texts_of_others_are_there(page):

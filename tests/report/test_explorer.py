@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crosspatch.data.problem import Problem
 from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.formulas import formula_tree, formulas
@@ -133,6 +134,15 @@ def test_heads_windows_and_schedules_are_variants_and_rows(problems):
     }
 
 
+def test_prompts_whose_names_look_alike_have_addresses_of_their_own():
+    ids = ["x" * 90 + "A", "x" * 90 + "B", "a b", "a␣b", "a b (2)", "c"]
+    problems = {name: Problem(name, "related", "f", name, "1") for name in ids}
+    index, _ = of(SCORES.frame([score(3, 0, 0.5, prompt_id=name) for name in ids]), problems)
+    names = [prompt["id"] for prompt in index["prompts"]]
+    assert len(set(names)) == len(ids)
+    assert names[-1] == "c"
+
+
 def test_unknown_tokens_and_infinite_numbers_travel(problems):
     scores = SCORES.frame([score(3, 0, 0.5, kl_clean=math.inf, rank_corrupted=None)])
     index, (part,) = of(scores, problems)
@@ -184,6 +194,10 @@ def test_packing_refuses_what_json_lacks():
         (["\ufffd", "\ufffd", " a", "\ufffd"], "∫ a∂", {0: "∫", 1: "", 3: "∂"}),
         # The end of text is a token and no letter.
         (["\ufffd", "\ufffd", "<end>"], "∫", {0: "∫", 1: ""}),
+        # Read alone, a token has lost its space.
+        (["Divide", "by", "8", "."], "Divide by 8.", {1: " by", 2: " 8"}),
+        # A token without letters ends no run.
+        (["a", "\ufffd", "", "b c"], "aéb c", {1: "é", 2: ""}),
         # Other words than the text's: nothing is known.
         (["\ufffd", "b"], "xyz and no such letter", {}),
         (["q", "\ufffd"], "∫", {}),
@@ -232,6 +246,12 @@ def test_formulas_become_trees(written, drawn):
 )
 def test_what_is_no_formula_stays_as_it_was_written(written):
     assert formulas([written]) == {}
+
+
+def test_a_formula_without_end_of_depth_is_left_as_it_is():
+    shallow, deep = (r"\[" + "^{" * depth + "x" + "}" * depth + r"\]" for depth in (5, 246))
+    assert formulas([shallow])
+    assert formulas([deep]) == {}
 
 
 @pytest.mark.parametrize(

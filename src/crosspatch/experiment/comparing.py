@@ -52,7 +52,7 @@ def _compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:
         directory.statistics(CLAIMS),
         directory.behaviour(),
         directory.n_layers,
-        quote(Path(report).as_posix()) if directory.report.is_file() else None,
+        quote(os.fsencode(Path(report).as_posix())) if directory.report.is_file() else None,
     )
 
 

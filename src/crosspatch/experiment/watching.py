@@ -19,12 +19,13 @@ def watch(
     that has to last for two looks.
     """
     seen, idle = None, 0
-    while idle < 2:
-        there = _there(directory)
-        idle = 0 if _going_on(directory) else idle + 1
+    while True:
+        there, stages = _there(directory), _running(directory)
+        idle = 0 if stages else idle + 1
         if idle == 2:
             break
-        if there != seen:
+        # The run's own report is under way.
+        if there != seen and stages != {"report"}:
             write_run_report(directory, figures=False, refresh=every)
             say(f"{time.strftime('%H:%M:%S')} {directory.report}")
             seen = there
@@ -39,5 +40,5 @@ def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:
     return sorted((path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
 
 
-def _going_on(directory: RunDirectory) -> bool:
-    return any(stage.get("state") == "running" for stage in directory.read()["stages"].values())
+def _running(directory: RunDirectory) -> set[str]:
+    return {name for name, stage in directory.read()["stages"].items() if stage.get("state") == "running"}

@@ -34,9 +34,23 @@ def result_card(result: PatchResult) -> Card:
     hints = [
         "result.scores, result.generations, result.profile()",
         f'result.text("{profile["patch"][-1]}"), result.text("clean"), result.text("corrupted")',
-        "crosspatch.heatmap(result)",
+        *_heatmap_hint(scores),
     ]
     return Card("What patching gave", facts, [_transfer(profile)], hints)
+
+
+def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
+    """How a heatmap is drawn: of single layers, and of one way of patching them."""
+    several = pl.col("patch").str.contains("+", literal=True)
+    layers = scores.filter(pl.col("layer").is_not_null(), pl.col("head").is_null(), ~several)
+    ways = layers.select("component", "direction", "persistence").unique().sort(pl.all()).rows()
+    if not ways:
+        return []
+    return [
+        "crosspatch.heatmap(result)"
+        if len(ways) == 1
+        else f"crosspatch.heatmap(result, variant=crosspatch.Variant{ways[0]})"
+    ]
 
 
 def _transfer(profile: pl.DataFrame) -> Table | Strip:

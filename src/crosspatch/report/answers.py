@@ -37,12 +37,6 @@ class Answer:
     health: tuple[str, ...]
     likeness: str
 
-    @property
-    def option(self) -> str:
-        """Its line in the list of patches."""
-        named = self.patch if self.condition == "patched" else f"{self.patch}, {self.condition}"
-        return f"{named}: {self.likeness}"
-
 
 @dataclass(frozen=True)
 class Answers:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import polars as pl
@@ -88,7 +89,9 @@ class Explorer:
             texts_of = [_text(answer, place in told) for place, answer in enumerate(answers)]
             parts.append({"texts": texts_of, "pictures": pictures})
         index = {
-            "prompts": [_prompt(prompt_id, problems[prompt_id]) for prompt_id in ids],
+            "prompts": [
+                {"id": name, **_prompt(problems[prompt_id])} for name, prompt_id in zip(_names(ids), ids, strict=True)
+            ],
             "variants": [_variant(variant) for variant in found],
             "classes": CLASSES,
             "statuses": STATUSES,
@@ -219,10 +222,18 @@ def _texts(parts: list[dict[str, Any]], tokens: _Tokens) -> Iterator[str]:
                 )
 
 
-def _prompt(prompt_id: str, problem: ProblemLike) -> dict[str, str]:
+def _names(ids: Sequence[str]) -> list[str]:
+    """The prompts' names as they are shown and stand in addresses; those that look alike are numbered."""
+    names: dict[str, None] = {}
+    for prompt_id in ids:
+        name = visible(prompt_id, 80).replace("␣", " ")
+        alike = (f"{name} ({number})" for number in count(2))
+        names[name if name not in names else next(other for other in alike if other not in names)] = None
+    return list(names)
+
+
+def _prompt(problem: ProblemLike) -> dict[str, str]:
     return {
-        # The address of a cell holds the name as it is shown, which tells prompts apart unless they are longer.
-        "id": visible(prompt_id, 80).replace("␣", " "),
         "domain": legible(domain_title(problem.domain)),
         "question": legible(problem.question),
         "answer": legible(problem.answer),

@@ -22,6 +22,9 @@ FORMULA = (
 # So many different formulas of a run are drawn; a page of more would take long to make.
 MOST_FORMULAS = 5_000
 
+# Deeper than any formula; JSON and browsers go no deeper than a few hundred.
+_DEEPEST = 60
+
 # [tag, attributes, children]; a child is such a tree again, or a text.
 Tree = list[object]
 
@@ -71,13 +74,13 @@ class _UnknownError(Exception):
     """A tree that is no plain mathematics."""
 
 
-def _tree(element: Element) -> Tree:
+def _tree(element: Element, depth: int = 0) -> Tree:
     tag, children = element.tag, list(element)
-    if tag not in _ELEMENTS or len(children) != _CHILDREN.get(tag, len(children)):
+    if depth > _DEEPEST or tag not in _ELEMENTS or len(children) != _CHILDREN.get(tag, len(children)):
         raise _UnknownError(tag)
     text = legible(unescape(element.text or ""))
     # A command that the library does not know comes back as a name.
     if text.startswith("\\") and len(text) > 1:
         raise _UnknownError(text)
     attributes = {name: str(value) for name, value in element.attrib.items() if name in _ATTRIBUTES}
-    return [tag, attributes, [*([text] if text else []), *map(_tree, children)]]
+    return [tag, attributes, [*([text] if text else []), *(_tree(child, depth + 1) for child in children)]]

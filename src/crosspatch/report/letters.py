@@ -1,8 +1,8 @@
-"""The letters of tokens that hold only part of a letter.
+"""The letters of tokens that are not themselves when they are read alone.
 
 A token may be some bytes of a letter ("∫" is three tokens to many tokenizers), and read alone it is a replacement
-character. Beside the whole text its letters are known again: they go to the token that begins them. Knows nothing of
-tokenizers.
+character; another may lose the space before it. Beside the whole text its letters are known again: they go to the token
+that begins them. Knows nothing of tokenizers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MOST = 4
 
 
 def whole_letters(tokens: Sequence[str], text: str) -> dict[int, str]:
-    """Index of a token to what it is to show, for the tokens of a text that are no whole letters by themselves.
+    """Index of a token to what it is to show, for the tokens of a text that read otherwise by themselves.
 
     The first of a run of broken tokens gets all its letters, the others none. Empty where there is none, or where the
     tokens do not make up the text.
@@ -26,12 +26,17 @@ def whole_letters(tokens: Sequence[str], text: str) -> dict[int, str]:
         if _BROKEN not in tokens[i]:
             if not text.startswith(tokens[i], at):
                 # A text ends before tokens that are no letters (end of text).
-                return found if at == len(text) else {}
-            at += len(tokens[i])
+                if at == len(text):
+                    return found
+                # Some tokenizers drop the space before a token that is read alone.
+                if not text.startswith(f" {tokens[i]}", at):
+                    return {}
+                found[i] = f" {tokens[i]}"
+            at += len(found.get(i, tokens[i]))
             i += 1
             continue
         end = i
-        while end < len(tokens) and _BROKEN in tokens[end]:
+        while end < len(tokens) and (_BROKEN in tokens[end] or not tokens[end]):
             end += 1
         stop = _next(text, at, tokens[end] if end < len(tokens) else "", _MOST * (end - i))
         if stop is None:

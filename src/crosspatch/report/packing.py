@@ -1,6 +1,6 @@
 """Data on its way into the page: JSON, compressed, in letters that mean nothing to a reader of HTML.
 
-The page unpacks it where it is needed (`unpack` in templates/unpack.js). Knows nothing of what it carries.
+The page unpacks it where it is needed (`unpack` in templates/scripts/page.js). Knows nothing of what it carries.
 """
 
 from __future__ import annotations

@@ -86,6 +86,9 @@ def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike], su
     for place, variant in enumerate(variants(scores)):
         profile = depth_profile(variant.rows(scores), domains)
         panels = depth_panels(summary.depth, variant)
+        # A run that goes on may have scores that its summary did not have yet.
+        if not panels:
+            continue
         label = f"Depth profile, {variant.label}"
         yield Depth(
             variant,

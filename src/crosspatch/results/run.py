@@ -22,7 +22,7 @@ import polars as pl
 from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
-from crosspatch.files import partial_of, written_whole
+from crosspatch.files import written_whole
 from crosspatch.frames import (
     BEHAVIOUR,
     CONTROLS,
@@ -82,7 +82,7 @@ class RunDirectory:
         run = cls(root)
         if run.record.is_file():
             run._must_match(experiment)
-        elif root.is_dir() and any(path != partial_of(run.record) for path in root.iterdir()):
+        elif root.is_dir() and any(not path.match(".run.json.*partial") for path in root.iterdir()):
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
     @classmethod

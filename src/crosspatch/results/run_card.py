@@ -10,6 +10,7 @@ from crosspatch.frames import CLAIMS
 from crosspatch.results.claim import claims_table
 from crosspatch.results.domain import domain_title
 from crosspatch.results.localisation import EXTENTS, most_telling
+from crosspatch.results.variant import variants
 
 if TYPE_CHECKING:
     from crosspatch.results.run import RunDirectory
@@ -70,6 +71,11 @@ def _hints(run: RunDirectory) -> Iterator[str]:
     """How to go on with what is there."""
     if any((run.root / "scores").glob("part-*.parquet")):
         yield "run.scores(), run.generations(), run.behaviour(), run.controls()"
-        yield "crosspatch.heatmap(run), crosspatch.depth_chart(run), crosspatch.Summary.of_run(run)"
+        found = variants(run.scores())
+        which = "run" if len(found) == 1 else f"run, variant=crosspatch.{found[0]!r}" if found else None
+        if which:
+            yield f"crosspatch.heatmap({which})"
+            yield f"crosspatch.depth_chart({which})"
+        yield "crosspatch.Summary.of_run(run)"
     if any((run.root / "localisation").glob("part-*.parquet")):
         yield "crosspatch.head_map(run), crosspatch.Summary.of_run(run).places"

@@ -63,15 +63,15 @@ def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named:
         y=[_rounded(value) for value in line.values],
         mode="lines+markers" if line.role == "main" or len(line.layers) == 1 else "lines",
         name=name,
-        legendgroup=name,
-        showlegend=name not in named,
+        legendgroup=line.name,
+        showlegend=line.name not in named,
         customdata=ends,
         hovertemplate=f"{name}, {panel.axis} %{{x}}: <b>%{{y:{digits}}}</b> %{{customdata}}<extra></extra>",
         line={"color": colour, "dash": _DASHES[line.role], "width": 2.4 if line.role == "main" else 1.4},
         marker={"size": 5},
         **at,
     )
-    named.add(name)
+    named.add(line.name)
     if line.band and line.role != "beside":
         there = [i for i, (low, high) in enumerate(zip(line.lows, line.highs, strict=True)) if None not in (low, high)]
         figure.add_scatter(
@@ -81,7 +81,7 @@ def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named:
             mode="lines",
             line={"width": 0, "color": colour},
             opacity=0.18 if line.role == "main" else 0.09,
-            legendgroup=name,
+            legendgroup=line.name,
             showlegend=False,
             hoverinfo="skip",
             **at,

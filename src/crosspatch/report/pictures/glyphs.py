@@ -29,7 +29,7 @@ def plotly_name(text: str, limit: int = 60) -> str:
 
 def plotly_text(text: str) -> str:
     """Text that was made visible, with nothing left for plotly to read."""
-    return html.escape(text, quote=False).replace("$", "&#36;")
+    return html.escape(text, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")
 
 
 def drawable(text: str) -> str:

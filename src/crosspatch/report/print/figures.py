@@ -95,8 +95,8 @@ def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawi
     if scores is None:
         return
     for variant, suffix in _suffixes(scores).items():
-        panels = depth_panels(summary.depth, variant)
-        yield f"depth-profile{suffix}", partial(panels_figure, panels)
+        if panels := depth_panels(summary.depth, variant):
+            yield f"depth-profile{suffix}", partial(panels_figure, panels)
 
 
 def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Drawing]:

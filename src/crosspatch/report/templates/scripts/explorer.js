@@ -9,7 +9,7 @@ const LONGEST = 32;
 
 class Explorer {
   constructor(root, index, stops) {
-    Object.assign(this, { root, index, parts: new Map(), state: { prompt: 0, variant: 0, row: null, step: null, kind: "" }, table: false, selects: {} });
+    Object.assign(this, { root, index, parts: new Map(), state: { prompt: 0, variant: null, row: null, step: null, kind: "" }, table: false, selects: {} });
     this.scale = scaleOf(stops, index.range);
     this.formula = new RegExp(index.formula, "g");
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -55,18 +55,20 @@ class Explorer {
     for (const button of this.root.querySelectorAll("[data-view]")) {
       button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
     }
-    this.part("csv").addEventListener("click", () => saveCsv(this.name(), COLUMNS, this.rows(true)));
+    this.part("csv").addEventListener("click", () => saveCsv(`${this.name()} ${this.state.kind}`, COLUMNS, this.rows(true)));
     this.part("other").addEventListener("change", () => this.other());
   }
 
-  // The variant with this value that is most like the present one, of those that this prompt has.
   change(way, value) {
-    const { variants } = this.index, now = variants[this.state.variant];
-    const alike = (variant) => WAYS.filter((each) => variant[each] === now[each]).length;
-    const there = this.data.pictures.map((picture) => picture.variant).filter((place) => variants[place][way] === value);
-    const best = there.sort((a, b) => alike(variants[b]) - alike(variants[a]))[0];
-    if (best !== undefined) this.state.variant = best;
+    const { variants } = this.index, wanted = { ...variants[this.picture.variant], [way]: value };
+    this.state.variant = this.nearest(wanted, (variant) => variant[way] === value)?.variant ?? this.state.variant;
     this.render();
+  }
+
+  // Of the pictures of this prompt that will do the one whose variant is most like the wanted one.
+  nearest(wanted, will = () => true) {
+    const { variants } = this.index, alike = (picture) => WAYS.filter((way) => variants[picture.variant][way] === wanted?.[way]).length;
+    return this.data.pictures.filter((picture) => will(variants[picture.variant])).sort((a, b) => alike(b) - alike(a))[0] ?? null;
   }
 
   async open(prompt, wish = {}) {
@@ -89,10 +91,16 @@ class Explorer {
     if (!location.hash.startsWith("#prompt=")) return false;
     const asked = new URLSearchParams(location.hash.slice(1)), { prompts, variants, classes } = this.index;
     const prompt = prompts.findIndex(({ id }) => id === asked.get("prompt"));
-    if (prompt < 0) { this.say("The address names a prompt that this report does not hold."); return false; }
+    if (prompt < 0) {
+      this.say("The address names a prompt that this report does not hold.");
+      this.lost = !this.data;
+      return false;
+    }
     const variant = variants.findIndex((each) => WAYS.every((way) => !asked.has(way) || asked.get(way) === each[way]));
     const step = asked.has("step") ? Number(asked.get("step")) : null;
     const kind = classes.includes(asked.get("class")) ? asked.get("class") : "";
+    if (variant < 0) this.say("The address names a way of patching that this report does not hold.");
+    this.lost = variant < 0;
     this.open(prompt, { variant: Math.max(0, variant), patch: asked.get("patch"), step: Number.isInteger(step) ? step : null, kind });
     // A page that refreshes itself stays where its reader is.
     if (performance.getEntriesByType("navigation")[0]?.type !== "reload" || this.data) this.root.scrollIntoView();
@@ -102,7 +110,7 @@ class Explorer {
   address() {
     const { state, index, picture } = this, parts = new URLSearchParams({ prompt: index.prompts[state.prompt].id });
     if (picture) {
-      const variant = index.variants[state.variant];
+      const variant = index.variants[picture.variant];
       for (const way of WAYS) if (index.variants.some((each) => each[way] !== variant[way])) parts.set(way, variant[way]);
       if (state.row !== null) { parts.set("patch", picture.rows[state.row].patch); parts.set("step", state.step); }
       if (state.kind) parts.set("class", state.kind);
@@ -113,11 +121,11 @@ class Explorer {
   remember() {
     const address = this.address();
     this.part("link").href = address;
+    // What an address got wrong is said until something else is chosen.
+    if (!this.lost) this.say("");
+    this.lost = false;
     // What the page opens with is no choice of its reader.
-    if (this.settled) {
-      this.say("");
-      try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
-    }
+    if (this.settled) try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
     this.settled = true;
   }
 
@@ -156,7 +164,7 @@ class Explorer {
   }
 
   rowOf(i) { return this.picture.rows.findIndex(({ start, cells }) => i >= start && i < start + cells); }
-  title(r) { const row = this.picture.rows[r]; return row.layer === null ? row.patch : `layer ${row.name}`; }
+  title(r) { const row = this.picture.rows[r]; return /^\d/.test(row.name) ? `layer ${row.name}` : row.patch; }
 
   // All cells that are shown, as rows of a table; with tokens quoted as JSON for a file.
   rows(quoted = false) {
@@ -172,8 +180,8 @@ class Explorer {
   }
 
   name() {
-    const variant = this.index.variants[this.state.variant];
-    return [this.index.prompts[this.state.prompt].id, ...WAYS.map((way) => variant?.[way]), this.state.kind].filter(Boolean).join(" ");
+    const variant = this.picture && this.index.variants[this.picture.variant];
+    return [this.index.prompts[this.state.prompt].id, ...WAYS.map((way) => variant?.[way])].filter(Boolean).join(" ");
   }
 
   // ---- drawing
@@ -181,14 +189,14 @@ class Explorer {
   render() {
     const { state, index, data } = this, prompt = index.prompts[state.prompt];
     const had = this.picture && state.row !== null ? this.picture.rows[state.row].patch : null;
-    this.picture = data.pictures.find((picture) => picture.variant === state.variant) ?? data.pictures[0] ?? null;
-    if (this.picture) state.variant = this.picture.variant;
+    // A prompt that lacks the wanted variant shows the nearest; the wish stays for the next prompt.
+    this.picture = this.nearest(index.variants[state.variant ?? 0]);
     this.part("prompt").value = String(state.prompt);
     this.part("class").value = state.kind;
-    for (const way of WAYS) if (this.picture) this.selects[way].value = index.variants[state.variant][way];
+    for (const way of WAYS) if (this.picture) this.selects[way].value = index.variants[this.picture.variant][way];
     this.part("question").textContent = prompt.question;
     this.part("facts").textContent = [prompt.domain, prompt.answer && `right answer ${prompt.answer}`].filter(Boolean).join(" · ");
-    for (const button of this.root.querySelectorAll("[data-view]")) button.ariaPressed = String((button.dataset.view === "table") === this.table);
+    for (const button of this.root.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String((button.dataset.view === "table") === this.table));
     for (const part of this.root.querySelectorAll("[data-scores]")) part.hidden = !this.picture;
     this.part("none").hidden = Boolean(this.picture);
     if (this.picture) this.draw(state.patch ?? had);
@@ -207,7 +215,7 @@ class Explorer {
     p.rows.forEach(({ start, cells }, r) => { for (let i = start; i < start + cells; i++) this.places[r * columns + p.step[i] - this.first] = i; });
     this.settle(patch, columns);
     const heads = p.rows.some((row) => row.layer === null || row.name !== String(row.layer));
-    const { moved } = index.variants[state.variant];
+    const { moved } = index.variants[p.variant];
     this.part("moved").textContent = moved[0].toUpperCase() + moved.slice(1);
     this.part("ceiling").textContent = p.ceiling ?? "";
     this.part("picture").hidden = this.table;
@@ -237,6 +245,7 @@ class Explorer {
     const row = p.rows.findIndex((each) => each.patch === patch);
     const c = state.step === null ? -1 : state.step - this.first;
     if (row >= 0 && c >= 0 && c < columns && this.places[row * columns + c] >= 0) { state.row = row; return; }
+    if (state.patch && (row < 0 || state.step !== null)) { this.say("The address names a cell that is not there; another one is shown."); this.lost = true; }
     const r = row >= 0 ? row : Math.max(0, p.rows.length - 2), { start, cells } = p.rows[r];
     let best = start;
     for (let i = start; i < start + cells; i++) if (p.status[i] === ok && (p.status[best] !== ok || p.cts[i] > p.cts[best])) best = i;
@@ -260,7 +269,7 @@ class Explorer {
     if (rested) parts.push(`in ${shown(rested)} the schedule rested`);
     const beyond = p.cts.filter((value) => value !== null && Math.abs(value) > index.range);
     let said = parts.join("; ") + ".";
-    if (beyond.length) said += ` ${shown(beyond.length)} beyond ±${index.range} (from ${shown(Math.min(...beyond))} to ${shown(Math.max(...beyond))}), marked with a triangle.`;
+    if (beyond.length) said += ` ${shown(beyond.length)} beyond ±${index.range} (from ${shown(beyond.reduce((a, b) => Math.min(a, b)))} to ${shown(beyond.reduce((a, b) => Math.max(a, b)))}), marked with a triangle.`;
     this.part("notes").textContent = said;
   }
 
@@ -282,7 +291,9 @@ class Explorer {
     if (picture && state.row !== null) {
       const row = picture.rows[state.row], text = row.text === null ? null : data.texts[row.text];
       this.part("row").textContent = this.title(state.row);
-      this.write("patched", text ?? {}, this.tokens(row, whole));
+      // The clean text itself parts nowhere, though its tokens end with one that is no letter.
+      const other = text?.likeness.startsWith("the clean") ? null : whole;
+      this.write("patched", text ?? {}, this.tokens(row, other));
       const i = this.places[state.row * this.grid.model.columns + state.step - this.first];
       this.part("cell").replaceChildren(...this.brief(i).map(([name, words]) => make("div", { className: name ? "" : "first" }, ...(name ? [make("dt", {}, name)] : []), make("dd", {}, make("bdi", {}, words)))));
     }
@@ -290,9 +301,11 @@ class Explorer {
     const others = data.texts.map((text, place) => [text, place]).filter(([text, place]) =>
       place !== own && text !== clean && text !== corrupted && (text.shared || text.own));
     this.part("others").hidden = !others.length;
-    const select = this.part("other"), before = select.value;
-    select.replaceChildren(...others.map(([text, place]) => make("option", { value: String(place) }, `${[text.patch, text.condition].filter(Boolean).join(", ")}: ${text.likeness}`)));
-    if (others.some(([, place]) => String(place) === before)) select.value = before;
+    const select = this.part("other"), before = select.selectedOptions[0]?.dataset.name;
+    select.replaceChildren(...others.map(([text, place]) => {
+      const name = [text.patch, text.condition].filter(Boolean).join(", ");
+      return make("option", { value: String(place), "data-name": name, selected: name === before }, `${name}: ${text.likeness}`);
+    }));
     this.other();
   }
 
@@ -312,7 +325,7 @@ class Explorer {
     const length = text.tokens == null ? "" : `${shown(text.tokens)} tokens${text.cut ? ", cut at the limit" : ""}`;
     place.replaceChildren(
       make("p", { className: "chips" }, ...chips, make("span", { className: "muted" }, [length, likeness].filter(Boolean).join(", "))),
-      make("pre", { tabIndex: 0 }, make("bdi", {}, ...nodes)),
+      make("pre", { tabIndex: 0, role: "region", "aria-label": part }, make("bdi", {}, ...nodes)),
     );
   }
 
@@ -323,7 +336,7 @@ class Explorer {
     return [make("span", { className: "shared" }, ...this.running(text.slice(0, at))), ...mark, ...this.running(text.slice(at))];
   }
 
-  mark() { return make("span", { className: "parting", title: "from here on the texts differ", role: "img", ariaLabel: "from here on the texts differ" }); }
+  mark() { return make("span", { className: "parting", title: "from here on the texts differ", role: "img", "aria-label": "from here on the texts differ" }); }
 
   running(text) {
     if (!this.part("formulas").checked) return [text];
@@ -359,7 +372,7 @@ class Explorer {
         if (at < next.from) nodes.push(this.span(i, whole.slice(Math.max(at, from), next.from)));
         const inside = pieces.filter((piece) => piece.to > next.from && piece.from < next.to).map((piece) => piece.i);
         if (inside.includes(parted) && parted !== i) nodes.push(this.mark());
-        nodes.push(this.span(this.strongest(inside), mathml(next.tree), true));
+        nodes.push(this.span(this.strongest(inside), mathml(next.tree), inside));
         at = next.to;
         drawn.shift();
         while (k < pieces.length && pieces[k].to <= at) k++;
@@ -373,13 +386,14 @@ class Explorer {
   }
 
   strongest(cells) {
-    const weight = (i) => Math.abs(this.picture.cts[i] ?? -1);
+    const weight = (i) => { const value = this.picture.cts[i]; return value === null ? -1 : Math.abs(value); };
     return cells.reduce((best, i) => (weight(i) > weight(best) ? i : best));
   }
 
-  span(i, content, formula = false) {
+  // `formula` are the cells of the tokens that a drawn formula took; it has the colour of the strongest, `i`.
+  span(i, content, formula = null) {
     const { kind, value, faded } = this.cell(i), { picture: p, state } = this;
-    const chosen = p.step[i] === state.step;
+    const chosen = (formula ?? [i]).some((each) => p.step[each] === state.step);
     const blank = typeof content === "string" && !content.trim() && kind !== "agree";
     const shownText = blank ? content.replace(/[ \n\t\u00a0]/g, (letter) => (letter === "\n" ? "↵\n" : WHITESPACE[letter])) : content;
     const span = make("span", { className: ["token", kind, chosen && "chosen", faded && "faded", formula && "formula"].filter(Boolean).join(" ") }, shownText);

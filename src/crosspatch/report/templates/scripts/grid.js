@@ -12,7 +12,7 @@ class Grid {
     Object.assign(this, { describe, choose, model: null, hovered: null });
     this.stage = make("div", { className: "stage" });
     this.canvas = make("canvas", {});
-    this.scroller = make("div", { className: "grid", tabIndex: 0, role: "application", ariaRoleDescription: "heatmap", ariaLabel: label }, this.stage);
+    this.scroller = make("div", { className: "grid", tabIndex: 0, role: "application", "aria-roledescription": "heatmap", "aria-label": label }, this.stage);
     this.tip = make("div", { className: "tip", role: "tooltip", hidden: true });
     this.stage.append(this.canvas);
     root.replaceChildren(this.scroller);
@@ -52,7 +52,8 @@ class Grid {
     this.bottom = Math.ceil(Math.max(0, ...labels.map((text) => pen.measureText(text).width))) + 12;
     this.labels = labels;
     this.height = this.top + this.h * model.rows.length + this.bottom;
-    const scale = Math.min(devicePixelRatio || 1, 3);
+    // Browsers draw nothing on a canvas that is too high or too large.
+    const scale = Math.min(devicePixelRatio || 1, 3, 16_000 / this.height, Math.sqrt(16e6 / (this.width * this.height)));
     this.stage.style.width = `${Math.max(this.left + this.w * model.columns + 2, 0)}px`;
     this.stage.style.height = `${this.height}px`;
     Object.assign(this.canvas.style, { width: `${this.width}px`, height: `${this.height}px` });
@@ -264,7 +265,7 @@ class Grid {
     } else if (event.key === "Home" || event.key === "End") {
       at = cells(at[0]).at(event.key === "Home" ? 0 : -1) ?? at;
     } else {
-      const stands = cells(at[0]).filter((each) => { const cell = model.cell(...each); return cell.kind !== "agree" && !cell.faded; });
+      const stands = cells(at[0]).filter((each) => { const cell = model.cell(...each); return !["agree", "unscheduled"].includes(cell.kind) && !cell.faded; });
       const next = event.key === "n" ? stands.find(([, c]) => c > at[1]) : stands.filter(([, c]) => c < at[1]).pop();
       at = next ?? at;
     }

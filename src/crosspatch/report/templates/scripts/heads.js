@@ -22,6 +22,7 @@ class Heads {
     // Where there is a list of pictures, it says which one is drawn.
     this.part("title").textContent = this.maps.length > 1 ? "" : map.title;
     this.part("notes").textContent = map.notes.join(" ");
+    this.part("said").textContent = "";
     this.part("reach").textContent = `−${shown(map.reach, 2)} to ${shown(map.reach, 2)}`;
     this.grid.show({
       rows: map.layers.map(String),

@@ -2,7 +2,7 @@
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name in element && name !== "list") element[name] = value;
+    if (name in element) element[name] = value;
     else element.setAttribute(name, value);
   }
   element.append(...children);
@@ -52,13 +52,13 @@ function showTable(place, name, columns, rows, format = {}) {
     after.disabled = last >= rows.length;
   }
   const turn = (by) => { first += by * PAGE_ROWS; fill(); };
-  const before = make("button", { type: "button", ariaLabel: "Rows before", onclick: () => turn(-1) }, "‹");
-  const after = make("button", { type: "button", ariaLabel: "Rows after", onclick: () => turn(1) }, "›");
+  const before = make("button", { type: "button", "aria-label": "Rows before", onclick: () => turn(-1) }, "‹");
+  const after = make("button", { type: "button", "aria-label": "Rows after", onclick: () => turn(1) }, "›");
   const csv = make("button", { type: "button", className: "csv", onclick: () => saveCsv(name, columns, rows) }, "Download CSV");
   const head = make("thead", {}, make("tr", {}, ...columns.map((column, i) => make("th", { scope: "col", className: typeof rows[0]?.[i] === "string" ? "word" : "" }, column))));
   place.replaceChildren(
     make("div", { className: "turning" }, ...(rows.length > PAGE_ROWS ? [before, after] : []), where, csv),
-    make("div", { className: "scroll long", tabIndex: 0 }, make("table", { className: "figures", ariaLabel: name }, head, body)),
+    make("div", { className: "scroll long", tabIndex: 0, role: "region", "aria-label": name }, make("table", { className: "figures", "aria-label": name }, head, body)),
   );
   fill();
 }
