@@ -1,23 +1,22 @@
-// The explorer: one prompt under one variant as a picture, the text of the chosen row beside the clean and corrupted ones.
+// The explorer: one prompt under one variant as a picture, and the cell that is chosen in it.
 const WAYS = ["component", "direction", "persistence", "schedule"];
 const COLUMNS = ["patch", "layer", "step", "position", "token", "clean wants", "corrupted wants", "class", "status", "CTS",
   "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
 const PROFILE_NAMES = { positions: "positions", disagreements: "disagree", disagreement_rate: "rate", ok_cells: "with CTS",
   small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", transfer: "ratio of sums" };
-const WHITESPACE = { " ": "␣", "\n": "↵", "\t": "⇥", "\u00a0": "␣" };
 const LONGEST = 32;
 
 class Explorer {
   constructor(root, index, stops) {
     Object.assign(this, { root, index, parts: new Map(), state: { prompt: 0, variant: null, row: null, step: null, kind: "" }, table: false, selects: {} });
     this.scale = scaleOf(stops, index.range);
-    this.formula = new RegExp(index.formula, "g");
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
     this.grid = new Grid(this.part("grid"), {
       label: "Transfer by layer and step. Arrow keys walk from cell to cell, n and p to the next and the previous cell where the models differ.",
       describe: (r, c) => this.brief(this.lookup(r, c)),
       choose: (r, c) => this.choose(r, c + this.first),
     });
+    this.texts = new Texts(this);
     this.fields();
     addEventListener("hashchange", () => this.follow());
     if (!this.follow()) this.open(0);
@@ -51,12 +50,12 @@ class Explorer {
     const kinds = this.part("class");
     kinds.append(make("option", { value: "" }, "all"), ...classes.map((name) => make("option", { value: name }, name)));
     kinds.addEventListener("change", () => { this.state.kind = kinds.value; this.render(); });
-    this.part("formulas").addEventListener("change", () => this.texts());
+    this.part("formulas").addEventListener("change", () => this.texts.show());
     for (const button of this.root.querySelectorAll("[data-view]")) {
       button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
     }
     this.part("csv").addEventListener("click", () => saveCsv(`${this.name()} ${this.state.kind}`, COLUMNS, this.rows(true)));
-    this.part("other").addEventListener("change", () => this.other());
+    this.part("other").addEventListener("change", () => this.texts.other());
   }
 
   change(way, value) {
@@ -201,7 +200,8 @@ class Explorer {
     this.part("none").hidden = Boolean(this.picture);
     if (this.picture) this.draw(state.patch ?? had);
     delete state.patch;
-    this.texts();
+    this.tell();
+    this.texts.show();
     this.remember();
     this.root.dataset.shown = prompt.id;
   }
@@ -256,8 +256,19 @@ class Explorer {
     const other = row !== this.state.row;
     Object.assign(this.state, { row, step });
     if (other) this.grid.layout();
-    this.texts();
+    this.tell();
+    this.texts.show();
     this.remember();
+  }
+
+  // Everything known of the chosen cell, and what its texts are.
+  tell() {
+    const { picture, state } = this;
+    if (!picture) return;
+    this.part("row").textContent = this.title(state.row);
+    const i = this.places[state.row * this.grid.model.columns + state.step - this.first];
+    this.part("cell").replaceChildren(...this.brief(i).map(([name, words]) =>
+      make("div", { className: name ? "" : "first" }, ...(name ? [make("dt", {}, name)] : []), make("dd", {}, make("bdi", {}, words)))));
   }
 
   notes() {
@@ -280,139 +291,7 @@ class Explorer {
     showTable(this.part("cells"), this.name(), COLUMNS, this.rows());
   }
 
-  // ---- texts
-
-  texts() {
-    const { data, state, picture } = this, find = (condition) => data.texts.find((text) => text.condition === condition && text.patch === null);
-    const clean = find("clean"), corrupted = find("corrupted");
-    const whole = clean ? clean.shared + clean.own : null;
-    this.write("clean", clean, clean && this.parted(whole, corrupted ? corrupted.shared.length : null));
-    this.write("corrupted", corrupted, corrupted && this.parted(corrupted.shared + corrupted.own, whole === null ? null : corrupted.shared.length));
-    if (picture && state.row !== null) {
-      const row = picture.rows[state.row], text = row.text === null ? null : data.texts[row.text];
-      this.part("row").textContent = this.title(state.row);
-      // The clean text itself parts nowhere, though its tokens end with one that is no letter.
-      const other = text?.likeness.startsWith("the clean") ? null : whole;
-      this.write("patched", text ?? {}, this.tokens(row, other));
-      const i = this.places[state.row * this.grid.model.columns + state.step - this.first];
-      this.part("cell").replaceChildren(...this.brief(i).map(([name, words]) => make("div", { className: name ? "" : "first" }, ...(name ? [make("dt", {}, name)] : []), make("dd", {}, make("bdi", {}, words)))));
-    }
-    const own = picture && state.row !== null ? picture.rows[state.row].text : null;
-    const others = data.texts.map((text, place) => [text, place]).filter(([text, place]) =>
-      place !== own && text !== clean && text !== corrupted && (text.shared || text.own));
-    this.part("others").hidden = !others.length;
-    const select = this.part("other"), before = select.selectedOptions[0]?.dataset.name;
-    select.replaceChildren(...others.map(([text, place]) => {
-      const name = [text.patch, text.condition].filter(Boolean).join(", ");
-      return make("option", { value: String(place), "data-name": name, selected: name === before }, `${name}: ${text.likeness}`);
-    }));
-    this.other();
-  }
-
-  other() {
-    const text = this.data.texts[Number(this.part("other").value)];
-    if (text) this.write("another", text, this.parted(text.shared + text.own, text.shared.length));
-  }
-
-  write(part, text, nodes) {
-    const place = this.part(part);
-    if (!text || !nodes) { place.replaceChildren(make("p", { className: "none" }, "No text.")); return; }
-    const chips = [];
-    if (text.verdict) chips.push(make("span", { className: "chip " + text.verdict }, text.verdict));
-    if (text.operation) chips.push(make("span", { className: "chip op-" + text.operation }, "operation: " + text.operation));
-    for (const flag of text.health ?? []) chips.push(make("span", { className: "chip flag" }, flag));
-    const likeness = text.patch == null && ["clean", "corrupted"].includes(text.condition) ? null : text.likeness;
-    const length = text.tokens == null ? "" : `${shown(text.tokens)} tokens${text.cut ? ", cut at the limit" : ""}`;
-    place.replaceChildren(
-      make("p", { className: "chips" }, ...chips, make("span", { className: "muted" }, [length, likeness].filter(Boolean).join(", "))),
-      make("pre", { tabIndex: 0, role: "region", "aria-label": part }, make("bdi", {}, ...nodes)),
-    );
-  }
-
-  // A text, and a mark where it parts from the other one; what comes before that is soft.
-  parted(text, at) {
-    if (at === null) return this.running(text);
-    const mark = at < text.length ? [this.mark()] : [];
-    return [make("span", { className: "shared" }, ...this.running(text.slice(0, at))), ...mark, ...this.running(text.slice(at))];
-  }
-
-  mark() { return make("span", { className: "parting", title: "from here on the texts differ", role: "img", "aria-label": "from here on the texts differ" }); }
-
-  running(text) {
-    if (!this.part("formulas").checked) return [text];
-    const nodes = [];
-    let last = 0;
-    for (const match of text.matchAll(this.formula)) {
-      const tree = this.index.formulas[match[0]];
-      if (!tree) continue;
-      nodes.push(text.slice(last, match.index), mathml(tree));
-      last = match.index + match[0].length;
-    }
-    return [...nodes, text.slice(last)];
-  }
-
-  // The tokens of one row as they were written, each in the colour of its score, formulas drawn where that is wanted.
-  tokens({ start, cells, letters }, clean) {
-    const { picture: p, index } = this, nodes = [], pieces = [];
-    let whole = "", parted = clean === null ? -1 : null;
-    for (let i = start; i < start + cells; i++) {
-      const [id, known] = index.vocabulary[p.token_id[i]], text = letters[i - start] ?? known ?? `[id ${id}]`;
-      pieces.push({ i, from: whole.length, to: whole.length + text.length, text });
-      whole += text;
-      if (parted === null && !clean.startsWith(whole)) parted = i;
-    }
-    const drawn = this.part("formulas").checked
-      ? [...whole.matchAll(this.formula)].filter((match) => index.formulas[match[0]]).map((match) => ({ from: match.index, to: match.index + match[0].length, tree: index.formulas[match[0]] }))
-      : [];
-    let at = 0, k = 0;
-    while (k < pieces.length) {
-      const { i, from, to } = pieces[k], next = drawn[0];
-      if (i === parted && at <= from) nodes.push(this.mark());
-      if (next && next.from < to) {
-        if (at < next.from) nodes.push(this.span(i, whole.slice(Math.max(at, from), next.from)));
-        const inside = pieces.filter((piece) => piece.to > next.from && piece.from < next.to).map((piece) => piece.i);
-        if (inside.includes(parted) && parted !== i) nodes.push(this.mark());
-        nodes.push(this.span(this.strongest(inside), mathml(next.tree), inside));
-        at = next.to;
-        drawn.shift();
-        while (k < pieces.length && pieces[k].to <= at) k++;
-        continue;
-      }
-      nodes.push(this.span(i, whole.slice(Math.max(at, from), to)));
-      at = to;
-      k++;
-    }
-    return nodes;
-  }
-
-  strongest(cells) {
-    const weight = (i) => { const value = this.picture.cts[i]; return value === null ? -1 : Math.abs(value); };
-    return cells.reduce((best, i) => (weight(i) > weight(best) ? i : best));
-  }
-
-  // `formula` are the cells of the tokens that a drawn formula took; it has the colour of the strongest, `i`.
-  span(i, content, formula = null) {
-    const { kind, value, faded } = this.cell(i), { picture: p, state } = this;
-    const chosen = (formula ?? [i]).some((each) => p.step[each] === state.step);
-    const blank = typeof content === "string" && !content.trim() && kind !== "agree";
-    const shownText = blank ? content.replace(/[ \n\t\u00a0]/g, (letter) => (letter === "\n" ? "↵\n" : WHITESPACE[letter])) : content;
-    const span = make("span", { className: ["token", kind, chosen && "chosen", faded && "faded", formula && "formula"].filter(Boolean).join(" ") }, shownText);
-    if (kind === "ok" && !faded) [span.style.background, span.style.color] = this.scale(value);
-    span.title = kind === "ok" ? `CTS ${shown(value)}` : this.why(kind);
-    span.addEventListener("click", () => this.grid.go(state.row, p.step[i] - this.first));
-    return span;
-  }
-
   say(words) { this.part("said").textContent = words; }
-}
-
-// A tree of MathML, element by element; what may be in it was decided when the page was written.
-const MATHML = make("div", { innerHTML: "<math></math>" }).firstChild.namespaceURI;
-function mathml([tag, attributes, children]) {
-  const element = document.createElementNS(MATHML, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children.map((child) => (typeof child === "string" ? child : mathml(child))));
-  return element;
 }
 
 const explorerRoot = document.getElementById("explorer-root");
