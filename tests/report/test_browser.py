@@ -10,9 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from crosspatch.card import Card, Table
 from crosspatch.data.problem import Problem
 from crosspatch.frames import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
+from crosspatch.patching.result import PatchResult
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
+from crosspatch.report.interactive.heatmap import heatmap
 from crosspatch.report.page import write_report
 from crosspatch.results.summary import Summary
 
@@ -497,6 +500,28 @@ def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
         assert page.wrong == []
 
 
+def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_scores, hostile_generations):
+    """Cards and pictures as a notebook puts them into its page, which has no policy of its own."""
+    wild = '"><img src=x onerror="window.ran = 1"></script><script>alert(1)</script>'
+    result = PatchResult(
+        hostile_scores.with_columns(prompt_id=pl.lit(wild)), hostile_generations.with_columns(prompt_id=pl.lit(wild))
+    )
+    card = Card(wild, [(wild, wild)], [Table((wild, "x"), [(wild, wild)], wild, wild)], [wild])
+    figure = heatmap(result).to_html(include_plotlyjs=True, full_html=False)
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<meta charset=utf-8>{result._repr_html_()}{card.html}{figure}", encoding="utf-8")
+    with opened(browser, path) as page:
+        page.page.wait_for_selector(".heatmaplayer image, .heatmaplayer path", state="attached")
+        box = page.page.locator(".plotly-graph-div .nsewdrag").first.bounding_box()
+        for share in range(1, 20):
+            page.page.mouse.move(box["x"] + box["width"] * share / 20, box["y"] + box["height"] / 2)
+        page.settled()
+        assert wild in page.page.locator("body").inner_text()
+        assert page.page.locator("img, iframe, [onerror]").count() == 0
+        assert page.page.evaluate("window.ran") is None
+        assert page.wrong == []
+
+
 # ---- runs of which there is little
 
 
@@ -525,6 +550,18 @@ def test_a_run_without_scores_shows_its_texts(tmp_path, browser, problems, gener
         assert "This prompt has no scores" in page.text("none")
         assert "Divide by 8. x = 5" in page.text("clean")
         assert not page.page.locator("#explorer .grid").is_visible()
+        assert page.wrong == []
+
+
+def test_a_run_that_is_half_done_says_so(tmp_path, browser, scores, problems):
+    run = {**RUN, "stages": {"data": {"state": "done"}, "patch": {"state": "running", "at": "noon"}}}
+    path = write_report(tmp_path / "r.html", title="t", run=run, problems=problems, scores=scores)
+    with opened(browser, path) as page:
+        said = page.page.locator("header").inner_text()
+        assert "This run is not finished." in said
+        assert "patch is running (since noon)" in said
+        assert "data is" not in said
+        assert "5 of 9 cells" in page.text("notes")
         assert page.wrong == []
 
 
