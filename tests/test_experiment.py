@@ -21,8 +21,16 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unpainted():
+    """Figures are drawn but not turned into pixels, which takes longer than all the rest of a tiny run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, unpainted) -> Path:
     """A run of the shipped tiny experiment, through the stages in this process."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     ExperimentRun.start(load_experiment("tiny"), out).run()
