@@ -82,6 +82,8 @@ MistakeName = Literal[
 Style = Literal["headed", "plain", "terse"]
 Difficulty = Literal["easy", "medium", "hard"]
 DataFormat = Literal["csv", "datasets"]
+DeviceMap = Literal["auto", "balanced", "sequential"]
+Quantization = Literal["8bit", "4bit"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]

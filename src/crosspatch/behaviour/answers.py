@@ -11,7 +11,9 @@ import torch
 from tqdm import tqdm
 
 from crosspatch.models.chat import PromptFormat
+from crosspatch.models.forward import cache_argument
 from crosspatch.models.linear import fast_linear
+from crosspatch.models.placement import input_device
 
 # Tokens after which answers that are at their end leave the batch.
 STRETCH = 8
@@ -59,18 +61,19 @@ def continue_prompts(
 
     length = max(map(len, encoded))
     filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
-    tokens = torch.tensor([[filler] * (length - len(row)) + list(row) for row in encoded], device=model.device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=model.device)
+    device = input_device(model)
+    tokens = torch.tensor([[filler] * (length - len(row)) + list(row) for row in encoded], device=device)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=device)
     drawing = (
         {"do_sample": False} if seed is None else {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 0}
     )
     # Drawn tokens depend on all rows of the batch, so a drawn one is written in one go.
     stretch = STRETCH if seed is None and not together else max_new_tokens
     written: list[list[int]] = [[] for _ in encoded]
-    going, past = list(range(len(encoded))), None
+    going, past, name = list(range(len(encoded))), None, cache_argument(model)
     with (
         tqdm(total=max_new_tokens, desc=f"{len(encoded)} answers", unit="token", leave=False) as bar,
-        _seeded(seed, model.device),
+        _seeded(seed, device),
         fast_linear(model),
     ):
         for start in range(0, max_new_tokens, stretch):
@@ -82,7 +85,7 @@ def continue_prompts(
                 **drawing,
             )
             with _configured(model, settings):
-                found = model.generate(input_ids=tokens, attention_mask=mask, past_key_values=past)
+                found = model.generate(input_ids=tokens, attention_mask=mask, **{name: past})
             new = found.sequences[:, tokens.shape[1] :]
             bar.update(new.shape[1])
             for row, more in zip(going, new.tolist(), strict=True):
@@ -100,10 +103,11 @@ def _narrowed(
     """What goes on: the rows that are not at their end, where the cache can be parted, else all of them."""
     from transformers import DynamicCache
 
-    past = found.past_key_values
+    past = found.get("cache", found.get("past_key_values"))
     if len(kept) < len(going):
         if isinstance(past, DynamicCache):
-            past.batch_select_indices(torch.tensor(kept, device=mask.device))
+            # On the CPU: layers of a model that is spread over devices keep their part where they are.
+            past.batch_select_indices(torch.tensor(kept))
         else:
             kept = list(range(len(going)))
     tokens = found.sequences[kept]

@@ -160,13 +160,15 @@ def _row(first: Call, calls: list[Call]) -> list[Call]:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+    return one is other or (one.shape == other.shape and torch.equal(one, other.to(one.device)))
 
 
 def _adds_up(total: Tensor, *terms: Tensor) -> bool:
     """Whether the terms sum to the total, as nearly as their types can tell."""
     if any(term.shape != total.shape or not term.is_floating_point() for term in terms):
         return False
+    # What a block was given may lie where the block before it computes.
+    terms = tuple(term.to(total.device) for term in terms)
     # Each product and each sum rounds by half an epsilon of what stands there, at most the sum of the sizes.
     epsilon = max(torch.finfo(tensor.dtype).eps for tensor in (total, *terms))
     sizes = torch.stack([term.float().abs() for term in terms]).sum(0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks, hidden_of, text_config
+from crosspatch.models.placement import input_device
 from crosspatch.models.watching import TOKENS
 
 _found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
@@ -48,7 +49,7 @@ def _name_of_norm(model: nn.Module) -> str:
             if id(module) not in inside and not any(child is blocks for child in module.modules()):
                 handles.append(module.register_forward_hook(watch(name), with_kwargs=True))
         ids = torch.tensor([[token % text_config(model).vocab_size for token in TOKENS]])
-        hidden = base(input_ids=ids.to(next(model.parameters()).device), use_cache=False)[0]
+        hidden = base(input_ids=ids.to(input_device(model)), use_cache=False)[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -62,4 +63,4 @@ def _name_of_norm(model: nn.Module) -> str:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+    return one is other or (one.shape == other.shape and torch.equal(one, other.to(one.device)))

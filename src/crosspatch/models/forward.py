@@ -1,4 +1,4 @@
-"""One plain forward pass."""
+"""One plain forward pass, and what the arguments of one are called."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crosspatch.models.placement import input_device
 from crosspatch.models.unembedding import unembed
 
 
 def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> Tensor:
     """The logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
+    tokens = tokens.to(input_device(model))
     if float32:
         body: nn.Module = model.base_model  # type: ignore[assignment]
         return unembed(model, body(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
@@ -20,6 +22,11 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
         options["logits_to_keep"] = 1
     logits: Tensor = model(input_ids=tokens, use_cache=False, **options).logits
     return logits[:, -1].float()
+
+
+def cache_argument(model: nn.Module) -> str:
+    """What a forward pass calls the keys and values that it is given: newer transformers say `cache`."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def keeps_logits(model: nn.Module) -> bool:

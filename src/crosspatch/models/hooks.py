@@ -106,7 +106,8 @@ def _at_mid(visit: Visit, scale: float) -> tuple[Callable[..., Any], Callable[..
 
     def add(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
         attn_out = hidden_of(output)
-        mid = entered.pop() + scale * attn_out
+        # Models that are spread over devices bring it here only after this block is entered.
+        mid = entered.pop().to(attn_out.device) + scale * attn_out
         edited = visit(mid)
         # (edited - resid_pre) / s, put so that an edit that changes nothing changes no bit.
         return None if edited is None else with_hidden(output, attn_out + (edited - mid) / scale)

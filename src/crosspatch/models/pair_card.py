@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crosspatch.card import Card, Table
 from crosspatch.models.blocks import text_config
 from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.placement import device_names
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -23,7 +24,7 @@ def pair_card(pair: ModelPair) -> Card:
             ("from", *pair.names),
             ("fingerprint", *prints),
             ("precision", *(str(model.dtype).removeprefix("torch.") for model in models)),
-            ("device", *(str(_device(model)) for model in models)),
+            ("device", *(device_names(model) for model in models)),
         ],
         note="The two have the same weights: nothing can transfer." if prints[0] == prints[1] else "",
     )
@@ -41,7 +42,3 @@ def pair_card(pair: ModelPair) -> Card:
     layers = ", ".join(map(str, sorted({pair.n_layers // 3, 2 * pair.n_layers // 3, pair.n_layers - 1})))
     hints = [f'crosspatch.patch(pair, "Solve for x: 5x + 3 = 18", layers=[{layers}])']
     return Card("A pair of models", facts, [each], hints)
-
-
-def _device(model: Any) -> Any:
-    return next(model.parameters()).device

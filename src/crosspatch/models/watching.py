@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.models.blocks import find_blocks, hidden_into, hidden_of, text_config
+from crosspatch.models.placement import input_device
 
 # Not the very first tokens of a vocabulary, where padding and its vector of noughts live.
 TOKENS = range(5, 10)
@@ -70,8 +71,8 @@ def watch(model: nn.Module) -> list[WatchedBlock]:
             for name, module in one.block.named_modules():
                 if name:
                     handles.append(module.register_forward_hook(one.part(name), with_kwargs=True))
-        size, device = text_config(model).vocab_size, next(model.parameters()).device
-        ids = torch.tensor([[token % size for token in TOKENS]], device=device)
+        size = text_config(model).vocab_size
+        ids = torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
         with _evaluating(model), torch.no_grad():
             model(input_ids=ids, use_cache=False)
     finally:

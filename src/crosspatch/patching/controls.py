@@ -146,8 +146,8 @@ class ControlReader:
             torch.cat([reader.unembed(reader.hidden[list(part)]) for part in parts])
             for reader in (self._target, self._source)
         ]
-        clean, corrupted = logits if self._run.direction == "corrupt" else reversed(logits)
-        return Contexts.of(clean, corrupted.to(clean.device))
+        target, source = logits[0], logits[1].to(logits[0].device)
+        return Contexts.of(target, source) if self._run.direction == "corrupt" else Contexts.of(source, target)
 
     def _difference(self, site: Site) -> Float[Tensor, "U W"]:
         return self._there[site].to(self._here[site]) - self._here[site]

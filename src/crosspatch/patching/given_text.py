@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from crosspatch.models.hooks import Edit, reading
 from crosspatch.models.linear import fast_linear
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
@@ -61,7 +62,7 @@ class TextReader:
     def __init__(self, model: nn.Module, given: GivenText, *, float32_unembedding: bool = False) -> None:
         self.model, self.given = model, given
         self._float32 = float32_unembedding
-        self._device = next(model.parameters()).device
+        self._device = input_device(model)
         self._past = KeyValues(self._device, len(given.read), lanes=1)
         self._lane = self._past.open()
         tokens = [Token(id, position, self._lane) for position, id in enumerate(given.read)]
@@ -155,7 +156,7 @@ def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
             values.append(cell.moved[site].to(device))
 
     def edit_at(there: Tensor, values: Tensor) -> Edit:
-        return lambda stream: stream.index_copy(1, there, values[None].to(stream))
+        return lambda stream: stream.index_copy(1, there.to(stream.device), values[None].to(stream))
 
     return {site: edit_at(torch.tensor(i, device=device), torch.stack(values)) for site, (i, values) in at.items()}
 

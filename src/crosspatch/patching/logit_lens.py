@@ -66,7 +66,8 @@ def lens_change(
             before, after = (unembed(model, norm(state[None])[0]) for state in (here, there))
         logits = logits.to(after) + (after - before).sum(0)
         probabilities = probabilities.to(after) + (after.softmax(-1) - before.softmax(-1)).sum(0)
-        gap += float((delta(after, *wants) - delta(before, *wants)).sum())
+        tokens = [want.to(after.device) for want in wants]
+        gap += float((delta(after, *tokens) - delta(before, *tokens)).sum())
     return LensChange(logits / len(stream), probabilities / len(stream), gap / len(stream))
 
 

@@ -43,13 +43,13 @@ def step_scores(
 ) -> dict[str, float]:
     """The scores of one step after `tokens`; `applied` are the positions at which the patch was applied before."""
     target, source = pair.oriented(run.direction)
-    text = torch.tensor([tokens], device=pair.clean.device)
+    text = torch.tensor([tokens])
     clean = _logits(pair.clean, text, run)
-    corrupted = _logits(pair.corrupted, text, run)
+    corrupted = _logits(pair.corrupted, text, run).to(clean.device)
     wants = int(clean.argmax()), int(corrupted.argmax())
     now = patch.schedule.applies(step, *wants, pair.prompts.token_text)
     positions = (applied if run.persistence == "persistent" else []) + [len(tokens) - 1] * now
-    patched = patched_logits(target, source, text, patch, positions, run)
+    patched = patched_logits(target, source, text, patch, positions, run).to(clean.device)
     return {**to_rows(score_states(clean, corrupted, patched))[0], "applied": float(now)}
 
 

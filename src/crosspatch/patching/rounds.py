@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from crosspatch.models.hooks import Edit, reading
 from crosspatch.models.linear import fast_linear
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
@@ -89,12 +90,16 @@ class Rounds:
     def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
         self.pair, self.run = pair, run
         self.target, self.source = pair.oriented(run.direction)
-        self.device = pair.clean.device
-        self.target_past, self.source_past = (KeyValues(self.device, positions, lanes) for _ in range(2))
+        self.device, self.source_device = map(input_device, (self.target, self.source))
+        self.target_past = KeyValues(self.device, positions, lanes)
+        self.source_past = KeyValues(self.source_device, positions, lanes)
 
     def prefill(self, texts: Sequence[tuple[list[int], int | None, int | None]]) -> None:
         """Let the models read texts whose steps are not scored: (ids, target lane, source lane) each."""
-        for model, past, which in ((self.target, self.target_past, 1), (self.source, self.source_past, 2)):
+        for model, past, device, which in (
+            (self.target, self.target_past, self.device, 1),
+            (self.source, self.source_past, self.source_device, 2),
+        ):
             tokens = [
                 Token(id, position, text[which])  # type: ignore[arg-type]
                 for text in texts
@@ -102,7 +107,7 @@ class Rounds:
                 for position, id in enumerate(text[0])
             ]
             if tokens:
-                packed_pass(model, Packing(tokens, self.device), past)
+                packed_pass(model, Packing(tokens, device), past)
 
     def read(self, stretches: Sequence[Stretch]) -> list[Read]:
         """One round over all stretches; lanes hold their tokens afterwards."""
@@ -147,7 +152,8 @@ class _Round:
         if not tokens:
             return torch.empty(0, 0, device=self.rounds.device), {}
         with reading(self.rounds.source, sites) as activations:
-            hidden = packed_pass(self.rounds.source, Packing(tokens, self.rounds.device), self.rounds.source_past)
+            packing = Packing(tokens, self.rounds.source_device)
+            hidden = packed_pass(self.rounds.source, packing, self.rounds.source_past)
         return hidden, {site: activation[0] for site, activation in activations.items()}
 
     def _read_target(
@@ -190,12 +196,13 @@ class _Round:
 
         def edit_at(site: Site, there: Tensor, places: Tensor) -> Edit:
             def edit(stream: Tensor) -> Tensor:
-                return stream.index_copy(1, there, activations[site][places][None].to(stream))
+                return stream.index_copy(1, there.to(stream.device), activations[site][places][None].to(stream))
 
             return edit
 
         return {
-            site: edit_at(site, self._indices(there), self._indices(places)) for site, (there, places) in moved.items()
+            site: edit_at(site, self._indices(there), _indices(places, activations[site].device))
+            for site, (there, places) in moved.items()
         }
 
     def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
@@ -226,7 +233,7 @@ class _Round:
         """The scores at some (stretch, position) where nothing is patched: all rows there are the target itself."""
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
-            logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block)])
+            logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
             scores = self._contexts(logits, source, block).score(logits, [1] * len(block))
             rested |= zip(block, ({**step, "applied": 0.0} for step in to_rows(scores)), strict=True)
         return rested
@@ -242,8 +249,9 @@ class _Round:
         for block in _blocks(list(at)):
             numbers = [number for position in block for number in at[position]]
             contexts_of = [context for context, position in enumerate(block) for _ in at[position]]
-            unpatched = target[self._places_of("target_lane", block)]
-            first, *more = torch.cat([unpatched, patched[self._indices(numbers)]]).split(UNEMBED_AT_ONCE)
+            unpatched = target[self._places_of("target_lane", block, target.device)]
+            chosen = patched[_indices(numbers, patched.device)]
+            first, *more = torch.cat([unpatched, chosen]).split(UNEMBED_AT_ONCE)
             logits = self._unembed(self.rounds.target, first)
             contexts = self._contexts(logits[: len(block)], source, block)
             done = 0
@@ -259,7 +267,8 @@ class _Round:
 
     def _contexts(self, of_target: Tensor, source: Tensor, positions: Sequence[tuple[int, int]]) -> Contexts:
         """What both models say at some positions, from the target's logits there."""
-        of_source = self._unembed(self.rounds.source, source[self._places_of("source_lane", positions)])
+        read = source[self._places_of("source_lane", positions, source.device)]
+        of_source = self._unembed(self.rounds.source, read).to(of_target.device)
         corrupt = self.rounds.run.direction == "corrupt"
         return Contexts.of(of_target, of_source) if corrupt else Contexts.of(of_source, of_target)
 
@@ -286,7 +295,8 @@ class _Round:
             ("source_lane", self.rounds.source, source),
         ):
             asked = [s for s in self._starts[which] if not self.stretches[s].rows]
-            places = self._places_of(which, [(s, j) for s in asked for j in range(len(self.stretches[s].ids))])
+            positions = [(s, j) for s in asked for j in range(len(self.stretches[s].ids))]
+            places = self._places_of(which, positions, hidden.device)
             parts = places.split(UNEMBED_AT_ONCE) if len(places) else []
             tokens = iter([token for p in parts for token in self._unembed(model, hidden[p]).argmax(-1).tolist()])
             chosen[which] = {s: list(islice(tokens, len(self.stretches[s].ids))) for s in asked}
@@ -322,9 +332,9 @@ class _Round:
     def _place(self, which: str, cell: _Cell) -> int:
         return self._starts[which][cell.stretch] + cell.j
 
-    def _places_of(self, which: str, positions: Sequence[tuple[int, int]]) -> Tensor:
+    def _places_of(self, which: str, positions: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
         """Where (stretch, position) pairs stand among the texts' tokens."""
-        return self._indices([self._starts[which][s] + j for s, j in positions])
+        return _indices([self._starts[which][s] + j for s, j in positions], device)
 
     @cached_property
     def _starts(self) -> dict[str, dict[int, int]]:
@@ -339,7 +349,11 @@ class _Round:
         return starts
 
     def _indices(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self.rounds.device)
+        return _indices(values, self.rounds.device)
+
+
+def _indices(values: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.long, device=device)
 
 
 def _blocks(positions: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:

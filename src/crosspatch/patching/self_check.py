@@ -16,6 +16,7 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
@@ -91,11 +92,12 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
 
 def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
     """The machinery without a patch, uncached (one piece) and cached (two)."""
+    device = input_device(model)
     for pieces, where in (((0, len(ids)),), "a packed pass"), (((0, 5), (5, len(ids))), "a cached pass"):
-        past = KeyValues(model.device, len(ids), lanes=1)  # type: ignore[arg-type]
+        past = KeyValues(device, len(ids), lanes=1)
         lane = past.open()
         hidden = [
-            packed_pass(model, Packing([Token(ids[p], p, lane) for p in range(first, last)], model.device), past)  # type: ignore[arg-type]
+            packed_pass(model, Packing([Token(ids[p], p, lane) for p in range(first, last)], device), past)
             for first, last in pieces
         ]
         gap = _gap(unembed(model, torch.cat(hidden)), plain)
@@ -153,11 +155,11 @@ def _spread(patches: Sequence[Patch]) -> list[Patch]:
 
 def _plain(model: Any, ids: list[int]) -> Tensor:
     """The logits [T, V] of a model by itself."""
-    return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+    return model(input_ids=torch.tensor([ids], device=input_device(model)), use_cache=False).logits[0].float()
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max())
+    return float((a - b.to(a.device)).abs().max() / b.abs().max())
 
 
 def _tolerance(model: Any) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crosspatch.models.hooks import reading
 from crosspatch.models.linear import fast_linear
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.given_text import GivenText, delta
@@ -53,7 +54,8 @@ def read_together(clean: nn.Module, child: nn.Module, given: GivenText, sites: S
         logits = unembed(clean, one), unembed(child, other).to(one.device)
         wants = logits[0].argmax(-1), logits[1].argmax(-1)
         for column, values in zip(found, (*wants, delta(logits[1], *wants) - delta(logits[0], *wants)), strict=True):
-            column.append(values)
+            # On the CPU: places of any layer, on whichever device, are chosen by them.
+            column.append(values.cpu())
     return SharedReading(ours, theirs, *(torch.cat(column) for column in found))
 
 
@@ -62,7 +64,7 @@ def _read(
 ) -> tuple[dict[Site, Float[Tensor, "S _"]], Float[Tensor, "S D"]]:
     """What stands at the sites, and the last hidden states, at every step."""
     base: nn.Module = model.base_model  # type: ignore[assignment]
-    ids = torch.tensor([given.read], device=next(model.parameters()).device)
+    ids = torch.tensor([given.read], device=input_device(model))
     with fast_linear(model), reading(model, sites) as activations:
         hidden = base(input_ids=ids, use_cache=False)[0]
     return {site: activations[site][0, given.first :] for site in sites}, hidden[0, given.first :]

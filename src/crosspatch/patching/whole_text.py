@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from crosspatch.models.hooks import Edit, editing, reading
 from crosspatch.models.linear import fast_linear
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.given_text import GivenText, delta
@@ -43,13 +44,13 @@ class WholeText:
         self._float32 = run.float32_unembedding
         self._ids = given.read[: given.first + max(steps) + 1]
         self._rows = [given.first + step for step in steps]
-        self._device = next(self._target.parameters()).device
+        self._device = input_device(self._target)
         below = [Site(layer) for layer in range(pair.n_layers)]
         hidden, self._here = self._read(self._target, [*sites, *below])
         other, self._there = self._read(source, sites)
         own = [self._logits(model, h) for model, h in ((self._target, hidden), (source, other))]
         clean, corrupted = own if run.direction == "corrupt" else reversed(own)
-        self._wants = clean.argmax(-1).to(self._device), corrupted.argmax(-1).to(self._device)
+        self._wants = clean.argmax(-1).to(hidden.device), corrupted.argmax(-1).to(hidden.device)
         self._delta = self._deltas(hidden)
 
     def effects(self, patches: Sequence[Patch]) -> dict[str, float]:
@@ -88,7 +89,7 @@ class WholeText:
     def _read(self, model: nn.Module, sites: Sequence[Site]) -> tuple[Float[Tensor, "N D"], dict[Site, Tensor]]:
         """The last hidden states of the whole text, and what stands at sites [N, W]."""
         body: nn.Module = model.base_model  # type: ignore[assignment]
-        ids = torch.tensor([self._ids], device=next(model.parameters()).device)
+        ids = torch.tensor([self._ids], device=input_device(model))
         with fast_linear(model), reading(model, sites) as activations:
             hidden = body(input_ids=ids, use_cache=False)[0][0]
         return hidden, {site: activation[0] for site, activation in activations.items()}
@@ -127,9 +128,9 @@ class WholeText:
 
     def _replacing(self, site: Site, starts: Sequence[int]) -> Edit:
         """An edit that puts the source's activations where some patches' texts begin in the pass."""
-        values = self._there[site].to(self._device)
-        at = torch.cat([torch.arange(start, start + len(values), device=self._device) for start in starts])
-        return lambda stream: stream.index_copy(1, at, values.repeat(len(starts), 1)[None].to(stream))
+        values = self._there[site]
+        at = torch.cat([torch.arange(start, start + len(values)) for start in starts])
+        return lambda stream: stream.index_copy(1, at.to(stream.device), values.to(stream).repeat(len(starts), 1)[None])
 
     def _deltas(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " U"]:
         return delta(self._logits(self._target, hidden), *self._wants)

@@ -63,13 +63,18 @@ class _Joined:
 
 @dataclass
 class PassAttention:
-    """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide, values W wide."""
+    """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide, values W wide.
+
+    Blocks may stand on several devices: what is made for a block is made where its queries are.
+    """
 
     packing: Packing
     past: KeyValues
-    _joined: dict[int, _Joined] = field(default_factory=dict)
+    _joined: dict[tuple[int, torch.device], _Joined] = field(default_factory=dict)
     _masks: dict[tuple[Rule, torch.dtype], Float[Tensor, "T N"]] = field(default_factory=dict)
-    _group_masks: dict[tuple[Rule, torch.dtype, int], list[Float[Tensor, "G Q N"]]] = field(default_factory=dict)
+    _group_masks: dict[tuple[Rule, torch.dtype, int, torch.device], list[Float[Tensor, "G Q N"]]] = field(
+        default_factory=dict
+    )
 
     def attend(
         self,
@@ -84,13 +89,13 @@ class PassAttention:
     ) -> Float[Tensor, "T H W"]:
         """What each token reads: from its lane as far as the rule allows, and from itself."""
         longest = self.packing.longest
-        joined = self._where(query.shape[1])
+        joined = self._where(query.shape[1], query.device)
         if len(joined.lanes):
             kept = key[:, joined.stays], value[:, joined.stays]
             self.past.write(layer, *kept, joined.lanes, joined.positions, longest)
         own = self._own(query, key, joined, scaling, softcap) if joined.any_apart else None
         reads, owns = [], []
-        for group, mask in zip(joined.groups, self._masks_of(rule, query.dtype, query.shape[1]), strict=True):
+        for group, mask in zip(joined.groups, self._masks_of(rule, query), strict=True):
             keys, values = self.past.read(layer, group.first, group.last, longest)
             queries = _spread(query[:, group.tokens], group)
             scores = None if own is None else _spread(own[:, group.tokens, None], group).squeeze(-1)
@@ -120,13 +125,13 @@ class PassAttention:
         own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
         return own
 
-    def _where(self, count: int) -> _Joined:
-        if count not in self._joined:
-            packing = self.packing
+    def _where(self, count: int, device: torch.device) -> _Joined:
+        if (count, device) not in self._joined:
+            packing = self.packing.on(device)
             stays, apart = ((packing.apart[:count] == which).nonzero().squeeze(1) for which in (False, True))
             groups = _groups(packing, count)
             everything = torch.arange(count, device=packing.device)
-            self._joined[count] = _Joined(
+            self._joined[count, device] = _Joined(
                 _index(stays),
                 _index(apart),
                 len(apart) > 0,
@@ -135,14 +140,16 @@ class PassAttention:
                 groups,
                 torch.cat([everything[group.tokens] for group in groups]).argsort(),
             )
-        return self._joined[count]
+        return self._joined[count, device]
 
-    def _masks_of(self, rule: Rule, dtype: torch.dtype, count: int) -> list[Float[Tensor, "G Q N"]]:
-        """The mask of each group; the same for all layers of one rule that compute as many tokens."""
-        key = rule, dtype, count
+    def _masks_of(self, rule: Rule, query: Float[Tensor, "H T K"]) -> list[Float[Tensor, "G Q N"]]:
+        """The mask of each group; the same for all layers of one rule, on one device, that compute as many tokens."""
+        count = query.shape[1]
+        key = rule, query.dtype, count, query.device
         if key not in self._group_masks:
-            mask = self._mask(rule, dtype)[None, :count]
-            groups = self._where(count).groups
+            # Rules may hold tensors of their own, which lie where the pass begins.
+            mask = self._mask(rule, query.dtype)[None, :count].to(query.device)
+            groups = self._where(count, query.device).groups
             self._group_masks[key] = [_spread(mask[:, group.tokens], group).squeeze(1) for group in groups]
         return self._group_masks[key]
 

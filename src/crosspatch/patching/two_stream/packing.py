@@ -60,6 +60,10 @@ class Packing:
         """Lanes of the tokens."""
         return self._tensor([token.lane for token in self.tokens])
 
+    def on(self, device: torch.device) -> Packing:
+        """The same tokens, their tensors on another device: blocks of one model may stand on several."""
+        return self if device == self.device else Packing(self.tokens, device)
+
     @cached_property
     def span(self) -> tuple[int, int]:
         """The first and the last lane in use."""

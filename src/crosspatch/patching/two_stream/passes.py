@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import find_blocks, hidden_of, text_config, with_hidden
+from crosspatch.models.forward import cache_argument
 from crosspatch.models.hooks import Edit, editing
 from crosspatch.models.site import Site
 from crosspatch.patching.two_stream.attention import PassAttention, attending
@@ -47,8 +48,8 @@ def packed_pass(
         output = base(
             input_ids=packing.ids[None],
             position_ids=packing.positions[None],
-            past_key_values=_no_past(),
             use_cache=True,
+            **{cache_argument(base): _no_past()},
         )
     return output[0][0]
 
@@ -85,7 +86,7 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
             hidden = hidden_of(output)
             stored, places = joins[layer + 1]
             source = hidden[0] if stored is None else stored.to(hidden)
-            return with_hidden(output, torch.cat([hidden, source[places][None]], dim=1))
+            return with_hidden(output, torch.cat([hidden, source[places.to(hidden.device)][None]], dim=1))
 
         return hook
 
