@@ -121,8 +121,48 @@ class Models(Settings):
         "float32", description="Precision of the weights when answering and patching"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the first GPU, or the CPU")
+    corrupted_device: str | None = Field(
+        None,
+        min_length=1,
+        description="A device of its own for the corrupted model, and children in its place; null: the same",
+    )
+    device_map: DeviceMap | None = Field(
+        None,
+        description="Spread the blocks of each model over all GPUs: auto and balanced evenly, sequential one after the "
+        "other; what fits on none stays on the CPU and is brought in when it is used, which is slow. null: each model "
+        "on one device",
+    )
+    max_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="GB (10⁹ bytes) of each GPU that one model may take (with device_map); null: what is free",
+    )
+    quantization: Quantization | None = Field(
+        None,
+        description="Keep the weights of linear layers in 8 or 4 bits when answering and patching (needs "
+        "bitsandbytes); results are those of the quantised models. null: as dtype says",
+    )
+    share_base: bool = Field(
+        True,
+        description="Keep the weights of the clean model once where the corrupted one is a LoRA adapter of it: half "
+        "the memory. false: adapters are added to weights of their own",
+    )
     raw: bool = Field(False, description="Read questions as they stand, even where the tokenizer has a chat template")
     system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
+
+    @model_validator(mode="after")
+    def _one_way_to_place(self) -> Models:
+        if self.device_map is not None and self.device != "auto":
+            raise ValueError(
+                f"models.device_map spreads over all GPUs, but models.device is {self.device}; leave one of them out"
+            )
+        if self.device_map is not None and self.corrupted_device is not None:
+            raise ValueError(
+                "models.device_map spreads both models over all GPUs; leave it or models.corrupted_device out"
+            )
+        if self.max_memory_gb is not None and self.device_map is None:
+            raise ValueError("models.max_memory_gb is for models.device_map; set it to auto, balanced or sequential")
+        return self
 
 
 class Data(Settings):
@@ -397,6 +437,12 @@ class Patch(Settings):
     memory_gb: float | None = Field(
         None, gt=0, description="GB (10⁹ bytes) for keys and values; more runs at once. null: half of what is free"
     )
+    shard_rows: Positive | None = Field(
+        None,
+        description="Rows (one patch after one prompt) in a shard, the part of the sweep that one worker does at a "
+        "time; all of them run at once. Which rows run together decides the last digits, so the number is kept with "
+        "the run. null: as many as fit into memory_gb, at most 256",
+    )
     float32_unembedding: bool = Field(
         False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
     )
@@ -536,6 +582,35 @@ class Localise(Settings):
     )
 
 
+class Execution(Settings):
+    """Who does the shards of patch, controls and spans. The results are the same, so a run may go on with another."""
+
+    executor: Literal["local", "ray", "slurm"] = Field(
+        "local",
+        description="local: processes on this machine; ray: actors of a Ray cluster; slurm: jobs. Workers of a cluster "
+        "have to see the run directory under the same path",
+    )
+    workers: Positive = Field(
+        1, description="How many work at the same time, each with models of its own; 1 and local: this process"
+    )
+    threads: Positive | None = Field(
+        None, description="CPU threads of a worker; null: the cores of this machine shared evenly (ray, slurm: 1)"
+    )
+    gpus: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs of a worker; null: one, where models.device is not cpu and (local) there are some. Local "
+        "workers take whole ones in turn",
+    )
+    tries: Positive = Field(3, description="How often a shard is tried before it is left among the failures")
+    address: str | None = Field(
+        None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: one is started on this machine"
+    )
+    partition: str | None = Field(None, description="The SLURM partition; null: the cluster's own choice")
+    minutes: Positive = Field(720, description="Time limit of a SLURM job")
+    job_memory_gb: float | None = Field(None, gt=0, description="Memory of a SLURM job; null: the cluster's own choice")
+
+
 class Experiment(Settings):
     """Everything that one experiment does, in the order of its stages."""
 
@@ -557,6 +632,7 @@ class Experiment(Settings):
     patch: Patch = Field(default_factory=Patch)
     localise: Localise = Field(default_factory=Localise)
     lenses: Lenses = Field(default_factory=Lenses)
+    execution: Execution = Field(default_factory=Execution)
 
     @field_validator("controls", mode="before")
     @classmethod

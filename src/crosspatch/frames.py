@@ -6,6 +6,7 @@ come about.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from crosspatch.errors import CrosspatchError
 from crosspatch.files import written_whole
 
 Columns = dict[str, tuple[Any, str]]
@@ -41,15 +43,29 @@ class Schema:
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:
         """Write a parquet file that is there as a whole or not at all; raises ValueError for another schema."""
+        content = self.dumped(frame)
+        with written_whole(path) as partial:
+            partial.write_bytes(content)
+
+    def dumped(self, frame: pl.DataFrame) -> bytes:
+        """What `write` writes; the same bytes for the same frame."""
         if dict(frame.schema) != pl.Schema(self.dtypes):
             raise ValueError(f"a frame with {dict(frame.schema)} is no table of {self.name}")
-        with written_whole(path) as partial:
-            frame.write_parquet(partial)
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        return buffer.getvalue()
 
     def read(self, path: Path) -> pl.DataFrame:
-        """A file that `write` wrote; an empty frame where there is none."""
-        # A folder may have brackets in its name: the path is no pattern.
-        return pl.read_parquet(path, schema=self.dtypes, glob=False) if path.is_file() else self.frame()
+        """A file that `write` wrote; an empty frame where there is none. Raises CrosspatchError for anything else."""
+        return self.loaded(path.read_bytes(), path) if path.is_file() else self.frame()
+
+    def loaded(self, content: bytes, path: Path) -> pl.DataFrame:
+        """What `dumped` gave, read from `path`; raises CrosspatchError for anything else."""
+        try:
+            return pl.read_parquet(content, schema=self.dtypes)
+        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
 
 
 SCORES = Schema(

@@ -6,6 +6,7 @@ Nothing heavy is imported at the top, so that `crosspatch --help` answers at onc
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -15,11 +16,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import typer
 
-from crosspatch.cli import datasets, exports, pairs, stages  # they put their commands into the application
+from crosspatch.cli import datasets, exports, pairs, progress, stages  # they put their commands into the application
 from crosspatch.cli.application import app
 from crosspatch.errors import CrosspatchError
 
-__all__ = ["app", "datasets", "exports", "main", "pairs", "stages"]
+__all__ = ["app", "datasets", "exports", "main", "pairs", "progress", "stages"]
 
 # What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
 _WRONG_USE: Any = typer.BadParameter.__base__
@@ -28,6 +29,8 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
+    # What ends a job of a cluster ends a command as Ctrl-C does: with what is done kept, and said so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:

@@ -31,9 +31,9 @@ _SECTIONS = {
     "teach": ("", "models", "data", "teach", "generation"),
     "search": ("", "models", "data", "finetune", "search", "generation"),
     "evaluate": ("", "models", "data", "generation", "judge"),
-    "patch": ("", "models", "generation", "judge", "patch"),
-    "controls": ("", "models", "generation", "patch"),
-    "spans": ("", "models", "generation", "patch"),
+    "patch": ("", "models", "generation", "judge", "patch", "execution"),
+    "controls": ("", "models", "generation", "patch", "execution"),
+    "spans": ("", "models", "generation", "patch", "execution"),
     "localise": ("", "models", "generation", "localise"),
     "lenses": ("", "models", "generation", "lenses"),
     "report": ("",),
@@ -55,7 +55,7 @@ _ORDER = (
         "lenses",
         "report",
     ),
-    *("export", "grade", "verify"),
+    *("status", "export", "grade", "verify"),
 )
 
 
@@ -133,6 +133,18 @@ def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
         return _led_stages(experiment, out, *stages)
     run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
     run.run(*stages)
+    return run.directory
+
+
+def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
+    """Do a slice of an experiment's sweep, "2/8", beside other processes that do the others; its run directory."""
+    from crosspatch.experiment import ExperimentRun
+
+    number, slash, of = slice_.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"--shard got {slice_!r}, expected i/n with i from 1 to n, such as 2/8")
+    run = ExperimentRun.start(experiment, out, console.print, ("patch",))
+    run.run_slice(int(number), int(of))
     return run.directory
 
 

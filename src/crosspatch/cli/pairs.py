@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_stages
+from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_slice, run_stages
 from crosspatch.cli.tables import print_selection, print_transfer
 from crosspatch.config import Directions, Engine, Persistence, load_experiment, make_experiment
 from crosspatch.errors import CrosspatchError, UsageError
@@ -58,6 +58,18 @@ def patch(
     self_check: Annotated[
         bool | None, typer.Option("--self-check/--no-self-check", help="Try the engine on the pair first")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Do the I-th of N slices of the sweep, beside other processes that do the others; the command without "
+            "it then does what follows",
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray", "slurm"] | None, typer.Option(help="Who does the shards  [default: local]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="How many work at the same time  [default: 1]")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
     out: Out = None,
     override: Overrides = None,
@@ -89,6 +101,8 @@ def patch(
         "patch.persistence": persistence,
         "patch.engine": engine,
         "generation.max_new_tokens": max_new_tokens,
+        "execution.executor": executor,
+        "execution.workers": workers,
     }
     given = {key: value for key, value in given.items() if value is not None}
     if source is None:
@@ -104,6 +118,9 @@ def patch(
         experiment = make_experiment(bare, override or (), given)
     else:
         experiment = load_experiment(source, override or (), given)
+    if shard is not None:
+        run_slice(experiment, out or default_out(source or ""), shard)
+        return
     directory = run_stages(experiment, out or default_out(source or ""), "patch", "controls")
     print_selection(directory)
     print_transfer(directory)

@@ -27,8 +27,8 @@ def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"
             "tokens": _large(row.tokens),
             "steps": "" if row.steps is None else str(row.steps),
             "memory": f"{row.memory:.1f} GB",
-            "time here": _duration(row.seconds),
-            "on an A100": _duration(row.seconds_a100),
+            "time here": duration(row.seconds),
+            "on an A100": duration(row.seconds_a100),
         }
         for row in found.rows
     ]
@@ -44,7 +44,8 @@ def _large(count: int) -> str:
     return str(count)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
     for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.2g} {name}"

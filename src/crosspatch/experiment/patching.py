@@ -1,4 +1,7 @@
-"""The patch stage: activations of one model into the other, prompt by prompt.
+"""The patch stage: activations of one model into the other, shard by shard.
+
+A shard is some prompts under all patches, or one prompt in one direction under some of them: as many rows as run at
+once. Shards follow one another by prompt, direction and patch, so all scores stand in that order.
 
 Texts are called `patched`; where both directions are patched, those of the corrupted model with clean activations are
 called `repaired`, for they come from the same places.
@@ -6,85 +9,194 @@ called `repaired`, for they come from the same places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
 from crosspatch.config import DOMAINS, Direction, Engine
 from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.sharding import Files, carry_out
 from crosspatch.experiment.work import Work
-from crosspatch.frames import REPAIRED, SCORES, SCREEN, SEARCH
+from crosspatch.frames import GENERATIONS, REPAIRED, SCORES, SCREEN, SEARCH
+from crosspatch.results.shards import Shards
 
 if TYPE_CHECKING:
+    from crosspatch.models.pair import ModelPair
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.sweep import Unpatched
     from crosspatch.patching.trajectory import PatchRun
 
 
 def patch_prompts(work: Work) -> None:
-    """Sweep all prompts that have no scores yet, and grade the patched texts."""
-    from crosspatch.patching.batches import prompts_at_once, rows_at_once
-    from crosspatch.patching.sweep import sweep
+    """Sweep all shards that are left, and grade the patched texts."""
+    carry_out(PatchStage(work))
 
-    runs = [patch_run(work, direction) for direction in work.experiment.patch.directions]
-    work.directory.scores_part(0).parent.mkdir(exist_ok=True)
-    problems = work.patched_problems
-    parts = {problem.id: work.directory.scores_part(i) for i, problem in enumerate(problems)}
-    if all(part.is_file() for part in parts.values()):
-        return _after(work)
-    new_tokens = work.experiment.generation.max_new_tokens
-    prompts = {problem.id: work.pair.encode(problem.question, new_tokens) for problem in problems}
-    chosen = _chosen_patches(work, runs[0], prompts)
-    longest = max(map(len, prompts.values())) + new_tokens
-    engine = possible_engine(work, chosen, longest)
-    rows = rows_at_once(work.pair, longest, work.experiment.patch.memory_gb)
-    at_once = prompts_at_once(len(chosen), rows)
-    answers = _known_answers(work)
-    work.say(f"patch: {len(problems)} prompts, {len(chosen)} patches each, up to {at_once} prompts at once")
-    for start in range(0, len(problems), at_once):
-        batch = problems[start : start + at_once]
-        # Prompts that ran together run together again: what is computed together decides the last digits.
-        if all(parts[problem.id].is_file() for problem in batch):
-            continue
-        some = {problem.id: prompts[problem.id] for problem in batch}
-        results = [
-            sweep(
-                work.pair,
-                some,
-                chosen,
+
+def cut_sweep(
+    prompts: Sequence[str], directions: Sequence[Direction], patches: int, rows: int
+) -> Iterator[dict[str, Any]]:
+    """The shards of a sweep: each has at most so many rows, and at least one.
+
+    An entry has the ids of its `prompts`, its `directions`, and the first of its `patches` and the one after the last,
+    by number. All rows of the shards in their order are in the order of prompts, directions, patches.
+    """
+    from crosspatch.patching.batches import prompts_at_once
+
+    if patches <= rows:
+        at_once = prompts_at_once(patches, rows)
+        for start in range(0, len(prompts), at_once):
+            yield {
+                "prompts": list(prompts[start : start + at_once]),
+                "directions": list(directions),
+                "patches": [0, patches],
+            }
+        return
+    for prompt in prompts:
+        for direction in directions:
+            for first in range(0, patches, rows):
+                yield {
+                    "prompts": [prompt],
+                    "directions": [direction],
+                    "patches": [first, min(first + rows, patches)],
+                }
+
+
+@dataclass
+class PatchStage:
+    """The sweep of an experiment."""
+
+    name: ClassVar[str] = "patch"
+    work: Work
+
+    def plan(self) -> dict[str, Any]:
+        """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
+        import torch
+
+        from crosspatch.models.loading import pick_device
+        from crosspatch.patching.batches import rows_at_once
+
+        work = self.work
+        settings, models = work.experiment.patch, work.experiment.models
+        directions = settings.directions
+        chosen = _chosen_patches(work, directions[0], self.prompts)
+        rows = settings.shard_rows
+        if rows is None:
+            device, dtype = torch.device(pick_device(models.device)), getattr(torch, models.dtype)
+            rows = rows_at_once(work.config, dtype, device, self.longest, settings.memory_gb)
+        shards = list(cut_sweep(list(self.prompts), directions, len(chosen), rows))
+        work.say(f"patch: {len(self.prompts)} prompts, {len(chosen)} patches each, in {len(shards)} shards")
+        return {
+            "rows": rows,
+            "answers": not work.directory.done("evaluate"),
+            "patches": [patch.name for patch in chosen],
+            "shards": shards,
+        }
+
+    def do(self, shard: int) -> Files:
+        """The scores and texts of a shard."""
+        from crosspatch.patching.sweep import sweep
+
+        entry = self._plan["shards"][shard]
+        first, last = entry["patches"]
+        prompts = {name: self.prompts[name] for name in entry["prompts"]}
+        runs = [patch_run(self.work, direction) for direction in entry["directions"]]
+        known: dict[str, dict[Unpatched, str]] = {name: dict(self.answers.get(name, {})) for name in prompts}
+        # One shard of a prompt writes the unpatched texts, if that is to be done.
+        directions = self.work.experiment.patch.directions
+        unpatched = self._plan["answers"] and first == 0 and entry["directions"][0] == directions[0]
+        scores: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
+        texts: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
+        for run in runs:
+            results = sweep(
+                self.pair,
+                prompts,
+                self.patches[first:last],
                 run,
-                engine,
-                rows=rows,
-                answers=answers,
-                say=lambda line: work.say(f"patch: {line}"),
+                self.engine,
+                rows=self._plan["rows"],
+                answers=known,
+                unpatched=unpatched,
+                say=lambda line: self.work.say(f"patch: {line}"),
             )
-            for run in runs
-        ]
-        for problem, *of_problem in zip(batch, *results, strict=True):
-            # The part comes last: where it is there, the texts are too.
-            for run, result in zip(runs, of_problem, strict=True):
-                work.directory.put_generations(_named(result.generations, run, runs))
-            SCORES.write(pl.concat(result.scores for result in of_problem), parts[problem.id])
-            work.say(f"patch: {problem.id} is done: {problem.question}")
-    _after(work)
+            for name, result in zip(prompts, results, strict=True):
+                scores[name].append(result.scores)
+                texts[name].append(self._named(result.generations, run))
+                own = result.generations.filter(pl.col("patch").is_null())
+                known[name] |= dict(own.select("condition", "text").iter_rows())
+        directory = self.work.directory
+        return {
+            directory.within(directory.scores_part(shard)): SCORES.dumped(
+                pl.concat(chain.from_iterable(scores.values()))
+            ),
+            directory.within(directory.texts_part(shard)): GENERATIONS.dumped(
+                pl.concat(chain.from_iterable(texts.values()))
+            ),
+        }
 
+    def gather(self) -> None:
+        """All texts in one table, the texts of all tokens, and verdicts."""
+        from crosspatch.patching.result import token_texts
 
-def _after(work: Work) -> None:
-    """What follows when every prompt has its scores: the texts of their tokens are kept, and answers are graded."""
-    from crosspatch.patching.result import token_texts
+        directory = self.work.directory
+        directory.put_generations(directory.swept_texts())
+        directory.put_vocabulary(token_texts(directory.scores(), self.work.prompts))
+        judge_texts(self.work)
 
-    if work.directory.vocabulary() is None:
-        work.directory.put_vocabulary(token_texts(work.directory.scores(), work.pair.prompts))
-    judge_texts(work)
+    @cached_property
+    def prompts(self) -> dict[str, list[int]]:
+        """The tokens of all prompts by prompt_id; raises UsageError for one that is too long."""
+        from crosspatch.models.pair import check_length
 
+        new_tokens, work = self.work.experiment.generation.max_new_tokens, self.work
+        encoded = {problem.id: work.prompts.encode(problem.question) for problem in work.patched_problems}
+        for ids in encoded.values():
+            check_length(work.config, len(ids), new_tokens)
+        return encoded
 
-def _named(texts: pl.DataFrame, run: PatchRun, runs: Sequence[PatchRun]) -> pl.DataFrame:
-    """Patched texts with the name of their condition."""
-    if len(runs) == 1 or run.direction == "corrupt":
-        return texts
-    patched = pl.col("condition") == "patched"
-    return texts.with_columns(pl.when(patched).then(pl.lit(REPAIRED)).otherwise("condition").alias("condition"))
+    @property
+    def longest(self) -> int:
+        """Positions that a text may grow to."""
+        return max(map(len, self.prompts.values())) + self.work.experiment.generation.max_new_tokens
+
+    @cached_property
+    def _plan(self) -> dict[str, Any]:
+        return Shards(self.work.directory.root, self.name).plan()
+
+    @cached_property
+    def patches(self) -> list[Patch]:
+        """The patches of the sweep."""
+        from crosspatch.patching.patches import Patch
+
+        return [Patch.parse(name) for name in self._plan["patches"]]
+
+    @cached_property
+    def pair(self) -> ModelPair:
+        """The two models; raises UsageError where they lack a place of the patches."""
+        from crosspatch.patching.sweep import check_places
+
+        check_places(self.work.pair, self.patches)
+        return self.work.pair
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that can be used."""
+        return possible_engine(self.work, self.patches, self.longest)
+
+    @cached_property
+    def answers(self) -> dict[str, dict[Unpatched, str]]:
+        """The unpatched models' texts, as far as they were there when the sweep was planned."""
+        return {} if self._plan["answers"] else _known_answers(self.work)
+
+    def _named(self, texts: pl.DataFrame, run: PatchRun) -> pl.DataFrame:
+        """Patched texts with the name of their condition."""
+        if run.direction == "corrupt" or len(self.work.experiment.patch.directions) == 1:
+            return texts
+        patched = pl.col("condition") == "patched"
+        return texts.with_columns(pl.when(patched).then(pl.lit(REPAIRED)).otherwise("condition").alias("condition"))
 
 
 def patch_run(work: Work, direction: Direction) -> PatchRun:
@@ -101,16 +213,16 @@ def patch_run(work: Work, direction: Direction) -> PatchRun:
     )
 
 
-def _chosen_patches(work: Work, run: PatchRun, prompts: Mapping[str, list[int]]) -> list[Patch]:
+def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list[int]]) -> list[Patch]:
     """The grid or the named patches; or those that a screen or a search chooses, the same for all prompts."""
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.selection import best_of_screen, smallest_set, target_texts
-    from crosspatch.patching.sweep import choose_patches
+    from crosspatch.patching.sweep import listed_patches
 
     settings = work.experiment.patch
     if not settings.screen and settings.reach is None:
-        return choose_patches(
-            work.pair,
+        return listed_patches(
+            work.config,
             settings.layers,
             settings.component or "resid_post",
             heads=settings.heads,
@@ -120,7 +232,8 @@ def _chosen_patches(work: Work, run: PatchRun, prompts: Mapping[str, list[int]])
         )
     schema = SCREEN if settings.screen else SEARCH
     if (before := work.directory.selection(schema)).is_empty():
-        target: Unpatched = "clean" if run.direction == "corrupt" else "corrupted"
+        run = patch_run(work, direction)
+        target: Unpatched = "clean" if direction == "corrupt" else "corrupted"
         known = {name: texts[target] for name, texts in _known_answers(work).items() if target in texts}
         texts = target_texts(work.pair, prompts, run, known)
         if settings.reach is None:

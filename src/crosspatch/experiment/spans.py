@@ -7,50 +7,89 @@ of its tokens it is known whether the mistake shows there; all patches are score
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from crosspatch.data.problem import Span
+from crosspatch.data.problem import Problem, Span
 from crosspatch.experiment.patching import patch_run, possible_engine
+from crosspatch.experiment.sharding import Files, carry_out
 from crosspatch.experiment.work import Work
 from crosspatch.frames import SPANS
 
+if TYPE_CHECKING:
+    from crosspatch.config import Engine
+    from crosspatch.patching.patches import Patch
+
 
 def read_mistakes(work: Work) -> None:
-    """Score the patches along the wrong solution of every patched problem that has one, where that is not done."""
-    from crosspatch.patching.patches import Patch
-    from crosspatch.patching.scoring import score_tokens
+    """Score the patches along the wrong solution of every patched problem that has one."""
+    carry_out(SpansStage(work))
 
-    mistaken = {problem.id: problem for problem in work.directory.problems("mistaken")}
-    wanted = [
-        (i, mistaken[problem.id])
-        for i, problem in enumerate(work.patched_problems)
-        if problem.id in mistaken and not work.directory.spans_part(i).is_file()
-    ]
-    if not wanted:
-        return
-    if work.experiment.patch.persistence == "persistent":
-        return work.say("spans: only transient patches can be scored along a given text; none is scored")
-    names = work.directory.scores()["patch"].unique(maintain_order=True)
-    patches = [Patch.parse(name) for name in names]
-    prompts = work.pair.prompts
-    texts = [(i, problem, prompts.encode_completion(problem.solution or "")) for i, problem in wanted]
-    longest = max(len(work.pair.encode(problem.question)) + len(text) for _, problem, text in texts)
-    if possible_engine(work, patches, longest) == "reference":
-        return work.say("spans: these models run by the reference engine alone, which cannot; none is scored")
-    for i, problem, text in texts:
+
+@dataclass
+class SpansStage:
+    """All wrong solutions of an experiment's patched problems. A shard is one of them."""
+
+    name: ClassVar[str] = "spans"
+    work: Work
+
+    def plan(self) -> dict[str, Any]:
+        """A shard for each wrong solution; none where they cannot be scored."""
+        if self.problems and self.work.experiment.patch.persistence == "persistent":
+            self.work.say("spans: only transient patches can be scored along a given text; none is scored")
+            return {"shards": []}
+        return {"shards": [{"prompts": [problem.id]} for problem in self.problems]}
+
+    def do(self, shard: int) -> Files:
+        """The scores along one wrong solution; no file where these models can have none."""
+        from crosspatch.patching.scoring import score_tokens
+
+        if self.engine == "reference":
+            return {}
+        problem, text, prompts = self.problems[shard], self.texts[shard], self.work.pair.prompts
         kinds = kinds_of_tokens([prompts.decode(text[: end + 1]) for end in range(len(text))], problem.spans)
-        rows = []
-        for direction in work.experiment.patch.directions:
-            run = patch_run(work, direction)
-            prompt = work.pair.encode(problem.question, len(text))
-            for trajectory in score_tokens(work.pair, prompt, text, patches, run):
+        prompt, rows = self.work.pair.encode(problem.question, len(text)), []
+        for direction in self.work.experiment.patch.directions:
+            run = patch_run(self.work, direction)
+            for trajectory in score_tokens(self.work.pair, prompt, text, self.patches, run):
                 rows += [
                     {"span": kind, "read_token_id": token, **row}
                     for kind, token, row in zip(kinds, text, trajectory.rows(problem.id, run, prompts), strict=True)
                 ]
-        part = work.directory.spans_part(i)
-        part.parent.mkdir(exist_ok=True)
-        SPANS.write(SPANS.frame(rows), part)
-    work.say(f"spans: {len(texts)} wrong solutions, {len(patches)} patches each")
+        directory = self.work.directory
+        return {directory.within(directory.spans_part(shard)): SPANS.dumped(SPANS.frame(rows))}
+
+    def gather(self) -> None:
+        """Nothing: the table is read from its parts."""
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The patched problems with their wrong solutions, as far as they have one."""
+        mistaken = {problem.id: problem for problem in self.work.directory.problems("mistaken")}
+        return [mistaken[problem.id] for problem in self.work.patched_problems if problem.id in mistaken]
+
+    @cached_property
+    def texts(self) -> list[list[int]]:
+        """Their tokens."""
+        return [self.work.prompts.encode_completion(problem.solution or "") for problem in self.problems]
+
+    @cached_property
+    def patches(self) -> list[Patch]:
+        """The patches of the sweep."""
+        from crosspatch.patching.patches import Patch
+
+        return [Patch.parse(name) for name in self.work.directory.scores()["patch"].unique(maintain_order=True)]
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that these models can use; said once where it cannot score along a given text."""
+        questions = [self.work.pair.encode(problem.question) for problem in self.problems]
+        longest = max(len(question) + len(text) for question, text in zip(questions, self.texts, strict=True))
+        found = possible_engine(self.work, self.patches, longest)
+        if found == "reference":
+            self.work.say("spans: these models run by the reference engine alone, which cannot; none is scored")
+        return found
 
 
 def kinds_of_tokens(texts: Sequence[str], spans: Sequence[Span]) -> list[str | None]:

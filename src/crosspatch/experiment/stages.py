@@ -22,13 +22,15 @@ from crosspatch.experiment.controls import measure_controls
 from crosspatch.experiment.lenses import check_lenses, measure_lenses
 from crosspatch.experiment.localising import localise
 from crosspatch.experiment.page import make_report
-from crosspatch.experiment.patching import patch_prompts
+from crosspatch.experiment.patching import PatchStage, patch_prompts
 from crosspatch.experiment.problems import make_problems
 from crosspatch.experiment.search import check_search, search
+from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
 from crosspatch.experiment.spans import read_mistakes
 from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
 from crosspatch.results.run import RunDirectory
+from crosspatch.results.shards import Shards
 
 # What is done in each stage, in their order.
 WORK: dict[str, Callable[[Work], None]] = {
@@ -106,13 +108,35 @@ class ExperimentRun:
         return self.work.directory
 
     def run(self, *wanted: str) -> None:
-        """Do the wanted stages, and before them what they need; all stages where none is named."""
-        for stage in _with_needs(wanted or STAGES):
+        """Do the wanted stages, and before them what they need; all stages where none is named.
+
+        Raises UsageError where another command is working in the run directory.
+        """
+        with self.work.lock.alone():
+            self._do_all(_with_needs(wanted or STAGES))
+
+    def run_slice(self, number: int, of: int) -> None:
+        """Do one of so many slices of the sweep, the first is 1, while others do theirs; what it needs comes first.
+
+        The first of them makes the plan. When all are done, `run` does what follows.
+        """
+        stage = PatchStage(self.work)
+        if not shards_of(stage).planned:
+            with self.work.lock.alone(wait=True):
+                self._do_all(_with_needs(NEEDS["patch"]))
+                prepare(stage)
+        work_off_slice(stage, number, of)
+        left = len(shards_of(stage).left())
+        self.work.say(f"patch: slice {number} of {of} is done, {left} shards are left to others")
+
+    def _do_all(self, stages: Sequence[str]) -> None:
+        for stage in stages:
             self._do(stage)
 
     def _do(self, stage: str) -> None:
+        whole = not Shards(self.directory.root, stage).damaged()
         # A report is cheap, and there may be more to show than last time.
-        if stage != "report" and self.directory.done(stage):
+        if stage != "report" and whole and self.directory.done(stage):
             self.work.say(f"{stage}: done before")
             return
         self.work.say(f"{stage}: starting")

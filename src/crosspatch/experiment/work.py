@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import DOMAINS, Experiment, Models
 from crosspatch.data.problem import Problem
+from crosspatch.results.lock import RunLock
 from crosspatch.results.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """One experiment and its run directory. `say` gets a line for a person now and then."""
+    """One experiment and its run directory. `say` gets a line for a person now and then.
+
+    A worker that is one of several does not write the record: what it would note is left in `facts`, by model.
+    """
 
     experiment: Experiment
     directory: RunDirectory
     say: Callable[[str], None] = print
+    one_of_several: bool = False
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def lock(self) -> RunLock:
+        """Who may work in the run directory."""
+        return RunLock(self.directory.root)
 
     @cached_property
     def pair(self) -> ModelPair:
@@ -53,8 +64,24 @@ class Work:
         from crosspatch.models.blocks import text_config
         from crosspatch.models.fingerprint import fingerprint
 
-        facts = {"fingerprint": fingerprint(model), "layers": int(text_config(model).num_hidden_layers)}
-        self.directory.note_model(name, {**facts, "dtype": self.experiment.models.dtype})
+        facts: dict[str, Any] = {"fingerprint": fingerprint(model), "dtype": self.experiment.models.dtype}
+        self.facts[name] = {**facts, "layers": int(text_config(model).num_hidden_layers)}
+        if not self.one_of_several:
+            self.directory.note_model(name, self.facts[name])
+
+    @cached_property
+    def prompts(self) -> PromptFormat:
+        """How questions are put to the models; no weights are read for it."""
+        from crosspatch.models.loading import Checkpoint
+
+        return prompt_format(self.experiment.models, Checkpoint.named(str(self.directory.model("clean"))).tokenizer())
+
+    @cached_property
+    def config(self) -> Any:
+        """The clean model's (text) configuration; no weights are read for it."""
+        from crosspatch.models.loading import Checkpoint
+
+        return Checkpoint.named(str(self.directory.model("clean"))).config().get_text_config(decoder=True)
 
     @cached_property
     def problems(self) -> dict[str, list[Problem]]:

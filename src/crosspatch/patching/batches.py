@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.models.blocks import text_config
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.engine import Prompt, Written, run_cached
 from crosspatch.patching.trajectory import PatchRun
@@ -29,16 +29,15 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def rows_at_once(pair: ModelPair, positions: int, memory_gb: float | None) -> int:
-    """How many rows of so many positions fit a budget in GB (10⁹ bytes); None: half of what is free.
+def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, positions: int, memory_gb: float | None) -> int:
+    """How many rows of so many positions fit a budget in GB (10⁹ bytes); None: half of what is free on the device.
 
-    Counted as if no two rows shared a text, so that a run whose rows all part stays within it. Always a power of
-    two: sums depend in their last digit on what is computed together, and that should not change with every
-    megabyte that is free.
+    `config` is the models' (text) configuration, `dtype` their precision. Counted as if no two rows shared a text, so
+    that a run whose rows all part stays within it. Always a power of two: sums depend in their last digit on what is
+    computed together, and that should not change with every megabyte that is free.
     """
-    budget = free_memory(pair.clean.device) * SHARE if memory_gb is None else memory_gb * 1e9
-    size = pair.clean.dtype.itemsize
-    row = 2 * positions * bytes_per_position(text_config(pair.clean), size)
+    budget = free_memory(device) * SHARE if memory_gb is None else memory_gb * 1e9
+    row = 2 * positions * bytes_per_position(config, dtype.itemsize)
     fitting = max(1, min(MOST_ROWS, int(budget // row)))
     return 1 << (fitting.bit_length() - 1)
 

@@ -12,6 +12,7 @@ from crosspatch.config import Component, Direction, Engine, Persistence
 from crosspatch.errors import UsageError
 from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.models.anatomy import check_sites
+from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
 from crosspatch.models.pair import ModelPair, check_layers
 from crosspatch.patching.batches import rows_at_once, run_in_batches
@@ -67,7 +68,7 @@ def patch(
     longest = max(map(len, encoded.values())) + max_new_tokens
     if self_check:
         engine = usable_engine(pair, chosen, engine, longest, say)
-    rows = rows_at_once(pair, longest, memory_gb)
+    rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, pair.clean.device, longest, memory_gb)
     results = list(sweep(pair, encoded, chosen, run, engine, rows=rows, say=say))
     scores = pl.concat(result.scores for result in results)
     return PatchResult(scores, pl.concat(r.generations for r in results), token_texts(scores, pair.prompts))
@@ -84,6 +85,26 @@ def choose_patches(
     patches: Iterable[Patch | str] | None = None,
 ) -> list[Patch]:
     """The patches of a grid, or those named, checked against the pair; raises UsageError where it lacks a place."""
+    config = text_config(pair.clean)
+    chosen = listed_patches(config, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
+    check_places(pair, chosen)
+    return chosen
+
+
+def listed_patches(
+    config: Any,
+    layers: Literal["all"] | Iterable[int] = "all",
+    component: Component | Sequence[Component] = "resid_post",
+    *,
+    heads: Literal["all"] | Iterable[int] = "all",
+    window: int = 1,
+    schedule: str = "all",
+    patches: Iterable[Patch | str] | None = None,
+) -> list[Patch]:
+    """The patches of a grid on models of a (text) configuration, or those named.
+
+    Whether their blocks have these components is `check_places`'. Raises UsageError.
+    """
     if patches is not None:
         if schedule != "all":
             raise UsageError(
@@ -92,22 +113,28 @@ def choose_patches(
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
         layers = layers if layers == "all" else tuple(layers)
-        check_layers(layers, pair.n_layers)
+        n_layers = int(config.num_hidden_layers)
+        check_layers(layers, n_layers)
         components = (component,) if isinstance(component, str) else tuple(component)
         chosen = patch_grid(
             layers,
-            pair.n_layers,
+            n_layers,
             components,
             heads=heads,
-            n_heads=pair.n_heads,
+            n_heads=int(config.num_attention_heads),
             window=window,
             schedule=Schedule.parse(schedule),
         )
     if not chosen:
         raise UsageError("there is no patch to make; choose at least one layer, component and head")
-    for model in (pair.clean, pair.corrupted):
-        check_sites(model, {site for one in chosen for site in one.sites})
     return chosen
+
+
+def check_places(pair: ModelPair, patches: Iterable[Patch]) -> None:
+    """Raises UsageError for a patch at a place that one of the two models does not have."""
+    sites = {site for patch in patches for site in patch.sites}
+    for model in (pair.clean, pair.corrupted):
+        check_sites(model, sites)
 
 
 def sweep(
@@ -119,12 +146,13 @@ def sweep(
     *,
     rows: int,
     answers: Mapping[str, Mapping[Unpatched, str]] | None = None,
+    unpatched: bool = True,
     say: Callable[[str], None] = print,
 ) -> Iterator[PatchResult]:
     """Each prompt (token ids by prompt_id) under all patches, in order, as it is done.
 
-    At most `rows` rows run at once. The texts are the patched ones, and the unpatched models' answers where `answers`
-    does not have them already.
+    At most `rows` rows run at once. The texts are the patched ones and, if `unpatched` are wanted, the unpatched
+    models' answers where `answers` does not have them already.
     """
     known = {name: dict((answers or {}).get(name, {})) for name in prompts}
     if engine == "reference":
@@ -135,13 +163,14 @@ def sweep(
                 list(ids),
                 patches,
                 known=[pair.prompts.encode_completion(text) for text in known[name].values()],
-                answers=len(known[name]) < len(UNPATCHED),
+                answers=unpatched and len(known[name]) < len(UNPATCHED),
             )
             for name, ids in prompts.items()
         ]
         done = run_in_batches(pair, jobs, run, rows, say)
     for prompt_id, written in zip(prompts, done, strict=True):
-        yield _result(pair, prompt_id, written, run, set(UNPATCHED) - known[prompt_id].keys())
+        wanted = set(UNPATCHED) - known[prompt_id].keys() if unpatched else set()
+        yield _result(pair, prompt_id, written, run, wanted)
 
 
 def _result(pair: ModelPair, prompt_id: str, written: Written, run: PatchRun, wanted: set[Unpatched]) -> PatchResult:

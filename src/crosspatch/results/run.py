@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ from crosspatch.frames import (
     VOCABULARY,
     Schema,
 )
+from crosspatch.results.shards import checksums, whole
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
@@ -82,7 +83,7 @@ class RunDirectory:
         run = cls(root)
         if run.record.is_file():
             run._must_match(experiment)
-        elif root.is_dir() and any(not path.match(".run.json.*partial") for path in root.iterdir()):
+        elif root.is_dir() and any(not _ours(path) for path in root.iterdir()):
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
     @classmethod
@@ -163,14 +164,20 @@ class RunDirectory:
         """The domain of each of these, by prompt_id."""
         return {prompt_id: problem.domain for prompt_id, problem in self.asked().items()}
 
+    def within(self, path: Path) -> str:
+        """A path of the run directory as seen from there."""
+        return path.relative_to(self.root).as_posix()
+
     def scores_part(self, index: int) -> Path:
-        """The scores of the prompt that is patched as the `index`-th."""
+        """The scores of the `index`-th shard."""
         return self.root / "scores" / f"part-{index:05d}.parquet"
 
     def scores(self) -> pl.DataFrame:
-        """All scores, in the order of the prompts."""
-        parts = sorted((self.root / "scores").glob("part-*.parquet"))
-        return pl.concat([SCORES.frame(), *map(SCORES.read, parts)])
+        """All scores, by prompt, direction, patch and step, each in the order in which they were asked for.
+
+        Raises CrosspatchError where a part is not what was written.
+        """
+        return self._parts(SCORES)
 
     def vocabulary(self) -> dict[int, str] | None:
         """The texts by id of all tokens in the scores; None where they were not kept."""
@@ -200,17 +207,15 @@ class RunDirectory:
 
     def controls(self) -> pl.DataFrame:
         """The scores of all controls, by control and in the order of the prompts."""
-        parts = sorted((self.root / "controls").glob("*/part-*.parquet"))
-        return pl.concat([CONTROLS.frame(), *map(CONTROLS.read, parts)])
+        return self._parts(CONTROLS, "*/part-*.parquet")
 
     def spans_part(self, index: int) -> Path:
-        """The scores along the wrong solution of the prompt that is patched as the `index`-th."""
+        """The scores along the `index`-th wrong solution."""
         return self.root / "spans" / f"part-{index:05d}.parquet"
 
     def spans(self) -> pl.DataFrame:
         """All scores along wrong solutions, in the order of the prompts."""
-        parts = sorted((self.root / "spans").glob("part-*.parquet"))
-        return pl.concat([SPANS.frame(), *map(SPANS.read, parts)])
+        return self._parts(SPANS)
 
     def screened_part(self, index: int) -> Path:
         """The estimates of all places after the prompt that is localised as the `index`-th, none measured yet."""
@@ -241,8 +246,19 @@ class RunDirectory:
         return self._parts(TOP_TOKENS)
 
     def generations(self) -> pl.DataFrame:
-        """All texts."""
-        return GENERATIONS.read(self._table(GENERATIONS))
+        """All texts, those of a sweep that still goes on among them."""
+        table = GENERATIONS.read(self._table(GENERATIONS))
+        if self.done("patch") or (swept := self.swept_texts()).is_empty():
+            return table
+        return pl.concat([table.join(swept, on=_TEXT, how="anti", nulls_equal=True), swept])
+
+    def texts_part(self, index: int) -> Path:
+        """The texts of the `index`-th shard of the sweep, which go into generations.parquet when all are done."""
+        return self.root / "shards" / "patch" / f"texts-{index:05d}.parquet"
+
+    def swept_texts(self) -> pl.DataFrame:
+        """The texts of all shards that are done, in the order of their scores."""
+        return self._whole(GENERATIONS, sorted((self.root / "shards" / "patch").glob("texts-*.parquet")))
 
     def behaviour(self) -> pl.DataFrame:
         """All verdicts."""
@@ -408,16 +424,22 @@ class RunDirectory:
         # Settings that this version has and the run's did not have are at their defaults there.
         defaults = _flat(Experiment().model_dump(mode="json"))
         mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(self.read()["settings"])
-        for key in mine.keys() | theirs.keys():
+        # Who does the work is nobody's result.
+        for key in sorted(key for key in mine.keys() | theirs.keys() if not key.startswith("execution.")):
             if mine.get(key) != theirs.get(key):
                 raise UsageError(
                     f"the folder {self.root} holds another experiment: there {key} is {theirs.get(key)!r}, here "
                     f"{mine.get(key)!r}; give --out a new folder"
                 )
 
-    def _parts(self, schema: Schema) -> pl.DataFrame:
-        parts = sorted((self.root / schema.name).glob("part-*.parquet"))
-        return pl.concat([schema.frame(), *map(schema.read, parts)])
+    def _parts(self, schema: Schema, pattern: str = "part-*.parquet") -> pl.DataFrame:
+        return self._whole(schema, sorted((self.root / schema.name).glob(pattern)))
+
+    def _whole(self, schema: Schema, paths: Sequence[Path]) -> pl.DataFrame:
+        """Files of one table, each held to its checksum where one was kept."""
+        known = checksums(self.root)
+        parts = [schema.loaded(whole(self.root, path, known), path) for path in paths]
+        return pl.concat([schema.frame(), *parts])
 
     def _table(self, schema: Schema) -> Path:
         return self.root / f"{schema.name}.parquet"
@@ -441,6 +463,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is what a command leaves that was stopped before there was a record."""
+    return path.name == ".lock" or path.match(".run.json.*partial")
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""`crosspatch status`: how far a run is, and what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crosspatch.cli.application import app, check_output, console, write_json
+from crosspatch.cli.tables import duration, print_rows
+
+
+@app.command()
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="The same as JSON")] = None,
+) -> None:
+    """Show how far a run is: its stages, their shards done, running and failed, the pace, and the time left.
+
+    Looks at the files alone, so it can be asked from anywhere while the run goes on, and checks those that are done.
+    """
+    from crosspatch.results.progress import progress
+    from crosspatch.results.run import RunDirectory
+
+    if json_out is not None:
+        check_output(json_out)
+    stages = progress(RunDirectory.existing(run))
+    if json_out is not None:
+        write_json(json_out, [stage.to_dict() for stage in stages])
+    print_rows(
+        f"Stages of {run}",
+        [
+            {
+                "stage": stage.stage,
+                "state": stage.state,
+                "shards done": f"{stage.done} of {total}" if (total := _total(stage)) else "",
+                "running": str(stage.running) if total else "",
+                "failed": str(stage.failed) if total else "",
+                "a shard": "" if stage.seconds is None else duration(stage.seconds),
+                "left": "" if stage.seconds_left is None else duration(stage.seconds_left),
+            }
+            for stage in stages
+        ],
+    )
+    for stage in stages:
+        for worker in stage.workers:
+            console.print(f"{stage.stage}: running: {worker}", soft_wrap=True)
+        for failure in stage.failures:
+            console.print(
+                f"{stage.stage}: shard {failure.shard} failed, {failure.tries} tries: {failure.error}", soft_wrap=True
+            )
+        for wrong in stage.damaged:
+            console.print(f"{stage.stage}: {wrong}; the command that made it makes it again", soft_wrap=True)
+    if not stages:
+        console.print("nothing has begun")
+
+
+def _total(stage: object) -> int:
+    return sum(getattr(stage, name) for name in ("done", "running", "failed", "waiting"))
