@@ -176,7 +176,7 @@ def broken(tmp_path, name):
 )
 def test_a_checkpoint_that_cannot_be_read_is_one_line(tmp_path, name):
     path = broken(tmp_path, name)
-    with pytest.raises(UsageError, match="could not be read") as error:
+    with pytest.raises(UsageError, match="could not be read|are pickled") as error:
         ModelPair.load("random:qwen3", path)
     assert path in str(error.value)
     assert "\n" not in str(error.value)
@@ -203,7 +203,7 @@ def test_a_peft_adapter_folder_is_its_merged_model(tmp_path):
     adapter.peft_config["default"].base_model_name_or_path = base
     adapter.save_pretrained(tmp_path / "adapter")
     expected = adapter.merge_and_unload().state_dict()
-    pair = ModelPair.load(base, str(tmp_path / "adapter"))
+    pair = ModelPair.load(base, str(tmp_path / "adapter"), share_base=False)
     for name, weight in pair.corrupted.state_dict().items():
         torch.testing.assert_close(weight, expected[name])
     assert fingerprint(pair.clean) != fingerprint(pair.corrupted)

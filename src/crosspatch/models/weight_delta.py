@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from crosspatch.errors import UsageError
 from crosspatch.frames import WEIGHTS
-from crosspatch.models.blocks import find_blocks
+from crosspatch.models.blocks import name_of_blocks
 from crosspatch.models.head_slices import head_slices
+from crosspatch.models.weights import Weight, weights_of
 
 # Rows of a matrix that are held in float64 at once.
 ROWS_AT_ONCE = 4096
@@ -32,18 +33,19 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
     take p of s; squared, rounding noise counts for nothing), `stable_rank` is Σ s² / max s², `top_share` max s / Σ s.
     Raises UsageError for models whose weights have other names or shapes.
     """
-    ours, theirs = (dict(model.named_parameters(remove_duplicate=False)) for model in (clean, child))
+    ours, theirs = (_parameters(model) for model in (clean, child))
     _check(ours, theirs)
-    slices, places = head_slices(clean), _places(clean)
+    slices, blocks = head_slices(clean), name_of_blocks(clean)
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
     for parameter in tqdm(ours, desc=f"weights of {name}", unit="weight", leave=False, disable=None):
-        before, after = ours[parameter], theirs[parameter]
+        old, new = ours[parameter], theirs[parameter]
         # Tied in both models: the same weight under another name.
-        if (id(before), id(after)) in seen:
+        if (id(old.stored), id(new.stored)) in seen:
             continue
-        seen.add((id(before), id(after)))
-        layer, within = places.get(id(before), (None, parameter))
+        seen.add((id(old.stored), id(new.stored)))
+        layer, within = _place(parameter, blocks)
+        before, after = old.value(), new.value()
         place = {"child": name, "parameter": parameter, "layer": layer}
         for suffix, *parts in _matrices(before, after):
             rows.append({**place, "name": _short(within) + suffix, "heads": None, **_measured(*parts)})
@@ -53,24 +55,25 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
     return WEIGHTS.frame(rows)
 
 
-def _check(ours: dict[str, nn.Parameter], theirs: dict[str, nn.Parameter]) -> None:
+def _parameters(model: nn.Module) -> dict[str, Weight]:
+    return {name: weight for name, weight in weights_of(model).items() if not weight.is_buffer}
+
+
+def _check(ours: dict[str, Weight], theirs: dict[str, Weight]) -> None:
     if foreign := sorted(ours.keys() ^ theirs.keys()):
-        raise UsageError(
-            f"only one of the models has the weight {foreign[0]}; give a base and its child, adapters merged into them"
-        )
+        raise UsageError(f"only one of the models has the weight {foreign[0]}; give a base and its child")
     for name, weight in ours.items():
-        if weight.shape != theirs[name].shape:
-            shapes = " and ".join("×".join(map(str, w.shape)) for w in (weight, theirs[name]))
+        if weight.stored.shape != theirs[name].stored.shape:
+            shapes = " and ".join("×".join(map(str, w.stored.shape)) for w in (weight, theirs[name]))
             raise UsageError(f"the weight {name} has the shapes {shapes}; give two models of one shape")
 
 
-def _places(model: nn.Module) -> dict[int, tuple[int, str]]:
-    """The block of each parameter, and its name there."""
-    found: dict[int, tuple[int, str]] = {}
-    for layer, block in enumerate(find_blocks(model)):
-        for name, weight in block.named_parameters():
-            found.setdefault(id(weight), (layer, name))
-    return found
+def _place(parameter: str, blocks: str) -> tuple[int | None, str]:
+    """The block of a parameter, and its name there; outside the blocks none, and its whole name."""
+    if not parameter.startswith(f"{blocks}."):
+        return None, parameter
+    layer, _, within = parameter.removeprefix(f"{blocks}.").partition(".")
+    return int(layer), within
 
 
 def _short(name: str) -> str:

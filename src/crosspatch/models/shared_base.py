@@ -1,0 +1,128 @@
+"""A child that is an adapter, on the very weights of the base that it was trained on: these are kept once.
+
+The child is a module tree of its own, whose parameters are the base's own tensors; into its linear layers PEFT puts the
+low-rank updates, not merged. Both models stay ordinary modules, each with its own hooks: there is no switch between
+them that could be in the wrong position.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from crosspatch.models.placement import is_offloaded
+from crosspatch.models.trust import ADAPTER
+
+NAME = "default"
+# Settings of a LoRA that change nothing of what is read here: linear layers with a product of two matrices added.
+_SIZES = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"})
+_PLACES = frozenset({"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"})
+_NOTES = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "inference_mode",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "runtime_config",
+        "task_type",
+    }
+)
+
+
+def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None:
+    """The adapter in `folder` on the base's own weights; None where it is no plain LoRA of linear layers in blocks.
+
+    The base stays as it was, its weights as trainable as before. Raises what PEFT raises for a folder that it cannot
+    read.
+    """
+    if not _is_plain(settings) or is_offloaded(base):
+        # Weights that are brought in when they are used are other tensors each time.
+        return None
+    trainable = [(weight, weight.requires_grad) for weight in base.parameters()]
+    try:
+        child = add_adapter(sharing(base), folder, settings)
+    finally:
+        for weight, before in trainable:
+            weight.requires_grad_(before)
+    return child if _is_told(child) else None
+
+
+def sharing(model: Any) -> Any:
+    """A copy of a model that has the same tensors: only modules and configuration are new."""
+    kept: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, kept)
+
+
+def add_adapter(model: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
+    """Put an adapter of PEFT's into a model's layers, not merged into their weights; the model itself is returned.
+
+    Raises ValueError where the folder's weights are not those that its settings ask for.
+    """
+    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft.tuners.tuners_utils import cast_adapter_dtype
+    from safetensors.torch import load_file
+
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    weights = {key.removeprefix("base_model.model."): value for key, value in load_file(folder / ADAPTER).items()}
+    model = inject_adapter_in_model(config, model, adapter_name=NAME)
+    # As PEFT does for adapters that it loads: in float32 where the model is in half precision.
+    cast_adapter_dtype(model, adapter_name=NAME, autocast_adapter_dtype=True)
+    found = set_peft_model_state_dict(model, weights, adapter_name=NAME)
+    lacking = [key for key in found.missing_keys if ".lora_" in key]
+    if lacking or found.unexpected_keys:
+        raise ValueError(f"its weights and its settings do not fit: {(*lacking, *found.unexpected_keys)[0]}")
+    return model.eval()
+
+
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """The layers into which an adapter was put, by their names in the model; none in a plain model."""
+    if not hasattr(model, "peft_config"):
+        return {}
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def update_of(layer: Any) -> torch.Tensor:
+    """What a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does."""
+    up, down = (part[NAME].weight.detach().cpu().float() for part in (layer.lora_B, layer.lora_A))
+    product = up @ down
+    return (product.T if layer.fan_in_fan_out else product) * layer.scaling[NAME]
+
+
+def _is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether an adapter only adds products of two matrices, by its settings; all that is not known here is not."""
+    from peft import LoraConfig
+
+    if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        return False
+    usual = LoraConfig()
+    known = {one.name: getattr(usual, one.name) for one in fields(LoraConfig)}
+    others = settings.keys() - _SIZES - _PLACES - _NOTES - {"peft_type", "init_lora_weights"}
+    return all(name in known and (settings[name] or None) == (known[name] or None) for name in others)
+
+
+def _is_told(child: nn.Module) -> bool:
+    """Whether all that an adapter changed is what `update_of` knows."""
+    from peft.tuners.lora import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    ends = (child.get_input_embeddings(), child.get_output_embeddings())  # type: ignore[operator]
+    layers = adapted_layers(child).values()
+    # Linear layers of 4 bits keep all that they are with the weight; those of 8 bits would not.
+    known = {(Linear, nn.Linear), (Linear, Conv1D)}
+    return all(
+        ((type(layer), type(layer.get_base_layer())) in known or type(layer).__name__ == "Linear4bit")
+        and layer.active_adapters == [NAME]
+        and not any(layer is end for end in ends)
+        for layer in layers
+    )

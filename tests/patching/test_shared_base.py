@@ -1,0 +1,86 @@
+"""Patching with an adapter on the clean model's own weights gives what patching with the merged child gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters import saved_adapter, saved_base
+from crosspatch.config import COMPONENTS
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.tiny import tiny_model
+from crosspatch.patching.given_text import GivenText
+from crosspatch.patching.localisation import localise
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.screen import screen
+from crosspatch.patching.self_check import self_check
+from crosspatch.patching.sweep import patch
+from crosspatch.patching.trajectory import PatchRun
+from engines import DELTAS, TOLERANCE, hooks_and_forwards
+from pairs import ARCHITECTURES, QUESTION
+
+TEXT = tuple(range(60, 90))
+WORDS = ["patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def pairs(request, tmp_path_factory) -> tuple[ModelPair, ModelPair]:
+    folder = tmp_path_factory.mktemp(request.param)
+    base = saved_base(folder / "base", request.param)
+    adapter = saved_adapter(folder / "adapter", base, tiny_model(request.param))
+    shared, merged = (ModelPair.load(base, adapter, device="cpu", share_base=share) for share in (True, False))
+    return shared, merged
+
+
+@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+def test_a_sweep(pairs, direction, persistence):
+    options = {"component": COMPONENTS, "layers": [0, 2], "heads": [0, 3], "max_new_tokens": 10}
+    shared, merged = (
+        patch(pair, QUESTION, direction=direction, persistence=persistence, **options).scores for pair in pairs
+    )
+    assert shared.select(WORDS).equals(merged.select(WORDS))
+    assert set(shared["status"]) > {"agree"}
+    for name in DELTAS:
+        assert (shared[name] - merged[name]).abs().max() < TOLERANCE
+
+
+def test_the_reference_engine(pairs):
+    shared, _ = pairs
+    fast, slow = (
+        patch(shared, QUESTION, layers=[1], max_new_tokens=6, engine=engine).scores
+        for engine in ("cached", "reference")
+    )
+    assert fast.select(WORDS).equals(slow.select(WORDS))
+    assert (fast["delta_patched"] - slow["delta_patched"]).abs().max() < TOLERANCE
+
+
+def test_a_screen_and_exact_scores_along_a_text(pairs):
+    given = GivenText(pairs[0].encode(QUESTION), TEXT)
+    run = PatchRun()
+    one, other = (screen(pair, [given], run, integrated=2).cells for pair in pairs)
+    assert one.drop("effect").equals(other.drop("effect"))
+    assert one["effect"].abs().max() > 0.1
+    assert (one["effect"] - other["effect"]).abs().max() < 1e-3
+    patches = patch_grid("all", pairs[0].n_layers, COMPONENTS, n_heads=pairs[0].n_heads)
+    one, other = (score_tokens(pair, given.prompt, given.text, patches, run) for pair in pairs)
+    for a, b in zip(one, other, strict=True):
+        for x, y in zip(a.steps, b.steps, strict=True):
+            assert x["delta_patched"] == pytest.approx(y["delta_patched"], abs=TOLERANCE)
+
+
+def test_localisation_with_its_controls(pairs):
+    texts = {"p": GivenText(pairs[0].encode(QUESTION), TEXT)}
+    one, other = (localise(pair, texts, PatchRun(), top=2) for pair in pairs)
+    assert one.select("patch", "extent").equals(other.select("patch", "extent"))
+    for name in ("estimate", "moved", "random"):
+        assert (one[name] - other[name]).abs().max() < 1e-2
+
+
+def test_each_model_has_hooks_of_its_own(pairs):
+    """What is hooked on the child is not on the base, and nothing is left."""
+    shared, _ = pairs
+    before = hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)
+    patches = patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)
+    assert self_check(shared, patches) is None
+    assert (hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)) == before
