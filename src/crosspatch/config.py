@@ -160,6 +160,10 @@ class Models(Settings):
             raise ValueError(
                 "models.device_map spreads both models over all GPUs; leave it or models.corrupted_device out"
             )
+        if self.quantization == "8bit" and self.dtype != "float16":
+            raise ValueError(
+                f"models.quantization 8bit multiplies in float16; set models.dtype=float16, got {self.dtype}"
+            )
         if self.max_memory_gb is not None and self.device_map is None:
             raise ValueError("models.max_memory_gb is for models.device_map; set it to auto, balanced or sequential")
         return self

@@ -103,7 +103,7 @@ def _narrowed(
     """What goes on: the rows that are not at their end, where the cache can be parted, else all of them."""
     from transformers import DynamicCache
 
-    past = found.get("cache", found.get("past_key_values"))
+    past = found["cache" if "cache" in found else "past_key_values"]
     if len(kept) < len(going):
         if isinstance(past, DynamicCache):
             # On the CPU: layers of a model that is spread over devices keep their part where they are.

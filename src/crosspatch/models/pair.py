@@ -14,6 +14,8 @@ from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.loading import Checkpoint
+from crosspatch.models.quantization import SMALL_DENOMINATORS as QUANTISED_DENOMINATORS
+from crosspatch.models.quantization import quantization_of
 
 # Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
 PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
@@ -108,7 +110,10 @@ class ModelPair:
     @property
     def small_denominator(self) -> float:
         """Logits: where the models' ΔLs are closer than this in their precision, CTS says nothing."""
-        return max(SMALL_DENOMINATORS[model.dtype] for model in (self.clean, self.corrupted))
+        return max(
+            max(SMALL_DENOMINATORS[model.dtype], QUANTISED_DENOMINATORS[quantization_of(model)])
+            for model in (self.clean, self.corrupted)
+        )
 
     @property
     def stop_tokens(self) -> frozenset[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosspatch.card import Card, Table
 from crosspatch.models.blocks import text_config
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.placement import device_names
+from crosspatch.models.quantization import quantization_of
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -23,7 +24,7 @@ def pair_card(pair: ModelPair) -> Card:
         [
             ("from", *pair.names),
             ("fingerprint", *prints),
-            ("precision", *(str(model.dtype).removeprefix("torch.") for model in models)),
+            ("precision", *(_precision(model) for model in models)),
             ("device", *(device_names(model) for model in models)),
         ],
         note="The two have the same weights: nothing can transfer." if prints[0] == prints[1] else "",
@@ -42,3 +43,8 @@ def pair_card(pair: ModelPair) -> Card:
     layers = ", ".join(map(str, sorted({pair.n_layers // 3, 2 * pair.n_layers // 3, pair.n_layers - 1})))
     hints = [f'crosspatch.patch(pair, "Solve for x: 5x + 3 = 18", layers=[{layers}])']
     return Card("A pair of models", facts, [each], hints)
+
+
+def _precision(model: Any) -> str:
+    precision, quantization = str(model.dtype).removeprefix("torch."), quantization_of(model)
+    return precision if quantization is None else f"{precision}, linear layers in {quantization}"

@@ -8,6 +8,10 @@ from typing import Any
 from crosspatch.config import Quantization
 from crosspatch.errors import UsageError
 
+# Logits: where the models' ΔLs are closer, CTS says nothing. About twice the mean difference between a cached and an
+# uncached pass of SmolLM2: 0.48 in 8 bits, where what is multiplied is rounded to 8 bits as well, and 0.06 in 4.
+SMALL_DENOMINATORS: dict[Quantization | None, float] = {"8bit": 1.0, "4bit": 0.1, None: 0.0}
+
 
 def quantized_config(quantization: Quantization, dtype: str) -> Any:
     """What `from_pretrained` is given for it; sums are in `dtype`. Raises UsageError where bitsandbytes is missing."""
@@ -20,6 +24,8 @@ def quantized_config(quantization: Quantization, dtype: str) -> Any:
             'pip install "crosspatch[quantized]"'
         )
     if quantization == "8bit":
+        if dtype != "float16":
+            raise UsageError(f"got dtype {dtype} with 8bit, which multiplies in float16; set models.dtype=float16")
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)

@@ -17,6 +17,7 @@ from crosspatch.models.blocks import text_config
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
+from crosspatch.models.quantization import quantization_of
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
@@ -29,6 +30,8 @@ from crosspatch.patching.two_stream.passes import packed_pass
 
 # Differences allowed, as a share of the largest logit: what sums in another order may differ by.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+# Two to three times what a cached and an uncached pass of quantised SmolLM2 differ by.
+_QUANTISED = {"8bit": 0.2, "4bit": 3e-2, None: 0.0}
 _STEPS = 2
 _PATCHES = 3
 PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
@@ -163,4 +166,4 @@ def _gap(a: Tensor, b: Tensor) -> float:
 
 
 def _tolerance(model: Any) -> float:
-    return _TOLERANCE[model.dtype]
+    return max(_TOLERANCE[model.dtype], _QUANTISED[quantization_of(model)])
