@@ -19,7 +19,7 @@ from crosspatch.patching.given_text import GivenText
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.results import interval, permutation
+from crosspatch.results import bootstrap, permutation
 from crosspatch.results.claim import Claim
 from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
@@ -152,7 +152,7 @@ def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> list
 @pytest.fixture
 def fewer_draws(monkeypatch):
     """The rate of false claims is that of the method, with a little more noise."""
-    monkeypatch.setattr(interval, "DRAWS", 400)
+    monkeypatch.setattr(bootstrap, "DRAWS", 400)
     monkeypatch.setattr(permutation, "PERMUTATIONS", 400)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from crosspatch.frames import CUTS
+from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Numbers, Ratios, bootstrap, resamples
+from crosspatch.results.interval import Numbers
 
 
 def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -26,7 +27,7 @@ def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
         units = of_domain["prompt_id"].n_unique()
-        counts = resamples(units, np.random.default_rng([seed, units]))
+        counts, _ = seeded_resamples(units, seed)
         for (layer,), part in of_domain.sort("layer").partition_by("layer", as_dict=True, maintain_order=True).items():
             for measure, above, below, share in _measures(part.sort("prompt_id")):
                 # A layer that was not looked at after every prompt has fewer units than are drawn.

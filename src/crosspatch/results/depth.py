@@ -15,13 +15,16 @@ import polars as pl
 from tqdm import tqdm
 
 from crosspatch.frames import DEPTH
-from crosspatch.patching.measures import COMPARED, DIFFER, MEASURES, Measure, prompt_sums
+from crosspatch.patching.measures import CELLS, COMPARED, DIFFER, MEASURES, Measure, prompt_sums
+from crosspatch.results.bootstrap import Contrast, Ratios, drawn_together, largest_step, over_seeds, seeded_resamples
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, largest_step, over_seeds, resamples
+from crosspatch.results.interval import Interval, Numbers
 from crosspatch.results.variant import Variant, last_layer, variants
 
 # Differences are named by what they are a difference in.
 STEP, RISE, BEYOND = "_step", "_rise", "_beyond"
+# A row of the table and its interval, or what that is to be drawn of.
+Told = tuple[dict[str, Any], Contrast | Interval]
 
 
 def depth_statistics(
@@ -42,16 +45,14 @@ def depth_statistics(
     for a prompt without a domain.
     """
     known = with_domain(scores, domains)
+    of_domain = {domain: known.filter(domain=domain) for domain in ordered_domains(known["domain"])}
+    parts = [(domain, variant) for domain, scored in of_domain.items() for variant in variants(scored)]
     rows: list[dict[str, Any]] = []
-    for domain in ordered_domains(known["domain"]):
-        of_domain = known.filter(domain=domain)
-        for variant in variants(of_domain):
-            everywhere = variant.rows(known)
-            last = last_layer(everywhere["layer"], n_layers)
-            table = _Table.of(variant, of_domain, controls, last, _most(everywhere), seed)
-            label = f"intervals of {domain}, {variant.label}"
-            for row in tqdm(table.rows(), desc=label, unit="interval", leave=False, disable=None):
-                rows.append({"domain": domain, **row})
+    for domain, variant in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
+        everywhere = variant.rows(known)
+        last = last_layer(everywhere["layer"], n_layers)
+        table = _Table.of(variant, of_domain[domain], controls, last, _most(everywhere), seed)
+        rows += [{"domain": domain, **row} for row in table.rows()]
     return DEPTH.frame(rows)
 
 
@@ -96,17 +97,8 @@ class _Table:
         others = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
         if by_seed:
             others = others.join(own.select("prompt_id", "seed").unique(), on="prompt_id")
-        place = {name: i for i, name in enumerate(units)}
-        sums: dict[tuple[str, str | None], dict[str, Numbers]] = {}
-        for frame, by in ((own, ()), (others, ("control",))):
-            found = prompt_sums(frame, "patch", *by, *(("seed",) if by_seed else ()))
-            for row in found.iter_rows(named=True):
-                of = sums.setdefault((row["patch"], row.get("control")), {})
-                for name, value in row.items():
-                    if isinstance(value, float):
-                        of.setdefault(name, np.zeros(len(units)))[place[row[unit]]] += value
+        sums = {**_sums(own, unit, units), **_sums(others, unit, units, "control")}
         depth = own.select("patch", "layer").unique().sort("layer", "patch")
-        rng = np.random.default_rng([seed, len(units)])
         return cls(
             variant,
             last,
@@ -115,11 +107,19 @@ class _Table:
             sums,
             others["control"].unique(maintain_order=True).to_list(),
             by_seed,
-            resamples(len(units), rng),
+            seeded_resamples(len(units), seed)[0],
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
+        for row, found in drawn_together(self._told(), self.counts):
+            interval = found
+            if found.estimate == 0 and found.high and row["measure"] == "disagreement_rate":
+                # No prompt has any: so many prompts might have some, and one that has, as much as any other.
+                interval = Interval(0.0, 0.0, found.high * self.most)
+            yield {**row, **interval.columns}
+
+    def _told(self) -> Iterator[Told]:
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
             yield from self._place(None, None, [patch for patch, _ in below_last])
             if not self.by_seed:
@@ -132,21 +132,21 @@ class _Table:
             if below is not None:
                 for measure in MEASURES.values():
                     for name, other in ((STEP, below), (RISE, lowest)):
-                        less = self._interval([own, other], measure, (1.0, -1.0))
-                        yield self._row(patch, layer, measure.name + name, None, less, [own], measure)
+                        less = self._contrast([own, other], measure, (1.0, -1.0))
+                        yield self._row(patch, layer, measure.name + name, None, [own], measure), less
             below = own
 
-    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Told]:
         """Every measure of some patches, each of which counts alike, by itself and against each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
-            yield self._row(patch, layer, measure.name, None, self._mean(own, measure), own, measure)
+            yield self._row(patch, layer, measure.name, None, own, measure), self._mean(own, measure)
         for control in self.controls:
             pairs = [(self.sums[n, None], self.sums[n, control]) for n in patches if (n, control) in self.sums]
             if pairs:
                 yield from self._compared(patch, layer, control, pairs)
 
-    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Told:
         """The largest step on the way from nothing, over the layers below the last, to all."""
         measure = MEASURES["transfer"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
@@ -155,7 +155,7 @@ class _Table:
         place, interval = largest_step(each.rest if self.variant.direction == "repair" else each, self.counts)
         layer = None if place is None else [*(at for _, at in below_last), self.last][place]
         patch = next((name for name, at in self.patches if at == layer), None)
-        return self._row(patch, layer, "largest_step", None, interval, sums, measure)
+        return self._row(patch, layer, "largest_step", None, sums, measure), interval
 
     def _compared(
         self,
@@ -163,33 +163,31 @@ class _Table:
         layer: int | None,
         control: str,
         pairs: Sequence[tuple[Mapping[str, Numbers], Mapping[str, Numbers]]],
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Told]:
         """A control of some patches, and the patches less the control."""
         others = [other for _, other in pairs]
         # A control that was not measured after a prompt has nothing there to be compared with.
         own = [{name: np.where(o["ok_cells"] > 0, values, 0.0) for name, values in whole.items()} for whole, o in pairs]
         alike = [1 / len(pairs)] * len(pairs)
         for measure in (MEASURES[name] for name in COMPARED):
-            yield self._row(patch, layer, measure.name, control, self._mean(others, measure), others, measure)
-            beyond = self._interval([*own, *others], measure, [*alike, *(-weight for weight in alike)])
-            yield self._row(patch, layer, measure.name + BEYOND, control, beyond, others, measure)
+            yield self._row(patch, layer, measure.name, control, others, measure), self._mean(others, measure)
+            beyond = self._contrast([*own, *others], measure, [*alike, *(-weight for weight in alike)])
+            yield self._row(patch, layer, measure.name + BEYOND, control, others, measure), beyond
 
-    def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Interval:
+    def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Contrast | Interval:
         """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
         some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
-        found = self._interval(some, measure, [1 / len(some)] * len(some))
-        if found.estimate == 0 and found.high and measure.name == "disagreement_rate":
-            # No prompt has any: so many prompts might have some, and one that has, as much as any other.
-            return Interval(0.0, 0.0, found.high * self.most)
-        return found
+        return self._contrast(some, measure, [1 / len(some)] * len(some))
 
-    def _interval(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]) -> Interval:
+    def _contrast(
+        self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]
+    ) -> Contrast | Interval:
         ratios = Ratios(
             np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts])
         )
         if self.by_seed:
             return over_seeds(ratios, weights)
-        return bootstrap(ratios, self.counts, weights, share=measure.share and min(weights) > 0)
+        return Contrast(ratios, weights, measure.share and min(weights) > 0)
 
     def _row(
         self,
@@ -197,7 +195,6 @@ class _Table:
         layer: int | None,
         name: str,
         control: str | None,
-        interval: Interval,
         parts: Sequence[Mapping[str, Numbers]],
         measure: Measure,
     ) -> dict[str, Any]:
@@ -208,7 +205,22 @@ class _Table:
             "layer": layer,
             "control": control,
             "measure": name,
-            **interval.columns,
             "units": int(sum(sums[measure.below] != 0 for sums in parts).astype(bool).sum()),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
+
+
+def _sums(
+    scores: pl.DataFrame, unit: str, units: Sequence[str], *by: str
+) -> dict[tuple[str, str | None], dict[str, Numbers]]:
+    """For each patch, and each value of `by`, the sums of its cells: [N units] each."""
+    place = {name: i for i, name in enumerate(units)}
+    found = prompt_sums(scores, "patch", *by, *(() if unit == "prompt_id" else (unit,)))
+    sums = {}
+    for (patch, *control), part in found.partition_by("patch", *by, as_dict=True, maintain_order=True).items():
+        at = [place[name] for name in part[unit]]
+        of: dict[str, Numbers] = {name: np.zeros(len(units)) for name in CELLS}
+        for name, values in of.items():
+            np.add.at(values, at, part[name].to_numpy())
+        sums[str(patch), control[0] if control else None] = of
+    return sums

@@ -1,12 +1,11 @@
-"""Intervals: of a share of independent answers, and of a ratio of sums over prompts.
+"""An interval round an estimate, and that of a share of independent answers.
 
-Tokens of one text are not independent, so prompts are what is drawn anew; several seeds are drawn above them. Knows
-numbers only, not what they count.
+Knows numbers only, not what they count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ Numbers = NDArray[np.float64]
 LEVEL = 0.95
 # With fewer units a bootstrap says too little: its intervals miss the truth more often than they claim.
 FEWEST_UNITS = 8
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -75,113 +73,3 @@ def sign_test(lost: int, gained: int, alternative: Literal["two-sided", "greater
     `greater` is one-sided: how likely as many or more are lost.
     """
     return float(stats.binomtest(lost, lost + gained, alternative=alternative).pvalue) if lost + gained else 1.0
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """K ratios of sums over N units (prompts, or seeds): [K, N] sums of each unit above and below the line."""
-
-    above: Numbers
-    below: Numbers
-
-    def values(self, counts: Numbers) -> Numbers:
-        """The ratios [draws, K] where each unit counts so often: [draws, N]."""
-        return (counts @ self.above.T) / (counts @ self.below.T)
-
-    def defined(self, counts: Numbers) -> NDArray[np.bool_]:
-        """In which draws something stands below the line of every ratio."""
-        return (counts @ self.below.T != 0).all(1)
-
-    def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
-        """Linearized standard errors [draws] of the weighted sum of the ratios."""
-        # Each unit's share in the error, of each ratio: [draws, K, N].
-        left = self.above[None] - values[..., None] * self.below[None]
-        shares = np.einsum("k,dkn->dn", weights, left / (counts @ self.below.T)[..., None])
-        return np.sqrt((counts * shares**2).sum(1) * self.units / (self.units - 1))
-
-    @property
-    def rest(self) -> Ratios:
-        """What each leaves to 1."""
-        return Ratios(self.below - self.above, self.below)
-
-    @property
-    def units(self) -> int:
-        """How many units have anything to say, to the ratio that has fewest of them."""
-        return int(((self.above != 0) | (self.below != 0)).sum(1).min())
-
-
-def resamples(units: int, rng: np.random.Generator, draws: int | None = None) -> Numbers:
-    """How often each unit is in each of several bootstrap samples of as many units: [draws, units]."""
-    return rng.multinomial(units, np.full(units, 1 / units), size=draws or DRAWS).astype(np.float64)
-
-
-def bootstrap(
-    ratios: Ratios, counts: Numbers, weights: Sequence[float] = (1.0,), *, share: bool = False, level: float = LEVEL
-) -> Interval:
-    """The interval of a weighted sum of ratios (1 and -1: a difference) by resampling units; `counts` says how.
-
-    The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
-    as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12).
-    None for fewer than 8 units with anything to say. Units that are all alike give one of no width; a `share`, which
-    lies between 0 and 1, that of as many independent trials, so that 0 of 12 prompts is not certainty.
-    """
-    weighing, once = np.array(weights), np.ones((1, counts.shape[1]))
-    if not ratios.defined(once)[0]:
-        return Interval(None)
-    estimates = ratios.values(once)
-    estimate, units = float((estimates @ weighing)[0]), ratios.units
-    if units < FEWEST_UNITS:
-        return Interval(estimate)
-    error = float(ratios.errors(once, estimates, weighing)[0])
-    if error < 1e-12:
-        return wilson(round(estimate * units), units, level) if share else Interval(estimate, estimate, estimate)
-    counts = counts[ratios.defined(counts)]
-    values = ratios.values(counts)
-    drawn, errors = values @ weighing, ratios.errors(counts, values, weighing)
-    tail = (1 - level) / 2
-    low, high = _percentiles(drawn, units, level)
-    told = errors > 1e-9 * error
-    upper, lower = np.quantile((drawn[told] - estimate) / errors[told], [tail, 1 - tail])
-    low, high = min(low, estimate - lower * error), max(high, estimate - upper * error)
-    return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in (low, high)))
-
-
-def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int | None, Interval]:
-    """The largest of the steps from 0 over K ratios to 1, and to which of these it leads: K where it is to the 1.
-
-    By percentiles alone, taken further out for few units; the largest of several is drawn too large rather than too
-    small. None for fewer than 8 units, or a ratio that is not defined.
-    """
-    once = np.ones((1, counts.shape[1]))
-    if ratios.units < FEWEST_UNITS or not ratios.defined(once)[0]:
-        return None, Interval(None)
-    [steps] = _steps(ratios.values(once))
-    drawn = _steps(ratios.values(counts[ratios.defined(counts)])).max(1)
-    return int(steps.argmax()), Interval(float(steps.max()), *_percentiles(drawn, ratios.units, level))
-
-
-def _steps(values: Numbers) -> Numbers:
-    """From 0 over each row's values to 1."""
-    return np.diff(np.pad(values, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
-
-
-def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
-    further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1))
-    low, high = np.quantile(drawn, [further, 1 - further])
-    return float(low), float(high)
-
-
-def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float = LEVEL) -> Interval:
-    """The interval where units are seeds, of which there are few: Student's t on the linearized standard error.
-
-    A seed's problems and its child are drawn together, so it holds what varies between prompts too. None for one seed.
-    """
-    weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
-    if not ratios.defined(once)[0]:
-        return Interval(None)
-    estimates = ratios.values(once)
-    estimate, units = float((estimates @ weighing)[0]), ratios.units
-    if units < 2:
-        return Interval(estimate)
-    reach = float(stats.t.ppf((1 + level) / 2, units - 1) * ratios.errors(once, estimates, weighing)[0])
-    return Interval(estimate, estimate - reach, estimate + reach)

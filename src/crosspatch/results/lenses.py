@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from crosspatch.frames import STEERED, STEERED_RANDOM
+from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Ratios, bootstrap, resamples
 
 _MOVED, _CLEAN = pl.col("delta_norm").pow(2).sum(), pl.col("clean_norm").pow(2).sum()
 _SITE = ("component", "layer", "head")
@@ -149,7 +149,7 @@ def _statistics(
 def _of_domain(rows: pl.DataFrame, by: tuple[str, ...], measures: list[str], seed: int) -> Iterator[dict[str, Any]]:
     """Every measure of every group; its prompts are drawn anew, the same ones for all."""
     prompts = {name: i for i, name in enumerate(rows["prompt_id"].unique(maintain_order=True))}
-    counts = resamples(len(prompts), np.random.default_rng([seed, len(prompts)]))
+    counts, _ = seeded_resamples(len(prompts), seed)
     for values, group in rows.group_by(by, maintain_order=True):
         at = [prompts[name] for name in group["prompt_id"]]
         for measure in measures:

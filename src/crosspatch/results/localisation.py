@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from crosspatch.frames import PLACES
+from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
+from crosspatch.results.interval import Interval, Numbers
 
 # What is asked, by component, and the measure that tells its places apart.
 TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
@@ -134,7 +135,7 @@ class _Sums:
             }
         order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
         at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
-        counts = resamples(prompts.height, np.random.default_rng([seed, prompts.height]))
+        counts, _ = seeded_resamples(prompts.height, seed)
         return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -52,8 +52,16 @@ def chance_of_excess(
 
 
 def _sums(labels: NDArray[np.int64], values: Numbers, count: int) -> Numbers:
-    """Sums of the cells of each label: [draws, labels, 2]."""
-    return np.stack([(labels == label).astype(np.float64) @ values for label in range(count)], axis=1)
+    """Sums of the cells of each label, [draws, labels, 2], of labels [draws, cells] and values [cells, 2].
+
+    Whatever is dealt, a label has as many cells; so only those whose values are not the common ones are added up.
+    """
+    common = values[values[:, 0].argmin()]
+    apart = (values != common).any(1)
+    draws = labels.shape[0]
+    places = (np.arange(draws)[:, None] * count + labels[:, apart]).ravel()
+    each = [np.bincount(places, np.tile(of, draws), draws * count) for of in (values[apart] - common).T]
+    return np.bincount(labels[0], minlength=count)[:, None] * common + np.stack(each, axis=1).reshape(draws, count, 2)
 
 
 def _excess(sums: Numbers, totals: Numbers) -> Numbers:

@@ -16,8 +16,9 @@ import polars as pl
 
 from crosspatch.frames import TOKENS
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
+from crosspatch.results.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
 from crosspatch.results.domain import ordered_domains, with_domain
-from crosspatch.results.interval import Interval, Numbers, Ratios, bootstrap, resamples
+from crosspatch.results.interval import Numbers
 from crosspatch.results.permutation import Labelled, chance_of_excess
 from crosspatch.results.token_class import CLASSES, with_class
 from crosspatch.results.variant import last_layer, variants
@@ -67,20 +68,23 @@ def _statistics(
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
             own = variant.rows(of_domain)
-            for layer, cells in _depths(own, n_layers):
-                table = _Table.of(cells, classes, seed)
+            found = prompt_sums(own, "class", "layer")
+            for layer, layers in _depths(own, n_layers):
+                which = pl.col("layer").is_in(layers)
+                table = _Table.of(own.filter(which), found.filter(which), classes, seed)
                 place = {"domain": domain, **variant.columns, "layer": layer, "by": by}
                 rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 
-def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | None, pl.DataFrame]]:
+def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | None, list[int]]]:
+    """What is told of one layer, and of all but the last together (None), with the layers that it is told of."""
     layers = own["layer"].unique().sort()
     below = layers.filter(layers < last_layer(layers, n_layers))
     if len(below) > 1:
-        yield None, own.filter(pl.col("layer").is_in(below.to_list()))
+        yield None, below.to_list()
     for layer in layers:
-        yield layer, own.filter(layer=layer)
+        yield layer, [layer]
 
 
 @dataclass(frozen=True)
@@ -95,21 +99,27 @@ class _Table:
     rng: np.random.Generator
 
     @classmethod
-    def of(cls, cells: pl.DataFrame, classes: Sequence[str], seed: int) -> _Table:
-        prompts = cells["prompt_id"].unique(maintain_order=True).to_list()
-        layers = {layer: i for i, layer in enumerate(cells["layer"].unique().sort())}
+    def of(cls, cells: pl.DataFrame, found: pl.DataFrame, classes: Sequence[str], seed: int) -> _Table:
+        """That of some cells, whose sums by prompt, class and layer were `found`."""
+        prompts = found["prompt_id"].unique(maintain_order=True).to_list()
+        layers = {layer: i for i, layer in enumerate(found["layer"].unique().sort())}
         place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
-        sums: dict[str, Numbers] = {}
-        for row in prompt_sums(cells, "class", "layer").iter_rows(named=True):
-            for name, value in row.items():
-                if isinstance(value, float):
-                    table = sums.setdefault(name, np.zeros((len(classes), len(layers), len(prompts))))
-                    table[rank[row["class"]], layers[row["layer"]], place[row["prompt_id"]]] += value
-        rng = np.random.default_rng([seed, len(prompts)])
-        return cls(classes, sums, layers, cells, resamples(len(prompts), rng), rng)
+        at = (
+            [rank[name] for name in found["class"]],
+            [layers[layer] for layer in found["layer"]],
+            [place[name] for name in found["prompt_id"]],
+        )
+        sums = {name: np.zeros((len(classes), len(layers), len(prompts))) for name in CELLS}
+        for name, values in sums.items():
+            values[at] = found[name].to_numpy()
+        return cls(classes, sums, layers, cells, *seeded_resamples(len(prompts), seed))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each class and measure, and for its excess."""
+        for row, interval in drawn_together(self._told(), self.counts):
+            yield {**row, **interval.columns}
+
+    def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
         tested = {name: self._chances(name) for name in TESTED}
         for i, name in enumerate(self.classes):
             positions = self.sums["positions"][i].sum(0)
@@ -117,12 +127,12 @@ class _Table:
                 continue
             for measure in (MEASURES[each] for each in COUNTED):
                 above, below = (self.sums[sum_of][i].sum(0) for sum_of in (measure.above, measure.below))
-                own = bootstrap(Ratios(above[None], below[None]), self.counts, share=measure.share)
-                yield self._row(name, measure.name, own, None, below)
+                own = Contrast(Ratios(above[None], below[None]), share=measure.share)
+                yield self._row(name, measure.name, None, below), own
                 if measure.name in TESTED:
-                    excess = bootstrap(self._class_and_rest(i, measure), self.counts, (1.0, -1.0))
-                    yield self._row(name, f"{measure.name}_excess", excess, tested[measure.name][i], below)
-            yield self._row(name, "share_of_disagreements", self._share(i), None, positions)
+                    excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
+                    yield self._row(name, f"{measure.name}_excess", tested[measure.name][i], below), excess
+            yield self._row(name, "share_of_disagreements", None, positions), self._share(i)
 
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.
@@ -138,9 +148,9 @@ class _Table:
         parts = [(sums[i], sums.sum(0) - sums[i]) for sums in (above, below)]
         return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
 
-    def _share(self, i: int) -> Interval:
+    def _share(self, i: int) -> Contrast:
         of_all = self.sums["disagreements"].sum(1)
-        return bootstrap(Ratios(of_all[i][None], of_all.sum(0)[None]), self.counts, share=True)
+        return Contrast(Ratios(of_all[i][None], of_all.sum(0)[None]), share=True)
 
     def _chances(self, name: str) -> list[float | None]:
         """The permutation test of each class, on what a cell has beyond its layer's mean.
@@ -171,13 +181,5 @@ class _Table:
         ]
         return chance_of_excess(parts, len(self.classes), self.rng)
 
-    def _row(
-        self, name: str, measure: str, interval: Interval, chance: float | None, counted: Numbers
-    ) -> dict[str, Any]:
-        return {
-            "class": name,
-            "measure": measure,
-            **interval.columns,
-            "chance": chance,
-            "units": int((counted != 0).sum()),
-        }
+    def _row(self, name: str, measure: str, chance: float | None, counted: Numbers) -> dict[str, Any]:
+        return {"class": name, "measure": measure, "chance": chance, "units": int((counted != 0).sum())}

@@ -69,13 +69,18 @@ class Variant:
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
         """The scores of all this variant's patches: of single layers, heads, windows and sets of places."""
         same = [pl.col(key) == getattr(self, key) for key in _KEYS]
-        return scores.filter(*same, self.schedule == _SCHEDULE)
+        return scores.filter(*same, _named(scores, _SCHEDULE.eq(self.schedule)))
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """Scores of patches of one place of one whole layer: no windows of layers, no heads, no sets of places."""
-    several = _PLACES.str.contains("+", literal=True)
-    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null() & ~several)
+    one = ~_PLACES.str.contains("+", literal=True)
+    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null() & _named(scores, one))
+
+
+def _named(scores: pl.DataFrame, which: pl.Expr) -> pl.Expr:
+    """Whether a patch's name is such: names are few and rows are many."""
+    return pl.col("patch").is_in(scores.select(pl.col("patch").unique()).filter(which)["patch"].to_list())
 
 
 def last_layer(layers: pl.Series, n_layers: int | None) -> int:
@@ -98,7 +103,7 @@ def variants(scores: pl.DataFrame) -> list[Variant]:
 
 def every_variant(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores hold, whatever was patched, in a fixed order."""
-    chosen = scores.select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
+    chosen = scores.select(*_KEYS, "patch").unique().select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
     return [Variant(*row) for row in chosen.iter_rows()]
 
 
