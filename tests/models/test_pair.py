@@ -176,7 +176,7 @@ def broken(tmp_path, name):
 )
 def test_a_checkpoint_that_cannot_be_read_is_one_line(tmp_path, name):
     path = broken(tmp_path, name)
-    with pytest.raises(UsageError, match="could not be read|are pickled") as error:
+    with pytest.raises(UsageError, match=r"could not be read|are pickled") as error:
         ModelPair.load("random:qwen3", path)
     assert path in str(error.value)
     assert "\n" not in str(error.value)

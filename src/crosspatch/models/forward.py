@@ -26,11 +26,15 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
 
 def cache_argument(model: nn.Module) -> str:
     """What a forward pass calls the keys and values that it is given: newer transformers say `cache`."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    # Of its class: libraries that spread a model over devices put another `forward` on the object.
+    return "cache" if "cache" in inspect.signature(type(_plain(model)).forward).parameters else "past_key_values"
 
 
 def keeps_logits(model: nn.Module) -> bool:
     """Whether the model can be asked for the logits of the last positions alone (`logits_to_keep`)."""
+    return "logits_to_keep" in inspect.signature(_plain(model).forward).parameters
+
+
+def _plain(model: nn.Module) -> nn.Module:
     # An adapter's wrapper hands on what it is given; the signature is its model's.
-    plain: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return "logits_to_keep" in inspect.signature(plain.forward).parameters
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
