@@ -36,14 +36,19 @@ class PromptFormat:
             return question
         turns = [{"role": "system", "content": self.system}] if self.system is not None else []
         turns.append({"role": "user", "content": question})
+        return self._rendered(turns, add_generation_prompt=True, enable_thinking=False)
+
+    def _rendered(self, turns: list[dict[str, str]], **options: bool) -> str:
         from jinja2 import TemplateError
 
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+        # A template is a program out of a file: beside refusing it can go wrong as any other.
+        wrong = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
         try:
-            return str(self.tokenizer.apply_chat_template(turns, **options))
-        except TemplateError as error:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+        except wrong as error:
             raise UsageError(
-                f"the chat template refuses the prompt: {error}; change models.system or set models.raw"
+                f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
+                "models.raw"
             ) from None
 
     def encode(self, question: str) -> list[int]:
@@ -69,7 +74,7 @@ class PromptFormat:
         if self.uses_template:
             mark = "crosspatch"
             turns = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
-            rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
+            rendered = self._rendered(turns)
             after = self.tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False).input_ids
             if after and after[0] in self.tokenizer.all_special_ids:
                 return int(after[0])

@@ -1,0 +1,230 @@
+"""What a checkpoint's files may not do: hold pickles, bring code, ask for code from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters import saved_adapter, saved_base
+from crosspatch.errors import UsageError
+from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.loading import Checkpoint
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.tiny import tiny_model
+
+CODE = """
+from pathlib import Path
+Path({canary!r}).write_text("ran")
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+class Hostile(PretrainedConfig):
+    model_type = "hostile"
+class HostileModel(PreTrainedModel):
+    pass
+class HostileTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+class Canary:
+    """A pickle that writes a file where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "ran")
+
+
+def refused(name: str, words: str) -> str:
+    with pytest.raises(UsageError, match=words) as error:
+        ModelPair.load("random:qwen3", name, device="cpu")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def changed(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "consolidated.00.ckpt"])
+def test_pickled_weights_are_not_read(tmp_path, name):
+    base = Path(saved_base(tmp_path / "base"))
+    (base / "model.safetensors").unlink()
+    torch.save(Canary(tmp_path / "canary"), base / name)
+    said = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
+    assert name in said
+    assert not (tmp_path / "canary").exists()
+    # The canary sings where a pickle is read.
+    torch.load(base / name, weights_only=False)
+    assert (tmp_path / "canary").exists()
+
+
+def test_pickles_beside_safetensors_are_left_alone(tmp_path):
+    base = Path(saved_base(tmp_path / "base"))
+    torch.save(Canary(tmp_path / "canary"), base / "pytorch_model.bin")
+    torch.save(Canary(tmp_path / "canary"), base / "training_args.bin")
+    ModelPair.load("random:qwen3", str(base), device="cpu")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_pickled_adapter_is_not_read(tmp_path):
+    adapter = Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3")))
+    (adapter / "adapter_model.safetensors").unlink()
+    torch.save(Canary(tmp_path / "canary"), adapter / "adapter_model.bin")
+    refused(str(adapter), "convert it: python -c .*adapter_model.bin")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("part", ["pytorch_model.bin", "../other.safetensors", "/etc/passwd", 3])
+def test_an_index_cannot_name_other_files(tmp_path, part):
+    base = Path(saved_base(tmp_path / "base"))
+    (base / "model.safetensors").unlink()
+    torch.save(Canary(tmp_path / "canary"), base / "pytorch_model.bin")
+    (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": part}}))
+    refused(str(base), "as a part of the weights, expected files such as")
+    (base / "model.safetensors.index.json").write_text("[]")
+    refused(str(base), "could not be read as the list")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_model_in_parts_is_read(tmp_path):
+    model = tiny_model("qwen3")
+    saved_base(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "parts", max_shard_size="100KB")
+    assert (tmp_path / "parts" / "model.safetensors.index.json").is_file()
+    for file in (tmp_path / "whole").glob("token*"):
+        (tmp_path / "parts" / file.name).write_bytes(file.read_bytes())
+    read = Checkpoint.named(str(tmp_path / "parts")).model(device="cpu")
+    assert fingerprint(read) == fingerprint(model)
+
+
+def run_as_told(said: str) -> None:
+    """The command in an error's words, as a shell would split it."""
+    _, *arguments = shlex.split(said.partition("convert it: ")[2])
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+
+def test_the_way_to_convert_works(tmp_path):
+    base = Path(saved_base(tmp_path / "base"))
+    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
+    (base / "model.safetensors").unlink()
+    run_as_told(refused(str(base), "convert it"))
+    assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
+
+    adapter = Path(saved_adapter(tmp_path / "adapter", str(base), tiny_model("qwen3")))
+    before = fingerprint(Checkpoint.named(str(adapter)).model(device="cpu"))
+    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    run_as_told(refused(str(adapter), "convert it"))
+    assert fingerprint(Checkpoint.named(str(adapter)).model(device="cpu")) == before
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_in_a_folder_is_not_run(tmp_path, monkeypatch, known):
+    """Neither for a model that is known, nor for one that only its own code could read; and nobody is asked."""
+    base, canary = Path(saved_base(tmp_path / "base")), tmp_path / "canary"
+    for name in ("configuration_hostile", "modeling_hostile", "tokenization_hostile"):
+        (base / f"{name}.py").write_text(CODE.format(canary=str(canary)))
+    classes = {
+        "AutoConfig": "configuration_hostile.Hostile",
+        "AutoModelForCausalLM": "modeling_hostile.HostileModel",
+        "AutoTokenizer": ["tokenization_hostile.HostileTokenizer", "tokenization_hostile.HostileTokenizer"],
+    }
+    changed(
+        base / "config.json", auto_map=classes, trust_remote_code=True, **({} if known else {"model_type": "hostile"})
+    )
+    changed(base / "tokenizer_config.json", auto_map=classes, trust_remote_code=True)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    if known:
+        assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
+        Checkpoint.named(str(base)).tokenizer()
+    else:
+        refused(str(base), "could not be read")
+    assert not canary.exists()
+    # The code does what is feared.
+    exec(compile(CODE.format(canary=str(canary)), "hostile", "exec"), {})
+    assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_implementation", "somebody/attention"),
+        ("attn_implementation", "kernels-community/flash-attn3"),
+        ("attn_implementation", "flash_attention_2"),
+        ("attn_implementation", "paged|somebody/attention:forward"),
+        ("experts_implementation", "somebody/experts"),
+    ],
+)
+def test_attention_from_elsewhere_is_refused(tmp_path, key, value):
+    base = Path(saved_base(tmp_path / "base"))
+    changed(base / "config.json", **{key: value})
+    said = refused(str(base), "which may be code from elsewhere; remove")
+    assert value in said
+
+
+def test_torch_s_own_attention_is_not_refused(tmp_path):
+    base = Path(saved_base(tmp_path / "base"))
+    changed(base / "config.json", attn_implementation="eager")
+    assert Checkpoint.named(str(base)).model(device="cpu").config._attn_implementation == "eager"
+
+
+def test_an_adapter_cannot_name_a_module_to_import(tmp_path, monkeypatch):
+    adapter, canary = (
+        Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3"))),
+        tmp_path / "canary",
+    )
+    (tmp_path / "hostile_core.py").write_text(f"open({str(canary)!r}, 'w').write('ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    changed(adapter / "adapter_config.json", megatron_config={}, megatron_core="hostile_core")
+    refused(str(adapter), "remove it, only parallel training needs it")
+    auto = {"base_model_class": "Hostile", "parent_library": "hostile_core"}
+    changed(adapter / "adapter_config.json", megatron_config=None, auto_mapping=auto)
+    ModelPair.load("random:qwen3", str(adapter), device="cpu")
+    ModelPair.load("random:qwen3", str(adapter), device="cpu", share_base=False)
+    assert not canary.exists()
+    changed(adapter / "adapter_config.json", peft_type="XLORA", adapters={"a": "somebody/adapter"})
+    refused(str(adapter), "fetches further adapters")
+
+
+def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    """PEFT takes the folder's name for a repository's where its weights are missing."""
+    saved_adapter(tmp_path / "somebody" / "adapter", "random:qwen3", tiny_model("qwen3"))
+    (tmp_path / "somebody" / "adapter" / "adapter_model.safetensors").unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    refused("somebody/adapter", "adapter_model.safetensors is missing")
+
+
+@pytest.mark.parametrize("base", ["/no/such/folder", "../../elsewhere/deep", "a/b/c", "", 7, None, ["x"]])
+def test_a_base_that_is_no_model_is_one_line(tmp_path, base):
+    adapter = Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3")))
+    changed(adapter / "adapter_config.json", base_model_name_or_path=base)
+    refused(str(adapter), "no model folder|does not say which base")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('touch canary') }}",
+        "{% include '/etc/passwd' %}",
+        "{{ messages.append(1) }}",
+    ],
+)
+def test_a_chat_template_stays_in_its_sandbox(tmp_path, monkeypatch, template):
+    base = Path(saved_base(tmp_path / "base"))
+    (base / "chat_template.jinja").write_text(template)
+    monkeypatch.chdir(tmp_path)
+    pair = ModelPair.load(str(base), str(base), device="cpu")
+    with pytest.raises(UsageError, match="the chat template refuses the prompt") as error:
+        pair.encode("Solve for x: 5x + 3 = 18")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "canary").exists()
