@@ -85,6 +85,9 @@ DataFormat = Literal["csv", "datasets"]
 DeviceMap = Literal["auto", "balanced", "sequential"]
 Quantization = Literal["8bit", "4bit"]
 
+# An experiment is a few hundred settings. Aliases can make a few lines mean billions of values.
+_MOST_CHARACTERS, _MOST_VALUES = 1_000_000, 10_000
+
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -740,11 +743,7 @@ def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[s
     `given` are values by dotted key, `overrides` are `key.sub=value` strings whose values are read as YAML.
     Raises UsageError with one line for a file, key or value that cannot be used.
     """
-    text = _experiment_text(source)
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    tree = _read_yaml(_experiment_text(source), source) or {}
     if not isinstance(tree, dict):
         raise UsageError(f"{source} holds a {type(tree).__name__}, expected settings such as 'seed: 0'")
     return make_experiment(tree, overrides, given)
@@ -798,15 +797,42 @@ def _experiment_text(source: str) -> str:
         raise UsageError(f"{source} is not a text file in UTF-8") from None
 
 
+def _read_yaml(text: str, said: str) -> Any:
+    """YAML by the safe loader; raises UsageError for what is none, or would be absurdly large written out."""
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(f"{said} has {len(text):,} characters, expected settings of {_MOST_CHARACTERS:,} at most")
+    try:
+        tree = yaml.safe_load(text)
+        values = _values_in(tree, {})
+    except RecursionError:
+        raise UsageError(f"{said} is nested too deeply, expected settings") from None
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # The loader's own errors, and what numbers, dates and the like that are none make of it.
+        raise UsageError(f"{said} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    if values > _MOST_VALUES:
+        raise UsageError(
+            f"{said} has more than {_MOST_VALUES:,} values with its aliases written out, expected settings"
+        )
+    return tree
+
+
+def _values_in(tree: Any, counted: dict[int, int]) -> int:
+    """How many values there are, those that aliases repeat counted each time."""
+    if not isinstance(tree, dict | list | tuple | set):
+        return 1
+    if id(tree) not in counted:
+        # What holds itself has no end.
+        counted[id(tree)] = _MOST_VALUES + 1
+        inside = [*tree, *tree.values()] if isinstance(tree, dict) else tree
+        counted[id(tree)] = 1 + sum(_values_in(value, counted) for value in inside)
+    return counted[id(tree)]
+
+
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UsageError(f"--set got {override!r}, expected key.sub=value, such as finetune.epochs=3")
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set got {override!r}, whose value is not valid YAML") from None
-    _put(tree, key.strip(), read, override)
+    _put(tree, key.strip(), _read_yaml(value, f"the value in --set {override[:100]!r}"), override)
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, said: str) -> None:
