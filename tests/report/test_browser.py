@@ -140,6 +140,14 @@ def test_a_cell_under_the_pointer_is_told(page):
     assert not tip.is_visible()
 
 
+def test_small_numbers_are_written_with_their_power(page):
+    told = [
+        page.page.evaluate(f"shown({number})")
+        for number in ("0.00000704", "-0.00012345", "0.0123", "-2.5", "0", "12345")
+    ]
+    assert told == ["7.04e−6", "−1.23e−4", "0.0123", "−2.5", "0", "12,345"]
+
+
 def test_a_click_shows_the_text_of_that_layer(page):
     at = page.cell("L29.resid_post", 0)
     page.page.mouse.click(at["x"], at["y"])
@@ -469,7 +477,8 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
         assert page.page.locator(wild_elements).count() == 0
         assert page.page.evaluate("window.ran") is None
         assert page.page.evaluate("document.documentElement.scrollWidth") == 1400
-        _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+        named, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+        assert re.fullmatch(r"[A-Za-z0-9-]{1,120}\.csv", named)
         # Quoted, so that no spreadsheet runs it.
         assert rows[1 + wild.index("=1+1")][4] == '"=1+1"'
         assert page.wrong == []
@@ -503,10 +512,12 @@ def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
 def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_scores, hostile_generations):
     """Cards and pictures as a notebook puts them into its page, which has no policy of its own."""
     wild = '"><img src=x onerror="window.ran = 1"></script><script>alert(1)</script>'
+    unreadable = "\ud800\u202e\x00🗾" + "x" * 10_000
     result = PatchResult(
         hostile_scores.with_columns(prompt_id=pl.lit(wild)), hostile_generations.with_columns(prompt_id=pl.lit(wild))
     )
-    card = Card(wild, [(wild, wild)], [Table((wild, "x"), [(wild, wild)], wild, wild)], [wild])
+    rows = [(wild, wild), (unreadable, unreadable)]
+    card = Card(wild, rows, [Table((wild, "x"), rows, wild, wild)], [wild, unreadable])
     figure = heatmap(result).to_html(include_plotlyjs=True, full_html=False)
     path = tmp_path / "notebook.html"
     path.write_text(f"<meta charset=utf-8>{result._repr_html_()}{card.html}{figure}", encoding="utf-8")
@@ -517,6 +528,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
             page.page.mouse.move(box["x"] + box["width"] * share / 20, box["y"] + box["height"] / 2)
         page.settled()
         assert wild in page.page.locator("body").inner_text()
+        assert "⟨U+D800⟩⟨U+202E⟩⟨U+0000⟩🗾xxx" in page.page.locator("body").inner_text()
         assert page.page.locator("img, iframe, [onerror]").count() == 0
         assert page.page.evaluate("window.ran") is None
         assert page.wrong == []

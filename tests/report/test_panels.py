@@ -50,6 +50,37 @@ def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> 
     assert rate.share
 
 
+def test_a_control_has_one_colour_where_another_domain_lacks_one() -> None:
+    more = [cell(p, layer, 0, (-1, 1, 0)) for p in ("g", "h") for layer in (0, 1, 2)]
+    controls = [
+        {"control": name, **cell(p, layer, 0, (-1, 1, -1))}
+        for p, names in ((PROMPTS[0], ("other_prompt", "random", "twin")), ("g", ("random", "twin")))
+        for name in names
+        for layer in (0, 1, 2)
+    ]
+    own = [cell(p, layer, 0, (-1, 1, 0)) for p in PROMPTS for layer in (0, 1, 2)]
+    table = depth_statistics(SCORES.frame(own + more), CONTROLS.frame(controls), DOMAINS | {"h": "general"})
+    related, general, _ = panels = depth_panels(table, VARIANT)
+    of_related = {line.name: line.colour for line in related.lines if line.role == "control"}
+    of_general = {line.name: line.colour for line in general.lines if line.role == "control"}
+    assert list(of_related) == ["another prompt's difference", "random direction", "twin"]
+    assert len(set(of_related.values())) == 3
+    assert of_general == {name: of_related[name] for name in ("random direction", "twin")}
+    # So one legend tells of both panels, and the panel of disagreement, whose lines are others, has one of its own.
+    printed = matplotlib_figure(panels)
+    assert [axes.get_legend() is not None for axes in printed.axes if axes.axison] == [False, False, True]
+    assert len(printed.legends) == 1
+
+
+def test_a_frame_without_a_value_runs_over_the_same_layers() -> None:
+    panels = depth_panels(depth(), VARIANT)
+    low, high = panels[1].reach
+    assert low < 0 < 2 < high < 3
+    assert matplotlib_figure(panels).axes[1].get_xlim() == (low, high)
+    assert plotly_figure(panels).layout.xaxis2.range == (low, high)
+    assert Panel("empty", ()).reach == (-0.5, 0.5)
+
+
 def test_another_variant_has_no_panel() -> None:
     assert depth_panels(depth(), Variant("mlp_out", "corrupt", "transient")) == []
     assert depth_panels(depth(), Variant("resid_post", "corrupt", "transient", "every:2")) == []

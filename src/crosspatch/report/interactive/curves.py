@@ -43,8 +43,10 @@ def training_figure(curves: TrainingCurves) -> go.Figure:
                         col=column,
                     )
     figure.update_layout(**LAYOUT, height=370, legend={"orientation": "h", "y": -0.28, "yanchor": "top"})
-    figure.update_xaxes(title_text="optimizer step", zeroline=False)
+    # The legend moves up where it takes many lines: the title stays above it, close to the axis.
+    figure.update_xaxes(title={"text": "optimizer step", "standoff": 4}, zeroline=False)
     if curves.log:
-        figure.update_yaxes(type="log", dtick=1, row=1, col=1)
+        # As it is printed: 0.0001, not 100µ.
+        figure.update_yaxes(type="log", dtick=1, exponentformat="none", tickformat="~f", row=1, col=1)
     figure.update_yaxes(zeroline=True, row=1, col=2)
     return figure

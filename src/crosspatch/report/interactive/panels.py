@@ -36,6 +36,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
         if not panel.defined:
             # Axes without a trace are not drawn, and what is said in their frame would stand in another one.
             figure.add_scatter(x=[None], y=[None], showlegend=False, hoverinfo="skip", **at)
+            figure.update_xaxes(range=panel.reach, **at)
         for level in panel.levels:
             figure.add_hline(level, line={"width": 1, "dash": "dot", "color": "#8b93a1"}, **at)
         if panel.share:
@@ -47,7 +48,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
     height = _PANEL_HEIGHT * rows + 90
     figure.update_layout(**LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
     figure.update_xaxes(zeroline=False)
-    figure.update_xaxes(title_text=panels[0].axis, row=rows)
+    figure.update_xaxes(title={"text": panels[0].axis, "standoff": 4}, row=rows)
     return figure
 
 

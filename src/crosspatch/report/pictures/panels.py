@@ -5,7 +5,7 @@ Knows nothing of drawing libraries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,13 @@ class Panel:
         """Whether any line has anything to draw."""
         return any(line.defined for line in self.lines)
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The lowest and the highest layer of its lines, with a little room beside them."""
+        layers = [layer for line in self.lines for layer in line.layers] or [0.0]
+        room = 0.05 * (max(layers) - min(layers)) or 0.5
+        return min(layers) - room, max(layers) + room
+
 
 def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     """A panel of transfer for each domain, with the controls, and one of how often the models disagree.
@@ -80,22 +87,25 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
         pl.col("layer").is_not_null(),
     )
     domains = ordered_domains(own["domain"])
-    panels = [Panel(*_transfer(own.filter(domain=domain), domain), levels=(0.0, 1.0)) for domain in domains]
+    # A control has one colour in all panels, also where another domain lacks one.
+    colours = {name: i for i, name in enumerate(own["control"].drop_nulls().unique(maintain_order=True), start=1)}
+    panels = [Panel(*_transfer(own.filter(domain=domain), domain, colours), levels=(0.0, 1.0)) for domain in domains]
     rates = own.filter(measure="disagreement_rate")
     lines = [line_over_layers(rates.filter(domain=d), domain_title(d), colour=i) for i, d in enumerate(domains)]
     return [*panels, Panel("Disagreement rate", tuple(lines), share=True)] if panels else []
 
 
-def _transfer(rows: pl.DataFrame, domain: str) -> tuple[str, tuple[Line, ...]]:
+def _transfer(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tuple[str, tuple[Line, ...]]:
     transfer = rows.filter(measure="transfer")
     main = line_over_layers(transfer.filter(pl.col("control").is_null()), "transfer (ratio of sums)")
     mean = line_over_layers(
         rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside"
     )
-    names = transfer["control"].drop_nulls().unique(maintain_order=True)
+    there = set(transfer["control"].drop_nulls())
     controls = [
-        line_over_layers(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour=i)
-        for i, name in enumerate(names, start=1)
+        line_over_layers(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour)
+        for name, colour in colours.items()
+        if name in there
     ]
     units = int(transfer.filter(pl.col("control").is_null())["units"].max() or 0)  # type: ignore[arg-type]
     prompts = f"{units} prompt{'' if units == 1 else 's'} with a CTS"

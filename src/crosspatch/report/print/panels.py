@@ -29,19 +29,21 @@ def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
     with style():
         columns = 2 if len(panels) in (2, 4) else 3
         figure, grid = frames(size, len(panels), columns, height=1.75 if size.wide else 1.35)
-        by_lines: dict[tuple[Any, ...], list[Axes]] = {}
+        by_lines: dict[frozenset[Any], list[Axes]] = {}
         for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel, size.width / min(columns, len(grid)) if size.wide else size.width)
             if panel.defined:
-                lines = tuple((line.name, line.role, line.colour) for line in panel.lines if line.defined)
+                lines = frozenset((line.name, line.role, line.colour) for line in panel.lines if line.defined)
                 by_lines.setdefault(lines, []).append(axes)
             if not size.wide:
                 axes.label_outer()
-        most = max(by_lines, key=lambda lines: (len(by_lines[lines]), len(lines)), default=())
+        # One legend for as many panels as it can speak for: those that have no line beside its own.
+        told = {whole: [a for some, drawn in by_lines.items() if some <= whole for a in drawn] for whole in by_lines}
+        most = max(told, key=lambda whole: (len(told[whole]), len(whole)), default=frozenset())
         for lines, drawn in by_lines.items():
             if lines == most:
                 legend_below(figure, size, drawn[0])
-            else:
+            elif not lines <= most:
                 for axes in drawn:
                     axes.legend(loc="best")
     return figure
@@ -91,6 +93,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(bottom=0)
     if not panel.defined:
+        axes.set_xlim(panel.reach)
         axes.text(0.5, 0.5, "no cell with a CTS", ha="center", va="center", transform=axes.transAxes)
 
 

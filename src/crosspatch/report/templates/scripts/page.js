@@ -10,11 +10,13 @@ function make(tag, properties = {}, ...children) {
 }
 
 const dash = "–";
-const signed = (text) => String(text).replace("-", "−");
+const signed = (text) => String(text).replaceAll("-", "−");
 function shown(value, digits = 3) {
   if (value === null || value === undefined) return dash;
   if (typeof value !== "number") return String(value);
-  return signed(Number.isInteger(value) ? value.toLocaleString("en") : Number(value.toPrecision(digits)));
+  if (Number.isInteger(value)) return signed(value.toLocaleString("en"));
+  // 7.04e−6, not 0.00000704.
+  return signed(Math.abs(value) < 1e-3 ? Number(value.toPrecision(digits)).toExponential() : Number(value.toPrecision(digits)));
 }
 const percent = (value) => (value === null ? dash : signed((100 * value).toFixed(1)) + " %");
 
