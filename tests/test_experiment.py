@@ -39,7 +39,7 @@ def finished(tmp_path_factory, unpainted) -> Path:
 
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
-        "run.json", "data", "models", "training.parquet", "scores", "generations.parquet",
+        "run.json", ".lock", "data", "models", "training.parquet", "scores", "shards", "generations.parquet",
         "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet",
         "vocabulary.parquet", "report.html", "report.md", "figures",
     }  # fmt: skip

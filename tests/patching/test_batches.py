@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from crosspatch.errors import CrosspatchError
+from crosspatch.models.blocks import text_config
 from crosspatch.patching import batches
 from crosspatch.patching.batches import prompts_at_once, rows_at_once, run_in_batches
 from crosspatch.patching.engine import Prompt, run_cached
@@ -86,12 +87,15 @@ def test_another_error_is_not_swallowed(pair, prompts, monkeypatch):
 
 
 def test_the_budget_sets_the_rows(pair):
+    def fitting(positions: int, memory_gb: float | None) -> int:
+        return rows_at_once(text_config(pair.clean), torch.float32, pair.clean.device, positions, memory_gb)
+
     # Four layers, two key-value heads of 12, keys and values, four bytes, two models, for each position.
     row = 4 * 2 * 12 * 2 * 4 * 2 * 100
-    assert rows_at_once(pair, 100, 32.5 * row / 1e9) == 32
-    assert rows_at_once(pair, 100, 63.5 * row / 1e9) == 32
-    assert rows_at_once(pair, 100, 0.5 * row / 1e9) == 1
-    assert rows_at_once(pair, 100, 1000.0) == batches.MOST_ROWS
+    assert fitting(100, 32.5 * row / 1e9) == 32
+    assert fitting(100, 63.5 * row / 1e9) == 32
+    assert fitting(100, 0.5 * row / 1e9) == 1
+    assert fitting(100, 1000.0) == batches.MOST_ROWS
     # Left to itself it takes half of what is free.
-    assert 1 <= rows_at_once(pair, 100, None) <= batches.MOST_ROWS
+    assert 1 <= fitting(100, None) <= batches.MOST_ROWS
     assert [prompts_at_once(patches, 32) for patches in (1, 5, 32, 33)] == [32, 6, 1, 1]

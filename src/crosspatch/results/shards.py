@@ -90,10 +90,10 @@ class Shards:
         for shard in range(len(self)):
             if self.done(shard):
                 try:
-                    files = self.record(shard)["files"]
+                    files = _files(self._record(shard))
                     wrong = [why for name, known in files.items() if (why := _damage(self.root / name, known))]
-                except (CrosspatchError, KeyError):
-                    wrong = [f"{self._record(shard)} cannot be read"]
+                except CrosspatchError as error:
+                    wrong = [str(error)]
                 if wrong:
                     found[shard] = wrong[0]
         return found
@@ -157,7 +157,7 @@ def checksums(root: Path) -> dict[str, str]:
     """The SHA-256 of every file that finished shards of a run directory have left, by its path there."""
     known: dict[str, str] = {}
     for record in sorted((root / "shards").glob("*/[0-9]*[0-9].json")):
-        known |= _read(record).get("files", {})
+        known |= _files(record)
     return known
 
 
@@ -170,6 +170,14 @@ def whole(root: Path, path: Path, known: Mapping[str, str]) -> bytes:
             f"{path} is damaged: it is not what was written there; the command that made the run makes it again"
         )
     return content
+
+
+def _files(record: Path) -> dict[str, str]:
+    """The checksums in the record of a finished shard."""
+    files = _read(record).get("files")
+    if not isinstance(files, dict) or not all(isinstance(known, str) for known in files.values()):
+        raise CrosspatchError(f"{record} cannot be read: it has no checksums of files")
+    return files
 
 
 def _damage(path: Path, known: str) -> str | None:

@@ -1,0 +1,68 @@
+"""The command line in processes of its own, to be killed: forked from one that has imported everything.
+
+What is shared with a user's command is all but the start of the interpreter.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["crosspatch.experiment.executors.preload", "crosspatch.cli", "crosspatch.report.page"])
+
+
+def started(log: Path, *arguments: object) -> ForkServerProcess:
+    """A command that has been started; what it prints goes into the log."""
+    process = _context.Process(target=_run, args=(log, [str(argument) for argument in arguments]))
+    process.start()
+    return process
+
+
+def finished(log: Path, *arguments: object, seconds: float = 300) -> int:
+    """The exit code of a command that is run to its end; of one that was killed, the signal's number, negative."""
+    process = started(log, *arguments)
+    return ended(process, seconds)
+
+
+def ended(process: ForkServerProcess, seconds: float = 300) -> int:
+    """The exit code of a process that is to end by itself."""
+    process.join(seconds)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+    assert code is not None, "the command does not end"
+    return code
+
+
+def killed(process: ForkServerProcess) -> bool:
+    """Kill a process at once; whether it was still there."""
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for something that has to come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+def _run(log: Path, arguments: list[str]) -> None:
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.environ["TQDM_DISABLE"] = "1"
+    import sys
+
+    from crosspatch.cli import main
+
+    sys.argv = ["crosspatch", *arguments]
+    main()

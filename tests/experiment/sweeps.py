@@ -1,0 +1,52 @@
+"""A sweep of a tiny pair in many small shards, ready to begin: its models and problems are made."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from crosspatch.config import load_experiment
+from crosspatch.experiment import ExperimentRun
+from crosspatch.results.run import RunDirectory
+
+# Nine prompts under four patches: eighteen shards, two to a prompt.
+SETTINGS = (
+    "data.related=6", "data.unrelated_math=2", "data.general=1", "patch.related=6", "patch.unrelated_math=2",
+    "patch.shard_rows=2", "generation.max_new_tokens=12", "patch.controls=[self, random]", "finetune.epochs=1",
+)  # fmt: skip
+# The same for the command line.
+OPTIONS = tuple(part for setting in SETTINGS for part in ("--set", setting))
+
+
+def ready_run(root: Path) -> Path:
+    """A run directory in which all is done that comes before patching."""
+    ExperimentRun.start(load_experiment("tiny", SETTINGS), root, lambda line: None, ("finetune",)).run("finetune")
+    return root
+
+
+def copy_of(run: Path, to: Path) -> Path:
+    """The same run elsewhere."""
+    shutil.copytree(run, to, symlinks=True)
+    return to
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """The bytes of all that a sweep leaves: scores, controls, spans and texts."""
+    tables = [root / "generations.parquet", root / "vocabulary.parquet", root / "behaviour.parquet"]
+    parts = [path for name in ("scores", "controls", "spans") for path in sorted((root / name).rglob("*.parquet"))]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in [*tables, *parts]}
+
+
+def left_behind(root: Path) -> list[str]:
+    """Files that nobody needs when a command is over."""
+    return [str(path) for path in root.rglob("*") if path.name.endswith(("partial", ".lock")) and path.name != ".lock"]
+
+
+def rows_in_order(run: RunDirectory) -> bool:
+    """Whether all scores stand by prompt, direction, patch and step, as these were asked for."""
+    prompts = {problem: i for i, problem in enumerate(run.asked())}
+    rows = [
+        (prompts[p], int(patch[1:].split(".")[0]), step)
+        for p, patch, step in run.scores().select("prompt_id", "patch", "step").iter_rows()
+    ]
+    return rows == sorted(rows)

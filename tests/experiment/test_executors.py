@@ -1,0 +1,180 @@
+"""Whoever does the shards, the same comes of them: byte for byte, where each has as many threads."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
+
+from commands import finished
+from crosspatch.config import load_experiment
+from crosspatch.errors import UsageError
+from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment.executors import by_this_process, executor
+from crosspatch.experiment.executors.by_slurm import by_slurm
+from crosspatch.experiment.patching import PatchStage
+from crosspatch.experiment.sharding import carry_out, shards_of
+from crosspatch.results.run import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    return ready_run(tmp_path_factory.mktemp("sweep") / "ready")
+
+
+@pytest.fixture(scope="module")
+def alone(ready, tmp_path_factory):
+    """What one process makes of it, by the command line."""
+    root = tmp_path_factory.mktemp("alone")
+    run = copy_of(ready, root / "run")
+    log = root / "log"
+    assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--set", "execution.threads=1") == 0, log.read_text()
+    assert finished(log, "spans", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
+    return run
+
+
+def run_by(ready, root, *settings: str):
+    """The same by another executor."""
+    run, log = copy_of(ready, root / "run"), root / "log"
+    options = [part for setting in settings for part in ("--set", f"execution.{setting}")]
+    for stage in ("patch", "spans"):
+        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
+    return run
+
+
+def test_one_process_leaves_a_part_for_each_shard_and_rows_in_the_stated_order(alone):
+    run = RunDirectory.existing(alone)
+    assert len(list((alone / "scores").iterdir())) == 18
+    assert run.scores()["prompt_id"].n_unique() == 9
+    assert rows_in_order(run)
+    assert not left_behind(alone)
+    facts = run.read()["models"]
+    assert facts["clean"]["fingerprint"] != facts["corrupted"]["fingerprint"]
+
+
+def test_two_processes_give_the_same(ready, alone, tmp_path):
+    run = run_by(ready, tmp_path, "workers=2", "threads=1")
+    assert contents(run) == contents(alone)
+    assert not left_behind(run)
+    # What the workers loaded is in the record, though they do not write it.
+    of_models = [RunDirectory.existing(root).read()["models"] for root in (run, alone)]
+    assert of_models[0] == of_models[1]
+
+
+@pytest.mark.slow
+def test_two_actors_of_ray_give_the_same(ready, alone, tmp_path):
+    pytest.importorskip("ray")
+    run = run_by(ready, tmp_path, "executor=ray", "workers=2")
+    assert contents(run) == contents(alone)
+    assert not left_behind(run)
+
+
+def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    from crosspatch.experiment import executors
+
+    # No SLURM here: submitit runs the jobs as processes, from the same submission.
+    monkeypatch.setattr(executors, "executor", lambda settings: lambda stage: by_slurm(stage, cluster="local"))
+    run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
+    ExperimentRun.start(experiment, run, lambda line: None, ("patch", "controls", "spans")).run(
+        "patch", "controls", "spans"
+    )
+    assert contents(run) == contents(alone)
+
+
+def test_slices_by_commands_at_the_same_time_give_the_same(ready, alone, tmp_path):
+    run, codes = copy_of(ready, tmp_path / "run"), []
+
+    def slice_(number: int) -> None:
+        shard = ("--shard", f"{number}/3")
+        codes.append(finished(tmp_path / f"log{number}", "patch", "tiny", "--out", run, *OPTIONS, *shard))
+
+    threads = [threading.Thread(target=slice_, args=(number,)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [0, 0, 0], (tmp_path / "log1").read_text()
+    assert not (run / "vocabulary.parquet").exists()
+    for stage in ("patch", "spans"):
+        assert finished(tmp_path / "log", stage, "tiny", "--out", run, *OPTIONS) == 0
+    assert contents(run) == contents(alone)
+
+
+def test_a_run_may_go_on_with_another_executor(ready, alone, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--shard", "2/4") == 0, log.read_text()
+    run_settings = ("--set", "execution.workers=2", "--set", "execution.threads=1")
+    for stage in ("patch", "spans"):
+        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *run_settings) == 0, log.read_text()
+    assert contents(run) == contents(alone)
+
+
+def test_another_cut_gives_the_same_tokens_and_nearly_the_same_numbers(alone, ready, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    whole = ("--set", "patch.shard_rows=36")
+    assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, *whole) == 0, log.read_text()
+    assert len(list((run / "scores").iterdir())) == 1
+    one, other = (RunDirectory.existing(root).scores() for root in (run, alone))
+    assert one["token_id"].equals(other["token_id"])
+    assert (one["delta_patched"] - other["delta_patched"]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("wrong", ["0/3", "4/3", "1", "1/0", "a/b", "-1/3", "²/3"])
+def test_a_slice_that_is_none_is_refused(cli, tmp_path, wrong):
+    code, _, err = cli("patch", "tiny", "--out", tmp_path / "run", "--shard", wrong)
+    assert code == 2
+    assert "expected i/n" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_is_one_line(monkeypatch, ready, tmp_path):
+    import builtins
+
+    original = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.split(".")[0] in {"ray", "submitit"}:
+            raise ImportError(name)
+        return original(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for name, package in (("ray", "Ray"), ("slurm", "submitit")):
+        experiment = load_experiment("tiny", [*SETTINGS, f"execution.executor={name}"])
+        run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / name), lambda line: None, ("patch",))
+        with pytest.raises(UsageError, match=rf"needs {package}.*pip install"):
+            run.run("patch")
+
+
+def test_without_slurm_it_is_said(ready, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    experiment = load_experiment("tiny", [*SETTINGS, "execution.executor=slurm"])
+    run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / "run"), lambda line: None, ("patch",))
+    with pytest.raises(UsageError, match="SLURM is not reached from here"):
+        run.run("patch")
+
+
+def test_wrong_use_in_a_worker_ends_the_command_with_its_line(ready, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    (run / "models" / "corrupted" / "model.safetensors").write_bytes(b"x")
+    assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--workers", 2) == 2
+    assert "could not be read" in log.read_text().splitlines()[-1]
+
+
+def test_the_settings_name_the_executor():
+    def named(*settings: str):
+        return executor(load_experiment("tiny", [f"execution.{setting}" for setting in settings]).execution)
+
+    assert named() is by_this_process
+    assert named("workers=2").__name__ == "by_processes"
+    assert named("executor=ray").__name__ == "by_ray"
+    assert named("executor=slurm").__name__ == "by_slurm"
+
+
+def test_the_stages_do_their_work_by_shards(ready, tmp_path):
+    work = ExperimentRun.start(load_experiment("tiny", SETTINGS), copy_of(ready, tmp_path / "run"), lambda _: None).work
+    carry_out(PatchStage(work))
+    assert len(shards_of(PatchStage(work))) == 18
+    assert work.directory.texts_part(17).is_file()

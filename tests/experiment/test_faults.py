@@ -1,0 +1,255 @@
+"""What can go wrong while a sweep goes on, done for real: nothing is lost, and nothing differs afterwards.
+
+The table of docs/reliability.md is that of these tests.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from sweeps import OPTIONS, contents, copy_of, left_behind, ready_run
+
+from commands import ended, finished, killed, started, until
+from crosspatch.experiment.sharding import NO_RETURN
+from crosspatch.results.lock import holder, is_locked
+from crosspatch.results.run import RunDirectory
+from crosspatch.results.shards import Shards
+
+KILLS = int(os.environ.get("CROSSPATCH_KILLS", "20"))
+COMMAND = ("patch", "tiny", *OPTIONS, "--set", "execution.threads=1")
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    return ready_run(tmp_path_factory.mktemp("sweep") / "ready")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ready, tmp_path_factory):
+    """The bytes that an uninterrupted sweep leaves, and about how many seconds it takes."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    run, log = copy_of(ready, root / "run"), root / "log"
+    assert finished(log, "--version") == 0  # the first one waits for what all are forked from
+    start = time.monotonic()
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    return contents(run), time.monotonic() - start
+
+
+def done(run: Path) -> int:
+    return sum(len(shards) - len(shards.left()) for stage in ("patch", "controls") if (shards := Shards(run, stage)))
+
+
+def test_the_driver_is_killed_at_random_moments(ready, undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    chance, run, log, kills = random.Random(0), copy_of(ready, tmp_path / "run"), tmp_path / "log", 0
+    while kills < KILLS:
+        command = started(log, *COMMAND, "--out", run)
+        time.sleep(chance.uniform(0, seconds / 2))
+        kills += killed(command)
+        assert not is_locked(run / ".lock")
+        if not Shards(run, "controls").left() and (run / "controls").exists():
+            # It got to its end between two kills: what it left is held to what is expected, and it begins anew.
+            assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+            assert contents(run) == expected
+            shutil.rmtree(run)
+            copy_of(ready, run)
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert contents(run) == expected
+    assert not left_behind(run)
+
+
+def test_workers_are_killed_at_random_moments(ready, undisturbed, tmp_path):
+    expected, seconds = undisturbed
+    chance, run, log = random.Random(1), copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    # A kill counts as a try of the shard that it hits, and there are more kills here than tries by default.
+    options = ("--workers", 2, "--set", f"execution.tries={KILLS + 1}")
+    while kills_in(log) < KILLS:
+        shutil.rmtree(run)
+        copy_of(ready, run)
+        command = started(log, *COMMAND, *options, "--out", run)
+        while command.is_alive() and kills_in(log) < KILLS:
+            time.sleep(chance.uniform(0, seconds / 8))
+            worker = worker_of(run)
+            if worker is not None and worker != command.pid:
+                was_killed(worker)
+        assert ended(command) == 0, log.read_text()
+        assert contents(run) == expected
+    assert not left_behind(run)
+
+
+def kills_in(log: Path) -> int:
+    """How many workers were killed, by what the driver has said."""
+    return log.read_text().count("ended with signal 9") if log.exists() else 0
+
+
+def worker_of(run: Path) -> int | None:
+    """The process of some worker that is at a shard."""
+    for path in run.glob("shards/*/*.lock"):
+        if is_locked(path) and (said := holder(path)) is not None:
+            return int(said.split()[1])
+    return None
+
+
+def was_killed(process: int) -> bool:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_end_with_a_driver_that_is_killed(ready, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    command = started(log, *COMMAND, "--workers", 2, "--out", run)
+    until(lambda: worker_of(run))
+    worker = worker_of(run)
+    assert killed(command)
+    until(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().split()[2])
+    until(lambda: worker_of(run) is None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_ends_it_with_finished_parts_kept(ready, undisturbed, tmp_path, number, workers):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    command = started(log, *COMMAND, "--workers", workers, "--out", run)
+    until(lambda: done(run) >= 2)
+    os.kill(command.pid, number)
+    assert ended(command, seconds=20) == 130
+    assert "stopped; the same command goes on where it was" in log.read_text().splitlines()[-1]
+    kept = done(run)
+    assert kept >= 2
+    assert worker_of(run) is None
+    assert RunDirectory.existing(run).read()["stages"]["patch"]["state"] == "stopped"
+    before = {path: path.stat().st_mtime_ns for path in (run / "scores").iterdir()}
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert contents(run) == undisturbed[0]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_second_command_in_the_same_directory_is_refused(ready, undisturbed, tmp_path):
+    run, log, second = copy_of(ready, tmp_path / "run"), tmp_path / "log", tmp_path / "second"
+    command = started(log, *COMMAND, "--out", run)
+    until(lambda: done(run) >= 1)
+    assert finished(second, *COMMAND, "--out", run) == 2
+    assert f"another command is working in {run} (process {command.pid} on " in second.read_text()
+    assert ended(command) == 0
+    assert contents(run) == undisturbed[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="a small file system is mounted by root")
+def test_a_full_disk_is_one_line_and_costs_what_was_under_way(ready, undisturbed, tmp_path):
+    small, log = tmp_path / "small", tmp_path / "log"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "crosspatch-test", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        run = copy_of(ready, small / "run")
+        room = shutil.disk_usage(small).free
+        filler = small / "filler"
+        filler.write_bytes(b"\0" * (room - 60_000))
+        assert finished(log, *COMMAND, "--out", run) == 1
+        assert "No space left on device" in log.read_text().splitlines()[-1]
+        kept = done(run)
+        assert 0 < kept < 18
+        assert not left_behind(run)
+        filler.unlink()
+        assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+        assert contents(run) == undisturbed[0]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "gone"])
+def test_a_damaged_part_is_noticed_said_and_made_again(ready, undisturbed, tmp_path, harm):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    part = run / "scores" / "part-00007.parquet"
+    control = run / "controls" / "random" / "part-00002.parquet"
+    for path in (part, control):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        if harm == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(content[:100] if harm == "truncated" else content)
+    if harm != "gone":
+        # Who only reads is told, too.
+        assert finished(tmp_path / "report", "report", run) == 1
+        assert "part-00007.parquet is damaged" in (tmp_path / "report").read_text().splitlines()[-1]
+    assert finished(tmp_path / "status", "status", run) == 0
+    assert f"patch: {part} is" in (tmp_path / "status").read_text()
+    log.unlink()
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert log.read_text().count("it is made again") == 2
+    assert contents(run) == undisturbed[0]
+
+
+def test_a_shard_that_always_fails_is_listed_while_the_others_finish(ready, undisturbed, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    # Where the fifth shard's part should go stands a folder.
+    obstacle = run / "scores" / "part-00004.parquet"
+    obstacle.mkdir(parents=True)
+    assert finished(log, *COMMAND, "--out", run) == 1
+    assert "patch: 1 of 18 shards failed, 3 tries each; shard 4: IsADirectoryError" in log.read_text().splitlines()[-1]
+    assert Shards(run, "patch").left() == [4]
+    assert finished(tmp_path / "status", "status", run) == 0
+    assert "shard 4 failed, 3 tries: IsADirectoryError" in (tmp_path / "status").read_text()
+    obstacle.rmdir()
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert contents(run) == undisturbed[0]
+
+
+def test_a_worker_that_dies_of_a_shard_is_replaced_and_the_shard_left(ready, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    command = started(log, *COMMAND, "--workers", 2, "--out", run)
+    fatal = Shards(run, "patch")
+    # Whoever takes the last shard is killed, as by a system that has no memory left.
+    until(lambda: fatal.planned)
+    while command.is_alive():
+        said = holder(fatal.folder / "00017.lock")
+        if said is not None and is_locked(fatal.folder / "00017.lock"):
+            was_killed(int(said.split()[1]))
+        time.sleep(0.001)
+    assert ended(command) == 1, log.read_text()
+    assert fatal.left() == [17]
+    assert fatal.failure(17) == {"tries": 3, "error": NO_RETURN}
+
+
+def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    # The same files, made in the opposite order and long ago.
+    for path in sorted(ready.rglob("*"), reverse=True):
+        if path.is_file():
+            copy = run / path.relative_to(ready)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            os.utime(copy, (1, 1))
+    other = {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "77"}
+    for name, value in other.items():
+        monkeypatch.setenv(name, value)
+    entry = "import time; from crosspatch.cli import main; time.time = lambda: 1e8; main()"
+    command = [sys.executable, "-c", entry, *map(str, COMMAND), "--out", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == undisturbed[0]
+
+
+def test_what_is_compared_would_show_a_difference(ready, undisturbed, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    part = run / "scores" / "part-00000.parquet"
+    changed = pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6)
+    changed.write_parquet(part)
+    assert contents(run) != undisturbed[0]
+    assert contents(run).keys() == undisturbed[0].keys()
