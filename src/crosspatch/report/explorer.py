@@ -22,12 +22,15 @@ from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.letters import whole_letters
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.problems import ProblemLike, prompts_in
+from crosspatch.report.selection import Selection
 from crosspatch.results.domain import domain_title
 from crosspatch.results.profile import prompt_profile
 from crosspatch.results.table2 import patch_order
 from crosspatch.results.token_class import CLASSES, with_class
 from crosspatch.results.variant import Variant, every_variant, patched_direction
 
+# So many cells travel with a page, about 12 MB of it for each million; of further prompts it is said where they are.
+MOST_CELLS = 400_000
 # Digits that are kept of a number: what is drawn and read off shows no more.
 _DIGITS = 4
 _TOKENS = ("token_id", "clean_token_id", "corrupted_token_id")
@@ -47,10 +50,14 @@ _PROFILE = (
 
 @dataclass(frozen=True)
 class Explorer:
-    """`index` is what the page needs at once, `prompts` a part for each prompt of it, in its order; both are JSON."""
+    """`index` is what the page needs at once, `prompts` a part for each prompt of it, in its order; both are JSON.
+
+    `selection` tells which prompts these are, and which have no room.
+    """
 
     index: dict[str, Any]
     prompts: tuple[dict[str, Any], ...]
+    selection: Selection
 
     @classmethod
     def of(
@@ -61,32 +68,38 @@ class Explorer:
         behaviour: pl.DataFrame | None,
         texts: Mapping[int, str] | None = None,
     ) -> Explorer:
-        """The prompts that were patched, or, where none was, those that were answered.
+        """The prompts that were patched, or, where none was, those that were answered, as far as there is room.
 
         `texts` of tokens by id; None: of those that were written. Raises ValueError for a prompt that `problems` lacks,
         a cell that stands there twice, or a CTS where the status says that there is none.
         """
         # Prompts that were only answered, not patched, are in Table 2; their texts would bury the patched ones.
         shown = scores if scores is not None else generations
-        ids = [] if shown is None else prompts_in(shown, problems)
-        tokens = _Tokens.of(scores, texts) if scores is not None else _Tokens(())
+        selection = _selection(shown, problems)
+        ids = selection.shown
         # Whole layers come first: they are what a page opens with.
         found = [] if scores is None else sorted(every_variant(scores), key=lambda way: way.component != "resid_post")
         conditions = {} if scores is None else _conditions(scores)
+        tokens = _Tokens(())
         cells: Mapping[Any, pl.DataFrame] = {}
         if scores is not None:
+            written = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
+            scores = scores.filter(pl.col("prompt_id").is_in(ids))
             check_cells(scores)
-            cells = with_class(scores, texts).partition_by("prompt_id", as_dict=True)
+            tokens = _Tokens.of(scores, {**(texts or {}), **written})
+            cells = with_class(scores, written if texts is None else texts).partition_by("prompt_id", as_dict=True)
+        texts_by_prompt, grades = _by_prompt(generations), _by_prompt(behaviour)
         parts = []
         for prompt_id in ids:
-            answers = Answers.of(prompt_id, generations, behaviour).all if generations is not None else []
+            told = texts_by_prompt.get((prompt_id,))
+            answers = [] if told is None else Answers.of(prompt_id, told, grades.get((prompt_id,))).all
             pictures = [
                 {"variant": place} | _picture(rows, variant, tokens, answers, conditions[variant.direction])
                 for place, variant in enumerate(found)
                 if (prompt_id,) in cells and not (rows := variant.every_row(cells[prompt_id,])).is_empty()
             ]
-            told = {row["text"] for picture in pictures for row in picture["rows"]}
-            texts_of = [_text(answer, place in told) for place, answer in enumerate(answers)]
+            in_cells = {row["text"] for picture in pictures for row in picture["rows"]}
+            texts_of = [_text(answer, place in in_cells) for place, answer in enumerate(answers)]
             parts.append({"texts": texts_of, "pictures": pictures})
         index = {
             "prompts": [
@@ -101,7 +114,7 @@ class Explorer:
             "formula": FORMULA,
             "formulas": formulas(_texts(parts, tokens)),
         }
-        return cls(index, tuple(parts))
+        return cls(index, tuple(parts), selection)
 
     @property
     def any(self) -> bool:
@@ -116,14 +129,26 @@ class _Tokens:
     listed: tuple[tuple[int, str | None], ...]
 
     @classmethod
-    def of(cls, scores: pl.DataFrame, texts: Mapping[int, str] | None) -> _Tokens:
-        known = {**(texts or {}), **dict(scores.select("token_id", "token").unique("token_id").iter_rows())}
+    def of(cls, scores: pl.DataFrame, known: Mapping[int, str]) -> _Tokens:
         ids = pl.concat([scores[column].rename("id") for column in _TOKENS]).value_counts(sort=True)["id"]
         return cls(tuple((token, legible(known[token]) if token in known else None) for token in ids))
 
     @cached_property
     def places(self) -> dict[int, int]:
         return {token: place for place, (token, _) in enumerate(self.listed)}
+
+
+def _selection(shown: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> Selection:
+    """The prompts for which there is room: a cell takes 1, and where nothing was patched a token of a text does."""
+    if shown is None:
+        return Selection(())
+    tokens = pl.col("token_count").sum() if "token_count" in shown.columns else pl.len()
+    sizes = dict(shown.group_by("prompt_id").agg(tokens.cast(pl.Int64)).iter_rows())
+    return Selection.of(prompts_in(shown, problems), problems, MOST_CELLS, sizes)
+
+
+def _by_prompt(frame: pl.DataFrame | None) -> Mapping[Any, pl.DataFrame]:
+    return {} if frame is None else frame.partition_by("prompt_id", as_dict=True, maintain_order=True)
 
 
 def _conditions(scores: pl.DataFrame) -> dict[str, str]:

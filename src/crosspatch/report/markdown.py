@@ -18,6 +18,7 @@ from crosspatch.characters import legible
 from crosspatch.files import written_whole
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
+from crosspatch.report.selection import Selection
 from crosspatch.results.claim import Claim
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.summary import Summary
@@ -25,6 +26,8 @@ from crosspatch.results.table2 import table2, table2_rows
 
 # Two texts of so many characters stand side by side on a repository's page without scrolling.
 WIDTH = 52
+# The texts of so many prompts; a repository shows no page of more than half a megabyte.
+MOST_PROMPTS = 100
 # Of a longer text only the beginning is shown, and that is said.
 LONGEST = 6000
 _FOLD = "↩"
@@ -153,8 +156,18 @@ def _texts(
         f"text parts from the clean one is bold. A line that ends with {_FOLD} is broken here, not in the text. All "
         "texts are in `generations.parquet`."
     )
+    selection = Selection.of(prompts_in(patched, problems), problems, MOST_PROMPTS)
+    if selection.left_out:
+        yield (
+            f"Here are those of {selection.counted}. Left out are {len(selection.left_out):,}: "
+            f"{', '.join(map(_plain, selection.names))}."
+        )
+    texts, grades = (
+        {} if frame is None else frame.partition_by("prompt_id", as_dict=True, maintain_order=True)
+        for frame in (generations, behaviour)
+    )
     domain = None
-    for number, prompt_id in enumerate(prompts_in(patched, problems), start=1):
+    for number, prompt_id in enumerate(selection.shown, start=1):
         problem = problems[prompt_id]
         if problem.domain != domain:
             domain = problem.domain
@@ -162,7 +175,8 @@ def _texts(
         yield f"#### {number}. {_plain(prompt_id)}"
         facts = [("question", problem.question), ("right answer", problem.answer or "not known")]
         yield _table([[(name, _pre(legible(text))) for name, text in facts]])
-        answers = Answers.of(prompt_id, generations, behaviour) if generations is not None else None
+        rows = texts.get((prompt_id,))
+        answers = None if rows is None else Answers.of(prompt_id, rows, grades.get((prompt_id,)))
         if answers is None or not (answers.clean or answers.corrupted or answers.patched):
             yield "No texts were kept of this prompt."
             continue

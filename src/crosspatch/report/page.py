@@ -14,7 +14,7 @@ import polars as pl
 
 from crosspatch.characters import legible
 from crosspatch.files import written_whole
-from crosspatch.report.explorer import Explorer
+from crosspatch.report.explorer import MOST_CELLS, Explorer
 from crosspatch.report.findings import behaviour_findings
 from crosspatch.report.packing import packed
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
@@ -126,6 +126,7 @@ def render_report(
         tokens=token_tables(summary.tokens),
         words=frequent_words(summary.words),
         explorer=explorer,
+        most_cells=MOST_CELLS,
         heads=heads,
         has_scores=scores is not None,
     )

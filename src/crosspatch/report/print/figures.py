@@ -28,12 +28,15 @@ from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
 from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
+from crosspatch.report.selection import Selection
 from crosspatch.results.summary import Summary
 from crosspatch.results.variant import Variant, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# So many heatmaps are drawn, of which each takes about a second.
+MOST_HEATMAPS = 30
 # A figure that can be drawn at any size, and its name.
 Drawing = tuple[str, Callable[[Size], "Figure"]]
 
@@ -54,8 +57,9 @@ def write_figures(
 ) -> list[Path]:
     """Writes whatever the frames allow and returns the paths; frames without rows give no figure.
 
-    `summary` has intervals and controls; None: made here of the scores alone. Figures of an earlier report that this
-    one does not have are removed; files of other names stay. Raises ValueError for a prompt that `problems` lacks.
+    `summary` has intervals and controls; None: made here of the scores alone. Of many prompts the first of each domain
+    have heatmaps; the scores of one prompt alone give its own, in another folder. Figures of an earlier report that
+    this one does not have are removed; files of other names stay. Raises ValueError for a prompt that `problems` lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = summary or Summary.of(domains_of(problems), scores=scores)
@@ -102,8 +106,11 @@ def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawi
 def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Drawing]:
     prompts = prompts_in(scores, problems)
     first = {domain: next((p for p in prompts if problems[p].domain == domain), None) for domain in FIGURES}
-    for variant, suffix in _suffixes(scores).items():
-        rows = variant.rows(scores).partition_by("prompt_id", as_dict=True)
+    suffixes = _suffixes(scores)
+    chosen = set(Selection.of(prompts, problems, MOST_HEATMAPS, dict.fromkeys(prompts, len(suffixes))).shown)
+    some = scores.filter(pl.col("prompt_id").is_in(chosen))
+    for variant, suffix in suffixes.items():
+        rows = variant.rows(some).partition_by("prompt_id", as_dict=True)
         for number, prompt_id in enumerate(prompts, start=1):
             if (prompt_id,) not in rows:
                 continue

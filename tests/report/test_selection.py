@@ -1,0 +1,113 @@
+"""Which prompts are shown where there is no room for all; what a page and a report in Markdown say of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crosspatch.data.problem import Problem
+from crosspatch.frames import GENERATIONS, SCORES
+from crosspatch.report import explorer, markdown, selection
+from crosspatch.report.explorer import Explorer
+from crosspatch.report.markdown import render_markdown
+from crosspatch.report.page import render_report
+from crosspatch.report.print import figures
+from crosspatch.report.print.figures import write_figures
+from crosspatch.report.selection import Selection
+
+from .conftest import generation, score
+
+PROBLEMS = {
+    **{f"r{i}": Problem(f"r{i}", "related", "", f"Related {i}?", "1") for i in range(5)},
+    **{f"g{i}": Problem(f"g{i}", "general", "", f"General {i}?", "1") for i in range(2)},
+}
+PROMPTS = [*(f"r{i}" for i in range(5)), *(f"g{i}" for i in range(2))]
+
+
+def test_domains_take_turns_and_the_order_stays() -> None:
+    found = Selection.of(PROMPTS, PROBLEMS, 4)
+    assert found.shown == ("r0", "r1", "g0", "g1")
+    assert found.left_out == ("r2", "r3", "r4")
+    assert found.counted == "4 of 7 prompts, the first of each domain in turn"
+    assert Selection.of(PROMPTS, PROBLEMS, 7) == Selection(tuple(PROMPTS))
+    # A domain whose prompts are all there leaves its room to the others.
+    assert Selection.of(PROMPTS, PROBLEMS, 6).shown == ("r0", "r1", "r2", "r3", "g0", "g1")
+
+
+def test_each_domain_shows_one_and_goes_no_further_than_it_has_room() -> None:
+    sizes = {**dict.fromkeys(PROMPTS, 10), "r0": 100, "r2": 1}
+    assert Selection.of(PROMPTS, PROBLEMS, 25, sizes).shown == ("r0", "g0")
+    # What does not fit is not jumped over: which prompts are seen is no matter of their sizes.
+    assert Selection.of(PROMPTS, PROBLEMS, 115, sizes).shown == ("r0", "g0")
+    assert Selection.of(PROMPTS, PROBLEMS, 131, sizes).shown == ("r0", "r1", "r2", "g0", "g1")
+
+
+def test_names_are_legible_and_of_very_many_it_is_said_how_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MOST_NAMES", 2)
+    assert Selection(("a",), ("b", "\u202ec", "d", "e")).names == ["b", "⟨U+202E⟩c", "and 2 more"]
+    assert Selection(("a",), ("b", "c")).names == ["b", "c"]
+
+
+@pytest.fixture
+def scores() -> pl.DataFrame:
+    return SCORES.frame(score(layer, step, 0.5, prompt_id=p) for p in PROMPTS for layer in (0, 6) for step in range(3))
+
+
+def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch) -> None:
+    texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
+    whole = Explorer.of(PROBLEMS, scores, texts, None)
+    assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
+    monkeypatch.setattr(explorer, "MOST_CELLS", 25)
+    some = Explorer.of(PROBLEMS, scores, texts, None)
+    assert [prompt["id"] for prompt in some.index["prompts"]] == ["r0", "r1", "g0", "g1"]
+    # What is there is what a page with room for all has there.
+    kept = [PROMPTS.index(prompt) for prompt in some.selection.shown]
+    assert list(some.prompts) == [whole.prompts[place] for place in kept]
+
+    def page() -> str:
+        return render_report(
+            title="t", run={}, problems=PROBLEMS, scores=scores, generations=texts, behaviour=None, training=None
+        )
+
+    said = page()
+    assert "4 of 7 prompts, the first of each domain in turn" in said
+    assert "<bdi>r2</bdi>, <bdi>r3</bdi>, <bdi>r4</bdi>" in said
+    assert "<dt>patched prompts in 2 domains</dt><dd>7</dd>" in said
+    monkeypatch.undo()
+    assert "have no room on a page" not in page()
+
+
+def test_answers_alone_take_room_too(monkeypatch) -> None:
+    texts = GENERATIONS.frame(generation("clean", "text", prompt_id=p) for p in PROMPTS)
+    room = int(texts["token_count"][0]) * 4
+    monkeypatch.setattr(explorer, "MOST_CELLS", room)
+    assert Explorer.of(PROBLEMS, None, texts, None).selection.left_out == ("r2", "r3", "r4")
+
+
+def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch) -> None:
+    texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
+    whole = render_markdown(title="t", problems=PROBLEMS, scores=scores, generations=texts)
+    assert all(f"text of {p}" in whole for p in PROMPTS)
+    assert "Left out" not in whole
+    monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
+    said = render_markdown(title="t", problems=PROBLEMS, scores=scores, generations=texts)
+    assert "Here are those of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
+    assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
+
+
+def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, scores, monkeypatch) -> None:
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+    monkeypatch.setattr(figures, "MOST_HEATMAPS", 3)
+
+    def heatmaps(folder: str, frame: pl.DataFrame) -> list[str]:
+        paths = write_figures(tmp_path / folder, problems=PROBLEMS, scores=frame, training=None)
+        return [path.stem for path in paths if path.name.startswith("heatmap") and path.name.endswith("-page.png")]
+
+    # The numbers are those of the report, whichever are drawn.
+    assert heatmaps("all", scores) == ["heatmap-001-r0-page", "heatmap-002-r1-page", "heatmap-006-g0-page"]
+    assert heatmaps("one", scores.filter(prompt_id="r4")) == ["heatmap-001-r4-page"]
+    # Each way of patching has heatmaps of the same prompts.
+    both = pl.concat([scores, scores.with_columns(direction=pl.lit("repair"))])
+    assert len(heatmaps("both", both)) == 4
