@@ -831,8 +831,8 @@ def _values_in(tree: Any, counted: dict[int, int]) -> int:
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set got {override!r}, expected key.sub=value, such as finetune.epochs=3")
-    _put(tree, key.strip(), _read_yaml(value, f"the value in --set {override[:100]!r}"), override)
+        raise UsageError(f"--set got {_shortly(override)}, expected key.sub=value, such as finetune.epochs=3")
+    _put(tree, key.strip(), _read_yaml(value, f"the value in --set {_shortly(override)}"), override)
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, said: str) -> None:
@@ -841,7 +841,7 @@ def _put(tree: dict[str, Any], key: str, value: Any, said: str) -> None:
     for group in groups:
         node = node.setdefault(group, {})
         if not isinstance(node, dict):
-            raise UsageError(f"--set got {said!r}, but {group} is a single setting")
+            raise UsageError(f"--set got {_shortly(said)}, but {group[:100]} is a single setting")
     node[leaf] = value
 
 
@@ -851,11 +851,18 @@ def _explain(error: Any) -> str:
         known = [setting.key for setting in settings()]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else "; `crosspatch run --help` lists the settings"
-        return f"unknown setting {key}{hint}"
+        said = key if re.fullmatch(r"[\w.\-]{1,100}", key) else _shortly(key)
+        return f"unknown setting {said}{hint}"
     message = error["msg"].removeprefix("Value error, ")
     where = f"setting {key}: " if key else ""
-    got = "" if "got" in message or not key else f", got {error['input']!r}"
+    got = "" if "got" in message or not key else f", got {_shortly(error['input'])}"
     return f"{where}{message[0].lower()}{message[1:]}{got}"
+
+
+def _shortly(value: object) -> str:
+    """What was got on one line; of something long only the beginning."""
+    said = repr(value)
+    return said if len(said) <= 200 else f"{said[:200]}…"
 
 
 def _shown(default: object) -> str:

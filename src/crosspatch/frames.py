@@ -63,7 +63,7 @@ class Schema:
         """What `dumped` gave, read from `path`; raises CrosspatchError for anything else."""
         try:
             return pl.read_parquet(content, schema=self.dtypes)
-        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
 

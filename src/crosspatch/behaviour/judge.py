@@ -14,6 +14,7 @@ from crosspatch.behaviour.grading_worker import SECONDS, GradingWorker
 from crosspatch.behaviour.health import health
 from crosspatch.behaviour.operation_steps import judge_parts
 from crosspatch.behaviour.operations import judge_operation
+from crosspatch.characters import visible
 from crosspatch.data.json_lines import read_lines
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
@@ -67,11 +68,10 @@ def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
                 continue
             aliases, kind = line.get("aliases", []), line.get("kind")
             if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
-                raise UsageError(
-                    f'{path}, line {number}: got {", ".join(line) or "nothing"}, expected {{"text": …, "gold": …}}'
-                )
+                keys = ", ".join(map(visible, list(line)[:10])) or "nothing"
+                raise UsageError(f'{path}, line {number}: got {keys}, expected {{"text": …, "gold": …}}')
             if kind not in (None, "math", "text", "yes_no"):
-                raise UsageError(f"{path}, line {number}: got kind {kind!r}, expected math, text or yes_no")
+                raise UsageError(f"{path}, line {number}: got kind {repr(kind)[:100]}, expected math, text or yes_no")
             verdicts.append(asdict(worker.grade(text, gold, [str(alias) for alias in aliases], kind)))
     return verdicts
 

@@ -40,6 +40,8 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
             value = json.loads(line)
         except json.JSONDecodeError as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        except (ValueError, RecursionError):  # a number of thousands of digits, brackets nested as deep
+            raise UsageError(f"{path}, line {number}: JSON that is too large to read") from None
         if not isinstance(value, dict):
             raise UsageError(f"{path}, line {number}: got a {type(value).__name__}, expected an object")
         objects.append((number, value))

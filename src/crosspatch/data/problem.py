@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from crosspatch.characters import half_surrogate
+from crosspatch.characters import half_surrogate, visible
 from crosspatch.data.json_lines import read_lines, write_lines
 from crosspatch.errors import UsageError
 
@@ -98,14 +98,27 @@ class Problem:
         return cls(**values)
 
 
+# What every problem says in words.
+_TEXTS = ("id", "domain", "family", "question", "answer")
+
+
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """One JSON object a line, UTF-8."""
     write_lines(path, map(asdict, problems))
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The problems that `write_problems` wrote."""
-    return [Problem.from_dict(values) for _, values in read_lines(path)]
+    """The problems that `write_problems` wrote; raises UsageError, with the line's number, for anything else."""
+    problems = []
+    for number, values in read_lines(path):
+        try:
+            problems.append(Problem.from_dict(values))
+            wrong = [name for name in _TEXTS if not isinstance(values[name], str)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}, line {number}: no problem of a run: {str(error)[:200]!r}") from None
+        if wrong:
+            raise UsageError(f"{path}, line {number}: no problem of a run: its {wrong[0]} is no text")
+    return problems
 
 
 def read_prompts(path: Path) -> list[Problem]:
@@ -119,7 +132,7 @@ def read_prompts(path: Path) -> list[Problem]:
     for number, values in read_lines(path):
         prompt_id, question = values.get("prompt_id"), values.get("question")
         if prompt_id is None or not isinstance(question, str):
-            keys = ", ".join(sorted(values)) or "nothing"
+            keys = ", ".join(map(visible, sorted(values)[:10])) or "nothing"
             raise UsageError(f'{path}, line {number}: got {keys}, expected {{"prompt_id": …, "question": …}}')
         if not question.strip():
             raise UsageError(f"{path}, line {number}: the question is empty")
@@ -128,7 +141,7 @@ def read_prompts(path: Path) -> list[Problem]:
                 f"{path}, line {number}: got half of a surrogate pair, which is no character; repair its encoding"
             )
         if str(prompt_id) in seen:
-            raise UsageError(f"{path}, line {number}: prompt_id {prompt_id} stands there twice")
+            raise UsageError(f"{path}, line {number}: prompt_id {visible(str(prompt_id))} stands there twice")
         seen.add(str(prompt_id))
         problems.append(
             Problem(

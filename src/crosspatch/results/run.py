@@ -194,7 +194,7 @@ class RunDirectory:
     @property
     def seed(self) -> int:
         """The experiment's seed."""
-        return int(self.read()["seeds"]["experiment"])
+        return int(self.read().get("seeds", {}).get("experiment", 0))
 
     @property
     def n_layers(self) -> int | None:
@@ -354,13 +354,16 @@ class RunDirectory:
         self._put(OPERATIONS, rows)
 
     def read(self) -> dict[str, Any]:
-        """The record as it stands; raises UsageError where it is no JSON."""
+        """The record as it stands; raises UsageError where it is no JSON, or none that a run leaves."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{self.record} cannot be read: {error}") from None
         if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
             raise UsageError(f"{self.record} is no record of a run: it lacks settings, stages or models")
+        for where, value, kinds in _record_parts(record):
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise UsageError(f"{self.record} is damaged: {where[:100]!r} is {repr(value)[:100]}")
         return record
 
     def done(self, stage: str) -> bool:
@@ -452,6 +455,21 @@ class RunDirectory:
     def _write(self, record: dict[str, Any]) -> None:
         with written_whole(self.record) as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _record_parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Parts of a record that are read from, with what each has to be."""
+    for name in ("settings", "stages", "models", "seeds", "versions", "data"):
+        yield name, record.get(name, {}), dict
+    yield "settings.name", record["settings"].get("name", ""), str
+    yield "seeds.experiment", record.get("seeds", {}).get("experiment", 0), int
+    for name, stage in record["stages"].items():
+        yield f"stages.{name}", stage, dict
+        yield f"stages.{name}.state", stage.get("state"), str
+        yield f"stages.{name}.seconds", stage.get("seconds"), int | float
+    for name, facts in record["models"].items():
+        yield f"models.{name}", facts, dict
+        yield f"models.{name}.layers", facts.get("layers"), int | None
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,246 @@
+"""What files and names cannot make crosspatch do: write elsewhere, tell secrets, reach a shell, use up memory."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crosspatch
+from crosspatch.config import load_experiment, make_experiment
+from crosspatch.data.problem import Problem, read_problems, write_problems
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.experiment import ExperimentRun
+from crosspatch.patching.patches import Patch
+
+SOURCE = Path(crosspatch.__file__).parent
+# Names that would lead out of a folder, or that no file can have.
+HOSTILE = [
+    "../../escaped",
+    "/tmp/escaped-by-crosspatch",
+    "a\0b",
+    "x" * 5000,
+    "..",
+    ".",
+    "CON",
+    "a/b\\c",
+    "~/escaped",
+    "$(touch x)",
+]
+PATCHED = ["models.corrupted=random:qwen3", "generation.max_new_tokens=4", "patch.layers=1", "patch.self_check=false"]
+
+
+def files_under(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if not path.is_dir()}
+
+
+def patch_with(prompts: Path, out: Path, *settings: str) -> ExperimentRun:
+    run = ExperimentRun.start(
+        load_experiment("tiny", [f"patch.prompts={prompts}", *PATCHED, *settings]), out, say=lambda line: None
+    )
+    for stage in ("patch", "controls", "report"):
+        run.run(stage)
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout")
+def test_names_in_a_prompt_file_name_no_file(tmp_path):
+    """Whole runs, report included, of prompts whose ids and domains are paths."""
+    prompts = tmp_path / "in" / "prompts.jsonl"
+    prompts.parent.mkdir()
+    lines = [
+        {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
+        for i, name in enumerate(HOSTILE)
+    ]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = patch_with(prompts, tmp_path / "out" / "run")
+    assert set(run.directory.scores()["prompt_id"]) == set(HOSTILE)
+    outside = {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")}
+    assert outside == {prompts}
+    assert not Path("/tmp/escaped-by-crosspatch").exists()
+    assert not (Path.home() / "escaped").exists()
+    assert run.directory.report.is_file()
+    # A file that is written outside is seen.
+    (tmp_path / "escaped").write_text("")
+    assert tmp_path / "escaped" in files_under(tmp_path)
+
+
+def test_names_in_a_dataset_name_no_file(tmp_path):
+    rows = [
+        {"question": name or "?", "solution": name, "answer": name, "id": name, "domain": name}
+        for name in HOSTILE
+        if "\0" not in name
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"data.train_file={data}", "data.related=1", "patch.related=1", "generation.max_new_tokens=4"]
+    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run", say=lambda line: None)
+    run.run("data")
+    assert {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")} == {data}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "key", ["controls", "patch.controls", "patch.patches", "patch.component", "data.forms", "data.style"]
+)
+def test_names_in_an_experiment_are_known_ones(name, key):
+    group, _, leaf = key.rpartition(".")
+    tree = {group: {leaf: [name]}} if group else {leaf: [name]}
+    with pytest.raises(UsageError) as error:
+        [Patch.parse(named) for named in make_experiment(tree).patch.patches]
+    assert "\n" not in str(error.value)
+
+
+def test_the_title_of_an_experiment_names_no_file(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    write_problems(prompts, [])
+    prompts.write_text('{"prompt_id": "a", "question": "Solve 2x = 4"}\n')
+    run = patch_with(prompts, tmp_path / "run", 'name="../../<script>alert(1)</script>"')
+    assert {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "run")} == {prompts}
+    assert "<script>alert(1)" not in run.directory.report.read_text()
+
+
+SECRETS = {
+    "HF_TOKEN": "hf_canaryAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "OPENAI_API_KEY": "sk-canaryBBBBBBBBBBBBBBBBBBBBBBBB",
+    "WANDB_API_KEY": "canaryCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
+    "MY_OWN_SETTING": "canaryDDDDDDDD",
+}
+
+
+def told(folder: Path, *said: str) -> set[str]:
+    """The variables whose values stand in any file, or in what was said."""
+    texts = [path.read_bytes() for path in files_under(folder)] + [text.encode() for text in said]
+    return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
+
+
+def test_no_token_is_told(tmp_path):
+    """A whole experiment with secrets in its environment: none in its files, nor in what it prints."""
+    command = [sys.executable, "-m", "crosspatch", "run", "tiny", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        command, env={**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert not told(tmp_path, done.stdout, done.stderr)
+    # Nor where a stage fails, which leaves its error in the record.
+    failing = [*command[:-1], str(tmp_path / "failed"), "--set", "models.clean=somebody/model"]
+    failed = subprocess.run(
+        failing, env={**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 2
+    assert not told(tmp_path, failed.stdout, failed.stderr)
+    (tmp_path / "leak").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")
+    assert told(tmp_path) == {"MY_OWN_SETTING"}
+
+
+# What would run a text as code or as a command, or read a pickle.
+FORBIDDEN = {
+    *("eval", "exec", "compile", "__import__", "runpy.run_path", "runpy.run_module"),
+    *("os.system", "os.popen", "os.execv", "os.execvp", "os.spawnl", "os.spawnv"),
+    *("subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "marshal.load", "marshal.loads"),
+    *("shelve.open", "joblib.load", "torch.load", "numpy.load", "np.load", "pd.read_pickle"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
+}
+
+
+def dangers(source: str) -> list[str]:
+    """The calls in a file by which a text could become a command or code, with their lines."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            shell = any(word.arg == "shell" and not _is_false(word.value) for word in node.keywords)
+            trusts = any(word.arg == "trust_remote_code" and not _is_false(word.value) for word in node.keywords)
+            if name in FORBIDDEN or shell or trusts:
+                found.append(f"{node.lineno}: {name}")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            names = {module, *(alias.name for alias in node.names)}
+            found += [
+                f"{node.lineno}: import {name}" for name in names & {"pickle", "dill", "marshal", "shelve", "joblib"}
+            ]
+    return found
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
+
+
+def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
+    files = list(SOURCE.rglob("*.py"))
+    assert len(files) > 100
+    assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "subprocess.run(text, shell=True)",
+        "subprocess.run(text, shell=bool(x))",
+        "os.system(text)",
+        "eval(text)",
+        "exec(text)",
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(path, weights_only=True)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=settings.trust)",
+    ],
+)
+def test_what_is_forbidden_is_noticed(line):
+    assert dangers(line)
+    assert not dangers("subprocess.run([text], shell=False)\nmodel.eval()\nyaml.safe_load(text)\nre.compile(text)")
+
+
+def test_an_alias_bomb_is_refused(tmp_path):
+    """Nine lines that mean a billion values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    bomb = tmp_path / "bomb.yaml"
+    bomb.write_text("\n".join(lines))
+    with pytest.raises(UsageError, match="more than 10,000 values with its aliases written out"):
+        load_experiment(str(bomb))
+    bomb.write_text("seed: &s [*s]")
+    with pytest.raises(UsageError, match=r"more than 10,000 values|not valid YAML"):
+        load_experiment(str(bomb))
+    # Aliases themselves may be used.
+    bomb.write_text("seed: &s 3\nfinetune: {seed: *s}")
+    assert load_experiment(str(bomb)).finetune.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x" * 1_000_001, "expected settings of 1,000,000 at most"),
+        ("[" * 5000, "nested too deeply"),
+        ("seed: " + "9" * 5000, "not valid YAML"),
+        ("seed: 2001-99-99", "not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("? [a]\n: 1", "not valid YAML"),
+    ],
+    ids=["long", "deep", "digits", "date", "python", "key"],
+)
+def test_experiments_that_are_none(tmp_path, text, words):
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=words) as error:
+        load_experiment(str(path))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+    with pytest.raises(CrosspatchError):
+        make_experiment({}, [f"seed={text}" if ":" not in text else f"models={text}"])
+
+
+def test_problems_written_down_are_read_as_they_are(tmp_path):
+    """Ids are data: they come back as they went in, whatever they look like."""
+    problems = [Problem(name, "prompts", "prompts", "q", "") for name in HOSTILE]
+    write_problems(tmp_path / "problems.jsonl", problems)
+    assert read_problems(tmp_path / "problems.jsonl") == problems
