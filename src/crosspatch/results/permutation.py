@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from crosspatch.results.interval import Numbers
 
 PERMUTATIONS = 2000
+# So many cells are added up at once.
+_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -35,33 +37,45 @@ def chance_of_excess(
     all cells or none.
     """
     permutations = permutations or PERMUTATIONS
-    observed = np.zeros((1, labels, 2))
-    dealt = np.zeros((permutations, labels, 2))
-    totals = np.zeros(2)
-    for prompt in prompts:
-        values = np.stack([prompt.above, prompt.below], axis=1)
-        totals += values.sum(0)
-        observed += _sums(prompt.labels[None], values, labels)
+    prompts = [prompt for prompt in prompts if len(prompt.labels)]
+    if not prompts:
+        return [None] * labels
+    values = np.concatenate([np.stack([prompt.above, prompt.below], axis=1) for prompt in prompts])
+    given = np.concatenate([prompt.labels for prompt in prompts])
+    of_prompt = np.repeat(np.arange(len(prompts)), [len(prompt.labels) for prompt in prompts])
+    # Whatever is dealt, a label has as many cells of a prompt: so of the cells with the values that are common there
+    # only the number counts, and where the others are dealt has to be seen.
+    lowest = np.lexsort((values[:, 0], of_prompt))[np.searchsorted(of_prompt, np.arange(len(prompts)))]
+    common = values[lowest][of_prompt]
+    apart = (values != common).any(1)
+    always = _sums(given[None], common, labels)
+    dealt = np.tile(always, (permutations, 1, 1))
+    beyond, seen_of = (values - common)[apart], np.split(apart, np.flatnonzero(np.diff(of_prompt)) + 1)
+    waiting: list[NDArray[np.int64]] = []
+    first = last = 0
+    for prompt, seen in zip(prompts, seen_of, strict=True):
         shuffled = rng.permuted(np.tile(prompt.labels, (permutations, 1)), axis=1)
-        dealt += _sums(shuffled, values, labels)
-    seen, chance = _excess(observed, totals)[0], _excess(dealt, totals)
+        waiting.append(shuffled[:, seen])
+        last += waiting[-1].shape[1]
+        if last - first >= _AT_ONCE or prompt is prompts[-1]:
+            dealt += _sums(np.concatenate(waiting, axis=1), beyond[first:last], labels)
+            waiting, first = [], last
+    totals = values.sum(0)
+    # Added up like those that are dealt, so that a deal as it was is not told from it by the last digit.
+    there = always + _sums(given[None, apart], beyond, labels)
+    observed, chance = _excess(there, totals)[0], _excess(dealt, totals)
     return [
-        None if not np.isfinite(seen[label]) else _p_value(chance[:, label], float(seen[label]))
+        None if not np.isfinite(observed[label]) else _p_value(chance[:, label], float(observed[label]))
         for label in range(labels)
     ]
 
 
 def _sums(labels: NDArray[np.int64], values: Numbers, count: int) -> Numbers:
-    """Sums of the cells of each label, [draws, labels, 2], of labels [draws, cells] and values [cells, 2].
-
-    Whatever is dealt, a label has as many cells; so only those whose values are not the common ones are added up.
-    """
-    common = values[values[:, 0].argmin()]
-    apart = (values != common).any(1)
-    draws = labels.shape[0]
-    places = (np.arange(draws)[:, None] * count + labels[:, apart]).ravel()
-    each = [np.bincount(places, np.tile(of, draws), draws * count) for of in (values[apart] - common).T]
-    return np.bincount(labels[0], minlength=count)[:, None] * common + np.stack(each, axis=1).reshape(draws, count, 2)
+    """Sums of the cells of each label, [draws, labels, 2], of labels [draws, cells] and values [cells, 2]."""
+    draws = len(labels)
+    bins = (np.arange(draws)[:, None] * count + labels).ravel()
+    each: list[Numbers] = [np.bincount(bins, np.tile(of, draws), draws * count).astype(float) for of in values.T]
+    return np.stack(each, axis=1).reshape(draws, count, 2)
 
 
 def _excess(sums: Numbers, totals: Numbers) -> Numbers:

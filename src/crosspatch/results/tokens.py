@@ -68,10 +68,10 @@ def _statistics(
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
             own = variant.rows(of_domain)
-            found = prompt_sums(own, "class", "layer")
+            found, cells = prompt_sums(own, "class", "layer"), _cells(own, classes)
             for layer, layers in _depths(own, n_layers):
                 which = pl.col("layer").is_in(layers)
-                table = _Table.of(own.filter(which), found.filter(which), classes, seed)
+                table = _Table.of(cells.filter(which), found.filter(which), classes, seed)
                 place = {"domain": domain, **variant.columns, "layer": layer, "by": by}
                 rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
@@ -85,6 +85,19 @@ def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | Non
         yield None, below.to_list()
     for layer in layers:
         yield layer, [layer]
+
+
+def _cells(own: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+    """What the permutation tests need of each cell: numbers alone, for it is asked at every depth."""
+    rank = {name: i for i, name in enumerate(classes)}
+    tested = {sum_of for name in TESTED for sum_of in (MEASURES[name].above, MEASURES[name].below)}
+    return own.select(
+        pl.col("prompt_id").rank("dense").alias("prompt"),
+        "step",
+        "layer",
+        pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
+        *(CELLS[sum_of].alias(sum_of) for sum_of in sorted(tested)),
+    )
 
 
 @dataclass(frozen=True)
@@ -158,26 +171,19 @@ class _Table:
         A step is dealt as one: layers score the same tokens again and again.
         """
         measure: Measure = MEASURES[name]
-        rank = {name: i for i, name in enumerate(self.classes)}
-        above, below = (CELLS[sum_of] for sum_of in (measure.above, measure.below))
+        above, below = pl.col(measure.above), pl.col(measure.below)
         means = {
             layer: self.sums[measure.above][:, at].sum() / (self.sums[measure.below][:, at].sum() or 1.0)
             for layer, at in self.layers.items()
         }
         mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
-        cells = self.cells.select(
-            "prompt_id",
-            "step",
-            pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
-            (above - mean * below).alias("above"),
-            below.alias("below"),
-        )
+        cells = self.cells.select("prompt", "step", "label", above=above - mean * below, below=below)
         if not measure.share:
             cells = cells.filter(pl.col("below") != 0)
-        steps = cells.group_by("prompt_id", "step", "label", maintain_order=True).sum()
+        steps = cells.group_by("prompt", "step", "label", maintain_order=True).sum()
         parts = [
             Labelled(part["above"].to_numpy(), part["below"].to_numpy(), part["label"].to_numpy())
-            for part in steps.partition_by("prompt_id", maintain_order=True)
+            for part in steps.partition_by("prompt", maintain_order=True)
         ]
         return chance_of_excess(parts, len(self.classes), self.rng)
 
