@@ -1,0 +1,75 @@
+"""Children that are adapters of the clean model: their runs give what merged children give, and stand on one base."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from adapters import saved_base
+from crosspatch.config import load_experiment
+from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment.work import Work
+from crosspatch.frames import ACTIVATIONS, WEIGHTS
+from crosspatch.results.run import RunDirectory
+from engines import DELTAS
+
+STAGES = ("patch", "controls", "lenses", "localise")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
+    """The same experiment with its base kept once and merged; both with the same trained adapters."""
+    folder = tmp_path_factory.mktemp("adapters")
+    base = saved_base(folder / "base")
+    made: dict[bool, RunDirectory] = {}
+    for share in (True, False):
+        settings = [f"models.clean={base}", "finetune.method=lora", "finetune.learning_rate=0.02", "controls=twin"]
+        settings += ["data.train=4", "data.validation=2", "patch.layers=1,2", "generation.max_new_tokens=12"]
+        settings += [f"models.share_base={str(share).lower()}", "models.device=cpu"]
+        run = ExperimentRun.start(load_experiment("tiny", settings), folder / str(share), say=lambda line: None)
+        for stage in ("finetune", *STAGES):
+            run.run(stage)
+        made[share] = run.directory
+    return made
+
+
+def test_both_children_stand_on_the_clean_model(runs):
+    record = json.loads(runs[True].record.read_text())
+    work = Work(load_experiment("tiny", _settings(record)), runs[True])
+    shared = {weight.data_ptr() for weight in work.pair.clean.parameters()}
+    for child in (work.pair.corrupted, work.model("twin")):
+        assert shared <= {weight.data_ptr() for weight in child.parameters()}
+
+
+def _settings(record: dict) -> list[str]:
+    models = record["settings"]["models"]
+    return [f"models.clean={models['clean']}", "models.device=cpu"]
+
+
+def test_the_record_is_the_same(runs):
+    """Fingerprints too: a run may go on with either."""
+    shared, merged = (json.loads(runs[share].record.read_text())["models"] for share in (True, False))
+    assert {name: facts["fingerprint"] for name, facts in shared.items()} == {
+        name: facts["fingerprint"] for name, facts in merged.items()
+    }
+    assert len({facts["fingerprint"] for facts in shared.values()}) == 3
+
+
+@pytest.mark.parametrize("table", ["scores", "controls"])
+def test_scores_and_controls(runs, table):
+    shared, merged = (getattr(runs[share], table)() for share in (True, False))
+    words = [name for name in ("control", "prompt_id", "patch", "step", "token_id") if name in shared.columns]
+    assert not shared.is_empty()
+    assert shared.select(words).equals(merged.select(words))
+    for name in DELTAS:
+        assert (shared[name] - merged[name]).abs().max() < 1e-3
+
+
+def test_lenses(runs):
+    shared, merged = (runs[share].lens(WEIGHTS) for share in (True, False))
+    assert shared.equals(merged)
+    assert set(shared.filter(shared["delta_norm"] > 0)["child"]) == {"corrupted", "twin"}
+    shared, merged = (runs[share].lens(ACTIVATIONS) for share in (True, False))
+    assert not shared.is_empty()
+    assert (shared["delta_norm"] - merged["delta_norm"]).abs().max() < 1e-3
