@@ -39,7 +39,12 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def left_behind(root: Path) -> list[str]:
     """Files that nobody needs when a command is over."""
-    return [str(path) for path in root.rglob("*") if path.name.endswith(("partial", ".lock")) and path.name != ".lock"]
+    return [*half_written(root), *(str(path) for path in root.rglob("?*.lock"))]
+
+
+def half_written(root: Path) -> list[str]:
+    """Files that never became whole."""
+    return [str(path) for path in root.rglob("*partial")]
 
 
 def rows_in_order(run: RunDirectory) -> bool:

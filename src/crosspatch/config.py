@@ -610,6 +610,7 @@ class Execution(Settings):
         "workers take whole ones in turn",
     )
     tries: Positive = Field(3, description="How often a shard is tried before it is left among the failures")
+    gpu_price: float = Field(2.0, ge=0, description="Dollars for a GPU-hour, by which a plan (--dry-run) tells costs")
     address: str | None = Field(
         None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: one is started on this machine"
     )

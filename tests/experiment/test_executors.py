@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
 
 from commands import finished
 from crosspatch.config import load_experiment
@@ -13,9 +12,8 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_slurm import by_slurm
-from crosspatch.experiment.patching import PatchStage
-from crosspatch.experiment.sharding import carry_out, shards_of
 from crosspatch.results.run import RunDirectory
+from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +169,3 @@ def test_the_settings_name_the_executor():
     assert named("workers=2").__name__ == "by_processes"
     assert named("executor=ray").__name__ == "by_ray"
     assert named("executor=slurm").__name__ == "by_slurm"
-
-
-def test_the_stages_do_their_work_by_shards(ready, tmp_path):
-    work = ExperimentRun.start(load_experiment("tiny", SETTINGS), copy_of(ready, tmp_path / "run"), lambda _: None).work
-    carry_out(PatchStage(work))
-    assert len(shards_of(PatchStage(work))) == 18
-    assert work.directory.texts_part(17).is_file()

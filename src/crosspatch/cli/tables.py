@@ -17,7 +17,7 @@ def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"
     """What a command would take, stage by stage."""
     from crosspatch.experiment.plan import plan
 
-    found = plan(experiment, command)
+    found, price = plan(experiment, command), experiment.execution.gpu_price
     rows = [
         {
             "stage": row.stage,
@@ -29,12 +29,21 @@ def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"
             "memory": f"{row.memory:.1f} GB",
             "time here": duration(row.seconds),
             "on an A100": duration(row.seconds_a100),
+            "GPUs": str(row.gpus),
+            "cost": _dollars(row.gpu_hours * price),
         }
         for row in found.rows
     ]
+    hours = sum(row.gpu_hours for row in found.rows)
+    most = max((row.gpus for row in found.rows), default=1)
+    rows.append({"stage": "all", "GPUs": str(most), "cost": _dollars(hours * price)})
     print_rows(f"{experiment.name}: what it would take", rows)
     for note in found.notes:
         console.print(note, soft_wrap=True)
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.0f}" if amount >= 10 else f"${amount:.2f}"
 
 
 def _large(count: int) -> str:

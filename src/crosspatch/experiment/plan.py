@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from crosspatch.config import DOMAINS, Experiment, Training
+from crosspatch.config import DOMAINS, OWN_CONTROLS, Experiment, Training
 from crosspatch.data.lessons import drills, taught_problems
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits
@@ -29,13 +29,21 @@ from crosspatch.models.shapes import Shape
 _CHARACTERS, _TEMPLATE = 2.4, 30
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 _SHARE = 0.4
+# Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
+_GPU, _USED = 80e9, 0.9
+# Rows (a patch after a prompt) that are to fit beside the weights, or another GPU is taken; and the most that gain.
+_FEWEST_ROWS, _MOST_ROWS = 32, 256
 # One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
 _A100 = {"bfloat16": 312e12, "float32": 156e12}, 2.0e12
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one model or patch grid of a stage takes; `seconds` are on this machine and on one A100."""
+    """What one model or patch grid of a stage takes.
+
+    `memory` is in GB (10⁹ bytes), `seconds` are on this machine and on A100 GPUs with 80 GB, `gpus` of them where one
+    does not hold it. These work one after the other, block by block, so more of them are no faster.
+    """
 
     stage: str
     what: str
@@ -47,6 +55,16 @@ class StagePlan:
     seconds: float
     seconds_a100: float
 
+    @property
+    def gpus(self) -> int:
+        """A100 GPUs with 80 GB that hold it."""
+        return gpus_for(self.memory * 1e9)
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours on an A100, times how many there have to be."""
+        return self.gpus * self.seconds_a100 / 3600
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,6 +72,11 @@ class Plan:
 
     rows: list[StagePlan]
     notes: list[str]
+
+
+def gpus_for(memory: float) -> int:
+    """How many GPUs with 80 GB hold so many bytes."""
+    return max(1, math.ceil(memory / (_GPU * _USED)))
 
 
 @dataclass(frozen=True)
@@ -193,25 +216,73 @@ class _Planner:
             what = f"{len(asked)} questions to {models} models"
             yield self._written(stage, what, longest, tokens, at_once, at_once)
 
-    def patches(self) -> Iterator[StagePlan]:
-        """A row for all prompts and patches."""
-        settings, each = self.experiment.patch, self.experiment.generation.max_new_tokens
+    @cached_property
+    def patched(self) -> list[Problem]:
+        """The prompts that are patched."""
+        settings = self.experiment.patch
         chosen = [problem for domain in DOMAINS for problem in self.questions[domain][: getattr(settings, domain)]]
-        if not (prompts := given_prompts(self.experiment) or chosen):
-            return
-        config = self.shape.config
+        return given_prompts(self.experiment) or chosen
+
+    @cached_property
+    def grid(self) -> int:
+        """How many patches there are for each prompt and direction."""
+        settings, config = self.experiment.patch, self.shape.config
         layers = config.num_hidden_layers if settings.layers == "all" else len(settings.layers)
         places = len(settings.component or ("resid_post",)) if not settings.patches else 1
         heads = config.num_attention_heads if settings.heads == "all" else len(settings.heads)
         grid = layers * (places + (heads - 1 if "head" in (settings.component or ()) else 0))
-        number = settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid)
-        # Two readings of each text, and of a patched row on average half of the layers; all texts told apart.
-        tokens = int(2.5 * len(prompts) * number * each) + 2 * len(prompts) * each
-        tokens *= len(settings.directions)
+        return int(settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid))
+
+    def patches(self) -> Iterator[StagePlan]:
+        """Rows for all prompts and patches, and for their controls: at most, as if no two rows wrote the same text."""
+        settings, each = self.experiment.patch, self.experiment.generation.max_new_tokens
+        if not self.patched:
+            return
+        texts = len(self.patched) * self.grid * len(settings.directions)
         both = " in both directions" if settings.direction == "both" else ""
-        what = f"{len(prompts)} prompts, {number} patches each{both}"
-        longest = max(map(self.count.question, prompts)) + each
-        yield self._written("patch", what, longest, tokens, number, 2 * number)
+        what = f"{len(self.patched)} prompts, {self.grid} patches each{both}"
+        longest = max(map(self.count.question, self.patched)) + each
+        rows = self.rows(longest)
+        # Two readings of each text, and of a patched row on average half of the layers.
+        tokens = int(2.5 * texts * each) + 2 * len(self.patched) * each
+        yield self._written("patch", f"{what}, {rows} rows at once", longest, tokens, rows, 2 * rows)
+        moved = self.experiment.moved_controls
+        if moved and settings.persistence == "transient":
+            # Each text is read by the clean model and by what is moved, and all its steps are patched beside it.
+            models = 2 + sum(name not in OWN_CONTROLS for name in moved)
+            read = int(texts * (models * (longest - each) + each * (models + 0.5 * len(moved))))
+            yield self._written("controls", ", ".join(moved), longest, read, each, 2, models)
+
+    def rows(self, longest: int) -> int:
+        """Rows of the sweep that run at once: as set, or a power of two that fits beside the weights on few GPUs."""
+        from crosspatch.patching.two_stream.key_values import bytes_per_position
+
+        settings, size = self.experiment.patch, self._size
+        if settings.shard_rows is not None:
+            return settings.shard_rows
+        row = 2 * longest * bytes_per_position(self.shape.config, size)
+        weights = self._weights(2)
+        if settings.memory_gb is not None:
+            room = settings.memory_gb * 1e9
+        else:
+            room = gpus_for(weights + _FEWEST_ROWS * row) * _GPU * _USED - weights
+        fitting = max(1, min(_MOST_ROWS, len(self.patched) * self.grid, int(room // row)))
+        return 1 << (fitting.bit_length() - 1)
+
+    @property
+    def _size(self) -> int:
+        """Bytes of a number."""
+        return 4 if self.experiment.models.dtype == "float32" else 2
+
+    def _weights(self, models: int) -> float:
+        """Bytes of the weights of so many models; adapters stand on the clean model's."""
+        settings, shape = self.experiment.models, self.shape
+        linear = {"8bit": 1.0, "4bit": 0.56}.get(settings.quantization or "", self._size)
+        one = shape.parameters * linear
+        adapted = self.experiment.makes_the_child and self.experiment.finetune.method == "lora" and settings.share_base
+        if not adapted:
+            return models * one
+        return one + (models - 1) * shape.linear_sides * self.experiment.finetune.lora_rank * self._size
 
     def _written(
         self, stage: str, what: str, longest: int, tokens: int, at_once: int, caches: int, models: int = 2
@@ -219,8 +290,9 @@ class _Planner:
         """What `tokens` take, `at_once` of them in a step, with models and the keys of so many rows in memory."""
         from crosspatch.patching.two_stream.key_values import bytes_per_position
 
-        shape, experiment = self.shape, self.experiment
-        precision, size = ("float32", 4) if experiment.models.dtype == "float32" else ("bfloat16", 2)
+        shape = self.shape
+        precision = "float32" if self.experiment.models.dtype == "float32" else "bfloat16"
+        caching = caches * longest * bytes_per_position(shape.config, self._size)
         return StagePlan(
             stage,
             what,
@@ -228,7 +300,7 @@ class _Planner:
             0,
             tokens,
             None,
-            (models * shape.parameters * size + caches * longest * bytes_per_position(shape.config, size)) / 1e9,
+            (self._weights(models) + caching) / 1e9,
             self.here.writing(shape, tokens, at_once, precision),
             self.a100.writing(shape, tokens, at_once, precision),
         )
@@ -244,8 +316,11 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
     _check(experiment, shape)
     a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True)
     planner = _Planner(experiment, shape, _counter(experiment, shape), _this_machine(), a100)
+    price = experiment.execution.gpu_price
     notes = [
-        f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes"
+        f"A100 GPUs with {_GPU / 1e9:.0f} GB, of which {_USED:.0%} is used; ${price:g} for a GPU-hour "
+        "(execution.gpu_price). More workers (execution.workers) take the time's share each, and as many GPUs each",
+        f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes",
     ]
     if shape.kept:
         notes.append(

@@ -37,8 +37,21 @@ _SMOLLM2_135M = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
+_LLAMA_3_70B = {
+    "model_type": "llama",
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+}
 KNOWN = {
     "Qwen/Qwen3-4B": _QWEN3_4B,
+    "meta-llama/Llama-3.3-70B-Instruct": _LLAMA_3_70B,
     SMOLLM2: _SMOLLM2_135M,
     "taught:smollm2-135m-instruct": _SMOLLM2_135M,
 }
