@@ -29,6 +29,9 @@ from crosspatch.models.shapes import Shape
 _CHARACTERS, _TEMPLATE = 2.4, 30
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 _SHARE = 0.4
+# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size: measured on an H100, where
+# 36 rows of Qwen3-4B's shape take 4.2 s for 32 steps (benchmarks/scale.py).
+_BLOCK = 1.4e-3
 # Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
 _GPU, _USED = 80e9, 0.9
 # Rows (a patch after a prompt) that are to fit beside the weights, or another GPU is taken; and the most that gain.
@@ -81,20 +84,22 @@ def gpus_for(memory: float) -> int:
 
 @dataclass(frozen=True)
 class _Machine:
-    """Operations and bytes a second, as models have them."""
+    """Operations and bytes a second, as models have them, and seconds for a block however little it computes."""
 
     operations: dict[str, float]
     bytes: float
     bf16_is_faster: bool
+    block: float
 
     def training(self, operations: float, precision: str) -> float:
         return operations / self.operations[precision]
 
-    def writing(self, shape: Shape, tokens: int, at_once: int, precision: str) -> float:
-        """Seconds for `tokens` generated in batches: each step reads all weights, or multiplies with them."""
+    def writing(self, shape: Shape, tokens: int, passes: int, precision: str) -> float:
+        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block."""
         size = 2 if precision == "bfloat16" else 4
-        reading = shape.parameters * size / self.bytes / max(at_once, 1)
-        return tokens * max(reading, 2 * shape.multiplied / self.operations[precision])
+        reading = passes * shape.parameters * size / self.bytes
+        multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
+        return max(reading, multiplying) + passes * shape.config.num_hidden_layers * self.block
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,8 @@ class _Planner:
         at_once = min(own, 32)
         if own:
             what = f"{own} answers of its own"
-            yield self._written("teach", what, question + each, own * each, at_once, at_once, models=1)
+            passes = math.ceil(own / at_once) * each
+            yield self._written("teach", what, question + each, own * each, passes, at_once, models=1)
         problems = taught_problems(self.experiment.data, settings.problems, seed)
         sheets = drills(self.experiment.data.difficulty, settings.drills, seed)
         lengths = [
@@ -214,7 +220,8 @@ class _Planner:
             tokens = len(asked) * settings.max_new_tokens * models
             longest = max(map(self.count.question, asked)) + settings.max_new_tokens
             what = f"{len(asked)} questions to {models} models"
-            yield self._written(stage, what, longest, tokens, at_once, at_once)
+            passes = math.ceil(len(asked) / at_once) * settings.max_new_tokens * models
+            yield self._written(stage, what, longest, tokens, passes, at_once)
 
     @cached_property
     def patched(self) -> list[Problem]:
@@ -245,13 +252,14 @@ class _Planner:
         rows = self.rows(longest)
         # Two readings of each text, and of a patched row on average half of the layers.
         tokens = int(2.5 * texts * each) + 2 * len(self.patched) * each
-        yield self._written("patch", f"{what}, {rows} rows at once", longest, tokens, rows, 2 * rows)
+        passes = 2 * each * math.ceil(texts / rows)
+        yield self._written("patch", f"{what}, {rows} rows at once", longest, tokens, passes, 2 * rows)
         moved = self.experiment.moved_controls
         if moved and settings.persistence == "transient":
-            # Each text is read by the clean model and by what is moved, and all its steps are patched beside it.
+            # Each text is read at once by the clean model and by what is moved, and all its steps are patched beside it.
             models = 2 + sum(name not in OWN_CONTROLS for name in moved)
             read = int(texts * (models * (longest - each) + each * (models + 0.5 * len(moved))))
-            yield self._written("controls", ", ".join(moved), longest, read, each, 2, models)
+            yield self._written("controls", ", ".join(moved), longest, read, texts * (models + 1), 2, models)
 
     def rows(self, longest: int) -> int:
         """Rows of the sweep that run at once: as set, or a power of two that fits beside the weights on few GPUs."""
@@ -285,9 +293,9 @@ class _Planner:
         return one + (models - 1) * shape.linear_sides * self.experiment.finetune.lora_rank * self._size
 
     def _written(
-        self, stage: str, what: str, longest: int, tokens: int, at_once: int, caches: int, models: int = 2
+        self, stage: str, what: str, longest: int, tokens: int, passes: int, caches: int, models: int = 2
     ) -> StagePlan:
-        """What `tokens` take, `at_once` of them in a step, with models and the keys of so many rows in memory."""
+        """What `tokens` take in so many passes of a model, with models and the keys of so many rows in memory."""
         from crosspatch.patching.two_stream.key_values import bytes_per_position
 
         shape = self.shape
@@ -301,8 +309,8 @@ class _Planner:
             tokens,
             None,
             (self._weights(models) + caching) / 1e9,
-            self.here.writing(shape, tokens, at_once, precision),
-            self.a100.writing(shape, tokens, at_once, precision),
+            self.here.writing(shape, tokens, passes, precision),
+            self.a100.writing(shape, tokens, passes, precision),
         )
 
 
@@ -314,7 +322,7 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
         check_teaching(experiment)
     shape = Shape.of(experiment.models.clean)
     _check(experiment, shape)
-    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True)
+    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True, _BLOCK)
     planner = _Planner(experiment, shape, _counter(experiment, shape), _this_machine(), a100)
     price = experiment.execution.gpu_price
     notes = [
@@ -410,4 +418,5 @@ def _this_machine() -> _Machine:
         operations[name] = _SHARE * 2 * 512 * 2048 * 2048 / taken
     much = torch.ones(64 * 2**20 // 4, device=device)
     bytes_a_second = _SHARE * much.numel() * 4 / seconds(much.sum)
-    return _Machine(operations, bytes_a_second, multiplies_bf16_faster(device))
+    block = _BLOCK if device == "cuda" else 0.0
+    return _Machine(operations, bytes_a_second, multiplies_bf16_faster(device), block)
