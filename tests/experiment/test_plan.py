@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crosspatch.config import Finetune, load_experiment
-from crosspatch.experiment.plan import plan
+from crosspatch.experiment.plan import gpus_for, plan
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
 
@@ -131,10 +131,53 @@ def test_other_commands_have_a_dry_run_too(tmp_path, cli, monkeypatch, command):
     assert not list(tmp_path.iterdir())
 
 
+def patch_row(*settings: str):
+    return next(row for row in plan(load_experiment("tiny", settings)).rows if row.stage == "patch")
+
+
 def test_both_directions_are_twice_the_patching():
-    one, both = (
-        next(row for row in plan(load_experiment("tiny", [f"patch.direction={d}"])).rows if row.stage == "patch")
-        for d in ("corrupt", "both")
-    )
-    assert both.tokens == 2 * one.tokens
-    assert both.what == f"{one.what} in both directions"
+    one, both = (patch_row(f"patch.direction={direction}") for direction in ("corrupt", "both"))
+    # Four prompts of 24 new tokens; the unpatched models write theirs once.
+    unpatched = 2 * 4 * 24
+    assert both.tokens - unpatched == 2 * (one.tokens - unpatched)
+    assert "4 patches each in both directions" in both.what
+
+
+def test_controls_are_planned_where_they_are_measured():
+    def controls(*settings: str):
+        return [row for row in plan(load_experiment("tiny", settings)).rows if row.stage == "controls"]
+
+    assert len(controls()) == 1
+    assert controls("controls=twin")[0].tokens > controls()[0].tokens
+    assert not controls("patch.controls=[]")
+    assert not controls("patch.persistence=persistent")
+
+
+def large(model: str, *settings: str):
+    more = ("patch.layers=all", "data.related=1000", "patch.related=1000", f"models.clean={model}", *settings)
+    return {row.stage: row for row in plan(load_experiment("paper", more)).rows}
+
+
+def test_a_pair_takes_as_many_gpus_as_hold_it():
+    assert [gpus_for(gb * 1e9) for gb in (0, 1, 72, 73, 144, 145)] == [1, 1, 1, 2, 2, 3]
+    assert large("Qwen/Qwen3-4B")["patch"].gpus == 1
+    # Two models of 70.6 G numbers in two bytes are 282 GB.
+    whole = large("meta-llama/Llama-3.3-70B-Instruct")["patch"]
+    assert 282 < whole.memory < 360
+    assert whole.gpus == 5
+    assert whole.gpu_hours == pytest.approx(5 * whole.seconds_a100 / 3600)
+    # An adapter stands on the clean model's weights, unless that is turned off.
+    shared = large("meta-llama/Llama-3.3-70B-Instruct", "finetune.method=lora")["patch"]
+    apart = large("meta-llama/Llama-3.3-70B-Instruct", "finetune.method=lora", "models.share_base=false")["patch"]
+    assert shared.gpus < apart.gpus == whole.gpus
+    small = large("meta-llama/Llama-3.3-70B-Instruct", "models.quantization=4bit")["patch"]
+    assert small.memory < whole.memory / 2
+
+
+def test_the_rows_are_those_that_are_set_or_fit():
+    assert ", 64 rows at once" in large("Qwen/Qwen3-4B", "patch.shard_rows=64")["patch"].what
+    some, fewer = (large("Qwen/Qwen3-4B", f"patch.memory_gb={gb}")["patch"] for gb in (40, 5))
+    assert some.memory > fewer.memory
+    assert some.seconds_a100 < fewer.seconds_a100
+    # A tiny model's whole sweep is one shard.
+    assert ", 16 rows at once" in patch_row().what

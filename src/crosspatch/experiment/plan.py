@@ -29,8 +29,8 @@ from crosspatch.models.shapes import Shape
 _CHARACTERS, _TEMPLATE = 2.4, 30
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 _SHARE = 0.4
-# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size: measured on an H100, where
-# 36 rows of Qwen3-4B's shape take 4.2 s for 32 steps (benchmarks/scale.py).
+# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size: measured on an H100,
+# where 36 rows of Qwen3-4B's shape take 4.2 s for 32 steps (benchmarks/scale.py).
 _BLOCK = 1.4e-3
 # Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
 _GPU, _USED = 80e9, 0.9
@@ -256,7 +256,7 @@ class _Planner:
         yield self._written("patch", f"{what}, {rows} rows at once", longest, tokens, passes, 2 * rows)
         moved = self.experiment.moved_controls
         if moved and settings.persistence == "transient":
-            # Each text is read at once by the clean model and by what is moved, and all its steps are patched beside it.
+            # Each text is read at once by the clean model and by what is moved; all its steps are patched beside it.
             models = 2 + sum(name not in OWN_CONTROLS for name in moved)
             read = int(texts * (models * (longest - each) + each * (models + 0.5 * len(moved))))
             yield self._written("controls", ", ".join(moved), longest, read, texts * (models + 1), 2, models)
@@ -328,7 +328,8 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
     notes = [
         f"A100 GPUs with {_GPU / 1e9:.0f} GB, of which {_USED:.0%} is used; ${price:g} for a GPU-hour "
         "(execution.gpu_price). More workers (execution.workers) take the time's share each, and as many GPUs each",
-        f"rough: times by {_SHARE:.0%} of what a device does at best, and as if no answer ended early; GB are 10⁹ bytes",
+        f"rough: times by {_SHARE:.0%} of what a device does at best, as if no answer ended early and no two "
+        "patches wrote the same text; GB are 10⁹ bytes",
     ]
     if shape.kept:
         notes.append(
