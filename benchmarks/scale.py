@@ -1,7 +1,8 @@
 """What a large sweep takes: workers side by side on one sweep, and plans held against what was measured.
 
     python benchmarks/scale.py            # on a CPU: one and two workers, Ray; on a GPU: Qwen3-4B's shape
-    python benchmarks/scale.py --plans    # and the plans of two large sweeps
+    python benchmarks/scale.py --plans    # the plans of two large sweeps
+    python benchmarks/scale.py --flat     # memory along a sweep of 1,000 prompts, on a tiny pair
 
 The sweep is the taught SmolLM2 with its base's activations; on a GPU, models of Qwen3-4B's shape with random weights,
 which part soon, as the plan supposes. Nothing is downloaded.
@@ -44,7 +45,13 @@ PLANS = {
 def main() -> None:
     """Print everything as Markdown tables."""
     print(f"Measured on {_machine()}.\n")
-    if torch.cuda.is_available():
+    if "--plans" in sys.argv:
+        for title, model in PLANS.items():
+            print(f"\n{title}:\n")
+            print(_plan_text(model))
+    elif "--flat" in sys.argv:
+        _print_table("Memory of the process that sweeps", list(flat_rows()))
+    elif torch.cuda.is_available():
         _print_table("Qwen3-4B's shape on this GPU, against its plan", list(gpu_rows()))
     else:
         _print_table(
@@ -146,6 +153,31 @@ def gpu_rows() -> Iterator[dict[str, str]]:
             "planned here, at most": f"{row.seconds:.2f} s",
             "memory, measured": f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
             "planned": f"{row.memory:.1f} GB",
+        }
+
+
+def flat_rows(prompts: int = 1000) -> Iterator[dict[str, str]]:
+    """A row for every eighth of a sweep: what memory the process holds by then."""
+    import psutil
+
+    from crosspatch import run_experiment
+
+    questions = [f"Solve for x: {i}x + 3 = {i * 2 + 3}" for i in range(2, prompts + 2)]
+    experiment = load_experiment("tiny", [f"patch.questions={json.dumps(questions)}", "patch.shard_rows=64"])
+    held: list[float] = []
+
+    def say(line: str) -> None:
+        if re.match(r"patch: shard \d+ is done", line):
+            held.append(psutil.Process().memory_info().rss / 1e9)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run_experiment(experiment, Path(scratch) / "run", "patch", say=say)
+    for part in range(1, 9):
+        shard = len(held) * part // 8
+        yield {
+            "prompts done": f"{prompts * shard // len(held):,}",
+            "memory held": f"{held[shard - 1]:.2f} GB",
+            "since the first shard": f"{held[shard - 1] - held[0]:+.2f} GB",
         }
 
 
