@@ -110,7 +110,7 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, cli
     after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     changed = {p.relative_to(finished) for p in before if before[p] != after[p]}
     made_anew = {p.relative_to(finished) for name in ("figures", "statistics") for p in (finished / name).iterdir()}
-    assert changed <= {Path("run.json"), Path("report.html"), Path("report.md")} | made_anew
+    assert changed <= {Path("run.json"), Path(".lock"), Path("report.html"), Path("report.md")} | made_anew
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, finished):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 # Before torch is imported: spinning threads make a busy machine many times slower.
@@ -30,7 +31,8 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
     # What ends a job of a cluster ends a command as Ctrl-C does: with what is done kept, and said so.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:

@@ -197,8 +197,8 @@ def tell_failures(shards: Shards, left: list[int]) -> None:
 
 def _note_models(stage: ShardedStage, shards: Shards) -> None:
     """Put the models that shards were made with into the record; raises UsageError where they were not the same."""
+    made_with: list[tuple[str, dict[str, Any]]] = []
     for shard in range(len(shards)):
-        for name, facts in shards.record(shard).get("models", {}).items():
-            if stage.work.directory.read()["models"].get(name, {}).items() >= facts.items():
-                continue
-            stage.work.directory.note_model(name, facts)
+        made_with += [one for one in shards.record(shard).get("models", {}).items() if one not in made_with]
+    for name, facts in made_with:
+        stage.work.directory.note_model(name, facts)

@@ -29,6 +29,7 @@ from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
 from crosspatch.experiment.spans import read_mistakes
 from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
+from crosspatch.results.lock import RunLock
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.shards import Shards
 
@@ -97,6 +98,11 @@ class ExperimentRun:
         for stage in to_do:
             for refuse in CHECKS.get(stage, ()):
                 refuse(experiment)
+        if not there.record.is_file():
+            # Several slices may begin at once: one of them makes the record.
+            out.mkdir(parents=True, exist_ok=True)
+            with RunLock(out).alone(wait=True):
+                RunDirectory.start(out, experiment)
         directory = RunDirectory.start(out, experiment)
         check_prompts(experiment, directory)
         check_files(directory)

@@ -81,7 +81,9 @@ def _connect(ray: Any, settings: Execution) -> None:
             **own,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UsageError(f"no Ray cluster at {settings.address}: {one_line(error)}") from None
+        raise UsageError(
+            f"no Ray cluster at {settings.address}: {one_line(error)} (one that asks for a token wants RAY_AUTH_MODE=token)"
+        ) from None
 
 
 class _Dispatch:

@@ -5,6 +5,7 @@ The jobs write into the run directory themselves; this process waits, and can be
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -26,6 +27,8 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
         import submitit
     except ImportError:
         raise UsageError('execution.executor=slurm needs submitit: pip install "crosspatch[slurm]"') from None
+    # It warns at every look where SLURM keeps no accounts.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     settings, shards = stage.work.experiment.execution, shards_of(stage)
     number = min(settings.workers, len(shards.left()))
     executor = _executor(submitit, stage, settings, cluster)
