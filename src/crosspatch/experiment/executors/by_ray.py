@@ -82,7 +82,7 @@ def _connect(ray: Any, settings: Execution) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
-            f"no Ray cluster at {settings.address}: {one_line(error)} (one that asks for a token wants RAY_AUTH_MODE=token)"
+            f"no Ray cluster at {settings.address}, or it asks for a token (RAY_AUTH_MODE=token): {one_line(error)}"
         ) from None
 
 
