@@ -30,7 +30,7 @@ class _Body:
 
 
 def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tensor:
-    """Logits [N, V], in float32, of hidden states [N, D] taken after the final norm.
+    """Logits [N, V], in float32 and on their device, of hidden states [N, D] taken after the final norm.
 
     `float32` multiplies in float32 too, whatever the weights are in: their values are the same, the sums are not
     rounded. It costs a float32 copy of the unembedding for the time of the call.
@@ -46,7 +46,7 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
                 logits = model(input_ids=ids, use_cache=False).logits
         else:
             logits = model(input_ids=ids, use_cache=False).logits
-    return logits[0].float()
+    return logits[0].float().to(hidden.device)
 
 
 def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:

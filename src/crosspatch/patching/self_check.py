@@ -162,7 +162,8 @@ def _plain(model: Any, ids: list[int]) -> Tensor:
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
-    return float((a - b.to(a.device)).abs().max() / b.abs().max())
+    b = b.to(a.device)
+    return float((a - b).abs().max() / b.abs().max())
 
 
 def _tolerance(model: Any) -> float:

@@ -1,0 +1,151 @@
+"""Devices that are not there, for the tests: CPU tensors that say that they are elsewhere, and mind who they meet.
+
+A tensor on `A` or `B` computes as on the CPU, but meets one of another device only as PyTorch lets GPUs' tensors meet:
+not at all, but for single numbers and indices on the CPU, and `to`. So what would fail on two GPUs fails here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from crosspatch.models.blocks import name_of_blocks
+
+A, B = torch.device("cuda", 0), torch.device("cuda", 1)
+CPU = torch.device("cpu")
+
+# Places of a tensor by another one's: what may be chosen by an index on the CPU.
+_INDEXING = {"__getitem__", "__setitem__", "index_select"}
+_MOVING = {"to", "cpu", "type_as"}
+
+
+class Placed(Tensor):
+    """A CPU tensor that says it is on another device."""
+
+    place: torch.device
+
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _called(func, args, kwargs or {})
+
+
+def place_of(tensor: Tensor) -> torch.device:
+    return tensor.place if isinstance(tensor, Placed) else CPU
+
+
+def placed(tensor: Tensor, place: torch.device) -> Tensor:
+    """The same numbers, elsewhere."""
+    with torch._C.DisableTorchFunctionSubclass():
+        plain = tensor.as_subclass(Tensor) if isinstance(tensor, Placed) else tensor
+        if place.type == "cpu":
+            return plain
+        there = plain.view_as(plain).as_subclass(Placed)
+    there.place = place
+    return there
+
+
+def _called(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    name = getattr(func, "__name__", "")
+    owner = getattr(getattr(func, "__self__", None), "__name__", "")
+    with torch._C.DisableTorchFunctionSubclass():
+        if name == "__get__" and owner == "device":
+            return place_of(args[0])
+        if name in _MOVING:
+            return _moved(name, args, kwargs)
+        if name == "grad":
+            # Gradients go back from device to device by themselves.
+            found = func(*args, **kwargs)
+            return tuple(placed(one, place_of(read)) for one, read in zip(found, args[1], strict=True))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        places = {place_of(t) for t in tensors if t.dim() > 0 or isinstance(t, Placed)}
+        if name in _INDEXING:
+            places = {place_of(args[0])} | {p for p in places if p != CPU}
+        if isinstance(kwargs.get("device"), torch.device) and kwargs["device"].type == "cuda":
+            places |= {kwargs["device"]}
+            kwargs = {**kwargs, "device": CPU}
+        if len(places) > 1:
+            raise RuntimeError(f"{name} got tensors on {', '.join(sorted(map(str, places)))}")
+        result = func(*args, **kwargs)
+        here = next(iter(places), CPU)
+        if name in {"__get__", "__set__"} and not isinstance(result, Tensor):
+            return result
+        return tree_map(lambda x: placed(x, here) if type(x) is Tensor and here != CPU else x, result)
+
+
+def _moved(name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+    tensor, *rest = args
+    if name == "cpu":
+        return placed(tensor, CPU)
+    target = place_of(tensor)
+    plain: list[Any] = []
+    for value in (*rest, *([kwargs["device"]] if kwargs.get("device") is not None else [])):
+        if isinstance(value, Tensor):
+            target = place_of(value)
+            plain.append(value.dtype)
+        elif isinstance(value, torch.device | str | int) and not isinstance(value, bool):
+            target = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
+        else:
+            plain.append(value)
+    kwargs = {key: value for key, value in kwargs.items() if key not in {"device", "non_blocking"}}
+    numbers = placed(tensor, CPU)
+    return placed(numbers.to(*plain, **kwargs) if plain or kwargs else numbers, target)
+
+
+class _Making(TorchFunctionMode):
+    """Tensors that are made on a device that is not there, or are brought there, are too."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _called(func, args, kwargs or {})
+
+
+@contextmanager
+def two_devices() -> Iterator[None]:
+    """Within the context tensors can be made on the devices."""
+    with _Making():
+        yield
+
+
+def put(module: nn.Module, place: torch.device) -> nn.Module:
+    """A module whose weights are elsewhere, and which brings what it reads there, as accelerate's hooks do."""
+    for part in module.modules():
+        for kind in (part._parameters, part._buffers):
+            for name, weight in kind.items():
+                if weight is not None:
+                    kind[name] = placed(weight.detach(), place)
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, (args, kwargs))
+        return plain(*args, **kwargs)
+
+    module.forward = forward
+    return module
+
+
+def put_whole(model: Any, place: torch.device) -> Any:
+    """A model on one device."""
+    for part in model.modules():
+        for kind in (part._parameters, part._buffers):
+            for name, weight in kind.items():
+                if weight is not None:
+                    kind[name] = placed(weight.detach(), place)
+    return model
+
+
+def put_in_turn(model: Any) -> Any:
+    """A model whose parts stand on both devices in turn."""
+    blocks = name_of_blocks(model)
+    around = [
+        module
+        for name, module in model.named_modules()
+        if name and not name.startswith(blocks) and not any(module.children())
+    ]
+    for i, part in enumerate([*around, *model.get_submodule(blocks)]):
+        put(part, (A, B)[i % 2])
+    return model
