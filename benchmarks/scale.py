@@ -1,11 +1,10 @@
 """What a large sweep takes: workers side by side on one sweep, and plans held against what was measured.
 
-    python benchmarks/scale.py            # on a CPU: one and two workers, Ray; on a GPU: Qwen3-4B's shape
+    python benchmarks/scale.py            # on a CPU: one and two workers, Ray; on a GPU: two shapes of models
     python benchmarks/scale.py --plans    # the plans of two large sweeps
-    python benchmarks/scale.py --flat     # memory along a sweep of 1,000 prompts, on a tiny pair
 
-The sweep is the taught SmolLM2 with its base's activations; on a GPU, models of Qwen3-4B's shape with random weights,
-which part soon, as the plan supposes. Nothing is downloaded.
+The sweep is the taught SmolLM2 with its base's activations; on a GPU, models of Qwen3-4B's and SmolLM2's shapes with
+random weights, which part soon, as the plan supposes. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -31,11 +30,14 @@ import torch
 
 from crosspatch.config import Experiment, load_experiment, make_experiment
 from crosspatch.experiment.plan import plan
+from crosspatch.models.loading import SMOLLM2
+from crosspatch.models.pair import ModelPair
 
 LAYERS, NEW_TOKENS, ROWS = (6, 12, 18, 24, 27, 29), 32, 6
 QUESTIONS = [f"Solve for x: {i + 2}x + {i + 3} = {(i + 2) * (i + 1) + i + 3}" for i in range(12)]
 # On a GPU: prompts of so many tokens, and so many new ones.
 GPU_PROMPT, GPU_TOKENS, GPU_PROMPTS = 64, 32, (1, 7)
+GPU_SHAPES = ("Qwen/Qwen3-4B", SMOLLM2)
 PLANS = {
     "Qwen3-4B, 36 layers, 1,000 prompts": "Qwen/Qwen3-4B",
     "Llama-3.3-70B, 80 layers, 1,000 prompts": "meta-llama/Llama-3.3-70B-Instruct",
@@ -49,10 +51,8 @@ def main() -> None:
         for title, model in PLANS.items():
             print(f"\n{title}:\n")
             print(_plan_text(model))
-    elif "--flat" in sys.argv:
-        _print_table("Memory of the process that sweeps", list(flat_rows()))
     elif torch.cuda.is_available():
-        _print_table("Qwen3-4B's shape on this GPU, against its plan", list(gpu_rows()))
+        _print_table("Sweeps on this GPU, against their plans", list(gpu_rows()))
     else:
         _print_table(
             f"The same sweep by others ({len(QUESTIONS)} prompts, {len(LAYERS)} layers)", list(executor_rows())
@@ -100,85 +100,65 @@ def executor_rows() -> Iterator[dict[str, str]]:
 
 
 def gpu_rows() -> Iterator[dict[str, str]]:
-    """A row for each number of rows that run together: seconds and memory, measured and planned."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from crosspatch.models.pair import ModelPair
-    from crosspatch.models.shapes import KNOWN
-    from crosspatch.models.tiny import tiny_tokenizer
+    """A row for each shape and number of rows that run together: seconds and memory, measured and planned."""
     from crosspatch.patching.engine import Prompt, run_cached
     from crosspatch.patching.patches import patch_grid
     from crosspatch.patching.trajectory import PatchRun
 
-    config = AutoConfig.for_model(**KNOWN["Qwen/Qwen3-4B"])
-    config.eos_token_id = None
+    for name in GPU_SHAPES:
+        pair = _random_pair(name)
+        patches = patch_grid("all", pair.n_layers)
+        generator = torch.Generator().manual_seed(0)
+        prompts = [
+            Prompt(torch.randint(200, 40_000, (GPU_PROMPT,), generator=generator).tolist(), patches)
+            for _ in range(max(GPU_PROMPTS))
+        ]
+        run_cached(pair, prompts[:1], PatchRun(max_new_tokens=4, small_denominator=0.25))
+        for number in GPU_PROMPTS:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            written = run_cached(pair, prompts[:number], PatchRun(max_new_tokens=GPU_TOKENS, small_denominator=0.25))
+            torch.cuda.synchronize()
+            seconds = time.perf_counter() - start
+            texts = [trajectory.tokens for one in written for trajectory in one.trajectories]
+            cells, row = sum(map(len, texts)), _planned(_gpu_experiment(name, number, len(patches))).patch
+            yield {
+                "shape": f"{name.split('/')[-1]}, {pair.n_layers} layers",
+                "rows at once": f"{len(texts)}",
+                "texts that differ": f"{len(set(map(tuple, texts)))}",
+                "measured": f"{seconds:.2f} s, {cells / seconds:,.0f} cells a second",
+                "planned for this machine": f"{row.seconds:.2f} s",
+                "memory, measured": f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
+                "planned": f"{row.memory:.1f} GB",
+            }
+
+
+def _random_pair(name: str) -> ModelPair:
+    """Two models of a shape, of random weights in bfloat16, on the GPU."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from crosspatch.models.shapes import KNOWN
+    from crosspatch.models.tiny import tiny_tokenizer
+
+    config = AutoConfig.for_model(**KNOWN[name])
     models = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         with torch.device("cuda"):
             models.append(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval())
-    pair = ModelPair.of(*models, tiny_tokenizer())
-    patches = patch_grid("all", pair.n_layers)
-    generator = torch.Generator().manual_seed(0)
-    prompts = [
-        Prompt(torch.randint(200, 150_000, (GPU_PROMPT,), generator=generator).tolist(), patches)
-        for _ in range(max(GPU_PROMPTS))
-    ]
-    run = PatchRun(max_new_tokens=GPU_TOKENS, small_denominator=0.25)
-    run_cached(pair, prompts[:1], PatchRun(max_new_tokens=4, small_denominator=0.25))
-    for number in GPU_PROMPTS:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        start = time.perf_counter()
-        written = run_cached(pair, prompts[:number], run)
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        texts = [trajectory.tokens for one in written for trajectory in one.trajectories]
-        cells = sum(map(len, texts))
-        experiment = make_experiment(
-            {
-                "models": {"clean": "Qwen/Qwen3-4B", "dtype": "bfloat16"},
-                "data": {"related": 0, "unrelated_math": 0, "general": 0},
-                # As many characters as the plan counts a token.
-                "patch": {"questions": ["x" * round(2.4 * (GPU_PROMPT - 30))] * number, "shard_rows": number * 36},
-                "generation": {"max_new_tokens": GPU_TOKENS},
-            }
-        )
-        row = _planned(experiment).patch
-        yield {
-            "rows at once": f"{number * len(patches)}",
-            "cells": f"{cells:,}",
-            "texts that differ": f"{len(set(map(tuple, texts)))}",
-            "measured": f"{seconds:.2f} s, {cells / seconds:,.0f} cells a second",
-            "planned here, at most": f"{row.seconds:.2f} s",
-            "memory, measured": f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
-            "planned": f"{row.memory:.1f} GB",
-        }
+    return ModelPair.of(*models, tiny_tokenizer())
 
 
-def flat_rows(prompts: int = 1000) -> Iterator[dict[str, str]]:
-    """A row for every eighth of a sweep: what memory the process holds by then."""
-    import psutil
-
-    from crosspatch import run_experiment
-
-    questions = [f"Solve for x: {i}x + 3 = {i * 2 + 3}" for i in range(2, prompts + 2)]
-    experiment = load_experiment("tiny", [f"patch.questions={json.dumps(questions)}", "patch.shard_rows=64"])
-    held: list[float] = []
-
-    def say(line: str) -> None:
-        if re.match(r"patch: shard \d+ is done", line):
-            held.append(psutil.Process().memory_info().rss / 1e9)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        run_experiment(experiment, Path(scratch) / "run", "patch", say=say)
-    for part in range(1, 9):
-        shard = len(held) * part // 8
-        yield {
-            "prompts done": f"{prompts * shard // len(held):,}",
-            "memory held": f"{held[shard - 1]:.2f} GB",
-            "since the first shard": f"{held[shard - 1] - held[0]:+.2f} GB",
-        }
+def _gpu_experiment(name: str, prompts: int, patches: int) -> Experiment:
+    settings = {
+        "models": {"clean": name, "dtype": "bfloat16"},
+        "data": {"related": 0, "unrelated_math": 0, "general": 0},
+        # As many characters as the plan counts to tokens where it knows no tokenizer.
+        "patch": {"questions": ["x" * round(2.4 * (GPU_PROMPT - 30))] * prompts, "shard_rows": prompts * patches},
+        "generation": {"max_new_tokens": GPU_TOKENS},
+    }
+    return make_experiment(settings)
 
 
 class _planned:

@@ -29,9 +29,10 @@ from crosspatch.models.shapes import Shape
 _CHARACTERS, _TEMPLATE = 2.4, 30
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 _SHARE = 0.4
-# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size: measured on an H100,
-# where 36 rows of Qwen3-4B's shape take 4.2 s for 32 steps (benchmarks/scale.py).
-_BLOCK = 1.4e-3
+# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell costs
+# the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
+# (benchmarks/scale.py): with these the four times are told within a third.
+_BLOCK, _CELL = 1.4e-3, 0.5e-3
 # Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
 _GPU, _USED = 80e9, 0.9
 # Rows (a patch after a prompt) that are to fit beside the weights, or another GPU is taken; and the most that gain.
@@ -94,12 +95,16 @@ class _Machine:
     def training(self, operations: float, precision: str) -> float:
         return operations / self.operations[precision]
 
-    def writing(self, shape: Shape, tokens: int, passes: int, precision: str) -> float:
-        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block."""
+    def writing(self, shape: Shape, tokens: int, passes: int, cells: int, precision: str) -> float:
+        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block.
+
+        `cells` are the steps that are scored.
+        """
         size = 2 if precision == "bfloat16" else 4
         reading = passes * shape.parameters * size / self.bytes
         multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
-        return max(reading, multiplying) + passes * shape.config.num_hidden_layers * self.block
+        waiting = passes * shape.config.num_hidden_layers * self.block
+        return max(reading, multiplying) + waiting + cells * _CELL
 
 
 @dataclass(frozen=True)
@@ -253,13 +258,15 @@ class _Planner:
         # Two readings of each text, and of a patched row on average half of the layers.
         tokens = int(2.5 * texts * each) + 2 * len(self.patched) * each
         passes = 2 * each * math.ceil(texts / rows)
-        yield self._written("patch", f"{what}, {rows} rows at once", longest, tokens, passes, 2 * rows)
+        what += f", {rows} rows at once"
+        yield self._written("patch", what, longest, tokens, passes, 2 * rows, cells=texts * each)
         moved = self.experiment.moved_controls
         if moved and settings.persistence == "transient":
             # Each text is read at once by the clean model and by what is moved; all its steps are patched beside it.
             models = 2 + sum(name not in OWN_CONTROLS for name in moved)
             read = int(texts * (models * (longest - each) + each * (models + 0.5 * len(moved))))
-            yield self._written("controls", ", ".join(moved), longest, read, texts * (models + 1), 2, models)
+            passes, cells = texts * (models + 1), texts * each * len(moved)
+            yield self._written("controls", ", ".join(moved), longest, read, passes, 2, models, cells)
 
     def rows(self, longest: int) -> int:
         """Rows of the sweep that run at once: as set, or a power of two that fits beside the weights on few GPUs."""
@@ -293,9 +300,20 @@ class _Planner:
         return one + (models - 1) * shape.linear_sides * self.experiment.finetune.lora_rank * self._size
 
     def _written(
-        self, stage: str, what: str, longest: int, tokens: int, passes: int, caches: int, models: int = 2
+        self,
+        stage: str,
+        what: str,
+        longest: int,
+        tokens: int,
+        passes: int,
+        caches: int,
+        models: int = 2,
+        cells: int = 0,
     ) -> StagePlan:
-        """What `tokens` take in so many passes of a model, with models and the keys of so many rows in memory."""
+        """What `tokens` take in so many passes of a model, with models and the keys of so many rows in memory.
+
+        `cells` are the steps that are scored.
+        """
         from crosspatch.patching.two_stream.key_values import bytes_per_position
 
         shape = self.shape
@@ -309,8 +327,8 @@ class _Planner:
             tokens,
             None,
             (self._weights(models) + caching) / 1e9,
-            self.here.writing(shape, tokens, passes, precision),
-            self.a100.writing(shape, tokens, passes, precision),
+            self.here.writing(shape, tokens, passes, cells, precision),
+            self.a100.writing(shape, tokens, passes, cells, precision),
         )
 
 
