@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from crosspatch.errors import CrosspatchError
 from crosspatch.frames import GENERATIONS, SCHEMAS, SCORES
 
 ROW = {
@@ -49,3 +50,25 @@ def test_writing_and_reading(tmp_path):
     with pytest.raises(ValueError, match="no table of generations"):
         GENERATIONS.write(SCORES.frame(), path)
     assert GENERATIONS.read(path).equals(frame)
+
+
+def test_a_table_that_was_damaged_is_not_given_to_polars(tmp_path, monkeypatch):
+    """Some damage makes polars end the whole process, so it is looked for before."""
+    path = tmp_path / "scores.parquet"
+    SCORES.write(SCORES.frame(), path)
+    whole = path.read_bytes()
+    # Others read it as any parquet file.
+    assert pl.read_parquet(path).schema == pl.Schema(SCORES.dtypes)
+    assert SCORES.read(path).is_empty()
+    monkeypatch.setattr(pl, "read_parquet", lambda *_, **__: pytest.fail("polars was asked"))
+    seal = whole.index(b"crosspatch-sha256:")
+    for at in [*range(0, seal, 97), *range(seal + 18, len(whole), 11)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(CrosspatchError, match="is damaged: its checksum is another"):
+            SCORES.read(path)
+
+
+def test_a_table_without_a_checksum_is_read(tmp_path):
+    """As earlier versions left them."""
+    SCORES.frame().write_parquet(tmp_path / "scores.parquet")
+    assert SCORES.read(tmp_path / "scores.parquet").is_empty()

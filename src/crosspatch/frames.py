@@ -6,6 +6,7 @@ come about.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Schema:
             raise ValueError(f"a frame with {dict(frame.schema)} is no table of {self.name}")
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
-        return buffer.getvalue()
+        return _sealed(buffer.getvalue())
 
     def read(self, path: Path) -> pl.DataFrame:
         """A file that `write` wrote; an empty frame where there is none. Raises CrosspatchError for anything else."""
@@ -61,11 +62,34 @@ class Schema:
 
     def loaded(self, content: bytes, path: Path) -> pl.DataFrame:
         """What `dumped` gave, read from `path`; raises CrosspatchError for anything else."""
+        # Before polars sees it: damaged in some ways it would end the whole process.
+        if not _is_whole(content):
+            raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: its checksum is another")
         try:
             return pl.read_parquet(content, schema=self.dtypes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
+
+
+# Stands before the SHA-256 of all the rest of a table.
+_SEAL = b"crosspatch-sha256:"
+
+
+def _sealed(content: bytes) -> bytes:
+    """A parquet file with its checksum, between data and footer, where no reader looks."""
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    return content[:-footer] + _SEAL + hashlib.sha256(content).digest() + content[-footer:]
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a file is as it was sealed; one without a seal may be."""
+    at = content.rfind(_SEAL)
+    if at < 0:
+        return True
+    after = at + len(_SEAL) + hashlib.sha256().digest_size
+    rest = content[:at] + content[after:]
+    return hashlib.sha256(rest).digest() == content[after - hashlib.sha256().digest_size : after]
 
 
 SCORES = Schema(
