@@ -29,8 +29,8 @@ from crosspatch.models.shapes import Shape
 _CHARACTERS, _TEMPLATE = 2.4, 30
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 _SHARE = 0.4
-# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell costs
-# the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
+# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell
+# costs the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
 # (benchmarks/scale.py): with these the four times are told within a third.
 _BLOCK, _CELL = 1.4e-3, 0.5e-3
 # Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
