@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -89,12 +90,12 @@ NAMES = {
 }
 
 
-def alone(name: str, root: Path) -> tuple[str, float, float]:
-    """What a step says, its seconds and its peak of memory in GB, in a process of its own."""
+def alone(name: str, root: Path) -> dict[str, Any]:
+    """What a step says, its seconds, those of the processor, and its peak of memory in GB, in a process of its own."""
     command = [sys.executable, __file__, "--step", name, "--run", str(root)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    told = json.loads(found.stdout.splitlines()[-1])
-    return told["said"], told["seconds"], told["peak"]
+    told: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    return told
 
 
 def one(step: Callable[[Path], str], root: Path) -> dict[str, object]:
@@ -102,7 +103,7 @@ def one(step: Callable[[Path], str], root: Path) -> dict[str, object]:
     start = time.perf_counter()
     said = step(root)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"said": said, "seconds": time.perf_counter() - start, "peak": peak}
+    return {"said": said, "seconds": time.perf_counter() - start, "busy": time.process_time(), "peak": peak}
 
 
 def swept(folder: Path) -> Iterator[tuple[int, float]]:
@@ -147,8 +148,9 @@ def resident(process: int) -> float:
 def measured(root: Path) -> Iterator[tuple[str, str]]:
     """Rows of the table of benchmarks."""
     for name, what in NAMES.items():
-        said, seconds, peak = alone(name, root)
-        yield what, f"{seconds:.1f} s, {peak:.2f} GB at most ({said})"
+        told = alone(name, root)
+        took = f"{told['seconds']:.1f} s ({told['busy']:.1f} s of the processors)"
+        yield what, f"{took}, {told['peak']:.2f} GB at most: {told['said']}"
     with tempfile.TemporaryDirectory() as folder:
         found = ", ".join(f"{memory:.2f} GB after {done:,} prompts" for done, memory in swept(Path(folder)))
         yield "memory of a sweep over 1,000 prompts, a tiny random pair", found
