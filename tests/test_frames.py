@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.frames import GENERATIONS, SCHEMAS, SCORES
+from crosspatch.frames import GENERATIONS, SCHEMAS, SCORES, VOCABULARY
 
 ROW = {
     "prompt_id": "a",
@@ -72,3 +74,16 @@ def test_a_table_without_a_checksum_is_read(tmp_path):
     """As earlier versions left them."""
     SCORES.frame().write_parquet(tmp_path / "scores.parquet")
     assert SCORES.read(tmp_path / "scores.parquet").is_empty()
+
+
+def test_a_text_that_reads_like_a_seal_is_a_text():
+    rows = [{"token_id": i, "token": text} for i, text in enumerate(["a", "crosspatch-sha256:" + "z" * 40, "b"])]
+    frame = VOCABULARY.frame(rows)
+    content = VOCABULARY.dumped(frame)
+    assert content.count(b"crosspatch-sha256:") > 1
+    assert VOCABULARY.loaded(content, Path("x")).equals(frame)
+    for place in (10, len(content) - 6, content.rfind(b"crosspatch-sha256:") + 2):
+        harmed = bytearray(content)
+        harmed[place] ^= 1
+        with pytest.raises(CrosspatchError, match="damaged"):
+            VOCABULARY.loaded(bytes(harmed), Path("x"))

@@ -84,12 +84,15 @@ def _sealed(content: bytes) -> bytes:
 
 def _is_whole(content: bytes) -> bool:
     """Whether a file is as it was sealed; one without a seal may be."""
-    at = content.rfind(_SEAL)
+    size = hashlib.sha256().digest_size
+    at = len(content) - int.from_bytes(content[-8:-4], "little") - 8 - size - len(_SEAL)
+    # What a model wrote may read like a seal; that stands elsewhere, unless the file is damaged.
+    if at < 0 or not content.startswith(_SEAL, at):
+        at = content.rfind(_SEAL)
     if at < 0:
         return True
-    after = at + len(_SEAL) + hashlib.sha256().digest_size
-    rest = content[:at] + content[after:]
-    return hashlib.sha256(rest).digest() == content[after - hashlib.sha256().digest_size : after]
+    after = at + len(_SEAL) + size
+    return hashlib.sha256(content[:at] + content[after:]).digest() == content[after - size : after]
 
 
 SCORES = Schema(
