@@ -54,8 +54,7 @@ def chance_of_excess(
     waiting: list[NDArray[np.int64]] = []
     first = last = 0
     for prompt, seen in zip(prompts, seen_of, strict=True):
-        shuffled = rng.permuted(np.tile(prompt.labels, (permutations, 1)), axis=1)
-        waiting.append(shuffled[:, seen])
+        waiting.append(_dealt(prompt.labels, int(seen.sum()), permutations, rng))
         last += waiting[-1].shape[1]
         if last - first >= _AT_ONCE or prompt is prompts[-1]:
             dealt += _sums(np.concatenate(waiting, axis=1), beyond[first:last], labels)
@@ -68,6 +67,21 @@ def chance_of_excess(
         None if not np.isfinite(observed[label]) else _p_value(chance[:, label], float(observed[label]))
         for label in range(labels)
     ]
+
+
+def _dealt(labels: NDArray[np.int64], some: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The labels [draws, some] that so many of a prompt's cells get when all of its labels are dealt anew."""
+    left = np.tile(labels, (draws, 1))
+    if 2 * some > len(labels):
+        return rng.permuted(left, axis=1)[:, :some]
+    # The others need not be dealt: as many steps of a Fisher-Yates shuffle as there are cells to see.
+    draw, chosen = np.arange(draws), np.empty((draws, some), np.int64)
+    ranks = (rng.random((some, draws)) * (len(labels) - np.arange(some)[:, None])).astype(np.intp)
+    for place in range(some):
+        at = place + ranks[place]
+        chosen[:, place] = left[draw, at]
+        left[draw, at] = left[:, place]
+    return chosen
 
 
 def _sums(labels: NDArray[np.int64], values: Numbers, count: int) -> Numbers:
