@@ -15,6 +15,7 @@ from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
 from crosspatch.models.pair import ModelPair, check_layers
+from crosspatch.models.placement import input_device
 from crosspatch.patching.batches import rows_at_once, run_in_batches
 from crosspatch.patching.engine import Prompt, Written
 from crosspatch.patching.patches import Patch, patch_grid
@@ -68,7 +69,7 @@ def patch(
     longest = max(map(len, encoded.values())) + max_new_tokens
     if self_check:
         engine = usable_engine(pair, chosen, engine, longest, say)
-    rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, pair.clean.device, longest, memory_gb)
+    rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
     results = list(sweep(pair, encoded, chosen, run, engine, rows=rows, say=say))
     scores = pl.concat(result.scores for result in results)
     return PatchResult(scores, pl.concat(r.generations for r in results), token_texts(scores, pair.prompts))
