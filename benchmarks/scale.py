@@ -54,13 +54,8 @@ def main() -> None:
     elif torch.cuda.is_available():
         _print_table("Sweeps on this GPU, against their plans", list(gpu_rows()))
     else:
-        _print_table(
-            f"The same sweep by others ({len(QUESTIONS)} prompts, {len(LAYERS)} layers)", list(executor_rows())
-        )
-    if "--plans" in sys.argv:
-        for title, model in PLANS.items():
-            print(f"\n{title}:\n")
-            print(_plan_text(model))
+        what = f"One sweep ({len(QUESTIONS)} prompts, {len(LAYERS)} layers, {NEW_TOKENS} tokens) by several"
+        _print_table(what, list(executor_rows()))
 
 
 def executor_rows() -> Iterator[dict[str, str]]:
@@ -91,7 +86,7 @@ def executor_rows() -> Iterator[dict[str, str]]:
             if what.startswith("1 local worker, 2"):
                 row = _planned(_experiment(options)).patch
                 yield {
-                    "who": "… as planned, at most",
+                    "who": "… as planned",
                     "the whole command": "",
                     f"its {len(shards)} shards": f"{row.seconds:.1f} s",
                     "speed-up": "",

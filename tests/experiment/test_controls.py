@@ -78,19 +78,20 @@ def test_both_directions_are_what_each_is_alone(finished, tmp_path):
 
 
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
-    original, done = stage._scored, []
+    original, done = stage.ControlsStage.do, []
 
-    def stopping(*arguments):
-        if len(done) == 3:
+    def stopping(self, shard):
+        if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(arguments)
-        return original(*arguments)
+        done.append(shard)
+        return original(self, shard)
 
-    monkeypatch.setattr(stage, "_scored", stopping)
+    monkeypatch.setattr(stage.ControlsStage, "do", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_of(tmp_path / "run", "patch.direction=both")
-    monkeypatch.setattr(stage, "_scored", original)
+    monkeypatch.setattr(stage.ControlsStage, "do", lambda self, shard: done.append(shard) or original(self, shard))
     again = run_of(tmp_path / "run", "patch.direction=both")
+    assert len(set(done)) == len(done)
     assert again.controls().sort("control", *CELL).equals(finished.controls().sort("control", *CELL))
 
 
