@@ -6,7 +6,7 @@ A shard is a prompt, with all controls.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -42,6 +42,7 @@ class ControlsStage:
 
     name: ClassVar[str] = "controls"
     work: Work
+    _texts: dict[tuple[int, Direction], list[Followed]] = field(default_factory=dict)
 
     def plan(self) -> dict[str, Any]:
         """A shard for each patched problem; none where controls cannot be scored."""
@@ -93,10 +94,6 @@ class ControlsStage:
         """The scores of each problem."""
         parts = self.work.directory.scores().partition_by("prompt_id", as_dict=True)
         return [parts.get((problem.id,), SCORES.frame()) for problem in self.problems]
-
-    @cached_property
-    def _texts(self) -> dict[tuple[int, Direction], list[Followed]]:
-        return {}
 
     def _followed(self, i: int, direction: Direction) -> list[Followed]:
         """The texts that patches wrote after a prompt, looked up once."""

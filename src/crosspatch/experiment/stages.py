@@ -140,9 +140,10 @@ class ExperimentRun:
             self._do(stage)
 
     def _do(self, stage: str) -> None:
-        whole = not Shards(self.directory.root, stage).damaged()
         # A report is cheap, and there may be more to show than last time.
-        if stage != "report" and whole and self.directory.done(stage):
+        done = stage != "report" and self.directory.done(stage)
+        # What is still to do looks for damage by itself.
+        if done and not Shards(self.directory.root, stage).damaged():
             self.work.say(f"{stage}: done before")
             return
         self.work.say(f"{stage}: starting")
