@@ -89,11 +89,18 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, fragment: str = "", *, ready: bool = True, **options: Any) -> Iterator[Opened]:
-    """A page, its explorer ready where it has one; errors, warnings, requests and dialogs are gathered."""
+def opened(
+    browser: Browser, path: Path, fragment: str = "", *, ready: bool = True, clock: bool = False, **options: Any
+) -> Iterator[Opened]:
+    """A page, its explorer ready where it has one; errors, warnings, requests and dialogs are gathered.
+
+    With `clock`, the page's clock is the test's: `page.clock` can be turned forward.
+    """
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
     found = Opened(context.new_page())
     page, wrong = found.page, found.wrong
+    if clock:
+        page.clock.install()
     page.on("console", lambda message: wrong.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))

@@ -348,12 +348,12 @@ def test_rested_steps_are_no_cells_where_the_models_differ(tmp_path, browser, pr
 
 def test_a_page_that_loads_itself_anew_keeps_the_cell(tmp_path, browser, problems):
     scores = SCORES.frame([score(layer, step, 0.5) for layer in range(3) for step in range(3)])
-    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores, refresh=1)
-    with opened(browser, path) as page:
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores, refresh=60)
+    with opened(browser, path, clock=True) as page:
         page.page.evaluate("explorer.grid.go(2, 0)")
         page.settled()
         with page.page.expect_navigation():
-            pass
+            page.page.clock.fast_forward(60_000)
         page.page.wait_for_selector("#explorer-root[data-shown]")
         page.settled()
         assert "layer 2, step 0" in page.text("cell")
