@@ -7,11 +7,10 @@ these by the sums below, which leave out much: they tell hours from minutes and 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from crosspatch.config import DOMAINS, OWN_CONTROLS, Experiment, Training
 from crosspatch.data.lessons import drills, taught_problems
@@ -23,22 +22,13 @@ from crosspatch.experiment.problems import experiment_splits, given_prompts, sui
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
+from crosspatch.models.machine import A100, GPU, SHARE, USED, Machine, gpus_for, this_machine
 from crosspatch.models.shapes import Shape
 
 # Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.
 _CHARACTERS, _TEMPLATE = 2.4, 30
-# Of what a device multiplies at best, and reads from memory at best, this much is had in models.
-_SHARE = 0.4
-# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell
-# costs the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
-# (benchmarks/scale.py): with these the four times are told within a third.
-_BLOCK, _CELL = 1.4e-3, 0.5e-3
-# Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
-_GPU, _USED = 80e9, 0.9
 # Rows (a patch after a prompt) that are to fit beside the weights, or another GPU is taken; and the most that gain.
 _FEWEST_ROWS, _MOST_ROWS = 32, 256
-# One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
-_A100 = {"bfloat16": 312e12, "float32": 156e12}, 2.0e12
 
 
 @dataclass(frozen=True)
@@ -78,35 +68,6 @@ class Plan:
     notes: list[str]
 
 
-def gpus_for(memory: float) -> int:
-    """How many GPUs with 80 GB hold so many bytes."""
-    return max(1, math.ceil(memory / (_GPU * _USED)))
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """Operations and bytes a second, as models have them, and seconds for a block however little it computes."""
-
-    operations: dict[str, float]
-    bytes: float
-    bf16_is_faster: bool
-    block: float
-
-    def training(self, operations: float, precision: str) -> float:
-        return operations / self.operations[precision]
-
-    def writing(self, shape: Shape, tokens: int, passes: int, cells: int, precision: str) -> float:
-        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block.
-
-        `cells` are the steps that are scored.
-        """
-        size = 2 if precision == "bfloat16" else 4
-        reading = passes * shape.parameters * size / self.bytes
-        multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
-        waiting = passes * shape.config.num_hidden_layers * self.block
-        return max(reading, multiplying) + waiting + cells * _CELL
-
-
 @dataclass(frozen=True)
 class _Counter:
     """Counts tokens: by a tokenizer, or from characters."""
@@ -128,8 +89,8 @@ class _Planner:
     experiment: Experiment
     shape: Shape
     count: _Counter
-    here: _Machine
-    a100: _Machine
+    here: Machine
+    a100: Machine
 
     @cached_property
     def splits(self) -> Splits:
@@ -280,7 +241,7 @@ class _Planner:
         if settings.memory_gb is not None:
             room = settings.memory_gb * 1e9
         else:
-            room = gpus_for(weights + _FEWEST_ROWS * row) * _GPU * _USED - weights
+            room = gpus_for(weights + _FEWEST_ROWS * row) * GPU * USED - weights
         fitting = max(1, min(_MOST_ROWS, len(self.patched) * self.grid, int(room // row)))
         return 1 << (fitting.bit_length() - 1)
 
@@ -340,13 +301,12 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
         check_teaching(experiment)
     shape = Shape.of(experiment.models.clean)
     _check(experiment, shape)
-    a100 = _Machine({key: value * _SHARE for key, value in _A100[0].items()}, _A100[1] * _SHARE, True, _BLOCK)
-    planner = _Planner(experiment, shape, _counter(experiment, shape), _this_machine(), a100)
+    planner = _Planner(experiment, shape, _counter(experiment, shape), this_machine(), A100)
     price = experiment.execution.gpu_price
     notes = [
-        f"A100 GPUs with {_GPU / 1e9:.0f} GB, of which {_USED:.0%} is used; ${price:g} for a GPU-hour "
+        f"A100 GPUs with {GPU / 1e9:.0f} GB, of which {USED:.0%} is used; ${price:g} for a GPU-hour "
         "(execution.gpu_price). More workers (execution.workers) take the time's share each, and as many GPUs each",
-        f"rough: times by {_SHARE:.0%} of what a device does at best, as if no answer ended early and no two "
+        f"rough: times by {SHARE:.0%} of what a device does at best, as if no answer ended early and no two "
         "patches wrote the same text; GB are 10⁹ bytes",
     ]
     if shape.kept:
@@ -408,34 +368,3 @@ def _counter(experiment: Experiment, shape: Shape) -> _Counter:
 
     prompts = prompt_format(experiment.models, Checkpoint.named(experiment.models.clean).tokenizer())
     return _Counter(lambda text: len(prompts.encode(text)), lambda text: len(prompts.encode_completion(text)))
-
-
-def _this_machine() -> _Machine:
-    """What this machine's first GPU, or its CPU, multiplies and reads in a second, tried for a moment."""
-    import torch
-
-    from crosspatch.models.loading import multiplies_bf16_faster
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def seconds(work: Callable[[], Any]) -> float:
-        work()
-        best = math.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    operations = {}
-    for name in ("float32", "bfloat16"):
-        a = torch.ones(512, 2048, dtype=getattr(torch, name), device=device)
-        b = torch.ones(2048, 2048, dtype=getattr(torch, name), device=device)
-        taken = seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]
-        operations[name] = _SHARE * 2 * 512 * 2048 * 2048 / taken
-    much = torch.ones(64 * 2**20 // 4, device=device)
-    bytes_a_second = _SHARE * much.numel() * 4 / seconds(much.sum)
-    block = _BLOCK if device == "cuda" else 0.0
-    return _Machine(operations, bytes_a_second, multiplies_bf16_faster(device), block)

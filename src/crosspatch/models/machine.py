@@ -1,0 +1,110 @@
+"""What a machine does in a second, as far as models have it: this one, tried for a moment, and one GPU for comparison.
+
+Knows nothing of what is to be computed but its shape.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from crosspatch.models.shapes import Shape
+
+if TYPE_CHECKING:
+    import torch
+
+# Of what a device multiplies at best, and reads from memory at best, this much is had in models.
+SHARE = 0.4
+# Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
+GPU, USED = 80e9, 0.9
+# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell
+# costs the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
+# (benchmarks/scale.py): with these the four times are told within a third.
+_BLOCK, _CELL = 1.4e-3, 0.5e-3
+# Sides of the matrices that are multiplied to see how fast that is, and seconds after which no larger ones are tried.
+_SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Operations and bytes a second, as models have them, and seconds for a block however little it computes."""
+
+    operations: dict[str, float]
+    bytes: float
+    bf16_is_faster: bool
+    block: float
+
+    def training(self, operations: float, precision: str) -> float:
+        """Seconds for so many operations."""
+        return operations / self.operations[precision]
+
+    def writing(self, shape: Shape, tokens: int, passes: int, cells: int, precision: str) -> float:
+        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block.
+
+        `cells` are the steps that are scored.
+        """
+        size = 2 if precision == "bfloat16" else 4
+        reading = passes * shape.parameters * size / self.bytes
+        multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
+        waiting = passes * shape.config.num_hidden_layers * self.block
+        return max(reading, multiplying) + waiting + cells * _CELL
+
+
+# One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
+A100 = Machine({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE * 2.0e12, True, _BLOCK)
+
+
+def gpus_for(memory: float) -> int:
+    """How many GPUs with 80 GB hold so many bytes."""
+    return max(1, math.ceil(memory / (GPU * USED)))
+
+
+@cache
+def this_machine() -> Machine:
+    """This machine's first GPU, or its CPU."""
+    import torch
+
+    from crosspatch.models.loading import multiplies_bf16_faster
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def seconds(work: Callable[[], Any]) -> float:
+        work()
+        best = math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            work()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    operations = {
+        name: SHARE * operations_a_second(getattr(torch, name), device, seconds) for name in ("float32", "bfloat16")
+    }
+    much = torch.ones(64 * 2**20 // 4, device=device)
+    bytes_a_second = SHARE * much.numel() * 4 / seconds(much.sum)
+    block = _BLOCK if device == "cuda" else 0.0
+    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device), block)
+
+
+def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:
+    """Of a product of matrices, the largest of a few whose smaller ones are quick; `seconds` says how long work takes.
+
+    A CPU that lacks instructions for bf16 takes a hundred times as long for it as for float32: its large product alone
+    would take longer than all else that a plan does.
+    """
+    import torch
+
+    found = 0.0
+    for side in _SIDES:
+        a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
+        taken = seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]
+        found = 2 * (side // 4) * side * side / taken
+        if taken > _LONG:
+            break
+    return found
