@@ -28,7 +28,7 @@ from crosspatch.results.run import RunDirectory
 from made_run import CONTROL_NAMES, LAYERS, PROMPTS, STEPS, make_run
 
 # Prompts after which the memory of a sweep is looked at.
-LOOKS = (100, 250, 500, 1000)
+LOOKS = (100, 250, 500, 750, 950)
 
 
 def made(root: Path) -> str:
@@ -120,7 +120,7 @@ def swept(folder: Path) -> Iterator[tuple[int, float]]:
                     weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
         model.save_pretrained(folder / name)
         tiny_tokenizer().save_pretrained(folder / name)
-    lines = [json.dumps({"prompt_id": f"p{i:04d}", "question": f"Solve for x: {i}x = 7"}) for i in range(LOOKS[-1])]
+    lines = [json.dumps({"prompt_id": f"p{i:04d}", "question": f"Solve for x: {i}x = 7"}) for i in range(PROMPTS)]
     (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "crosspatch", "patch", "--prompts", str(folder / "prompts.jsonl")]
     command += ["--clean", str(folder / "clean"), "--corrupted", str(folder / "corrupted")]

@@ -88,8 +88,7 @@ def this_machine() -> Machine:
     }
     much = torch.ones(64 * 2**20 // 4, device=device)
     bytes_a_second = SHARE * much.numel() * 4 / seconds(much.sum)
-    block = _BLOCK if device == "cuda" else 0.0
-    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device), block)
+    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device), _BLOCK)
 
 
 def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:
