@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from crosspatch.models import machine
+from crosspatch.models.loading import SMOLLM2
 from crosspatch.models.machine import gpus_for, operations_a_second
+from crosspatch.models.shapes import Shape
 
 
 def tried(rate: float) -> tuple[float, list[int]]:
@@ -27,7 +31,7 @@ def test_what_is_tried_takes_a_moment_and_tells_the_rate(rate):
     assert found == pytest.approx(rate)
     # All but the last are quick, and the last is at most eight times the one before.
     assert sum(trials[:-1]) / rate < 2 * machine._LONG
-    assert all(later == 8 * earlier for earlier, later in zip(trials, trials[1:], strict=False))
+    assert all(later == 8 * earlier for earlier, later in pairwise(trials))
 
 
 def test_a_fast_machine_is_tried_with_the_largest_and_a_slow_one_is_not():
@@ -38,3 +42,14 @@ def test_a_fast_machine_is_tried_with_the_largest_and_a_slow_one_is_not():
 
 def test_as_many_gpus_as_hold_it():
     assert [gpus_for(gb * 1e9) for gb in (0, 1, 72, 73, 144, 145)] == [1, 1, 1, 2, 2, 3]
+
+
+def test_every_pass_and_every_scored_cell_takes_the_host_its_time():
+    shape, fast = Shape.of(SMOLLM2), machine.Machine({"float32": 1e30}, 1e30, False)
+
+    def seconds(passes: int, cells: int) -> float:
+        return fast.writing(shape, 100, passes, cells, "float32")
+
+    assert seconds(10, 0) == pytest.approx(10 * 30 * machine._BLOCK)
+    assert seconds(20, 0) == pytest.approx(2 * seconds(10, 0))
+    assert seconds(10, 7) - seconds(10, 0) == pytest.approx(7 * machine._CELL)

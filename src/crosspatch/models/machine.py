@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 SHARE = 0.4
 # Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
 GPU, USED = 80e9, 0.9
-# Seconds that a block of one model takes on a GPU in a pass of few tokens, whatever its size, and what a scored cell
-# costs the processor beside it. From sweeps with random weights of two shapes, 30 to 252 rows at once, on an H100
-# (benchmarks/scale.py): with these the four times are told within a third.
+# Seconds that the host takes for a block of one model in a pass, whatever its size, and for a scored cell. From sweeps
+# with random weights of two shapes, 30 to 252 rows at once, on an H100 (benchmarks/scale.py): with these the four
+# times are told within a third. On a CPU, with few rows, a sweep that was tried is told too low by 44 %.
 _BLOCK, _CELL = 1.4e-3, 0.5e-3
 # Sides of the matrices that are multiplied to see how fast that is, and seconds after which no larger ones are tried.
 _SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
@@ -31,12 +31,11 @@ _SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
 
 @dataclass(frozen=True)
 class Machine:
-    """Operations and bytes a second, as models have them, and seconds for a block however little it computes."""
+    """Operations and bytes a second, as models have them."""
 
     operations: dict[str, float]
     bytes: float
     bf16_is_faster: bool
-    block: float
 
     def training(self, operations: float, precision: str) -> float:
         """Seconds for so many operations."""
@@ -50,12 +49,12 @@ class Machine:
         size = 2 if precision == "bfloat16" else 4
         reading = passes * shape.parameters * size / self.bytes
         multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
-        waiting = passes * shape.config.num_hidden_layers * self.block
+        waiting = passes * shape.config.num_hidden_layers * _BLOCK
         return max(reading, multiplying) + waiting + cells * _CELL
 
 
 # One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
-A100 = Machine({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE * 2.0e12, True, _BLOCK)
+A100 = Machine({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE * 2.0e12, True)
 
 
 def gpus_for(memory: float) -> int:
@@ -88,7 +87,7 @@ def this_machine() -> Machine:
     }
     much = torch.ones(64 * 2**20 // 4, device=device)
     bytes_a_second = SHARE * much.numel() * 4 / seconds(much.sum)
-    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device), _BLOCK)
+    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device))
 
 
 def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:
