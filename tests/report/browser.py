@@ -85,7 +85,7 @@ class Opened:
     def settled(self) -> None:
         """Wait until what was asked for is unpacked and drawn."""
         self.page.wait_for_timeout(60)
-        self.page.evaluate("async () => { await Promise.allSettled(window.explorer ? explorer.parts.values() : []); }")
+        self.page.evaluate("async () => { await Promise.allSettled(window.explorer?.parts?.values() ?? []); }")
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from playwright.sync_api import expect
 
 from crosspatch.card import Card, Table
 from crosspatch.data.problem import Problem
@@ -375,6 +376,22 @@ def test_the_heads_are_drawn_and_told(page):
     assert "1 of 4 heads are measured" in heads.locator('[data-part="notes"]').inner_text()
     heads.locator("summary").click()
     assert heads.locator("tbody tr").count() == 4
+
+
+def test_charts_that_nobody_came_near_are_drawn_for_whoever_prints(page):
+    charts = page.page.locator(".chart").count()
+    assert charts == 4
+    expect(page.page.locator(".chart[data-drawn]")).to_have_count(charts)
+    assert page.page.evaluate("scrollY") == 0
+
+
+def test_charts_on_paper_are_as_wide_as_paper(page):
+    expect(page.page.locator(".chart[data-drawn]")).to_have_count(4)
+    widths = "[...document.querySelectorAll('.chart .main-svg')].map((chart) => chart.getBoundingClientRect().width)"
+    assert max(page.page.evaluate(widths)) > 700
+    page.page.emulate_media(media="print")
+    page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert 600 < max(page.page.evaluate(widths)) <= 641
 
 
 def test_charts_are_drawn_and_have_tables(page):

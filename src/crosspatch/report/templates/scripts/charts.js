@@ -41,7 +41,18 @@ const near = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
 }, { rootMargin: "500px" });
 charts.forEach((place) => near.observe(place));
-addEventListener("beforeprint", () => charts.forEach(draw));
+// The others when there is nothing else to do: whoever prints the page does not wait for them.
+const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
+const drawAll = async () => { for (const place of charts) { await idle(); await draw(place); } };
+addEventListener("load", () => setTimeout(drawAll, 1500));
+// A chart is as wide as its window, and paper is narrower.
+const PAPER = 640;
+addEventListener("beforeprint", () => {
+  for (const place of charts) {
+    draw(place);
+    place.style.setProperty("--paper", Math.min(1, PAPER / place.offsetWidth));
+  }
+});
 darkness.addEventListener("change", () => {
   for (const place of charts) if (place.figure) Plotly.relayout(place, dress(place.layout));
 });
