@@ -35,7 +35,7 @@ from crosspatch.results.variant import Variant, variants
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# So many heatmaps are drawn: each takes a second or two, more than all else in the report of a large run together.
+# So many heatmaps are drawn: each takes a second or two, so that more would be most of a large run's report.
 MOST_HEATMAPS = 12
 # A figure that can be drawn at any size, and its name.
 Drawing = tuple[str, Callable[[Size], "Figure"]]
