@@ -381,12 +381,12 @@ def test_the_heads_are_drawn_and_told(page):
 def test_charts_that_nobody_came_near_are_drawn_for_whoever_prints(page):
     charts = page.page.locator(".chart").count()
     assert charts == 4
-    expect(page.page.locator(".chart[data-drawn]")).to_have_count(charts)
+    expect(page.page.locator(".chart[data-drawn]")).to_have_count(charts, timeout=30_000)
     assert page.page.evaluate("scrollY") == 0
 
 
 def test_charts_on_paper_are_as_wide_as_paper(page):
-    expect(page.page.locator(".chart[data-drawn]")).to_have_count(4)
+    expect(page.page.locator(".chart[data-drawn]")).to_have_count(4, timeout=30_000)
     widths = "[...document.querySelectorAll('.chart .main-svg')].map((chart) => chart.getBoundingClientRect().width)"
     assert max(page.page.evaluate(widths)) > 700
     page.page.emulate_media(media="print")

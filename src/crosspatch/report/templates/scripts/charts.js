@@ -44,7 +44,7 @@ charts.forEach((place) => near.observe(place));
 // The others when there is nothing else to do: whoever prints the page does not wait for them.
 const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
 const drawAll = async () => { for (const place of charts) { await idle(); await draw(place); } };
-addEventListener("load", () => setTimeout(drawAll, 1500));
+addEventListener("load", () => setTimeout(drawAll, 3000));
 // A chart is as wide as its window, and paper is narrower.
 const PAPER = 640;
 addEventListener("beforeprint", () => {
