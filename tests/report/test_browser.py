@@ -392,6 +392,7 @@ def test_charts_on_paper_are_as_wide_as_paper(page):
     page.page.emulate_media(media="print")
     page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert 600 < max(page.page.evaluate(widths)) <= 641
+    assert page.page.evaluate("getComputedStyle(document.body).printColorAdjust") == "exact"
 
 
 def test_charts_are_drawn_and_have_tables(page):

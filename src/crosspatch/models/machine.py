@@ -67,9 +67,9 @@ def this_machine() -> Machine:
     """This machine's first GPU, or its CPU."""
     import torch
 
-    from crosspatch.models.loading import multiplies_bf16_faster
+    from crosspatch.models.loading import multiplies_bf16_faster, pick_device
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device("auto")
 
     def seconds(work: Callable[[], Any]) -> float:
         work()
