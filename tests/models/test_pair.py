@@ -152,8 +152,10 @@ def broken(tmp_path, name):
         case "config is no JSON":
             (folder / "config.json").write_text("{")
         case "adapter is no JSON":
+            (folder / "model.safetensors").unlink()
             (folder / "adapter_config.json").write_text("{")
         case "adapter without weights":
+            (folder / "model.safetensors").unlink()
             settings = {"peft_type": "LORA", "base_model_name_or_path": "random:qwen3", "target_modules": ["q_proj"]}
             (folder / "adapter_config.json").write_text(json.dumps(settings))
         case "gguf":

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from architectures import ARCHITECTURES, tiny_architecture
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.unembedding import unembed
 from engines import hooks_and_forwards
 
@@ -36,21 +35,3 @@ def test_in_float32_the_sums_are_not_rounded():
     assert (rough - exact).abs().max() > 1e-3
     assert rough.dtype == fine.dtype == torch.float32
     assert hooks_and_forwards(model) == 0
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3_moe"])
-def test_faster_products_are_the_same_and_leave_nothing_behind(name):
-    model = tiny_architecture(name)
-    with torch.inference_mode():
-        plain = model(TOKENS, use_cache=False).logits
-        with fast_linear(model):
-            torch.testing.assert_close(model(TOKENS, use_cache=False).logits, plain, atol=1e-4, rtol=0)
-            assert hooks_and_forwards(model) > 0 or name == "gpt2"
-        assert torch.equal(model(TOKENS, use_cache=False).logits, plain)
-        with pytest.raises(ZeroDivisionError), fast_linear(model):
-            raise ZeroDivisionError
-    assert hooks_and_forwards(model) == 0
-    # Gradients are not theirs to give: the model's own products are used.
-    with fast_linear(model):
-        assert hooks_and_forwards(model) == 0
-        model(TOKENS, use_cache=False).logits.sum().backward()

@@ -13,7 +13,6 @@ from crosspatch.models.forward import last_logits
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.patching import rounds
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
@@ -260,8 +259,8 @@ def test_nothing_is_left_on_the_models_after_an_exception_inside_a_pass(pair, en
     )
 
 
-def test_nothing_is_left_on_the_models_after_an_exception_in_the_unembedding(pair, monkeypatch):
-    """While the body is replaced, and the linear layers are."""
+def test_nothing_is_left_on_the_models_after_an_exception_in_the_unembedding(pair):
+    """While the body is replaced."""
     models = (pair.clean, pair.corrupted)
     head = pair.clean.get_output_embeddings()
     handle = head.register_forward_hook(breaking(2))
@@ -271,16 +270,4 @@ def test_nothing_is_left_on_the_models_after_an_exception_in_the_unembedding(pai
         assert hooks_and_forwards(*models) == 1
     finally:
         handle.remove()
-    # While they are replaced there is a `forward` on them.
-    seen = []
-    unembed = rounds.unembed
-
-    def looking(*arguments, **options):
-        seen.append(hooks_and_forwards(*models))
-        return unembed(*arguments, **options)
-
-    monkeypatch.setattr(rounds, "unembed", looking)
-    swept(pair, "cached")
-    if torch.backends.mkldnn.is_available():
-        assert max(seen) > 0
     assert hooks_and_forwards(*models) == 0

@@ -12,7 +12,7 @@ import torch
 from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
 from crosspatch.frames import TRAINING
-from crosspatch.models.loading import multiplies_bf16_faster
+from crosspatch.models import machine
 from crosspatch.tuning import sft
 from crosspatch.tuning.examples import IGNORED, Example
 from crosspatch.tuning.sft import Batcher, Files, finetune
@@ -178,11 +178,29 @@ def test_a_batch_is_of_like_length_and_a_step_is_not():
     assert 0.3 < sum(len(step) > 1 for step in steps) / len(steps) < 0.7
 
 
-def test_bf16_pays_only_where_the_instructions_are_there(monkeypatch):
-    for amx, avx, expected in ((True, False, True), (False, True, True), (False, False, False)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda value=amx: value)
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda value=avx: value)
-        assert multiplies_bf16_faster("cpu") is expected
+@pytest.mark.parametrize(("bf16", "float32", "faster"), [(1.0, 2.0, True), (6.4, 4.5, False), (1.9, 2.0, False)])
+def test_bf16_is_chosen_where_it_was_measured_to_be_faster(monkeypatch, bf16, float32, faster):
+    """Whatever instructions the processor says it has: it did so where a step took 6.4 s in bf16 and 4.5 in float32."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+
+    def seconds(work):
+        work()
+        return bf16 if dtypes else float32
+
+    dtypes: list[str] = []
+    autocast = torch.autocast
+
+    def noted(device, dtype, enabled):
+        dtypes[:] = [str(dtype).removeprefix("torch.")] if enabled else []
+        return autocast(device, dtype, enabled=enabled)
+
+    monkeypatch.setattr(torch, "autocast", noted)
+    monkeypatch.setattr(machine, "_seconds", seconds)
+    machine.trains_faster_in_bf16.cache_clear()
+    try:
+        assert machine.trains_faster_in_bf16("cpu") is faster
+    finally:
+        machine.trains_faster_in_bf16.cache_clear()
 
 
 def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):

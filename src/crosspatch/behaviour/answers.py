@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.forward import cache_argument
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.placement import input_device
 
 # Tokens after which answers that are at their end leave the batch.
@@ -74,7 +73,6 @@ def continue_prompts(
     with (
         tqdm(total=max_new_tokens, desc=f"{len(encoded)} answers", unit="token", leave=False) as bar,
         _seeded(seed, device),
-        fast_linear(model),
     ):
         for start in range(0, max_new_tokens, stretch):
             settings = GenerationConfig(

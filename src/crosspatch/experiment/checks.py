@@ -34,9 +34,9 @@ def check(experiment: Experiment) -> None:
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
-    config, tokenizer = check_checkpoints(clean, corrupted, settings.layers)
+    config, *tokenizers = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
-    prompts = prompt_format(models, tokenizer)
+    prompts = prompt_format(models, *tokenizers)
     # Made problems are short; one of their kind tells whether template and length will do.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
@@ -76,16 +76,16 @@ def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) ->
 
 def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
     """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
-    from crosspatch.models.pair import check_heads, check_layers
+    from crosspatch.models.pair import numbered
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.schedule import Schedule
 
     Schedule.parse(settings.schedule)
-    check_heads(settings.heads, n_heads)
+    numbered("head", settings.heads, n_heads)
     for name in settings.patches:
         sites = Patch.parse(name).sites
-        check_layers([site.layer for site in sites], n_layers)
-        check_heads([site.head for site in sites if site.head is not None], n_heads)
+        numbered("layer", [site.layer for site in sites], n_layers)
+        numbered("head", [site.head for site in sites if site.head is not None], n_heads)
 
 
 def check_prompts(experiment: Experiment, directory: RunDirectory) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment, Finetune, Training
-from crosspatch.experiment.work import Work, prompt_format
+from crosspatch.experiment.work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,11 +88,9 @@ def make_child(work: Work, child: Child) -> None:
 
 def train_child(work: Work, child: Child) -> None:
     """Train one child on its examples; called by every process that trains along."""
-    from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.examples import Example, show_target
 
-    tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
-    prompts = prompt_format(work.experiment.models, tokenizer)
+    prompts = work.prompts
     problems = work.directory.problems(child.split)[: child.settings.examples]
     train, validation = (
         [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
@@ -108,6 +106,9 @@ def announce(work: Work, training: str | None) -> None:
     from crosspatch.models.loading import pick_device
     from crosspatch.tuning import processes
 
+    if training is not None:
+        # They read in the record what was decided.
+        work.prompts, work.precision(work.experiment.finetune), work.precision(work.experiment.teach)
     processes.announce(training, cpu=pick_device(work.experiment.models.device) == "cpu")
 
 
@@ -130,6 +131,7 @@ def train_together(
     from crosspatch.tuning.sft import Files, finetune
 
     device = pick_device(work.experiment.models.device)
+    settings = work.precision(settings)
     if processes.count() > 1:
         at_once, accumulated = processes.shared(settings)
         work.say(f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each")

@@ -18,7 +18,7 @@ def train_along(experiment: Experiment, out: Path) -> None:
     from crosspatch.tuning import processes
 
     cpu = pick_device(experiment.models.device) == "cpu"
-    work = Work(experiment, RunDirectory(out), say=lambda line: None)
+    work = Work(experiment, RunDirectory(out), say=lambda line: None, one_of_several=True)
     known = {child.name: child for child in children(experiment)}
     known |= {variant.name: variant.child for variant in variants(experiment)}
     while (training := processes.announced(cpu=cpu)) is not None:

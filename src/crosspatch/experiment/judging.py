@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date as Date
 from typing import TYPE_CHECKING
 
 from crosspatch.config import Models
@@ -48,15 +49,18 @@ def rate_answers(work: Work) -> None:
     texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
     if name is None or not texts:
         return
-    judge, at_once = load_judge(name, work.experiment.models), work.experiment.judge.batch_size
+    judge, at_once = load_judge(name, work.experiment.models, work.date), work.experiment.judge.batch_size
     for start in range(0, len(texts), at_once):
         rows = rate(free, texts[start : start + at_once], judge, name)
         work.directory.put_ratings(RATINGS.frame(rows))
     work.say(f"{len(texts)} answers to free questions were rated by {name}")
 
 
-def load_judge(name: str, models: Models) -> Judge:
-    """A checkpoint that answers prompts, or a model that Inspect AI reaches, as the judge of free answers."""
+def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
+    """A checkpoint that answers prompts, or a model that Inspect AI reaches, as the judge of free answers.
+
+    A chat template that prints the day prints `date`, or today's.
+    """
     if name.startswith(PREFIX):
         return inspect_judge(name)
     from crosspatch.behaviour.answers import answer
@@ -64,7 +68,8 @@ def load_judge(name: str, models: Models) -> Judge:
     from crosspatch.models.loading import Checkpoint
 
     checkpoint = Checkpoint.named(name)
-    model, prompts = checkpoint.model(models.dtype, models.device), PromptFormat(checkpoint.tokenizer())
+    model = checkpoint.model(models.dtype, models.device)
+    prompts = PromptFormat(checkpoint.tokenizer(), date=date or Date.today())
     stops = stop_tokens((model,), prompts)
     # A number needs few tokens; some models say a word before it.
     return lambda asked: [said.text for said in answer(model, prompts, asked, 8, stops)]

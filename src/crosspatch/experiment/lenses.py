@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 def check_lenses(experiment: Experiment) -> None:
     """Refuse to steer at layers that the model does not have: raises UsageError."""
     from crosspatch.models.loading import Checkpoint
-    from crosspatch.models.pair import check_layers
+    from crosspatch.models.pair import numbered
 
     config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
-    check_layers(experiment.lenses.layers or (), config.num_hidden_layers)
+    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
 
 
 def measure_lenses(work: Work) -> None:

@@ -21,7 +21,7 @@ from crosspatch.config import DOMAINS, Direction, Engine
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.sharding import Files, carry_out
 from crosspatch.experiment.work import Work
-from crosspatch.frames import GENERATIONS, REPAIRED, SCORES, SCREEN, SEARCH
+from crosspatch.frames import GENERATIONS, SCORES, SCREEN, SEARCH
 from crosspatch.results.shards import Shards
 
 if TYPE_CHECKING:
@@ -193,24 +193,19 @@ class PatchStage:
 
     def _named(self, texts: pl.DataFrame, run: PatchRun) -> pl.DataFrame:
         """Patched texts with the name of their condition."""
-        if run.direction == "corrupt" or len(self.work.experiment.patch.directions) == 1:
-            return texts
-        patched = pl.col("condition") == "patched"
-        return texts.with_columns(pl.when(patched).then(pl.lit(REPAIRED)).otherwise("condition").alias("condition"))
+        from crosspatch.patching.sweep import called_repaired
+
+        both = len(self.work.experiment.patch.directions) > 1
+        return called_repaired(texts) if both and run.direction == "repair" else texts
 
 
 def patch_run(work: Work, direction: Direction) -> PatchRun:
     """How the experiment's trajectories of one direction are made."""
-    from crosspatch.patching.trajectory import PatchRun
+    from crosspatch.patching.sweep import patch_runs
 
-    settings, threshold = work.experiment.patch, work.experiment.patch.small_denominator
-    return PatchRun(
-        direction,
-        settings.persistence,
-        work.experiment.generation.max_new_tokens,
-        work.pair.small_denominator if threshold is None else threshold,
-        settings.float32_unembedding,
-    )
+    settings, limit = work.experiment.patch, work.experiment.generation.max_new_tokens
+    threshold, float32 = settings.small_denominator, settings.float32_unembedding
+    return patch_runs(work.pair, direction, settings.persistence, limit, threshold, float32)[0]
 
 
 def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list[int]]) -> list[Patch]:

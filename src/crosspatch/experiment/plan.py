@@ -326,9 +326,9 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
 
 def _check(experiment: Experiment, shape: Shape) -> None:
     from crosspatch.experiment.checks import check_patches
-    from crosspatch.models.pair import check_layers
+    from crosspatch.models.pair import numbered
 
-    check_layers(experiment.patch.layers, shape.config.num_hidden_layers)
+    numbered("layer", experiment.patch.layers, shape.config.num_hidden_layers)
     check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
 
 
@@ -366,5 +366,6 @@ def _counter(experiment: Experiment, shape: Shape) -> _Counter:
         )
     from crosspatch.models.loading import Checkpoint
 
-    prompts = prompt_format(experiment.models, Checkpoint.named(experiment.models.clean).tokenizer())
+    tokenizer = Checkpoint.named(experiment.models.clean).tokenizer()
+    prompts = prompt_format(experiment.models, tokenizer, tokenizer)
     return _Counter(lambda text: len(prompts.encode(text)), lambda text: len(prompts.encode_completion(text)))

@@ -47,9 +47,12 @@ class SpansStage:
 
         if self.engine == "reference":
             return {}
-        problem, text, prompts = self.problems[shard], self.texts[shard], self.work.pair.prompts
-        kinds = kinds_of_tokens([prompts.decode(text[: end + 1]) for end in range(len(text))], problem.spans)
-        prompt, rows = self.work.pair.encode(problem.question, len(text)), []
+        problem, (prompt, text), prompts = self.problems[shard], self.texts[shard], self.work.pair.prompts
+        self.work.pair.check_length(len(prompt), len(text))
+        read = [prompts.decode(text[: end + 1]) for end in range(len(text))]
+        # Before the solution may stand what separates it from its prompt.
+        first = max(0, read[-1].find(problem.solution or ""))
+        kinds, rows = kinds_of_tokens([beginning[first:] for beginning in read], problem.spans), []
         for direction in self.work.experiment.patch.directions:
             run = patch_run(self.work, direction)
             for trajectory in score_tokens(self.work.pair, prompt, text, self.patches, run):
@@ -70,9 +73,9 @@ class SpansStage:
         return [mistaken[problem.id] for problem in self.work.patched_problems if problem.id in mistaken]
 
     @cached_property
-    def texts(self) -> list[list[int]]:
-        """Their tokens."""
-        return [self.work.prompts.encode_completion(problem.solution or "") for problem in self.problems]
+    def texts(self) -> list[tuple[list[int], list[int]]]:
+        """The tokens of their prompts, and theirs."""
+        return [self.work.prompts.example(problem.question, problem.solution or "") for problem in self.problems]
 
     @cached_property
     def patches(self) -> list[Patch]:
@@ -84,8 +87,7 @@ class SpansStage:
     @cached_property
     def engine(self) -> Engine:
         """The engine that these models can use; said once where it cannot score along a given text."""
-        questions = [self.work.pair.encode(problem.question) for problem in self.problems]
-        longest = max(len(question) + len(text) for question, text in zip(questions, self.texts, strict=True))
+        longest = max(len(prompt) + len(text) for prompt, text in self.texts)
         found = possible_engine(self.work, self.patches, longest)
         if found == "reference":
             self.work.say("spans: these models run by the reference engine alone, which cannot; none is scored")

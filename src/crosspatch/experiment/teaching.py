@@ -26,7 +26,7 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
-from crosspatch.experiment.work import Work, prompt_format
+from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.results.accuracy import accuracy
 
@@ -73,8 +73,7 @@ def train_taught(work: Work) -> None:
     from crosspatch.tuning.examples import Example
 
     settings, seed = work.experiment.teach, work.experiment.seed
-    tokenizer = Checkpoint.named(str(work.directory.model("clean"))).tokenizer()
-    prompts = prompt_format(work.experiment.models, tokenizer)
+    prompts = work.prompts
     lessons = _shuffled([lesson for kind in sorted(get_args(LessonKind)) for lesson in _read(work, kind)], seed)
 
     def examples(some: list[Lesson]) -> list[Example]:
@@ -112,7 +111,7 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
 
 def _make_lessons(work: Work) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
-    from crosspatch.models.loading import Checkpoint, multiplies_bf16_faster, pick_device
+    from crosspatch.models.loading import Checkpoint
     from crosspatch.tuning.rehearsal import own_answers, own_questions
 
     experiment, seed = work.experiment, work.experiment.seed
@@ -131,10 +130,9 @@ def _make_lessons(work: Work) -> None:
         "general": folder / "general.jsonl",
     }
     if not all(path.is_file() for path in own.values()):
-        faster = multiplies_bf16_faster(pick_device(experiment.models.device))
         clean = Checkpoint.named(str(work.directory.model("clean")))
-        model = clean.model("bfloat16" if faster else "float32", experiment.models.device, seed)
-        prompts = prompt_format(experiment.models, clean.tokenizer())
+        dtype = "bfloat16" if work.precision(settings).precision == "bf16" else "float32"
+        model, prompts = clean.model(dtype, experiment.models.device, seed), work.prompts
         asked = {same_words(question) for question in work.questions.values()}
 
         def apart(question: str) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date as Date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.config import DOMAINS, Experiment, Models
+from crosspatch.config import DOMAINS, Experiment, Models, Training
 from crosspatch.data.problem import Problem
+from crosspatch.errors import UsageError
 from crosspatch.results.lock import RunLock
 from crosspatch.results.run import RunDirectory
 
@@ -44,7 +46,7 @@ class Work:
         """The clean model and a child of it, loaded from the run directory; their fingerprints go into the record."""
         models = self.experiment.models
         first, second = (str(self.directory.model(name)) for name in ("clean", child))
-        pair = load_pair(models, first, second, self.experiment.seed)
+        pair = load_pair(models, first, second, self.experiment.seed, self.prompts)
         self._note("clean", pair.clean)
         self._note(child, pair.corrupted)
         return pair
@@ -77,10 +79,49 @@ class Work:
 
     @cached_property
     def prompts(self) -> PromptFormat:
-        """How questions are put to the models; no weights are read for it."""
+        """How questions are put to the models, as the run began with; no weights are read for it.
+
+        Raises UsageError where the models' tokenizers now lead to another choice than then.
+        """
+        from crosspatch.models.chat import template_choice
         from crosspatch.models.loading import Checkpoint
 
-        return prompt_format(self.experiment.models, Checkpoint.named(str(self.directory.model("clean"))).tokenizer())
+        clean = Checkpoint.named(str(self.directory.model("clean"))).tokenizer()
+        given = not self.experiment.makes_the_child
+        corrupted = Checkpoint.named(str(self.directory.model("corrupted"))).tokenizer() if given else clean
+        found = prompt_format(self.experiment.models, clean, corrupted, self.date, self.say)
+        choice = template_choice(found, corrupted)
+        if (before := self.decided("chat_template", lambda: choice)) != choice:
+            raise UsageError(
+                f"this run began with chat_template {before}, and the models' tokenizers now lead to {choice}; give "
+                "--out a new folder"
+            )
+        return found
+
+    @property
+    def date(self) -> Date:
+        """The day that chat templates print."""
+        return Date.fromisoformat(self.directory.decisions()["date"])
+
+    def precision(self, settings: Training) -> Training:
+        """Training settings whose precision, if it is auto, was decided for the whole run."""
+        if settings.precision != "auto":
+            return settings
+        from crosspatch.models.loading import pick_device
+        from crosspatch.models.machine import trains_faster_in_bf16
+
+        device = pick_device(self.experiment.models.device)
+        precision = self.decided("training_precision", lambda: "bf16" if trains_faster_in_bf16(device) else "float32")
+        return settings.model_copy(update={"precision": precision})
+
+    def decided(self, name: str, decide: Callable[[], str]) -> str:
+        """What the record says, or what is decided now and put there."""
+        found = self.directory.decisions().get(name)
+        if found is None:
+            found = decide()
+            if not self.one_of_several:
+                self.directory.note_decision(name, found)
+        return found
 
     @cached_property
     def config(self) -> Any:
@@ -110,11 +151,19 @@ class Work:
         return chosen
 
 
-def prompt_format(models: Models, tokenizer: Any) -> PromptFormat:
-    """How questions are put to a model, as the settings say."""
-    from crosspatch.models.chat import PromptFormat
+def prompt_format(
+    models: Models,
+    clean: Any,
+    corrupted: Any,
+    date: Date | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> PromptFormat:
+    """How questions are put to two models, by their tokenizers and as the settings say."""
+    from crosspatch.models.chat import pair_format
 
-    return PromptFormat(tokenizer, raw=models.raw, system=models.system)
+    return pair_format(
+        clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date, warn=warn
+    )
 
 
 def _placed(models: Models) -> dict[str, Any]:
@@ -128,8 +177,8 @@ def _placed(models: Models) -> dict[str, Any]:
     }
 
 
-def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPair:
-    """Two checkpoints as a pair, read and asked as the settings say."""
+def load_pair(models: Models, clean: str, corrupted: str, seed: int, prompts: PromptFormat | None = None) -> ModelPair:
+    """Two checkpoints as a pair, read and asked as the settings say, or asked in the format `prompts`."""
     from crosspatch.models.pair import ModelPair
 
     return ModelPair.load(
@@ -140,5 +189,7 @@ def load_pair(models: Models, clean: str, corrupted: str, seed: int) -> ModelPai
         share_base=models.share_base,
         raw=models.raw,
         system=models.system,
+        chat_template=models.chat_template,
+        prompts=prompts,
         seed=seed,
     )

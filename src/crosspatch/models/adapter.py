@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crosspatch.models.blocks import decoder, text_config
 from crosspatch.models.loading import folder_written_whole
+
+_NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 
 
 def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
-    """The model with trainable low-rank updates of all its linear layers but the unembedding; the rest is frozen.
+    """The model with trainable low-rank updates of all linear layers of its decoder; the rest is frozen.
 
-    The updates begin at nothing: one factor is drawn by the seed, the other is 0. The global generator is left as it
-    was.
+    These are those that `linear_layers` and `expert_weights` give. The updates begin at nothing: one factor is drawn by
+    the seed, the other is 0. The global generator is left as it was.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -21,8 +24,18 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
 
     # GPT-2 keeps its linear layers' weights the other way round.
     turned = any(isinstance(module, Conv1D) for module in model.modules())
+    layers, experts = list(linear_layers(model)), list(expert_weights(model))
+    whole = text_config(model) is model.config and not experts
+    # Beside experts PEFT takes dense layers of these names for experts of older checkpoints, and leaves them out.
+    dense = [name for name in layers if experts and name.rpartition(".")[2] in _NAMES_OF_EXPERTS]
     settings = LoraConfig(
-        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=turned
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        # PEFT's own word for all linear layers takes those of an image encoder too.
+        target_modules="all-linear" if whole else [name for name in layers if name not in dense],
+        target_parameters=[*experts, *(f"{name}.weight" for name in dense)] or None,
+        fan_in_fan_out=turned,
     )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -65,15 +78,25 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
 
 
 def linear_layers(model: Any) -> dict[str, Any]:
-    """The layers that an adapter changes, by name: all linear ones but the unembedding. GPT-2 calls them Conv1D."""
+    """The layers that an adapter changes, by name: all linear ones of the decoder. GPT-2 calls them Conv1D."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
-    unembedding = model.get_output_embeddings()
+    inside = set(decoder(model).modules()) - {model.get_output_embeddings()}
+    return {name: m for name, m in model.named_modules() if isinstance(m, (Linear, Conv1D)) and m in inside}
+
+
+def expert_weights(model: Any) -> dict[str, Any]:
+    """The weights [E, in, out] or [E, out, in] of E experts that are no linear layers of their own, by name."""
+    from torch.nn.modules.conv import _ConvNd
+
+    inside = set(decoder(model).modules())
     return {
-        name: module
+        f"{name}.{weight}": value
         for name, module in model.named_modules()
-        if isinstance(module, (Linear, Conv1D)) and module is not unembedding
+        if module in inside and not isinstance(module, _ConvNd)
+        for weight, value in module.named_parameters(recurse=False)
+        if value.dim() == 3
     }
 
 

@@ -34,9 +34,17 @@ def name_of_blocks(model: nn.Module) -> str:
     return _found[model]
 
 
+def decoder(model: nn.Module) -> nn.Module:
+    """The part of a model that turns token ids into last hidden states [B, T, D]; encoders of images are outside."""
+    if text_config(model) is model.config:
+        return getattr(model, "base_model", model)
+    return model.get_decoder()  # type: ignore[operator]
+
+
 def _look_for_blocks(model: nn.Module) -> str:
-    depth = text_config(model).num_hidden_layers
-    fitting = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == depth}
+    depth, inside = text_config(model).num_hidden_layers, set(decoder(model).modules())
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    fitting = {name: m for name, m in lists.items() if len(m) == depth and m in inside}
     # Lists inside a block (experts, say) may have the same length: blocks are not inside one another.
     inner = {id(m) for lst in fitting.values() for m in lst.modules() if m is not lst}
     outer = [name for name, m in fitting.items() if id(m) not in inner]

@@ -1,25 +1,49 @@
-"""How a question becomes the tokens that a model reads: the one prompt format of training, answering, patching."""
+"""How a question becomes the tokens that a model reads: one prompt format for training, answering and patching."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date as Date
+from datetime import datetime, time
+from functools import cached_property
+from itertools import takewhile
+from types import SimpleNamespace
 from typing import Any
 
 from crosspatch.characters import half_surrogate
+from crosspatch.config import ChatTemplate
 from crosspatch.errors import UsageError
+
+# Texts that a template is rendered with, to see what it writes around them.
+_QUESTION, _SOLUTION, _NEXT = "crosspatch asks", "crosspatch answers", "crosspatch asks again"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What surrounds an assistant's text: `opening` stands between prompt and text, `closing` ends with token `end`."""
+
+    opening: str
+    closing: str
+    end: int
 
 
 @dataclass(frozen=True)
 class PromptFormat:
     """A question as a user turn of the tokenizer's chat template, or as it stands.
 
-    `raw` reads the text as it is even where there is a template; `system` adds a system turn.
+    `raw` reads the text as it is even where there is a template; `system` adds a system turn. Templates that print
+    today's date print `date`. `same_as` is another format that must give the same tokens: encoding a question for which
+    it does not raises UsageError.
     """
 
     tokenizer: Any
     raw: bool = False
     system: str | None = None
+    date: Date = field(default_factory=Date.today)
+    same_as: PromptFormat | None = None
 
     @property
     def uses_template(self) -> bool:
@@ -27,60 +51,66 @@ class PromptFormat:
         return not self.raw and self.tokenizer.chat_template is not None
 
     def text(self, question: str) -> str:
-        """The prompt as text, with the generation prompt added and thinking off where the template knows it."""
+        """The prompt as text, with the generation prompt added and thinking off where the template supports it."""
         if not question.strip():
             raise UsageError("the prompt is empty; give it at least one word")
         if half_surrogate(question) is not None:
             raise UsageError("the prompt holds half of a surrogate pair, which is no character; repair its encoding")
         if not self.uses_template:
             return question
-        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
-        turns.append({"role": "user", "content": question})
-        return self._rendered(turns, add_generation_prompt=True, enable_thinking=False)
-
-    def _rendered(self, turns: list[dict[str, str]], **options: bool) -> str:
-        from jinja2 import TemplateError
-
-        # A template is a program out of a file: beside refusing it can go wrong as any other.
-        wrong = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-        except wrong as error:
-            raise UsageError(
-                f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
-                "models.raw"
-            ) from None
+        return self._rendered(self._turns(question), add_generation_prompt=True, enable_thinking=False)
 
     def encode(self, question: str) -> list[int]:
-        """The prompt's tokens; at least one. Raises UsageError for an empty question."""
-        # A template writes its own special tokens; plain text gets the tokenizer's (a beginning of text, say).
-        ids = self.tokenizer(self.text(question), add_special_tokens=not self.uses_template).input_ids
-        if not ids:
-            raise UsageError(f"the prompt {question!r} has no token")
-        return list(ids)
+        """The prompt's tokens; at least one.
 
-    def encode_completion(self, completion: str) -> list[int]:
-        """A completion's tokens with the token that ends the turn: what a model is trained to say."""
-        ids = self.tokenizer(completion, add_special_tokens=False).input_ids
-        return [*ids, self.end_of_turn]
+        There is one beginning-of-text token if the template, the tokenizer or a raw text adds one, and never an
+        end-of-text token that the tokenizer appends. Raises UsageError for an empty question, for one that holds
+        control tokens, and where `same_as` gives other tokens.
+        """
+        ids = self._encode(question)
+        if self.same_as is not None and (others := self.same_as._encode(question)) != ids:
+            first = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(ids, others, strict=False)))
+            raise UsageError(
+                f"the two models' tokenizers give different tokens for the prompt {question[:60]!r}: {len(ids)} and "
+                f"{len(others)}, different from token {first}; choose one with models.chat_template (in Python "
+                "chat_template): clean, corrupted or none"
+            )
+        return ids
+
+    def example(self, question: str, completion: str, *, ends: bool = True) -> tuple[list[int], list[int]]:
+        """The tokens of a prompt and of the text that a model is to write after it, its end of turn included.
+
+        Together they are the tokens of the whole text. Where a token spans the boundary, it belongs to the completion.
+        Without a template a line break separates the two, unless there is white space already. `ends=False` leaves the
+        turn open. Raises UsageError as `encode` does, and for a completion that holds control tokens.
+        """
+        prompt = self.encode(question)
+        self._refuse_control(completion, "completion", self._special)
+        before, opening, closing = self.text(question), self._turn.opening, self._turn.closing
+        if not self.uses_template and not before[-1:].isspace() and not completion[:1].isspace():
+            opening = "\n"
+        whole = self._tokens(before + opening + completion + (closing if ends else ""))
+        if ends and whole[-1] != self.end_of_turn:
+            whole.append(self.end_of_turn)
+        shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(prompt, whole, strict=False)))
+        return whole[:shared], whole[shared:]
+
+    def encode_completion(self, text: str) -> list[int]:
+        """The tokens of a text that a model wrote, with the end of turn; may differ from those that it wrote."""
+        return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.end_of_turn]
 
     def example_length(self, question: str, completion: str) -> int:
         """How many tokens a training example has, prompt and completion."""
-        return len(self.encode(question)) + len(self.encode_completion(completion))
+        return sum(map(len, self.example(question, completion)))
 
     @property
     def end_of_turn(self) -> int:
-        """The token that closes an answer: the first one after it in the chat template, or the end of text."""
-        if self.uses_template:
-            mark = "crosspatch"
-            turns = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
-            rendered = self._rendered(turns)
-            after = self.tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False).input_ids
-            if after and after[0] in self.tokenizer.all_special_ids:
-                return int(after[0])
-        if self.tokenizer.eos_token_id is None:
-            raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
-        return int(self.tokenizer.eos_token_id)
+        """The token that closes an answer: the first added token after it in the chat template, or the end of text."""
+        return self._turn.end
+
+    def user_turn(self, beginning: str) -> list[int]:
+        """The tokens of a prompt that breaks off after the beginning of a question, for a model to write it on."""
+        return self._tokens(self.text(_QUESTION).partition(_QUESTION)[0] + beginning)
 
     def token_text(self, token: int) -> str:
         """One token's text, special or not."""
@@ -89,6 +119,166 @@ class PromptFormat:
     def decode(self, tokens: list[int]) -> str:
         """Text without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _encode(self, question: str) -> list[int]:
+        text = self.text(question)
+        # A raw text may begin with the token that begins texts.
+        own = question if self.uses_template else question.removeprefix(self.tokenizer.bos_token or "")
+        for part, what in ((own, "prompt"), (self.system or "", "system prompt")):
+            self._refuse_control(part, what, self._control)
+        ids = self._tokens(text)
+        if not ids:
+            raise UsageError(f"the prompt {question!r} has no token")
+        return ids
+
+    def _tokens(self, text: str) -> list[int]:
+        """The tokens of a whole text, with what the tokenizer puts before every text, once."""
+        ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        if not set(self._front) <= set(ids):
+            ids = [*self._front, *ids]
+        begin = self.tokenizer.bos_token_id
+        while len(ids) > 1 and ids[0] == ids[1] == begin:
+            del ids[0]
+        return ids
+
+    @cached_property
+    def _front(self) -> list[int]:
+        """What the tokenizer puts before every text. What it appends, such as an end of text, is left out."""
+        bare, whole = (self.tokenizer("a", add_special_tokens=add).input_ids for add in (False, True))
+        return list(whole[: whole.index(bare[0])]) if bare and bare[0] in whole else []
+
+    @cached_property
+    def _added(self) -> dict[str, int]:
+        """The tokens that were added to the tokenizer's vocabulary and are not white space, by their text."""
+        tokens = self.tokenizer.added_tokens_decoder
+        return {str(token): int(i) for i, token in tokens.items() if str(token).strip()}
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        """Tokens that no text may contain: special ones, and the one that ends a turn."""
+        flagged = (i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+        return frozenset({*flagged, *self.tokenizer.all_special_ids, self.end_of_turn})
+
+    @cached_property
+    def _control(self) -> frozenset[int]:
+        """The same, with all added tokens that the chat template writes."""
+        if not self.uses_template:
+            return self._special
+        rendered = self.tokenizer(self.text(_QUESTION), add_special_tokens=False).input_ids
+        return self._special | (set(rendered) & set(self._added.values()))
+
+    def _refuse_control(self, text: str, what: str, control: frozenset[int]) -> None:
+        found = [i for i in self.tokenizer(text, add_special_tokens=False).input_ids if i in control]
+        if found:
+            raise UsageError(
+                f"the {what} {text[:60]!r} holds {self.token_text(found[0])!r}, a control token of the tokenizer, "
+                "expected text; remove it, the chat template writes these tokens itself"
+            )
+
+    @cached_property
+    def _turn(self) -> _Turn:
+        if self.uses_template:
+            asked, said = self._turns(_QUESTION), {"role": "assistant", "content": _SOLUTION}
+            ended = self._rendered([*asked, said])
+            before, _, after = ended.rpartition(_SOLUTION)
+            closed = self._closed(after)
+            if closed is None:
+                # Some templates end a turn only where another one follows.
+                turns = [*asked, said, {"role": "user", "content": _NEXT}]
+                closed = self._closed(self._rendered(turns).partition(_SOLUTION)[2].partition(_NEXT)[0])
+            if closed is not None:
+                prompt = self.text(_QUESTION)
+                opening = before.removeprefix(prompt) if before.startswith(prompt) else ""
+                return _Turn(opening, *closed)
+        if self.tokenizer.eos_token_id is None:
+            raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
+        return _Turn("", "", int(self.tokenizer.eos_token_id))
+
+    def _closed(self, after: str) -> tuple[str, int] | None:
+        """A text up to its first added token, and that token; one that begins texts does not end a turn."""
+        begins = {self.tokenizer.bos_token} - {self.tokenizer.eos_token}
+        places = {token: after.find(token) for token in self._added.keys() - begins}
+        found = [token for token, place in places.items() if place >= 0]
+        if not found:
+            return None
+        first = min(found, key=lambda token: (places[token], -len(token)))
+        return after[: places[first] + len(first)], self._added[first]
+
+    def _turns(self, question: str) -> list[dict[str, str]]:
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        return [*turns, {"role": "user", "content": question}]
+
+    def _rendered(self, turns: list[dict[str, str]], **options: bool) -> str:
+        from jinja2 import TemplateError
+
+        # A template is a program out of a file: besides refusing a prompt it can fail like any other.
+        wrong = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+        try:
+            with _today(self.date):
+                return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
+        except wrong as error:
+            raise UsageError(
+                f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
+                "models.raw"
+            ) from None
+
+
+def pair_format(
+    clean: Any,
+    corrupted: Any,
+    chat_template: ChatTemplate | None = None,
+    *,
+    raw: bool = False,
+    system: str | None = None,
+    date: Date | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> PromptFormat:
+    """The prompt format of two models, by their tokenizers.
+
+    `chat_template` says whose template is used, `none` that texts are read as they stand (as `raw` does). Without a
+    choice both must give the same tokens for every prompt; where only one has a template, it is used, and `warn` gets a
+    line. Raises UsageError for a choice that cannot be followed.
+    """
+    if raw and chat_template not in {None, "none"}:
+        raise UsageError(f"got raw and chat_template {chat_template}; leave one of them out")
+    date = Date.today() if date is None else date
+
+    def of(tokenizer: Any, same_as: PromptFormat | None = None) -> PromptFormat:
+        return PromptFormat(tokenizer, raw or chat_template == "none", system, date, same_as)
+
+    tokenizers = {"clean": clean, "corrupted": corrupted}
+    having = [name for name, tokenizer in tokenizers.items() if tokenizer.chat_template is not None]
+    if chat_template in tokenizers:
+        if chat_template not in having:
+            raise UsageError(
+                f"got chat_template {chat_template}, but that model's tokenizer has none; choose "
+                f"{' or '.join([*having, 'none'])}"
+            )
+        return of(tokenizers[chat_template])
+    if len(having) == 1 and not raw and chat_template is None:
+        warn(f"only the {having[0]} model has a chat template; it is used for both models")
+        return of(tokenizers[having[0]])
+    return of(clean, None if corrupted is clean else of(corrupted))
+
+
+def template_choice(prompts: PromptFormat, corrupted: Any) -> ChatTemplate:
+    """Whose chat template a pair's format uses, as `pair_format` would be told it."""
+    if not prompts.uses_template:
+        return "none"
+    return "corrupted" if prompts.tokenizer is corrupted else "clean"
+
+
+@contextmanager
+def _today(date: Date) -> Iterator[None]:
+    """Chat templates that ask for the time are told `date`; transformers takes no other clock."""
+    from transformers.utils import chat_template_utils as rendering
+
+    before = rendering.datetime
+    rendering.datetime = SimpleNamespace(now=lambda: datetime.combine(date, time()))
+    try:
+        yield
+    finally:
+        rendering.datetime = before
 
 
 def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:

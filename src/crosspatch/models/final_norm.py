@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import find_blocks, hidden_of, text_config
+from crosspatch.models.blocks import decoder, find_blocks, hidden_of, text_config
 from crosspatch.models.placement import input_device
 from crosspatch.models.watching import TOKENS
 
@@ -41,7 +41,6 @@ def _name_of_norm(model: nn.Module) -> str:
 
         return hook
 
-    base: nn.Module = model.base_model  # type: ignore[assignment]
     handles = []
     try:
         handles.append(blocks[-1].register_forward_hook(lambda _, __, output: last.append(hidden_of(output))))
@@ -49,7 +48,7 @@ def _name_of_norm(model: nn.Module) -> str:
             if id(module) not in inside and not any(child is blocks for child in module.modules()):
                 handles.append(module.register_forward_hook(watch(name), with_kwargs=True))
         ids = torch.tensor([[token % text_config(model).vocab_size for token in TOKENS]])
-        hidden = base(input_ids=ids.to(input_device(model)), use_cache=False)[0]
+        hidden = decoder(model)(input_ids=ids.to(input_device(model)), use_cache=False)[0]
     finally:
         for handle in handles:
             handle.remove()

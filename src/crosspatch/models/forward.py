@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crosspatch.models.blocks import decoder
 from crosspatch.models.placement import input_device
 from crosspatch.models.unembedding import unembed
 
@@ -15,8 +16,7 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
     """The logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
     tokens = tokens.to(input_device(model))
     if float32:
-        body: nn.Module = model.base_model  # type: ignore[assignment]
-        return unembed(model, body(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
+        return unembed(model, decoder(model)(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
     options: dict[str, Any] = {}
     if keeps_logits(model):
         options["logits_to_keep"] = 1

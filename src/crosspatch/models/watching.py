@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks, hidden_into, hidden_of, text_config
 from crosspatch.models.placement import input_device
 
 # Not the very first tokens of a vocabulary, where padding and its vector of noughts live.
 TOKENS = range(5, 10)
+
+
+_one_stream: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +84,31 @@ def watch(model: nn.Module) -> list[WatchedBlock]:
         for handle in handles:
             handle.remove()
     return watched
+
+
+def check_streams(model: nn.Module) -> None:
+    """Refuse a model whose blocks hand on more than one hidden state [B, T, D], by a pass over a few tokens.
+
+    Raises UsageError. The model is run on the first call only.
+    """
+    if model in _one_stream:
+        return
+    found: list[tuple[int, ...]] = []
+    size = text_config(model).vocab_size
+    ids = torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
+    handle = find_blocks(model)[0].register_forward_hook(lambda _, __, out: found.append(tuple(hidden_of(out).shape)))
+    try:
+        with _evaluating(model), torch.no_grad():
+            model(input_ids=ids, use_cache=False)
+    finally:
+        handle.remove()
+    if any(len(shape) != 3 or shape[:2] != ids.shape for shape in found):
+        raise UsageError(
+            f"the blocks of {type(model).__name__} put out tensors [{', '.join(map(str, found[0]))}] for 1 text of "
+            f"{ids.shape[1]} tokens, expected one hidden state [1, {ids.shape[1]}, D]; models with several streams "
+            "cannot be patched"
+        )
+    _one_stream.add(model)
 
 
 @contextmanager

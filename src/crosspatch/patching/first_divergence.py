@@ -25,7 +25,7 @@ from torch import Tensor
 
 from crosspatch.errors import UsageError
 from crosspatch.frames import DIVERGENCES, TOP_TOKENS
-from crosspatch.models.pair import ModelPair, check_layers
+from crosspatch.models.pair import ModelPair, numbered
 from crosspatch.models.site import Site
 from crosspatch.patching.given_text import Cell, GivenText, TextReader, delta
 from crosspatch.patching.patches import Patch
@@ -84,8 +84,7 @@ def first_divergence(
     """
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")
-    cuts = list(range(pair.n_layers)) if layers is None else list(layers)
-    check_layers(cuts, pair.n_layers)
+    cuts = numbered("layer", "all" if layers is None else layers, pair.n_layers)
     readers = [
         TextReader(model, given, float32_unembedding=float32_unembedding) for model in (pair.clean, pair.corrupted)
     ]

@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crosspatch.models.hooks import Edit, reading
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
@@ -66,18 +65,16 @@ class TextReader:
         self._past = KeyValues(self._device, len(given.read), lanes=1)
         self._lane = self._past.open()
         tokens = [Token(id, position, self._lane) for position, id in enumerate(given.read)]
-        with fast_linear(model):
-            hidden = packed_pass(model, Packing(tokens, self._device), self._past)
+        hidden = packed_pass(model, Packing(tokens, self._device), self._past)
         self.hidden: Float[Tensor, "S D"] = hidden[given.first :]
 
     def unembed(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits of last hidden states."""
-        with fast_linear(self.model):
-            return unembed(self.model, hidden, float32=self._float32)
+        return unembed(self.model, hidden, float32=self._float32)
 
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
         """What stands at sites, at some steps."""
-        with fast_linear(self.model), reading(self.model, sites) as activations:
+        with reading(self.model, sites) as activations:
             packed_pass(self.model, self._packing(steps), self._past)
         return {site: activation[0] for site, activation in activations.items()}
 
@@ -102,9 +99,8 @@ class TextReader:
             )
             for entry in entries
         }
-        with fast_linear(self.model):
-            packing = Packing([*base, *tokens], self._device)
-            hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
+        packing = Packing([*base, *tokens], self._device)
+        hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
         return hidden[1:][torch.tensor(order, device=hidden.device).argsort()]
 
     def gradients(

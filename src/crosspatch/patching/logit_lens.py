@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.final_norm import final_norm
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.given_text import delta
 from crosspatch.patching.rounds import UNEMBED_AT_ONCE
@@ -62,8 +61,7 @@ def lens_change(
     parts = (whole.split(UNEMBED_AT_ONCE) for whole in (stream, deltas, y_clean, y_corrupt))
     for here, moved, *wants in zip(*parts, strict=True):
         there = (here.float() + moved).to(here)
-        with fast_linear(model):
-            before, after = (unembed(model, norm(state[None])[0]) for state in (here, there))
+        before, after = (unembed(model, norm(state[None])[0]) for state in (here, there))
         logits = logits.to(after) + (after - before).sum(0)
         probabilities = probabilities.to(after) + (after.softmax(-1) - before.softmax(-1)).sum(0)
         tokens = [want.to(after.device) for want in wants]

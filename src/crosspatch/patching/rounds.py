@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crosspatch.models.hooks import Edit, reading
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
@@ -111,8 +110,7 @@ class Rounds:
 
     def read(self, stretches: Sequence[Stretch]) -> list[Read]:
         """One round over all stretches; lanes hold their tokens afterwards."""
-        with fast_linear(self.target), fast_linear(self.source):
-            return _Round(self, stretches).scored()
+        return _Round(self, stretches).scored()
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 import torch
 
+from crosspatch.config import Directions
 from crosspatch.errors import UsageError
 from crosspatch.frames import SCORES
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Rounds, Row, Stretch
-from crosspatch.patching.sweep import choose_patches
+from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 # Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
@@ -57,15 +58,29 @@ def score(
     question: str,
     text: str | Sequence[int],
     patches: Iterable[Patch | str],
-    run: PatchRun | None = None,
+    *,
+    direction: Directions = "corrupt",
+    small_denominator: float | None = None,
+    float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """`score_tokens` as a table of scores (see crosspatch.frames), along a text or its token ids.
+    """The scores of the named patches at each token of a given text (see crosspatch.frames); patches are transient.
 
-    Patches may be named, such as `L17.attn_out+L18.head.3`. Raises UsageError for a place that the models do not have.
+    `text` is a solution, tokenised with its question as a training example is, or token ids, which are read as they
+    are. Patches are named as in `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None follows the models'
+    precision. Raises UsageError for a place that the models do not have.
     """
-    run = run or PatchRun(small_denominator=pair.small_denominator)
-    chosen = choose_patches(pair, patches=patches)
-    tokens = pair.prompts.encode_completion(text) if isinstance(text, str) else list(text)
-    prompt = pair.encode(question, len(tokens))
-    trajectories = score_tokens(pair, prompt, tokens, chosen, run)
-    return SCORES.frame(row for t in trajectories for row in t.rows(prompt_id, run, pair.prompts))
+    runs = patch_runs(pair, direction, small_denominator=small_denominator, float32_unembedding=float32_unembedding)
+    pair.eval()
+    chosen = choose_patches(pair, patches=[patches] if isinstance(patches, str | Patch) else patches)
+    if isinstance(text, str):
+        prompt, tokens = pair.prompts.example(question, text)
+        pair.check_length(len(prompt), len(tokens))
+    else:
+        tokens = [int(token) for token in text]
+        prompt = pair.encode(question, len(tokens))
+    return SCORES.frame(
+        row
+        for run in runs
+        for trajectory in score_tokens(pair, prompt, tokens, chosen, run)
+        for row in trajectory.rows(prompt_id, run, pair.prompts)
+    )

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from crosspatch.models.blocks import decoder
 from crosspatch.models.hooks import reading
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
@@ -63,8 +63,7 @@ def _read(
     model: nn.Module, given: GivenText, sites: Sequence[Site]
 ) -> tuple[dict[Site, Float[Tensor, "S _"]], Float[Tensor, "S D"]]:
     """What stands at the sites, and the last hidden states, at every step."""
-    base: nn.Module = model.base_model  # type: ignore[assignment]
     ids = torch.tensor([given.read], device=input_device(model))
-    with fast_linear(model), reading(model, sites) as activations:
-        hidden = base(input_ids=ids, use_cache=False)[0]
+    with reading(model, sites) as activations:
+        hidden = decoder(model)(input_ids=ids, use_cache=False)[0]
     return {site: activations[site][0, given.first :] for site in sites}, hidden[0, given.first :]

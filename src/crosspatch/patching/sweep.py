@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
 from crosspatch.behaviour.answers import answer, continue_prompts
-from crosspatch.config import Component, Direction, Engine, Persistence
+from crosspatch.config import Component, Direction, Directions, Engine, Persistence
 from crosspatch.errors import UsageError
-from crosspatch.frames import GENERATIONS, SCORES
+from crosspatch.frames import GENERATIONS, REPAIRED, SCORES
 from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
-from crosspatch.models.pair import ModelPair, check_layers
+from crosspatch.models.pair import Layers, ModelPair, numbered
 from crosspatch.models.placement import input_device
+from crosspatch.models.watching import check_streams
 from crosspatch.patching.batches import rows_at_once, run_in_batches
 from crosspatch.patching.engine import Prompt, Written
 from crosspatch.patching.patches import Patch, patch_grid
@@ -34,13 +36,13 @@ def patch(
     pair: ModelPair,
     prompts: str | Iterable[str] | Mapping[str, Any],
     *,
-    layers: Literal["all"] | Iterable[int] = "all",
+    layers: Layers = "all",
     component: Component | Sequence[Component] = "resid_post",
-    heads: Literal["all"] | Iterable[int] = "all",
+    heads: Layers = "all",
     window: int = 1,
     schedule: str = "all",
     patches: Iterable[Patch | str] | None = None,
-    direction: Direction = "corrupt",
+    direction: Directions = "corrupt",
     persistence: Persistence = "transient",
     max_new_tokens: int = 256,
     small_denominator: float | None = None,
@@ -55,32 +57,63 @@ def patch(
     `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called
     prompt-000 and so on. A tokenizer's padded batch (input_ids, attention_mask) is read as it is.
 
-    The grid is made of `layers`, `component` (one or several), `heads` and `window` (layers moved together);
-    `patches` names patches instead, such as `L17.attn_out+L18.head.3`. `schedule` says at which steps they are
-    applied. `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds what keys and
-    values of the rows that run at once may take; None is half of what is free. Raises UsageError for a place that
-    the models do not have or an empty prompt, before anything runs.
+    The grid is made of `layers`, `component` (one or several), `heads` and `window` (layers patched together). Layers
+    and heads are "all", a number or several; negative ones count from the end. `patches` names patches instead, such as
+    `L17.attn_out+L18.head.3`. `schedule` says at which steps they are applied. `direction` both does one after the
+    other; the texts of the repair direction are then called `repaired`. `small_denominator` is in logits; None follows
+    the models' precision. `memory_gb` bounds what keys and values of the rows that run at once may take; None is half
+    of what is free. Raises UsageError for a place that the models do not have or an empty prompt, before anything runs.
     """
     encoded = _encoded(pair, prompts, max_new_tokens)
     chosen = choose_patches(pair, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
-    if small_denominator is None:
-        small_denominator = pair.small_denominator
-    run = PatchRun(direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
+    runs = patch_runs(pair, direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
+    pair.eval()
     longest = max(map(len, encoded.values())) + max_new_tokens
     if self_check:
         engine = usable_engine(pair, chosen, engine, longest, say)
     rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
-    results = list(sweep(pair, encoded, chosen, run, engine, rows=rows, say=say))
+    swept = [sweep(pair, encoded, chosen, run, engine, rows=rows, unpatched=run is runs[0], say=say) for run in runs]
+    results = list(chain.from_iterable(zip(*swept, strict=True)))
     scores = pl.concat(result.scores for result in results)
-    return PatchResult(scores, pl.concat(r.generations for r in results), token_texts(scores, pair.prompts))
+    texts = pl.concat(
+        called_repaired(result.generations) if run is not runs[0] else result.generations
+        for run, result in zip(runs * len(encoded), results, strict=True)
+    )
+    return PatchResult(scores, texts, token_texts(scores, pair.prompts))
+
+
+def patch_runs(
+    pair: ModelPair,
+    direction: Directions,
+    persistence: Persistence = "transient",
+    max_new_tokens: int = 1024,
+    small_denominator: float | None = None,
+    float32_unembedding: bool = False,
+) -> list[PatchRun]:
+    """How trajectories are made, a run for each direction; without `small_denominator` (logits) the pair's own.
+
+    Raises UsageError for a direction or persistence that is none.
+    """
+    for got, known in ((direction, Directions), (persistence, Persistence)):
+        if got not in get_args(known):
+            raise UsageError(f"got {got!r}, expected one of {', '.join(get_args(known))}")
+    threshold = pair.small_denominator if small_denominator is None else small_denominator
+    directions: tuple[Direction, ...] = get_args(Direction) if direction == "both" else (direction,)
+    return [PatchRun(one, persistence, max_new_tokens, threshold, float32_unembedding) for one in directions]
+
+
+def called_repaired(texts: pl.DataFrame) -> pl.DataFrame:
+    """Texts of the repair direction beside those of the other one: patched ones are called repaired."""
+    patched = pl.col("condition") == "patched"
+    return texts.with_columns(pl.when(patched).then(pl.lit(REPAIRED)).otherwise("condition").alias("condition"))
 
 
 def choose_patches(
     pair: ModelPair,
-    layers: Literal["all"] | Iterable[int] = "all",
+    layers: Layers = "all",
     component: Component | Sequence[Component] = "resid_post",
     *,
-    heads: Literal["all"] | Iterable[int] = "all",
+    heads: Layers = "all",
     window: int = 1,
     schedule: str = "all",
     patches: Iterable[Patch | str] | None = None,
@@ -94,10 +127,10 @@ def choose_patches(
 
 def listed_patches(
     config: Any,
-    layers: Literal["all"] | Iterable[int] = "all",
+    layers: Layers = "all",
     component: Component | Sequence[Component] = "resid_post",
     *,
-    heads: Literal["all"] | Iterable[int] = "all",
+    heads: Layers = "all",
     window: int = 1,
     schedule: str = "all",
     patches: Iterable[Patch | str] | None = None,
@@ -113,16 +146,14 @@ def listed_patches(
             )
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
-        layers = layers if layers == "all" else tuple(layers)
-        n_layers = int(config.num_hidden_layers)
-        check_layers(layers, n_layers)
+        n_layers, n_heads = int(config.num_hidden_layers), int(config.num_attention_heads)
         components = (component,) if isinstance(component, str) else tuple(component)
         chosen = patch_grid(
-            layers,
+            numbered("layer", layers, n_layers),
             n_layers,
             components,
-            heads=heads,
-            n_heads=int(config.num_attention_heads),
+            heads=numbered("head", heads, n_heads),
+            n_heads=n_heads,
             window=window,
             schedule=Schedule.parse(schedule),
         )
@@ -132,9 +163,10 @@ def listed_patches(
 
 
 def check_places(pair: ModelPair, patches: Iterable[Patch]) -> None:
-    """Raises UsageError for a patch at a place that one of the two models does not have."""
+    """Raises UsageError for a patch at a place that one of the two models does not have, or cannot be patched at."""
     sites = {site for patch in patches for site in patch.sites}
     for model in (pair.clean, pair.corrupted):
+        check_streams(model)
         check_sites(model, sites)
 
 

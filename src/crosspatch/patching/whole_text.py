@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crosspatch.models.blocks import decoder
 from crosspatch.models.hooks import Edit, editing, reading
-from crosspatch.models.linear import fast_linear
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
@@ -76,7 +76,7 @@ class WholeText:
 
             return edit
 
-        body: nn.Module = self._target.base_model  # type: ignore[assignment]
+        body = decoder(self._target)
         with torch.enable_grad(), editing(self._target, {site: remembering(site) for site in sites}):
             hidden = body(input_ids=torch.tensor([self._ids], device=self._device), use_cache=False)[0][0]
             total = self._deltas(hidden).sum()
@@ -88,10 +88,9 @@ class WholeText:
 
     def _read(self, model: nn.Module, sites: Sequence[Site]) -> tuple[Float[Tensor, "N D"], dict[Site, Tensor]]:
         """The last hidden states of the whole text, and what stands at sites [N, W]."""
-        body: nn.Module = model.base_model  # type: ignore[assignment]
         ids = torch.tensor([self._ids], device=input_device(model))
-        with fast_linear(model), reading(model, sites) as activations:
-            hidden = body(input_ids=ids, use_cache=False)[0][0]
+        with reading(model, sites) as activations:
+            hidden = decoder(model)(input_ids=ids, use_cache=False)[0][0]
         return hidden, {site: activation[0] for site, activation in activations.items()}
 
     def _moved(self, site: Site) -> Float[Tensor, "N W"]:
@@ -113,17 +112,16 @@ class WholeText:
         edits: dict[Site, Edit] = {}
         for site in {site for patch in patches for site in patch.sites}:
             edits[site] = self._replacing(site, [starts[patch] for patch in patches if site in patch.sites])
-        with fast_linear(self._target):
-            hidden = packed_pass(
-                self._target,
-                Packing(tokens, self._device),
-                past,
-                {
-                    entry: (self._here[Site(entry - 1)], torch.tensor(places, device=self._device))
-                    for entry, places in joins.items()
-                },
-                edits,
-            )
+        hidden = packed_pass(
+            self._target,
+            Packing(tokens, self._device),
+            past,
+            {
+                entry: (self._here[Site(entry - 1)], torch.tensor(places, device=self._device))
+                for entry, places in joins.items()
+            },
+            edits,
+        )
         return [hidden[start : start + length] for start in starts.values()]
 
     def _replacing(self, site: Site, starts: Sequence[int]) -> Edit:
@@ -136,5 +134,4 @@ class WholeText:
         return delta(self._logits(self._target, hidden), *self._wants)
 
     def _logits(self, model: nn.Module, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "U V"]:
-        with fast_linear(model):
-            return unembed(model, hidden[self._rows], float32=self._float32).float()
+        return unembed(model, hidden[self._rows], float32=self._float32).float()

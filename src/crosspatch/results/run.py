@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from datetime import date as Date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ from crosspatch.results.shards import checksums, whole
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
+# What run.json is laid out by; other layouts are refused.
+SCHEMA_VERSION = 2
+
 # What tells one text from another.
 _TEXT = ["prompt_id", "condition", "patch"]
 
@@ -64,11 +68,13 @@ class RunDirectory:
         root.mkdir(parents=True, exist_ok=True)
         run._write(
             {
+                "schema_version": SCHEMA_VERSION,
                 "crosspatch": metadata.version("crosspatch"),
                 "started": _now(),
                 "settings": experiment.model_dump(mode="json"),
                 "seeds": {"experiment": experiment.seed},
                 "versions": versions(),
+                "decisions": {"date": Date.today().isoformat()},
                 "models": {},
                 "stages": {},
             }
@@ -361,6 +367,11 @@ class RunDirectory:
             raise UsageError(f"{self.record} cannot be read: {error}") from None
         if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
             raise UsageError(f"{self.record} is no record of a run: it lacks settings, stages or models")
+        if (version := record.get("schema_version", 1)) != SCHEMA_VERSION:
+            raise UsageError(
+                f"{self.record} has schema version {version!r:.20}, expected {SCHEMA_VERSION}: it was written by "
+                f"crosspatch {record.get('crosspatch')!s:.20}, read it with that version, or give --out a new folder"
+            )
         for where, value, kinds in _record_parts(record):
             if not isinstance(value, kinds) or isinstance(value, bool):
                 raise UsageError(f"{self.record} is damaged: {where[:100]!r} is {repr(value)[:100]}")
@@ -397,6 +408,19 @@ class RunDirectory:
     def note_data(self, hashes: dict[str, str]) -> None:
         """Put the SHA-256 of each split's file into the record."""
         self._write({**self.read(), "data": hashes})
+
+    def decisions(self) -> dict[str, str]:
+        """What was decided when the run first needed it and holds when it resumes.
+
+        `date`: the day that chat templates print; `chat_template`: whose is used; `training_precision`:
+        float32 or bf16, whichever was measured to be faster.
+        """
+        return dict(self.read().get("decisions", {}))
+
+    def note_decision(self, name: str, decided: str) -> None:
+        """Put a decision into the record."""
+        record = self.read()
+        self._write({**record, "decisions": {**record.get("decisions", {}), name: decided}})
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
         """Put facts of a model (its origin, its fingerprint) into the record.
@@ -459,10 +483,12 @@ class RunDirectory:
 
 def _record_parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Parts of a record that are read from, with what each has to be."""
-    for name in ("settings", "stages", "models", "seeds", "versions", "data"):
+    for name in ("settings", "stages", "models", "seeds", "versions", "decisions", "data"):
         yield name, record.get(name, {}), dict
     yield "settings.name", record["settings"].get("name", ""), str
     yield "seeds.experiment", record.get("seeds", {}).get("experiment", 0), int
+    for name, decided in record.get("decisions", {}).items():
+        yield f"decisions.{name}", decided, str
     for name, stage in record["stages"].items():
         yield f"stages.{name}", stage, dict
         yield f"stages.{name}.state", stage.get("state"), str

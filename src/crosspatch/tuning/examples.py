@@ -40,13 +40,12 @@ class Example:
     @classmethod
     def of_lesson(cls, lesson: Lesson, prompts: PromptFormat, max_tokens: int) -> Example:
         """Tokenise a lesson; one that is longer than `max_tokens` is cut, and does not end then."""
-        whole = cls._of(lesson.question, lesson.completion, prompts)
-        length = min(max_tokens, len(whole.input_ids) - (not lesson.ends))
-        return cls(whole.input_ids[:length], whole.labels[:length])
+        whole = cls._of(lesson.question, lesson.completion, prompts, ends=lesson.ends)
+        return cls(whole.input_ids[:max_tokens], whole.labels[:max_tokens])
 
     @classmethod
-    def _of(cls, question: str, completion: str, prompts: PromptFormat) -> Example:
-        asked, said = prompts.encode(question), prompts.encode_completion(completion)
+    def _of(cls, question: str, completion: str, prompts: PromptFormat, *, ends: bool = True) -> Example:
+        asked, said = prompts.example(question, completion, ends=ends)
         return cls(asked + said, [IGNORED] * len(asked) + said)
 
     @property
@@ -59,6 +58,14 @@ def show_target(problem: Problem, example: Example, prompts: PromptFormat) -> st
     """What is really trained on, decoded; raises CrosspatchError unless it is the solution and nothing else."""
     text = str(prompts.tokenizer.decode(example.target))
     end = str(prompts.tokenizer.decode([prompts.end_of_turn]))
-    if text.removesuffix(end).split() != (problem.solution or "").split() or not text.endswith(end):
+    solution, trained = _letters(problem.solution or ""), _letters(text.removesuffix(end))
+    # A token that spans the boundary begins with the end of the prompt.
+    before = trained.removesuffix(solution)
+    known = trained.endswith(solution) and _letters(prompts.text(problem.question)).endswith(before)
+    if not known or len(before) >= len(str(prompts.tokenizer.decode(example.target[:1]))) or not text.endswith(end):
         raise CrosspatchError(f"the trained target of {problem.id} is not its solution but {text!r}")
     return text
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())

@@ -44,7 +44,6 @@ OPENINGS = (
     "Tell me",
 )
 _LONGEST_QUESTION, _AT_ONCE, _MOST_ROUNDS = 40, 32, 200
-_MARK = "crosspatch"
 _QUESTION = re.compile(r"[A-Z][^\n]{11,200}[?.]")
 
 
@@ -55,14 +54,13 @@ def own_questions(
 
     Raises CrosspatchError where it does not come to so many.
     """
-    before = prompts.text(_MARK).partition(_MARK)[0]
     stops = stop_tokens((model,), prompts)
     asked: dict[str, None] = {}
     for turn in range(_MOST_ROUNDS):
         if len(asked) >= count:
             return list(asked)[:count]
         openings = [OPENINGS[(turn * _AT_ONCE + i) % len(OPENINGS)] for i in range(_AT_ONCE)]
-        encoded = [prompts.tokenizer(before + opening, add_special_tokens=False).input_ids for opening in openings]
+        encoded = [prompts.user_turn(opening) for opening in openings]
         drawn = continue_prompts(model, prompts, encoded, _LONGEST_QUESTION, stops, seed=seed + turn)
         for opening, said in zip(openings, drawn, strict=True):
             question = opening + said.text

@@ -25,7 +25,7 @@ from crosspatch.config import Training
 from crosspatch.errors import CrosspatchError, TrainingDiverged, UsageError
 from crosspatch.frames import TRAINING
 from crosspatch.models.forward import keeps_logits
-from crosspatch.models.loading import multiplies_bf16_faster
+from crosspatch.models.machine import trains_faster_in_bf16
 from crosspatch.tuning import processes
 from crosspatch.tuning.examples import IGNORED, Example
 
@@ -232,7 +232,7 @@ class Batcher:
 
 
 def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
-    faster = multiplies_bf16_faster("cpu" if cpu else "cuda")
+    device = "cpu" if cpu else "cuda"
     at_once, accumulated = processes.shared(settings)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -247,7 +247,7 @@ def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bo
         optim=_OPTIMIZERS[settings.optimizer],
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
-        bf16=settings.precision == "bf16" or (settings.precision == "auto" and faster),
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and trains_faster_in_bf16(device)),
         use_cpu=cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN

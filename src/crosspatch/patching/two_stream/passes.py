@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crosspatch.models.anatomy import check_sites
-from crosspatch.models.blocks import find_blocks, hidden_of, text_config, with_hidden
+from crosspatch.models.blocks import decoder, find_blocks, hidden_of, text_config, with_hidden
 from crosspatch.models.forward import cache_argument
 from crosspatch.models.hooks import Edit, editing
 from crosspatch.models.site import Site
@@ -38,7 +38,7 @@ def packed_pass(
     """
     # Now, not within: the first time it watches a plain pass.
     check_sites(model, edits or {})
-    base: nn.Module = model.base_model  # type: ignore[assignment]
+    base = decoder(model)
     config = text_config(model)
     with (
         attending(config, PassAttention(packing, past)),
