@@ -14,6 +14,7 @@ from crosspatch.config import (
     shipped_experiments,
 )
 from crosspatch.errors import UsageError
+from crosspatch.patching.patches import Patch
 
 
 def test_every_setting_has_a_meaning_and_a_default():
@@ -133,3 +134,32 @@ def test_an_empty_file_is_all_defaults(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("")
     assert load_experiment(str(path)) == Experiment()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("L17.attn_out@tokens:add,subtract", ("L17.attn_out@tokens:add,subtract",)),
+        (
+            "L17.attn_out@tokens:add,subtract,L18.head.3@tokens:digits, operators,  L2.mlp_out",
+            ("L17.attn_out@tokens:add,subtract", "L18.head.3@tokens:digits, operators", "L2.mlp_out"),
+        ),
+        ("L1.resid_post,L2.resid_post+L3.resid_post", ("L1.resid_post", "L2.resid_post+L3.resid_post")),
+        ("[L1.resid_post@tokens:=, L2.resid_post]", ("L1.resid_post@tokens:=", "L2.resid_post")),
+    ],
+)
+def test_patches_are_told_apart_from_the_words_of_their_schedules(written, meant):
+    assert make_experiment({}, [f"patch.patches={written}"]).patch.patches == meant
+    assert all(Patch.parse(name).schedule for name in meant)
+
+
+def test_one_question_may_hold_commas():
+    assert make_experiment({}, ["patch.questions=Solve x + y = 3, x - y = 1"]).patch.questions == (
+        "Solve x + y = 3, x - y = 1",
+    )
+
+
+def test_a_raw_text_has_no_chat_template():
+    assert make_experiment({}, ["models.raw=true", "models.chat_template=none"]).models.raw
+    with pytest.raises(UsageError, match=r"models\.raw uses no chat template, but got models\.chat_template clean"):
+        make_experiment({}, ["models.raw=true", "models.chat_template=clean"])

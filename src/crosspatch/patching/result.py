@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from crosspatch.config import Direction
 from crosspatch.errors import UsageError
+from crosspatch.frames import REPAIRED
 from crosspatch.models.chat import PromptFormat
 from crosspatch.patching.measures import pooled
 
@@ -27,10 +29,17 @@ class PatchResult:
     generations: pl.DataFrame
     vocabulary: Mapping[int, str] = field(default_factory=dict, repr=False)
 
-    def text(self, patch: str, prompt_id: str | None = None) -> str:
-        """What was generated under a patch by its name, `L18.resid_post`, or by `clean` or `corrupted`."""
+    def text(self, patch: str, prompt_id: str | None = None, direction: Direction | None = None) -> str:
+        """What was generated under a patch by its name, `L18.resid_post`, or by `clean` or `corrupted`.
+
+        Without a direction it is the first that was patched. Raises UsageError where there is no such text.
+        """
         named = (pl.col("patch") == patch) | (pl.col("patch").is_null() & (pl.col("condition") == patch))
         rows = self.generations.filter(named)
+        if direction is not None:
+            patched = self.scores["direction"].unique(maintain_order=True).to_list()
+            called = REPAIRED if len(patched) > 1 and direction == "repair" else "patched"
+            rows = rows.filter(pl.lit(direction in patched) & (pl.col("condition") == called))
         if prompt_id is not None:
             rows = rows.filter(pl.col("prompt_id") == prompt_id)
         if rows.is_empty():
