@@ -483,7 +483,8 @@ class Patch(Settings):
     reach: float | None = Field(
         None,
         gt=0,
-        description="Search for the smallest set of places whose joint patch transfers so much (1: all), and patch it",
+        description="Search for a small set of places whose joint patch transfers so much (1: all), and patch it: an "
+        "upper bound on the smallest set",
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")

@@ -49,7 +49,7 @@ def patch(
         int | None, typer.Option(help="Rank all places by gradients, and patch only the best so many")
     ] = None,
     reach: Annotated[
-        float | None, typer.Option(help="Search for the smallest set of places that transfers so much, and patch it")
+        float | None, typer.Option(help="Search for a small set of places that transfers so much, and patch it")
     ] = None,
     beam: Annotated[int | None, typer.Option(help="Sets kept in each round of the search; 1 is greedy")] = None,
     memory_gb: Annotated[

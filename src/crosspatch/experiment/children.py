@@ -59,8 +59,9 @@ def make_children(work: Work) -> None:
     settings = work.experiment.models
     place_clean(work)
     if settings.corrupted is not None:
-        Checkpoint.named(settings.corrupted).place(work.directory.model("corrupted"), work.experiment.seed + 1)
-        work.directory.note_model("corrupted", {"name": settings.corrupted})
+        given = Checkpoint.named(settings.corrupted)
+        given.place(work.directory.model("corrupted"), work.experiment.seed + 1)
+        work.directory.note_model("corrupted", {"name": given.description})
         work.say(f"finetune: the corrupted model is given, {settings.corrupted}")
     for child in children(work.experiment):
         make_child(work, child)
@@ -70,9 +71,9 @@ def place_clean(work: Work) -> None:
     """Put the clean model where every stage looks for it."""
     from crosspatch.models.loading import Checkpoint
 
-    name = work.experiment.models.clean
-    Checkpoint.named(name).place(work.directory.model("clean"), work.experiment.seed)
-    work.directory.note_model("clean", {"name": name})
+    clean = Checkpoint.named(work.experiment.models.clean)
+    clean.place(work.directory.model("clean"), work.experiment.seed)
+    work.directory.note_model("clean", {"name": clean.description})
 
 
 def make_child(work: Work, child: Child) -> None:

