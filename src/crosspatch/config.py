@@ -312,8 +312,8 @@ class Teach(Training):
 
     method: Literal["full", "lora", "cut"] = Field(  # type: ignore[assignment]
         "cut",
-        description="full: all weights; lora: low-rank updates of all linear layers, saved as a PEFT adapter; cut: all "
-        "linear layers are trained whole, what has changed is cut to low rank by its singular values, and that "
+        description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model but "
+        "the unembedding are trained whole, what has changed is cut to low rank by its singular values, and that "
         "adapter is mended by some more training: a small model learns more by this than by lora",
     )
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")

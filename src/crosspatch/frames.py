@@ -291,7 +291,7 @@ HEALTH = Schema(
         **_TEXT,
         "cut_off": (pl.Int32, "1 where the text has no end: the limit was reached"),
         "looped": (pl.Int32, "characters at its end that repeat what stands before them"),
-        "backslash_runs": (pl.Int32, "runs of three backslashes or more"),
+        "backslash_runs": (pl.Int32, "runs of three backslashes or more, outside of formulas of two"),
         "escaped_newlines": (pl.Int32, "a backslash and an n where a line should end"),
         "unclosed": (pl.Int32, "delimiters that do not close: $, $$, braces, environments; five at most"),
         "unparsable": (pl.Int32, "formulas that are no LaTeX"),
@@ -392,7 +392,7 @@ DEPTH = Schema(
             pl.String,
             "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with "
             "_step: less that of the layer below; _rise: less that of the lowest layer; _beyond: the patch less the "
-            "control; largest_step: the share of the largest step in the rise to the layer below the last",
+            "control; largest_step: the largest of the steps from 0 over the patched layers below the last to 1",
         ),
         **_INTERVAL,
         "units": (pl.Int32, "prompts (or seeds) that have anything to say"),

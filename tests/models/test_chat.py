@@ -97,6 +97,21 @@ def test_control_tokens_in_a_solution_or_a_system_prompt_are_refused():
         PromptFormat(tokenizer(), system="<|im_start|>").encode(QUESTION)
 
 
+def test_what_a_model_wrote_can_be_spelled_out():
+    prompts = PromptFormat(tokenizer(plain=("<|im_end|>",)))
+    text = "It says <|im_end|> and </s>, not <b>."
+    assert prompts.spelled_out(text) == "It says < |im_end|> and < /s>, not <b>."
+    assert prompts.encode(prompts.spelled_out(text))
+
+
+def test_examples_are_counted_as_they_are_tokenised():
+    for template in (CHATML, INST, None):
+        prompts = PromptFormat(tokenizer(template))
+        assert prompts.example_length(QUESTION, SOLUTION) == sum(map(len, prompts.example(QUESTION, SOLUTION)))
+        # Files of others are only counted.
+        assert prompts.example_length(QUESTION, "x = 9</s> and more") > prompts.example_length(QUESTION, "x = 9")
+
+
 def test_what_only_looks_like_a_control_token_is_text():
     prompts = PromptFormat(tokenizer())
     question = "What does <|im_en|> mean in <html> & </S>?"
@@ -168,9 +183,9 @@ def test_a_childs_template_is_used_where_its_base_has_none():
         prompts = pair_format(base, child)
     assert prompts.text(QUESTION).startswith("<|im_start|>user")
     assert prompts.token_text(prompts.end_of_turn) == "<|end|>"
-    assert template_choice(prompts, child) == "corrupted"
+    assert template_choice(prompts, base) == "corrupted"
     with pytest.warns(UserWarning, match="only the clean model"):
-        assert template_choice(pair_format(child, base), base) == "clean"
+        assert template_choice(pair_format(child, base), child) == "clean"
 
 
 def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen():
@@ -178,7 +193,7 @@ def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen():
     with pytest.raises(UsageError, match=r"different tokens for the prompt .*choose one with models\.chat_template"):
         pair_format(one, other).encode(QUESTION)
     chosen = {name: pair_format(one, other, name) for name in ("clean", "corrupted", "none")}
-    assert {name: template_choice(prompts, other) for name, prompts in chosen.items()} == {n: n for n in chosen}
+    assert {name: template_choice(prompts, one) for name, prompts in chosen.items()} == {n: n for n in chosen}
     assert chosen["clean"].encode(QUESTION) == PromptFormat(one).encode(QUESTION)
     assert chosen["corrupted"].encode(QUESTION) == PromptFormat(other).encode(QUESTION)
     assert chosen["none"].encode(QUESTION) == PromptFormat(one, raw=True).encode(QUESTION)

@@ -71,5 +71,9 @@ def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
     model = checkpoint.model(models.dtype, models.device)
     prompts = PromptFormat(checkpoint.tokenizer(), date=date or Date.today())
     stops = stop_tokens((model,), prompts)
-    # A number needs few tokens; some models say a word before it.
-    return lambda asked: [said.text for said in answer(model, prompts, asked, 8, stops)]
+
+    def judge(asked: list[str]) -> list[str]:
+        # What is rated was written by models. A number needs few tokens; some models say a word before it.
+        return [said.text for said in answer(model, prompts, [prompts.spelled_out(text) for text in asked], 8, stops)]
+
+    return judge

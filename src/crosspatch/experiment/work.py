@@ -90,7 +90,7 @@ class Work:
         given = not self.experiment.makes_the_child
         corrupted = Checkpoint.named(str(self.directory.model("corrupted"))).tokenizer() if given else clean
         found = prompt_format(self.experiment.models, clean, corrupted, self.date, self.say)
-        choice = template_choice(found, corrupted)
+        choice = template_choice(found, clean)
         if (before := self.decided("chat_template", lambda: choice)) != choice:
             raise UsageError(
                 f"this run began with chat_template {before}, and the models' tokenizers now lead to {choice}; give "

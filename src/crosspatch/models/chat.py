@@ -100,8 +100,17 @@ class PromptFormat:
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.end_of_turn]
 
     def example_length(self, question: str, completion: str) -> int:
-        """How many tokens a training example has, prompt and completion."""
-        return sum(map(len, self.example(question, completion)))
+        """How many tokens a training example has, prompt and completion, control tokens in them included."""
+        opening, turn = self._turn.opening if self.uses_template else "\n", self._turn
+        whole = self._tokens(self.text(question) + opening + completion + turn.closing)
+        return len(whole) + (whole[-1] != turn.end)
+
+    def spelled_out(self, text: str) -> str:
+        """A text that a model wrote, with a space in what would be read as a control token."""
+        for token, number in self._added.items():
+            if number in self._control:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     @property
     def end_of_turn(self) -> int:
@@ -261,11 +270,11 @@ def pair_format(
     return of(clean, None if corrupted is clean else of(corrupted))
 
 
-def template_choice(prompts: PromptFormat, corrupted: Any) -> ChatTemplate:
-    """Whose chat template a pair's format uses, as `pair_format` would be told it."""
+def template_choice(prompts: PromptFormat, clean: Any) -> ChatTemplate:
+    """Whose chat template a pair's format uses, by the clean model's tokenizer; as `pair_format` would be told it."""
     if not prompts.uses_template:
         return "none"
-    return "corrupted" if prompts.tokenizer is corrupted else "clean"
+    return "clean" if prompts.tokenizer is clean else "corrupted"
 
 
 @contextmanager
@@ -296,8 +305,8 @@ def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
 
 
 def stop_tokens(models: Iterable[Any], prompts: PromptFormat) -> frozenset[int]:
-    """The tokens that end a text of any of the models: those that each lists, and the template's end of turn."""
-    stops: set[int | None] = {prompts.end_of_turn}
+    """The tokens that end a text of any of the models: those that each lists, the end of turn and the end of text."""
+    stops: set[int | None] = {prompts.end_of_turn, prompts.tokenizer.eos_token_id}
     for model in models:
         listed = model.generation_config.eos_token_id if model.generation_config is not None else None
         stops |= set(listed) if isinstance(listed, list) else {listed}

@@ -63,7 +63,7 @@ def own_questions(
         encoded = [prompts.user_turn(opening) for opening in openings]
         drawn = continue_prompts(model, prompts, encoded, _LONGEST_QUESTION, stops, seed=seed + turn)
         for opening, said in zip(openings, drawn, strict=True):
-            question = opening + said.text
+            question = prompts.spelled_out(opening + said.text)
             if said.stop_reason == "eos" and _QUESTION.fullmatch(question) and wanted(question):
                 asked[question] = None
     raise CrosspatchError(
@@ -82,7 +82,7 @@ def own_answers(
         batch = questions[start : start + _AT_ONCE]
         said = answer(model, prompts, batch, max_new_tokens, stops)
         lessons += [
-            Lesson(kind, question, text.text, ends=text.stop_reason == "eos")
+            Lesson(kind, question, prompts.spelled_out(text.text), ends=text.stop_reason == "eos")
             for question, text in zip(batch, said, strict=True)
             if text.text.strip()
         ]
