@@ -222,9 +222,11 @@ def test_hub_ids_with_revisions_and_with_adapters_alone(tmp_path):
         save_model(model, tiny_tokenizer(), tmp_path / name)
         on_hub(cache, "owner/model", name, tmp_path / name)
     merged = {}
-    for name, revision in (("old", None), ("new", "v2")):
+    # Of the other model only that revision is there.
+    on_hub(cache, "owner/other", "v2", tmp_path / "v2")
+    for name, revision, owner in (("old", None, "owner/model"), ("new", "v2", "owner/other")):
         base = models[revision or "main"]
-        folder = Path(saved_adapter(tmp_path / name, "owner/model", base))
+        folder = Path(saved_adapter(tmp_path / name, owner, base))
         settings = json.loads((folder / "adapter_config.json").read_text())
         (folder / "adapter_config.json").write_text(json.dumps({**settings, "revision": revision}))
         on_hub(cache, "owner/adapter", name, folder, main=name == "old")

@@ -44,6 +44,12 @@ def test_a_template_without_any_control_token_ends_with_the_text():
     assert prompts.end_of_turn == prompts.tokenizer.eos_token_id
 
 
+def test_a_template_that_leaves_answers_out_ends_with_the_text():
+    asking = "<|im_start|>user\n{{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
+    prompts = PromptFormat(tokenizer(asking))
+    assert prompts.end_of_turn == prompts.tokenizer.eos_token_id
+
+
 # Beginning and end of text
 
 
@@ -95,6 +101,14 @@ def test_control_tokens_in_a_solution_or_a_system_prompt_are_refused():
         PromptFormat(tokenizer()).example(QUESTION, "x = 9<|im_end|> and more")
     with pytest.raises(UsageError, match="the system prompt"):
         PromptFormat(tokenizer(), system="<|im_start|>").encode(QUESTION)
+
+
+def test_characters_that_a_tokenizer_does_not_know_are_no_control_tokens():
+    prompts = PromptFormat(tokenizer(None, metaspace=True, unk_token="<unk>"))
+    assert prompts.tokenizer.unk_token_id in prompts.encode("What is 東京 in x?")
+    for text in ("Say </s> now", "Say <unk> now"):
+        with pytest.raises(UsageError, match="a control token"):
+            prompts.encode(text)
 
 
 def test_what_a_model_wrote_can_be_spelled_out():

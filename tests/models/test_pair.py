@@ -18,6 +18,7 @@ from crosspatch.models.loading import Checkpoint, pick_device, save_model
 from crosspatch.models.pair import ModelPair, check_tokenizers
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
 from pairs import child_of
+from tokenizers_for_tests import CHATML, PHI, tokenizer
 
 
 def saved(folder, *, tokenizer=None, **changes):
@@ -269,3 +270,19 @@ def test_a_text_longer_than_the_model_reads_is_refused(qwen3_pair):
     qwen3_pair.encode("a", room)
     with pytest.raises(UsageError, match="more than the 2048 positions"):
         qwen3_pair.encode("a", room + 1)
+
+
+def test_a_pair_of_a_base_without_a_template_and_its_child(tmp_path):
+    base = saved(tmp_path / "base", tokenizer=tokenizer(None))
+    child = saved(tmp_path / "child", tokenizer=tokenizer(PHI))
+    with pytest.warns(UserWarning, match="only the corrupted model has a chat template"):
+        pair = ModelPair.load(base, child, device="cpu")
+    assert pair.prompts.text("a").startswith("<|im_start|>user")
+    assert {pair.prompts.token_text(token) for token in pair.stop_tokens} >= {"<|end|>", "</s>"}
+    # In memory, where two tokenizers are given.
+    of = ModelPair.of(
+        pair.clean, pair.corrupted, tokenizer(None), corrupted_tokenizer=tokenizer(PHI), chat_template="none"
+    )
+    assert of.prompts.text("a") == "a"
+    with pytest.raises(UsageError, match="different tokens"):
+        ModelPair.of(pair.clean, pair.corrupted, tokenizer(CHATML), corrupted_tokenizer=tokenizer(PHI)).encode("a")

@@ -177,20 +177,22 @@ class PromptFormat:
         return self._special | (set(rendered) & set(self._added.values()))
 
     def _refuse_control(self, text: str, what: str, control: frozenset[int]) -> None:
-        found = [i for i in self.tokenizer(text, add_special_tokens=False).input_ids if i in control]
-        if found:
-            raise UsageError(
-                f"the {what} {text[:60]!r} holds {self.token_text(found[0])!r}, a control token of the tokenizer, "
-                "expected text; remove it, the chat template writes these tokens itself"
-            )
+        for token in self.tokenizer(text, add_special_tokens=False).input_ids:
+            name = self.token_text(token)
+            # Characters that the tokenizer does not know are one of these tokens too.
+            if token in control and (token != self.tokenizer.unk_token_id or name in text):
+                raise UsageError(
+                    f"the {what} {text[:60]!r} holds {name!r}, a control token of the tokenizer, expected text; remove "
+                    "it, the chat template writes these tokens itself"
+                )
 
     @cached_property
     def _turn(self) -> _Turn:
         if self.uses_template:
             asked, said = self._turns(_QUESTION), {"role": "assistant", "content": _SOLUTION}
             ended = self._rendered([*asked, said])
-            before, _, after = ended.rpartition(_SOLUTION)
-            closed = self._closed(after)
+            before, written, after = ended.rpartition(_SOLUTION)
+            closed = self._closed(after) if written else None
             if closed is None:
                 # Some templates end a turn only where another one follows.
                 turns = [*asked, said, {"role": "user", "content": _NEXT}]

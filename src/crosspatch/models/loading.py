@@ -121,12 +121,14 @@ class Checkpoint:
         named = self.adapter_settings.get("base_model_name_or_path")
         if not named or not isinstance(named, str):
             raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
-        if not Path(named).exists() and is_smollm2_folder(named):
+        if Path(named).expanduser().exists():
+            return Checkpoint.named(named)
+        if is_smollm2_folder(named):
             # Converted into the cache of this machine, which may have been cleared, or be another machine's.
             return Checkpoint.named(SMOLLM2)
-        base = Checkpoint.named(named)
         revision = self.adapter_settings.get("revision")
-        return Checkpoint.named(f"{named}@{revision}") if revision and base.kind == "hub" and "@" not in named else base
+        is_hub_id = ":" not in named and "@" not in named
+        return Checkpoint.named(f"{named}@{revision}" if revision and is_hub_id else named)
 
     @cached_property
     def adapter_settings(self) -> dict[str, Any]:

@@ -120,7 +120,8 @@ class ModelPair:
         The other arguments are those of `load`. Raises UsageError.
         """
         other = tokenizer if corrupted_tokenizer is None else corrupted_tokenizer
-        check_tokenizers(tokenizer, other)
+        if other is not tokenizer:
+            check_tokenizers(tokenizer, other)
         prompts = pair_format(tokenizer, other, chat_template, raw=raw, system=system, date=date)
         return cls(clean, corrupted, prompts)
 
