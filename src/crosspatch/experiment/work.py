@@ -79,9 +79,9 @@ class Work:
 
     @cached_property
     def prompts(self) -> PromptFormat:
-        """How questions are put to the models, as the run began with; no weights are read for it.
+        """How questions are put to the models; no weights are read for it.
 
-        Raises UsageError where the models' tokenizers now lead to another choice than then.
+        Raises UsageError if the models' tokenizers lead to another choice of chat template than when the run began.
         """
         from crosspatch.models.chat import template_choice
         from crosspatch.models.loading import Checkpoint
@@ -104,7 +104,7 @@ class Work:
         return Date.fromisoformat(self.directory.decisions()["date"])
 
     def precision(self, settings: Training) -> Training:
-        """Training settings whose precision, if it is auto, was decided for the whole run."""
+        """Training settings with the precision that was decided for the whole run in place of auto."""
         if settings.precision != "auto":
             return settings
         from crosspatch.models.loading import pick_device
@@ -115,7 +115,7 @@ class Work:
         return settings.model_copy(update={"precision": precision})
 
     def decided(self, name: str, decide: Callable[[], str]) -> str:
-        """What the record says, or what is decided now and put there."""
+        """A decision from the record; one that is not there yet is made and recorded."""
         found = self.directory.decisions().get(name)
         if found is None:
             found = decide()

@@ -17,13 +17,13 @@ from crosspatch.characters import half_surrogate
 from crosspatch.config import ChatTemplate
 from crosspatch.errors import UsageError
 
-# Texts that a template is rendered with, to see what it writes around them.
+# Texts to render a template with, to find what it writes around them.
 _QUESTION, _SOLUTION, _NEXT = "crosspatch asks", "crosspatch answers", "crosspatch asks again"
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """What surrounds an assistant's text: `opening` stands between prompt and text, `closing` ends with token `end`."""
+    """What the template writes around an answer: `opening` after the prompt, `closing` up to the token `end`."""
 
     opening: str
     closing: str
@@ -34,9 +34,9 @@ class _Turn:
 class PromptFormat:
     """A question as a user turn of the tokenizer's chat template, or as it stands.
 
-    `raw` reads the text as it is even where there is a template; `system` adds a system turn. Templates that print
-    today's date print `date`. `same_as` is another format that must give the same tokens: encoding a question for which
-    it does not raises UsageError.
+    `raw` leaves the text as it is even if there is a template; `system` adds a system turn. Templates that print
+    today's date print `date` instead. `same_as` is another format that must give the same tokens: `encode` raises
+    UsageError for a question where it does not.
     """
 
     tokenizer: Any
@@ -118,7 +118,7 @@ class PromptFormat:
         return self._turn.end
 
     def user_turn(self, beginning: str) -> list[int]:
-        """The tokens of a prompt that breaks off after the beginning of a question, for a model to write it on."""
+        """The tokens of a prompt that ends after the beginning of a question, for a model to continue."""
         return self._tokens(self.text(_QUESTION).partition(_QUESTION)[0] + beginning)
 
     def token_text(self, token: int) -> str:
@@ -281,7 +281,7 @@ def template_choice(prompts: PromptFormat, clean: Any) -> ChatTemplate:
 
 @contextmanager
 def _today(date: Date) -> Iterator[None]:
-    """Chat templates that ask for the time are told `date`; transformers takes no other clock."""
+    """Within the context, chat templates that print the date print `date`; transformers has no setting for it."""
     from transformers.utils import chat_template_utils as rendering
 
     before = rendering.datetime

@@ -242,9 +242,9 @@ def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
 def numbered(
     what: Literal["layer", "head"], chosen: Literal["all"] | SupportsIndex | Iterable[SupportsIndex], count: int
 ) -> list[int]:
-    """The layers or heads that are meant, each once: all, one, or several; negative ones count from the end.
+    """Layer or head numbers as a list without repetition: all, one or several; negative ones count from the end.
 
-    Raises UsageError for those that a model with `count` of them does not have.
+    Raises UsageError for a number that a model with `count` layers or heads does not have.
     """
     if isinstance(chosen, str):
         if chosen != "all":

@@ -87,7 +87,7 @@ def watch(model: nn.Module) -> list[WatchedBlock]:
 
 
 def check_streams(model: nn.Module) -> None:
-    """Refuse a model whose blocks hand on more than one hidden state [B, T, D], by a pass over a few tokens.
+    """Refuse a model whose blocks pass on more than one hidden state [B, T, D], found in a pass over a few tokens.
 
     Raises UsageError. The model is run on the first call only.
     """

@@ -410,10 +410,10 @@ class RunDirectory:
         self._write({**self.read(), "data": hashes})
 
     def decisions(self) -> dict[str, str]:
-        """What was decided when the run first needed it and holds when it resumes.
+        """What was decided once for the whole run, and is reused when it resumes.
 
-        `date`: the day that chat templates print; `chat_template`: whose is used; `training_precision`:
-        float32 or bf16, whichever was measured to be faster.
+        `date`: the day that chat templates print; `chat_template`: whose is used; `training_precision`: float32 or
+        bf16, whichever was measured to train faster.
         """
         return dict(self.read().get("decisions", {}))
 
