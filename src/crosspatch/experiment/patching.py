@@ -98,7 +98,7 @@ class PatchStage:
 
     def do(self, shard: int) -> Files:
         """The scores and texts of a shard."""
-        from crosspatch.patching.sweep import sweep
+        from crosspatch.patching.sweep import sweep, unpatched_of
 
         entry = self._plan["shards"][shard]
         first, last = entry["patches"]
@@ -125,8 +125,7 @@ class PatchStage:
             for name, result in zip(prompts, results, strict=True):
                 scores[name].append(result.scores)
                 texts[name].append(self._named(result.generations, run))
-                own = result.generations.filter(pl.col("patch").is_null())
-                known[name] |= dict(own.select("condition", "text").iter_rows())
+                known[name] |= unpatched_of(result)
         directory = self.work.directory
         return {
             directory.within(directory.scores_part(shard)): SCORES.dumped(

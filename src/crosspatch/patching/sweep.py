@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, TypeVar, get_args
 
@@ -72,14 +73,24 @@ def patch(
     if self_check:
         engine = usable_engine(pair, chosen, engine, longest, say)
     rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
-    swept = [sweep(pair, encoded, chosen, run, engine, rows=rows, unpatched=run is runs[0], say=say) for run in runs]
+    swept: list[list[PatchResult]] = []
+    known: dict[str, dict[Unpatched, str]] = {}
+    for run in runs:
+        first = not swept
+        done = list(sweep(pair, encoded, chosen, run, engine, rows=rows, answers=known, unpatched=first, say=say))
+        if first:
+            known = {name: unpatched_of(result) for name, result in zip(encoded, done, strict=True)}
+        else:
+            done = [replace(result, generations=called_repaired(result.generations)) for result in done]
+        swept.append(done)
     results = list(chain.from_iterable(zip(*swept, strict=True)))
     scores = pl.concat(result.scores for result in results)
-    texts = pl.concat(
-        called_repaired(result.generations) if run is not runs[0] else result.generations
-        for run, result in zip(runs * len(encoded), results, strict=True)
-    )
-    return PatchResult(scores, texts, token_texts(scores, pair.prompts))
+    return PatchResult(scores, pl.concat(r.generations for r in results), token_texts(scores, pair.prompts))
+
+
+def unpatched_of(result: PatchResult) -> dict[Unpatched, str]:
+    """The unpatched models' own texts in a result of one prompt."""
+    return dict(result.generations.filter(pl.col("patch").is_null()).select("condition", "text").iter_rows())
 
 
 def patch_runs(
