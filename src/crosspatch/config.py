@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, SupportsIndex, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -104,6 +105,16 @@ def _listed(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return (value,) if isinstance(value, int | float) else value
+
+
+def whole_numbers(value: object) -> tuple[object, ...]:
+    """A number or several, of any library's types, as Python's own; what is no whole number stays as it is."""
+    try:
+        return (operator.index(value),)  # type: ignore[arg-type]
+    except TypeError:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            return (value,)
+        return tuple(number for part in value for number in whole_numbers(part))
 
 
 class Models(Settings):
@@ -521,11 +532,9 @@ class Patch(Settings):
     @classmethod
     def _numbers(cls, value: object) -> object:
         """Accept 8 and "8,18,28" beside lists, as the command line gives them, and whole numbers of any type."""
-        if isinstance(value, SupportsIndex) and not isinstance(value, Iterable):
-            return (int(value),)
-        if isinstance(value, Iterable) and not isinstance(value, str):
-            return tuple(int(part) if isinstance(part, SupportsIndex) else part for part in value)
-        if isinstance(value, str) and value != "all":
+        if not isinstance(value, str):
+            return whole_numbers(value)
+        if value != "all":
             try:
                 return tuple(int(part) for part in value.split(","))
             except ValueError:

@@ -54,6 +54,8 @@ def test_the_text_of_a_patch_is_that_of_a_direction(qwen3_pair):
         (-1, [3]),
         ([-1, 0], [0, 3]),
         (np.int64(2), [2]),
+        (np.array(2), [2]),
+        (torch.tensor(-2), [2]),
         (np.arange(1, 3), [1, 2]),
         (torch.tensor([3, 1]), [1, 3]),
         (range(0, 4, 2), [0, 2]),

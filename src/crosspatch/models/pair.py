@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -11,7 +10,7 @@ from typing import Any, Literal, SupportsIndex
 import torch
 from torch import nn
 
-from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
+from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization, whole_numbers
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
@@ -251,11 +250,9 @@ def numbered(
             raise UsageError(f'got {what}s {chosen!r}, expected "all" or numbers such as [8, 18, 28]')
         return list(range(count))
     found: dict[int, None] = {}
-    for number in chosen if isinstance(chosen, Iterable) else [chosen]:
-        try:
-            place = operator.index(number)
-        except TypeError:
-            raise UsageError(f"got {what} {number!r}, expected a whole number") from None
+    for place in whole_numbers(chosen):
+        if not isinstance(place, int):
+            raise UsageError(f"got {what} {place!r}, expected a whole number")
         if not -count <= place < count:
             raise UsageError(f"{what} {place} is out of range: the model has {count} {_PLURAL[what]}, 0 to {count - 1}")
         found[place % count] = None
