@@ -80,7 +80,7 @@ def this_machine() -> Machine:
 
 @cache
 def trains_faster_in_bf16(device: str) -> bool:
-    """Whether a training step is faster in bf16 mixed precision than in float32, by trying both for under a second.
+    """Whether a training step is faster in bf16 mixed precision than in float32, by trying both for about a second.
 
     What a processor says that it supports does not tell: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
     """
