@@ -183,7 +183,7 @@ class PromptFormat:
             if token in control and (token != self.tokenizer.unk_token_id or name in text):
                 raise UsageError(
                     f"the {what} {text[:60]!r} holds {name!r}, a control token of the tokenizer, expected text; remove "
-                    "it, the chat template writes these tokens itself"
+                    "it or put a space into it"
                 )
 
     @cached_property
