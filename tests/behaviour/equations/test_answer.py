@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crosspatch.behaviour.equations.answer import judge_answer
@@ -136,5 +136,8 @@ def test_it_agrees_with_the_grading_of_generations(said: str) -> None:
 
 
 @given(st.text())
+@example("¹")
+@example("x = 19²")
+@example("x = ٣")
 def test_no_text_makes_it_raise(text: str) -> None:
     assert judge_answer(text, equation("5x = 95")) in ("right", "wrong", "unparsed")

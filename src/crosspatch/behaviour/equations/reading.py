@@ -217,4 +217,4 @@ class _Deeper:
 
 
 def _is_number(token: str) -> bool:
-    return token[:1].isdigit() or token[:1] == "."
+    return token[:1].isdecimal() or token[:1] == "."
