@@ -204,7 +204,8 @@ def on_hub(cache: Path, repository: str, revision: str, folder: Path, *, main: b
 
 
 PROGRAM = """
-import sys, torch
+import json, sys, tempfile
+from pathlib import Path
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.fingerprint import fingerprint
@@ -212,6 +213,11 @@ for name in sys.argv[1:]:
     checkpoint = Checkpoint.named(name)
     checkpoint.tokenizer()
     print(checkpoint.kind, fingerprint(checkpoint.model(device="cpu")))
+with tempfile.TemporaryDirectory() as folder:
+    # The last one again, as a run keeps it.
+    checkpoint.place(Path(folder) / "placed")
+    settings = json.loads((Path(folder) / "placed" / "adapter_config.json").read_text())
+    print(settings["base_model_name_or_path"], settings["revision"])
 """
 
 
@@ -242,6 +248,7 @@ def test_hub_ids_with_revisions_and_with_adapters_alone(tmp_path):
         f"adapter {merged['old']}",
         f"adapter {merged['new']}",
         f"adapter {merged['new']}",
+        "owner/other v2",
     ]
     assert merged["old"] != merged["new"]
 

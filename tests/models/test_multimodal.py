@@ -15,19 +15,13 @@ from crosspatch.models.blocks import decoder, name_of_blocks
 from crosspatch.models.loading import Checkpoint, save_model
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.shapes import Shape
-from crosspatch.models.tiny import tiny_tokenizer
+from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
 from crosspatch.patching.self_check import self_check
 from crosspatch.patching.sweep import choose_patches, patch
 
 TEXT = {
+    **_SHAPE,
     "vocab_size": 512,
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 12,
-    "max_position_embeddings": 512,
     "initializer_range": 0.2,
     "pad_token_id": 0,
     "bos_token_id": None,

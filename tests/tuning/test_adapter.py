@@ -114,6 +114,16 @@ def test_an_adapter_is_saved_in_half_the_bytes_and_means_nearly_the_same(tmp_pat
         assert (again(TOKENS).logits - meant).abs().max() < 0.02 * (meant - plain).abs().max()
 
 
+@pytest.mark.parametrize(("base", "name", "revision"), [("owner/model@v2", "owner/model", "v2"), ("a@b", "a@b", None)])
+def test_the_revision_of_a_base_is_kept_as_peft_keeps_it(tmp_path, monkeypatch, base, name, revision):
+    monkeypatch.chdir(tmp_path)
+    # A folder may be called so.
+    (tmp_path / "a@b").mkdir()
+    save_adapter(with_adapter(copy.deepcopy(make_pair("qwen3").clean), 4, 8, seed=1), base, tmp_path / "adapter")
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == (name, revision)
+
+
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
 def test_a_cut_of_full_rank_is_the_whole_change_and_less_is_less(architecture):
     pair = make_pair(architecture)

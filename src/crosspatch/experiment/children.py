@@ -79,7 +79,7 @@ def place_clean(work: Work) -> None:
 def make_child(work: Work, child: Child) -> None:
     """Train one child, unless it is there; its checkpoints go when it is saved."""
     if not work.directory.model(child.name).exists():
-        announce(work, child.name)
+        announce(work, child.name, child.settings)
         train_child(work, child)
     # Only now: until the model is saved they are all there is of it.
     work.directory.remove_checkpoints(child.name)
@@ -102,14 +102,15 @@ def train_child(work: Work, child: Child) -> None:
     train_together(work, child.name, child.settings, child.seed, train, validation)
 
 
-def announce(work: Work, training: str | None) -> None:
+def announce(work: Work, training: str | None, settings: Training | None = None) -> None:
     """Tell the processes that train along what comes next; None: nothing more."""
     from crosspatch.models.loading import pick_device
     from crosspatch.tuning import processes
 
-    if training is not None:
-        # They read in the record what was decided.
-        work.prompts, work.precision(work.experiment.finetune), work.precision(work.experiment.teach)
+    if settings is not None:
+        # Decided now: the others look it up in the record.
+        work.precision(settings)
+        _ = work.prompts
     processes.announce(training, cpu=pick_device(work.experiment.models.device) == "cpu")
 
 

@@ -50,7 +50,7 @@ def teach(work: Work) -> None:
     folder = work.directory.model(TAUGHT)
     if not folder.exists():
         _make_lessons(work)
-        announce(work, TAUGHT)
+        announce(work, TAUGHT, work.experiment.teach)
         train_taught(work)
     for name in (_WHOLE, TAUGHT):
         work.directory.remove_checkpoints(name)

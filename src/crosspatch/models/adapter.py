@@ -121,7 +121,10 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
         save_file(kept, saved, metadata={"format": "pt"})
         settings = scratch / "adapter_config.json"
-        written = {**json.loads(settings.read_text(encoding="utf-8")), "base_model_name_or_path": base}
+        # PEFT keeps the revision of a hub id by itself.
+        name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
+        named = {"base_model_name_or_path": name, "revision": revision or None}
+        written = {**json.loads(settings.read_text(encoding="utf-8")), **named}
         settings.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         # PEFT's page for a model hub, full of blanks to fill in.
         (scratch / "README.md").unlink(missing_ok=True)

@@ -178,9 +178,11 @@ class PromptFormat:
 
     def _refuse_control(self, text: str, what: str, control: frozenset[int]) -> None:
         for token in self.tokenizer(text, add_special_tokens=False).input_ids:
+            if token not in control:
+                continue
             name = self.token_text(token)
             # Characters that the tokenizer does not know are one of these tokens too.
-            if token in control and (token != self.tokenizer.unk_token_id or name in text):
+            if token != self.tokenizer.unk_token_id or name in text:
                 raise UsageError(
                     f"the {what} {text[:60]!r} holds {name!r}, a control token of the tokenizer, expected text; remove "
                     "it or put a space into it"

@@ -318,7 +318,9 @@ class Checkpoint:
 
     def _copy_adapter(self, folder: Path) -> None:
         settings, base = dict(self.adapter_settings), self.base
-        if base.kind in {"folder", "adapter", "gguf"}:
+        if base.kind == "hub":
+            settings |= {"base_model_name_or_path": base.where, "revision": base.revision}
+        elif base.kind != "random":
             settings["base_model_name_or_path"] = str(Path(base.where).resolve())
         with folder_written_whole(folder) as scratch, self._one_line_errors():
             self.tokenizer().save_pretrained(scratch)
