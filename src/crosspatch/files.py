@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,23 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_half_written(root: Path) -> None:
+    """Remove what killed processes were writing in a folder; what a process of this machine is writing stays."""
+    for partial in root.rglob(".*.partial"):
+        if (process := re.search(r"\.(\d+)\.partial$", partial.name)) and not _is_alive(int(process[1])):
+            partial.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def partial_of(path: Path) -> Path:

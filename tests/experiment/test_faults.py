@@ -107,6 +107,23 @@ def was_killed(process: int) -> bool:
     return True
 
 
+def test_what_a_killed_process_was_writing_is_removed(ready, tmp_path):
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    killed_writer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    killed_writer.kill()
+    killed_writer.wait()
+    (run / "scores").mkdir()
+    dead = [
+        run / "scores" / f".part-00001.parquet.{killed_writer.pid}.partial",
+        run / f".run.json.{killed_writer.pid}.partial",
+    ]
+    alive = run / f".report.html.{os.getpid()}.partial"
+    for path in (*dead, alive):
+        path.touch()
+    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert half_written(run) == [str(alive)]
+
+
 def test_workers_end_with_a_driver_that_is_killed(ready, tmp_path):
     run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
     command = started(log, *COMMAND, "--workers", 2, "--out", run)

@@ -29,6 +29,7 @@ from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
 from crosspatch.experiment.spans import read_mistakes
 from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
+from crosspatch.files import remove_half_written
 from crosspatch.results.lock import RunLock
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.shards import Shards
@@ -119,7 +120,11 @@ class ExperimentRun:
         Raises UsageError where another command is working in the run directory.
         """
         with self.work.lock.alone():
-            self._do_all(_with_needs(wanted or STAGES))
+            try:
+                self._do_all(_with_needs(wanted or STAGES))
+            finally:
+                # With the lock held alone, no worker is left, here or on another machine.
+                remove_half_written(self.directory.root)
 
     def run_slice(self, number: int, of: int) -> None:
         """Do one of so many slices of the sweep, the first is 1, while others do theirs; what it needs comes first.
