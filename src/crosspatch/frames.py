@@ -372,6 +372,7 @@ _INTERVAL: Columns = {
     "estimate": (pl.Float64, "the estimate; null where there is nothing to measure"),
     "low": (pl.Float64, "lower end of its 95 % interval; null where there are too few prompts"),
     "high": (pl.Float64, "upper end"),
+    "effective": (pl.Float64, "effective number of prompts or answers (Kish): (Σw)² / Σw² of their weights"),
 }
 
 # In which way single layers were patched.
@@ -400,21 +401,43 @@ DEPTH = Schema(
     },
 )
 
+HALFWAY = Schema(
+    "halfway",
+    {
+        "domain": DEPTH.columns["domain"],
+        "of": (
+            pl.String,
+            "effect: half of it is recovered; answers: half of the right answers that the corrupted model lacks are "
+            "lost, or won back where the direction is repair",
+        ),
+        **_VARIANT,
+        "estimate": (pl.Float64, "the layer, between two patched ones by the line through them"),
+        **{name: _INTERVAL[name] for name in ("low", "high", "effective")},
+        "units": (pl.Int32, "prompts that were counted"),
+    },
+)
+
 TOKENS = Schema(
     "tokens",
     {
         "domain": DEPTH.columns["domain"],
         **_VARIANT,
         "layer": (pl.Int32, "block index; null: all layers together but the last"),
+        "late": (pl.Boolean, "whether of these only the late ones are counted, from the paper's 28 of 36 in depth on"),
         "by": (
             pl.String,
             "class: cells of the patched texts by kind of token; span: cells along wrong solutions, by what is wrong",
         ),
-        "class": (pl.String, "operation, answer, sign, digit, latex, other; or word, sign, number, none"),
+        "class": (
+            pl.String,
+            "operation, answer, sign, digit, latex, other, of the token that the clean model predicts; or word, sign, "
+            "number, none",
+        ),
+        "control": (pl.String, "the control, in late layers; null: the patch itself"),
         "measure": (
             pl.String,
             "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements; with _excess: less that of all "
-            "other cells",
+            "other cells; _beyond: the patch less the control",
         ),
         **_INTERVAL,
         "chance": (pl.Float64, "of an excess: one-sided p-value of the permutation test within prompts"),
@@ -460,19 +483,26 @@ CLAIMS = Schema(
     "claims",
     {
         "claim": (pl.String, "its name"),
-        "statement": (pl.String, "what is said"),
+        "statement": (pl.String, "what it says"),
         "about": (pl.String, "mistake or fine-tune"),
         "domain": DEPTH.columns["domain"],
         **_VARIANT,
         "layer": SCORES.columns["layer"],
         **_INTERVAL,
-        "control": (pl.String, "what it is held against; of several the one that is hardest to be apart from"),
-        "control_estimate": (pl.Float64, "its estimate"),
-        "control_low": (pl.Float64, "lower end of its interval"),
-        "control_high": (pl.Float64, "upper end"),
+        "control": (pl.String, "what it is compared with; of several the one that is hardest to be apart from"),
+        **{f"control_{name}": (kind, f"the control's {name}") for name, (kind, _) in _INTERVAL.items()},
+        **{
+            f"decides_{name}": (
+                kind,
+                f"{name} of the number that decides: the difference from the control, or the same",
+            )
+            for name, (kind, _) in _INTERVAL.items()
+        },
+        "least": (pl.Float64, "shown where all of that interval lies above this"),
+        "most": (pl.Float64, "and below this"),
         "chance": (pl.Float64, "p-value of a test that has to agree; null where there is none"),
-        "shown": (pl.Boolean, "whether the numbers show it"),
-        "reason": (pl.String, "why not; null where it is shown"),
+        "verdict": (pl.String, "shown, contradicted or undecided"),
+        "reason": (pl.String, "why not shown; null where it is"),
     },
 )
 
@@ -623,6 +653,7 @@ SCHEMAS = (
     CONTROLS,
     SPANS,
     DEPTH,
+    HALFWAY,
     TOKENS,
     WORDS,
     COMPARISONS,

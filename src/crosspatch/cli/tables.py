@@ -165,7 +165,7 @@ def print_transfer(directory: RunDirectory) -> None:
 
 
 def print_claims(directory: RunDirectory) -> None:
-    """What the run shows and what it does not, each held to its control."""
+    """What the run shows, what contradicts it and what stays undecided, each claim with its control."""
     from crosspatch.frames import CLAIMS
     from crosspatch.results.interval import Interval
 
@@ -173,17 +173,17 @@ def print_claims(directory: RunDirectory) -> None:
     for row in directory.statistics(CLAIMS).iter_rows(named=True):
         own, control = (str(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
         test = "" if row["chance"] is None else f"{row['chance']:.2g}"
-        verdict = "shown" if row["shown"] else f"not shown: {row['reason']}"
+        verdict = row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}"
         rows.append(
             {
                 "claim": row["statement"],
                 "found": own,
-                "held against": f"{row['control']}: {control}",
+                "compared with": f"{row['control']}: {control}",
                 "p": test,
                 "verdict": verdict,
             }
         )
-    print_rows("Claims, with 95 % intervals over prompts", rows)
+    print_rows("Claims, with 95 % intervals over prompts (n_eff: effective number of them)", rows)
 
 
 def print_selection(directory: RunDirectory) -> None:

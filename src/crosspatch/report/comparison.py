@@ -46,10 +46,10 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim and, for each run, whether it is shown there (None: the run does not have it) and its numbers."""
+    """A claim and, for each run, its verdict there (None: the run does not have it) and its numbers."""
 
     statement: str
-    found: tuple[tuple[bool | None, str], ...]
+    found: tuple[tuple[str | None, str], ...]
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ class Comparison:
     def claims(self) -> list[ClaimRow]:
         """The claims of all runs, in the order in which they are met."""
         met: dict[tuple[Any, ...], str] = {}
-        found: list[dict[tuple[Any, ...], tuple[bool, str]]] = []
+        found: list[dict[tuple[Any, ...], tuple[str, str]]] = []
         for run in self.runs:
             own = {}
             for row in run.claims.iter_rows(named=True):
                 key = tuple(row[name] for name in _PLACE)
                 met.setdefault(key, row["statement"])
                 against = f"{row['control']}: {Interval.of_row(row, 'control_')}"
-                own[key] = (row["shown"], f"{Interval.of_row(row)}, {against}")
+                own[key] = (row["verdict"], f"{Interval.of_row(row)}, {against}")
             found.append(own)
         return [ClaimRow(statement, tuple(own.get(key, (None, "")) for own in found)) for key, statement in met.items()]
 

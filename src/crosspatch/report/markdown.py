@@ -19,7 +19,7 @@ from crosspatch.files import written_whole
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.selection import Selection
-from crosspatch.results.claim import Claim
+from crosspatch.results.claim import Claim, counted
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.summary import Summary
 from crosspatch.results.table2 import table2, table2_rows
@@ -100,20 +100,18 @@ def _claims(claims: Sequence[Claim]) -> Iterator[str]:
     if not claims:
         yield "No claims: this run has no scores and no answers from which any could be made."
         return
-    shown = sum(claim.shown for claim in claims)
     yield (
-        f"{shown} of {len(claims)} claims are shown. A claim is shown where its interval and that of its control lie "
-        "apart; all are of 95 %, over prompts."
+        f"{counted(claim.verdict for claim in claims)}. What decides is an interval of 95 % over prompts: of the "
+        "difference from the control in the same cells or questions, or of the number itself where it is compared with "
+        "a fixed one. n_eff is the effective number of prompts (Kish)."
     )
     yield "\n".join(map(_claim, claims))
 
 
 def _claim(claim: Claim) -> str:
-    line = f"- **{'shown' if claim.shown else 'not shown'}**: {_plain(claim.statement)}: {claim.found}, "
-    line += f"{_plain(claim.control)}: {claim.compared}"
-    if claim.chance is not None:
-        line += f", p = {claim.chance:.2g}"
-    return line if claim.reason is None else f"{line}. Why not: {_plain(claim.reason)}"
+    line = f"- **{claim.verdict}**: {_plain(claim.statement)}: {claim.found}, {_plain(claim.control)}: {claim.compared}"
+    line += claim.test
+    return line if claim.reason is None else f"{line}. Why not shown: {_plain(claim.reason)}"
 
 
 def _answers(behaviour: pl.DataFrame | None) -> Iterator[str]:

@@ -35,7 +35,7 @@ class TokenRow:
 
 def token_tables(tokens: pl.DataFrame) -> list[tuple[str, list[TokenRow]]]:
     """A titled table for each domain, variant and way of telling tokens apart (see frames.TOKENS)."""
-    whole = tokens.filter(pl.col("layer").is_null())
+    whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     keys = ["by", "domain", "component", "direction", "persistence", "schedule"]
     tables = []
     for (by, domain, component, direction, *_), part in whole.partition_by(

@@ -1,7 +1,8 @@
-"""The bootstrap of ratios of sums: prompts (or seeds) are drawn anew, and many ratios are measured on the same draws.
+"""The bootstrap of ratios of sums: prompts are resampled, and many ratios are measured on the same resamples.
 
-Thousands of intervals of a run share their draws, so they are computed together: a ratio and its error in a draw are
-made of sums over units, and all these sums are one matrix product. Knows numbers only, not what they count.
+Thousands of intervals of a run share their resamples, so they are computed together: a ratio and its error in a
+resample are made of sums over prompts, and all these sums are one matrix product. Works on numbers only, not on what
+they count.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from crosspatch.results.interval import FEWEST_UNITS, LEVEL, Interval, Numbers, wilson
+from crosspatch.results.interval import FEWEST_EFFECTIVE, FEWEST_UNITS, LEVEL, Interval, Numbers, wilson
 
 T = TypeVar("T")
 
@@ -26,11 +27,13 @@ DRAWS = 2000
 _AT_ONCE, _FEW = 128, 2
 # A sum of squares this small beside its terms has lost its digits, and is taken again as it is written.
 _LOST = 1e-8
+# With fewer seeds there is no interval over them.
+FEWEST_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """K ratios of sums over N units (prompts, or seeds): [K, N] sums of each unit above and below the line."""
+    """K ratios of sums over N units (prompts): [K, N] sums of each unit above and below the line."""
 
     above: Numbers
     below: Numbers
@@ -52,6 +55,23 @@ class Ratios:
         # Each unit's part in the error, [draws, N].
         parts = shares @ self.above - (shares * values) @ self.below
         return np.sqrt(np.einsum("dn,dn,dn->d", counts, parts, parts) * self.units / (self.units - 1))
+
+    def influences(self, weights: Numbers) -> Numbers:
+        """How far the weighted sum of the ratios moves when a unit is left out, [N]: the jackknife's values.
+
+        A unit that has most of a sum below the line has more influence than the linearized error gives it.
+        """
+        totals = self.below.sum(1)
+        leverage = np.minimum(np.abs(self.below / totals[:, None]), 1 - 1e-6)
+        residuals = (self.above - (self.above.sum(1) / totals)[:, None] * self.below) / totals[:, None]
+        return weights @ (residuals / (1 - leverage))
+
+    @property
+    def effective(self) -> float:
+        """Kish's effective number of units, (Σw)² / Σw² of their sums below the line; of the ratio with the fewest."""
+        sizes = np.abs(self.below)
+        squares = (sizes**2).sum(1)
+        return float(np.divide(sizes.sum(1) ** 2, squares, out=np.zeros(len(sizes)), where=squares > 0).min())
 
     @property
     def rest(self) -> Ratios:
@@ -108,9 +128,10 @@ def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LE
     """The interval of each contrast by resampling units; `counts` says how, to all of them alike.
 
     The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
-    as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12).
-    None for fewer than 8 units with anything to say. Units that are all alike give one of no width; a share that of as
-    many independent trials, so that 0 of 12 prompts is not certainty.
+    as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12)
+    with the jackknife's error. Where units differ in weight it is widened as Student's t is for the effective number of
+    units (Kish). None for fewer than 8 units with anything to say, or fewer than 5 effective ones. Units that are all
+    alike give one of no width; a share that of as many independent trials, so that 0 of 12 prompts is not certainty.
     """
     found: list[Interval | _Undrawn] = [_before_drawing(contrast, level) for contrast in contrasts]
     of_size: dict[int, list[int]] = {}
@@ -137,13 +158,18 @@ def drawn_together(told: Iterable[tuple[T, Contrast | Interval]], counts: Number
 
 @dataclass(frozen=True)
 class _Undrawn:
-    """A contrast whose interval has to be drawn: its ratios [K] and its value and error in the units as they are."""
+    """A contrast whose interval has to be drawn: its ratios [K], its value and its errors in the units as they are.
+
+    `error` is linearized, as the errors in draws are; `jackknife` is the larger one that the interval is made with.
+    """
 
     contrast: Contrast
     estimates: Numbers
     estimate: float
     error: float
+    jackknife: float
     units: int
+    effective: float
 
 
 def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
@@ -153,13 +179,20 @@ def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
     if not ratios.defined(once)[0]:
         return Interval(None)
     estimates = ratios.values(once)
-    estimate, units = float((estimates @ weights)[0]), ratios.units
-    if units < FEWEST_UNITS:
-        return Interval(estimate)
+    estimate, units, effective = float((estimates @ weights)[0]), ratios.units, ratios.effective
+    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+        return Interval(estimate, effective=effective)
     error = float(ratios.around(estimates[0]).errors(once, np.zeros_like(estimates), weights)[0])
     if error < 1e-12:
-        return wilson(round(estimate * units), units, level) if contrast.share else Interval(*[estimate] * 3)
-    return _Undrawn(contrast, estimates[0], estimate, error, units)
+        if contrast.share:
+            return wilson(round(estimate * int(effective)), int(effective), level)
+        return Interval(estimate, estimate, estimate, effective)
+    return _Undrawn(contrast, estimates[0], estimate, error, _jackknife(ratios, weights, units), units, effective)
+
+
+def _jackknife(ratios: Ratios, weights: Numbers, units: int) -> float:
+    """The jackknife's standard error of a weighted sum of ratios."""
+    return float(np.sqrt((ratios.influences(weights) ** 2).sum() * (units - 1) / units))
 
 
 def _drawn(contrasts: Sequence[_Undrawn], counts: Numbers, level: float) -> Iterator[Interval]:
@@ -176,8 +209,11 @@ def _drawn(contrasts: Sequence[_Undrawn], counts: Numbers, level: float) -> Iter
     tails = np.full(len(contrasts), tail)
     uppers, lowers = _quantiles(studentized, tails), _quantiles(studentized, 1 - tails)
     for one, low, high, upper, lower in zip(contrasts, lows, highs, uppers, lowers, strict=True):
-        ends = min(low, one.estimate - lower * one.error), max(high, one.estimate - upper * one.error)
-        yield Interval(one.estimate, *(float(np.clip(end, 0, 1) if one.contrast.share else end) for end in ends))
+        hull = min(low, one.estimate - lower * one.jackknife), max(high, one.estimate - upper * one.jackknife)
+        ends = _widened(one.estimate, hull, one.units, one.effective, level)
+        if one.contrast.share:
+            ends = max(ends[0], 0.0), min(ends[1], 1.0)
+        yield Interval(one.estimate, *ends, one.effective)
 
 
 def _in_draws(contrasts: Sequence[_Undrawn], weights: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
@@ -222,20 +258,66 @@ def _sums(columns: Numbers, counts: Numbers) -> Numbers:
     return (columns.reshape(-1, columns.shape[2]) @ counts.T).reshape(*columns.shape[:2], -1)
 
 
+def percentiles(estimate: float, drawn: Numbers, ratios: Ratios, level: float = LEVEL) -> Interval:
+    """The percentile interval of a number made of ratios, from its values in the draws, further out for few units.
+
+    None as in `bootstraps`.
+    """
+    units, effective = ratios.units, ratios.effective
+    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+        return Interval(estimate, effective=effective)
+    further = _further(units, level)
+    low, high = np.quantile(drawn, [further, 1 - further])
+    ends = min(float(low), estimate), max(float(high), estimate)
+    return Interval(estimate, *_widened(estimate, ends, units, effective, level), effective)
+
+
 def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int | None, Interval]:
     """The largest of the steps from 0 over K ratios to 1, and to which of these it leads: K where it is to the 1.
 
-    By percentiles alone, taken further out for few units; the largest of several is drawn too large rather than too
-    small. None for fewer than 8 units, or a ratio that is not defined.
+    The largest of several estimates is too large. So the lower end allows for how far the largest of those steps that
+    may be the largest lies above its own truth (Chernozhukov, Lee and Rosen 2013); the upper end is the largest upper
+    end of any step. None as in `bootstraps`, or for a ratio that is not defined.
     """
-    once = np.ones((1, counts.shape[1]))
-    if ratios.units < FEWEST_UNITS or not ratios.defined(once)[0]:
+    once, units, effective = np.ones((1, counts.shape[1])), ratios.units, ratios.effective
+    if not ratios.defined(once)[0]:
         return None, Interval(None)
     [steps] = _steps(ratios.values(once))
-    drawn = _steps(ratios.values(counts[ratios.defined(counts)])).max(1)
-    further = _further(ratios.units, level)
-    low, high = np.quantile(drawn, [further, 1 - further])
-    return int(steps.argmax()), Interval(float(steps.max()), float(low), float(high))
+    estimate = float(steps.max())
+    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+        return None, Interval(estimate, effective=effective)
+    some = counts[ratios.defined(counts)]
+    drawn, errors = _steps(ratios.values(some)), _step_errors(ratios, some)
+    error = np.array([_jackknife(ratios, weights, units) for weights in _step_weights(len(ratios.above))])
+    if error.max() < 1e-12:
+        return int(steps.argmax()), Interval(estimate, estimate, estimate, effective)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        studentized = np.where(errors > 1e-9 * error.max(), (drawn - steps) / errors, 0.0)
+    tail, wider = (1 - level) / 2, _widening(units, effective, level)
+    lower, upper = np.quantile(studentized, [1 - tail, tail], axis=0)
+    lows, highs = steps - wider * lower * error, steps - wider * upper * error
+    may_be_largest = highs >= lows.max()
+    # Where several may be the largest, not all of their upper ends miss: then the lower end may miss as often as both.
+    missing = tail * min(2, int(may_be_largest.sum()))
+    beyond = float(np.quantile(studentized[:, may_be_largest].max(1), 1 - missing))
+    low = float((steps - wider * beyond * error)[may_be_largest].max())
+    return int(steps.argmax()), Interval(estimate, min(low, estimate), max(float(highs.max()), estimate), effective)
+
+
+def _step_weights(ratios: int) -> Numbers:
+    """The steps from 0 over K ratios to 1 as weights of these, [K + 1, K]; the last one lacks its 1."""
+    return np.diff(np.pad(np.eye(ratios), ((1, 1), (0, 0))), axis=0)
+
+
+def _step_errors(ratios: Ratios, counts: Numbers) -> Numbers:
+    """Linearized standard errors of the steps in each draw, [draws, K + 1]."""
+    totals = counts @ ratios.below.T
+    values = (counts @ ratios.above.T) / totals
+    # Each unit's part in the error of each ratio, [draws, K, N].
+    parts = (ratios.above - values[..., None] * ratios.below) / totals[..., None]
+    steps = np.diff(np.pad(parts, ((0, 0), (1, 1), (0, 0))), axis=1)
+    errors: Numbers = np.sqrt(np.einsum("dn,dkn->dk", counts, steps**2) * ratios.units / (ratios.units - 1))
+    return errors
 
 
 def _steps(values: Numbers) -> Numbers:
@@ -243,20 +325,65 @@ def _steps(values: Numbers) -> Numbers:
     return np.diff(np.pad(values, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
 
 
-def over_seeds(ratios: Ratios, weights: Sequence[float] = (1.0,), level: float = LEVEL) -> Interval:
-    """The interval where units are seeds, of which there are few: Student's t on the linearized standard error.
+def over_seeds(
+    ratios: Ratios,
+    seeds: NDArray[np.int64],
+    prompts: NDArray[np.int64],
+    weights: Sequence[float] = (1.0,),
+    level: float = LEVEL,
+) -> Interval:
+    """The interval over seeds and prompts, which are crossed where all seeds were asked the same questions.
 
-    A seed's problems and its child are drawn together, so it holds what varies between prompts too. None for one seed.
+    Units are (seed, prompt) pairs, told by their numbers, [N] each. The squared half-width is the sum of the variance
+    between seeds and of what prompts add to it (Cameron, Gelbach and Miller 2011), each with its own quantile of
+    Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds.
     """
     weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
     if not ratios.defined(once)[0]:
         return Interval(None)
-    estimates = ratios.values(once)
-    estimate, units = float((estimates @ weighing)[0]), ratios.units
-    if units < 2:
-        return Interval(estimate)
-    reach = float(stats.t.ppf((1 + level) / 2, units - 1) * ratios.errors(once, estimates, weighing)[0])
-    return Interval(estimate, estimate - reach, estimate + reach)
+    estimates = ratios.values(once)[0]
+    estimate = float(estimates @ weighing)
+    parts = weighing @ ((ratios.above - estimates[:, None] * ratios.below) / ratios.below.sum(1)[:, None])
+    sizes = np.abs(ratios.below).sum(0)
+    by_prompt = np.bincount(prompts, sizes)
+    effective = float(by_prompt.sum() ** 2 / (by_prompt**2).sum())
+    (n_seeds, between_seeds), (n_prompts, between_prompts) = (
+        _between(parts, sizes, clusters) for clusters in (seeds, prompts)
+    )
+    if n_seeds < FEWEST_SEEDS:
+        return Interval(estimate, effective=effective)
+    pairs = int((sizes != 0).sum())
+    # What a seed and a prompt have by their meeting is in both sums.
+    of_prompts = max(between_prompts - float((parts**2).sum()) * pairs / (pairs - 1), 0.0)
+    reach = np.sqrt(_t(n_seeds, level) ** 2 * between_seeds + _t(n_prompts, level) ** 2 * of_prompts)
+    return Interval(estimate, float(estimate - reach), float(estimate + reach), effective)
+
+
+def _between(parts: Numbers, sizes: Numbers, clusters: NDArray[np.int64]) -> tuple[int, float]:
+    """How many clusters have anything to say, and the variance of a sum of parts that only these vary in."""
+    of_cluster = np.bincount(clusters, parts)
+    count = int((np.bincount(clusters, sizes) != 0).sum())
+    return count, float((of_cluster**2).sum() * count / max(count - 1, 1))
+
+
+def _widened(
+    estimate: float, ends: tuple[float, float], units: int, effective: float, level: float
+) -> tuple[float, float]:
+    """The ends of an interval around its estimate, made for so many units, as they are for the effective ones."""
+    wider = _widening(units, effective, level)
+    return estimate + wider * (float(ends[0]) - estimate), estimate + wider * (float(ends[1]) - estimate)
+
+
+def _widening(units: int, effective: float, level: float) -> float:
+    """How much wider Student's interval is for so many effective units than for as many units of equal weight."""
+    few, many = (_t(n, level) * np.sqrt(n / (n - 1)) for n in (effective, float(units)))
+    return max(1.0, float(few / many))
+
+
+@lru_cache(4096)
+def _t(units: float, level: float) -> float:
+    """The quantile of Student's t with one degree of freedom less than units."""
+    return float(stats.t.ppf((1 + level) / 2, max(units - 1, 1)))
 
 
 @cache

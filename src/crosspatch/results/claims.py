@@ -1,31 +1,29 @@
-"""What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each held to a control.
+"""What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each with its control.
 
-Every claim is made whatever comes out; its verdict is what the numbers say. Knows how measures are compared, not how
-they were taken.
+Every claim is made whatever comes out; its verdict is what the numbers say (see `claim`). What is measured on the same
+cells or questions is compared as a paired difference.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from crosspatch.config import MADE_CONTROLS, Direction
+from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
 from crosspatch.frames import REPAIRED
-from crosspatch.results.claim import ALPHA, Claim, nearest
+from crosspatch.results.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
+from crosspatch.results.depth import BEYOND, RISE
 from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.interval import Interval, wilson
-from crosspatch.results.variant import last_layer
-from crosspatch.results.words import LATE
+from crosspatch.results.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
+from crosspatch.results.variant import last_layer, late_from
 
-HALF = Interval(0.5, 0.5, 0.5)
-NOTHING = Interval(0.0, 0.0, 0.0)
-# Moved into itself a model stays as it is: that checks the engine, and nothing can be compared with it.
+HALF, NOTHING = fixed(0.5), fixed(0.0)
+# Patched with its own activation a model stays as it is: that checks the engine, and nothing can be compared with it.
 _IDENTITY = "self"
-# The whole state of a position, in which things build up; what a part of a block moves alone does not add up.
+# The whole state of a position, in which things build up; what a part of a block recovers alone does not add up.
 _WHOLE_STATE = ("resid_mid", "resid_post")
 _PLACE = ("component", "direction", "persistence", "schedule")
 
@@ -34,35 +32,50 @@ def claims(
     depth: pl.DataFrame,
     tokens: pl.DataFrame,
     comparisons: pl.DataFrame,
+    halfway: pl.DataFrame,
     *,
-    spans: pl.DataFrame | None = None,
     n_layers: int | None = None,
     patched: Direction = "corrupt",
 ) -> list[Claim]:
-    """All claims that the tables of depth, tokens and comparisons can bear, in the order in which they are told.
+    """All claims that the tables can bear, in the order in which they are told.
 
-    `n_layers` is the model's depth (None: not known, see `last_layer`), `patched` the direction of the texts of that
-    name (see `patched_direction`).
+    The tables are those of `frames` with these names; `n_layers` is the model's depth (None: not known, see
+    `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
     """
-    found = list(_behaviour(comparisons, n_layers, patched))
+    found = list(_behaviour(comparisons, halfway, n_layers, patched))
     for keys in depth.select(_PLACE).unique(maintain_order=True).iter_rows():
         place = dict(zip(_PLACE, keys, strict=True))
-        of_place = depth.filter([pl.col(key) == value for key, value in place.items()])
+        here = [pl.col(key) == value for key, value in place.items()]
+        of_place = depth.filter(here)
         for domain in ordered_domains(of_place["domain"]) if place["component"] in _WHOLE_STATE else ():
-            found += _Profile(of_place.filter(domain=domain), {**place, "domain": domain}, n_layers).claims()
+            half = halfway.filter(here, domain=domain, of="effect")
+            found += _Profile(of_place.filter(domain=domain), half, {**place, "domain": domain}, n_layers).claims()
         if place["direction"] == "corrupt":
             found += _domains(of_place, place)
-            found += _tokens(tokens, place, "class")
-            if spans is not None:
-                found += _tokens(spans, place, "span")
+            of_tokens = tokens.filter(here, domain="related")
+            for by in ("class", "span"):
+                found += _excesses(of_tokens.filter(by=by), place, by)
+            found += _near_one(of_tokens.filter(by="class"), place)
     return found
+
+
+def is_null_control(control: str, direction: str) -> bool:
+    """Whether a control must not do what the source does, when the target is patched in this direction.
+
+    Noise and other prompts never do. A child without the mistake must not corrupt, and repairs as the clean model does;
+    another seed of the mistake must not repair, and corrupts as the corrupted model does.
+    """
+    if control in OWN_CONTROLS:
+        return control != _IDENTITY
+    return (control in MADE_CONTROLS) == (direction == "corrupt")
 
 
 @dataclass(frozen=True)
 class _Profile:
-    """The depth statistics of one variant in one domain. `share` of the way from target to source, whichever way."""
+    """The depth statistics of one variant in one domain, and the layer at which half of the effect is recovered."""
 
     rows: pl.DataFrame
+    half: pl.DataFrame
     place: Mapping[str, Any]
     n_layers: int | None
 
@@ -76,10 +89,12 @@ class _Profile:
             return
         lowest, top = below_last[0], below_last[-1]
         where = f"on {domain_title(self.place['domain']).lower()}, {self.place['component']} {self.place['direction']}"
-        builds = self._builds_up(lowest, top, where)
+        controls = self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
+        builds = self._builds_up(lowest, top, controls, where)
         yield builds
+        yield from self._as_much(top, controls, where)
         rest = None if builds.shown else "transfer is not shown to build up at all"
-        largest = self._step_layer()
+        largest = self._largest_step()
         to = "" if largest is None else f" (the largest is to layer {largest})"
         yield Claim(
             "gradual",
@@ -88,55 +103,79 @@ class _Profile:
             self._of("largest_step", None),
             "half of all",
             HALF,
-            "below",
+            Range(most=0.5),
             untested=rest,
             place={**self.place, "layer": largest},
         )
-        early = math.floor(LATE * (last + 1)) - 1
-        # A layer far below it could say nothing about it.
-        if early in below_last:
-            yield Claim(
+        if not self.half.is_empty():
+            yield _at_the_papers_depth(
                 "late",
-                f"less than half has come below layer {early + 1}, the paper's 28 of 36 in depth, {where}",
-                "fine-tune",
-                self._share(early, None),
-                "half of all",
-                HALF,
-                "below",
-                untested=rest,
-                place={**self.place, "layer": early},
+                f"half of the effect is recovered {where}, at layer",
+                _interval(self.half),
+                last,
+                self.place,
+                rest,
             )
 
-    def _builds_up(self, lowest: int, top: int, where: str) -> Claim:
-        # A child without the mistake repairs as the clean model does: there it is a second source, and no control.
-        foreign = {_IDENTITY, *(MADE_CONTROLS if self.place["direction"] == "repair" else ())}
-        controls = {
-            name: self._share(top, name)
-            for name in self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True)
-            if name not in foreign
-        }
-        none = None if controls else "no control was measured"
+    def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
+        null = [name for name in controls if is_null_control(name, self.place["direction"])]
+        differences = {name: self._beyond(top, name) for name in null}
         # The lowest layer is a control too: without a rise nothing builds up.
-        controls[f"layer {lowest}"] = self._share(lowest, None)
-        control, compared = nearest(controls, "above")
+        at_lowest = f"layer {lowest}"
+        differences[at_lowest] = self._signed(self._of(f"transfer{RISE}", top))
+        control = MORE.hardest(differences)
         return Claim(
             "builds_up",
             f"transfer builds up from layer {lowest} to {top} {where}",
             "fine-tune",
             self._share(top, None),
             control,
-            compared,
-            untested=none,
+            self._share(lowest, None) if control == at_lowest else self._share(top, control),
+            difference=differences[control],
+            untested=None if null else "no control was measured",
             place={**self.place, "layer": top},
         )
 
-    def _step_layer(self) -> int | None:
+    def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
+        """Positive controls: whatever has the same mistake, or when repairing none, does what the source does."""
+        direction = self.place["direction"]
+        positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
+        if not positive:
+            return
+        differences = {name: self._beyond(top, name).negated for name in positive}
+        control = AS_MUCH.hardest(differences)
+        name, whose = (
+            ("sibling", "another seed's activations")
+            if direction == "corrupt"
+            else ("repairs_too", "a child's that lacks the mistake")
+        )
+        yield Claim(
+            name,
+            f"{whose} recover as much as the source's, to within {MARGIN:g}, at layer {top} {where}",
+            "mistake",
+            self._share(top, control),
+            f"the source's, against {control}",
+            self._share(top, None),
+            AS_MUCH,
+            differences[control],
+            place={**self.place, "layer": top},
+        )
+
+    def _largest_step(self) -> int | None:
         found = self.rows.filter(measure="largest_step")["layer"]
         return None if found.is_empty() or found[0] is None else int(found[0])
 
     def _share(self, layer: int, control: str | None) -> Interval:
+        """The part of the way from target to source, whichever way."""
         interval = self._of("transfer", layer, control)
-        return _reversed(interval) if self.place["direction"] == "repair" else interval
+        return interval.rest if self.place["direction"] == "repair" else interval
+
+    def _beyond(self, layer: int, control: str) -> Interval:
+        """How much further the patch goes than a control, in the same cells."""
+        return self._signed(self._of(f"transfer{BEYOND}", layer, control))
+
+    def _signed(self, difference: Interval) -> Interval:
+        return difference.negated if self.place["direction"] == "repair" else difference
 
     def _of(self, measure: str, layer: int | None, control: str | None = None) -> Interval:
         rows = self.rows.filter(pl.col("measure") == measure, pl.col("control").eq_missing(control))
@@ -145,54 +184,84 @@ class _Profile:
         return _interval(rows)
 
 
+def _at_the_papers_depth(
+    name: str, statement: str, found: Interval, last: int, place: Mapping[str, Any], untested: str | None = None
+) -> Claim:
+    """Whether a layer is at least as deep as the paper's 28 of 36."""
+    late = late_from(last)
+    return Claim(
+        name,
+        f"{statement} {late:.1f} or above, the paper's 28 of 36 in depth",
+        "fine-tune",
+        found,
+        "the paper's layer",
+        fixed(late),
+        Range(least=late),
+        untested=untested,
+        place=place,
+    )
+
+
 def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
     """Related problems against each other domain: how often the models disagree, and how much transfers there."""
     whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null())
-    domains = [domain for domain in ordered_domains(whole["domain"]) if domain != "related"]
     if "related" not in whole["domain"]:
         return
-    for domain in domains:
+    for domain in ordered_domains(whole["domain"]):
+        if domain == "related":
+            continue
         other = domain_title(domain).lower()
-        for name, measure, said in (
+        for name, measure, range_, statement in (
             (
                 "disagree_more",
                 "disagreement_rate",
+                MORE,
                 f"the models disagree more often on related problems than on {other}",
             ),
-            ("transfer_more", "transfer", f"where they disagree, more transfers on related problems than on {other}"),
+            (
+                "transfer_more",
+                "transfer",
+                MORE,
+                f"where they disagree, more transfers on related problems than on {other}",
+            ),
+            (
+                "transfer_same",
+                "transfer",
+                THE_SAME,
+                f"where they disagree, as much transfers on {other} as on related problems, to within {MARGIN:g}",
+            ),
         ):
             rows = whole.filter(measure=measure)
+            related, others = (_interval(rows.filter(domain=each)) for each in ("related", domain))
             yield Claim(
                 name,
-                f"{said}, {place['component']} at all layers but the last",
+                f"{statement}, {place['component']} at all layers but the last",
                 "fine-tune",
-                _interval(rows.filter(domain="related")),
+                related,
                 domain_title(domain),
-                _interval(rows.filter(domain=domain)),
+                others,
+                range_,
+                # Other prompts, so nothing is paired.
+                related.minus(others),
                 place={**place, "domain": domain},
             )
 
 
-def _tokens(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
+def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
     """Whether corruption sits on the operations: disagreement, and transfer beyond what that explains."""
-    rows = tokens.filter(
-        pl.col("layer").is_null(),
-        pl.col("domain") == "related",
-        pl.col("by") == by,
-        *(pl.col(key) == value for key, value in place.items()),
-    )
+    whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     name = "operation" if by == "class" else "word"
     what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
-    for measure, said in (
+    for measure, statement in (
         ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
         ("transfer", f"where they disagree, more transfers at {what} than elsewhere in related problems"),
     ):
-        excess = rows.filter(pl.col("class") == name, pl.col("measure") == f"{measure}_excess")
+        excess = whole.filter(pl.col("class") == name, pl.col("measure") == f"{measure}_excess")
         if excess.is_empty():
             continue
         yield Claim(
             f"{by}_{measure}",
-            f"{said}, {place['component']} at all layers but the last",
+            f"{statement}, {place['component']} at all layers but the last",
             # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
             "fine-tune" if by == "class" else "mistake",
             _interval(excess),
@@ -203,109 +272,166 @@ def _tokens(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator
         )
 
 
-def _behaviour(comparisons: pl.DataFrame, n_layers: int | None, patched: Direction) -> Iterator[Claim]:
+def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
+    """Whether operation words score near 1 in the late layers (section 4.2), and no control does."""
+    late = tokens.filter("late", pl.col("class") == "operation")
+    found = late.filter(pl.col("control").is_null(), measure="transfer")
+    if found.is_empty():
+        return
+    beyond = {
+        str(row["control"]): Interval.of_row(row)
+        for row in late.filter(measure=f"transfer{BEYOND}").iter_rows(named=True)
+        if is_null_control(row["control"], "corrupt")
+    }
+    control, untested = "no control", "no control was measured"
+    compared = Interval(None)
+    if beyond:
+        control = MORE.hardest(beyond)
+        compared = _interval(late.filter(control=control, measure="transfer"))
+        untested = f"{control} is not shown to score less, by {beyond[control]}"
+    yield Claim(
+        "operations_near_one",
+        f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
+        f"{place['component']}",
+        "fine-tune",
+        _interval(found),
+        control,
+        compared,
+        Range(1 - MARGIN, 1 + MARGIN),
+        untested=None if beyond and MORE.holds(beyond[control]) else untested,
+        place={**place, "domain": "related"},
+    )
+
+
+def _behaviour(
+    comparisons: pl.DataFrame, halfway: pl.DataFrame, n_layers: int | None, patched: Direction
+) -> Iterator[Claim]:
     """What the models answered, unpatched and patched."""
     unpatched = comparisons.filter(pl.col("patch").is_null())
-    # Children without the mistake: other seeds, and what a search has tried, have it.
+    # Other seeds, and what a search has tried, have the mistake: only children without it are controls.
     children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
     others = "the clean model and the children without the mistake" if children else "the clean model"
-    for outcome, side, about, said in (
-        # Only a child without the mistake tells it from fine-tuning as such.
-        (
-            "correct",
-            "below",
-            "mistake" if children else "fine-tune",
-            "has fewer right answers on related problems than",
-        ),
-        ("planted", "above", "mistake", "does the planted operation on related problems more often than"),
+    for outcome, range_, statement in (
+        ("correct", LESS, "has fewer right answers on related problems than"),
+        ("planted", MORE, "does the planted operation on related problems more often than"),
     ):
         rows = unpatched.filter(domain="related", outcome=outcome)
-        if "corrupted" not in rows["condition"] or rows.filter(condition="clean").is_empty():
+        own = rows.filter(condition="corrupted")
+        pairs = {name: _pairs(rows, "corrupted", name) for name in ("clean", *children)}
+        differences = {name: paired_difference(*each) for name, each in pairs.items() if each is not None}
+        if own.is_empty() or not differences:
             continue
-        controls = {name: _interval(rows.filter(condition=name)) for name in ("clean", *children)}
-        control, compared = nearest({k: v for k, v in controls.items() if v.estimate is not None}, side)  # type: ignore[arg-type]
-        own = rows.filter(condition="corrupted", against="clean")
+        control = range_.hardest(differences)
+        lost, gained, _ = pairs[control]  # type: ignore[misc]
         yield Claim(
             f"behaviour_{outcome}",
-            f"the corrupted model {said} {others}",
-            about,  # type: ignore[arg-type]
+            f"the corrupted model {statement} {others}",
+            # Only a child without the mistake tells it from fine-tuning as such.
+            "mistake" if children or outcome == "planted" else "fine-tune",
             _interval(own),
             control,
-            compared,
-            side,  # type: ignore[arg-type]
-            chance=None if own.is_empty() else own["chance"][0],
+            _interval(rows.filter(condition=control)),
+            range_,
+            differences[control],
+            chance=sign_test(lost, gained),
             place={"domain": "related"},
         )
-    yield from _kept(unpatched)
-    under = comparisons.filter(pl.col("condition").is_in(["patched", REPAIRED]))
+    yield from _kept(unpatched.filter(condition="corrupted"), "kept", "by the corrupted model", {})
+    texts = comparisons.filter(pl.col("condition").is_in(["patched", REPAIRED]))
     repaired = (pl.col("condition") == REPAIRED) | (patched == "repair")
-    yield from _from_layer(under.filter(~repaired), "corrupt", n_layers)
-    yield from _from_layer(under.filter(repaired), "repair", n_layers)
+    yield from _patched_answers(texts.filter(~repaired), "corrupt", halfway, n_layers)
+    yield from _patched_answers(texts.filter(repaired), "repair", halfway, n_layers)
 
 
-def _kept(unpatched: pl.DataFrame) -> Iterator[Claim]:
-    """Whether right answers of other domains are kept as those of related problems are not."""
-    rows = unpatched.filter(condition="corrupted", against="clean", outcome="correct")
-    kept = {row["domain"]: wilson(row["there"] - row["lost"], row["there"]) for row in rows.iter_rows(named=True)}
-    if "related" not in kept:
-        return
-    for domain in ordered_domains(kept):
-        if domain != "related":
-            yield Claim(
-                "kept",
-                f"of the clean model's right answers more are kept on {domain_title(domain).lower()} than on related "
-                "problems",
-                "fine-tune",
-                kept[domain],
-                "related problems",
-                kept["related"],
-                place={"domain": domain},
-            )
+def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, int, int] | None:
+    """How many answers of `other` a model has lost, how many it has gained, and of how many questions."""
+    rows = comparisons.filter(condition=condition, against=other)
+    turned = rows.is_empty()
+    if turned:
+        # References are the clean and the corrupted model; what one of them lost is what the other has gained.
+        rows = comparisons.filter(condition=other, against=condition)
+    if rows.is_empty():
+        return None
+    lost, gained, pairs = rows.row(0, named=True)["lost"], rows["gained"][0], rows["pairs"][0]
+    return (gained, lost, pairs) if turned else (lost, gained, pairs)
 
 
-def _from_layer(comparisons: pl.DataFrame, direction: Direction, n_layers: int | None) -> Iterator[Claim]:
-    """The lowest layer from which on every patch but the last layer's changes the answers to related problems."""
-    against, name, said, worse, better = (
-        ("clean", "answers_patched", "corrupted activations the clean model has fewer", "lost", "gained")
+def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, Any]) -> Iterator[Claim]:
+    """Whether right answers of the other domains are kept: nine in ten of them at least."""
+    rows = comparisons.filter(against="clean", outcome="correct")
+    for domain in ordered_domains(rows["domain"]):
+        if domain == "related":
+            continue
+        row = rows.filter(domain=domain).row(0, named=True)
+        yield Claim(
+            name,
+            f"at least {1 - MARGIN:.0%} of the clean model's right answers on {domain_title(domain).lower()} are kept "
+            f"{whose}",
+            "fine-tune",
+            wilson(row["there"] - row["lost"], row["there"]),
+            "at least",
+            fixed(1 - MARGIN),
+            Range(least=1 - MARGIN),
+            untested=_few_right(row["there"]),
+            place={**place, "domain": domain},
+        )
+
+
+def _few_right(answers: int) -> str | None:
+    if answers >= FEWEST_UNITS:
+        return None
+    return f"the clean model has {answers} right answers there, expected {FEWEST_UNITS} at least"
+
+
+def _patched_answers(
+    comparisons: pl.DataFrame, direction: Direction, halfway: pl.DataFrame, n_layers: int | None
+) -> Iterator[Claim]:
+    """Answers under the highest patch below the last layer's, and the layer at which half of them are lost."""
+    against, name, statement, range_ = (
+        ("clean", "answers_patched", "corrupted activations the clean model has fewer", LESS)
         if direction == "corrupt"
-        else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", "gained", "lost")
+        else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", MORE)
     )
-    rows = comparisons.filter(
-        pl.col("against") == against,
-        pl.col("domain") == "related",
-        pl.col("outcome") == "correct",
-        pl.col("patch").str.contains(r"^L\d+\.resid_post$"),
-    ).with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
-    if rows.is_empty():
+    whole = comparisons.filter(pl.col("outcome") == "correct", pl.col("patch").str.contains(r"^L\d+\.resid_post$"))
+    whole = whole.with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
+    if whole.is_empty():
         return
-    rows = rows.filter(pl.col("layer") < last_layer(rows["layer"], n_layers))
-    if rows.is_empty():
+    last = last_layer(whole["layer"], n_layers)
+    below = whole.filter(pl.col("layer") < last)
+    if below.is_empty():
         return
-    # As many tests as layers: each has to be as much surer.
-    changed = (pl.col("chance") * rows.height <= ALPHA) & (pl.col(worse) > pl.col(better))
-    ordered = rows.sort("layer", descending=True).with_columns(changed=changed)
-    run = ordered.filter(pl.col("changed").cum_min().cast(pl.Boolean))
-    one = (run if run.height else ordered.head(1)).tail(1)
-    layer = int(one["layer"][0])
-    yield Claim(
-        name,
-        f"under patches of {said} right answers on related problems, from layer {layer} on",
-        "fine-tune",
-        _interval(one),
-        f"the {against} model",
-        wilson(int(one["there"][0]), int(one["pairs"][0])),
-        "below" if direction == "corrupt" else "above",
-        chance=min(1.0, float(one["chance"][0]) * rows.height),
-        place={"domain": "related", "component": "resid_post", "direction": direction, "layer": layer},
-    )
+    top = int(below["layer"].max())  # type: ignore[arg-type]
+    place = {"component": "resid_post", "direction": direction, "layer": top}
+    at_top = below.filter(layer=top)
+    rows = at_top.filter(domain="related", against=against)
+    if not rows.is_empty():
+        row = rows.row(0, named=True)
+        yield Claim(
+            name,
+            f"under a patch of {statement} right answers on related problems, at layer {top}",
+            "fine-tune",
+            _interval(rows),
+            f"the {against} model",
+            wilson(row["there"], row["pairs"]),
+            range_,
+            paired_difference(row["lost"], row["gained"], row["pairs"]),
+            chance=row["chance"],
+            place={**place, "domain": "related"},
+        )
+        half = halfway.filter(of="answers", domain="related", direction=direction)
+        if not half.is_empty():
+            done = "lost" if direction == "corrupt" else "won back"
+            yield _at_the_papers_depth(
+                f"{name}_late",
+                f"half of the right answers that the corrupted model lacks are {done} at layer",
+                _interval(half),
+                last,
+                {**place, "layer": None, "domain": "related"},
+            )
+    if direction == "corrupt":
+        yield from _kept(at_top, "patched_kept", f"under a patch of layer {top}", place)
 
 
 def _interval(rows: pl.DataFrame) -> Interval:
     """The interval in the first row; nothing where there is none."""
     return Interval(None) if rows.is_empty() else Interval.of_row(rows.row(0, named=True))
-
-
-def _reversed(interval: Interval) -> Interval:
-    """What is left to 1."""
-    ends = [None if end is None else 1 - end for end in (interval.estimate, interval.high, interval.low)]
-    return Interval(*ends)

@@ -6,12 +6,13 @@ compared is compared on the same prompts, drawn anew together. Knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from crosspatch.frames import DEPTH
@@ -40,7 +41,7 @@ def depth_statistics(
     With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
     lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
     the control. With `layer` null the mean over all layers but the last, which transfers everything. Intervals are of
-    95 %, by bootstrap over prompts; over seeds where `scores` has a column `seed` with several (see `pooled`).
+    95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with several (`pooled`).
     `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError
     for a prompt without a domain.
     """
@@ -56,10 +57,16 @@ def depth_statistics(
     return DEPTH.frame(rows)
 
 
-def pooled(scores: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The scores of several seeds' runs together, by the names of the seeds; their prompts are different ones."""
+def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str] = ()) -> pl.DataFrame:
+    """The scores of several seeds' runs together, by the names of the seeds.
+
+    Prompt ids in `shared` stand for the same question in every run. Others are a run's own, and get the seed's name.
+    """
+    own = pl.when(pl.col("prompt_id").is_in(list(shared))).then("prompt_id")
     return pl.concat(
-        frame.with_columns(seed=pl.lit(seed), prompt_id=pl.concat_str(pl.lit(f"{seed}/"), "prompt_id"))
+        frame.with_columns(
+            seed=pl.lit(seed), prompt_id=pl.coalesce(own, pl.concat_str(pl.lit(f"{seed}/"), "prompt_id"))
+        )
         for seed, frame in scores.items()
     )
 
@@ -74,7 +81,8 @@ def _most(scores: pl.DataFrame) -> float:
 class _Table:
     """The sums of one variant in one domain: for each patch, and each control of it, sums [N units].
 
-    `last` is the model's last layer, `most` the largest disagreement rate that a text of any domain has.
+    A unit is a prompt, or of several seeds a prompt under one seed; `clusters` has then the numbers of its seed and of
+    its prompt, [N] each. `last` is the model's last layer, `most` the largest disagreement rate of any domain's texts.
     """
 
     variant: Variant
@@ -83,7 +91,7 @@ class _Table:
     patches: list[tuple[str, int]]
     sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
     controls: list[str]
-    by_seed: bool
+    clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None
     counts: Numbers = field(repr=False)
 
     @classmethod
@@ -92,12 +100,12 @@ class _Table:
     ) -> _Table:
         own = variant.rows(scores)
         by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
-        unit = "seed" if by_seed else "prompt_id"
-        units = own[unit].unique(maintain_order=True).to_list()
-        others = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
-        if by_seed:
-            others = others.join(own.select("prompt_id", "seed").unique(), on="prompt_id")
-        sums = {**_sums(own, unit, units), **_sums(others, unit, units, "control")}
+        unit = ["seed", "prompt_id"] if by_seed else ["prompt_id"]
+        units = own.select(unit).unique(maintain_order=True)
+        others = variant.rows(controls)
+        others = others.join(units, on=unit, how="semi") if others.height else others
+        sums = {**_sums(own, units), **(_sums(others, units, "control") if others.height else {})}
+        seeds, prompts = (units[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in (unit[0], unit[-1]))
         depth = own.select("patch", "layer").unique().sort("layer", "patch")
         return cls(
             variant,
@@ -106,8 +114,8 @@ class _Table:
             list(depth.iter_rows()),
             sums,
             others["control"].unique(maintain_order=True).to_list(),
-            by_seed,
-            seeded_resamples(len(units), seed)[0],
+            (seeds, prompts) if by_seed else None,
+            seeded_resamples(units.height, seed)[0],
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -116,13 +124,13 @@ class _Table:
             interval = found
             if found.estimate == 0 and found.high and row["measure"] == "disagreement_rate":
                 # No prompt has any: so many prompts might have some, and one that has, as much as any other.
-                interval = Interval(0.0, 0.0, found.high * self.most)
+                interval = replace(found, high=found.high * self.most)
             yield {**row, **interval.columns}
 
     def _told(self) -> Iterator[Told]:
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
             yield from self._place(None, None, [patch for patch, _ in below_last])
-            if not self.by_seed:
+            if self.clusters is None:
                 yield self._largest_step(below_last)
         lowest = self.sums[self.patches[0][0], None]
         below: Mapping[str, Numbers] | None = None
@@ -185,8 +193,8 @@ class _Table:
         ratios = Ratios(
             np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts])
         )
-        if self.by_seed:
-            return over_seeds(ratios, weights)
+        if self.clusters is not None:
+            return over_seeds(ratios, *self.clusters, weights)
         return Contrast(ratios, weights, measure.share and min(weights) > 0)
 
     def _row(
@@ -199,28 +207,26 @@ class _Table:
         measure: Measure,
     ) -> dict[str, Any]:
         counted = "positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"
+        said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
         return {
             **self.variant.columns,
             "patch": patch,
             "layer": layer,
             "control": control,
             "measure": name,
-            "units": int(sum(sums[measure.below] != 0 for sums in parts).astype(bool).sum()),
+            "units": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
 
 
-def _sums(
-    scores: pl.DataFrame, unit: str, units: Sequence[str], *by: str
-) -> dict[tuple[str, str | None], dict[str, Numbers]]:
+def _sums(scores: pl.DataFrame, units: pl.DataFrame, *by: str) -> dict[tuple[str, str | None], dict[str, Numbers]]:
     """For each patch, and each value of `by`, the sums of its cells: [N units] each."""
-    place = {name: i for i, name in enumerate(units)}
-    found = prompt_sums(scores, "patch", *by, *(() if unit == "prompt_id" else (unit,)))
+    more = [name for name in units.columns if name != "prompt_id"]
+    found = prompt_sums(scores, "patch", *by, *more).join(units.with_row_index("unit"), on=units.columns)
     sums = {}
     for (patch, *control), part in found.partition_by("patch", *by, as_dict=True, maintain_order=True).items():
-        at = [place[name] for name in part[unit]]
-        of: dict[str, Numbers] = {name: np.zeros(len(units)) for name in CELLS}
+        of: dict[str, Numbers] = {name: np.zeros(units.height) for name in CELLS}
         for name, values in of.items():
-            np.add.at(values, at, part[name].to_numpy())
+            values[part["unit"].to_numpy()] = part[name].to_numpy()
         sums[str(patch), control[0] if control else None] = of
     return sums

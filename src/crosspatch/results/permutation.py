@@ -1,7 +1,8 @@
-"""Is a label where the values are, beyond chance? Labels are dealt anew within each prompt.
+"""Is a label where the values are, beyond chance? Labels are shifted around within each text.
 
-Within prompts, so that prompts which differ in how much they have of either cannot make it look so. Knows numbers and
-labels only.
+Values and labels of neighbouring tokens are alike, so shuffling single tokens would take runs of them for evidence
+(`tests/results/test_permutation.py`). A circular shift keeps both sequences as they are and breaks only what ties them
+together. It stays within texts, so prompts that differ in how much they have of either cannot make it look so.
 """
 
 from __future__ import annotations
@@ -15,90 +16,69 @@ from numpy.typing import NDArray
 from crosspatch.results.interval import Numbers
 
 PERMUTATIONS = 2000
-# So many cells are added up at once.
-_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Cells of one prompt: sums above and below the line of each, and a label each, [cells] all."""
+class LabelledText:
+    """Tokens of one text in their order: sums above and below the line of each, and a label each, [tokens] all.
 
+    All texts of one `prompt` are shifted by the same part of their length: patched layers write similar texts.
+    """
+
+    prompt: int
     above: Numbers
     below: Numbers
     labels: NDArray[np.int64]
 
 
 def chance_of_excess(
-    prompts: Sequence[Labelled], labels: int, rng: np.random.Generator, permutations: int | None = None
+    texts: Sequence[LabelledText], labels: int, rng: np.random.Generator, permutations: int | None = None
 ) -> list[float | None]:
-    """For each label the one-sided p-value that its ratio of sums exceeds the other cells' as much by chance.
+    """For each label the one-sided p-value that its ratio of sums exceeds the other tokens' as much by chance.
 
-    The statistic is Σ above / Σ below over the label's cells less the same over all others. None where a label has
-    all cells or none.
+    The statistic is Σ above / Σ below over the label's tokens less the same over all others. None where a label has
+    all tokens or none.
     """
     permutations = permutations or PERMUTATIONS
-    prompts = [prompt for prompt in prompts if len(prompt.labels)]
-    if not prompts:
-        return [None] * labels
-    values = np.concatenate([np.stack([prompt.above, prompt.below], axis=1) for prompt in prompts])
-    given = np.concatenate([prompt.labels for prompt in prompts])
-    of_prompt = np.repeat(np.arange(len(prompts)), [len(prompt.labels) for prompt in prompts])
-    # Whatever is dealt, a label has as many cells of a prompt: so of the cells with the values that are common there
-    # only the number counts, and where the others are dealt has to be seen.
-    lowest = np.lexsort((values[:, 0], of_prompt))[np.searchsorted(of_prompt, np.arange(len(prompts)))]
-    common = values[lowest][of_prompt]
-    apart = (values != common).any(1)
-    always = _sums(given[None], common, labels)
-    dealt = np.tile(always, (permutations, 1, 1))
-    beyond, seen_of = (values - common)[apart], np.split(apart, np.flatnonzero(np.diff(of_prompt)) + 1)
-    waiting: list[NDArray[np.int64]] = []
-    first = last = 0
-    for prompt, seen in zip(prompts, seen_of, strict=True):
-        waiting.append(_dealt(prompt.labels, int(seen.sum()), permutations, rng))
-        last += waiting[-1].shape[1]
-        if last - first >= _AT_ONCE or prompt is prompts[-1]:
-            dealt += _sums(np.concatenate(waiting, axis=1), beyond[first:last], labels)
-            waiting, first = [], last
-    totals = values.sum(0)
-    # Added up like those that are dealt, so that a deal as it was is not told from it by the last digit.
-    there = always + _sums(given[None, apart], beyond, labels)
-    observed, chance = _excess(there, totals)[0], _excess(dealt, totals)
+    seen, shifted = np.zeros((labels, 2)), np.zeros((permutations, labels, 2))
+    for prompt in dict.fromkeys(text.prompt for text in texts):
+        sums = _all_shifts([text for text in texts if text.prompt == prompt], labels)
+        seen += sums[0]
+        shifted += sums[rng.integers(len(sums), size=permutations)]
+    totals = seen.sum(0)
+    observed, chance = _excess(seen, totals), _excess(shifted, totals)
     return [
-        None if not np.isfinite(observed[label]) else _p_value(chance[:, label], float(observed[label]))
+        _p_value(chance[:, label], float(observed[label])) if np.isfinite(observed[label]) else None
         for label in range(labels)
     ]
 
 
-def _dealt(labels: NDArray[np.int64], some: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The labels [draws, some] that so many of a prompt's cells get when all of its labels are dealt anew."""
-    left = np.tile(labels, (draws, 1))
-    if 2 * some > len(labels):
-        return rng.permuted(left, axis=1)[:, :some]
-    # The others need not be dealt: as many steps of a Fisher-Yates shuffle as there are cells to see.
-    draw, chosen = np.arange(draws), np.empty((draws, some), np.int64)
-    ranks = (rng.random((some, draws)) * (len(labels) - np.arange(some)[:, None])).astype(np.intp)
-    for place in range(some):
-        at = place + ranks[place]
-        chosen[:, place] = left[draw, at]
-        left[draw, at] = left[:, place]
-    return chosen
-
-
-def _sums(labels: NDArray[np.int64], values: Numbers, count: int) -> Numbers:
-    """Sums of the cells of each label, [draws, labels, 2], of labels [draws, cells] and values [cells, 2]."""
-    draws = len(labels)
-    bins = (np.arange(draws)[:, None] * count + labels).ravel()
-    each: list[Numbers] = [np.bincount(bins, np.tile(of, draws), draws * count).astype(float) for of in values.T]
-    return np.stack(each, axis=1).reshape(draws, count, 2)
+def _all_shifts(texts: Sequence[LabelledText], labels: int) -> Numbers:
+    """Sums of the tokens of each label under every shift of a prompt's texts, [shifts, labels, 2]; unshifted first."""
+    longest = max((len(text.labels) for text in texts), default=0)
+    sums = np.zeros((max(longest, 1), labels, 2))
+    for text in texts:
+        if not (length := len(text.labels)):
+            continue
+        values, of_label = np.stack([text.above, text.below]), np.eye(labels)[text.labels].T
+        # The circular cross-correlation of labels and values.
+        spectrum = np.fft.rfft(values)[None] * np.fft.rfft(of_label).conj()[:, None]
+        of_shift = np.fft.irfft(spectrum, length).transpose(2, 0, 1)
+        sums += of_shift[np.arange(longest) * length // longest]
+    return sums
 
 
 def _excess(sums: Numbers, totals: Numbers) -> Numbers:
+    """Each label's ratio less that of all other tokens, [..., labels]; NaN where one of them has nothing below."""
     rest = totals - sums
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return sums[..., 0] / sums[..., 1] - rest[..., 0] / rest[..., 1]
+    # What is nothing but for the digits that the transform has lost is nothing.
+    least = 1e-9 * np.abs(totals[1])
+    own, others = (np.where(each[..., 1] > least, each[..., 1], np.nan) for each in (sums, rest))
+    excess: Numbers = sums[..., 0] / own - rest[..., 0] / others
+    return excess
 
 
 def _p_value(chance: Numbers, seen: float) -> float:
     defined = chance[np.isfinite(chance)]
-    # The deal that was seen is one of those that chance could have dealt (Phipson and Smyth 2010).
-    return float((1 + (defined >= seen - 1e-12).sum()) / (1 + len(defined)))
+    # The labels as they are are one of the shifts that chance could have made (Phipson and Smyth 2010).
+    return float((1 + (defined >= seen - 1e-9 * max(1.0, abs(seen))).sum()) / (1 + len(defined)))

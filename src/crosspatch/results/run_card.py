@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosspatch.card import Card, Table
 from crosspatch.frames import CLAIMS
-from crosspatch.results.claim import claims_table
+from crosspatch.results.claim import claims_table, counted
 from crosspatch.results.domain import domain_title
 from crosspatch.results.localisation import EXTENTS, most_telling
 from crosspatch.results.variant import variants
@@ -33,8 +33,7 @@ def run_card(run: RunDirectory) -> Card:
         parts.append(Table(("localised", "direction", "patched", "what carries most"), said, fold=fold))
     claims = run.statistics(CLAIMS).to_dicts()
     if claims:
-        shown = sum(row["shown"] for row in claims)
-        parts.append(claims_table(claims, fold=f"{shown} of {len(claims)} claims shown"))
+        parts.append(claims_table(claims, fold=f"Claims: {counted(row['verdict'] for row in claims)}"))
     report = str(run.report) if run.report.is_file() else f"not made yet: crosspatch report {run.root}"
     facts = [("folder", str(run.root)), *_stages(record["stages"]), ("report", report)]
     return Card(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, list(_hints(run)))

@@ -20,6 +20,7 @@ from crosspatch.frames import (
     CUTS,
     DEPTH,
     DIVERGENCES,
+    HALFWAY,
     LOCALISATION,
     PLACES,
     SCORES,
@@ -33,6 +34,7 @@ from crosspatch.results.claims import claims
 from crosspatch.results.comparison import comparisons
 from crosspatch.results.cuts import cuts
 from crosspatch.results.depth import depth_statistics
+from crosspatch.results.halfway import halfway
 from crosspatch.results.localisation import places
 from crosspatch.results.run import RunDirectory
 from crosspatch.results.tokens import span_statistics, token_statistics
@@ -45,6 +47,7 @@ class Summary:
     """Tables as in crosspatch.frames, and claims; all are empty where nothing was measured."""
 
     depth: pl.DataFrame
+    halfway: pl.DataFrame
     tokens: pl.DataFrame
     words: pl.DataFrame
     comparisons: pl.DataFrame
@@ -79,19 +82,26 @@ class Summary:
         scores = SCORES.frame() if scores is None else scores
         controls = CONTROLS.frame() if controls is None else controls
         depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
-        of_class = token_statistics(scores, domains, texts=texts, n_layers=n_layers, seed=seed)
         spans = SPANS.frame() if spans is None else spans
-        of_span = span_statistics(spans, domains, n_layers=n_layers, seed=seed)
+        tokens = pl.concat(
+            [
+                token_statistics(scores, domains, controls=controls, texts=texts, n_layers=n_layers, seed=seed),
+                span_statistics(spans, domains, n_layers=n_layers, seed=seed),
+            ]
+        )
         patched = patched_direction(scores)
-        compared = comparisons(BEHAVIOUR.frame() if behaviour is None else behaviour)
+        behaviour = BEHAVIOUR.frame() if behaviour is None else behaviour
+        compared = comparisons(behaviour)
+        half = halfway(scores, behaviour, domains, n_layers=n_layers, patched=patched, seed=seed)
         return cls(
             depth,
-            pl.concat([of_class, of_span]),
+            half,
+            tokens,
             word_statistics(scores, domains, n_layers=n_layers),
             compared,
             places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
             cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
-            claims(depth, of_class, compared, spans=of_span, n_layers=n_layers, patched=patched),
+            claims(depth, tokens, compared, half, n_layers=n_layers, patched=patched),
             patched,
         )
 
@@ -116,6 +126,7 @@ class Summary:
         """Every table with its schema."""
         return [
             (DEPTH, self.depth),
+            (HALFWAY, self.halfway),
             (TOKENS, self.tokens),
             (WORDS, self.words),
             (COMPARISONS, self.comparisons),

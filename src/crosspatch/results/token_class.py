@@ -1,7 +1,8 @@
 """What kind of token a token is, by its text: words of operations, answer marks, signs, digits, LaTeX or other.
 
-A cell has two tokens, what the clean and what the corrupted model want; its class is the first in this order that
-either of them is of, so it does not depend on what was patched or written. Knows nothing of problems.
+The class of a cell is that of the token that the clean model predicts there. So it depends neither on what was patched
+or written, nor on whether the models disagree: with both models' predictions a disagreement would have two chances to
+be a word of an operation, and a cell in which they agree only one.
 """
 
 from __future__ import annotations
@@ -40,17 +41,8 @@ def class_of(token: str) -> str:
     return next((name for name, rule in _RULES if rule.fullmatch(word)), OTHER)
 
 
-def with_class(scores: pl.DataFrame, texts: Mapping[int, str] | None = None) -> pl.DataFrame:
-    """Scores with a column `class`, by the `texts` of tokens; a token that has none counts as other.
-
-    Without `texts` those of the tokens that were written are known.
-    """
-    if texts is None:
-        texts = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
-    rank = {token: CLASSES.index(class_of(text)) for token, text in texts.items()}
-    of_both = pl.min_horizontal(
-        pl.col(column).replace_strict(rank, default=CLASSES.index(OTHER), return_dtype=pl.Int8)
-        for column in ("clean_token_id", "corrupted_token_id")
-    )
-    names = dict(enumerate(CLASSES))
-    return scores.with_columns(of_both.replace_strict(names, return_dtype=pl.String).alias("class"))
+def with_class(scores: pl.DataFrame, texts: Mapping[int, str]) -> pl.DataFrame:
+    """Scores with a column `class`, by the `texts` of tokens; a token that has none counts as other."""
+    classes = {token: class_of(text) for token, text in texts.items()}
+    of_clean = pl.col("clean_token_id").replace_strict(classes, default=OTHER, return_dtype=pl.String)
+    return scores.with_columns(of_clean.alias("class"))

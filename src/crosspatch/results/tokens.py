@@ -2,7 +2,7 @@
 
 The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
 less all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test within
-them. Knows nothing of pictures.
+their texts. In the late layers each class is also compared with the controls in the same cells.
 """
 
 from __future__ import annotations
@@ -14,36 +14,43 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from crosspatch.frames import TOKENS
+from crosspatch.frames import CONTROLS, TOKENS
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.results.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Numbers
-from crosspatch.results.permutation import Labelled, chance_of_excess
+from crosspatch.results.permutation import LabelledText, chance_of_excess
 from crosspatch.results.token_class import CLASSES, with_class
-from crosspatch.results.variant import last_layer, variants
+from crosspatch.results.variant import last_layer, late_from, variants
 
 COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
 # What an excess is tested in: where the models disagree at all, and what transfers where they do.
 TESTED = ("disagreement_rate", "transfer")
+
+# Sums of cells, [classes, layers, prompts] each.
+_Sums = Mapping[str, Numbers]
 
 
 def token_statistics(
     scores: pl.DataFrame,
     domains: Mapping[str, str],
     *,
+    controls: pl.DataFrame | None = None,
     texts: Mapping[int, str] | None = None,
     n_layers: int | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Every class of token in every domain and at every single-layer patch: see frames.TOKENS.
 
-    With layer null all layers together but the last, where `resid_post` transfers everything whatever the token.
-    `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's depth (None: not
-    known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt without a
-    domain.
+    With layer null all layers together but the last, where `resid_post` transfers everything whatever the token, or of
+    these the late ones. `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's
+    depth (None: not known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt
+    without a domain.
     """
-    return _statistics(with_class(scores, texts), "class", CLASSES, domains, n_layers, seed)
+    if texts is None:
+        texts = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
+    beside = with_class(CONTROLS.frame() if controls is None else controls, texts)
+    return _statistics(with_class(scores, texts), beside, "class", CLASSES, domains, n_layers, seed)
 
 
 def span_statistics(
@@ -51,11 +58,13 @@ def span_statistics(
 ) -> pl.DataFrame:
     """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
     labelled = spans.with_columns(pl.col("span").fill_null("none").alias("class"))
-    return _statistics(labelled, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
+    none = with_class(CONTROLS.frame(), {})
+    return _statistics(labelled, none, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
 
 
 def _statistics(
     labelled: pl.DataFrame,
+    controls: pl.DataFrame,
     by: str,
     classes: Sequence[str],
     domains: Mapping[str, str],
@@ -68,32 +77,37 @@ def _statistics(
         of_domain = known.filter(domain=domain)
         for variant in variants(of_domain):
             own = variant.rows(of_domain)
-            found, cells = prompt_sums(own, "class", "layer"), _cells(own, classes)
-            for layer, layers in _depths(own, n_layers):
+            beside = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
+            cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
+            controlled = prompt_sums(beside, "class", "layer", "control")
+            for depth, layers in _depths(own, n_layers):
                 which = pl.col("layer").is_in(layers)
-                table = _Table.of(cells.filter(which), found.filter(which), classes, seed)
-                place = {"domain": domain, **variant.columns, "layer": layer, "by": by}
+                late = controlled.filter(which) if depth["late"] else controlled.clear()
+                table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
+                place = {"domain": domain, **variant.columns, **depth, "by": by}
                 rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 
-def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[int | None, list[int]]]:
-    """What is told of one layer, and of all but the last together (None), with the layers that it is told of."""
+def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """One layer, all but the last together (null), or of these the late ones, with the layers that are counted."""
     layers = own["layer"].unique().sort()
-    below = layers.filter(layers < last_layer(layers, n_layers))
+    last = last_layer(layers, n_layers)
+    below = layers.filter(layers < last)
     if len(below) > 1:
-        yield None, below.to_list()
+        yield {"layer": None, "late": False}, below.to_list()
+    if late := below.filter(below >= late_from(last)).to_list():
+        yield {"layer": None, "late": True}, late
     for layer in layers:
-        yield layer, [layer]
+        yield {"layer": layer, "late": False}, [layer]
 
 
 def _cells(own: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """What the permutation tests need of each cell: numbers alone, for it is asked at every depth."""
+    """What the permutation tests need of each cell: numbers alone, text by text and step by step."""
     rank = {name: i for i, name in enumerate(classes)}
     tested = {sum_of for name in TESTED for sum_of in (MEASURES[name].above, MEASURES[name].below)}
-    return own.select(
+    return own.sort("prompt_id", "layer", "step").select(
         pl.col("prompt_id").rank("dense").alias("prompt"),
-        "step",
         "layer",
         pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
         *(CELLS[sum_of].alias(sum_of) for sum_of in sorted(tested)),
@@ -102,30 +116,39 @@ def _cells(own: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class _Table:
-    """The cells of one depth: sums [classes, layers, prompts], and the cells by prompt."""
+    """The cells of one depth: their sums and those of each control, and the cells text by text."""
 
     classes: Sequence[str]
-    sums: Mapping[str, Numbers]
+    sums: _Sums
+    controls: Mapping[str, _Sums]
     layers: Mapping[int, int]
     cells: pl.DataFrame
     counts: Numbers
     rng: np.random.Generator
 
     @classmethod
-    def of(cls, cells: pl.DataFrame, found: pl.DataFrame, classes: Sequence[str], seed: int) -> _Table:
-        """That of some cells, whose sums by prompt, class and layer were `found`."""
+    def of(
+        cls, cells: pl.DataFrame, found: pl.DataFrame, controlled: pl.DataFrame, classes: Sequence[str], seed: int
+    ) -> _Table:
+        """That of some cells, whose sums by prompt, class and layer were `found`, and those of their controls."""
         prompts = found["prompt_id"].unique(maintain_order=True).to_list()
         layers = {layer: i for i, layer in enumerate(found["layer"].unique().sort())}
         place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
-        at = (
-            [rank[name] for name in found["class"]],
-            [layers[layer] for layer in found["layer"]],
-            [place[name] for name in found["prompt_id"]],
-        )
-        sums = {name: np.zeros((len(classes), len(layers), len(prompts))) for name in CELLS}
-        for name, values in sums.items():
-            values[at] = found[name].to_numpy()
-        return cls(classes, sums, layers, cells, *seeded_resamples(len(prompts), seed))
+
+        def summed(some: pl.DataFrame) -> _Sums:
+            at = (
+                [rank[name] for name in some["class"]],
+                [layers[layer] for layer in some["layer"]],
+                [place[name] for name in some["prompt_id"]],
+            )
+            sums = {name: np.zeros((len(classes), len(layers), len(prompts))) for name in CELLS}
+            for name, values in sums.items():
+                values[at] = some[name].to_numpy()
+            return sums
+
+        by_control = controlled.partition_by("control", as_dict=True, maintain_order=True)
+        beside = {str(name): summed(part) for (name,), part in by_control.items()}
+        return cls(classes, summed(found), beside, layers, cells, *seeded_resamples(len(prompts), seed))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each class and measure, and for its excess."""
@@ -141,11 +164,26 @@ class _Table:
             for measure in (MEASURES[each] for each in COUNTED):
                 above, below = (self.sums[sum_of][i].sum(0) for sum_of in (measure.above, measure.below))
                 own = Contrast(Ratios(above[None], below[None]), share=measure.share)
-                yield self._row(name, measure.name, None, below), own
+                yield self._row(name, measure.name, below), own
                 if measure.name in TESTED:
                     excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
-                    yield self._row(name, f"{measure.name}_excess", tested[measure.name][i], below), excess
-            yield self._row(name, "share_of_disagreements", None, positions), self._share(i)
+                    yield self._row(name, f"{measure.name}_excess", below, chance=tested[measure.name][i]), excess
+            yield self._row(name, "share_of_disagreements", positions), self._share(i)
+            for control in self.controls:
+                yield from self._compared(i, control)
+
+    def _compared(self, i: int, control: str) -> Iterator[tuple[dict[str, Any], Contrast]]:
+        """What a control transfers at a class, and how much more the patch does in the same cells."""
+        name, measure, sums = self.classes[i], MEASURES["transfer"], self.controls[control]
+        above, below = (sums[sum_of][i] for sum_of in (measure.above, measure.below))
+        # Where a control was not measured the patch has nothing to be compared with.
+        measured = sums["ok_cells"][i] > 0
+        own, gaps = (np.where(measured, self.sums[sum_of][i], 0.0) for sum_of in (measure.above, measure.below))
+        if not measured.any():
+            return
+        both = Ratios(*(np.stack([one.sum(0), other.sum(0)]) for one, other in ((own, above), (gaps, below))))
+        yield self._row(name, measure.name, below.sum(0), control), Contrast(Ratios(both.above[1:], both.below[1:]))
+        yield self._row(name, f"{measure.name}_beyond", below.sum(0), control), Contrast(both, (1.0, -1.0))
 
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.
@@ -166,10 +204,7 @@ class _Table:
         return Contrast(Ratios(of_all[i][None], of_all.sum(0)[None]), share=True)
 
     def _chances(self, name: str) -> list[float | None]:
-        """The permutation test of each class, on what a cell has beyond its layer's mean.
-
-        A step is dealt as one: layers score the same tokens again and again.
-        """
+        """The permutation test of each class, on what a cell has beyond its layer's mean."""
         measure: Measure = MEASURES[name]
         above, below = pl.col(measure.above), pl.col(measure.below)
         means = {
@@ -177,15 +212,17 @@ class _Table:
             for layer, at in self.layers.items()
         }
         mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
-        cells = self.cells.select("prompt", "step", "label", above=above - mean * below, below=below)
+        cells = self.cells.select("prompt", "layer", "label", above=above - mean * below, below=below)
         if not measure.share:
             cells = cells.filter(pl.col("below") != 0)
-        steps = cells.group_by("prompt", "step", "label", maintain_order=True).sum()
-        parts = [
-            Labelled(part["above"].to_numpy(), part["below"].to_numpy(), part["label"].to_numpy())
-            for part in steps.partition_by("prompt", maintain_order=True)
+        texts = [
+            LabelledText(int(prompt), *(part[column].to_numpy() for column in ("above", "below", "label")))
+            for (prompt, _), part in cells.partition_by("prompt", "layer", as_dict=True, maintain_order=True).items()
         ]
-        return chance_of_excess(parts, len(self.classes), self.rng)
+        return chance_of_excess(texts, len(self.classes), self.rng)
 
-    def _row(self, name: str, measure: str, chance: float | None, counted: Numbers) -> dict[str, Any]:
-        return {"class": name, "measure": measure, "chance": chance, "units": int((counted != 0).sum())}
+    def _row(
+        self, name: str, measure: str, counted: Numbers, control: str | None = None, chance: float | None = None
+    ) -> dict[str, Any]:
+        units = int((counted != 0).sum())
+        return {"class": name, "control": control, "measure": measure, "chance": chance, "units": units}

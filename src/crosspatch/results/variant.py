@@ -88,6 +88,11 @@ def last_layer(layers: pl.Series, n_layers: int | None) -> int:
     return int(layers.max()) if n_layers is None else n_layers - 1  # type: ignore[arg-type]
 
 
+def late_from(last: int) -> float:
+    """The layer, of a model with this last one, that lies as deep as the paper's 28 of 36 (section 4.2, Table 2)."""
+    return 28 / 36 * (last + 1)
+
+
 def patched_direction(scores: pl.DataFrame) -> Direction:
     """The direction of the texts that are called `patched`: repair where nothing else was patched.
 

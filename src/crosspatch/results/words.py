@@ -14,10 +14,7 @@ import polars as pl
 from crosspatch.frames import WORDS
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.profile import published_cts
-from crosspatch.results.variant import last_layer, variants
-
-# Where the paper finds high scores, and the corruption to arise: from layer 28 of 36 on (section 4.2, Table 2).
-LATE = 28 / 36
+from crosspatch.results.variant import last_layer, late_from, variants
 
 
 def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None) -> pl.DataFrame:
@@ -33,7 +30,7 @@ def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layer
         for variant in variants(of_domain):
             rows = variant.rows(of_domain)
             last = last_layer(rows["layer"], n_layers)
-            late = rows.filter(pl.col("layer") >= LATE * (last + 1), pl.col("layer") < last)
+            late = rows.filter(pl.col("layer") >= late_from(last), pl.col("layer") < last)
             differ = late["clean_token_id"] != late["corrupted_token_id"]
             counted = (
                 late.with_columns(published=published_cts(late)["cts"].cast(pl.Float64), differ=differ)

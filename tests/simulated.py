@@ -1,0 +1,167 @@
+"""Simulated runs whose truth is known: how often an interval covers it. Shared by the tests and benchmarks/coverage.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from crosspatch.results.bootstrap import Contrast, Ratios, bootstraps, largest_step, over_seeds, resamples
+from crosspatch.results.interval import Interval, Numbers
+
+Draw = Callable[[int, np.random.Generator], Ratios]
+# So many prompts stand for all that there are.
+ALL = 400_000
+
+
+def transfers(prompts: int, rng: np.random.Generator) -> Ratios:
+    """Prompts with as many disagreements as they happen to have, and a recovered fraction of their own."""
+    return _cells(rng.beta(2, 3, prompts), rng.gamma(2, 4, prompts), rng)
+
+
+def heavy_tails(prompts: int, rng: np.random.Generator) -> Ratios:
+    """The same with some prompts that recover far more or less than all of it (Student's t with 3 degrees)."""
+    return _cells(0.4 + 0.3 * rng.standard_t(3, prompts), rng.gamma(2, 4, prompts), rng)
+
+
+def unequal(prompts: int, rng: np.random.Generator) -> Ratios:
+    """The same with some prompts in which the models disagree many times as often as in others."""
+    return _cells(rng.beta(2, 3, prompts), 8 * rng.lognormal(0, 1, prompts), rng)
+
+
+def correlated(prompts: int, rng: np.random.Generator) -> Ratios:
+    """The same where more is recovered in prompts with more disagreements."""
+    size = rng.normal(size=prompts)
+    return _cells(0.4 + 0.2 * size + rng.normal(0, 0.2, prompts), 8 * np.exp(0.8 * size), rng)
+
+
+def _cells(effects: Numbers, sizes: Numbers, rng: np.random.Generator) -> Ratios:
+    """Sums over the cells of each prompt: gaps, and what of each is recovered."""
+    cells = 1 + rng.poisson(sizes)
+    prompt = np.repeat(np.arange(len(cells)), cells)
+    gaps = rng.lognormal(1, 0.7, len(prompt))
+    moved = gaps * (effects[prompt] + rng.normal(0, 0.4, len(prompt)))
+    above, below = (np.bincount(prompt, each) for each in (moved, gaps))
+    return Ratios(above[None], below[None])
+
+
+def steps(prompts: int, rng: np.random.Generator) -> Ratios:
+    """Two layers of the same prompts, of which the lower recovers half as much."""
+    first = transfers(prompts, rng)
+    lower = 0.5 * first.above[0] + first.below[0] * rng.normal(0.1, 0.1, prompts)
+    return Ratios(np.stack([first.above[0], lower]), np.stack([first.below[0]] * 2))
+
+
+def layers(prompts: int, rng: np.random.Generator) -> Ratios:
+    """Three layers of the same prompts."""
+    first = transfers(prompts, rng)
+    at = [share * first.above[0] + first.below[0] * rng.normal(0, 0.05, prompts) for share in (0.1, 0.5, 0.9)]
+    return Ratios(np.stack(at), np.stack([first.below[0]] * 3))
+
+
+def excess(prompts: int, rng: np.random.Generator) -> Ratios:
+    """A class of cells and all others of the same prompts; some prompts have none of the class."""
+    rest, own = transfers(prompts, rng), transfers(prompts, rng)
+    some = rng.random(prompts) < 0.8
+    above = some * (own.above[0] + 0.2 * own.below[0])
+    return Ratios(np.stack([above, rest.above[0]]), np.stack([some * own.below[0], rest.below[0]]))
+
+
+def rates(prompts: int, rng: np.random.Generator) -> Ratios:
+    """How often the models disagree: mostly seldom."""
+    of = rng.integers(30, 96, prompts)
+    return Ratios(rng.binomial(of, rng.beta(0.6, 8, prompts))[None].astype(float), of[None].astype(float))
+
+
+def flips(prompts: int, rng: np.random.Generator) -> Ratios:
+    """How often the patched model writes y_corrupt where they disagree: mostly."""
+    cells = 1 + rng.poisson(8, prompts)
+    return Ratios(rng.binomial(cells, rng.beta(5, 0.6, prompts))[None].astype(float), cells[None].astype(float))
+
+
+# Each with the weights of its ratios, and whether it is a share.
+CONTRASTS: dict[str, tuple[Draw, Sequence[float], bool]] = {
+    "recovered fraction": (transfers, (1.0,), False),
+    "heavy tails": (heavy_tails, (1.0,), False),
+    "unequal prompts": (unequal, (1.0,), False),
+    "correlated with the weight": (correlated, (1.0,), False),
+    "difference of layers": (steps, (1.0, -1.0), False),
+    "mean of layers": (layers, (1 / 3,) * 3, False),
+    "excess of a class": (excess, (1.0, -1.0), False),
+    "disagreement rate": (rates, (1.0,), True),
+    "flip rate": (flips, (1.0,), True),
+}
+
+
+def intervals(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[tuple[Ratios, Interval]]:
+    """Worlds with so many prompts, and the interval of the contrast in each."""
+    draw, weights, share = CONTRASTS[name]
+    rng = np.random.default_rng(seed)
+    for _ in range(worlds):
+        data = draw(prompts, rng)
+        [found] = bootstraps([Contrast(data, weights, share)], resamples(prompts, rng, draws))
+        yield data, found
+
+
+def truth(name: str) -> float:
+    """The contrast over all prompts that there are."""
+    draw, weights, _ = CONTRASTS[name]
+    return float(draw(ALL, np.random.default_rng(1)).values(np.ones((1, ALL)))[0] @ np.array(weights))
+
+
+def covers(interval: Interval, true: float) -> bool:
+    """Whether an interval holds what is true."""
+    return interval.low is not None and interval.high is not None and interval.low <= true <= interval.high
+
+
+# Depth profiles: what is recovered at each of ten layers below the last.
+PROFILES = {
+    "even steps": tuple((i + 1) / 11 for i in range(10)),
+    "one large step": (0.0, 0.02, 0.05, 0.1, 0.15, 0.7, 0.8, 0.85, 0.9, 0.95),
+    "two large steps": (0.0, 0.02, 0.04, 0.4, 0.42, 0.44, 0.8, 0.84, 0.9, 0.95),
+}
+
+
+def profile(name: str, prompts: int, rng: np.random.Generator) -> Ratios:
+    """The layers of a profile in the same prompts: each prompt is early or late, and has errors of its own."""
+    below = rng.lognormal(1, 0.7, prompts)
+    curve = np.array(PROFILES[name])[:, None]
+    early = rng.normal(0, 0.15, prompts) * 4 * curve * (1 - curve)
+    return Ratios((curve + early + rng.normal(0, 0.08, (len(curve), prompts))) * below, np.tile(below, (len(curve), 1)))
+
+
+def largest_steps(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[Interval]:
+    """The interval of the largest step in each of so many worlds."""
+    rng = np.random.default_rng(seed)
+    for _ in range(worlds):
+        yield largest_step(profile(name, prompts, rng), resamples(prompts, rng, draws))[1]
+
+
+def true_step(name: str) -> float:
+    """The largest step of a profile."""
+    return float(np.diff([0, *PROFILES[name], 1]).max())
+
+
+def of_seeds(
+    seeds: int, prompts: int, rng: np.random.Generator, *, crossed: bool, between: tuple[float, float] = (0.1, 0.2)
+) -> tuple[Ratios, np.ndarray, np.ndarray]:
+    """Children of several seeds, after the same prompts (crossed) or each after its own: (ratios, seeds, prompts).
+
+    `between` are the deviations between seeds and between prompts.
+    """
+    seed = np.repeat(np.arange(seeds), prompts)
+    prompt = np.tile(np.arange(prompts), seeds) if crossed else np.arange(seeds * prompts)
+    below = (rng.lognormal(1, 0.6, prompt.max() + 1))[prompt] * rng.lognormal(0, 0.3, len(prompt))
+    child, question = rng.normal(0, between[0], seeds), rng.normal(0, between[1], prompt.max() + 1)
+    effect = 0.4 + child[seed] + question[prompt] + rng.normal(0, 0.2, len(prompt))
+    return Ratios((effect * below)[None], below[None]), seed, prompt
+
+
+def over_several_seeds(
+    seeds: int, prompts: int, worlds: int, seed: int, *, crossed: bool, between: tuple[float, float] = (0.1, 0.2)
+) -> Iterator[tuple[Interval, Interval]]:
+    """The interval over seeds and prompts in each of so many worlds, and as if prompts were nested in seeds."""
+    rng = np.random.default_rng(seed)
+    for _ in range(worlds):
+        ratios, by_seed, by_prompt = of_seeds(seeds, prompts, rng, crossed=crossed, between=between)
+        yield over_seeds(ratios, by_seed, by_prompt), over_seeds(ratios, by_seed, np.arange(len(by_seed)))
