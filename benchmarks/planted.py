@@ -99,7 +99,7 @@ def shown_name(named: Named) -> str:
     """A named place, its share, and what it is ahead of."""
     apart = "" if named.told_apart else ", not told apart"
     return (
-        f"{NAMES[named.component]} {named.patch} {named.share.estimate:.2f} "
+        f"{NAMES[named.component]} {named.patch} {named.share:.2f} "
         f"(next {named.runner_up}, ahead by {named.ahead.estimate:.2f}{apart})"
     )
 

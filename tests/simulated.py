@@ -1,4 +1,4 @@
-"""Simulated runs whose truth is known: how often an interval covers it. Shared by the tests and benchmarks/coverage.py."""
+"""Simulated runs whose truth is known: does an interval cover it? For the tests and benchmarks/statistics.py."""
 
 from __future__ import annotations
 

@@ -182,6 +182,11 @@ SCREEN = Schema(
             "where they disagree",
         ),
         "exact": (pl.Float64, "the same, measured by patching"),
+        "held_out": (
+            pl.Float64,
+            "what the site of the same rank transfers that half of the texts choose, measured on the other half; null "
+            "where a half has nothing to choose by",
+        ),
     },
 )
 
@@ -214,6 +219,11 @@ SEARCH = Schema(
         "patch": (pl.String, "the set of sites, moved together"),
         "sites": (pl.Int32, "how many"),
         "transfer": (pl.Float64, "exact transfer along the target's own texts, where the models disagree"),
+        "held_out": (
+            pl.Float64,
+            "of the set that was chosen: what sets that half of the texts choose in the same way transfer on the other "
+            "half; null where a half has nothing to choose by",
+        ),
     },
 )
 

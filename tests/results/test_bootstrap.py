@@ -11,6 +11,7 @@ from scipy import stats
 from crosspatch.results.bootstrap import (
     Contrast,
     Ratios,
+    _widening,
     bootstrap,
     bootstraps,
     drawn_together,
@@ -19,6 +20,18 @@ from crosspatch.results.bootstrap import (
     seeded_resamples,
 )
 from crosspatch.results.interval import Interval, wilson
+from simulated import (
+    CONTRASTS,
+    PROFILES,
+    covers,
+    intervals,
+    largest_steps,
+    of_seeds,
+    over_several_seeds,
+    profile,
+    true_step,
+    truth,
+)
 
 
 def ratios(above, below) -> Ratios:
@@ -27,7 +40,8 @@ def ratios(above, below) -> Ratios:
 
 def test_a_ratio_is_that_of_the_sums_not_the_mean_of_ratios() -> None:
     found = bootstrap(ratios([1, 0, 0], [1, 1, 8]), resamples(3, np.random.default_rng(0)))
-    assert found == Interval(0.1)
+    # Kish: (1 + 1 + 8)² / (1 + 1 + 64).
+    assert found == Interval(0.1, effective=pytest.approx(100 / 66))
 
 
 def test_resamples_draw_as_many_units_as_there_are() -> None:
@@ -39,7 +53,7 @@ def test_resamples_draw_as_many_units_as_there_are() -> None:
 
 def test_alike_units_leave_no_doubt_but_a_share_keeps_some() -> None:
     counts = resamples(12, np.random.default_rng(0))
-    assert bootstrap(ratios([2] * 12, [4] * 12), counts) == Interval(0.5, 0.5, 0.5)
+    assert bootstrap(ratios([2] * 12, [4] * 12), counts) == Interval(0.5, 0.5, 0.5, 12.0)
     assert bootstrap(ratios([0] * 12, [40] * 12), counts, share=True) == wilson(0, 12)
 
 
@@ -48,6 +62,11 @@ def test_few_units_or_nothing_below_the_line_give_no_interval() -> None:
     seven = rng.random(12) + 0.5
     seven[7:] = 0
     assert not bootstrap(ratios(seven * rng.random(12), seven), resamples(12, rng)).known
+    # Twelve of which one weighs as much as all others together are four.
+    one_large = ratios(rng.random(12), [11.0] + [1.0] * 11)
+    found = bootstrap(one_large, resamples(12, rng))
+    assert (found.known, found.effective) == (False, pytest.approx(22**2 / (11**2 + 11)))
+    assert bootstrap(ratios(rng.random(12), [3.0] + [1.0] * 11), resamples(12, rng)).known
     assert bootstrap(ratios(np.zeros(12), np.zeros(12)), resamples(12, rng)) == Interval(None)
 
 
@@ -98,8 +117,21 @@ def literal(contrast: Contrast, counts: np.ndarray) -> Interval:
     low, high = np.quantile(values, [further, 1 - further])
     told = errors > 1e-9 * spread
     upper, lower = np.quantile((values - estimate)[told] / errors[told], [0.025, 0.975])
-    ends = min(low, estimate - lower * spread), max(high, estimate - upper * spread)
-    return Interval(estimate, *(float(np.clip(end, 0, 1) if contrast.share else end) for end in ends))
+
+    def without(unit: int) -> float:
+        """How far the value moves when a unit is left out, each ratio along its own line."""
+        moved = 0.0
+        for w, a, b in zip(weights, above, below, strict=True):
+            whole, left = a.sum() / b.sum(), (a.sum() - a[unit]) / (b.sum() - b[unit])
+            moved += w * (whole - left)
+        return moved
+
+    jackknife = np.sqrt(sum(without(unit) ** 2 for unit in range(len(above[0]))) * (units - 1) / units)
+    ends = min(low, estimate - lower * jackknife), max(high, estimate - upper * jackknife)
+    effective = min(b.sum() ** 2 / (b**2).sum() for b in below)
+    few, many = (stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1)) for n in (effective, units))
+    ends = tuple(estimate + few / many * (end - estimate) for end in ends)
+    return Interval(estimate, *(float(np.clip(end, 0, 1) if contrast.share else end) for end in ends), effective)
 
 
 def contrasts(rng: np.random.Generator, units: int) -> list[Contrast]:
@@ -134,7 +166,7 @@ def test_more_contrasts_than_are_drawn_at_once_keep_their_order() -> None:
     some = [Contrast(Ratios((i * below)[None], below[None])) for i in range(3)]
     some += [Contrast(ratios(rng.random((k, 12)), rng.random((k, 12)) + 0.5), (1.0,) * k) for k in (1, 2, 3) * 100]
     together = bootstraps(some, counts)
-    assert together[:3] == [Interval(i, i, i) for i in range(3)]
+    assert [(found.low, found.estimate, found.high) for found in together[:3]] == [(i, i, i) for i in range(3)]
     for contrast, found in zip(some[3:], together[3:], strict=True):
         alone = bootstrap(contrast.ratios, counts, contrast.weights)
         assert (found.low, found.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
@@ -175,80 +207,81 @@ def test_a_seed_gives_the_same_draws_each_time() -> None:
         first[0, 0] = 1
 
 
-# The truth is known here: prompts with as many disagreements as they happen to have, and an effect of their own.
-def _transfers(prompts: int, rng: np.random.Generator) -> Ratios:
-    below, effect = np.empty(prompts), rng.beta(2, 3, prompts)
-    above = np.empty(prompts)
-    for i, cells in enumerate(1 + rng.poisson(rng.gamma(2, 4, prompts))):
-        gaps = rng.lognormal(1, 0.7, cells)
-        above[i], below[i] = (gaps * (effect[i] + rng.normal(0, 0.4, cells))).sum(), gaps.sum()
-    return ratios(above, below)
-
-
-def _steps(prompts: int, rng: np.random.Generator) -> Ratios:
-    first = _transfers(prompts, rng)
-    lower = 0.5 * first.above[0] + first.below[0] * rng.normal(0.1, 0.1, prompts)
-    return ratios([first.above[0], lower], [first.below[0], first.below[0]])
-
-
-def _layers(prompts: int, rng: np.random.Generator) -> Ratios:
-    first = _transfers(prompts, rng)
-    at = [share * first.above[0] + first.below[0] * rng.normal(0, 0.05, prompts) for share in (0.1, 0.5, 0.9)]
-    return ratios(at, [first.below[0]] * 3)
-
-
-def _rates(prompts: int, rng: np.random.Generator) -> Ratios:
-    steps = rng.integers(30, 96, prompts)
-    return ratios(rng.binomial(steps, rng.beta(0.6, 8, prompts)), steps)
-
-
-def _flips(prompts: int, rng: np.random.Generator) -> Ratios:
-    cells = 1 + rng.poisson(8, prompts)
-    return ratios(rng.binomial(cells, rng.beta(5, 0.6, prompts)), cells)
-
-
-@pytest.mark.parametrize(
-    ("draw", "weights", "share"),
-    [
-        (_transfers, (1.0,), False),
-        (_steps, (1.0, -1.0), False),
-        (_layers, (1 / 3,) * 3, False),
-        (_rates, (1.0,), True),
-        (_flips, (1.0,), True),
-    ],
-)
+@pytest.mark.parametrize("name", CONTRASTS)
 @pytest.mark.parametrize("prompts", [12, 24])
-def test_intervals_have_their_coverage(draw, weights, share, prompts) -> None:
-    weighing = np.array(weights)
-    truth = float(draw(200_000, np.random.default_rng(1)).values(np.ones((1, 200_000)))[0] @ weighing)
-    rng, worlds, inside, percentiles = np.random.default_rng(2), 400, 0, 0
-    for _ in range(worlds):
-        data, counts = draw(prompts, rng), resamples(prompts, rng, 600)
-        found = bootstrap(data, counts, weights, share=share)
-        inside += found.low <= truth <= found.high
-        low, high = np.quantile(data.values(counts) @ weighing, [0.025, 0.975])
-        percentiles += low <= truth <= high
-    assert 0.90 <= inside / worlds <= 0.98
+def test_intervals_have_their_coverage(name, prompts) -> None:
+    true, known, inside, percentiles = truth(name), 0, 0, 0
+    _, weights, _ = CONTRASTS[name]
+    counts = resamples(prompts, np.random.default_rng(1), 400)
+    for data, found in intervals(name, prompts, worlds=300, seed=2, draws=400):
+        if found.known:
+            known += 1
+            inside += covers(found, true)
+            low, high = np.nanquantile(data.values(counts) @ np.array(weights), [0.025, 0.975])
+            percentiles += low <= true <= high
+    # Three standard errors below and above 90 to 98 %, over 300 worlds: benchmarks/statistics.py has more.
+    assert 0.88 <= inside / known <= 0.995
     # Plain percentiles have less: what is done beside them is needed.
     assert percentiles < inside
 
 
-@pytest.mark.parametrize("seeds", [2, 4])
-def test_intervals_over_seeds_have_their_coverage_and_over_prompts_alone_would_not(seeds) -> None:
-    truth = float(_transfers(200_000, np.random.default_rng(1)).values(np.ones((1, 200_000)))[0, 0])
-    rng, worlds, inside, ignored = np.random.default_rng(3), 400, 0, 0
-    for _ in range(worlds):
-        above, below, all_above, all_below = [], [], [], []
-        for child in rng.normal(0, 0.15, seeds):
-            drawn = _transfers(12, rng)
-            moved = drawn.above[0] + child * drawn.below[0]
-            above.append(moved.sum())
-            below.append(drawn.below.sum())
-            all_above.extend(moved)
-            all_below.extend(drawn.below[0])
-        found = over_seeds(ratios(above, below))
-        inside += found.low <= truth <= found.high
-        pooled = bootstrap(ratios(all_above, all_below), resamples(12 * seeds, rng, 300))
-        ignored += pooled.low <= truth <= pooled.high
-    assert 0.90 <= inside / worlds <= 0.98
-    assert ignored / worlds < 0.85
+def test_effects_that_go_with_the_weight_are_not_covered_without_widening() -> None:
+    """What the studentized bootstrap misses: few prompts that weigh much and recover more."""
+    true, inside, narrow = truth("correlated with the weight"), 0, 0
+    for data, found in intervals("correlated with the weight", 12, worlds=300, seed=4, draws=400):
+        inside += covers(found, true)
+        wider = _widening(data.units, data.effective, 0.95)
+        assert wider > 1
+        narrow += found.known and abs(true - found.estimate) * wider <= (
+            found.high - found.estimate if true > found.estimate else found.estimate - found.low
+        )
+    assert inside > narrow
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("prompts", [12, 24])
+def test_the_largest_step_has_its_coverage(name, prompts) -> None:
+    found = [one for one in largest_steps(name, prompts, worlds=250, seed=3, draws=400) if one.known]
+    inside = sum(covers(one, true_step(name)) for one in found)
+    assert 0.88 <= inside / len(found) <= 0.995
+
+
+def test_the_largest_of_equal_steps_is_too_large_by_percentiles_alone() -> None:
+    rng, missed = np.random.default_rng(5), 0
+    for _ in range(100):
+        data, counts = profile("even steps", 12, rng), resamples(12, rng, 300)
+        drawn = np.diff(np.pad(data.values(counts), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1).max(1)
+        missed += np.quantile(drawn, 0.025) > true_step("even steps")
+    assert missed > 20
+
+
+@pytest.mark.parametrize("crossed", [True, False])
+def test_intervals_over_five_seeds_have_their_coverage(crossed) -> None:
+    found = list(over_several_seeds(5, 24, worlds=500, seed=3, crossed=crossed))
+    inside, nested = (np.mean([covers(one[i], 0.4) for one in found]) for i in (0, 1))
+    assert 0.90 <= inside <= 0.98
+    # As if each seed had prompts of its own: too narrow where all were asked the same questions.
+    assert nested < 0.90 if crossed else nested == inside
+
+
+def test_an_interval_over_seeds_needs_five() -> None:
+    rng = np.random.default_rng(0)
+    for seeds, known in ((4, False), (5, True)):
+        found = over_seeds(*of_seeds(seeds, 24, rng, crossed=True))
+        assert (found.known, found.estimate is None) == (known, False)
+
+
+def test_over_seeds_by_hand() -> None:
+    """Five seeds and two prompts of equal weight: the seeds' means vary, and the prompts' do."""
+    effect = np.add.outer([0.0, 0.1, 0.2, 0.3, 0.4], [0.3, 0.5])
+    seeds, prompts = np.repeat(np.arange(5), 2), np.tile(np.arange(2), 5)
+    found = over_seeds(ratios(effect.ravel(), np.ones(10)), seeds, prompts)
+    assert found.estimate == pytest.approx(0.6)
+    # The variance of a mean of five seeds, and of two prompts less what is in single answers.
+    of_seeds_, of_prompts = np.var([0, 0.1, 0.2, 0.3, 0.4], ddof=1) / 5, np.var([0.3, 0.5], ddof=1) / 2
+    cells = ((effect - 0.6) ** 2).sum() / 100 * 10 / 9
+    reach = np.sqrt(stats.t.ppf(0.975, 4) ** 2 * of_seeds_ + stats.t.ppf(0.975, 1) ** 2 * max(of_prompts - cells, 0))
+    assert found.high - found.estimate == pytest.approx(reach)
+    # Without a difference between prompts only that between seeds is left.
+    same = over_seeds(ratios(np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 2), np.ones(10)), seeds, prompts)
+    assert same.high - same.estimate == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(of_seeds_))

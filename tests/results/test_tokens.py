@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.frames import SCORES
-from crosspatch.results.permutation import Labelled, chance_of_excess
+from crosspatch.frames import CONTROLS, SCORES
 from crosspatch.results.token_class import class_of, with_class
 from crosspatch.results.tokens import span_statistics, token_statistics
 from score_cells import cell
@@ -70,19 +69,38 @@ def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4) -
     return rows[0]
 
 
-def test_the_class_of_a_cell_is_that_of_what_either_model_wants() -> None:
+def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:
     rows = SCORES.frame(
         [
             cell("p", 0, 0, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=2),
             cell("p", 0, 1, (-1, 1, 0), token_id=2, token="Add", clean_token_id=2, corrupted_token_id=6),
-            cell("p", 0, 2, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=99),
+            cell("p", 0, 2, (-1, 1, 0), token_id=6, token=" is", clean_token_id=99, corrupted_token_id=6),
         ]
     )
-    assert with_class(rows)["class"].to_list() == ["operation", "operation", "other"]
-    # What a patched model happens to write decides nothing where all texts are known.
-    texts = {**TEXTS, 99: " Mult"}
-    assert with_class(rows, texts)["class"].to_list() == ["operation"] * 3
-    assert with_class(rows.filter(token_id=6), texts)["class"].to_list() == ["operation"] * 2
+    # What the corrupted model predicts or the patched one writes decides nothing.
+    assert with_class(rows, TEXTS)["class"].to_list() == ["other", "operation", "other"]
+    assert with_class(rows, {**TEXTS, 99: " Mult"})["class"].to_list() == ["other", "operation", "operation"]
+
+
+def test_a_disagreement_has_one_chance_to_be_an_operation_like_any_other_cell() -> None:
+    """Predictions are dealt at random: by either model's a disagreement would be an operation twice as often."""
+    rng = np.random.default_rng(0)
+    texts = {token: "Add" if token < 10 else " is" for token in range(100)}
+    rows = []
+    for i in range(4000):
+        clean, other = (int(token) for token in rng.choice(100, 2, replace=False))
+        deltas, corrupted = ((0.0, 0.0, 0.0), clean) if i % 2 else ((-1.0, 1.0, 0.0), other)
+        rows.append(cell("p", 0, i, deltas, clean_token_id=clean, corrupted_token_id=corrupted))
+    scores = SCORES.frame(rows)
+
+    def share(differ: bool, either: bool) -> float:
+        some = scores.filter((pl.col("clean_token_id") != pl.col("corrupted_token_id")) == differ)
+        if either:
+            return some.select(pl.min_horizontal("clean_token_id", "corrupted_token_id") < 10).to_series().mean()
+        return (with_class(some, texts)["class"] == "operation").mean()
+
+    assert share(True, either=False) == pytest.approx(share(False, either=False), abs=0.02)
+    assert share(True, either=True) > 1.7 * share(False, either=True)
 
 
 def test_classes_by_hand() -> None:
@@ -151,35 +169,34 @@ def test_labelled_places_of_the_mistake() -> None:
     assert found(table, "word", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
 
 
-def labelled(rng: np.random.Generator, shift: float, prompts: int = 12) -> list[Labelled]:
-    made = []
-    for _ in range(prompts):
-        labels = rng.integers(0, 2, 8)
-        below = rng.lognormal(0, 0.5, 8)
-        made.append(Labelled(below * (rng.normal(rng.normal(), 0.3, 8) + shift * labels), below, labels))
-    return made
-
-
-def test_the_permutation_test_is_fair_where_there_is_nothing_and_finds_what_is_there() -> None:
-    rng = np.random.default_rng(0)
-    nothing = [chance_of_excess(labelled(rng, 0.0), 2, rng, 199)[1] for _ in range(200)]
-    assert sum(p <= 0.05 for p in nothing) <= 0.09 * 200
-    assert 0.4 < np.mean(nothing) < 0.6
-    something = [chance_of_excess(labelled(rng, 0.5), 2, rng, 199)[1] for _ in range(50)]
-    assert sum(p <= 0.05 for p in something) >= 45
-
-
-def test_prompts_that_have_more_of_both_do_not_make_it_look_so() -> None:
-    # Label 1 is found in prompts where all is high, but within them it is as any other.
-    rng = np.random.default_rng(0)
-    prompts = [
-        Labelled(np.full(4, float(high)), np.ones(4), np.array([high, 0, 0, 0])) for high in (0, 1) for _ in range(6)
-    ]
-    assert chance_of_excess(prompts, 2, rng)[1] == 1.0
-    pooled = Labelled(*(np.concatenate([getattr(p, part) for p in prompts]) for part in ("above", "below", "labels")))
-    assert chance_of_excess([pooled], 2, rng)[1] < 0.05
-
-
-def test_a_label_that_has_all_or_nothing_is_not_tested() -> None:
-    alone = [Labelled(np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64))]
-    assert chance_of_excess(alone, 2, np.random.default_rng(0)) == [None, None]
+def test_controls_are_compared_in_the_late_layers() -> None:
+    """Of 9 layers those from 7 on are late; the last is a ceiling. Patched, operations recover 0.9, by a twin 0.2."""
+    rows, controls = [], []
+    for i, prompt in enumerate(PROMPTS):
+        for layer in (2, 7, 8):
+            for step, (clean, corrupted) in enumerate(((1, 2), (3, 4))):
+                share = (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)
+                same = {
+                    "clean_token_id": clean,
+                    "corrupted_token_id": corrupted,
+                    "token_id": clean,
+                    "token": TEXTS[clean],
+                }
+                rows.append(cell(prompt, layer, step, (-1.0, 1.0, -1.0 + 2 * share), **same))
+                controls.append({"control": "twin", **cell(prompt, layer, step, (-1.0, 1.0, -0.6), **same)})
+    table = token_statistics(
+        SCORES.frame(rows), DOMAINS, controls=CONTROLS.frame(controls), texts=TEXTS, n_layers=9
+    ).filter(pl.col("class") == "operation")
+    late = table.filter("late")
+    by_control = {(row["control"], row["measure"]): row for row in late.iter_rows(named=True)}
+    own, twin, beyond = (
+        by_control[key] for key in ((None, "transfer"), ("twin", "transfer"), ("twin", "transfer_beyond"))
+    )
+    assert (own["estimate"], twin["estimate"]) == (pytest.approx(0.909, abs=1e-6), pytest.approx(0.2, abs=1e-6))
+    assert beyond["estimate"] == pytest.approx(0.709, abs=1e-6)
+    assert beyond["low"] > 0.6
+    # All layers but the last, of which one is late; controls are told of the late ones alone.
+    assert found(table.filter(~pl.col("late")), "operation", "transfer", None)["estimate"] == pytest.approx(
+        0.609, abs=1e-6
+    )
+    assert set(table.filter(~pl.col("late"))["control"]) == {None}

@@ -21,7 +21,14 @@ def print_lenses(directory: RunDirectory) -> None:
     """The lenses of a run directory, as far as they were made."""
     from crosspatch.frames import ACTIVATIONS, LOGIT_LENS, WEIGHTS
     from crosspatch.results.domain import ordered_domains
-    from crosspatch.results.lenses import activation_statistics, lens_statistics, moved_tokens, steering, weights_by
+    from crosspatch.results.lenses import (
+        activation_statistics,
+        chosen_steering,
+        lens_statistics,
+        moved_tokens,
+        steering,
+        weights_by,
+    )
 
     domains, seed = directory.domains(), directory.seed
     weights = weights_by(directory.lens(WEIGHTS), "layer")
@@ -48,6 +55,16 @@ def print_lenses(directory: RunDirectory) -> None:
         for row in steering(directory.behaviour()).filter(against="clean").iter_rows(named=True)
     ]
     print_rows("Steering by the mean difference, and by a random one of its size", rows)
+    rows = [
+        {
+            "condition": row["condition"],
+            "outcome": row["outcome"],
+            "texts": f"{row['count']}/{row['n']}",
+            "95 %": f"{row['low']:.2f} to {row['high']:.2f}",
+        }
+        for row in chosen_steering(directory.behaviour(), seed=seed).iter_rows(named=True)
+    ]
+    print_rows("Steering at the layer and strength that the other prompts choose", rows)
 
 
 def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:

@@ -101,11 +101,21 @@ class Screen:
         of_sites = sites.group_by("component", maintain_order=True).agg(sites=spearman, n_sites=pl.len())
         return of_cells.join(of_sites, on="component", maintain_order="left")
 
+    def of_texts(self, texts: Sequence[int]) -> Screen:
+        """The same along some of the texts alone, by their indices."""
+        some = pl.col("text").is_in(list(texts))
+        return Screen(self.direction, self.cells.filter(some), self.steps.filter(some))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the models predict the same token at every step, so that nothing can be ranked."""
+        return not self.steps["disagree"].any()
+
     @property
     def gap(self) -> float:
         """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError where none."""
         scored = self.steps.filter("disagree")
-        if scored.is_empty():
+        if self.agrees:
             raise UsageError(
                 f"the models want the same token at all {self.steps.height} steps, so there is nothing that could "
                 "transfer; give other texts or longer ones"

@@ -1,11 +1,13 @@
 """Which patches are worth a sweep of their own: the best of a screen, or the set that a search finds.
 
-Both look along the target's own text after each prompt, and both end with exact measurements there.
+Both look along the target's own text after each prompt, and both end with exact measurements there. What is chosen
+looks better on the texts that chose it than it is, so both are cross-fitted too: each half of the texts chooses, and
+what it chose is measured on the other half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -62,9 +64,10 @@ def best_of_screen(
     found = screen(pair, texts, run, components=components or COMPONENTS, integrated=INTEGRATED)
     patches = found.top(count)
     exact = _exact(pair, texts, run, patches)
+    held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
     ranked = found.ranking().with_columns(pl.col("transfer").alias("estimate")).head(count)
     table = SCREEN.frame(
-        {**row, "exact": _transfer(found, [of_text[i] for of_text in exact])}
+        {**row, "exact": _transfer(found, [of_text[i] for of_text in exact]), "held_out": held_out and held_out[i]}
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
     )
     ranked_sites = found.cells["patch"].n_unique()
@@ -89,16 +92,54 @@ def smallest_set(
 
     Raises CrosspatchError where no site transfers anything.
     """
-    candidates = screen(pair, texts, run, components=components or SEARCHED, integrated=INTEGRATED).top(CANDIDATES)
+    screened = screen(pair, texts, run, components=components or SEARCHED, integrated=INTEGRATED)
+    candidates = screened.top(CANDIDATES)
     found = search_sites(pair, texts, candidates, run, wanted=reach, beam=beam)
     if found.found is None:
         raise CrosspatchError("no candidate site transfers anything along these texts; try other components or texts")
+
+    def chosen(half: Screen, some: Sequence[GivenText]) -> list[Patch]:
+        of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=reach, beam=beam).found
+        return [] if of_half is None else [of_half]
+
+    held_out = _held_out(pair, texts, run, screened, chosen)
     verdict = "reaches" if found.reached else "is the nearest found to"
-    note = (
+    notes = [
         f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {reach:g}; an upper bound on the "
-        f"smallest set of these {len(candidates)} candidates"
+        f"smallest set of these {len(candidates)} candidates",
+        "search: half of the texts alone do not tell what a set that they choose transfers on the others"
+        if held_out is None
+        else f"search: sets that half of the texts choose transfer {held_out[0]:.2f} on the other half",
+    ]
+    rounds = found.rounds.with_columns(
+        held_out=pl.when(patch=found.found.name).then(pl.lit(held_out and held_out[0], pl.Float64))
     )
-    return Selection([found.found], SEARCH.frame(found.rounds.iter_rows(named=True)), [note])
+    return Selection([found.found], SEARCH.frame(rounds.iter_rows(named=True)), notes)
+
+
+def _held_out(
+    pair: ModelPair,
+    texts: Sequence[GivenText],
+    run: PatchRun,
+    found: Screen,
+    choose: Callable[[Screen, Sequence[GivenText]], list[Patch]],
+) -> list[float] | None:
+    """What the patches that each half of the texts chooses transfer on the other half, rank by rank.
+
+    None where a half has no step at which the models disagree, or nothing to choose.
+    """
+    halves = [range(start, len(texts), 2) for start in (0, 1)]
+    moved: list[list[float]] = []
+    gap = 0.0
+    for own, other in (halves, halves[::-1]):
+        chooses, tested = found.of_texts(own), found.of_texts(other)
+        if chooses.agrees or tested.agrees:
+            return None
+        patches = choose(chooses, [texts[i] for i in own])
+        exact = _exact(pair, [texts[i] for i in other], run, patches)
+        moved.append([_moved(found, [of_text[i] for of_text in exact]) for i in range(len(patches))])
+        gap += tested.gap
+    return [sum(of_rank) / gap for of_rank in zip(*moved, strict=False)] or None
 
 
 def _exact(
@@ -110,9 +151,14 @@ def _exact(
 
 def _transfer(found: Screen, trajectories: Sequence[Trajectory]) -> float:
     """Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) where the models disagree, over all texts."""
+    return _moved(found, trajectories) / found.gap
+
+
+def _moved(found: Screen, trajectories: Sequence[Trajectory]) -> float:
+    """Σ (ΔL_patched − ΔL_target) in logits where the models disagree."""
     target = "delta_clean" if found.direction == "corrupt" else "delta_corrupted"
     steps = [step for trajectory in trajectories for step in trajectory.steps if step["applied"]]
-    return sum(step["delta_patched"] - step[target] for step in steps) / found.gap
+    return sum(step["delta_patched"] - step[target] for step in steps)
 
 
 def _shown(correlation: float | None) -> str:

@@ -107,7 +107,9 @@ def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, 
     clean, corrupted = (unpatched.filter(pl.col("condition") == name) for name in ("clean", "corrupted"))
     lost = clean.filter("right").join(corrupted.filter(~pl.col("right")), on="prompt_id", how="semi")
     under = right.filter(pl.col("layer").is_not_null()).join(lost, on="prompt_id", how="semi")
-    last = None if under.is_empty() else last_layer(under["layer"], n_layers)
+    if under.is_empty():
+        return
+    last = last_layer(under["layer"], n_layers)
     for condition, direction in (("patched", patched), (REPAIRED, "repair")):
         some = under.filter(condition=condition).filter(pl.col("layer") < last)
         for domain in ordered_domains(some["domain"]):
@@ -120,7 +122,7 @@ def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, 
             above = table.select(pl.exclude("prompt_id").cast(pl.Float64)).to_numpy().T[order]
             curve = Ratios(above, np.ones_like(above))
             counts = seeded_resamples(table.height, seed)[0]
-            found = crossing(curve, sorted(layers), last, counts)  # type: ignore[arg-type]
+            found = crossing(curve, sorted(layers), last, counts)
             yield {
                 "domain": domain,
                 "of": "answers",

@@ -14,8 +14,10 @@ import polars as pl
 
 from crosspatch.frames import STEERED, STEERED_RANDOM
 from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
-from crosspatch.results.comparison import comparisons
+from crosspatch.results.comparison import OUTCOMES, comparisons
+from crosspatch.results.cross_fit import held_out
 from crosspatch.results.domain import ordered_domains, with_domain
+from crosspatch.results.interval import wilson
 
 _MOVED, _CLEAN = pl.col("delta_norm").pow(2).sum(), pl.col("clean_norm").pow(2).sum()
 _SITE = ("component", "layer", "head")
@@ -38,6 +40,7 @@ _INTERVALS = {
     "estimate": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
+    "effective": pl.Float64,
     "units": pl.Int32,
 }
 
@@ -124,6 +127,30 @@ def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
         layer=pl.col("patch").str.extract(r"^L(\d+)\.").cast(pl.Int32),
         strength=pl.col("patch").str.extract(r"\*(.+)$").cast(pl.Float64),
     ).sort("layer", "strength", "outcome", "condition", maintain_order=True)
+
+
+def chosen_steering(behaviour: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """What steering does at the layer and strength that other prompts choose, with Wilson's interval.
+
+    A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. Chosen is
+    what loses most right answers, or does the planted operation most often; steering in a random direction is chosen in
+    the same way. Only prompts that were answered in every way are counted.
+    """
+    rows = []
+    for outcome, (happened, counted) in OUTCOMES.items():
+        for condition in (STEERED, STEERED_RANDOM):
+            judged = behaviour.filter(counted, condition=condition).select("prompt_id", "patch", yes=happened)
+            table = judged.pivot("patch", index="prompt_id", values="yes").drop_nulls()
+            if table.height < 2:
+                continue
+            yes = table.drop("prompt_id").cast(pl.Float64).to_numpy().T
+            wanted = 1 - yes if outcome == "correct" else yes
+            found = held_out(wanted, np.ones(table.height), seed)
+            count = int((1 - found if outcome == "correct" else found).sum())
+            share = wilson(count, table.height)
+            rows.append((outcome, condition, count, table.height, share.low, share.high))
+    schema = {"outcome": pl.String, "condition": pl.String, "count": pl.Int64, "n": pl.Int64}
+    return pl.DataFrame(rows, schema={**schema, "low": pl.Float64, "high": pl.Float64}, orient="row")
 
 
 def _statistics(

@@ -2,8 +2,8 @@
 
 Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
 its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
-makes, patched at single steps what reaches the position that decides; both are told apart. Knows sums by prompt, not
-how they were measured.
+makes, patched at single steps what reaches the position that decides; both are told apart. The best place is tested on
+prompts that had no part in choosing it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import polars as pl
 
 from crosspatch.frames import PLACES
 from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
+from crosspatch.results.cross_fit import held_out
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers
 
@@ -32,13 +33,15 @@ NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head
 class Named:
     """The place of one component that carries most, and how far it is ahead of the next.
 
-    `share` is what it transfers alone, of a block its step; `ahead` the difference from `runner_up`, in the same
-    prompts. Without a second place there is no runner-up, and nothing to be told from.
+    `share` is what it transfers alone over all prompts, of a block its step. It was chosen by the same prompts, so what
+    is claimed of it is cross-fitted: `held_out` is the share of the place that the other prompts choose, `ahead` how
+    far that is ahead of their second one. Without a second place there is no runner-up, and nothing to be told from.
     """
 
     component: str
     patch: str
-    share: Interval
+    share: float
+    held_out: Interval
     runner_up: str | None
     ahead: Interval
 
@@ -50,20 +53,23 @@ class Named:
     @property
     def is_all(self) -> bool:
         """Whether the place alone transfers everything, on other prompts too: the interval hardly leaves 1."""
-        low, high = self.share.low, self.share.high
+        low, high = self.held_out.low, self.held_out.high
         return low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
 
     @property
     def sentence(self) -> str:
         """For people: the place, its share, and whether the next one can be told from it."""
         place = f"{NAMES[self.component]} {_place(self.patch)}"
-        said = f"Most telling is {place} with a share of {self.share}{', all there is to move' * self.is_all}."
+        said = f"Most telling is {place} with a share of {self.share:z.2f}"
+        if self.held_out.estimate is not None:
+            said += f", on prompts that did not choose it {self.held_out}"
+        said += f"{', all there is to move' * self.is_all}."
         if self.runner_up is None:
             return said
         second = _place(self.runner_up)
         if self.told_apart:
-            return f"{said} It is ahead of {second} by {self.ahead}."
-        return f"{said} It is not told apart from {second}: ahead by {self.ahead}."
+            return f"{said} There it is ahead of the next, {second}, by {self.ahead}."
+        return f"{said} It is not told apart from the next, {second}: there it is ahead by {self.ahead}."
 
 
 def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -122,6 +128,7 @@ class _Sums:
     gap: Numbers
     counts: Numbers
     steps: int
+    seed: int
 
     @classmethod
     def of(cls, rows: pl.DataFrame, seed: int) -> _Sums:
@@ -136,13 +143,13 @@ class _Sums:
         order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
         at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
         counts, _ = seeded_resamples(prompts.height, seed)
-        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
+        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()), seed)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table of places, but for domain and direction."""
         for place in self.at.iter_rows(named=True):
             for measure, of, weights in self._measures(place["patch"], place["component"]):
-                interval = self._interval(of, weights)
+                interval = self._ratio(_summed(of, weights))
                 yield {
                     **place,
                     "measure": measure,
@@ -153,21 +160,23 @@ class _Sums:
 
     def named(self, component: str) -> Named | None:
         """The measured place of a component with the largest share; None where none was measured."""
-        shares = {
-            patch: (of, weights)
+        of_patch = {
+            patch: _summed(of, weights)
             for patch in self.at.filter(component=component)["patch"]
             for measure, of, weights in self._measures(patch, component)
             if measure == TELLING[component]
         }
-        ranked = sorted(shares, key=lambda patch: -(self._interval(*shares[patch]).estimate or 0.0))
-        if not ranked:
+        total = self.gap.sum()
+        if not of_patch or not total:
             return None
-        first = shares[ranked[0]]
-        if len(ranked) == 1:
-            return Named(component, ranked[0], self._interval(*first), None, Interval(None))
-        second = shares[ranked[1]]
-        ahead = self._interval([*first[0], *second[0]], [*first[1], *(-weight for weight in second[1])])
-        return Named(component, ranked[0], self._interval(*first), ranked[1], ahead)
+        shares = {patch: float(above.sum() / total) for patch, above in of_patch.items()}
+        first, *others = sorted(shares, key=lambda patch: -shares[patch])
+        every, chosen, ahead = np.stack(list(of_patch.values())), Interval(None), Interval(None)
+        if every.shape[1] > 1:
+            best = held_out(every, self.gap, self.seed)
+            chosen = self._ratio(best)
+            ahead = self._ratio(best - held_out(every, self.gap, self.seed, rank=1)) if others else ahead
+        return Named(component, first, shares[first], chosen, others[0] if others else None, ahead)
 
     def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
         """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
@@ -188,10 +197,14 @@ class _Sums:
                 [1.0, *(-1.0 for _ in below)],
             )
 
-    def _interval(self, of: Sequence[Numbers], weights: Sequence[float]) -> Interval:
-        # One ratio: the weighted sum, which has the same value and error, over the gap that all share.
-        above = np.einsum("k,kn->n", np.array(weights), np.stack(of))
+    def _ratio(self, above: Numbers) -> Interval:
         return bootstrap(Ratios(above[None], self.gap[None]), self.counts)
+
+
+def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
+    # One ratio, over the gap that all share: it has the same value and error as the weighted sum of several.
+    above: Numbers = np.einsum("k,kn->n", np.array(weights), np.stack(of))
+    return above
 
 
 def _place(patch: str) -> str:
