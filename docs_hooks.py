@@ -43,7 +43,8 @@ WHERE = {
     **{
         schema.name: f"statistics/{schema.name}.parquet"
         for schema in (
-            *(frames.DEPTH, frames.TOKENS, frames.WORDS, frames.COMPARISONS, frames.CLAIMS, frames.PLACES, frames.CUTS),
+            *(frames.DEPTH, frames.HALFWAY, frames.TOKENS, frames.WORDS, frames.COMPARISONS),
+            *(frames.CLAIMS, frames.PLACES, frames.CUTS),
         )
     },
     **{

@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from transformers import AutoModelForCausalLM
 
-from crosspatch.frames import BEHAVIOUR, CONTROLS, REPAIRED, SPANS
+from crosspatch.frames import BEHAVIOUR, CONTROLS, LOCALISATION, REPAIRED, SPANS
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
@@ -41,6 +41,7 @@ QUESTIONS = {
     for k, (domain, words) in enumerate(zip(DOMAINS, ("Solve", "What is the sum of", "Tell me about"), strict=True))
     for i in range(EACH)
 }
+DOMAIN_OF = {name: name.rsplit("-", 1)[0] for name in QUESTIONS}
 _CELL = ["prompt_id", "patch", "direction", "step"]
 _PATCHED = ["delta_patched", "cts", "kl_patched", "rank_corrupted", "token_id"]
 # Claims that are false where labels are dealt, and those whose number lies at the edge where that is made so.
@@ -82,6 +83,11 @@ class World:
         for named in most_telling(self.localisation, self.domains, "related"):
             if named.runner_up is not None:
                 yield named.told_apart
+
+
+def world_of(scores: pl.DataFrame, controls: pl.DataFrame, behaviour: pl.DataFrame, domains: dict[str, str]) -> World:
+    """A world without wrong solutions and localisation."""
+    return World(scores, controls, SPANS.frame(), behaviour, LOCALISATION.frame(), domains)
 
 
 def deep_model(architecture: str):
@@ -141,10 +147,10 @@ def measured(architecture: str = "qwen3") -> World:
         ):
             rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
             spans += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
-    domains = {name: name.rsplit("-", 1)[0] for name in QUESTIONS}
-    texts = {name: GivenText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in QUESTIONS.items()}
+    some = list(QUESTIONS.items())[::2]
+    texts = {name: GivenText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
-    return World(pl.concat(scores), CONTROLS.frame(controls), SPANS.frame(spans), BEHAVIOUR.frame(), found, domains)
+    return World(pl.concat(scores), CONTROLS.frame(controls), SPANS.frame(spans), BEHAVIOUR.frame(), found, DOMAIN_OF)
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:
@@ -158,14 +164,14 @@ def dealt(world: World, rng: np.random.Generator) -> World:
     texts = world.scores.select("token_id", "token").unique("token_id", maintain_order=True)
     words = dict(zip(texts["token_id"], rng.permutation(texts["token"].to_numpy()), strict=True))
     parts = [_exchanged(one, rng.random(2) < 0.5) for one in drawn.values()]
-    domains = dict(zip(drawn, rng.permutation(list(world.domains.values())), strict=True))
+    domains = dict(zip(drawn, rng.permutation(list(DOMAIN_OF.values())), strict=True))
     return World(
         pl.concat(part.scores for part in parts).with_columns(
             token=pl.col("token_id").replace_strict(words, default="?", return_dtype=pl.String)
         ),
         pl.concat(part.controls for part in parts),
         pl.concat(_marked(part.spans, rng) for part in parts),
-        BEHAVIOUR.frame(row for name in drawn for row in _dealt_answers(name, domains[name], rng)),
+        BEHAVIOUR.frame(row for name in drawn for row in dealt_answers(name, domains[name], rng)),
         pl.concat(_shuffled_sites(part.localisation, rng) for part in parts),
         domains,
     )
@@ -175,7 +181,7 @@ def edge(world: World, rng: np.random.Generator) -> World:
     """What is measured lies at the edge of what would be true, but for what varies between prompts and cells."""
     drawn = _drawn(world, rng)
     profile = dict(zip(LAYERS, PROFILES[rng.integers(len(PROFILES))], strict=False))
-    domains = dict(zip(drawn, world.domains.values(), strict=True))
+    domains = dict(zip(drawn, DOMAIN_OF.values(), strict=True))
     scores, controls = [], []
     for name, one in drawn.items():
         # Elsewhere so much less is recovered, at every layer, as would just not be the same.
@@ -213,7 +219,7 @@ def _drawn(world: World, rng: np.random.Generator) -> dict[str, World]:
             table: parts[table].get(name, getattr(world, table).clear()).with_columns(prompt_id=pl.lit(new))
             for table in tables
         }
-        drawn[new] = World(**own, behaviour=world.behaviour, domains={new: world.domains[name]})
+        drawn[new] = World(**own, behaviour=world.behaviour, domains={new: DOMAIN_OF[name]})
     return drawn
 
 
@@ -294,7 +300,7 @@ def _lagging(controls: pl.DataFrame, scores: pl.DataFrame, less: float, rng: np.
     return pl.concat(found) if found else controls
 
 
-def _dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
+def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
     """Answers of all models to one question, each right or wrong by a coin of the question's own."""
     right, planted = rng.random(2)
     for condition, patch_name in _conditions():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from crosspatch.results.bootstrap import Contrast, Ratios, bootstraps, largest_step, over_seeds, resamples
+from crosspatch.results.halfway import crossing
 from crosspatch.results.interval import Interval, Numbers
 
 Draw = Callable[[int, np.random.Generator], Ratios]
@@ -135,6 +136,20 @@ def largest_steps(name: str, prompts: int, worlds: int, seed: int, draws: int = 
     rng = np.random.default_rng(seed)
     for _ in range(worlds):
         yield largest_step(profile(name, prompts, rng), resamples(prompts, rng, draws))[1]
+
+
+def half_layers(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[Interval]:
+    """The interval of the layer at which half is recovered, in each of so many worlds."""
+    rng = np.random.default_rng(seed)
+    for _ in range(worlds):
+        yield crossing(profile(name, prompts, rng), range(10), 10, resamples(prompts, rng, draws))
+
+
+def true_half(name: str) -> float:
+    """The layer at which half of a profile is recovered."""
+    curve = np.array([*PROFILES[name], 1.0])
+    first = int((curve < 0.5).sum())
+    return float(first - 1 + (0.5 - curve[first - 1]) / (curve[first] - curve[first - 1]))
 
 
 def true_step(name: str) -> float:

@@ -76,7 +76,7 @@ def full_page(folder, generations, behaviour, training):
         behaviour=behaviour,
         training=training,
         summary=summary,
-        texts={900: " 900"},
+        texts={900: " 900", 100: " t0"},
     )
 
 
@@ -222,9 +222,9 @@ def test_classes_of_tokens_are_told_apart(page):
     faded = page.colour_at("L29.resid_post", 0)
     assert faded[3] < before[3]
     page.choose("class", "digit")
-    # " 900" is a number.
+    # The clean model predicts " t0", which holds a digit, and nothing that is known at step 2.
     assert page.colour_at("L29.resid_post", 0) == before
-    assert page.colour_at("L6.resid_post", 0)[3] < 255
+    assert page.colour_at("L6.resid_post", 2)[3] < 255
 
 
 def saved(page, click):
@@ -243,7 +243,8 @@ def test_what_is_shown_is_downloaded(page):
     assert rows[7][rows[0].index("CTS")] == "4"
     page.choose("class", "digit")
     _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
-    # The cells in which a model wants the token " 900", which is of digits, or one of the tokens " t0" to " t3".
+    # The cells in which the clean model predicts " t0".
+    assert len(rows) == 4
     assert {row[rows[0].index("class")] for row in rows[1:]} == {"digit"}
 
 

@@ -31,6 +31,7 @@ def row(at: int, head: int | None, estimate: float | None, measure: str = "scree
         "measure": measure,
         "estimate": estimate,
         "low": None,
+        "effective": None,
         "high": None,
         "units": 4,
         "steps": 9,

@@ -109,14 +109,15 @@ def test_claims_are_said_with_their_numbers(problems: dict[str, Problem]) -> Non
     high, low = Interval(0.9, 0.8, 1.0), Interval(0.1, 0.0, 0.2)
     claims = [
         Claim("a", "it *builds* up", "fine-tune", high, "random", low, chance=0.01),
-        Claim("b", "it does not", "mistake", low, "twin", high),
+        Claim("b", "it does not", "mistake", low, "twin", high, difference=Interval(-0.8, -1.0, -0.6)),
     ]
     empty = Summary.of({})
     summary = Summary(**{**vars(empty), "claims": claims})
     text = render_markdown(title="t", problems=problems, summary=summary)
-    assert "1 of 2 claims are shown." in text
+    assert "1 shown, 1 contradicted, 0 undecided." in text
     assert "- **shown**: it \\*builds\\* up: 0.90 [0.80, 1.00], random: 0.10 [0.00, 0.20], p = 0.01\n" in text
-    assert "Why not: its interval is not above that of its control" in text
+    assert "- **contradicted**: it does not: 0.10 [0.00, 0.20], twin: 0.90 [0.80, 1.00], difference −0.80 [" in text
+    assert "Why not shown: the difference, −0.80" in text
     assert "em" not in Rendered(text).tags
 
 

@@ -10,8 +10,8 @@ PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "tran
 
 def row(name: str, measure: str, estimate: float | None, layer: int | None = None, chance: float | None = None) -> dict:
     ends = {"low": None, "high": None} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
-    fixed = {"domain": "related", **PLACE, "layer": layer, "by": "class", "class": name, "measure": measure}
-    return {**fixed, "estimate": estimate, **ends, "chance": chance, "units": 9}
+    fixed = {"domain": "related", **PLACE, "layer": layer, "late": False, "by": "class", "class": name, "control": None}
+    return {**fixed, "measure": measure, "estimate": estimate, **ends, "effective": 7.5, "chance": chance, "units": 9}
 
 
 def test_a_table_of_all_layers_together() -> None:
@@ -20,13 +20,16 @@ def test_a_table_of_all_layers_together() -> None:
         row("operation", "transfer", 0.3),
         row("operation", "transfer_excess", -0.2, chance=0.99),
         row("operation", "transfer", 0.9, layer=3),
+        {**row("operation", "transfer", 0.95), "late": True},
         row("digit", "transfer", None),
     ]
     ((title, found),) = token_tables(TOKENS.frame(rows))
     assert title == "Related mathematics, by class of token (resid_post corrupt)"
     assert [line.name for line in found] == ["operation", "digit"]
     share, rate, rate_excess, rate_p, transfer, excess, p = found[0].cells
-    assert (share, transfer, excess, p) == ("0.60 [0.50, 0.70]", "0.30 [0.20, 0.40]", "−0.20 [−0.30, −0.10]", "0.99")
+    n = " (n_eff 7.5)"
+    assert (share, transfer) == (f"0.60 [0.50, 0.70]{n}", f"0.30 [0.20, 0.40]{n}")
+    assert (excess, p) == (f"−0.20 [−0.30, −0.10]{n}", "0.99")
     assert (rate, rate_excess, rate_p) == ("", "", "")
     assert found[1].cells[4] == "nothing"
     assert token_tables(TOKENS.frame()) == []

@@ -138,7 +138,7 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
         .filter(measure="largest_step")
         .to_dicts()
     )
-    assert (few["layer"], few["estimate"]) == (None, None)
+    assert (few["low"], few["high"]) == (None, None)
 
 
 def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
@@ -200,17 +200,54 @@ def test_the_bootstrap_is_seeded() -> None:
     assert not first.equals(other)
 
 
+def of_seeds(count: int) -> dict[str, pl.DataFrame]:
+    """The runs of so many seeds, of which every other one transfers more."""
+    return {
+        str(seed): scores().with_columns(delta_patched=pl.col("delta_patched") + 0.2 * (seed % 2))
+        for seed in range(count)
+    }
+
+
 def test_several_seeds_are_drawn_above_their_prompts() -> None:
-    apart = scores().with_columns(delta_patched=pl.col("delta_patched") + 0.2)
-    together = pooled({"0": scores(), "1": apart, "2": scores()})
-    domains = {f"{seed}/{prompt}": "related" for seed in "012" for prompt in PROMPTS}
+    together = pooled(of_seeds(5))
+    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
     table = depth_statistics(together, CONTROLS.frame(), domains)
     row = found(table, "transfer", 5)
-    assert row["units"] == 3
-    assert row["estimate"] == pytest.approx(0.8 + 0.1 / 3, abs=1e-6)
-    # 30 prompts would have told it far more surely than 3 children can.
+    assert row["units"] == 5
+    assert row["estimate"] == pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6)
+    # 50 prompts would have told it far more surely than 5 children can.
     alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
     assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
+    # Four seeds are too few.
+    four = depth_statistics(pooled(of_seeds(4)), CONTROLS.frame(), domains)
+    assert found(four, "transfer", 5)["low"] is None
+
+
+def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
+    assert pooled(of_seeds(2), shared=PROMPTS[:1])["prompt_id"].unique(maintain_order=True).to_list() == [
+        PROMPTS[0], *(f"0/{prompt}" for prompt in PROMPTS[1:]), *(f"1/{prompt}" for prompt in PROMPTS[1:]),
+    ]  # fmt: skip
+    # The same prompts transfer more under every seed: that varies between prompts, of which there are 10 and not 50.
+    runs = {
+        str(seed): scores().with_columns(
+            delta_patched=pl.col("delta_patched") + 0.3 * pl.col("prompt_id").is_in(PROMPTS[::2]) + 0.01 * seed
+        )
+        for seed in range(5)
+    }
+    crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "transfer", 5)
+    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
+    nested = found(depth_statistics(pooled(runs), CONTROLS.frame(), domains), "transfer", 5)
+    assert crossed["estimate"] == pytest.approx(nested["estimate"])
+    assert crossed["high"] - crossed["low"] > 3 * (nested["high"] - nested["low"])
+
+
+def test_controls_of_several_seeds_are_compared_under_each() -> None:
+    runs = {str(seed): controls() for seed in range(5)}
+    table = depth_statistics(pooled(of_seeds(5), PROMPTS), pooled(runs, PROMPTS), DOMAINS)
+    beyond = found(table, "transfer_beyond", 5, "random")
+    own, control = found(table, "transfer", 5), found(table, "transfer", 5, "random")
+    assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
+    assert beyond["units"] == 5
 
 
 def test_a_prompt_without_a_domain_is_refused() -> None:

@@ -11,7 +11,7 @@ from crosspatch.results.bootstrap import Ratios, resamples
 from crosspatch.results.halfway import crossing, halfway
 from crosspatch.results.interval import sign_test
 from score_cells import cell
-from simulated import PROFILES, covers, profile
+from simulated import PROFILES, covers, half_layers, true_half
 
 PROMPTS = [f"p{i:02d}" for i in range(12)]
 DOMAINS = dict.fromkeys(PROMPTS, "related")
@@ -119,15 +119,9 @@ def test_it_is_the_same_layer_for_any_number_of_prompts():
 @pytest.mark.parametrize("prompts", [12, 24])
 @pytest.mark.parametrize("name", PROFILES)
 def test_its_interval_has_its_coverage(name, prompts):
-    curve = np.array([*PROFILES[name], 1.0])
-    first = int((curve < 0.5).sum())
-    true = first - 1 + (0.5 - curve[first - 1]) / (curve[first] - curve[first - 1])
-    rng, inside, known = np.random.default_rng(4), 0, 0
-    for _ in range(250):
-        found = crossing(profile(name, prompts, rng), range(10), 10, resamples(prompts, rng, 400))
-        known += found.known
-        inside += covers(found, true)
-    assert 0.88 <= inside / known <= 0.995
+    found = [one for one in half_layers(name, prompts, worlds=250, seed=4, draws=400) if one.known]
+    inside = sum(covers(one, true_half(name)) for one in found)
+    assert 0.88 <= inside / len(found) <= 0.995
 
 
 def test_few_prompts_or_nothing_to_divide_by_have_no_interval():

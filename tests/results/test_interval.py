@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from crosspatch.results.interval import Interval, sign_test, wilson
+from crosspatch.results.interval import Interval, paired_difference, sign_test, wilson
 
 
 def test_wilsons_interval_by_hand() -> None:
@@ -31,9 +31,34 @@ def test_the_sign_test_by_hand() -> None:
     assert sign_test(0, 0) == 1.0
 
 
-def test_intervals_that_overlap_tell_nothing_apart() -> None:
-    low, high = Interval(0.2, 0.1, 0.3), Interval(0.5, 0.31, 0.7)
-    assert high.above(low)
-    assert not low.above(high)
-    assert not high.above(Interval(0.4, 0.3, 0.5))
-    assert not high.above(Interval(0.2))
+def test_a_paired_difference_by_hand() -> None:
+    # Bonett and Price: one more question lost and one gained, of two more.
+    n, lost, gained, z = 30, 9, 2, 1.959964
+    less, more = (lost + 1) / (n + 2), (gained + 1) / (n + 2)
+    reach = z * math.sqrt((less + more - (more - less) ** 2) / (n + 2))
+    found = paired_difference(lost, gained, n)
+    assert found.estimate == pytest.approx(-7 / 30)
+    assert (found.low, found.high) == pytest.approx((more - less - reach, more - less + reach))
+    assert paired_difference(gained, lost, n) == found.negated
+    # Nothing lost of few questions is no certainty, and nothing asked is nothing known.
+    assert paired_difference(0, 0, 8).high == pytest.approx(1.96 * math.sqrt(2 / 10 / 10), abs=1e-3)
+    assert paired_difference(0, 0, 0) == Interval(None)
+
+
+def test_a_difference_of_independent_estimates_by_hand() -> None:
+    # MOVER: √(0.1² + 0.3²) below, √(0.2² + 0.05²) above.
+    found = Interval(0.5, 0.4, 0.7, 20.0).minus(Interval(0.2, 0.15, 0.5, 9.0))
+    assert found.estimate == pytest.approx(0.3)
+    assert (found.low, found.high) == pytest.approx((0.3 - math.sqrt(0.1), 0.3 + math.sqrt(0.0425)))
+    assert found.effective == 9
+    # Nearer than either interval alone would have it.
+    assert found.low > 0.4 - 0.5
+    assert Interval(0.5).minus(Interval(0.2, 0.1, 0.3)) == Interval(0.3)
+    assert Interval(None).minus(found) == Interval(None)
+
+
+def test_the_other_sign_and_the_rest_turn_the_ends() -> None:
+    found = Interval(0.25, 0.125, 0.5, 9.0)
+    assert found.negated == Interval(-0.25, -0.5, -0.125, 9.0)
+    assert found.rest == Interval(0.75, 0.5, 0.875, 9.0)
+    assert Interval(0.25).rest == Interval(0.75)

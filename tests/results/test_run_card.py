@@ -12,6 +12,7 @@ from crosspatch.characters import half_surrogate
 from crosspatch.config import make_experiment
 from crosspatch.errors import UsageError
 from crosspatch.frames import LOCALISATION
+from crosspatch.results.claim import counted
 from crosspatch.results.summary import Summary
 from experiment.runs import made_run
 
@@ -48,11 +49,10 @@ def test_stages_say_how_far_they_came(tmp_path: Path) -> None:
 
 def test_claims_are_counted_and_kept_under_a_fold(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run")
-    assert "claims shown" not in shown(run)
+    assert "Claims: " not in shown(run)
     summary = Summary.of_run(run)
     summary.write(run)
-    count = sum(claim.shown for claim in summary.claims)
-    assert f"{count} of {len(summary.claims)} claims shown" in shown(run)
+    assert f"Claims: {counted(claim.verdict for claim in summary.claims)}" in shown(run)
     assert all(claim.statement[:60] in shown(run) for claim in summary.claims)
     page = summary._repr_html_()
     assert tame(page)

@@ -277,7 +277,7 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
 
     The largest of several estimates is too large. So the lower end allows for how far the largest of those steps that
     may be the largest lies above its own truth (Chernozhukov, Lee and Rosen 2013); the upper end is the largest upper
-    end of any step. None as in `bootstraps`, or for a ratio that is not defined.
+    end of any step. No interval as in `bootstraps`, and nothing for a ratio that is not defined.
     """
     once, units, effective = np.ones((1, counts.shape[1])), ratios.units, ratios.effective
     if not ratios.defined(once)[0]:
@@ -285,7 +285,7 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
     [steps] = _steps(ratios.values(once))
     estimate = float(steps.max())
     if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
-        return None, Interval(estimate, effective=effective)
+        return int(steps.argmax()), Interval(estimate, effective=effective)
     some = counts[ratios.defined(counts)]
     drawn, errors = _steps(ratios.values(some)), _step_errors(ratios, some)
     error = np.array([_jackknife(ratios, weights, units) for weights in _step_weights(len(ratios.above))])
