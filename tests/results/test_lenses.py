@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
 from crosspatch.frames import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
 from crosspatch.results.lenses import (
     activation_statistics,
+    chosen_steering,
     heads_by_change,
     lens_statistics,
     moved_tokens,
@@ -173,6 +175,36 @@ def test_steered_answers_are_held_against_the_clean_models():
         (18, 0.5, "steered", "planted", 1, 2, 0, 1, "clean"),
         (18, 0.5, "steered_random", "planted", 0, 1, 0, 0, "clean"),
     ]
+
+
+def test_the_best_steering_is_told_of_prompts_that_did_not_choose_it():
+    def graded(prompt: int, condition: str, patch: str, planted: bool) -> dict:
+        row = {"prompt_id": f"p{prompt:02d}", "condition": condition, "patch": patch, "domain": "related"}
+        verdict, operation = ("incorrect", "planted") if planted else ("correct", "right")
+        return {**row, "verdict": verdict, "operation": operation, "extracted": None, "health": []}
+
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt in range(40):
+        for strength in range(20):
+            # One strength plants the operation in nine of ten texts, the others and all random ones by a coin.
+            for condition in ("steered", "steered_random"):
+                share = 0.9 if (condition, strength) == ("steered", 7) else 0.5
+                rows.append(graded(prompt, condition, f"L9.resid_post*{strength}", bool(rng.random() < share)))
+    found = chosen_steering(BEHAVIOUR.frame(rows))
+    by = {(row["outcome"], row["condition"]): row for row in found.iter_rows(named=True)}
+    assert by["planted", "steered"]["count"] >= 32
+    assert by["planted", "steered"]["count"] == 40 - by["correct", "steered"]["count"]
+    # The best of twenty coins is a coin where it did not choose itself.
+    assert by["planted", "steered_random"]["low"] < 0.5 < by["planted", "steered_random"]["high"]
+    every = (
+        pl.DataFrame(rows)
+        .filter(condition="steered_random")
+        .group_by("patch")
+        .agg((pl.col("operation") == "planted").sum())
+    )
+    assert every["operation"].max() > by["planted", "steered_random"]["count"]
+    assert chosen_steering(BEHAVIOUR.frame(rows[:40])).is_empty()
 
 
 def test_nothing_looked_at_gives_empty_tables():
