@@ -63,7 +63,7 @@ def test_verdicts(interval: Interval, range_: Range, verdict: str) -> None:
         (claim(Interval(0.8)), "fewer than 8 prompts have anything to say"),
         (
             claim(Interval(0.8, effective=2.34)),
-            "2.3 effective prompts are too few for an interval, expected 5 of at least 8",
+            "an interval needs 5 effective prompts, there are 2.3",
         ),
         (claim(chance=0.2), "chance alone gives as much, p = 0.20"),
         (claim(untested="no control was measured"), "no control was measured"),

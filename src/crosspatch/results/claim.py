@@ -150,7 +150,8 @@ class Claim:
     @property
     def test(self) -> str:
         """The difference that decides and the p-value, as far as there are any, to stand after the numbers."""
-        apart = "" if self.difference is None else f", difference {self.difference}"
+        told = self.difference is not None and self.difference.estimate is not None
+        apart = f", difference {self.difference}" if told else ""
         return apart if self.chance is None else f"{apart}, p = {self.chance:.2g}"
 
     @property
@@ -185,10 +186,7 @@ class Claim:
 def _too_few(interval: Interval) -> str:
     if interval.effective is None or interval.effective >= FEWEST_EFFECTIVE:
         return f"fewer than {FEWEST_UNITS} prompts have anything to say"
-    return (
-        f"{interval.effective:.1f} effective prompts are too few for an interval, expected {FEWEST_EFFECTIVE:g} of at "
-        f"least {FEWEST_UNITS}"
-    )
+    return f"an interval needs {FEWEST_EFFECTIVE:g} effective prompts, there are {interval.effective:.1f}"
 
 
 def counted(verdicts: Iterable[str]) -> str:
