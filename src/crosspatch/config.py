@@ -495,7 +495,7 @@ class Patch(Settings):
         None,
         gt=0,
         description="Search for a small set of places whose joint patch transfers so much (1: all), and patch it: an "
-        "upper bound on the smallest set",
+        "upper bound on the smallest set. Half of the texts search as well, and are tested on the other half",
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")
@@ -625,7 +625,8 @@ class Localise(Settings):
     top: Count = Field(
         12,
         description="Attention heads that are measured, those that screen best at single steps and as many throughout "
-        "the text; of the others the estimate is kept. Blocks, attentions and MLPs are all measured",
+        "the text, along all prompts and along each half of them; of the others the estimate is kept. Blocks, "
+        "attentions and MLPs are all measured",
     )
     top_tokens: Positive = Field(
         5, description="Most probable tokens of both models that are kept where they first want different ones"

@@ -88,10 +88,14 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     of_heads = found.filter(component="head")
     best = set()
     for extent in ("step", "text"):
-        of_extent = (
-            of_heads.filter(extent=extent).group_by("patch").agg(share=pl.col("estimate").sum() / pl.col("gap").sum())
-        )
-        best |= set(of_extent.sort("share", descending=True)["patch"].head(3))
+        # Of all prompts, and of each half of them.
+        for some in (list(TEXTS), list(TEXTS)[::2], list(TEXTS)[1::2]):
+            of_extent = (
+                of_heads.filter(pl.col("prompt_id").is_in(some), extent=extent)
+                .group_by("patch")
+                .agg(share=pl.col("estimate").sum() / pl.col("gap").sum())
+            )
+            best |= set(of_extent.sort("share", descending=True)["patch"].head(3))
     for name in TEXTS:
         for extent in ("step", "text"):
             measured = found.filter(pl.col("moved").is_not_null(), prompt_id=name, extent=extent)

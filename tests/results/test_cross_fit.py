@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from crosspatch.results.bootstrap import Ratios, bootstrap, resamples
-from crosspatch.results.cross_fit import held_out, ranked_elsewhere
+from crosspatch.results.cross_fit import held_out, in_half
 
 
-def test_each_prompt_is_in_one_half_and_has_no_part_in_its_choice():
+def test_each_half_is_held_to_what_the_other_one_chooses():
     rng = np.random.default_rng(0)
     above, below = rng.normal(size=(4, 13)), rng.random(13) + 0.5
-    seen = []
-    for prompts, ranked in ranked_elsewhere(above, below, seed=1):
-        seen += prompts.tolist()
-        others = np.setdiff1d(np.arange(13), prompts)
-        shares = above[:, others].sum(1) / below[others].sum()
-        assert ranked.tolist() == np.argsort(-shares).tolist()
-        # Whatever these prompts have, the others choose the same.
-        changed = above.copy()
-        changed[:, prompts] += rng.normal(size=(4, len(prompts)), scale=100)
-        again = {tuple(p.tolist()): r.tolist() for p, r in ranked_elsewhere(changed, below, seed=1)}
-        assert again[tuple(prompts.tolist())] == ranked.tolist()
-    assert sorted(seen) == list(range(13))
+    halves = np.arange(13) % 2 == 0, np.arange(13) % 2 == 1
+    for rank in (0, 1, 3):
+        found = held_out(above, below, rank)
+        for own, other in (halves, halves[::-1]):
+            assert (own == in_half(13, int(own[1]))).all()
+            chosen = np.argsort(-above[:, other].sum(1) / below[other].sum())[rank]
+            assert (found[own] == above[chosen, own]).all()
 
 
 def test_what_is_always_the_best_is_held_out_as_it_is():
     above = np.stack([np.full(10, 0.2), np.full(10, 0.9), np.full(10, 0.5)])
-    assert held_out(above, np.ones(10), seed=0).tolist() == [0.9] * 10
-    assert held_out(above, np.ones(10), seed=0, rank=1).tolist() == [0.5] * 10
-    with pytest.raises(ValueError, match="got one prompt"):
-        held_out(above[:, :1], np.ones(1), seed=0)
+    assert held_out(above, np.ones(10)).tolist() == [0.9] * 10
+    assert held_out(above, np.ones(10), rank=1).tolist() == [0.5] * 10
+    # One half may not choose the best.
+    allowed = np.array([[True, True, True], [True, False, True]])
+    assert held_out(above, np.ones(10), allowed=allowed).tolist() == [0.5, 0.9] * 5
+
+
+def test_without_another_half_or_a_candidate_there_is_nothing():
+    above = np.ones((2, 4))
+    assert held_out(above[:, :1], np.ones(1)) is None
+    assert held_out(above, np.ones(4), rank=2) is None
+    assert held_out(above, np.array([1.0, 0.0, 1.0, 0.0])) is None
+    assert held_out(above, np.ones(4), rank=1, allowed=np.array([[True, True], [True, False]])) is None
 
 
 def test_the_best_of_many_that_carry_nothing_is_not_better_than_nothing():
@@ -39,7 +42,7 @@ def test_the_best_of_many_that_carry_nothing_is_not_better_than_nothing():
     chosen, same = [], []
     for _ in range(200):
         above = rng.normal(size=(30, 12))
-        chosen.append(held_out(above, np.ones(12), seed=0).mean())
+        chosen.append(held_out(above, np.ones(12)).mean())
         # The control: measured on the prompts that chose it, it looks as if it carried much.
         same.append(above.sum(1).max() / 12)
     assert abs(np.mean(chosen)) < 4 * np.std(chosen) / np.sqrt(200)
@@ -48,9 +51,9 @@ def test_the_best_of_many_that_carry_nothing_is_not_better_than_nothing():
 
 def test_of_equal_candidates_few_are_told_apart():
     rng, apart, worlds = np.random.default_rng(1), 0, 300
-    for world in range(worlds):
+    for _ in range(worlds):
         above, below = rng.lognormal(0, 1, (4, 12)), np.ones(12)
-        ahead = held_out(above, below, world) - held_out(above, below, world, rank=1)
+        ahead = held_out(above, below) - held_out(above, below, rank=1)
         found = bootstrap(Ratios(ahead[None], below[None]), resamples(12, rng, 300))
         apart += found.low > 0
     assert apart / worlds <= 0.08

@@ -151,6 +151,26 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     assert "It is not told apart from the next, L1: there it is ahead by " in alike.sentence
 
 
+def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():
+    """Head 0 is the best of all prompts; the first half's own screen ranks head 2 highest, which was not measured."""
+
+    def told(estimate_of_the_third: float) -> Named:
+        rows = []
+        for i in range(12):
+            rows += [row(f"p{i:02d}", "L1.head.0", 4.0, 10.0, estimate=5.0)]
+            rows += [row(f"p{i:02d}", "L1.head.1", 2.0, 10.0, estimate=3.0)]
+            rows += [row(f"p{i:02d}", "L1.head.2", None, 10.0, estimate=0.0 if i % 2 else estimate_of_the_third)]
+        [named] = most_telling(frame(*rows), dict.fromkeys((f"p{i:02d}" for i in range(12)), "related"), "related")
+        return named
+
+    assert (told(1.0).patch, told(1.0).held_out.estimate, told(1.0).ahead.estimate) == ("L1.head.0", 0.4, 0.2)
+    # Whatever of it was measured was chosen by all prompts, those to be tested on among them.
+    assert told(9.0).patch == "L1.head.0"
+    assert (told(9.0).held_out.estimate, told(9.0).told_apart) == (None, False)
+    # It may choose what it ranks above that.
+    assert (told(4.0).held_out.estimate, told(4.0).ahead.estimate) == (0.4, None)
+
+
 def test_a_place_is_all_where_the_interval_hardly_leaves_one():
     [whole] = many(10, 4, wobble=0.1)
     assert whole.is_all

@@ -62,7 +62,7 @@ def print_lenses(directory: RunDirectory) -> None:
             "texts": f"{row['count']}/{row['n']}",
             "95 %": f"{row['low']:.2f} to {row['high']:.2f}",
         }
-        for row in chosen_steering(directory.behaviour(), seed=seed).iter_rows(named=True)
+        for row in chosen_steering(directory.behaviour()).iter_rows(named=True)
     ]
     print_rows("Steering at the layer and strength that the other prompts choose", rows)
 

@@ -1,11 +1,11 @@
 """Where a fine-tune lives: every block, attention, MLP and head of a pair, along a given text after each prompt.
 
-All places are screened by gradients; every whole part of a block, and the heads that screen best, are then patched
-exactly, each alone. Looked at are the steps at which the models want different tokens. A place is patched to two
-extents: at the `step` that is looked at (a transient patch; beside it as long a push in a random direction), and
-throughout the `text`. The first tells where a fine-tune reaches the position that decides, the second which part makes
-it: what a part did to earlier positions is seen at a step only where later parts read it. What is kept are sums by
-prompt, of which results/ makes shares with intervals.
+All places are screened by gradients; every whole part of a block, and the heads that screen best along all texts or
+along half of them, are then patched exactly, each alone. Looked at are the steps at which the models predict different
+tokens. A place is patched to two extents: at the `step` that is looked at (a transient patch; beside it as long a push
+in a random direction), and throughout the `text`. The first tells where a fine-tune reaches the position that decides,
+the second which part makes it: what a part did to earlier positions is seen at a step only where later parts read it.
+What is kept are sums by prompt, of which results/ makes shares with intervals.
 
 A head is what the output projection reads: a change of the projection's own weights is seen in attn_out, not in any
 head.
@@ -82,15 +82,23 @@ def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchR
 
 
 def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
-    """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap."""
-    # A share of the gap: repaired, what is to be moved is negative.
-    places = screened.group_by("extent", "patch", "component", maintain_order=True).agg(
-        pl.col("estimate").sum() / pl.col("gap").sum()
-    )
-    whole = places.filter(pl.col("component") != "head")
-    heads = places.filter(component="head").sort("estimate", descending=True, maintain_order=True)
-    best = [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
-    return [Patch.parse(name) for name in dict.fromkeys((*whole["patch"], *best))]
+    """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap.
+
+    The best heads of all prompts, and of each half of them, which are tested on the other half (`results.cross_fit`).
+    """
+    prompts = screened["prompt_id"].unique(maintain_order=True).to_list()
+    best = []
+    for some in (prompts, prompts[::2], prompts[1::2]):
+        # A share of the gap: repaired, what is to be moved is negative.
+        heads = (
+            screened.filter(pl.col("prompt_id").is_in(some), component="head")
+            .group_by("extent", "patch", maintain_order=True)
+            .agg(pl.col("estimate").sum() / pl.col("gap").sum())
+            .sort("estimate", descending=True, maintain_order=True)
+        )
+        best += [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
+    whole = screened.filter(pl.col("component") != "head")["patch"].unique(maintain_order=True)
+    return [Patch.parse(name) for name in dict.fromkeys((*whole, *best))]
 
 
 @torch.inference_mode(False)

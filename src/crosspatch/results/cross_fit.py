@@ -8,35 +8,31 @@ candidates 8 to 18 % are told apart with 5 or 12 folds, 5 % with halves).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from crosspatch.results.interval import Numbers
 
 
-def ranked_elsewhere(above: Numbers, below: Numbers, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """For each half its prompts, and all candidates from best to worst by the ratio of sums over the other half.
+def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
+    """Which prompts are in the first half (0) or the second (1): every other one, in their order."""
+    return np.arange(prompts) % 2 == half
 
-    `above` has the sums of K candidates after N prompts, [K, N], and `below` what all are divided by, [N].
+
+def held_out(above: Numbers, below: Numbers, rank: int = 0, allowed: NDArray[np.bool_] | None = None) -> Numbers | None:
+    """What the candidate of this rank among the other half's prompts has above the line, after each prompt: [N].
+
+    `above` has the sums of K candidates after N prompts, [K, N], and `below` what all are divided by, [N]. `allowed`
+    are the candidates that each half may choose, [2, K]; None: all. None where a half has no prompt or no candidate of
+    that rank.
     """
-    half = np.random.default_rng([seed, len(below)]).permutation(len(below)) % 2
-    for number in (0, 1):
-        others = half != number
-        total = below[others].sum()
-        shares = above[:, others].sum(1) / total if total else np.zeros(len(above))
-        yield np.flatnonzero(~others), np.argsort(-shares, kind="stable")
-
-
-def held_out(above: Numbers, below: Numbers, seed: int, rank: int = 0) -> Numbers:
-    """What the candidate of this rank among the other half has above the line, after each prompt: [N].
-
-    Raises ValueError for a single prompt, which has no others.
-    """
-    if len(below) < 2:
-        raise ValueError("got one prompt, expected two or more: one has to choose for the other")
     found = np.zeros(len(below))
-    for prompts, ranked in ranked_elsewhere(above, below, seed):
-        found[prompts] = above[ranked[rank], prompts]
+    for half in (0, 1):
+        chooses = in_half(len(below), half)
+        may = np.ones(len(above), bool) if allowed is None else allowed[half]
+        total = below[chooses].sum()
+        if not total or chooses.all() or may.sum() <= rank:
+            return None
+        shares = np.where(may, above[:, chooses].sum(1) / total, -np.inf)
+        found[~chooses] = above[np.argsort(-shares, kind="stable")[rank], ~chooses]
     return found

@@ -129,7 +129,7 @@ def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
     ).sort("layer", "strength", "outcome", "condition", maintain_order=True)
 
 
-def chosen_steering(behaviour: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
     """What steering does at the layer and strength that other prompts choose, with Wilson's interval.
 
     A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. Chosen is
@@ -141,11 +141,11 @@ def chosen_steering(behaviour: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         for condition in (STEERED, STEERED_RANDOM):
             judged = behaviour.filter(counted, condition=condition).select("prompt_id", "patch", yes=happened)
             table = judged.pivot("patch", index="prompt_id", values="yes").drop_nulls()
-            if table.height < 2:
-                continue
             yes = table.drop("prompt_id").cast(pl.Float64).to_numpy().T
             wanted = 1 - yes if outcome == "correct" else yes
-            found = held_out(wanted, np.ones(table.height), seed)
+            found = held_out(wanted, np.ones(table.height))
+            if found is None:
+                continue
             count = int((1 - found if outcome == "correct" else found).sum())
             share = wilson(count, table.height)
             rows.append((outcome, condition, count, table.height, share.low, share.high))

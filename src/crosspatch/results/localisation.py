@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from crosspatch.frames import PLACES
 from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
-from crosspatch.results.cross_fit import held_out
+from crosspatch.results.cross_fit import held_out, in_half
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers
 
@@ -128,7 +130,6 @@ class _Sums:
     gap: Numbers
     counts: Numbers
     steps: int
-    seed: int
 
     @classmethod
     def of(cls, rows: pl.DataFrame, seed: int) -> _Sums:
@@ -143,7 +144,7 @@ class _Sums:
         order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
         at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
         counts, _ = seeded_resamples(prompts.height, seed)
-        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()), seed)
+        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table of places, but for domain and direction."""
@@ -171,12 +172,28 @@ class _Sums:
             return None
         shares = {patch: float(above.sum() / total) for patch, above in of_patch.items()}
         first, *others = sorted(shares, key=lambda patch: -shares[patch])
-        every, chosen, ahead = np.stack(list(of_patch.values())), Interval(None), Interval(None)
-        if every.shape[1] > 1:
-            best = held_out(every, self.gap, self.seed)
-            chosen = self._ratio(best)
-            ahead = self._ratio(best - held_out(every, self.gap, self.seed, rank=1)) if others else ahead
+        every, allowed = np.stack(list(of_patch.values())), self._allowed(component, list(of_patch))
+        best, second = (held_out(every, self.gap, rank, allowed) for rank in (0, 1))
+        chosen = Interval(None) if best is None else self._ratio(best)
+        ahead = Interval(None) if best is None or second is None else self._ratio(best - second)
         return Named(component, first, shares[first], chosen, others[0] if others else None, ahead)
+
+    def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
+        """The measured places that each half of the prompts may choose, [2, measured].
+
+        Not all heads were measured, but those that screen best. What all prompts have chosen must not be chosen from:
+        so of each half's own ranking the best, as far down as all of them were measured.
+        """
+        places = self.at.filter(component=component)["patch"].to_list()
+        estimates = np.stack([self.sums[place]["estimate"] for place in places])
+        allowed = []
+        for half in (0, 1):
+            some = in_half(len(self.gap), half)
+            shares = estimates[:, some].sum(1) / (self.gap[some].sum() or 1.0)
+            ranked = [places[i] for i in np.argsort(-shares, kind="stable")]
+            best = set(takewhile(set(measured).__contains__, ranked))
+            allowed.append([place in best for place in measured])
+        return np.array(allowed)
 
     def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
         """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
