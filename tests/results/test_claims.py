@@ -322,6 +322,8 @@ def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control() ->
     # Not where a control scores as much, or none was measured; another seed is no such control.
     assert near_one(0.96, 0.95, width=0.03).reason.startswith("twin is not shown to score less")
     assert near_one(0.96, None, width=0.03).reason == "no control was measured"
+    # What is far from 1 needs none to be so.
+    assert near_one(0.7, None).verdict == "contradicted"
     assert near_one(0.96, 0.1, width=0.03, name="seed-1").reason == "no control was measured"
 
 
@@ -399,7 +401,7 @@ def test_answers_of_other_domains_are_kept_nine_in_ten_of_them() -> None:
     assert kept(50, 5).verdict == "contradicted"
     # Better than related problems is not kept, and as few as three answers say nothing.
     assert kept(50, 30, related=0).verdict == "contradicted"
-    assert kept(3, 2).reason == "the clean model has 3 right answers there, expected 8 at least"
+    assert kept(3, 2).reason == "right answers of the clean model there: 3, expected at least 8"
     assert kept(3, 0).verdict == "undecided"
 
 

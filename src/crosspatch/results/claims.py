@@ -283,12 +283,14 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
         for row in late.filter(measure=f"transfer{BEYOND}").iter_rows(named=True)
         if is_null_control(row["control"], "corrupt")
     }
-    control, untested = "no control", "no control was measured"
-    compared = Interval(None)
+    control, compared, untested = "no control", Interval(None), "no control was measured"
     if beyond:
         control = MORE.hardest(beyond)
         compared = _interval(late.filter(control=control, measure="transfer"))
-        untested = f"{control} is not shown to score less, by {beyond[control]}"
+        untested = (
+            None if MORE.holds(beyond[control]) else f"{control} is not shown to score less, by {beyond[control]}"
+        )
+    near_one = Range(1 - MARGIN, 1 + MARGIN)
     yield Claim(
         "operations_near_one",
         f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
@@ -297,8 +299,9 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
         _interval(found),
         control,
         compared,
-        Range(1 - MARGIN, 1 + MARGIN),
-        untested=None if beyond and MORE.holds(beyond[control]) else untested,
+        near_one,
+        # What is far from 1 needs no control to be so.
+        untested=None if near_one.misses(_interval(found)) else untested,
         place={**place, "domain": "related"},
     )
 
@@ -380,7 +383,7 @@ def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, 
 def _few_right(answers: int) -> str | None:
     if answers >= FEWEST_UNITS:
         return None
-    return f"the clean model has {answers} right answers there, expected {FEWEST_UNITS} at least"
+    return f"right answers of the clean model there: {answers}, expected at least {FEWEST_UNITS}"
 
 
 def _patched_answers(
