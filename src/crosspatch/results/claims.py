@@ -147,7 +147,7 @@ class _Profile:
         name, whose = (
             ("sibling", "another seed's activations")
             if direction == "corrupt"
-            else ("repairs_too", "a child's that lacks the mistake")
+            else ("repairs_too", "activations of a child without the mistake")
         )
         yield Claim(
             name,
@@ -283,7 +283,8 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
         for row in late.filter(measure=f"transfer{BEYOND}").iter_rows(named=True)
         if is_null_control(row["control"], "corrupt")
     }
-    control, compared, untested = "no control", Interval(None), "no control was measured"
+    control, compared = "no control", Interval(None)
+    untested: str | None = "no control was measured"
     if beyond:
         control = MORE.hardest(beyond)
         compared = _interval(late.filter(control=control, measure="transfer"))

@@ -66,8 +66,6 @@ def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
     """The layer at which each of several curves, [curves, K], reaches one half; at the last of K + 1 layers it is 1."""
     rising = np.pad(np.sort(curves, axis=1), ((0, 0), (0, 1)), constant_values=1.0)
     place = (rising < 0.5).sum(1)
-    # Not reached after the last one: what was recovered there was more than all.
-    place = np.minimum(place, len(layers) - 1)
     before = np.maximum(place - 1, 0)
     rows = np.arange(len(rising))
     low, high = rising[rows, before], rising[rows, place]
