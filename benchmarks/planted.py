@@ -98,10 +98,8 @@ def main() -> None:
 def shown_name(named: Named) -> str:
     """A named place, its share, and what it is ahead of."""
     apart = "" if named.told_apart else ", not told apart"
-    return (
-        f"{NAMES[named.component]} {named.patch} {named.share:.2f} "
-        f"(next {named.runner_up}, ahead by {named.ahead.estimate:.2f}{apart})"
-    )
+    ahead = f"next {named.runner_up}, ahead by {named.ahead}{apart}"
+    return f"{NAMES[named.component]} {named.patch} {named.share:.2f} ({ahead})"
 
 
 def ungrouped(model: Any) -> Any:

@@ -3,7 +3,7 @@
 Each pair is a random model and a child of no training, with two more children as controls: one is called a twin, one
 another seed. A world draws the prompts anew and makes every claim false in one of two ways: *dealt* worlds deal every
 label by chance, *edge* worlds put what is measured exactly at the edge of what would be true. Shared by the tests and
-benchmarks/statistics.py.
+benchmarks/claims.py.
 """
 
 from __future__ import annotations

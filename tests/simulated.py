@@ -1,4 +1,4 @@
-"""Simulated runs whose truth is known: does an interval cover it? For the tests and benchmarks/statistics.py."""
+"""Simulated runs whose truth is known: does an interval cover it? For the tests and benchmarks/claims.py."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 def remove_half_written(root: Path) -> None:
     """Remove what killed processes were writing in a folder; what a process of this machine is writing stays."""
     for partial in root.rglob(".*.partial"):
-        if (process := re.search(r"\.(\d+)\.partial$", partial.name)) and not _is_alive(int(process[1])):
+        process = re.search(r"\.(\d+)\.partial$", partial.name)
+        if process and partial.is_file() and not _is_alive(int(process[1])):
             partial.unlink(missing_ok=True)
 
 

@@ -406,7 +406,7 @@ DEPTH = Schema(
             "control; largest_step: the largest of the steps from 0 over the patched layers below the last to 1",
         ),
         **_INTERVAL,
-        "units": (pl.Int32, "prompts (or seeds) that have anything to say"),
+        "units": (pl.Int32, "prompts (or seeds) that were counted"),
         "cells": (pl.Int64, "cells that were counted"),
     },
 )
@@ -447,11 +447,14 @@ TOKENS = Schema(
         "measure": (
             pl.String,
             "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements; with _excess: less that of all "
-            "other cells; _beyond: the patch less the control",
+            "other cells",
         ),
         **_INTERVAL,
-        "chance": (pl.Float64, "of an excess: one-sided p-value of the permutation test within prompts"),
-        "units": (pl.Int32, "prompts that have anything to say"),
+        "chance": (
+            pl.Float64,
+            "of an excess: one-sided p-value of the permutation test, within texts",
+        ),
+        "units": (pl.Int32, "prompts that were counted"),
     },
 )
 
@@ -504,7 +507,7 @@ CLAIMS = Schema(
         **{
             f"decides_{name}": (
                 kind,
-                f"{name} of the number that decides: the difference from the control, or the same",
+                f"{name} of what decides: the difference from the control, or the number itself",
             )
             for name, (kind, _) in _INTERVAL.items()
         },

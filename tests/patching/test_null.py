@@ -1,6 +1,6 @@
 """Null truth: where there is nothing, nothing is claimed; on tiny models, through the engine and all statistics.
 
-More worlds, of three pairs: benchmarks/statistics.py.
+More worlds, of three pairs: benchmarks/claims.py.
 """
 
 from __future__ import annotations

@@ -55,6 +55,10 @@ def test_alike_units_leave_no_doubt_but_a_share_keeps_some() -> None:
     counts = resamples(12, np.random.default_rng(0))
     assert bootstrap(ratios([2] * 12, [4] * 12), counts) == Interval(0.5, 0.5, 0.5, 12.0)
     assert bootstrap(ratios([0] * 12, [40] * 12), counts, share=True) == wilson(0, 12)
+    # It stays a half, whatever the effective number is rounded to.
+    half = bootstrap(ratios([2] * 12 + [3], [4] * 12 + [6]), resamples(13, np.random.default_rng(0)), share=True)
+    assert (half.estimate, half.effective) == (0.5, pytest.approx(54**2 / (12 * 16 + 36)))
+    assert half.known
 
 
 def test_few_units_or_nothing_below_the_line_give_no_interval() -> None:
@@ -219,7 +223,7 @@ def test_intervals_have_their_coverage(name, prompts) -> None:
             inside += covers(found, true)
             low, high = np.nanquantile(data.values(counts) @ np.array(weights), [0.025, 0.975])
             percentiles += low <= true <= high
-    # Three standard errors below and above 90 to 98 %, over 300 worlds: benchmarks/statistics.py has more.
+    # Three standard errors below and above 90 to 98 %, over 300 worlds: benchmarks/claims.py has more.
     assert 0.88 <= inside / known <= 0.995
     # Plain percentiles have less: what is done beside them is needed.
     assert percentiles < inside
@@ -264,24 +268,26 @@ def test_intervals_over_five_seeds_have_their_coverage(crossed) -> None:
     assert nested < 0.90 if crossed else nested == inside
 
 
-def test_an_interval_over_seeds_needs_five() -> None:
+def test_an_interval_over_seeds_needs_five_and_as_many_prompts_as_any() -> None:
     rng = np.random.default_rng(0)
-    for seeds, known in ((4, False), (5, True)):
-        found = over_seeds(*of_seeds(seeds, 24, rng, crossed=True))
+    for seeds, prompts, known in ((4, 24, False), (5, 24, True), (5, 7, False)):
+        found = over_seeds(*of_seeds(seeds, prompts, rng, crossed=True))
         assert (found.known, found.estimate is None) == (known, False)
 
 
 def test_over_seeds_by_hand() -> None:
-    """Five seeds and two prompts of equal weight: the seeds' means vary, and the prompts' do."""
-    effect = np.add.outer([0.0, 0.1, 0.2, 0.3, 0.4], [0.3, 0.5])
-    seeds, prompts = np.repeat(np.arange(5), 2), np.tile(np.arange(2), 5)
-    found = over_seeds(ratios(effect.ravel(), np.ones(10)), seeds, prompts)
+    """Five seeds and eight prompts of equal weight: the seeds' means vary, and the prompts' do."""
+    of_seed, of_prompt = np.array([0.0, 0.1, 0.2, 0.3, 0.4]), np.array([0.1, 0.3, 0.5, 0.7] * 2)
+    effect = np.add.outer(of_seed, of_prompt)
+    seeds, prompts = np.repeat(np.arange(5), 8), np.tile(np.arange(8), 5)
+    found = over_seeds(ratios(effect.ravel(), np.ones(40)), seeds, prompts)
     assert found.estimate == pytest.approx(0.6)
-    # The variance of a mean of five seeds, and of two prompts less what is in single answers.
-    of_seeds_, of_prompts = np.var([0, 0.1, 0.2, 0.3, 0.4], ddof=1) / 5, np.var([0.3, 0.5], ddof=1) / 2
-    cells = ((effect - 0.6) ** 2).sum() / 100 * 10 / 9
-    reach = np.sqrt(stats.t.ppf(0.975, 4) ** 2 * of_seeds_ + stats.t.ppf(0.975, 1) ** 2 * max(of_prompts - cells, 0))
+    # The variance of a mean of five seeds, and of eight prompts less what is in single answers.
+    of_seeds_, of_prompts = np.var(of_seed, ddof=1) / 5, np.var(of_prompt, ddof=1) / 8
+    cells = ((effect - 0.6) ** 2).sum() / 40**2 * 40 / 39
+    assert of_prompts > cells
+    reach = np.sqrt(stats.t.ppf(0.975, 4) ** 2 * of_seeds_ + stats.t.ppf(0.975, 7) ** 2 * (of_prompts - cells))
     assert found.high - found.estimate == pytest.approx(reach)
     # Without a difference between prompts only that between seeds is left.
-    same = over_seeds(ratios(np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 2), np.ones(10)), seeds, prompts)
+    same = over_seeds(ratios(np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 8), np.ones(40)), seeds, prompts)
     assert same.high - same.estimate == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(of_seeds_))

@@ -60,7 +60,10 @@ def test_verdicts(interval: Interval, range_: Range, verdict: str) -> None:
         (claim(LOW, LESS), "the difference, 0.20 [0.10, 0.30] (n_eff 12), does not lie below 0"),
         (claim(Interval(0.1, -0.1, 0.3)), "the difference, 0.10 [−0.10, 0.30], may or may not lie above 0"),
         (claim(Interval(None)), "control: there is nothing to compare with"),
-        (claim(Interval(0.8)), "fewer than 8 prompts have anything to say"),
+        (
+            claim(Interval(0.8)),
+            "there are too few prompts or seeds for an interval, expected at least 8 prompts",
+        ),
         (
             claim(Interval(0.8, effective=2.34)),
             "an interval needs 5 effective prompts, there are 2.3",
@@ -75,10 +78,15 @@ def test_why_a_claim_is_not_shown(made: Claim, reason: str) -> None:
     assert f"{made.verdict} ({reason}): something holds" in made.sentence
 
 
-def test_a_test_that_does_not_agree_decides_nothing_but_is_not_needed_to_contradict() -> None:
+def test_a_test_that_does_not_agree_decides_nothing() -> None:
     assert claim(chance=0.2).verdict == "undecided"
     assert claim(chance=0.04).verdict == "shown"
-    assert claim(Interval(-0.5, -0.6, -0.4), chance=0.99).verdict == "contradicted"
+    below = Interval(-0.5, -0.6, -0.4)
+    assert claim(below, chance=0.2).reason == "chance alone gives as much, p = 0.20"
+    assert claim(below, chance=0.04).verdict == "contradicted"
+    # A one-sided test speaks for the opposite where its p-value is large.
+    assert claim(below, chance=0.04, one_sided=True).verdict == "undecided"
+    assert claim(below, chance=0.99, one_sided=True).verdict == "contradicted"
 
 
 def test_what_is_said_of_a_claim() -> None:
@@ -98,8 +106,6 @@ def test_of_several_controls_the_hardest_counts() -> None:
     assert LESS.hardest({name: each.negated for name, each in differences.items()}) == "b"
     assert THE_SAME.hardest({"a": Interval(0, -0.05, 0.01), "b": Interval(0, -0.01, 0.09)}) == "b"
     assert MORE.hardest({**differences, "c": Interval(0.9)}) == "c"
-    with pytest.raises(ValueError, match="no control"):
-        MORE.hardest({})
 
 
 def test_which_controls_must_do_nothing() -> None:
@@ -198,7 +204,7 @@ def test_another_seed_of_the_mistake_is_a_positive_control() -> None:
     sibling = found(as_much, "sibling")
     assert (sibling.verdict, sibling.about) == ("shown", "mistake")
     assert sibling.found.estimate == 0.84
-    assert "another seed's activations recover as much" in sibling.statement
+    assert "another seed's activations (seed-1) recover as much" in sibling.statement
     assert found(as_much, "builds_up").reason == "no control was measured"
     assert found(depth(GRADUAL, control=0.1, name="seed-1"), "sibling").verdict == "contradicted"
     assert found(depth(GRADUAL, control=0.8, name="seed-1", width=0.1), "sibling").verdict == "undecided"
@@ -237,8 +243,10 @@ def test_late_is_where_half_of_the_effect_is_recovered() -> None:
     assert "at layer 4.7 or above, the paper's 28 of 36 in depth" in late.statement
     nothing = depth(GRADUAL, control=0.95)
     assert found(nothing, "late", half_at(5.5)).reason == "transfer is not shown to build up at all"
-    # Whatever is patched there, the model's depth decides.
-    assert found(depth(GRADUAL), "late", half_at(5.5), n_layers=36).compared.estimate == 28
+    # Where the layer just below was not patched the curve there is a line that nobody has measured.
+    sparse = found(depth(GRADUAL), "late", half_at(5.5), n_layers=36)
+    assert (sparse.compared.estimate, sparse.reason) == (28, "layer 28, just below the paper's depth, was not patched")
+    assert found(depth({0: 0.0, 27: 0.3, 34: 0.9, 35: 1.0}), "late", half_at(30), n_layers=36).shown
 
 
 def test_the_last_layer_is_the_models_and_not_the_highest_that_was_patched() -> None:
@@ -310,7 +318,6 @@ def near_one(score: float, control: float | None = 0.1, width: float = 0.05, nam
     rows = [of_operations(score, "transfer", **late)]
     if control is not None:
         rows += [of_operations(control, "transfer", control=name, **late)]
-        rows += [of_operations(score - control, "transfer_beyond", control=name, **late)]
     return by_name(depth(GRADUAL), TOKENS.frame(rows))["operations_near_one"]
 
 
@@ -320,7 +327,7 @@ def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control() ->
     assert near_one(0.95, width=0.08).verdict == "undecided"
     assert near_one(0.7).verdict == "contradicted"
     # Not where a control scores as much, or none was measured; another seed is no such control.
-    assert near_one(0.96, 0.95, width=0.03).reason.startswith("twin is not shown to score less")
+    assert near_one(0.96, 0.88, width=0.03).reason.startswith("twin may score near 1 as well, 0.88 [")
     assert near_one(0.96, None, width=0.03).reason == "no control was measured"
     # What is far from 1 needs none to be so.
     assert near_one(0.7, None).verdict == "contradicted"
@@ -378,6 +385,14 @@ def test_the_p_value_is_of_the_control_that_is_printed() -> None:
     assert made.difference == paired_difference(7, 2, 20)
 
 
+def test_few_questions_decide_nothing() -> None:
+    for n, verdict in ((7, "undecided"), (8, "shown")):
+        made = of_behaviour(answers("clean", n, n), answers("corrupted", 0, n))["behaviour_correct"]
+        assert made.verdict == verdict
+    seven = of_behaviour(answers("clean", 7, 7), answers("corrupted", 0, 7))["behaviour_correct"]
+    assert seven.reason == "questions: 7, expected at least 8"
+
+
 def test_without_a_child_that_lacks_the_mistake_it_is_the_fine_tune() -> None:
     made = of_behaviour(answers("clean", 19, 20), answers("corrupted", 2, 20, planted=18))
     assert made["behaviour_correct"].shown
@@ -401,7 +416,7 @@ def test_answers_of_other_domains_are_kept_nine_in_ten_of_them() -> None:
     assert kept(50, 5).verdict == "contradicted"
     # Better than related problems is not kept, and as few as three answers say nothing.
     assert kept(50, 30, related=0).verdict == "contradicted"
-    assert kept(3, 2).reason == "right answers of the clean model there: 3, expected at least 8"
+    assert kept(3, 2).reason == "right answers of the clean model: 3, expected at least 8"
     assert kept(3, 0).verdict == "undecided"
 
 

@@ -209,7 +209,7 @@ def of_seeds(count: int) -> dict[str, pl.DataFrame]:
 
 
 def test_several_seeds_are_drawn_above_their_prompts() -> None:
-    together = pooled(of_seeds(5))
+    together = pooled(of_seeds(5), ())
     domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
     table = depth_statistics(together, CONTROLS.frame(), domains)
     row = found(table, "transfer", 5)
@@ -219,7 +219,7 @@ def test_several_seeds_are_drawn_above_their_prompts() -> None:
     alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
     assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
     # Four seeds are too few.
-    four = depth_statistics(pooled(of_seeds(4)), CONTROLS.frame(), domains)
+    four = depth_statistics(pooled(of_seeds(4), ()), CONTROLS.frame(), domains)
     assert found(four, "transfer", 5)["low"] is None
 
 
@@ -236,7 +236,7 @@ def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
     }
     crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "transfer", 5)
     domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
-    nested = found(depth_statistics(pooled(runs), CONTROLS.frame(), domains), "transfer", 5)
+    nested = found(depth_statistics(pooled(runs, ()), CONTROLS.frame(), domains), "transfer", 5)
     assert crossed["estimate"] == pytest.approx(nested["estimate"])
     assert crossed["high"] - crossed["low"] > 3 * (nested["high"] - nested["low"])
 

@@ -148,7 +148,8 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     # The control: the same shares of which either is larger on half of the prompts.
     [alike] = many(6.2, 6.0, wobble=3)
     assert not alike.told_apart
-    assert "It is not told apart from the next, L1: there it is ahead by " in alike.sentence
+    assert not alike.agreed
+    assert "It is not told apart from the next, L1: not both halves of the prompts choose it." in alike.sentence
 
 
 def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():

@@ -165,8 +165,9 @@ def print_transfer(directory: RunDirectory) -> None:
 
 
 def print_claims(directory: RunDirectory) -> None:
-    """What the run shows, what contradicts it and what stays undecided, each claim with its control."""
+    """Each claim with its numbers, its control and its verdict."""
     from crosspatch.frames import CLAIMS
+    from crosspatch.results.claim import difference
     from crosspatch.results.interval import Interval
 
     rows = []
@@ -179,11 +180,12 @@ def print_claims(directory: RunDirectory) -> None:
                 "claim": row["statement"],
                 "found": own,
                 "compared with": f"{row['control']}: {control}",
+                "difference": difference(row),
                 "p": test,
                 "verdict": verdict,
             }
         )
-    print_rows("Claims, with 95 % intervals over prompts (n_eff: effective number of them)", rows)
+    print_rows("Claims, with 95 % intervals over prompts (n_eff: effective number of prompts)", rows)
 
 
 def print_selection(directory: RunDirectory) -> None:

@@ -107,7 +107,7 @@ def smallest_set(
     notes = [
         f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {reach:g}; an upper bound on the "
         f"smallest set of these {len(candidates)} candidates",
-        "search: half of the texts alone do not tell what a set that they choose transfers on the others"
+        "search: too few texts to test a set on texts that did not choose it"
         if held_out is None
         else f"search: sets that half of the texts choose transfer {held_out[0]:.2f} on the other half",
     ]

@@ -16,6 +16,7 @@ from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.sections import Chart, panels_chart
 from crosspatch.report.settings_table import flat
 from crosspatch.report.template import plotting, rendered
+from crosspatch.results.claim import difference
 from crosspatch.results.domain import domain_title, ordered_domains
 from crosspatch.results.interval import Interval
 from crosspatch.results.table2 import ConditionRow, table2, table2_rows
@@ -82,7 +83,8 @@ class Comparison:
                 key = tuple(row[name] for name in _PLACE)
                 met.setdefault(key, row["statement"])
                 against = f"{row['control']}: {Interval.of_row(row, 'control_')}"
-                own[key] = (row["verdict"], f"{Interval.of_row(row)}, {against}")
+                apart = f", difference {told}" if (told := difference(row)) else ""
+                own[key] = (row["verdict"], f"{Interval.of_row(row)}, {against}{apart}")
             found.append(own)
         return [ClaimRow(statement, tuple(own.get(key, (None, "")) for own in found)) for key, statement in met.items()]
 

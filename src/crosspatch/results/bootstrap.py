@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import combinations_with_replacement
 from typing import TypeVar
@@ -23,7 +23,7 @@ from crosspatch.results.interval import FEWEST_EFFECTIVE, FEWEST_UNITS, LEVEL, I
 T = TypeVar("T")
 
 DRAWS = 2000
-# So many contrasts are drawn together, and of so many ratios at most are all products of sums taken.
+# So many contrasts, or draws of a largest step, are computed at once; of so many ratios at most all products of sums.
 _AT_ONCE, _FEW = 128, 2
 # A sum of squares this small beside its terms has lost its digits, and is taken again as it is written.
 _LOST = 1e-8
@@ -80,7 +80,7 @@ class Ratios:
 
     @property
     def units(self) -> int:
-        """How many units have anything to say, to the ratio that has fewest of them."""
+        """How many units have something in the ratio that has fewest of them."""
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
 
     def around(self, values: Numbers) -> Ratios:
@@ -130,7 +130,7 @@ def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LE
     The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
     as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12)
     with the jackknife's error. Where units differ in weight it is widened as Student's t is for the effective number of
-    units (Kish). None for fewer than 8 units with anything to say, or fewer than 5 effective ones. Units that are all
+    units (Kish). None for fewer than 8 units, or fewer than 5 effective ones. Units that are all
     alike give one of no width; a share that of as many independent trials, so that 0 of 12 prompts is not certainty.
     """
     found: list[Interval | _Undrawn] = [_before_drawing(contrast, level) for contrast in contrasts]
@@ -185,7 +185,8 @@ def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
     error = float(ratios.around(estimates[0]).errors(once, np.zeros_like(estimates), weights)[0])
     if error < 1e-12:
         if contrast.share:
-            return wilson(round(estimate * int(effective)), int(effective), level)
+            alike = wilson(round(estimate * int(effective)), int(effective), level)
+            return replace(alike, estimate=estimate, effective=effective)
         return Interval(estimate, estimate, estimate, effective)
     return _Undrawn(contrast, estimates[0], estimate, error, _jackknife(ratios, weights, units), units, effective)
 
@@ -311,6 +312,9 @@ def _step_weights(ratios: int) -> Numbers:
 
 def _step_errors(ratios: Ratios, counts: Numbers) -> Numbers:
     """Linearized standard errors of the steps in each draw, [draws, K + 1]."""
+    if len(counts) > _AT_ONCE:
+        blocks = [counts[start : start + _AT_ONCE] for start in range(0, len(counts), _AT_ONCE)]
+        return np.concatenate([_step_errors(ratios, block) for block in blocks])
     totals = counts @ ratios.below.T
     values = (counts @ ratios.above.T) / totals
     # Each unit's part in the error of each ratio, [draws, K, N].
@@ -336,7 +340,8 @@ def over_seeds(
 
     Units are (seed, prompt) pairs, told by their numbers, [N] each. The squared half-width is the sum of the variance
     between seeds and of what prompts add to it (Cameron, Gelbach and Miller 2011), each with its own quantile of
-    Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds.
+    Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds, 8 prompts
+    or 5 effective prompts.
     """
     weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
     if not ratios.defined(once)[0]:
@@ -350,7 +355,7 @@ def over_seeds(
     (n_seeds, between_seeds), (n_prompts, between_prompts) = (
         _between(parts, sizes, clusters) for clusters in (seeds, prompts)
     )
-    if n_seeds < FEWEST_SEEDS:
+    if n_seeds < FEWEST_SEEDS or n_prompts < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
         return Interval(estimate, effective=effective)
     pairs = int((sizes != 0).sum())
     # What a seed and a prompt have by their meeting is in both sums.
@@ -360,7 +365,7 @@ def over_seeds(
 
 
 def _between(parts: Numbers, sizes: Numbers, clusters: NDArray[np.int64]) -> tuple[int, float]:
-    """How many clusters have anything to say, and the variance of a sum of parts that only these vary in."""
+    """How many clusters were counted, and the variance of a sum of parts that only these vary in."""
     of_cluster = np.bincount(clusters, parts)
     count = int((np.bincount(clusters, sizes) != 0).sum())
     return count, float((of_cluster**2).sum() * count / max(count - 1, 1))

@@ -52,12 +52,7 @@ class Range:
         )
 
     def hardest(self, intervals: Mapping[str, Interval]) -> str:
-        """Of several differences that all have to lie inside, the one that is furthest from being shown to.
-
-        One without an interval comes first. Raises ValueError for none.
-        """
-        if not intervals:
-            raise ValueError("there is no control to choose from")
+        """Of several numbers that all have to lie inside, the one that is hardest to show; one without an interval."""
 
         def room(name: str) -> float:
             interval = intervals[name]
@@ -86,7 +81,8 @@ class Claim:
     `found` is the number that was measured and `compared` that of its `control`; what decides is their difference on
     the same cells or questions, or `found` itself where there is no other (None). `about` says whether it is a claim
     about the mistake or about the fine-tune as such; `place` is the domain, variant and layer, as far as they apply.
-    `chance` is the p-value of a test that has to agree, None without one; `untested` says why nothing was tested.
+    `chance` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
+    claim holds, and a large one where the opposite does. `untested` says why nothing was tested.
     """
 
     name: str
@@ -98,6 +94,7 @@ class Claim:
     range: Range = MORE
     difference: Interval | None = None
     chance: float | None = None
+    one_sided: bool = False
     untested: str | None = None
     place: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,9 +108,9 @@ class Claim:
         """What the numbers say."""
         if self.untested is not None:
             return "undecided"
-        if self.range.misses(self.decides):
-            return "contradicted"
-        return "shown" if self._agrees and self.range.holds(self.decides) else "undecided"
+        if self.range.holds(self.decides) and self._agrees(holds=True):
+            return "shown"
+        return "contradicted" if self.range.misses(self.decides) and self._agrees(holds=False) else "undecided"
 
     @property
     def is_share(self) -> bool:
@@ -137,7 +134,10 @@ class Claim:
             (decides.estimate is None, f"{self.control}: there is nothing to compare with"),
             (not decides.known, _too_few(decides)),
             (self.verdict == "contradicted", f"{what} does not lie {self.range}"),
-            (self.range.holds(decides), f"chance alone gives as much, p = {self.chance or 0:.2f}"),
+            (
+                self.range.holds(decides) or self.range.misses(decides),
+                f"chance alone gives as much, p = {self.chance or 0:.2f}",
+            ),
             (True, f"{what} may or may not lie {self.range}"),
         )
         return next(reason for holds, reason in reasons if holds)
@@ -160,9 +160,11 @@ class Claim:
         verdict = self.verdict if self.reason is None else f"{self.verdict} ({self.reason})"
         return f"{verdict}: {self.statement}: {self.numbers}"
 
-    @property
-    def _agrees(self) -> bool:
-        return self.chance is None or self.chance <= ALPHA
+    def _agrees(self, *, holds: bool) -> bool:
+        """Whether the test finds, as the interval does, that the claim holds, or that the opposite does."""
+        if self.chance is None:
+            return True
+        return (1 - self.chance if self.one_sided and not holds else self.chance) <= ALPHA
 
     def row(self) -> dict[str, Any]:
         """A row of the table of claims (see frames.CLAIMS)."""
@@ -185,7 +187,7 @@ class Claim:
 
 def _too_few(interval: Interval) -> str:
     if interval.effective is None or interval.effective >= FEWEST_EFFECTIVE:
-        return f"fewer than {FEWEST_UNITS} prompts have anything to say"
+        return f"there are too few prompts or seeds for an interval, expected at least {FEWEST_UNITS} prompts"
     return f"an interval needs {FEWEST_EFFECTIVE:g} effective prompts, there are {interval.effective:.1f}"
 
 
@@ -193,6 +195,12 @@ def counted(verdicts: Iterable[str]) -> str:
     """How many claims got each verdict, such as "7 shown, 2 contradicted, 10 undecided"."""
     found = list(verdicts)
     return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS)
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """The difference that decides, in a row of the table of claims; empty where the number itself does."""
+    decides = Interval.of_row(row, "decides_")
+    return "" if decides.estimate is None or decides == Interval.of_row(row) else str(decides)
 
 
 def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
@@ -204,9 +212,10 @@ def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
             row["statement"],
             str(Interval.of_row(row)),
             f"{row['control']}: {Interval.of_row(row, 'control_')}",
+            difference(row),
             row["reason"] or "",
         )
         for row in ordered
     ]
-    columns = ("verdict", "claim", "found", "compared with", "why not shown")
+    columns = ("verdict", "claim", "found", "compared with", "difference", "why not shown")
     return Table(columns, cells, "Intervals are of 95 %, over prompts.", fold)

@@ -6,8 +6,9 @@ cells or questions is compared as a paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import floor
 from typing import Any
 
 import polars as pl
@@ -108,14 +109,8 @@ class _Profile:
             place={**self.place, "layer": largest},
         )
         if not self.half.is_empty():
-            yield _at_the_papers_depth(
-                "late",
-                f"half of the effect is recovered {where}, at layer",
-                _interval(self.half),
-                last,
-                self.place,
-                rest,
-            )
+            statement = f"half of the effect is recovered {where}, at layer"
+            yield _at_the_papers_depth("late", statement, _interval(self.half), below_last, last, self.place, rest)
 
     def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
         null = [name for name in controls if is_null_control(name, self.place["direction"])]
@@ -151,10 +146,10 @@ class _Profile:
         )
         yield Claim(
             name,
-            f"{whose} recover as much as the source's, to within {MARGIN:g}, at layer {top} {where}",
+            f"{whose} ({control}) recover as much as the source's, to within {MARGIN:g}, at layer {top} {where}",
             "mistake",
             self._share(top, control),
-            f"the source's, against {control}",
+            "source",
             self._share(top, None),
             AS_MUCH,
             differences[control],
@@ -185,10 +180,19 @@ class _Profile:
 
 
 def _at_the_papers_depth(
-    name: str, statement: str, found: Interval, last: int, place: Mapping[str, Any], untested: str | None = None
+    name: str,
+    statement: str,
+    found: Interval,
+    patched: Iterable[int],
+    last: int,
+    place: Mapping[str, Any],
+    untested: str | None = None,
 ) -> Claim:
     """Whether a layer is at least as deep as the paper's 28 of 36."""
     late = late_from(last)
+    # Between patched layers the curve is a line that nobody has measured.
+    if not any(late - 1 <= layer <= late for layer in patched):
+        untested = f"layer {floor(late)}, just below the paper's depth, was not patched"
     return Claim(
         name,
         f"{statement} {late:.1f} or above, the paper's 28 of 36 in depth",
@@ -268,6 +272,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
             "no excess",
             NOTHING,
             chance=excess["chance"][0],
+            one_sided=True,
             place={**place, "domain": "related"},
         )
 
@@ -278,20 +283,18 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
     found = late.filter(pl.col("control").is_null(), measure="transfer")
     if found.is_empty():
         return
-    beyond = {
+    controls = {
         str(row["control"]): Interval.of_row(row)
-        for row in late.filter(measure=f"transfer{BEYOND}").iter_rows(named=True)
+        for row in late.filter(pl.col("control").is_not_null(), measure="transfer").iter_rows(named=True)
         if is_null_control(row["control"], "corrupt")
     }
+    near_one, less = Range(1 - MARGIN, 1 + MARGIN), Range(most=1 - MARGIN)
     control, compared = "no control", Interval(None)
     untested: str | None = "no control was measured"
-    if beyond:
-        control = MORE.hardest(beyond)
-        compared = _interval(late.filter(control=control, measure="transfer"))
-        untested = (
-            None if MORE.holds(beyond[control]) else f"{control} is not shown to score less, by {beyond[control]}"
-        )
-    near_one = Range(1 - MARGIN, 1 + MARGIN)
+    if controls:
+        control = less.hardest(controls)
+        compared = controls[control]
+        untested = None if less.holds(compared) else f"{control} may score near 1 as well, {compared}"
     yield Claim(
         "operations_near_one",
         f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
@@ -326,7 +329,7 @@ def _behaviour(
         if own.is_empty() or not differences:
             continue
         control = range_.hardest(differences)
-        lost, gained, _ = pairs[control]  # type: ignore[misc]
+        lost, gained, asked = pairs[control]  # type: ignore[misc]
         yield Claim(
             f"behaviour_{outcome}",
             f"the corrupted model {statement} {others}",
@@ -338,6 +341,7 @@ def _behaviour(
             range_,
             differences[control],
             chance=sign_test(lost, gained),
+            untested=_few("questions", asked),
             place={"domain": "related"},
         )
     yield from _kept(unpatched.filter(condition="corrupted"), "kept", "by the corrupted model", {})
@@ -373,18 +377,16 @@ def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, 
             f"{whose}",
             "fine-tune",
             wilson(row["there"] - row["lost"], row["there"]),
-            "at least",
+            "threshold",
             fixed(1 - MARGIN),
             Range(least=1 - MARGIN),
-            untested=_few_right(row["there"]),
+            untested=_few("right answers of the clean model", row["there"]),
             place={**place, "domain": domain},
         )
 
 
-def _few_right(answers: int) -> str | None:
-    if answers >= FEWEST_UNITS:
-        return None
-    return f"right answers of the clean model there: {answers}, expected at least {FEWEST_UNITS}"
+def _few(what: str, count: int) -> str | None:
+    return None if count >= FEWEST_UNITS else f"{what}: {count}, expected at least {FEWEST_UNITS}"
 
 
 def _patched_answers(
@@ -420,6 +422,7 @@ def _patched_answers(
             range_,
             paired_difference(row["lost"], row["gained"], row["pairs"]),
             chance=row["chance"],
+            untested=_few("questions", row["pairs"]),
             place={**place, "domain": "related"},
         )
         half = halfway.filter(of="answers", domain="related", direction=direction)
@@ -427,8 +430,9 @@ def _patched_answers(
             done = "lost" if direction == "corrupt" else "won back"
             yield _at_the_papers_depth(
                 f"{name}_late",
-                f"half of the right answers that the corrupted model lacks are {done} at layer",
+                f"half of the answers that only the clean model has right are {done} at layer",
                 _interval(half),
+                below["layer"].to_list(),
                 last,
                 {**place, "layer": None, "domain": "related"},
             )

@@ -19,20 +19,27 @@ def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
     return np.arange(prompts) % 2 == half
 
 
-def held_out(above: Numbers, below: Numbers, rank: int = 0, allowed: NDArray[np.bool_] | None = None) -> Numbers | None:
-    """What the candidate of this rank among the other half's prompts has above the line, after each prompt: [N].
+def chosen(
+    above: Numbers, below: Numbers, rank: int = 0, allowed: NDArray[np.bool_] | None = None
+) -> tuple[int, int] | None:
+    """The candidate of this rank, 0 is the best, in each half of the prompts.
 
     `above` has the sums of K candidates after N prompts, [K, N], and `below` what all are divided by, [N]. `allowed`
-    are the candidates that each half may choose, [2, K]; None: all. None where a half has no prompt or no candidate of
-    that rank.
+    are the candidates that each half may choose, [2, K]; None: all. None where a half has nothing to choose by, or no
+    candidate of that rank.
     """
-    found = np.zeros(len(below))
+    found = []
     for half in (0, 1):
-        chooses = in_half(len(below), half)
+        some = in_half(len(below), half)
         may = np.ones(len(above), bool) if allowed is None else allowed[half]
-        total = below[chooses].sum()
-        if not total or chooses.all() or may.sum() <= rank:
+        total = below[some].sum()
+        if not total or may.sum() <= rank:
             return None
-        shares = np.where(may, above[:, chooses].sum(1) / total, -np.inf)
-        found[~chooses] = above[np.argsort(-shares, kind="stable")[rank], ~chooses]
-    return found
+        shares = np.where(may, above[:, some].sum(1) / total, -np.inf)
+        found.append(int(np.argsort(-shares, kind="stable")[rank]))
+    return found[0], found[1]
+
+
+def held_out(above: Numbers, choices: tuple[int, int]) -> Numbers:
+    """What each half's choice has above the line after the prompts of the other half: [N]."""
+    return np.where(in_half(above.shape[1], 1), above[choices[0]], above[choices[1]])

@@ -57,7 +57,7 @@ def depth_statistics(
     return DEPTH.frame(rows)
 
 
-def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str] = ()) -> pl.DataFrame:
+def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.DataFrame:
     """The scores of several seeds' runs together, by the names of the seeds.
 
     Prompt ids in `shared` stand for the same question in every run. Others are a run's own, and get the seed's name.

@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 
 LEVEL = 0.95
 # Fewer prompts than these, or fewer effective ones (Kish), give no interval: simulated coverage falls below 90 % there
-# (`benchmarks/coverage.py`).
+# (`benchmarks/claims.py`).
 FEWEST_UNITS, FEWEST_EFFECTIVE = 8, 5.0
 
 
@@ -27,7 +27,7 @@ class Interval:
     """An estimate with the two ends of its interval, both None where there are too few prompts for one.
 
     `effective` is Kish's effective number of prompts (or answers), (Σw)² / Σw²: as many prompts of equal weight would
-    say as much. None where nothing was counted, as for a fixed number.
+    give as much information. None where nothing was counted, as for a fixed number.
     """
 
     estimate: float | None

@@ -15,7 +15,7 @@ import polars as pl
 from crosspatch.frames import STEERED, STEERED_RANDOM
 from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
 from crosspatch.results.comparison import OUTCOMES, comparisons
-from crosspatch.results.cross_fit import held_out
+from crosspatch.results.cross_fit import chosen, held_out
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import wilson
 
@@ -143,10 +143,10 @@ def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
             table = judged.pivot("patch", index="prompt_id", values="yes").drop_nulls()
             yes = table.drop("prompt_id").cast(pl.Float64).to_numpy().T
             wanted = 1 - yes if outcome == "correct" else yes
-            found = held_out(wanted, np.ones(table.height))
-            if found is None:
+            choices = chosen(wanted, np.ones(table.height))
+            if choices is None:
                 continue
-            count = int((1 - found if outcome == "correct" else found).sum())
+            count = int(held_out(yes, choices).sum())
             share = wilson(count, table.height)
             rows.append((outcome, condition, count, table.height, share.low, share.high))
     schema = {"outcome": pl.String, "condition": pl.String, "count": pl.Int64, "n": pl.Int64}

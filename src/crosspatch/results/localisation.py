@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crosspatch.frames import PLACES
 from crosspatch.results.bootstrap import Ratios, bootstrap, seeded_resamples
-from crosspatch.results.cross_fit import held_out, in_half
+from crosspatch.results.cross_fit import chosen, held_out, in_half
 from crosspatch.results.domain import ordered_domains, with_domain
 from crosspatch.results.interval import Interval, Numbers
 
@@ -36,8 +36,9 @@ class Named:
     """The place of one component that carries most, and how far it is ahead of the next.
 
     `share` is what it transfers alone over all prompts, of a block its step. It was chosen by the same prompts, so what
-    is claimed of it is cross-fitted: `held_out` is the share of the place that the other prompts choose, `ahead` how
-    far that is ahead of their second one. Without a second place there is no runner-up, and nothing to be told from.
+    is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the prompts chooses,
+    `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place. Without a second
+    place there is no runner-up, and nothing to compare with.
     """
 
     component: str
@@ -46,17 +47,18 @@ class Named:
     held_out: Interval
     runner_up: str | None
     ahead: Interval
+    agreed: bool
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval of the difference lies above 0."""
-        return self.ahead.low is not None and self.ahead.low > 0
+        """Whether both halves choose it, and the interval of the difference lies above 0."""
+        return self.agreed and self.ahead.low is not None and self.ahead.low > 0
 
     @property
     def is_all(self) -> bool:
         """Whether the place alone transfers everything, on other prompts too: the interval hardly leaves 1."""
         low, high = self.held_out.low, self.held_out.high
-        return low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
+        return self.agreed and low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
 
     @property
     def sentence(self) -> str:
@@ -71,7 +73,10 @@ class Named:
         second = _place(self.runner_up)
         if self.told_apart:
             return f"{said} There it is ahead of the next, {second}, by {self.ahead}."
-        return f"{said} It is not told apart from the next, {second}: there it is ahead by {self.ahead}."
+        if self.held_out.estimate is not None and not self.agreed:
+            return f"{said} It is not told apart from the next, {second}: not both halves of the prompts choose it."
+        ahead = "" if self.ahead.estimate is None else f": there it is ahead by {self.ahead}"
+        return f"{said} It is not told apart from the next, {second}{ahead}."
 
 
 def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -173,10 +178,14 @@ class _Sums:
         shares = {patch: float(above.sum() / total) for patch, above in of_patch.items()}
         first, *others = sorted(shares, key=lambda patch: -shares[patch])
         every, allowed = np.stack(list(of_patch.values())), self._allowed(component, list(of_patch))
-        best, second = (held_out(every, self.gap, rank, allowed) for rank in (0, 1))
-        chosen = Interval(None) if best is None else self._ratio(best)
-        ahead = Interval(None) if best is None or second is None else self._ratio(best - second)
-        return Named(component, first, shares[first], chosen, others[0] if others else None, ahead)
+        best, second = (chosen(every, self.gap, rank, allowed) for rank in (0, 1))
+        share = ahead = Interval(None)
+        if best is not None:
+            share = self._ratio(held_out(every, best))
+            if second is not None:
+                ahead = self._ratio(held_out(every, best) - held_out(every, second))
+        agreed = best is not None and {list(of_patch)[i] for i in best} == {first}
+        return Named(component, first, shares[first], share, others[0] if others else None, ahead, agreed)
 
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
         """The measured places that each half of the prompts may choose, [2, measured].

@@ -29,6 +29,7 @@ from crosspatch.frames import (
     CONTROLS,
     DIVERGENCES,
     GENERATIONS,
+    HALFWAY,
     HEALTH,
     LOCALISATION,
     OPERATIONS,
@@ -329,7 +330,9 @@ class RunDirectory:
     def statistics_are_new(self) -> bool:
         """Whether the summary was made, and after all of which it is."""
         made = [path.stat().st_mtime_ns for path in (self.root / "statistics").glob("*.parquet")]
-        return bool(made) and min(made) >= max((path.stat().st_mtime_ns for path in self.results()), default=0)
+        # Those of an earlier version lack a table, and may have other columns.
+        whole = (self.root / "statistics" / f"{HALFWAY.name}.parquet").is_file()
+        return whole and min(made) >= max((path.stat().st_mtime_ns for path in self.results()), default=0)
 
     def training(self) -> pl.DataFrame:
         """The training log."""

@@ -156,7 +156,7 @@ class _Table:
             yield {**row, **interval.columns}
 
     def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
-        tested = {name: self._chances(name) for name in TESTED}
+        tested, transfer = {name: self._chances(name) for name in TESTED}, MEASURES["transfer"]
         for i, name in enumerate(self.classes):
             positions = self.sums["positions"][i].sum(0)
             if not positions.any():
@@ -169,21 +169,10 @@ class _Table:
                     excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
                     yield self._row(name, f"{measure.name}_excess", below, chance=tested[measure.name][i]), excess
             yield self._row(name, "share_of_disagreements", positions), self._share(i)
-            for control in self.controls:
-                yield from self._compared(i, control)
-
-    def _compared(self, i: int, control: str) -> Iterator[tuple[dict[str, Any], Contrast]]:
-        """What a control transfers at a class, and how much more the patch does in the same cells."""
-        name, measure, sums = self.classes[i], MEASURES["transfer"], self.controls[control]
-        above, below = (sums[sum_of][i] for sum_of in (measure.above, measure.below))
-        # Where a control was not measured the patch has nothing to be compared with.
-        measured = sums["ok_cells"][i] > 0
-        own, gaps = (np.where(measured, self.sums[sum_of][i], 0.0) for sum_of in (measure.above, measure.below))
-        if not measured.any():
-            return
-        both = Ratios(*(np.stack([one.sum(0), other.sum(0)]) for one, other in ((own, above), (gaps, below))))
-        yield self._row(name, measure.name, below.sum(0), control), Contrast(Ratios(both.above[1:], both.below[1:]))
-        yield self._row(name, f"{measure.name}_beyond", below.sum(0), control), Contrast(both, (1.0, -1.0))
+            for control, sums in self.controls.items():
+                above, below = (sums[sum_of][i].sum(0) for sum_of in (transfer.above, transfer.below))
+                if below.any():
+                    yield self._row(name, transfer.name, below, control), Contrast(Ratios(above[None], below[None]))
 
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.

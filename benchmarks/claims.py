@@ -1,4 +1,4 @@
-"""How honest the claims are: `python benchmarks/statistics.py coverage` and `python benchmarks/statistics.py null`.
+"""How honest the claims are: `python benchmarks/claims.py coverage` and `python benchmarks/claims.py null`.
 
 `coverage`: how often nominal intervals of 95 % cover a truth that is known, with 8, 12 and 24 prompts, and over five
 seeds. `null`: how many claims are shown in worlds in which all of them are false, over three tiny pairs. The tests have
