@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -38,6 +38,11 @@ from simulated import (
 
 PROMPTS = (8, 12, 24)
 DRAWS = 600
+# A claim that was made: in which world, its name and its verdict.
+Made = tuple[str, str, str]
+_DECIDED = {"shown", "contradicted"}
+# Prompts of unequal weight, and effective numbers between which coverage is told.
+UNEQUAL, BINS = ("unequal prompts", "correlated with the weight"), (2, 3, 4, 5, 6, 8, 12, 25)
 
 
 def coverage(worlds: int, seed: int) -> None:
@@ -48,6 +53,7 @@ def coverage(worlds: int, seed: int) -> None:
         for prompts in PROMPTS:
             found = [interval for _, interval in intervals(name, prompts, worlds, seed, DRAWS)]
             _covered(name, prompts, found, truth(name))
+    _by_effective(worlds, seed)
     for name in PROFILES:
         for prompts in PROMPTS:
             steps = list(largest_steps(name, prompts, worlds, seed, DRAWS))
@@ -60,7 +66,19 @@ def coverage(worlds: int, seed: int) -> None:
             _covered(f"5 seeds, {how}, deviations {between[0]} and {between[1]}", 24, found, 0.4)
 
 
-def _covered(name: str, prompts: int, found: Iterable[Interval], true: float) -> None:
+def _by_effective(worlds: int, seed: int) -> None:
+    """Coverage by the effective number of prompts, also where that is too small for an interval."""
+    fewest, bootstrap.FEWEST_EFFECTIVE = bootstrap.FEWEST_EFFECTIVE, 0.0
+    for name in UNEQUAL:
+        found = [interval for n in (12, 24) for _, interval in intervals(name, n, worlds, seed + 1, DRAWS)]
+        for least, most in pairwise(BINS):
+            some = [interval for interval in found if least <= (interval.effective or 0) < most]
+            if some:
+                _covered(f"{name}, {least} ≤ n_eff < {most}", "12, 24", some, truth(name))
+    bootstrap.FEWEST_EFFECTIVE = fewest
+
+
+def _covered(name: str, prompts: int | str, found: Iterable[Interval], true: float) -> None:
     found = list(found)
     known = [interval for interval in found if interval.known]
     effective = sum(interval.effective or 0 for interval in found) / len(found)
@@ -72,30 +90,43 @@ def _covered(name: str, prompts: int, found: Iterable[Interval], true: float) ->
 def null(worlds: int, seed: int) -> None:
     """A row for each claim, over all pairs."""
     each = [worlds // len(ARCHITECTURES) + (i < worlds % len(ARCHITECTURES)) for i in range(len(ARCHITECTURES))]
-    made: Counter[tuple[str, str]] = Counter()
     with ProcessPoolExecutor(2, initializer=_fewer_draws) as pool:
-        for found in pool.map(_counted, ARCHITECTURES, each, [seed] * len(each)):
-            made += found
+        made = [found for of_pair in pool.map(_made, ARCHITECTURES, each, [seed] * len(each)) for found in of_pair]
     print(f"{worlds} worlds, {', '.join(f'{n} of {name}' for n, name in zip(each, ARCHITECTURES, strict=True))}\n")
     print("| false claim | made | shown | contradicted |")
     print("| --- | --- | --- | --- |")
-    for name in sorted({name for name, _ in made}):
-        count = sum(made[name, verdict] for verdict in ("shown", "contradicted", "undecided"))
-        contradicted = made[name, "contradicted"] if name in DEALT else "truly"
-        print(f"| {name} | {count} | {made[name, 'shown']} | {contradicted} |")
-    shown = sum(count for (_, verdict), count in made.items() if verdict == "shown")
-    wrong = shown + sum(made[name, "contradicted"] for name in DEALT)
-    for what, count in (("falsely shown", shown), ("falsely shown or contradicted", wrong)):
-        found = wilson(count, made.total())
-        print(f"\n{what}: {count} of {made.total()}, {found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]")
+    for name in sorted({name for _, name, _ in made}):
+        verdicts = [verdict for _, of, verdict in made if of == name]
+        contradicted = str(verdicts.count("contradicted")) if name in DEALT else "not false"
+        print(f"| {name} | {len(verdicts)} | {_rate(name, made, {'shown'})} | {contradicted} |")
+    for what, wrong in (("shown", {"shown"}), ("shown, or contradicted though there is no difference", _DECIDED)):
+        print(f"\n{what}: {_rate(None, made, wrong)} of {len(made)}")
+
+
+def _rate(name: str | None, made: Sequence[Made], wrong: Collection[str]) -> str:
+    """How many false claims have a verdict that is wrong, with Wilson's interval of their share.
+
+    Claims of one world depend on each other: as many independent ones are counted as give the share between worlds its
+    variance.
+    """
+    some = [found for found in made if name is None or found[1] == name]
+    is_wrong = [verdict in (wrong if of in DEALT else {"shown"}) for _, of, verdict in some]
+    count, share = sum(is_wrong), sum(is_wrong) / len(some)
+    by_world: dict[str, float] = {}
+    for (world, _, _), one in zip(some, is_wrong, strict=True):
+        by_world[world] = by_world.get(world, 0.0) + one - share
+    between, within = sum(part**2 for part in by_world.values()), len(some) * share * (1 - share)
+    independent = len(some) / max(1.0, between / within if within else 1.0)
+    found = wilson(round(share * independent), round(independent))
+    return f"{count} ({share:.1%}, {found.low:.1%} to {found.high:.1%})"
 
 
 def _fewer_draws() -> None:
     bootstrap.DRAWS = permutation.PERMUTATIONS = DRAWS
 
 
-def _counted(architecture: str, worlds: int, seed: int) -> Counter[tuple[str, str]]:
-    return Counter(false_claims(architecture, worlds, seed))
+def _made(architecture: str, worlds: int, seed: int) -> list[Made]:
+    return [(f"{architecture} {n}", name, verdict) for n, name, verdict in false_claims(architecture, worlds, seed)]
 
 
 def main() -> None:

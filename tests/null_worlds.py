@@ -9,7 +9,7 @@ benchmarks/claims.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -54,13 +54,14 @@ EDGE = {
     "gradual", "late", "operations_near_one", "sibling", "repairs_too", "transfer_same", "kept", "patched_kept",
     "answers_patched_late", "answers_repaired_late",
 }  # fmt: skip
-# What is recovered at each patched layer below the last, so that something is at its edge: a step of one half and half
-# of the effect at the paper's depth; a step of one half below it; operation words that score 0.9.
+# What is recovered at each patched layer below the last, and which claims that puts at their edge: a step of one half
+# and half of the effect at the paper's depth; a step of one half below it; operation words that score 0.9.
 PROFILES = (
-    (0.0, 0.0, 0.0, 0.0, 0.5),
-    (0.0, 0.05, 0.15, 0.25, 0.75),
-    (0.0, 0.05, 0.1, 0.15, 1 - MARGIN),
+    ((0.0, 0.0, 0.0, 0.0, 0.5), {"gradual", "late"}),
+    ((0.0, 0.05, 0.15, 0.25, 0.75), {"gradual"}),
+    ((0.0, 0.05, 0.1, 0.15, 1 - MARGIN), {"operations_near_one"}),
 )
+_OF_PROFILES = {"gradual", "late", "operations_near_one"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +178,13 @@ def dealt(world: World, rng: np.random.Generator) -> World:
     )
 
 
-def edge(world: World, rng: np.random.Generator) -> World:
-    """What is measured lies at the edge of what would be true, but for what varies between prompts and cells."""
+def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> World:
+    """What is measured lies at the edge of what would be true, but for what varies between prompts and cells.
+
+    `curve` is what is recovered at each patched layer below the last.
+    """
     drawn = _drawn(world, rng)
-    profile = dict(zip(LAYERS, PROFILES[rng.integers(len(PROFILES))], strict=False))
+    profile = dict(zip(LAYERS, curve, strict=False))
     domains = dict(zip(drawn, DOMAIN_OF.values(), strict=True))
     scores, controls = [], []
     for name, one in drawn.items():
@@ -344,16 +348,19 @@ def _answer(name: str, domain: str, condition: str, patch_name: str | None, righ
     }
 
 
-def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[str, str]]:
-    """(claim, verdict) of all false claims of so many worlds, dealt and at the edge in turn."""
+def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[int, str, str]]:
+    """(world, claim, verdict) of all false claims of so many worlds, dealt and at the edge in turn."""
     rng = np.random.default_rng([seed, ARCHITECTURES.index(architecture)])
     for number in range(worlds):
-        make, false = (dealt, DEALT) if number % 2 == 0 else (edge, EDGE)
-        world = make(measured(architecture), rng)
+        if number % 2 == 0:
+            world, false = dealt(measured(architecture), rng), DEALT
+        else:
+            curve, at_edge = PROFILES[number // 2 % len(PROFILES)]
+            world, false = edge(measured(architecture), curve, rng), EDGE - _OF_PROFILES | at_edge
         for claim in world.claims():
             # In other domains less is recovered, so what is late is later still.
             if claim.name in false and not (claim.name == "late" and claim.place["domain"] != "related"):
-                yield claim.name, claim.verdict
+                yield number, claim.name, claim.verdict
         if "top_site" in false:
             for told_apart in world.top_sites():
-                yield "top_site", "shown" if told_apart else "undecided"
+                yield number, "top_site", "shown" if told_apart else "undecided"

@@ -38,7 +38,7 @@ def fewer_draws(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("fewer_draws")
 def test_over_null_worlds_few_claims_are_false():
-    made = Counter(false_claims("qwen3", WORLDS, seed=0))
+    made = Counter((name, verdict) for _, name, verdict in false_claims("qwen3", WORLDS, seed=0))
     assert {name for name, _ in made} == DEALT | EDGE
     shown = sum(count for (_, verdict), count in made.items() if verdict == "shown")
     # Where labels are dealt, what is contradicted is false as well: there is no difference.
