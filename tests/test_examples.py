@@ -97,6 +97,6 @@ def test_reproduce_the_paper() -> None:
     assert not any("clean" in row and "planted" in row for row in rows)
     assert "report.html" in said
     cards = " ".join(texts(done, of="text/html"))
-    assert "claims shown" in cards
-    assert "fewer than 8 prompts" in cards
+    assert "Claims: " in cards
+    assert "an interval needs 5 effective prompts" in cards
     assert len(pictures(done)) == 2
