@@ -87,4 +87,4 @@ def test_one_text_has_no_other_half(pair):
     assert best_of_screen(pair, TEXTS[:1], run, ["head"], 2).table["held_out"].to_list() == [None, None]
     selection = smallest_set(pair, TEXTS[:1], run, None, 0.5, 1)
     assert selection.table["held_out"].null_count() == selection.table.height
-    assert "do not tell" in selection.notes[-1]
+    assert "too few texts" in selection.notes[-1]
