@@ -17,8 +17,7 @@ from scipy import stats
 Numbers = NDArray[np.float64]
 
 LEVEL = 0.95
-# Fewer prompts than these, or fewer effective ones (Kish), give no interval: simulated coverage falls below 90 % there
-# (`benchmarks/claims.py`).
+# Fewer prompts than these, or fewer effective ones (Kish), give no interval: it would rest on two or three of them.
 FEWEST_UNITS, FEWEST_EFFECTIVE = 8, 5.0
 
 
