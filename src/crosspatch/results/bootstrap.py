@@ -294,14 +294,15 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
         return int(steps.argmax()), Interval(estimate, estimate, estimate, effective)
     with np.errstate(divide="ignore", invalid="ignore"):
         studentized = np.where(errors > 1e-9 * error.max(), (drawn - steps) / errors, 0.0)
-    tail, wider = (1 - level) / 2, _widening(units, effective, level)
+    # By the jackknife's error alone: widened for unequal prompts, as ratios are, it would be covered too often.
+    tail = (1 - level) / 2
     lower, upper = np.quantile(studentized, [1 - tail, tail], axis=0)
-    lows, highs = steps - wider * lower * error, steps - wider * upper * error
+    lows, highs = steps - lower * error, steps - upper * error
     may_be_largest = highs >= lows.max()
     # Where several may be the largest, not all of their upper ends miss: then the lower end may miss as often as both.
     missing = tail * min(2, int(may_be_largest.sum()))
     beyond = float(np.quantile(studentized[:, may_be_largest].max(1), 1 - missing))
-    low = float((steps - wider * beyond * error)[may_be_largest].max())
+    low = float((steps - beyond * error)[may_be_largest].max())
     return int(steps.argmax()), Interval(estimate, min(low, estimate), max(float(highs.max()), estimate), effective)
 
 
