@@ -20,7 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from crosspatch.results import bootstrap, permutation
+from crosspatch.results import bootstrap, interval, permutation
 from crosspatch.results.interval import Interval, wilson
 from null_worlds import ARCHITECTURES, DEALT, false_claims
 from simulated import (
@@ -51,7 +51,7 @@ def coverage(worlds: int, seed: int) -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in CONTRASTS:
         for prompts in PROMPTS:
-            found = [interval for _, interval in intervals(name, prompts, worlds, seed, DRAWS)]
+            found = [one for _, one in intervals(name, prompts, worlds, seed, DRAWS)]
             _covered(name, prompts, found, truth(name))
     _by_effective(worlds, seed)
     for name in PROFILES:
@@ -68,21 +68,21 @@ def coverage(worlds: int, seed: int) -> None:
 
 def _by_effective(worlds: int, seed: int) -> None:
     """Coverage by the effective number of prompts, also where that is too small for an interval."""
-    fewest, bootstrap.FEWEST_EFFECTIVE = bootstrap.FEWEST_EFFECTIVE, 0.0
+    fewest, interval.FEWEST_EFFECTIVE = interval.FEWEST_EFFECTIVE, 0.0
     for name in UNEQUAL:
-        found = [interval for n in (12, 24) for _, interval in intervals(name, n, worlds, seed + 1, DRAWS)]
+        found = [one for n in (12, 24) for _, one in intervals(name, n, worlds, seed + 1, DRAWS)]
         for least, most in pairwise(BINS):
-            some = [interval for interval in found if least <= (interval.effective or 0) < most]
+            some = [one for one in found if least <= (one.effective or 0) < most]
             if some:
                 _covered(f"{name}, {least} ≤ n_eff < {most}", "12, 24", some, truth(name))
-    bootstrap.FEWEST_EFFECTIVE = fewest
+    interval.FEWEST_EFFECTIVE = fewest
 
 
 def _covered(name: str, prompts: int | str, found: Iterable[Interval], true: float) -> None:
     found = list(found)
-    known = [interval for interval in found if interval.known]
-    effective = sum(interval.effective or 0 for interval in found) / len(found)
-    inside = sum(covers(interval, true) for interval in known)
+    known = [one for one in found if one.known]
+    effective = sum(one.effective or 0 for one in found) / len(found)
+    inside = sum(covers(one, true) for one in known)
     share = f"{inside / len(known):.3f}" if known else "–"
     print(f"| {name} | {prompts} | {effective:.1f} | {len(known) / len(found):.2f} | {share} |", flush=True)
 

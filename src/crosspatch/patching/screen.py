@@ -114,12 +114,12 @@ class Screen:
     @property
     def gap(self) -> float:
         """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError where none."""
-        scored = self.steps.filter("disagree")
         if self.agrees:
             raise UsageError(
                 f"the models want the same token at all {self.steps.height} steps, so there is nothing that could "
                 "transfer; give other texts or longer ones"
             )
+        scored = self.steps.filter("disagree")
         apart = float((scored["delta_corrupted"] - scored["delta_clean"]).sum())
         return apart if self.direction == "corrupt" else -apart
 

@@ -67,7 +67,11 @@ def best_of_screen(
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
     ranked = found.ranking().with_columns(pl.col("transfer").alias("estimate")).head(count)
     table = SCREEN.frame(
-        {**row, "exact": _transfer(found, [of_text[i] for of_text in exact]), "held_out": held_out and held_out[i]}
+        {
+            **row,
+            "exact": _moved(found, [of_text[i] for of_text in exact]) / found.gap,
+            "held_out": held_out and held_out[i],
+        }
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
     )
     ranked_sites = found.cells["patch"].n_unique()
@@ -147,11 +151,6 @@ def _exact(
 ) -> list[list[Trajectory]]:
     scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
     return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
-
-
-def _transfer(found: Screen, trajectories: Sequence[Trajectory]) -> float:
-    """Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) where the models disagree, over all texts."""
-    return _moved(found, trajectories) / found.gap
 
 
 def _moved(found: Screen, trajectories: Sequence[Trajectory]) -> float:

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from crosspatch.results.interval import FEWEST_EFFECTIVE, FEWEST_UNITS, LEVEL, Interval, Numbers, wilson
+from crosspatch.results.interval import LEVEL, Interval, Numbers, too_few, wilson
 
 T = TypeVar("T")
 
 DRAWS = 2000
-# So many contrasts, or draws of a largest step, are computed at once; of so many ratios at most all products of sums.
+# How many contrasts are computed at once, and the most ratios of a contrast whose products of sums are all taken.
 _AT_ONCE, _FEW = 128, 2
 # A sum of squares this small beside its terms has lost its digits, and is taken again as it is written.
 _LOST = 1e-8
@@ -61,10 +61,14 @@ class Ratios:
 
         A unit that has most of a sum below the line has more influence than the linearized error gives it.
         """
-        totals = self.below.sum(1)
-        leverage = np.minimum(np.abs(self.below / totals[:, None]), 1 - 1e-6)
-        residuals = (self.above - (self.above.sum(1) / totals)[:, None] * self.below) / totals[:, None]
-        return weights @ (residuals / (1 - leverage))
+        leverage = np.minimum(np.abs(self.below / self.below.sum(1)[:, None]), 1 - 1e-6)
+        return weights @ (self.residuals / (1 - leverage))
+
+    @property
+    def residuals(self) -> Numbers:
+        """Each unit's part in the linearized error of each ratio, [K, N]."""
+        totals = self.below.sum(1)[:, None]
+        return self.around(self.above.sum(1) / totals[:, 0]).above / totals
 
     @property
     def effective(self) -> float:
@@ -72,6 +76,11 @@ class Ratios:
         sizes = np.abs(self.below)
         squares = (sizes**2).sum(1)
         return float(np.divide(sizes.sum(1) ** 2, squares, out=np.zeros(len(sizes)), where=squares > 0).min())
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few units for an interval."""
+        return too_few(self.units, self.effective)
 
     @property
     def rest(self) -> Ratios:
@@ -130,8 +139,8 @@ def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LE
     The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
     as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12)
     with the jackknife's error. Where units differ in weight it is widened as Student's t is for the effective number of
-    units (Kish). None for fewer than 8 units, or fewer than 5 effective ones. Units that are all
-    alike give one of no width; a share that of as many independent trials, so that 0 of 12 prompts is not certainty.
+    units (Kish). None for fewer than 8 units, or fewer than 5 effective ones. Units that are all alike give one of no
+    width; a share that of as many independent trials, so that 0 of 12 prompts is not certainty.
     """
     found: list[Interval | _Undrawn] = [_before_drawing(contrast, level) for contrast in contrasts]
     of_size: dict[int, list[int]] = {}
@@ -180,7 +189,7 @@ def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
         return Interval(None)
     estimates = ratios.values(once)
     estimate, units, effective = float((estimates @ weights)[0]), ratios.units, ratios.effective
-    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+    if ratios.few:
         return Interval(estimate, effective=effective)
     error = float(ratios.around(estimates[0]).errors(once, np.zeros_like(estimates), weights)[0])
     if error < 1e-12:
@@ -265,7 +274,7 @@ def percentiles(estimate: float, drawn: Numbers, ratios: Ratios, level: float = 
     None as in `bootstraps`.
     """
     units, effective = ratios.units, ratios.effective
-    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+    if ratios.few:
         return Interval(estimate, effective=effective)
     further = _further(units, level)
     low, high = np.quantile(drawn, [further, 1 - further])
@@ -285,11 +294,12 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
         return None, Interval(None)
     [steps] = _steps(ratios.values(once))
     estimate = float(steps.max())
-    if units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+    if ratios.few:
         return int(steps.argmax()), Interval(estimate, effective=effective)
     some = counts[ratios.defined(counts)]
-    drawn, errors = _steps(ratios.values(some)), _step_errors(ratios, some)
-    error = np.array([_jackknife(ratios, weights, units) for weights in _step_weights(len(ratios.above))])
+    values, weights = ratios.values(some), _step_weights(len(ratios.above))
+    drawn, errors = _steps(values), np.stack([ratios.errors(some, values, of_step) for of_step in weights], axis=1)
+    error = np.array([_jackknife(ratios, of_step, units) for of_step in weights])
     if error.max() < 1e-12:
         return int(steps.argmax()), Interval(estimate, estimate, estimate, effective)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -309,20 +319,6 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
 def _step_weights(ratios: int) -> Numbers:
     """The steps from 0 over K ratios to 1 as weights of these, [K + 1, K]; the last one lacks its 1."""
     return np.diff(np.pad(np.eye(ratios), ((1, 1), (0, 0))), axis=0)
-
-
-def _step_errors(ratios: Ratios, counts: Numbers) -> Numbers:
-    """Linearized standard errors of the steps in each draw, [draws, K + 1]."""
-    if len(counts) > _AT_ONCE:
-        blocks = [counts[start : start + _AT_ONCE] for start in range(0, len(counts), _AT_ONCE)]
-        return np.concatenate([_step_errors(ratios, block) for block in blocks])
-    totals = counts @ ratios.below.T
-    values = (counts @ ratios.above.T) / totals
-    # Each unit's part in the error of each ratio, [draws, K, N].
-    parts = (ratios.above - values[..., None] * ratios.below) / totals[..., None]
-    steps = np.diff(np.pad(parts, ((0, 0), (1, 1), (0, 0))), axis=1)
-    errors: Numbers = np.sqrt(np.einsum("dn,dkn->dk", counts, steps**2) * ratios.units / (ratios.units - 1))
-    return errors
 
 
 def _steps(values: Numbers) -> Numbers:
@@ -347,16 +343,15 @@ def over_seeds(
     weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
     if not ratios.defined(once)[0]:
         return Interval(None)
-    estimates = ratios.values(once)[0]
-    estimate = float(estimates @ weighing)
-    parts = weighing @ ((ratios.above - estimates[:, None] * ratios.below) / ratios.below.sum(1)[:, None])
+    estimate = float(ratios.values(once)[0] @ weighing)
+    parts = weighing @ ratios.residuals
     sizes = np.abs(ratios.below).sum(0)
     by_prompt = np.bincount(prompts, sizes)
     effective = float(by_prompt.sum() ** 2 / (by_prompt**2).sum())
     (n_seeds, between_seeds), (n_prompts, between_prompts) = (
         _between(parts, sizes, clusters) for clusters in (seeds, prompts)
     )
-    if n_seeds < FEWEST_SEEDS or n_prompts < FEWEST_UNITS or effective < FEWEST_EFFECTIVE:
+    if n_seeds < FEWEST_SEEDS or too_few(n_prompts, effective):
         return Interval(estimate, effective=effective)
     pairs = int((sizes != 0).sum())
     # What a seed and a prompt have by their meeting is in both sums.
@@ -375,13 +370,13 @@ def _between(parts: Numbers, sizes: Numbers, clusters: NDArray[np.int64]) -> tup
 def _widened(
     estimate: float, ends: tuple[float, float], units: int, effective: float, level: float
 ) -> tuple[float, float]:
-    """The ends of an interval around its estimate, made for so many units, as they are for the effective ones."""
+    """Widen an interval that was made for `units` prompts to the effective number of them."""
     wider = _widening(units, effective, level)
     return estimate + wider * (float(ends[0]) - estimate), estimate + wider * (float(ends[1]) - estimate)
 
 
 def _widening(units: int, effective: float, level: float) -> float:
-    """How much wider Student's interval is for so many effective units than for as many units of equal weight."""
+    """The width of Student's interval with `effective` prompts over its width with `units` prompts."""
     few, many = (_t(n, level) * np.sqrt(n / (n - 1)) for n in (effective, float(units)))
     return max(1.0, float(few / many))
 

@@ -38,7 +38,7 @@ def claims(
     n_layers: int | None = None,
     patched: Direction = "corrupt",
 ) -> list[Claim]:
-    """All claims that the tables can bear, in the order in which they are told.
+    """All claims that the tables can bear, in the order in which they are reported.
 
     The tables are those of `frames` with these names; `n_layers` is the model's depth (None: not known, see
     `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).

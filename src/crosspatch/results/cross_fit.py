@@ -1,9 +1,9 @@
 """Cross-fitting: what was chosen by some prompts is tested on the others.
 
 The best of many candidates looks better on the prompts that chose it than it is. So each half of the prompts chooses,
-and only what its choice does on the other half counts. Halves, since more folds have most of their choosing prompts in
-common: then what is tested has been chosen by nearly all that test it, and intervals are too narrow (of equal
-candidates up to 11 % are told apart with 5 folds, up to 18 % with 12, about 5 % with halves).
+and only what its choice does on the other half counts. With more folds the prompts that choose are nearly the same in
+each, and intervals come out too narrow: up to 11 % of equal candidates were told apart with 5 folds and up to 18 % with
+12, but about 5 % with halves.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Interval:
     @classmethod
     def of_row(cls, row: Mapping[str, Any], prefix: str = "") -> Interval:
         """The interval in a table's row, whose columns may begin with a `prefix`."""
-        return cls(*(row.get(f"{prefix}{name}") for name in ("estimate", "low", "high", "effective")))
+        return cls(*(row[f"{prefix}{name}"] for name in ("estimate", "low", "high", "effective")))
 
     @property
     def columns(self) -> dict[str, float | None]:
@@ -88,6 +88,11 @@ class Interval:
         below = sqrt((self.estimate - self.low) ** 2 + (other.high - other.estimate) ** 2)
         above = sqrt((self.high - self.estimate) ** 2 + (other.estimate - other.low) ** 2)
         return Interval(estimate, estimate - below, estimate + above, effective)
+
+
+def too_few(units: int, effective: float) -> bool:
+    """Whether so many prompts, or effective ones (Kish), are too few for an interval."""
+    return units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE
 
 
 def fixed(value: float) -> Interval:
