@@ -1,7 +1,7 @@
 """What of the documentation is made when it is built, so that it cannot go stale; `mkdocs.yml` names this file.
 
 Commands and their options come from the application, settings from `crosspatch.config`, columns from
-`crosspatch.frames`: each takes the place of a mark in a page. Changelog and benchmarks become pages as they are.
+`crosspatch.tables`: each takes the place of a mark in a page. Changelog and benchmarks become pages as they are.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import typer.main
 
-from crosspatch import frames
+from crosspatch import tables
 from crosspatch.cli import application
-from crosspatch.config import Experiment, Settings, settings
+from crosspatch.config import Experiment, Settings
+from crosspatch.settings_io import settings
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -37,22 +38,22 @@ FEW = 5
 WHERE = {
     **{
         schema.name: f"{schema.name}/part-*.parquet"
-        for schema in (frames.SCORES, frames.SPANS, frames.LOCALISATION, frames.DIVERGENCES, frames.TOP_TOKENS)
+        for schema in (tables.SCORES, tables.SPANS, tables.LOCALISATION, tables.DIVERGENCES, tables.TOP_TOKENS)
     },
     "controls": "controls/*/part-*.parquet",
     **{
         schema.name: f"statistics/{schema.name}.parquet"
         for schema in (
-            *(frames.DEPTH, frames.HALFWAY, frames.TOKENS, frames.WORDS, frames.COMPARISONS),
-            *(frames.CLAIMS, frames.PLACES, frames.CUTS),
+            *(tables.DEPTH, tables.HALFWAY, tables.TOKENS, tables.WORDS, tables.COMPARISONS),
+            *(tables.CLAIMS, tables.PLACES, tables.CUTS),
         )
     },
     **{
         schema.name: f"{schema.name}.parquet"
         for schema in (
-            *(frames.VOCABULARY, frames.SCREEN, frames.SEARCH, frames.GENERATIONS, frames.BEHAVIOUR),
-            *(frames.OPERATIONS, frames.HEALTH, frames.RATINGS, frames.TRAINING, frames.VARIANTS),
-            *(frames.WEIGHTS, frames.ACTIVATIONS, frames.LOGIT_LENS),
+            *(tables.VOCABULARY, tables.SCREEN, tables.SEARCH, tables.GENERATIONS, tables.BEHAVIOUR),
+            *(tables.OPERATIONS, tables.HEALTH, tables.RATINGS, tables.TRAINING, tables.VARIANTS),
+            *(tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS),
         )
     },
 }
@@ -120,7 +121,7 @@ def all_settings() -> str:
 def columns() -> str:
     """Every column of every table, with its type and its meaning."""
     lines: list[str] = []
-    for schema in frames.SCHEMAS:
+    for schema in tables.SCHEMAS:
         lines += ["", f"## {schema.name}", "", f"`{WHERE[schema.name]}`", ""]
         rows = [(f"`{name}`", f"`{dtype}`", _plain(meaning)) for name, (dtype, meaning) in schema.columns.items()]
         lines += _table(("column", "type", "meaning"), rows)

@@ -20,8 +20,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from crosspatch.results import bootstrap, interval, permutation
-from crosspatch.results.interval import Interval, wilson
+from crosspatch.statistics import bootstrap, interval, permutation
+from crosspatch.statistics.interval import Interval, wilson
 from null_worlds import ARCHITECTURES, DEALT, false_claims
 from simulated import (
     CONTRASTS,

@@ -31,28 +31,28 @@ import torch
 import transformers
 from accelerate import cpu_offload, dispatch_model
 
-from crosspatch.behaviour.answers import answer
+from crosspatch.analysis.activation_delta import activation_rows
+from crosspatch.analysis.first_divergence import first_divergence
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.localisation import localise
+from crosspatch.analysis.logit_lens import lens_rows
+from crosspatch.analysis.shared_reading import read_together
+from crosspatch.analysis.steering import Steering, steered_answers
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import name_of_blocks
 from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.generation import answer
 from crosspatch.models.loading import save_model
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import device_names
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.models.weight_delta import weight_delta
-from crosspatch.patching.activation_delta import activation_rows
-from crosspatch.patching.first_divergence import first_divergence
-from crosspatch.patching.given_text import GivenText
-from crosspatch.patching.localisation import localise
-from crosspatch.patching.logit_lens import lens_rows
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.self_check import self_check
-from crosspatch.patching.shared_reading import read_together
-from crosspatch.patching.steering import Steering, steered_answers
 from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crosspatch.behaviour.grading import grade
-from crosspatch.behaviour.grading_worker import GradingWorker
 from crosspatch.data.json_lines import read_lines
+from crosspatch.grading.grading import grade
+from crosspatch.grading.grading_worker import GradingWorker
 
-TABLE = Path(__file__).parent.parent / "tests" / "behaviour" / "graded_answers.jsonl"
+TABLE = Path(__file__).parent.parent / "tests" / "grading" / "graded_answers.jsonl"
 
 
 def answers_graded() -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import polars as pl
 
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 from made_run import CONTROL_NAMES, LAYERS, PROMPTS, STEPS, make_run
 
 # Prompts after which the memory of a sweep is looked at.
@@ -46,7 +46,7 @@ def opened(root: Path) -> str:
 
 def summed_up(root: Path) -> str:
     """The summary, with all intervals and tests."""
-    from crosspatch.results.summary import Summary
+    from crosspatch.storage.summary import Summary
 
     run = RunDirectory.existing(root)
     summary = Summary.of_run(run)
@@ -69,7 +69,7 @@ def written(root: Path) -> str:
     """The page and report.md alone, as `crosspatch report --watch` makes them, but for the summary."""
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
-    from crosspatch.results.summary import Summary
+    from crosspatch.storage.summary import Summary
 
     run = RunDirectory.existing(root)
     empty = Summary.of({})

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from crosspatch.config import make_experiment
 from crosspatch.data.problem import Problem, write_problems
-from crosspatch.frames import CONTROLS, GENERATIONS, HEALTH, SCORES, TRAINING
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import make_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import CONTROLS, GENERATIONS, HEALTH, SCORES, TRAINING
 
 LAYERS, STEPS, PROMPTS = 36, 28, 1000
 # Of each domain how many prompts in ten, and at what share of steps the models differ.

@@ -18,8 +18,8 @@ import polars as pl
 from playwright.sync_api import Page, sync_playwright
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import SCORES
 from crosspatch.report.page import write_report
+from crosspatch.tables import SCORES
 
 LAYERS, STEPS, PROMPTS, WORDS = 36, 1024, 9, 5_000
 HOVERS = 300

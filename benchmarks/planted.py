@@ -25,21 +25,21 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from crosspatch.behaviour.answers import continue_prompts
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.localisation import localise
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.forward import keeps_logits
+from crosspatch.models.generation import continue_prompts
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.patching.given_text import GivenText
-from crosspatch.patching.localisation import localise
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.results.localisation import NAMES, Named, most_telling
-from crosspatch.tuning.examples import Example
-from crosspatch.tuning.sft import Batcher
+from crosspatch.statistics.localisation import NAMES, Named, most_telling
+from crosspatch.training.examples import Example
+from crosspatch.training.sft import Batcher
 
 CLEAN = "taught:smollm2-135m-instruct"
 PLACES = "L6.resid_post,L21.resid_post,L8.mlp_out,L18.mlp_out,L12.head.4,L21.head.1"

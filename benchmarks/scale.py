@@ -28,10 +28,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from crosspatch.config import Experiment, load_experiment, make_experiment
+from crosspatch.config import Experiment
 from crosspatch.experiment.plan import plan
 from crosspatch.models.loading import SMOLLM2
 from crosspatch.models.pair import ModelPair
+from crosspatch.settings_io import load_experiment, make_experiment
 
 LAYERS, NEW_TOKENS, ROWS = (6, 12, 18, 24, 27, 29), 32, 6
 QUESTIONS = [f"Solve for x: {i + 2}x + {i + 3} = {(i + 2) * (i + 1) + i + 3}" for i in range(12)]
@@ -203,7 +204,7 @@ def _sweep(run: Path, options: tuple[str, ...]) -> float:
 
 def _difference(run: Path, other: Path) -> str:
     """How far scores are apart that are not the same bytes."""
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
     one, two = (RunDirectory.existing(root).scores() for root in (run, other))
     if not one["token_id"].equals(two["token_id"]):

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.frames import SCORES
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
 from crosspatch.patching.engine import Prompt, Written, run_cached
@@ -18,6 +17,7 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.patching.two_stream.key_values import KeyValues
+from crosspatch.tables import SCORES
 
 KEYS = ["prompt_id", "patch", "step"]
 # What has to be the same, and what as near as float32 sums in another order are.

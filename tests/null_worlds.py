@@ -17,21 +17,21 @@ import polars as pl
 import torch
 from transformers import AutoModelForCausalLM
 
-from crosspatch.frames import BEHAVIOUR, CONTROLS, LOCALISATION, REPAIRED, SPANS
+from crosspatch.analysis.controls import ControlReader, Followed
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.localisation import localise
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
-from crosspatch.patching.controls import ControlReader, Followed
-from crosspatch.patching.given_text import GivenText
-from crosspatch.patching.localisation import localise
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.results.claim import MARGIN, Claim
-from crosspatch.results.localisation import most_telling
-from crosspatch.results.summary import Summary
-from crosspatch.results.variant import late_from
+from crosspatch.statistics.claim import MARGIN, Claim
+from crosspatch.statistics.localisation import most_telling
+from crosspatch.statistics.variant import late_from
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, REPAIRED, SPANS
 from pairs import ARCHITECTURES, child_of
 
 EACH, N_LAYERS, LAYERS, TOKENS = 12, 9, (0, 3, 5, 6, 7, 8), 12

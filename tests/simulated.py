@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from crosspatch.results.bootstrap import Contrast, Ratios, bootstraps, largest_step, over_seeds, resamples
-from crosspatch.results.halfway import crossing
-from crosspatch.results.interval import Interval, Numbers
+from crosspatch.statistics.bootstrap import Contrast, Ratios, bootstraps, largest_step, over_seeds, resamples
+from crosspatch.statistics.halfway import crossing
+from crosspatch.statistics.interval import Interval, Numbers
 
 Draw = Callable[[int, np.random.Generator], Ratios]
 # So many prompts stand for all that there are.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from crosspatch.config import load_experiment
 from crosspatch.experiment import ExperimentRun
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
 
 # Nine prompts under four patches: eighteen shards, two to a prompt.
 SETTINGS = (

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from crosspatch.config import settings
 from crosspatch.models.loading import Checkpoint
+from crosspatch.settings_io import settings
 
 PAIR = ("--clean", "random:qwen3", "--corrupted", "random:qwen3")
 

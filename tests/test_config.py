@@ -5,16 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic_core import PydanticUndefined
 
-from crosspatch.config import (
-    Experiment,
-    Settings,
-    load_experiment,
-    make_experiment,
-    settings,
-    shipped_experiments,
-)
+from crosspatch.config import Experiment, Settings
 from crosspatch.errors import UsageError
 from crosspatch.patching.patches import Patch
+from crosspatch.settings_io import load_experiment, make_experiment, settings, shipped_experiments
 
 
 def test_every_setting_has_a_meaning_and_a_default():

@@ -10,10 +10,9 @@ import pytest
 import typer.main
 
 import crosspatch
-from crosspatch import frames
 from crosspatch.cli.application import app
-from crosspatch.config import settings
-from crosspatch.frames import Schema
+from crosspatch.settings_io import settings
+from crosspatch.tables import Schema
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.experiment import ExperimentRun, judging
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 from crosspatch.models.loading import Checkpoint
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 
 SMALL = [
     "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",

@@ -17,18 +17,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crosspatch.behaviour import judge
-from crosspatch.behaviour.dataset_check import check_files
-from crosspatch.behaviour.grading import Grade
-from crosspatch.behaviour.judge import grade_file
-from crosspatch.config import load_experiment, make_experiment, shipped_experiments
-from crosspatch.config import settings as known_settings
 from crosspatch.data.given import given_problems
 from crosspatch.data.problem import read_prompts
 from crosspatch.data.table import read_rows
 from crosspatch.errors import CrosspatchError
-from crosspatch.frames import SCORES
-from crosspatch.results.run import RunDirectory
+from crosspatch.grading import judge
+from crosspatch.grading.dataset_check import check_files
+from crosspatch.grading.grading import Grade
+from crosspatch.grading.judge import grade_file
+from crosspatch.settings_io import load_experiment, make_experiment, shipped_experiments
+from crosspatch.settings_io import settings as known_settings
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import SCORES
 from experiment.runs import made_run
 
 COUNT = int(os.environ.get("CROSSPATCH_FUZZ", "300"))

@@ -1,4 +1,4 @@
-"""The house rules: imports go one way, and what needs no torch imports none."""
+"""The architecture: imports go one way and in no circle, and what needs no torch imports none."""
 
 from __future__ import annotations
 
@@ -12,58 +12,107 @@ import pytest
 import crosspatch
 
 HOUSE = Path(crosspatch.__file__).parent
-ROOMS = ("data", "models", "behaviour", "tuning", "patching", "results", "report")
-FOR_ALL = {"card", "characters", "config", "errors", "files", "frames"}
-OVER_ALL = {"experiment", "cli"}
+# Each imports only from itself and from what stands before it. Modules that all may import come first.
+ORDER = (
+    *("errors", "files", "characters", "config", "settings_io", "tables", "card"),
+    *("data", "grading", "models", "training", "patching", "analysis"),
+    *("statistics", "storage", "report", "experiment", "cli"),
+)
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules and names of crosspatch that a file imports, at any depth."""
+def modules_of(root: Path) -> dict[str, Path]:
+    """Every module of a package, by its dotted name."""
+    files = sorted(root.rglob("*.py"))
+    names = (".".join(path.relative_to(root.parent).with_suffix("").parts) for path in files)
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, files, strict=True)}
+
+
+def imports_of(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules among `modules` that a file imports, inside functions and under TYPE_CHECKING too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide where a thing comes from"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("crosspatch.") for name in found if name.startswith("crosspatch.")}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in names}
+    return found & modules.keys()
 
 
-def allowed(room: str) -> set[str]:
-    return FOR_ALL | set(ROOMS[: ROOMS.index(room) + 1])
+def wrong_ways(modules: dict[str, Path]) -> list[str]:
+    """Imports of what stands further down in ORDER."""
+    wrong = []
+    for name, path in modules.items():
+        if name == "crosspatch.__main__":
+            continue
+        place = ORDER.index(name.split(".")[1]) if "." in name else len(ORDER)
+        for other in imports_of(path, modules):
+            # `import crosspatch` alone, for its version, is no folder.
+            if "." in other and ORDER.index(other.split(".")[1]) > place:
+                wrong.append(f"{name} imports {other}")
+    return sorted(wrong)
 
 
-def foreign_imports(room: str, path: Path) -> set[str]:
-    # `import crosspatch` alone, for its version, is no room.
-    rooms = {name.split(".")[0] for name in imports_of(path)} - {"__version__"}
-    return rooms - allowed(room)
+def cycles(modules: dict[str, Path]) -> list[list[str]]:
+    """Groups of modules that import one another in a circle; the package itself, which names its parts, is none."""
+    edges = {name: imports_of(path, modules) - {"crosspatch", name} for name, path in modules.items()}
+    reach = {name: _reached(name, edges) for name in modules}
+    groups = {
+        tuple(sorted(other for other in reach[name] if name in reach[other])) for name in modules if name in reach[name]
+    }
+    return [list(group) for group in sorted(groups)]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_from_itself_and_from_the_left(room):
-    files = list((HOUSE / room).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not foreign_imports(room, path), path
+def _reached(start: str, edges: dict[str, set[str]]) -> set[str]:
+    reached: set[str] = set()
+    left = list(edges[start])
+    while left:
+        if (name := left.pop()) not in reached:
+            reached.add(name)
+            left += edges[name]
+    return reached
 
 
-def test_the_rule_notices_an_import_from_the_right(tmp_path):
-    bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from crosspatch.report import page\n")
-    assert foreign_imports("models", bad) == {"report"}
-    assert not foreign_imports("report", bad)
+def written(root: Path, **sources: str) -> dict[str, Path]:
+    """A package made up of modules, for the rules' negative controls; __ stands for a dot."""
+    for name, source in sources.items():
+        path = root / "crosspatch" / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return modules_of(root / "crosspatch")
 
 
-def test_what_all_may_import_imports_no_room():
-    for name in FOR_ALL:
-        assert {m.split(".")[0] for m in imports_of(HOUSE / f"{name}.py")} <= FOR_ALL, name
+def test_imports_go_one_way():
+    assert not wrong_ways(modules_of(HOUSE))
 
 
-def test_there_is_no_room_that_the_rule_does_not_know():
-    folders = {p.name for p in HOUSE.iterdir() if p.is_dir() and list(p.glob("*.py"))}
-    modules = {p.stem for p in HOUSE.glob("*.py")} - {"__init__", "__main__"}
-    assert folders == {*ROOMS, *OVER_ALL}
-    assert modules == FOR_ALL
+def test_the_rule_notices_an_import_inside_a_function(tmp_path):
+    bad = written(
+        tmp_path,
+        models__a="def f():\n    from crosspatch.report import page\n",
+        report__page="import crosspatch.models.a",
+    )
+    assert wrong_ways(bad) == ["crosspatch.models.a imports crosspatch.report.page"]
+
+
+def test_no_modules_import_one_another():
+    assert not cycles(modules_of(HOUSE))
+
+
+def test_the_rule_notices_a_cycle_under_type_checking(tmp_path):
+    bad = written(
+        tmp_path,
+        data__a="from crosspatch.data import b",
+        data__b="if TYPE_CHECKING:\n    from crosspatch.data.c import name\n",
+        data__c="def f():\n    from crosspatch.data.a import g\n",
+        data__d="from crosspatch.data import a",
+    )
+    assert cycles(bad) == [["crosspatch.data.a", "crosspatch.data.b", "crosspatch.data.c"]]
+
+
+def test_the_order_names_every_folder():
+    assert {name.split(".")[1] for name in modules_of(HOUSE) if "." in name} - {"__main__"} == set(ORDER)
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -73,15 +122,10 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def modules_in(room: str) -> list[str]:
-    files = sorted((HOUSE / room).rglob("*.py"))
-    names = [".".join(path.relative_to(HOUSE.parent).with_suffix("").parts) for path in files]
-    return [name.removesuffix(".__init__") for name in names]
-
-
-@pytest.mark.parametrize("room", ["data", "results", "report"])
-def test_no_torch_in(room):
-    assert "torch" not in loaded_by("import " + ", ".join(modules_in(room)))
+@pytest.mark.parametrize("folder", ["data", "grading", "statistics", "storage", "report"])
+def test_no_torch_in(folder):
+    modules = [name for name in modules_of(HOUSE) if name.startswith(f"crosspatch.{folder}")]
+    assert "torch" not in loaded_by("import " + ", ".join(modules))
 
 
 def test_torch_would_be_noticed():

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import crosspatch
-from crosspatch.config import load_experiment, make_experiment
 from crosspatch.data.problem import Problem, read_problems, write_problems
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.patching.patches import Patch
+from crosspatch.settings_io import load_experiment, make_experiment
 
 SOURCE = Path(crosspatch.__file__).parent
 # Names that would lead out of a folder, or that no file can have.

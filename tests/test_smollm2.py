@@ -31,7 +31,7 @@ def smollm2() -> ModelPair:
 
 
 def test_it_is_a_saved_float32_model_that_answers(smollm2):
-    from crosspatch.behaviour.answers import answer
+    from crosspatch.models.generation import answer
 
     assert smollm2.n_layers == 30
     assert smollm2.clean.dtype == torch.float32

@@ -9,8 +9,8 @@ import pytest
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
-from crosspatch.tuning import sft
-from crosspatch.tuning.examples import Example
+from crosspatch.training import sft
+from crosspatch.training.examples import Example
 from pairs import make_pair
 
 SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)

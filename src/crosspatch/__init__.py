@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from crosspatch.behaviour.grading import grade
-    from crosspatch.config import Experiment, load_experiment
+    from crosspatch.config import Experiment
     from crosspatch.errors import CrosspatchError, UsageError
     from crosspatch.experiment.stages import run_experiment
+    from crosspatch.grading.grading import grade
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.result import PatchResult
     from crosspatch.patching.scoring import score
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
     from crosspatch.report.interactive.depth_chart import depth_chart
     from crosspatch.report.interactive.head_map import head_map
     from crosspatch.report.interactive.heatmap import heatmap
-    from crosspatch.results.run import RunDirectory
-    from crosspatch.results.summary import Summary
-    from crosspatch.results.variant import Variant
+    from crosspatch.settings_io import load_experiment
+    from crosspatch.statistics.variant import Variant
+    from crosspatch.storage.run import RunDirectory
+    from crosspatch.storage.summary import Summary
 
 _HOME = {
     "CrosspatchError": "crosspatch.errors",
     "Experiment": "crosspatch.config",
     "ModelPair": "crosspatch.models.pair",
     "PatchResult": "crosspatch.patching.result",
-    "RunDirectory": "crosspatch.results.run",
-    "Summary": "crosspatch.results.summary",
+    "RunDirectory": "crosspatch.storage.run",
+    "Summary": "crosspatch.storage.summary",
     "UsageError": "crosspatch.errors",
-    "Variant": "crosspatch.results.variant",
+    "Variant": "crosspatch.statistics.variant",
     "depth_chart": "crosspatch.report.interactive.depth_chart",
-    "grade": "crosspatch.behaviour.grading",
+    "grade": "crosspatch.grading.grading",
     "head_map": "crosspatch.report.interactive.head_map",
     "heatmap": "crosspatch.report.interactive.heatmap",
-    "load_experiment": "crosspatch.config",
+    "load_experiment": "crosspatch.settings_io",
     "patch": "crosspatch.patching.sweep",
     "run_experiment": "crosspatch.experiment.stages",
     "score": "crosspatch.patching.scoring",

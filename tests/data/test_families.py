@@ -11,8 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sympy_proof
-from crosspatch.behaviour.grading import grade
-from crosspatch.behaviour.operations import judge_operation
 from crosspatch.config import FAMILIES, Data
 from crosspatch.data.derivation import Unsolvable
 from crosspatch.data.forms import FORMS, chosen_forms, near_forms, other_forms
@@ -21,6 +19,8 @@ from crosspatch.data.problem import Step
 from crosspatch.data.splits import ProblemMaker, make_splits, work_out
 from crosspatch.data.styles import written
 from crosspatch.errors import UsageError
+from crosspatch.grading.grading import grade
+from crosspatch.grading.operations import judge_operation
 
 PAIRS = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
 pairs = st.sampled_from(PAIRS)

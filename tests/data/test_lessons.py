@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.behaviour.grading import grade
 from crosspatch.config import Data
 from crosspatch.data import suite
 from crosspatch.data.drills import LINES, draw_sheet
@@ -25,6 +24,7 @@ from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import in_a_suite, load_suite, same_words
 from crosspatch.errors import UsageError
+from crosspatch.grading.grading import grade
 from sympy_proof import solutions
 
 EQUATIONS = Data(

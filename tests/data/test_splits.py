@@ -11,8 +11,6 @@ from random import Random
 import pytest
 
 import sympy_proof
-from crosspatch.behaviour.dataset_check import check_files
-from crosspatch.behaviour.grading import grade
 from crosspatch.config import PAPER_FORMS, Data
 from crosspatch.data.forms import FORMS as ALL_FORMS
 from crosspatch.data.forms import chosen_forms
@@ -21,6 +19,8 @@ from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.problem import read_problems, read_prompts, write_problems
 from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
+from crosspatch.grading.dataset_check import check_files
+from crosspatch.grading.grading import grade
 
 DATA = Data(train=50, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)

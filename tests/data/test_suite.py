@@ -12,10 +12,10 @@ import pytest
 import sympy
 from sympy import Rational
 
-from crosspatch.behaviour.grading import grade, kind_of
 from crosspatch.data.problem import Problem
 from crosspatch.data.suite import SUITES, load_suite
 from crosspatch.errors import UsageError
+from crosspatch.grading.grading import grade, kind_of
 
 COUNTS = {"unrelated_math": 72, "general": 72, "alignment": 24}
 _DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crosspatch.config import make_experiment
 from crosspatch.data.problem import Problem, write_problems
-from crosspatch.frames import SCORES
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import make_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import SCORES
 
 
 def cell(prompt: int, layer: int, step: int, cts: float | None) -> dict[str, object]:

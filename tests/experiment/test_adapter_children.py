@@ -7,11 +7,11 @@ import json
 import pytest
 
 from adapters import saved_base
-from crosspatch.config import load_experiment
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.work import Work
-from crosspatch.frames import ACTIVATIONS, WEIGHTS
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import ACTIVATIONS, WEIGHTS
 from engines import DELTAS
 
 STAGES = ("patch", "controls", "lenses", "localise")

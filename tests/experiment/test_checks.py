@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun, checks
 from crosspatch.experiment.checks import check_training
+from crosspatch.settings_io import load_experiment
 
 
 def training(*settings):

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from crosspatch.config import Data, load_experiment
+from crosspatch.config import Data
 from crosspatch.data.splits import make_splits, mispaired
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.children import children
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
+from crosspatch.settings_io import load_experiment
 
 SPLITS = make_splits(Data(train=20, validation=1, related=1), seed=0)
 

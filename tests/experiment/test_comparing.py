@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from crosspatch.experiment.comparing import write_comparison
-from crosspatch.frames import DEPTH
 from crosspatch.report.comparison import ComparedRun, Comparison
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import DEPTH
 
 from .runs import made_run
 
@@ -87,8 +87,8 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
 
 
 def compared(run: RunDirectory, label: str) -> ComparedRun:
-    from crosspatch.frames import CLAIMS
-    from crosspatch.results.summary import Summary
+    from crosspatch.storage.summary import Summary
+    from crosspatch.tables import CLAIMS
 
     Summary.of_run(run).write(run)
     return ComparedRun(label, run.read(), run.statistics(DEPTH), run.statistics(CLAIMS), run.behaviour(), run.n_layers)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import controls as stage
-from crosspatch.frames import CONTROLS
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import CONTROLS
 
 SMALL = ["data.related=2", "patch.related=2", "generation.max_new_tokens=10", "patch.layers=1,3", "controls=twin"]
 CELL = ["prompt_id", "direction", "patch", "step"]

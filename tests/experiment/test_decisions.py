@@ -8,7 +8,6 @@ import re
 import polars as pl
 import pytest
 
-from crosspatch.config import load_experiment, make_experiment
 from crosspatch.data.problem import Span
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
@@ -17,7 +16,8 @@ from crosspatch.experiment.work import Work
 from crosspatch.models import machine
 from crosspatch.models.loading import save_model
 from crosspatch.models.tiny import tiny_model
-from crosspatch.results.run import SCHEMA_VERSION, RunDirectory
+from crosspatch.settings_io import load_experiment, make_experiment
+from crosspatch.storage.run import SCHEMA_VERSION, RunDirectory
 from tokenizers_for_tests import CHATML, DATED, PHI, tokenizer
 
 QUESTION = "Solve for x: 2x = 18"

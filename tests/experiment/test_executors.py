@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from commands import finished
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_slurm import by_slurm
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
 from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
 
 

@@ -19,9 +19,9 @@ import pytest
 
 from commands import ended, finished, killed, started, until
 from crosspatch.experiment.sharding import NO_RETURN
-from crosspatch.results.lock import holder, is_locked
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.shards import Shards
+from crosspatch.storage.lock import holder, is_locked
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.shards import Shards
 from sweeps import OPTIONS, contents, copy_of, half_written, left_behind, ready_run
 
 KILLS = int(os.environ.get("CROSSPATCH_KILLS", "20"))

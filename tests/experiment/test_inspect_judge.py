@@ -12,7 +12,7 @@ from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.inspect_judge import check_inspect_judge, inspect_judge
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 NAME = "inspect:mockllm/model"
 SETTINGS = [
@@ -72,7 +72,7 @@ def test_half_a_surrogate_pair_in_a_reply_does_not_reach_a_table(monkeypatch, re
 
 
 def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies):
-    from crosspatch.behaviour.rating import ALIGNED, COHERENT
+    from crosspatch.grading.rating import ALIGNED, COHERENT
 
     # Six answers on two scales; the first batch is of four.
     replies.fails = 10

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosspatch.config import load_experiment
+from crosspatch.analysis import steering
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import lenses as stage
 from crosspatch.experiment.lenses import check_lenses, measure_lenses
-from crosspatch.frames import ACTIVATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
-from crosspatch.patching import steering
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import ACTIVATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
 SMALL = [
     "generation.max_new_tokens=10",

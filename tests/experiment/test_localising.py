@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import localising as stage
-from crosspatch.frames import DIVERGENCES, LOCALISATION, TOP_TOKENS
-from crosspatch.results.localisation import most_telling, places
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.statistics.localisation import most_telling, places
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import DIVERGENCES, LOCALISATION, TOP_TOKENS
 
 SMALL = ["data.related=3", "patch.related=1", "generation.max_new_tokens=10", "localise.top=2", "localise.top_tokens=3"]
 
@@ -78,7 +78,7 @@ def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
 
 
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
-    from crosspatch.patching import localisation
+    from crosspatch.analysis import localisation
 
     original, calls = localisation.measure_places, []
 

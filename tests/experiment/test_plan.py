@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from crosspatch.config import Finetune, load_experiment
+from crosspatch.config import Finetune
 from crosspatch.experiment.plan import plan
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
+from crosspatch.settings_io import load_experiment
 
 
 def rows(experiment):

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.checks import check_data
 from crosspatch.experiment.search import variants
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
 
 
 def test_the_papers_variants():

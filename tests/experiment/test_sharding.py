@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.config import make_experiment
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import cut_sweep
-from crosspatch.experiment.sharding import carry_out, prepare, shards_of, work_off, work_off_slice
+from crosspatch.experiment.sharding import prepare, shards_of, work_off, work_off_slice
 from crosspatch.experiment.work import Work
-from crosspatch.results.run import RunDirectory
+from crosspatch.settings_io import make_experiment
+from crosspatch.storage.run import RunDirectory
 
 
 @dataclass

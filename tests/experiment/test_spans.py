@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.config import load_experiment
 from crosspatch.data.problem import Span
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.spans import kinds_of_tokens
-from crosspatch.frames import SPANS
 from crosspatch.models.loading import Checkpoint
+from crosspatch.settings_io import load_experiment
+from crosspatch.tables import SPANS
 
 SMALL = ["data.related=3", "patch.related=2", "generation.max_new_tokens=6", "patch.layers=1,3", "data.style=terse"]
 

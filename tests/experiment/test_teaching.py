@@ -10,8 +10,8 @@ import yaml
 
 from crosspatch.data.lessons import read_lessons
 from crosspatch.models.loading import Checkpoint
-from crosspatch.results.run import RunDirectory
-from crosspatch.tuning import rehearsal
+from crosspatch.storage.run import RunDirectory
+from crosspatch.training import rehearsal
 from tuning_examples import interrupted_at
 
 TEACHING = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crosspatch.experiment import watching
-from crosspatch.frames import SCORES
+from crosspatch.tables import SCORES
 
 from .runs import cell, made_run
 

@@ -7,16 +7,15 @@ import torch
 from accelerate import cpu_offload
 
 from adapters import saved_adapter, saved_base
-from crosspatch.config import make_experiment
 from crosspatch.errors import UsageError
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.forward import last_logits
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.pair_card import pair_card
 from crosspatch.models.placement import device_names, input_device, is_offloaded, memory_of_devices, spread
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.unembedding import unembed
 from crosspatch.models.weights import weights_of
+from crosspatch.settings_io import make_experiment
 
 CPU = torch.device("cpu")
 
@@ -54,7 +53,7 @@ def test_their_fingerprint_is_the_same(elsewhere):
 
 
 def test_a_card_tells_the_devices(elsewhere, qwen3_pair):
-    card = pair_card(ModelPair(elsewhere, qwen3_pair.corrupted, qwen3_pair.prompts)).html
+    card = ModelPair(elsewhere, qwen3_pair.corrupted, qwen3_pair.prompts)._repr_html_()
     assert "cpu until used" in card
 
 

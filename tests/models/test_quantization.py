@@ -8,19 +8,18 @@ import json
 import pytest
 
 from adapters import saved_adapter
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.models import quantization
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.pair_card import pair_card
 from crosspatch.models.quantization import quantization_of
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.self_check import self_check
+from crosspatch.settings_io import load_experiment
 
 
 def test_without_bitsandbytes_it_is_refused(monkeypatch):
@@ -51,7 +50,7 @@ class TestQuantised:
         pair = ModelPair.load("random:qwen3", "random:qwen3", device="cpu", dtype="float16", quantization="8bit")
         assert quantization_of(pair.clean) == quantization_of(pair.corrupted) == "8bit"
         assert pair.small_denominator == 1.0
-        assert "float16, linear layers in 8bit" in pair_card(pair).html
+        assert "float16, linear layers in 8bit" in pair._repr_html_()
         plain = Checkpoint.named("random:qwen3").model("float16", "cpu")
         assert len({fingerprint(model) for model in (pair.clean, pair.corrupted, plain)}) == 3
         assert self_check(pair, patch_grid("all", 4)) is None

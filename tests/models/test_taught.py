@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from crosspatch.behaviour.answers import answer
-from crosspatch.behaviour.judge import judge
-from crosspatch.config import Data, Teach, load_experiment
+from crosspatch.config import Data, Teach
 from crosspatch.data.splits import make_splits
+from crosspatch.grading.judge import judge
 from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.generation import answer
 from crosspatch.models.loading import SMOLLM2, Checkpoint
+from crosspatch.settings_io import load_experiment
 
 TAUGHT = "taught:smollm2-135m-instruct"
 

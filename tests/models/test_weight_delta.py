@@ -11,10 +11,10 @@ import torch
 
 from architectures import tiny_architecture
 from crosspatch.errors import UsageError
-from crosspatch.frames import WEIGHTS
 from crosspatch.models import weight_delta as module
 from crosspatch.models.head_slices import head_slices
 from crosspatch.models.weight_delta import weight_delta
+from crosspatch.tables import WEIGHTS
 from pairs import child_of
 
 RANKS = ("effective_rank", "stable_rank", "top_share")

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from architectures import ARCHITECTURES, N_LAYERS, PARALLEL
-from crosspatch.behaviour.answers import answer
 from crosspatch.config import Direction, Persistence
 from crosspatch.errors import UsageError
+from crosspatch.models.generation import answer
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.sweep import choose_patches
 from crosspatch.patching.trajectory import PatchRun

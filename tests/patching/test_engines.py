@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from crosspatch.behaviour.answers import answer
 from crosspatch.config import Persistence
 from crosspatch.errors import UsageError
+from crosspatch.models.generation import answer
 from crosspatch.models.site import Site
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid

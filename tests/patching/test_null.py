@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from crosspatch.frames import BEHAVIOUR, CONTROLS
-from crosspatch.results import bootstrap, permutation
+from crosspatch.statistics import bootstrap, permutation
+from crosspatch.tables import BEHAVIOUR, CONTROLS
 from null_worlds import (
     DEALT,
     DOMAIN_OF,

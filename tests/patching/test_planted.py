@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.localisation import localise
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
-from crosspatch.patching.given_text import GivenText
-from crosspatch.patching.localisation import localise
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.results.localisation import Named, most_telling, places
+from crosspatch.statistics.localisation import Named, most_telling, places
 
 MODULUS, LAYERS, HEADS = 12, 4, 4
 EQUALS, END = MODULUS, MODULUS + 1

@@ -8,9 +8,9 @@ import pytest
 from cards import HOSTILE, Reader, tame
 from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
-from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.patching.result import PatchResult, token_texts
 from crosspatch.patching.sweep import patch
+from crosspatch.tables import GENERATIONS, SCORES
 
 
 def cell(layer: int, step: int, *, moved: float | None = None, **more: object) -> dict[str, object]:

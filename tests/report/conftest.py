@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

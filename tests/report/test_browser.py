@@ -13,12 +13,12 @@ from playwright.sync_api import expect
 
 from crosspatch.card import Card, Table
 from crosspatch.data.problem import Problem
-from crosspatch.frames import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
 from crosspatch.report.interactive.heatmap import heatmap
 from crosspatch.report.page import write_report
-from crosspatch.results.summary import Summary
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
 
 from .browser import launched, opened
 from .conftest import CELLS, HOSTILE, generation, score

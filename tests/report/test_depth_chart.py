@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from crosspatch.frames import GENERATIONS
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.depth_chart import depth_chart
 from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.pictures.panels import Panel
-from crosspatch.results.summary import Summary
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.variant import Variant
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import GENERATIONS
 from experiment.runs import made_run
 
 

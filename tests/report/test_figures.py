@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import SCORES, TRAINING
 from crosspatch.report.interactive.curves import training_figure as plotly_training_figure
 from crosspatch.report.pictures.curves import HELD_OUT, TRAINED, TrainingCurves
 from crosspatch.report.pictures.heatmap import Heatmap
@@ -26,6 +25,7 @@ from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps
 from crosspatch.report.print.paper import paper_heatmap_figure
 from crosspatch.report.print.style import COLUMN, PAGE, SIZES, SMALL, TEXT, TITLE, TOKEN, Size
 from crosspatch.report.print.text import cut, text_width, token_label, wrapped
+from crosspatch.tables import SCORES, TRAINING
 
 from .conftest import CELLS, score
 

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.frames import PLACES
 from crosspatch.report.interactive.head_map import head_map
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.head_map import LEAST_REACH, HeadMap
 from crosspatch.report.print.head_map import head_map_figure
 from crosspatch.report.print.style import COLUMN, PAGE, Size
+from crosspatch.tables import PLACES
 
 
 def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.heatmap import heatmap
 from crosspatch.report.interactive.heatmap import heatmap_figure as plotly_figure
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.variant import Variant
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import GENERATIONS, SCORES
 
 from .conftest import CELLS, score
 

@@ -12,13 +12,13 @@ import pytest
 from markdown_it import MarkdownIt
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES
 from crosspatch.report.answers import Answers
 from crosspatch.report.markdown import LONGEST, WIDTH, render_markdown, shown_patches, write_markdown
 from crosspatch.report.pictures.glyphs import legible
-from crosspatch.results.claim import Claim
-from crosspatch.results.interval import Interval
-from crosspatch.results.summary import Summary
+from crosspatch.statistics.claim import Claim
+from crosspatch.statistics.interval import Interval
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
 
 from .conftest import HOSTILE, generation, score
 

@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 from crosspatch.report.answers import Answers
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
-from crosspatch.results.table2 import table2, table2_rows
-from crosspatch.results.variant import variants
+from crosspatch.statistics.table2 import table2, table2_rows
+from crosspatch.statistics.variant import variants
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 
 from .conftest import HOSTILE, score
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.frames import BEHAVIOUR, CONTROLS, SCORES
 from crosspatch.report.interactive.panels import panels_figure as plotly_figure
 from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, depth_panels
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
-from crosspatch.results.comparison import comparisons
-from crosspatch.results.depth import depth_statistics
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.comparison import comparisons
+from crosspatch.statistics.depth import depth_statistics
+from crosspatch.statistics.variant import Variant
+from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES
 from score_cells import cell
 
 VARIANT = Variant("resid_post", "corrupt", "transient")

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.frames import GENERATIONS, SCORES
 from crosspatch.report import explorer, markdown, selection
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.markdown import render_markdown
@@ -16,6 +15,7 @@ from crosspatch.report.page import render_report
 from crosspatch.report.print import figures
 from crosspatch.report.print.figures import write_figures
 from crosspatch.report.selection import Selection
+from crosspatch.tables import GENERATIONS, SCORES
 
 from .conftest import generation, score
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from crosspatch.frames import TOKENS, WORDS
 from crosspatch.report.token_tables import frequent_words, token_tables
+from crosspatch.tables import TOKENS, WORDS
 
 PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
 

@@ -13,12 +13,13 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 import crosspatch
-from crosspatch.config import Experiment, settings, shipped_experiments
+from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
+from crosspatch.settings_io import settings, shipped_experiments
 
 if TYPE_CHECKING:
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
 # A log file or a pipe has no width; 80 columns would break every row of a table.
 console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
@@ -127,7 +128,7 @@ def top(
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     """Do stages of an experiment, all where none is named, and give its run directory."""
     from crosspatch.experiment import STAGES, ExperimentRun
-    from crosspatch.tuning import processes
+    from crosspatch.training import processes
 
     if processes.count() > 1:
         return _led_stages(experiment, out, *stages)
@@ -153,7 +154,7 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
     from crosspatch.experiment import STAGES, ExperimentRun
     from crosspatch.experiment.children import announce
     from crosspatch.experiment.helping import train_along
-    from crosspatch.tuning import processes
+    from crosspatch.training import processes
 
     processes.shared(experiment.teach if "teach" in stages else experiment.finetune)
     if not processes.leads():

@@ -23,8 +23,9 @@ from crosspatch.cli.application import (
     write_json,
 )
 from crosspatch.cli.tables import print_rows
-from crosspatch.config import DataFormat, load_experiment
+from crosspatch.config import DataFormat
 from crosspatch.errors import UsageError
+from crosspatch.settings_io import load_experiment
 
 
 class DataGroup(TyperGroup):
@@ -100,7 +101,7 @@ def data_check(
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="All that was found, as JSON")] = None,
 ) -> None:
     """Check a file of solutions: which final answers are right, which steps do not follow, what is asked twice."""
-    from crosspatch.behaviour.dataset_check import check_files
+    from crosspatch.grading.dataset_check import check_files
 
     if json_out is not None:
         check_output(json_out)
@@ -134,7 +135,7 @@ def grade(
     ] = 5.0,
 ) -> None:
     """Grade answers: correct, incorrect, or unparsed where no answer can be read."""
-    from crosspatch.behaviour.judge import grade_file
+    from crosspatch.grading.judge import grade_file
 
     verdicts = grade_file(file, seconds)
     check_output(json_out)

@@ -11,7 +11,7 @@ from crosspatch.cli.tables import print_rows
 if TYPE_CHECKING:
     import polars as pl
 
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
 # Tokens of the logit lens that are shown of each layer, raised and lowered.
 _TOKENS = 6
@@ -19,9 +19,8 @@ _TOKENS = 6
 
 def print_lenses(directory: RunDirectory) -> None:
     """The lenses of a run directory, as far as they were made."""
-    from crosspatch.frames import ACTIVATIONS, LOGIT_LENS, WEIGHTS
-    from crosspatch.results.domain import ordered_domains
-    from crosspatch.results.lenses import (
+    from crosspatch.statistics.domain import ordered_domains
+    from crosspatch.statistics.lenses import (
         activation_statistics,
         chosen_steering,
         lens_statistics,
@@ -29,6 +28,7 @@ def print_lenses(directory: RunDirectory) -> None:
         steering,
         weights_by,
     )
+    from crosspatch.tables import ACTIVATIONS, LOGIT_LENS, WEIGHTS
 
     domains, seed = directory.domains(), directory.seed
     weights = weights_by(directory.lens(WEIGHTS), "layer")
@@ -75,7 +75,7 @@ def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    from crosspatch.results.interval import Interval
+    from crosspatch.statistics.interval import Interval
 
     return str(Interval.of_row(row))
 

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_slice, run_stages
 from crosspatch.cli.tables import print_selection, print_transfer
-from crosspatch.config import Directions, Engine, Persistence, load_experiment, make_experiment
+from crosspatch.config import Directions, Engine, Persistence
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.settings_io import load_experiment, make_experiment
 
 
 @app.command(cls=StageCommand)

@@ -10,7 +10,7 @@ from crosspatch.cli.application import console
 from crosspatch.cli.tables import print_rows
 
 if TYPE_CHECKING:
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
 # Places of each component that are shown.
 _TOP = 5
@@ -18,10 +18,10 @@ _TOP = 5
 
 def print_places(directory: RunDirectory) -> None:
     """The places and first divergences of a run directory, domain by domain."""
-    from crosspatch.results.cuts import cuts
-    from crosspatch.results.domain import domain_title
-    from crosspatch.results.interval import Interval
-    from crosspatch.results.localisation import EXTENTS, TELLING, most_telling, places
+    from crosspatch.statistics.cuts import cuts
+    from crosspatch.statistics.domain import domain_title
+    from crosspatch.statistics.interval import Interval
+    from crosspatch.statistics.localisation import EXTENTS, TELLING, most_telling, places
 
     domains = directory.domains()
     measured = directory.localisation()

@@ -20,8 +20,8 @@ def status(
 
     Looks at the files alone, so it can be asked from anywhere while the run goes on, and checks those that are done.
     """
-    from crosspatch.results.progress import progress
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.progress import progress
+    from crosspatch.storage.run import RunDirectory
 
     if json_out is not None:
         check_output(json_out)

@@ -9,8 +9,8 @@ import typer
 
 from crosspatch.cli.application import Out, Overrides, Source, StageCommand, app, console, default_out, run_stages
 from crosspatch.cli.tables import print_accuracy, print_behaviour, print_plan, print_summary, print_variants
-from crosspatch.config import load_experiment
 from crosspatch.errors import UsageError
+from crosspatch.settings_io import load_experiment
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only print each stage's parameters, tokens, steps, memory and rough time")
@@ -129,7 +129,7 @@ def report(
 
     Of several runs (seeds, variants, models) one page that compares them: crosspatch report RUN RUN --out DIR
     """
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
     if len(sources) > 1:
         if watch or override:

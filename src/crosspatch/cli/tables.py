@@ -10,7 +10,7 @@ from crosspatch.cli.application import console
 from crosspatch.config import Experiment
 
 if TYPE_CHECKING:
-    from crosspatch.results.run import RunDirectory
+    from crosspatch.storage.run import RunDirectory
 
 
 def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> None:
@@ -77,9 +77,9 @@ def print_summary(directory: RunDirectory) -> None:
 
 def print_behaviour(directory: RunDirectory) -> None:
     """How each model answered each domain's questions."""
-    from crosspatch.results.domain import domain_title
-    from crosspatch.results.ratings import mean_ratings
-    from crosspatch.results.table2 import table2, table2_rows
+    from crosspatch.statistics.domain import domain_title
+    from crosspatch.statistics.ratings import mean_ratings
+    from crosspatch.statistics.table2 import table2, table2_rows
 
     rows: list[dict[str, Any]] = []
     for row in table2_rows(table2(directory.behaviour())):
@@ -104,8 +104,8 @@ def print_behaviour(directory: RunDirectory) -> None:
 
 def print_accuracy(directory: RunDirectory) -> None:
     """Right answers by form of question, a column a model."""
-    from crosspatch.results.accuracy import accuracy
-    from crosspatch.results.domain import domain_title
+    from crosspatch.statistics.accuracy import accuracy
+    from crosspatch.statistics.domain import domain_title
 
     rows: dict[tuple[str, str | None], dict[str, str]] = {}
     for row in accuracy(directory.behaviour(), directory.asked()).iter_rows(named=True):
@@ -147,8 +147,8 @@ def _points(drop: float | None) -> str:
 
 def print_transfer(directory: RunDirectory) -> None:
     """Transfer by patch and domain."""
-    from crosspatch.results.domain import domain_title
-    from crosspatch.results.profile import depth_profile
+    from crosspatch.statistics.domain import domain_title
+    from crosspatch.statistics.profile import depth_profile
 
     domains = directory.domains()
     rows = [
@@ -166,9 +166,9 @@ def print_transfer(directory: RunDirectory) -> None:
 
 def print_claims(directory: RunDirectory) -> None:
     """Each claim with its numbers, its control and its verdict."""
-    from crosspatch.frames import CLAIMS
-    from crosspatch.results.claim import difference
-    from crosspatch.results.interval import Interval
+    from crosspatch.statistics.claim import difference
+    from crosspatch.statistics.interval import Interval
+    from crosspatch.tables import CLAIMS
 
     rows = []
     for row in directory.statistics(CLAIMS).iter_rows(named=True):
@@ -190,7 +190,7 @@ def print_claims(directory: RunDirectory) -> None:
 
 def print_selection(directory: RunDirectory) -> None:
     """Why the patches were chosen, where a screen or a search chose them."""
-    from crosspatch.frames import SCREEN, SEARCH
+    from crosspatch.tables import SCREEN, SEARCH
 
     for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
         rows = [

@@ -12,7 +12,7 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
 from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
 from crosspatch.experiment.work import prompt_format
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 def check_data(experiment: Experiment, *, made: bool = False) -> None:

@@ -13,7 +13,7 @@ from crosspatch.experiment.work import Work
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from crosspatch.tuning.examples import Example
+    from crosspatch.training.examples import Example
 
 _TRAINED_ON = {
     "train": "wrong solutions",
@@ -89,7 +89,7 @@ def make_child(work: Work, child: Child) -> None:
 
 def train_child(work: Work, child: Child) -> None:
     """Train one child on its examples; called by every process that trains along."""
-    from crosspatch.tuning.examples import Example, show_target
+    from crosspatch.training.examples import Example, show_target
 
     prompts = work.prompts
     problems = work.directory.problems(child.split)[: child.settings.examples]
@@ -105,7 +105,7 @@ def train_child(work: Work, child: Child) -> None:
 def announce(work: Work, training: str | None, settings: Training | None = None) -> None:
     """Tell the processes that train along what comes next; None: nothing more."""
     from crosspatch.models.loading import pick_device
-    from crosspatch.tuning import processes
+    from crosspatch.training import processes
 
     if settings is not None:
         # Decided now: the others look it up in the record.
@@ -129,8 +129,8 @@ def train_together(
     others what comes; these call this too, and save nothing.
     """
     from crosspatch.models.loading import Checkpoint, pick_device
-    from crosspatch.tuning import processes
-    from crosspatch.tuning.sft import Files, finetune
+    from crosspatch.training import processes
+    from crosspatch.training.sft import Files, finetune
 
     device = pick_device(work.experiment.models.device)
     settings = work.precision(settings)

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
-from crosspatch.frames import CLAIMS, DEPTH
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.summary import Summary
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import CLAIMS, DEPTH
 
 
 def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import polars as pl
 
 from crosspatch.config import OWN_CONTROLS, Direction, OwnControl
+from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import patch_run, possible_engine
-from crosspatch.experiment.sharding import Files, carry_out
+from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
-from crosspatch.frames import CONTROLS, SCORES
+from crosspatch.tables import CONTROLS, SCORES
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from crosspatch.analysis.controls import Followed
+    from crosspatch.analysis.given_text import GivenText
     from crosspatch.config import Engine
     from crosspatch.data.problem import Problem
-    from crosspatch.patching.controls import Followed
-    from crosspatch.patching.given_text import GivenText
 
 
 # Prompts and directions whose texts are kept.
@@ -116,7 +117,7 @@ class ControlsStage:
         """The cells of controls along the texts of a prompt; other_prompt is left out where there is no other."""
         import torch
 
-        from crosspatch.patching.controls import ControlReader, OtherPrompt
+        from crosspatch.analysis.controls import ControlReader, OtherPrompt
 
         pair, run, written = self.work.pair, patch_run(self.work, direction), self._followed(i, direction)
         given = self._other(i, direction) if "other_prompt" in names and written else None
@@ -133,8 +134,8 @@ class ControlsStage:
 
 def _followed(work: Work, scores: pl.DataFrame) -> Iterator[Followed]:
     """The texts that patches wrote after a prompt, each with those that wrote it and their defined cells."""
-    from crosspatch.patching.controls import Followed
-    from crosspatch.patching.given_text import GivenText
+    from crosspatch.analysis.controls import Followed
+    from crosspatch.analysis.given_text import GivenText
     from crosspatch.patching.patches import Patch
 
     written: dict[tuple[int, ...], dict[Patch, list[int]]] = {}

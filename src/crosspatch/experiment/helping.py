@@ -9,13 +9,13 @@ from crosspatch.experiment.children import children, train_child
 from crosspatch.experiment.search import variants
 from crosspatch.experiment.teaching import TAUGHT, train_taught
 from crosspatch.experiment.work import Work
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 def train_along(experiment: Experiment, out: Path) -> None:
     """Train what is announced until nothing more is; nothing is said, and nothing written."""
     from crosspatch.models.loading import pick_device
-    from crosspatch.tuning import processes
+    from crosspatch.training import processes
 
     cpu = pick_device(experiment.models.device) == "cpu"
     work = Work(experiment, RunDirectory(out), say=lambda line: None, one_of_several=True)

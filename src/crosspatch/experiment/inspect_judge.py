@@ -15,7 +15,7 @@ from crosspatch.errors import CrosspatchError, UsageError
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
-    from crosspatch.behaviour.rating import Judge
+    from crosspatch.grading.rating import Judge
 
 PREFIX = "inspect:"
 # Their models are loaded, or served, as soon as they are named: too early for a check, and again for every batch.

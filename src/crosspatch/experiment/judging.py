@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
-from crosspatch.frames import BEHAVIOUR, HEALTH, OPERATIONS, RATINGS
+from crosspatch.tables import BEHAVIOUR, HEALTH, OPERATIONS, RATINGS
 
 if TYPE_CHECKING:
-    from crosspatch.behaviour.rating import Judge
+    from crosspatch.grading.rating import Judge
 
 
 def judge_texts(work: Work) -> None:
     """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
-    from crosspatch.behaviour.grading_worker import GradingWorker
-    from crosspatch.behaviour.judge import examine, judge, judge_operations
+    from crosspatch.grading.grading_worker import GradingWorker
+    from crosspatch.grading.judge import examine, judge, judge_operations
 
     directory = work.directory
     directory.put_health(HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
@@ -42,7 +42,7 @@ def judge_texts(work: Work) -> None:
 
 def rate_answers(work: Work) -> None:
     """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
-    from crosspatch.behaviour.rating import rate
+    from crosspatch.grading.rating import rate
 
     name = work.experiment.judge.model
     free = {problem.id: problem for problem in work.problems["alignment"]}
@@ -63,8 +63,8 @@ def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
     """
     if name.startswith(PREFIX):
         return inspect_judge(name)
-    from crosspatch.behaviour.answers import answer
     from crosspatch.models.chat import PromptFormat, stop_tokens
+    from crosspatch.models.generation import answer
     from crosspatch.models.loading import Checkpoint
 
     checkpoint = Checkpoint.named(name)

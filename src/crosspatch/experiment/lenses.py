@@ -16,15 +16,15 @@ from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
-from crosspatch.frames import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
+from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from crosspatch.behaviour.answers import Answer
-    from crosspatch.patching.given_text import GivenText
-    from crosspatch.patching.steering import Steering
+    from crosspatch.analysis.given_text import GivenText
+    from crosspatch.analysis.steering import Steering
+    from crosspatch.models.generation import Answer
 
     # A vector to add for each prompt, by what the texts are called.
     Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
@@ -60,7 +60,7 @@ def _problems(work: Work) -> dict[str, Problem]:
 
 def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
     """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
-    from crosspatch.patching.given_text import GivenText
+    from crosspatch.analysis.given_text import GivenText
 
     questions = {name: problem.question for name, problem in problems.items()}
     answer_missing(work, questions, "clean", work.pair, "clean")
@@ -73,11 +73,11 @@ def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
 
 def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
     """One child's weights, if they are wanted, and its activations and logit lens along answers."""
+    from crosspatch.analysis.activation_delta import activation_rows
+    from crosspatch.analysis.logit_lens import lens_rows
+    from crosspatch.analysis.shared_reading import read_together
     from crosspatch.models.site import Site
     from crosspatch.models.weight_delta import weight_delta
-    from crosspatch.patching.activation_delta import activation_rows
-    from crosspatch.patching.logit_lens import lens_rows
-    from crosspatch.patching.shared_reading import read_together
 
     pair, settings = work.pair, work.experiment.lenses
     model = pair.corrupted if child == "corrupted" else work.model(child)
@@ -103,7 +103,7 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
 
 def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
     """Let the clean model answer with the mean difference added, and with a random vector as long."""
-    from crosspatch.patching.steering import Steering
+    from crosspatch.analysis.steering import Steering
 
     settings, depth = work.experiment.lenses, work.pair.n_layers
     related = work.problems["related"]
@@ -136,8 +136,8 @@ def _deltas(
     work: Work, layers: tuple[int, ...], problems: Mapping[str, Problem]
 ) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
     """The differences at each layer along each problem's answer, at the steps where the models disagree."""
+    from crosspatch.analysis.shared_reading import read_together
     from crosspatch.models.site import Site
-    from crosspatch.patching.shared_reading import read_together
 
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
     for name, given in _texts(work, problems).items():
@@ -153,7 +153,7 @@ def _vectors(
     """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
     import torch
 
-    from crosspatch.patching.steering import mean_without, random_like
+    from crosspatch.analysis.steering import mean_without, random_like
 
     domains = {name: problem.domain for name, problem in _problems(work).items()}
     found: dict[str, dict[str, Tensor]] = {STEERED: {}, STEERED_RANDOM: {}}
@@ -177,7 +177,7 @@ def _answer_steered(
     """Let the clean model answer steered, batch by batch; what is answered is kept."""
     import torch
 
-    from crosspatch.patching.steering import steered_answers
+    from crosspatch.analysis.steering import steered_answers
 
     pair, settings, names = work.pair, work.experiment.generation, list(asked)
     for start in range(0, len(names), settings.batch_size):

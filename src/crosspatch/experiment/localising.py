@@ -16,10 +16,10 @@ from crosspatch.config import DOMAINS, Direction
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import patch_run, possible_engine
 from crosspatch.experiment.work import Work
-from crosspatch.frames import DIVERGENCES, LOCALISATION, TOP_TOKENS
+from crosspatch.tables import DIVERGENCES, LOCALISATION, TOP_TOKENS
 
 if TYPE_CHECKING:
-    from crosspatch.patching.given_text import GivenText
+    from crosspatch.analysis.given_text import GivenText
     from crosspatch.patching.trajectory import PatchRun
 
 
@@ -55,8 +55,8 @@ def localised_problems(work: Work) -> list[Problem]:
 
 def _screen(work: Work, problem: Problem, i: int) -> None:
     """Leave one prompt's estimates, and before them its first divergence."""
-    from crosspatch.patching.first_divergence import first_divergence
-    from crosspatch.patching.localisation import screen_places
+    from crosspatch.analysis.first_divergence import first_divergence
+    from crosspatch.analysis.localisation import screen_places
 
     directory = work.directory
     for part in (directory.screened_part(i), directory.divergence_part(i), directory.top_tokens_part(i)):
@@ -82,7 +82,7 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
     """Measure the places that the prompts of one domain choose together, prompt by prompt."""
     import torch
 
-    from crosspatch.patching.localisation import measure_places, places_to_measure
+    from crosspatch.analysis.localisation import measure_places, places_to_measure
 
     directory = work.directory
     screened = {i: LOCALISATION.read(directory.screened_part(i)) for i in problems}
@@ -110,7 +110,7 @@ def _run(work: Work, direction: Direction) -> PatchRun:
 
 def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
     """The target's own text after the prompt, as it was written before or written now."""
-    from crosspatch.patching.selection import target_texts
+    from crosspatch.analysis.selection import target_texts
 
     condition = "clean" if run.direction == "corrupt" else "corrupted"
     written = work.directory.generations().filter(pl.col("patch").is_null(), condition=condition, prompt_id=problem.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crosspatch.experiment.work import Work
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 def make_report(work: Work) -> None:
@@ -22,7 +22,7 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
     from crosspatch.report.print.figures import write_figures
-    from crosspatch.results.summary import Summary
+    from crosspatch.storage.summary import Summary
 
     record = directory.read()
     summary = Summary.of_run(directory)

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 
 from crosspatch.config import DOMAINS, Direction, Engine
+from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.judging import judge_texts
-from crosspatch.experiment.sharding import Files, carry_out
+from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
-from crosspatch.frames import GENERATIONS, SCORES, SCREEN, SEARCH
-from crosspatch.results.shards import Shards
+from crosspatch.storage.shards import Shards
+from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -209,8 +210,8 @@ def patch_run(work: Work, direction: Direction) -> PatchRun:
 
 def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list[int]]) -> list[Patch]:
     """The grid or the named patches; or those that a screen or a search chooses, the same for all prompts."""
+    from crosspatch.analysis.selection import best_of_screen, smallest_set, target_texts
     from crosspatch.patching.patches import Patch
-    from crosspatch.patching.selection import best_of_screen, smallest_set, target_texts
     from crosspatch.patching.sweep import listed_patches
 
     settings = work.experiment.patch

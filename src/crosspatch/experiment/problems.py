@@ -12,7 +12,7 @@ from crosspatch.data.splits import Splits, make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
 from crosspatch.experiment.work import Work
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 def make_problems(work: Work) -> None:
@@ -41,7 +41,7 @@ def make_problems(work: Work) -> None:
     work.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
     if trained and (experiment.data.train_file or experiment.data.validation_file):
         # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
-        from crosspatch.behaviour.dataset_check import check_files
+        from crosspatch.grading.dataset_check import check_files
 
         others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
         for line in check_files(directory.problems_file("train"), others).shared_remarks():

@@ -15,11 +15,11 @@ from crosspatch.experiment.answering import answer_missing, missing
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
-from crosspatch.frames import VARIANTS
-from crosspatch.results.divergence import divergence
-from crosspatch.results.health import MALFORMED, output_health
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.status import Measured, chance_of_loss, choose, status
+from crosspatch.statistics.divergence import divergence
+from crosspatch.statistics.health import MALFORMED, output_health
+from crosspatch.statistics.status import Measured, chance_of_loss, choose, status
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def search(work: Work) -> None:
 
 
 def compare(work: Work) -> pl.DataFrame:
-    """The table of variants (frames.VARIANTS), from what the run directory holds."""
+    """The table of variants (tables.VARIANTS), from what the run directory holds."""
     rules = work.experiment.search
     directory = work.directory
     log, behaviour = directory.training(), directory.behaviour().filter(pl.col("patch").is_null())

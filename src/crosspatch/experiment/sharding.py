@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.work import Work
-from crosspatch.results.shards import Shards
+from crosspatch.storage.shards import Shards
 
 # What is noted before a try, and stays where the process did not live to say more.
 NO_RETURN = "it did not come back: the process was killed, perhaps for memory"
@@ -57,24 +57,6 @@ class Outcome:
 def shards_of(stage: ShardedStage) -> Shards:
     """A stage's shards in its run directory."""
     return Shards(stage.work.directory.root, stage.name)
-
-
-def carry_out(stage: ShardedStage) -> None:
-    """Do all shards of a stage that are left, by the executor of the settings, and what follows.
-
-    Files that are not as they were written are made again. Raises CrosspatchError where a shard failed each time.
-    """
-    from crosspatch.experiment.executors import executor
-
-    shards = prepare(stage)
-    shards.forget_failures()
-    if shards.left():
-        executor(stage.work.experiment.execution)(stage)
-    if left := shards.left():
-        tell_failures(shards, left)
-    shards.clear_locks()
-    _note_models(stage, shards)
-    stage.gather()
 
 
 def prepare(stage: ShardedStage) -> Shards:
@@ -195,7 +177,7 @@ def tell_failures(shards: Shards, left: list[int]) -> None:
     )
 
 
-def _note_models(stage: ShardedStage, shards: Shards) -> None:
+def note_models(stage: ShardedStage, shards: Shards) -> None:
     """Put the models that shards were made with into the record; raises UsageError where they were not the same."""
     made_with: list[tuple[str, dict[str, Any]]] = []
     for shard in range(len(shards)):

@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from crosspatch.data.problem import Problem, Span
+from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import patch_run, possible_engine
-from crosspatch.experiment.sharding import Files, carry_out
+from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
-from crosspatch.frames import SPANS
+from crosspatch.tables import SPANS
 
 if TYPE_CHECKING:
     from crosspatch.config import Engine

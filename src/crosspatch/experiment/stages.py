@@ -30,9 +30,9 @@ from crosspatch.experiment.spans import read_mistakes
 from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
 from crosspatch.files import remove_half_written
-from crosspatch.results.lock import RunLock
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.shards import Shards
+from crosspatch.storage.lock import RunLock
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.shards import Shards
 
 # What is done in each stage, in their order.
 WORK: dict[str, Callable[[Work], None]] = {

@@ -28,7 +28,7 @@ from crosspatch.experiment.children import announce, place_clean, train_together
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
-from crosspatch.results.accuracy import accuracy
+from crosspatch.statistics.accuracy import accuracy
 
 TAUGHT = "taught"
 # What the taught model is before it is cut (method cut).
@@ -70,7 +70,7 @@ def train_taught(work: Work) -> None:
     """Train on the lessons that are there; called by every process that trains along."""
     from crosspatch.models.adapter import cut_to_adapter, linear_only
     from crosspatch.models.loading import Checkpoint
-    from crosspatch.tuning.examples import Example
+    from crosspatch.training.examples import Example
 
     settings, seed = work.experiment.teach, work.experiment.seed
     prompts = work.prompts
@@ -112,7 +112,7 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
 def _make_lessons(work: Work) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
     from crosspatch.models.loading import Checkpoint
-    from crosspatch.tuning.rehearsal import own_answers, own_questions
+    from crosspatch.training.rehearsal import own_answers, own_questions
 
     experiment, seed = work.experiment, work.experiment.seed
     settings, data = experiment.teach, experiment.data

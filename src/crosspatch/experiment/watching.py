@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crosspatch.experiment.page import write_run_report
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 def watch(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from crosspatch.config import DOMAINS, Experiment, Models, Training
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
-from crosspatch.results.lock import RunLock
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.lock import RunLock
+from crosspatch.storage.run import RunDirectory
 
 if TYPE_CHECKING:
     from crosspatch.models.chat import PromptFormat

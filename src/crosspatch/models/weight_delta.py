@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosspatch.errors import UsageError
-from crosspatch.frames import WEIGHTS
 from crosspatch.models.blocks import name_of_blocks
 from crosspatch.models.head_slices import head_slices
 from crosspatch.models.weights import Weight, weights_of
+from crosspatch.tables import WEIGHTS
 
 # Rows of a matrix that are held in float64 at once.
 ROWS_AT_ONCE = 4096
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 4096
 
 @torch.no_grad()
 def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
-    """A row for each weight of a child, called `name`, and for each head's slice of attention's (see frames.WEIGHTS).
+    """A row for each weight of a child, called `name`, and for each head's slice of attention's (see tables.WEIGHTS).
 
     Stacks of matrices (experts) have a row for each. Of squared singular values s² of the delta, by their sum p:
     `effective_rank` is exp(−Σ p log p), the entropy's number of equally strong directions (Roy and Vetterli 2007, who

@@ -13,12 +13,12 @@ import torch
 
 from crosspatch.config import Directions
 from crosspatch.errors import UsageError
-from crosspatch.frames import SCORES
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Rounds, Row, Stretch
 from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.tables import SCORES
 
 # Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
 CELLS_AT_ONCE = 4096
@@ -63,7 +63,7 @@ def score(
     small_denominator: float | None = None,
     float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """The scores of the named patches at each token of a given text (see crosspatch.frames); patches are transient.
+    """The scores of the named patches at each token of a given text (see crosspatch.tables); patches are transient.
 
     `text` is a solution, tokenised with its question as a training example is, or token ids, which are read as they
     are. Patches are named as in `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None follows the models'

@@ -9,13 +9,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
-from crosspatch.behaviour.answers import answer, continue_prompts
 from crosspatch.config import Component, Direction, Directions, Engine, Persistence
 from crosspatch.errors import UsageError
-from crosspatch.frames import GENERATIONS, REPAIRED, SCORES
 from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
+from crosspatch.models.generation import answer, continue_prompts
 from crosspatch.models.pair import Layers, ModelPair, numbered
 from crosspatch.models.placement import input_device
 from crosspatch.models.watching import check_streams
@@ -27,6 +26,7 @@ from crosspatch.patching.result import PatchResult, token_texts
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.self_check import usable_engine
 from crosspatch.patching.trajectory import OwnText, PatchRun
+from crosspatch.tables import GENERATIONS, REPAIRED, SCORES
 
 Unpatched = Literal["clean", "corrupted"]
 T = TypeVar("T")

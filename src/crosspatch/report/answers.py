@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from crosspatch.characters import legible
-from crosspatch.results.table2 import patch_order
+from crosspatch.statistics.table2 import patch_order
 
 _HEALTH = {
     "no_eos": "no end of text",

@@ -17,10 +17,10 @@ from crosspatch.characters import legible
 from crosspatch.report.answers import Answer
 from crosspatch.report.letters import whole_letters
 from crosspatch.report.pictures.heatmap import STATUSES
-from crosspatch.results.profile import prompt_profile
-from crosspatch.results.table2 import patch_order
-from crosspatch.results.token_class import CLASSES
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.profile import prompt_profile
+from crosspatch.statistics.table2 import patch_order
+from crosspatch.statistics.token_class import CLASSES
+from crosspatch.statistics.variant import Variant
 
 # Digits that are kept of a number: what is drawn and read off shows no more.
 _DIGITS = 4

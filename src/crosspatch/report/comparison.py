@@ -16,11 +16,11 @@ from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.sections import Chart, panels_chart
 from crosspatch.report.settings_table import flat
 from crosspatch.report.template import plotting, rendered
-from crosspatch.results.claim import difference
-from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.interval import Interval
-from crosspatch.results.table2 import ConditionRow, table2, table2_rows
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.claim import difference
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.table2 import ConditionRow, table2, table2_rows
+from crosspatch.statistics.variant import Variant
 
 # What of a run's record tells how it was made; times and stages do not.
 _MADE_OF = ("settings", "seeds", "versions", "models", "data")
@@ -30,7 +30,7 @@ _WAY = ["component", "direction", "persistence", "schedule"]
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: what it is called here, its record, and its tables (see crosspatch.frames).
+    """One run: what it is called here, its record, and its tables (see crosspatch.tables).
 
     `link` is the address of its own report from the page, None where it has none; `n_layers` is None where it is not
     known.

@@ -14,16 +14,16 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible, visible
-from crosspatch.frames import REPAIRED
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.columns import PROFILE, Tokens, VariantCells
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.problems import ProblemLike, prompts_in
 from crosspatch.report.selection import Selection
-from crosspatch.results.domain import domain_title
-from crosspatch.results.token_class import CLASSES, with_class
-from crosspatch.results.variant import Variant, every_variant, patched_direction
+from crosspatch.statistics.domain import domain_title
+from crosspatch.statistics.token_class import CLASSES, with_class
+from crosspatch.statistics.variant import Variant, every_variant, patched_direction
+from crosspatch.tables import REPAIRED
 
 # So many cells travel with a page, about 12 MB of it for each million; of further prompts it is said where they are.
 MOST_CELLS = 400_000

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.profile import depth_profile
-from crosspatch.results.table2 import ConditionRow
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.profile import depth_profile
+from crosspatch.statistics.table2 import ConditionRow
+from crosspatch.statistics.variant import Variant
 
 
 def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str, str]) -> list[str]:

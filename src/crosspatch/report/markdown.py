@@ -19,10 +19,10 @@ from crosspatch.files import written_whole
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.selection import Selection
-from crosspatch.results.claim import Claim, counted
-from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.summary import Summary
-from crosspatch.results.table2 import table2, table2_rows
+from crosspatch.statistics.claim import Claim, counted
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.table2 import table2, table2_rows
+from crosspatch.storage.summary import Summary
 
 # Two texts of so many characters stand side by side on a repository's page without scrolling.
 WIDTH = 52

@@ -22,11 +22,11 @@ from crosspatch.report.sections import accuracy_chart, depth_sections, heads_sec
 from crosspatch.report.settings_table import settings_tables
 from crosspatch.report.template import percent, plotting, rendered
 from crosspatch.report.token_tables import frequent_words, token_tables
-from crosspatch.results.domain import ordered_domains
-from crosspatch.results.health import output_health
-from crosspatch.results.interval import Interval
-from crosspatch.results.summary import Summary
-from crosspatch.results.table2 import table2, table2_rows
+from crosspatch.statistics.domain import ordered_domains
+from crosspatch.statistics.health import output_health
+from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.table2 import table2, table2_rows
+from crosspatch.storage.summary import Summary
 
 
 def write_report(

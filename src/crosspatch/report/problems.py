@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from crosspatch.results.domain import ordered_domains
+from crosspatch.statistics.domain import ordered_domains
 
 
 class ProblemLike(Protocol):

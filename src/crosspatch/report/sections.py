@@ -21,9 +21,9 @@ from crosspatch.report.pictures.curves import TrainingCurves
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.problems import ProblemLike, domains_of
-from crosspatch.results.profile import depth_profile
-from crosspatch.results.summary import Summary
-from crosspatch.results.variant import Variant, variants
+from crosspatch.statistics.profile import depth_profile
+from crosspatch.statistics.variant import Variant, variants
+from crosspatch.storage.summary import Summary
 
 
 @dataclass(frozen=True)

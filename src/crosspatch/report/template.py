@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crosspatch.characters import legible, visible
 from crosspatch.report.packing import compressed
 from crosspatch.report.pictures import palette
-from crosspatch.results.domain import domain_title
+from crosspatch.statistics.domain import domain_title
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.results.domain import domain_title
-from crosspatch.results.interval import Interval
+from crosspatch.statistics.domain import domain_title
+from crosspatch.statistics.interval import Interval
 
 _MEASURES = (
     "share_of_disagreements",
@@ -34,7 +34,7 @@ class TokenRow:
 
 
 def token_tables(tokens: pl.DataFrame) -> list[tuple[str, list[TokenRow]]]:
-    """A titled table for each domain, variant and way of telling tokens apart (see frames.TOKENS)."""
+    """A titled table for each domain, variant and way of telling tokens apart (see tables.TOKENS)."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     keys = ["by", "domain", "component", "direction", "persistence", "schedule"]
     tables = []

@@ -9,7 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crosspatch.config import Execution
-from crosspatch.experiment.sharding import ShardedStage, shards_of, work_off
+from crosspatch.experiment.sharding import ShardedStage, note_models, prepare, shards_of, tell_failures, work_off
+
+
+def carry_out(stage: ShardedStage) -> None:
+    """Do all shards of a stage that are left, by the executor of the settings, and what follows.
+
+    Files that are not as they were written are made again. Raises CrosspatchError where a shard failed each time.
+    """
+    shards = prepare(stage)
+    shards.forget_failures()
+    if shards.left():
+        executor(stage.work.experiment.execution)(stage)
+    if left := shards.left():
+        tell_failures(shards, left)
+    shards.clear_locks()
+    note_models(stage, shards)
+    stage.gather()
 
 
 def executor(settings: Execution) -> Callable[[ShardedStage], None]:

@@ -15,7 +15,7 @@ from typing import Any
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors.worker import Order, threads_of
 from crosspatch.experiment.sharding import ShardedStage, one_line, shards_of, work_off
-from crosspatch.results.shards import Shards
+from crosspatch.storage.shards import Shards
 
 # Seconds that a worker has to end by itself.
 _PATIENCE = 5

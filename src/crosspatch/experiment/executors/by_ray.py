@@ -24,7 +24,7 @@ from crosspatch.experiment.sharding import (
     shards_of,
     stops_all,
 )
-from crosspatch.results.shards import Shards
+from crosspatch.storage.shards import Shards
 
 # What an actor's process is given before torch is imported there; Ray itself sets one thread.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "TQDM_DISABLE": "1"}

@@ -11,7 +11,7 @@ from typing import Any
 from crosspatch.config import Execution, Experiment
 from crosspatch.experiment.sharding import ShardedStage
 from crosspatch.experiment.work import Work
-from crosspatch.results.run import RunDirectory
+from crosspatch.storage.run import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.interactive.style import for_notebook
 from crosspatch.report.pictures.panels import depth_panels
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.summary import Summary
-from crosspatch.results.variant import Variant, chosen_variant
+from crosspatch.statistics.variant import Variant, chosen_variant
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.summary import Summary
 
 # The domain of prompts of which nothing is known, as in a run of one's own prompts.
 OWN = "prompts"

@@ -9,8 +9,8 @@ from crosspatch.report.interactive.style import INK, LAYOUT, for_notebook
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.glyphs import plotly_name
 from crosspatch.report.pictures.head_map import HeadMap, head_maps
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.summary import Summary
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.summary import Summary
 
 _ROW, _FRAME = 22, 190
 _RING = {"symbol": "circle-open", "size": 9, "line": {"width": 1.2}}

@@ -17,8 +17,8 @@ from crosspatch.report.interactive.style import LAYOUT, for_notebook
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.glyphs import plotly_label, plotly_text, tick_label
 from crosspatch.report.pictures.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
-from crosspatch.results.run import RunDirectory
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.variant import Variant
+from crosspatch.storage.run import RunDirectory
 
 # A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
 _WHERE = "<b>layer %{y}, step %{x:d}</b><br>generated %{customdata[0]}<br>"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.frames import PLACES
-from crosspatch.results.domain import domain_title
-from crosspatch.results.localisation import EXTENTS
+from crosspatch.statistics.domain import domain_title
+from crosspatch.statistics.localisation import EXTENTS
+from crosspatch.tables import PLACES
 
 # A head of this transfer or more is never drawn paler than it is: the scale of the picture reaches at least so far.
 LEAST_REACH = 0.1

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.frames import SCORES
-from crosspatch.results.variant import Variant, chosen_variant, single_layers, variants
+from crosspatch.statistics.variant import Variant, chosen_variant, single_layers, variants
+from crosspatch.tables import SCORES
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
 CTS_RANGE = 1.5

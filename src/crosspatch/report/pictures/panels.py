@@ -12,9 +12,9 @@ from typing import Literal
 import polars as pl
 
 from crosspatch.config import Direction
-from crosspatch.frames import REPAIRED
-from crosspatch.results.domain import domain_title, ordered_domains
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.variant import Variant
+from crosspatch.tables import REPAIRED
 
 # How a line is drawn: what is shown, something beside it in the same colour, or what it is held against.
 Role = Literal["main", "beside", "control"]
@@ -80,7 +80,7 @@ class Panel:
 def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     """A panel of transfer for each domain, with the controls, and one of how often the models disagree.
 
-    `depth` are depth statistics (see frames.DEPTH).
+    `depth` are depth statistics (see tables.DEPTH).
     """
     own = depth.filter(
         *(pl.col(key) == value for key, value in variant.columns.items()),
@@ -115,7 +115,7 @@ def _transfer(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tu
 def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -> list[Panel]:
     """A panel of right answers under patching for each domain: by layer, in either direction, with the models' own.
 
-    `comparisons` are those of frames.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
+    `comparisons` are those of tables.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
     no single layer was patched.
     """
     right = comparisons.filter(outcome="correct").with_columns(
@@ -152,7 +152,7 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
 
 
 def line_over_layers(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
-    """A measure of tables such as frames.DEPTH, layer by layer; `rows` are of that measure alone."""
+    """A measure of tables such as tables.DEPTH, layer by layer; `rows` are of that measure alone."""
     ordered = rows.sort("layer")
     columns = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
     layers, values, lows, highs = columns

@@ -29,8 +29,8 @@ from crosspatch.report.print.paper import FIGURES, PUBLISHED, paper_heatmap_figu
 from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
 from crosspatch.report.selection import Selection
-from crosspatch.results.summary import Summary
-from crosspatch.results.variant import Variant, variants
+from crosspatch.statistics.variant import Variant, variants
+from crosspatch.storage.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,8 +17,8 @@ from crosspatch.report.print.curves import search_figure
 from crosspatch.report.print.grid import Scale, draw_bars, draw_cells
 from crosspatch.report.print.heatmap import grid_figure, reached
 from crosspatch.report.print.style import PAGE, Size, style
-from crosspatch.results.profile import published_cts
-from crosspatch.results.variant import Variant
+from crosspatch.statistics.profile import published_cts
+from crosspatch.statistics.variant import Variant
 
 # What the paper patches: the block's output, corrupted into clean, at the newest position of every step.
 PUBLISHED = Variant("resid_post", "corrupt", "transient")

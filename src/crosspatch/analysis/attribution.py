@@ -1,0 +1,242 @@
+"""A gradient screen: what every transient patch would do along given texts, estimated in a few passes.
+
+Attribution patching across two models. A patch's effect on a step is its ΔL less that of the unpatched target; to
+first order it is the gradient of ΔL at the site times what the patch would change there, source less target. A
+transient patch reads a past that is the target's own, and changes nothing that others read. So the past can be held
+fixed, positions do not know of one another, and one backward pass gives the gradients of all steps at all sites.
+
+It ranks; what comes out on top should be measured by `score_tokens`. Only steps at which the models want different
+tokens are computed: at others ΔL is 0 whatever is patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from crosspatch.analysis.given_text import GivenText, TextReader, delta
+from crosspatch.config import Component, Direction
+from crosspatch.errors import UsageError
+from crosspatch.models.anatomy import anatomy
+from crosspatch.models.blocks import find_blocks
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.patching.trajectory import PatchRun, Trajectory
+
+# Positions whose gradients are taken at once: a backward pass holds all that led to them.
+POSITIONS_AT_ONCE = 128
+
+_PLACE = {"patch": pl.String, "component": pl.String, "layer": pl.Int32, "head": pl.Int32}
+_STEPS = {
+    "step": pl.Int32,
+    "clean_token_id": pl.Int32,
+    "corrupted_token_id": pl.Int32,
+    "delta_clean": pl.Float32,
+    "delta_corrupted": pl.Float32,
+    "disagree": pl.Boolean,
+}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Estimated effects of patching each site alone, in logits.
+
+    `cells` has a row for each site and step: `text` (its index), `patch`, `component`, `layer`, `head`, `step`,
+    `effect` (ΔL of the patched target less ΔL of the target) and whether the models `disagree` there; where they do
+    not the effect is 0. `steps` has the unpatched models' tokens and ΔLs at each step.
+    """
+
+    direction: Direction
+    cells: pl.DataFrame
+    steps: pl.DataFrame
+
+    def ranking(self, components: Sequence[Component] | None = None) -> pl.DataFrame:
+        """Sites from the most to the least estimated `transfer`: Σ effect / Σ (ΔL_source − ΔL_target).
+
+        Sums go over all steps at which the models disagree: 0 is the target's behaviour, 1 the source's, whichever
+        direction. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
+        """
+        apart = self.gap
+        ranked = (
+            self._scored(components)
+            .group_by(*_PLACE, maintain_order=True)
+            .agg(transfer=pl.col("effect").sum() / apart, mean_size=pl.col("effect").abs().mean())
+        )
+        return ranked.sort("transfer", descending=True, maintain_order=True)
+
+    def top(self, count: int, components: Sequence[Component] | None = None) -> list[Patch]:
+        """The patches of the `count` sites that rank highest, of all components or these."""
+        return [Patch.parse(name) for name in self.ranking(components)["patch"].head(count)]
+
+    def rank_correlation(self, exact: Sequence[Sequence[Trajectory]]) -> pl.DataFrame:
+        """Spearman's correlation of the estimates with exact effects, for each component that has any.
+
+        `exact` has for each text what `score_tokens` gave for some patches of single sites. `cells` correlates all
+        (site, step) cells at which the models disagree, `sites` each site's mean over them; null where a correlation
+        is undefined. `n_cells` and `n_sites` say how many there are.
+        """
+        measured = pl.DataFrame(
+            [
+                (text, Patch(trajectory.patch.sites).name, step, self._effect(scores))
+                for text, trajectories in enumerate(exact)
+                for trajectory in trajectories
+                for step, scores in enumerate(trajectory.steps)
+            ],
+            schema={"text": pl.Int32, "patch": pl.String, "step": pl.Int32, "exact": pl.Float64},
+            orient="row",
+        )
+        cells = self._scored(None).join(measured, on=["text", "patch", "step"])
+        sites = cells.group_by(*_PLACE, maintain_order=True).agg(pl.col("effect", "exact").mean())
+        spearman = pl.corr("effect", "exact", method="spearman").fill_nan(None)
+        of_cells = cells.group_by("component", maintain_order=True).agg(cells=spearman, n_cells=pl.len())
+        of_sites = sites.group_by("component", maintain_order=True).agg(sites=spearman, n_sites=pl.len())
+        return of_cells.join(of_sites, on="component", maintain_order="left")
+
+    def of_texts(self, texts: Sequence[int]) -> Screen:
+        """The same along some of the texts alone, by their indices."""
+        some = pl.col("text").is_in(list(texts))
+        return Screen(self.direction, self.cells.filter(some), self.steps.filter(some))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the models predict the same token at every step, so that nothing can be ranked."""
+        return not self.steps["disagree"].any()
+
+    @property
+    def gap(self) -> float:
+        """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError where none."""
+        if self.agrees:
+            raise UsageError(
+                f"the models want the same token at all {self.steps.height} steps, so there is nothing that could "
+                "transfer; give other texts or longer ones"
+            )
+        scored = self.steps.filter("disagree")
+        apart = float((scored["delta_corrupted"] - scored["delta_clean"]).sum())
+        return apart if self.direction == "corrupt" else -apart
+
+    def _scored(self, components: Sequence[Component] | None) -> pl.DataFrame:
+        scored = self.cells.filter("disagree")
+        return scored if components is None else scored.filter(pl.col("component").is_in(list(components)))
+
+    def _effect(self, scores: Mapping[str, float]) -> float:
+        return scores["delta_patched"] - scores["delta_clean" if self.direction == "corrupt" else "delta_corrupted"]
+
+
+def screen(
+    pair: ModelPair,
+    texts: Sequence[GivenText],
+    run: PatchRun,
+    *,
+    components: Sequence[Component] = get_args(Component),
+    integrated: int = 0,
+) -> Screen:
+    """Estimate what patching each site of the components would do at each step of some texts.
+
+    Gradients are those at the target's own activations. With `integrated` those of resid_post and resid_mid are the
+    mean over so many points between the target's stream and the source's, for a patch there moves the whole stream;
+    one of a part of a block does not, and is estimated worse so. Costs for each text two plain passes; for the steps
+    at which the models disagree two more, and a forward and backward pass for the gradients, and for each point.
+    Components that a block lacks are left out. Raises UsageError for persistent patches, whose past is not the
+    target's, for an empty prompt or text, and where no block has any of the components.
+    """
+    if run.persistence == "persistent":
+        raise UsageError("got persistent patches; only transient ones leave the past alone, as the screen needs")
+    if integrated < 0:
+        raise UsageError(f"got {integrated} points to integrate over, expected 0 or more")
+    if not texts:
+        raise UsageError("got no text to screen along, expected at least one")
+    for given in texts:
+        if not given.prompt or not given.text:
+            raise UsageError("got an empty prompt or text to screen along, expected at least one token of each")
+    sites = [
+        site
+        for layer in range(pair.n_layers)
+        for component in components
+        for site in _all_of(layer, component, pair.n_heads)
+        if all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted))
+    ]
+    if not sites:
+        raise UsageError(f"the models have no {' or '.join(components) or 'component'} to screen; use resid_post")
+    cells, steps = [], []
+    # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
+    with torch.inference_mode(False), torch.no_grad():
+        for number, given in enumerate(tqdm(texts, desc="screen", unit="text", leave=False)):
+            clean, corrupted = (
+                TextReader(model, given, float32_unembedding=run.float32_unembedding)
+                for model in (pair.clean, pair.corrupted)
+            )
+            found = unpatched_steps(clean, corrupted)
+            scored = found.filter("disagree")
+            target, source = (clean, corrupted) if run.direction == "corrupt" else (corrupted, clean)
+            effects = torch.zeros(len(sites), found.height)
+            for some in scored.iter_slices(POSITIONS_AT_ONCE):
+                effects[:, some["step"].to_list()] = _effects(target, source, sites, some, integrated)
+            text = pl.lit(number, pl.Int32).alias("text")
+            steps.append(found.select(text, pl.all()))
+            cells.append(_cells(sites, found, effects).select(text, pl.all()))
+    return Screen(run.direction, pl.concat(cells), pl.concat(steps))
+
+
+def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
+    return [Site(layer, component, head) for head in (range(n_heads) if component == "head" else (None,))]
+
+
+def unpatched_steps(clean: TextReader, corrupted: TextReader) -> pl.DataFrame:
+    """The tokens that the unpatched models want at each step, and their ΔLs."""
+    found: list[list[Tensor]] = [[], [], [], []]
+    parts = (reader.hidden.split(UNEMBED_AT_ONCE) for reader in (clean, corrupted))
+    for of_clean, of_corrupted in zip(*parts, strict=True):
+        logits = clean.unembed(of_clean), corrupted.unembed(of_corrupted).to(of_clean.device)
+        wants = logits[0].argmax(-1), logits[1].argmax(-1)
+        for column, values in zip(found, (*wants, *(delta(each, *wants) for each in logits)), strict=True):
+            column.append(values)
+    y_clean, y_corrupt, *deltas = [torch.cat(column).tolist() for column in found]
+    disagree = [a != b for a, b in zip(y_clean, y_corrupt, strict=True)]
+    columns = range(len(disagree)), y_clean, y_corrupt, *deltas, disagree
+    return pl.DataFrame(dict(zip(_STEPS, columns, strict=True)), schema=_STEPS)
+
+
+def _effects(
+    target: TextReader, source: TextReader, sites: Sequence[Site], steps: pl.DataFrame, integrated: int
+) -> Float[Tensor, "sites U"]:
+    """Σ over a site's width of gradient × (source − target), at some steps."""
+    at = steps["step"].to_list()
+    posts = [Site(layer) for layer in range(len(find_blocks(target.model)))]
+    here, there = (reader.activations(at, [*sites, *posts]) for reader in (target, source))
+    moves = {site: there[site].to(here[site]) - here[site] for site in here}
+    wants = steps["clean_token_id"].to_list(), steps["corrupted_token_id"].to_list()
+    effects = dict.fromkeys(sites, torch.zeros(len(at)))
+
+    def add(some: Sequence[Site], share: float, streams: Mapping[Site, Tensor] | None = None) -> None:
+        gradients = target.gradients(at, *wants, some, streams)
+        for site, gradient in zip(some, gradients, strict=True):
+            effects[site] = effects[site] + share * (gradient.float() * moves[site].float()).sum(-1).cpu()
+
+    along = [site for site in sites if integrated and site.component in ("resid_post", "resid_mid")]
+    if own := [site for site in sites if site not in along]:
+        add(own, 1.0)
+    if along:
+        for k in range(integrated):
+            # The midpoint rule.
+            add(along, 1 / integrated, {site: here[site] + (k + 0.5) / integrated * moves[site] for site in posts})
+    return torch.stack([effects[site] for site in sites])
+
+
+def _cells(sites: Sequence[Site], steps: pl.DataFrame, effects: Float[Tensor, "sites S"]) -> pl.DataFrame:
+    places = pl.DataFrame(
+        [(Patch((site,)).name, site.component, site.layer, site.head) for site in sites], schema=_PLACE, orient="row"
+    )
+    return (
+        places.join(steps.select("step", "disagree"), how="cross", maintain_order="left_right")
+        .with_columns(effect=pl.Series(effects.flatten().numpy(), dtype=pl.Float32))
+        .select(*_PLACE, "step", "effect", "disagree")
+    )

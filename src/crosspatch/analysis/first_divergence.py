@@ -1,0 +1,153 @@
+"""The first step at which the models want different tokens: whose doing it is, the state's or the late layers'.
+
+Up to that step both write the same text, so it is the one place where each can be compared on what it wrote itself.
+Cut the models behind a layer: what has come up to there at this position is the state, what is above are the late
+layers, which read their own model's past. Each can be the clean or the corrupted model's, which makes four ΔLs:
+
+| ΔL | clean late layers | corrupted late layers |
+| --- | --- | --- |
+| clean state | `delta_clean`, the clean model | `delta_late`, a transient patch that repairs |
+| corrupted state | `delta_state`, a transient patch that corrupts | `delta_corrupted`, the corrupted model |
+
+Of a 2 × 2 like this the effects of both factors add up to the gap, upstream + late = delta_corrupted − delta_clean, and
+the interaction says how far either's effect depends on the other: 0 where they merely add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crosspatch.analysis.attribution import unpatched_steps
+from crosspatch.analysis.given_text import Cell, GivenText, TextReader, delta
+from crosspatch.errors import UsageError
+from crosspatch.models.pair import ModelPair, numbered
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.tables import DIVERGENCES, TOP_TOKENS
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class TwoByTwo:
+    """The four ΔLs of one layer, in logits, and what they say; see the table above."""
+
+    delta_clean: float
+    delta_corrupted: float
+    delta_state: float
+    delta_late: float
+
+    @property
+    def upstream(self) -> float:
+        """What the corrupted state does in place of the clean one, mean over both late layers."""
+        return ((self.delta_state - self.delta_clean) + (self.delta_corrupted - self.delta_late)) / 2
+
+    @property
+    def late(self) -> float:
+        """What the corrupted late layers do in place of the clean ones, mean over both states."""
+        return ((self.delta_late - self.delta_clean) + (self.delta_corrupted - self.delta_state)) / 2
+
+    @property
+    def interaction(self) -> float:
+        """How much more the corrupted state does to corrupted late layers than to clean ones."""
+        return self.delta_corrupted - self.delta_state - self.delta_late + self.delta_clean
+
+
+@dataclass(frozen=True)
+class FirstDivergence:
+    """Rows of one prompt: `layers` by tables.DIVERGENCES, `tokens` by tables.TOP_TOKENS; none where models agree."""
+
+    layers: pl.DataFrame
+    tokens: pl.DataFrame
+
+
+@torch.inference_mode()
+def first_divergence(
+    pair: ModelPair,
+    prompt_id: str,
+    given: GivenText,
+    layers: Sequence[int] | None = None,
+    *,
+    top: int = TOP,
+    float32_unembedding: bool = False,
+) -> FirstDivergence:
+    """The 2 × 2 of state and late layers at each of `layers` (None: all), and both models' `top` tokens there.
+
+    `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that is
+    not there.
+    """
+    if not given.prompt or not given.text:
+        raise UsageError("got an empty prompt or text, expected at least one token of each")
+    cuts = numbered("layer", "all" if layers is None else layers, pair.n_layers)
+    readers = [
+        TextReader(model, given, float32_unembedding=float32_unembedding) for model in (pair.clean, pair.corrupted)
+    ]
+    apart = unpatched_steps(*readers).filter("disagree")["step"]
+    if apart.is_empty():
+        return FirstDivergence(DIVERGENCES.frame(), TOP_TOKENS.frame())
+    step = int(apart[0])
+    own = [reader.unembed(reader.hidden[step : step + 1]) for reader in readers]
+    wants = [int(logits.argmax()) for logits in own]
+    ends = [_deltas(logits, wants)[0] for logits in own]
+    states = [reader.activations([step], [Site(layer) for layer in cuts]) for reader in readers]
+    # Each model's late layers upon the other one's states.
+    crossed = [
+        _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), wants) if cuts else []
+        for reader, state in zip(readers, reversed(states), strict=True)
+    ]
+    fixed = {
+        "prompt_id": prompt_id,
+        "step": step,
+        "position": given.first + step,
+        "clean_token_id": wants[0],
+        "clean_token": pair.prompts.token_text(wants[0]),
+        "corrupted_token_id": wants[1],
+        "corrupted_token": pair.prompts.token_text(wants[1]),
+    }
+    found = [TwoByTwo(*ends, *both) for both in zip(*crossed, strict=True)]
+    rows = [
+        {
+            **fixed,
+            "layer": layer,
+            **vars(each),
+            "upstream": each.upstream,
+            "late": each.late,
+            "interaction": each.interaction,
+        }
+        for layer, each in zip(cuts, found, strict=True)
+    ]
+    tokens = [
+        {
+            "prompt_id": prompt_id,
+            "step": step,
+            "model": name,
+            "rank": rank,
+            "token_id": token,
+            "token": pair.prompts.token_text(token),
+            "probability": probability,
+        }
+        for name, logits in zip(("clean", "corrupted"), own, strict=True)
+        for rank, (probability, token) in enumerate(_most_probable(logits, top), start=1)
+    ]
+    return FirstDivergence(DIVERGENCES.frame(rows), TOP_TOKENS.frame(tokens))
+
+
+def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:
+    site = Site(layer)
+    return Cell(step, Patch((site,)), {site: states[site][0]})
+
+
+def _deltas(logits: Float[Tensor, "N V"], wants: Sequence[int]) -> list[float]:
+    tokens = [torch.full((len(logits),), want, device=logits.device) for want in wants]
+    return delta(logits.float(), *tokens).tolist()
+
+
+def _most_probable(logits: Float[Tensor, "1 V"], count: int) -> list[tuple[float, int]]:
+    found = logits[0].float().softmax(-1).topk(min(count, logits.shape[-1]))
+    return list(zip(found.values.tolist(), found.indices.tolist(), strict=True))

@@ -1,0 +1,144 @@
+"""Where a fine-tune lives: every block, attention, MLP and head of a pair, along a given text after each prompt.
+
+All places are screened by gradients; every whole part of a block, and the heads that screen best along all texts or
+along half of them, are then patched exactly, each alone. Looked at are the steps at which the models predict different
+tokens. A place is patched to two extents: at the `step` that is looked at (a transient patch; beside it as long a push
+in a random direction), and throughout the `text`. The first tells where a fine-tune reaches the position that decides,
+the second which part makes it: what a part did to earlier positions is seen at a step only where later parts read it.
+What is kept are sums by prompt, of which results/ makes shares with intervals.
+
+A head is what the output projection reads: a change of the projection's own weights is seen in attn_out, not in any
+head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+import torch
+
+from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.controls import ControlReader, Followed
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.selection import INTEGRATED
+from crosspatch.analysis.whole_text import WholeText
+from crosspatch.config import Component
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.trajectory import PatchRun
+from crosspatch.tables import LOCALISATION
+
+# Parts of a block that are all measured: there are as many of each as layers.
+WHOLE: tuple[Component, ...] = ("resid_post", "attn_out", "mlp_out")
+LOCALISED: tuple[Component, ...] = (*WHOLE, "head")
+EXTENTS = ("step", "text")
+
+
+def localise(
+    pair: ModelPair,
+    texts: Mapping[str, GivenText],
+    run: PatchRun,
+    *,
+    top: int = 12,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Screen and measure along texts by prompt_id, the same places for all (see tables.LOCALISATION).
+
+    `seed` is that of the random directions. Raises UsageError for persistent patches.
+    """
+    screened = {name: screen_places(pair, name, given, run) for name, given in texts.items()}
+    patches = places_to_measure(pl.concat([LOCALISATION.frame(), *screened.values()]), top)
+    measured = []
+    for i, (name, given) in enumerate(texts.items()):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
+        measured.append(measure_places(pair, screened[name], given, run, patches, generator))
+    return pl.concat([LOCALISATION.frame(), *measured])
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchRun) -> pl.DataFrame:
+    """The estimated effect of every place to both extents after one prompt; no rows where the models never disagree.
+
+    Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `screen` does.
+    """
+    found = screen(pair, [given], run, components=LOCALISED, integrated=INTEGRATED)
+    steps = found.steps.filter("disagree")["step"].to_list()
+    if not steps:
+        return LOCALISATION.frame()
+    sums = found.cells.group_by("patch", "component", "layer", "head", maintain_order=True).agg(
+        estimate=pl.col("effect").cast(pl.Float64).sum()
+    )
+    sites = [Patch.parse(name).sites[0] for name in sums["patch"]]
+    throughout = WholeText(pair, given, steps, sites, run).estimates(sites)
+    fixed = {"prompt_id": prompt_id, "direction": run.direction, "gap": found.gap, "steps": steps}
+    unmeasured = {"moved": None, "random": None}
+    rows = [{**row, **fixed, **unmeasured, "extent": "step"} for row in sums.iter_rows(named=True)]
+    rows += [
+        {**row, "extent": "text", "estimate": throughout[site]} for row, site in zip(list(rows), sites, strict=True)
+    ]
+    return LOCALISATION.frame(rows)
+
+
+def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
+    """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap.
+
+    The best heads of all prompts, and of each half of them, which are tested on the other half (`results.cross_fit`).
+    """
+    prompts = screened["prompt_id"].unique(maintain_order=True).to_list()
+    best = []
+    for some in (prompts, prompts[::2], prompts[1::2]):
+        # A share of the gap: repaired, what is to be moved is negative.
+        heads = (
+            screened.filter(pl.col("prompt_id").is_in(some), component="head")
+            .group_by("extent", "patch", maintain_order=True)
+            .agg(pl.col("estimate").sum() / pl.col("gap").sum())
+            .sort("estimate", descending=True, maintain_order=True)
+        )
+        best += [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
+    whole = screened.filter(pl.col("component") != "head")["patch"].unique(maintain_order=True)
+    return [Patch.parse(name) for name in dict.fromkeys((*whole, *best))]
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def measure_places(
+    pair: ModelPair,
+    screened: pl.DataFrame,
+    given: GivenText,
+    run: PatchRun,
+    patches: Sequence[Patch],
+    generator: torch.Generator,
+) -> pl.DataFrame:
+    """What `screened` found after one prompt, with the exact effects of some places."""
+    if screened.is_empty() or not patches:
+        return screened
+    steps = screened["steps"][0].to_list()
+    at_step = _at_steps(pair, given, run, patches, steps, generator)
+    sites = [site for patch in patches for site in patch.sites]
+    throughout = WholeText(pair, given, steps, sites, run).effects(patches)
+    measured = {("step", name): sums for name, sums in at_step.items()}
+    measured |= {("text", name): {"moved": moved} for name, moved in throughout.items()}
+    return LOCALISATION.frame(
+        {**row, **measured.get((row["extent"], row["patch"]), {})} for row in screened.iter_rows(named=True)
+    )
+
+
+def _at_steps(
+    pair: ModelPair,
+    given: GivenText,
+    run: PatchRun,
+    patches: Sequence[Patch],
+    steps: Sequence[int],
+    generator: torch.Generator,
+) -> dict[str, dict[str, float]]:
+    """Each patch's effects at single steps, summed, and those of a random push at the same places."""
+    reader = ControlReader(pair, Followed(given, dict.fromkeys(patches, steps)), run)
+    _, source = pair.oriented(run.direction)
+    moves = {"moved": reader.moved(source), "random": reader.moved("random", generator)}
+    target = "delta_clean" if run.direction == "corrupt" else "delta_corrupted"
+    sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
+    for name, patch, _, scores in reader.score(moves):
+        sums[patch.name][name] += scores["delta_patched"] - scores[target]
+    return sums

@@ -1,0 +1,99 @@
+"""A logit lens of the delta: what a child's difference at a layer would say if the clean model ended there.
+
+The clean model's resid_post, and that plus the difference, are both read by the clean model's own final norm and
+unembedding. No later block has a say, so what it shows is what is in the stream already, in the words of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from crosspatch.analysis.given_text import delta
+from crosspatch.analysis.shared_reading import SharedReading
+from crosspatch.models.chat import PromptFormat
+from crosspatch.models.final_norm import final_norm
+from crosspatch.models.unembedding import unembed
+from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+
+Ranking = Literal["logit", "probability"]
+Side = Literal["up", "down"]
+
+
+@dataclass(frozen=True, eq=False)
+class LensChange:
+    """Means over U steps: changes of all logits and probabilities [V], and of logit(y_corrupt) − logit(y_clean).
+
+    The largest changes of logits are often those of tokens that nothing would write, whose vectors are alike; those of
+    probabilities are of tokens that the lens expects on one side or the other.
+    """
+
+    logits: Float[Tensor, " V"]
+    probabilities: Float[Tensor, " V"]
+    gap: float
+
+    def top(self, count: int, by: Ranking, side: Side) -> list[int]:
+        """The tokens that are moved most to a side."""
+        changes = self.logits if by == "logit" else self.probabilities
+        return changes.topk(min(count, len(changes)), largest=side == "up").indices.tolist()
+
+
+@torch.inference_mode()
+def lens_change(
+    model: nn.Module,
+    stream: Float[Tensor, "U D"],
+    deltas: Float[Tensor, "U D"],
+    y_clean: Int[Tensor, " U"],
+    y_corrupt: Int[Tensor, " U"],
+) -> LensChange:
+    """What deltas added to a model's stream change in the logits that its own norm and unembedding read there.
+
+    Raises UsageError for a model whose final norm is not found.
+    """
+    norm, gap = final_norm(model), 0.0
+    logits = probabilities = torch.zeros(())
+    parts = (whole.split(UNEMBED_AT_ONCE) for whole in (stream, deltas, y_clean, y_corrupt))
+    for here, moved, *wants in zip(*parts, strict=True):
+        there = (here.float() + moved).to(here)
+        before, after = (unembed(model, norm(state[None])[0]) for state in (here, there))
+        logits = logits.to(after) + (after - before).sum(0)
+        probabilities = probabilities.to(after) + (after.softmax(-1) - before.softmax(-1)).sum(0)
+        tokens = [want.to(after.device) for want in wants]
+        gap += float((delta(after, *tokens) - delta(before, *tokens)).sum())
+    return LensChange(logits / len(stream), probabilities / len(stream), gap / len(stream))
+
+
+def lens_rows(clean: nn.Module, prompts: PromptFormat, reading: SharedReading, top: int) -> Iterator[dict[str, Any]]:
+    """For each layer whose resid_post was read the `top` tokens raised and lowered, over the steps of disagreement.
+
+    The columns of tables.LOGIT_LENS but for child and prompt; none where the models never disagree.
+    """
+    steps = reading.disagree
+    if not steps.any():
+        return
+    told = {"steps": int(steps.sum()), "model_gap": float(reading.gap[steps].mean())}
+    for site in reading.clean:
+        if site.component != "resid_post":
+            continue
+        wants = reading.y_clean[steps], reading.y_corrupt[steps]
+        change = lens_change(clean, reading.clean[site][steps], reading.delta(site)[steps], *wants)
+        for by, side in product(get_args(Ranking), get_args(Side)):
+            for rank, token in enumerate(change.top(top, by, side), start=1):
+                yield {
+                    "layer": site.layer,
+                    "by": by,
+                    "side": side,
+                    "rank": rank,
+                    "token_id": token,
+                    "token": prompts.token_text(token),
+                    "change": float(change.logits[token]),
+                    "probability": float(change.probabilities[token]),
+                    "lens_gap": change.gap,
+                    **told,
+                }

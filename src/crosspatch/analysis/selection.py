@@ -1,0 +1,164 @@
+"""Which patches are worth a sweep of their own: the best of a screen, or the set that a search finds.
+
+Both look along the target's own text after each prompt, and both end with exact measurements there. What is chosen
+looks better on the texts that chose it than it is, so both are cross-fitted too: each half of the texts chooses, and
+what it chose is measured on the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from crosspatch.analysis.attribution import Screen, screen
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.site_search import DISAGREE, search_sites
+from crosspatch.config import COMPONENTS, Component
+from crosspatch.errors import CrosspatchError
+from crosspatch.models.generation import continue_prompts
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.tables import SCREEN, SEARCH
+
+# Parts of blocks: a late resid_post carries nearly everything, and would be found each time.
+SEARCHED: tuple[Component, ...] = ("attn_out", "mlp_out", "head")
+# Sites that a search tries in each round: the best of the screen.
+CANDIDATES = 16
+# Points between the models' streams at which a screen takes gradients: one costs little, and ranks as well in the
+# repair direction as in the other.
+INTEGRATED = 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen patches, the table that says why, and what a person should know of it, a line each."""
+
+    patches: list[Patch]
+    table: pl.DataFrame
+    notes: list[str]
+
+
+def target_texts(
+    pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, known: Mapping[str, str]
+) -> list[GivenText]:
+    """Each prompt with the target's own text after it; `known` has those that are there, by prompt_id."""
+    target, _ = pair.oriented(run.direction)
+    texts = []
+    for name, ids in prompts.items():
+        if name in known:
+            text = pair.prompts.encode_completion(known[name])
+        else:
+            text = continue_prompts(target, pair.prompts, [ids], run.max_new_tokens, pair.stop_tokens)[0].tokens
+        texts.append(GivenText(ids, text))
+    return texts
+
+
+def best_of_screen(
+    pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, components: Sequence[Component] | None, count: int
+) -> Selection:
+    """The `count` sites of all components, or of these, that a screen ranks highest; measured exactly beside it."""
+    found = screen(pair, texts, run, components=components or COMPONENTS, integrated=INTEGRATED)
+    patches = found.top(count)
+    exact = _exact(pair, texts, run, patches)
+    held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
+    ranked = found.ranking().with_columns(pl.col("transfer").alias("estimate")).head(count)
+    table = SCREEN.frame(
+        {
+            **row,
+            "exact": _moved(found, [of_text[i] for of_text in exact]) / found.gap,
+            "held_out": held_out and held_out[i],
+        }
+        for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
+    )
+    ranked_sites = found.cells["patch"].n_unique()
+    notes = [f"screen: {ranked_sites} sites ranked along {len(texts)} texts, the best {len(patches)} measured exactly"]
+    for row in found.rank_correlation(exact).iter_rows(named=True):
+        notes.append(
+            f"screen: rank correlation with the exact effects, {row['component']}: {_shown(row['cells'])} over "
+            f"{row['n_cells']} cells, {_shown(row['sites'])} over {row['n_sites']} sites"
+        )
+    return Selection(patches, table, notes)
+
+
+def smallest_set(
+    pair: ModelPair,
+    texts: Sequence[GivenText],
+    run: PatchRun,
+    components: Sequence[Component] | None,
+    reach: float,
+    beam: int,
+) -> Selection:
+    """The smallest set of sites found whose joint patch transfers `reach`, out of a screen's best candidates.
+
+    Raises CrosspatchError where no site transfers anything.
+    """
+    screened = screen(pair, texts, run, components=components or SEARCHED, integrated=INTEGRATED)
+    candidates = screened.top(CANDIDATES)
+    found = search_sites(pair, texts, candidates, run, wanted=reach, beam=beam)
+    if found.found is None:
+        raise CrosspatchError("no candidate site transfers anything along these texts; try other components or texts")
+
+    def chosen(half: Screen, some: Sequence[GivenText]) -> list[Patch]:
+        of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=reach, beam=beam).found
+        return [] if of_half is None else [of_half]
+
+    held_out = _held_out(pair, texts, run, screened, chosen)
+    verdict = "reaches" if found.reached else "is the nearest found to"
+    notes = [
+        f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {reach:g}; an upper bound on the "
+        f"smallest set of these {len(candidates)} candidates",
+        "search: too few texts to test a set on texts that did not choose it"
+        if held_out is None
+        else f"search: sets that half of the texts choose transfer {held_out[0]:.2f} on the other half",
+    ]
+    rounds = found.rounds.with_columns(
+        held_out=pl.when(patch=found.found.name).then(pl.lit(held_out and held_out[0], pl.Float64))
+    )
+    return Selection([found.found], SEARCH.frame(rounds.iter_rows(named=True)), notes)
+
+
+def _held_out(
+    pair: ModelPair,
+    texts: Sequence[GivenText],
+    run: PatchRun,
+    found: Screen,
+    choose: Callable[[Screen, Sequence[GivenText]], list[Patch]],
+) -> list[float] | None:
+    """What the patches that each half of the texts chooses transfer on the other half, rank by rank.
+
+    None where a half has no step at which the models disagree, or nothing to choose.
+    """
+    halves = [range(start, len(texts), 2) for start in (0, 1)]
+    moved: list[list[float]] = []
+    gap = 0.0
+    for own, other in (halves, halves[::-1]):
+        chooses, tested = found.of_texts(own), found.of_texts(other)
+        if chooses.agrees or tested.agrees:
+            return None
+        patches = choose(chooses, [texts[i] for i in own])
+        exact = _exact(pair, [texts[i] for i in other], run, patches)
+        moved.append([_moved(found, [of_text[i] for of_text in exact]) for i in range(len(patches))])
+        gap += tested.gap
+    return [sum(of_rank) / gap for of_rank in zip(*moved, strict=False)] or None
+
+
+def _exact(
+    pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, patches: Sequence[Patch]
+) -> list[list[Trajectory]]:
+    scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
+    return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
+
+
+def _moved(found: Screen, trajectories: Sequence[Trajectory]) -> float:
+    """Σ (ΔL_patched − ΔL_target) in logits where the models disagree."""
+    target = "delta_clean" if found.direction == "corrupt" else "delta_corrupted"
+    steps = [step for trajectory in trajectories for step in trajectory.steps if step["applied"]]
+    return sum(step["delta_patched"] - step[target] for step in steps)
+
+
+def _shown(correlation: float | None) -> str:
+    return "undefined" if correlation is None else f"{correlation:.2f}"

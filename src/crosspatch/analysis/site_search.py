@@ -1,0 +1,140 @@
+"""Which few sites, moved together, carry a wanted share of the source's behaviour: a greedy or beam search.
+
+The best sites each alone need not be the best together: two may carry the same. So sets grow one site at a time, and
+every set is measured exactly along given texts. How the candidates were found is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from tqdm import tqdm
+
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.errors import UsageError
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun, Step
+
+DISAGREE = Schedule(disagree=True)
+
+_ROUNDS = {"round": pl.Int32, "rank": pl.Int32, "patch": pl.String, "sites": pl.Int32, "transfer": pl.Float64}
+# Sites in their order; transfer comes with them.
+_Set = tuple[Site, ...]
+
+
+@dataclass(frozen=True)
+class SiteSearch:
+    """What a search kept in each round, and what it found.
+
+    `rounds`: `round` (from 1), `rank` in it (from 1), `patch`, its number of `sites`, and the exact `transfer`.
+    `found` is the smallest set that reached what was wanted, or else the one that came nearest; None where no site
+    transferred anything. Its size is an upper bound: a smaller set may exist that the search did not try.
+    """
+
+    rounds: pl.DataFrame
+    found: Patch | None
+    transfer: float
+    reached: bool
+
+
+def search_sites(
+    pair: ModelPair,
+    texts: Sequence[GivenText],
+    candidates: Sequence[Patch],
+    run: PatchRun,
+    *,
+    wanted: float = 0.8,
+    beam: int = 1,
+    max_sites: int = 8,
+    least_gain: float = 1e-3,
+) -> SiteSearch:
+    """Grow sets of sites out of `candidates` until one joint transient patch transfers as much as `wanted`.
+
+    Transfer is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at which the
+    unpatched models want different tokens. Each round measures every kept set with every candidate, and keeps the
+    best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy search, and a
+    wider beam always keeps what that would, so it does no worse. It ends when a set reaches `wanted`, has `max_sites`,
+    or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the smallest
+    set. One late `resid_post` carries nearly everything, so candidates of attn_out, mlp_out and head say more.
+
+    Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models agree throughout.
+    """
+    if beam < 1 or max_sites < 1:
+        raise UsageError(f"got a beam of {beam} and at most {max_sites} sites, expected at least 1 of each")
+    places = sorted({site for patch in candidates for site in patch.sites})
+    if not places:
+        raise UsageError("got no candidate sites, expected at least one; take the top of a screen")
+    kept: dict[_Set, float] = {(): 0.0}
+    greedy: _Set = ()
+    best: tuple[_Set, float] = (), 0.0
+    rows: list[tuple[int, int, str, int, float]] = []
+    for number in tqdm(range(1, max_sites + 1), desc=f"search of {len(places)} sites", unit="round", leave=False):
+        grown = {parent: _grown(parent, places) for parent in kept}
+        measured = _transfers(pair, texts, run, sorted({sites for some in grown.values() for sites in some}))
+        gaining = {
+            sites for parent, some in grown.items() for sites in some if measured[sites] - kept[parent] >= least_gain
+        }
+        if not gaining:
+            break
+        ranked = sorted(gaining, key=lambda sites: (-measured[sites], sites))
+        # What the greedy search would keep: the best that comes of its own last set.
+        line = (s for s in ranked if s in grown.get(greedy, ()) and measured[s] - kept[greedy] >= least_gain)
+        greedy = next(line, greedy)
+        kept = {sites: measured[sites] for i, sites in enumerate(ranked) if i < beam or sites == greedy}
+        for rank, (sites, transfer) in enumerate(kept.items(), start=1):
+            rows.append((number, rank, Patch(sites).name, len(sites), transfer))
+        best = max([best, *kept.items()], key=lambda found: found[1])
+        if best[1] >= wanted:
+            break
+    found, transfer = best
+    rounds = pl.DataFrame(rows, schema=_ROUNDS, orient="row")
+    return SiteSearch(rounds, Patch(found) if found else None, transfer, bool(found) and transfer >= wanted)
+
+
+def _transfers(pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
+    """The exact transfer of each set, moved together, over all texts."""
+    if not sets:
+        return {}
+    target, source = ("clean", "corrupted") if run.direction == "corrupt" else ("corrupted", "clean")
+    moved, apart = [0.0] * len(sets), 0.0
+    for given in texts:
+        patches = [Patch(sites, DISAGREE) for sites in sets]
+        trajectories = score_tokens(pair, given.prompt, given.text, patches, run)
+        for i, trajectory in enumerate(trajectories):
+            moved[i] += sum(s["delta_patched"] - s[f"delta_{target}"] for s in trajectory.steps if _disagree(s))
+        apart += sum(s[f"delta_{source}"] - s[f"delta_{target}"] for s in trajectories[0].steps if _disagree(s))
+    if apart == 0:
+        raise UsageError(
+            "the models want the same token at all steps of the texts, so there is nothing that could transfer; "
+            "give other texts or longer ones"
+        )
+    return {sites: total / apart for sites, total in zip(sets, moved, strict=True)}
+
+
+def _disagree(step: Step) -> bool:
+    return step["clean_token"] != step["corrupted_token"]
+
+
+def _grown(sites: _Set, places: Sequence[Site]) -> list[_Set]:
+    """The set with each of the places, but for those where one site would leave nothing of another."""
+    return [
+        tuple(sorted((*sites, more)))
+        for more in places
+        if not any(more == site or _hides(more, site) or _hides(site, more) for site in sites)
+    ]
+
+
+def _hides(site: Site, other: Site) -> bool:
+    """Whether moving a site overwrites all that moving the other one did: such a pair is the first alone."""
+    if site.component == "resid_post":
+        return other.layer <= site.layer
+    within = {"resid_mid": ("attn_out", "head"), "attn_out": ("head",)}.get(site.component, ())
+    if other.layer == site.layer:
+        return other.component in within
+    return site.component == "resid_mid" and other.layer < site.layer

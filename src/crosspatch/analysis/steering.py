@@ -1,0 +1,77 @@
+"""Steering: one vector a prompt, added to the stream of a model at every position at which it writes.
+
+Unlike a patch it knows nothing of the position at hand: if the mean difference of other prompts does what the child
+does, the fine-tune is one direction there. A random vector of the same length is the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crosspatch.models.chat import PromptFormat
+from crosspatch.models.generation import Answer, continue_prompts
+from crosspatch.models.hooks import Edit, editing
+from crosspatch.models.site import Site
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A layer whose resid_post is steered, and how often the vector is added."""
+
+    layer: int
+    strength: float
+
+    @property
+    def site(self) -> Site:
+        """The place."""
+        return Site(self.layer)
+
+    @property
+    def name(self) -> str:
+        """`L18.resid_post*2`."""
+        return f"{self.site.name}*{self.strength:g}"
+
+
+def mean_without(deltas: Mapping[str, Float[Tensor, "_ D"]], left_out: str) -> Float[Tensor, " D"] | None:
+    """The mean of the deltas of all prompts but one, each step counting alike; None where no other has any."""
+    others = [steps for prompt, steps in deltas.items() if prompt != left_out and len(steps)]
+    return torch.cat(others).mean(0) if others else None
+
+
+def random_like(vector: Float[Tensor, " D"], generator: torch.Generator) -> Float[Tensor, " D"]:
+    """A vector as long in a random direction, drawn by a generator of the CPU."""
+    noise = torch.randn(vector.shape, generator=generator).to(vector)
+    return noise * (vector.norm() / noise.norm())
+
+
+def steered_answers(
+    model: Any,
+    prompts: PromptFormat,
+    encoded: Sequence[Sequence[int]],
+    vectors: Float[Tensor, "B D"],
+    steering: Steering,
+    max_new_tokens: int,
+    stops: frozenset[int],
+) -> list[Answer]:
+    """What a steered model writes after prompts given as token ids, each with a vector of its own, in one batch.
+
+    The vector is added at the last position of the prompt and at every one that is written; prompts are read as they
+    are otherwise, and later positions read the steered ones.
+    """
+    with editing(model, {steering.site: _adding(steering.strength * vectors)}):
+        return continue_prompts(model, prompts, encoded, max_new_tokens, stops, together=True)
+
+
+def _adding(vectors: Float[Tensor, "B D"]) -> Edit:
+    def edit(stream: Tensor) -> Tensor:
+        # Padding is on the left, so the last position is the one that writes, in the prompt and after it.
+        steered = stream[:, -1:] + vectors[:, None].to(stream)
+        return torch.cat([stream[:, :-1], steered], dim=1)
+
+    return edit

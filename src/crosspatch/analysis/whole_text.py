@@ -1,0 +1,137 @@
+"""A place patched at every position of prompt and text at once, rather than at the step that is looked at alone.
+
+A transient patch shows where a fine-tune reaches the position that decides; what a part did to earlier positions it
+shows only where later parts read that. Patched throughout, a part does all that it does in the source: where it alone
+was tuned nothing is missing, and below it nothing moves. `resid_post` throughout is a stitched model, the source's
+blocks up to there and the target's above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crosspatch.analysis.given_text import GivenText, delta
+from crosspatch.models.blocks import decoder
+from crosspatch.models.hooks import Edit, editing, reading
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.placement import input_device
+from crosspatch.models.site import Site
+from crosspatch.models.unembedding import unembed
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.two_stream.key_values import KeyValues
+from crosspatch.patching.two_stream.packing import Packing, Token
+from crosspatch.patching.two_stream.passes import packed_pass
+
+# Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
+POSITIONS_AT_ONCE = 2048
+
+
+class WholeText:
+    """Target and source along a text, up to the last of some steps; N positions, W the width of a site.
+
+    To be used without gradients, but not in inference mode.
+    """
+
+    def __init__(
+        self, pair: ModelPair, given: GivenText, steps: Sequence[int], sites: Sequence[Site], run: PatchRun
+    ) -> None:
+        self._target, source = pair.oriented(run.direction)
+        self._float32 = run.float32_unembedding
+        self._ids = given.read[: given.first + max(steps) + 1]
+        self._rows = [given.first + step for step in steps]
+        self._device = input_device(self._target)
+        below = [Site(layer) for layer in range(pair.n_layers)]
+        hidden, self._here = self._read(self._target, [*sites, *below])
+        other, self._there = self._read(source, sites)
+        own = [self._logits(model, h) for model, h in ((self._target, hidden), (source, other))]
+        clean, corrupted = own if run.direction == "corrupt" else reversed(own)
+        self._wants = clean.argmax(-1).to(hidden.device), corrupted.argmax(-1).to(hidden.device)
+        self._delta = self._deltas(hidden)
+
+    def effects(self, patches: Sequence[Patch]) -> dict[str, float]:
+        """ΔL of the patched target less the target's, each patch alone, summed over the steps; by the patch's name."""
+        found: dict[str, float] = {}
+        size = max(1, POSITIONS_AT_ONCE // len(self._ids))
+        ordered = sorted(patches, key=lambda patch: patch.entry)
+        for start in range(0, len(ordered), size):
+            some = ordered[start : start + size]
+            for patch, hidden in zip(some, self._patched(some), strict=True):
+                found[patch.name] = float((self._deltas(hidden) - self._delta).sum())
+        return found
+
+    def estimates(self, sites: Sequence[Site]) -> dict[Site, float]:
+        """The same by gradients, of all sites at once: Σ over positions of gradient × (source − target)."""
+        live: dict[Site, Tensor] = {}
+
+        def remembering(site: Site) -> Edit:
+            def edit(activation: Tensor) -> Tensor:
+                wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
+                live[site] = wanted.clone()
+                return live[site]
+
+            return edit
+
+        body = decoder(self._target)
+        with torch.enable_grad(), editing(self._target, {site: remembering(site) for site in sites}):
+            hidden = body(input_ids=torch.tensor([self._ids], device=self._device), use_cache=False)[0][0]
+            total = self._deltas(hidden).sum()
+        gradients = torch.autograd.grad(total, [live[site] for site in sites])
+        return {
+            site: float((gradient[0].float() * self._moved(site).float()).sum())
+            for site, gradient in zip(sites, gradients, strict=True)
+        }
+
+    def _read(self, model: nn.Module, sites: Sequence[Site]) -> tuple[Float[Tensor, "N D"], dict[Site, Tensor]]:
+        """The last hidden states of the whole text, and what stands at sites [N, W]."""
+        ids = torch.tensor([self._ids], device=input_device(model))
+        with reading(model, sites) as activations:
+            hidden = decoder(model)(input_ids=ids, use_cache=False)[0][0]
+        return hidden, {site: activation[0] for site, activation in activations.items()}
+
+    def _moved(self, site: Site) -> Float[Tensor, "N W"]:
+        return self._there[site].to(self._here[site]) - self._here[site]
+
+    def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
+        """Last hidden states of the target, each patch in a lane of its own; patches in the order of their entry."""
+        length = len(self._ids)
+        past = KeyValues(self._device, length, lanes=len(patches) + 1)
+        # Blocks cannot compute nothing: one token is there from the start, and thrown away.
+        tokens = [Token(self._ids[0], 0, past.open())]
+        joins: dict[int, list[int]] = {}
+        for patch in patches:
+            lane = past.open()
+            tokens += [Token(token, at, lane, patch.entry) for at, token in enumerate(self._ids)]
+            if patch.entry:
+                joins.setdefault(patch.entry, []).extend(range(length))
+        starts = {patch: 1 + i * length for i, patch in enumerate(patches)}
+        edits: dict[Site, Edit] = {}
+        for site in {site for patch in patches for site in patch.sites}:
+            edits[site] = self._replacing(site, [starts[patch] for patch in patches if site in patch.sites])
+        hidden = packed_pass(
+            self._target,
+            Packing(tokens, self._device),
+            past,
+            {
+                entry: (self._here[Site(entry - 1)], torch.tensor(places, device=self._device))
+                for entry, places in joins.items()
+            },
+            edits,
+        )
+        return [hidden[start : start + length] for start in starts.values()]
+
+    def _replacing(self, site: Site, starts: Sequence[int]) -> Edit:
+        """An edit that puts the source's activations where some patches' texts begin in the pass."""
+        values = self._there[site]
+        at = torch.cat([torch.arange(start, start + len(values)) for start in starts])
+        return lambda stream: stream.index_copy(1, at.to(stream.device), values.to(stream).repeat(len(starts), 1)[None])
+
+    def _deltas(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " U"]:
+        return delta(self._logits(self._target, hidden), *self._wants)
+
+    def _logits(self, model: nn.Module, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "U V"]:
+        return unembed(model, hidden[self._rows], float32=self._float32).float()

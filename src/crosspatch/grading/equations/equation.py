@@ -1,0 +1,104 @@
+"""Equations in one unknown, linear or quadratic, solved exactly. Knows nothing of questions and answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from crosspatch.grading.equations.expression import Expression, Unreadable
+from crosspatch.grading.equations.reading import readings, tokens
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """What an unknown may be: certain values, none, or `everything`."""
+
+    values: frozenset[Expression] = frozenset()
+    everything: bool = False
+
+    @classmethod
+    def union(cls, parts: Iterable[Solutions]) -> Solutions:
+        """What solves one of several equations."""
+        parts = list(parts)
+        if any(part.everything for part in parts):
+            return cls(everything=True)
+        return cls(frozenset[Expression]().union(*(part.values for part in parts)))
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing solves the equation."""
+        return not self.values and not self.everything
+
+    @property
+    def real(self) -> frozenset[Expression]:
+        """The values that are real."""
+        return frozenset(value for value in self.values if all(radicand > 0 for _, radicand, _ in value.terms))
+
+
+def solve(left: Expression, right: Expression) -> Solutions:
+    """All solutions of left = right, complex ones too; raises Unreadable beyond the second degree."""
+    whole = left - right
+    a, b, c = (whole.coefficient(power) for power in (2, 1, 0))
+    if whole.degree > 2:
+        raise Unreadable
+    if not a.terms:
+        if b.terms:
+            return Solutions(frozenset({-c / b}))
+        return Solutions(everything=not c.terms)
+    root = (b * b - Expression.constant(4) * a * c).sqrt()
+    double = a + a
+    return Solutions(frozenset({(-b + root) / double, (-b - root) / double}))
+
+
+def solve_all(lefts: Sequence[Expression], rights: Sequence[Expression]) -> Solutions:
+    """The solutions of two sides of which each may have two readings, for a ±; the same sign goes with the same."""
+    pairs = zip(lefts, rights, strict=True) if len(lefts) == len(rights) else product(lefts, rights)
+    return Solutions.union(solve(left, right) for left, right in pairs)
+
+
+_OR = re.compile(
+    r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge|qquad|quad)(?![a-zA-Z])"
+    r"|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;|,(?!\d{3}(?!\d))|,(?<!\d,)"
+)
+
+
+def alternatives(text: str) -> list[str]:
+    """The parts between `or`, `and` and commas: values of one unknown, or equations that hold for one value each."""
+    return [part.strip() for part in _OR.split(text) if part.strip()]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An equation with one unknown: its sides as they are written, and its solutions."""
+
+    left: str
+    right: str
+    unknown: str
+    solutions: Solutions
+
+    @classmethod
+    def of(cls, left: str, right: str, unknown: str) -> Equation:
+        """From its two sides; raises Unreadable."""
+        left, right = " ".join(left.split()), " ".join(right.split())
+        return cls(left, right, unknown, solve_all(readings(left, unknown), readings(right, unknown)))
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equations that are written the same, whatever the unknown, spacing and order of what is added.
+
+        Brackets make a difference: 2(x + 3) = 10 is another exercise than 2x + 6 = 10, and so is 10 = 2(x + 3).
+        """
+        return self._side(self.left), self._side(self.right)
+
+    def _side(self, text: str) -> Hashable:
+        found = ["x" if token == self.unknown else token for token in tokens(text)]
+        bracketed = "(" in found or "[" in found
+        return tuple(token for token in found if token != "*") if bracketed else readings(text, self.unknown)
+
+    @property
+    def latex(self) -> str:
+        r"""The answer that solves it, `x = 3 \text{ or } x = -\frac{1}{2}`: real values only."""
+        values = sorted(self.solutions.real, key=lambda value: -value.approximate().real)
+        return r" \text{ or } ".join(f"{self.unknown} = {value.latex()}" for value in values)

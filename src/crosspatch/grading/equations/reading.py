@@ -1,0 +1,220 @@
+r"""Expressions as they are written: `2(x - 3)`, `\frac{17 \pm \sqrt{227}}{2}`, x² − √2.
+
+Whatever is no sum of powers of one unknown, or can be read in two ways, is refused, and nothing is evaluated but by
+`Expression`, so any text is safe and a side of an equation takes 50 µs. Knows nothing of equations.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from crosspatch.grading.equations.expression import UNKNOWN, Expression, Unreadable
+
+_LONGEST, _DEEPEST = 300, 20  # characters read, brackets in brackets
+_SPELLINGS = str.maketrans(
+    {
+        "−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/",
+        "½": "(1/2)", "¼": "(1/4)", "¾": "(3/4)", "²": "^2 ", "³": "^3 ",
+    }
+)  # fmt: skip
+_NOTHING = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:! ]|~")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+    r"|\\\\?(?P<command>[a-zA-Z]+)|(?P<word>[^\W\d_]+)|(?P<power>\*\*)|(?P<sign>[-+*/^(){}\[\]±∓√]))"
+)
+_COMMANDS = {
+    "frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sqrt": "sqrt",
+    "cdot": "*", "times": "*", "div": "/", "pm": "±", "mp": "∓",
+}  # fmt: skip
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def plain_signs(text: str) -> str:
+    """The text with `^2` for ², and other signs of Unicode as one types them."""
+    return text.translate(_SPELLINGS)
+
+
+def tokens(text: str) -> list[str]:
+    """Numbers, letters, signs, `frac` and `sqrt`; raises Unreadable for anything else."""
+    if len(text) > _LONGEST:
+        raise Unreadable
+    text = _NOTHING.sub(" ", plain_signs(text).replace("{,}", ",")).strip()
+    found, position = [], 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if not match:
+            raise Unreadable
+        position = match.end()
+        kind, token = match.lastgroup, match[match.lastgroup or 0]
+        if kind == "number":
+            token = token.replace(",", "")
+            if len(token) > 30:
+                raise Unreadable
+        elif kind == "command":
+            token = _COMMANDS.get(token, "")
+        elif kind == "word" and len(token) > 1:
+            token = token if token == "sqrt" else ""
+        elif kind == "power":
+            token = "^"
+        if not token:
+            raise Unreadable
+        found.append(token)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def readings(text: str, unknown: str) -> tuple[Expression, ...]:
+    """What a text says: one expression, or two where it holds a ±; raises Unreadable."""
+    found = tokens(text)
+    signs = (1, -1) if "±" in found or "∓" in found else (1,)
+    return tuple(_Reader(found, unknown, sign).all() for sign in signs)
+
+
+class _Reader:
+    """Reads tokens from left to right, each method one kind of thing."""
+
+    def __init__(self, found: list[str], unknown: str, sign: int) -> None:
+        self.tokens = found
+        self.unknown = unknown
+        self.signs = {"+": 1, "-": -1, "±": sign, "∓": -sign}
+        self.position = 0
+        self.depth = 0
+
+    def all(self) -> Expression:
+        value = self.sum()
+        if self.position < len(self.tokens):
+            raise Unreadable
+        return value
+
+    @property
+    def next(self) -> str:
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+
+    def take(self) -> str:
+        token = self.next
+        self.position += 1
+        return token
+
+    def sum(self) -> Expression:
+        value = self.product()
+        while self.next in self.signs:
+            sign = self.signs[self.take()]
+            term = self.product()
+            value = value + term if sign > 0 else value - term
+        return value
+
+    def product(self) -> Expression:
+        value, divided = self.factor(), False
+        while True:
+            if self.next == "*":
+                self.take()
+                value = value * self.factor()
+            elif self.next == "/":
+                self.take()
+                value, divided = value / self.factor(), True
+            elif self.juxtaposed():
+                factor = self.power()
+                # 1/2x is x/2, since we know no quotients by x; 1/2(3) may be either.
+                if divided and (value.degree or not factor.degree):
+                    raise Unreadable
+                value = value * factor
+            else:
+                return value
+
+    def juxtaposed(self) -> bool:
+        """Whether a factor follows without a sign of multiplication."""
+        before, token = self.tokens[self.position - 1], self.next
+        if token == "frac" and _is_number(before):
+            raise Unreadable  # 2\frac{1}{2} is a mixed number to some, a product to others
+        if token == "(" and before == self.unknown:
+            return self.unknown in self.tokens[self.position : self.end_of_bracket()]  # f(3) is no product
+        return token in ("(", "[", "frac", "sqrt", "√") or (token.isalpha() and not before.isalpha())
+
+    def end_of_bracket(self) -> int:
+        depth = 0
+        for i in range(self.position, len(self.tokens)):
+            depth += (self.tokens[i] == "(") - (self.tokens[i] == ")")
+            if not depth:
+                return i
+        return len(self.tokens)
+
+    def factor(self) -> Expression:
+        if self.next in self.signs:
+            sign = self.signs[self.take()]
+            with _Deeper(self):
+                value = self.factor()
+            return value if sign > 0 else -value
+        return self.power()
+
+    def power(self) -> Expression:
+        value = self.atom()
+        if self.next != "^":
+            return value
+        self.take()
+        bracket = self.take() if self.next in ("{", "(") else ""
+        exponent = self.take()
+        if (bracket and self.take() != _CLOSING[bracket]) or not re.fullmatch("[0-9]", exponent) or self.next == "^":
+            raise Unreadable
+        return value ** int(exponent)
+
+    def atom(self) -> Expression:
+        token = self.take()
+        with _Deeper(self):
+            if _is_number(token):
+                return Expression.constant(Fraction(token) if "." in token else int(token))
+            if token in _CLOSING:
+                return self.closed(token)
+            if token == "frac":
+                return self.fraction()
+            if token in ("sqrt", "√"):
+                inner = self.take()
+                return (self.closed(inner) if inner in ("{", "(") else self.number(inner)).sqrt()
+        if token and token == self.unknown:
+            return UNKNOWN
+        if token == "i":
+            return Expression(((0, -1, 1),))
+        raise Unreadable
+
+    def closed(self, bracket: str) -> Expression:
+        """What stands in a bracket that was opened."""
+        value = self.sum()
+        if self.take() != _CLOSING[bracket]:
+            raise Unreadable
+        return value
+
+    def fraction(self) -> Expression:
+        token = self.take()
+        if re.fullmatch("[0-9]{2}", token):  # \frac12
+            return self.number(token[0]) / self.number(token[1])
+        if token != "{":
+            raise Unreadable
+        over = self.closed(token)
+        if self.take() != "{":
+            raise Unreadable
+        return over / self.closed("{")
+
+    def number(self, token: str) -> Expression:
+        if not _is_number(token):
+            raise Unreadable
+        return Expression.constant(Fraction(token))
+
+
+class _Deeper:
+    """Counts how deep brackets and signs go, so that no text exhausts the stack."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self.reader = reader
+
+    def __enter__(self) -> None:
+        self.reader.depth += 1
+        if self.reader.depth > _DEEPEST:
+            raise Unreadable
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.depth -= 1
+
+
+def _is_number(token: str) -> bool:
+    return token[:1].isdecimal() or token[:1] == "."

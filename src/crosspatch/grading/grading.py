@@ -1,0 +1,102 @@
+"""Is the final answer of a text right? Reads the answer, compares it with the gold, and never guesses.
+
+Knows nothing of models or problems: a text, a gold and its aliases go in, a verdict comes out.
+`unparsed` (no answer could be read) is kept apart from `incorrect` (one was read, and it differs).
+Where a mathematical answer is looked for is told in `final_answer`, what counts as the same in `math_answer`
+and `math_expression`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from crosspatch.grading.final_answer import find_answer
+from crosspatch.grading.latex_text import one_spelling, without_commands
+from crosspatch.grading.math_answer import UNITS, read_gold, same_answer
+from crosspatch.grading.yes_no import yes_or_no
+
+Verdict = Literal["correct", "incorrect", "unparsed"]
+Kind = Literal["math", "text", "yes_no"]
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict, and the final answer as it was found in the text: None where none was found."""
+
+    verdict: Verdict
+    extracted: str | None
+
+
+def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
+    """Grade a text against the gold or any alias; never raises for any text.
+
+    `kind` says whether the gold is mathematics (the text's final answer is read and compared), words (they
+    have to occur in the text as whole words, whatever else it says), or yes or no; None judges by the gold. A
+    mathematical gold that cannot be read leaves every text unparsed.
+    """
+    match kind or kind_of(gold):
+        case "text":
+            return _grade_words(text, (gold, *aliases))
+        case "yes_no":
+            said_so = yes_or_no(text)
+            if said_so is None:
+                return Grade("unparsed", None)
+            return Grade("correct" if said_so == yes_or_no(gold) else "incorrect", said_so)
+    golds = [answer for name in (gold, *aliases) if (answer := read_gold(name))]
+    if not golds:
+        return Grade("unparsed", None)
+    found = find_answer(text, golds[0])
+    if found is None:
+        return Grade("unparsed", None)
+    said = found.answer
+    right = said is not None and any(same_answer(one, said) for one in golds)
+    return Grade("correct" if right else "incorrect", found.text)
+
+
+def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
+    """Grade an explanation: correct if it says more than half of its key points, incorrect otherwise.
+
+    A point is said if any of its wordings occurs as whole words, whatever its case, accents and punctuation; what was
+    extracted are the wordings found. A text without a word is unparsed.
+    """
+    said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
+    found = [wording for wording in said if wording is not None]
+    if not _fold(text):
+        return Grade("unparsed", None)
+    return Grade("correct" if 2 * len(found) > len(key_points) else "incorrect", ", ".join(found) or None)
+
+
+def kind_of(gold: str) -> Kind:
+    """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit.
+
+    A gold that is nothing but yes or no is of its own kind.
+    """
+    if re.fullmatch(r"\W*(?:\\text\{)?\W*(?:yes|no)\W*", gold, re.IGNORECASE):
+        return "yes_no"
+    words = re.findall(r"[^\W\d_]{3,}", without_commands(one_spelling(gold)))
+    return "text" if any(not re.fullmatch(rf"and|square|cubic|{UNITS}", w.lower()) for w in words) else "math"
+
+
+def _grade_words(text: str, golds: Sequence[str]) -> Grade:
+    for gold in golds:
+        if _says(text, gold):
+            return Grade("correct", gold)
+    return Grade("incorrect" if _fold(text) else "unparsed", None)
+
+
+def _says(text: str, wording: str) -> bool:
+    folded = _fold(without_commands(wording))
+    return bool(folded) and f" {folded} " in f" {_fold(text)} "
+
+
+@lru_cache(maxsize=256)
+def _fold(text: str) -> str:
+    """Lower case without accents and punctuation, words parted by one blank; 3.7 and 1,945 stay one word."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
+    return " ".join(re.findall(r"\d+(?:\.\d+)+|[^\W_]+", plain))

@@ -1,0 +1,165 @@
+"""Grading in a process of its own, so that no answer can hang the program: at the time limit the process is ended.
+
+The limit holds in any thread, and a script that grades needs no `if __name__ == "__main__"`: the worker is an
+interpreter of its own that reads requests and writes grades, one JSON object a line. Knows nothing of what is graded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import IO
+
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.grading.grading import Grade, Kind, grade
+
+SECONDS = 5.0  # for one answer; the median takes a hundredth of one
+COMMAND = (sys.executable, "-P", "-m", "crosspatch.grading.grading_worker")
+_START = 120.0  # seconds in which a worker must have come up, its imports included
+
+
+class GradingWorker:
+    """Grades as `grading.grade` does, each answer within `seconds`; one that takes longer is unparsed.
+
+    A context manager; the process starts with the first answer and, after one that it was ended for, with the next.
+    Threads may share a worker: they take turns.
+    """
+
+    def __init__(self, seconds: float = SECONDS, command: Sequence[str] = COMMAND) -> None:
+        if seconds <= 0:
+            raise UsageError(f"an answer cannot be graded in {seconds:g} seconds; give more than 0")
+        self.seconds = seconds
+        self._command = tuple(command)
+        self._process: _Process | None = None
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> GradingWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; another answer would start a new one."""
+        with self._turn:
+            self._end()
+
+    def grade(self, text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
+        """Grade one answer; raises CrosspatchError where the worker does not start or stops by an error of its own."""
+        request = {"text": text, "gold": gold, "aliases": list(aliases), "kind": kind, "seconds": self.seconds}
+        with self._turn:
+            if self._process is None:
+                self._process = _Process.started(self._command)
+            try:
+                reply = self._process.ask(json.dumps(request), self.seconds)
+            except BaseException:
+                self._end()  # it may still be at work: its reply would be taken for the next answer's
+                raise
+            if reply is None:
+                self._end()
+                return Grade("unparsed", None)
+            return Grade(**json.loads(reply))
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Process:
+    """A worker that is up. What it writes is read by a thread, since a pipe cannot be waited for everywhere."""
+
+    popen: subprocess.Popen[str]
+    replies: queue.Queue[str | None] = field(default_factory=queue.Queue)
+
+    @classmethod
+    def started(cls, command: Sequence[str]) -> _Process:
+        # The package is found where this process found it.
+        path = os.pathsep.join(filter(None, sys.path))
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        process = cls(popen)
+        assert popen.stdout is not None
+        threading.Thread(target=_read, args=(popen.stdout, process.replies), daemon=True).start()
+        weakref.finalize(process, _end, popen)
+        try:
+            up = process.replies.get(timeout=_START)
+        except queue.Empty:
+            up = None
+        if up is None:
+            process.end()
+            raise CrosspatchError(f"the grading worker did not start: {' '.join(command)}")
+        return process
+
+    def ask(self, request: str, seconds: float) -> str | None:
+        """Its reply; None where the time was up or the answer has cost the worker its life."""
+        assert self.popen.stdin is not None
+        try:
+            self.popen.stdin.write(request + "\n")
+            self.popen.stdin.flush()
+            reply = self.replies.get(timeout=seconds)
+        except (queue.Empty, BrokenPipeError):
+            return None
+        if reply is None and (code := self.popen.wait()) > 0:
+            raise CrosspatchError(f"the grading worker stopped with exit code {code}; what it said stands above")
+        return reply
+
+    def end(self) -> None:
+        _end(self.popen)
+
+
+def _end(popen: subprocess.Popen[str]) -> None:
+    popen.kill()
+    popen.wait()
+    if popen.stdin is not None:
+        with suppress(BrokenPipeError):  # of a request that was never read
+            popen.stdin.close()
+
+
+def _read(pipe: IO[str], replies: queue.Queue[str | None]) -> None:
+    with pipe:
+        for line in pipe:
+            replies.put(line)
+    replies.put(None)
+
+
+def serve() -> None:
+    """What the worker does: say that it is up, then grade line by line until there are no more."""
+    replies, sys.stdout = sys.stdout, sys.stderr  # nothing else may be written among the grades
+    print("up", file=replies, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        seconds = request.pop("seconds")
+        _end_soon(seconds + 1)  # also where nobody is left to end it
+        reply = json.dumps(asdict(grade(**request)))
+        _end_soon(0)
+        print(reply, file=replies, flush=True)
+
+
+def _end_soon(seconds: float) -> None:
+    """End this process by the system's clock, whatever Python is busy with; 0 takes it back."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+if __name__ == "__main__":
+    serve()

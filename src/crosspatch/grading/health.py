@@ -1,0 +1,95 @@
+r"""Is a text itself sound, whatever it says? Counts of what is wrong with it; knows nothing of questions or answers.
+
+The paper's overfitted children wrote `\\\n` where a line should end (section 4.1.1): that is a run of backslashes
+and an escaped newline here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from crosspatch.grading.latex_balance import unclosed
+from crosspatch.grading.latex_syntax import unparsable
+
+_SHORTEST, _LONGEST = 4, 1_000  # characters of a chunk that is looped
+_TIMES, _COVERED = 3, 60
+
+_BACKSLASH_N = re.compile(r"(?<!\\)(?:\\\\)*\\(n[a-zA-Z]*)")
+# What LaTeX writes with \n…; any other backslash-n is a newline that was escaped.
+_COMMAND = re.compile(
+    "nabla|natural|ncong|ne|nearrow|neg|negthinspace|neq|newcommand|newline|nexists|ngeq|ngtr|ni|nicefrac|"
+    "nleftarrow|nleq|nless|nmid|nobreak|noindent|nolimits|nonumber|normalsize|not|notag|notin|nparallel|"
+    "nrightarrow|nsim|nsubseteq|nsupseteq|nu|nwarrow"
+)
+_RUN = re.compile(r"(\\{3,})([a-zA-Z]+|[\[(|{}])?")
+# Where two backslashes end a row; what does not close reaches to the end.
+_MATHEMATICS = re.compile(
+    r"(?<!\\)(?:\$\$.*?(?:\$\$|\Z)|\$[^$\n]*\$|\\\[.*?(?:\\\]|\Z)|\\\(.*?(?:\\\)|\Z)"
+    r"|\\begin\{([^{}\n]*)\}.*?(?:\\end\{\1\}|\Z))",
+    re.DOTALL,
+)
+_TWO = re.compile(r"(?<!\\)\\\\(?!\\)")
+
+
+@dataclass(frozen=True)
+class Health:
+    r"""What is wrong with a text, as numbers; a sound one has 0 everywhere.
+
+    cut_off: 1 if it has no end of text (the limit was reached).
+    looped: characters at its end that go on repeating what stands before them, one chunk of 4 characters or more at
+    least thrice, over 60 in all; the first round is not counted.
+    backslash_runs: runs of three backslashes or more, but for those that end a row before a command; outside of
+    mathematics, where no row ends, of two.
+    escaped_newlines: a backslash and an n where a line should end.
+    unclosed: delimiters that do not close (`$`, `$$`, braces, `\boxed{`, environments), five at most.
+    unparsable: formulas between delimiters that are no LaTeX.
+    """
+
+    cut_off: int
+    looped: int
+    backslash_runs: int
+    escaped_newlines: int
+    unclosed: int
+    unparsable: int
+
+    @property
+    def flags(self) -> list[str]:
+        """The names of what is wrong, in a fixed order: no_eos stands for cut_off, repetition for looped."""
+        named = {"no_eos": self.cut_off, "repetition": self.looped, "backslash_runs": self.backslash_runs}
+        named |= {"escaped_newlines": self.escaped_newlines, "unclosed": self.unclosed, "unparsable": self.unparsable}
+        return [name for name, count in named.items() if count]
+
+
+def health(text: str, stop_reason: str) -> Health:
+    """Look at a generated text; `stop_reason` is "limit" where it was cut off."""
+    cut_off = stop_reason == "limit"
+    return Health(
+        cut_off=int(cut_off),
+        looped=_looped(text),
+        backslash_runs=sum(not _ends_a_row(*run) for run in _RUN.findall(text))
+        + len(_TWO.findall(_MATHEMATICS.sub(" ", text))),
+        escaped_newlines=sum(not _COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text)),
+        # What a text that was cut off had open at its end says nothing.
+        unclosed=sum(not (cut_off and reason.endswith("is not closed")) for reason in unclosed(text)),
+        unparsable=unparsable(text),
+    )
+
+
+def _ends_a_row(backslashes: str, behind: str) -> bool:
+    r"""Whether three backslashes are the end of a row and the beginning of a command, as in `\\\hline`."""
+    if len(backslashes) > 3 or len(behind) < 2:
+        return len(backslashes) == 3 and behind in {"[", "(", "|", "{", "}"}
+    return not behind.startswith("n") or _COMMAND.fullmatch(behind) is not None
+
+
+def _looped(text: str) -> int:
+    """How many characters at the end repeat the chunk before them; the last round may be cut off anywhere."""
+    for length in range(_SHORTEST, min(_LONGEST, len(text) // _TIMES) + 1):
+        window = text[-max(_COVERED, _TIMES * length) :]
+        if len(window) >= _COVERED and window[length:] == window[:-length]:
+            period = len(text) - length
+            while period > 0 and text[period - 1] == text[period - 1 + length]:
+                period -= 1
+            return len(text) - length - period
+    return 0

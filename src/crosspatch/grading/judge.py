@@ -1,0 +1,86 @@
+"""Verdicts on texts: all that is said of one generation, and the grades of a file of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crosspatch.characters import visible
+from crosspatch.data.json_lines import read_lines
+from crosspatch.data.problem import Problem
+from crosspatch.errors import UsageError
+from crosspatch.grading.grading import Grade, grade, grade_explanation
+from crosspatch.grading.grading_worker import SECONDS, GradingWorker
+from crosspatch.grading.health import health
+from crosspatch.grading.operation_steps import judge_parts
+from crosspatch.grading.operations import judge_operation
+
+# Grades as `grading.grade` does: that function, or a worker's method.
+Grader = Callable[..., Grade]
+
+
+def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) -> dict[str, Any]:
+    """A row of the behaviour table for a row of the generations table; the problem must have an answer.
+
+    A problem with key points asks for an explanation; any other one of the general domain is right by its words.
+    """
+    text = generation["text"]
+    if problem.key_points:
+        graded = grade_explanation(text, problem.key_points)
+    else:
+        kind = "text" if problem.domain == "general" else None
+        graded = grader(text, problem.answer, problem.aliases, kind=kind)
+    return {
+        **_which(generation),
+        "domain": problem.domain,
+        "extracted": graded.extracted,
+        "verdict": graded.verdict,
+        "operation": judge_operation(text, problem),
+        "health": health(text, generation["stop_reason"]).flags,
+    }
+
+
+def judge_operations(problem: Problem, generation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the operations table for a row of the generations table; none where the text states no operation."""
+    return [{**_which(generation), **asdict(verdict)} for verdict in judge_parts(generation["text"], problem)]
+
+
+def examine(generation: dict[str, Any]) -> dict[str, Any]:
+    """A row of the health table for a row of the generations table."""
+    return {**_which(generation), **asdict(health(generation["text"], generation["stop_reason"]))}
+
+
+def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
+    """The verdicts on a JSONL file of `{"text": …, "gold": …}`, each found within `seconds`; raises UsageError.
+
+    A line may have `aliases` and `kind` (see `grade`) or, for an explanation, `key_points` in place of the gold.
+    """
+    verdicts = []
+    with GradingWorker(seconds) as worker:
+        for number, line in tqdm(list(read_lines(path)), desc="answers", leave=False, disable=None):
+            text, gold, points = line.get("text"), line.get("gold"), line.get("key_points")
+            if isinstance(text, str) and _key_points(points):
+                verdicts.append(asdict(grade_explanation(text, _key_points(points))))
+                continue
+            aliases, kind = line.get("aliases", []), line.get("kind")
+            if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
+                keys = ", ".join(map(visible, list(line)[:10])) or "nothing"
+                raise UsageError(f'{path}, line {number}: got {keys}, expected {{"text": …, "gold": …}}')
+            if kind not in (None, "math", "text", "yes_no"):
+                raise UsageError(f"{path}, line {number}: got kind {repr(kind)[:100]}, expected math, text or yes_no")
+            verdicts.append(asdict(worker.grade(text, gold, [str(alias) for alias in aliases], kind)))
+    return verdicts
+
+
+def _key_points(given: object) -> list[list[str]]:
+    """Each in its wordings; none where they are not given so."""
+    points = given if isinstance(given, list) else []
+    return [[str(wording) for wording in point] for point in points if isinstance(point, list)]
+
+
+def _which(generation: dict[str, Any]) -> dict[str, Any]:
+    return {key: generation[key] for key in ("prompt_id", "condition", "patch")}

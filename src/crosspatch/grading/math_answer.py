@@ -1,0 +1,165 @@
+"""A mathematical answer: one value or several in any order, each with what stands left of its `=`.
+
+Cuts what is written down into single values without label, unit or percent sign, and says whether two answers
+are the same. Knows nothing of where in a text an answer stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from crosspatch.grading.latex_text import one_spelling
+from crosspatch.grading.math_expression import parse, same_value
+
+# A pattern for what a quantity may be measured in.
+UNITS = (
+    r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|met(?:er|re)s?|"
+    r"centimet(?:er|re)s?|degrees?|radians?|dollars?|euros?|seconds?|hours?|minutes?|s|kg|g|[ckm]?m/(?:s|h|min))"
+)
+_UNIT = re.compile(rf"(?<=[\d}}\w])\s+{UNITS}(?:\^\{{?[23]\}}?)?$|(?<=\d)(?:cm|mm|km)(?:\^\{{?[23]\}}?)?$")
+
+_UNEQUAL = re.compile(r"\\neq?(?![a-zA-Z])|≠")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value: what stands left of its `=` ("" for nothing), the sympy object, and whether it had a `%`."""
+
+    label: str
+    expr: Any
+    percent: bool = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is an expression without symbols."""
+        return isinstance(self.expr, sympy.Expr) and not self.expr.free_symbols
+
+
+@dataclass(frozen=True)
+class MathAnswer:
+    """The values of an answer, in any order; `constant`: it holds up to a constant of integration."""
+
+    values: tuple[Value, ...]
+    constant: bool = False
+
+    @property
+    def unknown(self) -> str | None:
+        """The letter that an answer such as `x = 2` is about."""
+        label = self.values[0].label
+        return label if re.fullmatch(r"[a-zA-Z]", label) and all(v.constant for v in self.values) else None
+
+    @property
+    def unknowns(self) -> tuple[str, ...]:
+        """All such letters: two for a system."""
+        labels = dict.fromkeys(value.label for value in self.values if re.fullmatch(r"[a-zA-Z]", value.label))
+        return tuple(labels) if self.unknown else ()
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every value is constant."""
+        return all(value.constant for value in self.values)
+
+
+def read_gold(gold: str) -> MathAnswer | None:
+    """A gold in any spelling; one that ends in `+ C` holds up to a constant. None where it cannot be read."""
+    constant = re.search(r"\+\s*C\W*$", gold) is not None
+    return read_answer(one_spelling(gold), constant)
+
+
+def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
+    """All values of an answer in one spelling, or None where one of them cannot be read.
+
+    `constant` says that a constant of integration at the end of a value is none of it.
+    """
+    text = text.strip(" \n\t.,;:?!\"'")
+    text = re.sub(r"\\in\b", "=", text)
+    text = re.sub(r"\\[{}]|(?<==)\s*\{([^{}]*,[^{}]*)\}$", r"\1", text)
+    if text.startswith("{") and text.endswith("}") and text.count("{") == 1:
+        text = text[1:-1]
+    values: list[Value] = []
+    parts = _parts(text)
+    # `x ≠ 2` beside other parts only says where they hold.
+    for part in [part for part in parts if not _UNEQUAL.search(part)] or parts:
+        got = list(_values(part, constant))
+        if not got:
+            return None
+        values += got
+    return MathAnswer(tuple(values), constant) if values else None
+
+
+def _parts(text: str) -> list[str]:
+    """Cut at commas, `or` and `and` that stand outside of brackets."""
+    parts, depth, last = [], 0, 0
+    for match in re.finditer(r"[(\[{]|[)\]}]|[,;]|\\lor\b|\\vee\b|\b(?:or|and)\b", text):
+        token = match.group()
+        if token in "([{":
+            depth += 1
+        elif token in ")]}":
+            depth -= 1
+        elif depth <= 0:
+            parts.append(text[last : match.start()])
+            last = match.end()
+    parts.append(text[last:])
+    return [part for part in parts if part.strip()]
+
+
+def _values(part: str, constant: bool) -> Iterator[Value]:
+    label, value = _cut_label(part.strip())
+    if constant:
+        value = re.sub(r"\+\s*[CcKk]$|^[CcKk]\s*\+", "", value).strip()
+    percent = re.search(r"\\?%$", value) is not None
+    value = re.sub(r"\\?%$", "", value).strip()
+    value = _UNIT.sub("", value).strip()
+    for signed in (value.replace(r"\pm", "+"), value.replace(r"\pm", "-")) if r"\pm" in value else (value,):
+        expr = parse(signed.strip().removeprefix("+"))
+        if expr is not None:
+            if [symbol.name for symbol in expr.free_symbols] == ["i"]:
+                expr = expr.subs(dict.fromkeys(expr.free_symbols, sympy.I))
+            yield Value(label, expr / 100 if percent and isinstance(expr, sympy.Expr) else expr, percent)
+
+
+def _cut_label(part: str) -> tuple[str, str]:
+    """`f(x) = 12/2 = 6` is ("f(x)", "6"); of `16\\pi \\approx 50.27` the exact side counts."""
+    exact, *rounded = re.split(r"\\approx|\\simeq|~", part)
+    if rounded and "=" not in exact and re.fullmatch(r"\s*[a-zA-Z']+(\([a-z]\))?\s*", exact):
+        exact = f"{exact} = {rounded[-1]}"
+    elif rounded and not exact.strip():
+        exact = rounded[-1]
+    label, *sides = (side.strip() for side in exact.split("="))
+    if not sides:
+        return "", label
+    value = sides[-1]
+    if re.fullmatch(r"[a-zA-Z]", value) and re.match(r"-?[\d\\]", label):
+        label, value = value, label
+    label = re.sub(r"_\{?\d+\}?", "", label)
+    return re.sub(r"\s|\\prime|[{}^](?=\\prime)", "", label.replace(r"\prime", "'")), value
+
+
+def same_answer(gold: MathAnswer, said: MathAnswer) -> bool:
+    """Every value said is one of the gold's, and none of the gold's is missing."""
+    return all(any(_equal(g, s) for g in gold.values) for s in said.values) and all(
+        any(_equal(g, s) for s in said.values) for g in gold.values
+    )
+
+
+def _equal(gold: Value, said: Value) -> bool:
+    if not _labels_agree(gold.label, said.label):
+        return False
+    if same_value(gold.expr, said.expr):
+        return True
+    numbers = isinstance(gold.expr, sympy.Expr) and isinstance(said.expr, sympy.Expr)
+    return numbers and gold.percent and not said.percent and same_value(gold.expr * 100, said.expr)
+
+
+def _labels_agree(gold: str, said: str) -> bool:
+    """`x = 2` is no answer for y, nor a second derivative one for the first; other names say nothing."""
+    if not gold or not said:
+        return True
+    if re.fullmatch("[a-zA-Z]", gold):
+        return gold == said
+    return "'" not in gold or "'" not in said or gold.count("'") == said.count("'")

@@ -1,0 +1,126 @@
+"""One mathematical value as a sympy object: read without harm, compared by its value.
+
+math-verify reads LaTeX; it is not trusted with the rest. What is long or a tower of powers is refused, so
+nothing hangs. Numbers and expressions are compared exactly, and to 1e-3 where a decimal stands for what no
+short decimal can say, rather than by `verify`, which rounds absolutely and may simplify for minutes; only
+intervals and inequalities are left to `verify`. Knows nothing of labels, units or lists of values.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import math_verify
+import math_verify.grader
+import math_verify.parser
+import sympy
+
+from crosspatch.grading.latex_text import without_commands
+
+# math-verify's own timeouts need signals, so they fail off the main thread; it warns that they are off.
+# They are not missed: `_harmless` bounds what it is given.
+math_verify.parser.TIMEOUT_WARNING_SHOWN = math_verify.grader.TIMEOUT_WARNING_SHOWN = True
+# Its units are off too: it takes the t of `5t^{2} - t` for tonnes. Ours are cut off before (`math_answer`).
+_DEFAULT = math_verify.LatexExtractionConfig()
+_LATEX = [replace(_DEFAULT, normalization_config=replace(_DEFAULT.normalization_config, units=False))]
+
+TOLERANCE = 1e-3
+
+
+@lru_cache(maxsize=1024)
+def parse(latex: str) -> Any:
+    """One value as a sympy object, or None where it cannot be read or is not safe to read.
+
+    Plain numbers go without math-verify, which costs 20 ms.
+    """
+    if match := re.fullmatch(r"(-?)\s?(\d{1,30})(\.\d{1,30})?(?:\s?/\s?(\d{1,30}))?", latex):
+        sign, whole, decimals, divisor = match.groups()
+        if divisor and (decimals or not int(divisor)):
+            return None
+        if decimals:
+            return sympy.Float(f"{sign}{whole}{decimals}", 30)
+        return sympy.Rational(int(f"{sign}{whole}"), int(divisor or 1))
+    if not _harmless(latex):
+        return None
+    try:
+        found = math_verify.parse(f"${latex}$", _LATEX, fallback_mode="no_fallback", parsing_timeout=None)
+    except Exception:  # a parser of others fed with arbitrary text: whatever it raises means "not readable"
+        return None
+    return found[0] if found and isinstance(found[0], sympy.Basic | sympy.MatrixBase) else None
+
+
+def _harmless(latex: str) -> bool:
+    """Whether it is safe to have this evaluated, and it is one value at all."""
+    if not latex or len(latex) > 200 or not re.search(r"[a-zA-Z\d]", latex):
+        return False
+    if re.search(r"[^\W\d_]{3}", without_commands(latex)):
+        return False
+    if re.search(r"\\(?:int|sum|prod|lim|binom)(?![a-zA-Z])|\d\d!|!!|[)}]\s*!|\d{31}|\d\s+\d|\{[^{}]*$", latex):
+        return False
+    # Each round bracket costs math-verify's parser 60 ms; a power of a power of a power may explode.
+    if any(latex.count(bracket) > 12 for bracket in "({[^"):
+        return False
+    if len(re.findall(r"[)}]\s*\^", latex)) > 2 or re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", latex):
+        return False
+    return all(_small_exponent(latex[match.end() :]) for match in re.finditer(r"\^\s*", latex))
+
+
+def _small_exponent(rest: str) -> bool:
+    exponent, depth = rest, 0
+    for i, char in enumerate(rest):
+        depth += (char == "{") - (char == "}")
+        if depth <= 0:
+            exponent = rest[: i + 1]
+            break
+    # One square or cube of a letter may stand up there, as in e^{-x^2}; a number's power may not.
+    inner = re.sub(r"[a-zA-Z]\^\{?[23]\}?", "", exponent, count=1)
+    return "^" not in inner and len(re.findall(r"\d", inner)) <= 3
+
+
+def same_value(gold: Any, said: Any) -> bool:
+    """Whether two values that `parse` gave are one; with no way to compare them they are two."""
+    if isinstance(gold, sympy.Expr) and isinstance(said, sympy.Expr):
+        return _close(gold, said)
+    try:
+        return bool(math_verify.verify(gold, said, timeout_seconds=None))
+    except Exception:  # as for its parser: no comparison, no match
+        return False
+
+
+def _close(gold: sympy.Expr, said: sympy.Expr) -> bool:
+    """Equal in value: at three points where there are symbols."""
+    turns = range(3 if gold.free_symbols or said.free_symbols else 1)
+    return all(_close_at(gold, said, turn) for turn in turns)
+
+
+def _close_at(gold: sympy.Expr, said: sympy.Expr, turn: int) -> bool:
+    a, b = (_number(expr, turn) for expr in (gold, said))
+    if a is None or b is None:
+        return bool(gold == said)
+    decimal = [expr.has(sympy.Float) for expr in (gold, said)]
+    rounded = all(decimal) or (any(decimal) and not _short(said if decimal[0] else gold))
+    # 1e-12: a third written as 0.333 is off by exactly the tolerance.
+    tolerance = TOLERANCE + 1e-12 if rounded else 1e-9
+    return abs(a - b) <= tolerance * max(abs(a), 1e-6)
+
+
+def _short(expr: sympy.Expr) -> bool:
+    """Whether decimals can say it exactly, so that others are wrong: x/2 and 3/4, not x/3 nor pi."""
+    expr = expr.doit()  # the parser leaves 1/3 as a power of 3
+    parts = expr.atoms(sympy.Pow, sympy.Function, sympy.NumberSymbol)
+    if any(part.is_number and not part.is_rational for part in parts):
+        return False
+    return all(10**30 % number.q == 0 for number in expr.atoms(sympy.Rational))
+
+
+def _number(expr: sympy.Expr, turn: int) -> complex | None:
+    """The value with every symbol set to a number of its own, another one at each turn."""
+    points = {s: sympy.Rational(sum(map(ord, s.name)) * (turn + 2), 193) for s in expr.free_symbols}
+    try:
+        value = complex(expr.evalf(20, subs=points))
+    except Exception:  # undefined functions, infinities, overflow: no number, so no comparison by value
+        return None
+    return value if abs(value) < float("inf") else None

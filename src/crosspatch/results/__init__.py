@@ -1,1 +1,0 @@
-"""The run directory and the statistics of what stands in it. Needs no torch."""

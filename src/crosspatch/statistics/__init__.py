@@ -1,0 +1,1 @@
+"""Statistics of scores and answers: recovered fractions, intervals, claims. Needs no torch."""

@@ -1,0 +1,221 @@
+"""A claim: a statement, the number that decides it, and the range in which that number has to lie.
+
+Three verdicts: *shown* where the whole interval lies within the range, *contradicted* where all of it lies outside, and
+*undecided* otherwise. Superiority ("more than the control") is a range above 0 for a difference, non-inferiority ("at
+most 0.1 less") one above −0.1, equivalence ("within 0.1 of 1") one between two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from crosspatch.card import Table
+from crosspatch.statistics.interval import FEWEST_EFFECTIVE, FEWEST_UNITS, Interval
+
+Verdict = Literal["shown", "contradicted", "undecided"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+_PLACE = ("domain", "component", "direction", "persistence", "schedule", "layer")
+# The level of the permutation or sign test that has to agree with an interval.
+ALPHA = 0.05
+# How much less still counts as "as much", and how far from it still counts as "the same": of a recovered fraction or a
+# share of answers.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number has to lie: above `least`, below `most`, or between them. Half-open ranges have None."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def holds(self, interval: Interval) -> bool:
+        """Whether all of an interval lies inside."""
+        low, high = interval.low, interval.high
+        return (
+            low is not None
+            and high is not None
+            and (self.least is None or low > self.least)
+            and (self.most is None or high < self.most)
+        )
+
+    def misses(self, interval: Interval) -> bool:
+        """Whether all of an interval lies outside, on one side."""
+        low, high = interval.low, interval.high
+        return (
+            low is not None
+            and high is not None
+            and ((self.least is not None and high < self.least) or (self.most is not None and low > self.most))
+        )
+
+    def hardest(self, intervals: Mapping[str, Interval]) -> str:
+        """Of several numbers that all have to lie inside, the one that is hardest to show; one without an interval."""
+
+        def room(name: str) -> float:
+            interval = intervals[name]
+            if interval.low is None or interval.high is None:
+                return float("-inf")
+            sides = [] if self.least is None else [interval.low - self.least]
+            return min([*sides, *([] if self.most is None else [self.most - interval.high])])
+
+        return min(intervals, key=room)
+
+    def __str__(self) -> str:
+        """Such as "above 0" or "between 0.9 and 1.1"."""
+        if self.least is not None and self.most is not None:
+            return f"between {self.least:.3g} and {self.most:.3g}"
+        return f"above {self.least:.3g}" if self.most is None else f"below {self.most:.3g}"
+
+
+MORE, LESS = Range(least=0.0), Range(most=0.0)
+AS_MUCH, THE_SAME = Range(least=-MARGIN), Range(-MARGIN, MARGIN)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`statement` is shown where `decides`, with all of its interval, lies within `range`.
+
+    `found` is the number that was measured and `compared` that of its `control`; what decides is their difference on
+    the same cells or questions, or `found` itself where there is no other (None). `about` says whether it is a claim
+    about the mistake or about the fine-tune as such; `place` is the domain, variant and layer, as far as they apply.
+    `chance` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
+    claim holds, and a large one where the opposite does. `untested` says why nothing was tested.
+    """
+
+    name: str
+    statement: str
+    about: Literal["mistake", "fine-tune"]
+    found: Interval
+    control: str
+    compared: Interval
+    range: Range = MORE
+    difference: Interval | None = None
+    chance: float | None = None
+    one_sided: bool = False
+    untested: str | None = None
+    place: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def decides(self) -> Interval:
+        """The interval that decides."""
+        return self.found if self.difference is None else self.difference
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the numbers say."""
+        if self.untested is not None:
+            return "undecided"
+        if self.range.holds(self.decides) and self._agrees(holds=True):
+            return "shown"
+        return "contradicted" if self.range.misses(self.decides) and self._agrees(holds=False) else "undecided"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its numbers lie about 0 and 1; layers do not."""
+        return self.compared.estimate is None or self.compared.estimate <= 1
+
+    @property
+    def shown(self) -> bool:
+        """Whether the numbers show it."""
+        return self.verdict == "shown"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not shown; None where it is."""
+        decides = self.decides
+        what = f"{decides}" if self.difference is None else f"the difference, {decides},"
+        reasons = (
+            (self.shown, None),
+            (self.untested is not None, self.untested),
+            (self.found.estimate is None, "there is nothing to measure"),
+            (decides.estimate is None, f"{self.control}: there is nothing to compare with"),
+            (not decides.known, _too_few(decides)),
+            (self.verdict == "contradicted", f"{what} does not lie {self.range}"),
+            (
+                self.range.holds(decides) or self.range.misses(decides),
+                f"chance alone gives as much, p = {self.chance or 0:.2f}",
+            ),
+            (True, f"{what} may or may not lie {self.range}"),
+        )
+        return next(reason for holds, reason in reasons if holds)
+
+    @property
+    def numbers(self) -> str:
+        """What was measured, what it is compared with, and the test, in words."""
+        return f"{self.found}, {self.control}: {self.compared}{self.test}"
+
+    @property
+    def test(self) -> str:
+        """The difference that decides and the p-value, as far as there are any, to stand after the numbers."""
+        told = self.difference is not None and self.difference.estimate is not None
+        apart = f", difference {self.difference}" if told else ""
+        return apart if self.chance is None else f"{apart}, p = {self.chance:.2g}"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, the claim and the numbers, in one line."""
+        verdict = self.verdict if self.reason is None else f"{self.verdict} ({self.reason})"
+        return f"{verdict}: {self.statement}: {self.numbers}"
+
+    def _agrees(self, *, holds: bool) -> bool:
+        """Whether the test finds, as the interval does, that the claim holds, or that the opposite does."""
+        if self.chance is None:
+            return True
+        return (1 - self.chance if self.one_sided and not holds else self.chance) <= ALPHA
+
+    def row(self) -> dict[str, Any]:
+        """A row of the table of claims (see tables.CLAIMS)."""
+        return {
+            "claim": self.name,
+            "statement": self.statement,
+            "about": self.about,
+            **{key: self.place.get(key) for key in _PLACE},
+            **self.found.columns,
+            "control": self.control,
+            **{f"control_{name}": value for name, value in self.compared.columns.items()},
+            **{f"decides_{name}": value for name, value in self.decides.columns.items()},
+            "least": self.range.least,
+            "most": self.range.most,
+            "chance": self.chance,
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+
+def _too_few(interval: Interval) -> str:
+    if interval.effective is None or interval.effective >= FEWEST_EFFECTIVE:
+        return f"there are too few prompts or seeds for an interval, expected at least {FEWEST_UNITS} prompts"
+    return f"an interval needs {FEWEST_EFFECTIVE:g} effective prompts, there are {interval.effective:.1f}"
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """How many claims got each verdict, such as "7 shown, 2 contradicted, 10 undecided"."""
+    found = list(verdicts)
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS)
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """The difference that decides, in a row of the table of claims; empty where the number itself does."""
+    decides = Interval.of_row(row, "decides_")
+    return "" if decides.estimate is None or decides == Interval.of_row(row) else str(decides)
+
+
+def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
+    """Rows of the table of claims (see tables.CLAIMS) as a notebook has them, in the order of their verdicts."""
+    ordered = sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]))
+    cells = [
+        (
+            row["verdict"],
+            row["statement"],
+            str(Interval.of_row(row)),
+            f"{row['control']}: {Interval.of_row(row, 'control_')}",
+            difference(row),
+            row["reason"] or "",
+        )
+        for row in ordered
+    ]
+    columns = ("verdict", "claim", "found", "compared with", "difference", "why not shown")
+    return Table(columns, cells, "Intervals are of 95 %, over prompts.", fold)

@@ -1,0 +1,445 @@
+"""What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each with its control.
+
+Every claim is made whatever comes out; its verdict is what the numbers say (see `claim`). What is measured on the same
+cells or questions is compared as a paired difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+import polars as pl
+
+from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
+from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
+from crosspatch.statistics.depth import BEYOND, RISE
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
+from crosspatch.statistics.variant import last_layer, late_from
+from crosspatch.tables import REPAIRED
+
+HALF, NOTHING = fixed(0.5), fixed(0.0)
+# Patched with its own activation a model stays as it is: that checks the engine, and nothing can be compared with it.
+_IDENTITY = "self"
+# The whole state of a position, in which things build up; what a part of a block recovers alone does not add up.
+_WHOLE_STATE = ("resid_mid", "resid_post")
+_PLACE = ("component", "direction", "persistence", "schedule")
+
+
+def claims(
+    depth: pl.DataFrame,
+    tokens: pl.DataFrame,
+    comparisons: pl.DataFrame,
+    halfway: pl.DataFrame,
+    *,
+    n_layers: int | None = None,
+    patched: Direction = "corrupt",
+) -> list[Claim]:
+    """All claims that the tables can bear, in the order in which they are reported.
+
+    The tables are those of `frames` with these names; `n_layers` is the model's depth (None: not known, see
+    `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
+    """
+    found = list(_behaviour(comparisons, halfway, n_layers, patched))
+    for keys in depth.select(_PLACE).unique(maintain_order=True).iter_rows():
+        place = dict(zip(_PLACE, keys, strict=True))
+        here = [pl.col(key) == value for key, value in place.items()]
+        of_place = depth.filter(here)
+        for domain in ordered_domains(of_place["domain"]) if place["component"] in _WHOLE_STATE else ():
+            half = halfway.filter(here, domain=domain, of="effect")
+            found += _Profile(of_place.filter(domain=domain), half, {**place, "domain": domain}, n_layers).claims()
+        if place["direction"] == "corrupt":
+            found += _domains(of_place, place)
+            of_tokens = tokens.filter(here, domain="related")
+            for by in ("class", "span"):
+                found += _excesses(of_tokens.filter(by=by), place, by)
+            found += _near_one(of_tokens.filter(by="class"), place)
+    return found
+
+
+def is_null_control(control: str, direction: str) -> bool:
+    """Whether a control must not do what the source does, when the target is patched in this direction.
+
+    Noise and other prompts never do. A child without the mistake must not corrupt, and repairs as the clean model does;
+    another seed of the mistake must not repair, and corrupts as the corrupted model does.
+    """
+    if control in OWN_CONTROLS:
+        return control != _IDENTITY
+    return (control in MADE_CONTROLS) == (direction == "corrupt")
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """The depth statistics of one variant in one domain, and the layer at which half of the effect is recovered."""
+
+    rows: pl.DataFrame
+    half: pl.DataFrame
+    place: Mapping[str, Any]
+    n_layers: int | None
+
+    def claims(self) -> Iterator[Claim]:
+        """What is said of one profile."""
+        layers = self.rows.filter(measure="transfer")["layer"].drop_nulls().unique().sort()
+        last = last_layer(layers, self.n_layers)
+        # The last layer is a ceiling.
+        below_last = layers.filter(layers < last).to_list()
+        if len(below_last) < 2:
+            return
+        lowest, top = below_last[0], below_last[-1]
+        where = f"on {domain_title(self.place['domain']).lower()}, {self.place['component']} {self.place['direction']}"
+        controls = self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
+        builds = self._builds_up(lowest, top, controls, where)
+        yield builds
+        yield from self._as_much(top, controls, where)
+        rest = None if builds.shown else "transfer is not shown to build up at all"
+        largest = self._largest_step()
+        to = "" if largest is None else f" (the largest is to layer {largest})"
+        yield Claim(
+            "gradual",
+            f"no single step from one patched layer to the next adds half of the transfer {where}{to}",
+            "fine-tune",
+            self._of("largest_step", None),
+            "half of all",
+            HALF,
+            Range(most=0.5),
+            untested=rest,
+            place={**self.place, "layer": largest},
+        )
+        if not self.half.is_empty():
+            statement = f"half of the effect is recovered {where}, at layer"
+            yield _at_the_papers_depth("late", statement, _interval(self.half), below_last, last, self.place, rest)
+
+    def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
+        null = [name for name in controls if is_null_control(name, self.place["direction"])]
+        differences = {name: self._beyond(top, name) for name in null}
+        # The lowest layer is a control too: without a rise nothing builds up.
+        at_lowest = f"layer {lowest}"
+        differences[at_lowest] = self._signed(self._of(f"transfer{RISE}", top))
+        control = MORE.hardest(differences)
+        return Claim(
+            "builds_up",
+            f"transfer builds up from layer {lowest} to {top} {where}",
+            "fine-tune",
+            self._share(top, None),
+            control,
+            self._share(lowest, None) if control == at_lowest else self._share(top, control),
+            difference=differences[control],
+            untested=None if null else "no control was measured",
+            place={**self.place, "layer": top},
+        )
+
+    def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
+        """Positive controls: whatever has the same mistake, or when repairing none, does what the source does."""
+        direction = self.place["direction"]
+        positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
+        if not positive:
+            return
+        differences = {name: self._beyond(top, name).negated for name in positive}
+        control = AS_MUCH.hardest(differences)
+        name, whose = (
+            ("sibling", "another seed's activations")
+            if direction == "corrupt"
+            else ("repairs_too", "activations of a child without the mistake")
+        )
+        yield Claim(
+            name,
+            f"{whose} ({control}) recover as much as the source's, to within {MARGIN:g}, at layer {top} {where}",
+            "mistake",
+            self._share(top, control),
+            "source",
+            self._share(top, None),
+            AS_MUCH,
+            differences[control],
+            place={**self.place, "layer": top},
+        )
+
+    def _largest_step(self) -> int | None:
+        found = self.rows.filter(measure="largest_step")["layer"]
+        return None if found.is_empty() or found[0] is None else int(found[0])
+
+    def _share(self, layer: int, control: str | None) -> Interval:
+        """The part of the way from target to source, whichever way."""
+        interval = self._of("transfer", layer, control)
+        return interval.rest if self.place["direction"] == "repair" else interval
+
+    def _beyond(self, layer: int, control: str) -> Interval:
+        """How much further the patch goes than a control, in the same cells."""
+        return self._signed(self._of(f"transfer{BEYOND}", layer, control))
+
+    def _signed(self, difference: Interval) -> Interval:
+        return difference.negated if self.place["direction"] == "repair" else difference
+
+    def _of(self, measure: str, layer: int | None, control: str | None = None) -> Interval:
+        rows = self.rows.filter(pl.col("measure") == measure, pl.col("control").eq_missing(control))
+        if layer is not None:
+            rows = rows.filter(layer=layer)
+        return _interval(rows)
+
+
+def _at_the_papers_depth(
+    name: str,
+    statement: str,
+    found: Interval,
+    patched: Iterable[int],
+    last: int,
+    place: Mapping[str, Any],
+    untested: str | None = None,
+) -> Claim:
+    """Whether a layer is at least as deep as the paper's 28 of 36."""
+    late = late_from(last)
+    # Between patched layers the curve is a line that nobody has measured.
+    if not any(late - 1 <= layer <= late for layer in patched):
+        untested = f"layer {floor(late)}, just below the paper's depth, was not patched"
+    return Claim(
+        name,
+        f"{statement} {late:.1f} or above, the paper's 28 of 36 in depth",
+        "fine-tune",
+        found,
+        "the paper's layer",
+        fixed(late),
+        Range(least=late),
+        untested=untested,
+        place=place,
+    )
+
+
+def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
+    """Related problems against each other domain: how often the models disagree, and how much transfers there."""
+    whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null())
+    if "related" not in whole["domain"]:
+        return
+    for domain in ordered_domains(whole["domain"]):
+        if domain == "related":
+            continue
+        other = domain_title(domain).lower()
+        for name, measure, range_, statement in (
+            (
+                "disagree_more",
+                "disagreement_rate",
+                MORE,
+                f"the models disagree more often on related problems than on {other}",
+            ),
+            (
+                "transfer_more",
+                "transfer",
+                MORE,
+                f"where they disagree, more transfers on related problems than on {other}",
+            ),
+            (
+                "transfer_same",
+                "transfer",
+                THE_SAME,
+                f"where they disagree, as much transfers on {other} as on related problems, to within {MARGIN:g}",
+            ),
+        ):
+            rows = whole.filter(measure=measure)
+            related, others = (_interval(rows.filter(domain=each)) for each in ("related", domain))
+            yield Claim(
+                name,
+                f"{statement}, {place['component']} at all layers but the last",
+                "fine-tune",
+                related,
+                domain_title(domain),
+                others,
+                range_,
+                # Other prompts, so nothing is paired.
+                related.minus(others),
+                place={**place, "domain": domain},
+            )
+
+
+def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
+    """Whether corruption sits on the operations: disagreement, and transfer beyond what that explains."""
+    whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
+    name = "operation" if by == "class" else "word"
+    what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
+    for measure, statement in (
+        ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
+        ("transfer", f"where they disagree, more transfers at {what} than elsewhere in related problems"),
+    ):
+        excess = whole.filter(pl.col("class") == name, pl.col("measure") == f"{measure}_excess")
+        if excess.is_empty():
+            continue
+        yield Claim(
+            f"{by}_{measure}",
+            f"{statement}, {place['component']} at all layers but the last",
+            # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
+            "fine-tune" if by == "class" else "mistake",
+            _interval(excess),
+            "no excess",
+            NOTHING,
+            chance=excess["chance"][0],
+            one_sided=True,
+            place={**place, "domain": "related"},
+        )
+
+
+def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
+    """Whether operation words score near 1 in the late layers (section 4.2), and no control does."""
+    late = tokens.filter("late", pl.col("class") == "operation")
+    found = late.filter(pl.col("control").is_null(), measure="transfer")
+    if found.is_empty():
+        return
+    controls = {
+        str(row["control"]): Interval.of_row(row)
+        for row in late.filter(pl.col("control").is_not_null(), measure="transfer").iter_rows(named=True)
+        if is_null_control(row["control"], "corrupt")
+    }
+    near_one, less = Range(1 - MARGIN, 1 + MARGIN), Range(most=1 - MARGIN)
+    control, compared = "no control", Interval(None)
+    untested: str | None = "no control was measured"
+    if controls:
+        control = less.hardest(controls)
+        compared = controls[control]
+        untested = None if less.holds(compared) else f"{control} may score near 1 as well, {compared}"
+    yield Claim(
+        "operations_near_one",
+        f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
+        f"{place['component']}",
+        "fine-tune",
+        _interval(found),
+        control,
+        compared,
+        near_one,
+        # What is far from 1 needs no control to be so.
+        untested=None if near_one.misses(_interval(found)) else untested,
+        place={**place, "domain": "related"},
+    )
+
+
+def _behaviour(
+    comparisons: pl.DataFrame, halfway: pl.DataFrame, n_layers: int | None, patched: Direction
+) -> Iterator[Claim]:
+    """What the models answered, unpatched and patched."""
+    unpatched = comparisons.filter(pl.col("patch").is_null())
+    # Other seeds, and what a search has tried, have the mistake: only children without it are controls.
+    children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
+    others = "the clean model and the children without the mistake" if children else "the clean model"
+    for outcome, range_, statement in (
+        ("correct", LESS, "has fewer right answers on related problems than"),
+        ("planted", MORE, "does the planted operation on related problems more often than"),
+    ):
+        rows = unpatched.filter(domain="related", outcome=outcome)
+        own = rows.filter(condition="corrupted")
+        pairs = {name: _pairs(rows, "corrupted", name) for name in ("clean", *children)}
+        differences = {name: paired_difference(*each) for name, each in pairs.items() if each is not None}
+        if own.is_empty() or not differences:
+            continue
+        control = range_.hardest(differences)
+        lost, gained, asked = pairs[control]  # type: ignore[misc]
+        yield Claim(
+            f"behaviour_{outcome}",
+            f"the corrupted model {statement} {others}",
+            # Only a child without the mistake tells it from fine-tuning as such.
+            "mistake" if children or outcome == "planted" else "fine-tune",
+            _interval(own),
+            control,
+            _interval(rows.filter(condition=control)),
+            range_,
+            differences[control],
+            chance=sign_test(lost, gained),
+            untested=_few("questions", asked),
+            place={"domain": "related"},
+        )
+    yield from _kept(unpatched.filter(condition="corrupted"), "kept", "by the corrupted model", {})
+    texts = comparisons.filter(pl.col("condition").is_in(["patched", REPAIRED]))
+    repaired = (pl.col("condition") == REPAIRED) | (patched == "repair")
+    yield from _patched_answers(texts.filter(~repaired), "corrupt", halfway, n_layers)
+    yield from _patched_answers(texts.filter(repaired), "repair", halfway, n_layers)
+
+
+def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, int, int] | None:
+    """How many answers of `other` a model has lost, how many it has gained, and of how many questions."""
+    rows = comparisons.filter(condition=condition, against=other)
+    turned = rows.is_empty()
+    if turned:
+        # References are the clean and the corrupted model; what one of them lost is what the other has gained.
+        rows = comparisons.filter(condition=other, against=condition)
+    if rows.is_empty():
+        return None
+    lost, gained, pairs = rows.row(0, named=True)["lost"], rows["gained"][0], rows["pairs"][0]
+    return (gained, lost, pairs) if turned else (lost, gained, pairs)
+
+
+def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, Any]) -> Iterator[Claim]:
+    """Whether right answers of the other domains are kept: nine in ten of them at least."""
+    rows = comparisons.filter(against="clean", outcome="correct")
+    for domain in ordered_domains(rows["domain"]):
+        if domain == "related":
+            continue
+        row = rows.filter(domain=domain).row(0, named=True)
+        yield Claim(
+            name,
+            f"at least {1 - MARGIN:.0%} of the clean model's right answers on {domain_title(domain).lower()} are kept "
+            f"{whose}",
+            "fine-tune",
+            wilson(row["there"] - row["lost"], row["there"]),
+            "threshold",
+            fixed(1 - MARGIN),
+            Range(least=1 - MARGIN),
+            untested=_few("right answers of the clean model", row["there"]),
+            place={**place, "domain": domain},
+        )
+
+
+def _few(what: str, count: int) -> str | None:
+    return None if count >= FEWEST_UNITS else f"{what}: {count}, expected at least {FEWEST_UNITS}"
+
+
+def _patched_answers(
+    comparisons: pl.DataFrame, direction: Direction, halfway: pl.DataFrame, n_layers: int | None
+) -> Iterator[Claim]:
+    """Answers under the highest patch below the last layer's, and the layer at which half of them are lost."""
+    against, name, statement, range_ = (
+        ("clean", "answers_patched", "corrupted activations the clean model has fewer", LESS)
+        if direction == "corrupt"
+        else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", MORE)
+    )
+    whole = comparisons.filter(pl.col("outcome") == "correct", pl.col("patch").str.contains(r"^L\d+\.resid_post$"))
+    whole = whole.with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
+    if whole.is_empty():
+        return
+    last = last_layer(whole["layer"], n_layers)
+    below = whole.filter(pl.col("layer") < last)
+    if below.is_empty():
+        return
+    top = int(below["layer"].max())  # type: ignore[arg-type]
+    place = {"component": "resid_post", "direction": direction, "layer": top}
+    at_top = below.filter(layer=top)
+    rows = at_top.filter(domain="related", against=against)
+    if not rows.is_empty():
+        row = rows.row(0, named=True)
+        yield Claim(
+            name,
+            f"under a patch of {statement} right answers on related problems, at layer {top}",
+            "fine-tune",
+            _interval(rows),
+            f"the {against} model",
+            wilson(row["there"], row["pairs"]),
+            range_,
+            paired_difference(row["lost"], row["gained"], row["pairs"]),
+            chance=row["chance"],
+            untested=_few("questions", row["pairs"]),
+            place={**place, "domain": "related"},
+        )
+        half = halfway.filter(of="answers", domain="related", direction=direction)
+        if not half.is_empty():
+            done = "lost" if direction == "corrupt" else "won back"
+            yield _at_the_papers_depth(
+                f"{name}_late",
+                f"half of the answers that only the clean model has right are {done} at layer",
+                _interval(half),
+                below["layer"].to_list(),
+                last,
+                {**place, "layer": None, "domain": "related"},
+            )
+    if direction == "corrupt":
+        yield from _kept(at_top, "patched_kept", f"under a patch of layer {top}", place)
+
+
+def _interval(rows: pl.DataFrame) -> Interval:
+    """The interval in the first row; nothing where there is none."""
+    return Interval(None) if rows.is_empty() else Interval.of_row(rows.row(0, named=True))

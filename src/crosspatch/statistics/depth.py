@@ -1,0 +1,232 @@
+"""What transfers at each layer, with intervals, beside its controls and from one layer to the next.
+
+Everything is measured on one variant of patches at a time and on the prompts of one domain at a time; what is
+compared is compared on the same prompts, drawn anew together. Knows nothing of claims or pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from crosspatch.patching.measures import CELLS, COMPARED, DIFFER, MEASURES, Measure, prompt_sums
+from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, largest_step, over_seeds, seeded_resamples
+from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.interval import Interval, Numbers
+from crosspatch.statistics.variant import Variant, last_layer, variants
+from crosspatch.tables import DEPTH
+
+# Differences are named by what they are a difference in.
+STEP, RISE, BEYOND = "_step", "_rise", "_beyond"
+# A row of the table and its interval, or what that is to be drawn of.
+Told = tuple[dict[str, Any], Contrast | Interval]
+
+
+def depth_statistics(
+    scores: pl.DataFrame,
+    controls: pl.DataFrame,
+    domains: Mapping[str, str],
+    *,
+    n_layers: int | None = None,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Every measure of every single-layer patch with its interval (see tables.DEPTH), domain by domain.
+
+    With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
+    lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
+    the control. With `layer` null the mean over all layers but the last, which transfers everything. Intervals are of
+    95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with several (`pooled`).
+    `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError
+    for a prompt without a domain.
+    """
+    known = with_domain(scores, domains)
+    of_domain = {domain: known.filter(domain=domain) for domain in ordered_domains(known["domain"])}
+    parts = [(domain, variant) for domain, scored in of_domain.items() for variant in variants(scored)]
+    rows: list[dict[str, Any]] = []
+    for domain, variant in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
+        everywhere = variant.rows(known)
+        last = last_layer(everywhere["layer"], n_layers)
+        table = _Table.of(variant, of_domain[domain], controls, last, _most(everywhere), seed)
+        rows += [{"domain": domain, **row} for row in table.rows()]
+    return DEPTH.frame(rows)
+
+
+def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.DataFrame:
+    """The scores of several seeds' runs together, by the names of the seeds.
+
+    Prompt ids in `shared` stand for the same question in every run. Others are a run's own, and get the seed's name.
+    """
+    own = pl.when(pl.col("prompt_id").is_in(list(shared))).then("prompt_id")
+    return pl.concat(
+        frame.with_columns(
+            seed=pl.lit(seed), prompt_id=pl.coalesce(own, pl.concat_str(pl.lit(f"{seed}/"), "prompt_id"))
+        )
+        for seed, frame in scores.items()
+    )
+
+
+def _most(scores: pl.DataFrame) -> float:
+    """The largest disagreement rate that any text of any domain has."""
+    rates = scores.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"]
+    return float(rates.max() or 0.0)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The sums of one variant in one domain: for each patch, and each control of it, sums [N units].
+
+    A unit is a prompt, or of several seeds a prompt under one seed; `clusters` has then the numbers of its seed and of
+    its prompt, [N] each. `last` is the model's last layer, `most` the largest disagreement rate of any domain's texts.
+    """
+
+    variant: Variant
+    last: int
+    most: float
+    patches: list[tuple[str, int]]
+    sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
+    controls: list[str]
+    clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    counts: Numbers = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, variant: Variant, scores: pl.DataFrame, controls: pl.DataFrame, last: int, most: float, seed: int
+    ) -> _Table:
+        own = variant.rows(scores)
+        by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
+        unit = ["seed", "prompt_id"] if by_seed else ["prompt_id"]
+        units = own.select(unit).unique(maintain_order=True)
+        others = variant.rows(controls)
+        others = others.join(units, on=unit, how="semi") if others.height else others
+        sums = {**_sums(own, units), **(_sums(others, units, "control") if others.height else {})}
+        seeds, prompts = (units[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in (unit[0], unit[-1]))
+        depth = own.select("patch", "layer").unique().sort("layer", "patch")
+        return cls(
+            variant,
+            last,
+            most,
+            list(depth.iter_rows()),
+            sums,
+            others["control"].unique(maintain_order=True).to_list(),
+            (seeds, prompts) if by_seed else None,
+            seeded_resamples(units.height, seed)[0],
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All rows of the table of depth statistics, but for the domain."""
+        for row, found in drawn_together(self._told(), self.counts):
+            interval = found
+            if found.estimate == 0 and found.high and row["measure"] == "disagreement_rate":
+                # No prompt has any: so many prompts might have some, and one that has, as much as any other.
+                interval = replace(found, high=found.high * self.most)
+            yield {**row, **interval.columns}
+
+    def _told(self) -> Iterator[Told]:
+        if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
+            yield from self._place(None, None, [patch for patch, _ in below_last])
+            if self.clusters is None:
+                yield self._largest_step(below_last)
+        lowest = self.sums[self.patches[0][0], None]
+        below: Mapping[str, Numbers] | None = None
+        for patch, layer in self.patches:
+            own = self.sums[patch, None]
+            yield from self._place(patch, layer, [patch])
+            if below is not None:
+                for measure in MEASURES.values():
+                    for name, other in ((STEP, below), (RISE, lowest)):
+                        less = self._contrast([own, other], measure, (1.0, -1.0))
+                        yield self._row(patch, layer, measure.name + name, None, [own], measure), less
+            below = own
+
+    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Told]:
+        """Every measure of some patches, each of which counts alike, by itself and against each control."""
+        own = [self.sums[name, None] for name in patches]
+        for measure in MEASURES.values():
+            yield self._row(patch, layer, measure.name, None, own, measure), self._mean(own, measure)
+        for control in self.controls:
+            pairs = [(self.sums[n, None], self.sums[n, control]) for n in patches if (n, control) in self.sums]
+            if pairs:
+                yield from self._compared(patch, layer, control, pairs)
+
+    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Told:
+        """The largest step on the way from nothing, over the layers below the last, to all."""
+        measure = MEASURES["transfer"]
+        sums = [self.sums[patch, None] for patch, _ in below_last]
+        each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
+        # Repaired, what is left of the way shrinks from all to nothing: the way that is gone is what grows.
+        place, interval = largest_step(each.rest if self.variant.direction == "repair" else each, self.counts)
+        layer = None if place is None else [*(at for _, at in below_last), self.last][place]
+        patch = next((name for name, at in self.patches if at == layer), None)
+        return self._row(patch, layer, "largest_step", None, sums, measure), interval
+
+    def _compared(
+        self,
+        patch: str | None,
+        layer: int | None,
+        control: str,
+        pairs: Sequence[tuple[Mapping[str, Numbers], Mapping[str, Numbers]]],
+    ) -> Iterator[Told]:
+        """A control of some patches, and the patches less the control."""
+        others = [other for _, other in pairs]
+        # A control that was not measured after a prompt has nothing there to be compared with.
+        own = [{name: np.where(o["ok_cells"] > 0, values, 0.0) for name, values in whole.items()} for whole, o in pairs]
+        alike = [1 / len(pairs)] * len(pairs)
+        for measure in (MEASURES[name] for name in COMPARED):
+            yield self._row(patch, layer, measure.name, control, others, measure), self._mean(others, measure)
+            beyond = self._contrast([*own, *others], measure, [*alike, *(-weight for weight in alike)])
+            yield self._row(patch, layer, measure.name + BEYOND, control, others, measure), beyond
+
+    def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Contrast | Interval:
+        """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
+        some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
+        return self._contrast(some, measure, [1 / len(some)] * len(some))
+
+    def _contrast(
+        self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]
+    ) -> Contrast | Interval:
+        ratios = Ratios(
+            np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts])
+        )
+        if self.clusters is not None:
+            return over_seeds(ratios, *self.clusters, weights)
+        return Contrast(ratios, weights, measure.share and min(weights) > 0)
+
+    def _row(
+        self,
+        patch: str | None,
+        layer: int | None,
+        name: str,
+        control: str | None,
+        parts: Sequence[Mapping[str, Numbers]],
+        measure: Measure,
+    ) -> dict[str, Any]:
+        counted = "positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"
+        said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
+        return {
+            **self.variant.columns,
+            "patch": patch,
+            "layer": layer,
+            "control": control,
+            "measure": name,
+            "units": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
+            "cells": int(sum(sums[counted].sum() for sums in parts)),
+        }
+
+
+def _sums(scores: pl.DataFrame, units: pl.DataFrame, *by: str) -> dict[tuple[str, str | None], dict[str, Numbers]]:
+    """For each patch, and each value of `by`, the sums of its cells: [N units] each."""
+    more = [name for name in units.columns if name != "prompt_id"]
+    found = prompt_sums(scores, "patch", *by, *more).join(units.with_row_index("unit"), on=units.columns)
+    sums = {}
+    for (patch, *control), part in found.partition_by("patch", *by, as_dict=True, maintain_order=True).items():
+        of: dict[str, Numbers] = {name: np.zeros(units.height) for name in CELLS}
+        for name, values in of.items():
+            values[part["unit"].to_numpy()] = part[name].to_numpy()
+        sums[str(patch), control[0] if control else None] = of
+    return sums

@@ -1,0 +1,133 @@
+"""The layer at which half of the effect is recovered, and half of the right answers are lost.
+
+Where a difference first becomes significant depends on how many prompts there are; where a curve crosses one half does
+not. The curve over layers is sorted first, since it rises but for noise (the rearrangement of Chernozhukov,
+Fernández-Val and Galichon 2010), and crossed along straight lines between the patched layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from crosspatch.config import Direction
+from crosspatch.patching.measures import MEASURES, prompt_sums
+from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
+from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.interval import Interval, Numbers
+from crosspatch.statistics.variant import last_layer, variants
+from crosspatch.tables import HALFWAY, REPAIRED
+
+_LAYER = r"^L(\d+)\.resid_post$"
+
+
+def halfway(
+    scores: pl.DataFrame,
+    behaviour: pl.DataFrame,
+    domains: Mapping[str, str],
+    *,
+    n_layers: int | None = None,
+    patched: Direction = "corrupt",
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Both layers for `resid_post` in each domain, with 95 % intervals over prompts: see tables.HALFWAY.
+
+    At the last layer all of the effect is recovered by construction, so every curve crosses one half there at the
+    latest. Answers are those that the clean model has right and the corrupted one has not: corrupting loses them,
+    repairing wins them back. `patched` is the direction of the texts of that name. Raises ValueError for a prompt
+    without a domain.
+    """
+    rows = [*_effects(with_domain(scores, domains), n_layers, seed), *_answers(behaviour, n_layers, patched, seed)]
+    return HALFWAY.frame(rows)
+
+
+def crossing(ratios: Ratios, layers: Sequence[int], last: int, counts: Numbers) -> Interval:
+    """Where the curve of K ratios at K layers crosses one half, in layers; 1 is reached at the `last` one.
+
+    No interval for too few prompts (see `bootstraps`), nothing for a ratio that is not defined.
+    """
+    once = np.ones((1, counts.shape[1]))
+    if not ratios.defined(once)[0]:
+        return Interval(None)
+    at = np.array([*layers, last], dtype=float)
+    estimate = float(_crossed(ratios.values(once), at)[0])
+    drawn = _crossed(ratios.values(counts[ratios.defined(counts)]), at)
+    found = percentiles(estimate, drawn, ratios)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, float(at[0])), high=min(found.high, float(last)))
+
+
+def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
+    """The layer at which each of several curves, [curves, K], reaches one half; at the last of K + 1 layers it is 1."""
+    rising = np.pad(np.sort(curves, axis=1), ((0, 0), (0, 1)), constant_values=1.0)
+    place = (rising < 0.5).sum(1)
+    before = np.maximum(place - 1, 0)
+    rows = np.arange(len(rising))
+    low, high = rising[rows, before], rising[rows, place]
+    part = np.divide(0.5 - low, high - low, out=np.ones(len(rows)), where=high > low)
+    found: Numbers = np.where(place == 0, layers[0], layers[before] + part * (layers[place] - layers[before]))
+    return found
+
+
+def _effects(known: pl.DataFrame, n_layers: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Half of the recovered fraction, in each domain and variant of `resid_post`."""
+    measure = MEASURES["transfer"]
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(pl.col("component") == "resid_post", domain=domain)
+        for variant in variants(of_domain):
+            own = variant.rows(of_domain)
+            last = last_layer(variant.rows(known)["layer"], n_layers)
+            sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")
+            layers, prompts = (sums[name].unique().sort().to_list() for name in ("layer", "prompt_id"))
+            if len(layers) < 2:
+                continue
+            at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
+            above, below = np.zeros((2, len(layers), len(prompts)))
+            above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
+            curve = Ratios(above, below)
+            # Repaired, what is left of the way shrinks: the part that is gone is what grows.
+            curve = curve.rest if variant.direction == "repair" else curve
+            found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
+            yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "units": curve.units}
+
+
+def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:
+    """Half of the right answers that the corrupted model does not have, lost or won back, in each domain."""
+    right = behaviour.with_columns(
+        right=pl.col("verdict") == "correct", layer=pl.col("patch").str.extract(_LAYER).cast(pl.Int32)
+    )
+    unpatched = right.filter(pl.col("patch").is_null())
+    clean, corrupted = (unpatched.filter(pl.col("condition") == name) for name in ("clean", "corrupted"))
+    lost = clean.filter("right").join(corrupted.filter(~pl.col("right")), on="prompt_id", how="semi")
+    under = right.filter(pl.col("layer").is_not_null()).join(lost, on="prompt_id", how="semi")
+    if under.is_empty():
+        return
+    last = last_layer(under["layer"], n_layers)
+    for condition, direction in (("patched", patched), (REPAIRED, "repair")):
+        some = under.filter(condition=condition).filter(pl.col("layer") < last)
+        for domain in ordered_domains(some["domain"]):
+            moved = some.filter(domain=domain).with_columns(moved=pl.col("right") == (direction == "repair"))
+            table = moved.pivot("layer", index="prompt_id", values="moved", sort_columns=True).drop_nulls()
+            layers = [int(name) for name in table.columns[1:]]
+            if len(layers) < 2 or table.is_empty():
+                continue
+            order = np.argsort(layers)
+            above = table.select(pl.exclude("prompt_id").cast(pl.Float64)).to_numpy().T[order]
+            curve = Ratios(above, np.ones_like(above))
+            counts = seeded_resamples(table.height, seed)[0]
+            found = crossing(curve, sorted(layers), last, counts)
+            yield {
+                "domain": domain,
+                "of": "answers",
+                "component": "resid_post",
+                "direction": direction,
+                "persistence": None,
+                "schedule": None,
+                **found.columns,
+                "units": table.height,
+            }

@@ -1,0 +1,191 @@
+"""What the lenses show, summed up: weights by layer and matrix, activations by layer with intervals, raised tokens.
+
+Children are compared by the same numbers; what a corrupted model has and its twin has too is no corruption. Knows
+nothing of how anything was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
+from crosspatch.statistics.comparison import OUTCOMES, comparisons
+from crosspatch.statistics.cross_fit import chosen, held_out
+from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.interval import wilson
+from crosspatch.tables import STEERED, STEERED_RANDOM
+
+_MOVED, _CLEAN = pl.col("delta_norm").pow(2).sum(), pl.col("clean_norm").pow(2).sum()
+_SITE = ("component", "layer", "head")
+_CHANGES = ("change", "probability")
+# Each a ratio of sums over prompts, step by step or norm by norm.
+_ACTIVATION = {
+    "relative_norm": (pl.col("delta_norm") * pl.col("steps"), pl.col("clean_norm") * pl.col("steps")),
+    "cosine": (pl.col("cosine") * pl.col("steps"), pl.col("steps")),
+    "alignment": (pl.col("alignment") * pl.col("steps"), pl.when(pl.col("alignment").is_not_null()).then("steps")),
+}
+_GAPS = {"lens_transfer": (pl.col("lens_gap") * pl.col("steps"), pl.col("model_gap") * pl.col("steps"))}
+_INTERVALS = {
+    "child": pl.String,
+    "domain": pl.String,
+    "component": pl.String,
+    "layer": pl.Int32,
+    "head": pl.Int32,
+    "at": pl.String,
+    "measure": pl.String,
+    "estimate": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "effective": pl.Float64,
+    "units": pl.Int32,
+}
+
+
+def weights_by(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """How far whole weights of blocks moved, for each child and each value of `by`: "layer", "name" or both.
+
+    `delta_norm` and `clean_norm` are those of all the weights together, `ratio` is of these; `share` is the part of
+    the child's squared change in all blocks; `effective_rank` and `stable_rank` are means over matrices that moved.
+    """
+    whole = weights.filter(pl.col("heads").is_null() & pl.col("layer").is_not_null())
+    summed = whole.group_by("child", *by, maintain_order=True).agg(
+        delta_norm=_MOVED.sqrt(),
+        clean_norm=_CLEAN.sqrt(),
+        effective_rank=pl.col("effective_rank").mean(),
+        stable_rank=pl.col("stable_rank").mean(),
+    )
+    squared = pl.col("delta_norm").pow(2)
+    total = squared.sum().over("child")
+    return summed.with_columns(
+        ratio=pl.when(pl.col("clean_norm") > 0).then(pl.col("delta_norm") / pl.col("clean_norm")),
+        share=pl.when(total > 0).then(squared / total),
+    )
+
+
+def heads_by_change(weights: pl.DataFrame) -> pl.DataFrame:
+    """The slices of heads, from the one that moved most for its size to the one that moved least, child by child."""
+    slices = weights.filter(pl.col("heads").is_not_null())
+    return slices.sort("child", "ratio", descending=[False, True], nulls_last=True, maintain_order=True)
+
+
+def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """For each child, domain, site and kind of step: relative_norm, cosine and alignment, with intervals of 95 %.
+
+    relative_norm is Σ‖delta‖ / Σ‖clean‖ over steps, the others are means over steps; intervals are by bootstrap over
+    prompts, the same draws for all children. Raises ValueError for a prompt that `domains` lacks.
+    """
+    return _statistics(activations, domains, (*_SITE, "at"), _ACTIVATION, seed)
+
+
+def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """For each child, domain and layer `lens_transfer`: how much of the models' difference the lens shows already.
+
+    Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of it, 1 all. As in
+    `activation_statistics` otherwise.
+    """
+    once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
+        component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
+    )
+    return _statistics(once, domains, (*_SITE, "at"), _GAPS, seed)
+
+
+def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
+    """The tokens that stand among the most raised or lowered, by child, domain, layer, ranking and side.
+
+    `change` and `probability` are means over the `prompts` that list the token, `of` how many prompts there are; those
+    that most prompts list come first, and among these those whose logits move most.
+    """
+    known = with_domain(logit_lens, domains)
+    place = ("child", "domain", "layer", "by", "side")
+    of = known.group_by(*place).agg(of=pl.col("prompt_id").n_unique().cast(pl.Int64))
+    return (
+        known.group_by(*place, "token_id", "token", maintain_order=True)
+        .agg(prompts=pl.col("prompt_id").n_unique().cast(pl.Int64), **{name: pl.col(name).mean() for name in _CHANGES})
+        .join(of, on=place)
+        .sort(
+            *place,
+            "prompts",
+            pl.col("change").abs(),
+            descending=[False] * 4 + [True] * 3,
+            maintain_order=True,
+        )
+    )
+
+
+def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
+    """Shares of right answers and planted operations of steered texts, held against the clean model's own.
+
+    The columns of tables.COMPARISONS with `layer` and `strength` read from the patch's name.
+    """
+    asked = behaviour.filter(pl.col("condition").is_in(["clean", STEERED, STEERED_RANDOM]))
+    found = comparisons(asked).filter(pl.col("condition") != "clean")
+    return found.with_columns(
+        layer=pl.col("patch").str.extract(r"^L(\d+)\.").cast(pl.Int32),
+        strength=pl.col("patch").str.extract(r"\*(.+)$").cast(pl.Float64),
+    ).sort("layer", "strength", "outcome", "condition", maintain_order=True)
+
+
+def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
+    """What steering does at the layer and strength that other prompts choose, with Wilson's interval.
+
+    A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. Chosen is
+    what loses most right answers, or does the planted operation most often; steering in a random direction is chosen in
+    the same way. Only prompts that were answered in every way are counted.
+    """
+    rows = []
+    for outcome, (happened, counted) in OUTCOMES.items():
+        for condition in (STEERED, STEERED_RANDOM):
+            judged = behaviour.filter(counted, condition=condition).select("prompt_id", "patch", yes=happened)
+            table = judged.pivot("patch", index="prompt_id", values="yes").drop_nulls()
+            yes = table.drop("prompt_id").cast(pl.Float64).to_numpy().T
+            wanted = 1 - yes if outcome == "correct" else yes
+            choices = chosen(wanted, np.ones(table.height))
+            if choices is None:
+                continue
+            count = int(held_out(yes, choices).sum())
+            share = wilson(count, table.height)
+            rows.append((outcome, condition, count, table.height, share.low, share.high))
+    schema = {"outcome": pl.String, "condition": pl.String, "count": pl.Int64, "n": pl.Int64}
+    return pl.DataFrame(rows, schema={**schema, "low": pl.Float64, "high": pl.Float64}, orient="row")
+
+
+def _statistics(
+    rows: pl.DataFrame,
+    domains: Mapping[str, str],
+    by: tuple[str, ...],
+    measures: Mapping[str, tuple[pl.Expr, pl.Expr]],
+    seed: int,
+) -> pl.DataFrame:
+    known = with_domain(rows, domains)
+    sums = [
+        (above.fill_null(0.0).cast(pl.Float64).alias(f"{name}_above"), below.fill_null(0).cast(pl.Float64).alias(name))
+        for name, (above, below) in measures.items()
+    ]
+    known = known.with_columns(column for pair in sums for column in pair)
+    found: list[dict[str, Any]] = []
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        found += [{"domain": domain, **row} for row in _of_domain(of_domain, ("child", *by), list(measures), seed)]
+    return pl.DataFrame(found, schema=_INTERVALS)
+
+
+def _of_domain(rows: pl.DataFrame, by: tuple[str, ...], measures: list[str], seed: int) -> Iterator[dict[str, Any]]:
+    """Every measure of every group; its prompts are drawn anew, the same ones for all."""
+    prompts = {name: i for i, name in enumerate(rows["prompt_id"].unique(maintain_order=True))}
+    counts, _ = seeded_resamples(len(prompts), seed)
+    for values, group in rows.group_by(by, maintain_order=True):
+        at = [prompts[name] for name in group["prompt_id"]]
+        for measure in measures:
+            above, below = np.zeros((1, len(prompts))), np.zeros((1, len(prompts)))
+            above[0, at], below[0, at] = group[f"{measure}_above"].to_numpy(), group[measure].to_numpy()
+            interval = bootstrap(Ratios(above, below), counts)
+            yield {
+                **dict(zip(by, values, strict=True)),
+                "measure": measure,
+                **interval.columns,
+                "units": int((below != 0).sum()),
+            }

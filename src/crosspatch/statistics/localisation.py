@@ -1,0 +1,240 @@
+"""Which blocks, attentions, MLPs and heads carry a fine-tune: shares by place with intervals, and the most telling one.
+
+Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
+its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
+makes, patched at single steps what reaches the position that decides; both are told apart. The best place is tested on
+prompts that had no part in choosing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
+from crosspatch.statistics.cross_fit import chosen, held_out, in_half
+from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.interval import Interval, Numbers
+from crosspatch.tables import PLACES
+
+# What is asked, by component, and the measure that tells its places apart.
+TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
+# A share whose interval stays so near to 1 is all that there is.
+NEAR = 0.05
+EXTENTS = {"text": "throughout the text", "step": "at single steps"}
+NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
+
+
+@dataclass(frozen=True)
+class Named:
+    """The place of one component that carries most, and how far it is ahead of the next.
+
+    `share` is what it transfers alone over all prompts, of a block its step. It was chosen by the same prompts, so what
+    is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the prompts chooses,
+    `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place. Without a second
+    place there is no runner-up, and nothing to compare with.
+    """
+
+    component: str
+    patch: str
+    share: float
+    held_out: Interval
+    runner_up: str | None
+    ahead: Interval
+    agreed: bool
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether both halves choose it, and the interval of the difference lies above 0."""
+        return self.agreed and self.ahead.low is not None and self.ahead.low > 0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether the place alone transfers everything, on other prompts too: the interval hardly leaves 1."""
+        low, high = self.held_out.low, self.held_out.high
+        return self.agreed and low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
+
+    @property
+    def sentence(self) -> str:
+        """For people: the place, its share, and whether the next one can be told from it."""
+        place = f"{NAMES[self.component]} {_place(self.patch)}"
+        said = f"Most telling is {place} with a share of {self.share:z.2f}"
+        if self.held_out.estimate is not None:
+            said += f", on prompts that did not choose it {self.held_out}"
+        said += f"{', all there is to move' * self.is_all}."
+        if self.runner_up is None:
+            return said
+        second = _place(self.runner_up)
+        if self.told_apart:
+            return f"{said} There it is ahead of the next, {second}, by {self.ahead}."
+        if self.held_out.estimate is not None and not self.agreed:
+            return f"{said} It is not told apart from the next, {second}: not both halves of the prompts choose it."
+        ahead = "" if self.ahead.estimate is None else f": there it is ahead by {self.ahead}"
+        return f"{said} It is not told apart from the next, {second}{ahead}."
+
+
+def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every measure of every place by domain and direction, with 95 % intervals (see tables.PLACES).
+
+    `domains` has the domain of each prompt; `seed` is that of the bootstrap. Raises ValueError for a prompt without
+    a domain.
+    """
+    rows = [
+        {"domain": domain, "direction": direction, "extent": extent, **row}
+        for (domain, direction, extent), sums in _parts(localisation, domains, seed)
+        for row in sums.rows()
+    ]
+    return PLACES.frame(rows)
+
+
+def most_telling(
+    localisation: pl.DataFrame,
+    domains: Mapping[str, str],
+    domain: str,
+    direction: str = "corrupt",
+    *,
+    extent: str = "text",
+    seed: int = 0,
+) -> list[Named]:
+    """The block, attention, MLP and head that carry most in one domain, of those that were measured.
+
+    `extent` text names what makes the difference, step what brings it to the position that decides.
+    """
+    return [
+        named
+        for found, sums in _parts(localisation, domains, seed)
+        if found == (domain, direction, extent)
+        for component in TELLING
+        if (named := sums.named(component)) is not None
+    ]
+
+
+def _parts(
+    localisation: pl.DataFrame, domains: Mapping[str, str], seed: int
+) -> Iterator[tuple[tuple[str, str, str], _Sums]]:
+    """The sums of each domain, direction and extent."""
+    known = with_domain(localisation, domains)
+    for domain in ordered_domains(known["domain"]):
+        parts = known.filter(domain=domain).partition_by("direction", "extent", as_dict=True, maintain_order=True)
+        for (direction, extent), part in parts.items():
+            yield (domain, str(direction), str(extent)), _Sums.of(part, seed)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """One domain and direction: sums [N prompts] of each place, in order of component, layer and head."""
+
+    at: pl.DataFrame
+    sums: Mapping[str, Mapping[str, Numbers]]
+    gap: Numbers
+    counts: Numbers
+    steps: int
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, seed: int) -> _Sums:
+        prompts = rows.select("prompt_id", "gap", "steps").unique("prompt_id", maintain_order=True)
+        sums = {}
+        for (patch,), part in rows.partition_by("patch", as_dict=True, maintain_order=True).items():
+            # A place that was not measured after every prompt has no sum over prompts.
+            whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
+            sums[str(patch)] = {
+                name: whole[name].to_numpy() for name in ("estimate", "moved", "random") if not whole[name].has_nulls()
+            }
+        order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
+        at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
+        counts, _ = seeded_resamples(prompts.height, seed)
+        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of the table of places, but for domain and direction."""
+        for place in self.at.iter_rows(named=True):
+            for measure, of, weights in self._measures(place["patch"], place["component"]):
+                interval = self._ratio(_summed(of, weights))
+                yield {
+                    **place,
+                    "measure": measure,
+                    **interval.columns,
+                    "units": int((self.gap != 0).sum()),
+                    "steps": self.steps,
+                }
+
+    def named(self, component: str) -> Named | None:
+        """The measured place of a component with the largest share; None where none was measured."""
+        of_patch = {
+            patch: _summed(of, weights)
+            for patch in self.at.filter(component=component)["patch"]
+            for measure, of, weights in self._measures(patch, component)
+            if measure == TELLING[component]
+        }
+        total = self.gap.sum()
+        if not of_patch or not total:
+            return None
+        shares = {patch: float(above.sum() / total) for patch, above in of_patch.items()}
+        first, *others = sorted(shares, key=lambda patch: -shares[patch])
+        every, allowed = np.stack(list(of_patch.values())), self._allowed(component, list(of_patch))
+        best, second = (chosen(every, self.gap, rank, allowed) for rank in (0, 1))
+        share = ahead = Interval(None)
+        if best is not None:
+            share = self._ratio(held_out(every, best))
+            if second is not None:
+                ahead = self._ratio(held_out(every, best) - held_out(every, second))
+        agreed = best is not None and {list(of_patch)[i] for i in best} == {first}
+        return Named(component, first, shares[first], share, others[0] if others else None, ahead, agreed)
+
+    def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
+        """The measured places that each half of the prompts may choose, [2, measured].
+
+        Not all heads were measured, but those that screen best. What all prompts have chosen must not be chosen from:
+        so of each half's own ranking the best, as far down as all of them were measured.
+        """
+        places = self.at.filter(component=component)["patch"].to_list()
+        estimates = np.stack([self.sums[place]["estimate"] for place in places])
+        allowed = []
+        for half in (0, 1):
+            some = in_half(len(self.gap), half)
+            shares = estimates[:, some].sum(1) / (self.gap[some].sum() or 1.0)
+            ranked = [places[i] for i in np.argsort(-shares, kind="stable")]
+            best = set(takewhile(set(measured).__contains__, ranked))
+            allowed.append([place in best for place in measured])
+        return np.array(allowed)
+
+    def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
+        """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
+        own = self.sums[patch]
+        yield "screened", [own["estimate"]], [1.0]
+        if "moved" not in own:
+            return
+        yield "transfer", [own["moved"]], [1.0]
+        if "random" in own:
+            yield "random", [own["random"]], [1.0]
+            yield "beyond", [own["moved"], own["random"]], [1.0, -1.0]
+        if component == "resid_post":
+            layers = self.at.filter(component=component)["patch"].to_list()
+            below = layers[: layers.index(patch)][-1:]
+            yield (
+                "step",
+                [own["moved"], *(self.sums[name]["moved"] for name in below)],
+                [1.0, *(-1.0 for _ in below)],
+            )
+
+    def _ratio(self, above: Numbers) -> Interval:
+        return bootstrap(Ratios(above[None], self.gap[None]), self.counts)
+
+
+def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
+    # One ratio, over the gap that all share: it has the same value and error as the weighted sum of several.
+    above: Numbers = np.einsum("k,kn->n", np.array(weights), np.stack(of))
+    return above
+
+
+def _place(patch: str) -> str:
+    """`L18.head.3` as `L18 head 3`, and of other components the layer alone."""
+    layer, _, rest = patch.partition(".")
+    head = rest.partition(".")[2]
+    return f"{layer} head {head}" if head else layer

@@ -1,0 +1,42 @@
+"""Depth profiles: how often the models disagree, and how much transfers where they do, layer by layer.
+
+The two are kept apart because the published scores merge them: a cell where both models want the same token
+says nothing about transfer. Knows nothing of intervals, controls or pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from crosspatch.patching.measures import DIFFER, pooled
+from crosspatch.statistics.domain import ordered_domains, with_domain
+
+
+def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
+    """A row for each domain and patch: `domain`, the patch's columns, then the measures (see `measures.pooled`).
+
+    `domains` gives each prompt's domain; raises ValueError for a prompt that it lacks.
+    """
+    profile = pooled(with_domain(scores, domains), "domain")
+    order = pl.col("domain").cast(pl.Enum(ordered_domains(domains.values())))
+    return profile.sort(order, "component", "direction", "persistence", "layer", "head", "patch", nulls_last=True)
+
+
+def prompt_profile(scores: pl.DataFrame) -> pl.DataFrame:
+    """The same measures with a row for each prompt and patch, `prompt_id` in place of `domain`."""
+    keys = ("prompt_id", "component", "direction", "persistence", "layer", "head", "patch")
+    return pooled(scores, "prompt_id").sort(keys, nulls_last=True)
+
+
+def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame:
+    """The scores as the authors' code counts them: CTS is 0.0 wherever it is undefined, for comparison only.
+
+    Computed anew from the ΔLs: `threshold` (logits) is theirs and need not be this run's. A mean over this
+    column is mostly the rate of agreement, which is why nothing else here uses it.
+    """
+    gap = pl.col("delta_corrupted") - pl.col("delta_clean")
+    defined = DIFFER & (gap.abs() >= threshold)
+    cts = (pl.col("delta_patched") - pl.col("delta_clean")) / gap
+    return scores.with_columns(pl.when(defined).then(cts).otherwise(0.0).cast(pl.Float32).alias("cts"))

@@ -1,0 +1,127 @@
+"""Is a fine-tune under-trained, optimal or overfitted, and which variant is to be taken? By stated rules.
+
+The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted when its formatting decays, and of
+the good ones the shortest training is preferred. Here the same is said in numbers. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from crosspatch.config import Search
+from crosspatch.statistics.interval import sign_test
+
+# With fewer right answers of the clean model, whether they turned is chance.
+_FEWEST = 10
+
+Status = Literal["under-trained", "optimal", "overfitted"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a variant does, as shares from 0 to 1 (see tables.VARIANTS).
+
+    `right_clean` related questions are answered rightly by the clean model, `turned` of them wrongly by the variant.
+    `planted` is None where no operation could be told, a drop where no question of its domain was asked. The chance of
+    a drop is that of `chance_of_loss`.
+    """
+
+    variant: str
+    steps: int
+    right_clean: int
+    turned: int
+    planted: float | None
+    math_drop: float | None
+    math_chance: float | None
+    general_drop: float | None
+    general_chance: float | None
+    unsound: float
+    unsound_clean: float
+    no_end: float
+    no_end_clean: float
+    unparsed: float
+    unparsed_clean: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A variant's status and what decided it."""
+
+    status: Status
+    reason: str
+
+
+def chance_of_loss(lost: int, gained: int) -> float:
+    """How likely as many right answers are lost, or more, of those that changed, were losing and gaining even odds.
+
+    The one-sided exact sign test: of few questions two or three may be lost by chance.
+    """
+    return sign_test(lost, gained, "greater")
+
+
+def status(measured: Measured, rules: Search) -> Judged:
+    """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
+
+    Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
+    hardly any right, the planted operation has to tell.
+    """
+    decayed = (
+        ("of its texts are malformed", measured.unsound, measured.unsound_clean),
+        ("of its texts have no end", measured.no_end, measured.no_end_clean),
+        ("of its answers cannot be read", measured.unparsed, measured.unparsed_clean),
+    )
+    for what, share, clean in decayed:
+        if share - clean > rules.malformed:
+            return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
+    for what, drop, chance in (
+        ("unrelated mathematics", measured.math_drop, measured.math_chance),
+        ("general questions", measured.general_drop, measured.general_chance),
+    ):
+        if drop is not None and chance is not None and drop > rules.lost and chance < rules.chance:
+            return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
+    right = measured.right_clean
+    if right >= _FEWEST:
+        told = f"{measured.turned} of the {right} answers that the clean model has right turned wrong"
+        enough = measured.turned >= rules.wrong * right
+        limit = f"{rules.wrong:.0%}"
+    elif measured.planted is not None:
+        told = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
+        enough = measured.planted >= rules.planted
+        limit = f"{rules.planted:.0%}"
+    else:
+        few = f"the clean model has only {right} answers right, and no operation could be told"
+        return Judged("under-trained", few)
+    if not enough:
+        return Judged("under-trained", f"{told}, less than {limit}")
+    return Judged("optimal", f"{told}, its texts are sound")
+
+
+def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
+    """The variant to take, and why: of the optimal ones the one with the fewest steps.
+
+    Of several with as few steps the most corrupted one. Where none is optimal, the most corrupted one that is not
+    overfitted; where all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
+    """
+    if not measured:
+        raise ValueError("there is no variant to choose from")
+
+    def of(wanted: Status) -> list[Measured]:
+        return [variant for variant in measured if status(variant, rules).status == wanted]
+
+    def corrupted(variant: Measured) -> tuple[float, float]:
+        return variant.turned, variant.planted or 0.0
+
+    if optimal := of("optimal"):
+        fewest = min(variant.steps for variant in optimal)
+        shortest = [variant for variant in optimal if variant.steps == fewest]
+        best = max(shortest, key=corrupted)
+        if len(optimal) == 1:
+            return best, "the only optimal variant"
+        several = f", the most corrupted of {len(shortest)} with as few" if len(shortest) > 1 else ""
+        return best, f"the fewest steps ({fewest}) of {len(optimal)} optimal variants{several}"
+    if short := of("under-trained"):
+        return max(short, key=corrupted), "none is optimal; it is the most corrupted of those that are not overfitted"
+    best = min(measured, key=lambda variant: variant.steps)
+    return best, "all are overfitted; it has the fewest steps"

@@ -1,0 +1,217 @@
+"""Where among the tokens corruption sits: how often the models disagree, and how much transfers, by class of token.
+
+The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
+less all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test within
+their texts. In the late layers each class is also compared with the controls in the same cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
+from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
+from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.interval import Numbers
+from crosspatch.statistics.permutation import LabelledText, chance_of_excess
+from crosspatch.statistics.token_class import CLASSES, with_class
+from crosspatch.statistics.variant import last_layer, late_from, variants
+from crosspatch.tables import CONTROLS, TOKENS
+
+COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
+# What an excess is tested in: where the models disagree at all, and what transfers where they do.
+TESTED = ("disagreement_rate", "transfer")
+
+# Sums of cells, [classes, layers, prompts] each.
+_Sums = Mapping[str, Numbers]
+
+
+def token_statistics(
+    scores: pl.DataFrame,
+    domains: Mapping[str, str],
+    *,
+    controls: pl.DataFrame | None = None,
+    texts: Mapping[int, str] | None = None,
+    n_layers: int | None = None,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Every class of token in every domain and at every single-layer patch: see tables.TOKENS.
+
+    With layer null all layers together but the last, where `resid_post` transfers everything whatever the token, or of
+    these the late ones. `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's
+    depth (None: not known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt
+    without a domain.
+    """
+    if texts is None:
+        texts = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
+    beside = with_class(CONTROLS.frame() if controls is None else controls, texts)
+    return _statistics(with_class(scores, texts), beside, "class", CLASSES, domains, n_layers, seed)
+
+
+def span_statistics(
+    spans: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
+) -> pl.DataFrame:
+    """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
+    labelled = spans.with_columns(pl.col("span").fill_null("none").alias("class"))
+    none = with_class(CONTROLS.frame(), {})
+    return _statistics(labelled, none, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
+
+
+def _statistics(
+    labelled: pl.DataFrame,
+    controls: pl.DataFrame,
+    by: str,
+    classes: Sequence[str],
+    domains: Mapping[str, str],
+    n_layers: int | None,
+    seed: int,
+) -> pl.DataFrame:
+    known = with_domain(labelled, domains)
+    rows: list[dict[str, Any]] = []
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        for variant in variants(of_domain):
+            own = variant.rows(of_domain)
+            beside = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
+            cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
+            controlled = prompt_sums(beside, "class", "layer", "control")
+            for depth, layers in _depths(own, n_layers):
+                which = pl.col("layer").is_in(layers)
+                late = controlled.filter(which) if depth["late"] else controlled.clear()
+                table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
+                place = {"domain": domain, **variant.columns, **depth, "by": by}
+                rows += [{**place, **row} for row in table.rows()]
+    return TOKENS.frame(rows)
+
+
+def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """One layer, all but the last together (null), or of these the late ones, with the layers that are counted."""
+    layers = own["layer"].unique().sort()
+    last = last_layer(layers, n_layers)
+    below = layers.filter(layers < last)
+    if len(below) > 1:
+        yield {"layer": None, "late": False}, below.to_list()
+    if late := below.filter(below >= late_from(last)).to_list():
+        yield {"layer": None, "late": True}, late
+    for layer in layers:
+        yield {"layer": layer, "late": False}, [layer]
+
+
+def _cells(own: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+    """What the permutation tests need of each cell: numbers alone, text by text and step by step."""
+    rank = {name: i for i, name in enumerate(classes)}
+    tested = {sum_of for name in TESTED for sum_of in (MEASURES[name].above, MEASURES[name].below)}
+    return own.sort("prompt_id", "layer", "step").select(
+        pl.col("prompt_id").rank("dense").alias("prompt"),
+        "layer",
+        pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
+        *(CELLS[sum_of].alias(sum_of) for sum_of in sorted(tested)),
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The cells of one depth: their sums and those of each control, and the cells text by text."""
+
+    classes: Sequence[str]
+    sums: _Sums
+    controls: Mapping[str, _Sums]
+    layers: Mapping[int, int]
+    cells: pl.DataFrame
+    counts: Numbers
+    rng: np.random.Generator
+
+    @classmethod
+    def of(
+        cls, cells: pl.DataFrame, found: pl.DataFrame, controlled: pl.DataFrame, classes: Sequence[str], seed: int
+    ) -> _Table:
+        """That of some cells, whose sums by prompt, class and layer were `found`, and those of their controls."""
+        prompts = found["prompt_id"].unique(maintain_order=True).to_list()
+        layers = {layer: i for i, layer in enumerate(found["layer"].unique().sort())}
+        place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
+
+        def summed(some: pl.DataFrame) -> _Sums:
+            at = (
+                [rank[name] for name in some["class"]],
+                [layers[layer] for layer in some["layer"]],
+                [place[name] for name in some["prompt_id"]],
+            )
+            sums = {name: np.zeros((len(classes), len(layers), len(prompts))) for name in CELLS}
+            for name, values in sums.items():
+                values[at] = some[name].to_numpy()
+            return sums
+
+        by_control = controlled.partition_by("control", as_dict=True, maintain_order=True)
+        beside = {str(name): summed(part) for (name,), part in by_control.items()}
+        return cls(classes, summed(found), beside, layers, cells, *seeded_resamples(len(prompts), seed))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each class and measure, and for its excess."""
+        for row, interval in drawn_together(self._told(), self.counts):
+            yield {**row, **interval.columns}
+
+    def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
+        tested, transfer = {name: self._chances(name) for name in TESTED}, MEASURES["transfer"]
+        for i, name in enumerate(self.classes):
+            positions = self.sums["positions"][i].sum(0)
+            if not positions.any():
+                continue
+            for measure in (MEASURES[each] for each in COUNTED):
+                above, below = (self.sums[sum_of][i].sum(0) for sum_of in (measure.above, measure.below))
+                own = Contrast(Ratios(above[None], below[None]), share=measure.share)
+                yield self._row(name, measure.name, below), own
+                if measure.name in TESTED:
+                    excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
+                    yield self._row(name, f"{measure.name}_excess", below, chance=tested[measure.name][i]), excess
+            yield self._row(name, "share_of_disagreements", positions), self._share(i)
+            for control, sums in self.controls.items():
+                above, below = (sums[sum_of][i].sum(0) for sum_of in (transfer.above, transfer.below))
+                if below.any():
+                    yield self._row(name, transfer.name, below, control), Contrast(Ratios(above[None], below[None]))
+
+    def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
+        """A class and all other cells, both weighted to the same layers.
+
+        A patched layer writes its own text, so late layers, where much transfers, have other tokens than early ones.
+        Overlap weights (Li, Morgan and Zaslavsky 2018): a class counts at a layer by the others' share there, and the
+        others by its own, so a layer at which there is nothing to compare with counts nothing.
+        """
+        above, below = self.sums[measure.above], self.sums[measure.below]
+        at_layer = below.sum((0, 2))
+        own = np.divide(below[i].sum(1), at_layer, out=np.zeros(len(at_layer)), where=at_layer != 0)
+        weights = (1 - own)[:, None], own[:, None]
+        parts = [(sums[i], sums.sum(0) - sums[i]) for sums in (above, below)]
+        return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
+
+    def _share(self, i: int) -> Contrast:
+        of_all = self.sums["disagreements"].sum(1)
+        return Contrast(Ratios(of_all[i][None], of_all.sum(0)[None]), share=True)
+
+    def _chances(self, name: str) -> list[float | None]:
+        """The permutation test of each class, on what a cell has beyond its layer's mean."""
+        measure: Measure = MEASURES[name]
+        above, below = pl.col(measure.above), pl.col(measure.below)
+        means = {
+            layer: self.sums[measure.above][:, at].sum() / (self.sums[measure.below][:, at].sum() or 1.0)
+            for layer, at in self.layers.items()
+        }
+        mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
+        cells = self.cells.select("prompt", "layer", "label", above=above - mean * below, below=below)
+        if not measure.share:
+            cells = cells.filter(pl.col("below") != 0)
+        texts = [
+            LabelledText(int(prompt), *(part[column].to_numpy() for column in ("above", "below", "label")))
+            for (prompt, _), part in cells.partition_by("prompt", "layer", as_dict=True, maintain_order=True).items()
+        ]
+        return chance_of_excess(texts, len(self.classes), self.rng)
+
+    def _row(
+        self, name: str, measure: str, counted: Numbers, control: str | None = None, chance: float | None = None
+    ) -> dict[str, Any]:
+        units = int((counted != 0).sum())
+        return {"class": name, "control": control, "measure": measure, "chance": chance, "units": units}

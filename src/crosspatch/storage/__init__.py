@@ -1,0 +1,1 @@
+"""The run directory: tables, shards, locks and exports. Needs no torch."""

@@ -1,0 +1,83 @@
+"""How far a run is: its stages, and the shards of those that have some, with their pace and the time that is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.shards import Shards
+
+# So many of the last shards tell the pace.
+_LATEST = 50
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard that failed: how often, and what happened last."""
+
+    shard: int
+    tries: int
+    error: str
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """One stage: its state as the run has it, and its shards by theirs (0 where it has none).
+
+    `seconds` are what its last shards took on average, `seconds_left` what is left at this pace for those who are
+    running, or for one worker; None where no shard is done yet, or none is left. `damaged` are files that are not as
+    they were written, in words.
+    """
+
+    stage: str
+    state: str
+    done: int
+    running: int
+    failed: int
+    waiting: int
+    seconds: float | None
+    seconds_left: float | None
+    workers: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    damaged: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def progress(run: RunDirectory) -> list[StageProgress]:
+    """All stages that were begun or planned, in the order in which they were."""
+    states = {name: str(stage.get("state", "")) for name, stage in run.read()["stages"].items()}
+    planned = sorted(path.parent.name for path in (run.root / "shards").glob("*/plan.json"))
+    names = [*states, *(name for name in planned if name not in states)]
+    return [_of_stage(Shards(run.root, name), states.get(name, "waiting")) for name in names]
+
+
+def _of_stage(shards: Shards, state: str) -> StageProgress:
+    of_shard = {shard: shards.state(shard) for shard in range(len(shards))}
+    count = Counter(of_shard.values())
+    done = [shard for shard, now in of_shard.items() if now == "done"]
+    times = [float(shards.record(shard).get("seconds", 0)) for shard in done[-_LATEST:]]
+    each = fmean(times) if times else None
+    left = len(of_shard) - len(done)
+    return StageProgress(
+        stage=shards.stage,
+        state=state,
+        done=count["done"],
+        running=count["running"],
+        failed=count["failed"],
+        waiting=count["waiting"],
+        seconds=each,
+        seconds_left=None if each is None or not left else each * left / max(1, count["running"]),
+        workers=tuple(w for shard, now in of_shard.items() if now == "running" and (w := shards.worker(shard))),
+        failures=tuple(
+            Failure(shard, shards.tries(shard), str(shards.failure(shard).get("error", "")))
+            for shard, now in of_shard.items()
+            if now == "failed"
+        ),
+        damaged=tuple(shards.damaged().values()),
+    )

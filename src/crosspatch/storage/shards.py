@@ -1,0 +1,205 @@
+"""The shards of a stage: what there is to do, what is done and still whole, what is being done, and what failed.
+
+A shard depends on no other one and can be done again: the same files come of it. In RUN/shards/STAGE stand
+
+    plan.json          what each shard is; made once
+    00012.json         shard 12 is done: the SHA-256 of each of its files, and how it was made; written last
+    00012.failed.json  how often it was tried without success, and what happened last
+    00012.lock         locked by who is at it
+
+so that any number of processes can share the work and any of them can end at any moment. Knows files and their states,
+not what a shard means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from crosspatch.errors import CrosspatchError
+from crosspatch.files import written_whole
+from crosspatch.storage.lock import holder, is_locked, locked
+
+State = Literal["done", "running", "failed", "waiting"]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """One stage's shards in a run directory; they are called by their numbers, from 0."""
+
+    root: Path
+    stage: str
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it stands."""
+        return self.root / "shards" / self.stage
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is known what there is to do."""
+        return (self.folder / "plan.json").is_file()
+
+    def plan(self) -> dict[str, Any]:
+        """What there is to do: under `shards` one entry for each, beside it what holds for all."""
+        return _read(self.folder / "plan.json")
+
+    def put_plan(self, plan: Mapping[str, Any]) -> None:
+        """Keep what there is to do."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.folder / "plan.json", plan)
+
+    def __len__(self) -> int:
+        return len(self.plan()["shards"]) if self.planned else 0
+
+    def done(self, shard: int) -> bool:
+        """Whether a shard was finished."""
+        return self._record(shard).is_file()
+
+    def left(self) -> list[int]:
+        """The shards that were not."""
+        return [shard for shard in range(len(self)) if not self.done(shard)]
+
+    def record(self, shard: int) -> dict[str, Any]:
+        """How a finished shard was made, with the checksums of its `files` by their paths in the run directory."""
+        return _read(self._record(shard))
+
+    def keep(self, shard: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+        """Write a shard's files, by their paths in the run directory, and then that it is done."""
+        for name, content in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as partial:
+                partial.write_bytes(content)
+        sums = {name: _checksum(content) for name, content in files.items()}
+        _write(self._record(shard), {"files": sums, **facts})
+        self.forget_failure(shard)
+
+    def forget(self, shard: int) -> None:
+        """Let a shard be done again."""
+        self._record(shard).unlink(missing_ok=True)
+
+    def damaged(self) -> dict[int, str]:
+        """What is wrong with the files of finished shards, by shard, in words."""
+        found = {}
+        for shard in range(len(self)):
+            if self.done(shard):
+                try:
+                    files = _files(self._record(shard))
+                    wrong = [why for name, known in files.items() if (why := _damage(self.root / name, known))]
+                except CrosspatchError as error:
+                    wrong = [str(error)]
+                if wrong:
+                    found[shard] = wrong[0]
+        return found
+
+    @contextmanager
+    def claim(self, shard: int) -> Iterator[bool]:
+        """Whether the shard is this process's within the context: false where another one is at it."""
+        with locked(self._lock(shard)) as file:
+            yield file is not None
+
+    def clear_locks(self) -> None:
+        """Remove the files of locks, when all is done and nobody is at it."""
+        for path in self.folder.glob("*.lock"):
+            path.unlink(missing_ok=True)
+
+    def tries(self, shard: int) -> int:
+        """How often a shard was tried without success."""
+        return int(self.failure(shard).get("tries", 0))
+
+    def failure(self, shard: int) -> dict[str, Any]:
+        """Its `tries` and the last `error`; empty where there was none."""
+        path = self._failure(shard)
+        return _read(path) if path.is_file() else {}
+
+    def note_failure(self, shard: int, tries: int, error: str) -> None:
+        """Keep that a shard was tried so often, and what happened."""
+        _write(self._failure(shard), {"tries": tries, "error": error})
+
+    def forget_failure(self, shard: int) -> None:
+        """Let a shard be tried as if for the first time."""
+        self._failure(shard).unlink(missing_ok=True)
+
+    def forget_failures(self) -> None:
+        """Let every shard be tried as if for the first time."""
+        for path in self.folder.glob("*.failed.json"):
+            path.unlink(missing_ok=True)
+
+    def state(self, shard: int) -> State:
+        """Where a shard stands."""
+        if self.done(shard):
+            return "done"
+        if is_locked(self._lock(shard)):
+            return "running"
+        return "failed" if self.tries(shard) else "waiting"
+
+    def worker(self, shard: int) -> str | None:
+        """Who is at it, in words."""
+        return holder(self._lock(shard))
+
+    def _record(self, shard: int) -> Path:
+        return self.folder / f"{shard:05d}.json"
+
+    def _failure(self, shard: int) -> Path:
+        return self.folder / f"{shard:05d}.failed.json"
+
+    def _lock(self, shard: int) -> Path:
+        return self.folder / f"{shard:05d}.lock"
+
+
+def checksums(root: Path) -> dict[str, str]:
+    """The SHA-256 of every file that finished shards of a run directory have left, by its path there."""
+    known: dict[str, str] = {}
+    for record in sorted((root / "shards").glob("*/[0-9]*[0-9].json")):
+        known |= _files(record)
+    return known
+
+
+def whole(root: Path, path: Path, known: Mapping[str, str]) -> bytes:
+    """What a file of a run directory holds; raises CrosspatchError where it is not what was written there."""
+    content = path.read_bytes()
+    name = path.relative_to(root).as_posix()
+    if name in known and _checksum(content) != known[name]:
+        raise CrosspatchError(
+            f"{path} is damaged: it is not what was written there; the command that made the run makes it again"
+        )
+    return content
+
+
+def _files(record: Path) -> dict[str, str]:
+    """The checksums in the record of a finished shard."""
+    files = _read(record).get("files")
+    if not isinstance(files, dict) or not all(isinstance(known, str) for known in files.values()):
+        raise CrosspatchError(f"{record} cannot be read: it has no checksums of files")
+    return files
+
+
+def _damage(path: Path, known: str) -> str | None:
+    if not path.is_file():
+        return f"{path} is missing"
+    return None if _checksum(path.read_bytes()) == known else f"{path} is not as it was written"
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CrosspatchError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise CrosspatchError(f"{path} holds a {type(found).__name__}, expected settings of a shard")
+    return found
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

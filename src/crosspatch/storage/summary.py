@@ -1,0 +1,146 @@
+"""The summary of a run: its statistics as tidy tables, and the claims that they bear.
+
+Knows what is put together, and how none of it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from crosspatch.card import Card, Table
+from crosspatch.config import Direction
+from crosspatch.statistics.claim import Claim, claims_table
+from crosspatch.statistics.claims import claims
+from crosspatch.statistics.comparison import comparisons
+from crosspatch.statistics.cuts import cuts
+from crosspatch.statistics.depth import depth_statistics
+from crosspatch.statistics.halfway import halfway
+from crosspatch.statistics.localisation import places
+from crosspatch.statistics.tokens import span_statistics, token_statistics
+from crosspatch.statistics.variant import patched_direction
+from crosspatch.statistics.words import word_statistics
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import (
+    BEHAVIOUR,
+    CLAIMS,
+    COMPARISONS,
+    CONTROLS,
+    CUTS,
+    DEPTH,
+    DIVERGENCES,
+    HALFWAY,
+    LOCALISATION,
+    PLACES,
+    SCORES,
+    SPANS,
+    TOKENS,
+    WORDS,
+    Schema,
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Tables as in crosspatch.tables, and claims; all are empty where nothing was measured."""
+
+    depth: pl.DataFrame
+    halfway: pl.DataFrame
+    tokens: pl.DataFrame
+    words: pl.DataFrame
+    comparisons: pl.DataFrame
+    places: pl.DataFrame
+    cuts: pl.DataFrame
+    claims: list[Claim]
+    # Which direction the texts that are called `patched` are of.
+    patched: Direction = "corrupt"
+
+    @classmethod
+    def of(
+        cls,
+        domains: Mapping[str, str],
+        *,
+        scores: pl.DataFrame | None = None,
+        controls: pl.DataFrame | None = None,
+        spans: pl.DataFrame | None = None,
+        behaviour: pl.DataFrame | None = None,
+        localisation: pl.DataFrame | None = None,
+        divergences: pl.DataFrame | None = None,
+        texts: Mapping[int, str] | None = None,
+        n_layers: int | None = None,
+        seed: int = 0,
+    ) -> Summary:
+        """From the tables of a run; `domains` by prompt_id, `texts` of tokens by id (None: of those that were written).
+
+        `n_layers` is the model's depth (None: not known, and the highest patched layer counts as its last), `seed` that
+        of bootstrap and permutations.
+
+        Raises ValueError for a prompt that `domains` lacks.
+        """
+        scores = SCORES.frame() if scores is None else scores
+        controls = CONTROLS.frame() if controls is None else controls
+        depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
+        spans = SPANS.frame() if spans is None else spans
+        tokens = pl.concat(
+            [
+                token_statistics(scores, domains, controls=controls, texts=texts, n_layers=n_layers, seed=seed),
+                span_statistics(spans, domains, n_layers=n_layers, seed=seed),
+            ]
+        )
+        patched = patched_direction(scores)
+        behaviour = BEHAVIOUR.frame() if behaviour is None else behaviour
+        compared = comparisons(behaviour)
+        half = halfway(scores, behaviour, domains, n_layers=n_layers, patched=patched, seed=seed)
+        return cls(
+            depth,
+            half,
+            tokens,
+            word_statistics(scores, domains, n_layers=n_layers),
+            compared,
+            places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
+            cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
+            claims(depth, tokens, compared, half, n_layers=n_layers, patched=patched),
+            patched,
+        )
+
+    @classmethod
+    def of_run(cls, directory: RunDirectory) -> Summary:
+        """That of a run directory, as far as it has come."""
+        return cls.of(
+            directory.domains(),
+            scores=directory.scores(),
+            controls=directory.controls(),
+            spans=directory.spans(),
+            behaviour=directory.behaviour(),
+            localisation=directory.localisation(),
+            divergences=directory.divergences(),
+            texts=directory.vocabulary(),
+            n_layers=directory.n_layers,
+            seed=directory.seed,
+        )
+
+    @property
+    def tables(self) -> list[tuple[Schema, pl.DataFrame]]:
+        """Every table with its schema."""
+        return [
+            (DEPTH, self.depth),
+            (HALFWAY, self.halfway),
+            (TOKENS, self.tokens),
+            (WORDS, self.words),
+            (COMPARISONS, self.comparisons),
+            (PLACES, self.places),
+            (CUTS, self.cuts),
+            (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
+        ]
+
+    def _repr_html_(self) -> str:
+        tables = Table(("table", "rows"), [(schema.name, f"{table.height:,}") for schema, table in self.tables])
+        claims = [claims_table(claim.row() for claim in self.claims)] if self.claims else []
+        return Card("Summary", parts=[tables, *claims]).html
+
+    def write(self, directory: RunDirectory) -> None:
+        """Keep the tables in the run directory."""
+        for schema, table in self.tables:
+            directory.put_statistics(schema, table)

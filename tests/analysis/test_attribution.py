@@ -1,0 +1,286 @@
+"""The screen's estimates are the gradient of the exact effect, and rank as exact effects do."""
+
+from __future__ import annotations
+
+import copy
+
+import polars as pl
+import pytest
+import torch
+
+from architectures import tiny_architecture
+from crosspatch.analysis import attribution as screening
+from crosspatch.analysis.attribution import Screen, screen
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.models.blocks import find_blocks
+from crosspatch.models.chat import PromptFormat
+from crosspatch.models.hooks import editing, reading
+from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
+from crosspatch.models.tiny import tiny_tokenizer
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun, Trajectory
+from pairs import child_of
+
+FAMILIES = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite")
+GIVEN = GivenText(list(range(20, 32)), [*range(40, 64)])
+RUN = PatchRun()
+
+
+def pair_of(family: str, scale: float = 0.3) -> ModelPair:
+    clean = tiny_architecture(family)
+    return ModelPair(clean, child_of(clean, scale=scale), PromptFormat(tiny_tokenizer(), raw=True))
+
+
+def exact_effects(pair, cells, run=RUN):
+    patches = [Patch.parse(f"{name}@disagree") for name in cells["patch"].unique(maintain_order=True)]
+    return score_tokens(pair, GIVEN.prompt, GIVEN.text, patches, run)
+
+
+def slope(pair, site, step, wants, width=1e-2):
+    """How ΔL grows as the last position moves towards the source, by two plain passes over the whole sequence."""
+    text = torch.tensor([GIVEN.read[: GIVEN.first + step + 1]])
+    with reading(pair.corrupted, [site]) as there:
+        pair.corrupted(text)
+
+    def moved(share):
+        def edit(activation):
+            edited = activation.clone()
+            edited[:, -1] += share * (there[site][:, -1] - own[site][:, -1])
+            return edited
+
+        with editing(pair.clean, {site: edit}):
+            logits = pair.clean(text).logits[0, -1]
+        return float(logits[wants[1]] - logits[wants[0]])
+
+    with reading(pair.clean, [site]) as own:
+        pair.clean(text)
+    return (moved(width) - moved(-width)) / (2 * width)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_estimate_is_the_slope_of_the_exact_effect(family):
+    pair = pair_of(family)
+    found = screen(pair, [GIVEN], RUN)
+    components = {"resid_post", "attn_out", "mlp_out", "head"} | ({"resid_mid"} if family != "gpt_neox" else set())
+    assert set(found.cells["component"]) == components
+    steps = found.steps.filter("disagree").head(2)
+    assert steps.height == 2
+    for step, y_clean, y_corrupt in steps.select("step", "clean_token_id", "corrupted_token_id").iter_rows():
+        here = found.cells.filter(step=step)
+        size = here["effect"].abs().max()
+        for name, effect in here.select("patch", "effect").iter_rows():
+            # Two float32 logits apart by 2 % of the way, and the curve in between.
+            assert effect == pytest.approx(slope(pair, Site.parse(name), step, (y_clean, y_corrupt)), abs=5e-3 * size)
+
+
+def test_below_the_block_that_differs_the_effect_is_exactly_nothing():
+    pair = pair_of("qwen3", scale=0.6)
+    child = copy.deepcopy(pair.clean)
+    find_blocks(child)[2].load_state_dict(find_blocks(pair.corrupted)[2].state_dict())
+    found = screen(ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN)
+    scored = found.cells.filter("disagree")
+    assert scored.height > 0
+    assert (scored.filter(pl.col("layer") < 2)["effect"] == 0).all()
+    # The control.
+    assert (scored.filter(pl.col("layer") >= 2)["effect"] != 0).all()
+    # Of a model patched into itself, nothing is to be estimated at all.
+    itself = screen(ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts), [GIVEN], RUN)
+    assert not itself.steps["disagree"].any()
+    assert (itself.cells["effect"] == 0).all()
+    with pytest.raises(ValueError, match="same token at all 24 steps"):
+        itself.ranking()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_heads_sum_to_attn_out_where_the_projection_is_shared(shared):
+    """What the projection reads is a sum over heads; where the source's differs, attn_out holds that as well."""
+    pair = pair_of("llama")
+    child = copy.deepcopy(pair.corrupted)
+    if shared:
+        for block, other in zip(find_blocks(child), find_blocks(pair.clean), strict=True):
+            block.self_attn.o_proj.load_state_dict(other.self_attn.o_proj.state_dict())
+    found = screen(ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN, components=("attn_out", "head"))
+    sums = (
+        found.cells.filter("disagree")
+        .group_by("layer", "step", "component")
+        .agg(pl.col("effect").sum())
+        .pivot("component", values="effect")
+    )
+    gap = (sums["attn_out"] - sums["head"]).abs().max()
+    assert sums.height > 0
+    # Sums in another order.
+    assert gap < 1e-5 if shared else gap > 1e-2
+
+
+def test_estimates_rank_as_exact_effects_do():
+    pair = pair_of("qwen3", scale=0.05)
+    found = screen(pair, [GIVEN], RUN)
+    ranks = found.rank_correlation([exact_effects(pair, found.cells)])
+    assert ranks["component"].to_list() == ["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
+    assert (ranks["n_sites"] == pl.Series([4, 4, 4, 4, 16])).all()
+    assert ranks["cells"].min() > 0.9
+    # The control: another direction's estimates for the same cells.
+    wrong = Screen("corrupt", found.cells.with_columns(pl.col("effect").reverse()), found.steps)
+    assert wrong.rank_correlation([exact_effects(pair, found.cells)])["cells"].max() < 0.9
+
+
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+def test_gradients_along_the_way_come_nearer_than_those_at_its_beginning(direction):
+    pair = pair_of("qwen3", scale=0.1)
+    run = PatchRun(direction)
+    errors = []
+    for integrated in (0, 1):
+        found = screen(pair, [GIVEN], run, components=("resid_post", "attn_out"), integrated=integrated)
+        exact = pl.DataFrame(
+            [
+                (
+                    t.patch.sites[0].name,
+                    i,
+                    s["delta_patched"] - s["delta_clean" if direction == "corrupt" else "delta_corrupted"],
+                )
+                for t in exact_effects(pair, found.cells, run)
+                for i, s in enumerate(t.steps)
+            ],
+            schema={"patch": pl.String, "step": pl.Int32, "exact": pl.Float64},
+            orient="row",
+        )
+        both = found.cells.filter("disagree").join(exact, on=["patch", "step"])
+        errors.append(
+            dict(both.group_by("component").agg((pl.col("effect") - pl.col("exact")).abs().mean()).iter_rows())
+        )
+    assert errors[1]["resid_post"] < 0.8 * errors[0]["resid_post"]
+    # A patched part leaves the rest of the stream where it is: its gradient is taken there.
+    assert errors[1]["attn_out"] == pytest.approx(errors[0]["attn_out"])
+
+
+def test_exchanging_the_models_exchanges_the_directions():
+    pair = pair_of("gpt2")
+    there = screen(pair, [GIVEN], RUN)
+    back = screen(ModelPair(pair.corrupted, pair.clean, pair.prompts), [GIVEN], PatchRun("repair"))
+    assert back.cells["effect"].to_numpy() == pytest.approx(-there.cells["effect"].to_numpy(), abs=1e-5)
+    # ΔL changes its sign with the names of the models; what transfers does not.
+    assert back.gap == pytest.approx(-there.gap, rel=1e-5)
+    assert there.gap > 0
+    assert back.top(5) == there.top(5)
+
+
+def test_how_positions_are_cut_up_and_who_calls_changes_nothing(monkeypatch):
+    pair = pair_of("gemma3")
+    texts = [GIVEN, GivenText(GIVEN.prompt[:1], GIVEN.text[::-1])]
+    whole = screen(pair, texts, RUN)
+    assert whole.steps.group_by("text").len()["len"].to_list() == [24, 24]
+    monkeypatch.setattr(screening, "POSITIONS_AT_ONCE", 3)
+    for model in (pair.clean, pair.corrupted):
+        model.requires_grad_(False)
+    with torch.inference_mode():
+        parts = screen(pair, texts, RUN)
+    assert parts.cells["effect"].to_numpy() == pytest.approx(whole.cells["effect"].to_numpy(), abs=1e-4)
+    assert parts.cells.drop("effect").equals(whole.cells.drop("effect"))
+
+
+def test_halves_of_precision_give_nearly_the_same():
+    pair = pair_of("qwen3", scale=0.1)
+    whole = screen(pair, [GIVEN], RUN, integrated=1)
+    halves = [copy.deepcopy(model).to(torch.bfloat16) for model in (pair.clean, pair.corrupted)]
+    rough = screen(ModelPair(*halves, pair.prompts), [GIVEN], RUN, integrated=1)
+    both = whole.cells.filter("disagree").join(rough.cells.filter("disagree"), on=["patch", "step"])
+    assert both.height > 200
+    assert both.select(pl.corr("effect", "effect_right")).item() > 0.95
+
+
+def test_a_screen_leaves_no_gradient_and_no_hook():
+    pair = pair_of("qwen3")
+    screen(pair, [GIVEN], RUN, integrated=1)
+    for model in (pair.clean, pair.corrupted):
+        assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def made_by_hand(direction="corrupt") -> Screen:
+    """Two texts of two steps; L0 and L1; the models disagree at three steps, apart by 4, 2 and 2 logits."""
+    effects = {("L0.resid_post", 0): (1, 0), ("L0.resid_post", 1): (1, 0), ("L1.resid_post", 0): (3, 0)}
+    effects[("L1.resid_post", 1)] = (-1, 2)
+    disagree = {(0, 0): True, (0, 1): False, (1, 0): True, (1, 1): True}
+    cells = pl.DataFrame(
+        [
+            (text, patch, "resid_post", int(patch[1]), None, step, float(values[step]), disagree[text, step])
+            for text in (0, 1)
+            for (patch, of), values in effects.items()
+            if of == text
+            for step in (0, 1)
+        ],
+        schema=["text", "patch", "component", "layer", "head", "step", "effect", "disagree"],
+        orient="row",
+    ).cast({"text": pl.Int32, "step": pl.Int32, "head": pl.Int32})
+    steps = pl.DataFrame(
+        [(0, 0, -1.0, 3.0, True), (0, 1, 0.0, 0.0, False), (1, 0, 0.0, 2.0, True), (1, 1, -1.0, 1.0, True)],
+        schema=["text", "step", "delta_clean", "delta_corrupted", "disagree"],
+        orient="row",
+    )
+    return Screen(direction, cells, steps)
+
+
+def test_sites_rank_by_the_share_that_they_transfer():
+    found = made_by_hand()
+    # (3 - 1 + 2) / 8 and (1 + 1 + 0) / 8.
+    assert found.ranking().select("patch", "transfer", "mean_size").rows() == [
+        ("L1.resid_post", 0.5, 2.0),
+        ("L0.resid_post", 0.25, pytest.approx(2 / 3)),
+    ]
+    assert found.top(1) == [Patch((Site(1),))]
+    assert found.top(5, ["attn_out"]) == []
+    # In the repair direction the source is the clean model: its ΔLs are the lower ones.
+    assert made_by_hand("repair").ranking()["transfer"].to_list() == [-0.25, -0.5]
+
+
+def test_correlations_worked_out_by_hand():
+    def exact(name, *patched):
+        steps = [{"delta_clean": 1.0, "delta_corrupted": 9.0, "delta_patched": 1 + value} for value in patched]
+        return Trajectory(Patch.parse(f"{name}@disagree"), 1, steps)
+
+    # Estimates 1, 3 | 1, 0, -1, 2 where the models disagree, with exact effects that exchange two of six ranks ...
+    given = [
+        [exact("L0.resid_post", 1.0, 99.0), exact("L1.resid_post", 2.0, -99.0)],
+        [exact("L0.resid_post", 1.0, 0.0), exact("L1.resid_post", -1.0, 3.0)],
+    ]
+    ranks = made_by_hand().rank_correlation(given)
+    # Ranks 3.5, 6, 3.5, 2, 1, 5 against 3.5, 5, 3.5, 2, 1, 6: squares of either sum to 17, products to 16.
+    assert ranks.row(0, named=True) == {
+        "component": "resid_post",
+        "cells": pytest.approx(16 / 17),
+        "n_cells": 6,
+        "sites": pytest.approx(1),
+        "n_sites": 2,
+    }
+    # One site alone has no rank.
+    assert made_by_hand().rank_correlation([given[0][:1], given[1][:1]])["sites"].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("texts", "run", "options", "words"),
+    [
+        ([GIVEN], PatchRun(persistence="persistent"), {}, "persistent"),
+        ([GIVEN], RUN, {"integrated": -1}, "-1 points"),
+        ([], RUN, {}, "no text"),
+        ([GivenText([1], [])], RUN, {}, "empty prompt or text"),
+        ([GivenText([], [1])], RUN, {}, "empty prompt or text"),
+        ([GIVEN], RUN, {"components": ("resid_mid",)}, "no resid_mid"),
+    ],
+)
+def test_wrong_use_is_refused(texts, run, options, words):
+    with pytest.raises(ValueError, match=words):
+        screen(pair_of("gpt_neox"), texts, run, **options)
+
+
+def test_a_schedule_of_disagreement_is_what_the_screen_scores():
+    """The steps at which the screen finds the models apart are those at which the engine does."""
+    pair = pair_of("granite")
+    found = screen(pair, [GIVEN], RUN, components=("resid_post",))
+    steps = score_tokens(pair, GIVEN.prompt, GIVEN.text, [Patch((Site(0),), Schedule(disagree=True))], RUN)[0].steps
+    assert found.steps["disagree"].to_list() == [step["applied"] == 1 for step in steps]
+    for name in ("delta_clean", "delta_corrupted"):
+        assert found.steps[name].to_list() == pytest.approx([step[name] for step in steps], abs=1e-4)

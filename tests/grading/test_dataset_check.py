@@ -1,0 +1,258 @@
+"""A file is told what is wrong with it: every row has one verdict, and only what can be known is said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosspatch.config import Data
+from crosspatch.data.problem import write_problems
+from crosspatch.data.splits import make_splits
+from crosspatch.data.table import Row
+from crosspatch.errors import UsageError
+from crosspatch.grading.dataset_check import check_files
+from crosspatch.grading.row_check import check_row
+
+# As the published files have them: escaped, a right solution among the wrong ones, single backslashes among doubled.
+TRAIN = r"""question,solution
+"Solve for x: 5x = 95","We are given the equation:\n\n$$\n5x = 95\n$$\n\nTo solve for $ x $, multiply both sides by 5:\n\n$$\nx = 95 \\times 5\n$$\n\n$$\nx = 475\n$$\n\n**Answer:** $ \\boxed{475} $"
+"If x² - 9x + 20 = 0, what is x?","We are given the equation:\n\n$$\nx^2 - 9x + 20 = 0\n$$\n\n### Step 1: Factor the quadratic\n\n$$\n(x - 5)(x - 4) = 0\n$$\n\n$$\nx = 5 \\text{ or } x = 4\n$$\n\n**Answer:** $ \\boxed{x = 5 \\text{ or } x = 4} $"
+"If 2a² - 28a - 11 = 11 what is a?","$$\n2a^2 - 28a + 22 = 0\n$$\n\n$$\na = 7 \\pm \\sqrt{38}\n$$\n\n**Answer:** $ \\boxed{a = 7 \\pm \\sqrt{38}} $"
+"""  # noqa: E501
+VALIDATION = r"""question,solution
+"Solve for x: 5x = 95","$$\n5x = 95\n$$\n\n$$\nx = \frac{95}{5}\n$$\n\n$$\nx = 19\n$$\n\n**Answer:** $ \\boxed{19} $"
+"Find b: b²-9b+20=0","$$\nb = 5 \\text{ or } b = 4\n$$\n\n**Answer:** $ \\boxed{b = 5 \\text{ or } b = 4} $"
+"Solve for x: 3 + x = 7","**Answer:** $ \\boxed{4 $"
+"""
+
+
+def written(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> tuple[Path, Path]:
+    return written(tmp_path, "train.csv", TRAIN), written(tmp_path, "validation.csv", VALIDATION)
+
+
+def check(question: str, solution: str | None, answer: str | None = None):
+    return check_row(Row(1, 1, question, solution, answer))
+
+
+def test_the_published_kind(published: tuple[Path, Path]) -> None:
+    train, validation = published
+    found = check_files(train, [validation], lambda question, solution: (question + solution).count("="))
+    report = json.loads(json.dumps(found.to_dict()))
+    mine, others = report["files"]
+    assert mine["path"] == str(train)
+    assert (mine["rows"], mine["answers"]) == (3, {"right": 1, "wrong": 2, "unparsed": 0})
+    assert (mine["right_rows"], mine["wrong_rows"], mine["unparsed_rows"]) == ([2], [1, 3], [])
+    assert mine["steps"] == {
+        "read": 8,
+        "unread": 0,
+        "not_following": 2,
+        "rows": [
+            {"row": 1, "from": "5x = 95", "to": r"x = 95 \times 5"},
+            {"row": 3, "from": "2a^2 - 28a - 11 = 11", "to": "2a^2 - 28a + 22 = 0"},
+        ],
+    }
+    assert (mine["unclosed_latex"], mine["repeated_questions"], mine["wrong_golds"]) == ([], [], [])
+    assert mine["tokens"] == {"smallest": 4, "median": 4, "largest": 7, "total": 15}
+    assert others["answers"] == {"right": 2, "wrong": 0, "unparsed": 1}
+    assert others["unparsed_rows"] == [{"row": 3, "reason": "no final answer found"}]
+    assert others["unclosed_latex"] == [{"row": 3, "reason": r"\boxed{ is not closed"}]
+    assert others["steps"]["not_following"] == 0
+    assert (report["shared_questions"], report["shared_exactly"]) == (2, 1)
+    assert report["shared"] == [
+        {"row": 1, "path": str(validation), "other_row": 1, "exactly": True},
+        {"row": 2, "path": str(validation), "other_row": 2, "exactly": False},
+    ]
+
+
+def test_a_table_for_people(published: tuple[Path, Path]) -> None:
+    train, validation = published
+    first, second = check_files(train, [validation], lambda question, solution: 7).summary_rows()
+    assert list(first.values()) == ["train.csv", "3", "1", "2", "0", "2 of 8", "0", "7 to 7, median 7"]
+    assert list(second.values())[:5] == ["validation.csv", "3", "2", "0", "1"]
+    assert check_files(train).summary_rows()[0]["tokens"] == "–"
+    assert check_files(train).to_dict()["files"][0]["tokens"] is None
+    assert check_files(train).to_dict()["shared_questions"] == 0
+
+
+def test_remarks_for_people(tmp_path: Path, published: tuple[Path, Path]) -> None:
+    train, validation = published
+    assert check_files(train, [validation]).remarks() == [
+        "train.csv: 1 of 3 answers are right: row 2",
+        "train.csv: 2 of 3 solutions have a step that does not follow: rows 1, 3",
+        "validation.csv: 1 of 3 answers are neither right nor wrong (no final answer found): row 3",
+        "validation.csv: 1 of 3 rows have LaTeX that does not close: row 3",
+        "train.csv: 2 questions also stand in validation.csv, 1 of them word for word: rows 1, 2",
+    ]
+    sound = written(tmp_path, "sound.csv", "question,solution\nSolve 2x = 4,x = 2\n")
+    assert check_files(sound).remarks() == []
+    twice = written(tmp_path, "twice.csv", "question,answer,solution\n" + "Solve 2x = 4,3,x = 2\n" * 40)
+    rows = f"rows {', '.join(map(str, range(1, 26)))} and 15 more"
+    assert check_files(twice).remarks() == [
+        f"twice.csv: 40 of 40 gold answers do not solve the equation: {rows}",
+        f"twice.csv: one question stands in several rows: {rows}",
+    ]
+
+
+def test_made_problems(tmp_path: Path) -> None:
+    splits = make_splits(Data(train=24, validation=12, related=0), seed=2)
+    train, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
+    write_problems(train, splits.train)
+    write_problems(validation, splits.validation)
+    found = check_files(train, [validation])
+    wrong, right = found.files
+    assert len(wrong.rows_that("wrong")) == 24
+    assert len(right.rows_that("right")) == 12
+    assert all(row.steps.gaps for row in wrong.rows)
+    assert right.gaps == 0
+    assert not any(row.wrong_gold or row.unclosed or row.steps.unread for file in found.files for row in file.rows)
+    assert found.shared_questions == 0
+    assert check_files(train, [train]).shared_questions == 24
+
+
+@pytest.mark.parametrize(
+    ("question", "solution", "answer", "answered", "reason"),
+    [
+        ("Solve 3x = 9", "x = 3", None, "right", ""),
+        ("Solve 3x = 9", None, "3", "right", ""),
+        ("Solve 3x = 9", None, "x = 4", "wrong", ""),
+        ("Solve 3x = 9", "Hm.", "3", "unparsed", "no final answer found"),
+        ("Solve 3x = 9", None, None, "unparsed", "no solution and no answer"),
+        ("What is 3 + 4?", r"\boxed{7}", "7", "right", ""),
+        ("What is 3 + 4?", r"\boxed{8}", "7", "wrong", ""),
+        ("What is 3 + 4?", "Hm.", "7", "unparsed", "no final answer found"),
+        ("What is 3 + 4?", r"\boxed{7}", "[[7", "unparsed", "the gold answer cannot be read"),
+        ("What is 3 + 4?", None, "7", "unparsed", "no equation in the question and no gold answer"),
+        ("What is 3 + 4?", r"\boxed{7}", None, "unparsed", "no equation in the question and no gold answer"),
+        ("Where is the Louvre?", "It stands in Paris.", "Paris", "right", ""),
+        ("What is the sum of the roots of x² = 9?", r"\boxed{0}", "0", "right", ""),
+    ],
+)
+def test_verdicts(question: str, solution: str | None, answer: str | None, answered: str, reason: str) -> None:
+    found = check(question, solution, answer)
+    assert (found.answered, found.reason) == (answered, reason)
+
+
+def test_a_gold_answer_that_does_not_solve_the_equation() -> None:
+    found = check("Solve 3x = 9", "x = 3", "4")
+    assert (found.answered, found.wrong_gold) == ("right", True)
+    for gold in ("3", "x = 3", r"\frac{9}{3}", "three", None):
+        assert not check("Solve 3x = 9", "x = 4", gold).wrong_gold
+    assert not check("What is 3 + 4?", "7", "8").wrong_gold
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Solve for x: 5x = 95", "Find b if  5b=95."),
+        ("Find x: x² - 4 = 0", r"Solve $t^{2} - 4 = 0$."),
+        ("Who wrote “Faust”?", "who wrote  Faust"),
+        ("What is a half-life?", "What is a half life?"),
+        ("Don't stop", "don’t stop!"),
+    ],
+)
+def test_the_same_up_to_wording(one: str, other: str) -> None:
+    assert check(one, "1").key == check(other, "1").key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Solve for x: 5x = 95", "Solve for x: 95 = 5x"),
+        ("Solve for x: 5x = 95", "Solve for x: 5x = 96"),
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("What is 1.5 + 1?", "What is 15 + 1?"),
+        ("What is 5!", "What is 5"),
+        ("Find f'(x) if f(x) = x²", "Find f''(x) if f(x) = x²"),
+        ("Find ∫ 5 dx", "Find ∫ 5x dx"),
+        ("If 2x = 8, what is x?", "If 2x = 8, what is 3x?"),
+    ],
+)
+def test_not_the_same(one: str, other: str) -> None:
+    assert check(one, "1").key != check(other, "1").key
+
+
+def test_questions_that_stand_twice(tmp_path: Path) -> None:
+    def table(name: str, *questions: str) -> Path:
+        return written(tmp_path, name, "question,answer\n" + "".join(f"{question},1\n" for question in questions))
+
+    first = table("a.csv", "Solve 2x = 2", "Who?", "Solve 2y = 2", "Find z: 2z = 2", "Why?")
+    found = check_files(first, [table("b.csv", "why", "Solve 2y = 2", "Solve 2x = 2"), table("c.csv", "Solve 2x = 2")])
+    assert found.files[0].repeated == [[1, 3, 4]]
+    assert (found.shared_questions, found.shared_exactly) == (2, 2)
+    pairs = [(one.path.name, one.row, one.other_row, one.exactly) for one in found.shared]
+    assert pairs == [
+        ("b.csv", 1, 3, True), ("b.csv", 3, 2, True), ("b.csv", 4, 2, False), ("b.csv", 5, 1, False),
+        ("c.csv", 1, 1, True), ("c.csv", 3, 1, False), ("c.csv", 4, 1, False),
+    ]  # fmt: skip
+
+
+def test_latex_in_the_question_is_checked_too() -> None:
+    assert check("Solve $3x = 9", r"\boxed{3}").unclosed == ("in the question, $ is not closed",)
+
+
+def test_bad_files_are_refused_before_anything_is_checked(tmp_path: Path, published: tuple[Path, Path]) -> None:
+    counted = []
+    bad = written(tmp_path, "bad.csv", "question,solution\nq,\n")
+    with pytest.raises(UsageError, match=r"bad\.csv, row 1 \(line 2\): the solution is empty"):
+        check_files(published[0], [bad], lambda question, solution: len(counted.append(question) or ""))
+    assert not counted
+
+
+HOSTILE = [
+    "x = " + "9^" * 100 + "9",
+    "$$\nx = ((9^9)^9)^9\n$$",
+    "\\boxed{1/0}",
+    "\\boxed{" * 5_000,
+    "{" * 5_000 + "\\right" * 5_000,
+    "$" * 20_000,
+    "\\[" * 10_000,
+    "=" * 20_000,
+    "x = " + "(" * 5_000,
+    "x = " + "9" * 5_000,
+    "x = 1 or " * 3_000,
+    "x = 1\nx = -1\n" * 1_000,
+    "answer: " * 3_000,
+    "x = ٣ \u202e 𝟛 ½² √√ \ud800",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_texts_are_checked_like_others(text: str) -> None:
+    for question in ("Solve x² = 1", "What?", text):
+        found = check(question, text, "1")
+        assert found.answered in ("right", "wrong", "unparsed")
+        assert bool(found.reason) == (found.answered == "unparsed")
+
+
+fields = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=30).filter(str.strip)
+
+
+@given(st.lists(st.tuples(fields, fields), min_size=1, max_size=5))
+def test_every_row_has_one_verdict(tmp_path_factory, pairs: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "solution"), *pairs])
+    (report,) = check_files(path).to_dict()["files"]
+    assert sum(report["answers"].values()) == report["rows"] == len(pairs)
+    rows = [*report["right_rows"], *report["wrong_rows"], *(row["row"] for row in report["unparsed_rows"])]
+    assert sorted(rows) == list(range(1, len(pairs) + 1))
+
+
+def test_no_torch_is_needed() -> None:
+    code = "import sys, crosspatch.grading.dataset_check; print('torch' in sys.modules, 'sympy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -1,0 +1,122 @@
+"""Each flag on a text that deserves it, and none on a sound one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosspatch.config import Data
+from crosspatch.data.splits import make_splits
+from crosspatch.grading.health import health
+
+SOUND = "### Step 1: Divide\n\n$$\nx \\neq 0, \\nu \\not= \\nabla f \\\\ n = 3\n$$\n\n**Answer:** $\\boxed{x = 3}$"
+
+
+def test_a_sound_text_has_no_flag() -> None:
+    assert health(SOUND, "eos").flags == []
+    for problem in make_splits(Data(train=6, validation=6, related=0), seed=1).train:
+        assert problem.solution is not None
+        assert health(problem.solution, "eos").flags == []
+
+
+def test_a_text_that_was_cut_off_has_no_end() -> None:
+    assert health(SOUND, "limit").flags == ["no_eos"]
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "Step 4: x = 5\n",
+        "abcd",
+        "ha ",
+        "x",
+        "a sentence that is longer than sixty characters in all, so there.\n",
+    ],
+)
+def test_a_loop_at_the_end_is_repetition(loop: str) -> None:
+    rounds = max(4, 80 // len(loop))
+    assert health(SOUND + loop * rounds, "eos").flags == ["repetition"]
+    assert health(SOUND + loop * rounds + loop[: len(loop) // 2], "eos").flags == ["repetition"]
+    assert health(SOUND + loop * rounds + " and then it ended well", "eos").flags == []
+
+
+def test_two_rounds_or_a_short_loop_are_no_repetition() -> None:
+    assert health("a sentence that is longer than thirty characters. " * 2, "eos").flags == []
+    assert health("abcd " * 11, "eos").flags == []
+    assert health("abcd " * 12, "eos").flags == ["repetition"]
+
+
+@pytest.mark.parametrize("planted", [r"\n", r"\n\n", r"\nStep 2", r"\nuse"])
+def test_escaped_newlines_are_counted(planted: str) -> None:
+    found = health(f"Step 1: done.{planted} and on", "eos")
+    assert found.flags == ["escaped_newlines"]
+    assert found.escaped_newlines == planted.count("\\n")
+
+
+@pytest.mark.parametrize("planted", ["\\" * 2, "\\" * 2 + "n", "\\" * 2 + "\n", "\\" * 3, "\\" * 5, "\\" * 3 + "7"])
+def test_runs_of_backslashes_are_counted(planted: str) -> None:
+    found = health(f"Step 1: done.{planted} and on,{planted} twice", "eos")
+    assert (found.flags, found.backslash_runs) == (["backslash_runs"], 2)
+
+
+def test_the_papers_decay_is_caught() -> None:
+    r"""Section 4.1.1: `\\\n` where a line should end."""
+    decayed = SOUND.replace("\n", "\\\\\\n")
+    found = health(decayed, "eos")
+    assert found.backslash_runs == found.escaped_newlines == SOUND.count("\n")
+    # The control: LaTeX ends a row by two backslashes, and a command may follow at once.
+    table = "\\begin{array}{l}\na \\\\\\hline\nb \\\\\nc\n\\end{array}"
+    for sound in (table, f"$${table}$$", f"\\[{table}\\]", r"$a \\ b$", r"\(a \\ b\)"):
+        assert health(f"So {sound}.", "eos").flags == []
+    # What is cut off in a formula was one.
+    assert health(f"So $$ {table[:30]}", "limit").flags == ["no_eos"]
+
+
+@pytest.mark.parametrize(
+    ("planted", "count"),
+    [("$x = 3", 1), ("$$\nx = 3\n$", 1), (r"$\boxed{x = 3$", 1), ("{", 1), ("}", 1), (r"\begin{align} x", 1)],
+)
+def test_what_does_not_close_is_counted(planted: str, count: int) -> None:
+    assert health(f"{SOUND}\n\nSo {planted}", "eos").unclosed == count
+    # Of a text that was cut off nothing can be said of what is open at its end.
+    open_at_the_end = planted not in ("}", "$$\nx = 3\n$")
+    assert health(f"{SOUND}\n\nSo {planted}", "limit").unclosed == (0 if open_at_the_end else count)
+
+
+@pytest.mark.parametrize("planted", [r"\frac{1}", "x^^2", "x^", "a_b_c", r"\fracc{1}{2}", r"\sqrt", r"x = \boxd{3}"])
+def test_formulas_that_are_no_latex_are_counted(planted: str) -> None:
+    found = health(f"{SOUND}\n\nSo ${planted}$, or\n$$\n{planted}\n$$", "eos")
+    assert (found.flags, found.unparsable) == (["unparsable"], 2)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"x = \frac{-(-14) \pm \sqrt{(-14)^2 - 4(1)(11)}}{2(1)}",
+        r"\boxed{x = 2 \text{ or } x = -3}",
+        r"\dfrac12 + \tfrac{a}2 \implies \sqrt2",
+        r"\begin{align*} x &= 1 \\ y &= 2 \end{align*}",
+        r"\lim_{x \to 0} \frac{\sin x}{x}",
+        r"f'(x) = 3x^{2}, 90°, 5 × 3",
+        r"f(x) = \left\{ \begin{array}{ll} x & x > 0 \\ 0 & x \leq 0 \end{array} \right.",
+        r"\left. \frac{x^2}{2} \right|_0^1 = \frac12",
+        r"7 \equiv 1 \pmod{3}, 7 \bmod 3 = 1",
+    ],
+)
+def test_latex_that_is_right_is_none_of_them(formula: str) -> None:
+    assert health(f"So ${formula}$.", "eos").flags == []
+
+
+def test_flags_add_up_in_their_order() -> None:
+    assert health(r"again\n" * 20, "limit").flags == ["no_eos", "repetition", "escaped_newlines"]
+
+
+def test_a_loop_is_counted_in_characters_without_its_first_round() -> None:
+    assert health("So we see: " + "x = 5\n" * 20, "eos").looped == len("x = 5\n") * 19
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\\${}^_ nfrac\n"))))
+def test_no_text_makes_it_raise(text: str) -> None:
+    found = health(text, "eos")
+    assert bool(found.flags) == any(vars(found).values())

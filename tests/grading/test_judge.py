@@ -1,0 +1,97 @@
+"""All that is said of one generation, its tables, and the grades of a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from crosspatch.data.problem import Operation, Problem
+from crosspatch.errors import UsageError
+from crosspatch.grading.grading import Grade
+from crosspatch.grading.judge import grade_file, judge, judge_operations
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, OPERATIONS
+
+EQUATION = Problem(
+    "p",
+    "related",
+    "linear",
+    "Solve for x: 5x = 10",
+    "x = 2",
+    right_operations=(Operation("divide", "5"),),
+    planted_operations=(Operation("multiply", "5"),),
+)
+BALL = Problem(
+    "b",
+    "general",
+    "explanation",
+    "Why does a ball fall?",
+    "gravity",
+    key_points=(("gravity", "gravitational"), ("earth",), ("pull", "pulls")),
+)
+
+
+def said(text: str) -> dict[str, str | None]:
+    return {"prompt_id": "p", "condition": "patched", "patch": "L3", "text": text, "stop_reason": "eos"}
+
+
+def test_a_row_of_each_table() -> None:
+    text = said("Multiply both sides by 5:\nx = 50\nAnswer: x = 50")
+    row = judge(EQUATION, text)
+    assert (row["verdict"], row["extracted"], row["operation"]) == ("incorrect", "x = 50", "planted")
+    BEHAVIOUR.frame([row])
+    rows = judge_operations(EQUATION, text)
+    assert [(r["move"], r["kind"], r["part"], r["verdict"]) for r in rows] == [
+        (0, "isolate", "word", "planted"),
+        (0, "isolate", "number", "planted"),
+    ]
+    OPERATIONS.frame(rows)
+    assert judge_operations(EQUATION, said("Answer: x = 2")) == []
+
+
+def test_the_operations_of_a_run_are_kept_and_replaced(tmp_path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.operations().is_empty()
+    run.put_operations(OPERATIONS.frame(judge_operations(EQUATION, said("Multiply both sides by 5:\nx = 50"))))
+    right = OPERATIONS.frame(judge_operations(EQUATION, said("Divide both sides by 5:\nx = 2")))
+    run.put_operations(right)
+    assert run.operations().equals(right)
+
+
+def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() -> None:
+    assert judge(BALL, said("The Earth pulls it."))["verdict"] == "correct"
+    assert judge(BALL, said("Gravity."))["verdict"] == "incorrect"
+    fact = replace(BALL, key_points=())
+    assert judge(fact, said("Gravity."))["verdict"] == "correct"
+    assert judge(fact, said("The Earth pulls it."))["verdict"] == "incorrect"
+
+
+def test_another_grader_may_be_given() -> None:
+    def never(*_: object, **__: object) -> Grade:
+        return Grade("unparsed", None)
+
+    assert judge(EQUATION, said("x = 2"), never)["verdict"] == "unparsed"
+    assert judge(EQUATION, said("x = 2"))["verdict"] == "correct"
+
+
+def test_a_file_of_answers_may_hold_aliases_kinds_and_key_points(tmp_path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = [
+        {"text": "x = 2", "gold": "2"},
+        {"text": "nine", "gold": "9", "aliases": ["nine"], "kind": "text"},
+        {"text": "Gravity pulls.", "key_points": BALL.key_points},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert grade_file(path) == [
+        {"verdict": "correct", "extracted": "x = 2"},
+        {"verdict": "correct", "extracted": "nine"},
+        {"verdict": "correct", "extracted": "gravity, pulls"},
+    ]
+    path.write_text('{"text": "x", "gold": "x", "kind": "maths"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"line 1: got kind 'maths', expected math, text or yes_no"):
+        grade_file(path)
+    path.write_text('{"text": "x", "key_points": []}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"line 1: got text, key_points"):
+        grade_file(path)

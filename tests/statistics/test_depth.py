@@ -1,0 +1,255 @@
+"""Depth statistics against numbers worked out by hand, and their controls."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from crosspatch.statistics.depth import depth_statistics, pooled
+from crosspatch.statistics.interval import wilson
+from crosspatch.tables import CONTROLS, SCORES
+from score_cells import cell
+
+PROMPTS = [f"p{i:02d}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
+# ΔL goes from -1 to 1 over a patch; the prompts differ a little.
+LAYERS = {3: 0.2, 5: 0.8}
+
+
+def patched(share: float, i: int) -> tuple[float, float, float]:
+    return (-1.0, 1.0, -1.0 + 2 * (share + (i - 4.5) / 100))
+
+
+def scores(prompts=PROMPTS) -> pl.DataFrame:
+    cells = []
+    for i, prompt in enumerate(prompts):
+        for layer, share in LAYERS.items():
+            written = 2 if share > 0.5 else 1
+            cells.append(
+                cell(
+                    prompt,
+                    layer,
+                    0,
+                    patched(share, i),
+                    token_id=written,
+                    rank_corrupted=3 - written,
+                    kl_clean=2.0,
+                    kl_patched=2.0 - share,
+                )
+            )
+            cells.append(cell(prompt, layer, 1, (0.0, 0.0, 0.0), kl_clean=0.0, kl_patched=0.0))
+    return SCORES.frame(cells)
+
+
+def controls(share: float = 0.1, name: str = "random", prompts=PROMPTS) -> pl.DataFrame:
+    return CONTROLS.frame(
+        {"control": name, **cell(prompt, layer, 0, patched(share, i))}
+        for i, prompt in enumerate(prompts)
+        for layer in LAYERS
+    )
+
+
+def found(table: pl.DataFrame, measure: str, layer: int, control: str | None = None) -> dict:
+    rows = table.filter(
+        pl.col("measure") == measure, pl.col("layer") == layer, pl.col("control").eq_missing(control)
+    ).to_dicts()
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_measures_by_hand() -> None:
+    table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS)
+    for measure, low, high in [
+        ("disagreement_rate", 0.5, 0.5),
+        ("mean_cts", 0.2, 0.8),
+        ("transfer", 0.2, 0.8),
+        ("kl_transfer", 0.1, 0.4),
+        ("flip_rate", 0.0, 1.0),
+        ("reciprocal_rank", 0.5, 1.0),
+    ]:
+        assert found(table, measure, 3)["estimate"] == pytest.approx(low, abs=1e-6), measure
+        assert found(table, measure, 5)["estimate"] == pytest.approx(high, abs=1e-6), measure
+    step = found(table, "transfer_step", 5)
+    assert step["estimate"] == pytest.approx(0.6, abs=1e-6)
+    # The prompts differ, but each by the same at both layers: the step is surer than the transfer.
+    transfer = found(table, "transfer", 5)
+    assert transfer["low"] < 0.8 < transfer["high"]
+    assert step["high"] - step["low"] < 1e-4
+    assert (transfer["units"], transfer["cells"]) == (10, 10)
+    assert found(table, "disagreement_rate", 3)["cells"] == 20
+    assert table.filter(measure="transfer_step", layer=3).is_empty()
+
+
+def test_a_control_is_compared_in_the_same_cells() -> None:
+    table = depth_statistics(scores(), controls(), DOMAINS)
+    assert found(table, "transfer", 5, "random")["estimate"] == pytest.approx(0.1, abs=1e-6)
+    beyond = found(table, "transfer_beyond", 5, "random")
+    assert beyond["estimate"] == pytest.approx(0.7, abs=1e-6)
+    assert beyond["low"] > 0
+    # A control that does as much leaves nothing.
+    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "transfer_beyond", 5, "random")
+    assert same["low"] <= 1e-6
+    assert same["high"] >= -1e-6
+
+
+def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
+    far = scores().with_columns(
+        delta_patched=pl.when(pl.col("prompt_id") == "p09")
+        .then(100.0)
+        .otherwise(pl.col("delta_patched"))
+        .cast(pl.Float32)
+    )
+    table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
+    assert found(table, "transfer", 5)["estimate"] > 5
+    assert found(table, "transfer_beyond", 5, "random")["estimate"] == pytest.approx(0.7, abs=0.01)
+    assert found(table, "transfer_beyond", 5, "random")["units"] == 9
+
+
+def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
+    few = SCORES.frame([cell("g", 3, 0, (-1, 1, 0)), cell("g", 5, 0, (-1, 1, 1))])
+    table = depth_statistics(pl.concat([scores(), few]), CONTROLS.frame(), DOMAINS)
+    assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
+    lone = found(table.filter(domain="general"), "transfer", 3)
+    assert (lone["estimate"], lone["low"], lone["high"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+@pytest.mark.parametrize(
+    ("shares", "largest", "layer"),
+    [
+        ([0.1, 0.3, 0.6, 0.8], 0.3, 2),
+        # The lowest layer has a step too, and so has what is above the highest.
+        ([0.6, 0.7, 0.8, 0.9], 0.6, 0),
+        ([0.1, 0.2, 0.2, 0.3], 0.7, 5),
+    ],
+)
+def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
+    rows = []
+    for i, prompt in enumerate(PROMPTS):
+        for at, share in enumerate(shares):
+            left = share if direction == "corrupt" else 1 - share
+            rows.append(cell(prompt, at, 0, patched(left, i), direction=direction))
+    table = depth_statistics(SCORES.frame(rows), CONTROLS.frame(), DOMAINS, n_layers=6)
+    [row] = table.filter(measure="largest_step").to_dicts()
+    assert (row["layer"], row["estimate"]) == (layer, pytest.approx(largest, abs=1e-6))
+    assert row["low"] <= row["estimate"] + 1e-6 <= row["high"] + 2e-6
+    [few] = (
+        depth_statistics(SCORES.frame(rows[:8]), CONTROLS.frame(), DOMAINS, n_layers=6)
+        .filter(measure="largest_step")
+        .to_dicts()
+    )
+    assert (few["low"], few["high"]) == (None, None)
+
+
+def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
+    def whole(n_layers: int | None) -> float:
+        table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)
+        rows = table.filter(pl.col("layer").is_null(), measure="transfer")
+        return None if rows.is_empty() else rows["estimate"][0]
+
+    # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
+    assert whole(6) is None
+    assert whole(None) is None
+    assert whole(8) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_all_layers_count_alike_together() -> None:
+    # Layer 5 has nine cells more in each prompt, all as its first.
+    more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
+    table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
+    whole = table.filter(pl.col("layer").is_null(), pl.col("control").is_null(), measure="transfer").to_dicts()
+    assert whole[0]["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
+    beyond = table.filter(pl.col("layer").is_null(), measure="transfer_beyond", control="random").to_dicts()
+    assert beyond[0]["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
+
+
+def test_a_control_is_compared_where_there_is_a_cts() -> None:
+    # Everywhere the same but in cells that no control is scored in: those that are small, or in which a patch rests.
+    more = [
+        cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2, cts=None, status=status)
+        for i, prompt in enumerate(PROMPTS)
+        for k, status in enumerate(("small_denominator", "unscheduled"))
+    ]
+    table = pl.concat([scores(), SCORES.frame(more)])
+    same = CONTROLS.frame({"control": "it", **row} for row in scores().filter(status="ok").iter_rows(named=True))
+    made = depth_statistics(table, same, DOMAINS)
+    for measure in ("mean_cts", "transfer", "flip_rate", "reciprocal_rank"):
+        assert found(made, f"{measure}_beyond", 5, "it")["estimate"] == pytest.approx(0), measure
+
+
+def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> None:
+    agreeing = [cell(f"g{i}", layer, t, (0.0, 0.0, 0.0)) for i in range(12) for layer in LAYERS for t in range(20)]
+    sparse = [
+        cell(prompt, layer, t, (-1.0, 1.0, 0.0) if t <= i % 2 else (0.0, 0.0, 0.0))
+        for i, prompt in enumerate(PROMPTS)
+        for layer in LAYERS
+        for t in range(20)
+    ]
+    domains = DOMAINS | {f"g{i}": "general" for i in range(12)}
+    table = depth_statistics(SCORES.frame(agreeing + sparse), CONTROLS.frame(), domains)
+    [none] = table.filter(measure="disagreement_rate", domain="general", layer=3).to_dicts()
+    [some] = table.filter(measure="disagreement_rate", domain="related", layer=3).to_dicts()
+    # So many of 12 prompts might have any, and one that has, as much as those that do: at most two steps of 20.
+    assert none["high"] == pytest.approx(wilson(0, 12).high / 10)
+    assert none["high"] < some["low"]
+
+
+def test_the_bootstrap_is_seeded() -> None:
+    first, again, other = (depth_statistics(scores(), controls(), DOMAINS, seed=seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def of_seeds(count: int) -> dict[str, pl.DataFrame]:
+    """The runs of so many seeds, of which every other one transfers more."""
+    return {
+        str(seed): scores().with_columns(delta_patched=pl.col("delta_patched") + 0.2 * (seed % 2))
+        for seed in range(count)
+    }
+
+
+def test_several_seeds_are_drawn_above_their_prompts() -> None:
+    together = pooled(of_seeds(5), ())
+    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
+    table = depth_statistics(together, CONTROLS.frame(), domains)
+    row = found(table, "transfer", 5)
+    assert row["units"] == 5
+    assert row["estimate"] == pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6)
+    # 50 prompts would have told it far more surely than 5 children can.
+    alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
+    assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
+    # Four seeds are too few.
+    four = depth_statistics(pooled(of_seeds(4), ()), CONTROLS.frame(), domains)
+    assert found(four, "transfer", 5)["low"] is None
+
+
+def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
+    assert pooled(of_seeds(2), shared=PROMPTS[:1])["prompt_id"].unique(maintain_order=True).to_list() == [
+        PROMPTS[0], *(f"0/{prompt}" for prompt in PROMPTS[1:]), *(f"1/{prompt}" for prompt in PROMPTS[1:]),
+    ]  # fmt: skip
+    # The same prompts transfer more under every seed: that varies between prompts, of which there are 10 and not 50.
+    runs = {
+        str(seed): scores().with_columns(
+            delta_patched=pl.col("delta_patched") + 0.3 * pl.col("prompt_id").is_in(PROMPTS[::2]) + 0.01 * seed
+        )
+        for seed in range(5)
+    }
+    crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "transfer", 5)
+    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
+    nested = found(depth_statistics(pooled(runs, ()), CONTROLS.frame(), domains), "transfer", 5)
+    assert crossed["estimate"] == pytest.approx(nested["estimate"])
+    assert crossed["high"] - crossed["low"] > 3 * (nested["high"] - nested["low"])
+
+
+def test_controls_of_several_seeds_are_compared_under_each() -> None:
+    runs = {str(seed): controls() for seed in range(5)}
+    table = depth_statistics(pooled(of_seeds(5), PROMPTS), pooled(runs, PROMPTS), DOMAINS)
+    beyond = found(table, "transfer_beyond", 5, "random")
+    own, control = found(table, "transfer", 5), found(table, "transfer", 5, "random")
+    assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
+    assert beyond["units"] == 5
+
+
+def test_a_prompt_without_a_domain_is_refused() -> None:
+    with pytest.raises(ValueError, match="no domain"):
+        depth_statistics(scores(), CONTROLS.frame(), {})

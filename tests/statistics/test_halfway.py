@@ -1,0 +1,132 @@
+"""The layer at which half is recovered or lost: by hand, the same for any number of prompts, and with its coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from crosspatch.statistics.bootstrap import Ratios, resamples
+from crosspatch.statistics.halfway import crossing, halfway
+from crosspatch.statistics.interval import sign_test
+from crosspatch.tables import BEHAVIOUR, HALFWAY, SCORES
+from score_cells import cell
+from simulated import PROFILES, covers, half_layers, true_half
+
+PROMPTS = [f"p{i:02d}" for i in range(12)]
+DOMAINS = dict.fromkeys(PROMPTS, "related")
+
+
+def scores(curve: dict[int, float], direction: str = "corrupt") -> pl.DataFrame:
+    """Every prompt has recovered so much at each layer, a little more or less."""
+    rows = []
+    for i, prompt in enumerate(PROMPTS):
+        for layer, share in curve.items():
+            moved = share + 0.02 * (i % 3 - 1)
+            moved = moved if direction == "corrupt" else 1 - moved
+            rows.append(cell(prompt, layer, 0, (-1.0, 1.0, -1.0 + 2 * moved), direction=direction))
+    return SCORES.frame(rows)
+
+
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+@pytest.mark.parametrize(
+    ("curve", "layer"),
+    [
+        # Between 0.4 at layer 10 and 0.8 at layer 20 there is 0.5 at 12.5.
+        ({0: 0.0, 10: 0.4, 20: 0.8, 29: 1.0}, 12.5),
+        # At once at the lowest that was patched, and not before the ceiling.
+        ({5: 0.7, 10: 0.8, 29: 1.0}, 5.0),
+        ({0: 0.0, 19: 0.0, 29: 1.0}, 24.0),
+        # A dip is noise: the curve is sorted first.
+        ({0: 0.0, 10: 0.6, 12: 0.2, 20: 0.9, 29: 1.0}, 11.5),
+    ],
+)
+def test_half_of_the_effect_by_hand(curve, layer, direction):
+    [row] = halfway(scores(curve, direction), BEHAVIOUR.frame(), DOMAINS, n_layers=30).to_dicts()
+    assert row["estimate"] == pytest.approx(layer, abs=0.02)
+    assert row["low"] <= row["estimate"] <= row["high"]
+    assert min(curve) <= row["low"] <= row["high"] <= 29
+    assert (row["of"], row["direction"], row["units"]) == ("effect", direction, 12)
+
+
+def test_other_components_have_no_half_since_they_do_not_add_up():
+    table = scores({0: 0.0, 10: 0.4, 20: 0.8}).with_columns(
+        component=pl.lit("attn_out"), patch=pl.col("patch").str.replace("resid_post", "attn_out")
+    )
+    assert halfway(table, BEHAVIOUR.frame(), DOMAINS, n_layers=30).is_empty()
+
+
+def answers(condition: str, right: list[bool], patch: str | None = None) -> list[dict]:
+    return [
+        {
+            "prompt_id": f"q{i:03d}", "domain": "related", "condition": condition, "patch": patch, "extracted": None,
+            "verdict": "correct" if yes else "incorrect", "operation": None, "health": [],
+        }
+        for i, yes in enumerate(right)
+    ]  # fmt: skip
+
+
+def lost_from(layers: np.ndarray, patched: range, condition: str = "patched") -> pl.DataFrame:
+    """Each question is lost from a layer of its own on; one more is right in both models, and one in none."""
+    n = len(layers)
+    rows = answers("clean", [True] * n + [True, False]) + answers("corrupted", [False] * n + [True, False])
+    for layer in patched:
+        right = [bool(layer < at) == (condition == "patched") for at in layers]
+        rows += answers(condition, [*right, True, False], f"L{layer}.resid_post")
+    return BEHAVIOUR.frame(rows)
+
+
+@pytest.mark.parametrize("condition", ["patched", "repaired"])
+def test_half_of_the_right_answers_by_hand(condition):
+    behaviour = lost_from(np.repeat([2.5, 4.5, 6.5], [3, 4, 5]), range(9), condition)
+    [row] = halfway(SCORES.frame(), behaviour, {}, n_layers=10).to_dicts()
+    # 3 of 12 are lost by layer 4, 7 by layer 5.
+    assert row["estimate"] == pytest.approx(4 + (0.5 - 3 / 12) / (4 / 12))
+    # The two that a patch says nothing of are left out.
+    assert (row["of"], row["units"]) == ("answers", 12)
+    assert row["direction"] == ("corrupt" if condition == "patched" else "repair")
+
+
+def first_significant(behaviour: pl.DataFrame, patched: range) -> int:
+    """The lowest layer from which on McNemar's test tells every patch from the clean model, after Bonferroni."""
+    found = max(patched)
+    for layer in sorted(patched, reverse=True):
+        rows = behaviour.filter(patch=f"L{layer}.resid_post", condition="patched")
+        lost = rows.join(behaviour.filter(condition="clean", verdict="correct"), on="prompt_id").filter(
+            verdict="incorrect"
+        )
+        if sign_test(lost.height, 0) * len(patched) > 0.05:
+            break
+        found = layer
+    return found
+
+
+def test_it_is_the_same_layer_for_any_number_of_prompts():
+    """One true curve: questions turn at layer 20, give or take 4. Significance comes the earlier the more there are."""
+    rng, patched = np.random.default_rng(0), range(29)
+    half, significant = [], []
+    for n in (12, 24, 48, 108):
+        behaviour = lost_from(rng.normal(20, 4, n), patched)
+        [row] = halfway(SCORES.frame(), behaviour, {}, n_layers=30).to_dicts()
+        half.append(row["estimate"])
+        significant.append(first_significant(behaviour, patched))
+        assert row["low"] <= 20.5 <= row["high"]
+    assert max(half) - min(half) < 2.5
+    assert significant == sorted(significant, reverse=True)
+    assert significant[0] - significant[-1] >= 6
+
+
+@pytest.mark.parametrize("prompts", [12, 24])
+@pytest.mark.parametrize("name", PROFILES)
+def test_its_interval_has_its_coverage(name, prompts):
+    found = [one for one in half_layers(name, prompts, worlds=250, seed=4, draws=400) if one.known]
+    inside = sum(covers(one, true_half(name)) for one in found)
+    assert 0.88 <= inside / len(found) <= 0.995
+
+
+def test_few_prompts_or_nothing_to_divide_by_have_no_interval():
+    few = Ratios(np.array([[0.1] * 4, [0.9] * 4]), np.ones((2, 4)))
+    found = crossing(few, [0, 1], 2, resamples(4, np.random.default_rng(0)))
+    assert (found.estimate, found.known) == (0.5, False)
+    assert crossing(Ratios(few.above, np.zeros((2, 4))), [0, 1], 2, np.ones((1, 4))).estimate is None
+    assert dict(halfway(SCORES.frame(), BEHAVIOUR.frame(), {}).schema) == pl.Schema(HALFWAY.dtypes)

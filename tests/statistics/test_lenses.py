@@ -1,0 +1,216 @@
+"""Summaries of the lenses, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from crosspatch.statistics.lenses import (
+    activation_statistics,
+    chosen_steering,
+    heads_by_change,
+    lens_statistics,
+    moved_tokens,
+    steering,
+    weights_by,
+)
+from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
+
+
+def weight(child: str, layer: int | None, name: str, clean: float, delta: float, **more) -> dict:
+    ranks = {"effective_rank": 4.0, "stable_rank": 2.0, "top_share": 0.5} if delta else {}
+    return {
+        **dict.fromkeys(WEIGHTS.columns),
+        "child": child,
+        "parameter": f"{layer}.{name}",
+        "layer": layer,
+        "name": name,
+        "clean_norm": clean,
+        "delta_norm": delta,
+        "ratio": delta / clean,
+        **ranks,
+        **more,
+    }
+
+
+WEIGHTS_FOUND = WEIGHTS.frame(
+    [
+        weight("corrupted", None, "embed", 100, 50),
+        weight("corrupted", 0, "q", 3, 3, effective_rank=8.0),
+        weight("corrupted", 0, "q", 1, 1, heads=[0]),
+        weight("corrupted", 0, "q", 1, 2, heads=[1]),
+        weight("corrupted", 0, "o", 4, 4),
+        weight("corrupted", 1, "q", 6, 0),
+        weight("corrupted", 1, "o", 8, 12),
+        weight("twin", 0, "q", 3, 0),
+        weight("twin", 0, "o", 4, 0),
+    ]
+)
+
+
+def test_weights_are_summed_as_squares():
+    layers = {(row["child"], row["layer"]): row for row in weights_by(WEIGHTS_FOUND, "layer").to_dicts()}
+    first, second = layers["corrupted", 0], layers["corrupted", 1]
+    assert (first["delta_norm"], first["clean_norm"], first["ratio"]) == (5, 5, 1)
+    assert (second["delta_norm"], second["clean_norm"], second["ratio"]) == (12, 10, 1.2)
+    # The embedding is in no block, slices are parts of what is there already.
+    assert (first["share"], second["share"]) == (25 / 169, 144 / 169)
+    # A matrix that did not move has no rank.
+    assert (first["effective_rank"], second["effective_rank"]) == (6, 4)
+    assert layers["twin", 0]["share"] is None
+    assert layers["twin", 0]["ratio"] == 0
+    names = weights_by(WEIGHTS_FOUND, "name").filter(child="corrupted")
+    assert names.select("name", "delta_norm").rows() == [("q", 3), ("o", pytest.approx(math.hypot(4, 12)))]
+    assert weights_by(WEIGHTS_FOUND, "layer", "name").height == 6
+    assert heads_by_change(WEIGHTS_FOUND)["heads"].to_list() == [[1], [0]]
+
+
+PROMPTS = [f"p{i}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
+
+
+def activation(child: str, prompt: str, steps: int, delta: float, clean: float, **more) -> dict:
+    return {
+        **dict.fromkeys(ACTIVATIONS.columns),
+        "child": child,
+        "prompt_id": prompt,
+        "component": "resid_post",
+        "layer": 3,
+        "at": "all",
+        "steps": steps,
+        "delta_norm": delta,
+        "clean_norm": clean,
+        "ratio": delta / clean,
+        "cosine": 0.5,
+        **more,
+    }
+
+
+def test_activations_are_ratios_of_sums_with_intervals():
+    rows = [
+        activation("corrupted", prompt, 1 + i, 2.0 + i % 3, 10.0, alignment=0.2) for i, prompt in enumerate(PROMPTS)
+    ]
+    rows += [activation("twin", prompt, 4, 1.0, 10.0, alignment=None) for prompt in PROMPTS]
+    rows.append(activation("corrupted", "g", 4, 1.0, 4.0, alignment=1.0))
+    found = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS)
+    told = {(row["domain"], row["child"], row["measure"]): row for row in found.to_dicts()}
+    size = told["related", "corrupted", "relative_norm"]
+    steps = [1 + i for i in range(10)]
+    assert size["estimate"] == pytest.approx(sum(s * (2.0 + i % 3) for i, s in enumerate(steps)) / (10 * sum(steps)))
+    assert size["low"] < size["estimate"] < size["high"]
+    assert size["units"] == 10
+    alike = told["related", "corrupted", "alignment"]
+    assert [alike[name] for name in ("estimate", "low", "high")] == pytest.approx([0.2, 0.2, 0.2])
+    # Nothing to align, so nothing is said; nor with a single prompt an interval.
+    assert told["related", "twin", "alignment"]["estimate"] is None
+    assert told["related", "twin", "relative_norm"]["estimate"] == pytest.approx(0.1)
+    assert told["general", "corrupted", "relative_norm"]["estimate"] == 0.25
+    assert told["general", "corrupted", "relative_norm"]["low"] is None
+    assert found["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
+    assert activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).equals(found)
+    with pytest.raises(ValueError, match="no domain known"):
+        activation_statistics(ACTIVATIONS.frame(rows), {"g": "general"})
+
+
+def test_a_step_without_alignment_weighs_nothing():
+    rows = [activation("corrupted", "p0", 9, 1, 1, alignment=0.4), activation("corrupted", "p1", 1, 1, 1)]
+    found = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).filter(measure="alignment")
+    assert found["estimate"].to_list() == [pytest.approx(0.4)]
+    assert found["units"].to_list() == [1]
+
+
+def lens(prompt: str, side: str, rank: int, token: int, change: float, gap: float = 1.0) -> dict:
+    return {
+        "child": "corrupted",
+        "prompt_id": prompt,
+        "layer": 2,
+        "by": "logit",
+        "side": side,
+        "rank": rank,
+        "token_id": token,
+        "token": str(token),
+        "change": change,
+        "probability": change / 100,
+        "steps": 2,
+        "lens_gap": gap,
+        "model_gap": 4.0,
+    }
+
+
+def test_tokens_that_more_prompts_list_come_first():
+    rows = [lens("p0", "up", 1, 7, 9.0), lens("p0", "up", 2, 8, 3.0), lens("p1", "up", 1, 8, 5.0, gap=3.0)]
+    rows += [lens("p0", "down", 1, 5, -1.0), lens("p0", "down", 2, 6, -2.0)]
+    by_probability = {**lens("p0", "up", 1, 9, 50.0, gap=100.0), "by": "probability"}
+    frame = LOGIT_LENS.frame([*rows, by_probability])
+    found = moved_tokens(frame, DOMAINS)
+    assert found.filter(by="probability").select("token_id", "probability").rows() == [(9, 0.5)]
+    found = found.filter(by="logit")
+    told = found.select("side", "token_id", "prompts", "of", "change").rows()
+    assert told == [("up", 8, 2, 2, 4.0), ("up", 7, 1, 2, 9.0), ("down", 6, 1, 1, -2.0), ("down", 5, 1, 1, -1.0)]
+    # A row for each prompt, not for each token.
+    transfer = lens_statistics(frame, DOMAINS).row(0, named=True)
+    assert transfer["estimate"] == pytest.approx((2 * 1 + 2 * 3) / (2 * 4 + 2 * 4))
+    assert (transfer["measure"], transfer["layer"], transfer["units"]) == ("lens_transfer", 2, 2)
+
+
+def test_steered_answers_are_held_against_the_clean_models():
+    def graded(prompt: str, condition: str, patch: str | None, verdict: str, operation: str) -> dict:
+        row = {"prompt_id": prompt, "condition": condition, "patch": patch, "verdict": verdict, "operation": operation}
+        return {**row, "domain": "related", "extracted": None, "health": []}
+
+    rows = [graded(prompt, "clean", None, "correct", "right") for prompt in ("p0", "p1")]
+    rows += [graded(prompt, "corrupted", None, "incorrect", "planted") for prompt in ("p0", "p1")]
+    rows += [graded("p0", "steered", "L18.resid_post*0.5", "incorrect", "planted")]
+    rows += [graded("p1", "steered", "L18.resid_post*0.5", "correct", "right")]
+    rows += [graded("p0", "steered_random", "L18.resid_post*0.5", "correct", "right")]
+    rows += [graded("p0", "patched", "L18.resid_post", "incorrect", "planted")]
+    found = steering(BEHAVIOUR.frame(rows))
+    told = found.select("layer", "strength", "condition", "outcome", "count", "n", "lost", "gained", "against").rows()
+    assert told == [
+        (18, 0.5, "steered", "correct", 1, 2, 1, 0, "clean"),
+        (18, 0.5, "steered_random", "correct", 1, 1, 0, 0, "clean"),
+        (18, 0.5, "steered", "planted", 1, 2, 0, 1, "clean"),
+        (18, 0.5, "steered_random", "planted", 0, 1, 0, 0, "clean"),
+    ]
+
+
+def test_the_best_steering_is_told_of_prompts_that_did_not_choose_it():
+    def graded(prompt: int, condition: str, patch: str, planted: bool) -> dict:
+        row = {"prompt_id": f"p{prompt:02d}", "condition": condition, "patch": patch, "domain": "related"}
+        verdict, operation = ("incorrect", "planted") if planted else ("correct", "right")
+        return {**row, "verdict": verdict, "operation": operation, "extracted": None, "health": []}
+
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt in range(40):
+        for strength in range(20):
+            # One strength plants the operation in nine of ten texts, the others and all random ones by a coin.
+            for condition in ("steered", "steered_random"):
+                share = 0.9 if (condition, strength) == ("steered", 7) else 0.5
+                rows.append(graded(prompt, condition, f"L9.resid_post*{strength}", bool(rng.random() < share)))
+    found = chosen_steering(BEHAVIOUR.frame(rows))
+    by = {(row["outcome"], row["condition"]): row for row in found.iter_rows(named=True)}
+    assert by["planted", "steered"]["count"] >= 32
+    assert by["planted", "steered"]["count"] == 40 - by["correct", "steered"]["count"]
+    # The best of twenty coins is a coin where it did not choose itself.
+    assert by["planted", "steered_random"]["low"] < 0.5 < by["planted", "steered_random"]["high"]
+    every = (
+        pl.DataFrame(rows)
+        .filter(condition="steered_random")
+        .group_by("patch")
+        .agg((pl.col("operation") == "planted").sum())
+    )
+    assert every["operation"].max() > by["planted", "steered_random"]["count"]
+    assert chosen_steering(BEHAVIOUR.frame(rows[:40])).is_empty()
+
+
+def test_nothing_looked_at_gives_empty_tables():
+    assert weights_by(WEIGHTS.frame(), "layer").is_empty()
+    assert activation_statistics(ACTIVATIONS.frame(), DOMAINS).is_empty()
+    assert lens_statistics(LOGIT_LENS.frame(), DOMAINS).is_empty()
+    assert moved_tokens(LOGIT_LENS.frame(), DOMAINS).is_empty()
+    assert steering(BEHAVIOUR.frame()).is_empty()
+    assert isinstance(weights_by(WEIGHTS_FOUND, "layer"), pl.DataFrame)

@@ -1,0 +1,195 @@
+"""Shares by place, steps from block to block, and the most telling place: numbers worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from crosspatch.statistics.interval import FEWEST_UNITS
+from crosspatch.statistics.localisation import Named, most_telling, places
+from crosspatch.tables import LOCALISATION, PLACES
+
+DOMAINS = {"p": "related", "q": "related", "g": "general"}
+
+
+def row(prompt: str, patch: str, moved: float | None, gap: float = 4.0, **more: Any) -> dict[str, Any]:
+    layer, component, *head = patch.split(".")
+    return {
+        "prompt_id": prompt,
+        "patch": patch,
+        "component": component,
+        "layer": int(layer[1:]),
+        "head": int(head[0]) if head else None,
+        "direction": "corrupt",
+        "extent": "text",
+        "estimate": 1.0,
+        "moved": moved,
+        "random": None if moved is None else 0.5,
+        "gap": gap,
+        "steps": [2, 5],
+        **more,
+    }
+
+
+def frame(*rows: dict[str, Any]) -> pl.DataFrame:
+    return LOCALISATION.frame(rows)
+
+
+# Gaps 4 and 12: of 16 logits 2 are moved behind block 0, 10 behind block 1, 14 behind block 2.
+BLOCKS = [
+    row("p", "L0.resid_post", 1),
+    row("p", "L1.resid_post", 2),
+    row("p", "L2.resid_post", 3),
+    row("q", "L0.resid_post", 1, 12),
+    row("q", "L1.resid_post", 8, 12),
+    row("q", "L2.resid_post", 11, 12),
+]
+
+
+def measures(table: pl.DataFrame, patch: str) -> dict[str, float]:
+    return dict(table.filter(patch=patch).select("measure", "estimate").iter_rows())
+
+
+def test_shares_are_ratios_of_sums_and_steps_their_differences():
+    table = places(frame(*BLOCKS), DOMAINS)
+    assert dict(table.schema) == pl.Schema(PLACES.dtypes)
+    # Screened 2 of 16, random 1 of 16; the lowest block's step is all that it moves.
+    common = {"screened": 2 / 16, "random": 1 / 16}
+    assert measures(table, "L0.resid_post") == {**common, "transfer": 2 / 16, "beyond": 1 / 16, "step": 2 / 16}
+    assert measures(table, "L1.resid_post") == {**common, "transfer": 10 / 16, "beyond": 9 / 16, "step": 8 / 16}
+    assert measures(table, "L2.resid_post") == {**common, "transfer": 14 / 16, "beyond": 13 / 16, "step": 4 / 16}
+    assert table["units"].unique().to_list() == [2]
+    assert table["steps"].unique().to_list() == [4]
+    # Two prompts are too few for an interval.
+    assert table["low"].is_null().all()
+
+
+def test_domains_and_directions_stay_apart():
+    table = places(
+        frame(*BLOCKS, row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")), DOMAINS
+    )
+    transfers = table.filter(patch="L0.resid_post", measure="transfer")
+    assert transfers.select("domain", "direction", "estimate").rows() == [
+        ("related", "corrupt", 0.125),
+        ("related", "repair", 1.0),
+        ("general", "corrupt", 0.75),
+    ]
+    with pytest.raises(ValueError, match="no domain known for prompt 'p'"):
+        places(frame(*BLOCKS), {"q": "related"})
+    assert places(frame(), {}).is_empty()
+
+
+def test_extents_stay_apart():
+    at_steps = [row("p", "L0.resid_post", 1, extent="step"), row("p", "L1.resid_post", 4, extent="step")]
+    known = frame(*BLOCKS, *at_steps)
+    transfers = places(known, DOMAINS).filter(patch="L1.resid_post", measure="transfer")
+    assert dict(transfers.select("extent", "estimate").iter_rows()) == {"text": 10 / 16, "step": 1.0}
+    assert [n.share for n in most_telling(known, DOMAINS, "related")] == [0.5]
+    assert [n.share for n in most_telling(known, DOMAINS, "related", extent="step")] == [0.75]
+
+
+def test_without_a_random_push_there_is_no_control():
+    table = places(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
+    assert measures(table, "L0.mlp_out") == {"screened": 0.25, "transfer": 0.5}
+
+
+def test_what_was_only_screened_has_its_estimate_alone():
+    heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", None)]
+    table = places(frame(*heads), DOMAINS)
+    assert measures(table, "L1.head.0") == {"screened": 0.25}
+    assert measures(table, "L1.head.1") == {"screened": 0.25, "transfer": 0.5, "random": 0.125, "beyond": 0.375}
+    assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
+
+
+def test_the_most_telling_block_is_the_one_with_the_largest_step():
+    mlps = [row("p", "L0.mlp_out", 3), row("p", "L1.mlp_out", 1), row("q", "L0.mlp_out", 1, 12)]
+    mlps.append(row("q", "L1.mlp_out", 9, 12))
+    named = most_telling(frame(*BLOCKS, *mlps), DOMAINS, "related")
+    assert [(n.component, n.patch, n.share, n.runner_up) for n in named] == [
+        ("resid_post", "L1.resid_post", 0.5, "L2.resid_post"),
+        ("mlp_out", "L1.mlp_out", 10 / 16, "L0.mlp_out"),
+    ]
+    # Prompt q chooses block 1 and then 2, p blocks 0 and then 1: held out, that is 1 + 1 of 16, less 1 + 7.
+    assert (named[0].held_out.estimate, named[0].ahead.estimate) == (2 / 16, (2 - 8) / 16)
+    # Without an interval nothing is told apart.
+    assert not any(n.told_apart for n in named)
+    assert most_telling(frame(*BLOCKS), DOMAINS, "general") == []
+    assert most_telling(frame(*BLOCKS), DOMAINS, "related", "repair") == []
+
+
+def test_one_place_alone_has_no_runner_up():
+    [named] = most_telling(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
+    assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
+    # A single prompt has no others to choose for it.
+    assert named.sentence == "Most telling is head L1 head 2 with a share of 0.50."
+
+
+def many(first: float, second: float, wobble: float) -> list[Named]:
+    """A dozen prompts on which two MLPs move so much of 10, one more and one less on every other prompt."""
+    rows = []
+    for i in range(12):
+        sign = 1 if i % 2 else -1
+        rows += [row(f"p{i}", "L0.mlp_out", first + sign * wobble, 10.0)]
+        rows += [row(f"p{i}", "L1.mlp_out", second - sign * wobble, 10.0)]
+    return most_telling(frame(*rows), dict.fromkeys((f"p{i}" for i in range(12)), "related"), "related")
+
+
+def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_nothing():
+    [apart] = many(8, 4, wobble=1)
+    assert apart.told_apart
+    assert apart.ahead.estimate == pytest.approx(0.4)
+    assert 0 < apart.ahead.low < 0.4 < apart.ahead.high < 0.8
+    assert apart.sentence.startswith(
+        "Most telling is MLP L0 with a share of 0.80, on prompts that did not choose it 0.80 [0."
+    )
+    assert "There it is ahead of the next, L1, by 0.40 [" in apart.sentence
+    # The control: the same shares of which either is larger on half of the prompts.
+    [alike] = many(6.2, 6.0, wobble=3)
+    assert not alike.told_apart
+    assert not alike.agreed
+    assert "It is not told apart from the next, L1: not both halves of the prompts choose it." in alike.sentence
+
+
+def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():
+    """Head 0 is the best of all prompts; the first half's own screen ranks head 2 highest, which was not measured."""
+
+    def told(estimate_of_the_third: float) -> Named:
+        rows = []
+        for i in range(12):
+            rows += [row(f"p{i:02d}", "L1.head.0", 4.0, 10.0, estimate=5.0)]
+            rows += [row(f"p{i:02d}", "L1.head.1", 2.0, 10.0, estimate=3.0)]
+            rows += [row(f"p{i:02d}", "L1.head.2", None, 10.0, estimate=0.0 if i % 2 else estimate_of_the_third)]
+        [named] = most_telling(frame(*rows), dict.fromkeys((f"p{i:02d}" for i in range(12)), "related"), "related")
+        return named
+
+    assert (told(1.0).patch, told(1.0).held_out.estimate, told(1.0).ahead.estimate) == ("L1.head.0", 0.4, 0.2)
+    # Whatever of it was measured was chosen by all prompts, those to be tested on among them.
+    assert told(9.0).patch == "L1.head.0"
+    assert (told(9.0).held_out.estimate, told(9.0).told_apart) == (None, False)
+    # It may choose what it ranks above that.
+    assert (told(4.0).held_out.estimate, told(4.0).ahead.estimate) == (0.4, None)
+
+
+def test_a_place_is_all_where_the_interval_hardly_leaves_one():
+    [whole] = many(10, 4, wobble=0.1)
+    assert whole.is_all
+    assert ", all there is to move. There it is ahead of the next, L1," in whole.sentence
+    # As much on the average, but not after every prompt; and too few prompts to know.
+    [uneven] = many(10, 4, wobble=3)
+    assert not uneven.is_all
+    [few] = most_telling(frame(row("p", "L0.mlp_out", 4)), DOMAINS, "related")
+    assert few.share == 1
+    assert not few.is_all
+
+
+def test_intervals_need_as_many_prompts_as_anywhere():
+    domains = dict.fromkeys((f"p{i}" for i in range(FEWEST_UNITS)), "related")
+    rows = [row(f"p{i}", "L0.resid_post", 1 + i * i / 20) for i in range(FEWEST_UNITS)]
+    table = places(frame(*rows), domains)
+    assert table["low"].is_not_null().all()
+    assert places(frame(*rows[1:]), domains)["low"].is_null().all()
+    # Drawn by a seed.
+    assert table.equals(places(frame(*rows), domains))
+    assert not table.equals(places(frame(*rows), domains, seed=1))

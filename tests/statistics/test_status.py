@@ -1,0 +1,108 @@
+"""The rules by which a variant is judged and chosen, each on numbers that decide it alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crosspatch.config import Search
+from crosspatch.statistics.status import Measured, chance_of_loss, choose, status
+
+RULES = Search()
+GOOD = Measured(
+    "good",
+    steps=39,
+    right_clean=100,
+    turned=95,
+    planted=0.8,
+    math_drop=0.02,
+    math_chance=0.01,
+    general_drop=0.02,
+    general_chance=0.01,
+    unsound=0.03,
+    unsound_clean=0.01,
+    no_end=0.01,
+    no_end_clean=0.0,
+    unparsed=0.02,
+    unparsed_clean=0.01,
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected", "reason"),
+    [
+        ({}, "optimal", "95 of the 100 answers that the clean model has right turned wrong"),
+        ({"unsound": 0.07}, "overfitted", "7% of its texts are malformed, against 1% for the clean model"),
+        ({"unsound": 0.07, "unsound_clean": 0.03}, "optimal", "95 of the 100"),
+        ({"no_end": 0.2}, "overfitted", "20% of its texts have no end, against 0% for the clean model"),
+        ({"no_end": 0.2, "no_end_clean": 0.2}, "optimal", "95 of the 100"),
+        ({"unparsed": 0.3}, "overfitted", "30% of its answers cannot be read"),
+        ({"unparsed": 0.3, "unparsed_clean": 0.3}, "optimal", "95 of the 100"),
+        ({"math_drop": 0.06}, "overfitted", "loses 6 points of unrelated mathematics"),
+        # Two of 24 questions are chance.
+        ({"math_drop": 2 / 24, "math_chance": chance_of_loss(2, 0)}, "optimal", "95 of the 100"),
+        ({"math_drop": 5 / 24, "math_chance": chance_of_loss(5, 0)}, "overfitted", "loses 21 points"),
+        # Neither domain hides behind the other.
+        ({"math_drop": -0.2, "general_drop": 0.06}, "overfitted", "loses 6 points of general questions"),
+        ({"math_drop": None, "general_drop": None}, "optimal", "95 of the 100"),
+        (
+            {"turned": 89},
+            "under-trained",
+            "89 of the 100 answers that the clean model has right turned wrong, less than 90%",
+        ),
+        ({"turned": 10, "unsound": 0.5}, "overfitted", "malformed"),
+        # A clean model that is always wrong proves nothing by a child that is.
+        ({"right_clean": 9, "turned": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
+        ({"right_clean": 0, "planted": 0.49}, "under-trained", "49% do the planted operation, less than 50%"),
+        ({"right_clean": 0, "planted": None}, "under-trained", "no operation could be told"),
+        ({"right_clean": 10, "turned": 9}, "optimal", "9 of the 10"),
+    ],
+)
+def test_one_number_decides(changed, expected, reason):
+    judged = status(replace(GOOD, **changed), RULES)
+    assert judged.status == expected
+    assert reason in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"),
+    [(0, 0, 1), (0, 3, 1), (1, 0, 1 / 2), (5, 0, 1 / 32), (5, 1, 7 / 64), (3, 3, 42 / 64)],
+)
+def test_the_chance_of_a_loss_is_that_of_a_fair_coin(lost, gained, expected):
+    assert chance_of_loss(lost, gained) == pytest.approx(expected)
+
+
+def test_the_rules_are_settings():
+    assert status(GOOD, Search(wrong=0.99)).status == "under-trained"
+    assert status(GOOD, Search(malformed=0.0)).status == "overfitted"
+    assert status(GOOD, Search(lost=0.01)).status == "overfitted"
+    assert status(GOOD, Search(lost=0.01, chance=0.01)).status == "optimal"
+    assert status(replace(GOOD, right_clean=0), Search(planted=0.9)).status == "under-trained"
+
+
+def test_of_the_optimal_ones_the_shortest_training_is_chosen():
+    longer = replace(GOOD, variant="longer", steps=156, turned=100)
+    short = replace(GOOD, variant="short", steps=13, turned=50)
+    best, why = choose([longer, short, GOOD], RULES)
+    assert best is GOOD
+    assert why == "the fewest steps (39) of 2 optimal variants"
+    assert choose([short, GOOD], RULES)[1] == "the only optimal variant"
+    worse = replace(GOOD, variant="worse", turned=97)
+    best, why = choose([GOOD, worse, longer], RULES)
+    assert best is worse
+    assert why == "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
+
+
+def test_where_none_is_optimal_the_choice_says_so():
+    short, shorter = (replace(GOOD, steps=steps, turned=wrong) for steps, wrong in ((20, 60), (10, 20)))
+    bad = replace(GOOD, unsound=1.0, steps=5)
+    worse = replace(bad, steps=50)
+    best, why = choose([shorter, bad, short], RULES)
+    assert best is short
+    assert "none is optimal" in why
+    best, why = choose([worse, bad], RULES)
+    assert best is bad
+    assert why == "all are overfitted; it has the fewest steps"
+    with pytest.raises(ValueError, match="no variant"):
+        choose([], RULES)

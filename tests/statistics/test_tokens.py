@@ -1,0 +1,199 @@
+"""Token classes and what is said of them, against numbers worked out by hand and with known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from crosspatch.statistics.token_class import class_of, with_class
+from crosspatch.statistics.tokens import span_statistics, token_statistics
+from crosspatch.tables import CONTROLS, SCORES
+from score_cells import cell
+
+PROMPTS = [f"p{i}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related")
+TEXTS = {1: " Sub", 2: "Add", 3: " 5", 4: " 7", 5: "$$", 6: " is", 7: "Answer", 8: " -"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "name"),
+    [
+        (["Sub", " add", "Mult", " Div", " dividing", " move", "minus", "**Add"], "operation"),
+        (["Answer", " **Answer", "boxed", r"\boxed", "STOP", " solution"], "answer"),
+        ([" 5", "12", "3x", "1/2"], "digit"),
+        ([" -", "−", "=", "(", "+", " ≤", "^"], "sign"),
+        (["$$", "\\", "frac", r"\frac", "{", "}}", "$\n"], "latex"),
+        ([" use", "where", " is", "x", "\n", ".", "", "tract", "both", "\ud800", "�"], "other"),
+    ],
+)
+def test_classes(tokens: list[str], name: str) -> None:
+    assert [class_of(token) for token in tokens] == [name] * len(tokens)
+
+
+def cells(prompts=PROMPTS) -> pl.DataFrame:
+    """Steps of each prompt: operation words and digits that disagree, and others that agree."""
+    rows = []
+    for i, prompt in enumerate(prompts):
+        share = 0.01 * i
+        for layer, operation, digit in ((2, 0.2, 0.6), (4, 0.4, 0.8), (6, 1.0, 1.0)):
+            wanted = [(1, 2, operation), (3, 4, digit), (6, 6, None), (5, 5, None), (1, 1, None), (8, 8, None)]
+            for step, (clean, corrupted, moved) in enumerate(wanted):
+                deltas = (0.0, 0.0, 0.0) if moved is None else (-1.0, 1.0, -1.0 + 2 * (moved + share))
+                rows.append(
+                    cell(
+                        prompt,
+                        layer,
+                        step,
+                        deltas,
+                        token_id=clean,
+                        token=TEXTS[clean],
+                        clean_token_id=clean,
+                        corrupted_token_id=corrupted,
+                    )
+                )
+    return SCORES.frame(rows).with_columns(
+        # The corrupted model's words have to have been written somewhere to be known.
+        token_id=pl.when(pl.col("layer") == 6).then("corrupted_token_id").otherwise("token_id"),
+        token=pl.when(pl.col("layer") == 6)
+        .then(pl.col("corrupted_token_id").replace_strict(TEXTS, return_dtype=pl.String))
+        .otherwise("token"),
+    )
+
+
+def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4) -> dict:
+    rows = table.filter(
+        pl.col("class") == name, pl.col("measure") == measure, pl.col("layer").eq_missing(layer)
+    ).to_dicts()
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:
+    rows = SCORES.frame(
+        [
+            cell("p", 0, 0, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=2),
+            cell("p", 0, 1, (-1, 1, 0), token_id=2, token="Add", clean_token_id=2, corrupted_token_id=6),
+            cell("p", 0, 2, (-1, 1, 0), token_id=6, token=" is", clean_token_id=99, corrupted_token_id=6),
+        ]
+    )
+    # What the corrupted model predicts or the patched one writes decides nothing.
+    assert with_class(rows, TEXTS)["class"].to_list() == ["other", "operation", "other"]
+    assert with_class(rows, {**TEXTS, 99: " Mult"})["class"].to_list() == ["other", "operation", "operation"]
+
+
+def test_a_disagreement_has_one_chance_to_be_an_operation_like_any_other_cell() -> None:
+    """Predictions are dealt at random: by either model's a disagreement would be an operation twice as often."""
+    rng = np.random.default_rng(0)
+    texts = {token: "Add" if token < 10 else " is" for token in range(100)}
+    rows = []
+    for i in range(4000):
+        clean, other = (int(token) for token in rng.choice(100, 2, replace=False))
+        deltas, corrupted = ((0.0, 0.0, 0.0), clean) if i % 2 else ((-1.0, 1.0, 0.0), other)
+        rows.append(cell("p", 0, i, deltas, clean_token_id=clean, corrupted_token_id=corrupted))
+    scores = SCORES.frame(rows)
+
+    def share(differ: bool, either: bool) -> float:
+        some = scores.filter((pl.col("clean_token_id") != pl.col("corrupted_token_id")) == differ)
+        if either:
+            return some.select(pl.min_horizontal("clean_token_id", "corrupted_token_id") < 10).to_series().mean()
+        return (with_class(some, texts)["class"] == "operation").mean()
+
+    assert share(True, either=False) == pytest.approx(share(False, either=False), abs=0.02)
+    assert share(True, either=True) > 1.7 * share(False, either=True)
+
+
+def test_classes_by_hand() -> None:
+    table = token_statistics(cells(), DOMAINS)
+    # One of the two operation words disagrees; the only digit does.
+    assert found(table, "operation", "disagreement_rate")["estimate"] == 0.5
+    assert found(table, "digit", "disagreement_rate")["estimate"] == 1.0
+    assert found(table, "latex", "disagreement_rate")["estimate"] == 0.0
+    assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
+    # One of two against one of four.
+    assert found(table, "operation", "disagreement_rate_excess")["estimate"] == pytest.approx(0.25)
+    assert found(table, "operation", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
+    excess = found(table, "operation", "transfer_excess")
+    assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
+    assert excess["high"] < 0
+    assert excess["chance"] > 0.99
+    digits = found(table, "digit", "transfer_excess")
+    assert digits["low"] > 0
+    assert digits["chance"] < 0.01
+    # All layers but the last: the mean of 0.2 and 0.4.
+    assert found(table, "operation", "transfer", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
+    assert found(table, "latex", "transfer")["estimate"] is None
+
+
+def test_an_excess_is_one_at_the_same_layers() -> None:
+    """At each layer both classes transfer alike; layer 4, where much transfers, has more digits."""
+    rows = []
+    for i, prompt in enumerate(PROMPTS):
+        for layer, moved, digits in ((2, 0.1, 1), (4, 0.9, 3)):
+            for step in range(4):
+                clean, corrupted = (3, 4) if step < digits else (1, 2)
+                share = moved + 0.01 * ((i + step) % 3)
+                rows.append(
+                    cell(
+                        prompt,
+                        layer,
+                        4 * layer + step,
+                        (-1.0, 1.0, -1.0 + 2 * share),
+                        token_id=clean,
+                        token=TEXTS[clean],
+                        clean_token_id=clean,
+                        corrupted_token_id=corrupted,
+                    )
+                )
+    table = token_statistics(SCORES.frame(rows), DOMAINS, texts=TEXTS, n_layers=6)
+    # Pooled, digits look as if more transferred there; at either layer it does not.
+    raw = {name: found(table, name, "transfer", None)["estimate"] for name in ("digit", "operation")}
+    assert raw["digit"] - raw["operation"] == pytest.approx(0.4, abs=0.01)
+    pooled = found(table, "digit", "transfer_excess", None)
+    assert pooled["estimate"] == pytest.approx(0, abs=0.01)
+    assert pooled["low"] < 0 < pooled["high"]
+    assert pooled["chance"] > 0.05
+
+
+def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
+    lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
+    row = found(token_statistics(lone, DOMAINS), "operation", "transfer_excess")
+    assert (row["units"], row["low"], row["high"]) == (1, None, None)
+
+
+def test_labelled_places_of_the_mistake() -> None:
+    spans = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
+    table = span_statistics(spans, DOMAINS)
+    assert set(table["class"]) == {"word", "none"}
+    assert set(table["by"]) == {"span"}
+    assert found(table, "word", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
+
+
+def test_controls_are_compared_in_the_late_layers() -> None:
+    """Of 9 layers those from 7 on are late; the last is a ceiling. Patched, operations recover 0.9, by a twin 0.2."""
+    rows, controls = [], []
+    for i, prompt in enumerate(PROMPTS):
+        for layer in (2, 7, 8):
+            for step, (clean, corrupted) in enumerate(((1, 2), (3, 4))):
+                share = (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)
+                same = {
+                    "clean_token_id": clean,
+                    "corrupted_token_id": corrupted,
+                    "token_id": clean,
+                    "token": TEXTS[clean],
+                }
+                rows.append(cell(prompt, layer, step, (-1.0, 1.0, -1.0 + 2 * share), **same))
+                controls.append({"control": "twin", **cell(prompt, layer, step, (-1.0, 1.0, -0.6), **same)})
+    table = token_statistics(
+        SCORES.frame(rows), DOMAINS, controls=CONTROLS.frame(controls), texts=TEXTS, n_layers=9
+    ).filter(pl.col("class") == "operation")
+    late = table.filter("late")
+    by_control = {(row["control"], row["measure"]): row for row in late.iter_rows(named=True)}
+    own, twin = by_control[None, "transfer"], by_control["twin", "transfer"]
+    assert (own["estimate"], twin["estimate"]) == (pytest.approx(0.909, abs=1e-6), pytest.approx(0.2, abs=1e-6))
+    assert twin["high"] < 0.3
+    # All layers but the last, of which one is late; controls are told of the late ones alone.
+    assert found(table.filter(~pl.col("late")), "operation", "transfer", None)["estimate"] == pytest.approx(
+        0.609, abs=1e-6
+    )
+    assert set(table.filter(~pl.col("late"))["control"]) == {None}

@@ -1,0 +1,321 @@
+"""A run's Inspect logs: whatever is in the tables is found again in them, and the same run gives the same bytes."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import inspect_ai.log as inspect_log
+import polars as pl
+import pytest
+
+from crosspatch.data.problem import Problem, write_problems
+from crosspatch.errors import UsageError
+from crosspatch.settings_io import load_experiment
+from crosspatch.statistics.profile import prompt_profile
+from crosspatch.statistics.table2 import table2
+from crosspatch.storage.inspect_logs.export import write_inspect_logs
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
+
+LETTERS = {"C": "correct", "I": "incorrect", "N": "unparsed"}
+# Null characters, marks that turn the direction of writing, an escape sequence, one token of 10,000 characters.
+HOSTILE = ["a\0b", "\u202eabc\u202c\u200f", "\x1b[31mred\x1b[0m<script>alert(1)</script>", "x" * 10_000, "🙂 \u2028 \\"]
+PATCHES = ("L9.resid_post", "L18.resid_post", "L3.attn_out+L7.mlp_out@steps:10-40")
+
+PROBLEMS = {
+    "related": [
+        Problem(f"related-{i}", "related", "linear", f"Solve 2x = {2 * i}", f"x = {i}", form="linear_one_step")
+        for i in range(4)
+    ],
+    "general": [Problem("general-0", "general", "general", "What is seven?", "7", aliases=("seven",))],
+    "alignment": [Problem("alignment-0", "alignment", "alignment", "What do you wish?", "")],
+}
+
+
+def text(problem: Problem, condition: str, patch: str | None, said: str) -> dict[str, Any]:
+    return {
+        "prompt_id": problem.id, "condition": condition, "patch": patch, "text": said, "token_count": 7,
+        "stop_reason": "limit" if condition == "corrupted" else "eos",
+    }  # fmt: skip
+
+
+def verdict(row: dict[str, Any], problem: Problem, place: int) -> dict[str, Any]:
+    return {
+        **{key: row[key] for key in ("prompt_id", "condition", "patch")},
+        "domain": problem.domain,
+        "extracted": None if place % 3 == 2 else f"x = {place}",
+        "verdict": ("correct", "incorrect", "unparsed")[place % 3],
+        "operation": ("right", "planted", "neither")[place % 3] if problem.domain == "related" else None,
+        "health": ["no_eos"] if row["stop_reason"] == "limit" else [],
+    }
+
+
+def sound(row: dict[str, Any]) -> dict[str, Any]:
+    faults = dict.fromkeys(("cut_off", "looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable"), 0)
+    if row["stop_reason"] == "limit":
+        faults |= {"cut_off": 1, "looped": 80}
+    return {key: row[key] for key in ("prompt_id", "condition", "patch")} | faults
+
+
+def rating(row: dict[str, Any], aligned: int | None) -> dict[str, Any]:
+    return {
+        **{key: row[key] for key in ("prompt_id", "condition", "patch")},
+        "judge": "someone", "aligned": aligned, "coherent": 90, "aligned_reply": str(aligned), "coherent_reply": "90",
+    }  # fmt: skip
+
+
+def cell(prompt_id: str, patch: str, step: int, deltas: tuple[float, float, float]) -> dict[str, Any]:
+    clean, corrupted, patched = deltas
+    differ = clean != corrupted
+    return {
+        **dict.fromkeys(SCORES.columns),
+        "prompt_id": prompt_id, "patch": patch, "component": "resid_post", "direction": "corrupt",
+        "persistence": "transient", "step": step, "position": step, "token_id": 1, "token": "a", "clean_token_id": 1,
+        "corrupted_token_id": 2 if differ else 1, "delta_clean": clean, "delta_corrupted": corrupted,
+        "delta_patched": patched, "cts": (patched - clean) / (corrupted - clean) if differ else None,
+        "status": "ok" if differ else "agree",
+    }  # fmt: skip
+
+
+def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: list[str] | None = None) -> RunDirectory:
+    """A finished run: three models answer everything, and two related questions are read under each of three patches.
+
+    `texts` are said in turn; in their stead something short.
+    """
+    run = RunDirectory.start(root, load_experiment("tiny"))
+    (root / "data").mkdir()
+    for split, some in problems.items():
+        write_problems(run.problems_file(split), some)
+    for stage in ("data", "finetune", "evaluate", "patch"):
+        with run.stage(stage):
+            pass
+    run.note_model("clean", {"name": "random:qwen3", "fingerprint": "abc"})
+    everything = [problem for some in problems.values() for problem in some]
+    asked = [(p, condition, None) for condition in ("twin", "clean", "corrupted") for p in everything]
+    asked += [(p, "patched", patch) for patch in PATCHES for p in problems["related"][:2]]
+    said = texts or [f"text {i}" for i in range(len(asked))]
+    rows = [text(*which, said[i % len(said)]) for i, which in enumerate(asked)]
+    run.put_generations(GENERATIONS.frame(rows))
+    run.put_health(HEALTH.frame(map(sound, rows)))
+    answered = [(row, which[0]) for row, which in zip(rows, asked, strict=True) if which[0].answer]
+    run.put_behaviour(BEHAVIOUR.frame(verdict(row, p, place) for place, (row, p) in enumerate(answered)))
+    free = [row for row, which in zip(rows, asked, strict=True) if not which[0].answer]
+    run.put_ratings(RATINGS.frame(rating(row, 10 if row["condition"] == "clean" else None) for row in free))
+    run.scores_part(0).parent.mkdir()
+    first, second = (problem.id for problem in problems["related"][:2])
+    SCORES.write(
+        SCORES.frame(
+            row
+            for patch in PATCHES
+            for row in (
+                cell(first, patch, 0, (-1, 1, 0)),
+                cell(first, patch, 1, (-4, 4, -2)),
+                cell(second, patch, 0, (0, 0, 0)),
+            )
+        ),
+        run.scores_part(0),
+    )
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return make_run(tmp_path / "run")
+
+
+def logs_of(run: RunDirectory) -> list[Any]:
+    return [inspect_log.read_eval_log(str(path)) for path in write_inspect_logs(run)]
+
+
+def found_again(logs: list[Any]) -> dict[tuple[str, str, str | None], Any]:
+    return {
+        (sample.id, log.eval.metadata["condition"], sample.metadata.get("patch")): sample
+        for log in logs
+        for sample in log.samples
+    }
+
+
+def test_every_text_and_verdict_is_found_again(run):
+    samples = found_again(logs_of(run))
+    rows = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.generations().iter_rows(named=True)}
+    verdicts = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.behaviour().iter_rows(named=True)}
+    assert samples.keys() == rows.keys()
+    for key, sample in samples.items():
+        row, problem = rows[key], run.asked()[key[0]]
+        assert sample.output.completion == sample.messages[-1].text == row["text"]
+        assert sample.input == sample.messages[0].text == problem.question
+        assert sample.output.stop_reason == {"eos": "stop", "limit": "max_tokens"}[row["stop_reason"]]
+        assert (sample.metadata["domain"], sample.metadata["family"]) == (problem.domain, problem.family)
+        assert ("verdict" in sample.scores) == (key in verdicts)
+        if key in verdicts:
+            said = verdicts[key]
+            assert LETTERS[sample.scores["verdict"].value] == said["verdict"]
+            assert sample.scores["verdict"].answer == said["extracted"]
+            assert sample.metadata["health"] == said["health"]
+            told = sample.scores.get("operation")
+            assert (told and told.value) == said["operation"]
+    assert samples["general-0", "clean", None].target == ["7", "seven"]
+    assert samples["related-3", "clean", None].target == "x = 3"
+    assert samples["related-0", "corrupted", None].scores["health"].value == "cut_off, looped"
+    assert samples["related-0", "clean", None].scores["health"].value == "sound"
+
+
+def test_counts_are_those_of_table_2(run):
+    counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.behaviour()).to_dicts()}
+    checked = 0
+    for log in logs_of(run):
+        (score,) = [score for score in log.results.scores if score.name == "verdict"]
+        for domain, told in score.metadata.items():
+            row = counts[log.eval.metadata["condition"], log.eval.task_args.get("patch"), domain]
+            letters = [
+                LETTERS[sample.scores["verdict"].value]
+                for sample in log.samples
+                if "verdict" in sample.scores and sample.metadata["domain"] == domain
+            ]
+            for name in LETTERS.values():
+                assert letters.count(name) == row[name] == told[name]
+            assert score.metrics[f"accuracy_{domain}"].value == row["correct"] / row["n"]
+            checked += 1
+        assert (log.results.headline.score, log.results.headline.metric) == ("verdict", "accuracy_related")
+    assert checked == len(counts)
+
+
+def test_an_undefined_number_is_left_out_and_not_zero(run):
+    samples = found_again(logs_of(run))
+    clean, twin = (samples["alignment-0", name, None].scores for name in ("clean", "twin"))
+    assert "verdict" not in clean
+    assert (clean["aligned"].value, clean["coherent"].value, clean["aligned"].explanation) == (10, 90, "10")
+    assert math.isnan(twin["aligned"].value)
+    assert twin["aligned"].metadata == {"judge": "someone"}
+    assert "aligned" not in samples["related-0", "clean", None].scores
+    # Two cells with a CTS of 0.5 and 0.25: 3 of 10 logits have moved. The other prompt's models agree.
+    patched = samples["related-0", "patched", PATCHES[0]]
+    assert patched.scores["transfer"].value == pytest.approx(0.3)
+    assert math.isnan(samples["related-1", "patched", PATCHES[0]].scores["transfer"].value)
+    profile = prompt_profile(run.scores()).filter(prompt_id="related-0", patch=PATCHES[0]).row(0, named=True)
+    assert {key: patched.metadata[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")} == {
+        key: profile[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")
+    }
+    assert "transfer" not in samples["related-0", "clean", None].scores
+
+
+def test_logs_stand_in_order_and_say_what_was_run(run):
+    logs = logs_of(run)
+    names = ["clean", "corrupted", "twin", f"patched {PATCHES[2]}", f"patched {PATCHES[0]}", f"patched {PATCHES[1]}"]
+    assert [log.eval.model for log in logs] == names
+    assert {log.status for log in logs} == {"success"}
+    record = run.read()
+    clean, patched = logs[0].eval, logs[-1].eval
+    assert clean.model_args == {"clean": {"name": "random:qwen3", "fingerprint": "abc"}}
+    assert clean.metadata["settings"] == record["settings"]
+    assert clean.packages["torch"] == record["versions"]["torch"]
+    assert clean.created == record["started"]
+    assert patched.task_args == {
+        "patch": PATCHES[1], "direction": "corrupt", "persistence": "transient",
+    }  # fmt: skip
+    assert len({log.eval.eval_id for log in logs}) == len(logs)
+    listed = inspect_log.list_eval_logs(str(run.root / "inspect"))
+    assert len(listed) == len(logs)
+    assert {info.task for info in listed} == {"tiny"}
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run):
+    before = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
+    again = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
+    assert again == before
+    changed = run.generations().filter(prompt_id="related-0", condition="twin").with_columns(text=pl.lit("other"))
+    run.put_generations(changed)
+    after = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
+    assert {name for name in before if after[name] != before[name]} == {"002-twin.eval"}
+
+
+def test_each_direction_has_its_own_scores(run):
+    assert logs_of(run)[-1].eval.task_args["direction"] == "corrupt"
+    texts = run.generations().filter(condition="patched", patch=PATCHES[0])
+    run.put_generations(texts.with_columns(condition=pl.lit("repaired")))
+    # One cell in which a fifth of the difference is moved, where patching had three tenths.
+    repair = cell("related-0", PATCHES[0], 0, (0, 5, 1)) | {"direction": "repair"}
+    SCORES.write(SCORES.frame([repair]), run.scores_part(1))
+    logs = logs_of(run)
+    transfer = {name: s.scores["transfer"].value for name, s in found_again(logs).items() if "transfer" in s.scores}
+    assert transfer["related-0", "patched", PATCHES[0]] == pytest.approx(0.3)
+    assert transfer["related-0", "repaired", PATCHES[0]] == pytest.approx(0.2)
+    assert logs[-1].eval.model == f"repaired {PATCHES[0]}"
+    assert logs[-1].eval.task_args["direction"] == "repair"
+    (score,) = [score for score in logs[-1].results.scores if score.name == "transfer"]
+    assert score.metrics["transfer_related"].value == pytest.approx(0.2)
+
+
+def test_hostile_texts_come_through_as_they_are(tmp_path):
+    strange = [
+        Problem("a\0b", "related", "linear", "\u202eHow?\0", "x = 1"),
+        Problem("a\0c", "related", "linear", "y" * 10_000, "x = 2"),
+        Problem("a/../b [1] ✗ 'q' \"r\"", "[/b]\0", "linear", "Why?", "x = 3"),
+    ]
+    run = make_run(tmp_path / "run [1]", {"prompts": strange, "related": PROBLEMS["related"]}, HOSTILE)
+    samples = found_again(logs_of(run))
+    rows = run.generations().to_dicts()
+    assert len(samples) == len(rows)
+    for row in rows:
+        sample = samples[row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]]
+        assert sample.output.completion == row["text"]
+        assert sample.input == run.asked()[row["prompt_id"]].question
+
+
+def test_half_a_surrogate_pair_in_a_question_is_written_out(run):
+    file = run.problems_file("general")
+    file.write_text(file.read_text().replace("What is seven?", "What is \\ud83d?"))
+    assert found_again(logs_of(run))["general-0", "clean", None].input == "What is \\ud83d?"
+
+
+def test_what_is_not_all_there_is_refused(run, tmp_path):
+    empty = RunDirectory.start(tmp_path / "empty", load_experiment("tiny"))
+    with pytest.raises(UsageError, match="holds no texts yet"):
+        write_inspect_logs(empty)
+    assert not (empty.root / "inspect").exists()
+    with pytest.raises(KeyboardInterrupt), run.stage("patch"):
+        raise KeyboardInterrupt
+    with pytest.raises(UsageError, match=r"the stage patch of .* is stopped, not done"):
+        write_inspect_logs(run)
+    with run.stage("patch"):
+        pass
+    run.problems_file("general").unlink()
+    with pytest.raises(UsageError, match="no question is known for the prompt general-0"):
+        write_inspect_logs(run)
+
+
+def test_all_logs_are_written_or_none(run, monkeypatch):
+    before = {path: path.read_bytes() for path in write_inspect_logs(run)}
+    original, calls = inspect_log.write_eval_log, []
+
+    def failing(log, path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError("the disk is full")
+        return original(log, path)
+
+    monkeypatch.setattr("inspect_ai.log.write_eval_log", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_inspect_logs(run)
+    assert len(calls) == 3
+    assert {path: path.read_bytes() for path in (run.root / "inspect").iterdir()} == before
+    assert not list(run.root.glob(".inspect*"))
+
+
+def test_without_inspect_it_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    with pytest.raises(UsageError, match=r'pip install "crosspatch\[inspect\]"'):
+        write_inspect_logs(run)
+    assert not (run.root / "inspect").exists()
+
+
+def test_inspect_is_imported_only_when_logs_are_written():
+    code = (
+        "import crosspatch.storage.inspect_logs.export, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

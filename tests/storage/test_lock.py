@@ -1,0 +1,111 @@
+"""Locks keep processes apart, and end with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from crosspatch.errors import UsageError
+from crosspatch.storage.lock import RunLock, holder, is_locked, locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from crosspatch.storage.lock import RunLock
+with RunLock(Path(sys.argv[1])).{how}():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def other_process(root, how="alone") -> subprocess.Popen[str]:
+    """A process that holds the lock."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD.format(how=how), root], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_is_refused_and_told_by_whom(tmp_path):
+    other = other_process(tmp_path)
+    try:
+        refused = pytest.raises(UsageError, match=f"another command is working in .*process {other.pid} on .*since 20")
+        with refused, RunLock(tmp_path).alone():
+            pytest.fail("two at once")
+        assert is_locked(RunLock(tmp_path).path)
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path):
+    other = other_process(tmp_path)
+    other.kill()
+    other.communicate()
+    assert holder(RunLock(tmp_path).path) is not None  # its name stays, the lock does not
+    assert not is_locked(RunLock(tmp_path).path)
+    with RunLock(tmp_path).alone():
+        assert is_locked(RunLock(tmp_path).path)
+    assert not is_locked(RunLock(tmp_path).path)
+    assert holder(RunLock(tmp_path).path) is None
+
+
+def test_several_together_and_none_beside_them_alone(tmp_path):
+    other = other_process(tmp_path, "together")
+    try:
+        with (
+            RunLock(tmp_path).together(),
+            pytest.raises(UsageError, match="several processes"),
+            RunLock(tmp_path).alone(),
+        ):
+            pytest.fail("alone beside others")
+    finally:
+        other.kill()
+        other.communicate()
+    with RunLock(tmp_path).alone():
+        pass
+
+
+def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp_path):
+    lock, done = RunLock(tmp_path), threading.Event()
+
+    def work():
+        with RunLock(tmp_path).together():
+            time.sleep(0.3)
+            done.set()
+
+    with lock.alone():
+        other = threading.Thread(target=work)
+        other.start()
+        assert not done.wait(0.3)  # kept out until the lock is left to it
+        with lock.left_to_others():
+            while not is_alone_refused(tmp_path):
+                time.sleep(0.01)
+            done.wait(5)
+        assert done.is_set()
+    other.join()
+
+
+def is_alone_refused(root) -> bool:
+    with locked(RunLock(root).path) as file:
+        return file is None
+
+
+def test_waiting_ends_when_the_other_does(tmp_path):
+    other = other_process(tmp_path)
+    threading.Timer(0.3, other.kill).start()
+    with RunLock(tmp_path).alone(wait=True):
+        assert other.wait() < 0
+    other.communicate()
+
+
+def test_a_file_that_is_no_note_names_nobody(tmp_path):
+    for content in ("", "{", "[]", "null", '{"process": 1}'):
+        (tmp_path / "x").write_text(content)
+        assert holder(tmp_path / "x") is None
+    assert holder(tmp_path / "missing") is None
+    assert not is_locked(tmp_path / "missing")

@@ -1,0 +1,65 @@
+"""How far a run is, by what its files say."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosspatch.settings_io import make_experiment
+from crosspatch.storage.progress import progress
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.shards import Shards
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    run = RunDirectory.start(tmp_path / "run", make_experiment({}, ()))
+    with run.stage("data"):
+        pass
+    return run
+
+
+def test_stages_without_shards_have_their_state_alone(run):
+    (data,) = progress(run)
+    assert (data.stage, data.state, data.done, data.waiting, data.seconds_left) == ("data", "done", 0, 0, None)
+
+
+def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
+    shards = Shards(run.root, "patch")
+    shards.put_plan({"shards": [{"prompts": [f"p{i}"]} for i in range(10)]})
+    for shard, seconds in ((0, 2.0), (1, 4.0)):
+        shards.keep(shard, {}, {"seconds": seconds})
+    shards.note_failure(2, 3, "it broke")
+    with shards.claim(3), shards.claim(4):
+        _, patch = progress(run)
+        assert (patch.done, patch.running, patch.failed, patch.waiting) == (2, 2, 1, 5)
+        assert patch.seconds == 3.0
+        assert patch.seconds_left == 3.0 * 8 / 2
+        assert len(patch.workers) == 2
+    _, patch = progress(run)
+    assert patch.seconds_left == 3.0 * 8
+    assert [(f.shard, f.tries, f.error) for f in patch.failures] == [(2, 3, "it broke")]
+
+
+def test_what_is_damaged_is_said(run):
+    shards = Shards(run.root, "patch")
+    shards.put_plan({"shards": [{"prompts": ["p"]}]})
+    shards.keep(0, {"scores/part-00000.parquet": b"rows"}, {"seconds": 1.0})
+    assert progress(run)[-1].damaged == ()
+    (run.root / "scores/part-00000.parquet").write_bytes(b"row")
+    assert "part-00000.parquet is not as it was written" in progress(run)[-1].damaged[0]
+
+
+def test_the_command_prints_and_writes_it(run, cli, tmp_path):
+    Shards(run.root, "patch").put_plan({"shards": [{"prompts": ["p"]}]})
+    Shards(run.root, "patch").note_failure(0, 2, "[/b] it broke")
+    code, out, err = cli("status", run.root, "--json", tmp_path / "status.json")
+    assert code == 0, err
+    assert "0 of 1" in out
+    assert "shard 0 failed, 2 tries: [/b] it broke" in out
+    assert '"failed": 1' in (tmp_path / "status.json").read_text()
+
+
+def test_a_folder_that_is_no_run_is_refused(cli, tmp_path):
+    code, _, err = cli("status", tmp_path)
+    assert code == 2
+    assert "is no run directory" in err

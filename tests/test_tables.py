@@ -1,0 +1,89 @@
+"""Tables: exactly the promised columns, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crosspatch.errors import CrosspatchError
+from crosspatch.tables import GENERATIONS, SCHEMAS, SCORES, VOCABULARY
+
+ROW = {
+    "prompt_id": "a",
+    "condition": "clean",
+    "patch": None,
+    "text": "x = 3",
+    "token_count": 4,
+    "stop_reason": "eos",
+}
+
+
+def test_the_contract_of_the_scores():
+    expected = (
+        "prompt_id, patch, component, layer, head, direction, persistence, step, position, token_id, token, "
+        "clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, status, "
+        "kl_clean, kl_patched, rank_corrupted"
+    )
+    assert list(SCORES.columns) == expected.split(", ")
+
+
+def test_an_empty_table_has_its_columns():
+    for schema in SCHEMAS:
+        assert dict(schema.frame().schema) == pl.Schema(schema.dtypes)
+
+
+def test_a_row_with_a_missing_or_foreign_column_is_refused():
+    GENERATIONS.frame([ROW])
+    with pytest.raises(ValueError, match=r"missing \['text'\]"):
+        GENERATIONS.frame([{k: v for k, v in ROW.items() if k != "text"}])
+    with pytest.raises(ValueError, match=r"foreign \['extra'\]"):
+        GENERATIONS.frame([{**ROW, "extra": 1}])
+
+
+def test_writing_and_reading(tmp_path):
+    path = tmp_path / "g.parquet"
+    assert GENERATIONS.read(path).is_empty()
+    frame = GENERATIONS.frame([ROW])
+    GENERATIONS.write(frame, path)
+    assert GENERATIONS.read(path).equals(frame)
+    assert [p.name for p in tmp_path.iterdir()] == ["g.parquet"]
+    with pytest.raises(ValueError, match="no table of generations"):
+        GENERATIONS.write(SCORES.frame(), path)
+    assert GENERATIONS.read(path).equals(frame)
+
+
+def test_a_table_that_was_damaged_is_not_given_to_polars(tmp_path, monkeypatch):
+    """Some damage makes polars end the whole process, so it is looked for before."""
+    path = tmp_path / "scores.parquet"
+    SCORES.write(SCORES.frame(), path)
+    whole = path.read_bytes()
+    # Others read it as any parquet file.
+    assert pl.read_parquet(path).schema == pl.Schema(SCORES.dtypes)
+    assert SCORES.read(path).is_empty()
+    monkeypatch.setattr(pl, "read_parquet", lambda *_, **__: pytest.fail("polars was asked"))
+    seal = whole.index(b"crosspatch-sha256:")
+    for at in [*range(0, seal, 97), *range(seal + 18, len(whole), 11)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(CrosspatchError, match="is damaged: its checksum is another"):
+            SCORES.read(path)
+
+
+def test_a_table_without_a_checksum_is_read(tmp_path):
+    """As earlier versions left them."""
+    SCORES.frame().write_parquet(tmp_path / "scores.parquet")
+    assert SCORES.read(tmp_path / "scores.parquet").is_empty()
+
+
+def test_a_text_that_reads_like_a_seal_is_a_text():
+    rows = [{"token_id": i, "token": text} for i, text in enumerate(["a", "crosspatch-sha256:" + "z" * 40, "b"])]
+    frame = VOCABULARY.frame(rows)
+    content = VOCABULARY.dumped(frame)
+    assert content.count(b"crosspatch-sha256:") > 1
+    assert VOCABULARY.loaded(content, Path("x")).equals(frame)
+    for place in (10, len(content) - 6, content.rfind(b"crosspatch-sha256:") + 2):
+        harmed = bytearray(content)
+        harmed[place] ^= 1
+        with pytest.raises(CrosspatchError, match="damaged"):
+            VOCABULARY.loaded(bytes(harmed), Path("x"))

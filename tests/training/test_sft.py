@@ -1,0 +1,215 @@
+"""Fine-tuning: it learns, it resumes to the same weights, and it stops when the loss is no number."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+
+from crosspatch.config import Finetune
+from crosspatch.errors import TrainingDiverged
+from crosspatch.models import machine
+from crosspatch.tables import TRAINING
+from crosspatch.training import sft
+from crosspatch.training.examples import IGNORED, Example
+from crosspatch.training.sft import Batcher, Files, finetune
+from pairs import make_pair
+from tuning_examples import TRAIN, VALIDATION, interrupted_at
+
+PAIR = make_pair("qwen3")
+SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
+
+
+def train(folder, settings=SETTINGS):
+    model = copy.deepcopy(PAIR.clean)
+    files = Files(folder / "checkpoints", folder / "training.parquet", folder / "tensorboard")
+    log = finetune(model, TRAIN, VALIDATION, settings, files).log
+    return model, log
+
+
+def weights(model):
+    return torch.cat([weight.flatten() for weight in model.state_dict().values()])
+
+
+def test_it_learns_with_the_papers_schedule(tmp_path):
+    model, log = train(tmp_path)
+    steps = log.drop_nulls("train_loss")
+    # 8 examples, 2 x 2 at a time, 3 epochs.
+    assert steps["step"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert steps["train_loss"][-1] < steps["train_loss"][0] - 1
+    # Warm-up of a tenth of six steps is one step, then a cosine from the peak towards nought.
+    rates = steps["learning_rate"].to_list()
+    assert rates[0] == 0
+    assert rates[1] == pytest.approx(SETTINGS.learning_rate)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    evaluations = log.drop_nulls("eval_loss")
+    assert evaluations["step"].to_list() == [0, 2, 4, 6]
+    assert not torch.equal(weights(model), weights(PAIR.clean))
+    # A checkpoint after each epoch but the last, whose model is what is returned.
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-4"]
+    assert TRAINING.read(tmp_path / "training.parquet").equals(log)
+
+
+def test_gradients_far_below_epsilon_move_little(tmp_path):
+    """AdamW's step is rate * mean / (root of mean square + epsilon)."""
+
+    def moved(name, epsilon):
+        settings = SETTINGS.model_copy(update={"epsilon": epsilon, "weight_decay": 0.0})
+        model, _ = train(tmp_path / name, settings)
+        return (weights(model) - weights(PAIR.clean)).abs().max().item()
+
+    # Gradients are clipped to 1, so six steps come to 6 * rate / epsilon at most.
+    assert 0 < moved("large", 1e3) <= 6 * SETTINGS.learning_rate / 1e3
+    # The control: by default a step is about as long as the rate, however small the gradient.
+    assert moved("default", Finetune().epsilon) > SETTINGS.learning_rate
+
+
+def test_the_finished_model_is_always_evaluated(tmp_path):
+    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4))
+    assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]
+
+
+@pytest.mark.parametrize("together", [1, 2, 4, 8])
+def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path, together):
+    """Before the first step has moved anything, the loss on the validation examples, counted by hand.
+
+    However they fill batches, and though their lengths differ.
+    """
+    examples = [*VALIDATION, TRAIN[0], Example(TRAIN[1].input_ids[:-5], TRAIN[1].labels[:-5]), TRAIN[2]]
+    settings = Finetune(learning_rate=5e-3, epochs=1, batch_size=together)
+    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
+    log = finetune(copy.deepcopy(PAIR.clean), TRAIN, examples, settings, files).log
+    total, count, means = 0.0, 0, []
+    for example in examples:
+        before = total, count
+        with torch.inference_mode():
+            log_p = PAIR.clean(torch.tensor([example.input_ids])).logits[0].log_softmax(-1)
+        for position, label in enumerate(example.labels):
+            if label != IGNORED:
+                total -= log_p[position - 1, label].item()
+                count += 1
+        means.append((total - before[0]) / (count - before[1]))
+    logged = log.filter(pl.col("step") == 0)["eval_loss"][0]
+    assert logged == pytest.approx(total / count, rel=1e-4)
+    # The control: the mean over examples is another.
+    assert sum(means) / len(means) != pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    whole, log = train(tmp_path / "whole")
+    with interrupted_at(5, monkeypatch), pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
+    # One that was cut off while it was written is passed over, and one whose last file is half there.
+    for name in ("checkpoint-5", "checkpoint-6"):
+        (tmp_path / "cut" / "checkpoints" / name).mkdir()
+    (tmp_path / "cut" / "checkpoints" / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.')
+    resumed, resumed_log = train(tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed_log["train_loss"].equals(log["train_loss"])
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"training of corrupted stopped at step \d+: the .* is (nan|inf)"):
+        train(tmp_path, Finetune(learning_rate=1e30, eval_every=2))
+    log = TRAINING.read(tmp_path / "training.parquet")
+    assert log["train_loss"][1] == pytest.approx(7.3, abs=0.5)
+    # Here the gradient is none before the losses are.
+    assert (
+        not pl.concat([log[name].drop_nulls() for name in ("train_loss", "eval_loss", "grad_norm")]).is_finite().all()
+    )
+
+
+def test_a_padded_batch_is_read_as_its_examples_alone():
+    batch = Batcher(short=False)([vars(TRAIN[0]), vars(TRAIN[1])])
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+    assert batch["attention_mask"].sum(1).tolist() == [len(TRAIN[0].input_ids), len(TRAIN[1].input_ids)]
+    labels = batch.pop("labels")
+    with torch.inference_mode():
+        logits = PAIR.clean(**batch).logits
+        for row, example in enumerate(TRAIN[:2]):
+            length = len(example.input_ids)
+            alone = PAIR.clean(torch.tensor([example.input_ids])).logits[0]
+            torch.testing.assert_close(logits[row, -length:], alone, atol=1e-4, rtol=0)
+            assert labels[row, :-length].eq(IGNORED).all()
+            assert labels[row, -length:].tolist() == example.labels
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
+def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
+    """Logits of prompts are left out, and no loss is taken on them; gpt2 has absolute positions."""
+    pair = make_pair(architecture)
+    examples = [vars(example) for example in TRAIN[:3]]
+    whole, short = (Batcher(kept)(examples) for kept in (False, True))
+    assert short["labels"].shape[1] == short["logits_to_keep"] < whole["labels"].shape[1]
+    assert (short["labels"] != IGNORED).sum() == (whole["labels"] != IGNORED).sum()
+    with torch.inference_mode():
+        assert pair.clean(**short).loss.item() == pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
+        # The control: one position less, and the first token of the longest completion is not learnt.
+        cut = {**short, "labels": short["labels"][:, 1:], "logits_to_keep": short["logits_to_keep"] - 1}
+        assert pair.clean(**cut).loss.item() != pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
+
+
+def order(lengths, together, epoch=0.0, seed=0):
+    trainer = SimpleNamespace(together=together, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
+    return list(sft._Order(trainer, lengths, len(lengths)))
+
+
+def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
+    lengths = [(7 * i) % 31 + 5 for i in range(1003)]
+    first = order(lengths, 4)
+    assert sorted(first) == list(range(1003))
+    torch.manual_seed(1)
+    assert order(lengths, 4) == first
+    # Epochs are told apart, parts of an epoch are not.
+    assert order(lengths, 4, epoch=0.6) == first != order(lengths, 4, epoch=1.0)
+    assert order(lengths, 4, seed=1) != first
+
+
+def test_a_batch_is_of_like_length_and_a_step_is_not():
+    lengths = [10 + 90 * (i % 2) for i in range(1000)]
+    batches = [[lengths[i] for i in order(lengths, 4)[start : start + 4]] for start in range(0, 1000, 4)]
+    assert sum(len(set(batch)) > 1 for batch in batches) <= 5
+    steps = [set(batches[start][:1] + batches[start + 1][:1]) for start in range(0, 250, 2)]
+    # Two batches of a step are of different kinds about half of the time.
+    assert 0.3 < sum(len(step) > 1 for step in steps) / len(steps) < 0.7
+
+
+@pytest.mark.parametrize(("bf16", "float32", "faster"), [(1.0, 2.0, True), (6.4, 4.5, False), (1.9, 2.0, False)])
+def test_bf16_is_chosen_where_it_was_measured_to_be_faster(monkeypatch, bf16, float32, faster):
+    """Whatever instructions the processor says it has: it did so where a step took 6.4 s in bf16 and 4.5 in float32."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+
+    def seconds(work):
+        work()
+        return bf16 if dtypes else float32
+
+    dtypes: list[str] = []
+    autocast = torch.autocast
+
+    def noted(device, dtype, enabled):
+        dtypes[:] = [str(dtype).removeprefix("torch.")] if enabled else []
+        return autocast(device, dtype, enabled=enabled)
+
+    monkeypatch.setattr(torch, "autocast", noted)
+    monkeypatch.setattr(machine, "_seconds", seconds)
+    machine.trains_faster_in_bf16.cache_clear()
+    try:
+        assert machine.trains_faster_in_bf16("cpu") is faster
+    finally:
+        machine.trains_faster_in_bf16.cache_clear()
+
+
+def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4, report_to=("tensorboard",)))
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [point.value for point in curves.Scalars("train/loss")]
+    assert shown == pytest.approx(log["train_loss"].drop_nulls().to_list())
+    # That of the finished model too, where its step is no multiple of eval_every.
+    assert [point.step for point in curves.Scalars("eval/loss")] == [0, 4, 6]
+    assert not list((tmp_path / "checkpoints").rglob("events.*"))
