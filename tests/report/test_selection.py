@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.report import explorer, markdown, selection
+from crosspatch.report import explorer, markdown, prompts
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.markdown import render_markdown
 from crosspatch.report.page import render_report
 from crosspatch.report.print import figures
 from crosspatch.report.print.figures import write_figures
-from crosspatch.report.selection import Selection
+from crosspatch.report.prompts import Selection
 from crosspatch.tables import GENERATIONS, SCORES
 
 from .conftest import generation, score
@@ -45,7 +45,7 @@ def test_each_domain_shows_one_and_goes_no_further_than_it_has_room() -> None:
 
 
 def test_names_are_legible_and_of_very_many_it_is_said_how_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "MOST_NAMES", 2)
+    monkeypatch.setattr(prompts, "MOST_NAMES", 2)
     assert Selection(("a",), ("b", "\u202ec", "d", "e")).names == ["b", "⟨U+202E⟩c", "and 2 more"]
     assert Selection(("a",), ("b", "c")).names == ["b", "c"]
 

@@ -15,7 +15,6 @@ import polars as pl
 
 from crosspatch.characters import legible
 from crosspatch.report.answers import Answer
-from crosspatch.report.letters import whole_letters
 from crosspatch.report.pictures.heatmap import STATUSES
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.table2 import patch_order
@@ -27,6 +26,10 @@ _DIGITS = 4
 _TOKENS = ("token_id", "clean_token_id", "corrupted_token_id")
 _NUMBERS = ("cts", "delta_clean", "delta_corrupted", "delta_patched", "kl_clean", "kl_patched")
 _COLUMNS = ("step", "position", *_TOKENS, "class", "status", *_NUMBERS, "rank_corrupted")
+# A token may be some bytes of a letter ("∫" is three tokens to many tokenizers): read alone it is this character.
+_BROKEN = "\ufffd"
+# So many letters a broken token may turn out to hold, and the one that follows must be found within so many.
+_MOST_LETTERS = 4
 # What the table of a prompt's layers shows of them.
 PROFILE = (
     "positions",
@@ -148,3 +151,45 @@ def _values(column: pl.Series) -> list[Any]:
     if column.dtype.is_float() and not column.drop_nulls().is_finite().all():
         return [value if value is None or math.isfinite(value) else str(value) for value in values]
     return values
+
+
+def whole_letters(tokens: Sequence[str], text: str) -> dict[int, str]:
+    """Index of a token to what it is to show, for the tokens of a text that read otherwise by themselves.
+
+    Beside the whole text broken letters are known again: the first token of a run gets them all, the others none. Empty
+    where there is none, or where the tokens do not make up the text.
+    """
+    found: dict[int, str] = {}
+    at, i = 0, 0
+    while i < len(tokens):
+        if _BROKEN not in tokens[i]:
+            if not text.startswith(tokens[i], at):
+                # A text ends before tokens that are no letters (end of text).
+                if at == len(text):
+                    return found
+                # Some tokenizers drop the space before a token that is read alone.
+                if not text.startswith(f" {tokens[i]}", at):
+                    return {}
+                found[i] = f" {tokens[i]}"
+            at += len(found.get(i, tokens[i]))
+            i += 1
+            continue
+        end = i
+        while end < len(tokens) and (_BROKEN in tokens[end] or not tokens[end]):
+            end += 1
+        stop = _next(text, at, tokens[end] if end < len(tokens) else "", _MOST_LETTERS * (end - i))
+        if stop is None:
+            return {}
+        found |= {i: text[at:stop]} | dict.fromkeys(range(i + 1, end), "")
+        at, i = stop, end
+    return found
+
+
+def _next(text: str, at: int, following: str, reach: int) -> int | None:
+    """Where a run of letters from `at` on ends: at the token that follows, or with the text."""
+    if not following or not text[at:]:
+        return len(text)
+    stop = text.find(following, at + 1, at + reach + len(following))
+    if stop >= 0:
+        return stop
+    return len(text) if len(text) - at <= reach else None

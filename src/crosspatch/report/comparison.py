@@ -14,8 +14,7 @@ import polars as pl
 from crosspatch.characters import legible
 from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.sections import Chart, panels_chart
-from crosspatch.report.settings_table import flat
-from crosspatch.report.template import plotting, rendered
+from crosspatch.report.template import flat, plotting, rendered
 from crosspatch.statistics.claim import difference
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval

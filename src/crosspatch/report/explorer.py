@@ -14,12 +14,12 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible, visible
+from crosspatch.data.problem import Problem
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.columns import PROFILE, Tokens, VariantCells
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
-from crosspatch.report.problems import ProblemLike, prompts_in
-from crosspatch.report.selection import Selection
+from crosspatch.report.prompts import Selection, prompts_in
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.statistics.variant import Variant, every_variant, patched_direction
@@ -43,7 +43,7 @@ class Explorer:
     @classmethod
     def of(
         cls,
-        problems: Mapping[str, ProblemLike],
+        problems: Mapping[str, Problem],
         scores: pl.DataFrame | None,
         generations: pl.DataFrame | None,
         behaviour: pl.DataFrame | None,
@@ -103,7 +103,7 @@ class Explorer:
         return bool(self.prompts)
 
 
-def _selection(shown: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> Selection:
+def _selection(shown: pl.DataFrame | None, problems: Mapping[str, Problem]) -> Selection:
     """The prompts for which there is room: a cell takes 1, and where nothing was patched a token of a text does."""
     if shown is None:
         return Selection(())
@@ -162,7 +162,7 @@ def _names(ids: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _prompt(problem: ProblemLike) -> dict[str, str]:
+def _prompt(problem: Problem) -> dict[str, str]:
     return {
         "domain": legible(domain_title(problem.domain)),
         "question": legible(problem.question),

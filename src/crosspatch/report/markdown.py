@@ -15,10 +15,10 @@ from pathlib import Path
 import polars as pl
 
 from crosspatch.characters import legible
+from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
 from crosspatch.report.answers import Answer, Answers
-from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
-from crosspatch.report.selection import Selection
+from crosspatch.report.prompts import Selection, domains_of, prompts_in
 from crosspatch.statistics.claim import Claim, counted
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.table2 import table2, table2_rows
@@ -43,7 +43,7 @@ def write_markdown(
     path: Path,
     *,
     title: str,
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None = None,
     generations: pl.DataFrame | None = None,
     behaviour: pl.DataFrame | None = None,
@@ -69,7 +69,7 @@ def write_markdown(
 def render_markdown(
     *,
     title: str,
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None = None,
     generations: pl.DataFrame | None = None,
     behaviour: pl.DataFrame | None = None,
@@ -133,7 +133,7 @@ def _answers(behaviour: pl.DataFrame | None) -> Iterator[str]:
 
 
 def _texts(
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None,
     generations: pl.DataFrame | None,
     behaviour: pl.DataFrame | None,

@@ -13,14 +13,13 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible
+from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
 from crosspatch.report.explorer import MOST_CELLS, Explorer
 from crosspatch.report.findings import behaviour_findings
-from crosspatch.report.packing import packed
-from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
+from crosspatch.report.prompts import domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
-from crosspatch.report.settings_table import settings_tables
-from crosspatch.report.template import percent, plotting, rendered
+from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables
 from crosspatch.report.token_tables import frequent_words, token_tables
 from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.health import output_health
@@ -34,7 +33,7 @@ def write_report(
     *,
     title: str,
     run: Mapping[str, Any],
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None = None,
     generations: pl.DataFrame | None = None,
     behaviour: pl.DataFrame | None = None,
@@ -78,7 +77,7 @@ def render_report(
     *,
     title: str,
     run: Mapping[str, Any],
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None,
     generations: pl.DataFrame | None,
     behaviour: pl.DataFrame | None,
@@ -158,7 +157,7 @@ def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:
     return None if frame is None or frame.is_empty() else frame
 
 
-def _facts(scores: pl.DataFrame | None, problems: Mapping[str, ProblemLike]) -> list[tuple[str, str]]:
+def _facts(scores: pl.DataFrame | None, problems: Mapping[str, Problem]) -> list[tuple[str, str]]:
     if scores is None:
         return []
     layers = scores["layer"].drop_nulls().n_unique()

@@ -13,14 +13,15 @@ from typing import Any
 import polars as pl
 
 from crosspatch.characters import legible
+from crosspatch.data.problem import Problem
 from crosspatch.report.findings import score_findings
 from crosspatch.report.interactive.curves import training_figure
 from crosspatch.report.interactive.panels import panels_figure
-from crosspatch.report.packing import packed
 from crosspatch.report.pictures.curves import TrainingCurves
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
-from crosspatch.report.problems import ProblemLike, domains_of
+from crosspatch.report.prompts import domains_of
+from crosspatch.report.template import packed
 from crosspatch.statistics.profile import depth_profile
 from crosspatch.statistics.variant import Variant, variants
 from crosspatch.storage.summary import Summary
@@ -80,7 +81,7 @@ def accuracy_chart(summary: Summary) -> Chart | None:
     return panels_chart("accuracy", panels, least_width=640, label="Accuracy under patching")
 
 
-def depth_sections(scores: pl.DataFrame, problems: Mapping[str, ProblemLike], summary: Summary) -> Iterator[Depth]:
+def depth_sections(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summary) -> Iterator[Depth]:
     """A depth profile for each variant."""
     domains = domains_of(problems)
     for place, variant in enumerate(variants(scores)):

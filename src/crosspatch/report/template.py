@@ -1,17 +1,19 @@
 """The pages' templates: escaped throughout, with the looks that all pages share.
 
-Knows the folder of templates and what may be asked of them, nothing of what a page says.
+Data of a page travels packed: JSON, compressed, in letters that mean nothing to a reader of HTML. The page unpacks it
+where it is needed (`unpack` in templates/scripts/page.js).
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.characters import legible, visible
-from crosspatch.report.packing import compressed
 from crosspatch.report.pictures import palette
 from crosspatch.statistics.domain import domain_title
 
@@ -69,6 +71,39 @@ def _environment() -> Environment:
         "along": _along,
     }
     return environment
+
+
+def packed(value: object) -> str:
+    """A value of JSON as base64 of its deflated text: a-z, A-Z, 0-9, +, / and = alone.
+
+    Raises ValueError for a number that JSON does not have (NaN, an infinity).
+    """
+    # Plain ASCII, so that half of a surrogate pair travels as its escape.
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=list)
+    return compressed(text.encode("ascii"))
+
+
+def compressed(content: bytes) -> str:
+    """Bytes deflated, as base64."""
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+
+
+def settings_tables(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The record as titled tables: its single values first, then one for each mapping in it."""
+    single = [(str(key), value) for key, value in run.items() if not isinstance(value, Mapping)]
+    tables: list[tuple[str, Mapping[str, Any]]] = [("run", dict(single))] if single else []
+    tables += [(str(key), value) for key, value in run.items() if isinstance(value, Mapping)]
+    return [(legible(name), list(flat(tree))) for name, tree in tables]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, value) of every single value in nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            yield legible(f"{prefix}{key}"), legible(text)
 
 
 def percent(value: float | None) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from tqdm import tqdm
 
+from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
 from crosspatch.report.pictures.curves import TrainingCurves
 from crosspatch.report.pictures.head_map import head_maps
@@ -27,8 +28,7 @@ from crosspatch.report.print.heatmap import heatmap_figure
 from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
 from crosspatch.report.print.style import SIZES, Size, style
-from crosspatch.report.problems import ProblemLike, domains_of, prompts_in
-from crosspatch.report.selection import Selection
+from crosspatch.report.prompts import Selection, domains_of, prompts_in
 from crosspatch.statistics.variant import Variant, variants
 from crosspatch.storage.summary import Summary
 
@@ -50,7 +50,7 @@ _OURS = re.compile(
 def write_figures(
     folder: Path,
     *,
-    problems: Mapping[str, ProblemLike],
+    problems: Mapping[str, Problem],
     scores: pl.DataFrame | None,
     training: pl.DataFrame | None,
     summary: Summary | None = None,
@@ -103,7 +103,7 @@ def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawi
             yield f"depth-profile{suffix}", partial(panels_figure, panels)
 
 
-def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, ProblemLike]) -> Iterator[Drawing]:
+def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, Problem]) -> Iterator[Drawing]:
     prompts = prompts_in(scores, problems)
     first = {domain: next((p for p in prompts if problems[p].domain == domain), None) for domain in FIGURES}
     suffixes = _suffixes(scores)

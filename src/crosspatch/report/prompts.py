@@ -1,7 +1,7 @@
-"""Which prompts a report shows where there are too many for all, and which it leaves out.
+"""The prompts of a report: their domains, their order, and which of them are shown where there are too many for all.
 
 Domains take turns, and each shows its prompts in their order: never by what their scores are, so that what is seen is
-no better than what is not. Knows nothing of how a prompt is shown.
+no better than what is not.
 """
 
 from __future__ import annotations
@@ -10,11 +10,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import polars as pl
+
 from crosspatch.characters import visible
-from crosspatch.report.problems import ProblemLike
+from crosspatch.data.problem import Problem
+from crosspatch.statistics.domain import ordered_domains
 
 # So many names are listed of those that are left out.
 MOST_NAMES = 2_000
+
+
+def domains_of(problems: Mapping[str, Problem]) -> dict[str, str]:
+    """Each prompt's domain."""
+    return {prompt_id: problem.domain for prompt_id, problem in problems.items()}
+
+
+def prompts_in(frame: pl.DataFrame, problems: Mapping[str, Problem]) -> list[str]:
+    """The prompts of a frame, by domain and then as they come; ValueError for one without a problem."""
+    found = frame["prompt_id"].unique(maintain_order=True).to_list()
+    missing = [prompt_id for prompt_id in found if prompt_id not in problems]
+    if missing:
+        raise ValueError(f"no problem is known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
+    domains = ordered_domains(problem.domain for problem in problems.values())
+    return sorted(found, key=lambda prompt_id: domains.index(problems[prompt_id].domain))
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,7 @@ class Selection:
     def of(
         cls,
         prompts: Sequence[str],
-        problems: Mapping[str, ProblemLike],
+        problems: Mapping[str, Problem],
         most: int,
         sizes: Mapping[str, int] | None = None,
     ) -> Selection:
