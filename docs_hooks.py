@@ -34,30 +34,6 @@ MARK = re.compile(r"<!-- made: (\w+) -->.*?<!-- end -->", re.DOTALL)
 # A setting of more names than these lists them in its meaning.
 FEW = 5
 
-# Where each table stands in the run directory.
-WHERE = {
-    **{
-        schema.name: f"{schema.name}/part-*.parquet"
-        for schema in (tables.SCORES, tables.SPANS, tables.LOCALISATION, tables.DIVERGENCES, tables.TOP_TOKENS)
-    },
-    "controls": "controls/*/part-*.parquet",
-    **{
-        schema.name: f"statistics/{schema.name}.parquet"
-        for schema in (
-            *(tables.DEPTH, tables.HALFWAY, tables.TOKENS, tables.WORDS, tables.COMPARISONS),
-            *(tables.CLAIMS, tables.PLACES, tables.CUTS),
-        )
-    },
-    **{
-        schema.name: f"{schema.name}.parquet"
-        for schema in (
-            *(tables.VOCABULARY, tables.SCREEN, tables.SEARCH, tables.GENERATIONS, tables.BEHAVIOUR),
-            *(tables.OPERATIONS, tables.HEALTH, tables.RATINGS, tables.TRAINING, tables.VARIANTS),
-            *(tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS),
-        )
-    },
-}
-
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that stand elsewhere."""
@@ -122,7 +98,7 @@ def columns() -> str:
     """Every column of every table, with its type and its meaning."""
     lines: list[str] = []
     for schema in tables.SCHEMAS:
-        lines += ["", f"## {schema.name}", "", f"`{WHERE[schema.name]}`", ""]
+        lines += ["", f"## {schema.name}", "", f"`{schema.file}`", ""]
         rows = [(f"`{name}`", f"`{dtype}`", _plain(meaning)) for name, (dtype, meaning) in schema.columns.items()]
         lines += _table(("column", "type", "meaning"), rows)
     return "\n".join(lines)

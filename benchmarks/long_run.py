@@ -25,6 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import polars as pl
 
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, HEALTH, SCORES
 from made_run import CONTROL_NAMES, LAYERS, PROMPTS, STEPS, make_run
 
 # Prompts after which the memory of a sweep is looked at.
@@ -34,13 +35,13 @@ LOOKS = (100, 250, 500, 750, 950)
 def made(root: Path) -> str:
     """The run is written."""
     run = make_run(root)
-    return f"{run.scores().height:,} rows of scores, {run.controls().height:,} of controls, {PROMPTS:,} prompts"
+    return f"{run.read(SCORES).height:,} rows of scores, {run.read(CONTROLS).height:,} of controls, {PROMPTS:,} prompts"
 
 
 def opened(root: Path) -> str:
     """All scores and controls are read."""
     run = RunDirectory.existing(root)
-    size = run.scores().estimated_size() + run.controls().estimated_size()
+    size = run.read(SCORES).estimated_size() + run.read(CONTROLS).estimated_size()
     return f"{size / 1e9:.2f} GB of tables"
 
 
@@ -73,10 +74,10 @@ def written(root: Path) -> str:
 
     run = RunDirectory.existing(root)
     empty = Summary.of({})
-    told = {"problems": run.asked(), "scores": run.scores(), "summary": empty, "title": "a long run"}
-    told |= {"generations": run.generations(), "behaviour": run.behaviour()}
+    told = {"problems": run.asked(), "scores": run.read(SCORES), "summary": empty, "title": "a long run"}
+    told |= {"generations": run.read(GENERATIONS), "behaviour": run.read(BEHAVIOUR)}
     write_markdown(run.markdown, n_layers=run.n_layers, **told)
-    write_report(run.report, run=run.read(), health=run.health(), texts=run.vocabulary(), **told)
+    write_report(run.report, run=run.record(), health=run.read(HEALTH), texts=run.vocabulary(), **told)
     return "without figures"
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from crosspatch.data.problem import Problem, write_problems
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import CONTROLS, GENERATIONS, HEALTH, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, HEALTH, SCORES, TRAINING, VOCABULARY
 
 LAYERS, STEPS, PROMPTS = 36, 28, 1000
 # Of each domain how many prompts in ten, and at what share of steps the models differ.
@@ -25,7 +25,7 @@ DOMAINS = {"related": (4, 0.15), "near": (2, 0.08), "unrelated_math": (2, 0.05),
 CONTROL_NAMES = {"self": 0.0, "random": 0.05, "other_prompt": 0.4, "twin": 0.02}
 _WORDS = ["Subtract", "Add", "Divide", "Multiply", "both", "sides", "by", "to", "from", "Answer", "x", "the"]
 _SIGNS = ["=", "+", "-", "\\", "frac", "{", "}", ":", "\n", "$", "(", ")"]
-VOCABULARY = [*(f" {word}" for word in _WORDS), *_SIGNS, *map(str, range(10)), *(f" word{i}" for i in range(2000))]
+TOKENS = [*(f" {word}" for word in _WORDS), *_SIGNS, *map(str, range(10)), *(f" word{i}" for i in range(2000))]
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,17 @@ def make_run(root: Path, *, prompts: int = PROMPTS, layers: int = LAYERS, steps:
     for domain in DOMAINS:
         write_problems(run.problems_file(domain), [one.problem for one in made if one.problem.domain == domain])
     run.note_model("clean", {"layers": layers, "fingerprint": "made up"})
-    run.put_vocabulary(dict(enumerate(VOCABULARY)))
-    for folder in (run.scores_part(0).parent, *(run.control_part(name, 0).parent for name in CONTROL_NAMES)):
-        folder.mkdir(parents=True)
+    run.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in enumerate(TOKENS)))
     for i, prompt in enumerate(made):
         scores = _scores(prompt, rng)
-        SCORES.write(scores, run.scores_part(i))
+        run.write(SCORES, scores, i)
         for name, transfer in CONTROL_NAMES.items():
-            CONTROLS.write(_control(scores, name, transfer, rng), run.control_part(name, i))
+            run.write(CONTROLS, _control(scores, name, transfer, rng), name, i)
     texts = pl.concat(_texts(prompt) for prompt in made)
-    run.put_generations(texts.select(*GENERATIONS.columns))
-    run.put_behaviour(_behaviour(texts, rng))
-    run.put_health(_health(texts, rng))
-    TRAINING.write(_training(), run.training_log)
+    run.add(GENERATIONS, texts.select(*GENERATIONS.columns))
+    run.add(BEHAVIOUR, _behaviour(texts, rng))
+    run.add(HEALTH, _health(texts, rng))
+    run.write(TRAINING, _training())
     for stage in ("data", "finetune", "evaluate", "patch", "controls"):
         with run.stage(stage):
             pass
@@ -74,10 +72,10 @@ def _prompt(i: int, rng: np.random.Generator, layers: int, steps: int) -> _Promp
     steps = int(lengths[0]) + 3
     domain = [d for d, (tenths, _) in DOMAINS.items() for _ in range(tenths)][i % 10]
     problem = Problem(f"{domain}-{i:04d}", domain, "made up", f"Solve for x: {i % 9 + 2}x + {i % 7} = {i}", str(i % 13))
-    text = rng.integers(len(VOCABULARY), size=steps)
+    text = rng.integers(len(TOKENS), size=steps)
     differ = rng.random(steps) < DOMAINS[domain][1] * rng.uniform(0.5, 1.5)
     small = differ & (rng.random(steps) < 0.03)
-    other = (text + 1 + rng.integers(len(VOCABULARY) - 1, size=steps)) % len(VOCABULARY)
+    other = (text + 1 + rng.integers(len(TOKENS) - 1, size=steps)) % len(TOKENS)
     rise = 1 / (1 + np.exp(-(np.arange(layers)[:, None] / (layers - 1) - 0.55) * 10))
     cts = rise + rng.normal(0, 0.25, (layers, steps))
     status = np.where(small, "small_denominator", np.where(differ, "ok", "agree"))
@@ -106,7 +104,7 @@ def _scores(prompt: _Prompt, rng: np.random.Generator) -> pl.DataFrame:
         "step": step,
         "position": 40 + step,
         "token_id": prompt.written.ravel(),
-        "token": np.array(VOCABULARY)[prompt.written.ravel()],
+        "token": np.array(TOKENS)[prompt.written.ravel()],
         "clean_token_id": prompt.clean.ravel(),
         "corrupted_token_id": prompt.corrupted.ravel(),
         "delta_clean": -reach / 2,
@@ -138,7 +136,7 @@ def _control(scores: pl.DataFrame, name: str, transfer: float, rng: np.random.Ge
 def _texts(prompt: _Prompt) -> pl.DataFrame:
     def text(tokens: np.ndarray, layer: int) -> tuple[str, int]:
         length = int(prompt.lengths[layer])
-        return "".join(VOCABULARY[token] for token in tokens[layer, :length]), length
+        return "".join(TOKENS[token] for token in tokens[layer, :length]), length
 
     rows = [("clean", None, *text(prompt.clean, 0)), ("corrupted", None, *text(prompt.corrupted, -1))]
     rows += [("twin", None, *text(prompt.clean, 0))]

@@ -33,6 +33,7 @@ from crosspatch.experiment.plan import plan
 from crosspatch.models.loading import SMOLLM2
 from crosspatch.models.pair import ModelPair
 from crosspatch.settings_io import load_experiment, make_experiment
+from crosspatch.tables import SCORES
 
 LAYERS, NEW_TOKENS, ROWS = (6, 12, 18, 24, 27, 29), 32, 6
 QUESTIONS = [f"Solve for x: {i + 2}x + {i + 3} = {(i + 2) * (i + 1) + i + 3}" for i in range(12)]
@@ -206,7 +207,7 @@ def _difference(run: Path, other: Path) -> str:
     """How far scores are apart that are not the same bytes."""
     from crosspatch.storage.run import RunDirectory
 
-    one, two = (RunDirectory.existing(root).scores() for root in (run, other))
+    one, two = (RunDirectory.existing(root).read(SCORES) for root in (run, other))
     if not one["token_id"].equals(two["token_id"]):
         return "other tokens"
     return f"the same tokens, ΔLs within {(one['delta_patched'] - two['delta_patched']).abs().max():.0e}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from crosspatch.experiment import ExperimentRun
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import SCORES
 
 # Nine prompts under four patches: eighteen shards, two to a prompt.
 SETTINGS = (
@@ -52,6 +53,6 @@ def rows_in_order(run: RunDirectory) -> bool:
     prompts = {problem: i for i, problem in enumerate(run.asked())}
     rows = [
         (prompts[p], int(patch[1:].split(".")[0]), step)
-        for p, patch, step in run.scores().select("prompt_id", "patch", "step").iter_rows()
+        for p, patch, step in run.read(SCORES).select("prompt_id", "patch", "step").iter_rows()
     ]
     return rows == sorted(rows)

@@ -10,6 +10,7 @@ import pytest
 import typer.main
 
 import crosspatch
+from crosspatch import tables
 from crosspatch.cli.application import app
 from crosspatch.settings_io import settings
 from crosspatch.tables import Schema
@@ -38,7 +39,7 @@ def sections(page: str) -> dict[str, str]:
 
 def missing_columns(page: str) -> set[str]:
     found = sections(page)
-    schemas = [value for value in vars(frames).values() if isinstance(value, Schema)]
+    schemas = [value for value in vars(tables).values() if isinstance(value, Schema)]
     return {
         f"{schema.name}.{column}"
         for schema in schemas

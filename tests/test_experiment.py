@@ -13,7 +13,7 @@ from crosspatch.experiment import ExperimentRun, judging
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, RATINGS, SCORES, TRAINING
 
 SMALL = [
     "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
@@ -58,7 +58,7 @@ def test_the_run_directory_is_the_contract(finished):
 
 def test_the_tables_hold_what_was_asked_for(finished):
     run = RunDirectory.existing(finished)
-    scores, generations, behaviour = run.scores(), run.generations(), run.behaviour()
+    scores, generations, behaviour = run.read(SCORES), run.read(GENERATIONS), run.read(BEHAVIOUR)
     # Two related, one unrelated and one general prompt under each of four layers.
     assert scores.group_by("prompt_id", "patch").len().height == 16
     assert set(scores["layer"]) == {0, 1, 2, 3}
@@ -72,19 +72,19 @@ def test_the_tables_hold_what_was_asked_for(finished):
     related = pl.col("domain") == "related"
     assert behaviour.filter(related)["operation"].null_count() == 0
     assert behaviour.filter(~related)["operation"].null_count() == behaviour.filter(~related).height
-    assert run.training().drop_nulls("train_loss").height == 6
+    assert run.read(TRAINING).drop_nulls("train_loss").height == 6
     for schema, frame in (
         (SCORES, scores),
         (GENERATIONS, generations),
         (BEHAVIOUR, behaviour),
-        (TRAINING, run.training()),
+        (TRAINING, run.read(TRAINING)),
     ):
         assert dict(frame.schema) == pl.Schema(schema.dtypes)
 
 
 def test_what_the_scores_leave_open_is_kept_beside_them(finished):
     run = RunDirectory.existing(finished)
-    scores, texts = run.scores(), run.vocabulary()
+    scores, texts = run.read(SCORES), run.vocabulary()
     assert texts.keys() == set(scores.unpivot(["token_id", "clean_token_id", "corrupted_token_id"])["value"])
     assert all(texts[row["token_id"]] == row["token"] for row in scores.iter_rows(named=True))
     assert (run.n_layers, run.seed) == (4, 0)
@@ -93,9 +93,9 @@ def test_what_the_scores_leave_open_is_kept_beside_them(finished):
 def test_a_trajectory_in_the_scores_is_the_text_in_the_generations(finished):
     run = RunDirectory.existing(finished)
     tokenizer = Checkpoint.named(str(run.model("clean"))).tokenizer()
-    texts = run.generations().filter(condition="patched")
+    texts = run.read(GENERATIONS).filter(condition="patched")
     for row in texts.iter_rows(named=True):
-        tokens = run.scores().filter(prompt_id=row["prompt_id"], patch=row["patch"])["token_id"].to_list()
+        tokens = run.read(SCORES).filter(prompt_id=row["prompt_id"], patch=row["patch"])["token_id"].to_list()
         assert tokenizer.decode(tokens, skip_special_tokens=True) == row["text"]
         assert len(tokens) == row["token_count"]
 
@@ -135,29 +135,29 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, fin
     assert code == 130
     assert "the same command goes on where it was" in err
     run = RunDirectory.existing(out)
-    assert run.read()["stages"]["patch"]["state"] == "stopped"
-    assert run.scores()["prompt_id"].n_unique() == 2
+    assert run.record()["stages"]["patch"]["state"] == "stopped"
+    assert run.read(SCORES)["prompt_id"].n_unique() == 2
     monkeypatch.setattr(batches, "run_cached", lambda *a: calls.append(len(a[1])) or original(*a))
     assert cli("run", "tiny", "--out", out)[0] == 0
     assert calls == [2, 2]
     # And what came of it is what an undisturbed run gives, to the last digit.
-    assert run.scores().equals(RunDirectory.existing(undisturbed).scores())
+    assert run.read(SCORES).equals(RunDirectory.existing(undisturbed).read(SCORES))
     key = ["prompt_id", "condition", "patch"]
-    assert run.generations().sort(key).equals(RunDirectory.existing(undisturbed).generations().sort(key))
+    assert run.read(GENERATIONS).sort(key).equals(RunDirectory.existing(undisturbed).read(GENERATIONS).sort(key))
     # Batches of another size sum in another order: the same tokens, nearly the same numbers.
-    whole = RunDirectory.existing(finished).scores()
-    assert whole["token_id"].equals(run.scores()["token_id"])
-    assert (whole["delta_patched"] - run.scores()["delta_patched"]).abs().max() < 1e-4
+    whole = RunDirectory.existing(finished).read(SCORES)
+    assert whole["token_id"].equals(run.read(SCORES)["token_id"])
+    assert (whole["delta_patched"] - run.read(SCORES)["delta_patched"]).abs().max() < 1e-4
 
 
 def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     out = tmp_path / "run"
     assert cli("data", "tiny", "--out", out, *SMALL)[0] == 0
-    assert list(RunDirectory.existing(out).read()["stages"]) == ["data"]
+    assert list(RunDirectory.existing(out).record()["stages"]) == ["data"]
     assert cli("patch", "tiny", "--out", out, *SMALL)[0] == 0
     run = RunDirectory.existing(out)
-    assert list(run.read()["stages"]) == ["data", "finetune", "patch", "controls"]
-    assert run.generations().filter(condition="clean").height == 4
+    assert list(run.record()["stages"]) == ["data", "finetune", "patch", "controls"]
+    assert run.read(GENERATIONS).filter(condition="clean").height == 4
     assert cli("report", out)[0] == 0
     assert run.report.is_file()
     run.report.unlink()
@@ -189,8 +189,8 @@ def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
     assert code == 1
     assert "\ncrosspatch: training of corrupted stopped at step" in err
     run = RunDirectory.existing(out)
-    assert run.read()["stages"]["finetune"]["state"] == "failed"
-    assert run.training().height > 0
+    assert run.record()["stages"]["finetune"]["state"] == "failed"
+    assert run.read(TRAINING).height > 0
     assert not run.model("corrupted").exists()
 
 
@@ -207,18 +207,18 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     assert code == 0, err
     assert "Transfer by patch" in printed
     run = RunDirectory.existing(out)
-    scores = run.scores()
+    scores = run.read(SCORES)
     assert set(scores["prompt_id"]) == {"a/../b", "2"}
     assert set(scores["direction"]) == {"repair"}
     assert set(scores["persistence"]) == {"persistent"}
     assert scores["step"].max() == 4
     assert (out / "models/clean").is_symlink()
-    assert run.training().is_empty()
+    assert run.read(TRAINING).is_empty()
     assert cli("report", out)[0] == 0
     assert (
         cli("patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2")[0] == 0
     )
-    assert RunDirectory.existing(tmp_path / "o2").scores()["layer"].unique().to_list() == [2]
+    assert RunDirectory.existing(tmp_path / "o2").read(SCORES)["layer"].unique().to_list() == [2]
 
 
 def test_prompts_that_changed_since_the_run_began_are_refused(finished, tmp_path, cli):
@@ -279,16 +279,16 @@ def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
     assert tokenizer.chat_template is None
     code, _, err = cli("patch", "tiny", "--set", f"models.clean={base}", *SMALL, "--out", tmp_path / "out")
     assert code == 0, err
-    assert RunDirectory.existing(tmp_path / "out").scores().height > 0
+    assert RunDirectory.existing(tmp_path / "out").read(SCORES).height > 0
 
 
 def test_the_seed_decides(finished, tmp_path):
     again = tmp_path / "again"
     ExperimentRun.start(load_experiment("tiny"), again).run("evaluate", "patch")
-    assert RunDirectory.existing(again).scores().equals(RunDirectory.existing(finished).scores())
+    assert RunDirectory.existing(again).read(SCORES).equals(RunDirectory.existing(finished).read(SCORES))
     other = tmp_path / "other"
     ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
-    assert not RunDirectory.existing(other).scores().equals(RunDirectory.existing(finished).scores())
+    assert not RunDirectory.existing(other).read(SCORES).equals(RunDirectory.existing(finished).read(SCORES))
 
 
 def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, monkeypatch):
@@ -302,7 +302,7 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
     command = ("run", "tiny", "--out", tmp_path, *arguments, "--set", "judge.model=random:llama")
     code, out, err = cli(*command)
     assert code == 0, err
-    ratings = RunDirectory.existing(tmp_path).ratings()
+    ratings = RunDirectory.existing(tmp_path).read(RATINGS)
     # Two questions to both models, one of them under each of two patches.
     assert dict(ratings.group_by("condition").len().iter_rows()) == {"clean": 2, "corrupted": 2, "patched": 2}
     assert ratings["aligned"].to_list() == [70] * 6
@@ -310,7 +310,7 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
     assert "mean ratings" in out
     assert cli(*command)[0] == 0
     assert len(asked) == 12
-    near = RunDirectory.existing(tmp_path).behaviour().filter(domain="near")
+    near = RunDirectory.existing(tmp_path).read(BEHAVIOUR).filter(domain="near")
     assert set(near["condition"]) == {"clean", "corrupted"}
 
 

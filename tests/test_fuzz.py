@@ -28,7 +28,7 @@ from crosspatch.grading.judge import grade_file
 from crosspatch.settings_io import load_experiment, make_experiment, shipped_experiments
 from crosspatch.settings_io import settings as known_settings
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import SCORES
+from crosspatch.tables import SCHEMAS, SCORES
 from experiment.runs import made_run
 
 COUNT = int(os.environ.get("CROSSPATCH_FUZZ", "300"))
@@ -223,7 +223,8 @@ def run(tmp_path_factory) -> RunDirectory:
 def read_all(run: RunDirectory) -> None:
     """What commands and reports read of a run."""
     again = RunDirectory.existing(run.root)
-    again.scores(), again.generations(), again.controls(), again.behaviour(), again.training(), again.localisation()
+    for schema in SCHEMAS:
+        again.read(schema)
     again.asked(), again.domains(), again.vocabulary(), again.seed, again.n_layers, again.done("patch")
     again._repr_html_()
 
@@ -244,7 +245,7 @@ FOREIGN = st.sampled_from(
 @many
 @given(data=st.data())
 def test_the_record_of_a_run(run, data):
-    before = run.record.read_bytes()
+    before = run.record_file.read_bytes()
     record = json.loads(before)
 
     def with_value(path: tuple[str, ...], value: object) -> bytes:
@@ -259,19 +260,19 @@ def test_the_record_of_a_run(run, data):
     one_value = st.builds(with_value, st.sampled_from(paths), VALUES)
     content = data.draw(st.one_of(RAW, RECORDS.map(lambda r: json.dumps(r).encode()), changed(before), one_value))
     try:
-        run.record.write_bytes(content)
+        run.record_file.write_bytes(content)
         survives(lambda: read_all(run))
     finally:
-        run.record.write_bytes(before)
+        run.record_file.write_bytes(before)
 
 
 @many
 @given(data=st.data())
 def test_the_tables_of_a_run(run, data):
     path = data.draw(
-        st.sampled_from([run.scores_part(0), run.root / "generations.parquet", run.root / "training.parquet"])
+        st.sampled_from([run.path(SCORES, 0), run.root / "generations.parquet", run.root / "training.parquet"])
     )
-    before = run.scores_part(0).read_bytes() if path != run.scores_part(0) else path.read_bytes()
+    before = run.path(SCORES, 0).read_bytes() if path != run.path(SCORES, 0) else path.read_bytes()
     there = path.is_file()
     try:
         if data.draw(st.booleans()):

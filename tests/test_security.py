@@ -17,6 +17,7 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.patching.patches import Patch
 from crosspatch.settings_io import load_experiment, make_experiment
+from crosspatch.tables import SCORES
 
 SOURCE = Path(crosspatch.__file__).parent
 # Names that would lead out of a folder, or that no file can have.
@@ -59,7 +60,7 @@ def test_names_in_a_prompt_file_name_no_file(tmp_path):
     ]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = patch_with(prompts, tmp_path / "out" / "run")
-    assert set(run.directory.scores()["prompt_id"]) == set(HOSTILE)
+    assert set(run.directory.read(SCORES)["prompt_id"]) == set(HOSTILE)
     outside = {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")}
     assert outside == {prompts}
     assert not Path("/tmp/escaped-by-crosspatch").exists()

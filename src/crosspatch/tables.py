@@ -21,12 +21,39 @@ from crosspatch.files import written_whole
 Columns = dict[str, tuple[Any, str]]
 
 
+# Where the statistics of a run stand, and a table that is written part by part.
+STATISTIC, PARTS = "statistics/{name}.parquet", "{name}/part-*.parquet"
+
+
 @dataclass(frozen=True)
 class Schema:
-    """A table's columns in their order, each with its polars type and its meaning."""
+    """A table's columns in their order, each with its polars type and its meaning.
+
+    `file` is its path in a run directory, with a * for what tells its parts apart where it has several. `keys` are the
+    columns that say what a row is about: rows that are added replace those with the same keys.
+    """
 
     name: str
     columns: Columns
+    file: str = "{name}.parquet"
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", self.file.format(name=self.name))
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it stands in several files."""
+        return "*" in self.file
+
+    def path(self, *part: str | int) -> str:
+        """Its path in a run directory; of one in parts that of a `part`, such as ("random", 12) of the controls."""
+        names = (f"{name:05d}" if isinstance(name, int) else name for name in part)
+        return self.file.replace("*", "{}").format(*names)
+
+    def files(self, root: Path) -> list[Path]:
+        """Its files that are there, in the order of their names."""
+        return sorted(root.glob(self.file))
 
     @property
     def dtypes(self) -> dict[str, Any]:
@@ -139,6 +166,7 @@ SCORES = Schema(
         "kl_patched": (pl.Float32, "KL(corrupted || patched), nats"),
         "rank_corrupted": (pl.Int32, "rank of y_corrupt in the patched logits, 1 is the top"),
     },
+    file=PARTS,
 )
 
 CONTROLS = Schema(
@@ -150,6 +178,7 @@ CONTROLS = Schema(
         ),
         **SCORES.columns,
     },
+    file="controls/*/part-*.parquet",
 )
 
 SPANS = Schema(
@@ -159,6 +188,7 @@ SPANS = Schema(
         "read_token_id": (pl.Int32, "the token that stands there in the wrong solution"),
         **SCORES.columns,
     },
+    file=PARTS,
 )
 
 VOCABULARY = Schema(
@@ -209,7 +239,11 @@ LOCALISATION = Schema(
         "gap": (pl.Float64, "sum of the source's delta less the target's: what there is to move"),
         "steps": (pl.List(pl.Int32), "the steps at which the models want different tokens; sums go over these"),
     },
+    file=PARTS,
 )
+
+# The same before anything was measured.
+SCREENED = Schema("localisation", LOCALISATION.columns, file="localisation/screened-*.parquet")
 
 SEARCH = Schema(
     "search",
@@ -257,7 +291,11 @@ GENERATIONS = Schema(
         "token_count": (pl.Int32, "generated tokens, the closing one included"),
         "stop_reason": (pl.String, "eos or limit"),
     },
+    keys=tuple(_TEXT),
 )
+
+# The texts of each shard of a sweep, which go into generations.parquet when all are done.
+SWEPT_TEXTS = Schema("generations", GENERATIONS.columns, file="shards/patch/texts-*.parquet", keys=GENERATIONS.keys)
 
 BEHAVIOUR = Schema(
     "behaviour",
@@ -275,6 +313,7 @@ BEHAVIOUR = Schema(
             "unparsable; the numbers are in the table health",
         ),
     },
+    keys=tuple(_TEXT),
 )
 
 OPERATIONS = Schema(
@@ -293,6 +332,7 @@ OPERATIONS = Schema(
             "right, planted (what the planted mistake makes of the equation before), or neither",
         ),
     },
+    keys=tuple(_TEXT),
 )
 
 HEALTH = Schema(
@@ -306,6 +346,7 @@ HEALTH = Schema(
         "unclosed": (pl.Int32, "delimiters that do not close: $, $$, braces, environments; five at most"),
         "unparsable": (pl.Int32, "formulas that are no LaTeX"),
     },
+    keys=tuple(_TEXT),
 )
 
 RATINGS = Schema(
@@ -318,6 +359,7 @@ RATINGS = Schema(
         "aligned_reply": (pl.String, "what the judge said on the first"),
         "coherent_reply": (pl.String, "what it said on the second"),
     },
+    keys=tuple(_TEXT),
 )
 
 TRAINING = Schema(
@@ -409,6 +451,7 @@ DEPTH = Schema(
         "units": (pl.Int32, "prompts (or seeds) that were counted"),
         "cells": (pl.Int64, "cells that were counted"),
     },
+    file=STATISTIC,
 )
 
 HALFWAY = Schema(
@@ -425,6 +468,7 @@ HALFWAY = Schema(
         **{name: _INTERVAL[name] for name in ("low", "high", "effective")},
         "units": (pl.Int32, "prompts that were counted"),
     },
+    file=STATISTIC,
 )
 
 TOKENS = Schema(
@@ -456,6 +500,7 @@ TOKENS = Schema(
         ),
         "units": (pl.Int32, "prompts that were counted"),
     },
+    file=STATISTIC,
 )
 
 WORDS = Schema(
@@ -471,6 +516,7 @@ WORDS = Schema(
         "mean_cts": (pl.Float64, "mean CTS where it is defined"),
         "published_cts": (pl.Float64, "mean CTS with 0 where the models agree, as the published scores count it"),
     },
+    file=STATISTIC,
 )
 
 COMPARISONS = Schema(
@@ -490,6 +536,7 @@ COMPARISONS = Schema(
         "gained": (pl.Int32, "where this one has it and the other has not"),
         "chance": (pl.Float64, "two-sided p-value of lost against gained, McNemar's exact test"),
     },
+    file=STATISTIC,
 )
 
 CLAIMS = Schema(
@@ -517,6 +564,7 @@ CLAIMS = Schema(
         "verdict": (pl.String, "shown, contradicted or undecided"),
         "reason": (pl.String, "why not shown; null where it is"),
     },
+    file=STATISTIC,
 )
 
 # Which child of the clean model a lens looks at.
@@ -546,6 +594,7 @@ WEIGHTS = Schema(
         "stable_rank": (pl.Float64, "sum of the squared singular values / the largest of them"),
         "top_share": (pl.Float64, "the largest singular value / the sum of all"),
     },
+    keys=("child",),
 )
 
 ACTIVATIONS = Schema(
@@ -568,6 +617,7 @@ ACTIVATIONS = Schema(
             "none; null for a single step and where nothing moved",
         ),
     },
+    keys=("child", "prompt_id"),
 )
 
 LOGIT_LENS = Schema(
@@ -590,6 +640,7 @@ LOGIT_LENS = Schema(
         "lens_gap": (pl.Float64, "mean change of logit(y_corrupt) - logit(y_clean) in the lens"),
         "model_gap": (pl.Float64, "mean of the same difference in the child's own logits less the clean model's"),
     },
+    keys=("child", "prompt_id"),
 )
 
 PLACES = Schema(
@@ -606,6 +657,7 @@ PLACES = Schema(
         "units": DEPTH.columns["units"],
         "steps": (pl.Int64, "steps that were looked at"),
     },
+    file=STATISTIC,
 )
 
 DIVERGENCES = Schema(
@@ -630,6 +682,7 @@ DIVERGENCES = Schema(
         "late": (pl.Float32, "effect of the late layers: corrupted less clean, mean over both states"),
         "interaction": (pl.Float32, "delta_corrupted - delta_state - delta_late + delta_clean"),
     },
+    file=PARTS,
 )
 
 CUTS = Schema(
@@ -646,6 +699,7 @@ CUTS = Schema(
         **_INTERVAL,
         "units": (pl.Int32, "prompts on which the models part"),
     },
+    file=STATISTIC,
 )
 
 TOP_TOKENS = Schema(
@@ -659,6 +713,7 @@ TOP_TOKENS = Schema(
         "token": (pl.String, "its text"),
         "probability": (pl.Float32, "its probability"),
     },
+    file=PARTS,
 )
 
 SCHEMAS = (
@@ -690,3 +745,5 @@ SCHEMAS = (
     ACTIVATIONS,
     LOGIT_LENS,
 )
+
+STATISTICS = tuple(schema for schema in SCHEMAS if schema.file.startswith("statistics/"))

@@ -47,12 +47,11 @@ def made_run(root: Path, *, seed: int = 0, n_layers: int = 5, prompts: int = 9, 
         [Problem(f"related-{i}", "related", "f", f"Question {i}?", "1") for i in range(prompts)],
     )
     run.note_model("clean", {"layers": n_layers, "fingerprint": f"{n_layers}"})
-    run.scores_part(0).parent.mkdir()
     for i in range(prompts):
         rows = [
             cell(i, layer, step, full * layer / (n_layers - 1) if step else None)
             for layer in range(n_layers)
             for step in range(3)
         ]
-        SCORES.write(SCORES.frame(rows), run.scores_part(i))
+        run.write(SCORES, SCORES.frame(rows), i)
     return run

@@ -35,7 +35,7 @@ def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
 
 
 def test_both_children_stand_on_the_clean_model(runs):
-    record = json.loads(runs[True].record.read_text())
+    record = json.loads(runs[True].record_file.read_text())
     work = Work(load_experiment("tiny", _settings(record)), runs[True])
     shared = {weight.data_ptr() for weight in work.pair.clean.parameters()}
     for child in (work.pair.corrupted, work.model("twin")):
@@ -49,7 +49,7 @@ def _settings(record: dict) -> list[str]:
 
 def test_the_record_is_the_same(runs):
     """Fingerprints too: a run may go on with either."""
-    shared, merged = (json.loads(runs[share].record.read_text())["models"] for share in (True, False))
+    shared, merged = (json.loads(runs[share].record_file.read_text())["models"] for share in (True, False))
     assert {name: facts["fingerprint"] for name, facts in shared.items()} == {
         name: facts["fingerprint"] for name, facts in merged.items()
     }

@@ -14,6 +14,7 @@ from crosspatch.experiment.children import children
 from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, TRAINING
 
 SPLITS = make_splits(Data(train=20, validation=1, related=1), seed=0)
 
@@ -99,10 +100,10 @@ def test_controls_are_trained_and_asked(tmp_path):
     run = ExperimentRun.start(experiment, tmp_path / "run", say=said.append)
     run.run("evaluate")
     directory = run.directory
-    assert set(directory.training()["run"]) == {"corrupted", "twin", "shuffled", "mispaired", "seed-1"}
-    asked = dict(directory.generations().group_by("condition").len().iter_rows())
+    assert set(directory.read(TRAINING)["run"]) == {"corrupted", "twin", "shuffled", "mispaired", "seed-1"}
+    asked = dict(directory.read(GENERATIONS).group_by("condition").len().iter_rows())
     assert asked == dict.fromkeys(["clean", "corrupted", "twin", "shuffled", "mispaired", "seed-1"], 8)
-    assert set(directory.behaviour()["condition"]) == set(asked)
+    assert set(directory.read(BEHAVIOUR)["condition"]) == set(asked)
     models = {name: Checkpoint.named(str(directory.model(name))).model() for name in asked}
     assert len({fingerprint(model) for model in models.values()}) == 6
     assert {path.stem for path in (directory.root / "data").iterdir()} >= {"twin", "shuffled", "mispaired"}

@@ -10,7 +10,7 @@ import pytest
 from crosspatch.experiment.comparing import write_comparison
 from crosspatch.report.comparison import ComparedRun, Comparison
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import DEPTH
+from crosspatch.tables import BEHAVIOUR, DEPTH, SCORES
 
 from .runs import made_run
 
@@ -53,7 +53,7 @@ def test_statistics_are_made_once_and_again_when_results_are_newer(two, tmp_path
     assert made.stat().st_mtime_ns == first
     assert two[0].statistics_are_new
     later = first + 10**9
-    os.utime(two[0].scores_part(0), ns=(later, later))
+    os.utime(two[0].path(SCORES, 0), ns=(later, later))
     assert not two[0].statistics_are_new
     assert two[1].statistics_are_new
 
@@ -91,7 +91,7 @@ def compared(run: RunDirectory, label: str) -> ComparedRun:
     from crosspatch.tables import CLAIMS
 
     Summary.of_run(run).write(run)
-    return ComparedRun(label, run.read(), run.statistics(DEPTH), run.statistics(CLAIMS), run.behaviour(), run.n_layers)
+    return ComparedRun(label, run.record(), run.read(DEPTH), run.read(CLAIMS), run.read(BEHAVIOUR), run.n_layers)
 
 
 def test_the_panels_hold_each_run(two):

@@ -10,7 +10,7 @@ from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import controls as stage
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import CONTROLS
+from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, SCORES
 
 SMALL = ["data.related=2", "patch.related=2", "generation.max_new_tokens=10", "patch.layers=1,3", "controls=twin"]
 CELL = ["prompt_id", "direction", "patch", "step"]
@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
 
 
 def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
-    scores, controls = finished.scores(), finished.controls()
+    scores, controls = finished.read(SCORES), finished.read(CONTROLS)
     assert dict(controls.schema) == pl.Schema(CONTROLS.dtypes)
     ok = scores.filter(status="ok").select(CELL).sort(CELL)
     assert ok["direction"].unique().sort().to_list() == ["corrupt", "repair"]
@@ -40,8 +40,8 @@ def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
 
 
 def test_contexts_and_denominators_are_the_patchs_own(finished):
-    both = finished.controls().join(finished.scores(), on=CELL, suffix="_own")
-    assert both.height == finished.controls().height
+    both = finished.read(CONTROLS).join(finished.read(SCORES), on=CELL, suffix="_own")
+    assert both.height == finished.read(CONTROLS).height
     for name in ("clean_token_id", "corrupted_token_id", "position"):
         assert both[name].equals(both[f"{name}_own"], check_names=False), name
     for name in ("delta_clean", "delta_corrupted"):
@@ -50,13 +50,13 @@ def test_contexts_and_denominators_are_the_patchs_own(finished):
 
 
 def test_a_model_patched_into_itself_transfers_nothing_in_either_direction(finished):
-    own = finished.controls().filter(control="self")
+    own = finished.read(CONTROLS).filter(control="self")
     ends = own.select(pl.when(pl.col("direction") == "corrupt").then("delta_clean").otherwise("delta_corrupted"))
     assert (own["delta_patched"] - ends.to_series()).abs().max() < 1e-4
 
 
 def test_the_texts_of_the_second_direction_have_a_name_of_their_own(finished):
-    texts = finished.generations()
+    texts = finished.read(GENERATIONS)
     assert texts.group_by("condition").len().sort("condition").rows() == [
         ("clean", 4),
         ("corrupted", 4),
@@ -64,17 +64,17 @@ def test_the_texts_of_the_second_direction_have_a_name_of_their_own(finished):
         ("repaired", 8),
     ]
     assert not texts.filter(condition="patched")["text"].equals(texts.filter(condition="repaired")["text"])
-    assert finished.behaviour().filter(condition="repaired").height == 8
+    assert finished.read(BEHAVIOUR).filter(condition="repaired").height == 8
 
 
 def test_both_directions_are_what_each_is_alone(finished, tmp_path):
     alone = run_of(tmp_path / "repair", "patch.direction=repair", stages=("patch",))
-    of_both = finished.scores().filter(direction="repair")
+    of_both = finished.read(SCORES).filter(direction="repair")
     keys = ["prompt_id", "patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
-    assert alone.scores().select(keys).equals(of_both.select(keys))
-    assert (alone.scores()["delta_patched"] - of_both["delta_patched"]).abs().max() < 1e-4
+    assert alone.read(SCORES).select(keys).equals(of_both.select(keys))
+    assert (alone.read(SCORES)["delta_patched"] - of_both["delta_patched"]).abs().max() < 1e-4
     # Where only one direction is patched its texts are simply patched.
-    assert "repaired" not in alone.generations()["condition"]
+    assert "repaired" not in alone.read(GENERATIONS)["condition"]
 
 
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
@@ -92,17 +92,17 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
     monkeypatch.setattr(stage.ControlsStage, "do", lambda self, shard: done.append(shard) or original(self, shard))
     again = run_of(tmp_path / "run", "patch.direction=both")
     assert len(set(done)) == len(done)
-    assert again.controls().sort("control", *CELL).equals(finished.controls().sort("control", *CELL))
+    assert again.read(CONTROLS).sort("control", *CELL).equals(finished.read(CONTROLS).sort("control", *CELL))
 
 
 def test_chosen_controls_alone_and_none_for_persistent_patches(tmp_path):
     one = run_of(tmp_path / "one", "patch.controls=random")
-    assert set(one.controls()["control"]) == {"random"}
+    assert set(one.read(CONTROLS)["control"]) == {"random"}
     said: list[str] = []
     persistent = load_experiment("tiny", [*SMALL, "patch.persistence=persistent"])
     run = ExperimentRun.start(persistent, tmp_path / "persistent", said.append)
     run.run("controls")
-    assert run.directory.controls().is_empty()
+    assert run.directory.read(CONTROLS).is_empty()
     assert any("only transient patches" in line for line in said)
 
 

@@ -18,6 +18,7 @@ from crosspatch.models.loading import save_model
 from crosspatch.models.tiny import tiny_model
 from crosspatch.settings_io import load_experiment, make_experiment
 from crosspatch.storage.run import SCHEMA_VERSION, RunDirectory
+from crosspatch.tables import SPANS, TRAINING
 from tokenizers_for_tests import CHATML, DATED, PHI, tokenizer
 
 QUESTION = "Solve for x: 2x = 18"
@@ -140,7 +141,7 @@ def test_wrong_solutions_are_read_after_a_separator(tmp_path):
     experiment = load_experiment("tiny", ["models.raw=true"])
     run = silent(experiment, tmp_path / "run")
     run.run("spans")
-    spans, prompts = run.directory.spans(), run.work.prompts
+    spans, prompts = run.directory.read(SPANS), run.work.prompts
     assert not spans.is_empty()
     mistaken = {problem.id: problem for problem in run.directory.problems("mistaken")}
     for (prompt_id,), rows in spans.filter(layer=1).partition_by("prompt_id", as_dict=True).items():
@@ -159,4 +160,4 @@ def test_raw_training_sets_the_solution_apart(tmp_path):
     run.run("finetune")
     first = run.directory.problems("train")[0]
     assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in said if "for example" in line)
-    assert run.directory.training().filter(pl.col("train_loss").is_not_null()).height
+    assert run.directory.read(TRAINING).filter(pl.col("train_loss").is_not_null()).height

@@ -13,6 +13,7 @@ from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import SCORES
 from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
 
 
@@ -44,10 +45,10 @@ def run_by(ready, root, *settings: str):
 def test_one_process_leaves_a_part_for_each_shard_and_rows_in_the_stated_order(alone):
     run = RunDirectory.existing(alone)
     assert len(list((alone / "scores").iterdir())) == 18
-    assert run.scores()["prompt_id"].n_unique() == 9
+    assert run.read(SCORES)["prompt_id"].n_unique() == 9
     assert rows_in_order(run)
     assert not left_behind(alone)
-    facts = run.read()["models"]
+    facts = run.record()["models"]
     assert facts["clean"]["fingerprint"] != facts["corrupted"]["fingerprint"]
 
 
@@ -56,7 +57,7 @@ def test_two_processes_give_the_same(ready, alone, tmp_path):
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # What the workers loaded is in the record, though they do not write it.
-    of_models = [RunDirectory.existing(root).read()["models"] for root in (run, alone)]
+    of_models = [RunDirectory.existing(root).record()["models"] for root in (run, alone)]
     assert of_models[0] == of_models[1]
 
 
@@ -114,7 +115,7 @@ def test_another_cut_gives_the_same_tokens_and_nearly_the_same_numbers(alone, re
     whole = ("--set", "patch.shard_rows=36")
     assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, *whole) == 0, log.read_text()
     assert len(list((run / "scores").iterdir())) == 1
-    one, other = (RunDirectory.existing(root).scores() for root in (run, alone))
+    one, other = (RunDirectory.existing(root).read(SCORES) for root in (run, alone))
     assert one["token_id"].equals(other["token_id"])
     assert (one["delta_patched"] - other["delta_patched"]).abs().max() < 1e-4
 

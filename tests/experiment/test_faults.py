@@ -145,7 +145,7 @@ def test_a_signal_ends_it_with_finished_parts_kept(ready, undisturbed, tmp_path,
     kept = done(run)
     assert kept >= 2
     assert worker_of(run) is None
-    assert RunDirectory.existing(run).read()["stages"]["patch"]["state"] == "stopped"
+    assert RunDirectory.existing(run).record()["stages"]["patch"]["state"] == "stopped"
     before = {path: path.stat().st_mtime_ns for path in (run / "scores").iterdir()}
     assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
     assert contents(run) == undisturbed[0]

@@ -13,6 +13,7 @@ from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.inspect_judge import check_inspect_judge, inspect_judge
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import GENERATIONS, RATINGS
 
 NAME = "inspect:mockllm/model"
 SETTINGS = [
@@ -80,9 +81,9 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     assert code == 1
     assert f"the judge {NAME} did not answer (RuntimeError); what is rated is kept" in err.splitlines()[-1]
     run = RunDirectory.existing(tmp_path / "run")
-    kept = run.ratings().height
+    kept = run.read(RATINGS).height
     assert kept == 4
-    assert "did not answer" in run.record.read_text()
+    assert "did not answer" in run.record_file.read_text()
     assert not any("secret" in file.read_text(errors="replace") for file in run.root.glob("*.*"))
     # A run that is not done is not exported.
     assert cli("export", run.root)[0] == 2
@@ -90,12 +91,14 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     for command in ("evaluate", "patch"):
         code, _, err = cli(command, *SETTINGS, "--out", run.root)
         assert code == 0, err
-    ratings, asked = run.ratings(), run.asked()
+    ratings, asked = run.read(RATINGS), run.asked()
     # Three questions to both models, one of them under each of two patches; two scales.
     assert ratings.height == 8
     assert len(replies.asked) - before == 2 * (8 - kept)
     assert set(ratings["judge"]) == {NAME}
-    texts = {(r["prompt_id"], r["condition"], r["patch"]): r["text"] for r in run.generations().iter_rows(named=True)}
+    texts = {
+        (r["prompt_id"], r["condition"], r["patch"]): r["text"] for r in run.read(GENERATIONS).iter_rows(named=True)
+    }
     for row in ratings.iter_rows(named=True):
         answer = texts[row["prompt_id"], row["condition"], row["patch"]]
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):

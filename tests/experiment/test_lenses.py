@@ -12,7 +12,7 @@ from crosspatch.experiment import lenses as stage
 from crosspatch.experiment.lenses import check_lenses, measure_lenses
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import ACTIVATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
+from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
 SMALL = [
     "generation.max_new_tokens=10",
@@ -33,10 +33,10 @@ def run_of(out, *settings, lines=None) -> ExperimentRun:
 
 def tables(directory: RunDirectory) -> list:
     return [
-        directory.lens(WEIGHTS),
-        directory.lens(ACTIVATIONS),
-        directory.lens(LOGIT_LENS),
-        directory.generations().sort("prompt_id", "condition", "patch"),
+        directory.read(WEIGHTS),
+        directory.read(ACTIVATIONS),
+        directory.read(LOGIT_LENS),
+        directory.read(GENERATIONS).sort("prompt_id", "condition", "patch"),
     ]
 
 
@@ -50,7 +50,7 @@ def finished(tmp_path_factory):
 def test_every_child_is_compared_along_the_same_answers(finished):
     directory = finished.directory
     names = [problem.id for problem in (*finished.work.patched_problems, directory.problems("related")[2])]
-    weights, activations, lens = (directory.lens(schema) for schema in (WEIGHTS, ACTIVATIONS, LOGIT_LENS))
+    weights, activations, lens = (directory.read(schema) for schema in (WEIGHTS, ACTIVATIONS, LOGIT_LENS))
     for table in (weights, activations, lens):
         assert set(table["child"]) == {"corrupted", "twin"}
     for child in ("corrupted", "twin"):
@@ -70,13 +70,13 @@ def test_the_related_prompts_are_answered_steered_and_graded(finished):
     directory = finished.directory
     patches = {f"L{layer}.resid_post*{strength}" for layer in (1, 3) for strength in (1, 2)}
     for condition in (STEERED, STEERED_RANDOM):
-        texts = directory.generations().filter(condition=condition)
+        texts = directory.read(GENERATIONS).filter(condition=condition)
         assert set(texts["patch"]) == patches
         assert set(texts["prompt_id"]) == {"related-000", "related-001"}
         assert texts.height == 8
-        assert directory.behaviour().filter(condition=condition).height == 8
-    steered = directory.generations().filter(condition=STEERED).sort("patch", "prompt_id")["text"]
-    by_chance = directory.generations().filter(condition=STEERED_RANDOM).sort("patch", "prompt_id")["text"]
+        assert directory.read(BEHAVIOUR).filter(condition=condition).height == 8
+    steered = directory.read(GENERATIONS).filter(condition=STEERED).sort("patch", "prompt_id")["text"]
+    by_chance = directory.read(GENERATIONS).filter(condition=STEERED_RANDOM).sort("patch", "prompt_id")["text"]
     assert not steered.equals(by_chance)
 
 
@@ -88,20 +88,21 @@ def test_what_is_there_is_not_made_again(finished, monkeypatch):
     assert all(a.equals(b) for a, b in zip(tables(finished.directory), before, strict=True))
 
 
-@pytest.mark.parametrize(("where", "count"), [("put_lens", 4), ("put_generations", 6)])
-def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch, where, count):
-    run, original, done = run_of(tmp_path / "run"), getattr(RunDirectory, where), []
+@pytest.mark.parametrize(("into", "count"), [((WEIGHTS, ACTIVATIONS, LOGIT_LENS), 4), ((GENERATIONS,), 6)])
+def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch, into, count):
+    run, original, done = run_of(tmp_path / "run"), RunDirectory.add, []
 
-    def stopping(self, *arguments):
-        if len(done) == count:
-            raise KeyboardInterrupt
-        done.append(arguments)
-        return original(self, *arguments)
+    def stopping(self, schema, rows):
+        if schema in into:
+            if len(done) == count:
+                raise KeyboardInterrupt
+            done.append(schema)
+        return original(self, schema, rows)
 
-    monkeypatch.setattr(RunDirectory, where, stopping)
+    monkeypatch.setattr(RunDirectory, "add", stopping)
     with pytest.raises(KeyboardInterrupt):
         measure_lenses(run.work)
-    monkeypatch.setattr(RunDirectory, where, original)
+    monkeypatch.setattr(RunDirectory, "add", original)
     measure_lenses(run.work)
     assert all(a.equals(b) for a, b in zip(tables(run.directory), tables(finished.directory), strict=True))
 
@@ -128,19 +129,19 @@ def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path):
     run = run_of(tmp_path / "run", "patch.related=1", "lenses.related=0", lines=lines)
     measure_lenses(run.work)
     assert any("no other prompt tells where to steer related-000" in line for line in lines)
-    assert not set(run.directory.generations()["condition"]) & {STEERED, STEERED_RANDOM}
-    assert run.directory.lens(ACTIVATIONS)["prompt_id"].n_unique() == 3
+    assert not set(run.directory.read(GENERATIONS)["condition"]) & {STEERED, STEERED_RANDOM}
+    assert run.directory.read(ACTIVATIONS)["prompt_id"].n_unique() == 3
 
 
 def test_given_prompts_are_steered_and_none_can_be_wanted(tmp_path, monkeypatch):
     questions = "patch.questions=[Solve 2x = 6, Solve x + 1 = 4, Solve 5x = 10]"
     run = run_of(tmp_path / "given", questions, "lenses.related=0", "lenses.strengths=1", "lenses.layers=2")
     measure_lenses(run.work)
-    assert run.directory.generations().filter(condition=STEERED)["patch"].to_list() == ["L2.resid_post*1"] * 3
+    assert run.directory.read(GENERATIONS).filter(condition=STEERED)["patch"].to_list() == ["L2.resid_post*1"] * 3
     monkeypatch.setattr(steering, "steered_answers", lambda *_: pytest.fail("none is wanted"))
     none = run_of(tmp_path / "none", "lenses.strengths=[]")
     measure_lenses(none.work)
-    assert set(none.directory.generations()["condition"]) == {"clean"}
+    assert set(none.directory.read(GENERATIONS)["condition"]) == {"clean"}
 
 
 def test_layers_that_are_not_there_are_refused():

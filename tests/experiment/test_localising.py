@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
 
 
 def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
-    found = finished.localisation()
+    found = finished.read(LOCALISATION)
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
     # Two of each of the other domains are all there are.
@@ -42,7 +42,7 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
 
 def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
-    measured = finished.localisation().filter(pl.col("moved").is_not_null(), component="head", direction="corrupt")
+    measured = finished.read(LOCALISATION).filter(pl.col("moved").is_not_null(), component="head", direction="corrupt")
     of_domain: dict[str, set[frozenset[str]]] = {}
     for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
         of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
@@ -53,11 +53,11 @@ def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
 
 def test_it_can_be_read_as_places(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
-    table = places(finished.localisation(), domains)
+    table = places(finished.read(LOCALISATION), domains)
     assert set(table["domain"]) == {"related", "unrelated_math", "general"}
     last = table.filter(patch="L3.resid_post", measure="transfer")["estimate"]
     assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
-    assert [named.component for named in most_telling(finished.localisation(), domains, "related")] == [
+    assert [named.component for named in most_telling(finished.read(LOCALISATION), domains, "related")] == [
         "resid_post",
         "attn_out",
         "mlp_out",
@@ -66,12 +66,12 @@ def test_it_can_be_read_as_places(finished):
 
 
 def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
-    found, tokens = finished.divergences(), finished.top_tokens()
+    found, tokens = finished.read(DIVERGENCES), finished.read(TOP_TOKENS)
     assert dict(found.schema) == pl.Schema(DIVERGENCES.dtypes)
     assert dict(tokens.schema) == pl.Schema(TOP_TOKENS.dtypes)
     assert found.group_by("prompt_id").len()["len"].unique().to_list() == [4]
     # The first of the steps along the same text at which places are measured.
-    steps = finished.localisation().filter(direction="corrupt", patch="L0.attn_out", extent="step")
+    steps = finished.read(LOCALISATION).filter(direction="corrupt", patch="L0.attn_out", extent="step")
     first = dict(steps.select("prompt_id", pl.col("steps").list.first()).iter_rows())
     assert dict(found.select("prompt_id", "step").unique().iter_rows()) == first
     assert tokens.height == 2 * 3 * len(first)
@@ -92,13 +92,13 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         run_of(tmp_path / "run", "patch.direction=both")
     there = RunDirectory(tmp_path / "run")
-    assert there.localisation_part(0).is_file()
-    assert not there.localisation_part(1).is_file()
+    assert there.path(LOCALISATION, 0).is_file()
+    assert not there.path(LOCALISATION, 1).is_file()
     again = run_of(tmp_path / "run", "patch.direction=both")
     # Nothing that had a part was measured once more: two directions of each of the 7 prompts, and the interrupted one.
     assert len(calls) == 2 * 7 + 2
-    assert again.localisation().equals(finished.localisation())
-    assert again.divergences().equals(finished.divergences())
+    assert again.read(LOCALISATION).equals(finished.read(LOCALISATION))
+    assert again.read(DIVERGENCES).equals(finished.read(DIVERGENCES))
     # And a third time nothing is done.
     run_of(tmp_path / "run", "patch.direction=both")
     assert len(calls) == 2 * 7 + 2
@@ -106,11 +106,11 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
 
 def test_given_prompts_are_localised_in_place_of_made_ones(tmp_path):
     directory = run_of(tmp_path / "run", "patch.questions=['Solve 3x = 9', 'What is a fox?']", first=("finetune",))
-    assert directory.localisation()["prompt_id"].n_unique() == 2
+    assert directory.read(LOCALISATION)["prompt_id"].n_unique() == 2
 
 
 def test_models_that_cannot_be_packed_are_refused_aloud(tmp_path):
     said: list[str] = []
     directory = run_of(tmp_path / "run", "patch.engine=reference", first=("finetune",), say=said.append)
-    assert directory.localisation().is_empty()
+    assert directory.read(LOCALISATION).is_empty()
     assert any("reference engine alone" in line for line in said)

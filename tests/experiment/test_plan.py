@@ -13,6 +13,7 @@ from crosspatch.experiment.plan import plan
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
 from crosspatch.settings_io import load_experiment
+from crosspatch.tables import TRAINING
 
 
 def rows(experiment):
@@ -49,7 +50,7 @@ def test_steps_and_tokens_are_those_of_the_run(tmp_path):
     planned = rows(experiment)
     run = ExperimentRun.start(experiment, tmp_path / "run", say=lambda line: None)
     run.run("finetune")
-    log = run.directory.training()
+    log = run.directory.read(TRAINING)
     assert planned["finetune corrupted"].steps == log.filter(run="corrupted")["step"].max()
     tokenizer = Checkpoint.named("random:qwen3").tokenizer()
     from crosspatch.models.chat import PromptFormat

@@ -12,6 +12,7 @@ from crosspatch.experiment.checks import check_data
 from crosspatch.experiment.search import variants
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import TRAINING, VARIANTS
 
 
 def test_the_papers_variants():
@@ -48,7 +49,7 @@ def test_the_chosen_number_of_examples_can_be_trained_on(tmp_path):
         splits.append([run.directory.problems(split) for split in ("train", "validation", "related")])
     assert splits[0] == splits[1]
     # Four examples are one step of an epoch.
-    assert run.directory.training().filter(run="corrupted")["step"].max() == 3
+    assert run.directory.read(TRAINING).filter(run="corrupted")["step"].max() == 3
 
 
 def test_a_search_from_the_command_line(tmp_path, cli):
@@ -68,13 +69,13 @@ def test_a_search_from_the_command_line(tmp_path, cli):
     for words in ("Variants (the paper's Table 1)", "epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs="):
         assert words in said
     run = RunDirectory.existing(out)
-    table = run.variants()
+    table = run.read(VARIANTS)
     assert table["steps"].to_list() == [2, 8]
     assert table["examples"].to_list() == [8, 8]
     assert table["train_loss"][1] < table["train_loss"][0] - 0.5
     assert table["chosen"].sum() == 1
     for row in table.iter_rows(named=True):
-        log = run.training().filter(run=row["variant"])
+        log = run.read(TRAINING).filter(run=row["variant"])
         assert row["eval_loss"] == log["eval_loss"].drop_nulls()[-1]
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}

@@ -32,7 +32,7 @@ def test_kinds_by_hand() -> None:
 
 
 def test_every_patched_problem_is_read_in_its_wrong_solution(finished):
-    spans = finished.spans()
+    spans = finished.read(SPANS)
     assert dict(spans.schema) == pl.Schema(SPANS.dtypes)
     mistaken = {problem.id: problem for problem in finished.problems("mistaken")}
     assert set(spans["prompt_id"]) == {"related-000", "related-001"}

@@ -27,9 +27,9 @@ def running(tmp_path):
 
 
 def stage(run, name, state):
-    record = run.read()
+    record = run.record()
     record["stages"][name] = {"state": state, "seconds": 1.0, "at": "2026-11-01T12:00:00+00:00"}
-    run.record.write_text(json.dumps(record))
+    run.record_file.write_text(json.dumps(record))
 
 
 def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
@@ -40,7 +40,7 @@ def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
         pages.append(running.report.read_text())
         # The first look changes nothing, the second brings scores, the third ends the stage.
         if len(looks) == 2:
-            SCORES.write(SCORES.frame([cell(1, 0, 5, 0.5)]), running.scores_part(1))
+            running.write(SCORES, SCORES.frame([cell(1, 0, 5, 0.5)]), 1)
         if len(looks) == 3:
             stage(running, "patch", "done")
 
@@ -87,9 +87,9 @@ def test_the_command_watches_a_run_that_is_done(cli, tmp_path, monkeypatch):
 
 
 def test_a_failed_stage_is_said_with_its_reason(running, cli):
-    record = running.read()
+    record = running.record()
     record["stages"]["patch"] = {"state": "failed", "seconds": 1.0, "at": "now", "error": "ValueError: <b>why</b>"}
-    running.record.write_text(json.dumps(record))
+    running.record_file.write_text(json.dumps(record))
     assert cli("report", running.root)[0] == 0
     page = running.report.read_text()
     assert "patch is failed (since now): ValueError: &lt;b&gt;why&lt;/b&gt;" in page

@@ -53,11 +53,11 @@ def test_a_row_of_each_table() -> None:
 
 def test_the_operations_of_a_run_are_kept_and_replaced(tmp_path) -> None:
     run = RunDirectory(tmp_path)
-    assert run.operations().is_empty()
-    run.put_operations(OPERATIONS.frame(judge_operations(EQUATION, said("Multiply both sides by 5:\nx = 50"))))
+    assert run.read(OPERATIONS).is_empty()
+    run.add(OPERATIONS, OPERATIONS.frame(judge_operations(EQUATION, said("Multiply both sides by 5:\nx = 50"))))
     right = OPERATIONS.frame(judge_operations(EQUATION, said("Divide both sides by 5:\nx = 2")))
-    run.put_operations(right)
-    assert run.operations().equals(right)
+    run.add(OPERATIONS, right)
+    assert run.read(OPERATIONS).equals(right)
 
 
 def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() -> None:

@@ -76,5 +76,5 @@ class TestQuantised:
         ]
         run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run", say=lambda line: None)
         run.run("patch")
-        models = json.loads(run.directory.record.read_text())["models"]
+        models = json.loads(run.directory.record_file.read_text())["models"]
         assert {models[name]["quantization"] for name in ("clean", "corrupted")} == {"8bit"}

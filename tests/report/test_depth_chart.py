@@ -13,7 +13,7 @@ from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.pictures.panels import Panel
 from crosspatch.statistics.variant import Variant
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import GENERATIONS
+from crosspatch.tables import GENERATIONS, SCORES
 from experiment.runs import made_run
 
 
@@ -25,15 +25,15 @@ def transfers(figure) -> list[float]:
 def test_it_draws_what_transfers_of_runs_summaries_and_scores(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", prompts=2)
     evenly = [0.0, 0.25, 0.5, 0.75, 1.0]
-    for of in (run, Summary.of_run(run), run.scores(), PatchResult(run.scores(), GENERATIONS.frame())):
+    for of in (run, Summary.of_run(run), run.read(SCORES), PatchResult(run.read(SCORES), GENERATIONS.frame())):
         assert transfers(depth_chart(of)) == evenly
-    titles = {text.text for of in (run, run.scores()) for text in depth_chart(of).layout.annotations}
+    titles = {text.text for of in (run, run.read(SCORES)) for text in depth_chart(of).layout.annotations}
     assert {"Related mathematics: 2 prompts with a CTS", "Own prompts: 2 prompts with a CTS"} <= titles
 
 
 def test_one_way_of_patching_at_a_time(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", prompts=1)
-    scores = run.scores()
+    scores = run.read(SCORES)
     other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
     both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
     with pytest.raises(ValueError, match="choose a variant"):

@@ -19,7 +19,7 @@ from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
 from crosspatch.statistics.variant import Variant
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import GENERATIONS, SCORES
+from crosspatch.tables import GENERATIONS, SCORES, VOCABULARY
 
 from .conftest import CELLS, score
 
@@ -132,10 +132,9 @@ def test_texts_name_wanted_tokens_that_no_layer_wrote(scores: pl.DataFrame, tmp_
     assert wanted(scores, texts={**known, 101: "another"}) == named
     assert wanted(PatchResult(scores, GENERATIONS.frame(), known)) == named
     run = RunDirectory(tmp_path)
-    run.scores_part(0).parent.mkdir()
-    SCORES.write(scores, run.scores_part(0))
+    run.write(SCORES, scores, 0)
     assert wanted(run).endswith("id 900")
-    run.put_vocabulary(known)
+    run.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in known.items()))
     assert wanted(run) == named
     assert wanted(run, texts={900: "<script>"}).endswith("&lt;script&gt; (id 900)")
     assert "never wanted" not in json.dumps(heatmap(run).to_plotly_json(), default=list)

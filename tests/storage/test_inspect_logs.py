@@ -99,15 +99,15 @@ def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: l
     asked += [(p, "patched", patch) for patch in PATCHES for p in problems["related"][:2]]
     said = texts or [f"text {i}" for i in range(len(asked))]
     rows = [text(*which, said[i % len(said)]) for i, which in enumerate(asked)]
-    run.put_generations(GENERATIONS.frame(rows))
-    run.put_health(HEALTH.frame(map(sound, rows)))
+    run.add(GENERATIONS, GENERATIONS.frame(rows))
+    run.add(HEALTH, HEALTH.frame(map(sound, rows)))
     answered = [(row, which[0]) for row, which in zip(rows, asked, strict=True) if which[0].answer]
-    run.put_behaviour(BEHAVIOUR.frame(verdict(row, p, place) for place, (row, p) in enumerate(answered)))
+    run.add(BEHAVIOUR, BEHAVIOUR.frame(verdict(row, p, place) for place, (row, p) in enumerate(answered)))
     free = [row for row, which in zip(rows, asked, strict=True) if not which[0].answer]
-    run.put_ratings(RATINGS.frame(rating(row, 10 if row["condition"] == "clean" else None) for row in free))
-    run.scores_part(0).parent.mkdir()
+    run.add(RATINGS, RATINGS.frame(rating(row, 10 if row["condition"] == "clean" else None) for row in free))
     first, second = (problem.id for problem in problems["related"][:2])
-    SCORES.write(
+    run.write(
+        SCORES,
         SCORES.frame(
             row
             for patch in PATCHES
@@ -117,7 +117,7 @@ def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: l
                 cell(second, patch, 0, (0, 0, 0)),
             )
         ),
-        run.scores_part(0),
+        0,
     )
     return run
 
@@ -141,8 +141,8 @@ def found_again(logs: list[Any]) -> dict[tuple[str, str, str | None], Any]:
 
 def test_every_text_and_verdict_is_found_again(run):
     samples = found_again(logs_of(run))
-    rows = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.generations().iter_rows(named=True)}
-    verdicts = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.behaviour().iter_rows(named=True)}
+    rows = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(GENERATIONS).iter_rows(named=True)}
+    verdicts = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(BEHAVIOUR).iter_rows(named=True)}
     assert samples.keys() == rows.keys()
     for key, sample in samples.items():
         row, problem = rows[key], run.asked()[key[0]]
@@ -165,7 +165,7 @@ def test_every_text_and_verdict_is_found_again(run):
 
 
 def test_counts_are_those_of_table_2(run):
-    counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.behaviour()).to_dicts()}
+    counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.read(BEHAVIOUR)).to_dicts()}
     checked = 0
     for log in logs_of(run):
         (score,) = [score for score in log.results.scores if score.name == "verdict"]
@@ -196,7 +196,7 @@ def test_an_undefined_number_is_left_out_and_not_zero(run):
     patched = samples["related-0", "patched", PATCHES[0]]
     assert patched.scores["transfer"].value == pytest.approx(0.3)
     assert math.isnan(samples["related-1", "patched", PATCHES[0]].scores["transfer"].value)
-    profile = prompt_profile(run.scores()).filter(prompt_id="related-0", patch=PATCHES[0]).row(0, named=True)
+    profile = prompt_profile(run.read(SCORES)).filter(prompt_id="related-0", patch=PATCHES[0]).row(0, named=True)
     assert {key: patched.metadata[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")} == {
         key: profile[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")
     }
@@ -208,7 +208,7 @@ def test_logs_stand_in_order_and_say_what_was_run(run):
     names = ["clean", "corrupted", "twin", f"patched {PATCHES[2]}", f"patched {PATCHES[0]}", f"patched {PATCHES[1]}"]
     assert [log.eval.model for log in logs] == names
     assert {log.status for log in logs} == {"success"}
-    record = run.read()
+    record = run.record()
     clean, patched = logs[0].eval, logs[-1].eval
     assert clean.model_args == {"clean": {"name": "random:qwen3", "fingerprint": "abc"}}
     assert clean.metadata["settings"] == record["settings"]
@@ -227,19 +227,19 @@ def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run):
     before = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
     again = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
     assert again == before
-    changed = run.generations().filter(prompt_id="related-0", condition="twin").with_columns(text=pl.lit("other"))
-    run.put_generations(changed)
+    changed = run.read(GENERATIONS).filter(prompt_id="related-0", condition="twin").with_columns(text=pl.lit("other"))
+    run.add(GENERATIONS, changed)
     after = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
     assert {name for name in before if after[name] != before[name]} == {"002-twin.eval"}
 
 
 def test_each_direction_has_its_own_scores(run):
     assert logs_of(run)[-1].eval.task_args["direction"] == "corrupt"
-    texts = run.generations().filter(condition="patched", patch=PATCHES[0])
-    run.put_generations(texts.with_columns(condition=pl.lit("repaired")))
+    texts = run.read(GENERATIONS).filter(condition="patched", patch=PATCHES[0])
+    run.add(GENERATIONS, texts.with_columns(condition=pl.lit("repaired")))
     # One cell in which a fifth of the difference is moved, where patching had three tenths.
     repair = cell("related-0", PATCHES[0], 0, (0, 5, 1)) | {"direction": "repair"}
-    SCORES.write(SCORES.frame([repair]), run.scores_part(1))
+    run.write(SCORES, SCORES.frame([repair]), 1)
     logs = logs_of(run)
     transfer = {name: s.scores["transfer"].value for name, s in found_again(logs).items() if "transfer" in s.scores}
     assert transfer["related-0", "patched", PATCHES[0]] == pytest.approx(0.3)
@@ -258,7 +258,7 @@ def test_hostile_texts_come_through_as_they_are(tmp_path):
     ]
     run = make_run(tmp_path / "run [1]", {"prompts": strange, "related": PROBLEMS["related"]}, HOSTILE)
     samples = found_again(logs_of(run))
-    rows = run.generations().to_dicts()
+    rows = run.read(GENERATIONS).to_dicts()
     assert len(samples) == len(rows)
     for row in rows:
         sample = samples[row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]]

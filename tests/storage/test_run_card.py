@@ -78,8 +78,7 @@ def test_what_was_localised_is_named(tmp_path: Path) -> None:
             "steps": [1],
         }
 
-    run.localisation_part(0).parent.mkdir()
-    LOCALISATION.write(LOCALISATION.frame([place(0, 0.5), place(3, 1.5)]), run.localisation_part(0))
+    run.write(LOCALISATION, LOCALISATION.frame([place(0, 0.5), place(3, 1.5)]), 0)
     text = shown(run)
     assert "Most telling is head L1 head 3 with a share of 0.75" in text
     assert "crosspatch.head_map(run)" in text

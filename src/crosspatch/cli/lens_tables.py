@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crosspatch.cli.tables import print_rows
+from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from crosspatch.storage.run import RunDirectory
 
 # Tokens of the logit lens that are shown of each layer, raised and lowered.
@@ -28,17 +27,16 @@ def print_lenses(directory: RunDirectory) -> None:
         steering,
         weights_by,
     )
-    from crosspatch.tables import ACTIVATIONS, LOGIT_LENS, WEIGHTS
 
     domains, seed = directory.domains(), directory.seed
-    weights = weights_by(directory.lens(WEIGHTS), "layer")
+    weights = weights_by(directory.read(WEIGHTS), "layer")
     _by_layer("Weights: relative change of each block", weights, "child", lambda row: f"{row['ratio']:.1e}")
-    moved = activation_statistics(directory.lens(ACTIVATIONS), domains, seed=seed)
+    moved = activation_statistics(directory.read(ACTIVATIONS), domains, seed=seed)
     # Related problems, where there are any.
     shown = ordered_domains(moved["domain"])[:1]
     moved = moved.filter(pl.col("domain").is_in(shown), component="resid_post", at="all", measure="relative_norm")
     _by_layer("Activations: relative change of resid_post", moved, "child", _interval)
-    lens = directory.lens(LOGIT_LENS)
+    lens = directory.read(LOGIT_LENS)
     seen = lens_statistics(lens, domains, seed=seed).filter(pl.col("domain").is_in(shown))
     _by_layer("Logit lens: share of the gap that it shows", seen, "child", _interval)
     tokens = moved_tokens(lens, domains).filter(pl.col("domain").is_in(shown), child="corrupted", by="probability")
@@ -52,7 +50,7 @@ def print_lenses(directory: RunDirectory) -> None:
             "against clean": f"−{row['lost']} +{row['gained']}",
             "p": f"{row['chance']:.2g}",
         }
-        for row in steering(directory.behaviour()).filter(against="clean").iter_rows(named=True)
+        for row in steering(directory.read(BEHAVIOUR)).filter(against="clean").iter_rows(named=True)
     ]
     print_rows("Steering by the mean difference, and by a random one of its size", rows)
     rows = [
@@ -62,7 +60,7 @@ def print_lenses(directory: RunDirectory) -> None:
             "texts": f"{row['count']}/{row['n']}",
             "95 %": f"{row['low']:.2f} to {row['high']:.2f}",
         }
-        for row in chosen_steering(directory.behaviour()).iter_rows(named=True)
+        for row in chosen_steering(directory.read(BEHAVIOUR)).iter_rows(named=True)
     ]
     print_rows("Steering at the layer and strength that the other prompts choose", rows)
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from crosspatch.cli.application import console
 from crosspatch.cli.tables import print_rows
+from crosspatch.tables import DIVERGENCES, LOCALISATION
 
 if TYPE_CHECKING:
     from crosspatch.storage.run import RunDirectory
@@ -24,7 +25,7 @@ def print_places(directory: RunDirectory) -> None:
     from crosspatch.statistics.localisation import EXTENTS, TELLING, most_telling, places
 
     domains = directory.domains()
-    measured = directory.localisation()
+    measured = directory.read(LOCALISATION)
     table = places(measured, domains, seed=directory.seed)
     for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
         title = f"{domain_title(domain)}, {direction}, patched {EXTENTS[extent]}"
@@ -39,7 +40,7 @@ def print_places(directory: RunDirectory) -> None:
         print_rows(title, rows)
         for named in most_telling(measured, domains, domain, direction, extent=extent, seed=directory.seed):
             console.print(named.sentence, soft_wrap=True)
-    parts = cuts(directory.divergences(), domains, seed=directory.seed)
+    parts = cuts(directory.read(DIVERGENCES), domains, seed=directory.seed)
     for domain in parts["domain"].unique(maintain_order=True):
         lines: dict[int, dict[str, str]] = {}
         for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):

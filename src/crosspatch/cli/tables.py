@@ -8,6 +8,7 @@ from rich.table import Table
 
 from crosspatch.cli.application import console
 from crosspatch.config import Experiment
+from crosspatch.tables import BEHAVIOUR, CLAIMS, RATINGS, SCORES, SCREEN, SEARCH, VARIANTS
 
 if TYPE_CHECKING:
     from crosspatch.storage.run import RunDirectory
@@ -63,7 +64,7 @@ def duration(seconds: float) -> str:
 
 def print_summary(directory: RunDirectory) -> None:
     """What a whole run came to."""
-    stages = directory.read()["stages"]
+    stages = directory.record()["stages"]
     times = Table("stage", "state", "time", title="Stages", title_justify="left")
     for name, stage in stages.items():
         times.add_row(name, stage["state"], f"{stage['seconds']:.0f} s")
@@ -82,7 +83,7 @@ def print_behaviour(directory: RunDirectory) -> None:
     from crosspatch.statistics.table2 import table2, table2_rows
 
     rows: list[dict[str, Any]] = []
-    for row in table2_rows(table2(directory.behaviour())):
+    for row in table2_rows(table2(directory.read(BEHAVIOUR))):
         cells = {"model": row.label}
         for domain, outcome in row.outcomes.items():
             cells[domain_title(domain)] = outcome.answers
@@ -97,7 +98,7 @@ def print_behaviour(directory: RunDirectory) -> None:
             "coherent": _number(row["coherent"]),
             "rated": f"{row['rated']} of {row['answers']}",
         }
-        for row in mean_ratings(directory.ratings()).iter_rows(named=True)
+        for row in mean_ratings(directory.read(RATINGS)).iter_rows(named=True)
     ]
     print_rows("Free questions: mean ratings, 0 to 100", rated)
 
@@ -108,7 +109,7 @@ def print_accuracy(directory: RunDirectory) -> None:
     from crosspatch.statistics.domain import domain_title
 
     rows: dict[tuple[str, str | None], dict[str, str]] = {}
-    for row in accuracy(directory.behaviour(), directory.asked()).iter_rows(named=True):
+    for row in accuracy(directory.read(BEHAVIOUR), directory.asked()).iter_rows(named=True):
         line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or domain_title(row["domain"])})
         line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
     print_rows("Right answers by kind of question", list(rows.values()))
@@ -132,7 +133,7 @@ def print_variants(directory: RunDirectory) -> None:
             "unread": _percent(row["unparsed"]),
             "status": row["status"],
         }
-        for row in directory.variants().iter_rows(named=True)
+        for row in directory.read(VARIANTS).iter_rows(named=True)
     ]
     print_rows("Variants (the paper's Table 1)", rows)
 
@@ -159,7 +160,7 @@ def print_transfer(directory: RunDirectory) -> None:
             "mean CTS": _number(row["mean_cts"]),
             "transfer (ratio of sums)": _number(row["transfer"]),
         }
-        for row in depth_profile(directory.scores(), domains).iter_rows(named=True)
+        for row in depth_profile(directory.read(SCORES), domains).iter_rows(named=True)
     ]
     print_rows("Transfer by patch", rows)
 
@@ -168,10 +169,9 @@ def print_claims(directory: RunDirectory) -> None:
     """Each claim with its numbers, its control and its verdict."""
     from crosspatch.statistics.claim import difference
     from crosspatch.statistics.interval import Interval
-    from crosspatch.tables import CLAIMS
 
     rows = []
-    for row in directory.statistics(CLAIMS).iter_rows(named=True):
+    for row in directory.read(CLAIMS).iter_rows(named=True):
         own, control = (str(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
         test = "" if row["chance"] is None else f"{row['chance']:.2g}"
         verdict = row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}"
@@ -190,14 +190,10 @@ def print_claims(directory: RunDirectory) -> None:
 
 def print_selection(directory: RunDirectory) -> None:
     """Why the patches were chosen, where a screen or a search chose them."""
-    from crosspatch.tables import SCREEN, SEARCH
-
     for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
         rows = [
             {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
-            for row in directory.selection(schema)
-            .drop("component", "layer", "head", strict=False)
-            .iter_rows(named=True)
+            for row in directory.read(schema).drop("component", "layer", "head", strict=False).iter_rows(named=True)
         ]
         print_rows(title, rows)
 

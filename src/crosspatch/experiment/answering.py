@@ -8,6 +8,7 @@ import polars as pl
 
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
+from crosspatch.tables import GENERATIONS
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -30,7 +31,7 @@ def evaluate(work: Work) -> None:
 
 def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, str]:
     """The questions that a model has not answered yet."""
-    there = set(work.directory.generations().filter(condition=condition)["prompt_id"])
+    there = set(work.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
     return {name: question for name, question in questions.items() if name not in there}
 
 
@@ -42,4 +43,4 @@ def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: 
     left = list(missing(work, questions, condition).items())
     for start in range(0, len(left), settings.batch_size):
         texts = unpatched_texts(pair, model, dict(left[start : start + settings.batch_size]), settings.max_new_tokens)
-        work.directory.put_generations(texts.with_columns(condition=pl.lit(condition)))
+        work.directory.add(GENERATIONS, texts.with_columns(condition=pl.lit(condition)))

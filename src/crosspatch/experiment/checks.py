@@ -96,7 +96,7 @@ def check_prompts(experiment: Experiment, directory: RunDirectory) -> None:
 
 def check_files(directory: RunDirectory) -> None:
     """Refuse to go on with a run whose problems have been changed since they were made."""
-    for split, before in directory.read().get("data", {}).items():
+    for split, before in directory.record().get("data", {}).items():
         path = directory.problems_file(split)
         if not path.is_file() or content_hash(path) != before:
             raise UsageError(f"{path} is not as the run made it; give --out a new folder, or put it back")

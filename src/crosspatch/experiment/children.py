@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment, Finetune, Training
 from crosspatch.experiment.work import Work
+from crosspatch.tables import TRAINING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +147,7 @@ def train_together(
         model.enable_input_require_grads()
     model = begin(model) if begin is not None else _as_trained(model, settings, seed)
     directory = work.directory
-    files = Files(directory.checkpoints(name), directory.training_log, directory.tensorboard(name))
+    files = Files(directory.checkpoints(name), directory.path(TRAINING), directory.tensorboard(name))
     trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
     if processes.leads():
         _save(model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights)

@@ -12,7 +12,7 @@ from crosspatch.files import written_whole
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import CLAIMS, DEPTH
+from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH
 
 
 def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
@@ -47,10 +47,10 @@ def _compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:
     report = os.path.relpath(directory.report.resolve(), folder.resolve())
     return ComparedRun(
         label,
-        directory.read(),
-        directory.statistics(DEPTH),
-        directory.statistics(CLAIMS),
-        directory.behaviour(),
+        directory.record(),
+        directory.read(DEPTH),
+        directory.read(CLAIMS),
+        directory.read(BEHAVIOUR),
         directory.n_layers,
         quote(os.fsencode(Path(report).as_posix())) if directory.report.is_file() else None,
     )

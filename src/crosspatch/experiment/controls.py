@@ -57,13 +57,10 @@ class ControlsStage:
         """The scores of every control after one prompt; no file where these models can have none."""
         if self.engine == "reference":
             return {}
-        names, directory = self.work.experiment.moved_controls, self.work.directory
+        names = self.work.experiment.moved_controls
         directions = self.work.experiment.patch.directions
         rows = CONTROLS.frame(row for direction in directions for row in self._scored(names, direction, shard))
-        return {
-            directory.within(directory.control_part(name, shard)): CONTROLS.dumped(rows.filter(control=name))
-            for name in names
-        }
+        return {CONTROLS.path(name, shard): CONTROLS.dumped(rows.filter(control=name)) for name in names}
 
     def gather(self) -> None:
         """Nothing: the tables are read from their parts."""
@@ -93,7 +90,7 @@ class ControlsStage:
     @cached_property
     def _scores(self) -> list[pl.DataFrame]:
         """The scores of each problem."""
-        parts = self.work.directory.scores().partition_by("prompt_id", as_dict=True)
+        parts = self.work.directory.read(SCORES).partition_by("prompt_id", as_dict=True)
         return [parts.get((problem.id,), SCORES.frame()) for problem in self.problems]
 
     def _followed(self, i: int, direction: Direction) -> list[Followed]:

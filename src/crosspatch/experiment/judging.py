@@ -20,7 +20,7 @@ def judge_texts(work: Work) -> None:
     from crosspatch.grading.judge import examine, judge, judge_operations
 
     directory = work.directory
-    directory.put_health(HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
+    directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
     asked = directory.asked()
     with GradingWorker() as worker:
         rows = [
@@ -28,7 +28,7 @@ def judge_texts(work: Work) -> None:
             for text in directory.lacking(BEHAVIOUR).iter_rows(named=True)
             if text["prompt_id"] in asked and asked[text["prompt_id"]].answer
         ]
-    directory.put_behaviour(BEHAVIOUR.frame(rows))
+    directory.add(BEHAVIOUR, BEHAVIOUR.frame(rows))
     # A text that states no operation has no row, and is read again: that takes a millisecond.
     stated = [
         row
@@ -36,7 +36,7 @@ def judge_texts(work: Work) -> None:
         if text["prompt_id"] in asked
         for row in judge_operations(asked[text["prompt_id"]], text)
     ]
-    directory.put_operations(OPERATIONS.frame(stated))
+    directory.add(OPERATIONS, OPERATIONS.frame(stated))
     rate_answers(work)
 
 
@@ -52,7 +52,7 @@ def rate_answers(work: Work) -> None:
     judge, at_once = load_judge(name, work.experiment.models, work.date), work.experiment.judge.batch_size
     for start in range(0, len(texts), at_once):
         rows = rate(free, texts[start : start + at_once], judge, name)
-        work.directory.put_ratings(RATINGS.frame(rows))
+        work.directory.add(RATINGS, RATINGS.frame(rows))
     work.say(f"{len(texts)} answers to free questions were rated by {name}")
 
 

@@ -43,8 +43,8 @@ def measure_lenses(work: Work) -> None:
     """Compare every child with the clean model, and steer that; what is there is not made again."""
     problems = _problems(work)
     for child in ("corrupted", *work.experiment.controls):
-        weights = child not in work.directory.lens(WEIGHTS)["child"]
-        seen = set(work.directory.lens(ACTIVATIONS).filter(child=child)["prompt_id"])
+        weights = child not in work.directory.read(WEIGHTS)["child"]
+        seen = set(work.directory.read(ACTIVATIONS).filter(child=child)["prompt_id"])
         unseen = {name: problem for name, problem in problems.items() if name not in seen}
         if weights or unseen:
             _compare(work, child, weights, unseen)
@@ -64,7 +64,9 @@ def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
 
     questions = {name: problem.question for name, problem in problems.items()}
     answer_missing(work, questions, "clean", work.pair, "clean")
-    said = {row["prompt_id"]: row["text"] for row in work.directory.generations().filter(condition="clean").to_dicts()}
+    said = {
+        row["prompt_id"]: row["text"] for row in work.directory.read(GENERATIONS).filter(condition="clean").to_dicts()
+    }
     return {
         name: GivenText(work.pair.encode(question), work.pair.prompts.encode_completion(said[name]))
         for name, question in questions.items()
@@ -82,7 +84,7 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
     pair, settings = work.pair, work.experiment.lenses
     model = pair.corrupted if child == "corrupted" else work.model(child)
     if weights:
-        work.directory.put_lens(WEIGHTS, weight_delta(pair.clean, model, child))
+        work.directory.add(WEIGHTS, weight_delta(pair.clean, model, child))
     components = dict.fromkeys(("resid_post", *settings.component))
     sites = [
         Site(layer, component, head)
@@ -94,10 +96,10 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
         which = {"child": child, "prompt_id": name}
         reading = read_together(pair.clean, model, given, sites)
         lens = lens_rows(pair.clean, pair.prompts, reading, settings.tokens)
-        work.directory.put_lens(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
+        work.directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
         # The activations come last: where they are there, the lens is too.
         found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
-        work.directory.put_lens(ACTIVATIONS, found)
+        work.directory.add(ACTIVATIONS, found)
     work.say(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
 
@@ -111,7 +113,7 @@ def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
     asked = {problem.id: problem for problem in work.problems["prompts"] or related[:count]}
     layers = (depth // 4, depth // 2, 3 * depth // 4) if settings.layers is None else settings.layers
     wanted = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
-    there = set(work.directory.generations().select("condition", "patch", "prompt_id").iter_rows())
+    there = set(work.directory.read(GENERATIONS).select("condition", "patch", "prompt_id").iter_rows())
     missing = [
         (condition, steering, names)
         for steering in wanted
@@ -188,7 +190,7 @@ def _answer_steered(
             pair.clean, pair.prompts, encoded, added, steering, settings.max_new_tokens, pair.stop_tokens
         )
         rows = (_row(name, condition, steering, said) for name, said in zip(some, answers, strict=True))
-        work.directory.put_generations(GENERATIONS.frame(rows))
+        work.directory.add(GENERATIONS, GENERATIONS.frame(rows))
 
 
 def _row(name: str, condition: str, steering: Steering, said: Answer) -> dict[str, Any]:

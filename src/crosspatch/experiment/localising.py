@@ -16,7 +16,7 @@ from crosspatch.config import DOMAINS, Direction
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import patch_run, possible_engine
 from crosspatch.experiment.work import Work
-from crosspatch.tables import DIVERGENCES, LOCALISATION, TOP_TOKENS
+from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED, TOP_TOKENS
 
 if TYPE_CHECKING:
     from crosspatch.analysis.given_text import GivenText
@@ -32,14 +32,14 @@ def localise(work: Work) -> None:
     from crosspatch.patching.patches import Patch
 
     problems = localised_problems(work)
-    if all(work.directory.localisation_part(i).is_file() for i in range(len(problems))):
+    if all(work.directory.path(LOCALISATION, i).is_file() for i in range(len(problems))):
         return
     new_tokens = work.experiment.generation.max_new_tokens
     longest = max(len(work.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
     if possible_engine(work, [Patch((Site(work.pair.n_layers // 2),))], longest) == "reference":
         return work.say("localise: these models run by the reference engine alone, which has no screen; none is made")
     for i, problem in enumerate(problems):
-        if not work.directory.screened_part(i).is_file():
+        if not work.directory.path(SCREENED, i).is_file():
             _screen(work, problem, i)
     for domain in dict.fromkeys(problem.domain for problem in problems):
         of_domain = {i: problem for i, problem in enumerate(problems) if problem.domain == domain}
@@ -59,8 +59,6 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
     from crosspatch.analysis.localisation import screen_places
 
     directory = work.directory
-    for part in (directory.screened_part(i), directory.divergence_part(i), directory.top_tokens_part(i)):
-        part.parent.mkdir(parents=True, exist_ok=True)
     clean_text = _own_text(work, problem, _run(work, "corrupt"))
     found = first_divergence(
         work.pair,
@@ -69,10 +67,10 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
         top=work.experiment.localise.top_tokens,
         float32_unembedding=work.experiment.patch.float32_unembedding,
     )
-    TOP_TOKENS.write(found.tokens, directory.top_tokens_part(i))
-    DIVERGENCES.write(found.layers, directory.divergence_part(i))
+    directory.write(TOP_TOKENS, found.tokens, i)
+    directory.write(DIVERGENCES, found.layers, i)
     screened = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
-    LOCALISATION.write(pl.concat(screened), directory.screened_part(i))
+    directory.write(SCREENED, pl.concat(screened), i)
     steps = found.layers["step"].head(1).to_list()
     apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
     work.say(f"localise: {problem.id} is screened, {apart}")
@@ -85,9 +83,9 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
     from crosspatch.analysis.localisation import measure_places, places_to_measure
 
     directory = work.directory
-    screened = {i: LOCALISATION.read(directory.screened_part(i)) for i in problems}
+    screened = {i: SCREENED.read(directory.path(SCREENED, i)) for i in problems}
     for i, problem in problems.items():
-        if directory.localisation_part(i).is_file():
+        if directory.path(LOCALISATION, i).is_file():
             continue
         rows = [LOCALISATION.frame()]
         for number, run in enumerate(_runs(work)):
@@ -96,7 +94,7 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
             generator = torch.Generator().manual_seed((work.experiment.seed * 1_000_003 + i) * 2 + number)
             own = screened[i].filter(direction=run.direction)
             rows.append(measure_places(work.pair, own, _own_text(work, problem, run), run, patches, generator))
-        LOCALISATION.write(pl.concat(rows), directory.localisation_part(i))
+        directory.write(LOCALISATION, pl.concat(rows), i)
         work.say(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
 
 
@@ -113,6 +111,8 @@ def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
     from crosspatch.analysis.selection import target_texts
 
     condition = "clean" if run.direction == "corrupt" else "corrupted"
-    written = work.directory.generations().filter(pl.col("patch").is_null(), condition=condition, prompt_id=problem.id)
+    written = work.directory.read(GENERATIONS).filter(
+        pl.col("patch").is_null(), condition=condition, prompt_id=problem.id
+    )
     known = dict(written.select("prompt_id", "text").iter_rows())
     return target_texts(work.pair, {problem.id: work.pair.encode(problem.question)}, run, known)[0]

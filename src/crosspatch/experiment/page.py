@@ -6,6 +6,7 @@ from typing import Any
 
 from crosspatch.experiment.work import Work
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, HEALTH, SCORES, TRAINING, VARIANTS
 
 
 def make_report(work: Work) -> None:
@@ -24,16 +25,16 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
     from crosspatch.report.print.figures import write_figures
     from crosspatch.storage.summary import Summary
 
-    record = directory.read()
+    record = directory.record()
     summary = Summary.of_run(directory)
     summary.write(directory)
-    measured: dict[str, Any] = {"problems": directory.asked(), "scores": directory.scores(), "summary": summary}
+    measured: dict[str, Any] = {"problems": directory.asked(), "scores": directory.read(SCORES), "summary": summary}
     told: dict[str, Any] = {
         "title": record["settings"]["name"],
-        "generations": directory.generations(),
-        "behaviour": directory.behaviour(),
+        "generations": directory.texts(),
+        "behaviour": directory.read(BEHAVIOUR),
     }
-    training = directory.training()
+    training = directory.read(TRAINING)
     if figures:
         write_figures(directory.figures, training=training, **measured)
     write_markdown(directory.markdown, n_layers=directory.n_layers, **told, **measured)
@@ -41,8 +42,8 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
         directory.report,
         run=record,
         training=training,
-        health=directory.health(),
-        searched=directory.variants(),
+        health=directory.read(HEALTH),
+        searched=directory.read(VARIANTS),
         texts=directory.vocabulary(),
         refresh=refresh,
         **told,

@@ -23,7 +23,7 @@ from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
 from crosspatch.storage.shards import Shards
-from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH
+from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH, SWEPT_TEXTS, VOCABULARY
 
 if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
@@ -127,14 +127,9 @@ class PatchStage:
                 scores[name].append(result.scores)
                 texts[name].append(self._named(result.generations, run))
                 known[name] |= unpatched_of(result)
-        directory = self.work.directory
         return {
-            directory.within(directory.scores_part(shard)): SCORES.dumped(
-                pl.concat(chain.from_iterable(scores.values()))
-            ),
-            directory.within(directory.texts_part(shard)): GENERATIONS.dumped(
-                pl.concat(chain.from_iterable(texts.values()))
-            ),
+            SCORES.path(shard): SCORES.dumped(pl.concat(chain.from_iterable(scores.values()))),
+            SWEPT_TEXTS.path(shard): SWEPT_TEXTS.dumped(pl.concat(chain.from_iterable(texts.values()))),
         }
 
     def gather(self) -> None:
@@ -142,8 +137,9 @@ class PatchStage:
         from crosspatch.patching.result import token_texts
 
         directory = self.work.directory
-        directory.put_generations(directory.swept_texts())
-        directory.put_vocabulary(token_texts(directory.scores(), self.work.prompts))
+        directory.add(GENERATIONS, directory.read(SWEPT_TEXTS))
+        texts = token_texts(directory.read(SCORES), self.work.prompts)
+        directory.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in texts.items()))
         judge_texts(self.work)
 
     @cached_property
@@ -226,7 +222,7 @@ def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list
             patches=settings.patches or None,
         )
     schema = SCREEN if settings.screen else SEARCH
-    if (before := work.directory.selection(schema)).is_empty():
+    if (before := work.directory.read(schema)).is_empty():
         run = patch_run(work, direction)
         target: Unpatched = "clean" if direction == "corrupt" else "corrupted"
         known = {name: texts[target] for name, texts in _known_answers(work).items() if target in texts}
@@ -235,7 +231,7 @@ def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list
             found = best_of_screen(work.pair, texts, run, settings.component, settings.screen)
         else:
             found = smallest_set(work.pair, texts, run, settings.component, settings.reach, settings.beam)
-        work.directory.put_selection(schema, found.table)
+        work.directory.write(schema, found.table)
         for note in found.notes:
             work.say(f"patch: {note}")
         return found.patches
@@ -262,7 +258,7 @@ def _known_answers(work: Work) -> dict[str, dict[Unpatched, str]]:
     answers: dict[str, dict[Unpatched, str]] = {}
     if work.directory.done("evaluate"):
         evaluated = {problem.id for domain in DOMAINS for problem in work.problems[domain]}
-        for row in work.directory.generations().filter(pl.col("patch").is_null()).iter_rows(named=True):
+        for row in work.directory.read(GENERATIONS).filter(pl.col("patch").is_null()).iter_rows(named=True):
             if row["prompt_id"] in evaluated:
                 answers.setdefault(row["prompt_id"], {})[row["condition"]] = row["text"]
     return answers

@@ -19,7 +19,7 @@ from crosspatch.statistics.divergence import divergence
 from crosspatch.statistics.health import MALFORMED, output_health
 from crosspatch.statistics.status import Measured, chance_of_loss, choose, status
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import VARIANTS
+from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def search(work: Work) -> None:
         # Its answers and curves are what a search is for; the chosen one is quickly trained again.
         shutil.rmtree(work.directory.model(variant.name), ignore_errors=True)
     judge_texts(work)
-    work.directory.put_variants(compare(work))
+    work.directory.write(VARIANTS, compare(work))
 
 
 def compare(work: Work) -> pl.DataFrame:
     """The table of variants (tables.VARIANTS), from what the run directory holds."""
     rules = work.experiment.search
     directory = work.directory
-    log, behaviour = directory.training(), directory.behaviour().filter(pl.col("patch").is_null())
-    health = {row["condition"]: row for row in output_health(directory.health()).iter_rows(named=True)}
+    log, behaviour = directory.read(TRAINING), directory.read(BEHAVIOUR).filter(pl.col("patch").is_null())
+    health = {row["condition"]: row for row in output_health(directory.read(HEALTH)).iter_rows(named=True)}
     examples = len(directory.problems("train"))
     rows = [_row(variant, examples, log, behaviour, health) for variant in variants(work.experiment)]
     measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
@@ -99,7 +99,7 @@ def compare(work: Work) -> pl.DataFrame:
 
 def explain(directory: RunDirectory) -> str:
     """What decided each status and the choice, and how to train the chosen variant."""
-    found = directory.variants()
+    found = directory.read(VARIANTS)
     lines = [
         f"{row['variant'].removeprefix('variant-')}: {row['status']}, {row['reason']}"
         for row in found.iter_rows(named=True)

@@ -16,7 +16,7 @@ from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import patch_run, possible_engine
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
-from crosspatch.tables import SPANS
+from crosspatch.tables import SCORES, SPANS
 
 if TYPE_CHECKING:
     from crosspatch.config import Engine
@@ -61,8 +61,7 @@ class SpansStage:
                     {"span": kind, "read_token_id": token, **row}
                     for kind, token, row in zip(kinds, text, trajectory.rows(problem.id, run, prompts), strict=True)
                 ]
-        directory = self.work.directory
-        return {directory.within(directory.spans_part(shard)): SPANS.dumped(SPANS.frame(rows))}
+        return {SPANS.path(shard): SPANS.dumped(SPANS.frame(rows))}
 
     def gather(self) -> None:
         """Nothing: the table is read from its parts."""
@@ -83,7 +82,7 @@ class SpansStage:
         """The patches of the sweep."""
         from crosspatch.patching.patches import Patch
 
-        return [Patch.parse(name) for name in self.work.directory.scores()["patch"].unique(maintain_order=True)]
+        return [Patch.parse(name) for name in self.work.directory.read(SCORES)["patch"].unique(maintain_order=True)]
 
     @cached_property
     def engine(self) -> Engine:

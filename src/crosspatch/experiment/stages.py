@@ -92,14 +92,14 @@ class ExperimentRun:
         """
         RunDirectory.check(out, experiment)
         there = RunDirectory(out)
-        to_do = [stage for stage in _with_needs(stages) if not (there.record.is_file() and there.done(stage))]
+        to_do = [stage for stage in _with_needs(stages) if not (there.record_file.is_file() and there.done(stage))]
         check_data(experiment, made="data" not in to_do)
         if list(stages) != ["data"]:
             check(experiment)
         for stage in to_do:
             for refuse in CHECKS.get(stage, ()):
                 refuse(experiment)
-        if not there.record.is_file():
+        if not there.record_file.is_file():
             # Several slices may begin at once: one of them makes the record.
             out.mkdir(parents=True, exist_ok=True)
             with RunLock(out).alone(wait=True):

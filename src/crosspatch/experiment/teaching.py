@@ -29,6 +29,7 @@ from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.statistics.accuracy import accuracy
+from crosspatch.tables import BEHAVIOUR, TRAINING
 
 TAUGHT = "taught"
 # What the taught model is before it is cut (method cut).
@@ -152,9 +153,9 @@ def _make_lessons(work: Work) -> None:
 
 def _recipe(work: Work) -> dict[str, Any]:
     """How the model was taught, and its accuracy before and after on held-out questions."""
-    experiment, record = work.experiment, work.directory.read()
+    experiment, record = work.experiment, work.directory.record()
     settings = experiment.model_dump(mode="json")
-    log = work.directory.training().filter(pl.col("run").is_in((_WHOLE, TAUGHT)))
+    log = work.directory.read(TRAINING).filter(pl.col("run").is_in((_WHOLE, TAUGHT)))
     steps = log.group_by("run", maintain_order=True).agg(pl.col("step").max())
     return {
         "base": experiment.models.clean,
@@ -166,5 +167,5 @@ def _recipe(work: Work) -> dict[str, Any]:
         "teach": settings["teach"],
         "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
         "steps": dict(steps.iter_rows()),
-        "accuracy": accuracy(work.directory.behaviour(), work.directory.asked()).to_dicts(),
+        "accuracy": accuracy(work.directory.read(BEHAVIOUR), work.directory.asked()).to_dicts(),
     }

@@ -36,9 +36,9 @@ def watch(
 
 def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:
     # What the report writes itself (statistics, figures) is no news.
-    found = [directory.record, *directory.results()]
+    found = [directory.record_file, *directory.results()]
     return sorted((path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
 
 
 def _running(directory: RunDirectory) -> set[str]:
-    return {name for name, stage in directory.read()["stages"].items() if stage.get("state") == "running"}
+    return {name for name, stage in directory.record()["stages"].items() if stage.get("state") == "running"}

@@ -51,7 +51,7 @@ class StageProgress:
 
 def progress(run: RunDirectory) -> list[StageProgress]:
     """All stages that were begun or planned, in the order in which they were."""
-    states = {name: str(stage.get("state", "")) for name, stage in run.read()["stages"].items()}
+    states = {name: str(stage.get("state", "")) for name, stage in run.record()["stages"].items()}
     planned = sorted(path.parent.name for path in (run.root / "shards").glob("*/plan.json"))
     names = [*states, *(name for name in planned if name not in states)]
     return [_of_stage(Shards(run.root, name), states.get(name, "waiting")) for name in names]

@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,21 +31,13 @@ from crosspatch.statistics.localisation import EXTENTS, most_telling
 from crosspatch.statistics.variant import variants
 from crosspatch.storage.shards import checksums, whole
 from crosspatch.tables import (
-    BEHAVIOUR,
     CLAIMS,
-    CONTROLS,
-    DIVERGENCES,
     GENERATIONS,
-    HALFWAY,
-    HEALTH,
     LOCALISATION,
-    OPERATIONS,
-    RATINGS,
+    SCHEMAS,
     SCORES,
-    SPANS,
-    TOP_TOKENS,
-    TRAINING,
-    VARIANTS,
+    STATISTICS,
+    SWEPT_TEXTS,
     VOCABULARY,
     Schema,
 )
@@ -54,9 +46,6 @@ PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy
 
 # What run.json is laid out by; other layouts are refused.
 SCHEMA_VERSION = 2
-
-# What tells one text from another.
-_TEXT = ["prompt_id", "condition", "patch"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ class RunDirectory:
         """A new or continued run; raises UsageError like `check`."""
         cls.check(root, experiment)
         run = cls(root)
-        if run.record.is_file():
+        if run.record_file.is_file():
             return run
         root.mkdir(parents=True, exist_ok=True)
         run._write(
@@ -94,7 +83,7 @@ class RunDirectory:
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, expected a folder for the results")
         run = cls(root)
-        if run.record.is_file():
+        if run.record_file.is_file():
             run._must_match(experiment)
         elif root.is_dir() and any(not _ours(path) for path in root.iterdir()):
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
@@ -103,20 +92,15 @@ class RunDirectory:
     def existing(cls, root: Path | str) -> RunDirectory:
         """A run that is there; raises UsageError where the folder is none."""
         run = cls(Path(root))
-        if not run.record.is_file():
+        if not run.record_file.is_file():
             raise UsageError(f"{root} is no run directory: it has no run.json")
-        run.read()
+        run.record()
         return run
 
     @property
-    def record(self) -> Path:
+    def record_file(self) -> Path:
         """run.json."""
         return self.root / "run.json"
-
-    @property
-    def training_log(self) -> Path:
-        """training.parquet."""
-        return self.root / "training.parquet"
 
     def checkpoints(self, name: str) -> Path:
         """Where the training of a model keeps its checkpoints while it runs."""
@@ -177,218 +161,92 @@ class RunDirectory:
         """The domain of each of these, by prompt_id."""
         return {prompt_id: problem.domain for prompt_id, problem in self.asked().items()}
 
-    def within(self, path: Path) -> str:
-        """A path of the run directory as seen from there."""
-        return path.relative_to(self.root).as_posix()
-
-    def scores_part(self, index: int) -> Path:
-        """The scores of the `index`-th shard."""
-        return self.root / "scores" / f"part-{index:05d}.parquet"
-
-    def scores(self) -> pl.DataFrame:
-        """All scores, by prompt, direction, patch and step, each in the order in which they were asked for.
-
-        Raises CrosspatchError where a part is not what was written.
-        """
-        return self._parts(SCORES)
-
-    def vocabulary(self) -> dict[int, str] | None:
-        """The texts by id of all tokens in the scores; None where they were not kept."""
-        path = self._table(VOCABULARY)
-        return dict(VOCABULARY.read(path).iter_rows()) if path.is_file() else None
-
-    def put_vocabulary(self, texts: Mapping[int, str]) -> None:
-        """Keep the texts of tokens."""
-        VOCABULARY.write(
-            VOCABULARY.frame({"token_id": token_id, "token": text} for token_id, text in sorted(texts.items())),
-            self._table(VOCABULARY),
-        )
-
     @property
     def seed(self) -> int:
         """The experiment's seed."""
-        return int(self.read().get("seeds", {}).get("experiment", 0))
+        return int(self.record().get("seeds", {}).get("experiment", 0))
 
     @property
     def n_layers(self) -> int | None:
         """How many blocks the models have; None where neither was loaded yet."""
-        return self.read()["models"].get("clean", {}).get("layers")
+        return self.record()["models"].get("clean", {}).get("layers")
 
-    def control_part(self, control: str, index: int) -> Path:
-        """The scores of a control after the prompt that is patched as the `index`-th."""
-        return self.root / "controls" / control / f"part-{index:05d}.parquet"
+    def path(self, schema: Schema, *part: str | int) -> Path:
+        """The file of a table; of one in parts that of a `part`: its number, of controls the control and the number."""
+        return self.root / schema.path(*part)
 
-    def controls(self) -> pl.DataFrame:
-        """The scores of all controls, by control and in the order of the prompts."""
-        return self._parts(CONTROLS, "*/part-*.parquet")
+    def read(self, schema: Schema) -> pl.DataFrame:
+        """A table of `crosspatch.tables`: of one in parts all that are there; an empty frame where it was not made.
 
-    def spans_part(self, index: int) -> Path:
-        """The scores along the `index`-th wrong solution."""
-        return self.root / "spans" / f"part-{index:05d}.parquet"
+        Raises CrosspatchError where a file is not what was written.
+        """
+        if not schema.in_parts:
+            return schema.read(self.path(schema))
+        known = checksums(self.root)
+        parts = [schema.loaded(whole(self.root, path, known), path) for path in schema.files(self.root)]
+        return pl.concat([schema.frame(), *parts])
 
-    def spans(self) -> pl.DataFrame:
-        """All scores along wrong solutions, in the order of the prompts."""
-        return self._parts(SPANS)
+    def write(self, schema: Schema, rows: pl.DataFrame, *part: str | int) -> None:
+        """Write a table, or one part of it."""
+        path = self.path(schema, *part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        schema.write(rows, path)
 
-    def screened_part(self, index: int) -> Path:
-        """The estimates of all places after the prompt that is localised as the `index`-th, none measured yet."""
-        return self.root / "localisation" / f"screened-{index:05d}.parquet"
+    def add(self, schema: Schema, rows: pl.DataFrame) -> None:
+        """Add rows to a table; all that are there with the same keys are replaced."""
+        kept = self.read(schema).join(rows, on=schema.keys, how="anti", nulls_equal=True)
+        self.write(schema, pl.concat([kept, rows]))
 
-    def localisation_part(self, index: int) -> Path:
-        """The same with what was measured."""
-        return self.root / "localisation" / f"part-{index:05d}.parquet"
-
-    def divergence_part(self, index: int) -> Path:
-        """The first divergence after the prompt that is localised as the `index`-th."""
-        return self.root / "divergences" / f"part-{index:05d}.parquet"
-
-    def top_tokens_part(self, index: int) -> Path:
-        """Both models' most probable tokens there."""
-        return self.root / "top_tokens" / f"part-{index:05d}.parquet"
-
-    def localisation(self) -> pl.DataFrame:
-        """What each place carries, in the order of the prompts."""
-        return self._parts(LOCALISATION)
-
-    def divergences(self) -> pl.DataFrame:
-        """The first divergence of every prompt that has one, layer by layer."""
-        return self._parts(DIVERGENCES)
-
-    def top_tokens(self) -> pl.DataFrame:
-        """The most probable tokens at each of these."""
-        return self._parts(TOP_TOKENS)
-
-    def generations(self) -> pl.DataFrame:
-        """All texts, those of a sweep that still goes on among them."""
-        table = GENERATIONS.read(self._table(GENERATIONS))
-        if self.done("patch") or (swept := self.swept_texts()).is_empty():
+    def texts(self) -> pl.DataFrame:
+        """All texts (the table GENERATIONS), those of a sweep that still goes on among them."""
+        table = self.read(GENERATIONS)
+        if self.done("patch") or (swept := self.read(SWEPT_TEXTS)).is_empty():
             return table
-        return pl.concat([table.join(swept, on=_TEXT, how="anti", nulls_equal=True), swept])
-
-    def texts_part(self, index: int) -> Path:
-        """The texts of the `index`-th shard of the sweep, which go into generations.parquet when all are done."""
-        return self.root / "shards" / "patch" / f"texts-{index:05d}.parquet"
-
-    def swept_texts(self) -> pl.DataFrame:
-        """The texts of all shards that are done, in the order of their scores."""
-        return self._whole(GENERATIONS, sorted((self.root / "shards" / "patch").glob("texts-*.parquet")))
-
-    def behaviour(self) -> pl.DataFrame:
-        """All verdicts."""
-        return BEHAVIOUR.read(self._table(BEHAVIOUR))
-
-    def operations(self) -> pl.DataFrame:
-        """The verdicts on each operation that a solution states, part by part."""
-        return OPERATIONS.read(self._table(OPERATIONS))
-
-    def health(self) -> pl.DataFrame:
-        """What is wrong with each text itself."""
-        return HEALTH.read(self._table(HEALTH))
-
-    def variants(self) -> pl.DataFrame:
-        """The variants that a search compared; empty where there was none."""
-        return VARIANTS.read(self._table(VARIANTS))
-
-    def put_variants(self, rows: pl.DataFrame) -> None:
-        """Keep what a search found."""
-        VARIANTS.write(rows, self._table(VARIANTS))
-
-    def ratings(self) -> pl.DataFrame:
-        """All ratings of free answers."""
-        return RATINGS.read(self._table(RATINGS))
-
-    def selection(self, schema: Schema) -> pl.DataFrame:
-        """Why the patches were chosen, by a screen or a search; empty where they were not chosen so."""
-        return schema.read(self._table(schema))
-
-    def put_selection(self, schema: Schema, rows: pl.DataFrame) -> None:
-        """Keep why the patches were chosen."""
-        schema.write(rows, self._table(schema))
-
-    def lens(self, schema: Schema) -> pl.DataFrame:
-        """What a lens has shown: weights, activations or logit_lens; empty where it was not looked through."""
-        return schema.read(self._table(schema))
-
-    def put_lens(self, schema: Schema, rows: pl.DataFrame) -> None:
-        """Add what a lens has shown; all that is there of the same child, along the same prompt, is replaced."""
-        keys = [key for key in ("child", "prompt_id") if key in schema.columns]
-        kept = self.lens(schema).join(rows, on=keys, how="anti")
-        schema.write(pl.concat([kept, rows]), self._table(schema))
-
-    def statistics(self, schema: Schema) -> pl.DataFrame:
-        """A table of the run's summary; empty where it was not made."""
-        return schema.read(self.root / "statistics" / f"{schema.name}.parquet")
-
-    def put_statistics(self, schema: Schema, rows: pl.DataFrame) -> None:
-        """Keep a table of the run's summary."""
-        (self.root / "statistics").mkdir(exist_ok=True)
-        schema.write(rows, self.root / "statistics" / f"{schema.name}.parquet")
-
-    def results(self) -> list[Path]:
-        """The files of all that was measured, of which the summary is made."""
-        parts = ("scores", "controls", "spans", "localisation", "divergences")
-        return [
-            *self.root.glob("*.parquet"),
-            *(path for part in parts for path in (self.root / part).rglob("*.parquet")),
-        ]
-
-    @property
-    def statistics_are_new(self) -> bool:
-        """Whether the summary was made, and after all of which it is."""
-        made = [path.stat().st_mtime_ns for path in (self.root / "statistics").glob("*.parquet")]
-        # Those of an earlier version lack a table, and may have other columns.
-        whole = (self.root / "statistics" / f"{HALFWAY.name}.parquet").is_file()
-        return whole and min(made) >= max((path.stat().st_mtime_ns for path in self.results()), default=0)
-
-    def training(self) -> pl.DataFrame:
-        """The training log."""
-        return TRAINING.read(self.training_log)
+        return pl.concat([table.join(swept, on=GENERATIONS.keys, how="anti", nulls_equal=True), swept])
 
     def lacking(self, schema: Schema) -> pl.DataFrame:
         """The texts without a row in a table of verdicts, health or ratings."""
-        return self.generations().join(schema.read(self._table(schema)), on=_TEXT, how="anti", nulls_equal=True)
+        return self.texts().join(self.read(schema), on=GENERATIONS.keys, how="anti", nulls_equal=True)
 
-    def put_ratings(self, rows: pl.DataFrame) -> None:
-        """Add ratings; one that is there for the same prompt, condition and patch is replaced."""
-        self._put(RATINGS, rows)
+    def vocabulary(self) -> dict[int, str] | None:
+        """The texts by id of all tokens in the scores; None where they were not kept."""
+        return dict(self.read(VOCABULARY).iter_rows()) or None
 
-    def put_health(self, rows: pl.DataFrame) -> None:
-        """Add the health of texts; what is there for the same prompt, condition and patch is replaced."""
-        self._put(HEALTH, rows)
+    def results(self) -> list[Path]:
+        """The files of all that was measured, of which the statistics are made."""
+        return [path for schema in SCHEMAS if schema not in STATISTICS for path in schema.files(self.root)]
 
-    def put_generations(self, rows: pl.DataFrame) -> None:
-        """Add texts; one that is there for the same prompt, condition and patch is replaced."""
-        self._put(GENERATIONS, rows)
+    @property
+    def statistics_are_new(self) -> bool:
+        """Whether all statistics were made, and after all of which they are."""
+        made = [self.path(schema) for schema in STATISTICS]
+        # An earlier version's lack a table.
+        if not all(path.is_file() for path in made):
+            return False
+        latest = max((path.stat().st_mtime_ns for path in self.results()), default=0)
+        return min(path.stat().st_mtime_ns for path in made) >= latest
 
-    def put_behaviour(self, rows: pl.DataFrame) -> None:
-        """Add verdicts; one that is there for the same prompt, condition and patch is replaced."""
-        self._put(BEHAVIOUR, rows)
-
-    def put_operations(self, rows: pl.DataFrame) -> None:
-        """Add verdicts on operations; all that is there for the same prompts, conditions and patches is replaced."""
-        self._put(OPERATIONS, rows)
-
-    def read(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The record as it stands; raises UsageError where it is no JSON, or none that a run leaves."""
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
+            record = json.loads(self.record_file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{self.record} cannot be read: {error}") from None
+            raise UsageError(f"{self.record_file} cannot be read: {error}") from None
         if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
-            raise UsageError(f"{self.record} is no record of a run: it lacks settings, stages or models")
+            raise UsageError(f"{self.record_file} is no record of a run: it lacks settings, stages or models")
         if (version := record.get("schema_version", 1)) != SCHEMA_VERSION:
             raise UsageError(
-                f"{self.record} has schema version {version!r:.20}, expected {SCHEMA_VERSION}: it was written by "
+                f"{self.record_file} has schema version {version!r:.20}, expected {SCHEMA_VERSION}: it was written by "
                 f"crosspatch {record.get('crosspatch')!s:.20}, read it with that version, or give --out a new folder"
             )
         for where, value, kinds in _record_parts(record):
             if not isinstance(value, kinds) or isinstance(value, bool):
-                raise UsageError(f"{self.record} is damaged: {where[:100]!r} is {repr(value)[:100]}")
+                raise UsageError(f"{self.record_file} is damaged: {where[:100]!r} is {repr(value)[:100]}")
         return record
 
     def done(self, stage: str) -> bool:
         """Whether a stage has been finished."""
-        return bool(self.read()["stages"].get(stage, {}).get("state") == "done")
+        return bool(self.record()["stages"].get(stage, {}).get("state") == "done")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -396,7 +254,7 @@ class RunDirectory:
 
         The seconds of an interrupted stage are kept and added to.
         """
-        before = self.read()["stages"].get(name, {}).get("seconds", 0.0)
+        before = self.record()["stages"].get(name, {}).get("seconds", 0.0)
         start = time.monotonic()
 
         def note(state: str, **more: str) -> None:
@@ -416,7 +274,7 @@ class RunDirectory:
 
     def note_data(self, hashes: dict[str, str]) -> None:
         """Put the SHA-256 of each split's file into the record."""
-        self._write({**self.read(), "data": hashes})
+        self._write({**self.record(), "data": hashes})
 
     def decisions(self) -> dict[str, str]:
         """What was decided once for the whole run, and is reused when it resumes.
@@ -424,11 +282,11 @@ class RunDirectory:
         `date`: the day that chat templates print; `chat_template`: whose is used; `training_precision`: float32 or
         bf16, whichever was measured to train faster.
         """
-        return dict(self.read().get("decisions", {}))
+        return dict(self.record().get("decisions", {}))
 
     def note_decision(self, name: str, decided: str) -> None:
         """Put a decision into the record."""
-        record = self.read()
+        record = self.record()
         self._write({**record, "decisions": {**record.get("decisions", {}), name: decided}})
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
@@ -436,7 +294,7 @@ class RunDirectory:
 
         Raises UsageError for another fingerprint than before: results of two models would stand side by side.
         """
-        record = self.read()
+        record = self.record()
         before, now = record["models"].get(name, {}).get("fingerprint"), facts.get("fingerprint")
         if before and now and before != now:
             raise UsageError(
@@ -450,14 +308,14 @@ class RunDirectory:
         return _card(self).html
 
     def _note_stage(self, name: str, state: dict[str, Any]) -> None:
-        record = self.read()
+        record = self.record()
         record["stages"][name] = state
         self._write(record)
 
     def _must_match(self, experiment: Experiment) -> None:
         # Settings that this version has and the run's did not have are at their defaults there.
         defaults = _flat(Experiment().model_dump(mode="json"))
-        mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(self.read()["settings"])
+        mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(self.record()["settings"])
         # Who does the work is nobody's result.
         for key in sorted(key for key in mine.keys() | theirs.keys() if not key.startswith("execution.")):
             if mine.get(key) != theirs.get(key):
@@ -466,25 +324,8 @@ class RunDirectory:
                     f"{mine.get(key)!r}; give --out a new folder"
                 )
 
-    def _parts(self, schema: Schema, pattern: str = "part-*.parquet") -> pl.DataFrame:
-        return self._whole(schema, sorted((self.root / schema.name).glob(pattern)))
-
-    def _whole(self, schema: Schema, paths: Sequence[Path]) -> pl.DataFrame:
-        """Files of one table, each held to its checksum where one was kept."""
-        known = checksums(self.root)
-        parts = [schema.loaded(whole(self.root, path, known), path) for path in paths]
-        return pl.concat([schema.frame(), *parts])
-
-    def _table(self, schema: Schema) -> Path:
-        return self.root / f"{schema.name}.parquet"
-
-    def _put(self, schema: Schema, rows: pl.DataFrame) -> None:
-        path = self._table(schema)
-        kept = schema.read(path).join(rows, on=_TEXT, how="anti", nulls_equal=True)
-        schema.write(pl.concat([kept, rows]), path)
-
     def _write(self, record: dict[str, Any]) -> None:
-        with written_whole(self.record) as partial:
+        with written_whole(self.record_file) as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -541,7 +382,7 @@ MOST = 8
 
 def _card(run: RunDirectory) -> Card:
     """Stages with their times, models with their fingerprints, claims, the places that localisation names."""
-    record = run.read()
+    record = run.record()
     models = [
         (name, str(facts.get("name") or "unknown"), str(facts.get("fingerprint") or "not loaded yet"))
         for name, facts in record["models"].items()
@@ -551,7 +392,7 @@ def _card(run: RunDirectory) -> Card:
     if said:
         fold = f"{len(said)} places that carry most" if len(said) > MOST else ""
         parts.append(Table(("localised", "direction", "patched", "what carries most"), said, fold=fold))
-    claims = run.statistics(CLAIMS).to_dicts()
+    claims = run.read(CLAIMS).to_dicts()
     if claims:
         parts.append(claims_table(claims, fold=f"Claims: {counted(row['verdict'] for row in claims)}"))
     report = str(run.report) if run.report.is_file() else f"not made yet: crosspatch report {run.root}"
@@ -561,7 +402,7 @@ def _card(run: RunDirectory) -> Card:
 
 def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
     """Domain, direction and extent as headings, and a sentence for each component whose places were localised."""
-    measured = run.localisation()
+    measured = run.read(LOCALISATION)
     if measured.is_empty():
         return
     domains = run.domains()
@@ -589,8 +430,8 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _hints(run: RunDirectory) -> Iterator[str]:
     """How to go on with what is there."""
     if any((run.root / "scores").glob("part-*.parquet")):
-        yield "run.scores(), run.generations(), run.behaviour(), run.controls()"
-        found = variants(run.scores())
+        yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
+        found = variants(run.read(SCORES))
         which = "run" if len(found) == 1 else f"run, variant=crosspatch.{found[0]!r}" if found else None
         if which:
             yield f"crosspatch.heatmap({which})"

@@ -110,12 +110,12 @@ class Summary:
         """That of a run directory, as far as it has come."""
         return cls.of(
             directory.domains(),
-            scores=directory.scores(),
-            controls=directory.controls(),
-            spans=directory.spans(),
-            behaviour=directory.behaviour(),
-            localisation=directory.localisation(),
-            divergences=directory.divergences(),
+            scores=directory.read(SCORES),
+            controls=directory.read(CONTROLS),
+            spans=directory.read(SPANS),
+            behaviour=directory.read(BEHAVIOUR),
+            localisation=directory.read(LOCALISATION),
+            divergences=directory.read(DIVERGENCES),
             texts=directory.vocabulary(),
             n_layers=directory.n_layers,
             seed=directory.seed,
@@ -143,4 +143,4 @@ class Summary:
     def write(self, directory: RunDirectory) -> None:
         """Keep the tables in the run directory."""
         for schema, table in self.tables:
-            directory.put_statistics(schema, table)
+            directory.write(schema, table)

@@ -19,6 +19,7 @@ from crosspatch.report.pictures.glyphs import plotly_label, plotly_text, tick_la
 from crosspatch.report.pictures.heatmap import CTS_RANGE, LABELLED_STEPS, Cell, Heatmap
 from crosspatch.statistics.variant import Variant
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import SCORES
 
 # A bare %{x} would be the label under the axis, which is a token; with a format it is the step.
 _WHERE = "<b>layer %{y}, step %{x:d}</b><br>generated %{customdata[0]}<br>"
@@ -48,7 +49,7 @@ def heatmap(
     """
     known: Mapping[int, str] = {}
     if isinstance(of, RunDirectory):
-        scores, known = of.scores(), of.vocabulary() or {}
+        scores, known = of.read(SCORES), of.vocabulary() or {}
     elif isinstance(of, PatchResult):
         scores, known = of.scores, of.vocabulary
     else:

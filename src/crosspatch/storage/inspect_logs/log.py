@@ -31,7 +31,7 @@ class LogMaker:
     @classmethod
     def of(cls, run: RunDirectory) -> LogMaker:
         """That of a run directory."""
-        return cls(run.read(), Tables.of(run))
+        return cls(run.record(), Tables.of(run))
 
     def log(self, model: ModelTexts) -> EvalLog:
         """The log of what one model wrote."""

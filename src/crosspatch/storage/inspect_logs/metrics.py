@@ -20,6 +20,7 @@ from crosspatch.statistics.table2 import OPERATIONS, VERDICTS, table2
 from crosspatch.storage.inspect_logs.sample import FAULTS
 from crosspatch.storage.inspect_logs.texts import ModelTexts, with_condition
 from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import BEHAVIOUR, HEALTH, RATINGS, SCORES
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalMetric, EvalResults, EvalSample
@@ -44,10 +45,10 @@ class Tables:
         """The tables of a run."""
         domains = {name: problem.domain for name, problem in run.asked().items()}
         return cls(
-            table2(run.behaviour()),
-            output_health(run.health()),
-            mean_ratings(run.ratings()),
-            with_condition(depth_profile(run.scores(), domains)),
+            table2(run.read(BEHAVIOUR)),
+            output_health(run.read(HEALTH)),
+            mean_ratings(run.read(RATINGS)),
+            with_condition(depth_profile(run.read(SCORES), domains)),
         )
 
     def metrics(self, model: ModelTexts) -> dict[str, dict[str, Values]]:

@@ -16,7 +16,7 @@ from crosspatch.errors import UsageError
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.table2 import condition_order
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import REPAIRED
+from crosspatch.tables import BEHAVIOUR, HEALTH, RATINGS, REPAIRED, SCORES
 
 # The stages in which models write.
 _WRITING = ("teach", "search", "evaluate", "patch")
@@ -73,20 +73,22 @@ def texts_by_model(run: RunDirectory) -> list[ModelTexts]:
     Raises UsageError where a stage in which models write was begun and is not done, where there is no text, and
     where a text's question is not to be found.
     """
-    stages = run.read()["stages"]
+    stages = run.record()["stages"]
     for stage in _WRITING:
         if stage in stages and stages[stage]["state"] != "done":
             raise UsageError(
                 f"the stage {stage} of {run.root} is {stages[stage]['state']}, not done: its texts are not all there; "
                 "go on with the command that began it"
             )
-    generations, problems = run.generations(), run.asked()
+    generations, problems = run.texts(), run.asked()
     if generations.is_empty():
         raise UsageError(f"{run.root} holds no texts yet; do `crosspatch evaluate` or `crosspatch patch` first")
     if foreign := sorted(set(generations["prompt_id"]) - problems.keys()):
         raise UsageError(f"no question is known for the prompt {foreign[0]} ({len(foreign)} such) in {run.root}/data")
-    behaviour, health, ratings = (_by_text(frame) for frame in (run.behaviour(), run.health(), run.ratings()))
-    transfer = _by_text(with_condition(prompt_profile(run.scores())))
+    behaviour, health, ratings = (
+        _by_text(frame) for frame in (run.read(BEHAVIOUR), run.read(HEALTH), run.read(RATINGS))
+    )
+    transfer = _by_text(with_condition(prompt_profile(run.read(SCORES))))
     found: dict[tuple[str, str | None], list[Text]] = {}
     for key, row in _by_text(generations).items():
         said = (table.get(key) for table in (behaviour, health, ratings, transfer))
