@@ -8,7 +8,6 @@ from rich.table import Table
 
 from crosspatch.cli.application import console
 from crosspatch.config import Experiment
-from crosspatch.tables import BEHAVIOUR, CLAIMS, RATINGS, SCORES, SCREEN, SEARCH, VARIANTS
 
 if TYPE_CHECKING:
     from crosspatch.storage.run import RunDirectory
@@ -81,6 +80,7 @@ def print_behaviour(directory: RunDirectory) -> None:
     from crosspatch.statistics.domain import domain_title
     from crosspatch.statistics.ratings import mean_ratings
     from crosspatch.statistics.table2 import table2, table2_rows
+    from crosspatch.tables import BEHAVIOUR, RATINGS
 
     rows: list[dict[str, Any]] = []
     for row in table2_rows(table2(directory.read(BEHAVIOUR))):
@@ -107,6 +107,7 @@ def print_accuracy(directory: RunDirectory) -> None:
     """Right answers by form of question, a column a model."""
     from crosspatch.statistics.accuracy import accuracy
     from crosspatch.statistics.domain import domain_title
+    from crosspatch.tables import BEHAVIOUR
 
     rows: dict[tuple[str, str | None], dict[str, str]] = {}
     for row in accuracy(directory.read(BEHAVIOUR), directory.asked()).iter_rows(named=True):
@@ -117,6 +118,8 @@ def print_accuracy(directory: RunDirectory) -> None:
 
 def print_variants(directory: RunDirectory) -> None:
     """What a search found."""
+    from crosspatch.tables import VARIANTS
+
     rows = [
         {
             "variant": row["variant"].removeprefix("variant-") + (" (chosen)" if row["chosen"] else ""),
@@ -150,6 +153,7 @@ def print_transfer(directory: RunDirectory) -> None:
     """Transfer by patch and domain."""
     from crosspatch.statistics.domain import domain_title
     from crosspatch.statistics.profile import depth_profile
+    from crosspatch.tables import SCORES
 
     domains = directory.domains()
     rows = [
@@ -169,6 +173,7 @@ def print_claims(directory: RunDirectory) -> None:
     """Each claim with its numbers, its control and its verdict."""
     from crosspatch.statistics.claim import difference
     from crosspatch.statistics.interval import Interval
+    from crosspatch.tables import CLAIMS
 
     rows = []
     for row in directory.read(CLAIMS).iter_rows(named=True):
@@ -190,6 +195,8 @@ def print_claims(directory: RunDirectory) -> None:
 
 def print_selection(directory: RunDirectory) -> None:
     """Why the patches were chosen, where a screen or a search chose them."""
+    from crosspatch.tables import SCREEN, SEARCH
+
     for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
         rows = [
             {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
