@@ -1,7 +1,8 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and checksums by which damage is noticed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def checksum(content: bytes) -> str:
+    """The SHA-256 of what a file holds, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def remove_half_written(root: Path) -> None:

@@ -6,7 +6,6 @@ come about.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.files import written_whole
+from crosspatch.files import checksum, written_whole
 
 Columns = dict[str, tuple[Any, str]]
 
@@ -85,13 +84,13 @@ class Schema:
 
     def read(self, path: Path) -> pl.DataFrame:
         """A file that `write` wrote; an empty frame where there is none. Raises CrosspatchError for anything else."""
-        return self.loaded(path.read_bytes(), path) if path.is_file() else self.frame()
-
-    def loaded(self, content: bytes, path: Path) -> pl.DataFrame:
-        """What `dumped` gave, read from `path`; raises CrosspatchError for anything else."""
+        if not path.is_file():
+            return self.frame()
+        content = path.read_bytes()
         # Before polars sees it: damaged in some ways it would end the whole process.
         if not _is_whole(content):
-            raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: its checksum is another")
+            again = "; the command that made the run makes it again" if self.in_parts else ""
+            raise CrosspatchError(f"{path} is damaged: its checksum is another, or missing{again}")
         try:
             return pl.read_parquet(content, schema=self.dtypes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
@@ -99,27 +98,27 @@ class Schema:
             raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
 
 
-# Stands before the SHA-256 of all the rest of a table.
+# Stands before the checksum of all the rest of a table.
 _SEAL = b"crosspatch-sha256:"
+_SEAL_LENGTH = len(_SEAL) + len(checksum(b""))
 
 
 def _sealed(content: bytes) -> bytes:
     """A parquet file with its checksum, between data and footer, where no reader looks."""
-    footer = int.from_bytes(content[-8:-4], "little") + 8
-    return content[:-footer] + _SEAL + hashlib.sha256(content).digest() + content[-footer:]
+    at = _footer(content)
+    return content[:at] + _SEAL + checksum(content).encode() + content[at:]
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a file is as it was sealed; one without a seal may be."""
-    size = hashlib.sha256().digest_size
-    at = len(content) - int.from_bytes(content[-8:-4], "little") - 8 - size - len(_SEAL)
-    # What a model wrote may read like a seal; that stands elsewhere, unless the file is damaged.
-    if at < 0 or not content.startswith(_SEAL, at):
-        at = content.rfind(_SEAL)
-    if at < 0:
-        return True
-    after = at + len(_SEAL) + size
-    return hashlib.sha256(content[:at] + content[after:]).digest() == content[after - size : after]
+    """Whether a file is as it was sealed."""
+    after = _footer(content)
+    at = after - _SEAL_LENGTH
+    return at >= 0 and content[at:after] == _SEAL + checksum(content[:at] + content[after:]).encode()
+
+
+def _footer(content: bytes) -> int:
+    """Where a parquet file's footer begins, by the length that stands before its last four bytes."""
+    return len(content) - int.from_bytes(content[-8:-4], "little") - 8
 
 
 SCORES = Schema(

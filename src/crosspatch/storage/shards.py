@@ -13,7 +13,6 @@ not what a shard means.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.files import written_whole
+from crosspatch.files import checksum, written_whole
 from crosspatch.storage.lock import holder, is_locked, locked
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -76,7 +75,7 @@ class Shards:
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial:
                 partial.write_bytes(content)
-        sums = {name: _checksum(content) for name, content in files.items()}
+        sums = {name: checksum(content) for name, content in files.items()}
         _write(self._record(shard), {"files": sums, **facts})
         self.forget_failure(shard)
 
@@ -153,25 +152,6 @@ class Shards:
         return self.folder / f"{shard:05d}.lock"
 
 
-def checksums(root: Path) -> dict[str, str]:
-    """The SHA-256 of every file that finished shards of a run directory have left, by its path there."""
-    known: dict[str, str] = {}
-    for record in sorted((root / "shards").glob("*/[0-9]*[0-9].json")):
-        known |= _files(record)
-    return known
-
-
-def whole(root: Path, path: Path, known: Mapping[str, str]) -> bytes:
-    """What a file of a run directory holds; raises CrosspatchError where it is not what was written there."""
-    content = path.read_bytes()
-    name = path.relative_to(root).as_posix()
-    if name in known and _checksum(content) != known[name]:
-        raise CrosspatchError(
-            f"{path} is damaged: it is not what was written there; the command that made the run makes it again"
-        )
-    return content
-
-
 def _files(record: Path) -> dict[str, str]:
     """The checksums in the record of a finished shard."""
     files = _read(record).get("files")
@@ -183,11 +163,7 @@ def _files(record: Path) -> dict[str, str]:
 def _damage(path: Path, known: str) -> str | None:
     if not path.is_file():
         return f"{path} is missing"
-    return None if _checksum(path.read_bytes()) == known else f"{path} is not as it was written"
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return None if checksum(path.read_bytes()) == known else f"{path} is not as it was written"
 
 
 def _read(path: Path) -> dict[str, Any]:
