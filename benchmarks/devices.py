@@ -41,14 +41,14 @@ from crosspatch.analysis.steering import Steering, steered_answers
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import name_of_blocks
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.generation import answer
-from crosspatch.models.loading import save_model
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import device_names
+from crosspatch.models.saving import save_model
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.models.weight_delta import weight_delta
+from crosspatch.models.weights import fingerprint
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens

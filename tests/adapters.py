@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers.pytorch_utils import Conv1D
 
-from crosspatch.models.loading import save_model
+from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 
 

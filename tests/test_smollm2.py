@@ -7,9 +7,9 @@ import torch
 
 from crosspatch.config import COMPONENTS
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.weights import fingerprint
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.self_check import self_check

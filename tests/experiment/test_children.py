@@ -11,8 +11,8 @@ from crosspatch.data.splits import make_splits, mispaired
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.children import children
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
+from crosspatch.models.weights import fingerprint
 from crosspatch.settings_io import load_experiment
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, TRAINING
 

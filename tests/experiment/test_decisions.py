@@ -14,7 +14,7 @@ from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.spans import kinds_of_tokens
 from crosspatch.experiment.work import Work
 from crosspatch.models import machine
-from crosspatch.models.loading import save_model
+from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_model
 from crosspatch.settings_io import load_experiment, make_experiment
 from crosspatch.storage.run import SCHEMA_VERSION, RunDirectory

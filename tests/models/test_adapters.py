@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM
 
 from adapters import saved_adapter
 from crosspatch.errors import UsageError
-from crosspatch.models.fingerprint import fingerprint
-from crosspatch.models.loading import Checkpoint, save_model
+from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.weights import fingerprint
 from crosspatch.patching.self_check import self_check
 from crosspatch.patching.sweep import choose_patches, patch
 
@@ -208,7 +209,7 @@ import json, sys, tempfile
 from pathlib import Path
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.fingerprint import fingerprint
+from crosspatch.models.weights import fingerprint
 for name in sys.argv[1:]:
     checkpoint = Checkpoint.named(name)
     checkpoint.tokenizer()

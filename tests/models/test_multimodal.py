@@ -12,8 +12,9 @@ import transformers
 from crosspatch.errors import UsageError
 from crosspatch.models.adapter import linear_layers, with_adapter
 from crosspatch.models.blocks import decoder, name_of_blocks
-from crosspatch.models.loading import Checkpoint, save_model
+from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.saving import save_model
 from crosspatch.models.shapes import Shape
 from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
 from crosspatch.patching.self_check import self_check

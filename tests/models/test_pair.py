@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from crosspatch.errors import UsageError
 from crosspatch.models.chat import PromptFormat, stop_tokens
-from crosspatch.models.fingerprint import fingerprint
-from crosspatch.models.loading import Checkpoint, pick_device, save_model
+from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair, check_tokenizers
+from crosspatch.models.placement import pick_device
+from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.weights import fingerprint
 from pairs import child_of
 from tokenizers_for_tests import CHATML, PHI, tokenizer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cards import HOSTILE, Reader, tame
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.weights import fingerprint
 
 
 def test_both_models_are_told_apart() -> None:

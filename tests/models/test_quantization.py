@@ -11,12 +11,12 @@ from adapters import saved_adapter
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.models import quantization
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.quantization import quantization_of
+from crosspatch.models.placement import quantization_of
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weight_delta import weight_delta
+from crosspatch.models.weights import fingerprint
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.self_check import self_check
 from crosspatch.settings_io import load_experiment

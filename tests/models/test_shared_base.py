@@ -11,11 +11,11 @@ from adapters import saved_adapter, saved_base
 from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import anatomy
 from crosspatch.models.final_norm import final_norm
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weight_delta import weight_delta
+from crosspatch.models.weights import fingerprint
 from pairs import ARCHITECTURES
 
 TOKENS = torch.arange(40)[None]

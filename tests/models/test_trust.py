@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from adapters import saved_adapter, saved_base
 from crosspatch.errors import UsageError
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
+from crosspatch.models.weights import fingerprint
 
 CODE = """
 from pathlib import Path

@@ -26,8 +26,9 @@ def check_data(experiment: Experiment, *, made: bool = False) -> None:
 
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
-    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.models.loading import Checkpoint
     from crosspatch.models.pair import check_checkpoints, check_length
+    from crosspatch.models.placement import pick_device
 
     models, settings = experiment.models, experiment.patch
     questions = [problem.question for problem in given_prompts(experiment)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment, Finetune, Training
@@ -12,8 +11,6 @@ from crosspatch.experiment.work import Work
 from crosspatch.tables import TRAINING
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from crosspatch.training.examples import Example
 
 _TRAINED_ON = {
@@ -105,7 +102,7 @@ def train_child(work: Work, child: Child) -> None:
 
 def announce(work: Work, training: str | None, settings: Training | None = None) -> None:
     """Tell the processes that train along what comes next; None: nothing more."""
-    from crosspatch.models.loading import pick_device
+    from crosspatch.models.placement import pick_device
     from crosspatch.training import processes
 
     if settings is not None:
@@ -129,7 +126,9 @@ def train_together(
     `begin` makes of the clean model what is trained; None: what `settings.method` says. The leading process tells the
     others what comes; these call this too, and save nothing.
     """
-    from crosspatch.models.loading import Checkpoint, pick_device
+    from crosspatch.models.loading import Checkpoint
+    from crosspatch.models.placement import pick_device
+    from crosspatch.models.saving import save_trained
     from crosspatch.training import processes
     from crosspatch.training.sft import Files, finetune
 
@@ -150,7 +149,9 @@ def train_together(
     files = Files(directory.checkpoints(name), directory.path(TRAINING), directory.tensorboard(name))
     trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
     if processes.leads():
-        _save(model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights)
+        save_trained(
+            model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights
+        )
     processes.wait(cpu=device == "cpu")
 
 
@@ -158,16 +159,3 @@ def _as_trained(model: Any, settings: Training, seed: int) -> Any:
     from crosspatch.models.adapter import with_adapter
 
     return with_adapter(model, settings.lora_rank, settings.lora_alpha, seed) if settings.method == "lora" else model
-
-
-def _save(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Tensor] | None) -> None:
-    """A trained model as a Hugging Face folder, an adapter as a PEFT folder that names its base."""
-    from crosspatch.models.adapter import is_adapter, save_adapter
-    from crosspatch.models.loading import save_model
-
-    if is_adapter(model):
-        # A folder's name has to mean the same from anywhere.
-        here = Path(base).expanduser()
-        save_adapter(model, str(here.resolve()) if here.exists() else base, folder, weights)
-    else:
-        save_model(model, tokenizer, folder, weights)

@@ -14,7 +14,7 @@ from crosspatch.storage.run import RunDirectory
 
 def train_along(experiment: Experiment, out: Path) -> None:
     """Train what is announced until nothing more is; nothing is said, and nothing written."""
-    from crosspatch.models.loading import pick_device
+    from crosspatch.models.placement import pick_device
     from crosspatch.training import processes
 
     cpu = pick_device(experiment.models.device) == "cpu"

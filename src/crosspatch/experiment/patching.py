@@ -77,7 +77,7 @@ class PatchStage:
         """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
         import torch
 
-        from crosspatch.models.loading import pick_device
+        from crosspatch.models.placement import pick_device
         from crosspatch.patching.batches import rows_at_once
 
         work = self.work

@@ -67,9 +67,8 @@ class Work:
 
     def _note(self, name: str, model: Any) -> None:
         from crosspatch.models.blocks import text_config
-        from crosspatch.models.fingerprint import fingerprint
-        from crosspatch.models.placement import device_names
-        from crosspatch.models.quantization import quantization_of
+        from crosspatch.models.placement import device_names, quantization_of
+        from crosspatch.models.weights import fingerprint
 
         facts: dict[str, Any] = {"fingerprint": fingerprint(model), "dtype": self.experiment.models.dtype}
         facts |= {"quantization": quantization_of(model), "device": device_names(model)}
@@ -107,8 +106,8 @@ class Work:
         """Training settings with the precision that was decided for the whole run in place of auto."""
         if settings.precision != "auto":
             return settings
-        from crosspatch.models.loading import pick_device
         from crosspatch.models.machine import trains_faster_in_bf16
+        from crosspatch.models.placement import pick_device
 
         device = pick_device(self.experiment.models.device)
         precision = self.decided("training_precision", lambda: "bf16" if trains_faster_in_bf16(device) else "float32")

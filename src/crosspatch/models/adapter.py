@@ -1,13 +1,10 @@
-"""Low-rank adapters (LoRA): put on a model that is to be trained, and saved as PEFT saves them."""
+"""Low-rank adapters (LoRA) on a model that is to be trained, and the layers that they change."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from crosspatch.models.blocks import decoder, text_config
-from crosspatch.models.loading import folder_written_whole
 
 _NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 
@@ -98,33 +95,3 @@ def expert_weights(model: Any) -> dict[str, Any]:
         for weight, value in module.named_parameters(recurse=False)
         if value.dim() == 3
     }
-
-
-def is_adapter(model: Any) -> bool:
-    """Whether a model is one with an adapter on it."""
-    return hasattr(model, "peft_config")
-
-
-def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a PEFT folder that is there as a whole or not at all.
-
-    `base` is written down as the model that the adapter belongs to; `weights` are taken in place of the model's own.
-    They are kept in float16: half the bytes, 11 bits of what is added to weights of the same precision or less.
-    """
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    with folder_written_whole(folder) as scratch:
-        # PEFT would look for the base on the hub, to see whether its embeddings were changed.
-        model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)
-        saved = scratch / "adapter_model.safetensors"
-        kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
-        save_file(kept, saved, metadata={"format": "pt"})
-        settings = scratch / "adapter_config.json"
-        # PEFT keeps the revision of a hub id by itself.
-        name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
-        named = {"base_model_name_or_path": name, "revision": revision or None}
-        written = {**json.loads(settings.read_text(encoding="utf-8")), **named}
-        settings.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        # PEFT's page for a model hub, full of blanks to fill in.
-        (scratch / "README.md").unlink(missing_ok=True)

@@ -24,8 +24,10 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from crosspatch.config import DeviceMap, Quantization
-from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.files import partial_of
+from crosspatch.errors import UsageError
+from crosspatch.models.placement import pick_device, pick_dtype, quantized_config, spread, spread_options
+from crosspatch.models.saving import folder_written_whole, save_model
+from crosspatch.models.shared_base import add_adapter, child_on, merged
 from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
 from crosspatch.models.trust import ADAPTER, check_adapter, check_config, check_gguf, check_weights
@@ -204,14 +206,12 @@ class Checkpoint:
         on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
         layers in 8 or 4 bits, and an adapter beside them; otherwise an adapter is added to the weights.
         """
-        from crosspatch.models.placement import spread, spread_options
-
-        dtype = str(_precision(dtype)).removeprefix("torch.")
+        dtype = str(pick_dtype(dtype)).removeprefix("torch.")
         if quantization is not None:
             return self._quantized(dtype, device, seed, device_map, max_memory_gb, quantization).eval()
         match self.kind:
             case "random":
-                model = tiny_model(self.where, seed).to(_precision(dtype))
+                model = tiny_model(self.where, seed).to(pick_dtype(dtype))
             case "adapter":
                 model = self._merged(self.base.model(dtype, "cpu", seed))
             case "gguf":
@@ -232,8 +232,6 @@ class Checkpoint:
         those of `Checkpoint.model`.
         """
         if self.stands_on(base):
-            from crosspatch.models.shared_base import child_on
-
             with self._one_line_errors():
                 child = child_on(model, Path(self.where), self.adapter_settings)
             if child is not None:
@@ -242,8 +240,6 @@ class Checkpoint:
 
     def _merged(self, base: Any) -> Any:
         """The adapter's model, its updates added to the base's weights."""
-        from crosspatch.models.shared_base import merged
-
         with self._one_line_errors():
             return merged(base, self.where)
 
@@ -257,10 +253,6 @@ class Checkpoint:
         quantization: Quantization,
     ) -> Any:
         """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
-        from crosspatch.models.placement import spread_options
-        from crosspatch.models.quantization import quantized_config
-        from crosspatch.models.shared_base import add_adapter
-
         if self.kind == "adapter":
             settings, base = self.adapter_settings, self.base
             with self._one_line_errors():
@@ -288,7 +280,7 @@ class Checkpoint:
             options["use_safetensors"] = True
             # Hugging Face would look for an adapter's configuration here and add the adapter, or fail without one.
             options["adapter_kwargs"] = {"subfolder": "no adapter"}
-        return self._read(factory, dtype=_precision(dtype), **options)
+        return self._read(factory, dtype=pick_dtype(dtype), **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
         """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise.
@@ -394,16 +386,6 @@ def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
         return None
 
 
-def _precision(dtype: Any) -> Any:
-    """A torch dtype or its name as a torch dtype. Raises UsageError for one that models are not read in."""
-    import torch
-
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if found not in {torch.float32, torch.bfloat16, torch.float16}:
-        raise UsageError(f"got dtype {dtype!r}, expected float32, bfloat16 or float16")
-    return found
-
-
 def _taught_folder(name: str) -> Path:
     """A shipped adapter that `crosspatch teach` made; raises UsageError where there is none of this name."""
     taught = Path(str(resources.files("crosspatch.models"))) / "taught"
@@ -411,43 +393,3 @@ def _taught_folder(name: str) -> Path:
         known = ", ".join(sorted(path.parent.name for path in taught.glob("*/adapter_config.json")))
         raise UsageError(f"got taught:{name}, expected taught: and one of {known or 'none shipped'}")
     return taught / name
-
-
-def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a Hugging Face folder (safetensors) that is there as a whole or not at all.
-
-    `weights` are taken in place of the model's own.
-    """
-    with folder_written_whole(folder) as scratch:
-        model.save_pretrained(scratch, state_dict=weights)
-        tokenizer.save_pretrained(scratch)
-
-
-@contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Another folder to write in; it takes the name `folder` when all went well, and is gone otherwise.
-
-    Raises CrosspatchError where safetensors could not be written, which is no OSError.
-    """
-    scratch = partial_of(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        yield scratch
-        scratch.rename(folder)
-    except SafetensorError as error:
-        raise CrosspatchError(f"{folder} could not be written: {error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def pick_device(device: str) -> str:
-    """`auto` is the first GPU, or the CPU; anything else is checked. Raises UsageError if it is not there."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from None
-    return device

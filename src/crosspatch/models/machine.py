@@ -67,7 +67,7 @@ def this_machine() -> Machine:
     """This machine's first GPU, or its CPU."""
     import torch
 
-    from crosspatch.models.loading import pick_device
+    from crosspatch.models.placement import pick_device
 
     device = pick_device("auto")
     operations = {

@@ -15,21 +15,16 @@ from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization, 
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
-from crosspatch.models.fingerprint import fingerprint
 from crosspatch.models.loading import Checkpoint
-from crosspatch.models.placement import device_names
-from crosspatch.models.quantization import SMALL_DENOMINATORS as QUANTISED_DENOMINATORS
-from crosspatch.models.quantization import quantization_of
+from crosspatch.models.placement import device_names, quantization_of, small_denominator
 from crosspatch.models.shared_base import unwrapped
+from crosspatch.models.weights import fingerprint
 
 # Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
 PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
 
-# Logits: the spacing of a precision's numbers near 30, where logits are; a smaller difference is rounding.
 Layers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
 _PLURAL = {"layer": "blocks", "head": "heads"}
-
-SMALL_DENOMINATORS = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 
 
 @dataclass(frozen=True)
@@ -151,10 +146,7 @@ class ModelPair:
     @property
     def small_denominator(self) -> float:
         """Logits: where the models' ΔLs are closer than this in their precision, CTS says nothing."""
-        return max(
-            max(SMALL_DENOMINATORS[model.dtype], QUANTISED_DENOMINATORS[quantization_of(model)])
-            for model in (self.clean, self.corrupted)
-        )
+        return max(map(small_denominator, (self.clean, self.corrupted)))
 
     @property
     def stop_tokens(self) -> frozenset[int]:

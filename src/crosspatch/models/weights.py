@@ -1,4 +1,4 @@
-"""A model's weights under the names, and with the values, that a plain model would have.
+"""A model's weights under the names, and with the values, that a plain model would have; and a short name for them.
 
 Where an adapter stands beside a weight its update is added when the value is asked for; where a weight is kept on the
 CPU until it is used it is looked for there; where it is quantised it is made whole again.
@@ -6,6 +6,7 @@ CPU until it is used it is looked for there; where it is quantised it is made wh
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.models.shared_base import adapted_layers, update_of
+
+# Numbers of each weight that a fingerprint takes.
+_SAMPLE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,22 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
                 beside = adapter if name == "weight" else None
                 found[plain] = Weight(_fetched(module, name, stored), module, beside, name in module._buffers)
     return found
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Sixteen hex digits over every weight's name, shape, type and a sample of up to 4,096 of its values.
+
+    The sample is evenly spaced, so a fine-tune, which moves nearly all values, changes it; reading all bytes of
+    a large model would take minutes. An adapter that is merged and one beside the base's weights have the same.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, weight in sorted(weights_of(model).items()):
+        step = -(-weight.stored.numel() // _SAMPLE) or 1
+        digest.update(f"{name} {tuple(weight.stored.shape)} {weight.stored.dtype}".encode())
+        digest.update(weight.sample(step).numpy().tobytes())
+        if weight.adapter is not None and weight.is_quantized:
+            digest.update(update_of(weight.adapter).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _above(path: str, adapters: dict[str, Any]) -> list[str]:

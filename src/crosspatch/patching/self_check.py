@@ -16,8 +16,7 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.placement import input_device
-from crosspatch.models.quantization import quantization_of
+from crosspatch.models.placement import input_device, quantization_of
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
