@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import yaml
 from crosspatch.data.lessons import read_lessons
 from crosspatch.models.loading import Checkpoint
 from crosspatch.storage.run import RunDirectory
-from crosspatch.training import rehearsal
+from crosspatch.training import processes, rehearsal
 from tuning_examples import interrupted_at
 
 TEACHING = {
@@ -39,12 +40,19 @@ def experiment(tmp_path, monkeypatch):
     return path
 
 
-def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli):
-    out = tmp_path / "run"
+def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli, monkeypatch):
+    out, sent = tmp_path / "run", []
+    # As it reaches other processes that train along.
+    monkeypatch.setattr(processes, "announce", lambda job, cpu: sent.append(pickle.loads(pickle.dumps(job))))
     code, said, _ = cli("teach", experiment, "--out", out)
     assert code == 0
     assert "Right answers" in said
     assert "4 drill lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
+    assert [(job.name, len(job.train), len(job.validation)) for job in sent] == [
+        ("taught-whole", 31, 3),
+        ("taught", 7, 3),
+    ]
+    assert all(job.settings.precision != "auto" for job in sent)
     run = RunDirectory.existing(out)
     folder = run.model("taught")
     recipe = json.loads((folder / "recipe.json").read_text())

@@ -152,17 +152,18 @@ def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
 def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     """The stages where several processes were started together: one leads, the others train along and leave."""
     from crosspatch.experiment import STAGES, ExperimentRun
-    from crosspatch.experiment.children import announce
-    from crosspatch.experiment.helping import train_along
+    from crosspatch.models.placement import pick_device
     from crosspatch.training import processes
+    from crosspatch.training.job import train_along
 
     processes.shared(experiment.teach if "teach" in stages else experiment.finetune)
+    cpu = pick_device(experiment.models.device) == "cpu"
     if not processes.leads():
-        train_along(experiment, out)
+        train_along(cpu=cpu)
         sys.exit()
     run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
     run.run(*stages)
-    announce(run.work, None)
+    processes.announce(None, cpu=cpu)
     return run.directory
 
 

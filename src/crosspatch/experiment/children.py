@@ -75,87 +75,63 @@ def place_clean(work: Work) -> None:
 
 
 def make_child(work: Work, child: Child) -> None:
-    """Train one child, unless it is there; its checkpoints go when it is saved."""
-    if not work.directory.model(child.name).exists():
-        announce(work, child.name, child.settings)
-        train_child(work, child)
-    # Only now: until the model is saved they are all there is of it.
-    work.directory.remove_checkpoints(child.name)
+    """Train one child, unless it is there."""
+    from crosspatch.training.examples import Example, show_target
+
+    def examples() -> tuple[list[Example], list[Example]]:
+        prompts = work.prompts
+        problems = work.directory.problems(child.split)[: child.settings.examples]
+        train, validation = (
+            [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
+            for split in (problems, work.directory.problems("validation"))
+        )
+        target = show_target(problems[0], train[0], prompts)
+        work.say(f"{child.name} is trained on completions alone, for example:\n{target}")
+        return train, validation
+
+    train_model(work, child.name, child.settings, child.seed, examples)
     origin = f"{work.experiment.models.clean}, fine-tuned on {child.trained_on}, seed {child.seed}"
     work.directory.note_model(child.name, {"name": origin})
 
 
-def train_child(work: Work, child: Child) -> None:
-    """Train one child on its examples; called by every process that trains along."""
-    from crosspatch.training.examples import Example, show_target
-
-    prompts = work.prompts
-    problems = work.directory.problems(child.split)[: child.settings.examples]
-    train, validation = (
-        [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
-        for split in (problems, work.directory.problems("validation"))
-    )
-    target = show_target(problems[0], train[0], prompts)
-    work.say(f"{child.name} is trained on completions alone, for example:\n{target}")
-    train_together(work, child.name, child.settings, child.seed, train, validation)
-
-
-def announce(work: Work, training: str | None, settings: Training | None = None) -> None:
-    """Tell the processes that train along what comes next; None: nothing more."""
-    from crosspatch.models.placement import pick_device
-    from crosspatch.training import processes
-
-    if settings is not None:
-        # Decided now: the others look it up in the record.
-        work.precision(settings)
-        _ = work.prompts
-    processes.announce(training, cpu=pick_device(work.experiment.models.device) == "cpu")
-
-
-def train_together(
+def train_model(
     work: Work,
     name: str,
     settings: Training,
     seed: int,
-    train: list[Example],
-    validation: list[Example],
+    examples: Callable[[], tuple[list[Example], list[Example]]],
     begin: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Train the clean model on examples and save it as models/`name`, with all processes that there are.
+    """Train the clean model and save it as models/`name`, unless that is there; its checkpoints go when it is saved.
 
-    `begin` makes of the clean model what is trained; None: what `settings.method` says. The leading process tells the
-    others what comes; these call this too, and save nothing.
+    `examples` are made for it, to train on and to validate; for `begin` see TrainingJob.
     """
-    from crosspatch.models.loading import Checkpoint
     from crosspatch.models.placement import pick_device
-    from crosspatch.models.saving import save_trained
     from crosspatch.training import processes
-    from crosspatch.training.sft import Files, finetune
+    from crosspatch.training.job import TrainingJob, train
+    from crosspatch.training.sft import Files
 
-    device = pick_device(work.experiment.models.device)
-    settings = work.precision(settings)
-    if processes.count() > 1:
-        at_once, accumulated = processes.shared(settings)
-        work.say(f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each")
-    clean = Checkpoint.named(str(work.directory.model("clean")))
-    # Several processes have a GPU each; the training puts the model where it belongs.
-    model = clean.model(settings.weights, device if processes.count() == 1 else "cpu", work.experiment.seed)
-    if settings.recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
-        model.enable_input_require_grads()
-    model = begin(model) if begin is not None else _as_trained(model, settings, seed)
-    directory = work.directory
-    files = Files(directory.checkpoints(name), directory.path(TRAINING), directory.tensorboard(name))
-    trained = finetune(model, train, validation, settings, files, run=name, seed=seed, device=device)
-    if processes.leads():
-        save_trained(
-            model, clean.tokenizer(), work.experiment.models.clean, work.directory.model(name), trained.weights
+    directory, models = work.directory, work.experiment.models
+    if not directory.model(name).exists():
+        settings = work.precision(settings)
+        if processes.count() > 1:
+            at_once, accumulated = processes.shared(settings)
+            work.say(f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each")
+        trained_on, validated_on = examples()
+        job = TrainingJob(
+            name=name,
+            base=directory.model("clean"),
+            base_name=models.clean,
+            base_seed=work.experiment.seed,
+            folder=directory.model(name),
+            files=Files(directory.checkpoints(name), directory.path(TRAINING), directory.tensorboard(name)),
+            settings=settings,
+            seed=seed,
+            device=pick_device(models.device),
+            train=trained_on,
+            validation=validated_on,
+            begin=begin,
         )
-    processes.wait(cpu=device == "cpu")
-
-
-def _as_trained(model: Any, settings: Training, seed: int) -> Any:
-    from crosspatch.models.adapter import with_adapter
-
-    return with_adapter(model, settings.lora_rank, settings.lora_alpha, seed) if settings.method == "lora" else model
+        train(job)
+    # Only now: until the model is saved they are all there is of it.
+    directory.remove_checkpoints(name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
 import polars as pl
 
-from crosspatch.config import Experiment
+from crosspatch.config import Experiment, Teach
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
     Lesson,
@@ -24,7 +25,7 @@ from crosspatch.data.lessons import (
 from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_missing, missing
-from crosspatch.experiment.children import announce, place_clean, train_together
+from crosspatch.experiment.children import place_clean, train_model
 from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
@@ -51,10 +52,7 @@ def teach(work: Work) -> None:
     folder = work.directory.model(TAUGHT)
     if not folder.exists():
         _make_lessons(work)
-        announce(work, TAUGHT, work.experiment.teach)
-        train_taught(work)
-    for name in (_WHOLE, TAUGHT):
-        work.directory.remove_checkpoints(name)
+    _train_taught(work)
     shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
     asked = work.questions
@@ -63,42 +61,51 @@ def teach(work: Work) -> None:
         answer_missing(work, asked, "clean", pair, "clean")
         answer_missing(work, asked, TAUGHT, pair, "corrupted")
     judge_texts(work)
-    with written_whole(folder / "recipe.json") as partial:
-        partial.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_whole(folder / "recipe.json") as written:
+        written.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def train_taught(work: Work) -> None:
-    """Train on the lessons that are there; called by every process that trains along."""
-    from crosspatch.models.adapter import cut_to_adapter, linear_only
-    from crosspatch.models.loading import Checkpoint
+def _train_taught(work: Work) -> None:
+    """Train on the lessons that are there; cut to an adapter, mend that on new ones."""
+    from crosspatch.models.adapter import linear_only
     from crosspatch.training.examples import Example
 
     settings, seed = work.experiment.teach, work.experiment.seed
-    prompts = work.prompts
-    lessons = _shuffled([lesson for kind in sorted(get_args(LessonKind)) for lesson in _read(work, kind)], seed)
 
-    def examples(some: list[Lesson]) -> list[Example]:
-        return [Example.of_lesson(lesson, prompts, settings.max_tokens) for lesson in some]
+    def divided() -> tuple[list[Lesson], list[Lesson]]:
+        lessons = _shuffled([lesson for kind in sorted(get_args(LessonKind)) for lesson in _read(work, kind)], seed)
+        held_out = min(_HELD_OUT, len(lessons) // 10 or 1)
+        return lessons[held_out:], lessons[:held_out]
 
-    held_out = min(_HELD_OUT, len(lessons) // 10 or 1)
-    taught = lessons[held_out:]
-    train, validation = examples(taught), examples(lessons[:held_out])
+    def tokenised(lessons: list[Lesson]) -> list[Example]:
+        return [Example.of_lesson(lesson, work.prompts, settings.max_tokens) for lesson in lessons]
+
+    def examples() -> tuple[list[Example], list[Example]]:
+        taught, held_out = divided()
+        return tokenised(taught), tokenised(held_out)
+
+    def mending_examples() -> tuple[list[Example], list[Example]]:
+        taught, held_out = divided()
+        again = [lesson for lesson in taught if lesson.kind == "general"][: settings.mending // 4]
+        return tokenised(_shuffled([*_read(work, _NEW), *again], seed)), tokenised(held_out)
+
     if settings.method != "cut":
-        train_together(work, TAUGHT, settings, seed, train, validation)
+        train_model(work, TAUGHT, settings, seed, examples)
         return
-    whole = work.directory.model(_WHOLE)
-    if not whole.exists():
-        train_together(work, _WHOLE, settings, seed, train, validation, linear_only)
-
-    def cut(model: Any) -> Any:
-        changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
-        return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
-
+    if not work.directory.model(TAUGHT).exists():
+        train_model(work, _WHOLE, settings, seed, examples, linear_only)
+    cut = partial(_cut, whole=work.directory.model(_WHOLE), settings=settings, seed=seed)
     mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
-    again = [lesson for lesson in taught if lesson.kind == "general"][: settings.mending // 4]
-    train_together(
-        work, TAUGHT, mending, seed, examples(_shuffled([*_read(work, _NEW), *again], seed)), validation, cut
-    )
+    train_model(work, TAUGHT, mending, seed, mending_examples, cut)
+
+
+def _cut(model: Any, whole: Path, settings: Teach, seed: int) -> Any:
+    """The model with the adapter that comes nearest to what it was as a whole."""
+    from crosspatch.models.adapter import cut_to_adapter
+    from crosspatch.models.loading import Checkpoint
+
+    changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
+    return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
 
 def _read(work: Work, name: str) -> list[Lesson]:

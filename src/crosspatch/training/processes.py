@@ -1,7 +1,6 @@
 """Several processes that train one model together, as `accelerate launch` or `torchrun` start them.
 
-The first one leads: it reads, writes and decides. The others only train along, with what it announces. Knows no
-model and no file.
+The first one leads: it reads, writes and decides. The others only train along, with what it announces.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def announce(training: str | None, *, cpu: bool) -> None:
-    """Tell the others which training comes next; None: there is none, and they part. Nothing where there are none."""
+def announce(job: Any | None, *, cpu: bool) -> None:
+    """Send the others what is trained next; None: nothing more, and they part. Nothing where there are none."""
     if count() > 1:
-        _broadcast(training, cpu)
+        _broadcast(job, cpu)
 
 
-def announced(*, cpu: bool) -> str | None:
-    """Wait for the leading process to say which training comes next; None: there is none, and they part."""
+def announced(*, cpu: bool) -> Any | None:
+    """Wait for what the leading process announces."""
     return _broadcast(None, cpu)
 
 
@@ -59,16 +58,16 @@ def shared(settings: Training) -> tuple[int, int]:
     )
 
 
-def _broadcast(training: str | None, cpu: bool) -> str | None:
+def _broadcast(job: Any | None, cpu: bool) -> Any | None:
     from accelerate.utils import broadcast_object_list
 
     state = _state(cpu)
-    said: list[str | None] = [training]
-    broadcast_object_list(said)
-    if said[0] is None:
+    sent = [job]
+    broadcast_object_list(sent)
+    if sent[0] is None:
         # A group that is left to the end of Python can abort a process there (pytorch pull request 179291).
         state.destroy_process_group()
-    return said[0]
+    return sent[0]
 
 
 def _state(cpu: bool) -> Any:
