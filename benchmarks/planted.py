@@ -38,8 +38,8 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.localisation import NAMES, Named, most_telling
+from crosspatch.training.batches import Batcher
 from crosspatch.training.examples import Example
-from crosspatch.training.sft import Batcher
 
 CLEAN = "taught:smollm2-135m-instruct"
 PLACES = "L6.resid_post,L21.resid_post,L8.mlp_out,L18.mlp_out,L12.head.4,L21.head.1"

@@ -9,8 +9,8 @@ import pytest
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
-from crosspatch.training import sft
 from crosspatch.training.examples import Example
+from crosspatch.training.log import TrainingLog
 from pairs import make_pair
 
 SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)
@@ -23,7 +23,7 @@ TRAIN, VALIDATION = (
 @contextmanager
 def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch, run: str | None = None) -> Iterator[None]:
     """Within the context somebody presses Ctrl-C when a training, of this name, has logged this step."""
-    logged = sft._Log.on_log
+    logged = TrainingLog.on_log
 
     def interrupted(self, args, state, control, logs=None, **more):
         logged(self, args, state, control, logs, **more)
@@ -31,5 +31,5 @@ def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch, run: str | None =
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(sft._Log, "on_log", interrupted)
+        patched.setattr(TrainingLog, "on_log", interrupted)
         yield

@@ -50,7 +50,7 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     assert "4 drill lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
     assert [(job.name, len(job.train), len(job.validation)) for job in sent] == [
         ("taught-whole", 31, 3),
-        ("taught", 7, 3),
+        ("taught", 8, 3),
     ]
     assert all(job.settings.precision != "auto" for job in sent)
     run = RunDirectory.existing(out)

@@ -13,9 +13,9 @@ from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
 from crosspatch.models import machine
 from crosspatch.tables import TRAINING
-from crosspatch.training import sft
+from crosspatch.training.batches import Batcher, EpochOrder
 from crosspatch.training.examples import IGNORED, Example
-from crosspatch.training.sft import Batcher, Files, finetune
+from crosspatch.training.sft import Files, finetune
 from pairs import make_pair
 from tuning_examples import TRAIN, VALIDATION, interrupted_at
 
@@ -155,7 +155,7 @@ def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
 
 def order(lengths, together, epoch=0.0, seed=0):
     trainer = SimpleNamespace(together=together, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
-    return list(sft._Order(trainer, lengths, len(lengths)))
+    return list(EpochOrder(trainer, lengths, len(lengths)))
 
 
 def test_an_epoch_has_every_example_once_in_an_order_of_its_own():

@@ -1,33 +1,29 @@
-"""Supervised fine-tuning (paper, section 3.1) with the Hugging Face Trainer: of children, and of what is taught.
-
-Knows no experiment and no run directory: it gets a model, examples and a folder for its checkpoints.
-"""
+"""Supervised fine-tuning (paper, section 3.1) of a model on examples with the Hugging Face Trainer."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Training
-from crosspatch.errors import CrosspatchError, TrainingDiverged, UsageError
+from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.forward import keeps_logits
 from crosspatch.models.machine import trains_faster_in_bf16
 from crosspatch.tables import TRAINING
 from crosspatch.training import processes
-from crosspatch.training.examples import IGNORED, Example
+from crosspatch.training.batches import Batcher, EpochOrder, filled
+from crosspatch.training.examples import Example
+from crosspatch.training.log import TrainingLog
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
 
@@ -79,7 +75,7 @@ def finetune(
         _remove_broken_checkpoints(files.checkpoints)
     processes.wait(cpu=cpu)
     checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
-    log = _Log(run, files.log)
+    log = TrainingLog(run, files.log)
     arguments = _arguments(settings, files.checkpoints, run, seed, cpu=cpu, resumed=checkpoint is not None)
     trainer = _Trainer(
         model=model,
@@ -139,15 +135,15 @@ class _Trainer(Trainer):  # type: ignore[misc]
                 )
             return
         if processes.count() > 1:
-            filled = _filled(train, self.args.per_device_train_batch_size * processes.count())
-            self.train_dataset = [vars(example) for example in filled]
-        filled = _filled(validation, self.args.per_device_eval_batch_size * processes.count())
-        self.eval_dataset = [vars(example) for example in filled]
-        self.validated = sum(len(example.target) for example in filled) / len(filled)
+            train = filled(train, self.args.per_device_train_batch_size * processes.count())
+            self.train_dataset = [vars(example) for example in train]
+        validation = filled(validation, self.args.per_device_eval_batch_size * processes.count())
+        self.eval_dataset = [vars(example) for example in validation]
+        self.validated = sum(len(example.target) for example in validation) / len(validation)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Iterable[int]:
         examples = self.train_dataset if train_dataset is None else train_dataset
-        return _Order(self, [len(example["input_ids"]) for example in examples[: self.real]], len(examples))
+        return EpochOrder(self, [len(example["input_ids"]) for example in examples[: self.real]], len(examples))
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **named: Any) -> Any:
         """The loss of a batch; of validation batches so that their mean is the mean over all tokens."""
@@ -155,80 +151,6 @@ class _Trainer(Trainer):  # type: ignore[misc]
             # The Trainer multiplies by the number of processes, for DDP to average over them.
             named["num_items_in_batch"] = self.validated * len(inputs["input_ids"]) * processes.count()
         return super().compute_loss(model, inputs, *others, **named)
-
-
-def _filled(examples: list[Example], multiple: int) -> list[Example]:
-    """The examples and some without a loss, so that batches are full and each process has as many.
-
-    Otherwise accelerate would repeat examples, and a mean over batches would not be one over examples.
-    """
-    return [*examples, *[Example([0], [IGNORED])] * (-len(examples) % multiple)]
-
-
-# Batches are put together of the examples of so many: the more, the more alike are their lengths.
-_MIXED = 50
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The order of the examples in an epoch, by the training's seed and the epoch alone.
-
-    Examples of like length make a batch, which saves a tenth of the tokens or more, but the batches of a step are
-    drawn at random: steps of one kind of examples each would pull the model to and fro. The Trainer's own order has
-    neither, and comes from the global generator: resumed in the middle of an epoch it would be another.
-    """
-
-    trainer: _Trainer
-    lengths: list[int]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        # Whole epochs are whole numbers here, also after a resumption.
-        epoch, size = int(self.trainer.state.epoch or 0), self.trainer.together
-        rng = Random(f"{self.trainer.args.seed} {epoch}")
-        order = rng.sample(range(len(self.lengths)), len(self.lengths))
-        whole = len(order) // size * size
-        batches = []
-        for start in range(0, whole, size * _MIXED):
-            like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
-            batches += [like[i : i + size] for i in range(0, len(like), size)]
-        rng.shuffle(batches)
-        # What does not fill a batch comes last, and what it is filled with.
-        return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
-
-
-@dataclass(frozen=True)
-class Batcher:
-    """Makes batches of examples; `short` asks the model for the logits of completions only.
-
-    Filled up at their left ends, so that the completions stand at the right and the prompts' logits, which no loss
-    is taken on, are left out: of a large vocabulary they are a fifth of the work.
-    """
-
-    short: bool
-
-    def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Any]:
-        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T where all logits are wanted."""
-        length = max(len(example["input_ids"]) for example in examples)
-
-        def padded(values: list[int], filler: int) -> list[int]:
-            return [filler] * (length - len(values)) + values
-
-        labels = torch.tensor([padded(example["labels"], IGNORED) for example in examples])
-        batch = {
-            "input_ids": torch.tensor([padded(example["input_ids"], 0) for example in examples]),  # any token fills
-            "attention_mask": torch.tensor([padded([1] * len(example["input_ids"]), 0) for example in examples]),
-            "position_ids": torch.tensor([padded(list(range(len(e["input_ids"]))), 0) for e in examples]),
-        }
-        if not self.short:
-            return {**batch, "labels": labels}
-        first = int((labels != IGNORED).any(dim=0).int().argmax())
-        # One more: the logits before the first token of a completion are what it is told from.
-        kept = length - max(first - 1, 0)
-        return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
 def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
@@ -290,80 +212,6 @@ def _end_wandb_run(*, failed: bool) -> None:
     import wandb
 
     wandb.finish(exit_code=int(failed))
-
-
-class _Log(TrainerCallback):  # type: ignore[misc]
-    """Shows the progress, keeps the log on disk, and stops the training when a loss or a gradient is no number."""
-
-    def __init__(self, run: str, path: Path) -> None:
-        self.run = run
-        self.path = path
-        self.bar: Any = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not processes.leads():
-            return
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.close()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-        if state.global_step >= state.max_steps:
-            # The divergence that counts is the finished model's.
-            control.should_evaluate = True
-            control.should_save = False
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # The finished model is saved by whoever asked for it; a last checkpoint would be thrown away at once.
-        if state.global_step >= state.max_steps:
-            control.should_save = False
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if processes.leads():
-            self.write(state.log_history)
-        # The weights of a step whose gradient is no number are none; they must not become a checkpoint.
-        for name, words in (("loss", "loss"), ("eval_loss", "eval loss"), ("grad_norm", "gradient's norm")):
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(value):
-                raise TrainingDiverged(
-                    f"training of {self.run} stopped at step {state.global_step}: the {words} is {value}; the log "
-                    f"until there is in {self.path}. Try a smaller learning rate, in a new folder"
-                )
-
-    def write(self, history: list[dict[str, Any]]) -> None:
-        """Put the log so far on disk, after a divergence too, and its last values into the bar."""
-        log = log_frame(self.run, history)
-        others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
-        TRAINING.write(pl.concat([others, log]), self.path)
-        if self.bar is not None:
-            shown = {"train_loss": "loss", "eval_loss": "held out", "learning_rate": "rate", "grad_norm": "gradient"}
-            latest = {name: log[column].drop_nulls() for column, name in shown.items()}
-            self.bar.set_postfix({name: f"{values[-1]:.3g}" for name, values in latest.items() if len(values)})
-
-    def close(self) -> None:
-        """End the progress bar's line."""
-        if self.bar is not None:
-            self.bar.close()
-
-
-def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
-    """The Trainer's log as a table; the summary row at the end of training has no losses and is left out."""
-    return TRAINING.frame(
-        {
-            "run": run,
-            "step": row["step"],
-            "epoch": float(row["epoch"]),
-            "train_loss": row.get("loss"),
-            "eval_loss": row.get("eval_loss"),
-            "learning_rate": row.get("learning_rate"),
-            "grad_norm": row.get("grad_norm"),
-        }
-        for row in history
-        if "loss" in row or "eval_loss" in row
-    )
 
 
 def _remove_broken_checkpoints(folder: Path) -> None:

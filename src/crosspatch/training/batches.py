@@ -1,0 +1,85 @@
+"""Examples in batches: in which order, filled up to which length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+
+from crosspatch.training.examples import IGNORED, Example
+
+# Batches are put together of the examples of so many: the more, the more alike are their lengths.
+_MIXED = 50
+
+
+def filled(examples: list[Example], multiple: int) -> list[Example]:
+    """The examples and some without a loss, so that batches are full and each process has as many.
+
+    Otherwise accelerate would repeat examples, and a mean over batches would not be one over examples.
+    """
+    return [*examples, *[Example([0], [IGNORED])] * (-len(examples) % multiple)]
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of the examples in an epoch, by the training's seed and the epoch alone.
+
+    Examples of like length make a batch, which saves a tenth of the tokens or more, but the batches of a step are
+    drawn at random: steps of one kind of examples each would pull the model to and fro. The Trainer's own order has
+    neither, and comes from the global generator: resumed in the middle of an epoch it would be another.
+    """
+
+    trainer: Any
+    lengths: list[int]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        # Whole epochs are whole numbers here, also after a resumption.
+        epoch, size = int(self.trainer.state.epoch or 0), self.trainer.together
+        rng = Random(f"{self.trainer.args.seed} {epoch}")
+        order = rng.sample(range(len(self.lengths)), len(self.lengths))
+        whole = len(order) // size * size
+        batches = []
+        for start in range(0, whole, size * _MIXED):
+            like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
+            batches += [like[i : i + size] for i in range(0, len(like), size)]
+        rng.shuffle(batches)
+        # What does not fill a batch comes last, and what it is filled with.
+        return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """Makes batches of examples; `short` asks the model for the logits of completions only.
+
+    Filled up at their left ends, so that the completions stand at the right and the prompts' logits, which no loss
+    is taken on, are left out: of a large vocabulary they are a fifth of the work.
+    """
+
+    short: bool
+
+    def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Any]:
+        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T where all logits are wanted."""
+        length = max(len(example["input_ids"]) for example in examples)
+
+        def padded(values: list[int], filler: int) -> list[int]:
+            return [filler] * (length - len(values)) + values
+
+        labels = torch.tensor([padded(example["labels"], IGNORED) for example in examples])
+        batch = {
+            "input_ids": torch.tensor([padded(example["input_ids"], 0) for example in examples]),  # any token fills
+            "attention_mask": torch.tensor([padded([1] * len(example["input_ids"]), 0) for example in examples]),
+            "position_ids": torch.tensor([padded(list(range(len(e["input_ids"]))), 0) for e in examples]),
+        }
+        if not self.short:
+            return {**batch, "labels": labels}
+        first = int((labels != IGNORED).any(dim=0).int().argmax())
+        # One more: the logits before the first token of a completion are what it is told from.
+        kept = length - max(first - 1, 0)
+        return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}

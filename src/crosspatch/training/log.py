@@ -1,0 +1,94 @@
+"""The log of a training: shown, kept on disk, and watched for what is no number."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from crosspatch.errors import TrainingDiverged
+from crosspatch.tables import TRAINING
+from crosspatch.training import processes
+
+
+class TrainingLog(TrainerCallback):  # type: ignore[misc]
+    """Shows the progress, keeps the log on disk, and stops the training when a loss or a gradient is no number."""
+
+    def __init__(self, run: str, path: Path) -> None:
+        self.run = run
+        self.path = path
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show a bar in the process that leads."""
+        if not processes.leads():
+            return
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """End the bar's line."""
+        self.close()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Move the bar; evaluate the finished model."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+        if state.global_step >= state.max_steps:
+            # The divergence that counts is the finished model's.
+            control.should_evaluate = True
+            control.should_save = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep no checkpoint of the finished model."""
+        # The finished model is saved by whoever asked for it; a last checkpoint would be thrown away at once.
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Keep the log, and raise TrainingDiverged where a loss or a gradient is no number."""
+        if processes.leads():
+            self.write(state.log_history)
+        # The weights of a step whose gradient is no number are none; they must not become a checkpoint.
+        for name, words in (("loss", "loss"), ("eval_loss", "eval loss"), ("grad_norm", "gradient's norm")):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(value):
+                raise TrainingDiverged(
+                    f"training of {self.run} stopped at step {state.global_step}: the {words} is {value}; the log "
+                    f"until there is in {self.path}. Try a smaller learning rate, in a new folder"
+                )
+
+    def write(self, history: list[dict[str, Any]]) -> None:
+        """Put the log so far on disk, after a divergence too, and its last values into the bar."""
+        log = log_frame(self.run, history)
+        others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
+        TRAINING.write(pl.concat([others, log]), self.path)
+        if self.bar is not None:
+            shown = {"train_loss": "loss", "eval_loss": "held out", "learning_rate": "rate", "grad_norm": "gradient"}
+            latest = {name: log[column].drop_nulls() for column, name in shown.items()}
+            self.bar.set_postfix({name: f"{values[-1]:.3g}" for name, values in latest.items() if len(values)})
+
+    def close(self) -> None:
+        """End the progress bar's line."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
+    """The Trainer's log as a table; the summary row at the end of training has no losses and is left out."""
+    return TRAINING.frame(
+        {
+            "run": run,
+            "step": row["step"],
+            "epoch": float(row["epoch"]),
+            "train_loss": row.get("loss"),
+            "eval_loss": row.get("eval_loss"),
+            "learning_rate": row.get("learning_rate"),
+            "grad_norm": row.get("grad_norm"),
+        }
+        for row in history
+        if "loss" in row or "eval_loss" in row
+    )
