@@ -13,8 +13,10 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from crosspatch.experiment.executors.by_processes import PRELOADED
+
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["crosspatch.experiment.executors.preload", "crosspatch.cli", "crosspatch.report.page"])
+_context.set_forkserver_preload([*PRELOADED, "crosspatch.cli", "crosspatch.report.page"])
 
 
 def started(log: Path, *arguments: object) -> ForkServerProcess:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from importlib.util import find_spec
 
+import psutil
 import pytest
 
-from commands import finished
+from commands import ended, finished, started, until
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.executors import by_this_process, executor
+from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
@@ -67,6 +70,29 @@ def test_two_actors_of_ray_give_the_same(ready, alone, tmp_path):
     run = run_by(ready, tmp_path, "executor=ray", "workers=2")
     assert contents(run) == contents(alone)
     assert not left_behind(run)
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_killed_is_replaced(ready, alone, tmp_path):
+    pytest.importorskip("ray")
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    options = ("--set", "execution.executor=ray", "--workers", 2)
+    command = started(log, "patch", "tiny", "--out", run, *OPTIONS, *options)
+
+    def actors_at_work() -> list[psutil.Process]:
+        below = psutil.Process(command.pid).children(recursive=True) if command.is_alive() else []
+        return [process for process in below if "ray::_Worker.do" in " ".join(process.cmdline())]
+
+    until(actors_at_work)
+    actors_at_work()[0].kill()
+    assert ended(command) == 0, log.read_text()
+    assert " ".join(log.read_text().split()).count("failed, try 1: it did not come back") == 1
+    assert finished(log, "spans", "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
+    assert contents(run) == contents(alone)
+
+
+def test_what_workers_need_is_there_to_be_preloaded():
+    assert all(find_spec(name) is not None for name in PRELOADED)
 
 
 def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
@@ -54,6 +54,14 @@ class Outcome:
     facts: Mapping[str, Any]
 
 
+class WorkersLost(CrosspatchError):
+    """Workers die as they begin, so that no shard can be done."""
+
+
+# What makes an outcome of a stage's shard.
+Compute = Callable[[ShardedStage, int], Outcome]
+
+
 def shards_of(stage: ShardedStage) -> Shards:
     """A stage's shards in its run directory."""
     return Shards(stage.work.directory.root, stage.name)
@@ -70,11 +78,23 @@ def prepare(stage: ShardedStage) -> Shards:
     return shards
 
 
-def work_off(stage: ShardedStage, some: Iterable[int], tries: int) -> None:
+def compute(stage: ShardedStage, shard: int) -> Outcome:
+    """Compute one shard, with the seconds that it took and what it was computed with."""
+    start = time.monotonic()
+    files = stage.do(shard)
+    facts = {
+        "seconds": round(time.monotonic() - start, 3),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "models": dict(stage.work.facts),
+    }
+    return Outcome(files, facts)
+
+
+def work_off(stage: ShardedStage, some: Iterable[int], tries: int, compute: Compute = compute) -> None:
     """Do those of some shards that nobody else is at, in their order; those that fail again, up to so many tries.
 
-    An error of one shard is kept beside it and stops no other one. Raises what no shard could be done under: wrong
-    use, a full disk.
+    `compute` may let another process do it. An error of one shard is kept beside it and stops no other one. Raises what
+    no shard could be done under: wrong use, a full disk, no workers.
     """
     shards, mine = shards_of(stage), list(some)
     while True:
@@ -84,12 +104,12 @@ def work_off(stage: ShardedStage, some: Iterable[int], tries: int) -> None:
                 if not free or shards.done(shard) or shards.tries(shard) >= tries:
                     continue
                 tried = True
-                attempt(stage, shards, shard)
+                attempt(stage, shards, shard, compute)
         if not tried:
             return
 
 
-def attempt(stage: ShardedStage, shards: Shards, shard: int) -> None:
+def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -> None:
     """Try one shard that this process has claimed."""
     before, last = shards.tries(shard), shards.failure(shard).get("error", "")
     shards.note_failure(shard, before + 1, NO_RETURN)
@@ -111,21 +131,9 @@ def attempt(stage: ShardedStage, shards: Shards, shard: int) -> None:
         stage.work.say(progress_line(shards, shard))
 
 
-def compute(stage: ShardedStage, shard: int) -> Outcome:
-    """Compute one shard, with the seconds that it took and what it was computed with."""
-    start = time.monotonic()
-    files = stage.do(shard)
-    facts = {
-        "seconds": round(time.monotonic() - start, 3),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "models": dict(stage.work.facts),
-    }
-    return Outcome(files, facts)
-
-
 def stops_all(error: Exception) -> bool:
     """Whether an error is no single shard's."""
-    return isinstance(error, UsageError) or (isinstance(error, OSError) and error.errno in _FULL)
+    return isinstance(error, (UsageError, WorkersLost)) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def one_line(error: BaseException) -> str:

@@ -13,14 +13,21 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.experiment.executors.worker import Order, threads_of
-from crosspatch.experiment.sharding import ShardedStage, one_line, shards_of, work_off
+from crosspatch.experiment.executors.worker import STILLBORN, WorkerSpec
+from crosspatch.experiment.sharding import ShardedStage, WorkersLost, one_line, shards_of, work_off
 from crosspatch.storage.shards import Shards
 
 # Seconds that a worker has to end by itself.
 _PATIENCE = 5
-# Workers that may die one after the other before any has begun a shard.
-_STILLBORN = 3
+# What every worker needs, imported once before the first is forked: each import takes seconds.
+PRELOADED = [
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "crosspatch.experiment.stages",
+    "crosspatch.patching.self_check",
+    "crosspatch.patching.sweep",
+]
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,15 @@ class _Worker:
 def by_processes(stage: ShardedStage) -> None:
     """Do what is left of a stage by processes with a pair of models each."""
     settings, shards = stage.work.experiment.execution, shards_of(stage)
-    order, number = Order.of(stage, threads_of(settings)), min(settings.workers, len(shards.left()))
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    spec, number = WorkerSpec.of(stage, threads), min(settings.workers, len(shards.left()))
     if number < settings.workers:
         stage.work.say(f"{stage.name}: {number} shards for {settings.workers} workers; patch.shard_rows makes more")
     gpus = _gpus(stage)
     with _quiet_bars():
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["crosspatch.experiment.executors.preload"])
-        workers = [_started(context, order, gpus, i, settings.tries) for i in range(number)]
+        context.set_forkserver_preload(PRELOADED)
+        workers = [_started(context, spec, gpus, i, settings.tries) for i in range(number)]
     idle, before = 0, _progress(shards)
     try:
         while workers:
@@ -65,31 +73,31 @@ def by_processes(stage: ShardedStage) -> None:
                 stage.work.say(f"{stage.name}: worker {worker.process.pid} ended with {_how(code)}")
                 idle = 0 if now != before else idle + 1
                 before = now
-                if idle >= _STILLBORN:
-                    raise CrosspatchError(f"{stage.name}: workers end before they begin a shard, with {_how(code)}")
+                if idle >= STILLBORN:
+                    raise WorkersLost(f"{stage.name}: workers end before they begin a shard, with {_how(code)}")
                 if any(shards.tries(shard) < settings.tries for shard in shards.left()):
-                    workers.append(_started(context, order, gpus, place, settings.tries))
+                    workers.append(_started(context, spec, gpus, place, settings.tries))
     finally:
         for worker in workers:
             worker.end()
 
 
-def _started(context: Any, order: Order, gpus: list[str] | None, place: int, tries: int) -> _Worker:
+def _started(context: Any, spec: WorkerSpec, gpus: list[str] | None, place: int, tries: int) -> _Worker:
     ours, theirs = context.Pipe(duplex=False)
     gpu = None if not gpus else gpus[place % len(gpus)]
-    process = context.Process(target=_serve, args=(order, theirs, gpu, tries), daemon=True)
+    process = context.Process(target=_serve, args=(spec, theirs, gpu, tries), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _serve(order: Order, said: Connection, gpu: str | None, tries: int) -> None:
+def _serve(spec: WorkerSpec, said: Connection, gpu: str | None, tries: int) -> None:
     """What a worker does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
-        stage = order.begin(lambda line: said.send(("line", line)))
+        stage = spec.begin(lambda line: said.send(("line", line)))
         work_off(stage, range(len(shards_of(stage))), tries)
     except KeyboardInterrupt:
         os._exit(1)

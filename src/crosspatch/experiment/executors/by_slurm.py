@@ -11,7 +11,7 @@ from typing import Any
 
 from crosspatch.config import Execution
 from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.experiment.executors.worker import Order
+from crosspatch.experiment.executors.worker import WorkerSpec
 from crosspatch.experiment.sharding import ShardedStage, progress_line, shards_of, work_off_slice
 
 # Seconds between two looks at the jobs.
@@ -32,11 +32,11 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
     settings, shards = stage.work.experiment.execution, shards_of(stage)
     number = min(settings.workers, len(shards.left()))
     executor = _executor(submitit, stage, settings, cluster)
-    order = Order.of(stage, settings.threads or 1)
+    spec = WorkerSpec.of(stage, settings.threads or 1)
     with stage.work.lock.left_to_others():
         while any(shards.tries(shard) < settings.tries for shard in shards.left()):
             before = _standing(stage)
-            jobs = executor.map_array(_do_slice, [order] * number, range(1, number + 1), [number] * number)
+            jobs = executor.map_array(_do_slice, [spec] * number, range(1, number + 1), [number] * number)
             stage.work.say(f"{stage.name}: {number} SLURM jobs, {jobs[0].job_id} and on; logs are in {executor.folder}")
             _wait(stage, jobs)
             errors = [str(error) for job in jobs if (error := _error(job)) is not None]
@@ -66,9 +66,9 @@ def _executor(submitit: Any, stage: ShardedStage, settings: Execution, cluster: 
     return executor
 
 
-def _do_slice(order: Order, number: int, of: int) -> None:
+def _do_slice(spec: WorkerSpec, number: int, of: int) -> None:
     """What a job does."""
-    work_off_slice(order.begin(print), number, of)
+    work_off_slice(spec.begin(print), number, of)
 
 
 def _wait(stage: ShardedStage, jobs: list[Any]) -> None:
