@@ -10,7 +10,7 @@ import pytest
 from adapters import saved_adapter
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
-from crosspatch.models import quantization
+from crosspatch.models import placement
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import quantization_of
@@ -23,7 +23,7 @@ from crosspatch.settings_io import load_experiment
 
 
 def test_without_bitsandbytes_it_is_refused(monkeypatch):
-    monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs bitsandbytes, which is not installed; run: pip install") as error:
         ModelPair.load("random:qwen3", "random:qwen3", device="cpu", quantization="4bit")
     assert "\n" not in str(error.value)
