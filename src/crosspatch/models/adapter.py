@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch.nn import Linear
+from torch.nn.modules.conv import _ConvNd
+from transformers.pytorch_utils import Conv1D
+
 from crosspatch.models.blocks import decoder, text_config
 
 _NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
@@ -15,9 +20,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     These are those that `linear_layers` and `expert_weights` give. The updates begin at nothing: one factor is drawn by
     the seed, the other is 0. The global generator is left as it was.
     """
-    import torch
     from peft import LoraConfig, get_peft_model
-    from transformers.pytorch_utils import Conv1D
 
     # GPT-2 keeps its linear layers' weights the other way round.
     turned = any(isinstance(module, Conv1D) for module in model.modules())
@@ -52,9 +55,6 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
 
     Nearest by the sum of squares, layer by layer: the largest singular values of each layer's change.
     """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
     wanted, scale = linear_layers(changed), alpha / rank
     parts = {}
     for name, layer in linear_layers(model).items():
@@ -76,17 +76,12 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
 
 def linear_layers(model: Any) -> dict[str, Any]:
     """The layers that an adapter changes, by name: all linear ones of the decoder. GPT-2 calls them Conv1D."""
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D
-
     inside = set(decoder(model).modules()) - {model.get_output_embeddings()}
     return {name: m for name, m in model.named_modules() if isinstance(m, (Linear, Conv1D)) and m in inside}
 
 
 def expert_weights(model: Any) -> dict[str, Any]:
     """The weights [E, in, out] or [E, out, in] of E experts that are no linear layers of their own, by name."""
-    from torch.nn.modules.conv import _ConvNd
-
     inside = set(decoder(model).modules())
     return {
         f"{name}.{weight}": value

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
+from transformers import DynamicCache, GenerationConfig
 
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.forward import cache_argument
@@ -56,8 +57,6 @@ def continue_prompts(
     nonsense. Rows that are at their end leave the batch, unless all have to stay `together` for a hook that knows them
     by their places.
     """
-    from transformers import GenerationConfig
-
     length = max(map(len, encoded))
     filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
     device = input_device(model)
@@ -99,8 +98,6 @@ def _narrowed(
     found: Any, mask: torch.Tensor, going: list[int], kept: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor, Any, list[int]]:
     """What goes on: the rows that are not at their end, where the cache can be parted, else all of them."""
-    from transformers import DynamicCache
-
     past = found["cache" if "cache" in found else "past_key_values"]
     if len(kept) < len(going):
         if isinstance(past, DynamicCache):

@@ -22,6 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
@@ -166,8 +173,6 @@ class Checkpoint:
 
     def config(self) -> Any:
         """The model's Hugging Face configuration, without its weights."""
-        from transformers import AutoConfig
-
         match self.kind:
             case "random":
                 return tiny_config(self.where)
@@ -182,8 +187,6 @@ class Checkpoint:
 
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        from transformers import AutoTokenizer
-
         if self.kind == "random":
             return tiny_tokenizer()
         if self.kind == "adapter" and not (Path(self.where) / "tokenizer_config.json").is_file():
@@ -347,8 +350,6 @@ class Checkpoint:
 
 def auto_class(config: Any) -> Any:
     """What builds and reads models of a configuration: language models, or those that read images too."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
-
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 

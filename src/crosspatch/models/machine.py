@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from crosspatch.models.placement import pick_device
 from crosspatch.models.shapes import Shape
-
-if TYPE_CHECKING:
-    import torch
 
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 SHARE = 0.4
@@ -65,10 +65,6 @@ def gpus_for(memory: float) -> int:
 @cache
 def this_machine() -> Machine:
     """This machine's first GPU, or its CPU."""
-    import torch
-
-    from crosspatch.models.placement import pick_device
-
     device = pick_device("auto")
     operations = {
         name: SHARE * operations_a_second(getattr(torch, name), device, _seconds) for name in ("float32", "bfloat16")
@@ -84,7 +80,6 @@ def trains_faster_in_bf16(device: str) -> bool:
 
     What a processor says that it supports does not tell: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
     """
-    import torch
 
     def step(rows: int, width: int, precision: torch.dtype) -> float:
         layers = torch.nn.Sequential(
@@ -113,8 +108,6 @@ def trains_faster_in_bf16(device: str) -> bool:
 
 def _seconds(work: Callable[[], Any]) -> float:
     """How long work takes on the device where it is done: the fastest of three times, after one to warm up."""
-    import torch
-
     work()
     best = math.inf
     for _ in range(3):
@@ -132,8 +125,6 @@ def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Call
     A CPU that lacks instructions for bf16 takes a hundred times as long for it as for float32: its large product alone
     would take longer than all else that a plan does.
     """
-    import torch
-
     found = 0.0
     for side in _SIDES:
         a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))

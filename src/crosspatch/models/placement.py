@@ -11,8 +11,10 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
+from transformers import BitsAndBytesConfig
 
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
@@ -76,8 +78,6 @@ def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
 
     What is free, less a tenth of each GPU for what is not weights; `max_memory_gb` (10⁹ bytes) is the most of each GPU.
     """
-    import psutil
-
     room: dict[int | str, int] = {}
     for number in range(torch.cuda.device_count()):
         free = int(torch.cuda.mem_get_info(number)[0] * (1 - LEFT_FREE))
@@ -105,8 +105,6 @@ def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) 
 
 def quantized_config(quantization: Quantization, dtype: str) -> Any:
     """What `from_pretrained` is given for it; sums are in `dtype`. Raises UsageError where bitsandbytes is missing."""
-    from transformers import BitsAndBytesConfig
-
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
             f"models.quantization={quantization} needs bitsandbytes, which is not installed; run: "

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from crosspatch.errors import CrosspatchError
 from crosspatch.files import partial_of
@@ -44,9 +46,6 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
     `base` is written down as the model that the adapter belongs to; `weights` are taken in place of the model's own.
     They are kept in float16: half the bytes, 11 bits of what is added to weights of the same precision or less.
     """
-    import torch
-    from safetensors.torch import load_file, save_file
-
     with folder_written_whole(folder) as scratch:
         # PEFT would look for the base on the hub, to see whether its embeddings were changed.
         model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from transformers import AutoConfig
+
 from crosspatch.models.adapter import expert_weights, linear_layers
 from crosspatch.models.blocks import text_config
 from crosspatch.models.loading import SMOLLM2, Checkpoint, auto_class
@@ -75,9 +78,6 @@ class Shape:
         outputs of all linear layers but the unembedding, so that adapters of rank r have r times as many; `kept` says
         that the configuration is the one kept here.
         """
-        import torch
-        from transformers import AutoConfig
-
         kept = name in KNOWN
         config = AutoConfig.for_model(**KNOWN[name]) if kept else Checkpoint.named(name).config()
         with torch.device("meta"):

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from crosspatch.errors import UsageError
 from crosspatch.models.placement import is_offloaded
@@ -70,7 +72,6 @@ def add_adapter(model: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     """
     from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.tuners_utils import cast_adapter_dtype
-    from safetensors.torch import load_file
 
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
@@ -174,7 +175,6 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 def _is_told(child: nn.Module) -> bool:
     """Whether all that an adapter changed is what `update_of` knows."""
     from peft.tuners.lora import Linear
-    from transformers.pytorch_utils import Conv1D
 
     ends = (child.get_input_embeddings(), child.get_output_embeddings())  # type: ignore[operator]
     layers = adapted_layers(child).values()

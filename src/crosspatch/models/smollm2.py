@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crosspatch.errors import UsageError
 from crosspatch.models.trust import check_gguf
@@ -47,9 +49,6 @@ def _folder_name(gguf: Path) -> str:
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF file's model (dequantised to float32) and tokenizer as a Hugging Face folder."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     check_gguf(gguf)
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)

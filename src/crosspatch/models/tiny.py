@@ -5,6 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
+
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
 from crosspatch.errors import UsageError
@@ -34,8 +38,6 @@ def architectures() -> list[str]:
 
 def tiny_config(architecture: str) -> Any:
     """The configuration of a tiny model: 4 blocks, width 48, a vocabulary of 512. Raises UsageError if unknown."""
-    import transformers
-
     tokenizer = tiny_tokenizer()
     common = {
         "vocab_size": VOCABULARY,
@@ -48,19 +50,16 @@ def tiny_config(architecture: str) -> Any:
     }
     match architecture:
         case "qwen3":
-            return transformers.Qwen3Config(**_SHAPE, **common)
+            return Qwen3Config(**_SHAPE, **common)
         case "llama":
-            return transformers.LlamaConfig(**_SHAPE, **common)
+            return LlamaConfig(**_SHAPE, **common)
         case "gpt2":
-            return transformers.GPT2Config(n_embd=48, n_layer=4, n_head=4, n_positions=2048, **common)
+            return GPT2Config(n_embd=48, n_layer=4, n_head=4, n_positions=2048, **common)
     raise UsageError(f"got random:{architecture}, expected one of {', '.join(architectures())}")
 
 
 def tiny_model(architecture: str, seed: int = 0) -> Any:
     """A tiny random model in float32, ready to run; the global generator is left as it was."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(tiny_config(architecture), dtype=torch.float32).eval()
@@ -69,9 +68,6 @@ def tiny_model(architecture: str, seed: int = 0) -> Any:
 @cache
 def tiny_tokenizer() -> Any:
     """A byte-level BPE tokenizer with a chat template, trained on our own equations: the same every time."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
