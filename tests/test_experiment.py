@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from crosspatch.experiment import ExperimentRun, judging
+from crosspatch.experiment import ExperimentRun, answering
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
@@ -297,7 +297,7 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
     def judge(name, models, date):
         return lambda prompts: [asked.append(prompt) or "70" for prompt in prompts]
 
-    monkeypatch.setattr(judging, "load_judge", judge)
+    monkeypatch.setattr(answering, "load_judge", judge)
     arguments = (*SMALL, "--set", "data.alignment=2", "--set", "patch.alignment=1", "--set", "data.near=1")
     command = ("run", "tiny", "--out", tmp_path, *arguments, "--set", "judge.model=random:llama")
     code, out, err = cli(*command)
@@ -317,6 +317,6 @@ def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, m
 def test_the_shipped_judge_is_a_checkpoint_that_answers():
     from crosspatch.config import Models
 
-    replies = judging.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
+    replies = answering.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
     assert len(replies) == 2
     assert all(isinstance(reply, str) for reply in replies)

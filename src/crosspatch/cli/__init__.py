@@ -17,11 +17,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import typer
 
-from crosspatch.cli import datasets, exports, pairs, progress, stages  # they put their commands into the application
+from crosspatch.cli import datasets, pairs, runs, stages  # they put their commands into the application
 from crosspatch.cli.application import app
 from crosspatch.errors import CrosspatchError
 
-__all__ = ["app", "datasets", "exports", "main", "pairs", "progress", "stages"]
+__all__ = ["app", "datasets", "main", "pairs", "runs", "stages"]
 
 # What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
 _WRONG_USE: Any = typer.BadParameter.__base__

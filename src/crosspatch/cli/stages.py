@@ -152,7 +152,7 @@ def report(
         raise UsageError(f"{source} is a run directory; --out and --set go with an experiment")
     found = RunDirectory.existing(Path(source))
     if watch:
-        from crosspatch.experiment.watching import watch as watch_run
+        from crosspatch.experiment.page import watch as watch_run
 
         console.print(f"watching {found.root}; open {found.report}, which loads itself anew; stop with Ctrl-C")
         watch_run(found, every, lambda words: console.print(words, soft_wrap=True))

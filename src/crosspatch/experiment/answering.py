@@ -1,16 +1,19 @@
-"""The evaluate stage: every model answers every question."""
+"""The evaluate stage: every model answers every question, and what is written in any stage is graded."""
 
 from __future__ import annotations
 
+from datetime import date as Date
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from crosspatch.experiment.judging import judge_texts
+from crosspatch.config import Models
+from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
-from crosspatch.tables import GENERATIONS
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, OPERATIONS, RATINGS
 
 if TYPE_CHECKING:
+    from crosspatch.grading.rating import Judge
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.sweep import Unpatched
 
@@ -44,3 +47,68 @@ def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: 
     for start in range(0, len(left), settings.batch_size):
         texts = unpatched_texts(pair, model, dict(left[start : start + settings.batch_size]), settings.max_new_tokens)
         work.directory.add(GENERATIONS, texts.with_columns(condition=pl.lit(condition)))
+
+
+def judge_texts(work: Work) -> None:
+    """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
+    from crosspatch.grading.grading_worker import GradingWorker
+    from crosspatch.grading.judge import examine, judge, judge_operations
+
+    directory = work.directory
+    directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
+    asked = directory.asked()
+    with GradingWorker() as worker:
+        rows = [
+            judge(asked[text["prompt_id"]], text, worker.grade)
+            for text in directory.lacking(BEHAVIOUR).iter_rows(named=True)
+            if text["prompt_id"] in asked and asked[text["prompt_id"]].answer
+        ]
+    directory.add(BEHAVIOUR, BEHAVIOUR.frame(rows))
+    # A text that states no operation has no row, and is read again: that takes a millisecond.
+    stated = [
+        row
+        for text in directory.lacking(OPERATIONS).iter_rows(named=True)
+        if text["prompt_id"] in asked
+        for row in judge_operations(asked[text["prompt_id"]], text)
+    ]
+    directory.add(OPERATIONS, OPERATIONS.frame(stated))
+    rate_answers(work)
+
+
+def rate_answers(work: Work) -> None:
+    """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
+    from crosspatch.grading.rating import rate
+
+    name = work.experiment.judge.model
+    free = {problem.id: problem for problem in work.problems["alignment"]}
+    texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
+    if name is None or not texts:
+        return
+    judge, at_once = load_judge(name, work.experiment.models, work.date), work.experiment.judge.batch_size
+    for start in range(0, len(texts), at_once):
+        rows = rate(free, texts[start : start + at_once], judge, name)
+        work.directory.add(RATINGS, RATINGS.frame(rows))
+    work.say(f"{len(texts)} answers to free questions were rated by {name}")
+
+
+def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
+    """A checkpoint that answers prompts, or a model that Inspect AI reaches, as the judge of free answers.
+
+    A chat template that prints the day prints `date`, or today's.
+    """
+    if name.startswith(PREFIX):
+        return inspect_judge(name)
+    from crosspatch.models.chat import PromptFormat, stop_tokens
+    from crosspatch.models.generation import answer
+    from crosspatch.models.loading import Checkpoint
+
+    checkpoint = Checkpoint.named(name)
+    model = checkpoint.model(models.dtype, models.device)
+    prompts = PromptFormat(checkpoint.tokenizer(), date=date or Date.today())
+    stops = stop_tokens((model,), prompts)
+
+    def judge(asked: list[str]) -> list[str]:
+        # What is rated was written by models. A number needs few tokens; some models say a word before it.
+        return [said.text for said in answer(model, prompts, [prompts.spelled_out(text) for text in asked], 8, stops)]
+
+    return judge

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosspatch.config import Experiment
 from crosspatch.data.problem import Problem
-from crosspatch.experiment.answering import answer_missing
-from crosspatch.experiment.judging import judge_texts
+from crosspatch.experiment.answering import answer_missing, judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 

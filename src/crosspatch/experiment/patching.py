@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 
 from crosspatch.config import DOMAINS, Direction, Engine
+from crosspatch.experiment.answering import judge_texts
 from crosspatch.experiment.executors import carry_out
-from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
 from crosspatch.storage.shards import Shards

@@ -11,9 +11,8 @@ import polars as pl
 
 from crosspatch.config import Experiment, Finetune
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import answer_missing, missing
+from crosspatch.experiment.answering import answer_missing, judge_texts, missing
 from crosspatch.experiment.children import Child, make_child, place_clean
-from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.statistics.divergence import divergence
 from crosspatch.statistics.health import MALFORMED, output_health

@@ -24,9 +24,8 @@ from crosspatch.data.lessons import (
 )
 from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import answer_missing, missing
+from crosspatch.experiment.answering import answer_missing, judge_texts, missing
 from crosspatch.experiment.children import place_clean, train_model
-from crosspatch.experiment.judging import judge_texts
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.statistics.accuracy import accuracy

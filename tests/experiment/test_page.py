@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crosspatch.experiment import watching
+from crosspatch.experiment.page import watch
 from crosspatch.tables import SCORES
 
 from .runs import cell, made_run
@@ -45,7 +45,7 @@ def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
             stage(running, "patch", "done")
 
     said = []
-    watching.watch(running, 7, said.append, wait=wait)
+    watch(running, 7, said.append, wait=wait)
     assert set(looks) == {7}
     assert pages[0] == pages[1]
     assert pages[2] != pages[1]
@@ -72,13 +72,13 @@ def test_a_pause_between_stages_is_no_end(running):
         if len(looks) == 3:
             stage(running, "controls", "done")
 
-    watching.watch(running, 1, lambda _: None, wait=wait)
+    watch(running, 1, lambda _: None, wait=wait)
     assert len(looks) > 3
 
 
 def test_the_command_watches_a_run_that_is_done(cli, tmp_path, monkeypatch):
     run = made_run(tmp_path / "run", prompts=1)
-    monkeypatch.setattr(watching.time, "sleep", lambda _: None)
+    monkeypatch.setattr("crosspatch.experiment.page.time.sleep", lambda _: None)
     code, out, _ = cli("report", run.root, "--watch", "--every", 1)
     assert code == 0
     assert "stop with Ctrl-C" in out
