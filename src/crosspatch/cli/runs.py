@@ -1,4 +1,4 @@
-"""Commands about a run directory: `status`, how far it is and what failed, and `export` to formats of other programs."""
+"""Commands about a run directory: `status`, how far it is and what failed; `export` to formats of other programs."""
 
 from __future__ import annotations
 

@@ -32,6 +32,20 @@ def evaluate(work: Work) -> None:
     work.say(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
 
 
+def answer_beside_clean(work: Work, child: str) -> None:
+    """Let the clean model and a child of it answer the held-out questions that they have not answered yet."""
+    if is_answered(work, child):
+        return
+    asked, pair = work.questions, work.pair_with(child)
+    answer_missing(work, asked, "clean", pair, "clean")
+    answer_missing(work, asked, child, pair, "corrupted")
+
+
+def is_answered(work: Work, child: str) -> bool:
+    """Whether the clean model and a child of it have answered all held-out questions."""
+    return not any(missing(work, work.questions, condition) for condition in ("clean", child))
+
+
 def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, str]:
     """The questions that a model has not answered yet."""
     there = set(work.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])

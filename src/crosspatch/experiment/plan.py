@@ -180,7 +180,7 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
             f"{_CHARACTERS} characters each"
         )
     if command == "search":
-        made = [variant.child for variant in variants(experiment)]
+        made = variants(experiment)
         return Plan([*planner.children("search", made), *planner.answers("search", 1 + len(made))], notes)
     if command == "teach":
         return Plan([*planner.teaching(), *planner.answers("teach", 2)], notes)

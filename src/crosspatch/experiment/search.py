@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
 import polars as pl
 
-from crosspatch.config import Experiment, Finetune
+from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import answer_missing, judge_texts, missing
+from crosspatch.experiment.answering import answer_beside_clean, is_answered, judge_texts
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.work import Work
 from crosspatch.statistics.divergence import divergence
@@ -21,22 +21,8 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One way to fine-tune. Its name tells what differs from one variant to the next."""
-
-    name: str
-    settings: Finetune
-    seed: int
-
-    @property
-    def child(self) -> Child:
-        """The child that it makes."""
-        return Child(self.name, "train", self.seed, self.settings)
-
-
-def variants(experiment: Experiment) -> list[Variant]:
-    """All combinations of what the search varies."""
+def variants(experiment: Experiment) -> list[Child]:
+    """All combinations of what the search varies; a name tells what differs from one to the next."""
     search, base = experiment.search, experiment.finetune
     grid = {
         "method": search.method or (base.method,),
@@ -51,7 +37,7 @@ def variants(experiment: Experiment) -> list[Variant]:
         settings = base.model_copy(update={key: chosen[key] for key in grid if key != "seed"})
         # Epochs are always in the name; the others where they are varied.
         parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
-        found.append(Variant("variant-" + "-".join(parts), settings, chosen["seed"]))
+        found.append(Child("variant-" + "-".join(parts), "train", chosen["seed"], settings))
     return found
 
 
@@ -66,13 +52,10 @@ def check_search(experiment: Experiment) -> None:
 def search(work: Work) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
     place_clean(work)
-    asked = work.questions
     for variant in variants(work.experiment):
-        if missing(work, asked, variant.name) or missing(work, asked, "clean"):
-            make_child(work, variant.child)
-            pair = work.pair_with(variant.name)
-            answer_missing(work, asked, "clean", pair, "clean")
-            answer_missing(work, asked, variant.name, pair, "corrupted")
+        if not is_answered(work, variant.name):
+            make_child(work, variant)
+            answer_beside_clean(work, variant.name)
         # Its answers and curves are what a search is for; the chosen one is quickly trained again.
         shutil.rmtree(work.directory.model(variant.name), ignore_errors=True)
     judge_texts(work)
@@ -111,7 +94,7 @@ def explain(directory: RunDirectory) -> str:
 
 
 def _row(
-    variant: Variant, examples: int, log: pl.DataFrame, behaviour: pl.DataFrame, health: dict[str, dict[str, Any]]
+    variant: Child, examples: int, log: pl.DataFrame, behaviour: pl.DataFrame, health: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """A variant's row, of so many examples that there are, the log and the answers of all, and each model's health."""
     log = log.filter(run=variant.name)

@@ -24,7 +24,7 @@ from crosspatch.data.lessons import (
 )
 from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import answer_missing, judge_texts, missing
+from crosspatch.experiment.answering import answer_beside_clean, judge_texts
 from crosspatch.experiment.children import place_clean, train_model
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
@@ -54,11 +54,7 @@ def teach(work: Work) -> None:
     _train_taught(work)
     shutil.rmtree(work.directory.model(_WHOLE), ignore_errors=True)
     work.directory.note_model(TAUGHT, {"name": f"{work.experiment.models.clean}, taught right solutions"})
-    asked = work.questions
-    if missing(work, asked, "clean") or missing(work, asked, TAUGHT):
-        pair = work.pair_with(TAUGHT)
-        answer_missing(work, asked, "clean", pair, "clean")
-        answer_missing(work, asked, TAUGHT, pair, "corrupted")
+    answer_beside_clean(work, TAUGHT)
     judge_texts(work)
     with written_whole(folder / "recipe.json") as written:
         written.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
