@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from crosspatch.errors import UsageError
 from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.compatibility import check_tokenizers
 from crosspatch.models.loading import Checkpoint
-from crosspatch.models.pair import ModelPair, check_tokenizers
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import pick_device
 from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer

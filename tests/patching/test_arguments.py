@@ -9,7 +9,7 @@ import torch
 
 from crosspatch import ModelPair, UsageError, patch, score
 from crosspatch.config import Experiment
-from crosspatch.models.pair import numbered
+from crosspatch.models.compatibility import numbered
 
 QUESTION = "Solve for x: 2x = 18"
 

@@ -26,7 +26,8 @@ from torch import Tensor
 from crosspatch.analysis.attribution import unpatched_steps
 from crosspatch.analysis.given_text import Cell, GivenText, TextReader, delta
 from crosspatch.errors import UsageError
-from crosspatch.models.pair import ModelPair, numbered
+from crosspatch.models.compatibility import numbered
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.tables import DIVERGENCES, TOP_TOKENS

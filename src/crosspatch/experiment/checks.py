@@ -26,8 +26,8 @@ def check_data(experiment: Experiment, *, made: bool = False) -> None:
 
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights: raises UsageError."""
+    from crosspatch.models.compatibility import check_checkpoints, check_length
     from crosspatch.models.loading import Checkpoint
-    from crosspatch.models.pair import check_checkpoints, check_length
     from crosspatch.models.placement import pick_device
 
     models, settings = experiment.models, experiment.patch
@@ -77,7 +77,7 @@ def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) ->
 
 def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
     """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
-    from crosspatch.models.pair import numbered
+    from crosspatch.models.compatibility import numbered
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.schedule import Schedule
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 def check_lenses(experiment: Experiment) -> None:
     """Refuse to steer at layers that the model does not have: raises UsageError."""
+    from crosspatch.models.compatibility import numbered
     from crosspatch.models.loading import Checkpoint
-    from crosspatch.models.pair import numbered
 
     config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
     numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)

@@ -145,7 +145,7 @@ class PatchStage:
     @cached_property
     def prompts(self) -> dict[str, list[int]]:
         """The tokens of all prompts by prompt_id; raises UsageError for one that is too long."""
-        from crosspatch.models.pair import check_length
+        from crosspatch.models.compatibility import check_length
 
         new_tokens, work = self.work.experiment.generation.max_new_tokens, self.work
         encoded = {problem.id: work.prompts.encode(problem.question) for problem in work.patched_problems}

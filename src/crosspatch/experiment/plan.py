@@ -23,9 +23,9 @@ from crosspatch.experiment.problems import experiment_splits, given_prompts, sui
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
+from crosspatch.models.compatibility import numbered
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.machine import A100, GPU, SHARE, USED, this_machine
-from crosspatch.models.pair import numbered
 from crosspatch.models.shapes import Shape
 
 # Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from crosspatch.errors import UsageError
 from crosspatch.models.placement import pick_device, pick_dtype, quantized_config, spread, spread_options
 from crosspatch.models.saving import folder_written_whole, save_model
 from crosspatch.models.shared_base import add_adapter, child_on, merged
-from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder
+from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder, taught_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
 from crosspatch.models.trust import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 
@@ -103,7 +102,7 @@ class Checkpoint:
                     raise UsageError(f"got {name}, expected {SMOLLM2}")
                 return cls(name, "folder", str(smollm2_folder()))
             case "taught":
-                return cls(name, "adapter", str(_taught_folder(rest)))
+                return cls(name, "adapter", str(taught_folder(rest)))
             case "random":
                 if rest not in architectures():
                     raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
@@ -385,12 +384,3 @@ def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
     except (HfHubHTTPError, HFValidationError):
         # There is none; or reading the model tells why.
         return None
-
-
-def _taught_folder(name: str) -> Path:
-    """A shipped adapter that `crosspatch teach` made; raises UsageError where there is none of this name."""
-    taught = Path(str(resources.files("crosspatch.models"))) / "taught"
-    if not (taught / name / "adapter_config.json").is_file() or not name:
-        known = ", ".join(sorted(path.parent.name for path in taught.glob("*/adapter_config.json")))
-        raise UsageError(f"got taught:{name}, expected taught: and one of {known or 'none shipped'}")
-    return taught / name

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date as Date
-from typing import Any, Literal, SupportsIndex
+from typing import Any
 
 import torch
 from torch import nn
 
 from crosspatch.card import Card, Table
-from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization, whole_numbers
-from crosspatch.errors import UsageError
+from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
+from crosspatch.models.compatibility import (
+    Layers,
+    check_apart,
+    check_attention,
+    check_checkpoints,
+    check_length,
+    check_shapes,
+    check_tokenizers,
+)
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import device_names, quantization_of, small_denominator
 from crosspatch.models.shared_base import unwrapped
 from crosspatch.models.weights import fingerprint
-
-# Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
-PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
-
-Layers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
-_PLURAL = {"layer": "blocks", "head": "heads"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ModelPair:
     origins: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        _check_apart(self.clean, self.corrupted)
+        check_apart(self.clean, self.corrupted)
         for name in ("clean", "corrupted"):
             object.__setattr__(self, name, unwrapped(getattr(self, name)))
         self.eval()
@@ -172,106 +173,6 @@ class ModelPair:
 
     def _repr_html_(self) -> str:
         return _card(self).html
-
-
-def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: Layers) -> tuple[Any, Any, Any]:
-    """Refuse two checkpoints that do not fit, reading no weights; the clean one's configuration, and both tokenizers.
-
-    `corrupted` is None where the child is still to be made, from the clean one and therefore like it.
-    """
-    config = clean.config().get_text_config(decoder=True)
-    check_attention(config)
-    if corrupted is not None:
-        check_shapes(config, corrupted.config().get_text_config(decoder=True))
-    numbered("layer", layers, config.num_hidden_layers)
-    tokenizer = clean.tokenizer()
-    if corrupted is None:
-        return config, tokenizer, tokenizer
-    other = corrupted.tokenizer()
-    check_tokenizers(tokenizer, other)
-    return config, tokenizer, other
-
-
-def _check_apart(clean: nn.Module, corrupted: nn.Module) -> None:
-    """Refuse two models with common modules, unless it is one model twice: a hook on one would act on both."""
-    if clean is not corrupted and {id(module) for module in clean.modules()} & {id(m) for m in corrupted.modules()}:
-        raise UsageError(
-            "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "
-            "itself; give it a copy, get_peft_model(copy.deepcopy(base), …), or load the pair by names"
-        )
-
-
-def check_attention(config: Any) -> None:
-    """Refuse a model without any attention, whose past is nothing that crosspatch knows to read."""
-    if getattr(config, "num_attention_heads", None) is None:
-        raise UsageError(f"{config.model_type} has no attention heads; crosspatch patches models that attend")
-
-
-def check_shapes(clean: Any, corrupted: Any) -> None:
-    """Refuse models (by their configurations) whose activations cannot be exchanged."""
-    for what, key in (
-        ("blocks", "num_hidden_layers"),
-        ("activations wide", "hidden_size"),
-        ("tokens of vocabulary", "vocab_size"),
-    ):
-        a, b = getattr(clean, key), getattr(corrupted, key)
-        if a != b:
-            raise UsageError(
-                f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models of one shape"
-            )
-
-
-def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
-    """Refuse a text that would grow longer than the positions that a model of this configuration knows."""
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and prompt_tokens + max_new_tokens > longest:
-        raise UsageError(
-            f"a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones are more than the {longest} positions "
-            "of the model; lower generation.max_new_tokens"
-        )
-
-
-def numbered(
-    what: Literal["layer", "head"], chosen: Literal["all"] | SupportsIndex | Iterable[SupportsIndex], count: int
-) -> list[int]:
-    """Layer or head numbers as a list without repetition: all, one or several; negative ones count from the end.
-
-    Raises UsageError for a number that a model with `count` layers or heads does not have.
-    """
-    if isinstance(chosen, str):
-        if chosen != "all":
-            raise UsageError(f'got {what}s {chosen!r}, expected "all" or numbers such as [8, 18, 28]')
-        return list(range(count))
-    found: dict[int, None] = {}
-    for place in whole_numbers(chosen):
-        if not isinstance(place, int):
-            raise UsageError(f"got {what} {place!r}, expected a whole number")
-        if not -count <= place < count:
-            raise UsageError(f"{what} {place} is out of range: the model has {count} {_PLURAL[what]}, 0 to {count - 1}")
-        found[place % count] = None
-    return list(found)
-
-
-def check_tokenizers(clean: Any, corrupted: Any) -> None:
-    """Refuse tokenizers that would give the two models different tokens for one text."""
-    a, b = clean.get_vocab(), corrupted.get_vocab()
-    if a != b:
-        differing = sum(a.get(token) != b.get(token) for token in a.keys() | b.keys())
-        raise UsageError(
-            f"the two models have different tokenizers: {differing} tokens differ; give a base and its child"
-        )
-    if _bare(clean) != _bare(corrupted):
-        raise UsageError("the two models' tokenizers share a vocabulary but cut text differently")
-
-
-def _bare(tokenizer: Any) -> list[int]:
-    """A text's tokens without beginning and end of text: whether these belong there is asked for each prompt."""
-    ids = list(tokenizer(PROBE).input_ids)
-    if ids[0] == tokenizer.bos_token_id:
-        del ids[0]
-    if ids[-1] == tokenizer.eos_token_id:
-        del ids[-1]
-    return ids
 
 
 def _card(pair: ModelPair) -> Card:

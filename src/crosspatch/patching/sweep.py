@@ -14,8 +14,9 @@ from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
+from crosspatch.models.compatibility import Layers, numbered
 from crosspatch.models.generation import answer, continue_prompts
-from crosspatch.models.pair import Layers, ModelPair, numbered
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.watching import check_streams
 from crosspatch.patching.batches import rows_at_once, run_in_batches
