@@ -79,12 +79,14 @@ def test_an_actor_that_is_killed_is_replaced(ready, alone, tmp_path):
     options = ("--set", "execution.executor=ray", "--workers", 2)
     command = started(log, "patch", "tiny", "--out", run, *OPTIONS, *options)
 
-    def actors_at_work() -> list[psutil.Process]:
+    def kills_an_actor_at_work() -> bool:
         below = psutil.Process(command.pid).children(recursive=True) if command.is_alive() else []
-        return [process for process in below if "ray::_Worker.do" in " ".join(process.cmdline())]
+        at_work = [process for process in below if process.name().startswith("ray::_Worker.do")]
+        for process in at_work[:1]:
+            process.kill()
+        return bool(at_work)
 
-    until(actors_at_work)
-    actors_at_work()[0].kill()
+    until(kills_an_actor_at_work)
     assert ended(command) == 0, log.read_text()
     assert " ".join(log.read_text().split()).count("failed, try 1: it did not come back") == 1
     assert finished(log, "spans", "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
