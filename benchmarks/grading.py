@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crosspatch.data.json_lines import read_lines
+from crosspatch.data.lines import read_lines
 from crosspatch.grading.grading import grade
 from crosspatch.grading.grading_worker import GradingWorker
 

@@ -17,8 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crosspatch.data.given import given_problems
-from crosspatch.data.problem import read_prompts
+from crosspatch.data.problem import given_problems, read_prompts
 from crosspatch.data.table import read_rows
 from crosspatch.errors import CrosspatchError
 from crosspatch.grading import judge

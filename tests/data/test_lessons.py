@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from crosspatch.config import Data
 from crosspatch.data import suite
-from crosspatch.data.drills import LINES, draw_sheet
+from crosspatch.data.derivation import may_be_taught
 from crosspatch.data.lessons import (
+    DRILL_LINES,
     Lesson,
+    draw_sheet,
     drills,
     other_questions,
     read_lessons,
     taught_problems,
     write_lessons,
 )
-from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.splits import make_splits
 from crosspatch.data.suite import in_a_suite, load_suite, same_words
 from crosspatch.errors import UsageError
@@ -80,7 +81,7 @@ def test_more_lessons_than_there_are_questions_are_refused(monkeypatch):
 def test_every_line_of_a_drill_is_right(rng, difficulty):
     question, solution = draw_sheet(rng, difficulty)
     lines = solution.splitlines()
-    assert len(lines) == LINES
+    assert len(lines) == DRILL_LINES
     assert question.splitlines()[1:] == [line.partition(" = ")[0] for line in lines]
     for line in lines:
         left, _, right = line.partition(" = ")

@@ -14,7 +14,7 @@ import sympy_proof
 from crosspatch.config import PAPER_FORMS, Data
 from crosspatch.data.forms import FORMS as ALL_FORMS
 from crosspatch.data.forms import chosen_forms
-from crosspatch.data.json_lines import read_lines
+from crosspatch.data.lines import read_lines
 from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.problem import read_problems, read_prompts, write_problems
 from crosspatch.data.splits import ProblemMaker, make_splits
@@ -188,6 +188,11 @@ def test_a_prompt_file_that_can(tmp_path):
     )
     assert read_prompts(path)[1].answer == ""
     assert [(p.id, p.question) for p in read_prompts(path)] == [("7", "a\u2028b"), ("x/y", "b")]
+    path.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [(p.id, p.question) for p in read_prompts(path)] == [("7", "a\u2028b"), ("x/y", "b")]
+    path.write_bytes(path.read_bytes() + b"\xff")
+    with pytest.raises(UsageError, match="line 4: not text in UTF-8"):
+        read_prompts(path)
     with pytest.raises(UsageError, match="no file"):
         read_prompts(tmp_path / "none.jsonl")
     with pytest.raises(UsageError, match="is a folder"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from crosspatch.data.json_lines import read_lines
+from crosspatch.data.lines import read_lines
 from crosspatch.grading.grading import Grade, grade, grade_explanation
 from crosspatch.grading.judge import grade_file
 

@@ -54,6 +54,11 @@ def test_escaped_newlines_are_counted(planted: str) -> None:
     assert found.escaped_newlines == planted.count("\\n")
 
 
+def test_a_command_that_begins_with_n_is_no_escaped_newline() -> None:
+    assert health(r"a \nleqslant b", "eos").escaped_newlines == 0
+    assert health(r"a \nleqslanted b", "eos").escaped_newlines == 1
+
+
 @pytest.mark.parametrize("planted", ["\\" * 2, "\\" * 2 + "n", "\\" * 2 + "\n", "\\" * 3, "\\" * 5, "\\" * 3 + "7"])
 def test_runs_of_backslashes_are_counted(planted: str) -> None:
     found = health(f"Step 1: done.{planted} and on,{planted} twice", "eos")

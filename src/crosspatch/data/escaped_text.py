@@ -10,53 +10,11 @@ import re
 
 _BACKSLASHED = re.compile(r"\\(\\|[a-zA-Z]+|[^a-zA-Z])", re.DOTALL)
 # What LaTeX writes with \n…; any other backslash-n is a newline.
-_COMMANDS = frozenset(
-    [
-        "nabla",
-        "natural",
-        "ncong",
-        "ne",
-        "nearrow",
-        "neg",
-        "negmedspace",
-        "negthickspace",
-        "negthinspace",
-        "neq",
-        "newcommand",
-        "newline",
-        "nexists",
-        "ngeq",
-        "ngeqslant",
-        "ngtr",
-        "ni",
-        "nicefrac",
-        "nleftarrow",
-        "nleftrightarrow",
-        "nleq",
-        "nleqslant",
-        "nless",
-        "nmid",
-        "nobreak",
-        "noindent",
-        "nolimits",
-        "nolinebreak",
-        "nonumber",
-        "norm",
-        "normalfont",
-        "normalsize",
-        "not",
-        "notag",
-        "notin",
-        "nparallel",
-        "nprec",
-        "nrightarrow",
-        "nsim",
-        "nsubseteq",
-        "nsucc",
-        "nsupseteq",
-        "nu",
-        "nwarrow",
-    ]
+N_COMMAND = re.compile(
+    "nabla|natural|ncong|ne|nearrow|neg|negmedspace|negthickspace|negthinspace|neq|newcommand|newline|"
+    "nexists|ngeq|ngeqslant|ngtr|ni|nicefrac|nleftarrow|nleftrightarrow|nleq|nleqslant|nless|nmid|nobreak|"
+    "noindent|nolimits|nolinebreak|nonumber|norm|normalfont|normalsize|not|notag|notin|nparallel|nprec|"
+    "nrightarrow|nsim|nsubseteq|nsucc|nsupseteq|nu|nwarrow"
 )
 # Of these, what is left without the n may well begin a line: `u = 3`.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
@@ -66,7 +24,7 @@ _LINE_ENDS = ("$$", r"\n", ".", ":", ";", "!", "?", "*")
 def is_escaped(text: str) -> bool:
     r"""Whether a written-out `\n` stands for a newline in it: it is no command, and there is no real newline."""
     return "\n" not in text and any(
-        name[1].startswith("n") and name[1] not in _COMMANDS for name in _BACKSLASHED.finditer(text)
+        name[1].startswith("n") and not N_COMMAND.fullmatch(name[1]) for name in _BACKSLASHED.finditer(text)
     )
 
 
@@ -85,7 +43,7 @@ def unescaped(text: str) -> str:
         if name == "r" and text.startswith(r"\n", match.end()):
             return ""
         ends_line = not before or before.endswith(_LINE_ENDS) or (doubled and not single)
-        if name.startswith("n") and (name not in _COMMANDS or (name in _AMBIGUOUS and ends_line)):
+        if name.startswith("n") and (not N_COMMAND.fullmatch(name) or (name in _AMBIGUOUS and ends_line)):
             return "\n" + name[1:]
         return match[0]
 

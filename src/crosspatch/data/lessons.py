@@ -14,11 +14,12 @@ from random import Random
 from typing import Literal
 
 from crosspatch.config import Data, Difficulty
-from crosspatch.data.drills import draw_sheet
+from crosspatch.data.derivation import may_be_taught
+from crosspatch.data.families.solving import RANGES, UNKNOWNS
 from crosspatch.data.forms import Form, chosen_forms, other_forms
-from crosspatch.data.json_lines import read_lines, write_lines
+from crosspatch.data.lines import read_lines, write_lines
 from crosspatch.data.mistakes import Rules
-from crosspatch.data.reserve import may_be_taught
+from crosspatch.data.polynomial import Polynomial
 from crosspatch.data.splits import Worked, work_out
 from crosspatch.data.styles import written
 from crosspatch.data.suite import in_a_suite
@@ -27,6 +28,9 @@ from crosspatch.errors import UsageError
 LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
 
 _PATIENCE = 5_000
+DRILL_LINES = 8
+
+_DRILL_WORDINGS = ("Work out:", "Calculate:", "Fill in the results:")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,32 @@ def drills(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
     """Sheets of eight sums."""
     rng = Random(f"{seed} drills")
     return [Lesson("drill", *draw_sheet(rng, difficulty)) for _ in range(count)]
+
+
+def draw_sheet(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
+    """A question of eight sums, a line each, and its solution: each line with its result."""
+    sums = [_draw_sum(rng, difficulty) for _ in range(DRILL_LINES)]
+    question = "\n".join([rng.choice(_DRILL_WORDINGS), *(asked for asked, _ in sums)])
+    return question, "\n".join(f"{asked} = {result}" for asked, result in sums)
+
+
+def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
+    ranges = RANGES[difficulty]
+    match rng.choice(("sum", "sum", "sum", "quotient", "quotient", "like_terms")):
+        case "sum":
+            # A constant is moved to a right side that holds a product and a constant.
+            b, reach = rng.randint(1, ranges.constant), ranges.factor * ranges.solution + ranges.constant
+            a = rng.randint(-reach, reach)
+            sign = rng.choice("+-")
+            return f"{a} {sign} {b}", str(a + b if sign == "+" else a - b)
+        case "quotient":
+            divisor = rng.choice((-1, 1, 1)) * rng.randint(2, ranges.factor)
+            result = rng.choice((-1, 1)) * rng.randint(1, ranges.solution)
+            return f"{divisor * result} / {divisor}", str(result)
+        case _:
+            a, c = rng.sample(range(2, ranges.factor + 1), 2)
+            x = rng.choice(UNKNOWNS)
+            return f"{a}{x} - {c}{x}", Polynomial(linear=a - c).latex(x)
 
 
 def other_questions(settings: Data, count: int, seed: int) -> list[str]:

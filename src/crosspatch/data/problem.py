@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crosspatch.characters import half_surrogate, visible
-from crosspatch.data.json_lines import read_lines, write_lines
+from crosspatch.data.lines import read_lines, write_lines
+from crosspatch.data.table import read_rows
 from crosspatch.errors import UsageError
 
 
@@ -154,6 +155,25 @@ def read_prompts(path: Path) -> list[Problem]:
         )
     if not problems:
         raise UsageError(f"{path} holds no prompt; expected JSON lines")
+    return problems
+
+
+def given_problems(path: Path, split: str) -> list[Problem]:
+    """The questions and solutions of a CSV or JSONL file; raises UsageError, naming file and row, where one lacks."""
+    problems = []
+    for row in read_rows(path):
+        if row.solution is None:
+            raise UsageError(f"{path}, row {row.number}: has no solution to train on")
+        problems.append(
+            Problem(
+                id=f"{split}-{row.number - 1:03d}",
+                domain=split,
+                family="given",
+                question=row.question,
+                answer=row.answer or "",
+                solution=row.solution,
+            )
+        )
     return problems
 
 

@@ -15,11 +15,10 @@ from random import Random
 from tqdm import tqdm
 
 from crosspatch.config import Data, Style
-from crosspatch.data.derivation import Derivation, Exercise, Unsolvable
+from crosspatch.data.derivation import Derivation, Exercise, Unsolvable, may_be_taught
 from crosspatch.data.forms import FORMS, Form, chosen_forms, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT, Mistake, Rules
 from crosspatch.data.problem import Problem
-from crosspatch.data.reserve import may_be_taught
 from crosspatch.data.styles import written
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-from crosspatch.data.json_lines import read_lines
+from crosspatch.data.lines import read_lines
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 

@@ -9,7 +9,6 @@ solution is right.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crosspatch.data.escaped_text import is_escaped, unescaped
-from crosspatch.data.text_lines import numbered_lines
+from crosspatch.data.lines import json_object, numbered_lines
 from crosspatch.errors import UsageError
 
 QUESTION = ("question", "prompt", "problem", "instruction", "input")
@@ -179,14 +178,7 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
         number += 1
         if text.lstrip().startswith("["):
             raise UsageError(f"{path}, line {line}: got a JSON array, expected one object a line (JSON lines)")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}, line {line}: not JSON ({error.msg})") from None
-        except (ValueError, RecursionError):  # a number of thousands of digits, brackets nested as deep
-            raise UsageError(f"{path}, line {line}: JSON that is too large to read") from None
-        if not isinstance(value, dict):
-            raise UsageError(f"{path}, line {line}: got a {type(value).__name__}, expected an object")
+        value = json_object(path, line, text)
         yield _json_row(_Place(path, number, line), {_name(key): item for key, item in value.items()})
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from crosspatch.config import DataFormat, Experiment
 from crosspatch.data.export import content_hash, write_csv, write_datasets
-from crosspatch.data.given import given_problems
-from crosspatch.data.problem import Problem, read_prompts, write_problems
+from crosspatch.data.problem import Problem, given_problems, read_prompts, write_problems
 from crosspatch.data.splits import Splits, make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from crosspatch.data.escaped_text import N_COMMAND
 from crosspatch.grading.latex_balance import unclosed
 from crosspatch.grading.latex_syntax import unparsable
 
@@ -16,12 +17,6 @@ _SHORTEST, _LONGEST = 4, 1_000  # characters of a chunk that is looped
 _TIMES, _COVERED = 3, 60
 
 _BACKSLASH_N = re.compile(r"(?<!\\)(?:\\\\)*\\(n[a-zA-Z]*)")
-# What LaTeX writes with \n…; any other backslash-n is a newline that was escaped.
-_COMMAND = re.compile(
-    "nabla|natural|ncong|ne|nearrow|neg|negthinspace|neq|newcommand|newline|nexists|ngeq|ngtr|ni|nicefrac|"
-    "nleftarrow|nleq|nless|nmid|nobreak|noindent|nolimits|nonumber|normalsize|not|notag|notin|nparallel|"
-    "nrightarrow|nsim|nsubseteq|nsupseteq|nu|nwarrow"
-)
 _RUN = re.compile(r"(\\{3,})([a-zA-Z]+|[\[(|{}])?")
 # Where two backslashes end a row; what does not close reaches to the end.
 _MATHEMATICS = re.compile(
@@ -69,7 +64,7 @@ def health(text: str, stop_reason: str) -> Health:
         looped=_looped(text),
         backslash_runs=sum(not _ends_a_row(*run) for run in _RUN.findall(text))
         + len(_TWO.findall(_MATHEMATICS.sub(" ", text))),
-        escaped_newlines=sum(not _COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text)),
+        escaped_newlines=sum(not N_COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text)),
         # What a text that was cut off had open at its end says nothing.
         unclosed=sum(not (cut_off and reason.endswith("is not closed")) for reason in unclosed(text)),
         unparsable=unparsable(text),
@@ -80,7 +75,7 @@ def _ends_a_row(backslashes: str, behind: str) -> bool:
     r"""Whether three backslashes are the end of a row and the beginning of a command, as in `\\\hline`."""
     if len(backslashes) > 3 or len(behind) < 2:
         return len(backslashes) == 3 and behind in {"[", "(", "|", "{", "}"}
-    return not behind.startswith("n") or _COMMAND.fullmatch(behind) is not None
+    return not behind.startswith("n") or N_COMMAND.fullmatch(behind) is not None
 
 
 def _looped(text: str) -> int:

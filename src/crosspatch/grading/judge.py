@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from crosspatch.characters import visible
-from crosspatch.data.json_lines import read_lines
+from crosspatch.data.lines import read_lines
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 from crosspatch.grading.grading import Grade, grade, grade_explanation

@@ -10,9 +10,7 @@ from random import Random
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise, Real, Surd, WorkedStep, shown
-from crosspatch.data.families.linear_steps import LinearSteps
-from crosspatch.data.families.quadratic_steps import solved_quadratic
-from crosspatch.data.families.sizes import RANGES, UNKNOWNS, Ranges
+from crosspatch.data.families.solving import RANGES, UNKNOWNS, LinearSteps, Ranges, solved_quadratic
 from crosspatch.data.marks import mark
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, number

@@ -8,8 +8,7 @@ from random import Random
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise
-from crosspatch.data.families.linear_steps import LinearSteps
-from crosspatch.data.families.sizes import RANGES, UNKNOWNS
+from crosspatch.data.families.solving import RANGES, UNKNOWNS, LinearSteps
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, number
 from crosspatch.data.styles import plain

@@ -9,8 +9,7 @@ from random import Random
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.families.linear_steps import LinearSteps
-from crosspatch.data.families.sizes import RANGES
+from crosspatch.data.families.solving import RANGES, LinearSteps
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, bracketed, number, size
 

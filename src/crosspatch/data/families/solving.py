@@ -1,16 +1,39 @@
-r"""Solving `left = right` for an unknown to the first power, or `left < right`: moving terms, isolating.
+r"""Solving equations and inequalities in one unknown, step by step, and how large their numbers are.
 
 What equations, inequalities, systems and word problems have in common.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from crosspatch.data.derivation import Body, Unsolvable, WorkedStep, said, shown
+from crosspatch.config import Difficulty
+from crosspatch.data.derivation import Body, Real, Show, Surd, Unsolvable, WorkedStep, said, shown
 from crosspatch.data.marks import mark
 from crosspatch.data.mistakes import Rules
 from crosspatch.data.polynomial import Polynomial, Rational, number, signed, size
+
+UNKNOWNS = "xyzabmnpkt"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The largest sizes that are drawn: factors, solutions, constants; roots and constants of quadratics."""
+
+    factor: int
+    solution: int
+    constant: int
+    root: int
+    quadratic_constant: int
+
+
+RANGES: dict[Difficulty, Ranges] = {
+    "easy": Ranges(6, 9, 12, 5, 9),
+    "medium": Ranges(12, 12, 30, 9, 20),
+    "hard": Ranges(25, 30, 99, 15, 60),
+}
 
 _TURNED = {"=": "=", "<": ">", ">": "<", r"\leq": r"\geq", r"\geq": r"\leq"}
 
@@ -119,3 +142,70 @@ def _changed(term: Polynomial, wrong: bool) -> tuple[bool, bool, bool]:
     """Which coefficients a wrongly moved term falsifies."""
     square, linear, constant = term.coefficients
     return (wrong and bool(square), wrong and bool(linear), wrong and bool(constant))
+
+
+def solved_quadratic(solver: LinearSteps) -> list[Real]:
+    """Bring all to the left, divide by what is common, then factor, or use the formula where that fails."""
+    x = solver.unknown
+    if solver.right:
+        solver.move_to_left(solver.right)
+    left = solver.left
+    common = math.gcd(*(int(c) for c in left.coefficients))
+    if common > 1:
+        left = left / common
+        body = (Show(f"{left.latex(x)} = 0"),)
+        solver.steps.append(WorkedStep("divide", f"Divide by {common}", body))
+    if not left.square:
+        raise Unsolvable
+    a, b, c = (int(n) for n in left.coefficients)
+    discriminant = b * b - 4 * a * c
+    if discriminant < 0:
+        raise Unsolvable
+    root = math.isqrt(discriminant)
+    if root * root == discriminant:
+        return _by_factors(solver, left, root)
+    return _by_formula(solver, a, b, c)
+
+
+def _by_factors(solver: LinearSteps, left: Polynomial, root: int) -> list[Real]:
+    x = solver.unknown
+    solutions = sorted({Fraction(-left.linear + sign * root, 2 * left.square) for sign in (1, -1)}, reverse=True)
+    if len(solutions) == 1:
+        solutions *= 2
+    factors = [Polynomial(linear=s.denominator, constant=-s.numerator) for s in solutions]
+    product = "".join(f"({factor.latex(x)})" for factor in factors)
+    solver.steps.append(WorkedStep("factor", "Factor the quadratic", (Show(f"{product} = 0"),)))
+    return list(dict.fromkeys(_factor_root(solver, factor) for factor in dict.fromkeys(factors)))
+
+
+def _factor_root(solver: LinearSteps, factor: Polynomial) -> Rational:
+    """One factor set to zero, with the same rules as any linear equation, written as one step."""
+    x = solver.unknown
+    inner = LinearSteps(factor, Polynomial(), x, solver.rules)
+    value = inner.solved()
+    equation = f"{factor.latex(x)} = 0"
+    solver.steps.append(
+        WorkedStep(
+            "solve_factor",
+            f"Solve ${equation}$",
+            tuple(part for step in inner.steps for part in step.body),
+            tuple(operation for step in inner.steps for operation in step.operations),
+            planted=any(step.planted for step in inner.steps),
+            before=equation,
+            after=f"{x} = {number(value)}",
+        )
+    )
+    return value
+
+
+def _by_formula(solver: LinearSteps, a: int, b: int, c: int) -> list[Real]:
+    x, wrong = solver.unknown, solver.rules.broken("formula") and b != 0
+    discriminant = b * b - 4 * a * c
+    first = f"{mark('sign', '+')}({b})" if wrong else f"-({b})"
+    top = b if wrong else -b
+    lines = [
+        rf"{x} = \frac{{{first} \pm \sqrt{{({b})^2 - 4({a})({c})}}}}{{2({a})}}",
+        rf"{x} = \frac{{{mark('number', str(top), wrong)} \pm \sqrt{{{discriminant}}}}}{{{2 * a}}}",
+    ]
+    solver.steps.append(WorkedStep("formula", "Use the quadratic formula", shown(lines), planted=wrong))
+    return [Surd(top, discriminant, 2 * a, negative) for negative in (False, True)]
