@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from crosspatch.data.problem import Problem, write_problems
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, HEALTH, SCORES, TRAINING, VOCABULARY
@@ -99,6 +101,8 @@ def _scores(prompt: _Prompt, rng: np.random.Generator) -> pl.DataFrame:
         "component": np.full(n, "resid_post"),
         "layer": layer,
         "head": [None] * n,
+        "schedule": np.full(n, "all"),
+        "window": np.ones(n),
         "direction": np.full(n, "corrupt"),
         "persistence": np.full(n, "transient"),
         "step": step,
@@ -138,39 +142,39 @@ def _texts(prompt: _Prompt) -> pl.DataFrame:
         length = int(prompt.lengths[layer])
         return "".join(TOKENS[token] for token in tokens[layer, :length]), length
 
-    rows = [("clean", None, *text(prompt.clean, 0)), ("corrupted", None, *text(prompt.corrupted, -1))]
-    rows += [("twin", None, *text(prompt.clean, 0))]
-    rows += [("patched", f"L{layer}.resid_post", *text(prompt.written, layer)) for layer in range(len(prompt.lengths))]
-    return pl.DataFrame(
+    rows = [("clean", {}, *text(prompt.clean, 0)), ("corrupted", {}, *text(prompt.corrupted, -1))]
+    rows += [("twin", {}, *text(prompt.clean, 0))]
+    rows += [
+        ("patched", Patch((Site(layer),)).columns, *text(prompt.written, layer)) for layer in range(len(prompt.lengths))
+    ]
+    texts = GENERATIONS.frame(
         {
+            **dict.fromkeys(GENERATIONS.columns),
             "prompt_id": prompt.problem.id,
-            "domain": prompt.problem.domain,
-            "condition": [row[0] for row in rows],
-            "patch": [row[1] for row in rows],
-            "text": [row[2] for row in rows],
-            "token_count": [row[3] for row in rows],
+            "condition": condition,
+            **patched,
+            "text": said,
+            "token_count": length,
             "stop_reason": "eos",
-        },
-        schema={"domain": pl.String, **GENERATIONS.dtypes},
+        }
+        for condition, patched, said, length in rows
     )
+    return texts.with_columns(domain=pl.lit(prompt.problem.domain))
 
 
 def _behaviour(texts: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """Right where the model is clean, mostly wrong where it is corrupted, in between by layer."""
-    layer = texts["patch"].str.extract(r"L(\d+)\.").cast(pl.Float64).fill_null(0.0).to_numpy()
+    layer = texts["layer"].cast(pl.Float64).fill_null(0.0).to_numpy()
     wrong = np.where(texts["condition"] == "corrupted", 0.9, np.where(texts["condition"] == "patched", layer / 40, 0.1))
     related = (texts["domain"] == "related").to_numpy()
     drawn = rng.random(texts.height) < np.where(related, wrong, 0.15)
-    return texts.select(
-        "prompt_id",
-        "domain",
-        "condition",
-        "patch",
+    whole = texts.with_columns(
         pl.lit("7").alias("extracted"),
         pl.Series("verdict", np.where(drawn, "incorrect", "correct")),
         pl.Series("operation", np.where(related, np.where(drawn, "planted", "right"), None), dtype=pl.String),
         pl.lit([], dtype=pl.List(pl.String)).alias("health"),
     )
+    return whole.select(BEHAVIOUR.dtypes.keys())
 
 
 def _health(texts: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:

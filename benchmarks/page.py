@@ -53,6 +53,8 @@ def made_up_scores(seed: int = 0) -> pl.DataFrame:
                         "patch": f"L{layer}.resid_post",
                         "component": "resid_post",
                         "layer": layer,
+                        "schedule": "all",
+                        "window": 1,
                         "direction": "corrupt",
                         "persistence": "transient",
                         "step": step,

@@ -33,6 +33,7 @@ from crosspatch.statistics.variant import late_from
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, REPAIRED, SPANS
 from pairs import ARCHITECTURES, child_of
+from score_cells import of_text
 
 EACH, N_LAYERS, LAYERS, TOKENS = 12, 9, (0, 3, 5, 6, 7, 8), 12
 DOMAINS = ("related", "unrelated_math", "general")
@@ -340,7 +341,7 @@ def _answer(name: str, domain: str, condition: str, patch_name: str | None, righ
         "prompt_id": name,
         "domain": domain,
         "condition": condition,
-        "patch": patch_name,
+        **of_text(patch_name),
         "extracted": None,
         "verdict": "correct" if right else "incorrect",
         "operation": operation,

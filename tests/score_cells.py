@@ -1,8 +1,13 @@
-"""Cells of the scores table for tests, by their ΔLs."""
+"""Rows for tests: cells of the scores table by their ΔLs, and what a text's row says of its patch."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from crosspatch.errors import UsageError
+from crosspatch.patching.patches import Patch
+
+_PLACE = ("patch", "component", "layer", "head", "schedule", "window", "strength")
 
 
 def cell(
@@ -16,6 +21,7 @@ def cell(
         "component": "resid_post",
         "layer": layer,
         "head": None,
+        **steps_of(more),
         "direction": "corrupt",
         "persistence": "transient",
         "step": step,
@@ -34,3 +40,18 @@ def cell(
         "rank_corrupted": 1,
     }
     return {**values, **more}
+
+
+def steps_of(more: dict[str, Any]) -> dict[str, Any]:
+    """The schedule that a patch's name ends with, and a window of one layer, for cells that are made by hand."""
+    return {"schedule": str(more.get("patch", "")).partition("@")[2] or "all", "window": 1}
+
+
+def of_text(patch: str | None) -> dict[str, Any]:
+    """A text's columns from `patch` to `strength`; all but the name are null where it is none of a patch."""
+    name, _, strength = (patch or "").partition("*")
+    try:
+        columns = Patch.parse(name).columns
+    except UsageError:
+        columns = {}
+    return {**dict.fromkeys(_PLACE), **columns, "patch": patch, "strength": float(strength) if strength else None}

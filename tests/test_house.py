@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,50 @@ def written(root: Path, **sources: str) -> dict[str, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     return modules_of(root / "crosspatch")
+
+
+# These alone read the names of patches, sites and schedules; everyone else reads the columns of tables.
+PARSERS = {"crosspatch.patching.patches", "crosspatch.patching.schedule", "crosspatch.models.site"}
+_TAKEN_APART = re.compile(
+    # A method of strings on `patch`, `answer.patch`, `row["patch"]`, `pl.col("patch")`, or a pattern applied to it,
+    r"\bpatch(?:'?[)\]]+)?(?: or '')?\)?\.(?:str|r?split|r?partition|remove(?:pre|suf)fix|(?:start|end)swith|find)\b"
+    r"|\bre\.\w+\([^()]*\bpatch\b|' in (?:\w+\.)?patch\b"
+    # or a pattern of such names: of a layer's number, or of what stands after an @.
+    r"|['^(]L\(?(?:\\+d|\[0-9\])|'\(?@[(.]"
+)
+
+
+def names_taken_apart(modules: dict[str, Path]) -> list[str]:
+    """Statements that take a patch's name apart, outside of the parsers."""
+    found = []
+    for name, path in modules.items():
+        if name not in PARSERS:
+            lines = ast.unparse(ast.parse(path.read_text(encoding="utf-8"))).splitlines()
+            found += [f"{name}: {line.strip()}" for line in lines if _TAKEN_APART.search(line)]
+    return found
+
+
+def test_no_names_of_patches_are_taken_apart():
+    assert not names_taken_apart(modules_of(HOUSE))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        'pl.col("patch").str.extract("(.+)$")',
+        'frame["patch"].str.split(".")',
+        'pl.col("x").str.extract(r"^L(\\d+)")',
+        're.compile(r"L([0-9]+)\\.head")',
+        'patch.partition(".")',
+        're.findall(PATTERN, answer.patch or "")',
+        'row["patch"].split("+")',
+        '"+" in patch',
+        'pl.col("name").str.extract("@(.+)$")',
+    ],
+)
+def test_the_rule_notices_a_name_taken_apart(tmp_path, bad):
+    good = 'f"L{layer}"; text.split("+"); pl.col("text").str.extract("x"); re.search("x", text); patch in names'
+    assert len(names_taken_apart(written(tmp_path, report__a=bad, models__site=bad, data__b=good))) == 1
 
 
 def test_imports_go_one_way():

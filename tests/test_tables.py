@@ -7,11 +7,12 @@ import pytest
 
 from crosspatch.errors import CrosspatchError
 from crosspatch.tables import GENERATIONS, SCHEMAS, SCORES, VOCABULARY
+from score_cells import of_text
 
 ROW = {
     "prompt_id": "a",
     "condition": "clean",
-    "patch": None,
+    **of_text(None),
     "text": "x = 3",
     "token_count": 4,
     "stop_reason": "eos",
@@ -20,9 +21,9 @@ ROW = {
 
 def test_the_contract_of_the_scores():
     expected = (
-        "prompt_id, patch, component, layer, head, direction, persistence, step, position, token_id, token, "
-        "clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, status, "
-        "kl_clean, kl_patched, rank_corrupted"
+        "prompt_id, patch, component, layer, head, schedule, window, direction, persistence, step, position, "
+        "token_id, token, clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, "
+        "status, kl_clean, kl_patched, rank_corrupted"
     )
     assert list(SCORES.columns) == expected.split(", ")
 

@@ -16,6 +16,7 @@ _WHITESPACE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 # Kept in running text, where they only shape the letters beside them: zero-width (non-)joiner.
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+_NUMBER = re.compile(r"(\d{1,9})")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +31,11 @@ def visible(token: str, limit: int = TOKEN_LIMIT) -> str:
 def legible(text: str) -> str:
     """Running text with its spaces and line breaks, and whatever else would act unseen made visible."""
     return "".join(char if char in " \n\t\xa0" or char in _JOINERS else _code_point(char) for char in text)
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sorts names with numbers in them, such as L18.resid_post or epochs-12, by these: L9 before L18."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
 
 def half_surrogate(text: str) -> int | None:

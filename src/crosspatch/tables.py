@@ -121,17 +121,24 @@ def _footer(content: bytes) -> int:
     return len(content) - int.from_bytes(content[-8:-4], "little") - 8
 
 
+# What was patched, and when; the name of a patch says all of it, but no reader takes it apart.
+_PATCH: Columns = {
+    "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
+    "component": (
+        pl.String,
+        "where in the block: resid_post, resid_mid, attn_out, mlp_out, head; several joined by +",
+    ),
+    "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
+    "head": (pl.Int32, "attention head, null unless the component is head"),
+    "schedule": (pl.String, "generation steps at which the patch was applied; all where it was at every one"),
+    "window": (pl.Int32, "how many layers are patched together"),
+}
+
 SCORES = Schema(
     "scores",
     {
         "prompt_id": (pl.String, "the prompt"),
-        "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
-        "component": (
-            pl.String,
-            "where in the block: resid_post, resid_mid, attn_out, mlp_out, head; several joined by +",
-        ),
-        "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
-        "head": (pl.Int32, "attention head, null unless the component is head"),
+        **_PATCH,
         "direction": (
             pl.String,
             "corrupt: corrupted activations into the clean model; repair: the other way",
@@ -268,7 +275,7 @@ REPAIRED = "repaired"
 STEERED, STEERED_RANDOM = "steered", "steered_random"
 
 # What tells one text from the others.
-_TEXT: Columns = {
+_KEY: Columns = {
     "prompt_id": (pl.String, "the prompt"),
     "condition": (
         pl.String,
@@ -280,6 +287,12 @@ _TEXT: Columns = {
         pl.String,
         "the patch; of a steered text the place and the strength, such as L18.resid_post*2; null for other texts",
     ),
+}
+# The same with what was patched, null for texts of an unpatched model.
+_TEXT: Columns = {
+    **_KEY,
+    **{name: column for name, column in _PATCH.items() if name != "patch"},
+    "strength": (pl.Float64, "how often a steered text's vector is added; null for other texts"),
 }
 
 GENERATIONS = Schema(
@@ -299,10 +312,8 @@ SWEPT_TEXTS = Schema("generations", GENERATIONS.columns, file="shards/patch/text
 BEHAVIOUR = Schema(
     "behaviour",
     {
-        "prompt_id": _TEXT["prompt_id"],
+        **_TEXT,
         "domain": (pl.String, "related, near, unrelated_math, general, or that of a given prompt"),
-        "condition": _TEXT["condition"],
-        "patch": _TEXT["patch"],
         "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
         "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
@@ -318,7 +329,7 @@ BEHAVIOUR = Schema(
 OPERATIONS = Schema(
     "operations",
     {
-        **_TEXT,
+        **_KEY,
         "move": (pl.Int32, "the operation: what the text says is done to both sides, in its order, from 0"),
         "kind": (pl.String, "move (a term is added or subtracted) or isolate (divided or multiplied)"),
         "part": (
@@ -337,7 +348,7 @@ OPERATIONS = Schema(
 HEALTH = Schema(
     "health",
     {
-        **_TEXT,
+        **_KEY,
         "cut_off": (pl.Int32, "1 where the text has no end: the limit was reached"),
         "looped": (pl.Int32, "characters at its end that repeat what stands before them"),
         "backslash_runs": (pl.Int32, "runs of three backslashes or more, outside of formulas of two"),
@@ -351,7 +362,7 @@ HEALTH = Schema(
 RATINGS = Schema(
     "ratings",
     {
-        **_TEXT,
+        **_KEY,
         "judge": (pl.String, "the model that rates"),
         "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null where the judge gave no number"),
         "coherent": (pl.Int32, "0 (confused) to 100 (clear and to the question); null where there is no number"),
@@ -427,10 +438,7 @@ _INTERVAL: Columns = {
 }
 
 # In which way single layers were patched.
-_VARIANT: Columns = {
-    **{name: SCORES.columns[name] for name in ("component", "direction", "persistence")},
-    "schedule": (pl.String, "generation steps at which the patch was applied; all where it was at every one"),
-}
+_VARIANT: Columns = {name: SCORES.columns[name] for name in ("component", "direction", "persistence", "schedule")}
 
 DEPTH = Schema(
     "depth",
@@ -521,8 +529,7 @@ WORDS = Schema(
 COMPARISONS = Schema(
     "comparisons",
     {
-        "condition": _TEXT["condition"],
-        "patch": _TEXT["patch"],
+        **{name: column for name, column in _TEXT.items() if name != "prompt_id"},
         "domain": BEHAVIOUR.columns["domain"],
         "outcome": (pl.String, "correct: right answers; planted: solutions that do the planted operation first"),
         "count": (pl.Int32, "how many"),

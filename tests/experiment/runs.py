@@ -19,6 +19,8 @@ def cell(prompt: int, layer: int, step: int, cts: float | None) -> dict[str, obj
         "patch": f"L{layer}.resid_post",
         "component": "resid_post",
         "layer": layer,
+        "schedule": "all",
+        "window": 1,
         "direction": "corrupt",
         "persistence": "transient",
         "step": step,

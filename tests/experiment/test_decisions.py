@@ -119,7 +119,7 @@ def test_a_worker_decides_nothing(tmp_path, monkeypatch):
 # The record
 
 
-@pytest.mark.parametrize("version", [None, 1, SCHEMA_VERSION + 1, "2"])
+@pytest.mark.parametrize("version", [None, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, "3"])
 def test_a_record_of_another_layout_is_refused(cli, tmp_path, version):
     experiment = load_experiment("tiny")
     out = RunDirectory.start(tmp_path / "run", experiment).root

@@ -13,6 +13,7 @@ from crosspatch.grading.grading import Grade
 from crosspatch.grading.judge import grade_file, judge, judge_operations
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, OPERATIONS
+from score_cells import of_text
 
 EQUATION = Problem(
     "p",
@@ -34,7 +35,7 @@ BALL = Problem(
 
 
 def said(text: str) -> dict[str, str | None]:
-    return {"prompt_id": "p", "condition": "patched", "patch": "L3", "text": text, "stop_reason": "eos"}
+    return {"prompt_id": "p", "condition": "patched", **of_text("L3"), "text": text, "stop_reason": "eos"}
 
 
 def test_a_row_of_each_table() -> None:

@@ -22,6 +22,8 @@ def cell(layer: int, step: int, *, moved: float | None = None, **more: object) -
         "component": "resid_post",
         "layer": layer,
         "head": None,
+        "schedule": "all",
+        "window": 1,
         "direction": "corrupt",
         "persistence": "transient",
         "step": step,

@@ -80,6 +80,19 @@ def applied(text: str, wants=(0, 0), steps=range(8)) -> list[int]:
     return [step for step in steps if Schedule.parse(text).applies(step, *wants, text_of)]
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("L18.head.3@every:2", ("head", 18, 3, "every:2", 1)),
+        ("L17.resid_post+L18.resid_post", ("resid_post", None, None, "all", 2)),
+        ("L17.attn_out+L17.mlp_out", ("attn_out+mlp_out", 17, None, "all", 1)),
+        ("L2.head.0+L2.head.1", ("head", 2, None, "all", 1)),
+    ],
+)
+def test_a_patch_stands_in_columns(name, columns):
+    assert tuple(Patch.parse(name).columns.values()) == (name, *columns)
+
+
 def test_by_hand():
     assert applied("all") == list(range(8))
     assert applied("steps:2-4") == [2, 3, 4]

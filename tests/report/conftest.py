@@ -10,6 +10,7 @@ import pytest
 
 from crosspatch.data.problem import Problem
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from score_cells import of_text, steps_of
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -35,6 +36,7 @@ def score(at: int, step: int, cts: float | None = None, status: str | None = Non
         "component": "resid_post",
         "layer": at,
         "head": None,
+        **steps_of(more),
         "direction": "corrupt",
         "persistence": "transient",
         "step": step,
@@ -100,7 +102,7 @@ def generation(condition: str, text: str, patch: str | None = None, prompt_id: s
     return {
         "prompt_id": prompt_id,
         "condition": condition,
-        "patch": patch,
+        **of_text(patch),
         "text": text,
         "token_count": 7,
         "stop_reason": "eos",
@@ -137,7 +139,7 @@ def behaviour() -> pl.DataFrame:
             "prompt_id": "p",
             "domain": "related",
             "condition": condition,
-            "patch": patch,
+            **of_text(patch),
             "extracted": "5",
             "verdict": verdict,
             "operation": operation,

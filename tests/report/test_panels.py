@@ -12,7 +12,7 @@ from crosspatch.statistics.comparison import comparisons
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.variant import Variant
 from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES
-from score_cells import cell
+from score_cells import cell, of_text
 
 VARIANT = Variant("resid_post", "corrupt", "transient")
 PROMPTS = [f"p{i}" for i in range(9)]
@@ -93,7 +93,7 @@ def behaviour() -> pl.DataFrame:
     conditions += [("repaired", f"L{layer}.resid_post", right) for layer, right in enumerate((0, 1, 3))]
     return BEHAVIOUR.frame(
         {
-            "prompt_id": f"q{i}", "domain": "related", "condition": condition, "patch": patch, "extracted": None,
+            "prompt_id": f"q{i}", "domain": "related", "condition": condition, **of_text(patch), "extracted": None,
             "verdict": "correct" if i < right else "incorrect", "operation": None, "health": [],
         }
         for condition, patch, right in conditions

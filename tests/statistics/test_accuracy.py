@@ -8,6 +8,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.statistics.accuracy import accuracy
 from crosspatch.statistics.health import MALFORMED, output_health
 from crosspatch.tables import BEHAVIOUR, HEALTH
+from score_cells import of_text
 
 PROBLEMS = {
     name: Problem(name, domain=domain, family="f", form=form, question="q", answer="1")
@@ -19,7 +20,7 @@ PROBLEMS = {
 
 def row(name, condition, verdict, patch=None):
     return {
-        "prompt_id": name, "domain": PROBLEMS[name].domain, "condition": condition, "patch": patch, "extracted": None,
+        "prompt_id": name, "domain": PROBLEMS[name].domain, "condition": condition, **of_text(patch), "extracted": None,
         "verdict": verdict, "operation": None, "health": [],
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ from crosspatch.statistics.comparison import comparisons
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.interval import Interval, fixed, paired_difference, wilson
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH, HALFWAY, SCORES, TOKENS
+from score_cells import of_text
 
 HIGH, LOW = Interval(0.8, 0.7, 0.9, 12.0), Interval(0.2, 0.1, 0.3, 12.0)
 
@@ -339,7 +340,7 @@ def answers(
 ) -> list[dict]:
     return [
         {
-            "prompt_id": f"{domain}-{i:02d}", "domain": domain, "condition": condition, "patch": patch,
+            "prompt_id": f"{domain}-{i:02d}", "domain": domain, "condition": condition, **of_text(patch),
             "extracted": "1", "verdict": "correct" if i < right else "incorrect",
             "operation": None if domain != "related" else "planted" if i >= n - planted else "right", "health": [],
         }

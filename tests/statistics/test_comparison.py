@@ -8,6 +8,7 @@ import pytest
 from crosspatch.statistics.comparison import comparisons
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import BEHAVIOUR, COMPARISONS
+from score_cells import of_text
 
 
 def answers(condition: str, verdicts: str, patch: str | None = None, operations: str = "") -> list[dict]:
@@ -18,7 +19,7 @@ def answers(condition: str, verdicts: str, patch: str | None = None, operations:
             "prompt_id": f"q{i}",
             "domain": "related",
             "condition": condition,
-            "patch": patch,
+            **of_text(patch),
             "extracted": None,
             "verdict": words[verdict],
             "operation": words[operations[i]] if operations else None,

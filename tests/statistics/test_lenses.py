@@ -18,6 +18,7 @@ from crosspatch.statistics.lenses import (
     weights_by,
 )
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
+from score_cells import of_text
 
 
 def weight(child: str, layer: int | None, name: str, clean: float, delta: float, **more) -> dict:
@@ -158,7 +159,13 @@ def test_tokens_that_more_prompts_list_come_first():
 
 def test_steered_answers_are_held_against_the_clean_models():
     def graded(prompt: str, condition: str, patch: str | None, verdict: str, operation: str) -> dict:
-        row = {"prompt_id": prompt, "condition": condition, "patch": patch, "verdict": verdict, "operation": operation}
+        row = {
+            "prompt_id": prompt,
+            "condition": condition,
+            **of_text(patch),
+            "verdict": verdict,
+            "operation": operation,
+        }
         return {**row, "domain": "related", "extracted": None, "health": []}
 
     rows = [graded(prompt, "clean", None, "correct", "right") for prompt in ("p0", "p1")]
@@ -179,7 +186,7 @@ def test_steered_answers_are_held_against_the_clean_models():
 
 def test_the_best_steering_is_told_of_prompts_that_did_not_choose_it():
     def graded(prompt: int, condition: str, patch: str, planted: bool) -> dict:
-        row = {"prompt_id": f"p{prompt:02d}", "condition": condition, "patch": patch, "domain": "related"}
+        row = {"prompt_id": f"p{prompt:02d}", "condition": condition, **of_text(patch), "domain": "related"}
         verdict, operation = ("incorrect", "planted") if planted else ("correct", "right")
         return {**row, "verdict": verdict, "operation": operation, "extracted": None, "health": []}
 

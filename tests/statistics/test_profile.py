@@ -92,7 +92,9 @@ def test_published_mode_has_zero_where_ours_has_nothing() -> None:
 def test_variants_are_those_of_single_layers() -> None:
     window = cell("p", None, 0, AGREE, patch="L3-5.resid_post", persistence="persistent")
     head = cell("p", 3, 0, AGREE, component="head", head=2)
-    frame = SCORES.frame([*CELLS, window, head])
+    places = cell("p", 3, 0, AGREE, component="attn_out+mlp_out")
+    heads = cell("p", 3, 0, AGREE, component="head")
+    frame = SCORES.frame([*CELLS, window, head, places, heads])
     (variant,) = variants(frame)
     assert variant == Variant("resid_post", "corrupt", "transient")
     assert variant.rows(frame).height == len(CELLS)

@@ -8,6 +8,7 @@ import pytest
 
 from crosspatch.statistics.table2 import table2, table2_rows
 from crosspatch.tables import BEHAVIOUR
+from score_cells import of_text
 
 
 def answer(
@@ -17,7 +18,7 @@ def answer(
         "prompt_id": "p",
         "domain": domain,
         "condition": condition,
-        "patch": patch,
+        **of_text(patch),
         "extracted": None,
         "verdict": verdict,
         "operation": operation,

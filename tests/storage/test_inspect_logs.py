@@ -20,6 +20,7 @@ from crosspatch.statistics.table2 import table2
 from crosspatch.storage.inspect_logs.export import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
+from score_cells import of_text
 
 LETTERS = {"C": "correct", "I": "incorrect", "N": "unparsed"}
 # Null characters, marks that turn the direction of writing, an escape sequence, one token of 10,000 characters.
@@ -38,14 +39,14 @@ PROBLEMS = {
 
 def text(problem: Problem, condition: str, patch: str | None, said: str) -> dict[str, Any]:
     return {
-        "prompt_id": problem.id, "condition": condition, "patch": patch, "text": said, "token_count": 7,
+        "prompt_id": problem.id, "condition": condition, **of_text(patch), "text": said, "token_count": 7,
         "stop_reason": "limit" if condition == "corrupted" else "eos",
     }  # fmt: skip
 
 
 def verdict(row: dict[str, Any], problem: Problem, place: int) -> dict[str, Any]:
     return {
-        **{key: row[key] for key in ("prompt_id", "condition", "patch")},
+        **{key: row[key] for key in row if key in BEHAVIOUR.columns},
         "domain": problem.domain,
         "extracted": None if place % 3 == 2 else f"x = {place}",
         "verdict": ("correct", "incorrect", "unparsed")[place % 3],

@@ -18,6 +18,7 @@ from crosspatch.models.chat import PromptFormat
 from crosspatch.models.generation import Answer, continue_prompts
 from crosspatch.models.hooks import Edit, editing
 from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Steering:
     def name(self) -> str:
         """`L18.resid_post*2`."""
         return f"{self.site.name}*{self.strength:g}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Its part of a row of tables.GENERATIONS."""
+        return {**Patch((self.site,)).columns, "patch": self.name, "strength": self.strength}
 
 
 def mean_without(deltas: Mapping[str, Float[Tensor, "_ D"]], left_out: str) -> Float[Tensor, " D"] | None:

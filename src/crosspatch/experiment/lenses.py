@@ -196,7 +196,7 @@ def _row(name: str, condition: str, steering: Steering, said: Answer) -> dict[st
     return {
         "prompt_id": name,
         "condition": condition,
-        "patch": steering.name,
+        **steering.columns,
         "text": said.text,
         "token_count": said.token_count,
         "stop_reason": said.stop_reason,

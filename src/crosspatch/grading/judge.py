@@ -18,6 +18,7 @@ from crosspatch.grading.grading_worker import SECONDS, GradingWorker
 from crosspatch.grading.health import health
 from crosspatch.grading.operation_steps import judge_parts
 from crosspatch.grading.operations import judge_operation
+from crosspatch.tables import BEHAVIOUR
 
 # Grades as `grading.grade` does: that function, or a worker's method.
 Grader = Callable[..., Grade]
@@ -35,7 +36,7 @@ def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) 
         kind = "text" if problem.domain == "general" else None
         graded = grader(text, problem.answer, problem.aliases, kind=kind)
     return {
-        **_which(generation),
+        **{name: value for name, value in generation.items() if name in BEHAVIOUR.columns},
         "domain": problem.domain,
         "extracted": graded.extracted,
         "verdict": graded.verdict,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.config import COMPONENTS
+
 # What a cell is, and what it adds to a sum: Float64, since the columns are Float32 and there are thousands of cells.
 OK = pl.col("status") == "ok"
 DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
@@ -67,6 +69,10 @@ def prompt_sums(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
     """A row for each prompt and each value of `by` (patch, control, a token class, …): the sums of its cells."""
     return scores.group_by("prompt_id", *by, maintain_order=True).agg(SUMS)
 
+
+# The components that are whole, of which a layer has one each, and rows of patches at one place of one layer.
+LAYER_COMPONENTS = tuple(name for name in COMPONENTS if name != "head")
+ONE_LAYER = pl.col("layer").is_not_null() & pl.col("component").is_in(LAYER_COMPONENTS)
 
 PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from crosspatch.config import Component
 from crosspatch.errors import UsageError
@@ -50,6 +50,23 @@ class Patch:
     def component(self) -> str:
         """Its component; several are joined by a plus sign."""
         return "+".join(sorted({site.component for site in self.sites}))
+
+    @property
+    def window(self) -> int:
+        """How many layers are patched together."""
+        return len({site.layer for site in self.sites})
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Its part of a table's row; readers of tables never take the name apart."""
+        return {
+            "patch": self.name,
+            "component": self.component,
+            "layer": self.layer,
+            "head": self.head,
+            "schedule": self.schedule.name,
+            "window": self.window,
+        }
 
     @property
     def entry(self) -> int:

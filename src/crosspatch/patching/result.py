@@ -12,7 +12,7 @@ from crosspatch.card import Bar, Card, Strip, Table, listed
 from crosspatch.config import Direction
 from crosspatch.errors import UsageError
 from crosspatch.models.chat import PromptFormat
-from crosspatch.patching.measures import DIFFER, pooled
+from crosspatch.patching.measures import DIFFER, ONE_LAYER, pooled
 from crosspatch.tables import REPAIRED
 
 # Columns of scores that hold tokens by their ids.
@@ -94,9 +94,7 @@ def _card(result: PatchResult) -> Card:
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
     """How a heatmap is drawn: of single layers, and of one way of patching them."""
-    several = pl.col("patch").str.contains("+", literal=True)
-    layers = scores.filter(pl.col("layer").is_not_null(), pl.col("head").is_null(), ~several)
-    ways = layers.select("component", "direction", "persistence").unique().sort(pl.all()).rows()
+    ways = scores.filter(ONE_LAYER).select("component", "direction", "persistence").unique().sort(pl.all()).rows()
     if not ways:
         return []
     return [

@@ -229,7 +229,7 @@ def _result(pair: ModelPair, prompt_id: str, written: Written, run: PatchRun, wa
         if condition in wanted
     ]
     texts += [
-        _text_row(prompt_id, "patched", t.patch.name, t.text(pair.prompts), len(t.tokens), t.stop_reason)
+        _text_row(prompt_id, "patched", t.patch, t.text(pair.prompts), len(t.tokens), t.stop_reason)
         for t in written.trajectories
     ]
     return PatchResult(SCORES.frame(rows), GENERATIONS.frame(texts))
@@ -284,12 +284,13 @@ def name_prompts(prompts: Iterable[T]) -> dict[str, T]:
 
 
 def _text_row(
-    prompt_id: str, condition: str, patch: str | None, text: str, token_count: int, stop_reason: str
+    prompt_id: str, condition: str, patch: Patch | None, text: str, token_count: int, stop_reason: str
 ) -> dict[str, Any]:
     return {
+        **dict.fromkeys(GENERATIONS.columns),
         "prompt_id": prompt_id,
         "condition": condition,
-        "patch": patch,
+        **({} if patch is None else patch.columns),
         "text": text,
         "token_count": token_count,
         "stop_reason": stop_reason,

@@ -77,10 +77,7 @@ class Trajectory:
         )
         return {
             "prompt_id": prompt_id,
-            "patch": self.patch.name,
-            "component": self.patch.component,
-            "layer": self.patch.layer,
-            "head": self.patch.head,
+            **self.patch.columns,
             "direction": run.direction,
             "persistence": run.persistence,
             "step": i,

@@ -5,12 +5,14 @@ Knows nothing of HTML; the texts are made legible here, and escaped by the templ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from crosspatch.characters import legible
-from crosspatch.statistics.table2 import patch_order
+from crosspatch.characters import legible, natural_order
+from crosspatch.patching.measures import LAYER_COMPONENTS
 
 _HEALTH = {
     "no_eos": "no end of text",
@@ -24,7 +26,10 @@ _HEALTH = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest."""
+    """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest.
+
+    `single` is the (component, schedule) and layer of a patch at one place of one layer, None of any other text.
+    """
 
     condition: str
     patch: str | None
@@ -36,6 +41,7 @@ class Answer:
     operation: str | None
     health: tuple[str, ...]
     likeness: str
+    single: tuple[tuple[str, str], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Answers:
                 grades[grade["condition"], grade["patch"]] = grade
         texts = {row["condition"]: row["text"] for row in rows if row["patch"] is None}
         answers = []
-        for row in sorted(rows, key=lambda row: patch_order(row["patch"] or "")):
+        for row in sorted(rows, key=lambda row: natural_order(row["patch"] or "")):
             grade = grades.get((row["condition"], row["patch"]), {})
             text = row["text"] or ""
             # The clean answer is the measure of the others and so is not split itself.
@@ -74,6 +80,7 @@ class Answers:
                     operation=grade.get("operation"),
                     health=tuple(_HEALTH.get(flag, legible(flag)) for flag in grade.get("health") or ()),
                     likeness=_likeness(text, texts.get("clean"), texts.get("corrupted")),
+                    single=_single(row),
                 )
             )
         unpatched = {answer.condition: answer for answer in answers if answer.patch is None}
@@ -85,6 +92,11 @@ class Answers:
     def all(self) -> list[Answer]:
         """Every text that is there: clean, corrupted, other children, then the patched ones by depth."""
         return [answer for answer in (self.clean, self.corrupted, *self.others, *self.patched) if answer is not None]
+
+
+def _single(row: Mapping[str, Any]) -> tuple[tuple[str, str], int] | None:
+    one = row["layer"] is not None and row["component"] in LAYER_COMPONENTS
+    return ((row["component"], row["schedule"]), row["layer"]) if one else None
 
 
 def _shared_words(text: str, clean: str | None) -> int:

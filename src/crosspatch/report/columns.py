@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.characters import legible
+from crosspatch.characters import legible, natural_order
+from crosspatch.patching.measures import LAYER_COMPONENTS
 from crosspatch.report.answers import Answer
 from crosspatch.report.pictures.heatmap import STATUSES
 from crosspatch.statistics.profile import prompt_profile
-from crosspatch.statistics.table2 import patch_order
 from crosspatch.statistics.token_class import CLASSES
 from crosspatch.statistics.variant import Variant
 
@@ -74,7 +74,7 @@ class VariantCells:
     def of(cls, scores: pl.DataFrame, variant: Variant, tokens: Tokens) -> VariantCells:
         """Those of all prompts in `scores`, which have a column `class`; numbers are rounded, names are places."""
         own = variant.every_row(scores)
-        order = {patch: at for at, patch in enumerate(sorted(own["patch"].unique(), key=patch_order))}
+        order = {patch: at for at, patch in enumerate(sorted(own["patch"].unique(), key=natural_order))}
         ordered = own.sort(pl.col("patch").replace_strict(order, return_dtype=pl.Int32), "step").select(
             "prompt_id",
             "patch",
@@ -114,7 +114,7 @@ class VariantCells:
             written = [self.shown[token] for token in tokens[start:end]]
             rows.append(
                 {
-                    "name": legible(_row_name(patch, profile["layer"], profile["head"])),
+                    "name": legible(_row_name(profile)),
                     "patch": legible(patch),
                     "layer": profile["layer"],
                     "start": start,
@@ -139,9 +139,11 @@ def _letters(tokens: list[str], answer: Answer) -> dict[str, str]:
     return {str(place): letters for place, letters in found.items()}
 
 
-def _row_name(patch: str, layer: int | None, head: int | None) -> str:
-    if layer is None or "+" in patch:
-        return patch.split("@", maxsplit=1)[0]
+def _row_name(profile: Mapping[str, Any]) -> str:
+    """The layer, with the head of a single one; of a set of places the patch."""
+    layer, head = profile["layer"], profile["head"]
+    if layer is None or (head is None and profile["component"] not in LAYER_COMPONENTS):
+        return str(profile["patch"])
     return str(layer) if head is None else f"{layer}.{head}"
 
 

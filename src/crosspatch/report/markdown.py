@@ -33,7 +33,6 @@ LONGEST = 6000
 _FOLD = "↩"
 # Mark the word at which texts part while they are folded and escaped; `legible` leaves neither in any text.
 _OPEN, _CLOSE = "\x01", "\x02"
-_SINGLE = re.compile(r"L(\d{1,9})\.([a-z_]+(?:@.+)?)")
 _FIRST_WORD = re.compile(r"\s*\S*")
 # What begins something in a line of Markdown; an underscore does so only at the edge of a word.
 _ACTIVE = re.compile(r"[\\`*\[\]<>&|~$#]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -214,10 +213,11 @@ def shown_patches(answers: Answers, n_layers: int | None, ran_on: str = "clean")
 
 
 def _single_layers(patched: Sequence[Answer]) -> list[tuple[int, Answer]]:
-    found = [(match, answer) for answer in patched if (match := _SINGLE.fullmatch(answer.patch or ""))]
-    kinds = [match[2] for match, _ in found]
-    kind = "resid_post" if "resid_post" in kinds else next(iter(kinds), None)
-    return [(int(match[1]), answer) for match, answer in found if match[2] == kind]
+    found = [(*answer.single, answer) for answer in patched if answer.single is not None]
+    kinds = [kind for kind, *_ in found]
+    whole = ("resid_post", "all")
+    wanted = whole if whole in kinds else next(iter(kinds), None)
+    return [(layer, answer) for kind, layer, answer in found if kind == wanted]
 
 
 def _text(answer: Answer) -> str:

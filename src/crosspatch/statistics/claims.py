@@ -18,7 +18,7 @@ from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, C
 from crosspatch.statistics.depth import BEYOND, RISE
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
-from crosspatch.statistics.variant import last_layer, late_from
+from crosspatch.statistics.variant import last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
 HALF, NOTHING = fixed(0.5), fixed(0.0)
@@ -398,8 +398,7 @@ def _patched_answers(
         if direction == "corrupt"
         else ("corrupted", "answers_repaired", "clean activations the corrupted model has more", MORE)
     )
-    whole = comparisons.filter(pl.col("outcome") == "correct", pl.col("patch").str.contains(r"^L\d+\.resid_post$"))
-    whole = whole.with_columns(layer=pl.col("patch").str.extract(r"^L(\d+)").cast(pl.Int32))
+    whole = patched_layers(comparisons).filter(outcome="correct", component="resid_post")
     if whole.is_empty():
         return
     last = last_layer(whole["layer"], n_layers)

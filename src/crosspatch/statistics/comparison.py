@@ -18,6 +18,7 @@ from crosspatch.statistics.table2 import condition_order
 from crosspatch.tables import COMPARISONS
 
 _KEY = ("condition", "patch", "domain")
+_PATCHED = ("component", "layer", "head", "schedule", "window", "strength")
 # What is counted, and among which answers: unparsed ones are not right, but no operation can be asked of some.
 OUTCOMES = {
     "correct": (pl.col("verdict") == "correct", pl.lit(True)),
@@ -34,7 +35,7 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
     domains = ordered_domains(behaviour["domain"])
     rows: list[dict[str, Any]] = []
     for outcome, (happened, counted) in OUTCOMES.items():
-        judged = behaviour.filter(counted).select(*_KEY, "prompt_id", happened.alias("yes"))
+        judged = behaviour.filter(counted).select(*_KEY, *_PATCHED, "prompt_id", happened.alias("yes"))
         parts = sorted(
             judged.partition_by(_KEY, as_dict=True).items(),
             key=lambda part: (condition_order(part[0][0], part[0][1]), domains.index(part[0][2])),
@@ -42,6 +43,7 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
         for (condition, patch, domain), part in parts:
             share = wilson(int(part["yes"].sum()), part.height)
             fixed = {
+                **part.select(_PATCHED).row(0, named=True),
                 "condition": condition,
                 "patch": patch,
                 "domain": domain,

@@ -19,10 +19,8 @@ from crosspatch.patching.measures import MEASURES, prompt_sums
 from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.variant import last_layer, variants
+from crosspatch.statistics.variant import last_layer, patched_layers, variants
 from crosspatch.tables import HALFWAY, REPAIRED
-
-_LAYER = r"^L(\d+)\.resid_post$"
 
 
 def halfway(
@@ -98,13 +96,11 @@ def _effects(known: pl.DataFrame, n_layers: int | None, seed: int) -> Iterator[d
 
 def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:
     """Half of the right answers that the corrupted model does not have, lost or won back, in each domain."""
-    right = behaviour.with_columns(
-        right=pl.col("verdict") == "correct", layer=pl.col("patch").str.extract(_LAYER).cast(pl.Int32)
-    )
+    right = behaviour.with_columns(right=pl.col("verdict") == "correct")
     unpatched = right.filter(pl.col("patch").is_null())
     clean, corrupted = (unpatched.filter(pl.col("condition") == name) for name in ("clean", "corrupted"))
     lost = clean.filter("right").join(corrupted.filter(~pl.col("right")), on="prompt_id", how="semi")
-    under = right.filter(pl.col("layer").is_not_null()).join(lost, on="prompt_id", how="semi")
+    under = patched_layers(right).filter(component="resid_post").join(lost, on="prompt_id", how="semi")
     if under.is_empty():
         return
     last = last_layer(under["layer"], n_layers)

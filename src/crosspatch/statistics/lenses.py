@@ -119,14 +119,11 @@ def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.Dat
 def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
     """Shares of right answers and planted operations of steered texts, held against the clean model's own.
 
-    The columns of tables.COMPARISONS with `layer` and `strength` read from the patch's name.
+    The rows of tables.COMPARISONS, by layer and strength.
     """
     asked = behaviour.filter(pl.col("condition").is_in(["clean", STEERED, STEERED_RANDOM]))
     found = comparisons(asked).filter(pl.col("condition") != "clean")
-    return found.with_columns(
-        layer=pl.col("patch").str.extract(r"^L(\d+)\.").cast(pl.Int32),
-        strength=pl.col("patch").str.extract(r"\*(.+)$").cast(pl.Float64),
-    ).sort("layer", "strength", "outcome", "condition", maintain_order=True)
+    return found.sort("layer", "strength", "outcome", "condition", maintain_order=True)
 
 
 def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:

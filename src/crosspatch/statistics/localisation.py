@@ -29,6 +29,12 @@ TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", 
 NEAR = 0.05
 EXTENTS = {"text": "throughout the text", "step": "at single steps"}
 NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
+# `L18 head 3`, and of other components the layer alone.
+_LABEL = (
+    pl.when(pl.col("head").is_null())
+    .then(pl.format("L{}", "layer"))
+    .otherwise(pl.format("L{} head {}", "layer", "head"))
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Named:
     `share` is what it transfers alone over all prompts, of a block its step. It was chosen by the same prompts, so what
     is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the prompts chooses,
     `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place. Without a second
-    place there is no runner-up, and nothing to compare with.
+    place there is no runner-up, and nothing to compare with. `labels` are places as sentences have them, by patch.
     """
 
     component: str
@@ -48,6 +54,7 @@ class Named:
     runner_up: str | None
     ahead: Interval
     agreed: bool
+    labels: Mapping[str, str]
 
     @property
     def told_apart(self) -> bool:
@@ -63,14 +70,14 @@ class Named:
     @property
     def sentence(self) -> str:
         """For people: the place, its share, and whether the next one can be told from it."""
-        place = f"{NAMES[self.component]} {_place(self.patch)}"
+        place = f"{NAMES[self.component]} {self.labels[self.patch]}"
         said = f"Most telling is {place} with a share of {self.share:z.2f}"
         if self.held_out.estimate is not None:
             said += f", on prompts that did not choose it {self.held_out}"
         said += f"{', all there is to move' * self.is_all}."
         if self.runner_up is None:
             return said
-        second = _place(self.runner_up)
+        second = self.labels[self.runner_up]
         if self.told_apart:
             return f"{said} There it is ahead of the next, {second}, by {self.ahead}."
         if self.held_out.estimate is not None and not self.agreed:
@@ -179,13 +186,14 @@ class _Sums:
         first, *others = sorted(shares, key=lambda patch: -shares[patch])
         every, allowed = np.stack(list(of_patch.values())), self._allowed(component, list(of_patch))
         best, second = (chosen(every, self.gap, rank, allowed) for rank in (0, 1))
+        labels = dict(self.at.select("patch", _LABEL).iter_rows())
         share = ahead = Interval(None)
         if best is not None:
             share = self._ratio(held_out(every, best))
             if second is not None:
                 ahead = self._ratio(held_out(every, best) - held_out(every, second))
         agreed = best is not None and {list(of_patch)[i] for i in best} == {first}
-        return Named(component, first, shares[first], share, others[0] if others else None, ahead, agreed)
+        return Named(component, first, shares[first], share, others[0] if others else None, ahead, agreed, labels)
 
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
         """The measured places that each half of the prompts may choose, [2, measured].
@@ -231,10 +239,3 @@ def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
     # One ratio, over the gap that all share: it has the same value and error as the weighted sum of several.
     above: Numbers = np.einsum("k,kn->n", np.array(weights), np.stack(of))
     return above
-
-
-def _place(patch: str) -> str:
-    """`L18.head.3` as `L18 head 3`, and of other components the layer alone."""
-    layer, _, rest = patch.partition(".")
-    head = rest.partition(".")[2]
-    return f"{layer} head {head}" if head else layer

@@ -7,12 +7,12 @@ graded.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.characters import natural_order
 from crosspatch.statistics.domain import ordered_domains
 from crosspatch.tables import REPAIRED
 
@@ -93,11 +93,6 @@ def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
     return [ConditionRow(condition, patch, by_domain) for (condition, patch), by_domain in outcomes.items()]
 
 
-def patch_order(patch: str) -> tuple[tuple[int, ...], str]:
-    """Sorts patch names by the numbers in them, so that L9 stands before L18."""
-    return tuple(int(number) for number in re.findall(r"\d{1,9}", patch)), patch
-
-
-def condition_order(condition: str, patch: str | None) -> tuple[int, tuple[tuple[int, ...], str]]:
+def condition_order(condition: str, patch: str | None) -> tuple[int, list[tuple[int, str]]]:
     """Sorts models: clean, corrupted, other children, then the patches by depth."""
-    return _PLACES.get(condition, 2), patch_order(patch or "")
+    return _PLACES.get(condition, 2), natural_order(patch or "")

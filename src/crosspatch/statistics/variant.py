@@ -12,17 +12,13 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from crosspatch.config import Direction
+from crosspatch.patching.measures import ONE_LAYER
 
-_KEYS = ("component", "direction", "persistence")
+_KEYS = ("component", "direction", "persistence", "schedule")
 _MOVED = {
     "corrupt": "the corrupted model's activations moved into the clean model",
     "repair": "the clean model's activations moved into the corrupted model",
 }
-
-
-# A patch's name ends with its schedule, unless that is all steps.
-_SCHEDULE = pl.col("patch").str.extract("@(.+)$").fill_null("all").alias("schedule")
-_PLACES = pl.col("patch").str.split("@").list.first()
 
 
 @dataclass(frozen=True)
@@ -68,19 +64,17 @@ class Variant:
 
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
         """The scores of all this variant's patches: of single layers, heads, windows and sets of places."""
-        same = [pl.col(key) == getattr(self, key) for key in _KEYS]
-        return scores.filter(*same, _named(scores, _SCHEDULE.eq(self.schedule)))
+        return scores.filter(**self.columns)
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
     """Scores of patches of one place of one whole layer: no windows of layers, no heads, no sets of places."""
-    one = ~_PLACES.str.contains("+", literal=True)
-    return scores.filter(pl.col("layer").is_not_null() & pl.col("head").is_null() & _named(scores, one))
+    return scores.filter(ONE_LAYER)
 
 
-def _named(scores: pl.DataFrame, which: pl.Expr) -> pl.Expr:
-    """Whether a patch's name is such: names are few and rows are many."""
-    return pl.col("patch").is_in(scores.select(pl.col("patch").unique()).filter(which)["patch"].to_list())
+def patched_layers(texts: pl.DataFrame) -> pl.DataFrame:
+    """Rows of texts, or of their answers, under a patch of one whole layer at every step; none of steered texts."""
+    return single_layers(texts).filter(pl.col("strength").is_null(), schedule="all")
 
 
 def last_layer(layers: pl.Series, n_layers: int | None) -> int:
@@ -108,8 +102,7 @@ def variants(scores: pl.DataFrame) -> list[Variant]:
 
 def every_variant(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores hold, whatever was patched, in a fixed order."""
-    chosen = scores.select(*_KEYS, "patch").unique().select(*_KEYS, _SCHEDULE).unique().sort(pl.all())
-    return [Variant(*row) for row in chosen.iter_rows()]
+    return [Variant(*row) for row in scores.select(_KEYS).unique().sort(_KEYS).iter_rows()]
 
 
 def chosen_variant(found: Sequence[Variant]) -> Variant:

@@ -44,7 +44,7 @@ from crosspatch.tables import (
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
 # What run.json is laid out by; other layouts are refused.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)

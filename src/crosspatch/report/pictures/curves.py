@@ -6,11 +6,11 @@ Knows nothing of drawing libraries.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import polars as pl
 
+from crosspatch.characters import natural_order
 from crosspatch.statistics.divergence import divergence
 
 # From this ratio of the largest to the smallest loss on, a linear axis shows the small ones as zero.
@@ -54,7 +54,7 @@ class TrainingCurves:
     @property
     def runs(self) -> list[str]:
         """The runs' names; numbers in them count as numbers, so epochs-3 comes before epochs-12."""
-        return sorted({curve.run for curve in (*self.train, *self.evaluation)}, key=_natural)
+        return sorted({curve.run for curve in (*self.train, *self.evaluation)}, key=natural_order)
 
     @property
     def log(self) -> bool:
@@ -63,13 +63,9 @@ class TrainingCurves:
         return bool(losses) and min(losses) > 0 and max(losses) / min(losses) >= _LOG_RATIO
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
 def _curves(frame: pl.DataFrame, column: str) -> tuple[Curve, ...]:
     curves = []
-    for run in sorted(frame["run"].unique(), key=_natural):
+    for run in sorted(frame["run"].unique(), key=natural_order):
         rows = frame.filter(pl.col("run") == run).sort("step")
         points = [
             (step, value)

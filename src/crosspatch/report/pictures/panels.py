@@ -13,7 +13,7 @@ import polars as pl
 
 from crosspatch.config import Direction
 from crosspatch.statistics.domain import domain_title, ordered_domains
-from crosspatch.statistics.variant import Variant
+from crosspatch.statistics.variant import Variant, patched_layers
 from crosspatch.tables import REPAIRED
 
 # How a line is drawn: what is shown, something beside it in the same colour, or what it is held against.
@@ -118,9 +118,7 @@ def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -
     `comparisons` are those of tables.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
     no single layer was patched.
     """
-    right = comparisons.filter(outcome="correct").with_columns(
-        layer=pl.col("patch").str.extract(r"^L(\d+)\.\w+$").cast(pl.Int32)
-    )
+    right = patched_layers(comparisons.filter(outcome="correct"))
     return [
         Panel(domain_title(domain), tuple(lines), levels=(0.0, 1.0), share=True)
         for domain in ordered_domains(right["domain"])
@@ -129,22 +127,19 @@ def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -
 
 
 def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
-    patched = right.filter(pl.col("layer").is_not_null()).unique(["condition", "patch"], maintain_order=True)
-    if patched.is_empty():
-        return
-    components = patched["patch"].str.split(".").list.last()
+    patched = right.unique(["condition", "patch"], maintain_order=True)
     for i, (condition, component) in enumerate(
-        patched.select("condition", component=components).unique(maintain_order=True).iter_rows()
+        patched.select("condition", "component").unique(maintain_order=True).iter_rows()
     ):
-        rows = patched.filter(pl.col("condition") == condition, components == component)
+        rows = patched.filter(condition=condition, component=component)
         repaired = condition == REPAIRED or of_patched == "repair"
         into = "clean activations into the corrupted model" if repaired else "corrupted into clean"
-        name = into if components.n_unique() == 1 else f"{into}, {component}"
+        name = into if patched["component"].n_unique() == 1 else f"{into}, {component}"
         yield line_over_layers(rows, name, colour=i)
     layers = tuple(sorted(patched["layer"].unique()))
     for i, condition in enumerate(_UNPATCHED, start=2):
         # On the questions that were patched: what the other model has on those pairs.
-        pairs = right.filter(pl.col("layer").is_not_null(), pl.col("against") == condition).head(1)
+        pairs = right.filter(against=condition).head(1)
         if pairs.height:
             share = int(pairs["there"][0]) / int(pairs["pairs"][0])
             nothing = (None,) * len(layers)
