@@ -303,7 +303,7 @@ GENERATIONS = Schema(
         "token_count": (pl.Int32, "generated tokens, the closing one included"),
         "stop_reason": (pl.String, "eos or limit"),
     },
-    keys=tuple(_TEXT),
+    keys=tuple(_KEY),
 )
 
 # The texts of each shard of a sweep, which go into generations.parquet when all are done.
@@ -323,7 +323,7 @@ BEHAVIOUR = Schema(
             "unparsable; the numbers are in the table health",
         ),
     },
-    keys=tuple(_TEXT),
+    keys=tuple(_KEY),
 )
 
 OPERATIONS = Schema(
@@ -342,7 +342,7 @@ OPERATIONS = Schema(
             "right, planted (what the planted mistake makes of the equation before), or neither",
         ),
     },
-    keys=tuple(_TEXT),
+    keys=tuple(_KEY),
 )
 
 HEALTH = Schema(
@@ -356,7 +356,7 @@ HEALTH = Schema(
         "unclosed": (pl.Int32, "delimiters that do not close: $, $$, braces, environments; five at most"),
         "unparsable": (pl.Int32, "formulas that are no LaTeX"),
     },
-    keys=tuple(_TEXT),
+    keys=tuple(_KEY),
 )
 
 RATINGS = Schema(
@@ -369,7 +369,7 @@ RATINGS = Schema(
         "aligned_reply": (pl.String, "what the judge said on the first"),
         "coherent_reply": (pl.String, "what it said on the second"),
     },
-    keys=tuple(_TEXT),
+    keys=tuple(_KEY),
 )
 
 TRAINING = Schema(
