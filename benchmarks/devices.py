@@ -53,7 +53,7 @@ from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.self_check import self_check
-from crosspatch.patching.sweep import patch
+from crosspatch.analysis.patch import patch
 from crosspatch.patching.trajectory import PatchRun
 
 QUESTIONS = ["Solve for x: 5x + 3 = 18", "What is the capital of France? Say it slowly."]

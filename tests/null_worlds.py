@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM
 from crosspatch.analysis.controls import ControlReader, Followed
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
+from crosspatch.analysis.patch import patch
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import most_telling

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from crosspatch.analysis.patch import patch
     from crosspatch.config import Experiment
     from crosspatch.errors import CrosspatchError, UsageError
     from crosspatch.experiment.stages import run_experiment
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.result import PatchResult
     from crosspatch.patching.scoring import score
-    from crosspatch.patching.sweep import patch
     from crosspatch.report.interactive.depth_chart import depth_chart
     from crosspatch.report.interactive.head_map import head_map
     from crosspatch.report.interactive.heatmap import heatmap
@@ -45,7 +45,7 @@ _HOME = {
     "head_map": "crosspatch.report.interactive.head_map",
     "heatmap": "crosspatch.report.interactive.heatmap",
     "load_experiment": "crosspatch.settings_io",
-    "patch": "crosspatch.patching.sweep",
+    "patch": "crosspatch.analysis.patch",
     "run_experiment": "crosspatch.experiment.stages",
     "score": "crosspatch.patching.scoring",
 }

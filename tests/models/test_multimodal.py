@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from crosspatch.analysis.patch import patch
 from crosspatch.errors import UsageError
 from crosspatch.models.adapter import linear_layers, with_adapter
 from crosspatch.models.blocks import decoder, name_of_blocks
@@ -18,7 +19,7 @@ from crosspatch.models.saving import save_model
 from crosspatch.models.shapes import Shape
 from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
 from crosspatch.patching.self_check import self_check
-from crosspatch.patching.sweep import choose_patches, patch
+from crosspatch.patching.sweep import choose_patches
 
 TEXT = {
     **_SHAPE,

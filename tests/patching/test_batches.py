@@ -60,21 +60,20 @@ def test_cut_up_is_whole(pair, prompts, whole, rows):
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_and_goes_on_and_says_so(pair, prompts, whole, monkeypatch, error):
+def test_out_of_memory_halves_and_goes_on_with_a_warning(pair, prompts, whole, monkeypatch, caplog, error):
     run, asked = limited(3, error)
     monkeypatch.setattr(batches, "run_cached", run)
-    said = []
-    equal_written(whole, list(run_in_batches(pair, prompts, RUN, 256, said.append)))
+    equal_written(whole, list(run_in_batches(pair, prompts, RUN, 256)))
     # Three prompts of four rows; one of them; then two rows of each prompt at a time.
     assert asked == [12, 4, 2, 2, 2, 2, 2, 2]
-    assert said == ["out of memory: going on with 6 rows at once", "out of memory: going on with 2 rows at once"]
+    assert caplog.messages == [f"out of memory; continuing with {rows} rows at once" for rows in (6, 2)]
 
 
 def test_not_even_one_row(pair, prompts, monkeypatch):
     run, asked = limited(0, torch.OutOfMemoryError("CUDA out of memory"))
     monkeypatch.setattr(batches, "run_cached", run)
     with pytest.raises(CrosspatchError, match="memory does not hold one patch of one prompt"):
-        list(run_in_batches(pair, prompts, RUN, 4, lambda _: None))
+        list(run_in_batches(pair, prompts, RUN, 4))
     assert asked[-1] == 1
 
 

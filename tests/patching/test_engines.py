@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
+from crosspatch.analysis.patch import patch
 from crosspatch.config import Persistence
 from crosspatch.errors import UsageError
 from crosspatch.models.generation import answer
@@ -17,7 +18,6 @@ from crosspatch.models.site import Site
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
 from engines import WORDS, both, counted, equal_trajectories, equal_written, gap
 from pairs import QUESTION, QUESTIONS, architecture_pair, make_pair
@@ -260,13 +260,17 @@ def test_the_python_api_gives_the_same_by_either_engine(persistence):
         ("a", {"schedule": "sometimes"}, "got the schedule"),
         ("a", {"patches": ["L1.attn_out"], "schedule": "every:2"}, "a patch by name carries its own"),
         ("a", {"max_new_tokens": 4000}, "positions"),
+        ("a", {"controls": ["twin"]}, "models go in children"),
+        ("a", {"children": {"self": None}}, "which is a control's name"),
+        ("a", {"controls": ["self"], "persistence": "persistent"}, "only transient ones"),
+        ("a", {"attribution": 3, "target_fraction": 0.5}, "give attribution"),
+        ("a", {"attribution": 3, "patches": ["L1.resid_post"]}, "choose the patches"),
+        ("a", {"target_fraction": 0.5, "direction": "both"}, "for one direction"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_runs(qwen3_pair, monkeypatch, prompts, options, words):
-    from crosspatch.patching import sweep
-
-    for name in ("run_in_batches", "run_reference", "usable_engine"):
-        monkeypatch.setattr(sweep, name, lambda *_, **__: pytest.fail("something ran"))
+    for name in ("patching.sweep.run_in_batches", "patching.sweep.run_reference", "analysis.patch.usable_engine"):
+        monkeypatch.setattr(f"crosspatch.{name}", lambda *_, **__: pytest.fail("something ran"))
     with pytest.raises(UsageError, match=words) as refused:
         patch(qwen3_pair, prompts, **options)
     assert "\n" not in str(refused.value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from crosspatch.analysis.patch import patch
 from crosspatch.errors import UsageError
 from crosspatch.models.chat import unpad
-from crosspatch.patching.sweep import patch
 from engines import gap
 from pairs import QUESTIONS, architecture_pair
 

@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 
+from crosspatch.analysis.patch import patch
 from crosspatch.models.forward import last_logits
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.self_check import self_check
-from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, KLS, table
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of

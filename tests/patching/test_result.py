@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from cards import HOSTILE, Reader, tame
+from crosspatch.analysis.patch import patch
 from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
 from crosspatch.patching.result import PatchResult, token_texts
-from crosspatch.patching.sweep import patch
 from crosspatch.tables import GENERATIONS, SCORES
 
 

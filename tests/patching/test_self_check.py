@@ -49,24 +49,22 @@ def test_a_block_that_runs_twice_is_noticed():
     )
 
 
-def test_a_pair_that_fails_gets_the_reference_and_is_told(monkeypatch):
+def test_a_pair_that_fails_gets_the_reference_and_is_told(monkeypatch, caplog):
     pair = architecture_pair("qwen3")
-    said = []
-    assert usable_engine(pair, grid("qwen3"), "cached", 64, said.append) == "cached"
-    assert said == []
+    assert usable_engine(pair, grid("qwen3"), "cached", 64) == "cached"
+    assert not caplog.records
     monkeypatch.setattr(module, "_TOLERANCE", dict.fromkeys(module._TOLERANCE, 0.0))
-    assert usable_engine(pair, grid("qwen3"), "cached", 64, said.append) == "reference"
-    assert "the cached engine cannot be used on this pair" in said[0]
-    assert usable_engine(pair, grid("qwen3"), "reference", 64, said.append) == "reference"
-    assert len(said) == 1
+    assert usable_engine(pair, grid("qwen3"), "cached", 64) == "reference"
+    assert "the cached engine cannot be used on this pair" in caplog.text
+    assert usable_engine(pair, grid("qwen3"), "reference", 64) == "reference"
+    assert len(caplog.records) == 1
 
 
-def test_positions_that_shift_with_the_length_are_refused_beyond_it():
+def test_positions_that_shift_with_the_length_are_refused_beyond_it(caplog):
     pair = architecture_pair("llama")
     shifting = copy.deepcopy(pair.clean)
     shifting.config.rope_parameters = {"rope_type": "dynamic", "original_max_position_embeddings": 100}
     pair = ModelPair(shifting, pair.corrupted, pair.prompts)
-    said = []
-    assert usable_engine(pair, grid("llama"), "cached", 100, said.append) == "cached"
-    assert usable_engine(pair, grid("llama"), "cached", 101, said.append) == "reference"
-    assert "beyond 100 tokens" in said[0]
+    assert usable_engine(pair, grid("llama"), "cached", 100) == "cached"
+    assert usable_engine(pair, grid("llama"), "cached", 101) == "reference"
+    assert "beyond 100 tokens" in caplog.text

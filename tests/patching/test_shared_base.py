@@ -8,13 +8,13 @@ from adapters import saved_adapter, saved_base
 from crosspatch.analysis.attribution import screen
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
+from crosspatch.analysis.patch import patch
 from crosspatch.config import COMPONENTS
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.self_check import self_check
-from crosspatch.patching.sweep import patch
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, TOLERANCE, hooks_and_forwards
 from pairs import ARCHITECTURES, QUESTION

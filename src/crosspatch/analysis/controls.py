@@ -11,23 +11,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import polars as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from crosspatch.analysis.given_text import Cell, GivenText, TextReader
-from crosspatch.config import OwnControl
+from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import CONTEXTS_AT_ONCE, UNEMBED_AT_ONCE
 from crosspatch.patching.scores import Contexts, to_rows
 from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.tables import CONTROLS
 
 # Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
 CELLS_AT_ONCE = 2048
+# Prompts and directions whose texts are kept.
+_TEXTS_KEPT = 8
 
 # What a control moves, at each site a row for each of U steps.
 Moved = Mapping[Site, Float[Tensor, "U W"]]
@@ -161,3 +165,78 @@ def _turned(difference: Float[Tensor, "U W"], generator: torch.Generator) -> Flo
     """Random directions, each as long as the difference was."""
     noise = torch.randn(difference.shape, generator=generator).to(difference)
     return noise / noise.norm(dim=-1, keepdim=True) * difference.norm(dim=-1, keepdim=True)
+
+
+class Controls:
+    """The scores of controls along the texts that patches wrote, prompt by prompt.
+
+    `prompts` are token ids by prompt_id, `scores` the sweep's; `children` are the models whose activations are controls
+    by their names. `other_prompt` takes the text of the next prompt of the same group (all are one where no `groups`
+    are given). `seed` is that of the random directions.
+    """
+
+    def __init__(
+        self,
+        pair: ModelPair,
+        prompts: Mapping[str, Sequence[int]],
+        scores: pl.DataFrame,
+        runs: Sequence[PatchRun],
+        *,
+        children: Mapping[str, nn.Module] | None = None,
+        groups: Mapping[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._pair, self._runs, self._seed = pair, runs, seed
+        self._prompts, self._names = prompts, list(prompts)
+        self._children, self._groups = children or {}, groups or {}
+        self._scores = scores.partition_by("prompt_id", as_dict=True)
+        self._texts: dict[tuple[str, Direction], list[Followed]] = {}
+
+    def after(self, prompt_id: str, controls: Sequence[str]) -> pl.DataFrame:
+        """The cells of some controls after one prompt; `other_prompt` is left out where there is no other."""
+        return CONTROLS.frame(row for run in self._runs for row in self._rows(prompt_id, controls, run))
+
+    def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
+        written = self._followed(prompt_id, run.direction)
+        given = self._other(prompt_id, run.direction) if "other_prompt" in controls and written else None
+        other = None if given is None else OtherPrompt(self._pair, given, run)
+        possible = [name for name in controls if other is not None or name != "other_prompt"]
+        for followed in written:
+            reader = ControlReader(self._pair, followed, run, other)
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._names.index(prompt_id))
+            moves = {
+                name: reader.moved(self._children.get(name, cast(OwnControl, name)), generator) for name in possible
+            }
+            yield from reader.rows(moves, prompt_id)
+
+    def _other(self, prompt_id: str, direction: Direction) -> GivenText | None:
+        """A text after the next prompt of the same group; None where there is none."""
+        i = self._names.index(prompt_id)
+        for name in (*self._names[i + 1 :], *self._names[:i]):
+            if self._groups.get(name) == self._groups.get(prompt_id) and (written := self._followed(name, direction)):
+                return written[0].given
+        return None
+
+    def _followed(self, prompt_id: str, direction: Direction) -> list[Followed]:
+        """The texts that patches wrote after a prompt, each with those that wrote it and their defined cells."""
+        key = (prompt_id, direction)
+        if key not in self._texts:
+            # Only the last few are needed again: that of the next prompt, as another prompt's.
+            while len(self._texts) > _TEXTS_KEPT:
+                del self._texts[next(iter(self._texts))]
+            scores = self._scores.get((prompt_id,))
+            found = {} if scores is None else _written(scores.filter(direction=direction))
+            prompt = self._prompts[prompt_id]
+            self._texts[key] = [Followed(GivenText(prompt, text), steps_of) for text, steps_of in found.items()]
+        return self._texts[key]
+
+
+def _written(scores: pl.DataFrame) -> dict[tuple[int, ...], dict[Patch, list[int]]]:
+    """The texts (token ids) in scores of one prompt and direction, with the defined steps of each patch."""
+    written: dict[tuple[int, ...], dict[Patch, list[int]]] = {}
+    for rows in scores.partition_by("patch", maintain_order=True):
+        steps = rows.filter(pl.col("status") == "ok")["step"].to_list()
+        if steps:
+            text = tuple(rows.sort("step")["token_id"])
+            written.setdefault(text, {})[Patch.parse(rows["patch"][0])] = steps
+    return written

@@ -16,11 +16,12 @@ from crosspatch.analysis.attribution import Screen, screen
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.site_search import DISAGREE, search_sites
 from crosspatch.config import COMPONENTS, Component
-from crosspatch.errors import CrosspatchError
+from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.sweep import Answers
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import SCREEN, SEARCH
 
@@ -42,15 +43,41 @@ class Selection:
     notes: list[str]
 
 
+def select_patches(
+    pair: ModelPair,
+    prompts: Mapping[str, Sequence[int]],
+    run: PatchRun,
+    answers: Answers,
+    components: Sequence[Component] | None,
+    *,
+    attribution: int = 0,
+    target_fraction: float | None = None,
+    beam: int = 1,
+) -> Selection:
+    """The `attribution` sites that rank highest by gradients, or the smallest set that recovers `target_fraction`.
+
+    Looked for along the target's own texts after prompts (token ids by prompt_id); `answers` has those that are there.
+    Raises UsageError where both ways to choose are asked for, or none.
+    """
+    if bool(attribution) == (target_fraction is not None):
+        raise UsageError("give attribution, how many sites to patch, or target_fraction, how much to recover")
+    texts = target_texts(pair, prompts, run, answers)
+    if target_fraction is None:
+        return best_of_screen(pair, texts, run, components, attribution)
+    return smallest_set(pair, texts, run, components, target_fraction, beam)
+
+
 def target_texts(
-    pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, known: Mapping[str, str]
+    pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, answers: Answers
 ) -> list[GivenText]:
-    """Each prompt with the target's own text after it; `known` has those that are there, by prompt_id."""
+    """Each prompt with the target's own text after it, which is written now where `answers` does not have it."""
     target, _ = pair.oriented(run.direction)
+    name_of_target, _ = run.target_and_source
     texts = []
     for name, ids in prompts.items():
-        if name in known:
-            text = pair.prompts.encode_completion(known[name])
+        known = answers.get(name, {}).get(name_of_target)
+        if known is not None:
+            text = pair.prompts.encode_completion(known)
         else:
             text = continue_prompts(target, pair.prompts, [ids], run.max_new_tokens, pair.stop_tokens)[0].tokens
         texts.append(GivenText(ids, text))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import date as Date
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
@@ -54,13 +52,24 @@ def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, 
 
 def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched) -> None:
     """Let one model of a pair answer what it has not answered yet, batch by batch; what is answered is kept."""
-    from crosspatch.patching.sweep import unpatched_texts
+    from crosspatch.models.generation import answer
+    from crosspatch.patching.sweep import text_row
 
-    settings = work.experiment.generation
+    settings, limit = work.experiment.generation, work.experiment.generation.max_new_tokens
     left = list(missing(work, questions, condition).items())
+    for _, question in left:
+        pair.encode(question, limit)
+    answering = pair.clean if model == "clean" else pair.corrupted
     for start in range(0, len(left), settings.batch_size):
-        texts = unpatched_texts(pair, model, dict(left[start : start + settings.batch_size]), settings.max_new_tokens)
-        work.directory.add(GENERATIONS, texts.with_columns(condition=pl.lit(condition)))
+        names, asked = zip(*left[start : start + settings.batch_size], strict=True)
+        answers = answer(answering, pair.prompts, list(asked), limit, pair.stop_tokens)
+        work.directory.add(
+            GENERATIONS,
+            GENERATIONS.frame(
+                text_row(name, condition, None, given.text, given.token_count, given.stop_reason)
+                for name, given in zip(names, answers, strict=True)
+            ),
+        )
 
 
 def judge_texts(work: Work) -> None:

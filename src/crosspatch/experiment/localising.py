@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from crosspatch.config import DOMAINS, Direction
+from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
-from crosspatch.experiment.patching import patch_run, possible_engine
+from crosspatch.experiment.patching import possible_engine, runs_of
 from crosspatch.experiment.work import Work
 from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED, TOP_TOKENS
 
@@ -59,7 +59,7 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
     from crosspatch.analysis.localisation import screen_places
 
     directory = work.directory
-    clean_text = _own_text(work, problem, _run(work, "corrupt"))
+    clean_text = _own_text(work, problem, replace(_runs(work)[0], direction="corrupt"))
     found = first_divergence(
         work.pair,
         problem.id,
@@ -99,20 +99,13 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
 
 
 def _runs(work: Work) -> Sequence[PatchRun]:
-    return [_run(work, direction) for direction in work.experiment.patch.directions]
-
-
-def _run(work: Work, direction: Direction) -> PatchRun:
-    return replace(patch_run(work, direction), persistence="transient")
+    return [replace(run, persistence="transient") for run in runs_of(work)]
 
 
 def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
     """The target's own text after the prompt, as it was written before or written now."""
     from crosspatch.analysis.selection import target_texts
 
-    condition = "clean" if run.direction == "corrupt" else "corrupted"
-    written = work.directory.read(GENERATIONS).filter(
-        pl.col("patch").is_null(), condition=condition, prompt_id=problem.id
-    )
-    known = dict(written.select("prompt_id", "text").iter_rows())
-    return target_texts(work.pair, {problem.id: work.pair.encode(problem.question)}, run, known)[0]
+    written = work.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
+    known = dict(written.select("condition", "text").iter_rows())
+    return target_texts(work.pair, {problem.id: work.pair.encode(problem.question)}, run, {problem.id: known})[0]

@@ -10,9 +10,8 @@ called `repaired`, for they come from the same places.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
@@ -26,9 +25,8 @@ from crosspatch.storage.shards import Shards
 from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH, SWEPT_TEXTS, VOCABULARY
 
 if TYPE_CHECKING:
-    from crosspatch.models.pair import ModelPair
     from crosspatch.patching.patches import Patch
-    from crosspatch.patching.sweep import Unpatched
+    from crosspatch.patching.sweep import Answers, Sweep, Unpatched
     from crosspatch.patching.trajectory import PatchRun
 
 
@@ -83,7 +81,7 @@ class PatchStage:
         work = self.work
         settings, models = work.experiment.patch, work.experiment.models
         directions = settings.directions
-        chosen = _chosen_patches(work, directions[0], self.prompts)
+        chosen = _chosen_patches(work, self.prompts)
         rows = settings.shard_rows
         if rows is None:
             device, dtype = torch.device(pick_device(models.device)), getattr(torch, models.dtype)
@@ -99,37 +97,17 @@ class PatchStage:
 
     def do(self, shard: int) -> Files:
         """The scores and texts of a shard."""
-        from crosspatch.patching.sweep import sweep, unpatched_of
-
         entry = self._plan["shards"][shard]
         first, last = entry["patches"]
         prompts = {name: self.prompts[name] for name in entry["prompts"]}
-        runs = [patch_run(self.work, direction) for direction in entry["directions"]]
-        known: dict[str, dict[Unpatched, str]] = {name: dict(self.answers.get(name, {})) for name in prompts}
+        runs = [run for run in self.sweep.runs if run.direction in entry["directions"]]
         # One shard of a prompt writes the unpatched texts, if that is to be done.
-        directions = self.work.experiment.patch.directions
-        unpatched = self._plan["answers"] and first == 0 and entry["directions"][0] == directions[0]
-        scores: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
-        texts: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
-        for run in runs:
-            results = sweep(
-                self.pair,
-                prompts,
-                self.patches[first:last],
-                run,
-                self.engine,
-                rows=self._plan["rows"],
-                answers=known,
-                unpatched=unpatched,
-                say=lambda line: self.work.say(f"patch: {line}"),
-            )
-            for name, result in zip(prompts, results, strict=True):
-                scores[name].append(result.scores)
-                texts[name].append(self._named(result.generations, run))
-                known[name] |= unpatched_of(result)
+        unpatched = self._plan["answers"] and first == 0 and runs[0] == self.sweep.runs[0]
+        part = replace(self.sweep, patches=self.sweep.patches[first:last], runs=runs)
+        scores, texts = part.over(prompts, self.answers, unpatched=unpatched)
         return {
-            SCORES.path(shard): SCORES.dumped(pl.concat(chain.from_iterable(scores.values()))),
-            SWEPT_TEXTS.path(shard): SWEPT_TEXTS.dumped(pl.concat(chain.from_iterable(texts.values()))),
+            SCORES.path(shard): SCORES.dumped(scores),
+            SWEPT_TEXTS.path(shard): SWEPT_TEXTS.dumped(texts),
         }
 
     def gather(self) -> None:
@@ -163,50 +141,34 @@ class PatchStage:
         return Shards(self.work.directory.root, self.name).plan()
 
     @cached_property
-    def patches(self) -> list[Patch]:
-        """The patches of the sweep."""
+    def sweep(self) -> Sweep:
+        """All patches in all directions; raises UsageError where the models lack a place of the patches."""
         from crosspatch.patching.patches import Patch
+        from crosspatch.patching.sweep import Sweep, check_places
 
-        return [Patch.parse(name) for name in self._plan["patches"]]
-
-    @cached_property
-    def pair(self) -> ModelPair:
-        """The two models; raises UsageError where they lack a place of the patches."""
-        from crosspatch.patching.sweep import check_places
-
-        check_places(self.work.pair, self.patches)
-        return self.work.pair
+        patches = [Patch.parse(name) for name in self._plan["patches"]]
+        check_places(self.work.pair, patches)
+        engine = possible_engine(self.work, patches, self.longest)
+        return Sweep(self.work.pair, patches, runs_of(self.work), engine, self._plan["rows"])
 
     @cached_property
-    def engine(self) -> Engine:
-        """The engine that can be used."""
-        return possible_engine(self.work, self.patches, self.longest)
-
-    @cached_property
-    def answers(self) -> dict[str, dict[Unpatched, str]]:
+    def answers(self) -> Answers:
         """The unpatched models' texts, as far as they were there when the sweep was planned."""
         return {} if self._plan["answers"] else _known_answers(self.work)
 
-    def _named(self, texts: pl.DataFrame, run: PatchRun) -> pl.DataFrame:
-        """Patched texts with the name of their condition."""
-        from crosspatch.patching.sweep import called_repaired
 
-        both = len(self.work.experiment.patch.directions) > 1
-        return called_repaired(texts) if both and run.direction == "repair" else texts
-
-
-def patch_run(work: Work, direction: Direction) -> PatchRun:
-    """How the experiment's trajectories of one direction are made."""
+def runs_of(work: Work) -> list[PatchRun]:
+    """How the experiment's trajectories are made, a run for each direction."""
     from crosspatch.patching.sweep import patch_runs
 
     settings, limit = work.experiment.patch, work.experiment.generation.max_new_tokens
     threshold, float32 = settings.small_denominator, settings.float32_unembedding
-    return patch_runs(work.pair, direction, settings.persistence, limit, threshold, float32)[0]
+    return patch_runs(work.pair, settings.direction, settings.persistence, limit, threshold, float32)
 
 
-def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list[int]]) -> list[Patch]:
-    """The grid or the named patches; or those that a screen or a search chooses, the same for all prompts."""
-    from crosspatch.analysis.selection import best_of_screen, smallest_set, target_texts
+def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]:
+    """The grid or the named patches; or those that attribution or a search chooses, the same for all prompts."""
+    from crosspatch.analysis.selection import select_patches
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.sweep import listed_patches
 
@@ -223,14 +185,16 @@ def _chosen_patches(work: Work, direction: Direction, prompts: Mapping[str, list
         )
     schema = SCREEN if settings.screen else SEARCH
     if (before := work.directory.read(schema)).is_empty():
-        run = patch_run(work, direction)
-        target: Unpatched = "clean" if direction == "corrupt" else "corrupted"
-        known = {name: texts[target] for name, texts in _known_answers(work).items() if target in texts}
-        texts = target_texts(work.pair, prompts, run, known)
-        if settings.reach is None:
-            found = best_of_screen(work.pair, texts, run, settings.component, settings.screen)
-        else:
-            found = smallest_set(work.pair, texts, run, settings.component, settings.reach, settings.beam)
+        found = select_patches(
+            work.pair,
+            prompts,
+            runs_of(work)[0],
+            _known_answers(work),
+            settings.component,
+            attribution=settings.screen,
+            target_fraction=settings.reach,
+            beam=settings.beam,
+        )
         work.directory.write(schema, found.table)
         for note in found.notes:
             work.say(f"patch: {note}")
@@ -245,12 +209,10 @@ def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:
     from crosspatch.patching.self_check import usable_engine
 
     settings = work.experiment.patch
-    if not settings.self_check:
-        return settings.engine
-    return usable_engine(work.pair, patches, settings.engine, positions, lambda line: work.say(f"patch: {line}"))
+    return usable_engine(work.pair, patches, settings.engine, positions) if settings.self_check else settings.engine
 
 
-def _known_answers(work: Work) -> dict[str, dict[Unpatched, str]]:
+def _known_answers(work: Work) -> Answers:
     """The unpatched models' texts, by prompt and condition, if that stage is done.
 
     Texts that the patching itself left when it was stopped are written again with it: it goes on as it began.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from crosspatch.data.problem import Problem, Span
 from crosspatch.experiment.executors import carry_out
-from crosspatch.experiment.patching import patch_run, possible_engine
+from crosspatch.experiment.patching import possible_engine, runs_of
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
 from crosspatch.tables import SCORES, SPANS
@@ -54,8 +54,7 @@ class SpansStage:
         # Before the solution may stand what separates it from its prompt.
         first = max(0, read[-1].find(problem.solution or ""))
         kinds, rows = kinds_of_tokens([beginning[first:] for beginning in read], problem.spans), []
-        for direction in self.work.experiment.patch.directions:
-            run = patch_run(self.work, direction)
+        for run in runs_of(self.work):
             for trajectory in score_tokens(self.work.pair, prompt, text, self.patches, run):
                 rows += [
                     {"span": kind, "read_token_id": token, **row}

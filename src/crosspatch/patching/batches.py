@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.patching.engine import Prompt, Written, run_cached
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import bytes_per_position
+
+logger = logging.getLogger(__name__)
 
 # Share of the memory that is free when nothing else is said.
 SHARE = 0.5
@@ -47,16 +50,10 @@ def prompts_at_once(patches: int, rows: int) -> int:
     return max(1, rows // max(1, patches))
 
 
-def run_in_batches(
-    pair: ModelPair,
-    prompts: Sequence[Prompt],
-    run: PatchRun,
-    rows: int,
-    say: Callable[[str], None] = print,
-) -> Iterator[Written]:
+def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> Iterator[Written]:
     """What `run_cached` gives for each prompt in order, running at most `rows` rows at once.
 
-    Out of memory halves that and goes on, saying so; raises CrosspatchError where not even one row fits.
+    Out of memory halves that, with a warning; raises CrosspatchError where not even one row fits.
     """
     start = 0
     while start < len(prompts):
@@ -72,7 +69,7 @@ def run_in_batches(
                     "with more memory"
                 ) from None
             rows = max(1, min(rows, sum(len(prompt.patches) for prompt in some)) // 2)
-            say(f"out of memory: going on with {rows} rows at once")
+            logger.warning("out of memory; continuing with %d rows at once", rows)
             continue
         yield from done
         start += len(some)

@@ -13,7 +13,7 @@ from crosspatch.config import Direction
 from crosspatch.errors import UsageError
 from crosspatch.models.chat import PromptFormat
 from crosspatch.patching.measures import DIFFER, ONE_LAYER, pooled
-from crosspatch.tables import REPAIRED
+from crosspatch.tables import CONTROLS, REPAIRED
 
 # Columns of scores that hold tokens by their ids.
 _TOKENS = ("token_id", "clean_token_id", "corrupted_token_id")
@@ -24,12 +24,15 @@ class PatchResult:
     """Scores and texts of one or several prompts under some patches.
 
     `scores` has a row for each (prompt, patch, step), `generations` one for each text (see crosspatch.tables).
-    `vocabulary` has the texts by id of all tokens that some model wrote or wanted, as far as they were asked for.
+    `vocabulary` has the texts by id of all tokens that some model wrote or wanted, as far as they were asked for;
+    `controls` a row for each cell of a control; `selection` tells why the patches were chosen, where they were.
     """
 
     scores: pl.DataFrame
     generations: pl.DataFrame
     vocabulary: Mapping[int, str] = field(default_factory=dict, repr=False)
+    controls: pl.DataFrame = field(default_factory=CONTROLS.frame)
+    selection: pl.DataFrame | None = None
 
     def text(self, patch: str, prompt_id: str | None = None, direction: Direction | None = None) -> str:
         """What was generated under a patch by its name, `L18.resid_post`, or by `clean` or `corrupted`.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
+logger = logging.getLogger(__name__)
+
 # Differences allowed, as a share of the largest logit: what sums in another order may differ by.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 # Two to three times what a cached and an uncached pass of quantised SmolLM2 differ by.
@@ -36,10 +39,8 @@ _PATCHES = 3
 PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
 
 
-def usable_engine(
-    pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int, say: Callable[[str], None]
-) -> Engine:
-    """The engine that was asked for, or the reference where the cached one fails its check; then `say` tells why.
+def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int) -> Engine:
+    """The engine that was asked for, or the reference, with a warning that tells why, where the cached one fails.
 
     `positions` is how long texts may grow, prompt included.
     """
@@ -48,7 +49,7 @@ def usable_engine(
     reason = _shifting_positions(pair, positions) or self_check(pair, patches)
     if reason is None:
         return wanted
-    say(f"the cached engine cannot be used on this pair: {reason}; using the reference engine, which is slow")
+    logger.warning("the cached engine cannot be used on this pair: %s; using the slow reference engine", reason)
     return "reference"
 
 

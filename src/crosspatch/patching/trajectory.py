@@ -20,7 +20,7 @@ class PatchRun:
     """How every trajectory of a run is made: the experiment's settings without its prompts.
 
     `max_new_tokens` counts tokens, `small_denominator` is in logits; `float32_unembedding` multiplies with the
-    unembedding in float32 whatever the weights are in.
+    unembedding in float32 whatever the weights are in; `condition` is what the table of texts calls the patched ones.
     """
 
     direction: Direction = "corrupt"
@@ -28,6 +28,12 @@ class PatchRun:
     max_new_tokens: int = 1024
     small_denominator: float = 1e-4
     float32_unembedding: bool = False
+    condition: str = "patched"
+
+    @property
+    def target_and_source(self) -> tuple[Literal["clean", "corrupted"], Literal["clean", "corrupted"]]:
+        """Which model is patched, and which one the activations come from."""
+        return ("clean", "corrupted") if self.direction == "corrupt" else ("corrupted", "clean")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from crosspatch.models.anatomy import anatomy
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.sweep import choose_patches, sweep
+from crosspatch.patching.sweep import Sweep, choose_patches
 from crosspatch.patching.trajectory import PatchRun
 
 _DELTAS = ("delta_clean", "delta_corrupted", "delta_patched")
@@ -83,7 +83,7 @@ def available_components(pair: ModelPair) -> list[Component]:
 
 def _scores(pair: ModelPair, question: str, patches: list[Patch], run: PatchRun, engine: Engine) -> pl.DataFrame:
     encoded = {"verify": pair.encode(question, run.max_new_tokens)}
-    return next(sweep(pair, encoded, patches, run, engine, rows=len(patches))).scores
+    return Sweep(pair, patches, [run], engine, rows=len(patches)).over(encoded, unpatched=False)[0]
 
 
 def _difference(

@@ -1,0 +1,154 @@
+"""`patch`: one call that chooses patches, sweeps them over prompts, and measures controls in the same cells."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+import polars as pl
+from torch import nn
+
+from crosspatch.analysis.controls import Controls
+from crosspatch.analysis.selection import select_patches
+from crosspatch.config import Component, Directions, Engine, OwnControl, Persistence
+from crosspatch.errors import UsageError
+from crosspatch.models.blocks import text_config
+from crosspatch.models.chat import unpad
+from crosspatch.models.pair import Layers, ModelPair
+from crosspatch.models.placement import input_device
+from crosspatch.patching.batches import rows_at_once
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.result import PatchResult, token_texts
+from crosspatch.patching.self_check import usable_engine
+from crosspatch.patching.sweep import Sweep, choose_patches, patch_runs
+from crosspatch.tables import CONTROLS
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def patch(
+    pair: ModelPair,
+    prompts: str | Iterable[str] | Mapping[str, Any],
+    *,
+    layers: Layers = "all",
+    component: Component | Sequence[Component] | None = None,
+    heads: Layers = "all",
+    window: int = 1,
+    schedule: str = "all",
+    patches: Iterable[Patch | str] | None = None,
+    attribution: int = 0,
+    target_fraction: float | None = None,
+    beam: int = 1,
+    direction: Directions = "corrupt",
+    persistence: Persistence = "transient",
+    controls: Iterable[OwnControl] = (),
+    children: Mapping[str, nn.Module] | None = None,
+    seed: int = 0,
+    max_new_tokens: int = 256,
+    small_denominator: float | None = None,
+    engine: Engine = "cached",
+    memory_gb: float | None = None,
+    float32_unembedding: bool = False,
+    self_check: bool = True,
+) -> PatchResult:
+    """Patch each place of a grid alone while text is generated after each prompt, and score every step.
+
+    `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called
+    prompt-000 and so on. A tokenizer's padded batch (input_ids, attention_mask) is read as it is.
+
+    What is patched: a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (layers
+    patched together). Layers and heads are "all", a number or several; negative ones count from the end. `patches`
+    names patches instead, such as `L17.attn_out+L18.head.3`. `attribution` ranks all sites of the components (None: all
+    of them) by gradients and patches the best so many; `target_fraction` searches for a small set of sites that
+    recovers so much (1: all), keeping `beam` sets in each round. `schedule` says at which steps a grid is applied.
+
+    `direction` both does one after the other; the texts of the repair direction are then called `repaired`.
+    `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) are patched in the place
+    of the source's activations, in the cells where the models disagree; `seed` is that of the random directions.
+
+    `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds what keys and values of
+    the rows that run at once may take; None is half of what is free. Progress and warnings are logged. Raises
+    UsageError for a place that the models do not have or an empty prompt, before anything runs.
+    """
+    encoded = _encoded(pair, prompts, max_new_tokens)
+    measured = _checked_controls(controls, children, persistence)
+    runs = patch_runs(pair, direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
+    pair.eval()
+    selection = None
+    if attribution or target_fraction is not None:
+        if patches is not None or len(runs) > 1:
+            raise UsageError("attribution and target_fraction choose the patches, for one direction")
+        components = (component,) if isinstance(component, str) else component
+        selection = select_patches(
+            pair,
+            encoded,
+            runs[0],
+            {},
+            components,
+            attribution=attribution,
+            target_fraction=target_fraction,
+            beam=beam,
+        )
+        chosen = selection.patches
+    else:
+        chosen = choose_patches(
+            pair,
+            layers,
+            component or "resid_post",
+            heads=heads,
+            window=window,
+            schedule=schedule,
+            patches=patches,
+        )
+    longest = max(map(len, encoded.values())) + max_new_tokens
+    if self_check:
+        engine = usable_engine(pair, chosen, engine, longest)
+    rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
+    scores, texts = Sweep(pair, chosen, runs, engine, rows).over(encoded)
+    cells = CONTROLS.frame()
+    if measured and engine == "reference":
+        logger.warning("no controls are measured: the reference engine, which runs on this pair, has none")
+    elif measured:
+        of = Controls(pair, encoded, scores, runs, children=children, seed=seed)
+        cells = pl.concat(of.after(prompt_id, measured) for prompt_id in encoded)
+    table = None if selection is None else selection.table
+    return PatchResult(scores, texts, token_texts(scores, pair.prompts), cells, table)
+
+
+def _checked_controls(
+    controls: Iterable[OwnControl], children: Mapping[str, nn.Module] | None, persistence: Persistence
+) -> list[str]:
+    """The names of all controls; raises UsageError for one that is none, and for persistent patches."""
+    own, known = list(controls), get_args(OwnControl)
+    if foreign := [name for name in own if name not in known]:
+        raise UsageError(f"got the control {foreign[0]!r}, expected some of {', '.join(known)}; models go in children")
+    if taken := set(children or {}) & set(known):
+        raise UsageError(f"got a child named {min(taken)}, which is a control's name; give it another")
+    names = [*own, *(children or {})]
+    if names and persistence == "persistent":
+        raise UsageError("got controls of persistent patches; only transient ones can be scored along a given text")
+    return names
+
+
+def _encoded(
+    pair: ModelPair, prompts: str | Iterable[str] | Mapping[str, Any], max_new_tokens: int
+) -> dict[str, list[int]]:
+    """Token ids by prompt_id. Raises UsageError where there is no prompt, or one is empty or too long."""
+    if isinstance(prompts, Mapping) and "input_ids" in prompts:
+        encoded = _named(unpad(prompts["input_ids"], prompts["attention_mask"]))
+        for ids in encoded.values():
+            pair.check_length(len(ids), max_new_tokens)
+        return encoded
+    questions = (
+        dict(prompts) if isinstance(prompts, Mapping) else _named([prompts] if isinstance(prompts, str) else prompts)
+    )
+    if not questions:
+        raise UsageError("got no prompt, expected at least one")
+    return {name: pair.encode(question, max_new_tokens) for name, question in questions.items()}
+
+
+def _named(prompts: Iterable[T]) -> dict[str, T]:
+    """Prompts by the ids that they get where they have none: prompt-000 and so on."""
+    return {f"prompt-{i:03d}": prompt for i, prompt in enumerate(prompts)}
