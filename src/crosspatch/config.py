@@ -560,6 +560,11 @@ class Patch(Settings):
         return self
 
     @property
+    def names_prompts(self) -> bool:
+        """Whether the prompts are given, in a file or as questions, so that none is made."""
+        return self.prompts is not None or bool(self.questions)
+
+    @property
     def directions(self) -> tuple[Direction, ...]:
         """The directions one by one."""
         return get_args(Direction) if self.direction == "both" else (self.direction,)
@@ -718,7 +723,7 @@ class Experiment(Settings):
     def _patched_prompts_exist(self) -> Experiment:
         if self.patch.prompts is not None and self.patch.questions:
             raise ValueError("patch.prompts and patch.questions both name prompts; give one of them")
-        if self.patch.prompts is None and not self.patch.questions:
+        if not self.patch.names_prompts:
             for domain in DOMAINS:
                 wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
                 if wanted > made:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -113,10 +113,7 @@ def patch(
             raise UsageError("give what to read: --prompt TEXT or --prompts FILE.jsonl")
         if out is None:
             raise UsageError("give a folder for the results with --out")
-        # Nothing is made here: no problems, no suites.
-        bare: dict[str, Any] = {"name": f"{clean} and {corrupted}"}
-        bare["data"] = {"related": 0, "unrelated_math": 0, "general": 0}
-        experiment = make_experiment(bare, override or (), given)
+        experiment = make_experiment({"name": f"{clean} and {corrupted}"}, override or (), given)
     else:
         experiment = load_experiment(source, override or (), given)
     if shard is not None:

@@ -89,12 +89,6 @@ def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
         numbered("head", [site.head for site in sites if site.head is not None], n_heads)
 
 
-def check_prompts(experiment: Experiment, directory: RunDirectory) -> None:
-    """Refuse to go on with a run whose prompt file has changed."""
-    if directory.done("data") and directory.problems("prompts") != given_prompts(experiment):
-        raise UsageError(f"the prompts have changed since the run in {directory.root} began; give --out a new folder")
-
-
 def check_files(directory: RunDirectory) -> None:
     """Refuse to go on with a run whose problems have been changed since they were made."""
     for split, before in directory.record().get("data", {}).items():

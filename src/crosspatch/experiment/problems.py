@@ -113,3 +113,13 @@ def given_prompts(experiment: Experiment) -> list[Problem]:
         Problem(f"prompt-{i:03d}", domain="prompts", family="prompts", question=question, answer="")
         for i, question in enumerate(settings.questions)
     ]
+
+
+def keep_prompts(experiment: Experiment, directory: RunDirectory) -> None:
+    """Keep the given prompts with the run; raises UsageError where they are others than when it began."""
+    given, path = given_prompts(experiment), directory.problems_file("prompts")
+    if not path.is_file() and given and not directory.done("data"):
+        path.parent.mkdir(exist_ok=True)
+        write_problems(path, given)
+    elif directory.problems("prompts") != given:
+        raise UsageError(f"the prompts have changed since the run in {directory.root} began; give --out a new folder")

@@ -16,14 +16,14 @@ from pathlib import Path
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import evaluate
-from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_prompts, check_training
+from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_training
 from crosspatch.experiment.children import make_children
 from crosspatch.experiment.controls import measure_controls
 from crosspatch.experiment.lenses import check_lenses, measure_lenses
 from crosspatch.experiment.localising import localise
 from crosspatch.experiment.page import make_report
 from crosspatch.experiment.patching import PatchStage, patch_prompts
-from crosspatch.experiment.problems import make_problems
+from crosspatch.experiment.problems import keep_prompts, make_problems
 from crosspatch.experiment.search import check_search, search
 from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
 from crosspatch.experiment.spans import read_mistakes
@@ -64,6 +64,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "lenses": ("data", "finetune"),
     "report": (),
 }
+# Stages that read no problems where models and prompts are given.
+FROM_PROMPTS = ("finetune", "patch", "controls", "localise")
 # What is refused of the settings before a stage begins, beside what all of them refuse.
 CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
     "teach": (check_teaching, partial(check_training, key="teach"), check_judge),
@@ -92,7 +94,11 @@ class ExperimentRun:
         """
         RunDirectory.check(out, experiment)
         there = RunDirectory(out)
-        to_do = [stage for stage in _with_needs(stages) if not (there.record_file.is_file() and there.done(stage))]
+        to_do = [
+            stage
+            for stage in _with_needs(stages, experiment)
+            if not (there.record_file.is_file() and there.done(stage))
+        ]
         check_data(experiment, made="data" not in to_do)
         if list(stages) != ["data"]:
             check(experiment)
@@ -105,7 +111,7 @@ class ExperimentRun:
             with RunLock(out).alone(wait=True):
                 RunDirectory.start(out, experiment)
         directory = RunDirectory.start(out, experiment)
-        check_prompts(experiment, directory)
+        keep_prompts(experiment, directory)
         check_files(directory)
         return cls(Work(experiment, directory, say))
 
@@ -121,7 +127,7 @@ class ExperimentRun:
         """
         with self.work.lock.alone():
             try:
-                self._do_all(_with_needs(wanted or STAGES))
+                self._do_all(_with_needs(wanted or STAGES, self.work.experiment))
             finally:
                 # With the lock held alone, no worker is left, here or on another machine.
                 remove_half_written(self.directory.root)
@@ -134,7 +140,7 @@ class ExperimentRun:
         stage = PatchStage(self.work)
         if not shards_of(stage).planned:
             with self.work.lock.alone(wait=True):
-                self._do_all(_with_needs(NEEDS["patch"]))
+                self._do_all([stage for stage in _with_needs(["patch"], self.work.experiment) if stage != "patch"])
                 prepare(stage)
         work_off_slice(stage, number, of)
         left = len(shards_of(stage).left())
@@ -172,6 +178,13 @@ def run_experiment(
     return run.directory
 
 
-def _with_needs(stages: Sequence[str]) -> list[str]:
-    """The stages and what they need, in their order."""
-    return [stage for stage in WORK if stage in stages or any(stage in NEEDS[later] for later in stages)]
+def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
+    """The stages and what they need, in their order; no problems are made where models and prompts are given."""
+    given = experiment.patch.names_prompts and not experiment.makes_the_child
+    needed = {
+        before
+        for stage in stages
+        for before in NEEDS[stage]
+        if not (given and before == "data" and stage in FROM_PROMPTS)
+    }
+    return [stage for stage in WORK if stage in stages or stage in needed]
