@@ -15,7 +15,8 @@ from crosspatch.config import Component, Directions, Engine, OwnControl, Persist
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import unpad
-from crosspatch.models.pair import Layers, ModelPair
+from crosspatch.models.compatibility import Layers
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.patching.batches import rows_at_once
 from crosspatch.patching.patches import Patch
