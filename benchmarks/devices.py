@@ -36,6 +36,7 @@ from crosspatch.analysis.first_divergence import first_divergence
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.logit_lens import lens_rows
+from crosspatch.analysis.patch import patch
 from crosspatch.analysis.shared_reading import read_together
 from crosspatch.analysis.steering import Steering, steered_answers
 from crosspatch.config import COMPONENTS
@@ -53,7 +54,6 @@ from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.self_check import self_check
-from crosspatch.analysis.patch import patch
 from crosspatch.patching.trajectory import PatchRun
 
 QUESTIONS = ["Solve for x: 5x + 3 = 18", "What is the capital of France? Say it slowly."]
