@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny random pairs, made once, and shape checking of the patching folder."""
+"""Shared fixtures: tiny random pairs, made once, and shape checking of the engine and what is built on it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes in annotations are checked at run time in every test. Before anything of the folder is imported.
-install_import_hook("crosspatch.patching", "beartype.beartype")
+# Shapes in annotations are checked at run time in every test. Before anything of the folders is imported.
+install_import_hook(["crosspatch.patching", "crosspatch.analysis"], "beartype.beartype")
 
 from crosspatch.models.pair import ModelPair
 from pairs import ARCHITECTURES, make_pair
