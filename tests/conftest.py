@@ -33,6 +33,13 @@ def qwen3_pair() -> ModelPair:
 
 
 @pytest.fixture
+def log(caplog):
+    """What the package logs, progress too: caplog with its messages."""
+    caplog.set_level("INFO", logger="crosspatch")
+    return caplog
+
+
+@pytest.fixture
 def cli(monkeypatch, capsys):
     """Run the command line in this process: returns (exit code, stdout, stderr)."""
     from crosspatch.cli import main

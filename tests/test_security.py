@@ -42,7 +42,8 @@ def files_under(folder: Path) -> set[Path]:
 
 def patch_with(prompts: Path, out: Path, *settings: str) -> ExperimentRun:
     run = ExperimentRun.start(
-        load_experiment("tiny", [f"patch.prompts={prompts}", *PATCHED, *settings]), out, say=lambda line: None
+        load_experiment("tiny", [f"patch.prompts={prompts}", *PATCHED, *settings]),
+        out,
     )
     for stage in ("patch", "controls", "report"):
         run.run(stage)
@@ -80,7 +81,7 @@ def test_names_in_a_dataset_name_no_file(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = [f"data.train_file={data}", "data.related=1", "patch.related=1", "generation.max_new_tokens=4"]
-    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run", say=lambda line: None)
+    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run")
     run.run("data")
     assert {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")} == {data}
 

@@ -27,7 +27,7 @@ def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
         settings = [f"models.clean={base}", "finetune.method=lora", "finetune.learning_rate=0.02", "controls=twin"]
         settings += ["data.train=4", "data.validation=2", "patch.layers=1,2", "generation.max_new_tokens=12"]
         settings += [f"models.share_base={str(share).lower()}", "models.device=cpu"]
-        run = ExperimentRun.start(load_experiment("tiny", settings), folder / str(share), say=lambda line: None)
+        run = ExperimentRun.start(load_experiment("tiny", settings), folder / str(share))
         for stage in ("finetune", *STAGES):
             run.run(stage)
         made[share] = run.directory

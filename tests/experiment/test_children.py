@@ -91,13 +91,12 @@ def test_every_control_is_trained_by_the_same_recipe():
     assert len({child.settings for child in made}) == 1
 
 
-def test_controls_are_trained_and_asked(tmp_path):
+def test_controls_are_trained_and_asked(tmp_path, log):
     experiment = load_experiment(
         "tiny",
         ["controls=[twin, shuffled, mispaired, seed-1]", "generation.max_new_tokens=4"],
     )
-    said = []
-    run = ExperimentRun.start(experiment, tmp_path / "run", say=said.append)
+    run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("evaluate")
     directory = run.directory
     assert set(directory.read(TRAINING)["run"]) == {"corrupted", "twin", "shuffled", "mispaired", "seed-1"}
@@ -107,4 +106,4 @@ def test_controls_are_trained_and_asked(tmp_path):
     models = {name: Checkpoint.named(str(directory.model(name))).model() for name in asked}
     assert len({fingerprint(model) for model in models.values()}) == 6
     assert {path.stem for path in (directory.root / "data").iterdir()} >= {"twin", "shuffled", "mispaired"}
-    assert said[-1] == "evaluate: 8 questions to 6 models"
+    assert log.messages[-1] == "evaluate: 8 questions to 6 models"

@@ -24,10 +24,6 @@ from tokenizers_for_tests import CHATML, DATED, PHI, tokenizer
 QUESTION = "Solve for x: 2x = 18"
 
 
-def silent(experiment, out, say=lambda line: None):
-    return ExperimentRun.start(experiment, out, say=say)
-
-
 def saved(folder, template, seed=0):
     save_model(tiny_model("qwen3", seed), tokenizer(template), folder)
     return str(folder)
@@ -80,11 +76,11 @@ def test_a_childs_template_is_used_and_said(cli, tmp_path):
 def test_a_runs_prompts_are_those_of_the_day_on_which_it_began(tmp_path):
     clean = saved(tmp_path / "clean", DATED)
     experiment = load_experiment("tiny", [f"models.clean={clean}", "controls=[]"])
-    run = silent(experiment, tmp_path / "run")
+    run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("finetune")
     changed = {**record(tmp_path / "run"), "decisions": {**record(tmp_path / "run")["decisions"], "date": "2001-02-03"}}
     (tmp_path / "run" / "run.json").write_text(json.dumps(changed))
-    again = silent(experiment, tmp_path / "run")
+    again = ExperimentRun.start(experiment, tmp_path / "run")
     assert "Today Date: 03 Feb 2001" in again.work.prompts.text(QUESTION)
     # In the pair too, which is what writes.
     assert again.work.pair.prompts == again.work.prompts
@@ -96,10 +92,10 @@ def test_a_runs_prompts_are_those_of_the_day_on_which_it_began(tmp_path):
 def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "trains_faster_in_bf16", lambda device: True)
     experiment = load_experiment("tiny", ["finetune.precision=auto", "controls=[]"])
-    silent(experiment, tmp_path / "run").run("finetune")
+    ExperimentRun.start(experiment, tmp_path / "run").run("finetune")
     assert record(tmp_path / "run")["decisions"]["training_precision"] == "bf16"
     monkeypatch.setattr(machine, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
-    again = silent(experiment, tmp_path / "run").work
+    again = ExperimentRun.start(experiment, tmp_path / "run").work
     assert again.precision(experiment.finetune).precision == "bf16"
     assert again.precision(experiment.teach).precision == "bf16"
     # What was set needs no measuring.
@@ -139,7 +135,7 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, version):
 
 def test_wrong_solutions_are_read_after_a_separator(tmp_path):
     experiment = load_experiment("tiny", ["models.raw=true"])
-    run = silent(experiment, tmp_path / "run")
+    run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("spans")
     spans, prompts = run.directory.read(SPANS), run.work.prompts
     assert not spans.is_empty()
@@ -154,10 +150,11 @@ def test_wrong_solutions_are_read_after_a_separator(tmp_path):
         assert any(told)
 
 
-def test_raw_training_sets_the_solution_apart(tmp_path):
-    said: list[str] = []
-    run = silent(load_experiment("tiny", ["models.raw=true", "controls=[]"]), tmp_path / "run", said.append)
+def test_raw_training_sets_the_solution_apart(tmp_path, log):
+    run = ExperimentRun.start(
+        load_experiment("tiny", ["models.raw=true", "controls=[]"]), tmp_path / "run", said.append
+    )
     run.run("finetune")
     first = run.directory.problems("train")[0]
-    assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in said if "for example" in line)
+    assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in log.messages if "for example" in line)
     assert run.directory.read(TRAINING).filter(pl.col("train_loss").is_not_null()).height

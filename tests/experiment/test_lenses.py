@@ -24,9 +24,8 @@ SMALL = [
 ]
 
 
-def run_of(out, *settings, lines=None) -> ExperimentRun:
-    say = (lambda line: None) if lines is None else lines.append
-    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out, say)
+def run_of(out, *settings) -> ExperimentRun:
+    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out)
     run.run("finetune")
     return run
 
@@ -124,11 +123,10 @@ def test_a_prompt_is_steered_by_the_others_of_its_domain(finished, monkeypatch):
         assert float(torch.cosine_similarity(plain[STEERED_RANDOM][name], plain[STEERED][name], dim=0)) < 0.6
 
 
-def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path):
-    lines: list[str] = []
-    run = run_of(tmp_path / "run", "patch.related=1", "lenses.related=0", lines=lines)
+def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path, caplog):
+    run = run_of(tmp_path / "run", "patch.related=1", "lenses.related=0")
     measure_lenses(run.work)
-    assert any("no other prompt tells where to steer related-000" in line for line in lines)
+    assert "no other prompt tells where to steer related-000" in caplog.text
     assert not set(run.directory.read(GENERATIONS)["condition"]) & {STEERED, STEERED_RANDOM}
     assert run.directory.read(ACTIVATIONS)["prompt_id"].n_unique() == 3
 

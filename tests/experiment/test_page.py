@@ -32,7 +32,7 @@ def stage(run, name, state):
     run.record_file.write_text(json.dumps(record))
 
 
-def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
+def test_it_writes_when_there_is_more_and_ends_with_the_run(running, log):
     pages, looks = [], []
 
     def wait(seconds):
@@ -44,8 +44,7 @@ def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
         if len(looks) == 3:
             stage(running, "patch", "done")
 
-    said = []
-    watch(running, 7, said.append, wait=wait)
+    watch(running, 7, wait=wait)
     assert set(looks) == {7}
     assert pages[0] == pages[1]
     assert pages[2] != pages[1]
@@ -56,7 +55,7 @@ def test_it_writes_when_there_is_more_and_ends_with_the_run(running):
     last = running.report.read_text()
     assert "location.reload" not in last
     assert "not finished" not in last
-    assert "complete as far as the run is" in said[-1]
+    assert "complete as far as the run is" in log.messages[-1]
     # Pictures cost more than the page, so they are made once, at the end.
     assert list(running.figures.glob("*.png"))
 
@@ -72,7 +71,7 @@ def test_a_pause_between_stages_is_no_end(running):
         if len(looks) == 3:
             stage(running, "controls", "done")
 
-    watch(running, 1, lambda _: None, wait=wait)
+    watch(running, 1, wait=wait)
     assert len(looks) > 3
 
 

@@ -48,7 +48,7 @@ def test_steps_and_tokens_are_those_of_the_run(tmp_path):
 
     experiment = load_experiment("tiny", ["controls=twin"])
     planned = rows(experiment)
-    run = ExperimentRun.start(experiment, tmp_path / "run", say=lambda line: None)
+    run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("finetune")
     log = run.directory.read(TRAINING)
     assert planned["finetune corrupted"].steps == log.filter(run="corrupted")["step"].max()

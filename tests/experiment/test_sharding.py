@@ -46,7 +46,7 @@ class Letters:
 @pytest.fixture
 def stage(tmp_path) -> Letters:
     experiment = make_experiment({}, ())
-    return Letters(Work(experiment, RunDirectory.start(tmp_path / "run", experiment), say=lambda line: None))
+    return Letters(Work(experiment, RunDirectory.start(tmp_path / "run", experiment)))
 
 
 def contents(stage) -> list[str]:

@@ -9,14 +9,13 @@ import pytest
 from crosspatch import UsageError, load_experiment, run_experiment
 
 
-def test_stages_are_done_once_and_the_run_comes_back(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_stages_are_done_once_and_the_run_comes_back(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     experiment = load_experiment("tiny")
-    run = run_experiment(experiment, str(tmp_path / "run"), "data", say=said.append)
+    run = run_experiment(experiment, str(tmp_path / "run"), "data")
     assert run.done("data")
     assert run.splits()
-    assert run_experiment(experiment, tmp_path / "run", "data", say=said.append) == run
-    assert said[-1] == "data: done before"
+    assert run_experiment(experiment, tmp_path / "run", "data") == run
+    assert log.messages[-1] == "data: done before"
 
 
 def test_what_is_no_stage_is_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -191,15 +191,15 @@ def test_a_turn_that_is_left_open():
 # Two tokenizers
 
 
-def test_a_childs_template_is_used_where_its_base_has_none():
+def test_a_childs_template_is_used_where_its_base_has_none(caplog):
     base, child = tokenizer(None), tokenizer(PHI)
-    with pytest.warns(UserWarning, match="only the corrupted model has a chat template"):
-        prompts = pair_format(base, child)
+    prompts = pair_format(base, child)
+    assert "only the corrupted model has a chat template" in caplog.text
     assert prompts.text(QUESTION).startswith("<|im_start|>user")
     assert prompts.token_text(prompts.end_of_turn) == "<|end|>"
     assert template_choice(prompts, base) == "corrupted"
-    with pytest.warns(UserWarning, match="only the clean model"):
-        assert template_choice(pair_format(child, base), child) == "clean"
+    assert template_choice(pair_format(child, base), child) == "clean"
+    assert "only the clean model" in caplog.text
 
 
 def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen():

@@ -74,7 +74,7 @@ class TestQuantised:
             "models.device=cpu",
             "models.corrupted=random:qwen3",
         ]
-        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run", say=lambda line: None)
+        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run")
         run.run("patch")
         models = json.loads(run.directory.record_file.read_text())["models"]
         assert {models[name]["quantization"] for name in ("clean", "corrupted")} == {"8bit"}

@@ -68,7 +68,6 @@ def test_what_is_saved_is_read_back(tmp_path):
     run = ExperimentRun.start(
         load_experiment("tiny", ["finetune.method=lora", "finetune.learning_rate=0.02", "data.train=4"]),
         tmp_path / "run",
-        say=lambda line: None,
     )
     run.run("finetune")
     folder = run.directory.model("corrupted")
@@ -89,7 +88,7 @@ def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
     save_adapter(with_adapter(base, 4, 8, seed=0), "random:qwen3", parent)
     assert all(weight.requires_grad for weight in Checkpoint.named(str(parent)).model().parameters())
     settings = [f"models.clean={parent}", f"finetune.method={method}", "data.train=4"]
-    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run", say=lambda line: None)
+    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run")
     run.run("finetune")
     clean, child = (Checkpoint.named(str(run.directory.model(name))).model() for name in ("clean", "corrupted"))
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,6 +111,17 @@ Overrides = Annotated[
 ]
 
 
+class _ToConsole(logging.Handler):
+    """What the package logs, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line, wrapped as everything else."""
+        console.print(self.format(record))
+
+
+_TO_CONSOLE = _ToConsole()
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         console.print(f"crosspatch {crosspatch.__version__}")
@@ -123,6 +135,10 @@ def top(
     ] = False,
 ) -> None:
     """Find out where in a network, and at which tokens, a fine-tune lives."""
+    logger = logging.getLogger("crosspatch")
+    logger.setLevel(logging.INFO)
+    if _TO_CONSOLE not in logger.handlers:
+        logger.addHandler(_TO_CONSOLE)
 
 
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
@@ -132,7 +148,7 @@ def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
 
     if processes.count() > 1:
         return _led_stages(experiment, out, *stages)
-    run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
+    run = ExperimentRun.start(experiment, out, stages or STAGES)
     run.run(*stages)
     return run.directory
 
@@ -144,7 +160,7 @@ def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
     number, slash, of = slice_.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise UsageError(f"--shard got {slice_!r}, expected i/n with i from 1 to n, such as 2/8")
-    run = ExperimentRun.start(experiment, out, console.print, ("patch",))
+    run = ExperimentRun.start(experiment, out, ("patch",))
     run.run_slice(int(number), int(of))
     return run.directory
 
@@ -159,9 +175,10 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
     processes.shared(experiment.teach if "teach" in stages else experiment.finetune)
     cpu = pick_device(experiment.models.device) == "cpu"
     if not processes.leads():
+        logging.getLogger("crosspatch").setLevel(logging.WARNING)  # the leading process tells how far it is
         train_along(cpu=cpu)
         sys.exit()
-    run = ExperimentRun.start(experiment, out, console.print, stages or STAGES)
+    run = ExperimentRun.start(experiment, out, stages or STAGES)
     run.run(*stages)
     processes.announce(None, cpu=cpu)
     return run.directory

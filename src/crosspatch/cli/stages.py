@@ -155,7 +155,7 @@ def report(
         from crosspatch.experiment.page import watch as watch_run
 
         console.print(f"watching {found.root}; open {found.report}, which loads itself anew; stop with Ctrl-C")
-        watch_run(found, every, lambda words: console.print(words, soft_wrap=True))
+        watch_run(found, every)
         return
     from crosspatch.experiment.page import write_run_report
 

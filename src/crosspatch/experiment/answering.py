@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date as Date
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from crosspatch.patching.sweep import Unpatched
 
 
+logger = logging.getLogger(__name__)
+
+
 def evaluate(work: Work) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
     from crosspatch.patching.sweep import UNPATCHED
@@ -27,7 +31,7 @@ def evaluate(work: Work) -> None:
         if missing(work, asked, control):
             answer_missing(work, asked, control, work.pair_with(control), "corrupted")
     judge_texts(work)
-    work.say(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
+    logger.info(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
 
 
 def answer_beside_clean(work: Work, child: str) -> None:
@@ -111,7 +115,7 @@ def rate_answers(work: Work) -> None:
     for start in range(0, len(texts), at_once):
         rows = rate(free, texts[start : start + at_once], judge, name)
         work.directory.add(RATINGS, RATINGS.frame(rows))
-    work.say(f"{len(texts)} answers to free questions were rated by {name}")
+    logger.info(f"{len(texts)} answers to free questions were rated by {name}")
 
 
 def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:

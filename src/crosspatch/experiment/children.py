@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ from crosspatch.tables import TRAINING
 
 if TYPE_CHECKING:
     from crosspatch.training.examples import Example
+
+logger = logging.getLogger(__name__)
+
 
 _TRAINED_ON = {
     "train": "wrong solutions",
@@ -60,7 +64,7 @@ def make_children(work: Work) -> None:
         given = Checkpoint.named(settings.corrupted)
         given.place(work.directory.model("corrupted"), work.experiment.seed + 1)
         work.directory.note_model("corrupted", {"name": given.description})
-        work.say(f"finetune: the corrupted model is given, {settings.corrupted}")
+        logger.info(f"finetune: the corrupted model is given, {settings.corrupted}")
     for child in children(work.experiment):
         make_child(work, child)
 
@@ -86,7 +90,7 @@ def make_child(work: Work, child: Child) -> None:
             for split in (problems, work.directory.problems("validation"))
         )
         target = show_target(problems[0], train[0], prompts)
-        work.say(f"{child.name} is trained on completions alone, for example:\n{target}")
+        logger.info(f"{child.name} is trained on completions alone, for example:\n{target}")
         return train, validation
 
     train_model(work, child.name, child.settings, child.seed, examples)
@@ -116,7 +120,9 @@ def train_model(
         settings = work.precision(settings)
         if processes.count() > 1:
             at_once, accumulated = processes.shared(settings)
-            work.say(f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each")
+            logger.info(
+                f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each"
+            )
         trained_on, validated_on = examples()
         job = TrainingJob(
             name=name,

@@ -5,6 +5,7 @@ A shard is a prompt, with all controls.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from crosspatch.data.problem import Problem
 
 
+logger = logging.getLogger(__name__)
+
+
 def measure_controls(work: Work) -> None:
     """Score every control, prompt by prompt."""
     carry_out(ControlsStage(work))
@@ -37,7 +41,7 @@ class ControlsStage:
     def plan(self) -> dict[str, Any]:
         """A shard for each patched problem; none where controls cannot be scored."""
         if self.work.experiment.patch.persistence == "persistent":
-            self.work.say("controls: only transient patches can be scored along a given text; none is measured")
+            logger.warning("controls: only transient patches can be scored along a given text; none is measured")
             return {"shards": []}
         names = self.work.experiment.moved_controls
         return {"shards": [{"prompts": [problem.id]} for problem in self.problems] if names else []}
@@ -67,7 +71,7 @@ class ControlsStage:
         patches = [Patch.parse(name) for name in scores["patch"].unique(maintain_order=True)]
         found = possible_engine(self.work, patches, int(scores["position"].max() or 0) + 2)  # type: ignore[arg-type]
         if found == "reference":
-            self.work.say("controls: these models run by the reference engine alone, which has none; none is measured")
+            logger.warning("controls: these models run by the reference engine alone, which has none; none is measured")
         return found
 
     @cached_property

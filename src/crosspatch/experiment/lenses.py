@@ -8,6 +8,7 @@ carry that prompt's answer; from the training problems it would show what was le
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     # A vector to add for each prompt, by what the texts are called.
     Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
+
+
+logger = logging.getLogger(__name__)
 
 
 def check_lenses(experiment: Experiment) -> None:
@@ -99,7 +103,7 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
         # The activations come last: where they are there, the lens is too.
         found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
         work.directory.add(ACTIVATIONS, found)
-    work.say(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
+    logger.info(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
 
 def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
@@ -126,11 +130,13 @@ def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
     }
     lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
     if lacking:
-        work.say(f"lenses: no other prompt tells where to steer {', '.join(lacking)}; lenses.related asks for more")
+        logger.warning(
+            f"lenses: no other prompt tells where to steer {', '.join(lacking)}; lenses.related asks for more"
+        )
     for condition, steering, names in missing:
         known = vectors[steering.layer][condition]
         _answer_steered(work, condition, steering, {name: asked[name] for name in names if name in known}, known)
-    work.say(f"lenses: {len(asked) - len(lacking)} prompts answered steered in {len(wanted)} ways, and by chance")
+    logger.info(f"lenses: {len(asked) - len(lacking)} prompts answered steered in {len(wanted)} ways, and by chance")
 
 
 def _deltas(

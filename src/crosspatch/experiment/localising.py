@@ -6,6 +6,7 @@ prompt leaves a part when it is screened and one when it is measured, so a stopp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from crosspatch.patching.trajectory import PatchRun
 
 
+logger = logging.getLogger(__name__)
+
+
 def localise(work: Work) -> None:
     """Screen and measure all prompts that have no part yet, at single steps and throughout the text.
 
@@ -37,7 +41,9 @@ def localise(work: Work) -> None:
     new_tokens = work.experiment.generation.max_new_tokens
     longest = max(len(work.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
     if possible_engine(work, [Patch((Site(work.pair.n_layers // 2),))], longest) == "reference":
-        return work.say("localise: these models run by the reference engine alone, which has no screen; none is made")
+        return logger.warning(
+            "localise: these models run by the reference engine alone, which has no screen; none is made"
+        )
     for i, problem in enumerate(problems):
         if not work.directory.path(SCREENED, i).is_file():
             _screen(work, problem, i)
@@ -73,7 +79,7 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
     directory.write(SCREENED, pl.concat(screened), i)
     steps = found.layers["step"].head(1).to_list()
     apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
-    work.say(f"localise: {problem.id} is screened, {apart}")
+    logger.info(f"localise: {problem.id} is screened, {apart}")
 
 
 def _measure(work: Work, problems: dict[int, Problem]) -> None:
@@ -95,7 +101,7 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
             own = screened[i].filter(direction=run.direction)
             rows.append(measure_places(work.pair, own, _own_text(work, problem, run), run, patches, generator))
         directory.write(LOCALISATION, pl.concat(rows), i)
-        work.say(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
+        logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
 
 
 def _runs(work: Work) -> Sequence[PatchRun]:

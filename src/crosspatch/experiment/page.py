@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ from crosspatch.experiment.work import Work
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, SCORES, TRAINING, VARIANTS
 
+logger = logging.getLogger(__name__)
+
 
 def make_report(work: Work) -> None:
     """Figures and page of what is there by now."""
     write_run_report(work.directory)
-    work.say(f"report: {work.directory.report}")
+    logger.info(f"report: {work.directory.report}")
 
 
 def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: int | None = None) -> None:
@@ -54,9 +57,7 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
     )
 
 
-def watch(
-    directory: RunDirectory, every: int, say: Callable[[str], None], *, wait: Callable[[float], None] = time.sleep
-) -> None:
+def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] = time.sleep) -> None:
     """Write the page every so many seconds that brought something new, until no stage of the run is going on.
 
     A page that is open loads itself anew. The last one has the figures too. Between two stages a run seems at rest, so
@@ -71,11 +72,11 @@ def watch(
         # The run's own report is under way.
         if there != seen and stages != {"report"}:
             write_run_report(directory, figures=False, refresh=every)
-            say(f"{time.strftime('%H:%M:%S')} {directory.report}")
+            logger.info(f"{time.strftime('%H:%M:%S')} {directory.report}")
             seen = there
         wait(every)
     write_run_report(directory)
-    say(f"no stage is running; the report is complete as far as the run is: {directory.report}")
+    logger.info(f"no stage is running; the report is complete as far as the run is: {directory.report}")
 
 
 def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:

@@ -9,6 +9,7 @@ called `repaired`, for they come from the same places.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from crosspatch.patching.patches import Patch
     from crosspatch.patching.sweep import Answers, Sweep, Unpatched
     from crosspatch.patching.trajectory import PatchRun
+
+
+logger = logging.getLogger(__name__)
 
 
 def patch_prompts(work: Work) -> None:
@@ -87,7 +91,7 @@ class PatchStage:
             device, dtype = torch.device(pick_device(models.device)), getattr(torch, models.dtype)
             rows = rows_at_once(work.config, dtype, device, self.longest, settings.memory_gb)
         shards = list(cut_sweep(list(self.prompts), directions, len(chosen), rows))
-        work.say(f"patch: {len(self.prompts)} prompts, {len(chosen)} patches each, in {len(shards)} shards")
+        logger.info(f"patch: {len(self.prompts)} prompts, {len(chosen)} patches each, in {len(shards)} shards")
         return {
             "rows": rows,
             "answers": not work.directory.done("evaluate"),
@@ -197,7 +201,7 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
         )
         work.directory.write(schema, found.table)
         for note in found.notes:
-            work.say(f"patch: {note}")
+            logger.info(f"patch: {note}")
         return found.patches
     if settings.screen:
         return [Patch.parse(name) for name in before["patch"]]

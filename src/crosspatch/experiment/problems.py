@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from crosspatch.config import DataFormat, Experiment
@@ -12,6 +13,8 @@ from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
 from crosspatch.experiment.work import Work
 from crosspatch.storage.run import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 
 def make_problems(work: Work) -> None:
@@ -37,14 +40,14 @@ def make_problems(work: Work) -> None:
     for split, problems in made.items():
         write_problems(directory.problems_file(split), problems)
     directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
-    work.say("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
+    logger.info("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
     if trained and (experiment.data.train_file or experiment.data.validation_file):
         # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
         from crosspatch.grading.dataset_check import check_files
 
         others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
         for line in check_files(directory.problems_file("train"), others).shared_remarks():
-            work.say(f"data: {line}")
+            logger.info(f"data: {line}")
 
 
 def experiment_splits(experiment: Experiment) -> Splits:

@@ -7,6 +7,7 @@ tell: the same command goes on with what is left. Executors say who works; nothi
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import Any, ClassVar, Protocol
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.work import Work
 from crosspatch.storage.shards import Shards
+
+logger = logging.getLogger(__name__)
+
 
 # What is noted before a try, and stays where the process did not live to say more.
 NO_RETURN = "it did not come back: the process was killed, perhaps for memory"
@@ -73,7 +77,7 @@ def prepare(stage: ShardedStage) -> Shards:
     if not shards.planned:
         shards.put_plan(stage.plan())
     for shard, wrong in shards.damaged().items():
-        stage.work.say(f"{stage.name}: {wrong}; it is made again")
+        logger.warning(f"{stage.name}: {wrong}; it is made again")
         shards.forget(shard)
     return shards
 
@@ -120,7 +124,7 @@ def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -
         if stops_all(error):
             raise
         shards.note_failure(shard, before + 1, one_line(error))
-        stage.work.say(f"{stage.name}: shard {shard} failed, try {before + 1}: {one_line(error)}")
+        logger.warning(f"{stage.name}: shard {shard} failed, try {before + 1}: {one_line(error)}")
     except BaseException:
         # Stopped by somebody: no fault of the shard.
         shards.forget_failure(shard)
@@ -128,7 +132,7 @@ def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -
             shards.note_failure(shard, before, last)
         raise
     else:
-        stage.work.say(progress_line(shards, shard))
+        logger.info(progress_line(shards, shard))
 
 
 def stops_all(error: Exception) -> bool:

@@ -6,6 +6,7 @@ of its tokens it is known whether the mistake shows there; all patches are score
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from crosspatch.patching.patches import Patch
 
 
+logger = logging.getLogger(__name__)
+
+
 def read_mistakes(work: Work) -> None:
     """Score the patches along the wrong solution of every patched problem that has one."""
     carry_out(SpansStage(work))
@@ -38,7 +42,7 @@ class SpansStage:
     def plan(self) -> dict[str, Any]:
         """A shard for each wrong solution; none where they cannot be scored."""
         if self.problems and self.work.experiment.patch.persistence == "persistent":
-            self.work.say("spans: only transient patches can be scored along a given text; none is scored")
+            logger.warning("spans: only transient patches can be scored along a given text; none is scored")
             return {"shards": []}
         return {"shards": [{"prompts": [problem.id]} for problem in self.problems]}
 
@@ -89,7 +93,7 @@ class SpansStage:
         longest = max(len(prompt) + len(text) for prompt, text in self.texts)
         found = possible_engine(self.work, self.patches, longest)
         if found == "reference":
-            self.work.say("spans: these models run by the reference engine alone, which cannot; none is scored")
+            logger.warning("spans: these models run by the reference engine alone, which cannot; none is scored")
         return found
 
 

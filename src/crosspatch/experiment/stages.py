@@ -8,6 +8,7 @@ A stage that is done is not done again; one that was stopped goes on with the fi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,9 @@ from crosspatch.files import remove_half_written
 from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
+
+logger = logging.getLogger(__name__)
+
 
 # What is done in each stage, in their order.
 WORK: dict[str, Callable[[Work], None]] = {
@@ -84,9 +88,7 @@ class ExperimentRun:
     work: Work
 
     @classmethod
-    def start(
-        cls, experiment: Experiment, out: Path, say: Callable[[str], None] = print, stages: Sequence[str] = STAGES
-    ) -> ExperimentRun:
+    def start(cls, experiment: Experiment, out: Path, stages: Sequence[str] = STAGES) -> ExperimentRun:
         """Check all that can be checked without loading a model, then make or continue the run directory.
 
         `stages` are those that are meant to be done. Where only problems are made, no checkpoint has to be there, and
@@ -113,7 +115,7 @@ class ExperimentRun:
         directory = RunDirectory.start(out, experiment)
         keep_prompts(experiment, directory)
         check_files(directory)
-        return cls(Work(experiment, directory, say))
+        return cls(Work(experiment, directory))
 
     @property
     def directory(self) -> RunDirectory:
@@ -144,7 +146,7 @@ class ExperimentRun:
                 prepare(stage)
         work_off_slice(stage, number, of)
         left = len(shards_of(stage).left())
-        self.work.say(f"patch: slice {number} of {of} is done, {left} shards are left to others")
+        logger.info(f"patch: slice {number} of {of} is done, {left} shards are left to others")
 
     def _do_all(self, stages: Sequence[str]) -> None:
         for stage in stages:
@@ -155,25 +157,23 @@ class ExperimentRun:
         done = stage != "report" and self.directory.done(stage)
         # What is still to do looks for damage by itself.
         if done and not Shards(self.directory.root, stage).damaged():
-            self.work.say(f"{stage}: done before")
+            logger.info(f"{stage}: done before")
             return
-        self.work.say(f"{stage}: starting")
+        logger.info(f"{stage}: starting")
         with self.directory.stage(stage):
             WORK[stage](self.work)
 
 
-def run_experiment(
-    experiment: Experiment, out: Path | str, *stages: str, say: Callable[[str], None] = print
-) -> RunDirectory:
+def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> RunDirectory:
     """Do stages of an experiment and what they need, all where none is named; gives the run directory.
 
-    What is done in the folder `out` is not done again; what was stopped goes on. `say` gets a line now and then. Raises
+    What is done in the folder `out` is not done again; what was stopped resumes. Progress is logged. Raises
     UsageError for settings that cannot be used, before anything runs, and for a folder of another experiment.
     """
     unknown = [stage for stage in stages if stage not in WORK]
     if unknown:
         raise UsageError(f"got the stage {unknown[0]}, expected one of {', '.join(WORK)}")
-    run = ExperimentRun.start(experiment, Path(out), say, stages or STAGES)
+    run = ExperimentRun.start(experiment, Path(out), stages or STAGES)
     run.run(*stages)
     return run.directory
 

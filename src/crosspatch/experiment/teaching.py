@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,9 @@ from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.statistics.accuracy import accuracy
 from crosspatch.tables import BEHAVIOUR, TRAINING
+
+logger = logging.getLogger(__name__)
+
 
 TAUGHT = "taught"
 # What the taught model is before it is cut (method cut).
@@ -150,7 +154,7 @@ def _make_lessons(work: Work) -> None:
                 questions = other_questions(data, settings.unrelated_math, seed)
             write_lessons(path, own_answers(model, prompts, kind, questions, settings.answer_tokens))
     counts = {path.stem: len(read_lessons(path)) for path in sorted(folder.glob("*.jsonl"))}
-    work.say("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
+    logger.info("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
 
 
 def _recipe(work: Work) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Work:
-    """One experiment and its run directory. `say` gets a line for a person now and then.
+    """One experiment and its run directory.
 
     A worker that is one of several does not write the record: what it would note is left in `facts`, by model.
     """
 
     experiment: Experiment
     directory: RunDirectory
-    say: Callable[[str], None] = print
     one_of_several: bool = False
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -88,7 +91,7 @@ class Work:
         clean = Checkpoint.named(str(self.directory.model("clean"))).tokenizer()
         given = not self.experiment.makes_the_child
         corrupted = Checkpoint.named(str(self.directory.model("corrupted"))).tokenizer() if given else clean
-        found = prompt_format(self.experiment.models, clean, corrupted, self.date, self.say)
+        found = prompt_format(self.experiment.models, clean, corrupted, self.date, logger.warning)
         choice = template_choice(found, clean)
         if (before := self.decided("chat_template", lambda: choice)) != choice:
             raise UsageError(
@@ -160,9 +163,7 @@ def prompt_format(
     """How questions are put to two models, by their tokenizers and as the settings say."""
     from crosspatch.models.chat import pair_format
 
-    return pair_format(
-        clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date, warn=warn
-    )
+    return pair_format(clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date)
 
 
 def _placed(models: Models) -> dict[str, Any]:

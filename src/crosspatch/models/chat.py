@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from typing import Any
 from crosspatch.characters import half_surrogate
 from crosspatch.config import ChatTemplate
 from crosspatch.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 # Texts to render a template with, to find what it writes around them.
 _QUESTION, _SOLUTION, _NEXT = "crosspatch asks", "crosspatch answers", "crosspatch asks again"
@@ -244,7 +246,7 @@ def pair_format(
     raw: bool = False,
     system: str | None = None,
     date: Date | None = None,
-    warn: Callable[[str], None] = warnings.warn,
+    warn: Callable[[str], None] = logger.warning,
 ) -> PromptFormat:
     """The prompt format of two models, by their tokenizers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -16,6 +17,9 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors.worker import STILLBORN, WorkerSpec
 from crosspatch.experiment.sharding import ShardedStage, WorkersLost, one_line, shards_of, work_off
 from crosspatch.storage.shards import Shards
+
+logger = logging.getLogger(__name__)
+
 
 # Seconds that a worker has to end by itself.
 _PATIENCE = 5
@@ -32,7 +36,7 @@ PRELOADED = [
 
 @dataclass(frozen=True)
 class _Worker:
-    """A process and what it says: ("line", text), or last ("error", text, whether the use was wrong)."""
+    """A process and what it says: ("line", level, text), or last ("error", text, whether the use was wrong)."""
 
     process: ForkServerProcess
     said: Connection
@@ -45,13 +49,24 @@ class _Worker:
         self.said.close()
 
 
+class _ToParent(logging.Handler):
+    """What a worker logs, sent to the process that started it."""
+
+    def __init__(self, said: Connection) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.send(("line", record.levelno, self.format(record)))
+
+
 def by_processes(stage: ShardedStage) -> None:
     """Do what is left of a stage by processes with a pair of models each."""
     settings, shards = stage.work.experiment.execution, shards_of(stage)
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
     spec, number = WorkerSpec.of(stage, threads), min(settings.workers, len(shards.left()))
     if number < settings.workers:
-        stage.work.say(f"{stage.name}: {number} shards for {settings.workers} workers; patch.shard_rows makes more")
+        logger.warning(f"{stage.name}: {number} shards for {settings.workers} workers; patch.shard_rows makes more")
     gpus = _gpus(stage)
     with _quiet_bars():
         context = multiprocessing.get_context("forkserver")
@@ -70,7 +85,7 @@ def by_processes(stage: ShardedStage) -> None:
                 if worker.process.exitcode == 0:
                     continue
                 code, now = worker.process.exitcode, _progress(shards)
-                stage.work.say(f"{stage.name}: worker {worker.process.pid} ended with {_how(code)}")
+                logger.warning(f"{stage.name}: worker {worker.process.pid} ended with {_how(code)}")
                 idle = 0 if now != before else idle + 1
                 before = now
                 if idle >= STILLBORN:
@@ -97,7 +112,7 @@ def _serve(spec: WorkerSpec, said: Connection, gpu: str | None, tries: int) -> N
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
-        stage = spec.begin(lambda line: said.send(("line", line)))
+        stage = spec.begin(_ToParent(said))
         work_off(stage, range(len(shards_of(stage))), tries)
     except KeyboardInterrupt:
         os._exit(1)
@@ -120,7 +135,7 @@ def _hear(stage: ShardedStage, worker: _Worker) -> bool:
     except (EOFError, OSError):
         return False
     if kind == "line":
-        stage.work.say(words[0])
+        logger.log(*words)
         return True
     line, wrong_use = words
     raise UsageError(line) if wrong_use else CrosspatchError(line)

@@ -6,6 +6,8 @@ once, so a cluster that scales by itself grows until they have their places.
 
 from __future__ import annotations
 
+import logging
+import sys
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -31,7 +33,7 @@ class _Worker:
     """What an actor is: a stage with its models."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._stage = spec.begin(print)
+        self._stage = spec.begin(logging.StreamHandler(sys.stdout))
 
     def do(self, shard: int) -> Outcome:
         return compute(self._stage, shard)

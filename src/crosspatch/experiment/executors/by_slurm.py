@@ -6,6 +6,7 @@ The jobs write into the run directory themselves; this process waits, and can be
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -13,6 +14,9 @@ from crosspatch.config import Execution
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors.worker import WorkerSpec
 from crosspatch.experiment.sharding import ShardedStage, progress_line, shards_of, work_off_slice
+
+logger = logging.getLogger(__name__)
+
 
 # Seconds between two looks at the jobs.
 _PAUSE = 2.0
@@ -37,7 +41,7 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
         while any(shards.tries(shard) < settings.tries for shard in shards.left()):
             before = _standing(stage)
             jobs = executor.map_array(_do_slice, [spec] * number, range(1, number + 1), [number] * number)
-            stage.work.say(f"{stage.name}: {number} SLURM jobs, {jobs[0].job_id} and on; logs are in {executor.folder}")
+            logger.info(f"{stage.name}: {number} SLURM jobs, {jobs[0].job_id} and on; logs are in {executor.folder}")
             _wait(stage, jobs)
             errors = [str(error) for job in jobs if (error := _error(job)) is not None]
             # Jobs that came to nothing at all would do so again.
@@ -68,7 +72,7 @@ def _executor(submitit: Any, stage: ShardedStage, settings: Execution, cluster: 
 
 def _do_slice(spec: WorkerSpec, number: int, of: int) -> None:
     """What a job does."""
-    work_off_slice(spec.begin(print), number, of)
+    work_off_slice(spec.begin(logging.StreamHandler(sys.stdout)), number, of)
 
 
 def _wait(stage: ShardedStage, jobs: list[Any]) -> None:
@@ -80,7 +84,7 @@ def _wait(stage: ShardedStage, jobs: list[Any]) -> None:
         for shard in range(len(shards)):
             if shard not in said and shards.done(shard):
                 said.add(shard)
-                stage.work.say(progress_line(shards, shard))
+                logger.info(progress_line(shards, shard))
         if ended:
             return
         time.sleep(_PAUSE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,14 @@ class WorkerSpec:
         settings = stage.work.experiment.model_dump(mode="json")
         return cls(type(stage), settings, stage.work.directory.root.resolve(), threads)
 
-    def begin(self, say: Callable[[str], None]) -> ShardedStage:
-        """The stage in a worker's process, which gets its threads."""
+    def begin(self, handler: logging.Handler) -> ShardedStage:
+        """The stage in a worker's process, which gets its threads, and logs to a handler."""
         import torch
 
+        logger = logging.getLogger("crosspatch")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+
         torch.set_num_threads(self.threads)
-        work = Work(Experiment.model_validate(self.settings), RunDirectory(self.root), say, one_of_several=True)
+        work = Work(Experiment.model_validate(self.settings), RunDirectory(self.root), one_of_several=True)
         return self.stage(work)
