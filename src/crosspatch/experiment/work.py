@@ -163,7 +163,9 @@ def prompt_format(
     """How questions are put to two models, by their tokenizers and as the settings say."""
     from crosspatch.models.chat import pair_format
 
-    return pair_format(clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date)
+    return pair_format(
+        clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date, warn=warn
+    )
 
 
 def _placed(models: Models) -> dict[str, Any]:
