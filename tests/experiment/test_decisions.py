@@ -151,9 +151,7 @@ def test_wrong_solutions_are_read_after_a_separator(tmp_path):
 
 
 def test_raw_training_sets_the_solution_apart(tmp_path, log):
-    run = ExperimentRun.start(
-        load_experiment("tiny", ["models.raw=true", "controls=[]"]), tmp_path / "run", said.append
-    )
+    run = ExperimentRun.start(load_experiment("tiny", ["models.raw=true", "controls=[]"]), tmp_path / "run")
     run.run("finetune")
     first = run.directory.problems("train")[0]
     assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in log.messages if "for example" in line)
