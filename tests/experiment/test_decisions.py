@@ -13,7 +13,7 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.spans import kinds_of_tokens
 from crosspatch.experiment.work import Work
-from crosspatch.models import machine
+from crosspatch.models import throughput
 from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_model
 from crosspatch.settings_io import load_experiment, make_experiment
@@ -90,11 +90,11 @@ def test_a_runs_prompts_are_those_of_the_day_on_which_it_began(tmp_path):
 
 
 def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "trains_faster_in_bf16", lambda device: True)
+    monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: True)
     experiment = load_experiment("tiny", ["finetune.precision=auto", "controls=[]"])
     ExperimentRun.start(experiment, tmp_path / "run").run("finetune")
     assert record(tmp_path / "run")["decisions"]["training_precision"] == "bf16"
-    monkeypatch.setattr(machine, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
+    monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
     again = ExperimentRun.start(experiment, tmp_path / "run").work
     assert again.precision(experiment.finetune).precision == "bf16"
     assert again.precision(experiment.teach).precision == "bf16"
@@ -105,7 +105,7 @@ def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
 
 
 def test_a_worker_decides_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "trains_faster_in_bf16", lambda device: False)
+    monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: False)
     experiment = load_experiment("tiny")
     work = Work(experiment, RunDirectory.start(tmp_path, experiment), one_of_several=True)
     assert work.precision(experiment.finetune).precision == "float32"

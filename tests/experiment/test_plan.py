@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from crosspatch.config import Finetune
+from crosspatch.experiment.cost import BLOCK, CELL, gpus_for, writing_time
 from crosspatch.experiment.plan import plan
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
+from crosspatch.models.throughput import Throughput
 from crosspatch.settings_io import load_experiment
 from crosspatch.tables import TRAINING
 
@@ -182,3 +184,18 @@ def test_the_rows_are_those_that_are_set_or_fit():
     assert some.seconds_a100 < fewer.seconds_a100
     # A tiny model's whole sweep is one shard.
     assert ", 16 rows at once" in patch_row().what
+
+
+def test_as_many_gpus_as_hold_it():
+    assert [gpus_for(gb * 1e9) for gb in (0, 1, 72, 73, 144, 145)] == [1, 1, 1, 2, 2, 3]
+
+
+def test_every_pass_and_every_scored_cell_takes_the_host_its_time():
+    shape, fast = Shape.of(SMOLLM2), Throughput({"float32": 1e30}, 1e30, False)
+
+    def seconds(passes: int, cells: int) -> float:
+        return writing_time(fast, shape, 100, passes, cells, "float32")
+
+    assert seconds(10, 0) == pytest.approx(10 * 30 * BLOCK)
+    assert seconds(20, 0) == pytest.approx(2 * seconds(10, 0))
+    assert seconds(10, 7) - seconds(10, 0) == pytest.approx(7 * CELL)

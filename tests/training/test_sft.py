@@ -11,7 +11,7 @@ import torch
 
 from crosspatch.config import Finetune
 from crosspatch.errors import TrainingDiverged
-from crosspatch.models import machine
+from crosspatch.models import throughput
 from crosspatch.tables import TRAINING
 from crosspatch.training.batches import Batcher, EpochOrder
 from crosspatch.training.examples import IGNORED, Example
@@ -195,12 +195,12 @@ def test_bf16_is_chosen_where_it_was_measured_to_be_faster(monkeypatch, bf16, fl
         return autocast(device, dtype, enabled=enabled)
 
     monkeypatch.setattr(torch, "autocast", noted)
-    monkeypatch.setattr(machine, "_seconds", seconds)
-    machine.trains_faster_in_bf16.cache_clear()
+    monkeypatch.setattr(throughput, "_seconds", seconds)
+    throughput.trains_faster_in_bf16.cache_clear()
     try:
-        assert machine.trains_faster_in_bf16("cpu") is faster
+        assert throughput.trains_faster_in_bf16("cpu") is faster
     finally:
-        machine.trains_faster_in_bf16.cache_clear()
+        throughput.trains_faster_in_bf16.cache_clear()
 
 
 def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):

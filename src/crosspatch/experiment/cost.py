@@ -10,10 +10,18 @@ import math
 from dataclasses import dataclass
 
 from crosspatch.config import Experiment, Training
-from crosspatch.models.machine import GPU, USED, Machine, gpus_for
 from crosspatch.models.shapes import Shape
+from crosspatch.models.throughput import SHARE, Throughput
 from crosspatch.patching.two_stream.key_values import bytes_per_position
 
+# Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
+GPU, USED = 80e9, 0.9
+# One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
+A100 = Throughput({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE * 2.0e12, True)
+# Seconds that the host takes for a block of one model in a pass, whatever its size, and for a scored cell. From sweeps
+# with random weights of two shapes, 30 to 252 rows at once, on an H100 (benchmarks/scale.py): with these the four
+# times are told within a third. On a CPU, with few rows, a sweep that was tried is told too low by 44 %.
+BLOCK, CELL = 1.4e-3, 0.5e-3
 # Rows (a patch after a prompt) that are to fit beside the weights, or another GPU is taken; and the most that gain.
 _FEWEST_ROWS, _MOST_ROWS = 32, 256
 
@@ -53,8 +61,7 @@ class Costs:
 
     experiment: Experiment
     shape: Shape
-    here: Machine
-    a100: Machine
+    here: Throughput
 
     def training(
         self, stage: str, what: str, settings: Training, lengths: list[int], validation: list[int]
@@ -70,7 +77,7 @@ class Costs:
         operations = shape.multiplied * (each * tokens + 2 * evaluated)
         here, there = (
             "bfloat16" if settings.precision == "bf16" or (settings.precision == "auto" and faster) else "float32"
-            for faster in (self.here.bf16_is_faster, self.a100.bf16_is_faster)
+            for faster in (self.here.bf16_is_faster, A100.bf16_is_faster)
         )
         longest, mixed = max([*lengths, *validation]), "bfloat16" in (here, there)
         return StagePlan(
@@ -81,8 +88,8 @@ class Costs:
             tokens,
             steps,
             self._training_memory(settings, trained, longest, mixed=mixed) / 1e9,
-            self.here.training(operations, here),
-            self.a100.training(operations, there),
+            operations / self.here.operations[here],
+            operations / A100.operations[there],
         )
 
     def writing(
@@ -111,8 +118,8 @@ class Costs:
             tokens,
             None,
             (self._weights(models) + caching) / 1e9,
-            self.here.writing(shape, tokens, passes, cells, precision),
-            self.a100.writing(shape, tokens, passes, cells, precision),
+            writing_time(self.here, shape, tokens, passes, cells, precision),
+            writing_time(A100, shape, tokens, passes, cells, precision),
         )
 
     def rows(self, wanted: int, longest: int) -> int:
@@ -166,3 +173,20 @@ class Costs:
         # Logits, their float32 copy, and its gradient.
         logits = config.vocab_size * (number + 8)
         return weights + positions * (kept + logits)
+
+
+def writing_time(machine: Throughput, shape: Shape, tokens: int, passes: int, cells: int, precision: str) -> float:
+    """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block.
+
+    `cells` are the steps that are scored.
+    """
+    size = 2 if precision == "bfloat16" else 4
+    reading = passes * shape.parameters * size / machine.bytes
+    multiplying = tokens * 2 * shape.multiplied / machine.operations[precision]
+    waiting = passes * shape.config.num_hidden_layers * BLOCK
+    return max(reading, multiplying) + waiting + cells * CELL
+
+
+def gpus_for(memory: float) -> int:
+    """How many GPUs with 80 GB hold so many bytes."""
+    return max(1, math.ceil(memory / (GPU * USED)))

@@ -18,15 +18,15 @@ from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
 from crosspatch.experiment.checks import check_patches
 from crosspatch.experiment.children import Child, children
-from crosspatch.experiment.cost import Costs, StagePlan
+from crosspatch.experiment.cost import GPU, USED, Costs, StagePlan
 from crosspatch.experiment.problems import experiment_splits, given_prompts, suite_questions, training_problems
 from crosspatch.experiment.search import check_search, variants
 from crosspatch.experiment.teaching import check_teaching
 from crosspatch.experiment.work import prompt_format
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.loading import Checkpoint
-from crosspatch.models.machine import A100, GPU, SHARE, USED, this_machine
 from crosspatch.models.shapes import Shape
+from crosspatch.models.throughput import SHARE, this_machine
 
 # Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.
 _CHARACTERS, _TEMPLATE = 2.4, 30
@@ -165,7 +165,7 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
     shape = Shape.of(experiment.models.clean)
     numbered("layer", experiment.patch.layers, shape.config.num_hidden_layers)
     check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
-    costs = Costs(experiment, shape, this_machine(), A100)
+    costs = Costs(experiment, shape, this_machine())
     planner = _Planner(experiment, shape, costs, _counter(experiment, shape))
     price = experiment.execution.gpu_price
     notes = [

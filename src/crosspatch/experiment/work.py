@@ -109,8 +109,8 @@ class Work:
         """Training settings with the precision that was decided for the whole run in place of auto."""
         if settings.precision != "auto":
             return settings
-        from crosspatch.models.machine import trains_faster_in_bf16
         from crosspatch.models.placement import pick_device
+        from crosspatch.models.throughput import trains_faster_in_bf16
 
         device = pick_device(self.experiment.models.device)
         precision = self.decided("training_precision", lambda: "bf16" if trains_faster_in_bf16(device) else "float32")

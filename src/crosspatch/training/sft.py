@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from crosspatch.config import Training
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.forward import keeps_logits
-from crosspatch.models.machine import trains_faster_in_bf16
+from crosspatch.models.throughput import trains_faster_in_bf16
 from crosspatch.tables import TRAINING
 from crosspatch.training import processes
 from crosspatch.training.batches import Batcher, EpochOrder, filled

@@ -1,7 +1,4 @@
-"""What a machine does in a second, as far as models have it: this one, tried for a moment, and one GPU for comparison.
-
-Knows nothing of what is to be computed but its shape.
-"""
+"""What this machine computes and reads in a second, as far as models have it, tried for a moment."""
 
 from __future__ import annotations
 
@@ -15,55 +12,24 @@ from typing import Any
 import torch
 
 from crosspatch.models.placement import pick_device
-from crosspatch.models.shapes import Shape
 
 # Of what a device multiplies at best, and reads from memory at best, this much is had in models.
 SHARE = 0.4
-# Bytes of a GPU, and how much of it is used: the rest goes to what is passing, and to what nobody can use.
-GPU, USED = 80e9, 0.9
-# Seconds that the host takes for a block of one model in a pass, whatever its size, and for a scored cell. From sweeps
-# with random weights of two shapes, 30 to 252 rows at once, on an H100 (benchmarks/scale.py): with these the four
-# times are told within a third. On a CPU, with few rows, a sweep that was tried is told too low by 44 %.
-_BLOCK, _CELL = 1.4e-3, 0.5e-3
 # Sides of the matrices that are multiplied to see how fast that is, and seconds after which no larger ones are tried.
 _SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
 
 
 @dataclass(frozen=True)
-class Machine:
+class Throughput:
     """Operations and bytes a second, as models have them."""
 
     operations: dict[str, float]
     bytes: float
     bf16_is_faster: bool
 
-    def training(self, operations: float, precision: str) -> float:
-        """Seconds for so many operations."""
-        return operations / self.operations[precision]
-
-    def writing(self, shape: Shape, tokens: int, passes: int, cells: int, precision: str) -> float:
-        """Seconds for `tokens` in so many passes: each reads all weights or multiplies with them, block after block.
-
-        `cells` are the steps that are scored.
-        """
-        size = 2 if precision == "bfloat16" else 4
-        reading = passes * shape.parameters * size / self.bytes
-        multiplying = tokens * 2 * shape.multiplied / self.operations[precision]
-        waiting = passes * shape.config.num_hidden_layers * _BLOCK
-        return max(reading, multiplying) + waiting + cells * _CELL
-
-
-# One A100 with 80 GB: bf16 and float32 (TF32) operations a second, bytes a second.
-A100 = Machine({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE * 2.0e12, True)
-
-
-def gpus_for(memory: float) -> int:
-    """How many GPUs with 80 GB hold so many bytes."""
-    return max(1, math.ceil(memory / (GPU * USED)))
-
 
 @cache
-def this_machine() -> Machine:
+def this_machine() -> Throughput:
     """This machine's first GPU, or its CPU."""
     device = pick_device("auto")
     operations = {
@@ -71,7 +37,7 @@ def this_machine() -> Machine:
     }
     much = torch.ones(64 * 2**20 // 4, device=device)
     bytes_a_second = SHARE * much.numel() * 4 / _seconds(much.sum)
-    return Machine(operations, bytes_a_second, trains_faster_in_bf16(device))
+    return Throughput(operations, bytes_a_second, trains_faster_in_bf16(device))
 
 
 @cache

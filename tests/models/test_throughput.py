@@ -7,10 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from crosspatch.models import machine
-from crosspatch.models.loading import SMOLLM2
-from crosspatch.models.machine import gpus_for, operations_a_second
-from crosspatch.models.shapes import Shape
+from crosspatch.models import throughput
+from crosspatch.models.throughput import operations_a_second
 
 
 def tried(rate: float) -> tuple[float, list[int]]:
@@ -30,7 +28,7 @@ def test_what_is_tried_takes_a_moment_and_tells_the_rate(rate):
     found, trials = tried(rate)
     assert found == pytest.approx(rate)
     # All but the last are quick, and the last is at most eight times the one before.
-    assert sum(trials[:-1]) / rate < 2 * machine._LONG
+    assert sum(trials[:-1]) / rate < 2 * throughput._LONG
     assert all(later == 8 * earlier for earlier, later in pairwise(trials))
 
 
@@ -38,18 +36,3 @@ def test_a_fast_machine_is_tried_with_the_largest_and_a_slow_one_is_not():
     most = 2 * 512 * 2048 * 2048
     assert tried(1e12)[1][-1] == most
     assert tried(1e9)[1][-1] < most / 10
-
-
-def test_as_many_gpus_as_hold_it():
-    assert [gpus_for(gb * 1e9) for gb in (0, 1, 72, 73, 144, 145)] == [1, 1, 1, 2, 2, 3]
-
-
-def test_every_pass_and_every_scored_cell_takes_the_host_its_time():
-    shape, fast = Shape.of(SMOLLM2), machine.Machine({"float32": 1e30}, 1e30, False)
-
-    def seconds(passes: int, cells: int) -> float:
-        return fast.writing(shape, 100, passes, cells, "float32")
-
-    assert seconds(10, 0) == pytest.approx(10 * 30 * machine._BLOCK)
-    assert seconds(20, 0) == pytest.approx(2 * seconds(10, 0))
-    assert seconds(10, 7) - seconds(10, 0) == pytest.approx(7 * machine._CELL)
