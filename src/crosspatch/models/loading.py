@@ -208,24 +208,23 @@ class Checkpoint:
         on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
         layers in 8 or 4 bits, and an adapter beside them; otherwise an adapter is added to the weights.
         """
-        dtype = str(pick_dtype(dtype)).removeprefix("torch.")
+        dtype, spreading = pick_dtype(dtype), spread_options(device_map, max_memory_gb) if device_map else {}
         if quantization is not None:
-            return self._quantized(dtype, device, seed, device_map, max_memory_gb, quantization).eval()
+            options = {"dtype": dtype, **(spreading or {"device_map": {"": pick_device(device)}})}
+            return self._quantized(quantization, seed, options).eval()
         match self.kind:
             case "random":
-                model = tiny_model(self.where, seed).to(pick_dtype(dtype))
+                model = tiny_model(self.where, seed).to(dtype)
             case "adapter":
-                model = self._merged(self.base.model(dtype, "cpu", seed))
-            case "gguf":
-                model = self._weights(dtype)
-            case _ if device_map is not None:
+                base = self.base.model(dtype, "cpu", seed)
+                with self._one_line_errors():
+                    model = merged(base, self.where)
+            case "folder" | "hub" if spreading:
                 # Read onto the devices at once: large models need not fit into the CPU's memory.
-                return self._weights(dtype, **spread_options(device_map, max_memory_gb)).eval()
+                return self._weights(dtype=dtype, **spreading).eval()
             case _:
-                model = self._weights(dtype)
-        if device_map is not None:
-            return spread(model, **spread_options(device_map, max_memory_gb)).eval()
-        return model.to(pick_device(device)).eval()
+                model = self._weights(dtype=dtype)
+        return (spread(model, **spreading) if spreading else model.to(pick_device(device))).eval()
 
     def beside(self, model: Any, base: Checkpoint, **options: Any) -> Any:
         """A child of `base`, which is loaded as `model`: on the very weights of that where it can be, else by itself.
@@ -240,40 +239,23 @@ class Checkpoint:
                 return child
         return self.model(**options)
 
-    def _merged(self, base: Any) -> Any:
-        """The adapter's model, its updates added to the base's weights."""
-        with self._one_line_errors():
-            return merged(base, self.where)
-
-    def _quantized(
-        self,
-        dtype: str,
-        device: str,
-        seed: int,
-        device_map: DeviceMap | None,
-        max_memory_gb: float | None,
-        quantization: Quantization,
-    ) -> Any:
+    def _quantized(self, quantization: Quantization, seed: int, options: dict[str, Any]) -> Any:
         """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
         if self.kind == "adapter":
             settings, base = self.adapter_settings, self.base
             with self._one_line_errors():
-                model = base._quantized(dtype, device, seed, device_map, max_memory_gb, quantization)
-                return add_adapter(model, Path(self.where), settings)
+                return add_adapter(base._quantized(quantization, seed, options), Path(self.where), settings)
         if self.kind == "gguf":
             raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
-        options = {"quantization_config": quantized_config(quantization, dtype)}
-        options |= (
-            spread_options(device_map, max_memory_gb) if device_map else {"device_map": {"": pick_device(device)}}
-        )
+        options = {**options, "quantization_config": quantized_config(quantization, options["dtype"])}
         if self.kind == "random":
             # Weights are quantised as they are read from files.
             with tempfile.TemporaryDirectory() as folder:
                 tiny_model(self.where, seed).save_pretrained(folder)
-                return Checkpoint(self.name, "folder", folder)._weights(dtype, **options)
-        return self._weights(dtype, **options)
+                return Checkpoint(self.name, "folder", folder)._weights(**options)
+        return self._weights(**options)
 
-    def _weights(self, dtype: str, **options: Any) -> Any:
+    def _weights(self, **options: Any) -> Any:
         """The model as its files have it."""
         factory = auto_class(self.config())
         if self.kind == "folder":
@@ -282,7 +264,7 @@ class Checkpoint:
             options["use_safetensors"] = True
             # Hugging Face would look for an adapter's configuration here and add the adapter, or fail without one.
             options["adapter_kwargs"] = {"subfolder": "no adapter"}
-        return self._read(factory, dtype=pick_dtype(dtype), **options)
+        return self._read(factory, **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
         """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise.

@@ -103,7 +103,7 @@ def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) 
     return dispatch_model(model, places, skip_keys=model._skip_keys_device_placement)
 
 
-def quantized_config(quantization: Quantization, dtype: str) -> Any:
+def quantized_config(quantization: Quantization, dtype: torch.dtype) -> Any:
     """What `from_pretrained` is given for it; sums are in `dtype`. Raises UsageError where bitsandbytes is missing."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
@@ -111,12 +111,11 @@ def quantized_config(quantization: Quantization, dtype: str) -> Any:
             'pip install "crosspatch[quantized]"'
         )
     if quantization == "8bit":
-        if dtype != "float16":
-            raise UsageError(f"got dtype {dtype} with 8bit, which multiplies in float16; set models.dtype=float16")
+        if dtype != torch.float16:
+            name = str(dtype).removeprefix("torch.")
+            raise UsageError(f"got dtype {name} with 8bit, which multiplies in float16; set models.dtype=float16")
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
-    )
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def quantization_of(model: Any) -> Quantization | None:
