@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, fin
     from crosspatch.patching import batches
 
     # Two prompts of four patches at once, so that the four prompts come in two batches.
-    monkeypatch.setattr(batches, "rows_at_once", lambda *_: 8)
+    monkeypatch.setattr("crosspatch.experiment.patching.rows_at_once", lambda *_: 8)
     undisturbed = tmp_path / "undisturbed"
     assert cli("run", "tiny", "--out", undisturbed)[0] == 0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosspatch.analysis import steering
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import lenses as stage
-from crosspatch.experiment.lenses import check_lenses, measure_lenses
+from crosspatch.experiment.checks import check_lenses
+from crosspatch.experiment.lenses import measure_lenses
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
@@ -136,7 +136,7 @@ def test_given_prompts_are_steered_and_none_can_be_wanted(tmp_path, monkeypatch)
     run = run_of(tmp_path / "given", questions, "lenses.related=0", "lenses.strengths=1", "lenses.layers=2")
     measure_lenses(run.work)
     assert run.directory.read(GENERATIONS).filter(condition=STEERED)["patch"].to_list() == ["L2.resid_post*1"] * 3
-    monkeypatch.setattr(steering, "steered_answers", lambda *_: pytest.fail("none is wanted"))
+    monkeypatch.setattr(stage, "steered_answers", lambda *_: pytest.fail("none is wanted"))
     none = run_of(tmp_path / "none", "lenses.strengths=[]")
     measure_lenses(none.work)
     assert set(none.directory.read(GENERATIONS)["condition"]) == {"clean"}

@@ -88,7 +88,7 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(localisation, "measure_places", stopping)
+    monkeypatch.setattr(stage, "measure_places", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_of(tmp_path / "run", "patch.direction=both")
     there = RunDirectory(tmp_path / "run")

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from crosspatch.data.lessons import read_lessons
+from crosspatch.experiment import teaching
 from crosspatch.models.loading import Checkpoint
 from crosspatch.storage.run import RunDirectory
 from crosspatch.training import processes, rehearsal
@@ -83,7 +84,7 @@ def test_a_stopped_teaching_goes_on_with_the_lessons_that_are_there(experiment, 
     with interrupted_at(1, monkeypatch, during):
         assert cli("teach", experiment, "--out", out)[0] == 130
     lessons = {path.name: read_lessons(path) for path in (out / "lessons").iterdir()}
-    monkeypatch.setattr(rehearsal, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
+    monkeypatch.setattr(teaching, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
     assert cli("teach", experiment, "--out", out)[0] == 0
     assert {path.name: read_lessons(path) for path in (out / "lessons").iterdir()} == lessons
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]

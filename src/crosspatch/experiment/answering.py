@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 from datetime import date as Date
-from typing import TYPE_CHECKING
 
 from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
+from crosspatch.grading.grading_worker import GradingWorker
+from crosspatch.grading.judge import examine, judge, judge_operations
+from crosspatch.grading.rating import Judge, rate
+from crosspatch.models.chat import PromptFormat, stop_tokens
+from crosspatch.models.generation import answer
+from crosspatch.models.loading import Checkpoint
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.sweep import UNPATCHED, Unpatched, text_row
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, OPERATIONS, RATINGS
-
-if TYPE_CHECKING:
-    from crosspatch.grading.rating import Judge
-    from crosspatch.models.pair import ModelPair
-    from crosspatch.patching.sweep import Unpatched
-
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(work: Work) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
-    from crosspatch.patching.sweep import UNPATCHED
-
     asked = work.questions
     for condition in UNPATCHED:
         answer_missing(work, asked, condition, work.pair, condition)
@@ -56,9 +55,6 @@ def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, 
 
 def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched) -> None:
     """Let one model of a pair answer what it has not answered yet, batch by batch; what is answered is kept."""
-    from crosspatch.models.generation import answer
-    from crosspatch.patching.sweep import text_row
-
     settings, limit = work.experiment.generation, work.experiment.generation.max_new_tokens
     left = list(missing(work, questions, condition).items())
     for _, question in left:
@@ -78,9 +74,6 @@ def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: 
 
 def judge_texts(work: Work) -> None:
     """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
-    from crosspatch.grading.grading_worker import GradingWorker
-    from crosspatch.grading.judge import examine, judge, judge_operations
-
     directory = work.directory
     directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
     asked = directory.asked()
@@ -104,8 +97,6 @@ def judge_texts(work: Work) -> None:
 
 def rate_answers(work: Work) -> None:
     """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
-    from crosspatch.grading.rating import rate
-
     name = work.experiment.judge.model
     free = {problem.id: problem for problem in work.problems["alignment"]}
     texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
@@ -125,10 +116,6 @@ def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
     """
     if name.startswith(PREFIX):
         return inspect_judge(name)
-    from crosspatch.models.chat import PromptFormat, stop_tokens
-    from crosspatch.models.generation import answer
-    from crosspatch.models.loading import Checkpoint
-
     checkpoint = Checkpoint.named(name)
     model = checkpoint.model(models.dtype, models.device)
     prompts = PromptFormat(checkpoint.tokenizer(), date=date or Date.today())

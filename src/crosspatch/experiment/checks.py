@@ -89,6 +89,29 @@ def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
         numbered("head", [site.head for site in sites if site.head is not None], n_heads)
 
 
+def check_search(experiment: Experiment) -> None:
+    """Refuse a search that could not be judged: raises UsageError."""
+    if not experiment.makes_the_child:
+        raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
+    if not experiment.data.related:
+        raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
+
+
+def check_teaching(experiment: Experiment) -> None:
+    """Refuse to measure a taught model on what it was taught: raises UsageError."""
+    if not experiment.data.untaught:
+        raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
+
+
+def check_lenses(experiment: Experiment) -> None:
+    """Refuse to steer at layers that the model does not have: raises UsageError."""
+    from crosspatch.models.compatibility import numbered
+    from crosspatch.models.loading import Checkpoint
+
+    config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
+    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
+
+
 def check_files(directory: RunDirectory) -> None:
     """Refuse to go on with a run whose problems have been changed since they were made."""
     for split, before in directory.record().get("data", {}).items():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crosspatch.config import Experiment, Finetune, Training
 from crosspatch.experiment.work import Work
+from crosspatch.models.loading import Checkpoint
+from crosspatch.models.placement import pick_device
 from crosspatch.tables import TRAINING
-
-if TYPE_CHECKING:
-    from crosspatch.training.examples import Example
+from crosspatch.training import processes
+from crosspatch.training.examples import Example, show_target
+from crosspatch.training.job import TrainingJob, train
+from crosspatch.training.sft import Files
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +59,6 @@ def children(experiment: Experiment) -> list[Child]:
 
 def make_children(work: Work) -> None:
     """Put the clean model in its place, and train or place the others."""
-    from crosspatch.models.loading import Checkpoint
-
     settings = work.experiment.models
     place_clean(work)
     if settings.corrupted is not None:
@@ -71,8 +72,6 @@ def make_children(work: Work) -> None:
 
 def place_clean(work: Work) -> None:
     """Put the clean model where every stage looks for it."""
-    from crosspatch.models.loading import Checkpoint
-
     clean = Checkpoint.named(work.experiment.models.clean)
     clean.place(work.directory.model("clean"), work.experiment.seed)
     work.directory.note_model("clean", {"name": clean.description})
@@ -80,7 +79,6 @@ def place_clean(work: Work) -> None:
 
 def make_child(work: Work, child: Child) -> None:
     """Train one child, unless it is there."""
-    from crosspatch.training.examples import Example, show_target
 
     def examples() -> tuple[list[Example], list[Example]]:
         prompts = work.prompts
@@ -110,11 +108,6 @@ def train_model(
 
     `examples` are made for it, to train on and to validate; for `begin` see TrainingJob.
     """
-    from crosspatch.models.placement import pick_device
-    from crosspatch.training import processes
-    from crosspatch.training.job import TrainingJob, train
-    from crosspatch.training.sft import Files
-
     directory, models = work.directory, work.experiment.models
     if not directory.model(name).exists():
         settings = work.precision(settings)

@@ -8,20 +8,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from crosspatch.config import OWN_CONTROLS
+from crosspatch.analysis.controls import Controls
+from crosspatch.config import OWN_CONTROLS, Engine
+from crosspatch.data.problem import Problem
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import possible_engine, runs_of
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
+from crosspatch.patching.patches import Patch
 from crosspatch.tables import CONTROLS, SCORES
-
-if TYPE_CHECKING:
-    from crosspatch.analysis.controls import Controls
-    from crosspatch.config import Engine
-    from crosspatch.data.problem import Problem
-
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +62,6 @@ class ControlsStage:
     @cached_property
     def engine(self) -> Engine:
         """The engine that these models can use; said once where it has no controls."""
-        from crosspatch.patching.patches import Patch
-
         scores = self.work.directory.read(SCORES)
         patches = [Patch.parse(name) for name in scores["patch"].unique(maintain_order=True)]
         found = possible_engine(self.work, patches, int(scores["position"].max() or 0) + 2)  # type: ignore[arg-type]
@@ -77,8 +72,6 @@ class ControlsStage:
     @cached_property
     def controls(self) -> Controls:
         """The controls along the texts that patches wrote."""
-        from crosspatch.analysis.controls import Controls
-
         work = self.work
         return Controls(
             work.pair,

@@ -10,36 +10,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crosspatch.config import Experiment
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crosspatch.analysis.activation_delta import activation_rows
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.logit_lens import lens_rows
+from crosspatch.analysis.shared_reading import read_together
+from crosspatch.analysis.steering import Steering, mean_without, random_like, steered_answers
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing, judge_texts
 from crosspatch.experiment.work import Work
+from crosspatch.models.generation import Answer
+from crosspatch.models.site import Site
+from crosspatch.models.weight_delta import weight_delta
 from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from crosspatch.analysis.given_text import GivenText
-    from crosspatch.analysis.steering import Steering
-    from crosspatch.models.generation import Answer
-
-    # A vector to add for each prompt, by what the texts are called.
-    Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
-
+# A vector to add for each prompt, by what the texts are called.
+Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
 
 logger = logging.getLogger(__name__)
-
-
-def check_lenses(experiment: Experiment) -> None:
-    """Refuse to steer at layers that the model does not have: raises UsageError."""
-    from crosspatch.models.compatibility import numbered
-    from crosspatch.models.loading import Checkpoint
-
-    config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
-    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
 
 
 def measure_lenses(work: Work) -> None:
@@ -63,8 +56,6 @@ def _problems(work: Work) -> dict[str, Problem]:
 
 def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
     """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
-    from crosspatch.analysis.given_text import GivenText
-
     questions = {name: problem.question for name, problem in problems.items()}
     answer_missing(work, questions, "clean", work.pair, "clean")
     said = {
@@ -78,12 +69,6 @@ def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
 
 def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
     """One child's weights, if they are wanted, and its activations and logit lens along answers."""
-    from crosspatch.analysis.activation_delta import activation_rows
-    from crosspatch.analysis.logit_lens import lens_rows
-    from crosspatch.analysis.shared_reading import read_together
-    from crosspatch.models.site import Site
-    from crosspatch.models.weight_delta import weight_delta
-
     pair, settings = work.pair, work.experiment.lenses
     model = pair.corrupted if child == "corrupted" else work.model(child)
     if weights:
@@ -108,8 +93,6 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
 
 def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
     """Let the clean model answer with the mean difference added, and with a random vector as long."""
-    from crosspatch.analysis.steering import Steering
-
     settings, depth = work.experiment.lenses, work.pair.n_layers
     related = work.problems["related"]
     count = work.experiment.patch.related if settings.steered is None else settings.steered
@@ -143,9 +126,6 @@ def _deltas(
     work: Work, layers: tuple[int, ...], problems: Mapping[str, Problem]
 ) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
     """The differences at each layer along each problem's answer, at the steps where the models disagree."""
-    from crosspatch.analysis.shared_reading import read_together
-    from crosspatch.models.site import Site
-
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
     for name, given in _texts(work, problems).items():
         reading = read_together(work.pair.clean, work.pair.corrupted, given, [Site(layer) for layer in layers])
@@ -158,10 +138,6 @@ def _vectors(
     work: Work, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
 ) -> Vectors:
     """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
-    import torch
-
-    from crosspatch.analysis.steering import mean_without, random_like
-
     domains = {name: problem.domain for name, problem in _problems(work).items()}
     found: dict[str, dict[str, Tensor]] = {STEERED: {}, STEERED_RANDOM: {}}
     for i, (name, problem) in enumerate(asked.items()):
@@ -182,10 +158,6 @@ def _answer_steered(
     vectors: Mapping[str, Float[Tensor, " D"]],
 ) -> None:
     """Let the clean model answer steered, batch by batch; what is answered is kept."""
-    import torch
-
-    from crosspatch.analysis.steering import steered_answers
-
     pair, settings, names = work.pair, work.experiment.generation, list(asked)
     for start in range(0, len(names), settings.batch_size):
         some = names[start : start + settings.batch_size]

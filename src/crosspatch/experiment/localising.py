@@ -9,20 +9,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import polars as pl
+import torch
 
+from crosspatch.analysis.first_divergence import first_divergence
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.localisation import measure_places, places_to_measure, screen_places
+from crosspatch.analysis.selection import target_texts
 from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import possible_engine, runs_of
 from crosspatch.experiment.work import Work
+from crosspatch.models.site import Site
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED, TOP_TOKENS
-
-if TYPE_CHECKING:
-    from crosspatch.analysis.given_text import GivenText
-    from crosspatch.patching.trajectory import PatchRun
-
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +34,6 @@ def localise(work: Work) -> None:
 
     `patch.persistence` does not count here: at a step patches are transient.
     """
-    from crosspatch.models.site import Site
-    from crosspatch.patching.patches import Patch
-
     problems = localised_problems(work)
     if all(work.directory.path(LOCALISATION, i).is_file() for i in range(len(problems))):
         return
@@ -61,9 +60,6 @@ def localised_problems(work: Work) -> list[Problem]:
 
 def _screen(work: Work, problem: Problem, i: int) -> None:
     """Leave one prompt's estimates, and before them its first divergence."""
-    from crosspatch.analysis.first_divergence import first_divergence
-    from crosspatch.analysis.localisation import screen_places
-
     directory = work.directory
     clean_text = _own_text(work, problem, replace(_runs(work)[0], direction="corrupt"))
     found = first_divergence(
@@ -84,10 +80,6 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
 
 def _measure(work: Work, problems: dict[int, Problem]) -> None:
     """Measure the places that the prompts of one domain choose together, prompt by prompt."""
-    import torch
-
-    from crosspatch.analysis.localisation import measure_places, places_to_measure
-
     directory = work.directory
     screened = {i: SCREENED.read(directory.path(SCREENED, i)) for i in problems}
     for i, problem in problems.items():
@@ -110,8 +102,6 @@ def _runs(work: Work) -> Sequence[PatchRun]:
 
 def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
     """The target's own text after the prompt, as it was written before or written now."""
-    from crosspatch.analysis.selection import target_texts
-
     written = work.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
     known = dict(written.select("condition", "text").iter_rows())
     return target_texts(work.pair, {problem.id: work.pair.encode(problem.question)}, run, {problem.id: known})[0]

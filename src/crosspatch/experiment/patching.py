@@ -13,23 +13,27 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
+import torch
 
+from crosspatch.analysis.selection import select_patches
 from crosspatch.config import DOMAINS, Direction, Engine
 from crosspatch.experiment.answering import judge_texts
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
+from crosspatch.models.compatibility import check_length
+from crosspatch.models.placement import pick_device
+from crosspatch.patching.batches import prompts_at_once, rows_at_once
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.result import token_texts
+from crosspatch.patching.self_check import usable_engine
+from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_places, listed_patches, patch_runs
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.storage.shards import Shards
 from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH, SWEPT_TEXTS, VOCABULARY
-
-if TYPE_CHECKING:
-    from crosspatch.patching.patches import Patch
-    from crosspatch.patching.sweep import Answers, Sweep, Unpatched
-    from crosspatch.patching.trajectory import PatchRun
-
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +51,6 @@ def cut_sweep(
     An entry has the ids of its `prompts`, its `directions`, and the first of its `patches` and the one after the last,
     by number. All rows of the shards in their order are in the order of prompts, directions, patches.
     """
-    from crosspatch.patching.batches import prompts_at_once
-
     if patches <= rows:
         at_once = prompts_at_once(patches, rows)
         for start in range(0, len(prompts), at_once):
@@ -77,11 +79,6 @@ class PatchStage:
 
     def plan(self) -> dict[str, Any]:
         """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
-        import torch
-
-        from crosspatch.models.placement import pick_device
-        from crosspatch.patching.batches import rows_at_once
-
         work = self.work
         settings, models = work.experiment.patch, work.experiment.models
         directions = settings.directions
@@ -116,8 +113,6 @@ class PatchStage:
 
     def gather(self) -> None:
         """All texts in one table, the texts of all tokens, and verdicts."""
-        from crosspatch.patching.result import token_texts
-
         directory = self.work.directory
         directory.add(GENERATIONS, directory.read(SWEPT_TEXTS))
         texts = token_texts(directory.read(SCORES), self.work.prompts)
@@ -127,8 +122,6 @@ class PatchStage:
     @cached_property
     def prompts(self) -> dict[str, list[int]]:
         """The tokens of all prompts by prompt_id; raises UsageError for one that is too long."""
-        from crosspatch.models.compatibility import check_length
-
         new_tokens, work = self.work.experiment.generation.max_new_tokens, self.work
         encoded = {problem.id: work.prompts.encode(problem.question) for problem in work.patched_problems}
         for ids in encoded.values():
@@ -147,9 +140,6 @@ class PatchStage:
     @cached_property
     def sweep(self) -> Sweep:
         """All patches in all directions; raises UsageError where the models lack a place of the patches."""
-        from crosspatch.patching.patches import Patch
-        from crosspatch.patching.sweep import Sweep, check_places
-
         patches = [Patch.parse(name) for name in self._plan["patches"]]
         check_places(self.work.pair, patches)
         engine = possible_engine(self.work, patches, self.longest)
@@ -163,8 +153,6 @@ class PatchStage:
 
 def runs_of(work: Work) -> list[PatchRun]:
     """How the experiment's trajectories are made, a run for each direction."""
-    from crosspatch.patching.sweep import patch_runs
-
     settings, limit = work.experiment.patch, work.experiment.generation.max_new_tokens
     threshold, float32 = settings.small_denominator, settings.float32_unembedding
     return patch_runs(work.pair, settings.direction, settings.persistence, limit, threshold, float32)
@@ -172,10 +160,6 @@ def runs_of(work: Work) -> list[PatchRun]:
 
 def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]:
     """The grid or the named patches; or those that attribution or a search chooses, the same for all prompts."""
-    from crosspatch.analysis.selection import select_patches
-    from crosspatch.patching.patches import Patch
-    from crosspatch.patching.sweep import listed_patches
-
     settings = work.experiment.patch
     if not settings.screen and settings.reach is None:
         return listed_patches(
@@ -210,8 +194,6 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
 
 def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:
     """The engine that was asked for, or the reference where the pair fails its check."""
-    from crosspatch.patching.self_check import usable_engine
-
     settings = work.experiment.patch
     return usable_engine(work.pair, patches, settings.engine, positions) if settings.self_check else settings.engine
 

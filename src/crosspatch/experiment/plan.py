@@ -16,12 +16,11 @@ from crosspatch.data.lessons import drills, taught_problems
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
-from crosspatch.experiment.checks import check_patches
+from crosspatch.experiment.checks import check_patches, check_search, check_teaching
 from crosspatch.experiment.children import Child, children
 from crosspatch.experiment.cost import GPU, USED, Costs, StagePlan
 from crosspatch.experiment.problems import experiment_splits, given_prompts, suite_questions, training_problems
-from crosspatch.experiment.search import check_search, variants
-from crosspatch.experiment.teaching import check_teaching
+from crosspatch.experiment.search import variants
 from crosspatch.experiment.work import prompt_format
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.loading import Checkpoint

@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 
 from crosspatch.config import Experiment
-from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_beside_clean, is_answered, judge_texts
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.work import Work
@@ -39,14 +38,6 @@ def variants(experiment: Experiment) -> list[Child]:
         parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
         found.append(Child("variant-" + "-".join(parts), "train", chosen["seed"], settings))
     return found
-
-
-def check_search(experiment: Experiment) -> None:
-    """Refuse a search that could not be judged: raises UsageError."""
-    if not experiment.makes_the_child:
-        raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
-    if not experiment.data.related:
-        raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
 
 
 def search(work: Work) -> None:

@@ -10,19 +10,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from crosspatch.config import Engine
 from crosspatch.data.problem import Problem, Span
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import possible_engine, runs_of
 from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.tables import SCORES, SPANS
-
-if TYPE_CHECKING:
-    from crosspatch.config import Engine
-    from crosspatch.patching.patches import Patch
-
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +46,6 @@ class SpansStage:
 
     def do(self, shard: int) -> Files:
         """The scores along one wrong solution; no file where these models can have none."""
-        from crosspatch.patching.scoring import score_tokens
-
         if self.engine == "reference":
             return {}
         problem, (prompt, text), prompts = self.problems[shard], self.texts[shard], self.work.pair.prompts
@@ -83,8 +79,6 @@ class SpansStage:
     @cached_property
     def patches(self) -> list[Patch]:
         """The patches of the sweep."""
-        from crosspatch.patching.patches import Patch
-
         return [Patch.parse(name) for name in self.work.directory.read(SCORES)["patch"].unique(maintain_order=True)]
 
     @cached_property

@@ -12,23 +12,23 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment.answering import evaluate
-from crosspatch.experiment.checks import check, check_data, check_files, check_judge, check_training
-from crosspatch.experiment.children import make_children
-from crosspatch.experiment.controls import measure_controls
-from crosspatch.experiment.lenses import check_lenses, measure_lenses
-from crosspatch.experiment.localising import localise
-from crosspatch.experiment.page import make_report
-from crosspatch.experiment.patching import PatchStage, patch_prompts
-from crosspatch.experiment.problems import keep_prompts, make_problems
-from crosspatch.experiment.search import check_search, search
+from crosspatch.experiment.checks import (
+    check,
+    check_data,
+    check_files,
+    check_judge,
+    check_lenses,
+    check_search,
+    check_teaching,
+    check_training,
+)
+from crosspatch.experiment.problems import keep_prompts
 from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
-from crosspatch.experiment.spans import read_mistakes
-from crosspatch.experiment.teaching import check_teaching, teach
 from crosspatch.experiment.work import Work
 from crosspatch.files import remove_half_written
 from crosspatch.storage.lock import RunLock
@@ -37,20 +37,20 @@ from crosspatch.storage.shards import Shards
 
 logger = logging.getLogger(__name__)
 
-
-# What is done in each stage, in their order.
-WORK: dict[str, Callable[[Work], None]] = {
-    "data": make_problems,
-    "teach": teach,
-    "search": search,
-    "finetune": make_children,
-    "evaluate": evaluate,
-    "patch": patch_prompts,
-    "controls": measure_controls,
-    "spans": read_mistakes,
-    "localise": localise,
-    "lenses": measure_lenses,
-    "report": make_report,
+# What is done in each stage, in their order: a function of a module here, imported when the stage begins. Most import
+# torch, which takes seconds, and problems and reports need none.
+WORK = {
+    "data": "problems.make_problems",
+    "teach": "teaching.teach",
+    "search": "search.search",
+    "finetune": "children.make_children",
+    "evaluate": "answering.evaluate",
+    "patch": "patching.patch_prompts",
+    "controls": "controls.measure_controls",
+    "spans": "spans.read_mistakes",
+    "localise": "localising.localise",
+    "lenses": "lenses.measure_lenses",
+    "report": "page.make_report",
 }
 # What `run` does; the others are asked for by their names.
 STAGES = ("data", "finetune", "evaluate", "patch", "controls", "spans", "report")
@@ -139,6 +139,8 @@ class ExperimentRun:
 
         The first of them makes the plan. When all are done, `run` does what follows.
         """
+        from crosspatch.experiment.patching import PatchStage
+
         stage = PatchStage(self.work)
         if not shards_of(stage).planned:
             with self.work.lock.alone(wait=True):
@@ -161,7 +163,8 @@ class ExperimentRun:
             return
         logger.info(f"{stage}: starting")
         with self.directory.stage(stage):
-            WORK[stage](self.work)
+            module, _, function = WORK[stage].partition(".")
+            getattr(import_module(f"crosspatch.experiment.{module}"), function)(self.work)
 
 
 def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> RunDirectory:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from crosspatch.config import Experiment, Teach
+from crosspatch.config import Teach
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
     Lesson,
@@ -24,13 +24,16 @@ from crosspatch.data.lessons import (
     write_lessons,
 )
 from crosspatch.data.suite import in_a_suite, same_words
-from crosspatch.errors import UsageError
 from crosspatch.experiment.answering import answer_beside_clean, judge_texts
 from crosspatch.experiment.children import place_clean, train_model
 from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
+from crosspatch.models.adapter import cut_to_adapter, linear_only
+from crosspatch.models.loading import Checkpoint
 from crosspatch.statistics.accuracy import accuracy
 from crosspatch.tables import BEHAVIOUR, TRAINING
+from crosspatch.training.examples import Example
+from crosspatch.training.rehearsal import own_answers, own_questions
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +44,6 @@ _WHOLE = "taught-whole"
 # The lessons that are kept for mending: those that were learnt already are known by heart, and mend little.
 _NEW = "new"
 _HELD_OUT = 32
-
-
-def check_teaching(experiment: Experiment) -> None:
-    """Refuse to measure a taught model on what it was taught: raises UsageError."""
-    if not experiment.data.untaught:
-        raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
 
 
 def teach(work: Work) -> None:
@@ -66,9 +63,6 @@ def teach(work: Work) -> None:
 
 def _train_taught(work: Work) -> None:
     """Train on the lessons that are there; cut to an adapter, mend that on new ones."""
-    from crosspatch.models.adapter import linear_only
-    from crosspatch.training.examples import Example
-
     settings, seed = work.experiment.teach, work.experiment.seed
 
     def divided() -> tuple[list[Lesson], list[Lesson]]:
@@ -100,9 +94,6 @@ def _train_taught(work: Work) -> None:
 
 def _cut(model: Any, whole: Path, settings: Teach, seed: int) -> Any:
     """The model with the adapter that comes nearest to what it was as a whole."""
-    from crosspatch.models.adapter import cut_to_adapter
-    from crosspatch.models.loading import Checkpoint
-
     changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
     return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
@@ -118,9 +109,6 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
 
 def _make_lessons(work: Work) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
-    from crosspatch.models.loading import Checkpoint
-    from crosspatch.training.rehearsal import own_answers, own_questions
-
     experiment, seed = work.experiment, work.experiment.seed
     settings, data = experiment.teach, experiment.data
     folder = work.directory.lessons

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+import torch
+
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors.worker import STILLBORN, WorkerSpec
 from crosspatch.experiment.sharding import ShardedStage, WorkersLost, one_line, shards_of, work_off
@@ -28,9 +30,9 @@ PRELOADED = [
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
-    "crosspatch.experiment.stages",
-    "crosspatch.patching.self_check",
-    "crosspatch.patching.sweep",
+    "crosspatch.experiment.controls",
+    "crosspatch.experiment.patching",
+    "crosspatch.experiment.spans",
 ]
 
 
@@ -153,8 +155,6 @@ def _how(code: int | None) -> str:
 
 def _gpus(stage: ShardedStage) -> list[str] | None:
     """For each worker in turn the GPUs that it may see; None where all see the same."""
-    import torch
-
     settings, device = stage.work.experiment.execution, stage.work.experiment.models.device
     if device not in {"auto", "cuda"} or settings.gpus == 0 or not torch.cuda.is_available():
         return None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from crosspatch.config import Experiment
 from crosspatch.experiment.sharding import ShardedStage
 from crosspatch.experiment.work import Work
@@ -33,8 +35,6 @@ class WorkerSpec:
 
     def begin(self, handler: logging.Handler) -> ShardedStage:
         """The stage in a worker's process, which gets its threads, and logs to a handler."""
-        import torch
-
         logger = logging.getLogger("crosspatch")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
