@@ -173,6 +173,11 @@ def test_no_torch_in(folder):
     assert "torch" not in loaded_by("import " + ", ".join(modules))
 
 
+def test_problems_and_reports_need_no_torch():
+    needed = "crosspatch.experiment, crosspatch.experiment.page, crosspatch.experiment.problems"
+    assert "torch" not in loaded_by(f"import {needed}")
+
+
 def test_torch_would_be_noticed():
     assert "torch" in loaded_by("import crosspatch.models.blocks")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from crosspatch import UsageError, load_experiment, run_experiment
+from crosspatch.experiment.stages import NEEDS, WORK
 
 
 def test_stages_are_done_once_and_the_run_comes_back(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
@@ -22,3 +24,10 @@ def test_what_is_no_stage_is_refused_before_anything_is_made(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="got the stage evalute, expected one of data, teach"):
         run_experiment(load_experiment("tiny"), tmp_path / "run", "evalute")
     assert not (tmp_path / "run").exists()
+
+
+def test_each_stage_names_a_function() -> None:
+    for place in WORK.values():
+        module, _, function = place.partition(".")
+        assert callable(getattr(import_module(f"crosspatch.experiment.{module}"), function))
+    assert NEEDS.keys() == WORK.keys()
