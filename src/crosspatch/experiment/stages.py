@@ -96,12 +96,10 @@ class ExperimentRun:
         """
         RunDirectory.check(out, experiment)
         there = RunDirectory(out)
-        to_do = [
-            stage
-            for stage in _with_needs(stages, experiment)
-            if not (there.record_file.is_file() and there.done(stage))
-        ]
-        check_data(experiment, made="data" not in to_do)
+        needed = _with_needs(stages, experiment)
+        to_do = [stage for stage in needed if not (there.record_file.is_file() and there.done(stage))]
+        if "data" in needed:
+            check_data(experiment, made="data" not in to_do)
         if list(stages) != ["data"]:
             check(experiment)
         for stage in to_do:
