@@ -9,26 +9,28 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from crosspatch.experiment.executors.by_processes import PRELOADED
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([*PRELOADED, "crosspatch.cli", "crosspatch.report.page"])
+_context.set_forkserver_preload([*PRELOADED, "crosspatch.cli", "crosspatch.report.page", "crosspatch.training.sft"])
 
 
-def started(log: Path, *arguments: object) -> ForkServerProcess:
-    """A command that has been started; what it prints goes into the log."""
-    process = _context.Process(target=_run, args=(log, [str(argument) for argument in arguments]))
+def started(log: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> ForkServerProcess:
+    """A command that has been started, with more in its environment; what it prints goes into the log."""
+    process = _context.Process(
+        target=_run, args=(log, [str(argument) for argument in arguments], dict(environment or {}))
+    )
     process.start()
     return process
 
 
-def finished(log: Path, *arguments: object, seconds: float = 300) -> int:
+def finished(log: Path, *arguments: object, environment: Mapping[str, str] | None = None, seconds: float = 300) -> int:
     """The exit code of a command that is run to its end; of one that was killed, the signal's number, negative."""
-    process = started(log, *arguments)
+    process = started(log, *arguments, environment=environment)
     return ended(process, seconds)
 
 
@@ -57,11 +59,11 @@ def until(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def _run(log: Path, arguments: list[str]) -> None:
+def _run(log: Path, arguments: list[str], environment: dict[str, str]) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ.update(environment, TQDM_DISABLE="1")
     import sys
 
     from crosspatch.cli import main

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -12,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked at run time in every test. Before anything of the folders is imported.
@@ -30,6 +34,25 @@ def pair(request) -> ModelPair:
 @pytest.fixture(scope="session")
 def qwen3_pair() -> ModelPair:
     return make_pair("qwen3")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once for all workers: whoever asks for it second waits for the first. Nobody changes it after."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    root.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        finished = root / f"{name}.finished"
+        with FileLock(root / f"{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(root / name, ignore_errors=True)
+                make(root / name)
+                finished.touch()
+        return root / name
+
+    return folder
 
 
 @pytest.fixture

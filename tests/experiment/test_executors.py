@@ -17,21 +17,14 @@ from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
-from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, ready_run, rows_in_order
+from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind, rows_in_order
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory):
-    return ready_run(tmp_path_factory.mktemp("sweep") / "ready")
-
-
-@pytest.fixture(scope="module")
-def alone(ready, tmp_path_factory):
-    """What one process makes of it, by the command line."""
+def alone(swept, tmp_path_factory):
+    """What one process makes of it."""
     root = tmp_path_factory.mktemp("alone")
-    run = copy_of(ready, root / "run")
-    log = root / "log"
-    assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--set", "execution.threads=1") == 0, log.read_text()
+    run, log = copy_of(swept, root / "run"), root / "log"
     assert finished(log, "spans", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
     return run
 
@@ -65,18 +58,11 @@ def test_two_processes_give_the_same(ready, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_actors_of_ray_give_the_same(ready, alone, tmp_path):
-    pytest.importorskip("ray")
-    run = run_by(ready, tmp_path, "executor=ray", "workers=2")
-    assert contents(run) == contents(alone)
-    assert not left_behind(run)
-
-
-@pytest.mark.slow
-def test_an_actor_that_is_killed_is_replaced(ready, alone, tmp_path):
+def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, alone, tmp_path):
+    """Patching with an actor killed, and wrong solutions read without that."""
     pytest.importorskip("ray")
     run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
-    options = ("--set", "execution.executor=ray", "--workers", 2)
+    options = ("--set", "execution.executor=ray", "--set", "execution.workers=2")
     command = started(log, "patch", "tiny", "--out", run, *OPTIONS, *options)
 
     def kills_an_actor_at_work() -> bool:
@@ -91,6 +77,7 @@ def test_an_actor_that_is_killed_is_replaced(ready, alone, tmp_path):
     assert " ".join(log.read_text().split()).count("failed, try 1: it did not come back") == 1
     assert finished(log, "spans", "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     assert contents(run) == contents(alone)
+    assert not left_behind(run)
 
 
 def test_what_workers_need_is_there_to_be_preloaded():
@@ -101,8 +88,12 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     from crosspatch.experiment import executors
 
-    # No SLURM here: submitit runs the jobs as processes, from the same submission.
-    monkeypatch.setattr(executors, "executor", lambda settings: lambda stage: by_slurm(stage, cluster="local"))
+    # No SLURM here: submitit runs the jobs as processes, from the same submission. Each starts anew, which takes
+    # seconds; shards are shards, so those of one stage are enough.
+    def by_jobs(stage):
+        return by_slurm(stage, cluster="local") if stage.name == "patch" else by_this_process(stage)
+
+    monkeypatch.setattr(executors, "executor", lambda settings: by_jobs)
     run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
     ExperimentRun.start(experiment, run, lambda line: None, ("patch", "controls", "spans")).run(
         "patch", "controls", "spans"
@@ -132,9 +123,9 @@ def test_slices_by_commands_at_the_same_time_give_the_same(ready, alone, tmp_pat
 def test_a_run_may_go_on_with_another_executor(ready, alone, tmp_path):
     run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
     assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--shard", "2/4") == 0, log.read_text()
-    run_settings = ("--set", "execution.workers=2", "--set", "execution.threads=1")
-    for stage in ("patch", "spans"):
-        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *run_settings) == 0, log.read_text()
+    workers = ("--set", "execution.workers=2", "--set", "execution.threads=1")
+    for stage, options in (("patch", workers), ("spans", ())):
+        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     assert contents(run) == contents(alone)
 
 

@@ -22,26 +22,16 @@ from crosspatch.experiment.sharding import NO_RETURN
 from crosspatch.storage.lock import holder, is_locked
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
-from sweeps import OPTIONS, contents, copy_of, half_written, left_behind, ready_run
+from sweeps import OPTIONS, contents, copy_of, half_written, left_behind
 
-KILLS = int(os.environ.get("CROSSPATCH_KILLS", "20"))
+KILLS = int(os.environ.get("CROSSPATCH_KILLS", "8"))
 COMMAND = ("patch", "tiny", *OPTIONS, "--set", "execution.threads=1")
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory):
-    return ready_run(tmp_path_factory.mktemp("sweep") / "ready")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ready, tmp_path_factory):
+def undisturbed(swept):
     """The bytes that an uninterrupted sweep leaves, and about how many seconds it takes."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    run, log = copy_of(ready, root / "run"), root / "log"
-    assert finished(log, "--version") == 0  # the first one waits for what all are forked from
-    start = time.monotonic()
-    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
-    return contents(run), time.monotonic() - start
+    return contents(swept), float(swept.with_suffix(".seconds").read_text())
 
 
 def done(run: Path) -> int:
@@ -186,29 +176,36 @@ def test_a_full_disk_is_one_line_and_costs_what_was_under_way(ready, undisturbed
         subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "gone"])
-def test_a_damaged_part_is_noticed_said_and_made_again(ready, undisturbed, tmp_path, harm):
-    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
-    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
-    part = run / "scores" / "part-00007.parquet"
-    control = run / "controls" / "random" / "part-00002.parquet"
-    for path in (part, control):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 4
-        if harm == "gone":
-            path.unlink()
-        else:
-            path.write_bytes(content[:100] if harm == "truncated" else content)
-    if harm != "gone":
-        # Who only reads is told, too.
-        assert finished(tmp_path / "report", "report", run) == 1
-        assert "part-00007.parquet is damaged" in (tmp_path / "report").read_text().splitlines()[-1]
+def harm(part: Path, how: str) -> None:
+    """Cut a file short, flip a bit in its middle, or remove it."""
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 4
+    part.write_bytes(content[:100] if how == "truncated" else content)
+    if how == "gone":
+        part.unlink()
+
+
+def test_damaged_parts_are_noticed_said_and_made_again(swept, undisturbed, tmp_path):
+    run, log = copy_of(swept, tmp_path / "run"), tmp_path / "log"
+    harmed = {"part-00003.parquet": "gone", "part-00007.parquet": "truncated", "part-00008.parquet": "flipped"}
+    for name, how in harmed.items():
+        harm(run / "scores" / name, how)
+        harm(run / "controls" / "random" / name, how)
     assert finished(tmp_path / "status", "status", run) == 0
-    assert f"patch: {part} is" in (tmp_path / "status").read_text()
-    log.unlink()
+    said = (tmp_path / "status").read_text()
+    assert all(f"patch: {run / 'scores' / name} is" in said for name in harmed)
     assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
-    assert " ".join(log.read_text().split()).count("it is made again") == 2
+    assert " ".join(log.read_text().split()).count("it is made again") == 6
     assert contents(run) == undisturbed[0]
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_who_only_reads_a_damaged_part_is_told(swept, tmp_path, cli, how):
+    run = copy_of(swept, tmp_path / "run")
+    harm(run / "scores" / "part-00007.parquet", how)
+    code, _, err = cli("report", run)
+    assert code == 1
+    assert "part-00007.parquet is damaged" in err.splitlines()[-1]
 
 
 def test_a_shard_that_always_fails_is_listed_while_the_others_finish(ready, undisturbed, tmp_path):
@@ -262,9 +259,8 @@ def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path,
     assert contents(run) == undisturbed[0]
 
 
-def test_what_is_compared_would_show_a_difference(ready, undisturbed, tmp_path):
-    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
-    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+def test_what_is_compared_would_show_a_difference(swept, undisturbed, tmp_path):
+    run = copy_of(swept, tmp_path / "run")
     part = run / "scores" / "part-00000.parquet"
     changed = pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6)
     changed.write_parquet(part)

@@ -1,0 +1,33 @@
+"""Runs that several modules begin with, made once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from commands import finished
+from sweeps import OPTIONS, copy_of, ready_run
+
+
+@pytest.fixture(scope="session")
+def ready(made_once) -> Path:
+    """A sweep that is ready to begin."""
+    return made_once("ready", ready_run)
+
+
+@pytest.fixture(scope="session")
+def swept(made_once, ready) -> Path:
+    """What one process makes of it, undisturbed, by the command line; beside it the seconds that it took."""
+
+    def sweep(run: Path) -> None:
+        log = run.parent / "swept.log"
+        copy_of(ready, run)
+        assert finished(log, "--version") == 0  # the first one waits for what all are forked from
+        start = time.monotonic()
+        options = (*OPTIONS, "--set", "execution.threads=1")
+        assert finished(log, "patch", "tiny", "--out", run, *options) == 0, log.read_text()
+        run.with_suffix(".seconds").write_text(str(time.monotonic() - start))
+
+    return made_once("swept", sweep)
