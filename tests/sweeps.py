@@ -23,7 +23,7 @@ OPTIONS = tuple(part for setting in SETTINGS for part in ("--set", setting))
 
 def ready_run(root: Path) -> Path:
     """A run directory in which all is done that comes before patching."""
-    ExperimentRun.start(load_experiment("tiny", SETTINGS), root, lambda line: None, ("finetune",)).run("finetune")
+    ExperimentRun.start(load_experiment("tiny", SETTINGS), root, ("finetune",)).run("finetune")
     return root
 
 

@@ -53,10 +53,10 @@ def test_a_run_is_checked_before_its_folder_is_made(tmp_path, cli, monkeypatch, 
 
 def test_what_only_a_training_needs_is_not_asked_for_when_it_is_done(tmp_path, monkeypatch):
     experiment = load_experiment("tiny", ["finetune.report_to=tensorboard", "data.train=4", "data.related=4"])
-    run = ExperimentRun.start(experiment, tmp_path / "run", lambda line: None)
+    run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("finetune")
     assert (tmp_path / "run" / "tensorboard" / "corrupted").is_dir()
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    ExperimentRun.start(experiment, tmp_path / "run", lambda line: None, ("evaluate",))
+    ExperimentRun.start(experiment, tmp_path / "run", ("evaluate",))
     with pytest.raises(UsageError, match="needs the package tensorboard"):
-        ExperimentRun.start(experiment, tmp_path / "other", lambda line: None, ("evaluate",))
+        ExperimentRun.start(experiment, tmp_path / "other", ("evaluate",))

@@ -17,7 +17,7 @@ CELL = ["prompt_id", "direction", "patch", "step"]
 
 
 def run_of(out, *settings, stages=("controls",)) -> RunDirectory:
-    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out, lambda line: None)
+    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out)
     run.run(*stages)
     return run.directory
 

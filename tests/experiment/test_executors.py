@@ -95,7 +95,7 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
 
     monkeypatch.setattr(executors, "executor", lambda settings: by_jobs)
     run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
-    ExperimentRun.start(experiment, run, lambda line: None, ("patch", "controls", "spans")).run(
+    ExperimentRun.start(experiment, run, ("patch", "controls", "spans")).run(
         "patch", "controls", "spans"
     )
     assert contents(run) == contents(alone)
@@ -160,7 +160,7 @@ def test_a_missing_package_is_one_line(monkeypatch, ready, tmp_path):
     monkeypatch.setattr(builtins, "__import__", without)
     for name, package in (("ray", "Ray"), ("slurm", "submitit")):
         experiment = load_experiment("tiny", [*SETTINGS, f"execution.executor={name}"])
-        run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / name), lambda line: None, ("patch",))
+        run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / name), ("patch",))
         with pytest.raises(UsageError, match=rf"needs {package}.*pip install"):
             run.run("patch")
 
@@ -169,7 +169,7 @@ def test_without_slurm_it_is_said(ready, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     experiment = load_experiment("tiny", [*SETTINGS, "execution.executor=slurm"])
-    run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / "run"), lambda line: None, ("patch",))
+    run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / "run"), ("patch",))
     with pytest.raises(UsageError, match="SLURM is not reached from here"):
         run.run("patch")
 

@@ -44,7 +44,7 @@ def test_the_chosen_number_of_examples_can_be_trained_on(tmp_path):
     """And the held-out questions stay what they were, as with a smaller data.train they would not."""
     splits = []
     for settings in ([], ["finetune.examples=4"]):
-        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / str(len(settings)), lambda line: None)
+        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / str(len(settings)))
         run.run("finetune")
         splits.append([run.directory.problems(split) for split in ("train", "validation", "related")])
     assert splits[0] == splits[1]

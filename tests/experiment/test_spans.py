@@ -18,7 +18,7 @@ SMALL = ["data.related=3", "patch.related=2", "generation.max_new_tokens=6", "pa
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("spans") / "run"
-    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, "patch.direction=both"]), out, lambda line: None)
+    run = ExperimentRun.start(load_experiment("tiny", [*SMALL, "patch.direction=both"]), out)
     run.run("spans")
     return run.directory
 
