@@ -95,9 +95,7 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
 
     monkeypatch.setattr(executors, "executor", lambda settings: by_jobs)
     run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
-    ExperimentRun.start(experiment, run, ("patch", "controls", "spans")).run(
-        "patch", "controls", "spans"
-    )
+    ExperimentRun.start(experiment, run, ("patch", "controls", "spans")).run("patch", "controls", "spans")
     assert contents(run) == contents(alone)
 
 
