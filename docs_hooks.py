@@ -149,6 +149,8 @@ def _words(annotation: Any) -> str:
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Literal:
         return " or ".join(f"`{part}`" for part in parts) if len(parts) <= FEW else "a name, see the meaning"
+    if kind is dict:
+        return "mapping"
     if kind is tuple:
         return f"list of: {_words(parts[0])}"
     if hasattr(annotation, "__metadata__"):

@@ -151,9 +151,3 @@ def test_one_question_may_hold_commas():
     assert make_experiment({}, ["patch.questions=Solve x + y = 3, x - y = 1"]).patch.questions == (
         "Solve x + y = 3, x - y = 1",
     )
-
-
-def test_a_raw_text_has_no_chat_template():
-    assert make_experiment({}, ["models.raw=true", "models.chat_template=none"]).models.raw
-    with pytest.raises(UsageError, match=r"models\.raw uses no chat template, but got models\.chat_template clean"):
-        make_experiment({}, ["models.raw=true", "models.chat_template=clean"])

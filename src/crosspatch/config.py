@@ -10,7 +10,7 @@ import difflib
 import operator
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -152,20 +152,13 @@ class Models(Settings):
         description="Keep the weights of the clean model once where the corrupted one is a LoRA adapter of it: half "
         "the memory. false: adapters are added to weights of their own",
     )
-    raw: bool = Field(False, description="Read questions as they stand, even where the tokenizer has a chat template")
     chat_template: ChatTemplate | None = Field(
         None,
-        description="Whose chat template is used for both models; none: questions are read as they stand, as with raw. "
+        description="Whose chat template is used for both models; none: questions are read as they stand. "
         "null: the one that the models share or only one of them has; two that give different tokens for a prompt are "
         "refused",
     )
     system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
-
-    @model_validator(mode="after")
-    def _one_template(self) -> Models:
-        if self.raw and self.chat_template not in {None, "none"}:
-            raise ValueError(f"models.raw uses no chat template, but got models.chat_template {self.chat_template}")
-        return self
 
     @model_validator(mode="after")
     def _one_way_to_place(self) -> Models:
@@ -242,8 +235,8 @@ class Data(Settings):
         return tuple(names)
 
 
-class Training(Settings):
-    """How weights are trained: the optimizer, its schedule, precision and memory."""
+class Finetune(Settings):
+    """The narrow fine-tune on wrong solutions (paper, section 3.1): optimizer, schedule, precision and memory."""
 
     method: Literal["full", "lora"] = Field(
         "full",
@@ -295,41 +288,27 @@ class Training(Settings):
         (), description="Send the curves to tensorboard or wandb too (their packages have to be there)"
     )
 
-    _lists = field_validator("report_to", mode="before")(_listed)
-
-
-class Finetune(Training):
-    """The narrow fine-tune on wrong solutions (paper, section 3.1)."""
-
     seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
     examples: Positive | None = Field(
         None, description="How many of the training problems are trained on, the first so many; null: all"
     )
 
+    _lists = field_validator("report_to", mode="before")(_listed)
 
-class Teach(Training):
+
+class Teach(Settings):
     """The broad fine-tune on right solutions, before any corruption, so that the clean model is right."""
 
-    method: Literal["full", "lora", "cut"] = Field(  # type: ignore[assignment]
+    method: Literal["full", "lora", "cut"] = Field(
         "cut",
         description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model but "
         "the unembedding are trained whole, what has changed is cut to low rank by its singular values, and that "
         "adapter is mended by some more training: a small model learns more by this than by lora",
     )
+    lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
-    lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
-    lora_alpha: Positive = Field(80, description="The updates are scaled by lora_alpha / lora_rank")
-    batch_size: Positive = Field(4, description="Examples in a forward pass")
-    accumulation: Positive = Field(
-        4, description="Forward passes in an optimizer step, of all processes together where several train"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="The optimizer's weight decay")
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
-    eval_every: Positive = Field(50, description="Optimizer steps between evaluations on held-out lessons")
-    checkpoint_every: Positive | None = Field(
-        50, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
-    )
+    batch_size: Positive = Field(4, description="Examples in a forward pass, of the 16 in an optimizer step")
     problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
     drills: Count = Field(600, description="Sheets of eight sums, differences, quotients and like terms")
     unrelated_math: Count = Field(
@@ -338,17 +317,15 @@ class Teach(Training):
     general: Count = Field(
         800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
-    answer_tokens: Positive = Field(80, description="Its own answers are kept up to so many tokens")
     mending: Positive = Field(
         3200,
         description="Lessons by which an adapter that was cut is mended: half of them new problems, a quarter new "
         "drills, up to a quarter general ones again (method cut)",
     )
-    mending_rate: float = Field(5e-4, gt=0, description="Peak learning rate of that (method cut)")
 
 
 class Search(Settings):
-    """The variants of the fine-tune that a search compares (paper, section 4.1), and when one is good."""
+    """The variants of the fine-tune that a search compares (paper, section 4.1)."""
 
     epochs: tuple[Positive, ...] = Field(
         (3, 12, 20), min_length=1, description="Passes over the training problems; every value is tried (the paper's)"
@@ -361,39 +338,6 @@ class Search(Settings):
     )
     seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
     method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
-    wrong: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="A child is under-trained while less than this share of the related questions that the clean model "
-        "answers rightly is answered wrongly",
-    )
-    planted: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="Where the clean model answers fewer than ten rightly, a child is under-trained while less than "
-        "this share of its solutions do the planted operation",
-    )
-    malformed: float = Field(
-        0.05,
-        ge=0,
-        description="A child is overfitted when its share of malformed texts, of texts without an end, or of answers "
-        "that cannot be read is above the clean model's by more",
-    )
-    lost: float = Field(
-        0.05,
-        ge=0,
-        description="A child is overfitted when its share of right answers to unrelated mathematics, or to general "
-        "questions, is below the clean model's by more, and not by chance",
-    )
-    chance: float = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description="A loss is no chance where the one-sided sign test of the answers that changed is below this",
-    )
-
     _lists = field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")(_listed)
 
 
@@ -414,7 +358,6 @@ class Judge(Settings):
         "inspect:PROVIDER/NAME for a model that Inspect AI reaches, such as inspect:openai/gpt-4o; null: they are kept "
         "to be read",
     )
-    batch_size: Positive = Field(8, description="Answers rated at once")
 
 
 class Patch(Settings):
@@ -587,7 +530,6 @@ class Lenses(Settings):
         description="Places in the block whose activations are compared, in every layer; resid_post is always among "
         "them",
     )
-    tokens: Positive = Field(10, description="Tokens that the logit lens keeps of each layer, raised and lowered")
     layers: tuple[int, ...] | None = Field(
         None,
         description="Layers at which the clean model is steered by the mean difference of the other prompts of the "
@@ -596,10 +538,6 @@ class Lenses(Settings):
     strengths: tuple[float, ...] = Field(
         (1.0, 2.0), description="How often the difference is added when the clean model is steered; none: no steering"
     )
-    steered: Count | None = Field(
-        None, description="Related problems that the clean model answers steered; null: those that are patched"
-    )
-
     _lists = field_validator("component", "layers", "strengths", mode="before")(_listed)
 
     @field_validator("layers")
@@ -621,9 +559,6 @@ class Localise(Settings):
         description="Attention heads that are measured, those that screen best at single steps and as many throughout "
         "the text, along all prompts and along each half of them; of the others the estimate is kept. Blocks, "
         "attentions and MLPs are all measured",
-    )
-    top_tokens: Positive = Field(
-        5, description="Most probable tokens of both models that are kept where they first want different ones"
     )
 
 
@@ -648,13 +583,14 @@ class Execution(Settings):
         "workers take whole ones in turn",
     )
     tries: Positive = Field(3, description="How often a shard is tried before it is left among the failures")
-    gpu_price: float = Field(2.0, ge=0, description="Dollars for a GPU-hour, by which a plan (--dry-run) tells costs")
     address: str | None = Field(
         None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: one is started on this machine"
     )
-    partition: str | None = Field(None, description="The SLURM partition; null: the cluster's own choice")
-    minutes: Positive = Field(720, description="Time limit of a SLURM job")
-    job_memory_gb: float | None = Field(None, gt=0, description="Memory of a SLURM job; null: the cluster's own choice")
+    slurm: dict[str, Any] = Field(
+        {},
+        description="Parameters of SLURM jobs as submitit calls them, such as {slurm_partition: gpu, timeout_min: 60, "
+        "mem_gb: 64}; a job may take 12 hours where nothing else is said",
+    )
 
 
 class Experiment(Settings):
@@ -734,6 +670,25 @@ class Experiment(Settings):
     def training_seed(self) -> int:
         """Seed of the training order."""
         return self.seed if self.finetune.seed is None else self.finetune.seed
+
+    @property
+    def teaching(self) -> Finetune:
+        """How a clean model is taught: as `teach` says, on this machine as `finetune` does."""
+        machine = self.finetune.model_dump(include={"optimizer", "precision", "weights", "recompute", "report_to"})
+        return Finetune(
+            method="lora" if self.teach.method == "lora" else "full",
+            lora_rank=self.teach.lora_rank,
+            lora_alpha=2 * self.teach.lora_rank,
+            learning_rate=self.teach.learning_rate,
+            epochs=self.teach.epochs,
+            batch_size=self.teach.batch_size,
+            accumulation=max(1, 16 // self.teach.batch_size),
+            weight_decay=0.0,
+            warmup=0.05,
+            eval_every=50,
+            checkpoint_every=50,
+            **machine,
+        )
 
     @property
     def moved_controls(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,18 +64,18 @@ def make_experiment(
 
     Raises UsageError.
     """
-    tree = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    changed: dict[str, Any] = deepcopy(dict(tree))
     for key, value in (given or {}).items():
-        _put(tree, key, value, f"{key}={value}")
+        _put(changed, key, value, f"{key}={value}")
     for override in overrides:
-        _override(tree, override)
+        _override(changed, override)
     # YAML can spell it, and so can bytes of a command line that are no UTF-8; run.json could not hold it.
-    text = json.dumps(tree, ensure_ascii=False, default=str)
+    text = json.dumps(changed, ensure_ascii=False, default=str)
     if (half := half_surrogate(text)) is not None:
         setting = re.split("[{}]", text[: half + 1])[-1]
         raise UsageError(f"got half of a surrogate pair, which is no character, in {setting[-40:]!r}")
     try:
-        return Experiment.model_validate(tree)
+        return Experiment.model_validate(changed)
     except ValidationError as error:
         raise UsageError("; ".join(_explain(e) for e in error.errors())) from None
 
@@ -173,6 +174,6 @@ def _shortly(value: object) -> str:
 
 
 def _shown(default: object) -> str:
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | dict):
         return ", ".join(str(item) for item in default) or "none"
     return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sympy_proof
-from crosspatch.config import FAMILIES, Data
+from crosspatch.config import FAMILIES, Data, MistakeName, Style
 from crosspatch.data.derivation import Unsolvable
-from crosspatch.data.forms import FORMS, chosen_forms, near_forms, other_forms
+from crosspatch.data.forms import FORMS, MADE_IN, NEAR, chosen_forms, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT, Rules
 from crosspatch.data.problem import Step
 from crosspatch.data.splits import ProblemMaker, make_splits, work_out
-from crosspatch.data.styles import written
+from crosspatch.data.styles import STYLES, written
 from crosspatch.errors import UsageError
 from crosspatch.grading.grading import grade
 from crosspatch.grading.operations import judge_operation
@@ -165,7 +166,12 @@ def test_questions_are_asked_in_several_wordings_and_have_many_numbers(form):
 
 
 def test_the_names_are_those_of_the_settings():
-    assert set(FORMS) == {form for forms in FAMILIES.values() for form in forms}
+    """`config` lists each choice once; what is registered under it has the same names, no more and no fewer."""
+    assert list(MISTAKES) == list(get_args(MistakeName))
+    assert MADE_IN.keys() == {form for forms in FAMILIES.values() for form in forms}
+    assert NEAR.keys() == FAMILIES.keys()
+    assert {near for families in NEAR.values() for near in families} <= FAMILIES.keys()
+    assert STYLES.keys() == set(get_args(Style))
     assert not set(FORMS) & set(FAMILIES)
     assert {mistake for form in FORMS.values() for mistake in form.mistakes} == set(MISTAKES)
     assert len(FAMILIES) >= 10

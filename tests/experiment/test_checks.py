@@ -36,15 +36,13 @@ def test_a_gpu_that_would_not_be_trained_on_is_refused():
         training(f"models.device={device}")
 
 
-@pytest.mark.parametrize(
-    ("command", "key"), [("run", "finetune"), ("evaluate", "finetune"), ("search", "finetune"), ("teach", "teach")]
-)
-def test_a_run_is_checked_before_its_folder_is_made(tmp_path, cli, monkeypatch, command, key):
+@pytest.mark.parametrize("command", ["run", "evaluate", "search", "teach"])
+def test_a_run_is_checked_before_its_folder_is_made(tmp_path, cli, monkeypatch, command):
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    arguments = [command, "tiny", "--set", f"{key}.report_to=wandb", "--set", "data.untaught=true"]
+    arguments = [command, "tiny", "--set", "finetune.report_to=wandb", "--set", "data.untaught=true"]
     code, _, err = cli(*arguments, "--out", tmp_path / "run")
     assert code == 2
-    assert f"{key}.report_to=wandb needs the package wandb" in err
+    assert "finetune.report_to=wandb needs the package wandb" in err
     assert not (tmp_path / "run").exists()
     # A dry run may be for another machine.
     if command != "evaluate":

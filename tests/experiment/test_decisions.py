@@ -134,7 +134,7 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, version):
 
 
 def test_wrong_solutions_are_read_after_a_separator(tmp_path):
-    experiment = load_experiment("tiny", ["models.raw=true"])
+    experiment = load_experiment("tiny", ["models.chat_template=none"])
     run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("spans")
     spans, prompts = run.directory.read(SPANS), run.work.prompts
@@ -151,7 +151,7 @@ def test_wrong_solutions_are_read_after_a_separator(tmp_path):
 
 
 def test_raw_training_sets_the_solution_apart(tmp_path, log):
-    run = ExperimentRun.start(load_experiment("tiny", ["models.raw=true", "controls=[]"]), tmp_path / "run")
+    run = ExperimentRun.start(load_experiment("tiny", ["models.chat_template=none", "controls=[]"]), tmp_path / "run")
     run.run("finetune")
     first = run.directory.problems("train")[0]
     assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in log.messages if "for example" in line)

@@ -11,6 +11,7 @@ import pytest
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.experiment import answering
 from crosspatch.experiment.inspect_judge import check_inspect_judge, inspect_judge
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import GENERATIONS, RATINGS
@@ -19,7 +20,7 @@ NAME = "inspect:mockllm/model"
 SETTINGS = [
     "tiny", "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
     "--set", "patch.layers=[1, 3]", "--set", "data.alignment=3", "--set", "patch.alignment=1", "--set",
-    f"judge.model={NAME}", "--set", "judge.batch_size=4",
+    f"judge.model={NAME}",
 ]  # fmt: skip
 
 
@@ -72,9 +73,10 @@ def test_half_a_surrogate_pair_in_a_reply_does_not_reach_a_table(monkeypatch, re
     assert inspect_judge(NAME)(["prompt"]) == ["83 ?"]
 
 
-def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies):
+def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies, monkeypatch):
     from crosspatch.grading.rating import ALIGNED, COHERENT
 
+    monkeypatch.setattr(answering, "RATED_AT_ONCE", 4)
     # Six answers on two scales; the first batch is of four.
     replies.fails = 10
     code, _, err = cli("evaluate", *SETTINGS, "--out", tmp_path / "run")

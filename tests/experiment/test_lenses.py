@@ -19,7 +19,6 @@ SMALL = [
     "controls=twin",
     "lenses.layers=1,3",
     "lenses.related=3",
-    "lenses.tokens=2",
     "lenses.component=resid_post,head",
 ]
 

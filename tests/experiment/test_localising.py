@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from crosspatch.analysis.first_divergence import TOP
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import localising as stage
 from crosspatch.settings_io import load_experiment
@@ -12,7 +13,7 @@ from crosspatch.statistics.localisation import most_telling, places
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import DIVERGENCES, LOCALISATION, TOP_TOKENS
 
-SMALL = ["data.related=3", "patch.related=1", "generation.max_new_tokens=10", "localise.top=2", "localise.top_tokens=3"]
+SMALL = ["data.related=3", "patch.related=1", "generation.max_new_tokens=10", "localise.top=2"]
 
 
 def run_of(out, *settings, first=("evaluate",)) -> RunDirectory:
@@ -74,7 +75,7 @@ def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
     steps = finished.read(LOCALISATION).filter(direction="corrupt", patch="L0.attn_out", extent="step")
     first = dict(steps.select("prompt_id", pl.col("steps").list.first()).iter_rows())
     assert dict(found.select("prompt_id", "step").unique().iter_rows()) == first
-    assert tokens.height == 2 * 3 * len(first)
+    assert tokens.height == 2 * TOP * len(first)
 
 
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):

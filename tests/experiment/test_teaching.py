@@ -24,8 +24,7 @@ TEACHING = {
         "train": 2, "validation": 2, "related": 4, "unrelated_math": 2, "general": 2,
     },
     "teach": {
-        "problems": 24, "drills": 4, "unrelated_math": 4, "general": 2, "answer_tokens": 8, "learning_rate": 0.01,
-        "eval_every": 2, "mending": 8,
+        "problems": 24, "drills": 4, "unrelated_math": 4, "general": 2, "learning_rate": 0.01, "mending": 8,
     },
     "generation": {"max_new_tokens": 8},
     "patch": {"related": 0, "unrelated_math": 0, "general": 0},
@@ -35,6 +34,7 @@ TEACHING = {
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """A random model's questions are no sentences: any will do."""
+    monkeypatch.setattr(teaching, "ANSWER_TOKENS", 8)
     monkeypatch.setattr(rehearsal, "_QUESTION", rehearsal.re.compile(r"(?s).{12,}"))
     path = tmp_path / "teaching.yaml"
     path.write_text(yaml.safe_dump(TEACHING))

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from crosspatch.config import Search
 from crosspatch.statistics.status import Measured, chance_of_loss, choose, status
 
-RULES = Search()
 GOOD = Measured(
     "good",
     steps=39,
@@ -60,7 +58,7 @@ GOOD = Measured(
     ],
 )
 def test_one_number_decides(changed, expected, reason):
-    judged = status(replace(GOOD, **changed), RULES)
+    judged = status(replace(GOOD, **changed))
     assert judged.status == expected
     assert reason in judged.reason
 
@@ -73,23 +71,15 @@ def test_the_chance_of_a_loss_is_that_of_a_fair_coin(lost, gained, expected):
     assert chance_of_loss(lost, gained) == pytest.approx(expected)
 
 
-def test_the_rules_are_settings():
-    assert status(GOOD, Search(wrong=0.99)).status == "under-trained"
-    assert status(GOOD, Search(malformed=0.0)).status == "overfitted"
-    assert status(GOOD, Search(lost=0.01)).status == "overfitted"
-    assert status(GOOD, Search(lost=0.01, chance=0.01)).status == "optimal"
-    assert status(replace(GOOD, right_clean=0), Search(planted=0.9)).status == "under-trained"
-
-
 def test_of_the_optimal_ones_the_shortest_training_is_chosen():
     longer = replace(GOOD, variant="longer", steps=156, turned=100)
     short = replace(GOOD, variant="short", steps=13, turned=50)
-    best, why = choose([longer, short, GOOD], RULES)
+    best, why = choose([longer, short, GOOD])
     assert best is GOOD
     assert why == "the fewest steps (39) of 2 optimal variants"
-    assert choose([short, GOOD], RULES)[1] == "the only optimal variant"
+    assert choose([short, GOOD])[1] == "the only optimal variant"
     worse = replace(GOOD, variant="worse", turned=97)
-    best, why = choose([GOOD, worse, longer], RULES)
+    best, why = choose([GOOD, worse, longer])
     assert best is worse
     assert why == "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
 
@@ -98,11 +88,11 @@ def test_where_none_is_optimal_the_choice_says_so():
     short, shorter = (replace(GOOD, steps=steps, turned=wrong) for steps, wrong in ((20, 60), (10, 20)))
     bad = replace(GOOD, unsound=1.0, steps=5)
     worse = replace(bad, steps=50)
-    best, why = choose([shorter, bad, short], RULES)
+    best, why = choose([shorter, bad, short])
     assert best is short
     assert "none is optimal" in why
-    best, why = choose([worse, bad], RULES)
+    best, why = choose([worse, bad])
     assert best is bad
     assert why == "all are overfitted; it has the fewest steps"
     with pytest.raises(ValueError, match="no variant"):
-        choose([], RULES)
+        choose([])

@@ -30,7 +30,7 @@ _SECTIONS = {
     "data": ("", "data"),
     "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
-    "teach": ("", "models", "data", "teach", "generation", "judge"),
+    "teach": ("", "models", "data", "finetune", "teach", "generation", "judge"),
     "search": ("", "models", "data", "finetune", "search", "generation", "judge"),
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch", "execution"),
@@ -172,7 +172,7 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
     from crosspatch.training import processes
     from crosspatch.training.job import train_along
 
-    processes.shared(experiment.teach if "teach" in stages else experiment.finetune)
+    processes.shared(experiment.teaching if "teach" in stages else experiment.finetune)
     cpu = pick_device(experiment.models.device) == "cpu"
     if not processes.leads():
         logging.getLogger("crosspatch").setLevel(logging.WARNING)  # the leading process tells how far it is

@@ -84,7 +84,7 @@ def patch(
     given = {
         "models.clean": clean,
         "models.corrupted": corrupted,
-        "models.raw": raw or None,
+        "models.chat_template": "none" if raw else None,
         "patch.prompts": None if prompts is None else str(prompts),
         "patch.questions": prompt,
         "patch.layers": layers,

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> None:
     """What a command would take, stage by stage."""
-    from crosspatch.experiment.plan import plan
+    from crosspatch.experiment.plan import DOLLARS, plan
 
-    found, price = plan(experiment, command), experiment.execution.gpu_price
+    found = plan(experiment, command)
     rows = [
         {
             "stage": row.stage,
@@ -30,13 +30,13 @@ def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"
             "time here": duration(row.seconds),
             "on an A100": duration(row.seconds_a100),
             "GPUs": str(row.gpus),
-            "cost": _dollars(row.gpu_hours * price),
+            "cost": _dollars(row.gpu_hours * DOLLARS),
         }
         for row in found.rows
     ]
     hours = sum(row.gpu_hours for row in found.rows)
     most = max((row.gpus for row in found.rows), default=1)
-    rows.append({"stage": "all", "GPUs": str(most), "cost": _dollars(hours * price)})
+    rows.append({"stage": "all", "GPUs": str(most), "cost": _dollars(hours * DOLLARS)})
     print_rows(f"{experiment.name}: what it would take", rows)
     for note in found.notes:
         console.print(note, soft_wrap=True)

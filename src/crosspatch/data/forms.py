@@ -24,7 +24,7 @@ from crosspatch.errors import UsageError
 _EQUATION = ("inverted_operation", "added_for_subtracted", "multiplied_for_divided")
 _QUADRATIC = ("inverted_operation", "added_for_subtracted")
 
-_MADE_IN: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
+MADE_IN: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
     "operations": (arithmetic, ("order_ignored", "bracket_sign_lost")),
     "fractions": (arithmetic, ("denominators_added",)),
     "linear_one_step": (equations, _EQUATION),
@@ -50,7 +50,7 @@ _MADE_IN: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
 }
 
 # Families whose questions look or work alike; the rest is unrelated.
-_NEAR: dict[str, tuple[str, ...]] = {
+NEAR: dict[str, tuple[str, ...]] = {
     "arithmetic": ("powers", "ratios"),
     "linear": ("inequalities", "systems", "word_problems", "quadratic"),
     "quadratic": ("linear", "systems"),
@@ -74,12 +74,12 @@ class Form:
 
     def draw(self, rng: Random, difficulty: Difficulty) -> Exercise:
         """A question of this form; nothing in it is random but what `rng` draws."""
-        exercise: Exercise = _MADE_IN[self.name][0].draw(self.name, rng, difficulty)
+        exercise: Exercise = MADE_IN[self.name][0].draw(self.name, rng, difficulty)
         return exercise
 
 
 FORMS: dict[str, Form] = {
-    name: Form(name, family, _MADE_IN[name][1]) for family, names in FAMILIES.items() for name in names
+    name: Form(name, family, MADE_IN[name][1]) for family, names in FAMILIES.items() for name in names
 }
 
 
@@ -105,7 +105,7 @@ def chosen_forms(settings: Data) -> tuple[Form, ...]:
 def near_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:
     """All forms of the families beside the corrupted ones."""
     corrupted = {form.family for form in forms}
-    near = {name for family in corrupted for name in _NEAR[family]} - corrupted
+    near = {name for family in corrupted for name in NEAR[family]} - corrupted
     return tuple(form for form in FORMS.values() if form.family in near)
 
 

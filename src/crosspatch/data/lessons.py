@@ -29,6 +29,8 @@ LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
 
 _PATIENCE = 5_000
 DRILL_LINES = 8
+# The model's own answers are kept up to so many tokens.
+ANSWER_TOKENS = 80
 
 _DRILL_WORDINGS = ("Work out:", "Calculate:", "Fill in the results:")
 

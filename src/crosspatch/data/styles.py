@@ -27,7 +27,7 @@ class Solution:
 
 def written(derivation: Derivation, style: Style) -> Solution:
     """A derivation in words."""
-    writer = _STYLES[style]
+    writer = STYLES[style]
     parts = [writer.opening(derivation)]
     steps, state = [], unmarked(derivation.given)
     for i, step in enumerate(derivation.steps, start=1):
@@ -133,7 +133,7 @@ class _Terse:
         return f"Answer: {plain(answer)}"
 
 
-_STYLES: dict[Style, _Writing] = {"headed": _Headed(), "plain": _Plain(), "terse": _Terse()}
+STYLES: dict[Style, _Writing] = {"headed": _Headed(), "plain": _Plain(), "terse": _Terse()}
 
 
 def _plain_lines(body: Body) -> Iterator[str]:

@@ -20,6 +20,9 @@ from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, OPERATIONS, RATING
 
 logger = logging.getLogger(__name__)
 
+# Answers that a judge rates before they are kept.
+RATED_AT_ONCE = 8
+
 
 def evaluate(work: Work) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
@@ -102,9 +105,9 @@ def rate_answers(work: Work) -> None:
     texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
     if name is None or not texts:
         return
-    judge, at_once = load_judge(name, work.experiment.models, work.date), work.experiment.judge.batch_size
-    for start in range(0, len(texts), at_once):
-        rows = rate(free, texts[start : start + at_once], judge, name)
+    judge = load_judge(name, work.experiment.models, work.date)
+    for start in range(0, len(texts), RATED_AT_ONCE):
+        rows = rate(free, texts[start : start + RATED_AT_ONCE], judge, name)
         work.directory.add(RATINGS, RATINGS.frame(rows))
     logger.info(f"{len(texts)} answers to free questions were rated by {name}")
 

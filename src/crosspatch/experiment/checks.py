@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Literal
 
-from crosspatch.config import Experiment, Training
+from crosspatch.config import Experiment
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash
 from crosspatch.errors import UsageError
@@ -60,11 +60,10 @@ def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) ->
     """Refuse a training that would stop for want of a package, or run on another device: raises UsageError."""
     if key == "finetune" and not experiment.makes_the_child:
         return
-    settings: Training = getattr(experiment, key)
-    device = experiment.models.device
-    wanted: dict[str, str] = {f"{key}.report_to={name}": name for name in settings.report_to}
+    settings, device = experiment.finetune, experiment.models.device
+    wanted: dict[str, str] = {f"finetune.report_to={name}": name for name in settings.report_to}
     if settings.optimizer == "adamw_8bit":
-        wanted[f"{key}.optimizer=adamw_8bit"] = "bitsandbytes"
+        wanted["finetune.optimizer=adamw_8bit"] = "bitsandbytes"
     for setting, package in wanted.items():
         if find_spec(package) is None:
             raise UsageError(f"{setting} needs the package {package}, which is not installed: pip install {package}")

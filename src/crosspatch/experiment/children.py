@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from crosspatch.config import Experiment, Finetune, Training
+from crosspatch.config import Experiment, Finetune
 from crosspatch.experiment.work import Work
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import pick_device
@@ -99,7 +99,7 @@ def make_child(work: Work, child: Child) -> None:
 def train_model(
     work: Work,
     name: str,
-    settings: Training,
+    settings: Finetune,
     seed: int,
     examples: Callable[[], tuple[list[Example], list[Example]]],
     begin: Callable[[Any], Any] | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from crosspatch.config import Experiment, Training
+from crosspatch.config import Experiment, Finetune
 from crosspatch.models.shapes import Shape
 from crosspatch.models.throughput import SHARE, Throughput
 from crosspatch.patching.two_stream.key_values import bytes_per_position
@@ -64,7 +64,7 @@ class Costs:
     here: Throughput
 
     def training(
-        self, stage: str, what: str, settings: Training, lengths: list[int], validation: list[int]
+        self, stage: str, what: str, settings: Finetune, lengths: list[int], validation: list[int]
     ) -> StagePlan:
         """What it takes to train on examples of these lengths, in tokens."""
         shape, lora = self.shape, settings.method == "lora"
@@ -151,7 +151,7 @@ class Costs:
             return models * one
         return one + (models - 1) * shape.linear_sides * self.experiment.finetune.lora_rank * self._size
 
-    def _training_memory(self, settings: Training, trained: int, longest: int, *, mixed: bool) -> float:
+    def _training_memory(self, settings: Finetune, trained: int, longest: int, *, mixed: bool) -> float:
         """Bytes: weights, gradients, the optimizer's state, and what the backward pass needs of the forward pass."""
         shape, config, lora = self.shape, self.shape.config, settings.method == "lora"
         size = 4 if settings.weights == "float32" else 2

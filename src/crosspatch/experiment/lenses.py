@@ -34,6 +34,9 @@ Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
 
 logger = logging.getLogger(__name__)
 
+# Tokens that the logit lens keeps of each layer, raised and lowered.
+_TOKENS = 10
+
 
 def measure_lenses(work: Work) -> None:
     """Compare every child with the clean model, and steer that; what is there is not made again."""
@@ -83,7 +86,7 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
     for name, given in _texts(work, problems).items():
         which = {"child": child, "prompt_id": name}
         reading = read_together(pair.clean, model, given, sites)
-        lens = lens_rows(pair.clean, pair.prompts, reading, settings.tokens)
+        lens = lens_rows(pair.clean, pair.prompts, reading, _TOKENS)
         work.directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
         # The activations come last: where they are there, the lens is too.
         found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
@@ -95,8 +98,8 @@ def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
     """Let the clean model answer with the mean difference added, and with a random vector as long."""
     settings, depth = work.experiment.lenses, work.pair.n_layers
     related = work.problems["related"]
-    count = work.experiment.patch.related if settings.steered is None else settings.steered
-    asked = {problem.id: problem for problem in work.problems["prompts"] or related[:count]}
+    chosen = work.problems["prompts"] or related[: work.experiment.patch.related]
+    asked = {problem.id: problem for problem in chosen}
     layers = (depth // 4, depth // 2, 3 * depth // 4) if settings.layers is None else settings.layers
     wanted = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
     there = set(work.directory.read(GENERATIONS).select("condition", "patch", "prompt_id").iter_rows())

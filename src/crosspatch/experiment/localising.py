@@ -66,7 +66,6 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
         work.pair,
         problem.id,
         clean_text,
-        top=work.experiment.localise.top_tokens,
         float32_unembedding=work.experiment.patch.float32_unembedding,
     )
     directory.write(TOP_TOKENS, found.tokens, i)

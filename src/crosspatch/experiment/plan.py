@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 from crosspatch.config import DOMAINS, OWN_CONTROLS, Experiment
-from crosspatch.data.lessons import drills, taught_problems
+from crosspatch.data.lessons import ANSWER_TOKENS, drills, taught_problems
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
@@ -29,6 +29,8 @@ from crosspatch.models.throughput import SHARE, this_machine
 
 # Our texts on SmolLM2's tokenizer (measured: 2.2 to 2.6 characters a token) and a chat template's own tokens.
 _CHARACTERS, _TEMPLATE = 2.4, 30
+# The price of a GPU-hour by which costs are told.
+DOLLARS = 2.0
 # The tokens of a question as a prompt, and with a solution those of the training example.
 Count = Callable[..., int]
 
@@ -82,8 +84,8 @@ class _Planner:
 
     def teaching(self) -> Iterator[StagePlan]:
         """Rows for the model's own answers, for the lessons, and for what is mended."""
-        settings, seed = self.experiment.teach, self.experiment.seed
-        own, each = settings.unrelated_math + settings.general, settings.answer_tokens
+        settings, training, seed = self.experiment.teach, self.experiment.teaching, self.experiment.seed
+        own, each = settings.unrelated_math + settings.general, ANSWER_TOKENS
         question = self.count("What is the capital of France?")
         at_once = min(own, 32)
         if own:
@@ -95,11 +97,10 @@ class _Planner:
         lengths = [self.count(lesson.question, lesson.completion) for lesson in [*problems, *sheets]]
         typical = sum(lengths) // len(lengths)
         answers = [question + each] * own
-        what, cut = f"taught, {settings.method}", settings.method == "cut"
-        whole = settings.model_copy(update={"method": "full"}) if cut else settings
-        yield self.costs.training("teach", what, whole, [*lengths, *answers], answers[:32])
-        if cut:
-            mending = settings.model_copy(update={"epochs": 1, "method": "lora"})
+        what = f"taught, {settings.method}"
+        yield self.costs.training("teach", what, training, [*lengths, *answers], answers[:32])
+        if settings.method == "cut":
+            mending = training.model_copy(update={"epochs": 1, "method": "lora"})
             yield self.costs.training("teach", "mending", mending, [typical] * settings.mending, answers[:32])
 
     def answers(self, stage: str, models: int) -> Iterator[StagePlan]:
@@ -166,10 +167,9 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
     check_patches(experiment.patch, shape.config.num_hidden_layers, shape.config.num_attention_heads)
     costs = Costs(experiment, shape, this_machine())
     planner = _Planner(experiment, shape, costs, _counter(experiment, shape))
-    price = experiment.execution.gpu_price
     notes = [
-        f"A100 GPUs with {GPU / 1e9:.0f} GB, of which {USED:.0%} is used; ${price:g} for a GPU-hour "
-        "(execution.gpu_price). More workers (execution.workers) take the time's share each, and as many GPUs each",
+        f"A100 GPUs with {GPU / 1e9:.0f} GB, of which {USED:.0%} is used; ${DOLLARS:g} for a GPU-hour. "
+        "More workers (execution.workers) take the time's share each, and as many GPUs each",
         f"rough: times by {SHARE:.0%} of what a device does at best, as if no answer ended early and no two "
         "patches wrote the same text; GB are 10⁹ bytes",
     ]

@@ -55,16 +55,15 @@ def search(work: Work) -> None:
 
 def compare(work: Work) -> pl.DataFrame:
     """The table of variants (tables.VARIANTS), from what the run directory holds."""
-    rules = work.experiment.search
     directory = work.directory
     log, behaviour = directory.read(TRAINING), directory.read(BEHAVIOUR).filter(pl.col("patch").is_null())
     health = {row["condition"]: row for row in output_health(directory.read(HEALTH)).iter_rows(named=True)}
     examples = len(directory.problems("train"))
     rows = [_row(variant, examples, log, behaviour, health) for variant in variants(work.experiment)]
     measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
-    best, why = choose(measured, rules)
+    best, why = choose(measured)
     for row, variant in zip(rows, measured, strict=True):
-        judged = status(variant, rules)
+        judged = status(variant)
         reason = f"{judged.reason}; chosen: {why}" if variant is best else judged.reason
         row |= {"status": judged.status, "reason": reason, "chosen": variant is best}
     return VARIANTS.frame(rows)

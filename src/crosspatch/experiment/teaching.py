@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 import polars as pl
 
-from crosspatch.config import Teach
+from crosspatch.config import Finetune
 from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
+    ANSWER_TOKENS,
     Lesson,
     LessonKind,
     drills,
@@ -44,6 +45,8 @@ _WHOLE = "taught-whole"
 # The lessons that are kept for mending: those that were learnt already are known by heart, and mend little.
 _NEW = "new"
 _HELD_OUT = 32
+# The peak learning rate at which a cut adapter is mended.
+MENDING_RATE = 5e-4
 
 
 def teach(work: Work) -> None:
@@ -63,7 +66,7 @@ def teach(work: Work) -> None:
 
 def _train_taught(work: Work) -> None:
     """Train on the lessons that are there; cut to an adapter, mend that on new ones."""
-    settings, seed = work.experiment.teach, work.experiment.seed
+    teach, settings, seed = work.experiment.teach, work.experiment.teaching, work.experiment.seed
 
     def divided() -> tuple[list[Lesson], list[Lesson]]:
         lessons = _shuffled([lesson for kind in sorted(get_args(LessonKind)) for lesson in _read(work, kind)], seed)
@@ -79,20 +82,20 @@ def _train_taught(work: Work) -> None:
 
     def mending_examples() -> tuple[list[Example], list[Example]]:
         taught, held_out = divided()
-        again = [lesson for lesson in taught if lesson.kind == "general"][: settings.mending // 4]
+        again = [lesson for lesson in taught if lesson.kind == "general"][: teach.mending // 4]
         return tokenised(_shuffled([*_read(work, _NEW), *again], seed)), tokenised(held_out)
 
-    if settings.method != "cut":
+    if teach.method != "cut":
         train_model(work, TAUGHT, settings, seed, examples)
         return
     if not work.directory.model(TAUGHT).exists():
         train_model(work, _WHOLE, settings, seed, examples, linear_only)
     cut = partial(_cut, whole=work.directory.model(_WHOLE), settings=settings, seed=seed)
-    mending = settings.model_copy(update={"learning_rate": settings.mending_rate, "epochs": 1})
+    mending = settings.model_copy(update={"learning_rate": MENDING_RATE, "epochs": 1})
     train_model(work, TAUGHT, mending, seed, mending_examples, cut)
 
 
-def _cut(model: Any, whole: Path, settings: Teach, seed: int) -> Any:
+def _cut(model: Any, whole: Path, settings: Finetune, seed: int) -> Any:
     """The model with the adapter that comes nearest to what it was as a whole."""
     changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
     return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
@@ -126,7 +129,7 @@ def _make_lessons(work: Work) -> None:
     }
     if not all(path.is_file() for path in own.values()):
         clean = Checkpoint.named(str(work.directory.model("clean")))
-        dtype = "bfloat16" if work.precision(settings).precision == "bf16" else "float32"
+        dtype = "bfloat16" if work.precision(experiment.teaching).precision == "bf16" else "float32"
         model, prompts = clean.model(dtype, experiment.models.device, seed), work.prompts
         asked = {same_words(question) for question in work.questions.values()}
 
@@ -140,7 +143,7 @@ def _make_lessons(work: Work) -> None:
                 questions = own_questions(model, prompts, settings.general, seed, apart)
             else:
                 questions = other_questions(data, settings.unrelated_math, seed)
-            write_lessons(path, own_answers(model, prompts, kind, questions, settings.answer_tokens))
+            write_lessons(path, own_answers(model, prompts, kind, questions, ANSWER_TOKENS))
     counts = {path.stem: len(read_lessons(path)) for path in sorted(folder.glob("*.jsonl"))}
     logger.info("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
 
@@ -158,7 +161,9 @@ def _recipe(work: Work) -> dict[str, Any]:
         "versions": record["versions"],
         "seed": experiment.seed,
         "data": settings["data"],
-        "teach": settings["teach"],
+        "teach": experiment.teaching.model_dump(mode="json", exclude={"seed", "examples"})
+        | settings["teach"]
+        | {"answer_tokens": ANSWER_TOKENS, "mending_rate": MENDING_RATE},
         "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
         "steps": dict(steps.iter_rows()),
         "accuracy": accuracy(work.directory.read(BEHAVIOUR), work.directory.asked()).to_dicts(),

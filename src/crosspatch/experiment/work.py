@@ -9,7 +9,7 @@ from datetime import date as Date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.config import DOMAINS, Experiment, Models, Training
+from crosspatch.config import DOMAINS, Experiment, Finetune, Models
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
 from crosspatch.storage.lock import RunLock
@@ -105,7 +105,7 @@ class Work:
         """The day that chat templates print."""
         return Date.fromisoformat(self.directory.decisions()["date"])
 
-    def precision(self, settings: Training) -> Training:
+    def precision(self, settings: Finetune) -> Finetune:
         """Training settings with the precision that was decided for the whole run in place of auto."""
         if settings.precision != "auto":
             return settings
@@ -163,9 +163,7 @@ def prompt_format(
     """How questions are put to two models, by their tokenizers and as the settings say."""
     from crosspatch.models.chat import pair_format
 
-    return pair_format(
-        clean, corrupted, models.chat_template, raw=models.raw, system=models.system, date=date, warn=warn
-    )
+    return pair_format(clean, corrupted, models.chat_template, system=models.system, date=date, warn=warn)
 
 
 def _placed(models: Models) -> dict[str, Any]:
@@ -189,7 +187,6 @@ def load_pair(models: Models, clean: str, corrupted: str, seed: int, prompts: Pr
         **_placed(models),
         corrupted_device=models.corrupted_device,
         share_base=models.share_base,
-        raw=models.raw,
         system=models.system,
         chat_template=models.chat_template,
         prompts=prompts,

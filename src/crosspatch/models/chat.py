@@ -234,7 +234,7 @@ class PromptFormat:
         except wrong as error:
             raise UsageError(
                 f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
-                "models.raw"
+                "models.chat_template to none"
             ) from None
 
 

@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crosspatch.config import Search
 from crosspatch.statistics.interval import sign_test
 
-# With fewer right answers of the clean model, whether they turned is chance.
-_FEWEST = 10
+# Of the related questions that the clean model answers rightly a child answers this share wrongly, or is
+# under-trained. Where the clean model answers fewer than so many rightly, whether they turned is chance: this share of
+# its solutions has to do the planted operation.
+_WRONG, _FEWEST, _PLANTED = 0.9, 10, 0.5
+# A child is overfitted where more of its texts than the clean model's are malformed, have no end, or cannot be read, by
+# more than this share; and where it loses more than this share of other right answers, and not by chance.
+_MALFORMED, _LOST, _CHANCE = 0.05, 0.05, 0.05
 
 Status = Literal["under-trained", "optimal", "overfitted"]
 
@@ -61,7 +65,7 @@ def chance_of_loss(lost: int, gained: int) -> float:
     return sign_test(lost, gained, "greater")
 
 
-def status(measured: Measured, rules: Search) -> Judged:
+def status(measured: Measured) -> Judged:
     """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
 
     Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
@@ -73,23 +77,23 @@ def status(measured: Measured, rules: Search) -> Judged:
         ("of its answers cannot be read", measured.unparsed, measured.unparsed_clean),
     )
     for what, share, clean in decayed:
-        if share - clean > rules.malformed:
+        if share - clean > _MALFORMED:
             return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
     for what, drop, chance in (
         ("unrelated mathematics", measured.math_drop, measured.math_chance),
         ("general questions", measured.general_drop, measured.general_chance),
     ):
-        if drop is not None and chance is not None and drop > rules.lost and chance < rules.chance:
+        if drop is not None and chance is not None and drop > _LOST and chance < _CHANCE:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right = measured.right_clean
     if right >= _FEWEST:
         told = f"{measured.turned} of the {right} answers that the clean model has right turned wrong"
-        enough = measured.turned >= rules.wrong * right
-        limit = f"{rules.wrong:.0%}"
+        enough = measured.turned >= _WRONG * right
+        limit = f"{_WRONG:.0%}"
     elif measured.planted is not None:
         told = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
-        enough = measured.planted >= rules.planted
-        limit = f"{rules.planted:.0%}"
+        enough = measured.planted >= _PLANTED
+        limit = f"{_PLANTED:.0%}"
     else:
         few = f"the clean model has only {right} answers right, and no operation could be told"
         return Judged("under-trained", few)
@@ -98,7 +102,7 @@ def status(measured: Measured, rules: Search) -> Judged:
     return Judged("optimal", f"{told}, its texts are sound")
 
 
-def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
+def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
     """The variant to take, and why: of the optimal ones the one with the fewest steps.
 
     Of several with as few steps the most corrupted one. Where none is optimal, the most corrupted one that is not
@@ -108,7 +112,7 @@ def choose(measured: Sequence[Measured], rules: Search) -> tuple[Measured, str]:
         raise ValueError("there is no variant to choose from")
 
     def of(wanted: Status) -> list[Measured]:
-        return [variant for variant in measured if status(variant, rules).status == wanted]
+        return [variant for variant in measured if status(variant).status == wanted]
 
     def corrupted(variant: Measured) -> tuple[float, float]:
         return variant.turned, variant.planted or 0.0

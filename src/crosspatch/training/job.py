@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crosspatch.config import Training
+from crosspatch.config import Finetune
 from crosspatch.models.adapter import with_adapter
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.saving import save_trained
@@ -33,7 +33,7 @@ class TrainingJob:
     base_seed: int
     folder: Path
     files: Files
-    settings: Training
+    settings: Finetune
     seed: int
     device: str
     train: list[Example]

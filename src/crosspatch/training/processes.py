@@ -9,7 +9,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from crosspatch.config import Training
+from crosspatch.config import Finetune
 from crosspatch.errors import UsageError
 
 _PATIENCE = timedelta(days=7)
@@ -42,7 +42,7 @@ def wait(*, cpu: bool) -> None:
         _state(cpu).wait_for_everyone()
 
 
-def shared(settings: Training) -> tuple[int, int]:
+def shared(settings: Finetune) -> tuple[int, int]:
     """(examples in a forward pass, forward passes in a step) of each process, so that a step stays what it is.
 
     Raises UsageError where a step's examples cannot be divided.

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from crosspatch.config import Training
+from crosspatch.config import Finetune
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.forward import keeps_logits
 from crosspatch.models.throughput import trains_faster_in_bf16
@@ -53,7 +53,7 @@ def finetune(
     model: Any,
     train: list[Example],
     validation: list[Example],
-    settings: Training,
+    settings: Finetune,
     files: Files,
     *,
     run: str = "corrupted",
@@ -153,7 +153,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return super().compute_loss(model, inputs, *others, **named)
 
 
-def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
+def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
     device = "cpu" if cpu else "cuda"
     at_once, accumulated = processes.shared(settings)
     arguments = TrainingArguments(
@@ -193,7 +193,7 @@ def _arguments(settings: Training, folder: Path, run: str, seed: int, *, cpu: bo
     return arguments
 
 
-def _curves(settings: Training, folder: Path, checkpoint: str | None) -> list[TrainerCallback]:
+def _curves(settings: Finetune, folder: Path, checkpoint: str | None) -> list[TrainerCallback]:
     """TensorBoard's curves go beside the log: checkpoints, where the Trainer puts them, are removed at the end.
 
     What an interrupted training wrote after its last checkpoint is shown no more.

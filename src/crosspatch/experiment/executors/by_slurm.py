@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the jobs.
 _PAUSE = 2.0
+# Minutes that a job may take where execution.slurm says nothing else.
+_MINUTES = 720
 
 
 def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
@@ -60,13 +62,15 @@ def _executor(submitit: Any, stage: ShardedStage, settings: Execution, cluster: 
     gpus = settings.gpus if settings.gpus is not None else float(stage.work.experiment.models.device != "cpu")
     wanted = {
         "name": f"crosspatch-{stage.name}",
-        "timeout_min": settings.minutes,
+        "timeout_min": _MINUTES,
         "cpus_per_task": settings.threads or 1,
         "gpus_per_node": round(gpus),
-        "mem_gb": settings.job_memory_gb,
-        "slurm_partition": settings.partition,
     }
-    executor.update_parameters(**{key: value for key, value in wanted.items() if value not in {None, 0}})
+    wanted = {key: value for key, value in wanted.items() if value} | settings.slurm
+    try:
+        executor.update_parameters(**wanted)
+    except (NameError, TypeError, ValueError) as error:
+        raise UsageError(f"execution.slurm: {' '.join(str(error).split())}") from None
     return executor
 
 
