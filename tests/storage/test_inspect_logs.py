@@ -17,7 +17,7 @@ from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.table2 import table2
-from crosspatch.storage.inspect_logs.export import write_inspect_logs
+from crosspatch.storage.inspect_logs.log import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
 from score_cells import of_text
@@ -315,8 +315,6 @@ def test_without_inspect_it_says_what_to_install(run, monkeypatch):
 
 
 def test_inspect_is_imported_only_when_logs_are_written():
-    code = (
-        "import crosspatch.storage.inspect_logs.export, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
-    )
+    code = "import crosspatch.storage.inspect_logs.log, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

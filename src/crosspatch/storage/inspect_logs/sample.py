@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from inspect_ai.scorer import Score
 
 # What may be said of a text, in the order in which it is shown.
-SCORES = ("verdict", "operation", "health", "aligned", "coherent", "transfer")
+SCORED = ("verdict", "operation", "health", "aligned", "coherent", "transfer")
 # Inspect's letters for the verdicts.
 VERDICTS = {"correct": "C", "incorrect": "I", "unparsed": "N"}
 _STOPS = {"eos": "stop", "limit": "max_tokens"}

@@ -16,7 +16,7 @@ from crosspatch.errors import UsageError
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.table2 import condition_order
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, HEALTH, RATINGS, REPAIRED, SCORES
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, REPAIRED, SCORES
 
 # The stages in which models write.
 _WRITING = ("teach", "search", "evaluate", "patch")
@@ -80,7 +80,7 @@ def texts_by_model(run: RunDirectory) -> list[ModelTexts]:
                 f"the stage {stage} of {run.root} is {stages[stage]['state']}, not done: its texts are not all there; "
                 "go on with the command that began it"
             )
-    generations, problems = run.texts(), run.asked()
+    generations, problems = run.read(GENERATIONS), run.asked()
     if generations.is_empty():
         raise UsageError(f"{run.root} holds no texts yet; do `crosspatch evaluate` or `crosspatch patch` first")
     if foreign := sorted(set(generations["prompt_id"]) - problems.keys()):
