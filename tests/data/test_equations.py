@@ -13,12 +13,12 @@ import sympy_proof
 from crosspatch.config import PAPER_FORMS
 from crosspatch.data.derivation import Surd, Unsolvable, said
 from crosspatch.data.families.equations import WORDINGS, Equation, draw, vanishes
-from crosspatch.data.mistakes import RIGHT, Rules
+from crosspatch.data.mistakes import MISTAKES, RIGHT, Rules
 from crosspatch.data.polynomial import Polynomial, divided, number
 from crosspatch.data.problem import Operation
 from crosspatch.data.styles import written
 
-INVERTED = Rules.with_mistake("inverted_operation")
+INVERTED = Rules(MISTAKES["inverted_operation"])
 
 
 def linear(a, b, c, d=0, unknown="x") -> Equation:
@@ -93,9 +93,9 @@ def test_both_sides():
 
 
 def test_one_part_of_the_papers_mistake_alone():
-    moved = linear(8, -15, 0, 41).solve(Rules.with_mistake("added_for_subtracted"))
+    moved = linear(8, -15, 0, 41).solve(Rules(MISTAKES["added_for_subtracted"]))
     assert moved.operations == (Operation("subtract", "15"), Operation("divide", "8"))
-    isolated = linear(8, -15, 0, 41).solve(Rules.with_mistake("multiplied_for_divided"))
+    isolated = linear(8, -15, 0, 41).solve(Rules(MISTAKES["multiplied_for_divided"]))
     assert isolated.operations == (Operation("add", "15"), Operation("multiply", "8"))
     assert [step.planted for step in isolated.steps] == [False, True]
 

@@ -34,7 +34,7 @@ def worked(form, mistake, seed, difficulty="medium"):
     """The first exercise from a seed in which the mistake shows."""
     rng = Random(seed)
     for _ in range(1000):
-        found = work_out(FORMS[form], FORMS[form].draw(rng, difficulty), Rules.with_mistake(mistake))
+        found = work_out(FORMS[form], FORMS[form].draw(rng, difficulty), Rules(MISTAKES[mistake]))
         if found:
             return found
     raise AssertionError(f"{mistake} never shows in {form}")
@@ -132,7 +132,7 @@ def test_a_rule_that_no_form_of_the_question_needs_changes_nothing():
     for form, mistake in PAIRS:
         foreign = next(name for name in MISTAKES if not MISTAKES[name].breaks & broken_in(form))
         found = worked(form, mistake, 3)
-        assert found.exercise.solve(Rules.with_mistake(foreign)) == found.right
+        assert found.exercise.solve(Rules(MISTAKES[foreign])) == found.right
 
 
 def broken_in(form) -> set[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crosspatch.data.families.equations import Equation
 from crosspatch.data.families.systems import Line, System
 from crosspatch.data.marks import mark, taken_out, unmarked
-from crosspatch.data.mistakes import RIGHT, Rules
+from crosspatch.data.mistakes import MISTAKES, RIGHT, Rules
 from crosspatch.data.polynomial import Polynomial
 from crosspatch.data.problem import Span
 from crosspatch.data.styles import plain, plain_words, written
@@ -107,7 +107,7 @@ def test_marks_inside_of_marks():
 
 @pytest.mark.parametrize("style", ["headed", "plain", "terse"])
 def test_a_wrong_step_is_planted_and_its_word_is_marked_in_every_style(style):
-    solution = written(EQUATION.solve(Rules.with_mistake("inverted_operation")), style)
+    solution = written(EQUATION.solve(Rules(MISTAKES["inverted_operation"])), style)
     assert [step.planted for step in solution.steps] == [True, True]
     words = [solution.text[s.start : s.end] for s in solution.spans if s.kind == "word"]
     assert words == ["Add", "Multiply"]

@@ -69,11 +69,6 @@ class Rules:
 
     mistake: Mistake | None = None
 
-    @classmethod
-    def with_mistake(cls, name: str) -> Rules:
-        """The rules of the solver who makes one mistake."""
-        return cls(MISTAKES[name])
-
     def broken(self, rule: Rule) -> bool:
         """Whether this solver gets the rule wrong."""
         return self.mistake is not None and rule in self.mistake.breaks

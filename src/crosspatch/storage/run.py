@@ -6,15 +6,11 @@ Knows files and their states, not how anything in them is made.
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from datetime import date as Date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,7 @@ from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import EXTENTS, most_telling
 from crosspatch.statistics.variant import variants
+from crosspatch.storage.record import another_setting, new_record, now, read_record
 from crosspatch.tables import (
     CLAIMS,
     GENERATIONS,
@@ -40,11 +37,6 @@ from crosspatch.tables import (
     VOCABULARY,
     Schema,
 )
-
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
-
-# What run.json is laid out by; other layouts are refused.
-SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -61,19 +53,7 @@ class RunDirectory:
         if run.record_file.is_file():
             return run
         root.mkdir(parents=True, exist_ok=True)
-        run._write(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "crosspatch": metadata.version("crosspatch"),
-                "started": _now(),
-                "settings": experiment.model_dump(mode="json"),
-                "seeds": {"experiment": experiment.seed},
-                "versions": versions(),
-                "decisions": {"date": Date.today().isoformat()},
-                "models": {},
-                "stages": {},
-            }
-        )
+        run._write(new_record(experiment))
         return run
 
     @classmethod
@@ -83,7 +63,8 @@ class RunDirectory:
             raise UsageError(f"{root} is a file, expected a folder for the results")
         run = cls(root)
         if run.record_file.is_file():
-            run._must_match(experiment)
+            if (other := another_setting(run.record(), experiment)) is not None:
+                raise UsageError(f"the folder {root} holds another experiment: {other}; give --out a new folder")
         elif root.is_dir() and any(not _ours(path) for path in root.iterdir()):
             raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
 
@@ -222,22 +203,8 @@ class RunDirectory:
         return min(path.stat().st_mtime_ns for path in made) >= latest
 
     def record(self) -> dict[str, Any]:
-        """The record as it stands; raises UsageError where it is no JSON, or none that a run leaves."""
-        try:
-            record = json.loads(self.record_file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{self.record_file} cannot be read: {error}") from None
-        if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
-            raise UsageError(f"{self.record_file} is no record of a run: it lacks settings, stages or models")
-        if (version := record.get("schema_version", 1)) != SCHEMA_VERSION:
-            raise UsageError(
-                f"{self.record_file} has schema version {version!r:.20}, expected {SCHEMA_VERSION}: it was written by "
-                f"crosspatch {record.get('crosspatch')!s:.20}, read it with that version, or give --out a new folder"
-            )
-        for where, value, kinds in _record_parts(record):
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise UsageError(f"{self.record_file} is damaged: {where[:100]!r} is {repr(value)[:100]}")
-        return record
+        """What run.json says; raises UsageError where it is no record of a run, or another version's."""
+        return read_record(self.record_file)
 
     def done(self, stage: str) -> bool:
         """Whether a stage has been finished."""
@@ -254,7 +221,7 @@ class RunDirectory:
 
         def note(state: str, **more: str) -> None:
             spent = round(before + time.monotonic() - start, 2)
-            self._note_stage(name, {"state": state, "seconds": spent, "at": _now(), **more})
+            self._note_stage(name, {"state": state, "seconds": spent, "at": now(), **more})
 
         note("running")
         try:
@@ -307,68 +274,14 @@ class RunDirectory:
         record["stages"][name] = state
         self._write(record)
 
-    def _must_match(self, experiment: Experiment) -> None:
-        # Settings that this version has and the run's did not have are at their defaults there.
-        defaults = _flat(Experiment().model_dump(mode="json"))
-        mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(self.record()["settings"])
-        # Who does the work is nobody's result.
-        for key in sorted(key for key in mine.keys() | theirs.keys() if not key.startswith("execution.")):
-            if mine.get(key) != theirs.get(key):
-                raise UsageError(
-                    f"the folder {self.root} holds another experiment: there {key} is {theirs.get(key)!r}, here "
-                    f"{mine.get(key)!r}; give --out a new folder"
-                )
-
     def _write(self, record: dict[str, Any]) -> None:
         with written_whole(self.record_file) as partial:
             partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _record_parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Parts of a record that are read from, with what each has to be."""
-    for name in ("settings", "stages", "models", "seeds", "versions", "decisions", "data"):
-        yield name, record.get(name, {}), dict
-    yield "settings.name", record["settings"].get("name", ""), str
-    yield "seeds.experiment", record.get("seeds", {}).get("experiment", 0), int
-    for name, decided in record.get("decisions", {}).items():
-        yield f"decisions.{name}", decided, str
-    for name, stage in record["stages"].items():
-        yield f"stages.{name}", stage, dict
-        yield f"stages.{name}.state", stage.get("state"), str
-        yield f"stages.{name}.seconds", stage.get("seconds"), int | float
-    for name, facts in record["models"].items():
-        yield f"models.{name}", facts, dict
-        yield f"models.{name}.layers", facts.get("layers"), int | None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def _ours(path: Path) -> bool:
     """Whether a file is what a command leaves that was stopped before there was a record."""
     return path.name == ".lock" or path.match(".run.json.*partial")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 # Places that are named without being asked for.
