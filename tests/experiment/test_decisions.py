@@ -98,7 +98,7 @@ def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
     again = ExperimentRun.start(experiment, tmp_path / "run").work
     assert again.precision(experiment.finetune).precision == "bf16"
-    assert again.precision(experiment.teach).precision == "bf16"
+    assert again.precision(experiment.teaching).precision == "bf16"
     # What was set needs no measuring.
     set_ = load_experiment("tiny", ["finetune.precision=float32"])
     assert Work(set_, RunDirectory.start(tmp_path / "other", set_)).precision(set_.finetune) == set_.finetune
