@@ -31,13 +31,12 @@ import torch
 import transformers
 from accelerate import cpu_offload, dispatch_model
 
-from crosspatch.analysis.activation_delta import activation_rows
+from crosspatch.analysis.activation_delta import activation_rows, read_together
 from crosspatch.analysis.first_divergence import first_divergence
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.logit_lens import lens_rows
 from crosspatch.analysis.patch import patch
-from crosspatch.analysis.shared_reading import read_together
 from crosspatch.analysis.steering import Steering, steered_answers
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import CrosspatchError
@@ -89,12 +88,10 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     patches = patch_grid("all", pair.n_layers, COMPONENTS, n_heads=pair.n_heads)
     for direction in ("corrupt", "repair"):
         scores = score_tokens(pair, given.prompt, given.text, patches, PatchRun(direction))
-        found[f"scores along a text, {direction}"] = _numbers(
-            s[name] for t in scores for s in t.steps for name in DELTAS
-        )
+        found[f"scores along a text, {direction}"] = _numbers(x for t in scores for s in t.steps for x in s.deltas)
     watched = patch_grid("all", pair.n_layers, ("resid_post",), schedule=Schedule(disagree=True))
     scores = score_tokens(pair, given.prompt, given.text, watched, run)
-    found["scores at disagreement"] = _numbers(s[name] for t in scores for s in t.steps for name in DELTAS)
+    found["scores at disagreement"] = _numbers(x for t in scores for s in t.steps for x in s.deltas)
     for persistence in ("transient", "persistent"):
         for direction in ("corrupt", "repair"):
             made = patch(pair, QUESTIONS, persistence=persistence, direction=direction, max_new_tokens=8).scores

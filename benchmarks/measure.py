@@ -115,9 +115,8 @@ def reference(
                 found = step_scores(pair, tokens, trajectory.patch, run, step, [])
             taken.append(time.perf_counter() - start)
             fast = trajectory.steps[step]
-            same &= all(found[name] == fast[name] for name in ("token", "clean_token", "corrupted_token"))
-            names = ("delta_clean", "delta_corrupted", "delta_patched")
-            largest = max(largest, *(abs(found[name] - fast[name]) for name in names))
+            same &= (found.token, found.y_target, found.y_source) == (fast.token, fast.y_target, fast.y_source)
+            largest = max(largest, *(abs(a - b) for a, b in zip(found.deltas, fast.deltas, strict=True)))
         seconds.append((step, statistics.mean(taken)))
     # Between the timed steps it grows evenly: trapezoids, one second a step.
     total = seconds[0][1]
@@ -187,7 +186,7 @@ def scoring(pair: ModelPair, prompt: list[int], text: list[int], repeats: int = 
         one,
         statistics.median(everywhere) / one,
         statistics.median(some) / one,
-        sum(step["clean_token"] != step["corrupted_token"] for step in last[0].steps),
+        sum(step.disagree for step in last[0].steps),
     )
 
 
@@ -217,7 +216,7 @@ def half_precision(
 
     def differ(name: str, count: int | None = None) -> float:
         pairs = [
-            (a[name], b[name])
+            (getattr(a, name), getattr(b, name))
             for x, y in list(zip(whole, rough, strict=True))[:count]
             for a, b in zip(x.steps, y.steps, strict=True)
         ]
@@ -225,7 +224,7 @@ def half_precision(
 
     # What the unpatched models want is the same for every patch.
     cells = len(patches) * len(text)
-    return HalfPrecision(differ("clean_token", 1), differ("corrupted_token", 1), differ("token"), cells)
+    return HalfPrecision(differ("y_target", 1), differ("y_source", 1), differ("token"), cells)
 
 
 def timed(work: Callable[[], Any]) -> float:

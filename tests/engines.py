@@ -15,6 +15,7 @@ from crosspatch.patching import engine, reference
 from crosspatch.patching.engine import Prompt, Written, run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
+from crosspatch.patching.scores import Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.tables import SCORES
@@ -24,6 +25,9 @@ KEYS = ["prompt_id", "patch", "step"]
 WORDS = [*KEYS, "position", "token_id", "clean_token_id", "corrupted_token_id"]
 DELTAS = ["delta_clean", "delta_corrupted", "delta_patched"]
 KLS = ["kl_clean", "kl_patched"]
+# Of single steps: their numbers, and what has to be the same.
+NUMBERS = ("delta_target", "delta_source", "delta_patched", *KLS)
+TOKENS = ("token", "y_target", "y_source", "applied")
 # Logits and nats: a pass of one position and a pass of many sum in another order.
 TOLERANCE = 1e-4
 # CTS divides by the difference of two ΔLs: where that is above 0.1, an error of 1e-4 is one of about 1e-3 at most.
@@ -151,11 +155,15 @@ def equal_trajectories(one: Sequence[Trajectory], other: Sequence[Trajectory], t
     for a, b in zip(one, other, strict=True):
         assert (a.patch, a.tokens, a.stop_reason) == (b.patch, b.tokens, b.stop_reason)
         for x, y in zip(a.steps, b.steps, strict=True):
-            assert {k: v for k, v in x.items() if k.endswith("token") or k == "applied"} == {
-                k: v for k, v in y.items() if k.endswith("token") or k == "applied"
-            }
-            for name in (*DELTAS, *KLS):
-                assert x[name] == pytest.approx(y[name], abs=tolerance)
+            equal_steps(x, y, tolerance)
+
+
+def equal_steps(one: Step, other: Step, tolerance: float = TOLERANCE) -> None:
+    """Asserts the same tokens, and numbers within the tolerance."""
+    for name in TOKENS:
+        assert getattr(one, name) == getattr(other, name), name
+    for name in NUMBERS:
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=tolerance), name
 
 
 def equal_written(one: Sequence[Written], other: Sequence[Written], tolerance: float = TOLERANCE) -> None:

@@ -75,7 +75,7 @@ def test_patched_into_itself_it_is_itself(smollm2):
         return [step for trajectory in written.trajectories for step in trajectory.steps]
 
     assert len(steps(itself)) == 15
-    assert all(step["token"] == step["clean_token"] == step["corrupted_token"] for step in steps(itself))
-    assert max(step["kl_patched"] for step in steps(itself)) < 1e-4
+    assert all(step.token == step.y_target == step.y_source for step in steps(itself))
+    assert max(step.kl_patched for step in steps(itself)) < 1e-4
     # The control: another model's activations do move it.
-    assert max(step["kl_patched"] for step in steps(smollm2)) > 1e-2
+    assert max(step.kl_patched for step in steps(smollm2)) > 1e-2

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosspatch.analysis.activation_delta import activation_rows, alignment
+from crosspatch.analysis.activation_delta import SharedReading, activation_rows, alignment, read_together
 from crosspatch.analysis.given_text import GivenText
-from crosspatch.analysis.shared_reading import SharedReading, read_together
 from crosspatch.models.hooks import reading
 from crosspatch.models.site import Site
 from crosspatch.tables import ACTIVATIONS

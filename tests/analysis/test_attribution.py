@@ -20,6 +20,7 @@ from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.scores import Step
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from pairs import child_of
@@ -69,7 +70,7 @@ def test_the_estimate_is_the_slope_of_the_exact_effect(family):
     assert set(found.cells["component"]) == components
     steps = found.steps.filter("disagree").head(2)
     assert steps.height == 2
-    for step, y_clean, y_corrupt in steps.select("step", "clean_token_id", "corrupted_token_id").iter_rows():
+    for step, y_clean, y_corrupt in steps.select("step", "target_token_id", "source_token_id").iter_rows():
         here = found.cells.filter(step=step)
         size = here["effect"].abs().max()
         for name, effect in here.select("patch", "effect").iter_rows():
@@ -124,7 +125,7 @@ def test_estimates_rank_as_exact_effects_do():
     assert (ranks["n_sites"] == pl.Series([4, 4, 4, 4, 16])).all()
     assert ranks["cells"].min() > 0.9
     # The control: another direction's estimates for the same cells.
-    wrong = Screen("corrupt", found.cells.with_columns(pl.col("effect").reverse()), found.steps)
+    wrong = Screen(found.cells.with_columns(pl.col("effect").reverse()), found.steps)
     assert wrong.rank_correlation([exact_effects(pair, found.cells)])["cells"].max() < 0.9
 
 
@@ -137,11 +138,7 @@ def test_gradients_along_the_way_come_nearer_than_those_at_its_beginning(directi
         found = screen(pair, [GIVEN], run, components=("resid_post", "attn_out"), integrated=integrated)
         exact = pl.DataFrame(
             [
-                (
-                    t.patch.sites[0].name,
-                    i,
-                    s["delta_patched"] - s["delta_clean" if direction == "corrupt" else "delta_corrupted"],
-                )
+                (t.patch.sites[0].name, i, s.moved)
                 for t in exact_effects(pair, found.cells, run)
                 for i, s in enumerate(t.steps)
             ],
@@ -200,7 +197,7 @@ def test_a_screen_leaves_no_gradient_and_no_hook():
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def made_by_hand(direction="corrupt") -> Screen:
+def made_by_hand(deltas=("delta_target", "delta_source")) -> Screen:
     """Two texts of two steps; L0 and L1; the models disagree at three steps, apart by 4, 2 and 2 logits."""
     effects = {("L0.resid_post", 0): (1, 0), ("L0.resid_post", 1): (1, 0), ("L1.resid_post", 0): (3, 0)}
     effects[("L1.resid_post", 1)] = (-1, 2)
@@ -218,10 +215,10 @@ def made_by_hand(direction="corrupt") -> Screen:
     ).cast({"text": pl.Int32, "step": pl.Int32, "head": pl.Int32})
     steps = pl.DataFrame(
         [(0, 0, -1.0, 3.0, True), (0, 1, 0.0, 0.0, False), (1, 0, 0.0, 2.0, True), (1, 1, -1.0, 1.0, True)],
-        schema=["text", "step", "delta_clean", "delta_corrupted", "disagree"],
+        schema=["text", "step", *deltas, "disagree"],
         orient="row",
     )
-    return Screen(direction, cells, steps)
+    return Screen(cells, steps)
 
 
 def test_sites_rank_by_the_share_that_they_transfer():
@@ -234,12 +231,12 @@ def test_sites_rank_by_the_share_that_they_transfer():
     assert found.top(1) == [Patch((Site(1),))]
     assert found.top(5, ["attn_out"]) == []
     # In the repair direction the source is the clean model: its ΔLs are the lower ones.
-    assert made_by_hand("repair").ranking()["transfer"].to_list() == [-0.25, -0.5]
+    assert made_by_hand(("delta_source", "delta_target")).ranking()["transfer"].to_list() == [-0.25, -0.5]
 
 
 def test_correlations_worked_out_by_hand():
     def exact(name, *patched):
-        steps = [{"delta_clean": 1.0, "delta_corrupted": 9.0, "delta_patched": 1 + value} for value in patched]
+        steps = [Step(0, 0, 1, 1.0, 9.0, 1 + value, 0.0, 0.0, 1, True) for value in patched]
         return Trajectory(Patch.parse(f"{name}@disagree"), 1, steps)
 
     # Estimates 1, 3 | 1, 0, -1, 2 where the models disagree, with exact effects that exchange two of six ranks ...
@@ -281,6 +278,6 @@ def test_a_schedule_of_disagreement_is_what_the_screen_scores():
     pair = pair_of("granite")
     found = screen(pair, [GIVEN], RUN, components=("resid_post",))
     steps = score_tokens(pair, GIVEN.prompt, GIVEN.text, [Patch((Site(0),), Schedule(disagree=True))], RUN)[0].steps
-    assert found.steps["disagree"].to_list() == [step["applied"] == 1 for step in steps]
-    for name in ("delta_clean", "delta_corrupted"):
-        assert found.steps[name].to_list() == pytest.approx([step[name] for step in steps], abs=1e-4)
+    assert found.steps["disagree"].to_list() == [step.applied for step in steps]
+    for name in ("delta_target", "delta_source"):
+        assert found.steps[name].to_list() == pytest.approx([getattr(step, name) for step in steps], abs=1e-4)

@@ -10,7 +10,7 @@ import torch
 
 from crosspatch.analysis import whole_text
 from crosspatch.analysis.attribution import screen
-from crosspatch.analysis.given_text import GivenText, delta
+from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import LOCALISED, WHOLE, localise, places_to_measure, screen_places
 from crosspatch.analysis.selection import INTEGRATED
 from crosspatch.errors import UsageError
@@ -19,6 +19,7 @@ from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
+from crosspatch.patching.scores import delta
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
@@ -39,7 +40,6 @@ def known(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], float]:
 def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
     pair, run = architecture_pair(family), RUNS[direction]
     found = localise(pair, TEXTS, run, top=3)
-    target, source = ("clean", "corrupted") if direction == "corrupt" else ("corrupted", "clean")
     measured = found.filter(pl.col("moved").is_not_null(), extent="step")
     checked = 0
     for name, given in TEXTS.items():
@@ -47,12 +47,11 @@ def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
         patches = [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]]
         exact = score_tokens(pair, given.prompt, given.text, patches, run)
         for row, trajectory in zip(rows.iter_rows(named=True), exact, strict=True):
-            steps = [i for i, step in enumerate(trajectory.steps) if step["applied"]]
+            steps = [i for i, step in enumerate(trajectory.steps) if step.applied]
             assert row["steps"] == steps
-            moved, gap = (
-                sum(trajectory.steps[i][f"delta_{which}"] - trajectory.steps[i][f"delta_{target}"] for i in steps)
-                for which in ("patched", source)
-            )
+            scored = [trajectory.steps[i] for i in steps]
+            moved = sum(step.delta_patched - step.delta_target for step in scored)
+            gap = sum(step.delta_source - step.delta_target for step in scored)
             assert row["moved"] == pytest.approx(moved, abs=len(steps) * TOLERANCE)
             assert row["gap"] == pytest.approx(gap, abs=len(steps) * TOLERANCE)
             checked += bool(steps)

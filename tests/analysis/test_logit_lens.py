@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from crosspatch.analysis import logit_lens as module
+from crosspatch.analysis.activation_delta import read_together
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.logit_lens import lens_change, lens_rows
-from crosspatch.analysis.shared_reading import read_together
 from crosspatch.models.site import Site
 from crosspatch.tables import LOGIT_LENS
 from engines import hooks_and_forwards

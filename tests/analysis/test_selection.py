@@ -30,13 +30,12 @@ def pair() -> ModelPair:
 
 def transfers(pair, run, texts, patch) -> tuple[float, float]:
     """What a patch moves along some texts, and what there is to move, in logits."""
-    target, source = ("clean", "corrupted") if run.direction == "corrupt" else ("corrupted", "clean")
     moved = gap = 0.0
     for given in texts:
         [trajectory] = score_tokens(pair, given.prompt, given.text, [Patch(patch.sites, DISAGREE)], run)
-        steps = [step for step in trajectory.steps if step["clean_token"] != step["corrupted_token"]]
-        moved += sum(step["delta_patched"] - step[f"delta_{target}"] for step in steps)
-        gap += sum(step[f"delta_{source}"] - step[f"delta_{target}"] for step in steps)
+        steps = [step for step in trajectory.steps if step.y_target != step.y_source]
+        moved += sum(step.delta_patched - step.delta_target for step in steps)
+        gap += sum(step.delta_source - step.delta_target for step in steps)
     return moved, gap
 
 

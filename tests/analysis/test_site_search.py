@@ -74,9 +74,9 @@ def test_transfer_is_that_of_the_exact_scores(pair):
     for given in TEXTS:
         patch = Patch(found.found.sites, Schedule(disagree=True))
         for step in score_tokens(pair, given.prompt, given.text, [patch], RUN)[0].steps:
-            if step["clean_token"] != step["corrupted_token"]:
-                moved += step["delta_patched"] - step["delta_clean"]
-                apart += step["delta_corrupted"] - step["delta_clean"]
+            if step.y_target != step.y_source:
+                moved += step.delta_patched - step.delta_target
+                apart += step.delta_source - step.delta_target
     assert found.transfer == pytest.approx(moved / apart, abs=1e-5)
     assert found.transfer == found.rounds["transfer"].max()
     assert found.rounds["patch"].to_list()[-1] == found.found.name

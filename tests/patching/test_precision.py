@@ -50,7 +50,7 @@ def test_bfloat16_is_near_the_reference(name):
     fast = run_cached(pair, [Prompt(ids, patches)], run)[0].trajectories
     slow = run_reference(pair, ids, patches, run)
     for one, other in zip(fast, slow, strict=True):
-        assert one.steps[0]["kl_patched"] == pytest.approx(other.steps[0]["kl_patched"], abs=0.1)
+        assert one.steps[0].kl_patched == pytest.approx(other.steps[0].kl_patched, abs=0.1)
     assert self_check(pair, patches) is None
 
 
@@ -80,12 +80,12 @@ def test_both_engines_can_have_it(run_once):
 
     def is_rounded(step):
         """Differences of logits that are multiples of 1/256, as those of bfloat16 above 1/2 are."""
-        return all(step[name] * 256 == int(step[name] * 256) for name in DELTAS)
+        return all(delta * 256 == int(delta * 256) for delta in step.deltas)
 
     assert is_rounded(deltas(False))
     exact = deltas(True)
-    assert not is_rounded(exact) or exact["clean_token"] == exact["corrupted_token"]
-    assert exact["kl_patched"] != deltas(False)["kl_patched"]
+    assert not is_rounded(exact) or not exact.disagree
+    assert exact.kl_patched != deltas(False).kl_patched
 
 
 @pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.float16, 0.03), (torch.bfloat16, 0.25)])

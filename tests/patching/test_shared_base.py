@@ -66,7 +66,7 @@ def test_a_screen_and_exact_scores_along_a_text(pairs):
     one, other = (score_tokens(pair, given.prompt, given.text, patches, run) for pair in pairs)
     for a, b in zip(one, other, strict=True):
         for x, y in zip(a.steps, b.steps, strict=True):
-            assert x["delta_patched"] == pytest.approx(y["delta_patched"], abs=TOLERANCE)
+            assert x.delta_patched == pytest.approx(y.delta_patched, abs=TOLERANCE)
 
 
 def test_localisation_with_its_controls(pairs):

@@ -1,16 +1,69 @@
-"""How far a child's activations lie from the clean model's along a text, and whether always in one direction."""
+"""One text read by the clean model and a child, in a plain pass each, and how far the child's activations lie apart.
+
+Nothing is patched, so this works on every model that has blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from crosspatch.analysis.shared_reading import SharedReading
+from crosspatch.analysis.given_text import GivenText
+from crosspatch.models.blocks import decoder
+from crosspatch.models.hooks import reading
+from crosspatch.models.placement import input_device
+from crosspatch.models.site import Site
+from crosspatch.patching.scores import predict
+
+
+@dataclass(frozen=True, eq=False)
+class SharedReading:
+    """The clean model and a child along one text of S steps.
+
+    Activations [S, W] by site, of heads as wide as these; `y_clean` and `y_corrupt` are the tokens that the two models
+    want at each step, `gap` the child's ΔL less the clean model's, in logits.
+    """
+
+    clean: Mapping[Site, Float[Tensor, "S _"]]
+    child: Mapping[Site, Float[Tensor, "S _"]]
+    y_clean: Int[Tensor, " S"]
+    y_corrupt: Int[Tensor, " S"]
+    gap: Float[Tensor, " S"]
+
+    @property
+    def disagree(self) -> Bool[Tensor, " S"]:
+        """The steps at which the models want different tokens."""
+        return self.y_clean != self.y_corrupt
+
+    def delta(self, site: Site) -> Float[Tensor, "S _"]:
+        """The child's activation less the clean model's, in float32."""
+        return self.child[site].to(self.clean[site].device).float() - self.clean[site].float()
+
+
+@torch.inference_mode()
+def read_together(clean: nn.Module, child: nn.Module, given: GivenText, sites: Sequence[Site]) -> SharedReading:
+    """Let two models read a text. Raises UsageError for a site that one of them does not have."""
+    (ours, of_clean), (theirs, of_child) = (_read(model, given, sites) for model in (clean, child))
+    found = predict(clean, of_clean, child, of_child)
+    # On the CPU: places of any layer, on whichever device, are chosen by them.
+    gap = (found.delta_source - found.delta_target).cpu()
+    return SharedReading(ours, theirs, found.y_target.cpu(), found.y_source.cpu(), gap)
+
+
+def _read(
+    model: nn.Module, given: GivenText, sites: Sequence[Site]
+) -> tuple[dict[Site, Float[Tensor, "S _"]], Float[Tensor, "S D"]]:
+    """What stands at the sites, and the last hidden states, at every step."""
+    ids = torch.tensor([given.read], device=input_device(model))
+    with reading(model, sites) as activations:
+        hidden = decoder(model)(input_ids=ids, use_cache=False)[0]
+    return {site: activations[site][0, given.first :] for site in sites}, hidden[0, given.first :]
 
 
 def activation_rows(reading: SharedReading) -> Iterator[dict[str, Any]]:

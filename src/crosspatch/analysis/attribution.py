@@ -17,19 +17,20 @@ from typing import get_args
 
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from crosspatch.analysis.given_text import GivenText, TextReader, delta
-from crosspatch.config import Component, Direction
+from crosspatch.analysis.given_text import GivenText, TextReader
+from crosspatch.config import Component
 from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import anatomy
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
+from crosspatch.patching.measures import recovered_fraction
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.patching.scores import Predictions
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 # Positions whose gradients are taken at once: a backward pass holds all that led to them.
@@ -38,10 +39,10 @@ POSITIONS_AT_ONCE = 128
 _PLACE = {"patch": pl.String, "component": pl.String, "layer": pl.Int32, "head": pl.Int32}
 _STEPS = {
     "step": pl.Int32,
-    "clean_token_id": pl.Int32,
-    "corrupted_token_id": pl.Int32,
-    "delta_clean": pl.Float32,
-    "delta_corrupted": pl.Float32,
+    "target_token_id": pl.Int32,
+    "source_token_id": pl.Int32,
+    "delta_target": pl.Float32,
+    "delta_source": pl.Float32,
     "disagree": pl.Boolean,
 }
 
@@ -55,7 +56,6 @@ class Screen:
     not the effect is 0. `steps` has the unpatched models' tokens and ΔLs at each step.
     """
 
-    direction: Direction
     cells: pl.DataFrame
     steps: pl.DataFrame
 
@@ -65,11 +65,11 @@ class Screen:
         Sums go over all steps at which the models disagree: 0 is the target's behaviour, 1 the source's, whichever
         direction. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
         """
-        apart = self.gap
+        effect = pl.col("effect")
         ranked = (
             self._scored(components)
             .group_by(*_PLACE, maintain_order=True)
-            .agg(transfer=pl.col("effect").sum() / apart, mean_size=pl.col("effect").abs().mean())
+            .agg(transfer=recovered_fraction(effect.sum(), self.gap), mean_size=effect.abs().mean())
         )
         return ranked.sort("transfer", descending=True, maintain_order=True)
 
@@ -86,10 +86,10 @@ class Screen:
         """
         measured = pl.DataFrame(
             [
-                (text, Patch(trajectory.patch.sites).name, step, self._effect(scores))
+                (text, Patch(trajectory.patch.sites).name, i, step.moved)
                 for text, trajectories in enumerate(exact)
                 for trajectory in trajectories
-                for step, scores in enumerate(trajectory.steps)
+                for i, step in enumerate(trajectory.steps)
             ],
             schema={"text": pl.Int32, "patch": pl.String, "step": pl.Int32, "exact": pl.Float64},
             orient="row",
@@ -104,7 +104,7 @@ class Screen:
     def of_texts(self, texts: Sequence[int]) -> Screen:
         """The same along some of the texts alone, by their indices."""
         some = pl.col("text").is_in(list(texts))
-        return Screen(self.direction, self.cells.filter(some), self.steps.filter(some))
+        return Screen(self.cells.filter(some), self.steps.filter(some))
 
     @property
     def agrees(self) -> bool:
@@ -120,15 +120,11 @@ class Screen:
                 "transfer; give other texts or longer ones"
             )
         scored = self.steps.filter("disagree")
-        apart = float((scored["delta_corrupted"] - scored["delta_clean"]).sum())
-        return apart if self.direction == "corrupt" else -apart
+        return float((scored["delta_source"] - scored["delta_target"]).sum())
 
     def _scored(self, components: Sequence[Component] | None) -> pl.DataFrame:
         scored = self.cells.filter("disagree")
         return scored if components is None else scored.filter(pl.col("component").is_in(list(components)))
-
-    def _effect(self, scores: Mapping[str, float]) -> float:
-        return scores["delta_patched"] - scores["delta_clean" if self.direction == "corrupt" else "delta_corrupted"]
 
 
 def screen(
@@ -170,54 +166,49 @@ def screen(
     # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
         for number, given in enumerate(tqdm(texts, desc="screen", unit="text", leave=False)):
-            clean, corrupted = (
+            target, source = (
                 TextReader(model, given, float32_unembedding=run.float32_unembedding)
-                for model in (pair.clean, pair.corrupted)
+                for model in pair.oriented(run.direction)
             )
-            found = unpatched_steps(clean, corrupted)
-            scored = found.filter("disagree")
-            target, source = (clean, corrupted) if run.direction == "corrupt" else (corrupted, clean)
-            effects = torch.zeros(len(sites), found.height)
-            for some in scored.iter_slices(POSITIONS_AT_ONCE):
-                effects[:, some["step"].to_list()] = _effects(target, source, sites, some, integrated)
+            found = target.predict(source, run.direction)
+            effects = torch.zeros(len(sites), len(found.disagree))
+            for some in found.disagree.nonzero().flatten().split(POSITIONS_AT_ONCE):
+                y_clean, y_corrupt = (y[some] for y in found.compared)
+                effects[:, some.cpu()] = _effects(target, source, sites, some.tolist(), y_clean, y_corrupt, integrated)
             text = pl.lit(number, pl.Int32).alias("text")
-            steps.append(found.select(text, pl.all()))
-            cells.append(_cells(sites, found, effects).select(text, pl.all()))
-    return Screen(run.direction, pl.concat(cells), pl.concat(steps))
+            steps.append(_steps(found).select(text, pl.all()))
+            cells.append(_cells(sites, steps[-1], effects).select(text, pl.all()))
+    return Screen(pl.concat(cells), pl.concat(steps))
 
 
 def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
     return [Site(layer, component, head) for head in (range(n_heads) if component == "head" else (None,))]
 
 
-def unpatched_steps(clean: TextReader, corrupted: TextReader) -> pl.DataFrame:
-    """The tokens that the unpatched models want at each step, and their ΔLs."""
-    found: list[list[Tensor]] = [[], [], [], []]
-    parts = (reader.hidden.split(UNEMBED_AT_ONCE) for reader in (clean, corrupted))
-    for of_clean, of_corrupted in zip(*parts, strict=True):
-        logits = clean.unembed(of_clean), corrupted.unembed(of_corrupted).to(of_clean.device)
-        wants = logits[0].argmax(-1), logits[1].argmax(-1)
-        for column, values in zip(found, (*wants, *(delta(each, *wants) for each in logits)), strict=True):
-            column.append(values)
-    y_clean, y_corrupt, *deltas = [torch.cat(column).tolist() for column in found]
-    disagree = [a != b for a, b in zip(y_clean, y_corrupt, strict=True)]
-    columns = range(len(disagree)), y_clean, y_corrupt, *deltas, disagree
-    return pl.DataFrame(dict(zip(_STEPS, columns, strict=True)), schema=_STEPS)
+def _steps(found: Predictions) -> pl.DataFrame:
+    """What the unpatched models predict, step by step."""
+    columns = (found.y_target, found.y_source, found.delta_target, found.delta_source, found.disagree)
+    values = range(len(found.disagree)), *(column.tolist() for column in columns)
+    return pl.DataFrame(dict(zip(_STEPS, values, strict=True)), schema=_STEPS)
 
 
 def _effects(
-    target: TextReader, source: TextReader, sites: Sequence[Site], steps: pl.DataFrame, integrated: int
+    target: TextReader,
+    source: TextReader,
+    sites: Sequence[Site],
+    at: Sequence[int],
+    y_clean: Int[Tensor, " U"],
+    y_corrupt: Int[Tensor, " U"],
+    integrated: int,
 ) -> Float[Tensor, "sites U"]:
     """Σ over a site's width of gradient × (source − target), at some steps."""
-    at = steps["step"].to_list()
     posts = [Site(layer) for layer in range(len(find_blocks(target.model)))]
     here, there = (reader.activations(at, [*sites, *posts]) for reader in (target, source))
     moves = {site: there[site].to(here[site]) - here[site] for site in here}
-    wants = steps["clean_token_id"].to_list(), steps["corrupted_token_id"].to_list()
     effects = dict.fromkeys(sites, torch.zeros(len(at)))
 
     def add(some: Sequence[Site], share: float, streams: Mapping[Site, Tensor] | None = None) -> None:
-        gradients = target.gradients(at, *wants, some, streams)
+        gradients = target.gradients(at, y_clean, y_corrupt, some, streams)
         for site, gradient in zip(some, gradients, strict=True):
             effects[site] = effects[site] + share * (gradient.float() * moves[site].float()).sum(-1).cpu()
 

@@ -22,9 +22,10 @@ from crosspatch.analysis.given_text import Cell, GivenText, TextReader
 from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
+from crosspatch.models.unembedding import UNEMBED_AT_ONCE
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import CONTEXTS_AT_ONCE, UNEMBED_AT_ONCE
-from crosspatch.patching.scores import Contexts, to_rows
+from crosspatch.patching.rounds import CONTEXTS_AT_ONCE
+from crosspatch.patching.scores import Contexts, Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import CONTROLS
 
@@ -112,7 +113,7 @@ class ControlReader:
         return {site: self._here[site] + differences[site] for site in sites}
 
     @torch.inference_mode()
-    def score(self, moves: Mapping[str, Moved]) -> list[tuple[str, Patch, int, dict[str, float]]]:
+    def score(self, moves: Mapping[str, Moved]) -> list[tuple[str, Patch, int, Step]]:
         """Control, patch, step and scores of every cell, for all controls by name."""
         place = {step: row for row, step in enumerate(self._followed.all_steps)}
         named = [
@@ -130,11 +131,10 @@ class ControlReader:
             for i in range(0, len(some), UNEMBED_AT_ONCE):
                 part = some[i : i + UNEMBED_AT_ONCE]
                 counts = Counter(cell.step for _, cell in part)
-                scores = self._contexts(list(counts)).score(
-                    self._target.unembed(hidden[i : i + len(part)]), list(counts.values())
-                )
-                for (name, cell), row in zip(part, to_rows(scores), strict=True):
-                    found.append((name, cell.patch, cell.step, {**row, "applied": 1.0}))
+                logits = self._target.unembed(hidden[i : i + len(part)])
+                scored = self._contexts(list(counts)).score(logits, list(counts.values()), [True] * len(part))
+                for (name, cell), step in zip(part, scored, strict=True):
+                    found.append((name, cell.patch, cell.step, step))
         return found
 
     def rows(self, moves: Mapping[str, Moved], prompt_id: str) -> Iterator[dict[str, Any]]:
@@ -150,8 +150,7 @@ class ControlReader:
             torch.cat([reader.unembed(reader.hidden[list(part)]) for part in parts])
             for reader in (self._target, self._source)
         ]
-        target, source = logits[0], logits[1].to(logits[0].device)
-        return Contexts.of(target, source) if self._run.direction == "corrupt" else Contexts.of(source, target)
+        return Contexts.of(logits[0], logits[1].to(logits[0].device), self._run.direction)
 
     def _difference(self, site: Site) -> Float[Tensor, "U W"]:
         return self._there[site].to(self._here[site]) - self._here[site]

@@ -23,13 +23,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosspatch.analysis.attribution import unpatched_steps
-from crosspatch.analysis.given_text import Cell, GivenText, TextReader, delta
+from crosspatch.analysis.given_text import Cell, GivenText, TextReader
 from crosspatch.errors import UsageError
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
+from crosspatch.patching.scores import Predictions, delta
 from crosspatch.tables import DIVERGENCES, TOP_TOKENS
 
 TOP = 5
@@ -89,17 +89,19 @@ def first_divergence(
     readers = [
         TextReader(model, given, float32_unembedding=float32_unembedding) for model in (pair.clean, pair.corrupted)
     ]
-    apart = unpatched_steps(*readers).filter("disagree")["step"]
-    if apart.is_empty():
+    clean, corrupted = readers
+    apart = clean.predict(corrupted).disagree.nonzero()
+    if not len(apart):
         return FirstDivergence(DIVERGENCES.frame(), TOP_TOKENS.frame())
     step = int(apart[0])
     own = [reader.unembed(reader.hidden[step : step + 1]) for reader in readers]
-    wants = [int(logits.argmax()) for logits in own]
-    ends = [_deltas(logits, wants)[0] for logits in own]
+    found = Predictions.of(own[0], own[1].to(own[0].device))
+    wants = int(found.y_target), int(found.y_source)
+    ends = float(found.delta_target), float(found.delta_source)
     states = [reader.activations([step], [Site(layer) for layer in cuts]) for reader in readers]
     # Each model's late layers upon the other one's states.
     crossed = [
-        _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), wants) if cuts else []
+        _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), found) if cuts else []
         for reader, state in zip(readers, reversed(states), strict=True)
     ]
     fixed = {
@@ -111,7 +113,7 @@ def first_divergence(
         "corrupted_token_id": wants[1],
         "corrupted_token": pair.prompts.token_text(wants[1]),
     }
-    found = [TwoByTwo(*ends, *both) for both in zip(*crossed, strict=True)]
+    squares = [TwoByTwo(*ends, *both) for both in zip(*crossed, strict=True)]
     rows = [
         {
             **fixed,
@@ -121,7 +123,7 @@ def first_divergence(
             "late": each.late,
             "interaction": each.interaction,
         }
-        for layer, each in zip(cuts, found, strict=True)
+        for layer, each in zip(cuts, squares, strict=True)
     ]
     tokens = [
         {
@@ -144,9 +146,8 @@ def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:
     return Cell(step, Patch((site,)), {site: states[site][0]})
 
 
-def _deltas(logits: Float[Tensor, "N V"], wants: Sequence[int]) -> list[float]:
-    tokens = [torch.full((len(logits),), want, device=logits.device) for want in wants]
-    return delta(logits.float(), *tokens).tolist()
+def _deltas(logits: Float[Tensor, "N V"], found: Predictions) -> list[float]:
+    return delta(logits, *(y.to(logits.device).expand(len(logits)) for y in found.compared)).tolist()
 
 
 def _most_probable(logits: Float[Tensor, "1 V"], count: int) -> list[tuple[float, int]]:

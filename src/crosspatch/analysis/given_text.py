@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from crosspatch.models.hooks import Edit, reading
+from crosspatch.config import Direction
+from crosspatch.models.hooks import Edit, reading, remembering, replacing
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
-from crosspatch.models.unembedding import unembed
+from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.patching.scores import Predictions, delta, predict
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
@@ -72,6 +73,10 @@ class TextReader:
         """Logits of last hidden states."""
         return unembed(self.model, hidden, float32=self._float32)
 
+    def predict(self, source: TextReader, direction: Direction = "corrupt") -> Predictions:
+        """What this model, the target, and a source predict at each step."""
+        return predict(self.model, self.hidden, source.model, source.hidden, direction, float32=self._float32)
+
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
         """What stands at sites, at some steps."""
         with reading(self.model, sites) as activations:
@@ -87,8 +92,6 @@ class TextReader:
             Token(read[first + cell.step], first + cell.step, self._lane, cell.patch.entry, apart=True)
             for cell in ordered
         ]
-        # Blocks cannot compute nothing: one token is there from the start, and thrown away.
-        base = [Token(read[first], first, self._lane, apart=True)]
         steps = sorted({cell.step for cell in cells})
         entries = {cell.patch.entry for cell in cells} - {0}
         streams = self.activations(steps, [Site(entry - 1) for entry in entries]) if entries else {}
@@ -99,15 +102,15 @@ class TextReader:
             )
             for entry in entries
         }
-        packing = Packing([*base, *tokens], self._device)
-        hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
-        return hidden[1:][torch.tensor(order, device=hidden.device).argsort()]
+        packing = Packing(tokens, self._device)
+        hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered))
+        return hidden[torch.tensor(order, device=hidden.device).argsort()]
 
     def gradients(
         self,
         steps: Sequence[int],
-        y_clean: Sequence[int],
-        y_corrupt: Sequence[int],
+        y_clean: Int[Tensor, " U"],
+        y_corrupt: Int[Tensor, " U"],
         sites: Sequence[Site],
         streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
     ) -> list[Float[Tensor, "U W"]]:
@@ -118,11 +121,11 @@ class TextReader:
         """
         live: dict[Site, Tensor] = {}
         at = streams or {}
-        edits = {site: _remembering(site, live, at.get(site)) for site in {*sites, *at}}
+        edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
         with torch.enable_grad():
             hidden = packed_pass(self.model, self._packing(steps), self._past, edits=edits)
         # The head by itself and a few positions at a time: logits of all of them need not be held.
-        ys = (torch.tensor(y, device=hidden.device) for y in (y_clean, y_corrupt))
+        ys = (y.to(hidden.device) for y in (y_clean, y_corrupt))
         parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
         of_hidden = [self._head_gradient(*part) for part in zip(*parts, strict=True)]
         read = [live[site] for site in sites]
@@ -142,36 +145,13 @@ class TextReader:
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 
 
-def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
-    """For each site the edit that moves each cell's activation there; before the cells stands one more token."""
-    at: dict[Site, tuple[list[int], list[Tensor]]] = {}
-    for i, cell in enumerate(cells, start=1):
+def _moving(cells: Sequence[Cell]) -> dict[Site, Edit]:
+    """For each site the edit that moves each cell's activation there."""
+    at: dict[Site, dict[int, Tensor]] = {}
+    for i, cell in enumerate(cells):
         for site in cell.patch.sites:
-            there, values = at.setdefault(site, ([], []))
-            there.append(i)
-            values.append(cell.moved[site].to(device))
-
-    def edit_at(there: Tensor, values: Tensor) -> Edit:
-        return lambda stream: stream.index_copy(1, there.to(stream.device), values[None].to(stream))
-
-    return {site: edit_at(torch.tensor(i, device=device), torch.stack(values)) for site, (i, values) in at.items()}
-
-
-def _remembering(site: Site, live: dict[Site, Tensor], stream: Float[Tensor, "U D"] | None) -> Edit:
-    """An edit that keeps a tensor to take gradients by; it changes nothing, or the values to those of a `stream`."""
-
-    def edit(activation: Tensor) -> Tensor:
-        # The first sites get none that wants gradients where no weight does.
-        wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
-        # A tensor of its own: what later parts read, and not also what it was made from.
-        live[site] = wanted.clone() if stream is None else wanted + (stream[None] - wanted).detach()
-        return live[site]
-
-    return edit
-
-
-def delta(
-    logits: Float[Tensor, "N V"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
-) -> Float[Tensor, " N"]:
-    """ΔL = logit(y_corrupt) − logit(y_clean)."""
-    return (logits.gather(-1, y_corrupt[:, None]) - logits.gather(-1, y_clean[:, None])).squeeze(-1)
+            at.setdefault(site, {})[i] = cell.moved[site]
+    return {
+        site: replacing(torch.tensor(list(values)), torch.stack([*values.values()]), torch.arange(len(values)))
+        for site, values in at.items()
+    }

@@ -25,6 +25,7 @@ from crosspatch.analysis.selection import INTEGRATED
 from crosspatch.analysis.whole_text import WholeText
 from crosspatch.config import Component
 from crosspatch.models.pair import ModelPair
+from crosspatch.patching.measures import recovered_fraction
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
@@ -93,7 +94,7 @@ def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
         heads = (
             screened.filter(pl.col("prompt_id").is_in(some), component="head")
             .group_by("extent", "patch", maintain_order=True)
-            .agg(pl.col("estimate").sum() / pl.col("gap").sum())
+            .agg(estimate=recovered_fraction(pl.col("estimate").sum(), pl.col("gap").sum()))
             .sort("estimate", descending=True, maintain_order=True)
         )
         best += [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
@@ -137,8 +138,7 @@ def _at_steps(
     reader = ControlReader(pair, Followed(given, dict.fromkeys(patches, steps)), run)
     _, source = pair.oriented(run.direction)
     moves = {"moved": reader.moved(source), "random": reader.moved("random", generator)}
-    target = "delta_clean" if run.direction == "corrupt" else "delta_corrupted"
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
-    for name, patch, _, scores in reader.score(moves):
-        sums[patch.name][name] += scores["delta_patched"] - scores[target]
+    for name, patch, _, step in reader.score(moves):
+        sums[patch.name][name] += step.moved
     return sums

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from crosspatch.analysis.given_text import delta
-from crosspatch.analysis.shared_reading import SharedReading
+from crosspatch.analysis.activation_delta import SharedReading
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.final_norm import final_norm
-from crosspatch.models.unembedding import unembed
-from crosspatch.patching.rounds import UNEMBED_AT_ONCE
+from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
+from crosspatch.patching.scores import delta
 
 Ranking = Literal["logit", "probability"]
 Side = Literal["up", "down"]

@@ -22,7 +22,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Answers
-from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
 from crosspatch.tables import SCREEN, SEARCH
 
 # Parts of blocks: a late resid_post carries nearly everything, and would be found each time.
@@ -96,7 +96,7 @@ def best_of_screen(
     table = SCREEN.frame(
         {
             **row,
-            "exact": _moved(found, [of_text[i] for of_text in exact]) / found.gap,
+            "exact": _moved([of_text[i] for of_text in exact]) / found.gap,
             "held_out": held_out and held_out[i],
         }
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
@@ -168,7 +168,7 @@ def _held_out(
             return None
         patches = choose(chooses, [texts[i] for i in own])
         exact = _exact(pair, [texts[i] for i in other], run, patches)
-        moved.append([_moved(found, [of_text[i] for of_text in exact]) for i in range(len(patches))])
+        moved.append([_moved([of_text[i] for of_text in exact]) for i in range(len(patches))])
         gap += tested.gap
     return [sum(of_rank) / gap for of_rank in zip(*moved, strict=False)] or None
 
@@ -180,11 +180,9 @@ def _exact(
     return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
 
 
-def _moved(found: Screen, trajectories: Sequence[Trajectory]) -> float:
+def _moved(trajectories: Sequence[Trajectory]) -> float:
     """Σ (ΔL_patched − ΔL_target) in logits where the models disagree."""
-    target = "delta_clean" if found.direction == "corrupt" else "delta_corrupted"
-    steps = [step for trajectory in trajectories for step in trajectory.steps if step["applied"]]
-    return sum(step["delta_patched"] - step[target] for step in steps)
+    return recovered(trajectories).moved
 
 
 def _shown(correlation: float | None) -> str:

@@ -16,10 +16,11 @@ from crosspatch.analysis.given_text import GivenText
 from crosspatch.errors import UsageError
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
+from crosspatch.patching.measures import Recovered
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun, Step
+from crosspatch.patching.trajectory import PatchRun, recovered
 
 DISAGREE = Schedule(disagree=True)
 
@@ -99,26 +100,18 @@ def search_sites(
 
 def _transfers(pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
     """The exact transfer of each set, moved together, over all texts."""
-    if not sets:
-        return {}
-    target, source = ("clean", "corrupted") if run.direction == "corrupt" else ("corrupted", "clean")
-    moved, apart = [0.0] * len(sets), 0.0
+    found = dict.fromkeys(sets, Recovered())
+    patches = [Patch(sites, DISAGREE) for sites in sets]
     for given in texts:
-        patches = [Patch(sites, DISAGREE) for sites in sets]
-        trajectories = score_tokens(pair, given.prompt, given.text, patches, run)
-        for i, trajectory in enumerate(trajectories):
-            moved[i] += sum(s["delta_patched"] - s[f"delta_{target}"] for s in trajectory.steps if _disagree(s))
-        apart += sum(s[f"delta_{source}"] - s[f"delta_{target}"] for s in trajectories[0].steps if _disagree(s))
-    if apart == 0:
+        for sites, trajectory in zip(sets, score_tokens(pair, given.prompt, given.text, patches, run), strict=True):
+            found[sites] += recovered([trajectory])
+    fractions = {sites: each.fraction for sites, each in found.items()}
+    if None in fractions.values():
         raise UsageError(
             "the models want the same token at all steps of the texts, so there is nothing that could transfer; "
             "give other texts or longer ones"
         )
-    return {sites: total / apart for sites, total in zip(sets, moved, strict=True)}
-
-
-def _disagree(step: Step) -> bool:
-    return step["clean_token"] != step["corrupted_token"]
+    return {sites: fraction for sites, fraction in fractions.items() if fraction is not None}
 
 
 def _grown(sites: _Set, places: Sequence[Site]) -> list[_Set]:

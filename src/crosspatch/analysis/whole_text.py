@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.analysis.given_text import GivenText, delta
+from crosspatch.analysis.given_text import GivenText
 from crosspatch.models.blocks import decoder
-from crosspatch.models.hooks import Edit, editing, reading
+from crosspatch.models.hooks import editing, reading, remembering, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
+from crosspatch.patching.scores import Predictions, delta
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
@@ -48,10 +49,8 @@ class WholeText:
         below = [Site(layer) for layer in range(pair.n_layers)]
         hidden, self._here = self._read(self._target, [*sites, *below])
         other, self._there = self._read(source, sites)
-        own = [self._logits(model, h) for model, h in ((self._target, hidden), (source, other))]
-        clean, corrupted = own if run.direction == "corrupt" else reversed(own)
-        self._wants = clean.argmax(-1).to(hidden.device), corrupted.argmax(-1).to(hidden.device)
-        self._delta = self._deltas(hidden)
+        logits = self._logits(self._target, hidden), self._logits(source, other).to(hidden.device)
+        self._unpatched = Predictions.of(*logits, run.direction)
 
     def effects(self, patches: Sequence[Patch]) -> dict[str, float]:
         """ΔL of the patched target less the target's, each patch alone, summed over the steps; by the patch's name."""
@@ -61,23 +60,14 @@ class WholeText:
         for start in range(0, len(ordered), size):
             some = ordered[start : start + size]
             for patch, hidden in zip(some, self._patched(some), strict=True):
-                found[patch.name] = float((self._deltas(hidden) - self._delta).sum())
+                found[patch.name] = float((self._deltas(hidden) - self._unpatched.delta_target).sum())
         return found
 
     def estimates(self, sites: Sequence[Site]) -> dict[Site, float]:
         """The same by gradients, of all sites at once: Σ over positions of gradient × (source − target)."""
         live: dict[Site, Tensor] = {}
-
-        def remembering(site: Site) -> Edit:
-            def edit(activation: Tensor) -> Tensor:
-                wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
-                live[site] = wanted.clone()
-                return live[site]
-
-            return edit
-
         body = decoder(self._target)
-        with torch.enable_grad(), editing(self._target, {site: remembering(site) for site in sites}):
+        with torch.enable_grad(), editing(self._target, {site: remembering(live, site) for site in sites}):
             hidden = body(input_ids=torch.tensor([self._ids], device=self._device), use_cache=False)[0][0]
             total = self._deltas(hidden).sum()
         gradients = torch.autograd.grad(total, [live[site] for site in sites])
@@ -99,19 +89,20 @@ class WholeText:
     def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
         """Last hidden states of the target, each patch in a lane of its own; patches in the order of their entry."""
         length = len(self._ids)
-        past = KeyValues(self._device, length, lanes=len(patches) + 1)
-        # Blocks cannot compute nothing: one token is there from the start, and thrown away.
-        tokens = [Token(self._ids[0], 0, past.open())]
+        past = KeyValues(self._device, length, lanes=len(patches))
+        tokens: list[Token] = []
         joins: dict[int, list[int]] = {}
         for patch in patches:
             lane = past.open()
             tokens += [Token(token, at, lane, patch.entry) for at, token in enumerate(self._ids)]
             if patch.entry:
                 joins.setdefault(patch.entry, []).extend(range(length))
-        starts = {patch: 1 + i * length for i, patch in enumerate(patches)}
-        edits: dict[Site, Edit] = {}
+        starts = {patch: i * length for i, patch in enumerate(patches)}
+        every = torch.arange(length)
+        edits = {}
         for site in {site for patch in patches for site in patch.sites}:
-            edits[site] = self._replacing(site, [starts[patch] for patch in patches if site in patch.sites])
+            there = [start + every for patch, start in starts.items() if site in patch.sites]
+            edits[site] = replacing(torch.cat(there), self._there[site], every.repeat(len(there)))
         hidden = packed_pass(
             self._target,
             Packing(tokens, self._device),
@@ -124,14 +115,8 @@ class WholeText:
         )
         return [hidden[start : start + length] for start in starts.values()]
 
-    def _replacing(self, site: Site, starts: Sequence[int]) -> Edit:
-        """An edit that puts the source's activations where some patches' texts begin in the pass."""
-        values = self._there[site]
-        at = torch.cat([torch.arange(start, start + len(values)) for start in starts])
-        return lambda stream: stream.index_copy(1, at.to(stream.device), values.to(stream).repeat(len(starts), 1)[None])
-
     def _deltas(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " U"]:
-        return delta(self._logits(self._target, hidden), *self._wants)
+        return delta(self._logits(self._target, hidden), *self._unpatched.compared)
 
     def _logits(self, model: nn.Module, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "U V"]:
-        return unembed(model, hidden[self._rows], float32=self._float32).float()
+        return unembed(model, hidden[self._rows], float32=self._float32)

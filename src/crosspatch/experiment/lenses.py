@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosspatch.analysis.activation_delta import activation_rows
+from crosspatch.analysis.activation_delta import activation_rows, read_together
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.logit_lens import lens_rows
-from crosspatch.analysis.shared_reading import read_together
 from crosspatch.analysis.steering import Steering, mean_without, random_like, steered_answers
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing, judge_texts

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -44,6 +45,32 @@ def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
     """
     with _visiting(model, edits):
         yield
+
+
+def replacing(positions: Int[Tensor, " P"], values: Float[Tensor, "N W"], rows: Int[Tensor, " P"]) -> Edit:
+    """The edit that replaces the activation of one sequence [1, T, W] at some positions by some rows of `values`."""
+
+    def edit(activation: Tensor) -> Tensor:
+        chosen = values[rows.to(values.device)][None].to(activation)
+        return activation.index_copy(1, positions.to(activation.device), chosen)
+
+    return edit
+
+
+def remembering(live: dict[Site, Tensor], site: Site, values: Float[Tensor, "T W"] | None = None) -> Edit:
+    """The edit that keeps in `live` a tensor to take gradients by.
+
+    It changes nothing, or the activation of one sequence to `values`; gradients pass as if it had not.
+    """
+
+    def edit(activation: Tensor) -> Tensor:
+        # The first sites get none that wants gradients where no weight does.
+        wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
+        # A tensor of its own: what later parts read, and not also what it was made from.
+        live[site] = wanted.clone() if values is None else wanted + (values[None] - wanted).detach()
+        return live[site]
+
+    return edit
 
 
 def _keeping(site: Site, read: dict[Site, Tensor]) -> Visit:

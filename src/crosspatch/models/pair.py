@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date as Date
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import device_names, quantization_of, small_denominator
 from crosspatch.models.shared_base import unwrapped
 from crosspatch.models.weights import fingerprint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class ModelPair:
 
     def oriented(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
         """(target, source): the model that runs on, and the model whose activations are moved in."""
-        return (self.clean, self.corrupted) if direction == "corrupt" else (self.corrupted, self.clean)
+        return by_direction(direction, self.clean, self.corrupted)
 
     def encode(self, question: str, max_new_tokens: int = 0) -> list[int]:
         """The tokens that both models read for a question.
@@ -173,6 +175,14 @@ class ModelPair:
 
     def _repr_html_(self) -> str:
         return _card(self).html
+
+
+def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
+    """What the clean and the corrupted model have as the target's and the source's, or the other way round.
+
+    The one place where a direction is translated: both are the same exchange in the repair direction.
+    """
+    return (one, other) if direction == "corrupt" else (other, one)
 
 
 def _card(pair: ModelPair) -> Card:

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
+UNEMBED_AT_ONCE = 96
+
 
 class _Body:
     """What a model's head asks its body for: the hidden states, and nothing else."""

@@ -176,7 +176,7 @@ class _Lockstep:
         for writer in text.writers:
             if isinstance(writer.written, Trajectory):
                 steps = next(rows)
-                said = self._kept([int(step["token"]) for step in steps], draft)
+                said = self._kept([step.token for step in steps], draft)
                 writer.written.steps += steps[: len(said)]
             else:
                 said = self._kept(read.target_tokens if writer.by_target else read.source_tokens, draft)

@@ -40,6 +40,27 @@ SUMS = tuple(cell.sum().alias(name) for name, cell in CELLS.items())
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """Sums over cells, in logits: what patches moved, Σ(ΔL_patched − ΔL_target), of Σ(ΔL_source − ΔL_target)."""
+
+    moved: float = 0.0
+    gap: float = 0.0
+
+    def __add__(self, other: Recovered) -> Recovered:
+        return Recovered(self.moved + other.moved, self.gap + other.gap)
+
+    @property
+    def fraction(self) -> float | None:
+        """The recovered fraction: 0 is the target's behaviour, 1 the source's; None where there is no gap."""
+        return self.moved / self.gap if self.gap else None
+
+
+def recovered_fraction(moved: pl.Expr, gap: pl.Expr | float) -> pl.Expr:
+    """The same in expressions of the two sums; null where there is no gap."""
+    return pl.when(gap != 0).then(moved / gap)
+
+
+@dataclass(frozen=True)
 class Measure:
     """A ratio of two sums over cells; a `share` cannot leave [0, 1]."""
 
@@ -77,7 +98,6 @@ ONE_LAYER = pl.col("layer").is_not_null() & pl.col("component").is_in(LAYER_COMP
 PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
 
 _CTS = pl.col("cts").cast(pl.Float64).filter(OK)
-_MOVED, _GAP = (CELLS[name].sum() for name in ("moved", "gap"))
 _POOLED = (
     pl.len().cast(pl.Int64).alias("positions"),
     DIFFER.sum().cast(pl.Int64).alias("disagreements"),
@@ -86,7 +106,7 @@ _POOLED = (
     (pl.col("status") == "small_denominator").sum().cast(pl.Int64).alias("small_denominators"),
     ((_CTS < 0) | (_CTS > 1)).sum().cast(pl.Int64).alias("outside_unit"),
     _CTS.mean().alias("mean_cts"),
-    pl.when(_GAP != 0).then(_MOVED / _GAP).alias("transfer"),
+    recovered_fraction(CELLS["moved"].sum(), CELLS["gap"].sum()).alias("transfer"),
     pl.col("prompt_id").n_unique().cast(pl.Int64).alias("prompts"),
 )
 

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosspatch.models.forward import last_logits
-from crosspatch.models.hooks import Edit, editing, reading
+from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import score_states, to_rows
+from crosspatch.patching.scores import Contexts, Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 
@@ -30,27 +29,24 @@ def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run:
             tokens = prompt + trajectory.tokens
             found = step_scores(pair, tokens, trajectory.patch, run, step, applied)
             trajectory.steps.append(found)
-            if found["applied"]:
+            if found.applied:
                 applied.append(len(tokens) - 1)
-            if int(found["token"]) in pair.stop_tokens:
+            if found.token in pair.stop_tokens:
                 trajectory.stop_reason = "eos"
                 break
     return trajectories
 
 
-def step_scores(
-    pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun, step: int, applied: list[int]
-) -> dict[str, float]:
+def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun, step: int, applied: list[int]) -> Step:
     """The scores of one step after `tokens`; `applied` are the positions at which the patch was applied before."""
     target, source = pair.oriented(run.direction)
     text = torch.tensor([tokens])
-    clean = _logits(pair.clean, text, run)
-    corrupted = _logits(pair.corrupted, text, run).to(clean.device)
-    wants = int(clean.argmax()), int(corrupted.argmax())
-    now = patch.schedule.applies(step, *wants, pair.prompts.token_text)
+    of_target = _logits(target, text, run)
+    of_source = _logits(source, text, run).to(of_target.device)
+    now = patch.schedule.applies(step, int(of_target.argmax()), int(of_source.argmax()), pair.prompts.token_text)
     positions = (applied if run.persistence == "persistent" else []) + [len(tokens) - 1] * now
-    patched = patched_logits(target, source, text, patch, positions, run).to(clean.device)
-    return {**to_rows(score_states(clean, corrupted, patched))[0], "applied": float(now)}
+    patched = patched_logits(target, source, text, patch, positions, run)
+    return Contexts.of(of_target, of_source, run.direction).score(patched, [1], [now])[0]
 
 
 def patched_logits(
@@ -59,16 +55,8 @@ def patched_logits(
     """The target's logits [1, V] after `tokens` [1, T], with the source's activations at some positions."""
     with reading(source, patch.sites) as activations:
         _logits(source, tokens, run)
-
-    def replaced(site: Site) -> Edit:
-        def edit(stream: Tensor) -> Tensor:
-            edited = stream.clone()
-            edited[:, positions] = activations[site][:, positions].to(stream)
-            return edited
-
-        return edit
-
-    with editing(target, {site: replaced(site) for site in patch.sites}):
+    at = torch.tensor(positions, dtype=torch.long)
+    with editing(target, {site: replacing(at, activations[site][0], at) for site in patch.sites}):
         return _logits(target, tokens, run)
 
 

@@ -16,20 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.models.hooks import Edit, reading
+from crosspatch.models.hooks import Edit, reading, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
-from crosspatch.models.unembedding import unembed
+from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import Contexts, to_rows
-from crosspatch.patching.trajectory import PatchRun, Step
+from crosspatch.patching.scores import Contexts, Step
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
-UNEMBED_AT_ONCE = 96
 # Contexts of which both models' logits are held at once, while what is patched there is scored.
 CONTEXTS_AT_ONCE = 32
 
@@ -163,10 +161,6 @@ class _Round:
         """
         base = self._tokens("target_lane") if streams is None else []
         patched = [self._token(cell) for cell in cells]
-        if streams is not None and patched[0].entry > 0:
-            # Blocks cannot compute nothing: one token is there from the start, and thrown away.
-            first = patched[0]
-            base = [Token(first.id, first.position, first.lane, apart=True)]
         if not base and not patched:
             return torch.empty(0, 0, device=self.rounds.device), torch.empty(0, 0, device=self.rounds.device)
         joins: dict[int, tuple[Tensor | None, Tensor]] = {}
@@ -191,15 +185,8 @@ class _Round:
                     there, places = moved.setdefault(site, ([], []))
                     there.append(offset + i)
                     places.append(self._place("source_lane", cell))
-
-        def edit_at(site: Site, there: Tensor, places: Tensor) -> Edit:
-            def edit(stream: Tensor) -> Tensor:
-                return stream.index_copy(1, there.to(stream.device), activations[site][places][None].to(stream))
-
-            return edit
-
         return {
-            site: edit_at(site, self._indices(there), _indices(places, activations[site].device))
+            site: replacing(self._indices(there), activations[site], self._indices(places))
             for site, (there, places) in moved.items()
         }
 
@@ -222,8 +209,8 @@ class _Round:
     def _applies(self, patch: Patch, step: int, unpatched: Step | None) -> bool:
         if unpatched is None:
             return patch.schedule.may(step)
-        wants = int(unpatched["clean_token"]), int(unpatched["corrupted_token"])
-        return patch.schedule.applies(step, *wants, self.rounds.pair.prompts.token_text)
+        text_of = self.rounds.pair.prompts.token_text
+        return patch.schedule.applies(step, unpatched.y_target, unpatched.y_source, text_of)
 
     def _rest(
         self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
@@ -232,8 +219,8 @@ class _Round:
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
             logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
-            scores = self._contexts(logits, source, block).score(logits, [1] * len(block))
-            rested |= zip(block, ({**step, "applied": 0.0} for step in to_rows(scores)), strict=True)
+            steps = self._contexts(logits, source, block).score(logits, [1] * len(block), [False] * len(block))
+            rested |= zip(block, steps, strict=True)
         return rested
 
     def _score(
@@ -256,10 +243,10 @@ class _Round:
             for of_cells in chain([logits[len(block) :]], (self._unembed(self.rounds.target, part) for part in more)):
                 some = slice(done, done + len(of_cells))
                 counts = Counter(contexts_of[some])
-                rows = to_rows(contexts.score(of_cells, [counts[context] for context in range(len(block))]))
-                for number, step in zip(numbers[some], rows, strict=True):
-                    cell = cells[number]
-                    steps[cell.stretch, cell.row, cell.j] = {**step, "applied": float(cell.applied)}
+                scored = [cells[number] for number in numbers[some]]
+                per_context = [counts[context] for context in range(len(block))]
+                found = contexts.score(of_cells, per_context, [cell.applied for cell in scored])
+                steps |= {(cell.stretch, cell.row, cell.j): step for cell, step in zip(scored, found, strict=True)}
                 done += len(of_cells)
         return steps
 
@@ -267,8 +254,7 @@ class _Round:
         """What both models say at some positions, from the target's logits there."""
         read = source[self._places_of("source_lane", positions, source.device)]
         of_source = self._unembed(self.rounds.source, read).to(of_target.device)
-        corrupt = self.rounds.run.direction == "corrupt"
-        return Contexts.of(of_target, of_source) if corrupt else Contexts.of(of_source, of_target)
+        return Contexts.of(of_target, of_source, self.rounds.run.direction)
 
     def _collected(
         self,
@@ -282,8 +268,7 @@ class _Round:
         stretch = self.stretches[s]
         places = range(len(stretch.ids))
         rows = [[steps.get((s, r, j)) or resting[s, j] for j in places] for r in range(len(stretch.rows))]
-        clean, corrupted = ([int(step[name]) for step in rows[0]] for name in ("clean_token", "corrupted_token"))
-        return Read(clean, corrupted, rows) if self.rounds.run.direction == "corrupt" else Read(corrupted, clean, rows)
+        return Read([step.y_target for step in rows[0]], [step.y_source for step in rows[0]], rows)
 
     def _wants(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
         """The next tokens that target and source want in each stretch in which nothing is patched."""

@@ -67,14 +67,14 @@ class Schedule:
         """Whether the patch can be applied at a step, as far as its number tells."""
         return step >= self.first and (self.last is None or step <= self.last) and (step - self.first) % self.every == 0
 
-    def applies(self, step: int, clean_token: int, corrupted_token: int, text_of: Callable[[int], str]) -> bool:
+    def applies(self, step: int, y_target: int, y_source: int, text_of: Callable[[int], str]) -> bool:
         """Whether the patch is applied at a step where the unpatched models would write these tokens."""
         if not self.may(step):
             return False
         if self.disagree:
-            return clean_token != corrupted_token
+            return y_target != y_source
         if self.words:
-            return any(self._counts(text_of(token)) for token in (clean_token, corrupted_token))
+            return any(self._counts(text_of(token)) for token in (y_target, y_source))
         return True
 
     def _counts(self, text: str) -> bool:

@@ -1,103 +1,182 @@
 """The scores of generation steps, from the logits of the three model states (paper, section 3.2.2).
 
-Knows logits only: not where they come from, nor what was patched.
+The unpatched models are target and source. ΔL, KL and rank are defined by the clean and the corrupted one, whichever
+direction is patched: ΔL = logit(y_corrupt) − logit(y_clean), with y the unpatched models' top-1 tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
+from crosspatch.config import Direction
 from crosspatch.errors import CrosspatchError
+from crosspatch.models.pair import by_direction
+from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 
 Status = Literal["ok", "agree", "small_denominator", "unscheduled"]
 
 
-@dataclass(frozen=True)
-class StepScores:
-    """What C patched positions say about their patches; logits and differences in float32, KL in nats.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one position says about its patch; ΔLs in logits, KL in nats.
 
-    `token` is what the patched model generates. ΔL = logit(y_corrupt) − logit(y_clean) of each state, where
-    y_clean and y_corrupt are the choices of the two unpatched models in the same context.
+    `token` is what the patched model generates, `y_target` and `y_source` are the unpatched models' top-1 tokens in
+    the same context. `kl_clean` is KL(corrupted ‖ clean), `kl_patched` KL(corrupted ‖ patched), and `rank_corrupted`
+    the rank of y_corrupt in the patched model. `applied`: whether the patch was, as its schedule says.
     """
 
-    token: Int[Tensor, " C"]
-    clean_token: Int[Tensor, " C"]
-    corrupted_token: Int[Tensor, " C"]
-    delta_clean: Float[Tensor, " C"]
-    delta_corrupted: Float[Tensor, " C"]
-    delta_patched: Float[Tensor, " C"]
-    kl_clean: Float[Tensor, " C"]
-    kl_patched: Float[Tensor, " C"]
-    rank_corrupted: Int[Tensor, " C"]
+    token: int
+    y_target: int
+    y_source: int
+    delta_target: float
+    delta_source: float
+    delta_patched: float
+    kl_clean: float
+    kl_patched: float
+    rank_corrupted: int
+    applied: bool
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the unpatched models' top-1 tokens differ."""
+        return self.y_target != self.y_source
+
+    @property
+    def deltas(self) -> tuple[float, float, float]:
+        """The ΔLs of target, source and patched model."""
+        return self.delta_target, self.delta_source, self.delta_patched
+
+    @property
+    def moved(self) -> float:
+        """ΔL_patched − ΔL_target."""
+        return self.delta_patched - self.delta_target
+
+    @property
+    def gap(self) -> float:
+        """ΔL_source − ΔL_target."""
+        return self.delta_source - self.delta_target
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the two unpatched models predict in B contexts: their top-1 tokens, and the ΔL of each."""
+
+    direction: Direction
+    y_target: Int[Tensor, " B"]
+    y_source: Int[Tensor, " B"]
+    delta_target: Float[Tensor, " B"]
+    delta_source: Float[Tensor, " B"]
+
+    @classmethod
+    def of(
+        cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
+    ) -> Predictions:
+        """From both models' logits, on one device."""
+        target, source = target.float(), source.float()
+        y_target, y_source = target.argmax(-1), source.argmax(-1)
+        compared = by_direction(direction, y_target, y_source)
+        return cls(direction, y_target, y_source, delta(target, *compared), delta(source, *compared))
+
+    @property
+    def disagree(self) -> Bool[Tensor, " B"]:
+        """Where the two top-1 tokens differ."""
+        return self.y_target != self.y_source
+
+    @property
+    def compared(self) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
+        """(y_clean, y_corrupt), the tokens that ΔL compares."""
+        return by_direction(self.direction, self.y_target, self.y_source)
+
+
+def predict(
+    target: nn.Module,
+    of_target: Float[Tensor, "B D"],
+    source: nn.Module,
+    of_source: Float[Tensor, "B D"],
+    direction: Direction = "corrupt",
+    *,
+    float32: bool = False,
+) -> Predictions:
+    """What both models predict from last hidden states, a few at a time: logits of all of them need not be held."""
+    parts = [
+        Predictions.of(
+            unembed(target, one, float32=float32), unembed(source, other, float32=float32).to(one.device), direction
+        )
+        for one, other in zip(of_target.split(UNEMBED_AT_ONCE), of_source.split(UNEMBED_AT_ONCE), strict=True)
+    ]
+    names = [field.name for field in fields(Predictions) if field.name != "direction"]
+    return Predictions(direction, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
 class Contexts:
-    """What the two unpatched models say in B contexts; patched states are scored against it."""
+    """What the two unpatched models predict in B contexts; patched states are scored against it.
 
-    y_clean: Int[Tensor, " B"]
-    y_corrupt: Int[Tensor, " B"]
-    delta_clean: Float[Tensor, " B"]
-    delta_corrupted: Float[Tensor, " B"]
+    `probabilities` and their `entropy` are the corrupted model's.
+    """
+
+    predictions: Predictions
     probabilities: Float[Tensor, "B V"]
     entropy: Float[Tensor, " B"]
     kl_clean: Float[Tensor, " B"]
 
     @classmethod
-    def of(cls, clean: Float[Tensor, "B V"], corrupted: Float[Tensor, "B V"]) -> Contexts:
+    def of(
+        cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
+    ) -> Contexts:
         """From both models' logits, which are taken in float32 whatever they come in.
 
         Raises CrosspatchError for logits that are no numbers: no score could be made of them.
         """
-        clean, corrupted = clean.float(), corrupted.float()
-        y_clean, y_corrupt = clean.argmax(-1), corrupted.argmax(-1)
+        clean, corrupted = by_direction(direction, target.float(), source.float())
         log_corrupted = _log_probabilities("corrupted", corrupted)
         probabilities = log_corrupted.exp()
         once = [1] * len(clean)
         # KL(p || q) = E_p[log p] - E_p[log q]. Of logarithms, not of logits: these would lose digits in so long a sum.
         entropy = _expected(probabilities, log_corrupted, once)
-        return cls(
-            y_clean,
-            y_corrupt,
-            _at(clean, y_corrupt) - _at(clean, y_clean),
-            _at(corrupted, y_corrupt) - _at(corrupted, y_clean),
-            probabilities,
-            entropy,
-            entropy - _expected(probabilities, _log_probabilities("clean", clean), once),
-        )
+        kl_clean = entropy - _expected(probabilities, _log_probabilities("clean", clean), once)
+        return cls(Predictions.of(target, source, direction), probabilities, entropy, kl_clean)
 
-    def score(self, patched: Float[Tensor, "C V"], counts: list[int]) -> StepScores:
-        """Score patched positions; `counts` says how many each context has, in their order."""
+    def score(self, patched: Float[Tensor, "C V"], counts: list[int], applied: Sequence[bool]) -> list[Step]:
+        """Score patched positions; `counts` says how many each context has, in their order.
+
+        `applied` says of each position whether its patch was.
+        """
         patched = patched.float()
         of = torch.repeat_interleave(torch.tensor(counts)).to(patched.device)
-        in_patched = _at(patched, self.y_corrupt[of])
+        predicted = self.predictions
+        y_clean, y_corrupt = (y[of] for y in predicted.compared)
+        in_patched = _at(patched, y_corrupt)
         log_patched = _log_probabilities("patched", patched)
         kl_patched = self.entropy[of] - _expected(self.probabilities, log_patched, counts)
         # Over what is not needed any more: fresh memory would cost more than comparing.
         above = torch.gt(patched, in_patched[:, None], out=log_patched)
-        return StepScores(
-            token=patched.argmax(-1),
-            clean_token=self.y_clean[of],
-            corrupted_token=self.y_corrupt[of],
-            delta_clean=self.delta_clean[of],
-            delta_corrupted=self.delta_corrupted[of],
-            delta_patched=in_patched - _at(patched, self.y_clean[of]),
-            kl_clean=self.kl_clean[of],
-            kl_patched=kl_patched,
-            rank_corrupted=1 + above.sum(-1).long(),
+        # In the order of Step's fields.
+        columns = (
+            patched.argmax(-1),
+            predicted.y_target[of],
+            predicted.y_source[of],
+            predicted.delta_target[of],
+            predicted.delta_source[of],
+            in_patched - _at(patched, y_clean),
+            self.kl_clean[of],
+            kl_patched,
+            1 + above.sum(-1).long(),
         )
+        return [Step(*values) for values in zip(*(column.tolist() for column in columns), applied, strict=True)]
 
 
-def score_states(
-    clean: Float[Tensor, "C V"], corrupted: Float[Tensor, "C V"], patched: Float[Tensor, "C V"]
-) -> StepScores:
-    """Score C patched positions, each against what the unpatched models say in the same context."""
-    return Contexts.of(clean, corrupted).score(patched, [1] * len(clean))
+def delta(
+    logits: Float[Tensor, "N V"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """ΔL = logit(y_corrupt) − logit(y_clean)."""
+    return _at(logits, y_corrupt) - _at(logits, y_clean)
 
 
 def transfer_score(
@@ -146,11 +225,3 @@ def _expected(
     """The mean of each row of logarithms under the probabilities of its context."""
     parts = zip(logs.split(counts), probabilities, strict=True)
     return torch.cat([torch.mv(part, weights) for part, weights in parts])
-
-
-def to_rows(scores: StepScores) -> list[dict[str, float]]:
-    """The C positions one by one, moved from the device at once."""
-    names = list(StepScores.__dataclass_fields__)
-    # On the CPU first: not every device knows float64.
-    table = torch.stack([getattr(scores, name).cpu().double() for name in names], dim=1)
-    return [dict(zip(names, values, strict=True)) for values in table.tolist()]

@@ -139,8 +139,8 @@ def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]
     for row, steps in zip(rows, fast, strict=True):
         for j, step in enumerate(steps):
             slow = step_scores(pair, ids[: start + j + 1], row.patch, run, j, [])
-            gap = max(abs(step[name] - slow[name]) for name in ("delta_clean", "delta_corrupted", "delta_patched"))
-            same = all(step[name] == slow[name] for name in ("clean_token", "corrupted_token"))
+            gap = max(abs(a - b) for a, b in zip(step.deltas, slow.deltas, strict=True))
+            same = (step.y_target, step.y_source) == (slow.y_target, slow.y_source)
             if same and gap / scale > _tolerance(pair.clean):
                 return f"{row.patch.name} differs from the published algorithm by {gap:.1e} logits"
     return None

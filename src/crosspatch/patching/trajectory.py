@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crosspatch.config import Direction, Persistence
 from crosspatch.models.chat import PromptFormat
+from crosspatch.models.pair import by_direction
+from crosspatch.patching.measures import Recovered
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import transfer_score
-
-# One step of a trajectory: the fields of StepScores, and whether the patch was `applied` (1 or 0).
-Step = Mapping[str, float]
+from crosspatch.patching.scores import Step, transfer_score
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Trajectory:
     @property
     def tokens(self) -> list[int]:
         """The generated tokens, the closing one included."""
-        return [int(step["token"]) for step in self.steps]
+        return [step.token for step in self.steps]
 
     def text(self, prompts: PromptFormat) -> str:
         """The generated text, without special tokens."""
@@ -71,14 +70,15 @@ class Trajectory:
         return [self.row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
     def row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
-        """One step's scores as the row of step `i`."""
-        clean_token, corrupted_token = int(step["clean_token"]), int(step["corrupted_token"])
+        """One step's scores as the row of step `i`: from here on clean and corrupted, not target and source."""
+        clean_token, corrupted_token = by_direction(run.direction, step.y_target, step.y_source)
+        delta_clean, delta_corrupted = by_direction(run.direction, step.delta_target, step.delta_source)
         cts, status = transfer_score(
-            step["delta_clean"],
-            step["delta_corrupted"],
-            step["delta_patched"],
-            agree=clean_token == corrupted_token,
-            applied=bool(step["applied"]),
+            delta_clean,
+            delta_corrupted,
+            step.delta_patched,
+            agree=not step.disagree,
+            applied=step.applied,
             small_denominator=run.small_denominator,
         )
         return {
@@ -88,16 +88,22 @@ class Trajectory:
             "persistence": run.persistence,
             "step": i,
             "position": self.prompt_length - 1 + i,
-            "token_id": int(step["token"]),
-            "token": prompts.token_text(int(step["token"])),
+            "token_id": step.token,
+            "token": prompts.token_text(step.token),
             "clean_token_id": clean_token,
             "corrupted_token_id": corrupted_token,
-            "delta_clean": step["delta_clean"],
-            "delta_corrupted": step["delta_corrupted"],
-            "delta_patched": step["delta_patched"],
+            "delta_clean": delta_clean,
+            "delta_corrupted": delta_corrupted,
+            "delta_patched": step.delta_patched,
             "cts": cts,
             "status": status,
-            "kl_clean": step["kl_clean"],
-            "kl_patched": step["kl_patched"],
-            "rank_corrupted": int(step["rank_corrupted"]),
+            "kl_clean": step.kl_clean,
+            "kl_patched": step.kl_patched,
+            "rank_corrupted": step.rank_corrupted,
         }
+
+
+def recovered(trajectories: Iterable[Trajectory]) -> Recovered:
+    """What trajectories recover together, over the steps at which the models disagree."""
+    steps = [step for trajectory in trajectories for step in trajectory.steps if step.disagree]
+    return Recovered(sum(step.moved for step in steps), sum(step.gap for step in steps))

@@ -34,7 +34,7 @@ def packed_pass(
     """The last hidden states (after the final norm) of all tokens of a pass.
 
     A token that joins before block l > 0 starts with another token's stream at that point, as `joins` says. Edits
-    see the tokens in their packed order, as far as they have joined: [1, T, D].
+    see the tokens in their packed order, as far as they have joined: [1, T, D]. None has to be there from the start.
     """
     # Now, not within: the first time it watches a plain pass.
     check_sites(model, edits or {})
@@ -66,7 +66,8 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
     def narrow_at(layer: int) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            count = counts[layer]
+            # Blocks cannot compute nothing: until a token joins, the first one's embedding stands in.
+            count = max(1, counts[layer])
 
             def narrowed(value: Any) -> Any:
                 return _narrow(value, whole, count)
@@ -83,7 +84,7 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
     def join_after(layer: int) -> Any:
         def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...]:
-            hidden = hidden_of(output)
+            hidden = hidden_of(output)[:, : counts[layer]]
             stored, places = joins[layer + 1]
             source = hidden[0] if stored is None else stored.to(hidden)
             return with_hidden(output, torch.cat([hidden, source[places.to(hidden.device)][None]], dim=1))
