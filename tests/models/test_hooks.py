@@ -10,7 +10,7 @@ from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import anatomy
 from crosspatch.models.blocks import find_blocks, hidden_of
-from crosspatch.models.hooks import editing, reading
+from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.site import Site
 from pairs import child_of
 
@@ -263,3 +263,14 @@ def test_hooks_registered_so_far_are_gone_when_the_next_cannot_be(llama, monkeyp
     with pytest.raises(ZeroDivisionError), reading(llama, [Site(0, "attn_out"), Site(1, "resid_mid")]):
         pass
     assert hooks_on(llama) == 0
+
+
+def test_replacing_puts_rows_at_positions_and_leaves_the_others():
+    stream, values = torch.zeros(1, 4, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
+    edited = replacing(torch.tensor([3, 0]), values, torch.tensor([0, 1]))(stream)
+    assert edited.tolist() == [[[3, 4], [0, 0], [0, 0], [1, 2]]]
+    assert edited.dtype == torch.float32
+    # The argument itself is left as it is; no position is no change.
+    assert not stream.any()
+    none = torch.tensor([], dtype=torch.long)
+    assert torch.equal(replacing(none, values, none)(stream), stream)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import polars as pl
 import pytest
 import torch
 
 from crosspatch.errors import CrosspatchError
+from crosspatch.patching.measures import Recovered, recovered_fraction
+from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Contexts, Step, transfer_score
+from crosspatch.patching.trajectory import Trajectory, recovered
 
 # Two tokens' worth of thought: the clean model wants token 0, the corrupted one token 1.
 CLEAN = torch.tensor([[3.0, 1.0, 0.0]])
@@ -106,3 +110,17 @@ def test_a_logit_that_is_no_number_is_no_score(state):
 def test_shapes_are_checked():
     with pytest.raises(Exception, match="patched"):
         scored(CLEAN, CORRUPTED, PATCHED[0])
+
+
+def test_the_recovered_fraction_by_hand():
+    def trajectory(*states, y_source=1):
+        steps = [Step(0, 0, y_source, *deltas, 0.0, 0.0, 1, True) for deltas in states]
+        return Trajectory(Patch.parse("L0.resid_post"), 1, steps)
+
+    # 1 of 4 and 3 of 4 logits; where the models agree nothing counts.
+    apart, agreeing = trajectory((-2.0, 2.0, -1.0), (0.0, 4.0, 3.0)), trajectory((0.0, 0.0, 99.0), y_source=0)
+    assert recovered([apart, agreeing]) == Recovered(4.0, 8.0)
+    assert (recovered([apart]) + recovered([apart])).fraction == 0.5
+    assert recovered([agreeing]).fraction is None
+    sums = pl.DataFrame({"moved": [4.0, 0.0], "gap": [8.0, 0.0]})
+    assert sums.select(recovered_fraction(pl.col("moved"), pl.col("gap"))).to_series().to_list() == [0.5, None]

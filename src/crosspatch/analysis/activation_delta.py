@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from crosspatch.analysis.given_text import GivenText
-from crosspatch.models.blocks import decoder
-from crosspatch.models.hooks import reading
-from crosspatch.models.placement import input_device
+from crosspatch.models.hooks import plain_pass
 from crosspatch.models.site import Site
 from crosspatch.patching.scores import predict
 
@@ -49,21 +47,12 @@ class SharedReading:
 @torch.inference_mode()
 def read_together(clean: nn.Module, child: nn.Module, given: GivenText, sites: Sequence[Site]) -> SharedReading:
     """Let two models read a text. Raises UsageError for a site that one of them does not have."""
-    (ours, of_clean), (theirs, of_child) = (_read(model, given, sites) for model in (clean, child))
-    found = predict(clean, of_clean, child, of_child)
+    (of_clean, ours), (of_child, theirs) = (plain_pass(model, given.read, sites) for model in (clean, child))
+    found = predict(clean, of_clean[given.first :], child, of_child[given.first :])
     # On the CPU: places of any layer, on whichever device, are chosen by them.
     gap = (found.delta_source - found.delta_target).cpu()
-    return SharedReading(ours, theirs, found.y_target.cpu(), found.y_source.cpu(), gap)
-
-
-def _read(
-    model: nn.Module, given: GivenText, sites: Sequence[Site]
-) -> tuple[dict[Site, Float[Tensor, "S _"]], Float[Tensor, "S D"]]:
-    """What stands at the sites, and the last hidden states, at every step."""
-    ids = torch.tensor([given.read], device=input_device(model))
-    with reading(model, sites) as activations:
-        hidden = decoder(model)(input_ids=ids, use_cache=False)[0]
-    return {site: activations[site][0, given.first :] for site in sites}, hidden[0, given.first :]
+    here, there = ({site: read[given.first :] for site, read in each.items()} for each in (ours, theirs))
+    return SharedReading(here, there, found.y_target.cpu(), found.y_source.cpu(), gap)
 
 
 def activation_rows(reading: SharedReading) -> Iterator[dict[str, Any]]:

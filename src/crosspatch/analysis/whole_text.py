@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crosspatch.analysis.given_text import GivenText
-from crosspatch.models.blocks import decoder
-from crosspatch.models.hooks import editing, reading, remembering, replacing
+from crosspatch.models.hooks import editing, plain_pass, remembering, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
@@ -47,8 +46,8 @@ class WholeText:
         self._rows = [given.first + step for step in steps]
         self._device = input_device(self._target)
         below = [Site(layer) for layer in range(pair.n_layers)]
-        hidden, self._here = self._read(self._target, [*sites, *below])
-        other, self._there = self._read(source, sites)
+        hidden, self._here = plain_pass(self._target, self._ids, [*sites, *below])
+        other, self._there = plain_pass(source, self._ids, sites)
         logits = self._logits(self._target, hidden), self._logits(source, other).to(hidden.device)
         self._unpatched = Predictions.of(*logits, run.direction)
 
@@ -66,22 +65,13 @@ class WholeText:
     def estimates(self, sites: Sequence[Site]) -> dict[Site, float]:
         """The same by gradients, of all sites at once: Σ over positions of gradient × (source − target)."""
         live: dict[Site, Tensor] = {}
-        body = decoder(self._target)
         with torch.enable_grad(), editing(self._target, {site: remembering(live, site) for site in sites}):
-            hidden = body(input_ids=torch.tensor([self._ids], device=self._device), use_cache=False)[0][0]
-            total = self._deltas(hidden).sum()
+            total = self._deltas(plain_pass(self._target, self._ids, ())[0]).sum()
         gradients = torch.autograd.grad(total, [live[site] for site in sites])
         return {
             site: float((gradient[0].float() * self._moved(site).float()).sum())
             for site, gradient in zip(sites, gradients, strict=True)
         }
-
-    def _read(self, model: nn.Module, sites: Sequence[Site]) -> tuple[Float[Tensor, "N D"], dict[Site, Tensor]]:
-        """The last hidden states of the whole text, and what stands at sites [N, W]."""
-        ids = torch.tensor([self._ids], device=input_device(model))
-        with reading(model, sites) as activations:
-            hidden = decoder(model)(input_ids=ids, use_cache=False)[0][0]
-        return hidden, {site: activation[0] for site, activation in activations.items()}
 
     def _moved(self, site: Site) -> Float[Tensor, "N W"]:
         return self._there[site].to(self._here[site]) - self._here[site]

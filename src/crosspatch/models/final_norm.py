@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import decoder, find_blocks, hidden_of, text_config
-from crosspatch.models.placement import input_device
-from crosspatch.models.watching import TOKENS
+from crosspatch.models.blocks import decoder, find_blocks, hidden_of
+from crosspatch.models.watching import few_tokens
 
 _found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -47,8 +46,7 @@ def _name_of_norm(model: nn.Module) -> str:
         for name, module in model.named_modules():
             if id(module) not in inside and not any(child is blocks for child in module.modules()):
                 handles.append(module.register_forward_hook(watch(name), with_kwargs=True))
-        ids = torch.tensor([[token % text_config(model).vocab_size for token in TOKENS]])
-        hidden = decoder(model)(input_ids=ids.to(input_device(model)), use_cache=False)[0]
+        hidden = decoder(model)(input_ids=few_tokens(model), use_cache=False)[0]
     finally:
         for handle in handles:
             handle.remove()

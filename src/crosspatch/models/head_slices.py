@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.models.anatomy import BlockAnatomy, anatomy
-from crosspatch.models.blocks import find_blocks, text_config
-from crosspatch.models.placement import input_device
-from crosspatch.models.watching import TOKENS
+from crosspatch.models.blocks import find_blocks
+from crosspatch.models.watching import few_tokens
 
 # Small, so that no attention weight rounds to 0 or 1, where gradients would be 0 too.
 NOISE = 0.1
@@ -56,10 +55,8 @@ def head_slices(model: nn.Module) -> list[dict[str, list[HeadSlice]]]:
             for module, hook, before in trace.hooks(generator):
                 register = module.register_forward_pre_hook if before else module.register_forward_hook
                 handles.append(register(hook))
-        size = text_config(model).vocab_size
-        ids = torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
         with torch.inference_mode(False), torch.enable_grad():
-            model(input_ids=ids, use_cache=False)
+            model(input_ids=few_tokens(model), use_cache=False)
             return [trace.slices(body.n_heads, generator) for trace in traces]
     finally:
         for handle in handles:

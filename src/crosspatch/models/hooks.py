@@ -6,7 +6,7 @@ Shapes: B rows, T positions, D model width, H heads, K head width. A site's acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from crosspatch.models.anatomy import anatomy, check_sites
-from crosspatch.models.blocks import find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.blocks import decoder, find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 
 Edit = Callable[[Tensor], Tensor]
@@ -33,6 +34,18 @@ def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
     read: dict[Site, Tensor] = {}
     with _visiting(model, {site: _keeping(site, read) for site in sites}):
         yield read
+
+
+def plain_pass(
+    model: nn.Module, ids: Sequence[int], sites: Iterable[Site]
+) -> tuple[Float[Tensor, "T D"], dict[Site, Float[Tensor, "T _"]]]:
+    """The last hidden states of a text (token ids) read without a cache, and the sites' activations.
+
+    Raises UsageError for a site that the model does not have.
+    """
+    with reading(model, sites) as activations:
+        hidden = decoder(model)(input_ids=torch.tensor([ids], device=input_device(model)), use_cache=False)[0]
+    return hidden[0], {site: activation[0] for site, activation in activations.items()}
 
 
 @contextmanager

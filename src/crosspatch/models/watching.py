@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
@@ -76,14 +77,18 @@ def watch(model: nn.Module) -> list[WatchedBlock]:
             for name, module in one.block.named_modules():
                 if name:
                     handles.append(module.register_forward_hook(one.part(name), with_kwargs=True))
-        size = text_config(model).vocab_size
-        ids = torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
         with _evaluating(model), torch.no_grad():
-            model(input_ids=ids, use_cache=False)
+            model(input_ids=few_tokens(model), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     return watched
+
+
+def few_tokens(model: nn.Module) -> Int[Tensor, "1 T"]:
+    """Some tokens of the model's vocabulary, where it reads them."""
+    size = text_config(model).vocab_size
+    return torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
 
 
 def check_streams(model: nn.Module) -> None:
@@ -94,8 +99,7 @@ def check_streams(model: nn.Module) -> None:
     if model in _one_stream:
         return
     found: list[tuple[int, ...]] = []
-    size = text_config(model).vocab_size
-    ids = torch.tensor([[token % size for token in TOKENS]], device=input_device(model))
+    ids = few_tokens(model)
     handle = find_blocks(model)[0].register_forward_hook(lambda _, __, out: found.append(tuple(hidden_of(out).shape)))
     try:
         with _evaluating(model), torch.no_grad():
