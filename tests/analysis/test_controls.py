@@ -12,7 +12,7 @@ from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
-from engines import TOLERANCE
+from engines import TOLERANCE, equal_steps
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
 RUN = PatchRun(max_new_tokens=10)

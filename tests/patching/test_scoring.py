@@ -12,7 +12,7 @@ from crosspatch.patching.reference import step_scores
 from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score, score_tokens
 from crosspatch.patching.trajectory import PatchRun
-from engines import TOLERANCE, equal_trajectories
+from engines import TOLERANCE, equal_steps, equal_trajectories
 from pairs import QUESTION, architecture_pair, components_of
 
 RUN = PatchRun(max_new_tokens=10)

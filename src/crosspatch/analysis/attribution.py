@@ -172,9 +172,11 @@ def screen(
             )
             found = target.predict(source, run.direction)
             effects = torch.zeros(len(sites), len(found.disagree))
-            for some in found.disagree.nonzero().flatten().split(POSITIONS_AT_ONCE):
+            apart = found.disagree.nonzero().flatten().tolist()
+            for start in range(0, len(apart), POSITIONS_AT_ONCE):
+                some = apart[start : start + POSITIONS_AT_ONCE]
                 y_clean, y_corrupt = (y[some] for y in found.compared)
-                effects[:, some.cpu()] = _effects(target, source, sites, some.tolist(), y_clean, y_corrupt, integrated)
+                effects[:, some] = _effects(target, source, sites, some, y_clean, y_corrupt, integrated)
             text = pl.lit(number, pl.Int32).alias("text")
             steps.append(_steps(found).select(text, pl.all()))
             cells.append(_cells(sites, steps[-1], effects).select(text, pl.all()))

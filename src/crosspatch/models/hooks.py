@@ -37,15 +37,15 @@ def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
 
 
 def plain_pass(
-    model: nn.Module, ids: Sequence[int], sites: Iterable[Site]
+    model: nn.Module, ids: Sequence[int], sites: Sequence[Site]
 ) -> tuple[Float[Tensor, "T D"], dict[Site, Float[Tensor, "T _"]]]:
-    """The last hidden states of a text (token ids) read without a cache, and the sites' activations.
+    """The last hidden states of a text (token ids) read without a cache, and activations in the order of the sites.
 
     Raises UsageError for a site that the model does not have.
     """
     with reading(model, sites) as activations:
         hidden = decoder(model)(input_ids=torch.tensor([ids], device=input_device(model)), use_cache=False)[0]
-    return hidden[0], {site: activation[0] for site, activation in activations.items()}
+    return hidden[0], {site: activations[site][0] for site in sites}
 
 
 @contextmanager
