@@ -32,7 +32,7 @@ class PatchRun:
     @property
     def target_and_source(self) -> tuple[Literal["clean", "corrupted"], Literal["clean", "corrupted"]]:
         """Which model is patched, and which one the activations come from."""
-        return ("clean", "corrupted") if self.direction == "corrupt" else ("corrupted", "clean")
+        return by_direction(self.direction, "clean", "corrupted")
 
 
 @dataclass
