@@ -103,7 +103,7 @@ class TextReader:
             for entry in entries
         }
         packing = Packing(tokens, self._device)
-        hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered))
+        hidden = packed_pass(self.model, packing, self._past, joins, _moving(ordered, self._device))
         return hidden[torch.tensor(order, device=hidden.device).argsort()]
 
     def gradients(
@@ -145,12 +145,12 @@ class TextReader:
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 
 
-def _moving(cells: Sequence[Cell]) -> dict[Site, Edit]:
+def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
     """For each site the edit that moves each cell's activation there."""
     at: dict[Site, dict[int, Tensor]] = {}
     for i, cell in enumerate(cells):
         for site in cell.patch.sites:
-            at.setdefault(site, {})[i] = cell.moved[site]
+            at.setdefault(site, {})[i] = cell.moved[site].to(device)
     return {
         site: replacing(torch.tensor(list(values)), torch.stack([*values.values()]), torch.arange(len(values)))
         for site, values in at.items()

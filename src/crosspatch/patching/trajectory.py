@@ -106,4 +106,4 @@ class Trajectory:
 def recovered(trajectories: Iterable[Trajectory]) -> Recovered:
     """What trajectories recover together, over the steps at which the models disagree."""
     steps = [step for trajectory in trajectories for step in trajectory.steps if step.disagree]
-    return Recovered(sum(step.moved for step in steps), sum(step.gap for step in steps))
+    return Recovered(sum((step.moved for step in steps), 0.0), sum((step.gap for step in steps), 0.0))
