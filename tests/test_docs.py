@@ -14,6 +14,7 @@ from crosspatch import tables
 from crosspatch.cli.application import app
 from crosspatch.settings_io import settings
 from crosspatch.tables import Schema
+from test_house import ORDER
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -129,3 +130,35 @@ def test_links_lead_to_files_that_are_there(path):
 def test_a_broken_link_is_found():
     text = "[a](engine.md#places) [b](nowhere.md) ![c](pictures/none.svg) [d](https://example.org/x.md) [e](#here)"
     assert broken_links(text, DOCS) == ["nowhere.md", "pictures/none.svg"]
+
+
+def files_named(text: str) -> list[str]:
+    """The modules and folders of the package that a text names in backticks."""
+    return re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", text)
+
+
+def lacking(names: list[str]) -> list[str]:
+    """Those that are not there: below the package, or for the tests below the repository."""
+    house = Path(crosspatch.__file__).parent
+    return [name for name in names if not (house / name).exists() and not (ROOT / name).exists()]
+
+
+def test_the_map_of_the_code_names_files_that_are_there():
+    names = files_named((DOCS / "architecture.md").read_text(encoding="utf-8"))
+    assert len(names) > 50
+    assert lacking(names) == []
+
+
+def test_the_map_of_the_code_lists_every_folder_in_the_order_of_imports():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    table = text[text.index("| folder |") : text.index("`patch()` stands")]
+    folders = [name.rstrip("/").removesuffix(".py") for name in files_named(table)]
+    assert sorted(folders) == sorted(ORDER)
+    assert folders[-len(ORDER[7:]) :] == list(ORDER[7:])
+
+
+def test_a_file_that_is_not_there_is_found():
+    assert lacking(files_named("`patching/sweep.py`, `patching/nowhere.py`, `nowhere/`")) == [
+        "patching/nowhere.py",
+        "nowhere/",
+    ]
