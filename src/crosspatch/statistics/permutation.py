@@ -1,7 +1,7 @@
 """Is a label where the values are, beyond chance? Labels are shifted around within each text.
 
 Values and labels of neighbouring tokens are alike, so shuffling single tokens would take runs of them for evidence
-(`tests/statistics/test_permutation.py`). A circular shift keeps both sequences as they are and breaks only what ties them
+(`test_permutation.py`). A circular shift keeps both sequences as they are and breaks only what ties them
 together. It stays within texts, so prompts that differ in how much they have of either cannot make it look so.
 """
 
