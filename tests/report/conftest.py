@@ -70,7 +70,7 @@ CELLS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scores() -> pl.DataFrame:
     return SCORES.frame(CELLS)
 
@@ -80,19 +80,19 @@ def make_scores() -> Callable[..., pl.DataFrame]:
     return SCORES.frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile_scores() -> pl.DataFrame:
     """Hostile texts as tokens, in the prompt's name and in every other free column."""
     tokens = [score(4, step, 0.5, token=text, prompt_id=HOSTILE[0]) for step, text in enumerate(HOSTILE)]
     return SCORES.frame(tokens)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problems() -> dict[str, Problem]:
     return {"p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile_problems() -> dict[str, Problem]:
     question = "".join(HOSTILE) + "\ud83d"
     return {HOSTILE[0]: Problem(HOSTILE[0], HOSTILE[1], "f", question, HOSTILE[0])}
@@ -109,7 +109,7 @@ def generation(condition: str, text: str, patch: str | None = None, prompt_id: s
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def generations() -> pl.DataFrame:
     return GENERATIONS.frame(
         [
@@ -121,7 +121,7 @@ def generations() -> pl.DataFrame:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile_generations() -> pl.DataFrame:
     return GENERATIONS.frame(
         [
@@ -132,7 +132,7 @@ def hostile_generations() -> pl.DataFrame:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def behaviour() -> pl.DataFrame:
     def answer(condition: str, verdict: str, operation: str, patch: str | None = None) -> dict[str, Any]:
         return {
@@ -167,7 +167,7 @@ def loss(step: int, train: float | None = None, evaluation: float | None = None,
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training() -> pl.DataFrame:
     return TRAINING.frame([loss(0, evaluation=1.0), loss(1, 1.0), loss(2, 0.02), loss(2, evaluation=0.5)])
 

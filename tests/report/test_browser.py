@@ -47,7 +47,8 @@ def place(layer, head, estimate, measure="screened"):
     }
 
 
-def full_page(folder, generations, behaviour, training):
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory, generations, behaviour, training) -> Path:
     """Two prompts, two directions, two kinds of components, heads, and texts with formulas."""
     problems = {
         "p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8"),
@@ -65,9 +66,8 @@ def full_page(folder, generations, behaviour, training):
     summary = Summary.of(domains, scores=scores, behaviour=behaviour)
     places = PLACES.frame([place(0, 0, 0.02), place(0, 1, -0.04), place(6, 0, 0.3, "transfer"), place(6, 1, 0.01)])
     object.__setattr__(summary, "places", places)
-    path = folder / "report.html"
     return write_report(
-        path,
+        tmp_path_factory.mktemp("page") / "report.html",
         title="Demo",
         run=RUN,
         problems=problems,
@@ -81,8 +81,8 @@ def full_page(folder, generations, behaviour, training):
 
 
 @pytest.fixture
-def page(tmp_path, browser, generations, behaviour, training):
-    with opened(browser, full_page(tmp_path, generations, behaviour, training)) as found:
+def page(browser, full_page):
+    with opened(browser, full_page) as found:
         found.page.wait_for_timeout(50)
         yield found
         assert found.wrong == []
@@ -417,10 +417,9 @@ def test_tables_that_were_written_can_be_downloaded(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(tmp_path, browser, generations, behaviour, training, scheme):
-    path = full_page(tmp_path, generations, behaviour, training)
+def test_it_fits_a_phone(browser, full_page, scheme):
     options = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
-    with opened(browser, path, **options) as phone:
+    with opened(browser, full_page, **options) as phone:
         assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
         ground = phone.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")

@@ -66,16 +66,16 @@ class Page(HTMLParser):
             self.text += data
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full(
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     scores: pl.DataFrame,
     generations: pl.DataFrame,
     behaviour: pl.DataFrame,
     training: pl.DataFrame,
     problems: dict[str, Problem],
 ) -> Page:
-    path = tmp_path / "out" / "report.html"
+    path = tmp_path_factory.mktemp("page") / "out" / "report.html"
     write_report(
         path,
         title="Demo",
