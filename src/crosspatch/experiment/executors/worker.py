@@ -38,7 +38,6 @@ class WorkerSpec:
         logger = logging.getLogger("crosspatch")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
-
         torch.set_num_threads(self.threads)
         work = Work(Experiment.model_validate(self.settings), RunDirectory(self.root), one_of_several=True)
         return self.stage(work)
