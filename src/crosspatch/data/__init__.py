@@ -1,1 +1,1 @@
-"""Problems, mistakes, solutions and suites. Nothing here imports torch or knows a model."""
+"""Problems, mistakes, solutions and suites."""

@@ -1,7 +1,4 @@
-"""A worked solution as typed steps, before it is put into words: the exercise, its steps, its answer.
-
-Knows no family of mathematics and no style of writing.
-"""
+"""A worked solution as typed steps, before it is put into words: the exercise, its steps, its answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Text whose newlines and backslashes were escaped once too often, `\n` and `\\frac`, and what was meant by it.
 
 In LaTeX `\n` may also begin a command: `\neq` stays whole, and so do `\frac` and `\times`, which some escaped texts
-hold with one backslash. Knows nothing of files.
+hold with one backslash.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a clean model is taught: right solutions, drills, and its own answers to what must stay as it is.
 
 Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions meets them again.
-Knows no model; who answers the questions that are to stay is not known here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Marks in a text that is being written: which words, signs and numbers are wrong.
 
 A mark is put round a piece while formulae are composed, and taken out once the text is whole, when its place in
-characters is known. Knows nothing of mathematics.
+characters is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A problem with its solution, and how problems are kept in files. Knows nothing of how they are made."""
+"""A problem with its solution, and how problems are kept in files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 r"""How a derivation is written down: the paper's headed LaTeX steps, plain text, or tersely.
 
-Knows nothing of what the steps do. The places of what is wrong are found here, in the finished text.
+The places of what is wrong are found here, in the finished text.
 """
 
 from __future__ import annotations

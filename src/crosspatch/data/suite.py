@@ -1,4 +1,4 @@
-"""The questions from other domains that ship with crosspatch. Knows nothing of how answers are graded."""
+"""The questions from other domains that ship with crosspatch."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 r"""Questions with solutions as others keep them in files: CSV or JSON lines, in the usual spellings of the columns.
 
 Takes a file as it is: with or without a header, a byte order mark, CRLF, stray quotes, rows that end early.
-Text that was escaped (`\n` and `\\frac` written out, as the published files have it) is read as what was meant; how
-is told in `escaped_text`. What cannot be read is refused with its line. Knows nothing of mathematics, nor whether a
-solution is right.
+Text that was escaped (`\n` and `\\frac` written out, as the published files have it) is read as what was meant
+(see `escaped_text`). What cannot be read is refused with its line.
 """
 
 from __future__ import annotations
