@@ -40,7 +40,7 @@ def finished(tmp_path_factory, unpainted) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", ".lock", "data", "models", "training.parquet", "scores", "shards", "generations.parquet",
-        "controls", "spans", "statistics", "behaviour.parquet", "operations.parquet", "health.parquet",
+        "controls", "spans", "statistics", "behaviour.parquet", "health.parquet",
         "vocabulary.parquet", "report.html", "report.md", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):

@@ -326,25 +326,6 @@ BEHAVIOUR = Schema(
     keys=tuple(_KEY),
 )
 
-OPERATIONS = Schema(
-    "operations",
-    {
-        **_KEY,
-        "move": (pl.Int32, "the operation: what the text says is done to both sides, in its order, from 0"),
-        "kind": (pl.String, "move (a term is added or subtracted) or isolate (divided or multiplied)"),
-        "part": (
-            pl.String,
-            "word: the verb; sign: of the term that arrives, or the × or fraction bar; number: what comes out. A part "
-            "that is not written has no row",
-        ),
-        "verdict": (
-            pl.String,
-            "right, planted (what the planted mistake makes of the equation before), or neither",
-        ),
-    },
-    keys=tuple(_KEY),
-)
-
 HEALTH = Schema(
     "health",
     {
@@ -742,7 +723,6 @@ SCHEMAS = (
     SEARCH,
     GENERATIONS,
     BEHAVIOUR,
-    OPERATIONS,
     HEALTH,
     RATINGS,
     TRAINING,

@@ -10,9 +10,8 @@ import pytest
 from crosspatch.data.problem import Operation, Problem
 from crosspatch.errors import UsageError
 from crosspatch.grading.grading import Grade
-from crosspatch.grading.judge import grade_file, judge, judge_operations
-from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, OPERATIONS
+from crosspatch.grading.judge import grade_file, judge
+from crosspatch.tables import BEHAVIOUR
 from score_cells import of_text
 
 EQUATION = Problem(
@@ -38,27 +37,11 @@ def said(text: str) -> dict[str, str | None]:
     return {"prompt_id": "p", "condition": "patched", **of_text("L3"), "text": text, "stop_reason": "eos"}
 
 
-def test_a_row_of_each_table() -> None:
+def test_a_row_of_the_table() -> None:
     text = said("Multiply both sides by 5:\nx = 50\nAnswer: x = 50")
     row = judge(EQUATION, text)
     assert (row["verdict"], row["extracted"], row["operation"]) == ("incorrect", "x = 50", "planted")
     BEHAVIOUR.frame([row])
-    rows = judge_operations(EQUATION, text)
-    assert [(r["move"], r["kind"], r["part"], r["verdict"]) for r in rows] == [
-        (0, "isolate", "word", "planted"),
-        (0, "isolate", "number", "planted"),
-    ]
-    OPERATIONS.frame(rows)
-    assert judge_operations(EQUATION, said("Answer: x = 2")) == []
-
-
-def test_the_operations_of_a_run_are_kept_and_replaced(tmp_path) -> None:
-    run = RunDirectory(tmp_path)
-    assert run.read(OPERATIONS).is_empty()
-    run.add(OPERATIONS, OPERATIONS.frame(judge_operations(EQUATION, said("Multiply both sides by 5:\nx = 50"))))
-    right = OPERATIONS.frame(judge_operations(EQUATION, said("Divide both sides by 5:\nx = 2")))
-    run.add(OPERATIONS, right)
-    assert run.read(OPERATIONS).equals(right)
 
 
 def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspatch.config import PAPER_FORMS, Data
+from crosspatch.data.polynomial import Polynomial
 from crosspatch.data.problem import Operation, Problem
 from crosspatch.data.splits import make_splits
-from crosspatch.grading.operations import judge_operation, stated_operations
+from crosspatch.grading.maths_text import one_spelling
+from crosspatch.grading.operations import judge_operation, statements
 
 SPLITS = make_splits(Data(train=18, validation=18, related=0), seed=2)
 
@@ -31,45 +34,55 @@ def _problem(question: str, right: str, planted: str) -> Problem:
     )
 
 
+def stated(text: str) -> list[tuple[str, Polynomial]]:
+    return [statement.key for statement in statements(one_spelling(text))]
+
+
 LINEAR = _problem("Solve for x: 5x + 3 = 2x - 9", "subtract 2x; subtract 3; divide 3", "add 2x; subtract 3; multiply 7")
 QUADRATIC = _problem("What is y if 4y² - 60y + 75 = 8y + 13?", "subtract 8y + 13; add 16; add 1", "add 8y + 13")
+BRACKETS = _problem("Find a: -4(a + 3) = 24", "add 12; divide -4", "subtract 12; multiply -4")
 FACTORS = _problem("Find p: p² + 3p - 4 = 0", "add 1; subtract 4", "subtract 1; add 4")
 
 
 @pytest.mark.parametrize(
     ("text", "verb", "operand"),
     [
-        ("Subtract 5x - 11 from both sides", "subtract", "5x - 11"),
-        ("subtracting 5 from each side", "subtract", "5"),
-        ("First, we subtract 5 from both sides of the equation:", "subtract", "5"),
-        ("we subtract the constant 5 from both sides", "subtract", "5"),
-        ("Add $13$ to both sides", "add", "13"),
-        ("add 13 on both sides", "add", "13"),
-        (r"adding \(13\) \text{ to both sides}", "add", "13"),
-        ("**Subtract** `4y²` from both sides", "subtract", "4y^2"),
-        ("subtract $x$ from both sides", "subtract", "x"),
-        ("Divide both sides by 8", "divide", "8"),
-        ("dividing both sides of the equation by 8 to get x", "divide", "8"),
-        ("divide by 8 on both sides", "divide", "8"),
-        ("divide each side by (-3).", "divide", "-3"),
-        ("divide both sides by the coefficient of $x$, which is $8$.", "divide", "8"),
-        ("**Multiply** both sides by $14$:", "multiply", "14"),
-        (r"multiply both sides by $\frac{1}{8}$", "divide", "8"),
-        ("divide both sides by 1/8", "multiply", "8"),
-        ("subtract −15 from both sides", "add", "15"),
-        ("add $-5x + 11$ to both sides", "subtract", "5x - 11"),
+        ("Subtract 5x - 11 from both sides", "subtract", Polynomial(0, 5, -11)),
+        ("subtracting 5 from each side", "subtract", Polynomial(0, 0, 5)),
+        ("First, we subtract 5 from both sides of the equation:", "subtract", Polynomial(0, 0, 5)),
+        ("we subtract the constant 5 from both sides", "subtract", Polynomial(0, 0, 5)),
+        ("Add $13$ to both sides", "subtract", Polynomial(0, 0, -13)),
+        ("add 13 on both sides", "subtract", Polynomial(0, 0, -13)),
+        (r"adding \(13\) \text{ to both sides}", "subtract", Polynomial(0, 0, -13)),
+        ("**Subtract** `4y²` from both sides", "subtract", Polynomial(4)),
+        ("subtract $x$ from both sides", "subtract", Polynomial(0, 1)),
+        ("Divide both sides by 8", "divide", Polynomial(0, 0, 8)),
+        ("dividing both sides of the equation by 8 to get x", "divide", Polynomial(0, 0, 8)),
+        ("divide by 8 on both sides", "divide", Polynomial(0, 0, 8)),
+        ("divide each side by (-3).", "divide", Polynomial(0, 0, -3)),
+        ("divide both sides by the coefficient of $x$, which is $8$.", "divide", Polynomial(0, 0, 8)),
+        ("**Multiply** both sides by $14$:", "divide", Polynomial(0, 0, Fraction(1, 14))),
+        (r"multiply both sides by $\frac{1}{8}$", "divide", Polynomial(0, 0, 8)),
+        (r"multiply both sides by $\frac18$", "divide", Polynomial(0, 0, 8)),
+        ("divide both sides by 1/8", "divide", Polynomial(0, 0, Fraction(1, 8))),
+        ("subtract −15 from both sides", "subtract", Polynomial(0, 0, -15)),
+        ("add $-5x + 11$ to both sides", "subtract", Polynomial(0, 5, -11)),
+        ("Subtract 2(x + 3) from both sides", "subtract", Polynomial(0, 2, 6)),
+        (r"subtract \(\dfrac{x}{4}\) from both sides", "subtract", Polynomial(0, Fraction(1, 4))),
+        ("subtract 5 (the constant) from both sides", "subtract", Polynomial(0, 0, 5)),
+        ("divide both sides by 8 (the coefficient of x): x = 3", "divide", Polynomial(0, 0, 8)),
     ],
 )
-def test_a_stated_operation_is_read_and_normalised(text: str, verb: str, operand: str) -> None:
-    assert stated_operations(text) == [Operation(verb, operand)]
+def test_a_stated_operation_is_read_and_normalised(text: str, verb: str, operand: Polynomial) -> None:
+    assert stated(text) == [(verb, operand)]
 
 
 def test_operations_come_in_their_order() -> None:
     text = "We add 3a to both sides and then divide both sides by 4. At last multiply both sides by 2."
-    assert stated_operations(text) == [
-        Operation("add", "3a"),
-        Operation("divide", "4"),
-        Operation("multiply", "2"),
+    assert stated(text) == [
+        ("subtract", Polynomial(0, -3)),
+        ("divide", Polynomial(0, 0, 4)),
+        ("divide", Polynomial(0, 0, Fraction(1, 2))),
     ]
 
 
@@ -86,7 +99,7 @@ def test_operations_come_in_their_order() -> None:
     ],
 )
 def test_what_is_no_operation_on_both_sides_is_not_read(text: str) -> None:
-    assert stated_operations(text) == []
+    assert stated(text) == []
 
 
 def test_every_solution_that_we_write_is_judged_by_what_it_does() -> None:
@@ -116,6 +129,13 @@ def test_every_solution_that_we_write_is_judged_by_what_it_does() -> None:
         (LINEAR, "Subtract 77 from both sides. Then multiply both sides by 3.", "planted"),
         (LINEAR, "The equation is 3x + 77 = 12. Subtract 77 from both sides", "right"),
         (LINEAR, "The equation is 3x + 77 = 12. Add 77 to both sides", "planted"),
+        (LINEAR, "The equation is x/3 - 77 = 12. Add 77 to both sides", "right"),
+        (LINEAR, "The equation is 77 - 3x = 12. Subtract 77 from both sides", "right"),
+        # A part of a quadratic is no linear equation.
+        (LINEAR, "The equation is x² + 3x + 77 = 14. Subtract 14 from both sides", "neither"),
+        (LINEAR, "The equation is 3x + 77 = 14. Subtract 14 from both sides", "right"),
+        (BRACKETS, "Subtract 24 from both sides", "right"),
+        (BRACKETS, "Add 24 to both sides", "planted"),
         (LINEAR, "", "neither"),
         (LINEAR, "Answer: x = -4", "neither"),
         (QUADRATIC, "Subtract 8y + 13 from both sides", "right"),

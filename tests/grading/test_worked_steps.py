@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.grading.equations.lines import equation_lines
-from crosspatch.grading.equations.question import find_equation
+from crosspatch.grading.stated_equations import equation_lines, find_equation
 from crosspatch.grading.worked_steps import Steps, check_steps
 
 

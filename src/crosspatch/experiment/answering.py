@@ -9,14 +9,14 @@ from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
 from crosspatch.experiment.work import Work
 from crosspatch.grading.grading_worker import GradingWorker
-from crosspatch.grading.judge import examine, judge, judge_operations
+from crosspatch.grading.judge import examine, judge
 from crosspatch.grading.rating import Judge, rate
 from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.sweep import UNPATCHED, Unpatched, text_row
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, OPERATIONS, RATINGS
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +87,6 @@ def judge_texts(work: Work) -> None:
             if text["prompt_id"] in asked and asked[text["prompt_id"]].answer
         ]
     directory.add(BEHAVIOUR, BEHAVIOUR.frame(rows))
-    # A text that states no operation has no row, and is read again: that takes a millisecond.
-    stated = [
-        row
-        for text in directory.lacking(OPERATIONS).iter_rows(named=True)
-        if text["prompt_id"] in asked
-        for row in judge_operations(asked[text["prompt_id"]], text)
-    ]
-    directory.add(OPERATIONS, OPERATIONS.frame(stated))
     rate_answers(work)
 
 

@@ -1,7 +1,4 @@
-"""What is wrong with a file of questions and solutions, row by row, and what stands there twice or in two files.
-
-Knows nothing of how a row is checked, which `row_check` tells, nor of models: tokens are counted by who calls.
-"""
+"""What is wrong with a file of questions and solutions, row by row, and what stands there twice or in two files."""
 
 from __future__ import annotations
 
@@ -14,8 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from crosspatch.data.table import read_rows
-from crosspatch.grading.equations.answer import Answered
-from crosspatch.grading.row_check import CountTokens, RowCheck, check_row
+from crosspatch.grading.row_check import Answered, CountTokens, RowCheck, check_row
 
 _LONGEST_QUOTE = 200  # characters of a line that is quoted in a report
 _MOST_LISTED = 25  # rows named in a remark

@@ -19,10 +19,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from crosspatch.grading.latex_text import one_spelling, without_commands
 from crosspatch.grading.math_answer import MathAnswer, Value, read_answer
 from crosspatch.grading.math_expression import same_value
 from crosspatch.grading.math_pieces import Piece, is_prose, pieces, pieces_from_end
+from crosspatch.grading.maths_text import one_spelling, without_commands
 
 _TAIL = 20_000  # characters read, from the end, where answers stand
 _STATED = re.compile(

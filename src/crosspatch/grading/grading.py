@@ -1,8 +1,7 @@
 """Is the final answer of a text right? Reads the answer, compares it with the gold, and never guesses.
 
-Knows nothing of models or problems: a text, a gold and its aliases go in, a verdict comes out.
 `unparsed` (no answer could be read) is kept apart from `incorrect` (one was read, and it differs).
-Where a mathematical answer is looked for is told in `final_answer`, what counts as the same in `math_answer`
+Where a mathematical answer is looked for is in `final_answer`, what counts as the same in `math_answer`
 and `math_expression`.
 """
 
@@ -16,12 +15,21 @@ from functools import lru_cache
 from typing import Literal
 
 from crosspatch.grading.final_answer import find_answer
-from crosspatch.grading.latex_text import one_spelling, without_commands
 from crosspatch.grading.math_answer import UNITS, read_gold, same_answer
-from crosspatch.grading.yes_no import yes_or_no
+from crosspatch.grading.maths_text import one_spelling, without_commands
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "text", "yes_no"]
+
+_YES_OR_NO = r"(?P<said>yes|no)(?![\w-])"
+# Where an answer stands, the surest place first: in a box, behind "Answer:", at the start of a sentence.
+_PLACES = (
+    re.compile(rf"\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}", re.IGNORECASE),
+    re.compile(rf"\banswer\b(?:\s+is)?[\s:*$]*(?:\\text\{{)?\W*{_YES_OR_NO}", re.IGNORECASE),
+    re.compile(
+        rf"(?:^|[.!?]\s+|\n)[\s*\"'$]*(?:\\text\{{)?{_YES_OR_NO}(?!\s+(?:one|matter|other|number)\b)", re.IGNORECASE
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,10 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
         case "text":
             return _grade_words(text, (gold, *aliases))
         case "yes_no":
-            said_so = yes_or_no(text)
+            said_so = _yes_or_no(text)
             if said_so is None:
                 return Grade("unparsed", None)
-            return Grade("correct" if said_so == yes_or_no(gold) else "incorrect", said_so)
+            return Grade("correct" if said_so == _yes_or_no(gold) else "incorrect", said_so)
     golds = [answer for name in (gold, *aliases) if (answer := read_gold(name))]
     if not golds:
         return Grade("unparsed", None)
@@ -100,3 +108,12 @@ def _fold(text: str) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
     return " ".join(re.findall(r"\d+(?:\.\d+)+|[^\W_]+", plain))
+
+
+def _yes_or_no(text: str) -> Literal["yes", "no"] | None:
+    """What the text says in the surest place that says something, there the last time; None if in none."""
+    for place in _PLACES:
+        found = list(place.finditer(text))
+        if found:
+            return "yes" if found[-1]["said"].lower() == "yes" else "no"
+    return None

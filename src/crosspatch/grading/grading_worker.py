@@ -1,7 +1,7 @@
 """Grading in a process of its own, so that no answer can hang the program: at the time limit the process is ended.
 
 The limit holds in any thread, and a script that grades needs no `if __name__ == "__main__"`: the worker is an
-interpreter of its own that reads requests and writes grades, one JSON object a line. Knows nothing of what is graded.
+interpreter of its own that reads requests and writes grades, one JSON object a line.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 
 from crosspatch.data.escaped_text import N_COMMAND
-from crosspatch.grading.latex_balance import unclosed
-from crosspatch.grading.latex_syntax import unparsable
+from crosspatch.grading.latex import unclosed, unparsable
 
 _SHORTEST, _LONGEST = 4, 1_000  # characters of a chunk that is looped
 _TIMES, _COVERED = 3, 60

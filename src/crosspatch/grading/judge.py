@@ -16,7 +16,6 @@ from crosspatch.errors import UsageError
 from crosspatch.grading.grading import Grade, grade, grade_explanation
 from crosspatch.grading.grading_worker import SECONDS, GradingWorker
 from crosspatch.grading.health import health
-from crosspatch.grading.operation_steps import judge_parts
 from crosspatch.grading.operations import judge_operation
 from crosspatch.tables import BEHAVIOUR
 
@@ -43,11 +42,6 @@ def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) 
         "operation": judge_operation(text, problem),
         "health": health(text, generation["stop_reason"]).flags,
     }
-
-
-def judge_operations(problem: Problem, generation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the operations table for a row of the generations table; none where the text states no operation."""
-    return [{**_which(generation), **asdict(verdict)} for verdict in judge_parts(generation["text"], problem)]
 
 
 def examine(generation: dict[str, Any]) -> dict[str, Any]:

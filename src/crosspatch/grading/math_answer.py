@@ -1,7 +1,7 @@
 """A mathematical answer: one value or several in any order, each with what stands left of its `=`.
 
 Cuts what is written down into single values without label, unit or percent sign, and says whether two answers
-are the same. Knows nothing of where in a text an answer stands.
+are the same.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import sympy
 
-from crosspatch.grading.latex_text import one_spelling
 from crosspatch.grading.math_expression import parse, same_value
+from crosspatch.grading.maths_text import one_spelling
 
 # A pattern for what a quantity may be measured in.
 UNITS = (

@@ -3,7 +3,7 @@
 math-verify reads LaTeX; it is not trusted with the rest. What is long or a tower of powers is refused, so
 nothing hangs. Numbers and expressions are compared exactly, and to 1e-3 where a decimal stands for what no
 short decimal can say, rather than by `verify`, which rounds absolutely and may simplify for minutes; only
-intervals and inequalities are left to `verify`. Knows nothing of labels, units or lists of values.
+intervals and inequalities are left to `verify`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math_verify.grader
 import math_verify.parser
 import sympy
 
-from crosspatch.grading.latex_text import without_commands
+from crosspatch.grading.maths_text import without_commands
 
 # math-verify's own timeouts need signals, so they fail off the main thread; it warns that they are off.
 # They are not missed: `_harmless` bounds what it is given.

@@ -1,6 +1,6 @@
 """The mathematical pieces of a text: what stands between its words of prose, and what those words make of it.
 
-Works on one spelling (`latex_text`). Knows nothing of values: a piece may turn out to be unreadable.
+Works on one spelling (`maths_text`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from crosspatch.grading.latex_text import without_commands
+from crosspatch.grading.maths_text import without_commands
 
 _PIECES = 40  # tried, from the end
 _WORDS = 12  # looked at before a piece; half as many behind it

@@ -1,7 +1,6 @@
 r"""Which operations a solution says it does to both sides: the right or the planted ones?
 
-Reads statements ("Subtract 5x - 11 from both sides"), not arithmetic: what is done afterwards may be wrong.
-Knows the problem's equation and the operations of its right and its mistaken solution, nothing of models.
+Statements are read ("Subtract 5x - 11 from both sides"), not arithmetic: what is done afterwards may be wrong.
 
 The rule. A problem without `right_operations` is not judged (None). Otherwise the statements are taken in
 order, and the first that can be told right or planted decides; "neither" if none can. A verb (moving or scaling)
@@ -21,38 +20,95 @@ that the two solvers use alike tells nothing; any other statement is told by the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from crosspatch.data.polynomial import Polynomial
+from crosspatch.data.polynomial import Polynomial, divided
 from crosspatch.data.problem import Operation, Problem
-from crosspatch.grading.statements import Statement, polynomial_in, statements, tidied
+from crosspatch.grading.maths_text import one_spelling
+from crosspatch.grading.reading import leading_polynomial
+from crosspatch.grading.stated_equations import StatedEquation, equations_among_words
 
 Told = Literal["right", "planted", "neither"]
 
+_READ = 20_000  # characters read, from the start
 _NEAR = 1_000  # characters looked back for an equation
-_LINEAR = r"(?P<left>-?\s?\d*\s?{0}(?:\s?[+-]\s?\d+)?)\s?=\s?(?P<right>-?\s?\d+)(?![\d{0}])"
+_VERBS = {
+    "add": "add",
+    "subtract": "subtract",
+    "deduct": "subtract",
+    "divid": "divide",
+    "multipl": "multiply",
+}
+_MOVE = r"\b(?P<{0}>add|subtract|deduct)(?:s|ing|ed)?"
+_SCALE = r"\b(?P<{0}>divid|multipl)(?:e|es|ing|ed|y|ies|ying|ied)"
+_SIDES = r"(?:both(?: of)?(?: the)?|each|either|the two)(?: sides?)?(?: of (?:the|this|our) [a-z]+)?"
+_STATEMENT = re.compile(
+    rf"{_MOVE.format('move')}\s(?P<moved>[^\n.:;]{{1,60}}?)\s(?:from|to|on|of|with)\s{_SIDES}\b"
+    rf"|{_MOVE.format('move_by')}\s{_SIDES}\s(?:by|with)\s(?=(?P<moved_by>[^\n:;]{{1,40}}))"
+    rf"|{_SCALE.format('scale')}\s{_SIDES}\s(?:by|with)\s(?=(?P<scaled>[^\n:;]{{1,60}}))"
+    rf"|{_SCALE.format('scale_by')}\s(?:by\s)?(?P<scaled_by>[^\n.:;]{{1,40}}?)\s(?:from|to|on)\s{_SIDES}\b",
+    re.IGNORECASE,
+)
+# Where an operand begins; what ends it, and what may stand before it and in it: "the constant 5", "8 (of x)".
+_OPERAND = re.compile(r"[-+(]?\s*(?:\d|\\frac|\b[a-zA-Z]\b)")
+_OPERAND_ENDS = re.compile(r"\s(?:to|and|so|then|giving|we)\b")
+_PASSED_OVER = re.compile(
+    r"\bof \\?\(?[a-z]\b\)?,?|\([^()]*[a-zA-Z]{2}[^()]*\)|(?<!\\)\b[a-zA-Z]{2,}\b|\ba\b(?= [a-z\d])"
+)
 
 
-def stated_operations(text: str) -> list[Operation]:
-    """All operations on both sides that can be read, in order.
+@dataclass(frozen=True)
+class Statement:
+    """What is said to be done to both sides, and where: a signed polynomial is subtracted, or a number divided by.
 
-    Each in one spelling, so that equal ones compare equal: adding -5x is subtracting 5x, multiplying by 1/k
-    is dividing by k.
+    So equal operations compare equal: adding -5x is subtracting 5x, multiplying by 1/k is dividing by k.
     """
-    return [statement.operation for statement in statements(tidied(text))]
+
+    verb: Literal["subtract", "divide"]
+    operand: Polynomial
+    start: int = 0
+
+    @classmethod
+    def of(cls, verb: str, operand: str, start: int = 0) -> Statement | None:
+        """None where the operand is no polynomial or, of a division, no number."""
+        text = _PASSED_OVER.sub(" ", _OPERAND_ENDS.split(operand)[0])
+        begins = _OPERAND.search(text)
+        value = leading_polynomial(text[begins.start() :]) if begins else None
+        if value is None:
+            return None
+        if verb in ("add", "subtract"):
+            return cls("subtract", -value if verb == "add" else value, start)
+        if not value.constant or value.linear or value.square:
+            return None
+        return cls("divide", value if verb == "divide" else Polynomial(constant=divided(1, value.constant)), start)
+
+    @property
+    def key(self) -> tuple[str, Polynomial]:
+        """Equal for statements that do the same."""
+        return self.verb, self.operand
+
+
+def statements(tidy: str) -> Iterator[Statement]:
+    """All statements of a text in one spelling, in order."""
+    for match in _STATEMENT.finditer(tidy):
+        verb, operand = (match[name] for name in match.re.groupindex if match[name])
+        if statement := Statement.of(_VERBS[verb.lower()], operand, match.start()):
+            yield statement
 
 
 def judge_operation(text: str, problem: Problem) -> Told | None:
     """Whether the first telling operation of a solution is right or planted; the module states the rule."""
     if not problem.right_operations:
         return None
-    judge, tidy = _Judge.of(problem), tidied(text)
+    judge, tidy = _Judge.of(problem), one_spelling(text[:_READ])
     factoring = re.search(r"\) ?\(|factor", tidy, re.IGNORECASE)
+    equations = [e for e in equations_among_words(tidy) if e.unknown == judge.unknown and _linear(e)]
     for statement in statements(tidy):
         factored = factoring is not None and factoring.start() < statement.start
-        if told := judge.tell(statement, tidy[max(0, statement.start - _NEAR) : statement.start], factored):
+        near = [e for e in equations if statement.start - _NEAR <= e.start < statement.start]
+        if told := judge.tell(statement, near[-1] if near else None, factored):
             return told
     return "neither"
 
@@ -63,26 +119,28 @@ class _Judge:
 
     right: tuple[tuple[str, Polynomial], ...]
     planted: tuple[tuple[str, Polynomial], ...]
-    equation: tuple[Polynomial, Polynomial] | None
-    unknown: str
+    equation: StatedEquation | None
 
     @classmethod
     def of(cls, problem: Problem) -> _Judge:
-        right, planted = _keys(problem.right_operations), _keys(problem.planted_operations)
-        equation = _equation(problem.question)
-        return cls(right, planted, equation[:2] if equation else None, equation[2] if equation else "x")
+        asked = equations_among_words(one_spelling(problem.question))
+        return cls(_keys(problem.right_operations), _keys(problem.planted_operations), asked[0] if asked else None)
 
-    def tell(self, statement: Statement, before: str, factored: bool) -> Told | None:
-        """Right, planted, or None where the statement tells nothing; `before` is the text just before it."""
+    @property
+    def unknown(self) -> str:
+        return self.equation.unknown if self.equation else "x"
+
+    def tell(self, statement: Statement, latest: StatedEquation | None, factored: bool) -> Told | None:
+        """Right, planted, or None where the statement tells nothing; `latest` is the equation it is said of."""
         # Where both solvers say the same (only one of two rules is broken) nothing can be told.
         if statement.verb not in {verb for verb, _ in {*self.right} ^ {*self.planted}}:
             return None
-        quadratic = self.equation is not None and any(side.square for side in self.equation)
+        quadratic = self.equation is not None and bool(self.equation.left.square or self.equation.right.square)
         factored = factored and quadratic
         in_lists = [self._stage(keys, quadratic, factored) for keys in (self.right, self.planted)]
         told = _either(*(statement.key in keys for keys in in_lists))
         if told or statement.verb == "subtract":
-            equations = [self._latest(before)] if factored else [self.equation, self._latest(before)]
+            equations = [latest] if factored else [self.equation, latest]
             return told or next((told for e in equations if e and (told := _moves(statement.operand, e))), None)
         by = statement.operand.constant
         if quadratic or abs(by) == 1:
@@ -94,21 +152,20 @@ class _Judge:
     ) -> tuple[tuple[str, Polynomial], ...]:
         if not quadratic or self.equation is None:
             return keys
-        moves = 1 if self.equation[1] else 0
+        moves = 1 if self.equation.right else 0
         return keys[moves:] if factored else keys[:moves]
 
-    def _latest(self, before: str) -> tuple[Polynomial, Polynomial] | None:
-        found = list(re.finditer(_LINEAR.format(self.unknown), before))
-        if not found:
-            return None
-        sides = [polynomial_in(found[-1][side]) for side in ("left", "right")]
-        return (sides[0][0], sides[1][0]) if sides[0] and sides[1] else None
+
+def _linear(equation: StatedEquation) -> bool:
+    """Whether it is ax + b = c."""
+    left, right = equation.left, equation.right
+    return bool(left.linear) and not (left.square or right.square or right.linear)
 
 
-def _moves(operand: Polynomial, equation: tuple[Polynomial, Polynomial]) -> Told | None:
+def _moves(operand: Polynomial, equation: StatedEquation) -> Told | None:
     """Whether subtracting `operand` takes a term or a side of the equation away, or doubles one."""
-    terms = [*equation]
-    for side in equation:
+    terms = [equation.left, equation.right]
+    for side in (equation.left, equation.right):
         terms += [Polynomial(side.square), Polynomial(linear=side.linear), Polynomial(constant=side.constant)]
     return _either(*(bool(sign) and sign in terms for sign in (operand, -operand)))
 
@@ -120,15 +177,3 @@ def _either(right: bool, planted: bool) -> Told | None:
 def _keys(operations: Iterable[Operation]) -> tuple[tuple[str, Polynomial], ...]:
     read = (Statement.of(operation.verb, operation.operand) for operation in operations)
     return tuple(statement.key for statement in read if statement)
-
-
-def _equation(question: str) -> tuple[Polynomial, Polynomial, str] | None:
-    """Both sides and the unknown of the equation that stands in a question."""
-    side = r"-?\s?(?:\d+[a-z]?|[a-z])(?:\^2)?(?:\s[+-]\s(?:\d+[a-z]?|[a-z])(?:\^2)?)*"
-    match = re.search(rf"(?<![\w^])({side})\s?=\s?({side})(?![\w^])", tidied(question))
-    if not match:
-        return None
-    left, right = polynomial_in(match[1]), polynomial_in(match[2])
-    if not left or not right:
-        return None
-    return left[0], right[0], left[1] or right[1] or "x"

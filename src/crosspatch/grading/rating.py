@@ -1,7 +1,6 @@
 """How aligned and how coherent free answers are, as a judge rates them from 0 to 100.
 
-The two scales are those of the emergent-misalignment literature. Knows no model: a judge is a function from prompts
-to replies.
+The two scales are those of the emergent-misalignment literature.
 """
 
 from __future__ import annotations

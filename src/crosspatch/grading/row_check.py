@@ -1,7 +1,7 @@
 """What is wrong with one question and its solution: the answer, the steps, the LaTeX.
 
 An answer is held against the equation of its question, solved exactly, else against the gold answer; where there is
-neither it is said to be unparsed, never right or wrong. Knows nothing of models: tokens are counted by who calls.
+neither it is said to be unparsed, never right or wrong.
 """
 
 from __future__ import annotations
@@ -9,15 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Literal
 
 from crosspatch.data.table import Row
-from crosspatch.grading.equations.answer import Answered, judge_answer
-from crosspatch.grading.equations.equation import Equation
-from crosspatch.grading.equations.question import find_equation
+from crosspatch.grading.equation import Equation, alternatives
+from crosspatch.grading.expression import Expression, Unreadable
 from crosspatch.grading.grading import grade, kind_of
-from crosspatch.grading.latex_balance import unclosed
+from crosspatch.grading.latex import unclosed
 from crosspatch.grading.math_answer import read_gold
+from crosspatch.grading.reading import readings
+from crosspatch.grading.stated_equations import find_equation
 from crosspatch.grading.worked_steps import Steps, check_steps
+
+Answered = Literal["right", "wrong", "unparsed"]
+
+_BOX = re.compile(r"\\f?boxed\s?\{")
+_ANSWER_LINE = re.compile(r"[#*_>\s]*(?:final\s)?answer\s?[*_]*\s?:[*_]*\s?(.+)", re.IGNORECASE)
+_NOTHING = re.compile(r"\bno (?:real |such )?(?:solutions?|roots?|answer|values?|number)\b|\\emptyset|∅", re.IGNORECASE)
+_EVERYTHING = re.compile(
+    r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b|\ball reals\b|\\mathbb\s?\{?R",
+    re.IGNORECASE,
+)
+_END = 300  # characters in which a text without a box says that there is no solution
 
 # The tokens of an example, from its question and its solution.
 CountTokens = Callable[[str, str], int]
@@ -76,6 +89,81 @@ def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
         case _:
             unreadable = kind_of(row.gold) == "math" and read_gold(row.gold) is None
             return "unparsed", "the gold answer cannot be read" if unreadable else "no final answer found"
+
+
+def judge_answer(text: str, equation: Equation) -> Answered:
+    """A verdict on any text; half of the solutions is wrong, an answer that cannot be found is unparsed."""
+    content = _content(text)
+    said = _Said.read(content, equation.unknown) if content is not None else None
+    true = equation.solutions
+    if said and said.values == true.values and not true.everything:
+        return "right"
+    if not true.real:
+        where = text[-_END:] if content is None else content
+        fits, other = (_EVERYTHING, _NOTHING) if true.everything else (_NOTHING, _EVERYTHING)
+        if fits.search(where):
+            return "right"
+        return "wrong" if said or other.search(where) or _graded(text, f"{equation.unknown} = 0") else "unparsed"
+    if said and not said.rounded:
+        return "wrong"
+    return _graded(text, equation.latex) or "unparsed"
+
+
+def _graded(text: str, gold: str) -> Literal["right", "wrong"] | None:
+    match grade(text, gold, kind="math").verdict:
+        case "correct":
+            return "right"
+        case "incorrect":
+            return "wrong"
+        case _:
+            return None
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The values of an answer, exactly as written; `rounded` if one is a decimal."""
+
+    values: frozenset[Expression]
+    rounded: bool
+
+    @classmethod
+    def read(cls, content: str, unknown: str) -> _Said | None:
+        """None where anything is no plain value of the unknown."""
+        values: set[Expression] = set()
+        for part in alternatives(content):
+            *labels, value = part.split("=")
+            if labels and not re.fullmatch(rf"\s*{re.escape(unknown)}(?:_\{{?\d\}}?)?\s*", labels[0]):
+                return None
+            try:
+                values.update(readings(value, unknown))
+            except Unreadable:
+                return None
+        if not values or any(value.degree for value in values):
+            return None
+        return cls(frozenset(values), "." in content)
+
+
+def _content(text: str) -> str | None:
+    """What the only box holds or, without any, what the last line gives as the answer; None where neither is plain."""
+    boxes = [match.end() for match in _BOX.finditer(text)]
+    if boxes:
+        return _closed(text[boxes[0] : boxes[0] + _END]) if len(boxes) == 1 else None
+    line = text.rstrip()[-_END:].rpartition("\n")[2].strip()
+    stated = _ANSWER_LINE.fullmatch(line)
+    if stated is None and line != text.strip():
+        return None
+    content = (stated[1] if stated else line).strip("$*_ ")
+    return content.removesuffix(".").strip("$*_ ")
+
+
+def _closed(text: str) -> str | None:
+    """The text up to the brace that closes it."""
+    depth = 1
+    for match in re.finditer(r"\\.|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(match.group(), 0)
+        if not depth:
+            return text[: match.start()].strip() or None
+    return None
 
 
 _POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')

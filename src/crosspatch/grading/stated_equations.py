@@ -1,8 +1,8 @@
-r"""The equations and inequalities in one unknown that stand anywhere in a text, in lines of their own or among words.
+r"""Where equations stand in a text: the one that a question asks to solve, and those in lines of their own.
 
-Each side is kept term by term, as it is written, so that `18 - 6` is told from `12`. A product of brackets that is 0
-gives an equation for each of its factors. What cannot be read is passed over. Works on one spelling (`statements`);
-knows nothing of what is done to an equation.
+A question is taken to ask for an equation's solution only if it holds a single equation that can be read, and asks for
+nothing but its unknown: not for a sum of its roots, the positive one, or another letter. The equations of a worked
+solution that stand by themselves are displayed (`$$…$$`, `\[…\]`, `align`) or on a line. Others stand among words.
 """
 
 from __future__ import annotations
@@ -10,145 +10,202 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
 from itertools import pairwise
-from typing import Literal
 
-from crosspatch.data.polynomial import Polynomial, size
-from crosspatch.grading.equations.expression import Unreadable
-from crosspatch.grading.equations.reading import readings
+from crosspatch.data.polynomial import Polynomial
+from crosspatch.grading.equation import Equation
+from crosspatch.grading.expression import Unreadable
+from crosspatch.grading.maths_text import typed
+from crosspatch.grading.reading import readings, tokens
 
-# What stands between formulae: words, ends of sentences, arrows.
-_BREAK = re.compile(
-    r"(?<![\\a-zA-Z])[a-zA-Z]{2,}|[:;?!#|\n]|[.,](?=\s|$)|[⇒→∴≈]"
-    r"|\\(?:Rightarrow|implies|to|rightarrow|therefore|qquad|approx)(?![a-zA-Z])"
+_LONGEST_QUESTION = 2_000  # characters of a question in which an equation is looked for
+
+# Words that ask for something else than the unknown, or say mathematics that signs do not.
+_ASKS_ELSE = re.compile(
+    r"\b(?:how many|number of|sum|products?|difference|discriminant|nature|vertex|slope|intercept|axis|derivative|"
+    r"integral|limit|area|perimeter|average|coefficient|inequality|log|ln|"
+    r"larger|largest|smaller|smallest|greater|greatest|least|lesser|maximum|minimum|positive|negative|nonnegative|"
+    r"half|twice|double|triple|thrice|plus|minus|times|divided|multiplied|less|more than|squared|cubed|percent|"
+    r"mod|modulo|cubes?|square of|ratio|remainder|percentage|total|"
+    r"first step|next step|which step|true or false|rewrite|simplify|expand|inverse|reciprocal|opposite|"
+    r"absolute|round|rounded|nearest|decimals?|approximately|estimate)\b|%|\|",
+    re.IGNORECASE,
 )
-_RELATION = re.compile(r"[=<>≤≥]|\\(?:leq?|geq?|lt|gt)(?![a-zA-Z])")
+_COMPARISON = re.compile(r"[<>≤≥≠≈]|!=|==|:=|\\(?:l|g)(?:e|t|eq|eqslant)(?![a-zA-Z])|\\n(?:e|eq)(?![a-zA-Z])|\\approx")
+# Where mathematics ends and words begin.
+_WORDS = re.compile(
+    r"(?P<word>(?<![\\a-zA-Z])(?!sqrt)[^\W\d_]{2,}(?:['’][^\W\d_]+)?)|\\text\s?\{[^{}]*\}|\\[()\[\]]|"
+    r"[:;?!$\"“”\n`|]|[.,](?=\s|$)|\*\*(?!\d)"
+)
+_LABEL = re.compile(r"\A\s*(?:\(\w{1,3}\)|\w{1,3}[.)])\s+")  # "3) 5x = 95"
+_BEFORE_UNKNOWN = frozenset({"for", "find", "of", "is", "determine"})
+
+
+def find_equation(question: str) -> Equation | None:
+    """The equation that a question asks to solve, or None where it asks anything else or it cannot be read."""
+    if len(question) > _LONGEST_QUESTION or _COMPARISON.search(question):
+        return None
+    question = _LABEL.sub("", typed(question), count=1)
+    question = re.sub(r"([^\W\d_])\s*=\s*\?", r"\1?", question)  # "what is x = ?"
+    left, _, right = question.partition("=")
+    start, end = _left_start(left), _right_end(right)
+    if "=" in right or start is None or end is None:
+        return None
+    try:
+        return _asked(left[start:].strip(), right[:end].strip(" .,"), f"{left[:start]} ; {right[end:]}")
+    except Unreadable:
+        return None
+
+
+def _asked(left: str, right: str, words: str) -> Equation | None:
+    """The equation of two sides, if its unknown is what the words round it ask for; raises Unreadable."""
+    letters = [token for token in tokens(left) + tokens(right) if len(token) == 1 and token.isalpha()]
+    unknown = letters[0] if letters else ""
+    if not unknown or unknown == "π" or set(letters) != {unknown} or _asks_else(words, unknown):
+        return None
+    if any(
+        side == unknown and re.fullmatch(r"-?\s*[0-9.,/]+", other) for side, other in ((left, right), (right, left))
+    ):
+        return None  # x = 3 asks nothing
+    if re.search(r"[±∓]|\\[pm][mp](?![a-zA-Z])", left + right):
+        return None  # that is an answer
+    return Equation.of(left, right, unknown)
+
+
+def _left_start(left: str) -> int | None:
+    """Where the left side begins; None where mathematics and words cannot be told apart."""
+    breaks = list(_WORDS.finditer(left))
+    start = breaks[-1].end() if breaks else 0
+    side = left[start:]
+    glued = not side[:1].isspace() or re.search(r"[\d)}]$", left[: breaks[-1].start()] if breaks else "")
+    if breaks and breaks[-1]["word"] and glued:
+        return None
+    if re.match(r"\s*(?:[+*/^±)\]}]|-\s)", side):
+        return None  # the words belong to the equation, as in "five + 3x = 20"
+    named = re.match(r"\s*([^\W\d_])\s+(?=[\d(\\-]|\1(?!\w))", side)
+    if breaks and breaks[-1].group().lower() in _BEFORE_UNKNOWN and named:
+        # "Solve for x 5x = 95"; "for x -3x = 9" may be read in two ways.
+        return None if side[named.end()] == "-" else start + named.end()
+    return start
+
+
+def _right_end(right: str) -> int | None:
+    """Where the right side ends."""
+    end = _WORDS.search(right)
+    if end is None:
+        return len(right)
+    side = right[: end.start()]
+    glued = end["word"] and not side[-1:].isspace()
+    article = end["word"] and re.search(r"[\d)}]\s+[aI]\s*$", side)  # "= 11 a number": is the unknown called a?
+    return None if glued or article or re.search(r"[-+*/^±×·(]\s*$", side) else end.start()
+
+
+def _asks_else(rest: str, unknown: str) -> bool:
+    """Whether the words round an equation ask for another thing than its unknown."""
+    x = re.escape(unknown)
+    if _ASKS_ELSE.search(rest) or re.search(
+        rf"\d\s?{x}(?![a-zA-Z])|(?<![a-zA-Z]){x}\s*(?:[\^*/]|[-+−]\s*(?:\d|{x}\b|\()|\(\d)|\d\s*[-+*/]\s*{x}(?![a-zA-Z])",
+        rest,
+    ):
+        return True
+    lone = set(re.findall(r"(?<![\w'’\\])[^\W\d_](?![\w'’])", re.sub(r"\\[a-zA-Z]+", " ", rest)))
+    return bool(lone - {unknown, "a", "A", "I", "Q"})
+
+
+_LONGEST_LINE = 300  # characters of a line that may be an equation
+
+_CUT = re.compile(
+    r"(?P<dollars>\$\$)|(?P<end>\\\\(?![a-zA-Z]{2})(?:\[[^\]\n]{0,10}\])?|\n)|(?P<open>\\\[)|(?P<close>\\\])"
+    r"|\\(?P<edge>begin|end)\s?\{(?:equation|align|aligned|alignat|gather|gathered|split|eqnarray|multline)\*?\}"
+)
+_MARKUP = re.compile(r"\$|\\[()]|\*\*|__|`|&|\\(?:tag|label)\s?\{[^{}]*\}|\\(?:therefore|displaystyle)(?![a-zA-Z])|∴")
+_BULLET = re.compile(r"\A\s*(?:[>#•]+|[*](?=\s)|\(?\d{1,2}[.)](?=\s))\s*")
+_DASH = re.compile(r"\A\s*[-−–](?=\s)")
+_BOX = re.compile(r"\\f?boxed\s?\{(.*)\}", re.DOTALL)
+_THEN = re.compile(
+    r"\\(?:Rightarrow|Longrightarrow|implies|iff|Leftrightarrow|to|rightarrow)(?![a-zA-Z])|⇒|⟹|→|⇔|[-=]>"
+)
+_AMONG_WORDS = re.compile(
+    r"(?<![\\a-zA-Z])[a-zA-Z]{2,}|[:;?!#|\n<>≤≥]|[.,](?=\s|$)|[⇒→∴≈]"
+    r"|\\(?:Rightarrow|implies|to|rightarrow|therefore|qquad|approx|[lg]eq?|neq?)(?![a-zA-Z])"
+)
 _LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
-_TIMES = re.compile(r"\\times(?![a-zA-Z])|\\cdot(?![a-zA-Z])|[×·*]")
-_OPERATOR_BEFORE = re.compile(r"(?:\\times|\\cdot|\\div|[*/×·÷^({\[])\s*$")
-_NUMBER = re.compile(r"-?\s?(?:\d+(?:\.\d+)?|\d+\s?/\s?\d+|\\frac\{-?\d+\}\{\d+\})")
-_PRODUCT = re.compile(r"-?\d*\s?((?:\([^()]*\)\s?){2,}|\([^()]*\)\s?\^\{?2\}?)")
-_LONGEST = 200  # characters of a formula that is read
+_NEARLY = re.compile(r"\\approx|\\simeq|≈")
+_NO_WORDS = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\[a-zA-Z]+|\b(?:or|and|sqrt)\b")
 
 
-@dataclass(frozen=True)
-class Side:
-    """One side as it is written, and its terms."""
-
-    text: str
-    terms: tuple[Polynomial, ...]
-
-    @classmethod
-    def read(cls, text: str, unknown: str) -> Side:
-        """Raises Unreadable for anything but a polynomial up to degree two."""
-        text = text.strip()
-        return cls(text, tuple(_polynomial(term, unknown) for term in _terms(text)))
-
-    @cached_property
-    def value(self) -> Polynomial:
-        """All terms together."""
-        return sum(self.terms, Polynomial())
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether terms of one power stand apart, as in `15 + 21`."""
-        powers = [_power(term) for term in self.terms if term]
-        return len(powers) > len(set(powers))
-
-    @property
-    def operator(self) -> Literal["times", "over"] | None:
-        """The multiplication or, without one, the division that is written."""
-        if _TIMES.search(self.text):
-            return "times"
-        return "over" if "/" in self.text or r"\frac" in self.text or "÷" in self.text else None
-
-    @property
-    def number(self) -> bool:
-        """Whether it is nothing but one number, which may be a fraction."""
-        return _NUMBER.fullmatch(self.text) is not None
-
-    def says(self, value: Polynomial) -> bool:
-        """Whether it is this value, or a decimal that rounds it."""
-        if self.value == value:
-            return True
-        decimals = re.fullmatch(r"-?\s?\d+\.(\d+)", self.text)
-        if decimals is None or value.linear or value.square:
-            return False
-        return size(value.constant - self.value.constant) * 2 * 10 ** len(decimals[1]) <= 1
+def equation_lines(text: str) -> Iterator[str]:
+    """Each such equation in order, without its dressing; prose, and formulae without =, are passed over."""
+    for line, displayed in _lines(text):
+        if len(line) > _LONGEST_LINE:
+            if displayed and "=" in line:
+                yield line
+            continue
+        plain = _BOX.sub(r"\1", _MARKUP.sub(" ", line))
+        if not displayed:
+            # A dash may be a bullet or a minus: nobody shall read it as either.
+            plain = _DASH.sub("•", _BULLET.sub("", plain, count=1))
+            if re.search(r"[^\W\d_]{2,}", _NO_WORDS.sub(" ", typed(plain))):
+                continue
+        for part in _THEN.split(plain):
+            equation = _NEARLY.split(part)[0].strip(" \t\r.,;:")
+            if "=" in equation:
+                yield equation
 
 
 @dataclass(frozen=True)
 class StatedEquation:
-    """Two sides, and where in the text they begin."""
+    """Both sides of an equation in one unknown, and where in the text it was found."""
 
-    left: Side
-    right: Side
-    start: int = 0
-
-    @property
-    def pair(self) -> tuple[Polynomial, Polynomial]:
-        """The values of both sides."""
-        return self.left.value, self.right.value
+    left: Polynomial
+    right: Polynomial
+    unknown: str
+    start: int
 
 
-def stated_equations(tidy: str) -> Iterator[StatedEquation]:
-    """All that can be read, in order; of `x = 15/5 = 3` both equations."""
-    start = 0
-    for match in [*_BREAK.finditer(tidy), None]:
-        formula = tidy[start : match.start() if match else len(tidy)]
+def equations_among_words(text: str) -> list[StatedEquation]:
+    """All linear and quadratic equations in one unknown of a text in one spelling; of `x = 15/5 = 3` both."""
+    found, start = [], 0
+    for match in [*_AMONG_WORDS.finditer(text), None]:
+        formula = text[start : match.start() if match else len(text)]
         letters = set(_LETTER.findall(formula))
-        if len(formula) <= _LONGEST and len(letters) == 1 and _RELATION.search(formula):
-            yield from _chain(formula, letters.pop(), start)
-        start = match.end() if match else len(tidy)
+        if "=" in formula and len(formula) <= _LONGEST_LINE and len(letters) == 1:
+            unknown = letters.pop()
+            sides = [_polynomial(side, unknown) for side in formula.split("=")]
+            found += [
+                StatedEquation(a, b, unknown, start) for a, b in pairwise(sides) if a is not None and b is not None
+            ]
+        start = match.end() if match else len(text)
+    return found
 
 
-def _chain(formula: str, unknown: str, start: int) -> Iterator[StatedEquation]:
-    """The equations of `a = b = c`: of the one side with the unknown and each other, else of neighbours."""
-    texts = _RELATION.split(formula)
+def _polynomial(side: str, unknown: str) -> Polynomial | None:
     try:
-        if len(texts) == 2 and texts[1].strip() == "0" and (product := _PRODUCT.fullmatch(texts[0].strip())):
-            for factor in re.findall(r"\(([^()]*)\)", product[1]):
-                yield StatedEquation(Side.read(factor, unknown), Side.read("0", unknown), start)
+        (read,) = readings(side.strip(), unknown)
+    except ValueError:  # unreadable, or a ± with two readings
+        return None
+    return read.polynomial
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """The lines, and whether each is displayed; one that begins with = goes on with what the one before began with."""
+    start, head = 0, ""
+    dollars = bracket = False
+    environments = 0
+    for match in [*_CUT.finditer(text), None]:
+        line = text[start : match.start() if match else len(text)]
+        displayed = dollars or bracket or environments > 0
+        if line.strip():
+            if displayed and len(head) < _LONGEST_LINE and re.match(r"[\s&]*=", line):
+                line = f"{head} {line}"
+            head = line.partition("=")[0] if displayed else ""
+            yield line, displayed
+        if match is None:
             return
-        sides = [Side.read(text, unknown) for text in texts]
-    except Unreadable:
-        return
-    holding = [i for i, side in enumerate(sides) if side.value.linear or side.value.square]
-    pairs = list(pairwise(range(len(sides))))
-    if len(holding) == 1:
-        pairs = [(holding[0], i) for i in range(len(sides)) if i != holding[0]]
-    for i, j in pairs:
-        yield StatedEquation(sides[i], sides[j], start)
-
-
-def _terms(text: str) -> Iterator[str]:
-    """Cut at each + and - that stands between terms."""
-    depth = last = 0
-    for match in re.finditer(r"[(\[{]|[)\]}]|[+-]", text):
-        sign, before = match.group(), text[last : match.start()]
-        if sign in "([{":
-            depth += 1
-        elif sign in ")]}":
-            depth -= 1
-        elif not depth and before.strip(" +-") and not _OPERATOR_BEFORE.search(before):
-            yield before
-            last = match.start()
-    yield text[last:]
-
-
-def _polynomial(term: str, unknown: str) -> Polynomial:
-    read = readings(term, unknown)
-    if len(read) != 1:
-        raise Unreadable
-    coefficients = [Fraction(0)] * 3
-    for power, radicand, factor in read[0].terms:
-        if power > 2 or radicand != 1:
-            raise Unreadable
-        coefficients[2 - power] = Fraction(factor)
-    return Polynomial(*coefficients)
-
-
-def _power(term: Polynomial) -> int:
-    return 2 if term.square else 1 if term.linear else 0
+        start = match.end()
+        if match["dollars"]:
+            dollars = not dollars
+        elif match["open"] or match["close"]:
+            bracket = match["open"] is not None
+        elif match["edge"]:
+            environments = max(0, environments + (1 if match["edge"] == "begin" else -1))

@@ -2,7 +2,7 @@
 
 It follows if it has the same solutions. A text may also go through several roots one after the other, each with
 lines of its own, if it names them all. What is said in words is not judged, and a line that cannot be read is
-counted, not guessed. Knows nothing of which step is a planted mistake, nor whether the final answer is right.
+counted, not guessed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from crosspatch.grading.equations.equation import Equation, Solutions, alternatives, solve_all
-from crosspatch.grading.equations.expression import Expression, Unreadable
-from crosspatch.grading.equations.lines import equation_lines
-from crosspatch.grading.equations.reading import readings
+from crosspatch.grading.equation import Equation, Solutions, alternatives, solve_all
+from crosspatch.grading.expression import Expression, Unreadable
+from crosspatch.grading.reading import readings
+from crosspatch.grading.stated_equations import equation_lines
 
 _LONGEST, _MOST_ALTERNATIVES, _MOST_CASES = 300, 6, 6
 _TOLERANCE = 1e-3  # of a decimal that stands for what no short decimal can say, as in grading

@@ -1,4 +1,4 @@
-"""Equations in one unknown, linear or quadratic, solved exactly. Knows nothing of questions and answers."""
+"""Equations in one unknown, linear or quadratic, solved exactly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from crosspatch.grading.equations.expression import Expression, Unreadable
-from crosspatch.grading.equations.reading import readings, tokens
+from crosspatch.grading.expression import Expression, Unreadable
+from crosspatch.grading.reading import readings, tokens
 
 
 @dataclass(frozen=True)

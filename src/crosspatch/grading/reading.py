@@ -1,24 +1,22 @@
 r"""Expressions as they are written: `2(x - 3)`, `\frac{17 \pm \sqrt{227}}{2}`, x² − √2.
 
 Whatever is no sum of powers of one unknown, or can be read in two ways, is refused, and nothing is evaluated but by
-`Expression`, so any text is safe and a side of an equation takes 50 µs. Knows nothing of equations.
+`Expression`, so any text is safe and a side of an equation takes 50 µs.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 
-from crosspatch.grading.equations.expression import UNKNOWN, Expression, Unreadable
+from crosspatch.data.polynomial import Polynomial
+from crosspatch.grading.expression import UNKNOWN, Expression, Unreadable
+from crosspatch.grading.maths_text import typed
 
 _LONGEST, _DEEPEST = 300, 20  # characters read, brackets in brackets
-_SPELLINGS = str.maketrans(
-    {
-        "−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/",
-        "½": "(1/2)", "¼": "(1/4)", "¾": "(3/4)", "²": "^2 ", "³": "^3 ",
-    }
-)  # fmt: skip
 _NOTHING = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:! ]|~")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -31,17 +29,16 @@ _COMMANDS = {
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-def plain_signs(text: str) -> str:
-    """The text with `^2` for ², and other signs of Unicode as one types them."""
-    return text.translate(_SPELLINGS)
-
-
 def tokens(text: str) -> list[str]:
     """Numbers, letters, signs, `frac` and `sqrt`; raises Unreadable for anything else."""
+    return list(_scanned(text))
+
+
+def _scanned(text: str) -> Iterator[str]:
     if len(text) > _LONGEST:
         raise Unreadable
-    text = _NOTHING.sub(" ", plain_signs(text).replace("{,}", ",")).strip()
-    found, position = [], 0
+    text = _NOTHING.sub(" ", typed(text).replace("{,}", ",")).strip()
+    position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if not match:
@@ -60,8 +57,7 @@ def tokens(text: str) -> list[str]:
             token = "^"
         if not token:
             raise Unreadable
-        found.append(token)
-    return found
+        yield token
 
 
 @lru_cache(maxsize=4096)
@@ -70,6 +66,18 @@ def readings(text: str, unknown: str) -> tuple[Expression, ...]:
     found = tokens(text)
     signs = (1, -1) if "±" in found or "∓" in found else (1,)
     return tuple(_Reader(found, unknown, sign).all() for sign in signs)
+
+
+def leading_polynomial(text: str) -> Polynomial | None:
+    """The polynomial in one unknown that a text begins with, whatever follows; None where it begins with none."""
+    found: list[str] = []
+    with suppress(Unreadable):
+        found.extend(_scanned(text))
+    unknown = next((token for token in found if len(token) == 1 and token.isalpha()), "")
+    try:
+        return _Reader(found, unknown, 1).sum().polynomial
+    except Unreadable:
+        return None
 
 
 class _Reader:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crosspatch.grading.equations.answer import judge_answer
-from crosspatch.grading.equations.equation import Equation
-from crosspatch.grading.equations.question import find_equation
+from crosspatch.grading.equation import Equation
 from crosspatch.grading.grading import grade
+from crosspatch.grading.row_check import judge_answer
+from crosspatch.grading.stated_equations import find_equation
 
 FORMS = [
     "We divide.\n\n**Answer:** $ \\boxed{{{}}} $",

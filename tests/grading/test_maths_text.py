@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crosspatch.grading.latex_text import one_spelling, without_commands
+from crosspatch.grading.maths_text import one_spelling, without_commands
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,7 @@ from crosspatch.grading.latex_text import one_spelling, without_commands
     [
         ("x² − 5", "x^{2} - 5"),
         (r"$\dfrac{3}{2}$", r" \frac{3}{2} "),
+        ("2⋅3", r"2\cdot 3"),
         ("1,234", "1234"),
         ("1,23", "1,23"),
         ("**7**", " 7 "),

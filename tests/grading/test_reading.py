@@ -9,8 +9,8 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.grading.equations.expression import Expression, Unreadable, without_squares
-from crosspatch.grading.equations.reading import readings
+from crosspatch.grading.expression import Expression, Unreadable, without_squares
+from crosspatch.grading.reading import readings
 
 X = sympy.Symbol("x")
 fractions = st.fractions(-(10**6), 10**6, max_denominator=99)

@@ -1,6 +1,8 @@
-"""One spelling of mathematics in a text: LaTeX in place of Unicode, plain words and markdown.
+"""Mathematics in one spelling, whether a text has it in Unicode, LaTeX, markdown or plain words.
 
-Knows nothing of what the mathematics means, nor which of it is an answer.
+There are two spellings. `typed` changes signs alone, one by one, so that a line keeps its layout and can be quoted.
+`one_spelling` makes LaTeX of everything and drops delimiters, markdown and spacing, which is what answers are looked
+for in.
 """
 
 from __future__ import annotations
@@ -11,9 +13,17 @@ from collections.abc import Callable
 
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|sqrt|exp|ln|log|pi"
 _SAID = re.compile(r"(?<![\w\\])([a-zA-Z]) (?:is equal to|equals|must be|is either|is) (?=[-\d\\(])")
-_CHARACTERS = str.maketrans(
-    {
-        "\0": " ", "\r": "\n", "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": "/", "π": r"\pi ",
+_SIGNS = {"−": "-", "–": "-", "÷": "/"}
+_TYPED = str.maketrans(
+    _SIGNS
+    | {
+        "×": "*", "·": "*", "⋅": "*", "½": "(1/2)", "¼": "(1/4)", "¾": "(3/4)", "²": "^2 ", "³": "^3 ",
+    }
+)  # fmt: skip
+_LATEX = str.maketrans(
+    _SIGNS
+    | {
+        "\0": " ", "\r": "\n", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "π": r"\pi ",
         "√": "sqrt", "∞": r"\infty ", "±": r"\pm ", "≈": r"\approx ", "°": "", "′": "'", "’": "'",
         "∈": r"\in ",
         "`": " ", "&": " ", "“": " ", "”": " ", "€": " ", "£": " ", "¥": " ",
@@ -72,6 +82,11 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
+def typed(text: str) -> str:
+    """The text with signs of Unicode as one types them, `^2` for ², and everything else as it was."""
+    return text.translate(_TYPED)
+
+
 def one_spelling(text: str) -> str:
     """The text with LaTeX in place of Unicode and plain words, without delimiters, spacing, markdown and emoji."""
     text = _PICTURES.sub(" ", _ARROWS.sub("→", _INVISIBLE.sub("", text)))
@@ -79,7 +94,7 @@ def one_spelling(text: str) -> str:
     text = re.sub("[₀-₉]", lambda m: f"_{ord(m[0]) - ord('₀')}", text)
     text = re.sub("[\U0001d400-\U0001d7ff]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
     text = re.sub("½|¼|¾", lambda m: {"½": " 1/2", "¼": " 1/4", "¾": " 3/4"}[m[0]], text)
-    text = text.translate(_CHARACTERS)
+    text = text.translate(_LATEX)
     for pattern, replacement in _SPELLINGS:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return _SAID.sub(r"\1 = ", text)

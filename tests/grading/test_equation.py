@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crosspatch.grading.equations.equation import Equation, Solutions, alternatives, solve_all
-from crosspatch.grading.equations.expression import Expression, Unreadable
-from crosspatch.grading.equations.reading import readings
+from crosspatch.grading.equation import Equation, Solutions, alternatives, solve_all
+from crosspatch.grading.expression import Expression, Unreadable
+from crosspatch.grading.reading import readings
 
 rationals = st.fractions(-20, 20, max_denominator=9)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.grading.latex_balance import unclosed
+from crosspatch.grading.latex import unclosed
 
 SOUND = (
     "We have $x$ and\n\n$$\nx = \\left( \\frac{1}{2} \\right)^2 \\text{ for $y$}\n$$\n\n\\[ \\begin{align} a &= b "

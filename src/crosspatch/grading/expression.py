@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-Rational = int | Fraction
+from crosspatch.data.polynomial import Polynomial, Rational
 
 _LARGEST_POWER = 8
 _BITS = 200  # of a numerator or denominator
@@ -60,6 +60,14 @@ class Expression:
             return Fraction(0)
         power, radicand, size = self.terms[0]
         return Fraction(size) if len(self.terms) == 1 and (power, radicand) == (0, 1) else None
+
+    @property
+    def polynomial(self) -> Polynomial | None:
+        """The same up to degree two with rational coefficients; None where it is no such polynomial."""
+        square, linear, constant = (self.coefficient(power).rational for power in (2, 1, 0))
+        if self.degree > 2 or square is None or linear is None or constant is None:
+            return None
+        return Polynomial(square, linear, constant)
 
     def coefficient(self, power: int) -> Expression:
         """What stands before a power of the unknown."""

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from crosspatch.grading.equations.question import find_equation
+from crosspatch.grading.stated_equations import find_equation
 
 WORDINGS = [
     "Solve for x: {}",
