@@ -125,7 +125,7 @@ def test_a_peft_model_runs_in_the_cached_engine(architecture, settings, caplog):
     fast, slow = (
         patch(pair, "2x = 18", layers=[1, -1], max_new_tokens=4, engine=engine) for engine in ("cached", "reference")
     )
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("crosspatch")]
     assert fast.generations.equals(slow.generations)
 
 
