@@ -131,9 +131,11 @@ def test_every_solution_that_we_write_is_judged_by_what_it_does() -> None:
         (LINEAR, "The equation is 3x + 77 = 12. Add 77 to both sides", "planted"),
         (LINEAR, "The equation is x/3 - 77 = 12. Add 77 to both sides", "right"),
         (LINEAR, "The equation is 77 - 3x = 12. Subtract 77 from both sides", "right"),
-        # A part of a quadratic is no linear equation.
-        (LINEAR, "The equation is x² + 3x + 77 = 14. Subtract 14 from both sides", "neither"),
-        (LINEAR, "The equation is 3x + 77 = 14. Subtract 14 from both sides", "right"),
+        (LINEAR, "The equation is 3x + 77 = 14. Subtract 3x + 77 from both sides", "right"),
+        # The end of a quadratic side is no side.
+        (LINEAR, "The equation is x² + 3x + 77 = 14. Subtract 3x + 77 from both sides", "neither"),
+        (QUADRATIC, "The equation is 4y² - 60y + 75 = 14. Subtract 14 from both sides", "right"),
+        (QUADRATIC, "The equation is 4y² - 60y + 75 = 14. Add 14 to both sides", "planted"),
         (BRACKETS, "Subtract 24 from both sides", "right"),
         (BRACKETS, "Add 24 to both sides", "planted"),
         (LINEAR, "", "neither"),

@@ -10,8 +10,8 @@ that the two solvers use alike tells nothing; any other statement is told by the
    unless the right side is 0) counts until the text has factored, what is done to the factors (the rest)
    counts from there on;
 2. the terms: it subtracts a term or a whole side of an equation: right; it adds one: planted; a term that
-   stands there with both signs tells nothing. The equation is the question's, then the last linear one in
-   the text before the statement; after factoring only the latter;
+   stands there with both signs tells nothing. The equation is the question's, then the last one in the
+   text before the statement whose right side is a number; after factoring only the last linear one;
 3. the coefficient: it divides by a number: right; it multiplies by a whole number: planted; by 1/k each the
    other way round; by 1 or -1, or by any other fraction, nothing. Not in a quadratic, where
    every solver divides by the common factor.
@@ -104,10 +104,12 @@ def judge_operation(text: str, problem: Problem) -> Told | None:
         return None
     judge, tidy = _Judge.of(problem), one_spelling(text[:_READ])
     factoring = re.search(r"\) ?\(|factor", tidy, re.IGNORECASE)
-    equations = [e for e in equations_among_words(tidy) if e.unknown == judge.unknown and _linear(e)]
+    equations = [e for e in equations_among_words(tidy) if e.unknown == judge.unknown and _right_is_a_number(e)]
     for statement in statements(tidy):
         factored = factoring is not None and factoring.start() < statement.start
         near = [e for e in equations if statement.start - _NEAR <= e.start < statement.start]
+        if factored:
+            near = [e for e in near if not e.left.square]
         if told := judge.tell(statement, near[-1] if near else None, factored):
             return told
     return "neither"
@@ -156,10 +158,9 @@ class _Judge:
         return keys[moves:] if factored else keys[:moves]
 
 
-def _linear(equation: StatedEquation) -> bool:
-    """Whether it is ax + b = c."""
+def _right_is_a_number(equation: StatedEquation) -> bool:
     left, right = equation.left, equation.right
-    return bool(left.linear) and not (left.square or right.square or right.linear)
+    return bool(left.linear or left.square) and not (right.square or right.linear)
 
 
 def _moves(operand: Polynomial, equation: StatedEquation) -> Told | None:
