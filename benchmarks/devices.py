@@ -49,8 +49,7 @@ from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint
-from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Schedule, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.self_check import self_check
 from crosspatch.patching.trajectory import PatchRun

@@ -9,8 +9,7 @@ import torch
 from crosspatch.analysis.attribution import screen
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Schedule, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from measure import plain_pass_seconds, timed

@@ -85,7 +85,7 @@ def written(root: Path, **sources: str) -> dict[str, Path]:
 
 
 # These alone read the names of patches, sites and schedules; everyone else reads the columns of tables.
-PARSERS = {"crosspatch.patching.patches", "crosspatch.patching.schedule", "crosspatch.models.site"}
+PARSERS = {"crosspatch.patching.patches", "crosspatch.models.site"}
 _TAKEN_APART = re.compile(
     # A method of strings on `patch`, `answer.patch`, `row["patch"]`, `pl.col("patch")`, or a pattern applied to it,
     r"\bpatch(?:'?[)\]]+)?(?: or '')?\)?\.(?:str|r?split|r?partition|remove(?:pre|suf)fix|(?:start|end)swith|find)\b"

@@ -18,8 +18,7 @@ from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
-from crosspatch.patching.patches import Patch
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Patch, Schedule
 from crosspatch.patching.scores import Step
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory

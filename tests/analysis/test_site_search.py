@@ -16,8 +16,7 @@ from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
-from crosspatch.patching.patches import Patch, patch_grid
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from pairs import child_of

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspatch.errors import UsageError
-from crosspatch.patching.patches import Patch
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Patch, Schedule
 from crosspatch.patching.trajectory import PatchRun
 from engines import both, gap
 from pairs import QUESTIONS, architecture_pair

@@ -7,9 +7,8 @@ import pytest
 from crosspatch.errors import UsageError
 from crosspatch.patching import scoring
 from crosspatch.patching.engine import Prompt, run_cached
-from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.patches import Schedule, patch_grid
 from crosspatch.patching.reference import step_scores
-from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.scoring import score, score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from engines import TOLERANCE, equal_steps, equal_trajectories

@@ -17,8 +17,7 @@ from crosspatch.errors import UsageError
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.measures import Recovered
-from crosspatch.patching.patches import Patch
-from crosspatch.patching.schedule import Schedule
+from crosspatch.patching.patches import Patch, Schedule
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, recovered
 

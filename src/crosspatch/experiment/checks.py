@@ -77,8 +77,7 @@ def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) ->
 def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
     """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
     from crosspatch.models.compatibility import numbered
-    from crosspatch.patching.patches import Patch
-    from crosspatch.patching.schedule import Schedule
+    from crosspatch.patching.patches import Patch, Schedule
 
     Schedule.parse(settings.schedule)
     numbered("head", settings.heads, n_heads)

@@ -19,9 +19,8 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.watching import check_streams
 from crosspatch.patching.batches import run_in_batches
 from crosspatch.patching.engine import Prompt, Written
-from crosspatch.patching.patches import Patch, patch_grid
+from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.schedule import Schedule
 from crosspatch.patching.trajectory import OwnText, PatchRun
 from crosspatch.tables import GENERATIONS, REPAIRED, SCORES
 

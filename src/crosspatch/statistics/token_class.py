@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from crosspatch.patching.schedule import OPERATORS
+from crosspatch.patching.patches import OPERATORS
 
 OPERATION, ANSWER, SIGN, DIGIT, LATEX, OTHER = "operation", "answer", "sign", "digit", "latex", "other"
 CLASSES = (OPERATION, ANSWER, SIGN, DIGIT, LATEX, OTHER)
