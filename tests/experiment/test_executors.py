@@ -11,9 +11,12 @@ import pytest
 from commands import ended, finished, started, until
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment.executors import by_slurm as by_slurm_module
 from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
+from crosspatch.experiment.patching import PatchStage
+from crosspatch.experiment.work import Work
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
@@ -170,6 +173,20 @@ def test_without_slurm_it_is_said(ready, tmp_path, monkeypatch):
     run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / "run"), ("patch",))
     with pytest.raises(UsageError, match="SLURM is not reached from here"):
         run.run("patch")
+
+
+def test_parameters_of_jobs_are_submitits(tmp_path):
+    submitit = pytest.importorskip("submitit")
+
+    def jobs(slurm: str):
+        experiment = load_experiment("tiny", [f"execution.slurm={slurm}"])
+        stage = PatchStage(Work(experiment, RunDirectory(tmp_path)))
+        return by_slurm_module.submitter(submitit, stage, experiment.execution, "local").parameters
+
+    assert jobs("{}")["timeout_min"] == by_slurm_module.MINUTES
+    assert jobs("{timeout_min: 60}")["timeout_min"] == 60
+    with pytest.raises(UsageError, match=r"execution\.slurm: .*walltime"):
+        jobs("{walltime: 60}")
 
 
 def test_wrong_use_in_a_worker_ends_the_command_with_its_line(ready, tmp_path):

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # Seconds between two looks at the jobs.
 _PAUSE = 2.0
 # Minutes that a job may take where execution.slurm says nothing else.
-_MINUTES = 720
+MINUTES = 720
 
 
 def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
@@ -37,7 +37,7 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
     logging.getLogger("submitit").setLevel(logging.ERROR)
     settings, shards = stage.work.experiment.execution, shards_of(stage)
     number = min(settings.workers, len(shards.left()))
-    executor = _executor(submitit, stage, settings, cluster)
+    executor = submitter(submitit, stage, settings, cluster)
     spec = WorkerSpec.of(stage, settings.threads or 1)
     with stage.work.lock.left_to_others():
         while any(shards.tries(shard) < settings.tries for shard in shards.left()):
@@ -53,7 +53,8 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
                 )
 
 
-def _executor(submitit: Any, stage: ShardedStage, settings: Execution, cluster: str) -> Any:
+def submitter(submitit: Any, stage: ShardedStage, settings: Execution, cluster: str) -> Any:
+    """What submits the jobs of a stage, with execution.slurm as its parameters; raises UsageError for wrong ones."""
     folder = shards_of(stage).folder.resolve() / "jobs"
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -62,7 +63,7 @@ def _executor(submitit: Any, stage: ShardedStage, settings: Execution, cluster: 
     gpus = settings.gpus if settings.gpus is not None else float(stage.work.experiment.models.device != "cpu")
     wanted = {
         "name": f"crosspatch-{stage.name}",
-        "timeout_min": _MINUTES,
+        "timeout_min": MINUTES,
         "cpus_per_task": settings.threads or 1,
         "gpus_per_node": round(gpus),
     }
