@@ -431,9 +431,13 @@ DEPTH = Schema(
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank; with "
-            "_step: less that of the layer below; _rise: less that of the lowest layer; _beyond: the patch less the "
-            "control; largest_step: the largest of the steps from 0 over the patched layers below the last to 1",
+            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank",
+        ),
+        "contrast": (
+            pl.String,
+            "value: the measure itself; step: less that of the layer below; rise: less that of the lowest layer; "
+            "beyond: the patch less the control; largest_step: the largest of the steps from 0 over the patched layers "
+            "below the last to 1",
         ),
         **_INTERVAL,
         "units": (pl.Int32, "prompts (or seeds) that were counted"),
@@ -478,9 +482,9 @@ TOKENS = Schema(
         "control": (pl.String, "the control, in late layers; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements; with _excess: less that of all "
-            "other cells",
+            "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements",
         ),
+        "contrast": (pl.String, "value: the measure itself; excess: less that of all other cells"),
         **_INTERVAL,
         "chance": (
             pl.Float64,

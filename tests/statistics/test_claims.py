@@ -124,13 +124,23 @@ def depth(
         "schedule": "all", "units": 12, "cells": 100, **more,
     }  # fmt: skip
 
-    def row(layer: int | None, measure: str, estimate: float, control: str | None = None) -> dict[str, Any]:
+    def row(
+        layer: int | None, contrast: str, estimate: float, control: str | None = None, measure: str = "transfer"
+    ) -> dict[str, Any]:
         ends = {"estimate": estimate, "low": estimate - width, "high": estimate + width, "effective": 12.0}
         patch = None if layer is None else f"L{layer}.resid_post"
-        return {**fixed, "patch": patch, "layer": layer, "control": control, "measure": measure, **ends}
+        return {
+            **fixed,
+            "patch": patch,
+            "layer": layer,
+            "control": control,
+            "measure": measure,
+            "contrast": contrast,
+            **ends,
+        }
 
-    rows = [row(layer, "transfer", share) for layer, share in transfers.items()]
-    rows += [row(layer, "transfer_rise", share - transfers[min(transfers)]) for layer, share in transfers.items()]
+    rows = [row(layer, "value", share) for layer, share in transfers.items()]
+    rows += [row(layer, "rise", share - transfers[min(transfers)]) for layer, share in transfers.items()]
     steps = sorted(transfers)[:-1]
     largest = max(steps[1:], key=lambda layer: transfers[layer] - transfers[steps[steps.index(layer) - 1]])
     rise = transfers[steps[-1]] - transfers[steps[0]]
@@ -138,9 +148,9 @@ def depth(
     rows.append(row(largest, "largest_step", step / rise if rise else 0.0))
     if control is not None:
         for each, has in ((name, control), ("self", float(more.get("direction") == "repair"))):
-            rows += [row(layer, "transfer", has, each) for layer in transfers]
-            rows += [row(layer, "transfer_beyond", share - has, each) for layer, share in transfers.items()]
-    rows += [row(None, "disagreement_rate", 0.5), row(None, "transfer", 0.5)]
+            rows += [row(layer, "value", has, each) for layer in transfers]
+            rows += [row(layer, "beyond", share - has, each) for layer, share in transfers.items()]
+    rows += [row(None, "value", 0.5, measure=measure) for measure in ("disagreement_rate", "transfer")]
     return DEPTH.frame(rows)
 
 
@@ -184,7 +194,7 @@ def test_transfer_builds_up_where_it_exceeds_controls_and_the_lowest_layer() -> 
 def test_what_is_measured_in_the_same_cells_is_compared_as_a_difference() -> None:
     """The two intervals overlap, that of their difference lies above 0."""
     table = depth(GRADUAL, control=0.8, width=0.1)
-    beyond = pl.col("measure") == "transfer_beyond"
+    beyond = pl.col("contrast") == "beyond"
     sure = table.with_columns(
         low=pl.when(beyond).then(pl.col("estimate") - 0.02).otherwise("low"),
         high=pl.when(beyond).then(pl.col("estimate") + 0.02).otherwise("high"),
@@ -290,17 +300,17 @@ def test_domains_are_compared_with_related_problems() -> None:
     assert other(0.05)["transfer_same"].verdict == "undecided"
 
 
-def of_operations(estimate: float, measure: str, width: float = 0.1, **more: Any) -> dict[str, Any]:
+def of_operations(estimate: float, measure: str = "transfer", width: float = 0.1, **more: Any) -> dict[str, Any]:
     return {
         "domain": "related", "component": "resid_post", "direction": "corrupt", "persistence": "transient",
         "schedule": "all", "layer": None, "late": False, "by": "class", "class": "operation", "control": None,
-        "measure": measure, "estimate": estimate, "low": estimate - width, "high": estimate + width, "effective": 12.0,
-        "chance": None, "units": 12, **more,
+        "measure": measure, "contrast": "value", "estimate": estimate, "low": estimate - width,
+        "high": estimate + width, "effective": 12.0, "chance": None, "units": 12, **more,
     }  # fmt: skip
 
 
-def excess(estimate: float, chance: float, measure: str = "transfer_excess") -> pl.DataFrame:
-    return TOKENS.frame([of_operations(estimate, measure, chance=chance)])
+def excess(estimate: float, chance: float, measure: str = "transfer") -> pl.DataFrame:
+    return TOKENS.frame([of_operations(estimate, measure, contrast="excess", chance=chance)])
 
 
 def test_tokens_need_interval_and_permutation_test_alike() -> None:

@@ -49,9 +49,9 @@ def controls(share: float = 0.1, name: str = "random", prompts=PROMPTS) -> pl.Da
     )
 
 
-def found(table: pl.DataFrame, measure: str, layer: int, control: str | None = None) -> dict:
+def found(table: pl.DataFrame, measure: str, layer: int, control: str | None = None, contrast: str = "value") -> dict:
     rows = table.filter(
-        pl.col("measure") == measure, pl.col("layer") == layer, pl.col("control").eq_missing(control)
+        pl.col("control").eq_missing(control), measure=measure, contrast=contrast, layer=layer
     ).to_dicts()
     assert len(rows) == 1
     return rows[0]
@@ -69,7 +69,7 @@ def test_measures_by_hand() -> None:
     ]:
         assert found(table, measure, 3)["estimate"] == pytest.approx(low, abs=1e-6), measure
         assert found(table, measure, 5)["estimate"] == pytest.approx(high, abs=1e-6), measure
-    step = found(table, "transfer_step", 5)
+    step = found(table, "transfer", 5, contrast="step")
     assert step["estimate"] == pytest.approx(0.6, abs=1e-6)
     # The prompts differ, but each by the same at both layers: the step is surer than the transfer.
     transfer = found(table, "transfer", 5)
@@ -77,17 +77,17 @@ def test_measures_by_hand() -> None:
     assert step["high"] - step["low"] < 1e-4
     assert (transfer["units"], transfer["cells"]) == (10, 10)
     assert found(table, "disagreement_rate", 3)["cells"] == 20
-    assert table.filter(measure="transfer_step", layer=3).is_empty()
+    assert table.filter(contrast="step", layer=3).is_empty()
 
 
 def test_a_control_is_compared_in_the_same_cells() -> None:
     table = depth_statistics(scores(), controls(), DOMAINS)
     assert found(table, "transfer", 5, "random")["estimate"] == pytest.approx(0.1, abs=1e-6)
-    beyond = found(table, "transfer_beyond", 5, "random")
+    beyond = found(table, "transfer", 5, "random", "beyond")
     assert beyond["estimate"] == pytest.approx(0.7, abs=1e-6)
     assert beyond["low"] > 0
     # A control that does as much leaves nothing.
-    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "transfer_beyond", 5, "random")
+    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "transfer", 5, "random", "beyond")
     assert same["low"] <= 1e-6
     assert same["high"] >= -1e-6
 
@@ -101,8 +101,8 @@ def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
     )
     table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
     assert found(table, "transfer", 5)["estimate"] > 5
-    assert found(table, "transfer_beyond", 5, "random")["estimate"] == pytest.approx(0.7, abs=0.01)
-    assert found(table, "transfer_beyond", 5, "random")["units"] == 9
+    assert found(table, "transfer", 5, "random", "beyond")["estimate"] == pytest.approx(0.7, abs=0.01)
+    assert found(table, "transfer", 5, "random", "beyond")["units"] == 9
 
 
 def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
@@ -130,12 +130,12 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
             left = share if direction == "corrupt" else 1 - share
             rows.append(cell(prompt, at, 0, patched(left, i), direction=direction))
     table = depth_statistics(SCORES.frame(rows), CONTROLS.frame(), DOMAINS, n_layers=6)
-    [row] = table.filter(measure="largest_step").to_dicts()
+    [row] = table.filter(contrast="largest_step").to_dicts()
     assert (row["layer"], row["estimate"]) == (layer, pytest.approx(largest, abs=1e-6))
     assert row["low"] <= row["estimate"] + 1e-6 <= row["high"] + 2e-6
     [few] = (
         depth_statistics(SCORES.frame(rows[:8]), CONTROLS.frame(), DOMAINS, n_layers=6)
-        .filter(measure="largest_step")
+        .filter(contrast="largest_step")
         .to_dicts()
     )
     assert (few["low"], few["high"]) == (None, None)
@@ -144,7 +144,7 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
 def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
     def whole(n_layers: int | None) -> float:
         table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)
-        rows = table.filter(pl.col("layer").is_null(), measure="transfer")
+        rows = table.filter(pl.col("layer").is_null(), measure="transfer", contrast="value")
         return None if rows.is_empty() else rows["estimate"][0]
 
     # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
@@ -157,9 +157,11 @@ def test_all_layers_count_alike_together() -> None:
     # Layer 5 has nine cells more in each prompt, all as its first.
     more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
     table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
-    whole = table.filter(pl.col("layer").is_null(), pl.col("control").is_null(), measure="transfer").to_dicts()
+    whole = table.filter(
+        pl.col("layer").is_null(), pl.col("control").is_null(), measure="transfer", contrast="value"
+    ).to_dicts()
     assert whole[0]["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
-    beyond = table.filter(pl.col("layer").is_null(), measure="transfer_beyond", control="random").to_dicts()
+    beyond = table.filter(pl.col("layer").is_null(), measure="transfer", contrast="beyond", control="random").to_dicts()
     assert beyond[0]["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
 
 
@@ -174,7 +176,7 @@ def test_a_control_is_compared_where_there_is_a_cts() -> None:
     same = CONTROLS.frame({"control": "it", **row} for row in scores().filter(status="ok").iter_rows(named=True))
     made = depth_statistics(table, same, DOMAINS)
     for measure in ("mean_cts", "transfer", "flip_rate", "reciprocal_rank"):
-        assert found(made, f"{measure}_beyond", 5, "it")["estimate"] == pytest.approx(0), measure
+        assert found(made, measure, 5, "it", "beyond")["estimate"] == pytest.approx(0), measure
 
 
 def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> None:
@@ -187,8 +189,8 @@ def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> Non
     ]
     domains = DOMAINS | {f"g{i}": "general" for i in range(12)}
     table = depth_statistics(SCORES.frame(agreeing + sparse), CONTROLS.frame(), domains)
-    [none] = table.filter(measure="disagreement_rate", domain="general", layer=3).to_dicts()
-    [some] = table.filter(measure="disagreement_rate", domain="related", layer=3).to_dicts()
+    [none] = table.filter(measure="disagreement_rate", contrast="value", domain="general", layer=3).to_dicts()
+    [some] = table.filter(measure="disagreement_rate", contrast="value", domain="related", layer=3).to_dicts()
     # So many of 12 prompts might have any, and one that has, as much as those that do: at most two steps of 20.
     assert none["high"] == pytest.approx(wilson(0, 12).high / 10)
     assert none["high"] < some["low"]
@@ -244,7 +246,7 @@ def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
 def test_controls_of_several_seeds_are_compared_under_each() -> None:
     runs = {str(seed): controls() for seed in range(5)}
     table = depth_statistics(pooled(of_seeds(5), PROMPTS), pooled(runs, PROMPTS), DOMAINS)
-    beyond = found(table, "transfer_beyond", 5, "random")
+    beyond = found(table, "transfer", 5, "random", "beyond")
     own, control = found(table, "transfer", 5), found(table, "transfer", 5, "random")
     assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
     assert beyond["units"] == 5

@@ -61,10 +61,9 @@ def cells(prompts=PROMPTS) -> pl.DataFrame:
     )
 
 
-def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4) -> dict:
-    rows = table.filter(
-        pl.col("class") == name, pl.col("measure") == measure, pl.col("layer").eq_missing(layer)
-    ).to_dicts()
+def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4, contrast: str = "value") -> dict:
+    here = pl.col("class") == name, pl.col("layer").eq_missing(layer)
+    rows = table.filter(*here, measure=measure, contrast=contrast).to_dicts()
     assert len(rows) == 1
     return rows[0]
 
@@ -111,13 +110,13 @@ def test_classes_by_hand() -> None:
     assert found(table, "latex", "disagreement_rate")["estimate"] == 0.0
     assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
     # One of two against one of four.
-    assert found(table, "operation", "disagreement_rate_excess")["estimate"] == pytest.approx(0.25)
+    assert found(table, "operation", "disagreement_rate", contrast="excess")["estimate"] == pytest.approx(0.25)
     assert found(table, "operation", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
-    excess = found(table, "operation", "transfer_excess")
+    excess = found(table, "operation", "transfer", contrast="excess")
     assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
     assert excess["high"] < 0
     assert excess["chance"] > 0.99
-    digits = found(table, "digit", "transfer_excess")
+    digits = found(table, "digit", "transfer", contrast="excess")
     assert digits["low"] > 0
     assert digits["chance"] < 0.01
     # All layers but the last: the mean of 0.2 and 0.4.
@@ -149,7 +148,7 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
     # Pooled, digits look as if more transferred there; at either layer it does not.
     raw = {name: found(table, name, "transfer", None)["estimate"] for name in ("digit", "operation")}
     assert raw["digit"] - raw["operation"] == pytest.approx(0.4, abs=0.01)
-    pooled = found(table, "digit", "transfer_excess", None)
+    pooled = found(table, "digit", "transfer", None, "excess")
     assert pooled["estimate"] == pytest.approx(0, abs=0.01)
     assert pooled["low"] < 0 < pooled["high"]
     assert pooled["chance"] > 0.05
@@ -157,7 +156,7 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
 
 def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
     lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
-    row = found(token_statistics(lone, DOMAINS), "operation", "transfer_excess")
+    row = found(token_statistics(lone, DOMAINS), "operation", "transfer", contrast="excess")
     assert (row["units"], row["low"], row["high"]) == (1, None, None)
 
 
@@ -187,7 +186,7 @@ def test_controls_are_compared_in_the_late_layers() -> None:
     table = token_statistics(
         SCORES.frame(rows), DOMAINS, controls=CONTROLS.frame(controls), texts=TEXTS, n_layers=9
     ).filter(pl.col("class") == "operation")
-    late = table.filter("late")
+    late = table.filter("late", contrast="value")
     by_control = {(row["control"], row["measure"]): row for row in late.iter_rows(named=True)}
     own, twin = by_control[None, "transfer"], by_control["twin", "transfer"]
     assert (own["estimate"], twin["estimate"]) == (pytest.approx(0.909, abs=1e-6), pytest.approx(0.2, abs=1e-6))

@@ -120,8 +120,8 @@ class Comparison:
     @staticmethod
     def _of(run: ComparedRun, variant: Variant, measure: str) -> pl.DataFrame:
         chosen = [pl.col(key) == value for key, value in variant.columns.items()]
-        whole = (pl.col("layer").is_not_null(), pl.col("control").is_null(), pl.col("measure") == measure)
-        return run.depth.filter(*chosen, *whole)
+        whole = (pl.col("layer").is_not_null(), pl.col("control").is_null())
+        return run.depth.filter(*chosen, *whole, measure=measure, contrast="value")
 
     def _lines(self, own: Sequence[pl.DataFrame], domain: str, same: bool) -> Iterator[Line]:
         for place, (run, rows) in enumerate(zip(self.runs, own, strict=True)):

@@ -14,11 +14,11 @@ from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.interval import Interval
 
 _MEASURES = (
-    "share_of_disagreements",
-    "disagreement_rate",
-    "disagreement_rate_excess",
-    "transfer",
-    "transfer_excess",
+    ("share_of_disagreements", "value"),
+    ("disagreement_rate", "value"),
+    ("disagreement_rate", "excess"),
+    ("transfer", "value"),
+    ("transfer", "excess"),
 )
 _BY = {"class": "by class of token", "span": "along wrong solutions, by what is wrong"}
 # Tokens of each domain and variant that are shown one by one, and how often one has to have been written.
@@ -48,12 +48,12 @@ def token_tables(tokens: pl.DataFrame) -> list[tuple[str, list[TokenRow]]]:
 
 
 def _row(name: str, rows: pl.DataFrame) -> TokenRow:
-    by_measure: dict[str, dict[str, Any]] = {row["measure"]: row for row in rows.iter_rows(named=True)}
+    by_measure = {(row["measure"], row["contrast"]): row for row in rows.iter_rows(named=True)}
     cells = []
-    for measure in _MEASURES:
-        row = by_measure.get(measure)
+    for measure, contrast in _MEASURES:
+        row = by_measure.get((measure, contrast))
         cells.append("" if row is None else str(Interval.of_row(row)))
-        if measure.endswith("_excess"):
+        if contrast == "excess":
             cells.append("" if row is None or row["chance"] is None else f"{row['chance']:.2g}")
     return TokenRow(name, tuple(cells))
 

@@ -15,7 +15,6 @@ import polars as pl
 
 from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
 from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
-from crosspatch.statistics.depth import BEYOND, RISE
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
 from crosspatch.statistics.variant import last_layer, late_from, patched_layers
@@ -48,9 +47,10 @@ def claims(
         place = dict(zip(_PLACE, keys, strict=True))
         here = [pl.col(key) == value for key, value in place.items()]
         of_place = depth.filter(here)
+        transfer = of_place.filter(measure="transfer")
         for domain in ordered_domains(of_place["domain"]) if place["component"] in _WHOLE_STATE else ():
             half = halfway.filter(here, domain=domain, of="effect")
-            found += _Profile(of_place.filter(domain=domain), half, {**place, "domain": domain}, n_layers).claims()
+            found += _Profile(transfer.filter(domain=domain), half, {**place, "domain": domain}, n_layers).claims()
         if place["direction"] == "corrupt":
             found += _domains(of_place, place)
             of_tokens = tokens.filter(here, domain="related")
@@ -73,7 +73,7 @@ def is_null_control(control: str, direction: str) -> bool:
 
 @dataclass(frozen=True)
 class _Profile:
-    """The depth statistics of one variant in one domain, and the layer at which half of the effect is recovered."""
+    """What one variant transfers in one domain (see tables.DEPTH), and the layer at which half of it is recovered."""
 
     rows: pl.DataFrame
     half: pl.DataFrame
@@ -82,7 +82,7 @@ class _Profile:
 
     def claims(self) -> Iterator[Claim]:
         """What is said of one profile."""
-        layers = self.rows.filter(measure="transfer")["layer"].drop_nulls().unique().sort()
+        layers = self.rows.filter(contrast="value")["layer"].drop_nulls().unique().sort()
         last = last_layer(layers, self.n_layers)
         # The last layer is a ceiling.
         below_last = layers.filter(layers < last).to_list()
@@ -101,7 +101,7 @@ class _Profile:
             "gradual",
             f"no single step from one patched layer to the next adds half of the transfer {where}{to}",
             "fine-tune",
-            self._of("largest_step", None),
+            self._of("largest_step"),
             "half of all",
             HALF,
             Range(most=0.5),
@@ -117,7 +117,7 @@ class _Profile:
         differences = {name: self._beyond(top, name) for name in null}
         # The lowest layer is a control too: without a rise nothing builds up.
         at_lowest = f"layer {lowest}"
-        differences[at_lowest] = self._signed(self._of(f"transfer{RISE}", top))
+        differences[at_lowest] = self._signed(self._of("rise", top))
         control = MORE.hardest(differences)
         return Claim(
             "builds_up",
@@ -157,23 +157,23 @@ class _Profile:
         )
 
     def _largest_step(self) -> int | None:
-        found = self.rows.filter(measure="largest_step")["layer"]
+        found = self.rows.filter(contrast="largest_step")["layer"]
         return None if found.is_empty() or found[0] is None else int(found[0])
 
     def _share(self, layer: int, control: str | None) -> Interval:
         """The part of the way from target to source, whichever way."""
-        interval = self._of("transfer", layer, control)
+        interval = self._of("value", layer, control)
         return interval.rest if self.place["direction"] == "repair" else interval
 
     def _beyond(self, layer: int, control: str) -> Interval:
         """How much further the patch goes than a control, in the same cells."""
-        return self._signed(self._of(f"transfer{BEYOND}", layer, control))
+        return self._signed(self._of("beyond", layer, control))
 
     def _signed(self, difference: Interval) -> Interval:
         return difference.negated if self.place["direction"] == "repair" else difference
 
-    def _of(self, measure: str, layer: int | None, control: str | None = None) -> Interval:
-        rows = self.rows.filter(pl.col("measure") == measure, pl.col("control").eq_missing(control))
+    def _of(self, contrast: str, layer: int | None = None, control: str | None = None) -> Interval:
+        rows = self.rows.filter(pl.col("contrast") == contrast, pl.col("control").eq_missing(control))
         if layer is not None:
             rows = rows.filter(layer=layer)
         return _interval(rows)
@@ -208,7 +208,7 @@ def _at_the_papers_depth(
 
 def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
     """Related problems against each other domain: how often the models disagree, and how much transfers there."""
-    whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null())
+    whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null(), contrast="value")
     if "related" not in whole["domain"]:
         return
     for domain in ordered_domains(whole["domain"]):
@@ -260,7 +260,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
         ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
         ("transfer", f"where they disagree, more transfers at {what} than elsewhere in related problems"),
     ):
-        excess = whole.filter(pl.col("class") == name, pl.col("measure") == f"{measure}_excess")
+        excess = whole.filter(pl.col("class") == name, measure=measure, contrast="excess")
         if excess.is_empty():
             continue
         yield Claim(
@@ -279,13 +279,13 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
 
 def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
     """Whether operation words score near 1 in the late layers (section 4.2), and no control does."""
-    late = tokens.filter("late", pl.col("class") == "operation")
-    found = late.filter(pl.col("control").is_null(), measure="transfer")
+    late = tokens.filter("late", pl.col("class") == "operation", measure="transfer", contrast="value")
+    found = late.filter(pl.col("control").is_null())
     if found.is_empty():
         return
     controls = {
         str(row["control"]): Interval.of_row(row)
-        for row in late.filter(pl.col("control").is_not_null(), measure="transfer").iter_rows(named=True)
+        for row in late.filter(pl.col("control").is_not_null()).iter_rows(named=True)
         if is_null_control(row["control"], "corrupt")
     }
     near_one, less = Range(1 - MARGIN, 1 + MARGIN), Range(most=1 - MARGIN)

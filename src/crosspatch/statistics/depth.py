@@ -22,8 +22,6 @@ from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.statistics.variant import Variant, last_layer, variants
 from crosspatch.tables import DEPTH
 
-# Differences are named by what they are a difference in.
-STEP, RISE, BEYOND = "_step", "_rise", "_beyond"
 # A row of the table and its interval, or what that is to be drawn of.
 Told = tuple[dict[str, Any], Contrast | Interval]
 
@@ -38,12 +36,12 @@ def depth_statistics(
 ) -> pl.DataFrame:
     """Every measure of every single-layer patch with its interval (see tables.DEPTH), domain by domain.
 
-    With `control` null the patch itself; `…_step` is a measure less that of the layer below, `…_rise` less that of the
-    lowest, of those patched. With a control, what it has in the cells of the patch, and as `…_beyond` the patch less
-    the control. With `layer` null the mean over all layers but the last, which transfers everything. Intervals are of
-    95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with several (`pooled`).
-    `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the bootstrap. Raises ValueError
-    for a prompt without a domain.
+    With `control` null the patch itself; the contrast `step` is a measure less that of the layer below, `rise` less
+    that of the lowest, of those patched. With a control, what it has in the cells of the patch, and as `beyond` the
+    patch less the control. With `layer` null the mean over all layers but the last, which transfers everything.
+    Intervals are of 95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with
+    several (`pooled`). `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the
+    bootstrap. Raises ValueError for a prompt without a domain.
     """
     known = with_domain(scores, domains)
     of_domain = {domain: known.filter(domain=domain) for domain in ordered_domains(known["domain"])}
@@ -122,7 +120,8 @@ class _Table:
         """All rows of the table of depth statistics, but for the domain."""
         for row, found in drawn_together(self._told(), self.counts):
             interval = found
-            if found.estimate == 0 and found.high and row["measure"] == "disagreement_rate":
+            rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
+            if rate and found.estimate == 0 and found.high:
                 # No prompt has any: so many prompts might have some, and one that has, as much as any other.
                 interval = replace(found, high=found.high * self.most)
             yield {**row, **interval.columns}
@@ -139,16 +138,16 @@ class _Table:
             yield from self._place(patch, layer, [patch])
             if below is not None:
                 for measure in MEASURES.values():
-                    for name, other in ((STEP, below), (RISE, lowest)):
+                    for contrast, other in (("step", below), ("rise", lowest)):
                         less = self._contrast([own, other], measure, (1.0, -1.0))
-                        yield self._row(patch, layer, measure.name + name, None, [own], measure), less
+                        yield self._row(patch, layer, measure, contrast, [own]), less
             below = own
 
     def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Told]:
         """Every measure of some patches, each of which counts alike, by itself and against each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
-            yield self._row(patch, layer, measure.name, None, own, measure), self._mean(own, measure)
+            yield self._row(patch, layer, measure, "value", own), self._mean(own, measure)
         for control in self.controls:
             pairs = [(self.sums[n, None], self.sums[n, control]) for n in patches if (n, control) in self.sums]
             if pairs:
@@ -163,7 +162,7 @@ class _Table:
         place, interval = largest_step(each.rest if self.variant.direction == "repair" else each, self.counts)
         layer = None if place is None else [*(at for _, at in below_last), self.last][place]
         patch = next((name for name, at in self.patches if at == layer), None)
-        return self._row(patch, layer, "largest_step", None, sums, measure), interval
+        return self._row(patch, layer, measure, "largest_step", sums), interval
 
     def _compared(
         self,
@@ -178,9 +177,9 @@ class _Table:
         own = [{name: np.where(o["ok_cells"] > 0, values, 0.0) for name, values in whole.items()} for whole, o in pairs]
         alike = [1 / len(pairs)] * len(pairs)
         for measure in (MEASURES[name] for name in COMPARED):
-            yield self._row(patch, layer, measure.name, control, others, measure), self._mean(others, measure)
+            yield self._row(patch, layer, measure, "value", others, control), self._mean(others, measure)
             beyond = self._contrast([*own, *others], measure, [*alike, *(-weight for weight in alike)])
-            yield self._row(patch, layer, measure.name + BEYOND, control, others, measure), beyond
+            yield self._row(patch, layer, measure, "beyond", others, control), beyond
 
     def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Contrast | Interval:
         """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
@@ -201,10 +200,10 @@ class _Table:
         self,
         patch: str | None,
         layer: int | None,
-        name: str,
-        control: str | None,
-        parts: Sequence[Mapping[str, Numbers]],
         measure: Measure,
+        contrast: str,
+        parts: Sequence[Mapping[str, Numbers]],
+        control: str | None = None,
     ) -> dict[str, Any]:
         counted = "positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"
         said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
@@ -213,7 +212,8 @@ class _Table:
             "patch": patch,
             "layer": layer,
             "control": control,
-            "measure": name,
+            "measure": measure.name,
+            "contrast": contrast,
             "units": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }

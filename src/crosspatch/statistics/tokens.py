@@ -167,7 +167,10 @@ class _Table:
                 yield self._row(name, measure.name, below), own
                 if measure.name in TESTED:
                     excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
-                    yield self._row(name, f"{measure.name}_excess", below, chance=tested[measure.name][i]), excess
+                    yield (
+                        self._row(name, measure.name, below, contrast="excess", chance=tested[measure.name][i]),
+                        excess,
+                    )
             yield self._row(name, "share_of_disagreements", positions), self._share(i)
             for control, sums in self.controls.items():
                 above, below = (sums[sum_of][i].sum(0) for sum_of in (transfer.above, transfer.below))
@@ -211,7 +214,19 @@ class _Table:
         return chance_of_excess(texts, len(self.classes), self.rng)
 
     def _row(
-        self, name: str, measure: str, counted: Numbers, control: str | None = None, chance: float | None = None
+        self,
+        name: str,
+        measure: str,
+        counted: Numbers,
+        control: str | None = None,
+        contrast: str = "value",
+        chance: float | None = None,
     ) -> dict[str, Any]:
-        units = int((counted != 0).sum())
-        return {"class": name, "control": control, "measure": measure, "chance": chance, "units": units}
+        return {
+            "class": name,
+            "control": control,
+            "measure": measure,
+            "contrast": contrast,
+            "chance": chance,
+            "units": int((counted != 0).sum()),
+        }

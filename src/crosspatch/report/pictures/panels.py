@@ -85,6 +85,7 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     own = depth.filter(
         *(pl.col(key) == value for key, value in variant.columns.items()),
         pl.col("layer").is_not_null(),
+        contrast="value",
     )
     domains = ordered_domains(own["domain"])
     # A control has one colour in all panels, also where another domain lacks one.
