@@ -116,7 +116,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     steered = steered_answers(pair.clean, pair.prompts, encoded, vectors, Steering(1, 1.0), 8, pair.stop_tokens)
     found["answers: tokens"] = _numbers(token for said in (*plain, *steered) for token in said.tokens)
     if weights:
-        rows = weight_delta(pair.clean, pair.corrupted, "corrupted").sort("parameter", "heads")
+        rows = weight_delta(pair.clean, pair.corrupted, "corrupted").sort("parameter", "name")
         found["weight deltas"] = _numbers(v for name in ("clean_norm", "delta_norm") for v in rows[name])
         prints = (fingerprint(model) for model in (pair.clean, pair.corrupted))
         found["fingerprints"] = _numbers(int(digits[:8], 16) for digits in prints)

@@ -568,11 +568,6 @@ WEIGHTS = Schema(
         "parameter": (pl.String, "the weight's whole name"),
         "layer": (pl.Int32, "block index; null outside the blocks"),
         "name": (pl.String, "its name within the block, such as self_attn.q_proj; in a stack of matrices numbered"),
-        "heads": (
-            pl.List(pl.Int32),
-            "the attention heads whose slice of the weight it is, several where they share keys and values; null: the "
-            "whole weight",
-        ),
         "shape": (pl.List(pl.Int32), "rows and columns, or the length of a vector"),
         "clean_norm": (pl.Float64, "Frobenius norm of the clean model's weight"),
         "delta_norm": (pl.Float64, "Frobenius norm of the child's weight less the clean one's"),
@@ -693,20 +688,6 @@ CUTS = Schema(
     file=STATISTIC,
 )
 
-TOP_TOKENS = Schema(
-    "top_tokens",
-    {
-        "prompt_id": SCORES.columns["prompt_id"],
-        "step": DIVERGENCES.columns["step"],
-        "model": (pl.String, "clean or corrupted"),
-        "rank": (pl.Int32, "1 is the most probable"),
-        "token_id": (pl.Int32, "the token"),
-        "token": (pl.String, "its text"),
-        "probability": (pl.Float32, "its probability"),
-    },
-    file=PARTS,
-)
-
 SCHEMAS = (
     SCORES,
     CONTROLS,
@@ -723,7 +704,6 @@ SCHEMAS = (
     PLACES,
     DIVERGENCES,
     CUTS,
-    TOP_TOKENS,
     SEARCH,
     GENERATIONS,
     BEHAVIOUR,

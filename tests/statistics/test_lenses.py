@@ -11,7 +11,6 @@ import pytest
 from crosspatch.statistics.lenses import (
     activation_statistics,
     chosen_steering,
-    heads_by_change,
     lens_statistics,
     moved_tokens,
     steering,
@@ -41,8 +40,6 @@ WEIGHTS_FOUND = WEIGHTS.frame(
     [
         weight("corrupted", None, "embed", 100, 50),
         weight("corrupted", 0, "q", 3, 3, effective_rank=8.0),
-        weight("corrupted", 0, "q", 1, 1, heads=[0]),
-        weight("corrupted", 0, "q", 1, 2, heads=[1]),
         weight("corrupted", 0, "o", 4, 4),
         weight("corrupted", 1, "q", 6, 0),
         weight("corrupted", 1, "o", 8, 12),
@@ -57,7 +54,7 @@ def test_weights_are_summed_as_squares():
     first, second = layers["corrupted", 0], layers["corrupted", 1]
     assert (first["delta_norm"], first["clean_norm"], first["ratio"]) == (5, 5, 1)
     assert (second["delta_norm"], second["clean_norm"], second["ratio"]) == (12, 10, 1.2)
-    # The embedding is in no block, slices are parts of what is there already.
+    # The embedding is in no block.
     assert (first["share"], second["share"]) == (25 / 169, 144 / 169)
     # A matrix that did not move has no rank.
     assert (first["effective_rank"], second["effective_rank"]) == (6, 4)
@@ -66,7 +63,6 @@ def test_weights_are_summed_as_squares():
     names = weights_by(WEIGHTS_FOUND, "name").filter(child="corrupted")
     assert names.select("name", "delta_norm").rows() == [("q", 3), ("o", pytest.approx(math.hypot(4, 12)))]
     assert weights_by(WEIGHTS_FOUND, "layer", "name").height == 6
-    assert heads_by_change(WEIGHTS_FOUND)["heads"].to_list() == [[1], [0]]
 
 
 PROMPTS = [f"p{i}" for i in range(10)]

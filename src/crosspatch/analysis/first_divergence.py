@@ -30,9 +30,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions, delta
-from crosspatch.tables import DIVERGENCES, TOP_TOKENS
-
-TOP = 5
+from crosspatch.tables import DIVERGENCES
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,6 @@ class TwoByTwo:
         return self.delta_corrupted - self.delta_state - self.delta_late + self.delta_clean
 
 
-@dataclass(frozen=True)
-class FirstDivergence:
-    """Rows of one prompt: `layers` by tables.DIVERGENCES, `tokens` by tables.TOP_TOKENS; none where models agree."""
-
-    layers: pl.DataFrame
-    tokens: pl.DataFrame
-
-
 @torch.inference_mode()
 def first_divergence(
     pair: ModelPair,
@@ -75,10 +65,9 @@ def first_divergence(
     given: GivenText,
     layers: Sequence[int] | None = None,
     *,
-    top: int = TOP,
     float32_unembedding: bool = False,
-) -> FirstDivergence:
-    """The 2 × 2 of state and late layers at each of `layers` (None: all), and both models' `top` tokens there.
+) -> pl.DataFrame:
+    """The 2 × 2 of state and late layers at each of `layers` (None: all); no rows where the models agree throughout.
 
     `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that is
     not there.
@@ -92,7 +81,7 @@ def first_divergence(
     clean, corrupted = readers
     apart = clean.predict(corrupted).disagree.nonzero()
     if not len(apart):
-        return FirstDivergence(DIVERGENCES.frame(), TOP_TOKENS.frame())
+        return DIVERGENCES.frame()
     step = int(apart[0])
     own = [reader.unembed(reader.hidden[step : step + 1]) for reader in readers]
     found = Predictions.of(own[0], own[1].to(own[0].device))
@@ -125,20 +114,7 @@ def first_divergence(
         }
         for layer, each in zip(cuts, squares, strict=True)
     ]
-    tokens = [
-        {
-            "prompt_id": prompt_id,
-            "step": step,
-            "model": name,
-            "rank": rank,
-            "token_id": token,
-            "token": pair.prompts.token_text(token),
-            "probability": probability,
-        }
-        for name, logits in zip(("clean", "corrupted"), own, strict=True)
-        for rank, (probability, token) in enumerate(_most_probable(logits, top), start=1)
-    ]
-    return FirstDivergence(DIVERGENCES.frame(rows), TOP_TOKENS.frame(tokens))
+    return DIVERGENCES.frame(rows)
 
 
 def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:
@@ -148,8 +124,3 @@ def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:
 
 def _deltas(logits: Float[Tensor, "N V"], found: Predictions) -> list[float]:
     return delta(logits, *(y.to(logits.device).expand(len(logits)) for y in found.compared)).tolist()
-
-
-def _most_probable(logits: Float[Tensor, "1 V"], count: int) -> list[tuple[float, int]]:
-    found = logits[0].float().softmax(-1).topk(min(count, logits.shape[-1]))
-    return list(zip(found.values.tolist(), found.indices.tolist(), strict=True))

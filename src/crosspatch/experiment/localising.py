@@ -24,7 +24,7 @@ from crosspatch.experiment.work import Work
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED, TOP_TOKENS
+from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,10 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
         clean_text,
         float32_unembedding=work.experiment.patch.float32_unembedding,
     )
-    directory.write(TOP_TOKENS, found.tokens, i)
-    directory.write(DIVERGENCES, found.layers, i)
+    directory.write(DIVERGENCES, found, i)
     screened = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
     directory.write(SCREENED, pl.concat(screened), i)
-    steps = found.layers["step"].head(1).to_list()
+    steps = found["step"].head(1).to_list()
     apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
     logger.info(f"localise: {problem.id} is screened, {apart}")
 

@@ -17,7 +17,7 @@ from crosspatch.grading.grading import Grade, grade, grade_explanation
 from crosspatch.grading.grading_worker import SECONDS, GradingWorker
 from crosspatch.grading.health import health
 from crosspatch.grading.operations import judge_operation
-from crosspatch.tables import BEHAVIOUR
+from crosspatch.tables import BEHAVIOUR, HEALTH
 
 # Grades as `grading.grade` does: that function, or a worker's method.
 Grader = Callable[..., Grade]
@@ -46,7 +46,8 @@ def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) 
 
 def examine(generation: dict[str, Any]) -> dict[str, Any]:
     """A row of the health table for a row of the generations table."""
-    return {**_which(generation), **asdict(health(generation["text"], generation["stop_reason"]))}
+    which = {key: generation[key] for key in HEALTH.keys}
+    return {**which, **asdict(health(generation["text"], generation["stop_reason"]))}
 
 
 def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
@@ -75,7 +76,3 @@ def _key_points(given: object) -> list[list[str]]:
     """Each in its wordings; none where they are not given so."""
     points = given if isinstance(given, list) else []
     return [[str(wording) for wording in point] for point in points if isinstance(point, list)]
-
-
-def _which(generation: dict[str, Any]) -> dict[str, Any]:
-    return {key: generation[key] for key in ("prompt_id", "condition", "patch")}

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import name_of_blocks
-from crosspatch.models.head_slices import head_slices
 from crosspatch.models.weights import Weight, weights_of
 from crosspatch.tables import WEIGHTS
 
@@ -26,7 +25,7 @@ ROWS_AT_ONCE = 4096
 
 @torch.no_grad()
 def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
-    """A row for each weight of a child, called `name`, and for each head's slice of attention's (see tables.WEIGHTS).
+    """A row for each weight of a child, called `name` (see tables.WEIGHTS).
 
     Stacks of matrices (experts) have a row for each. Of squared singular values s² of the delta, by their sum p:
     `effective_rank` is exp(−Σ p log p), the entropy's number of equally strong directions (Roy and Vetterli 2007, who
@@ -35,7 +34,7 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
     """
     ours, theirs = (_parameters(model) for model in (clean, child))
     _check(ours, theirs)
-    slices, blocks = head_slices(clean), name_of_blocks(clean)
+    blocks = name_of_blocks(clean)
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
     for parameter in tqdm(ours, desc=f"weights of {name}", unit="weight", leave=False, disable=None):
@@ -45,13 +44,9 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
             continue
         seen.add((id(old.stored), id(new.stored)))
         layer, within = _place(parameter, blocks)
-        before, after = old.value(), new.value()
         place = {"child": name, "parameter": parameter, "layer": layer}
-        for suffix, *parts in _matrices(before, after):
-            rows.append({**place, "name": _short(within) + suffix, "heads": None, **_measured(*parts)})
-        for one in slices[layer].get(within, ()) if layer is not None else ():
-            measured = _measured(one.of(before), one.of(after))
-            rows.append({**place, "name": _short(within), "heads": list(one.heads), **measured})
+        for suffix, *parts in _matrices(old.value(), new.value()):
+            rows.append({**place, "name": _short(within) + suffix, **_measured(*parts)})
     return WEIGHTS.frame(rows)
 
 

@@ -46,17 +46,20 @@ _INTERVALS = {
 
 
 def weights_by(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """How far whole weights of blocks moved, for each child and each value of `by`: "layer", "name" or both.
+    """How far the weights of blocks moved, for each child and each value of `by`: "layer", "name" or both.
 
     `delta_norm` and `clean_norm` are those of all the weights together, `ratio` is of these; `share` is the part of
     the child's squared change in all blocks; `effective_rank` and `stable_rank` are means over matrices that moved.
     """
-    whole = weights.filter(pl.col("heads").is_null() & pl.col("layer").is_not_null())
-    summed = whole.group_by("child", *by, maintain_order=True).agg(
-        delta_norm=_MOVED.sqrt(),
-        clean_norm=_CLEAN.sqrt(),
-        effective_rank=pl.col("effective_rank").mean(),
-        stable_rank=pl.col("stable_rank").mean(),
+    summed = (
+        weights.filter(pl.col("layer").is_not_null())
+        .group_by("child", *by, maintain_order=True)
+        .agg(
+            delta_norm=_MOVED.sqrt(),
+            clean_norm=_CLEAN.sqrt(),
+            effective_rank=pl.col("effective_rank").mean(),
+            stable_rank=pl.col("stable_rank").mean(),
+        )
     )
     squared = pl.col("delta_norm").pow(2)
     total = squared.sum().over("child")
@@ -64,12 +67,6 @@ def weights_by(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
         ratio=pl.when(pl.col("clean_norm") > 0).then(pl.col("delta_norm") / pl.col("clean_norm")),
         share=pl.when(total > 0).then(squared / total),
     )
-
-
-def heads_by_change(weights: pl.DataFrame) -> pl.DataFrame:
-    """The slices of heads, from the one that moved most for its size to the one that moved least, child by child."""
-    slices = weights.filter(pl.col("heads").is_not_null())
-    return slices.sort("child", "ratio", descending=[False, True], nulls_last=True, maintain_order=True)
 
 
 def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
