@@ -5,7 +5,6 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.analysis.first_divergence import TOP
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import localising as stage
 from crosspatch.settings_io import load_experiment

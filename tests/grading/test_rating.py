@@ -7,7 +7,7 @@ import pytest
 
 from crosspatch.data.suite import load_suite
 from crosspatch.grading.rating import rate, read_rating
-from crosspatch.statistics.ratings import mean_ratings
+from crosspatch.statistics.answers import mean_ratings
 from crosspatch.tables import RATINGS
 
 

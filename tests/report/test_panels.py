@@ -8,7 +8,7 @@ import pytest
 from crosspatch.report.interactive.panels import panels_figure as plotly_figure
 from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, depth_panels
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
-from crosspatch.statistics.comparison import comparisons
+from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.variant import Variant
 from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES

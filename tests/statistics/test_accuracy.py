@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.statistics.accuracy import accuracy
-from crosspatch.statistics.health import MALFORMED, output_health
+from crosspatch.statistics.answers import MALFORMED, accuracy, output_health
 from crosspatch.tables import BEHAVIOUR, HEALTH
 from score_cells import of_text
 

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.claim import AS_MUCH, LESS, MORE, THE_SAME, Claim, Range, counted
 from crosspatch.statistics.claims import claims, is_null_control
-from crosspatch.statistics.comparison import comparisons
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.interval import Interval, fixed, paired_difference, wilson
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH, HALFWAY, SCORES, TOKENS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.statistics.comparison import comparisons
+from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import BEHAVIOUR, COMPARISONS
 from score_cells import of_text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from crosspatch.patching.measures import in_half
 from crosspatch.statistics.bootstrap import Ratios, bootstrap, resamples
-from crosspatch.statistics.cross_fit import chosen, held_out, in_half
+from crosspatch.statistics.cross_fit import chosen, held_out
 
 
 def test_each_half_is_held_to_what_the_other_one_chooses():

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from crosspatch.statistics.cuts import cuts
 from crosspatch.statistics.interval import FEWEST_UNITS
+from crosspatch.statistics.localisation import cuts
 from crosspatch.tables import CUTS, DIVERGENCES
 
 DOMAINS = {"p": "related", "q": "related", "g": "general"}

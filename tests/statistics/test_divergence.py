@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crosspatch.statistics.divergence import divergence
+from crosspatch.statistics.status import divergence
 from crosspatch.tables import TRAINING
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crosspatch.statistics.table2 import table2, table2_rows
+from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.tables import BEHAVIOUR
 from score_cells import of_text
 

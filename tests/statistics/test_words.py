@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crosspatch.statistics.words import word_statistics
+from crosspatch.statistics.profile import word_statistics
 from crosspatch.tables import SCORES
 from score_cells import cell
 

@@ -15,8 +15,8 @@ import pytest
 from crosspatch.data.problem import Problem, write_problems
 from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
+from crosspatch.statistics.answers import table2
 from crosspatch.statistics.profile import prompt_profile
-from crosspatch.statistics.table2 import table2
 from crosspatch.storage.inspect_logs.log import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES

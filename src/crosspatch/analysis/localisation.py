@@ -25,7 +25,7 @@ from crosspatch.analysis.selection import INTEGRATED
 from crosspatch.analysis.whole_text import WholeText
 from crosspatch.config import Component
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.measures import recovered_fraction
+from crosspatch.patching.measures import in_half, recovered_fraction
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
@@ -85,14 +85,14 @@ def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchR
 def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
     """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap.
 
-    The best heads of all prompts, and of each half of them, which are tested on the other half (`results.cross_fit`).
+    The best heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
     """
-    prompts = screened["prompt_id"].unique(maintain_order=True).to_list()
+    prompts = screened["prompt_id"].unique(maintain_order=True)
     best = []
-    for some in (prompts, prompts[::2], prompts[1::2]):
+    for some in (prompts, *(prompts.filter(in_half(len(prompts), half)) for half in (0, 1))):
         # A share of the gap: repaired, what is to be moved is negative.
         heads = (
-            screened.filter(pl.col("prompt_id").is_in(some), component="head")
+            screened.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
             .group_by("extent", "patch", maintain_order=True)
             .agg(estimate=recovered_fraction(pl.col("estimate").sum(), pl.col("gap").sum()))
             .sort("estimate", descending=True, maintain_order=True)

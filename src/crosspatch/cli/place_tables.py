@@ -19,10 +19,9 @@ _TOP = 5
 
 def print_places(directory: RunDirectory) -> None:
     """The places and first divergences of a run directory, domain by domain."""
-    from crosspatch.statistics.cuts import cuts
     from crosspatch.statistics.domain import domain_title
     from crosspatch.statistics.interval import Interval
-    from crosspatch.statistics.localisation import EXTENTS, TELLING, most_telling, places
+    from crosspatch.statistics.localisation import EXTENTS, TELLING, cuts, most_telling, places
 
     domains = directory.domains()
     measured = directory.read(LOCALISATION)

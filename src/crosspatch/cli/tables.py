@@ -77,9 +77,8 @@ def print_summary(directory: RunDirectory) -> None:
 
 def print_behaviour(directory: RunDirectory) -> None:
     """How each model answered each domain's questions."""
+    from crosspatch.statistics.answers import mean_ratings, table2, table2_rows
     from crosspatch.statistics.domain import domain_title
-    from crosspatch.statistics.ratings import mean_ratings
-    from crosspatch.statistics.table2 import table2, table2_rows
     from crosspatch.tables import BEHAVIOUR, RATINGS
 
     rows: list[dict[str, Any]] = []
@@ -105,7 +104,7 @@ def print_behaviour(directory: RunDirectory) -> None:
 
 def print_accuracy(directory: RunDirectory) -> None:
     """Right answers by form of question, a column a model."""
-    from crosspatch.statistics.accuracy import accuracy
+    from crosspatch.statistics.answers import accuracy
     from crosspatch.statistics.domain import domain_title
     from crosspatch.tables import BEHAVIOUR
 

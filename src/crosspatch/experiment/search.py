@@ -13,9 +13,8 @@ from crosspatch.config import Experiment
 from crosspatch.experiment.answering import answer_beside_clean, is_answered, judge_texts
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.work import Work
-from crosspatch.statistics.divergence import divergence
-from crosspatch.statistics.health import MALFORMED, output_health
-from crosspatch.statistics.status import Measured, chance_of_loss, choose, status
+from crosspatch.statistics.answers import MALFORMED, output_health
+from crosspatch.statistics.status import Measured, chance_of_loss, choose, divergence, status
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 

@@ -31,7 +31,7 @@ from crosspatch.experiment.work import Work
 from crosspatch.files import written_whole
 from crosspatch.models.adapter import cut_to_adapter, linear_only
 from crosspatch.models.loading import Checkpoint
-from crosspatch.statistics.accuracy import accuracy
+from crosspatch.statistics.answers import accuracy
 from crosspatch.tables import BEHAVIOUR, TRAINING
 from crosspatch.training.examples import Example
 from crosspatch.training.rehearsal import own_answers, own_questions

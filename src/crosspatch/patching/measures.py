@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from crosspatch.config import COMPONENTS
 
@@ -84,6 +86,14 @@ MEASURES = {
 }
 # What a control, which is measured where the models disagree, can be compared in.
 COMPARED = ("mean_cts", "transfer", "flip_rate", "reciprocal_rank")
+
+
+def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
+    """Which prompts are in the first half (0) or the second (1): every other one, in their order.
+
+    What one half chooses is measured on the other (see `statistics.cross_fit`).
+    """
+    return np.arange(prompts) % 2 == half
 
 
 def prompt_sums(scores: pl.DataFrame, *by: str) -> pl.DataFrame:

@@ -15,16 +15,15 @@ from crosspatch.characters import legible
 from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.sections import Chart, panels_chart
 from crosspatch.report.template import flat, plotting, rendered
+from crosspatch.statistics.answers import ConditionRow, table2, table2_rows
 from crosspatch.statistics.claim import difference
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
-from crosspatch.statistics.table2 import ConditionRow, table2, table2_rows
-from crosspatch.statistics.variant import Variant
+from crosspatch.statistics.variant import KEYS, Variant, every_variant
 
 # What of a run's record tells how it was made; times and stages do not.
 _MADE_OF = ("settings", "seeds", "versions", "models", "data")
-_PLACE = ["claim", "domain", "component", "direction", "persistence", "schedule"]
-_WAY = ["component", "direction", "persistence", "schedule"]
+_PLACE = ("claim", "domain", *KEYS)
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ class Comparison:
 
     def variants(self) -> list[Variant]:
         """The variants that any run has, in a fixed order."""
-        ways = pl.concat([run.depth.select(_WAY) for run in self.runs]).unique().sort(pl.all())
-        return [Variant(*row) for row in ways.iter_rows()]
+        return every_variant(pl.concat(run.depth for run in self.runs))
 
     def panels(self, variant: Variant, measure: str = "transfer") -> list[Panel]:
         """A panel for each domain with a line for each run.
@@ -119,9 +117,8 @@ class Comparison:
 
     @staticmethod
     def _of(run: ComparedRun, variant: Variant, measure: str) -> pl.DataFrame:
-        chosen = [pl.col(key) == value for key, value in variant.columns.items()]
-        whole = (pl.col("layer").is_not_null(), pl.col("control").is_null())
-        return run.depth.filter(*chosen, *whole, measure=measure, contrast="value")
+        own = variant.every_row(run.depth).filter(measure=measure, contrast="value")
+        return own.filter(pl.col("layer").is_not_null(), pl.col("control").is_null())
 
     def _lines(self, own: Sequence[pl.DataFrame], domain: str, same: bool) -> Iterator[Line]:
         for place, (run, rows) in enumerate(zip(self.runs, own, strict=True)):

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from crosspatch.statistics.answers import ConditionRow
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.profile import depth_profile
-from crosspatch.statistics.table2 import ConditionRow
 from crosspatch.statistics.variant import Variant
 
 

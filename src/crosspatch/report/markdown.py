@@ -19,9 +19,9 @@ from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
 from crosspatch.report.answers import Answer, Answers
 from crosspatch.report.prompts import Selection, domains_of, prompts_in
+from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.statistics.claim import Claim, counted
 from crosspatch.statistics.domain import domain_title, ordered_domains
-from crosspatch.statistics.table2 import table2, table2_rows
 from crosspatch.storage.summary import Summary
 
 # Two texts of so many characters stand side by side on a repository's page without scrolling.

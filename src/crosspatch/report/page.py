@@ -21,10 +21,9 @@ from crosspatch.report.prompts import domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
 from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables
 from crosspatch.report.token_tables import frequent_words, token_tables
+from crosspatch.statistics.answers import output_health, table2, table2_rows
 from crosspatch.statistics.domain import ordered_domains
-from crosspatch.statistics.health import output_health
 from crosspatch.statistics.interval import Interval
-from crosspatch.statistics.table2 import table2, table2_rows
 from crosspatch.storage.summary import Summary
 
 

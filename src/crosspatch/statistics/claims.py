@@ -17,7 +17,7 @@ from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
 from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
-from crosspatch.statistics.variant import last_layer, late_from, patched_layers
+from crosspatch.statistics.variant import KEYS, Variant, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
 HALF, NOTHING = fixed(0.5), fixed(0.0)
@@ -25,7 +25,6 @@ HALF, NOTHING = fixed(0.5), fixed(0.0)
 _IDENTITY = "self"
 # The whole state of a position, in which things build up; what a part of a block recovers alone does not add up.
 _WHOLE_STATE = ("resid_mid", "resid_post")
-_PLACE = ("component", "direction", "persistence", "schedule")
 
 
 def claims(
@@ -43,20 +42,19 @@ def claims(
     `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
     """
     found = list(_behaviour(comparisons, halfway, n_layers, patched))
-    for keys in depth.select(_PLACE).unique(maintain_order=True).iter_rows():
-        place = dict(zip(_PLACE, keys, strict=True))
-        here = [pl.col(key) == value for key, value in place.items()]
-        of_place = depth.filter(here)
-        transfer = of_place.filter(measure="transfer")
-        for domain in ordered_domains(of_place["domain"]) if place["component"] in _WHOLE_STATE else ():
-            half = halfway.filter(here, domain=domain, of="effect")
-            found += _Profile(transfer.filter(domain=domain), half, {**place, "domain": domain}, n_layers).claims()
-        if place["direction"] == "corrupt":
-            found += _domains(of_place, place)
-            of_tokens = tokens.filter(here, domain="related")
+    for keys in depth.select(KEYS).unique(maintain_order=True).iter_rows():
+        variant = Variant(*keys)
+        own, half, of_tokens = (variant.every_row(table) for table in (depth, halfway, tokens))
+        if variant.component in _WHOLE_STATE:
+            for domain in ordered_domains(own["domain"]):
+                transfer = own.filter(measure="transfer", domain=domain)
+                found += _Profile(transfer, half.filter(domain=domain, of="effect"), variant, domain, n_layers).claims()
+        if variant.direction == "corrupt":
+            found += _domains(own, variant.columns)
+            related = of_tokens.filter(domain="related")
             for by in ("class", "span"):
-                found += _excesses(of_tokens.filter(by=by), place, by)
-            found += _near_one(of_tokens.filter(by="class"), place)
+                found += _excesses(related.filter(by=by), variant.columns, by)
+            found += _near_one(related.filter(by="class"), variant.columns)
     return found
 
 
@@ -77,8 +75,14 @@ class _Profile:
 
     rows: pl.DataFrame
     half: pl.DataFrame
-    place: Mapping[str, Any]
+    variant: Variant
+    domain: str
     n_layers: int | None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What of a claim's place is the same for all of them."""
+        return {**self.variant.columns, "domain": self.domain}
 
     def claims(self) -> Iterator[Claim]:
         """What is said of one profile."""
@@ -89,7 +93,7 @@ class _Profile:
         if len(below_last) < 2:
             return
         lowest, top = below_last[0], below_last[-1]
-        where = f"on {domain_title(self.place['domain']).lower()}, {self.place['component']} {self.place['direction']}"
+        where = f"on {domain_title(self.domain).lower()}, {self.variant.component} {self.variant.direction}"
         controls = self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
         builds = self._builds_up(lowest, top, controls, where)
         yield builds
@@ -113,11 +117,11 @@ class _Profile:
             yield _at_the_papers_depth("late", statement, _interval(self.half), below_last, last, self.place, rest)
 
     def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
-        null = [name for name in controls if is_null_control(name, self.place["direction"])]
-        differences = {name: self._beyond(top, name) for name in null}
+        null = [name for name in controls if is_null_control(name, self.variant.direction)]
+        differences = {name: self._gain("beyond", top, name) for name in null}
         # The lowest layer is a control too: without a rise nothing builds up.
         at_lowest = f"layer {lowest}"
-        differences[at_lowest] = self._signed(self._of("rise", top))
+        differences[at_lowest] = self._gain("rise", top)
         control = MORE.hardest(differences)
         return Claim(
             "builds_up",
@@ -133,11 +137,11 @@ class _Profile:
 
     def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
         """Positive controls: whatever has the same mistake, or when repairing none, does what the source does."""
-        direction = self.place["direction"]
+        direction = self.variant.direction
         positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
         if not positive:
             return
-        differences = {name: self._beyond(top, name).negated for name in positive}
+        differences = {name: self._gain("beyond", top, name).negated for name in positive}
         control = AS_MUCH.hardest(differences)
         name, whose = (
             ("sibling", "another seed's activations")
@@ -162,15 +166,12 @@ class _Profile:
 
     def _share(self, layer: int, control: str | None) -> Interval:
         """The part of the way from target to source, whichever way."""
-        interval = self._of("value", layer, control)
-        return interval.rest if self.place["direction"] == "repair" else interval
+        return self.variant.recovered(self._of("value", layer, control))
 
-    def _beyond(self, layer: int, control: str) -> Interval:
-        """How much further the patch goes than a control, in the same cells."""
-        return self._signed(self._of("beyond", layer, control))
-
-    def _signed(self, difference: Interval) -> Interval:
-        return difference.negated if self.place["direction"] == "repair" else difference
+    def _gain(self, contrast: str, layer: int, control: str | None = None) -> Interval:
+        """How much further the patch goes: than a control in the same cells, or than the patch of the lowest layer."""
+        difference = self._of(contrast, layer, control)
+        return difference.negated if self.variant.direction == "repair" else difference
 
     def _of(self, contrast: str, layer: int | None = None, control: str | None = None) -> Interval:
         rows = self.rows.filter(pl.col("contrast") == contrast, pl.col("control").eq_missing(control))

@@ -11,12 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from crosspatch.patching.measures import in_half
 from crosspatch.statistics.interval import Numbers
-
-
-def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
-    """Which prompts are in the first half (0) or the second (1): every other one, in their order."""
-    return np.arange(prompts) % 2 == half
 
 
 def chosen(

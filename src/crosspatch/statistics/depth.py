@@ -158,8 +158,7 @@ class _Table:
         measure = MEASURES["transfer"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
         each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
-        # Repaired, what is left of the way shrinks from all to nothing: the way that is gone is what grows.
-        place, interval = largest_step(each.rest if self.variant.direction == "repair" else each, self.counts)
+        place, interval = largest_step(self.variant.recovered(each), self.counts)
         layer = None if place is None else [*(at for _, at in below_last), self.last][place]
         patch = next((name for name, at in self.patches if at == layer), None)
         return self._row(patch, layer, measure, "largest_step", sums), interval

@@ -87,9 +87,7 @@ def _effects(known: pl.DataFrame, n_layers: int | None, seed: int) -> Iterator[d
             at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
             above, below = np.zeros((2, len(layers), len(prompts)))
             above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
-            curve = Ratios(above, below)
-            # Repaired, what is left of the way shrinks: the part that is gone is what grows.
-            curve = curve.rest if variant.direction == "repair" else curve
+            curve = variant.recovered(Ratios(above, below))
             found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
             yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "units": curve.units}
 

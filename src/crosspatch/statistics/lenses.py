@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from crosspatch.statistics.answers import OUTCOMES, comparisons
 from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
-from crosspatch.statistics.comparison import OUTCOMES, comparisons
 from crosspatch.statistics.cross_fit import chosen, held_out
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import wilson

@@ -4,6 +4,9 @@ Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew
 its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
 makes, patched at single steps what reaches the position that decides; both are told apart. The best place is tested on
 prompts that had no part in choosing it.
+
+At the first divergence the models are cut behind a layer: `cuts` says at which one the state takes over from the late
+layers, as shares of the gap between the models over prompts.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from crosspatch.patching.measures import in_half
 from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
-from crosspatch.statistics.cross_fit import chosen, held_out, in_half
+from crosspatch.statistics.cross_fit import chosen, held_out
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.tables import PLACES
+from crosspatch.tables import CUTS, PLACES
 
 # What is asked, by component, and the measure that tells its places apart.
 TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
@@ -239,3 +243,39 @@ def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
     # One ratio, over the gap that all share: it has the same value and error as the weighted sum of several.
     above: Numbers = np.einsum("k,kn->n", np.array(weights), np.stack(of))
     return above
+
+
+def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every measure at every layer of every domain, with 95 % intervals over prompts (see tables.CUTS).
+
+    Raises ValueError for a prompt without a domain.
+    """
+    known = with_domain(divergences, domains)
+    rows = []
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        units = of_domain["prompt_id"].n_unique()
+        counts, _ = seeded_resamples(units, seed)
+        for (layer,), part in of_domain.sort("layer").partition_by("layer", as_dict=True, maintain_order=True).items():
+            for measure, above, below, share in _cut_measures(part.sort("prompt_id")):
+                # A layer that was not looked at after every prompt has fewer units than are drawn.
+                if len(above) != units:
+                    continue
+                found = bootstrap(Ratios(above[None], below[None]), counts, share=share)
+                rows.append({"domain": domain, "layer": layer, "measure": measure, **found.columns, "units": units})
+    return CUTS.frame(rows)
+
+
+def _cut_measures(part: pl.DataFrame) -> Iterator[tuple[str, Numbers, Numbers, bool]]:
+    """Each measure as sums [N prompts] above and below the line, and whether it lies between 0 and 1."""
+    gap = _numbers(part, pl.col("delta_corrupted") - pl.col("delta_clean"))
+    for name in ("upstream", "late", "interaction"):
+        yield name, _numbers(part, pl.col(name)), gap, False
+    ones = np.ones(part.height)
+    # ΔL > 0: the corrupted model's token is the likelier of the two.
+    yield "state_decides", _numbers(part, pl.col("delta_state") > 0), ones, True
+    yield "late_decides", _numbers(part, pl.col("delta_late") > 0), ones, True
+
+
+def _numbers(part: pl.DataFrame, expression: pl.Expr) -> Numbers:
+    return part.select(expression.cast(pl.Float64)).to_series().to_numpy()

@@ -1,7 +1,7 @@
 """Is a fine-tune under-trained, optimal or overfitted, and which variant is to be taken? By stated rules.
 
 The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted when its formatting decays, and of
-the good ones the shortest training is preferred. Here the same is said in numbers. Knows nothing of training.
+the good ones the shortest training is preferred. Here the same is said in numbers. `divergence` is Table 1's of losses.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import polars as pl
 
 from crosspatch.statistics.interval import sign_test
 
@@ -129,3 +131,17 @@ def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
         return max(short, key=corrupted), "none is optimal; it is the most corrupted of those that are not overfitted"
     best = min(measured, key=lambda variant: variant.steps)
     return best, "all are overfitted; it has the fewest steps"
+
+
+def divergence(training: pl.DataFrame) -> pl.DataFrame:
+    """A row an evaluation: run, step, epoch, eval_loss, train_loss, divergence (eval_loss − train_loss).
+
+    train_loss is that of the last training row at or before the evaluation, as in the paper; before the first
+    training row it is null, and so is the divergence.
+    """
+    evaluated = training.filter(pl.col("eval_loss").is_not_null()).select("run", "step", "epoch", "eval_loss")
+    trained = training.filter(pl.col("train_loss").is_not_null()).select("run", "step", "train_loss")
+    joined = evaluated.sort("step").join_asof(
+        trained.sort("step"), on="step", by="run", strategy="backward", check_sortedness=False
+    )
+    return joined.sort("run", "step").with_columns(divergence=pl.col("eval_loss") - pl.col("train_loss"))

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import polars as pl
 
 from crosspatch.config import Direction
 from crosspatch.patching.measures import ONE_LAYER
+from crosspatch.statistics.bootstrap import Ratios
+from crosspatch.statistics.interval import Interval
 
-_KEYS = ("component", "direction", "persistence", "schedule")
+T = TypeVar("T", Ratios, Interval)
+
+# The columns that tell variants apart, in tables of scores and of statistics.
+KEYS = ("component", "direction", "persistence", "schedule")
 _MOVED = {
     "corrupt": "the corrupted model's activations moved into the clean model",
     "repair": "the clean model's activations moved into the corrupted model",
@@ -46,6 +52,10 @@ class Variant:
         """What was moved where, as a clause."""
         return _MOVED.get(self.direction, f"direction {self.direction}")
 
+    def recovered(self, transfer: T) -> T:
+        """How much of the way from target to source: repaired, what a transfer leaves to 1."""
+        return transfer.rest if self.direction == "repair" else transfer
+
     @property
     def ceiling(self) -> str | None:
         """How the last layer is to be read; null where the component does not hold the whole state."""
@@ -63,7 +73,7 @@ class Variant:
         return self.every_row(single_layers(scores))
 
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The scores of all this variant's patches: of single layers, heads, windows and sets of places."""
+        """The rows of this variant in scores or statistics: of single layers, heads, windows and sets of places."""
         return scores.filter(**self.columns)
 
 
@@ -102,7 +112,7 @@ def variants(scores: pl.DataFrame) -> list[Variant]:
 
 def every_variant(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores hold, whatever was patched, in a fixed order."""
-    return [Variant(*row) for row in scores.select(_KEYS).unique().sort(_KEYS).iter_rows()]
+    return [Variant(*row) for row in scores.select(KEYS).unique().sort(KEYS).iter_rows()]
 
 
 def chosen_variant(found: Sequence[Variant]) -> Variant:

@@ -12,16 +12,15 @@ import polars as pl
 
 from crosspatch.card import Card, Table
 from crosspatch.config import Direction
+from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.claim import Claim, claims_table
 from crosspatch.statistics.claims import claims
-from crosspatch.statistics.comparison import comparisons
-from crosspatch.statistics.cuts import cuts
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.halfway import halfway
-from crosspatch.statistics.localisation import places
+from crosspatch.statistics.localisation import cuts, places
+from crosspatch.statistics.profile import word_statistics
 from crosspatch.statistics.tokens import span_statistics, token_statistics
 from crosspatch.statistics.variant import patched_direction
-from crosspatch.statistics.words import word_statistics
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import (
     BEHAVIOUR,

@@ -9,7 +9,7 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.interactive.style import for_notebook
 from crosspatch.report.pictures.panels import depth_panels
-from crosspatch.statistics.variant import Variant, chosen_variant
+from crosspatch.statistics.variant import Variant, chosen_variant, every_variant
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
 
@@ -31,9 +31,8 @@ def depth_chart(
         of = of.scores
     if isinstance(of, pl.DataFrame):
         of = Summary.of(dict.fromkeys(of["prompt_id"].unique(), OWN), scores=of)
-    found = of.depth.select("component", "direction", "persistence", "schedule").unique().sort(pl.all())
     if variant is None:
-        variant = chosen_variant([Variant(*row) for row in found.iter_rows()])
+        variant = chosen_variant(every_variant(of.depth))
     panels = depth_panels(of.depth, variant)
     if not panels:
         raise ValueError(f"no single layer was patched as {variant.label}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from crosspatch.characters import natural_order
-from crosspatch.statistics.divergence import divergence
+from crosspatch.statistics.status import divergence
 
 # From this ratio of the largest to the smallest loss on, a linear axis shows the small ones as zero.
 _LOG_RATIO = 20.0

@@ -82,11 +82,7 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
 
     `depth` are depth statistics (see tables.DEPTH).
     """
-    own = depth.filter(
-        *(pl.col(key) == value for key, value in variant.columns.items()),
-        pl.col("layer").is_not_null(),
-        contrast="value",
-    )
+    own = variant.every_row(depth).filter(pl.col("layer").is_not_null(), contrast="value")
     domains = ordered_domains(own["domain"])
     # A control has one colour in all panels, also where another domain lacks one.
     colours = {name: i for i, name in enumerate(own["control"].drop_nulls().unique(maintain_order=True), start=1)}

@@ -20,10 +20,8 @@ import polars as pl
 
 from crosspatch.errors import UsageError
 from crosspatch.files import partial_of
-from crosspatch.statistics.health import output_health
+from crosspatch.statistics.answers import OPERATIONS, VERDICTS, mean_ratings, output_health, table2
 from crosspatch.statistics.profile import depth_profile
-from crosspatch.statistics.ratings import mean_ratings
-from crosspatch.statistics.table2 import OPERATIONS, VERDICTS, table2
 from crosspatch.storage.inspect_logs.sample import FAULTS, SCORED, stable_id, to_sample
 from crosspatch.storage.inspect_logs.texts import ModelTexts, texts_by_model, with_condition
 from crosspatch.storage.run import RunDirectory

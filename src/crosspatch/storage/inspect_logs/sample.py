@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.statistics.health import MALFORMED
+from crosspatch.statistics.answers import MALFORMED
 from crosspatch.storage.inspect_logs.texts import Row, Text
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import polars as pl
 
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
+from crosspatch.statistics.answers import condition_order
 from crosspatch.statistics.profile import prompt_profile
-from crosspatch.statistics.table2 import condition_order
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, REPAIRED, SCORES
 

@@ -1,0 +1,224 @@
+"""How models answered, patched or not: the paper's Table 2, counted and compared, and what their texts are like.
+
+Counts, not a verdict a cell: unparsed answers stand apart from incorrect ones, and operations apart from answers,
+because a model can do the planted step and still reach no number. Every model and patch is compared with the clean
+model, and with the corrupted one, on the questions that both were asked: how many answers were lost, how many gained,
+and how likely that is by chance. How answers were graded does not matter here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from crosspatch.characters import natural_order
+from crosspatch.data.problem import Problem
+from crosspatch.statistics.domain import ordered_domains
+from crosspatch.statistics.interval import sign_test, wilson
+from crosspatch.tables import COMPARISONS, REPAIRED
+
+VERDICTS = ("correct", "incorrect", "unparsed")
+OPERATIONS = ("right", "planted", "neither")
+# Other children, such as controls, stand between the two that are patched and what patching gives.
+_PLACES = {"clean": 0, "corrupted": 1, "patched": 3, REPAIRED: 4}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one condition answered one domain; the three verdicts add up to `n`."""
+
+    n: int
+    correct: int
+    incorrect: int
+    unparsed: int
+    right: int
+    planted: int
+    neither: int
+
+    @property
+    def answers(self) -> str:
+        """Correct answers of all, such as "3/14 (2 unparsed)"."""
+        return f"{self.correct}/{self.n}" + (f" ({self.unparsed} unparsed)" if self.unparsed else "")
+
+    @property
+    def operations(self) -> str | None:
+        """Such as "11 right · 2 planted · 1 neither"; None where no operation was expected."""
+        if self.right + self.planted + self.neither == 0:
+            return None
+        return f"{self.right} right · {self.planted} planted · {self.neither} neither"
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """One row of the table as it is shown; a domain that the condition was not asked is absent."""
+
+    condition: str
+    patch: str | None
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def label(self) -> str:
+        """The row's heading."""
+        return f"{self.condition}, {self.patch}" if self.patch else self.condition
+
+
+def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
+    """A row for each (condition, patch, domain): n, correct, incorrect, unparsed, right, planted, neither.
+
+    The three operations count only answers where an operation was expected.
+    Raises ValueError for a verdict or operation that is none of the known ones.
+    """
+    for column, known in (("verdict", VERDICTS), ("operation", (*OPERATIONS, None))):
+        foreign = [value for value in behaviour[column].unique() if value not in known]
+        if foreign:
+            raise ValueError(f"behaviour has the {column} {foreign[0]!r}, expected one of {', '.join(map(str, known))}")
+    table = behaviour.group_by("condition", "patch", "domain", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        *((pl.col("verdict") == verdict).sum().cast(pl.Int64).alias(verdict) for verdict in VERDICTS),
+        *((pl.col("operation") == operation).sum().cast(pl.Int64).alias(operation) for operation in OPERATIONS),
+    )
+    domains = ordered_domains(table["domain"])
+    rows = sorted(
+        table.iter_rows(named=True),
+        key=lambda row: (condition_order(row["condition"], row["patch"]), domains.index(row["domain"])),
+    )
+    return pl.DataFrame(rows, schema=table.schema)
+
+
+def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
+    """The rows of `table2` as they are shown: clean, corrupted, other children, then the patches by depth."""
+    outcomes: dict[tuple[str, str | None], dict[str, Outcome]] = {}
+    for row in table.iter_rows(named=True):
+        counts = {key: row[key] for key in ("n", *VERDICTS, *OPERATIONS)}
+        outcomes.setdefault((row["condition"], row["patch"]), {})[row["domain"]] = Outcome(**counts)
+    return [ConditionRow(condition, patch, by_domain) for (condition, patch), by_domain in outcomes.items()]
+
+
+def condition_order(condition: str, patch: str | None) -> tuple[int, list[tuple[int, str]]]:
+    """Sorts models: clean, corrupted, other children, then the patches by depth."""
+    return _PLACES.get(condition, 2), natural_order(patch or "")
+
+
+_KEY = ("condition", "patch", "domain")
+_PATCHED = ("component", "layer", "head", "schedule", "window", "strength")
+# What is counted, and among which answers: unparsed ones are not right, but no operation can be asked of some.
+OUTCOMES = {
+    "correct": (pl.col("verdict") == "correct", pl.lit(True)),
+    "planted": (pl.col("operation") == "planted", pl.col("operation").is_not_null()),
+}
+REFERENCES = ("clean", "corrupted")
+
+
+def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
+    """A row for each model or patch, domain, outcome and reference model: see tables.COMPARISONS.
+
+    The interval is Wilson's; `chance` is the exact p-value of McNemar's test on the questions that both answered.
+    """
+    domains = ordered_domains(behaviour["domain"])
+    rows: list[dict[str, Any]] = []
+    for outcome, (happened, counted) in OUTCOMES.items():
+        judged = behaviour.filter(counted).select(*_KEY, *_PATCHED, "prompt_id", happened.alias("yes"))
+        parts = sorted(
+            judged.partition_by(_KEY, as_dict=True).items(),
+            key=lambda part: (condition_order(part[0][0], part[0][1]), domains.index(part[0][2])),
+        )
+        for (condition, patch, domain), part in parts:
+            share = wilson(int(part["yes"].sum()), part.height)
+            fixed = {
+                **part.select(_PATCHED).row(0, named=True),
+                "condition": condition,
+                "patch": patch,
+                "domain": domain,
+                "outcome": outcome,
+                "count": int(part["yes"].sum()),
+                "n": part.height,
+                **share.columns,
+            }
+            rows += [{**fixed, **pairs} for pairs in _against(part, judged.filter(domain=domain), condition, patch)]
+    return COMPARISONS.frame(rows)
+
+
+def _against(part: pl.DataFrame, judged: pl.DataFrame, condition: str, patch: str | None) -> Iterator[dict[str, Any]]:
+    """What was lost and gained against each reference model; one row without where there is none to compare with."""
+    found = False
+    for reference in REFERENCES:
+        other = judged.filter(pl.col("condition") == reference, pl.col("patch").is_null())
+        if other.is_empty() or (condition == reference and patch is None):
+            continue
+        both = part.join(other, on="prompt_id", suffix="_other")
+        lost, gained = ((both["yes"] != both["yes_other"]) & both[name] for name in ("yes_other", "yes"))
+        counts = int(lost.sum()), int(gained.sum())
+        found = True
+        yield {
+            "against": reference,
+            "pairs": both.height,
+            "there": int(both["yes_other"].sum()),
+            "lost": counts[0],
+            "gained": counts[1],
+            "chance": sign_test(*counts),
+        }
+    if not found:
+        yield dict.fromkeys(("against", "pairs", "there", "lost", "gained", "chance"))
+
+
+def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.DataFrame:
+    """A row for each model, domain and form: condition, domain, form, correct, n, share.
+
+    Unpatched answers only, models in the order in which they answered. `form` is null where a domain's questions
+    were not made but come from a suite. Raises ValueError for a prompt that `problems` lacks.
+    """
+    unpatched = behaviour.filter(pl.col("patch").is_null())
+    if foreign := sorted(set(unpatched["prompt_id"]) - problems.keys()):
+        raise ValueError(f"no problem known for {foreign[0]!r} ({len(foreign)} such); pass all problems")
+    forms = pl.DataFrame(
+        {"prompt_id": list(problems), "form": [problem.form or None for problem in problems.values()]},
+        schema={"prompt_id": pl.String, "form": pl.String},
+    )
+    counted = (
+        unpatched.join(forms, on="prompt_id", how="left")
+        .group_by("condition", "domain", "form", maintain_order=True)
+        .agg(correct=(pl.col("verdict") == "correct").sum().cast(pl.Int64), n=pl.len().cast(pl.Int64))
+        .with_columns(share=pl.col("correct") / pl.col("n"))
+    )
+    models = {name: place for place, name in enumerate(unpatched["condition"].unique(maintain_order=True))}
+    domains = {name: place for place, name in enumerate(ordered_domains(unpatched["domain"]))}
+    return counted.sort(
+        pl.col("condition").replace_strict(models, return_dtype=pl.Int64),
+        pl.col("domain").replace_strict(domains, return_dtype=pl.Int64),
+        "form",
+        maintain_order=True,
+    )
+
+
+# All faults of the text itself; that a text was cut off may be its limit's fault.
+MALFORMED = ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable")
+
+
+def output_health(health: pl.DataFrame) -> pl.DataFrame:
+    """A row for each model or patch: condition, patch, texts, `unsound` and the share of texts with each fault.
+
+    `unsound` is the share of texts with any fault but `cut_off`.
+    """
+    malformed = pl.any_horizontal(pl.col(name) > 0 for name in MALFORMED)
+    return health.group_by("condition", "patch", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("texts"),
+        malformed.mean().alias("unsound"),
+        *((pl.col(name) > 0).mean().alias(name) for name in (*MALFORMED, "cut_off")),
+    )
+
+
+def mean_ratings(ratings: pl.DataFrame) -> pl.DataFrame:
+    """Means by condition and patch, over the answers that have both ratings (`rated` of `answers`).
+
+    Null where no answer has both.
+    """
+    both = pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()
+    return ratings.group_by("condition", "patch", maintain_order=True).agg(
+        pl.col("aligned").filter(both).mean(),
+        pl.col("coherent").filter(both).mean(),
+        both.sum().alias("rated"),
+        pl.len().alias("answers"),
+    )
