@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from crosspatch.analysis.attribution import Screen, screen
@@ -19,6 +20,7 @@ from crosspatch.config import COMPONENTS, Component
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
+from crosspatch.patching.measures import in_half
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Answers
@@ -159,7 +161,7 @@ def _held_out(
 
     None where a half has no step at which the models disagree, or nothing to choose.
     """
-    halves = [range(start, len(texts), 2) for start in (0, 1)]
+    halves = [np.flatnonzero(in_half(len(texts), half)).tolist() for half in (0, 1)]
     moved: list[list[float]] = []
     gap = 0.0
     for own, other in (halves, halves[::-1]):

@@ -17,9 +17,9 @@ import polars as pl
 from crosspatch.config import Direction
 from crosspatch.patching.measures import MEASURES, prompt_sums
 from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
-from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.variant import last_layer, patched_layers, variants
+from crosspatch.statistics.variant import by_variant, last_layer, patched_layers
 from crosspatch.tables import HALFWAY, REPAIRED
 
 
@@ -39,7 +39,7 @@ def halfway(
     repairing wins them back. `patched` is the direction of the texts of that name. Raises ValueError for a prompt
     without a domain.
     """
-    rows = [*_effects(with_domain(scores, domains), n_layers, seed), *_answers(behaviour, n_layers, patched, seed)]
+    rows = [*_effects(scores, domains, n_layers, seed), *_answers(behaviour, n_layers, patched, seed)]
     return HALFWAY.frame(rows)
 
 
@@ -72,24 +72,23 @@ def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
     return found
 
 
-def _effects(known: pl.DataFrame, n_layers: int | None, seed: int) -> Iterator[dict[str, Any]]:
+def _effects(
+    scores: pl.DataFrame, domains: Mapping[str, str], n_layers: int | None, seed: int
+) -> Iterator[dict[str, Any]]:
     """Half of the recovered fraction, in each domain and variant of `resid_post`."""
     measure = MEASURES["transfer"]
-    for domain in ordered_domains(known["domain"]):
-        of_domain = known.filter(pl.col("component") == "resid_post", domain=domain)
-        for variant in variants(of_domain):
-            own = variant.rows(of_domain)
-            last = last_layer(variant.rows(known)["layer"], n_layers)
-            sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")
-            layers, prompts = (sums[name].unique().sort().to_list() for name in ("layer", "prompt_id"))
-            if len(layers) < 2:
-                continue
-            at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
-            above, below = np.zeros((2, len(layers), len(prompts)))
-            above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
-            curve = variant.recovered(Ratios(above, below))
-            found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
-            yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "units": curve.units}
+    for domain, variant, own in by_variant(scores.filter(component="resid_post"), domains):
+        last = last_layer(variant.rows(scores)["layer"], n_layers)
+        sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")
+        layers, prompts = (sums[name].unique().sort().to_list() for name in ("layer", "prompt_id"))
+        if len(layers) < 2:
+            continue
+        at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
+        above, below = np.zeros((2, len(layers), len(prompts)))
+        above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
+        curve = variant.recovered(Ratios(above, below))
+        found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
+        yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "units": curve.units}
 
 
 def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:

@@ -16,11 +16,10 @@ import polars as pl
 
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
-from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Numbers
 from crosspatch.statistics.permutation import LabelledText, chance_of_excess
 from crosspatch.statistics.token_class import CLASSES, with_class
-from crosspatch.statistics.variant import last_layer, late_from, variants
+from crosspatch.statistics.variant import by_variant, last_layer, late_from
 from crosspatch.tables import CONTROLS, TOKENS
 
 COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
@@ -71,21 +70,17 @@ def _statistics(
     n_layers: int | None,
     seed: int,
 ) -> pl.DataFrame:
-    known = with_domain(labelled, domains)
     rows: list[dict[str, Any]] = []
-    for domain in ordered_domains(known["domain"]):
-        of_domain = known.filter(domain=domain)
-        for variant in variants(of_domain):
-            own = variant.rows(of_domain)
-            beside = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
-            cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
-            controlled = prompt_sums(beside, "class", "layer", "control")
-            for depth, layers in _depths(own, n_layers):
-                which = pl.col("layer").is_in(layers)
-                late = controlled.filter(which) if depth["late"] else controlled.clear()
-                table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
-                place = {"domain": domain, **variant.columns, **depth, "by": by}
-                rows += [{**place, **row} for row in table.rows()]
+    for domain, variant, own in by_variant(labelled, domains):
+        beside = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
+        cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
+        controlled = prompt_sums(beside, "class", "layer", "control")
+        for depth, layers in _depths(own, n_layers):
+            which = pl.col("layer").is_in(layers)
+            late = controlled.filter(which) if depth["late"] else controlled.clear()
+            table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
+            place = {"domain": domain, **variant.columns, **depth, "by": by}
+            rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 

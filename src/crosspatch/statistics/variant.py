@@ -6,7 +6,7 @@ takes the rows of one variant at a time. Knows nothing of prompts or statistics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import polars as pl
 from crosspatch.config import Direction
 from crosspatch.patching.measures import ONE_LAYER
 from crosspatch.statistics.bootstrap import Ratios
+from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval
 
 T = TypeVar("T", Ratios, Interval)
@@ -108,6 +109,18 @@ def patched_direction(scores: pl.DataFrame) -> Direction:
 def variants(scores: pl.DataFrame) -> list[Variant]:
     """The variants that the scores of single layers hold, in a fixed order."""
     return every_variant(single_layers(scores))
+
+
+def by_variant(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[str, Variant, pl.DataFrame]]:
+    """The scores of single layers, domain by domain and variant by variant; the columns have `domain` too.
+
+    Raises ValueError for a prompt that `domains` lacks.
+    """
+    known = single_layers(with_domain(scores, domains))
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        for variant in every_variant(of_domain):
+            yield domain, variant, variant.every_row(of_domain)
 
 
 def every_variant(scores: pl.DataFrame) -> list[Variant]:
