@@ -5,7 +5,7 @@ along half of them, are then patched exactly, each alone. Looked at are the step
 tokens. A place is patched to two extents: at the `step` that is looked at (a transient patch; beside it as long a push
 in a random direction), and throughout the `text`. The first tells where a fine-tune reaches the position that decides,
 the second which part makes it: what a part did to earlier positions is seen at a step only where later parts read it.
-What is kept are sums by prompt, of which results/ makes shares with intervals.
+What is kept are sums by prompt, of which `statistics` makes shares with intervals.
 
 A head is what the output projection reads: a change of the projection's own weights is seen in attn_out, not in any
 head.
