@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crosspatch.characters import half_surrogate, legible, visible
+from crosspatch.characters import half_surrogate, legible, natural_order, visible
 
 
 def test_whitespace_is_visible() -> None:
@@ -48,3 +48,11 @@ def test_a_character_beyond_the_first_plane_is_no_half() -> None:
     # Python holds it as one character, whatever UTF-16 would need.
     assert half_surrogate("🗾 \ud7ff\ue000") is None
     assert half_surrogate("") is None
+
+
+def test_names_are_sorted_by_the_numbers_in_them() -> None:
+    names = ["L9.resid_post", "L18.head.3", "L18.head.12", "L18.resid_post", "epochs-3", "epochs-12", "twin"]
+    assert sorted(names[::-1], key=natural_order) == names
+    assert sorted(names) != names
+    # Digits without end are no number that Python would refuse to read.
+    assert sorted(["9" * 5000, "9" * 4999], key=natural_order) == ["9" * 4999, "9" * 5000]
