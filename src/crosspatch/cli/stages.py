@@ -92,7 +92,7 @@ def spans(source: Source, out: Out = None, override: Overrides = None) -> None:
 @app.command(cls=StageCommand)
 def localise(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Find the blocks, MLPs and heads that carry the fine-tune, and cut both models where they first part."""
-    from crosspatch.cli.place_tables import print_places
+    from crosspatch.cli.analysis_tables import print_places
 
     print_places(run_stages(load_experiment(source, override or ()), out or default_out(source), "localise"))
 
@@ -100,7 +100,7 @@ def localise(source: Source, out: Out = None, override: Overrides = None) -> Non
 @app.command(cls=StageCommand)
 def lenses(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Look beside patching: what moved in weights and activations, a logit lens, and steering the clean model."""
-    from crosspatch.cli.lens_tables import print_lenses
+    from crosspatch.cli.analysis_tables import print_lenses
 
     print_lenses(run_stages(load_experiment(source, override or ()), out or default_out(source), "lenses"))
 

@@ -1,33 +1,63 @@
-"""What `crosspatch lenses` prints: weights, activations, tokens and steering, a table each."""
+"""What `crosspatch localise` and `crosspatch lenses` print, a table each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 
+from crosspatch.cli.application import console
 from crosspatch.cli.tables import print_rows
-from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.lenses import (
+    activation_statistics,
+    chosen_steering,
+    lens_statistics,
+    moved_tokens,
+    steering,
+    weights_by,
+)
+from crosspatch.statistics.localisation import EXTENTS, TELLING, cuts, most_telling, places
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, DIVERGENCES, LOCALISATION, LOGIT_LENS, WEIGHTS
 
-if TYPE_CHECKING:
-    from crosspatch.storage.run import RunDirectory
+# Places of each component that are shown, and tokens of the logit lens of each layer, raised and lowered.
+_TOP, _TOKENS = 5, 6
 
-# Tokens of the logit lens that are shown of each layer, raised and lowered.
-_TOKENS = 6
+
+def print_places(directory: RunDirectory) -> None:
+    """The places and first divergences of a run directory, domain by domain."""
+    domains = directory.domains()
+    measured = directory.read(LOCALISATION)
+    table = places(measured, domains, seed=directory.seed)
+    for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
+        title = f"{domain_title(domain)}, {direction}, patched {EXTENTS[extent]}"
+        rows = []
+        for component, measure in TELLING.items():
+            best = table.filter(
+                domain=domain, direction=direction, extent=extent, component=component, measure=measure
+            ).sort("estimate", descending=True, nulls_last=True)
+            for row in best.head(_TOP).iter_rows(named=True):
+                shown = str(Interval.of_row(row))
+                rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
+        print_rows(title, rows)
+        for named in most_telling(measured, domains, domain, direction, extent=extent, seed=directory.seed):
+            console.print(named.sentence, soft_wrap=True)
+    parts = cuts(directory.read(DIVERGENCES), domains, seed=directory.seed)
+    for domain in parts["domain"].unique(maintain_order=True):
+        lines: dict[int, dict[str, str]] = {}
+        for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):
+            line = lines.setdefault(row["layer"], {"cut after layer": str(row["layer"])})
+            line[row["measure"]] = str(Interval.of_row(row))
+        print_rows(
+            f"{domain_title(domain)}: the first divergence, state below against layers above", list(lines.values())
+        )
 
 
 def print_lenses(directory: RunDirectory) -> None:
     """The lenses of a run directory, as far as they were made."""
-    from crosspatch.statistics.domain import ordered_domains
-    from crosspatch.statistics.lenses import (
-        activation_statistics,
-        chosen_steering,
-        lens_statistics,
-        moved_tokens,
-        steering,
-        weights_by,
-    )
-
     domains, seed = directory.domains(), directory.seed
     weights = weights_by(directory.read(WEIGHTS), "layer")
     _by_layer("Weights: relative change of each block", weights, "child", lambda row: f"{row['ratio']:.1e}")
@@ -65,7 +95,7 @@ def print_lenses(directory: RunDirectory) -> None:
     print_rows("Steering at the layer and strength that the other prompts choose", rows)
 
 
-def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:
+def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Callable[[dict[str, Any]], str]) -> None:
     rows: dict[int, dict[str, str]] = {}
     for row in frame.sort("layer").iter_rows(named=True):
         rows.setdefault(row["layer"], {"layer": str(row["layer"])})[row[column]] = shown(row)
@@ -73,8 +103,6 @@ def _by_layer(title: str, frame: pl.DataFrame, column: str, shown: Any) -> None:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    from crosspatch.statistics.interval import Interval
-
     return str(Interval.of_row(row))
 
 
