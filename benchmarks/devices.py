@@ -105,7 +105,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
         v for name in ("estimate", "moved", "random") for v in whole[name]
     )
     parted = first_divergence(pair, "p", given)
-    found["first divergence"] = _numbers(v for name in ("upstream", "late") for v in parted.layers[name])
+    found["first divergence"] = _numbers(v for name in ("upstream", "late") for v in parted[name])
     sites = [Site(layer) for layer in range(pair.n_layers)] + [Site(1, "attn_out"), Site(1, "head", 0)]
     reading = read_together(pair.clean, pair.corrupted, given, sites)
     found["activations"] = _numbers(v for row in activation_rows(reading) for v in (row["delta_norm"], row["cosine"]))
