@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from importlib.util import find_spec
 
 import psutil
@@ -69,11 +70,14 @@ def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(read
     command = started(log, "patch", "tiny", "--out", run, *OPTIONS, *options)
 
     def kills_an_actor_at_work() -> bool:
-        below = psutil.Process(command.pid).children(recursive=True) if command.is_alive() else []
-        at_work = [process for process in below if process.name().startswith("ray::_Worker.do")]
-        for process in at_work[:1]:
-            process.kill()
-        return bool(at_work)
+        # Ray's processes come and go meanwhile.
+        with suppress(psutil.Error):
+            for process in psutil.Process(command.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.name().startswith("ray::_Worker.do"):
+                        process.kill()
+                        return True
+        return False
 
     until(kills_an_actor_at_work)
     assert ended(command) == 0, log.read_text()
