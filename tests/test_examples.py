@@ -32,7 +32,7 @@ def texts(notebook: Any, *, of: str = "text/plain") -> list[str]:
     return printed + [output.data[of] for output in outputs if of in output.get("data", {})]
 
 
-def pictures(notebook: Any) -> list[Any]:
+def charts(notebook: Any) -> list[Any]:
     """The plotly figures."""
     kind = "application/vnd.plotly.v1+json"
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
@@ -73,7 +73,8 @@ def test_patch_your_own_pair() -> None:
     cards = " ".join(texts(done, of="text/html"))
     assert "A pair of models" in cards
     assert cards.count("What patching gave") == 3
-    assert len(pictures(done)) == 1
+    assert cards.count("<iframe") == 1
+    assert "Heatmap of two-step" in cards
 
 
 def test_find_the_planted_head() -> None:
@@ -81,9 +82,9 @@ def test_find_the_planted_head() -> None:
     [answer] = [text for text in texts(done) if "first when patched" in text]
     assert set(re.findall(r"L\d+\.head\.\d+", answer)) == {"L1.head.2"}
     assert len(re.findall(r"L\d+\.head\.\d+", answer)) == 3
-    assert "Most telling is head L1 head 2" in " ".join(texts(done, of="text/html"))
-    [heads] = pictures(done)
-    assert heads["data"][0]["type"] == "heatmap"
+    shown = " ".join(texts(done, of="text/html"))
+    assert "Most telling is head L1 head 2" in shown
+    assert shown.count('<iframe title="Transfer of each head alone') == 1
 
 
 @pytest.mark.slow
@@ -99,4 +100,5 @@ def test_reproduce_the_paper() -> None:
     cards = " ".join(texts(done, of="text/html"))
     assert "Claims: " in cards
     assert "an interval needs 5 effective prompts" in cards
-    assert len(pictures(done)) == 2
+    assert cards.count("<iframe") == 1
+    assert len(charts(done)) == 1

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from crosspatch.models.pair import ModelPair
     from crosspatch.patching.result import PatchResult
     from crosspatch.patching.scoring import score
-    from crosspatch.report.interactive.depth_chart import depth_chart
-    from crosspatch.report.interactive.head_map import head_map
-    from crosspatch.report.interactive.heatmap import heatmap
+    from crosspatch.report.notebook import depth_chart, head_map, heatmap
     from crosspatch.settings_io import load_experiment
     from crosspatch.statistics.variant import Variant
     from crosspatch.storage.run import RunDirectory
@@ -40,10 +38,10 @@ _HOME = {
     "Summary": "crosspatch.storage.summary",
     "UsageError": "crosspatch.errors",
     "Variant": "crosspatch.statistics.variant",
-    "depth_chart": "crosspatch.report.interactive.depth_chart",
+    "depth_chart": "crosspatch.report.notebook",
     "grade": "crosspatch.grading.grading",
-    "head_map": "crosspatch.report.interactive.head_map",
-    "heatmap": "crosspatch.report.interactive.heatmap",
+    "head_map": "crosspatch.report.notebook",
+    "heatmap": "crosspatch.report.notebook",
     "load_experiment": "crosspatch.settings_io",
     "patch": "crosspatch.analysis.patch",
     "run_experiment": "crosspatch.experiment.stages",

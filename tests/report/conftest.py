@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +72,12 @@ CELLS = [
     score(29, 2, -2.5),
     score(29, 3),
 ]
+
+
+def unpacked(page: str, name: str) -> Any:
+    """A part of a page's packed data."""
+    [body] = re.findall(rf'<script type="text/plain" id="data-{name}">(.*?)</script>', page)
+    return json.loads(zlib.decompress(base64.b64decode(body)))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from crosspatch.card import Card, Table
 from crosspatch.data.problem import Problem
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
-from crosspatch.report.interactive.heatmap import heatmap
+from crosspatch.report.notebook import head_map, heatmap
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
@@ -536,19 +536,46 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
     )
     rows = [(wild, wild), (unreadable, unreadable)]
     card = Card(wild, rows, [Table((wild, "x"), rows, wild, wild)], [wild, unreadable])
-    figure = heatmap(result).to_html(include_plotlyjs=True, full_html=False)
+    shown = f"{result._repr_html_()}{card.html}{heatmap(result)._repr_html_()}"
     path = tmp_path / "notebook.html"
-    path.write_text(f"<meta charset=utf-8>{result._repr_html_()}{card.html}{figure}", encoding="utf-8")
+    path.write_text(f"<meta charset=utf-8>{shown}", encoding="utf-8", errors="replace")
     with opened(browser, path) as page:
-        page.page.wait_for_selector(".heatmaplayer image, .heatmaplayer path", state="attached")
-        box = page.page.locator(".plotly-graph-div .nsewdrag").first.bounding_box()
-        for share in range(1, 20):
-            page.page.mouse.move(box["x"] + box["width"] * share / 20, box["y"] + box["height"] / 2)
-        page.settled()
+        frame = page.page.frames[1]
+        page.page.locator("iframe").scroll_into_view_if_needed()
+        frame.wait_for_selector("#explorer-root[data-shown]")
+        frame.locator(".grid").scroll_into_view_if_needed()
+        box = page.page.locator("iframe").bounding_box()
+        for step in range(hostile_scores.height):
+            at = frame.evaluate(f"[explorer.grid.left + {step + 0.5} * explorer.grid.w, explorer.grid.top + 9]")
+            inside = frame.locator("canvas").bounding_box()
+            page.page.mouse.move(inside["x"] + at[0], inside["y"] + at[1])
+            frame.wait_for_selector(f".tip:visible:has-text('step {step}')")
+        assert box["height"] > 500
+        assert frame.evaluate(
+            "(() => { try { return parent.document.title; } catch (error) { return error.name; } })()"
+        ) == ("SecurityError")
+        # An address in the frame would be the notebook's.
+        assert not frame.locator('[data-part="link"]').is_visible()
+        _, rows = saved(page, lambda: frame.click('[data-part="csv"]'))
+        assert len(rows) == 1 + hostile_scores.height
         assert wild in page.page.locator("body").inner_text()
+        assert wild in frame.locator("body").inner_text()
         assert "⟨U+D800⟩⟨U+202E⟩⟨U+0000⟩🗾xxx" in page.page.locator("body").inner_text()
-        assert page.page.locator("img, iframe, [onerror]").count() == 0
-        assert page.page.evaluate("window.ran") is None
+        assert page.page.locator("img, [onerror]").count() == 0
+        assert page.page.locator("iframe").count() == 1
+        for each in (page.page, frame):
+            assert each.locator("img, iframe iframe, [onerror]").count() == 0
+            assert each.evaluate("window.ran") is None
+        assert page.wrong == []
+
+
+def test_heads_in_a_notebook_are_drawn_and_told(tmp_path, browser):
+    path = head_map(PLACES.frame([place(0, 0, 0.02), place(6, 1, 0.3, "transfer")])).write_html(tmp_path / "heads.html")
+    with opened(browser, path) as page:
+        page.page.locator(".grid").focus()
+        page.page.keyboard.press("ArrowUp")
+        page.settled()
+        assert "layer 6, head 1, transfer 0.3, measured" in page.page.locator('[data-part="said"]').inner_text()
         assert page.wrong == []
 
 

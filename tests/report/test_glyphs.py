@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosspatch.report.pictures.glyphs import drawable, plotly_label, tick_label
+from crosspatch.report.pictures.glyphs import drawable
 
 
 def test_tick_labels_are_cut_without_words() -> None:

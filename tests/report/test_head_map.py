@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.report.interactive.head_map import head_map
+from crosspatch.report.notebook import head_map
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.head_map import LEAST_REACH, HeadMap
 from crosspatch.report.print.head_map import head_map_figure
 from crosspatch.report.print.style import COLUMN, PAGE, Size
 from crosspatch.tables import PLACES
+
+from .conftest import unpacked
 
 
 def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:
@@ -135,24 +137,26 @@ def test_small_transfers_are_not_blown_up_and_many_heads_stay_readable() -> None
     assert labels == [str(head) for head in range(0, 120, 20)]
 
 
-def test_plotly_draws_the_same_cells() -> None:
-    cells, rings, named = head_map(places(ROWS), "related", direction="corrupt").data
-    assert [list(row) for row in cells.z] == [[0.05, None], [-0.2, 0.5]]
-    assert (list(cells.x), list(cells.y)) == (["0", "1"], ["0", "2"])
-    assert (cells.zmin, cells.zmax) == (-0.5, 0.5)
-    assert (list(rings.x), list(rings.y)) == (["1"], ["2"])
-    assert (named.name, named.marker.symbol) == ("measured", rings.marker.symbol)
-    assert [list(row) for row in cells.customdata] == [
-        ["estimated by gradients"] * 2,
-        ["estimated by gradients", "measured"],
-    ]
+def drawn_by_the_page(*args: Any, **options: Any) -> dict[str, Any]:
+    """The heads that the page's own script draws in a notebook."""
+    [heads] = unpacked(head_map(*args, **options).html, "heads")
+    return heads
+
+
+def test_a_notebook_shows_the_same_cells() -> None:
+    heads = drawn_by_the_page(places(ROWS), "related", direction="corrupt")
+    # layer, head, transfer, and whether it was measured
+    assert heads["cells"] == [[0, 0, 0.05, False], [2, 0, -0.2, False], [2, 1, 0.5, True]]
+    assert (heads["heads"], heads["layers"]) == ([0, 1], [0, 2])
+    assert heads["reach"] == 0.5
+    assert heads["notes"] == HeadMap.of(places(ROWS), "related").notes()
 
 
 def test_without_a_domain_the_first_is_drawn_and_others_can_be_asked_for() -> None:
     table = places(ROWS)
-    assert head_map(table).data == head_map(table, "related").data
-    assert [list(row) for row in head_map(table, "general").data[0].z] == [[0.7]]
-    assert "clean activations" in head_map(table, direction="repair").layout.title.text
-    assert "at single steps" in head_map(table, extent="step").layout.title.text
+    assert drawn_by_the_page(table) == drawn_by_the_page(table, "related")
+    assert [cell[2] for cell in drawn_by_the_page(table, "general")["cells"]] == [0.7]
+    assert "clean activations" in drawn_by_the_page(table, direction="repair")["title"]
+    assert "at single steps" in drawn_by_the_page(table, extent="step")["title"]
     with pytest.raises(ValueError, match="no heads were localised: near, text"):
         head_map(table, "near")

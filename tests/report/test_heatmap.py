@@ -1,10 +1,11 @@
-"""The heatmap as data, and as both libraries draw it."""
+"""The heatmap as data, as a notebook's page gets it, and as matplotlib draws it."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,14 @@ import polars as pl
 import pytest
 
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.interactive.heatmap import heatmap
-from crosspatch.report.interactive.heatmap import heatmap_figure as plotly_figure
+from crosspatch.report.notebook import Picture, heatmap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
 from crosspatch.statistics.variant import Variant
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import GENERATIONS, SCORES, VOCABULARY
 
-from .conftest import CELLS, score
+from .conftest import CELLS, generation, score, unpacked
 
 Make = Callable[[list[dict[str, Any]]], pl.DataFrame]
 
@@ -86,75 +86,103 @@ def test_without_a_defined_cell_it_says_so(make_scores: Make) -> None:
     assert Heatmap.of(make_scores([score(3, 0)])).notes()[0].startswith("None of the 1 cells has a CTS")
 
 
-def test_plotly_keeps_undefined_and_unreached_cells_apart(scores: pl.DataFrame) -> None:
-    undefined, defined, *others = plotly_figure(Heatmap.of(scores)).data
-    assert [list(row) for row in undefined.z] == [
-        [0, None, None, None],
-        [0, 1, None, None],
-        [None, None, None, 0],
-    ]
-    assert [list(row) for row in defined.z] == [
-        [None, 0.125, None, None],
-        [None, None, -0.5, None],
-        [1.0, 4.0, -2.5, None],
-    ]
-    assert (defined.zmin, defined.zmax) == (-CTS_RANGE, CTS_RANGE)
-    assert list(defined.y) == ["0", "6", "29"]
-    marks = {trace.name: (list(trace.x), list(trace.y)) for trace in others}
-    assert marks["above +1.5"] == ([1], ["29"])
-    assert marks["below −1.5"] == ([2], ["29"])
-    assert marks["difference too small"] == ([1], ["6"])
+def shown(picture: Picture) -> tuple[list[str], dict[tuple[int, int], dict[str, Any]]]:
+    """The rows and the cells, by layer and step, that the explorer of a notebook gets."""
+    index, (drawn,) = unpacked(picture.html, "explorer"), unpacked(picture.html, "prompt-0")["pictures"]
+    cells = {}
+    for row in drawn["rows"]:
+        for i in range(row["start"], row["start"] + row["cells"]):
+            cell = {name: values[i] for name, values in drawn.items() if name not in ("rows", "ceiling", "variant")}
+            cell |= {
+                key: index["vocabulary"][cell[key]] for key in ("token_id", "clean_token_id", "corrupted_token_id")
+            }
+            cells[row["layer"], cell["step"]] = cell | {"status": index["statuses"][cell["status"]]}
+    assert index["range"] == CTS_RANGE
+    return [row["name"] for row in drawn["rows"]], cells
 
 
-def test_plotly_shows_what_is_known_of_a_cell(scores: pl.DataFrame) -> None:
-    undefined, defined, *_ = plotly_figure(Heatmap.of(scores)).data
-    known = ["␣t1 (id 101)", "0.25", "unknown", "1"]
-    wanted = "clean wants ␣t1 (id 101)<br>corrupted wants id 900"
-    assert defined.customdata[0][1] == [*known, wanted, "−1", "1", "−0.75", "0.125"]
-    assert undefined.customdata[1][0][4] == "agree: both models want it"
-    assert undefined.customdata[1][1][4].startswith(f"{wanted}<br>ΔL clean −1, corrupted 1, patched 0<br>small_denom")
-    assert undefined.customdata[0][1] is None
-    # A bare %{x} is the label under the axis, which is a token; with a format it is the step.
-    assert "step %{x:d}" in defined.hovertemplate
-    used = {int(place) for place in re.findall(r"customdata\[(\d)\]", defined.hovertemplate)}
-    assert used == set(range(len(defined.customdata[0][1])))
+def test_a_notebook_keeps_undefined_and_unreached_cells_apart(scores: pl.DataFrame) -> None:
+    rows, cells = shown(heatmap(scores))
+    assert rows == ["0", "6", "29"]
+    assert {at: (cell["status"], cell["cts"]) for at, cell in cells.items()} == {
+        (0, 0): ("agree", None), (0, 1): ("ok", 0.125),
+        (6, 0): ("agree", None), (6, 1): ("small_denominator", None), (6, 2): ("ok", -0.5),
+        (29, 0): ("ok", 1.0), (29, 1): ("ok", 4.0), (29, 2): ("ok", -2.5), (29, 3): ("agree", None),
+    }  # fmt: skip
+
+
+def test_a_notebook_shows_what_is_known_of_a_cell(scores: pl.DataFrame) -> None:
+    _, cells = shown(heatmap(scores))
+    distance = {"kl_clean": 0.25, "kl_patched": None, "rank_corrupted": 1}
+    models = {"token_id": [101, " t1"], "clean_token_id": [101, " t1"], "corrupted_token_id": [900, None]}
+    deltas = {"delta_clean": -1.0, "delta_corrupted": 1.0}
+    assert cells[0, 1].items() >= {**distance, **models, **deltas, "delta_patched": -0.75, "cts": 0.125}.items()
+    assert cells[6, 1].items() >= {**distance, **models, **deltas, "delta_patched": 0.0, "cts": None}.items()
+    assert cells[6, 0]["clean_token_id"] == cells[6, 0]["corrupted_token_id"] == cells[6, 0]["token_id"]
+    assert (0, 2) not in cells
 
 
 def test_texts_name_wanted_tokens_that_no_layer_wrote(scores: pl.DataFrame, tmp_path: Path) -> None:
-    def wanted(of: Any, **more: Any) -> str:
-        return heatmap(of, **more).data[1].customdata[0][1][4]
+    def wanted(of: Any, **more: Any) -> list[tuple[int, str | None]]:
+        cell = shown(heatmap(of, **more))[1][0, 1]
+        return [tuple(cell[key]) for key in ("clean_token_id", "corrupted_token_id")]
 
-    assert wanted(scores).endswith("corrupted wants id 900")
+    assert wanted(scores) == [(101, " t1"), (900, None)]
     known = {900: " Add", 7: "never wanted"}
-    named = "clean wants ␣t1 (id 101)<br>corrupted wants ␣Add (id 900)"
+    named = [(101, " t1"), (900, " Add")]
     assert wanted(scores, texts=known) == named
     # What was written stands as it was written.
     assert wanted(scores, texts={**known, 101: "another"}) == named
     assert wanted(PatchResult(scores, GENERATIONS.frame(), known)) == named
     run = RunDirectory(tmp_path)
     run.write(SCORES, scores, 0)
-    assert wanted(run).endswith("id 900")
+    assert wanted(run) == [(101, " t1"), (900, None)]
     run.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in known.items()))
     assert wanted(run) == named
-    assert wanted(run, texts={900: "<script>"}).endswith("&lt;script&gt; (id 900)")
-    assert "never wanted" not in json.dumps(heatmap(run).to_plotly_json(), default=list)
+    assert wanted(run, texts={900: "<script>"})[1] == (900, "<script>")
+    index = unpacked(heatmap(run).html, "explorer")
+    assert " Add" in json.dumps(index)
+    assert "never wanted" not in json.dumps(index)
 
 
-def test_a_prompt_and_a_variant_of_a_result_are_chosen(make_scores: Make) -> None:
+def test_a_prompt_and_a_variant_of_a_result_are_chosen(make_scores: Make, generations: pl.DataFrame) -> None:
     rows = [score(0, 0, 0.75), score(0, 0, 0.25, direction="repair"), score(0, 0, 0.5, prompt_id="other")]
-    result = PatchResult(make_scores(rows), GENERATIONS.frame())
+    texts = pl.concat([generations, GENERATIONS.frame([generation("repaired", "x = 6", "L0.resid_post")])])
+    result = PatchResult(make_scores(rows), texts)
     with pytest.raises(ValueError, match="choose a variant"):
         heatmap(result)
-    assert list(heatmap(result, variant=Variant("resid_post", "repair", "transient")).data[1].z[0]) == [0.25]
-    assert list(heatmap(result, "other").data[1].z[0]) == [0.5]
+    repaired = heatmap(result, variant=Variant("resid_post", "repair", "transient"))
+    assert [cell["cts"] for cell in shown(repaired)[1].values()] == [0.25]
+    # Its row has the text of its own direction.
+    part = unpacked(repaired.html, "prompt-0")
+    (row,) = part["pictures"][0]["rows"]
+    assert (part["texts"][row["text"]]["condition"], part["texts"][row["text"]]["patch"]) == (
+        "repaired",
+        "L0.resid_post",
+    )
+    other = heatmap(result, "other")
+    assert [cell["cts"] for cell in shown(other)[1].values()] == [0.5]
+    assert unpacked(other.html, "prompt-0")["texts"] == []
 
 
-def test_plotly_reads_nothing_in_hostile_tokens(hostile_scores: pl.DataFrame) -> None:
-    text = json.dumps(heatmap(hostile_scores).to_plotly_json(), default=list, ensure_ascii=False)
-    assert "&lt;b&gt;bold" in text
-    for token in ("<script", "<a ", "\x00", "\u202e", "x" * 100):
-        assert token not in text
-    assert "$" not in text
+def test_a_picture_is_a_page_that_loads_nothing_and_a_frame_apart(hostile_scores: pl.DataFrame, tmp_path: Path) -> None:
+    """Hostile tokens travel packed, and nothing in the frame's attributes ends them."""
+    picture = heatmap(hostile_scores)
+    assert picture.write_html(tmp_path / "heatmap.html").read_text(encoding="utf-8") == picture.html
+    assert not re.search(r"https?://|<(script|link|img)[^>]*\b(src|href)=", picture.html)
+    assert "default-src 'none'" in picture.html
+    assert "alert(1)" not in picture.html.split("</title>")[1]
+    assert "plotly.js v" not in picture.html
+    frames: list[dict[str, str | None]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: frames.append({"tag": tag, **dict(attrs)})  # type: ignore[method-assign]
+    parser.feed(picture._repr_html_())
+    [frame] = frames
+    assert (frame["tag"], frame["srcdoc"]) == ("iframe", picture.html)
+    # Scripts run, but as those of no origin: what is round the frame is out of their reach.
+    assert frame["sandbox"] == "allow-scripts allow-downloads"
+    assert "srcdoc" not in repr(picture)
+    assert picture.html not in repr(picture)
 
 
 def test_matplotlib_draws_the_same_cells(scores: pl.DataFrame) -> None:
@@ -177,7 +205,7 @@ def test_matplotlib_draws_the_same_cells(scores: pl.DataFrame) -> None:
 
 def test_one_layer_and_one_step(make_scores: Make) -> None:
     drawn = Heatmap.of(make_scores([score(7, 0, 1.0)]))
-    assert plotly_figure(drawn).data[1].z == ((1.0,),) or list(plotly_figure(drawn).data[1].z) == [[1.0]]
+    assert [cell["cts"] for cell in shown(heatmap(drawn.cells))[1].values()] == [1.0]
     assert matplotlib_figure(drawn).axes[0].get_xlim() == (-0.5, 0.5)
 
 

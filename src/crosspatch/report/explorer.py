@@ -20,6 +20,7 @@ from crosspatch.report.columns import PROFILE, Tokens, VariantCells
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.prompts import Selection, prompts_in
+from crosspatch.report.template import packed
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.statistics.variant import Variant, every_variant, patched_direction
@@ -48,18 +49,21 @@ class Explorer:
         generations: pl.DataFrame | None,
         behaviour: pl.DataFrame | None,
         texts: Mapping[int, str] | None = None,
+        variants: Sequence[Variant] | None = None,
     ) -> Explorer:
         """The prompts that were patched, or, where none was, those that were answered, as far as there is room.
 
-        `texts` of tokens by id; None: of those that were written. Raises ValueError for a prompt that `problems` lacks,
-        a cell that stands there twice, or a CTS where the status says that there is none.
+        `texts` of tokens by id; None: of those that were written. `variants` that are shown; None: all. Raises
+        ValueError for a prompt that `problems` lacks, a cell that stands there twice, or a CTS where the status says
+        that there is none.
         """
         # Prompts that were only answered, not patched, are in Table 2; their texts would bury the patched ones.
         shown = scores if scores is not None else generations
         selection = _selection(shown, problems)
         ids = selection.shown
         # Whole layers come first: they are what a page opens with.
-        found = [] if scores is None else sorted(every_variant(scores), key=lambda way: way.component != "resid_post")
+        found = every_variant(scores) if variants is None and scores is not None else list(variants or ())
+        found.sort(key=lambda way: way.component != "resid_post")
         conditions = {} if scores is None else _conditions(scores)
         tokens, cells = Tokens(()), []
         if scores is not None:
@@ -96,6 +100,12 @@ class Explorer:
             "formulas": formulas(_texts(parts, tokens)),
         }
         return cls(index, tuple(parts), selection)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Its part of a page's packed data; none where there is no prompt to show."""
+        parts = {f"prompt-{place}": packed(part) for place, part in enumerate(self.prompts)}
+        return parts | {"explorer": packed(self.index)} if parts else {}
 
     @property
     def any(self) -> bool:

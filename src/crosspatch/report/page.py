@@ -17,6 +17,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
 from crosspatch.report.explorer import MOST_CELLS, Explorer
 from crosspatch.report.findings import behaviour_findings
+from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.prompts import domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
 from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables
@@ -94,12 +95,10 @@ def render_report(
     depths = list(depth_sections(scores, problems, summary)) if scores is not None else []
     accuracy = accuracy_chart(summary)
     explorer = Explorer.of(problems, scores, generations, behaviour, texts)
-    heads = heads_section(summary.places)
+    heads = heads_section(head_maps(summary.places))
     curves = training_chart(training)
     charts = [*filter(None, (curves, accuracy)), *(depth.chart for depth in depths)]
-    data = {f"prompt-{place}": packed(part) for place, part in enumerate(explorer.prompts)}
-    data |= {"explorer": packed(explorer.index)} if explorer.any else {}
-    data |= {"heads": packed(heads)} if heads else {}
+    data = explorer.data | ({"heads": packed(heads)} if heads else {})
     for chart in charts:
         data |= chart.data
     data |= {"plotly": plotting()} if charts else {}

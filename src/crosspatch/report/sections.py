@@ -18,7 +18,7 @@ from crosspatch.report.findings import score_findings
 from crosspatch.report.interactive.curves import training_figure
 from crosspatch.report.interactive.panels import panels_figure
 from crosspatch.report.pictures.curves import TrainingCurves
-from crosspatch.report.pictures.head_map import head_maps
+from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.prompts import domains_of
 from crosspatch.report.template import packed
@@ -112,8 +112,8 @@ def panels_chart(name: str, panels: Sequence[Panel], *, least_width: int, label:
     return _chart(name, panels_figure(panels), columns, rows, least_width=least_width, label=label)
 
 
-def heads_section(places: pl.DataFrame) -> list[dict[str, Any]]:
-    """A picture of the heads for each domain, direction and extent in which they were localised, as JSON."""
+def heads_section(maps: Sequence[HeadMap]) -> list[dict[str, Any]]:
+    """Pictures of the heads as JSON."""
     return [
         {
             "title": legible(found.title),
@@ -123,7 +123,7 @@ def heads_section(places: pl.DataFrame) -> list[dict[str, Any]]:
             "reach": found.reach,
             "cells": [list(cell) for cell in found.cells.iter_rows()],
         }
-        for found in head_maps(places)
+        for found in maps
     ]
 
 

@@ -37,7 +37,7 @@ class Explorer {
     const turn = (by) => this.open((this.state.prompt + by + prompts.length) % prompts.length);
     this.part("before").addEventListener("click", () => turn(-1));
     this.part("after").addEventListener("click", () => turn(1));
-    for (const button of [this.part("before"), this.part("after")]) button.hidden = prompts.length < 2;
+    this.part("before").closest(".turning").hidden = prompts.length < 2;
     for (const way of WAYS) {
       const values = [...new Set(variants.map((variant) => variant[way]))];
       const select = (this.selects[way] = this.part(way));
@@ -55,6 +55,8 @@ class Explorer {
       button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
     }
     this.part("csv").addEventListener("click", () => saveCsv(`${this.name()} ${this.state.kind}`, COLUMNS, this.rows(true)));
+    // In a notebook's frame an address would be the notebook's.
+    this.part("link").hidden = location.protocol === "about:";
     this.part("other").addEventListener("change", () => this.texts.other());
   }
 

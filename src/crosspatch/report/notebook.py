@@ -1,0 +1,147 @@
+"""Pictures in one call, for notebooks: the explorer of one prompt, the heads of a model, the depth profile.
+
+The first two are the page's own, alone in a page that loads nothing; the last is a chart by plotly.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import plotly.graph_objects as go
+import polars as pl
+
+from crosspatch.data.problem import Problem
+from crosspatch.files import written_whole
+from crosspatch.patching.result import PatchResult
+from crosspatch.report.explorer import Explorer
+from crosspatch.report.interactive.panels import panels_figure
+from crosspatch.report.interactive.style import for_notebook
+from crosspatch.report.pictures.head_map import head_maps
+from crosspatch.report.pictures.heatmap import Heatmap
+from crosspatch.report.pictures.panels import depth_panels
+from crosspatch.report.sections import heads_section
+from crosspatch.report.template import packed, rendered
+from crosspatch.statistics.variant import Variant, chosen_variant, every_variant
+from crosspatch.storage.run import RunDirectory
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
+
+# The domain of prompts of which nothing is known, as in a run of one's own prompts.
+OWN = "prompts"
+# Pixels of a row, of all that stands above and below the rows, and of the highest frame; what is below is scrolled to.
+_ROW, _AROUND, _HIGHEST = 18, 560, 900
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its controls, as an HTML page of its own; a notebook shows it in a frame.
+
+    The frame may run the page's scripts and save its tables, and reaches nothing of the notebook.
+    """
+
+    title: str
+    rows: int
+    html: str = field(repr=False)
+
+    def write_html(self, path: Path | str) -> Path:
+        """Write the page, which loads nothing, and return its path."""
+        with written_whole(Path(path)) as partial:
+            # A lone half of a surrogate pair has no UTF-8.
+            partial.write_text(self.html, encoding="utf-8", errors="replace")
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        height = min(_HIGHEST, _AROUND + _ROW * self.rows)
+        look = f"width:100%;height:{height}px;border:0;resize:vertical"
+        sandbox = "allow-scripts allow-downloads"
+        page = html.escape(self.html)
+        return f'<iframe title="{html.escape(self.title)}" sandbox="{sandbox}" style="{look}" srcdoc="{page}"></iframe>'
+
+
+def heatmap(
+    of: PatchResult | RunDirectory | pl.DataFrame,
+    prompt_id: str | None = None,
+    *,
+    variant: Variant | None = None,
+    texts: Mapping[int, str] | None = None,
+) -> Picture:
+    """One prompt's heatmap, with its texts, of a result, a run or a table of scores; without `prompt_id` the first's.
+
+    Results and runs know the texts of all tokens that a model wrote or wanted; of a table of scores `texts` may give
+    them, by id. Raises ValueError where the prompt has no scores, or several variants and none was chosen.
+    """
+    scores = of if isinstance(of, pl.DataFrame) else of.read(SCORES) if isinstance(of, RunDirectory) else of.scores
+    drawn = Heatmap.of(scores, prompt_id, variant=variant)
+    prompt_id = drawn.prompt_id
+    problem = Problem(prompt_id, OWN, OWN, prompt_id, "")
+    known: Mapping[int, str] = {}
+    frames = [scores, None, None]
+    if isinstance(of, RunDirectory):
+        problem, known = of.asked().get(prompt_id, problem), of.vocabulary() or {}
+        frames = [scores, of.read(GENERATIONS), of.read(BEHAVIOUR)]
+    elif isinstance(of, PatchResult):
+        known, frames = of.vocabulary, [scores, of.generations, None]
+    scores, generations, behaviour = (frame if frame is None else frame.filter(prompt_id=prompt_id) for frame in frames)
+    written = dict(scores.select("token_id", "token").iter_rows())
+    explorer = Explorer.of(
+        {prompt_id: problem},
+        scores,
+        generations,
+        behaviour,
+        {**known, **(texts or {}), **written},
+        variants=[drawn.variant],
+    )
+    title = f"Heatmap of {prompt_id}"
+    return Picture(title, len(drawn.layers), rendered("picture", title=title, data=explorer.data))
+
+
+def head_map(
+    of: RunDirectory | Summary | pl.DataFrame,
+    domain: str | None = None,
+    *,
+    direction: str | None = None,
+    extent: str = "text",
+) -> Picture:
+    """The heads of a run that was localised, or of a table of places; without `domain` those of the first.
+
+    A ring marks heads that were measured; of the others the colour is the estimate by gradients. `extent` text is
+    patched throughout the text, step at single steps. Raises ValueError where no heads were localised so.
+    """
+    if isinstance(of, RunDirectory):
+        of = Summary.of_run(of)
+    places = of.places if isinstance(of, Summary) else of
+    found = [
+        one
+        for one in head_maps(places)
+        if one.extent == extent and domain in (None, one.domain) and direction in (None, one.direction)
+    ]
+    if not found:
+        asked = ", ".join(str(part) for part in (domain, direction, extent) if part is not None)
+        raise ValueError(f"no heads were localised: {asked}; see `crosspatch localise`")
+    title, layers = found[0].title, len(found[0].layers)
+    return Picture(title, layers, rendered("picture", title=title, data={"heads": packed(heads_section(found[:1]))}))
+
+
+def depth_chart(
+    of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, variant: Variant | None = None
+) -> go.Figure:
+    """A panel of transfer for each domain, and one of disagreement; bands are 95 % intervals over prompts.
+
+    Of a run, with its controls; of a result or of scores, all prompts as one domain. Raises ValueError where no single
+    layer was patched, or in several ways and no variant was chosen.
+    """
+    if isinstance(of, RunDirectory):
+        of = Summary.of_run(of)
+    elif isinstance(of, PatchResult):
+        of = of.scores
+    if isinstance(of, pl.DataFrame):
+        of = Summary.of(dict.fromkeys(of["prompt_id"].unique(), OWN), scores=of)
+    if variant is None:
+        variant = chosen_variant(every_variant(of.depth))
+    panels = depth_panels(of.depth, variant)
+    if not panels:
+        raise ValueError(f"no single layer was patched as {variant.label}")
+    return for_notebook(panels_figure(panels))
