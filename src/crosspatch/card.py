@@ -1,7 +1,7 @@
 """A card: what a notebook shows of a thing at one glance, as HTML that loads nothing and runs nothing.
 
 Looks are written on each element and take the notebook's own colours, so that a card reads on light and dark. Every
-text is made legible, cut and escaped here: names and tokens may hold anything. Knows nothing of what it shows.
+text is made legible, cut and escaped here: names and tokens may hold anything.
 """
 
 from __future__ import annotations

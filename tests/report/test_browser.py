@@ -99,7 +99,7 @@ def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
     assert "5 of 9 cells have a CTS; in 3 both models want the same token; in 1 they differ by too little" in page.text(
         "notes"
     )
-    assert "2 beyond ±1.5 (from −2.5 to 4)" in page.text("notes")
+    assert "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked" in page.text("notes")
 
 
 def test_the_colours_are_those_of_the_statuses(page):

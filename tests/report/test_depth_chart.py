@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.interactive.panels import panels_figure
+from crosspatch.report.interactive import panels_figure
 from crosspatch.report.notebook import depth_chart
 from crosspatch.report.pictures.panels import Panel
 from crosspatch.statistics.variant import Variant

@@ -15,16 +15,27 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from crosspatch.data.problem import Problem
-from crosspatch.report.interactive.curves import training_figure as plotly_training_figure
-from crosspatch.report.pictures.curves import HELD_OUT, TRAINED, TrainingCurves
+from crosspatch.report.interactive import panels_figure as plotly_figure
+from crosspatch.report.pictures.curves import HELD_OUT, TRAINED, TrainingCurves, search_panels, training_panels
 from crosspatch.report.pictures.heatmap import Heatmap
-from crosspatch.report.print.curves import search_figure
-from crosspatch.report.print.curves import training_figure as matplotlib_training_figure
 from crosspatch.report.print.figures import slug, write_figures
-from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps
-from crosspatch.report.print.paper import paper_heatmap_figure
-from crosspatch.report.print.style import COLUMN, PAGE, SIZES, SMALL, TEXT, TITLE, TOKEN, Size
-from crosspatch.report.print.text import cut, text_width, token_label, wrapped
+from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps, paper_heatmap_figure
+from crosspatch.report.print.panels import panels_figure
+from crosspatch.report.print.style import (
+    COLUMN,
+    PAGE,
+    SIZES,
+    SMALL,
+    TEXT,
+    TITLE,
+    TOKEN,
+    Size,
+    cut,
+    drawable,
+    text_width,
+    token_label,
+    wrapped,
+)
 from crosspatch.tables import SCORES, TRAINING
 
 from .conftest import CELLS, score
@@ -259,13 +270,13 @@ def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., 
     rows = [(1, 1.0), (2, 0.5), (2, None, 0.5)]
     runs = ["corrupted", "shuffled", "twin"]
     curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(run)) for run in runs]))
-    figure = matplotlib_training_figure(curves)
+    figure = panels_figure(training_panels(curves))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [f"{run}: {what}" for run in runs for what in (TRAINED, HELD_OUT)]
     drawn = [str(line.get_color()) for axes in figure.axes for line in axes.lines if line.get_label() in labels]
     assert [drawn[i] == drawn[i + 1] for i in (0, 2, 4)] == [True] * 3
     assert len(set(drawn)) == 3
-    traces = plotly_training_figure(curves).data
+    traces = plotly_figure(training_panels(curves)).data
     assert len({(trace.name.partition(":")[0], trace.line.color) for trace in traces}) == 3
     assert len({trace.line.color for trace in traces}) == 3
 
@@ -277,13 +288,35 @@ def test_panels_stand_beside_one_another_on_a_page_and_below_in_a_column(
     rows = [(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)]
     curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(name)) for name in names]))
     for size in SIZES:
-        figure = search_figure(curves, size)
+        figure = panels_figure(search_panels(curves), size)
         figure.draw_without_rendering()
         trained, evaluated = (axes.get_position() for axes in figure.axes)
         assert (trained.x1 < evaluated.x0) == (size == PAGE)
         assert (trained.y0 > evaluated.y1) == (size == COLUMN)
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["epochs-3", "epochs-12"]
         assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+
+
+def test_a_search_that_was_only_evaluated_names_its_variants(make_training: Callable[..., pl.DataFrame]) -> None:
+    curves = TrainingCurves.of(make_training([(1, None, 0.5), (2, None, 0.6)]).with_columns(run=pl.lit("variant-a")))
+    trained, _ = (figure := panels_figure(search_panels(curves))).axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a"]
+    assert trained.texts[0].get_text() == "no loss was logged"
+
+
+def test_both_libraries_have_the_axis_that_the_losses_need(make_training: Callable[..., pl.DataFrame]) -> None:
+    for low, kind in ((0.01, "log"), (0.5, "linear")):
+        panels = training_panels(TrainingCurves.of(make_training([(1, 1.0), (2, low), (2, None, 0.5)])))
+        figure = panels_figure(panels)
+        assert [axes.get_yscale() for axes in figure.axes] == [kind, "linear"]
+        assert [axes.get_xlabel() for axes in figure.axes] == ["optimizer step"] * 2
+        assert [axes.get_ylabel() for axes in figure.axes] == ["nats a token"] * 2
+        assert (plotly_figure(panels).layout.yaxis.type or "linear") == kind
+        assert plotly_figure(panels).layout.yaxis2.type is None
+
+
+def test_missing_glyphs_are_boxes() -> None:
+    assert drawable("x 日🗾\n−é") == "x ▯▯\n−é"
 
 
 def test_text_is_broken_and_cut_where_its_room_ends() -> None:

@@ -12,7 +12,7 @@ import pytest
 from crosspatch.report.notebook import head_map
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.head_map import LEAST_REACH, HeadMap
-from crosspatch.report.print.head_map import head_map_figure
+from crosspatch.report.print.heatmap import head_map_figure
 from crosspatch.report.print.style import COLUMN, PAGE, Size
 from crosspatch.tables import PLACES
 
@@ -62,10 +62,10 @@ ROWS = [
 def test_measured_heads_stand_before_estimates() -> None:
     drawn = HeadMap.of(places(ROWS), "related")
     assert (drawn.layers, drawn.heads) == ([0, 2], [0, 1])
-    assert drawn.grid() == [[0.05, None], [-0.2, 0.5]]
+    assert drawn.cells.rows() == [(0, 0, 0.05, False), (2, 0, -0.2, False), (2, 1, 0.5, True)]
     assert drawn.exact() == [(2, 1)]
     assert drawn.reach == 0.5
-    assert HeadMap.of(places(reversed(ROWS)), "related").grid() == drawn.grid()
+    assert HeadMap.of(places(reversed(ROWS)), "related").cells.equals(drawn.cells)
 
 
 def test_what_is_said_beside_it() -> None:

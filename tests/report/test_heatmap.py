@@ -30,19 +30,19 @@ def test_rows_are_layers_and_end_where_their_text_ended(scores: pl.DataFrame) ->
     drawn = Heatmap.of(scores)
     assert drawn.layers == [0, 6, 29]
     assert drawn.steps == [0, 1, 2, 3]
-    reached = [[cell is not None for cell in row] for row in drawn.grid()]
-    assert reached == [[True, True, False, False], [True, True, True, False], [True] * 4]
+    reached = [(0, 0), (0, 1), (6, 0), (6, 1), (6, 2), (29, 0), (29, 1), (29, 2), (29, 3)]
+    assert list(drawn.cells.select("layer", "step").iter_rows()) == reached
     assert drawn.reference_tokens == {0: " t0", 1: " t1", 2: " t2", 3: " t3"}
 
 
 def test_the_order_of_the_rows_does_not_matter(scores: pl.DataFrame) -> None:
-    assert Heatmap.of(scores.reverse()).grid() == Heatmap.of(scores).grid()
+    assert Heatmap.of(scores.reverse()).cells.equals(Heatmap.of(scores).cells)
 
 
 def test_one_prompt_is_taken(make_scores: Make) -> None:
     frame = make_scores([*CELLS, score(0, 0, 0.75, prompt_id="other")])
     assert Heatmap.of(frame).prompt_id == "p"
-    assert Heatmap.of(frame, "other").grid()[0][0]["cts"] == 0.75  # type: ignore[index]
+    assert Heatmap.of(frame, "other").cells["cts"].to_list() == [0.75]
     with pytest.raises(ValueError, match="absent"):
         Heatmap.of(frame, "absent")
 
@@ -73,7 +73,6 @@ def test_rows_beside_the_prompt_are_refused(make_scores: Make) -> None:
 
 def test_values_beyond_the_range_are_counted_and_said(scores: pl.DataFrame) -> None:
     drawn = Heatmap.of(scores)
-    assert sorted(cell["cts"] for cell in drawn.beyond()) == [-2.5, 4.0]
     assert drawn.notes()[:2] == [
         "5 of 9 cells have a CTS; in 3 both models want the same token; in 1 they differ by too little to divide by.",
         "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked with a triangle.",
@@ -89,13 +88,12 @@ def test_without_a_defined_cell_it_says_so(make_scores: Make) -> None:
 def shown(picture: Picture) -> tuple[list[str], dict[tuple[int, int], dict[str, Any]]]:
     """The rows and the cells, by layer and step, that the explorer of a notebook gets."""
     index, (drawn,) = unpacked(picture.html, "explorer"), unpacked(picture.html, "prompt-0")["pictures"]
+    columns = {name: values for name, values in drawn.items() if name not in ("rows", "ceiling", "notes", "variant")}
     cells = {}
     for row in drawn["rows"]:
         for i in range(row["start"], row["start"] + row["cells"]):
-            cell = {name: values[i] for name, values in drawn.items() if name not in ("rows", "ceiling", "variant")}
-            cell |= {
-                key: index["vocabulary"][cell[key]] for key in ("token_id", "clean_token_id", "corrupted_token_id")
-            }
+            cell = {name: values[i] for name, values in columns.items()}
+            cell |= {key: index["vocabulary"][cell[key]] for key in cell if key.endswith("token_id")}
             cells[row["layer"], cell["step"]] = cell | {"status": index["statuses"][cell["status"]]}
     assert index["range"] == CTS_RANGE
     return [row["name"] for row in drawn["rows"]], cells

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
+from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
 from crosspatch.report.answers import Answers
 from crosspatch.report.markdown import LONGEST, WIDTH, render_markdown, shown_patches, write_markdown
-from crosspatch.report.pictures.glyphs import legible
 from crosspatch.statistics.claim import Claim
 from crosspatch.statistics.interval import Interval
 from crosspatch.storage.summary import Summary

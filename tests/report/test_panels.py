@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.report.interactive.panels import panels_figure as plotly_figure
+from crosspatch.report.interactive import panels_figure as plotly_figure
+from crosspatch.report.interactive import plotly_name
 from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, depth_panels
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
 from crosspatch.statistics.answers import comparisons
@@ -41,7 +42,7 @@ def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> 
     assert [line.name for line in related.lines] == names
     assert [line.role for line in related.lines] == ["main", "beside", "control", "control", "control"]
     main = related.lines[0]
-    assert main.layers == (0, 1, 2)
+    assert main.x == (0, 1, 2)
     assert main.values == pytest.approx((0.14, 0.54, 1.04))
     assert all(low < value < high for low, value, high in zip(main.lows, main.values, main.highs, strict=True))
     assert not general.defined
@@ -137,6 +138,12 @@ def test_both_libraries_draw_every_line_and_band() -> None:
     assert {trace.xaxis for trace in page.data} == {f"x{place or ''}" for place in (0, *range(2, len(panels) + 1))}
     bands = [trace for trace in page.data if trace.fill == "toself"]
     assert len(bands) == sum(line.band and line.role != "beside" for p in panels for line in p.lines)
+
+
+def test_plotly_gets_no_markup_and_no_mathematics() -> None:
+    assert plotly_name("<b>&amp;</b>") == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
+    assert "$" not in plotly_name("$x$")
+    assert "%{" not in plotly_name("%{customdata[0]}")
 
 
 def test_lines_of_unequal_parts_are_refused() -> None:

@@ -11,7 +11,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.report import explorer, markdown, prompts
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.markdown import render_markdown
-from crosspatch.report.page import render_report
+from crosspatch.report.page import write_report
 from crosspatch.report.print import figures
 from crosspatch.report.print.figures import write_figures
 from crosspatch.report.prompts import Selection
@@ -55,7 +55,7 @@ def scores() -> pl.DataFrame:
     return SCORES.frame(score(layer, step, 0.5, prompt_id=p) for p in PROMPTS for layer in (0, 6) for step in range(3))
 
 
-def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch) -> None:
+def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch, tmp_path) -> None:
     texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
     whole = Explorer.of(PROBLEMS, scores, texts, None)
     assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
@@ -67,8 +67,9 @@ def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scor
     assert list(some.prompts) == [whole.prompts[place] for place in kept]
 
     def page() -> str:
-        return render_report(
-            title="t", run={}, problems=PROBLEMS, scores=scores, generations=texts, behaviour=None, training=None
+        path = tmp_path / "report.html"
+        return write_report(path, title="t", run={}, problems=PROBLEMS, scores=scores, generations=texts).read_text(
+            encoding="utf-8"
         )
 
     said = page()

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from crosspatch.errors import UsageError
-from crosspatch.files import written_whole
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
+from crosspatch.report.template import write_page
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH
@@ -36,11 +36,7 @@ def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
     page = render_comparison(
         Comparison(tuple(runs)), " and ".join(labels) if len(labels) == 2 else f"{len(labels)} runs"
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
-    with written_whole(path) as partial:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-    return path
+    return write_page(folder / "report.html", page)
 
 
 def _compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:

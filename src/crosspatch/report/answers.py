@@ -1,6 +1,6 @@
 """One prompt's answers as the page sets them side by side: clean, corrupted, and each patch's.
 
-Knows nothing of HTML; the texts are made legible here, and escaped by the template.
+The texts are made legible here, and escaped by the template.
 """
 
 from __future__ import annotations

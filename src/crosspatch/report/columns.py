@@ -16,7 +16,7 @@ import polars as pl
 from crosspatch.characters import legible, natural_order
 from crosspatch.patching.measures import LAYER_COMPONENTS
 from crosspatch.report.answers import Answer
-from crosspatch.report.pictures.heatmap import STATUSES
+from crosspatch.report.pictures.heatmap import STATUSES, cell_notes
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.token_class import CLASSES
 from crosspatch.statistics.variant import Variant
@@ -126,7 +126,9 @@ class VariantCells:
             )
             start = end
         columns = {name: _values(cells[name]) for name in _COLUMNS}
-        return {"rows": rows, "ceiling": self.variant.ceiling, **columns}
+        counts = [int((cells["status"] == place).sum()) for place in range(len(STATUSES))]
+        notes = cell_notes(counts, cells["cts"])
+        return {"rows": rows, "ceiling": self.variant.ceiling, "notes": notes, **columns}
 
 
 def _place_in(names: Sequence[str], column: str) -> pl.Expr:

@@ -125,8 +125,8 @@ class Comparison:
             line = line_over_layers(rows.filter(domain=domain), run.label, colour=place)
             if not same and run.n_layers and run.n_layers > 1:
                 last = run.n_layers - 1
-                line = replace(line, layers=tuple(round(layer / last, 4) for layer in line.layers))
-            if line.layers:
+                line = replace(line, x=tuple(round(layer / last, 4) for layer in line.x))
+            if line.x:
                 yield line
 
 

@@ -1,7 +1,7 @@
 """What the explorer of a page shows: every prompt's cells and texts, in columns that travel well.
 
 The page holds one index of prompts, variants and tokens, and a part of its own for each prompt, which it unpacks when
-the prompt is chosen. Knows nothing of HTML, of colours, or of how a cell is drawn.
+the prompt is chosen.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Explorer:
             tokens = Tokens.of(scores, {**(texts or {}), **written})
             classed = with_class(scores, written if texts is None else texts)
             cells = [VariantCells.of(classed, variant, tokens) for variant in found]
-        texts_by_prompt, grades = _by_prompt(generations), _by_prompt(behaviour)
+        texts_by_prompt, grades = _by_prompt(generations, ids), _by_prompt(behaviour, ids)
         parts = []
         for prompt_id in ids:
             told = texts_by_prompt.get((prompt_id,))
@@ -122,8 +122,10 @@ def _selection(shown: pl.DataFrame | None, problems: Mapping[str, Problem]) -> S
     return Selection.of(prompts_in(shown, problems), problems, MOST_CELLS, sizes)
 
 
-def _by_prompt(frame: pl.DataFrame | None) -> Mapping[Any, pl.DataFrame]:
-    return {} if frame is None else frame.partition_by("prompt_id", as_dict=True, maintain_order=True)
+def _by_prompt(frame: pl.DataFrame | None, ids: Sequence[str]) -> Mapping[Any, pl.DataFrame]:
+    if frame is None:
+        return {}
+    return frame.filter(pl.col("prompt_id").is_in(ids)).partition_by("prompt_id", as_dict=True, maintain_order=True)
 
 
 def _conditions(scores: pl.DataFrame) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Formulas in generated texts, as trees of MathML that a page may build element by element.
 
 LaTeX out of a model is hostile: only elements and attributes that are known to draw mathematics are kept, and a formula
-that the library does not read stays as it was written. Knows nothing of pages.
+that the library does not read stays as it was written.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ATTRIBUTES = frozenset((
     "rowspacing", "columnspacing", "width", "height", "depth", "notation", "linebreak", "scriptlevel",
 ))  # fmt: skip
 _CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
-# The library knows these by the name of another environment.
+# The library has these under the name of another environment.
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:aligned|split|gathered)\}")
 
 

@@ -14,16 +14,14 @@ import plotly.graph_objects as go
 import polars as pl
 
 from crosspatch.data.problem import Problem
-from crosspatch.files import written_whole
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.explorer import Explorer
-from crosspatch.report.interactive.panels import panels_figure
-from crosspatch.report.interactive.style import for_notebook
+from crosspatch.report.interactive import for_notebook, panels_figure
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import depth_panels
 from crosspatch.report.sections import heads_section
-from crosspatch.report.template import packed, rendered
+from crosspatch.report.template import packed, rendered, write_page
 from crosspatch.statistics.variant import Variant, chosen_variant, every_variant
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
@@ -48,10 +46,7 @@ class Picture:
 
     def write_html(self, path: Path | str) -> Path:
         """Write the page, which loads nothing, and return its path."""
-        with written_whole(Path(path)) as partial:
-            # A lone half of a surrogate pair has no UTF-8.
-            partial.write_text(self.html, encoding="utf-8", errors="replace")
-        return Path(path)
+        return write_page(Path(path), self.html)
 
     def _repr_html_(self) -> str:
         height = min(_HIGHEST, _AROUND + _ROW * self.rows)
@@ -73,21 +68,22 @@ def heatmap(
     Results and runs know the texts of all tokens that a model wrote or wanted; of a table of scores `texts` may give
     them, by id. Raises ValueError where the prompt has no scores, or several variants and none was chosen.
     """
-    scores = of if isinstance(of, pl.DataFrame) else of.read(SCORES) if isinstance(of, RunDirectory) else of.scores
+    problems: Mapping[str, Problem] = {}
+    known: Mapping[int, str] = {}
+    generations = behaviour = None
+    if isinstance(of, RunDirectory):
+        scores, generations, behaviour = (of.read(table) for table in (SCORES, GENERATIONS, BEHAVIOUR))
+        problems, known = of.asked(), of.vocabulary() or {}
+    elif isinstance(of, PatchResult):
+        scores, generations, known = of.scores, of.generations, of.vocabulary
+    else:
+        scores = of
     drawn = Heatmap.of(scores, prompt_id, variant=variant)
     prompt_id = drawn.prompt_id
-    problem = Problem(prompt_id, OWN, OWN, prompt_id, "")
-    known: Mapping[int, str] = {}
-    frames = [scores, None, None]
-    if isinstance(of, RunDirectory):
-        problem, known = of.asked().get(prompt_id, problem), of.vocabulary() or {}
-        frames = [scores, of.read(GENERATIONS), of.read(BEHAVIOUR)]
-    elif isinstance(of, PatchResult):
-        known, frames = of.vocabulary, [scores, of.generations, None]
-    scores, generations, behaviour = (frame if frame is None else frame.filter(prompt_id=prompt_id) for frame in frames)
+    scores = scores.filter(prompt_id=prompt_id)
     written = dict(scores.select("token_id", "token").iter_rows())
     explorer = Explorer.of(
-        {prompt_id: problem},
+        {prompt_id: problems.get(prompt_id, Problem(prompt_id, OWN, OWN, prompt_id, ""))},
         scores,
         generations,
         behaviour,

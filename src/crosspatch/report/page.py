@@ -1,7 +1,7 @@
 """The report: one HTML file that holds everything it shows and opens without a network.
 
-Model output is escaped by the template, or travels packed and becomes text in the browser. Knows nothing of how the
-numbers were made, and tolerates their absence: a section without data says so.
+Model output is escaped by the template, or travels packed and becomes text in the browser. A section without data says
+so.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import polars as pl
 
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
-from crosspatch.files import written_whole
 from crosspatch.report.explorer import MOST_CELLS, Explorer
 from crosspatch.report.findings import behaviour_findings
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.prompts import domains_of, prompts_in
 from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
-from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables
+from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables, write_page
 from crosspatch.report.token_tables import frequent_words, token_tables
 from crosspatch.statistics.answers import output_health, table2, table2_rows
 from crosspatch.statistics.domain import ordered_domains
@@ -52,43 +51,6 @@ def write_report(
     The page appears under its name only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
-    page = render_report(
-        title=title,
-        run=run,
-        problems=problems,
-        scores=scores,
-        generations=generations,
-        behaviour=behaviour,
-        training=training,
-        health=health,
-        searched=searched,
-        summary=summary,
-        texts=texts,
-        refresh=refresh,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        # A lone half of a surrogate pair has no UTF-8.
-        partial.write_text(page, encoding="utf-8", errors="replace")
-    return path
-
-
-def render_report(
-    *,
-    title: str,
-    run: Mapping[str, Any],
-    problems: Mapping[str, Problem],
-    scores: pl.DataFrame | None,
-    generations: pl.DataFrame | None,
-    behaviour: pl.DataFrame | None,
-    training: pl.DataFrame | None,
-    health: pl.DataFrame | None = None,
-    searched: pl.DataFrame | None = None,
-    summary: Summary | None = None,
-    texts: Mapping[int, str] | None = None,
-    refresh: int | None = None,
-) -> str:
-    """The page as a string."""
     scores, generations, behaviour, training = map(_filled, (scores, generations, behaviour, training))
     summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour)
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
@@ -102,7 +64,7 @@ def render_report(
     for chart in charts:
         data |= chart.data
     data |= {"plotly": plotting()} if charts else {}
-    return rendered(
+    page = rendered(
         "report",
         title=title,
         data=data,
@@ -127,6 +89,7 @@ def render_report(
         heads=heads,
         has_scores=scores is not None,
     )
+    return write_page(path, page)
 
 
 def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]:

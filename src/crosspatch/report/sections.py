@@ -15,9 +15,8 @@ import polars as pl
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
 from crosspatch.report.findings import score_findings
-from crosspatch.report.interactive.curves import training_figure
-from crosspatch.report.interactive.panels import panels_figure
-from crosspatch.report.pictures.curves import TrainingCurves
+from crosspatch.report.interactive import panels_figure
+from crosspatch.report.pictures.curves import TrainingCurves, training_panels
 from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.prompts import domains_of
@@ -62,15 +61,7 @@ def training_chart(training: pl.DataFrame | None) -> Chart | None:
     curves = TrainingCurves.of(training)
     if not curves.runs:
         return None
-    groups = {"train loss": curves.train, "eval loss": curves.evaluation, "divergence": curves.divergence}
-    rows = [
-        [curve.run, measure, step, value]
-        for measure, group in groups.items()
-        for curve in group
-        for step, value in zip(curve.steps, curve.values, strict=True)
-    ]
-    columns = ["run", "measure", "step", "value (nats a token)"]
-    return _chart("training-curves", training_figure(curves), columns, rows, least_width=640, label="Training curves")
+    return panels_chart("training-curves", training_panels(curves), least_width=640, label="Training curves")
 
 
 def accuracy_chart(summary: Summary) -> Chart | None:
@@ -101,15 +92,19 @@ def depth_sections(scores: pl.DataFrame, problems: Mapping[str, Problem], summar
 
 
 def panels_chart(name: str, panels: Sequence[Panel], *, least_width: int, label: str) -> Chart:
-    """Lines over layers as a chart."""
+    """Lines in panels as a chart."""
+    figure = panels_figure(panels)
+    tree = figure.to_plotly_json()
+    tree["layout"].pop("template", None)
     rows = [
-        [panel.title, line.name, layer, value, low, high]
+        [legible(panel.title), legible(line.name), *point]
         for panel in panels
         for line in panel.lines
-        for layer, value, low, high in zip(line.layers, line.values, line.lows, line.highs, strict=True)
+        for point in zip(line.x, line.values, line.lows, line.highs, strict=True)
     ]
-    columns = ["panel", "line", "layer", "value", "low", "high"]
-    return _chart(name, panels_figure(panels), columns, rows, least_width=least_width, label=label)
+    columns = ["panel", "line", panels[0].axis, "value", "low", "high"]
+    table = {"name": legible(label), "columns": columns, "rows": rows}
+    return Chart(name, packed(tree), packed(table), int(figure.layout.height), least_width, label)
 
 
 def heads_section(maps: Sequence[HeadMap]) -> list[dict[str, Any]]:
@@ -125,12 +120,3 @@ def heads_section(maps: Sequence[HeadMap]) -> list[dict[str, Any]]:
         }
         for found in maps
     ]
-
-
-def _chart(name: str, figure: Any, columns: list[str], rows: list[list[Any]], *, least_width: int, label: str) -> Chart:
-    tree = figure.to_plotly_json()
-    tree["layout"].pop("template", None)
-    shown = [[legible(value) if isinstance(value, str) else value for value in row] for row in rows]
-    table = {"name": legible(label), "columns": columns, "rows": shown}
-    height = int(figure.layout.height)
-    return Chart(name, packed(tree), packed(table), height, least_width, label)

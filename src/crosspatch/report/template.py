@@ -11,9 +11,11 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosspatch.characters import legible, visible
+from crosspatch.files import written_whole
 from crosspatch.report.pictures import palette
 from crosspatch.statistics.domain import domain_title
 
@@ -41,6 +43,15 @@ def rendered(name: str, *, title: str, data: Mapping[str, str], refresh: int | N
             **values,
         )
     )
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, which appears under its name only when it is complete; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        # A lone half of a surrogate pair has no UTF-8.
+        partial.write_text(page, encoding="utf-8", errors="replace")
+    return path
 
 
 @cache

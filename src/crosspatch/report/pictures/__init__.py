@@ -1,1 +1,1 @@
-"""What pictures hold, validated and ready to draw, their colours, and letters that drawing libraries can take."""
+"""What pictures hold, validated and ready to draw, and their colours."""

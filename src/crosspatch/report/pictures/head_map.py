@@ -1,8 +1,7 @@
 """The heads of a model as a picture: layers upwards, heads rightwards, the transfer of each in its cell.
 
 Validated data, ready to draw, and what has to be said beside it: heads that were measured are marked, of the others
-the cell holds the estimate. Knows nothing of colours or of drawing libraries; the drawings are in `print` and
-`interactive`, and in the page's own script.
+the cell holds the estimate. It is drawn by `print` for paper and by the page's own script, in a notebook too.
 """
 
 from __future__ import annotations
@@ -79,11 +78,6 @@ class HeadMap:
     def reach(self) -> float:
         """Where the scale ends on both sides of 0: the largest transfer, or what is drawn at least."""
         return max(LEAST_REACH, float(self.cells["transfer"].abs().max() or 0.0))  # type: ignore[arg-type]
-
-    def grid(self) -> list[list[float | None]]:
-        """A list for each layer with the transfer of each head; None where the layer has no such head."""
-        known = {(layer, head): transfer for layer, head, transfer, _ in self.cells.iter_rows()}
-        return [[known.get((layer, head)) for head in self.heads] for layer in self.layers]
 
     def exact(self) -> list[tuple[int, int]]:
         """(layer, head) of those that were measured."""

@@ -1,14 +1,14 @@
 """The heatmap of one prompt: layers upwards, generation steps rightwards, CTS in each cell that has one.
 
 Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows
-end at different steps and a column holds different tokens. Knows nothing of colours or of drawing libraries;
-the drawings are in `print` and `interactive`, and in the page's own script.
+end at different steps and a column holds different tokens. It is drawn by `print` for paper and by the page's own
+script, in a notebook too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -17,11 +17,7 @@ from crosspatch.tables import SCORES
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
 CTS_RANGE = 1.5
-# Beyond so many steps the tokens under the axis can no longer be read.
-LABELLED_STEPS = 400
 STATUSES = ("ok", "agree", "small_denominator", "unscheduled")
-
-Cell = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,46 +82,38 @@ class Heatmap:
         first, last = self.cells.select(first=pl.col("step").min(), last=pl.col("step").max()).row(0)
         return list(range(first, last + 1))
 
-    def grid(self) -> list[list[Cell | None]]:
-        """A list for each layer with a cell for each step; None where the layer's text had ended."""
-        steps = self.steps
-        rows: dict[int, list[Cell | None]] = {layer: [None] * len(steps) for layer in self.layers}
-        for cell in self.cells.iter_rows(named=True):
-            rows[cell["layer"]][cell["step"] - steps[0]] = cell
-        return list(rows.values())
-
     @property
     def reference_tokens(self) -> dict[int, str]:
         """Step to token in the last layer's own text, whose tokens stand under the axis."""
         last = self.cells.filter(pl.col("layer") == self.layers[-1])
         return dict(zip(last["step"], last["token"], strict=True))
 
-    def beyond(self) -> list[Cell]:
-        """The cells whose CTS the colour range does not cover."""
-        return self.cells.filter(pl.col("cts").abs() > CTS_RANGE).to_dicts()
-
     def notes(self) -> list[str]:
         """What must be said beside the picture, as sentences out of the numbers."""
-        total = self.cells.height
-        ok, agree, small, resting = (int((self.cells["status"] == status).sum()) for status in STATUSES)
-        sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
-        if agree:
-            sentence += f"; in {agree:,} both models want the same token"
-        if small:
-            sentence += f"; in {small:,} they differ by too little to divide by"
-        if resting:
-            sentence += f"; in {resting:,} the schedule rested, they are left blank"
-        notes = [sentence + "."]
-        beyond = self.beyond()
-        if beyond:
-            low, high = min(cell["cts"] for cell in beyond), max(cell["cts"] for cell in beyond)
-            extremes = f"{low:.2f}" if len(beyond) == 1 else f"from {low:.2f} to {high:.2f}"
-            extremes = extremes.replace("-", "−")
-            lie = "1 CTS lies" if len(beyond) == 1 else f"{len(beyond):,} CTS values lie"
-            notes.append(f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle.")
-        if self.variant.ceiling:
-            notes.append(self.variant.ceiling)
-        return notes
+        counts = [int((self.cells["status"] == status).sum()) for status in STATUSES]
+        return cell_notes(counts, self.cells["cts"]) + ([self.variant.ceiling] if self.variant.ceiling else [])
+
+
+def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
+    """How many cells are of each of STATUSES, and which CTS the colours do not show, as sentences."""
+    total = sum(counts)
+    ok, agree, small, resting = counts
+    sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
+    if agree:
+        sentence += f"; in {agree:,} both models want the same token"
+    if small:
+        sentence += f"; in {small:,} they differ by too little to divide by"
+    if resting:
+        sentence += f"; in {resting:,} the schedule rested"
+    notes = [sentence + "."]
+    beyond = cts.filter(cts.abs() > CTS_RANGE).to_list()
+    if beyond:
+        low, high = min(beyond), max(beyond)
+        extremes = f"{low:.2f}" if len(beyond) == 1 else f"from {low:.2f} to {high:.2f}"
+        extremes = extremes.replace("-", "−")
+        lie = "1 CTS lies" if len(beyond) == 1 else f"{len(beyond):,} CTS values lie"
+        notes.append(f"{lie} beyond the colour range of ±{CTS_RANGE} ({extremes}), marked with a triangle.")
+    return notes
 
 
 def check_cells(cells: pl.DataFrame) -> None:

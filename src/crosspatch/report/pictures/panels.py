@@ -1,7 +1,4 @@
-"""Lines over layers in panels side by side, validated and ready to draw: transfer with its controls, and accuracy.
-
-Knows nothing of drawing libraries.
-"""
+"""Lines in panels side by side, validated and ready to draw: transfer with its controls, and accuracy, by layer."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.variant import Variant, patched_layers
 from crosspatch.tables import REPAIRED
 
-# How a line is drawn: what is shown, something beside it in the same colour, or what it is held against.
-Role = Literal["main", "beside", "control"]
+# How a line is drawn: what is shown, of few points or of many; something beside it in the same colour, as a line or at
+# few points; or what it is compared with.
+Role = Literal["main", "dense", "beside", "held out", "control"]
 
 _CONTROLS = {"self": "itself", "random": "random direction", "other_prompt": "another prompt's difference"}
 _UNPATCHED = ("clean", "corrupted")
@@ -25,10 +23,10 @@ _UNPATCHED = ("clean", "corrupted")
 
 @dataclass(frozen=True)
 class Line:
-    """A value at each of some layers, with the ends of its interval; None where it is undefined."""
+    """A value at each of some layers or steps, with the ends of its interval; None where it is undefined."""
 
     name: str
-    layers: tuple[float, ...]
+    x: tuple[float, ...]
     values: tuple[float | None, ...]
     lows: tuple[float | None, ...]
     highs: tuple[float | None, ...]
@@ -36,9 +34,9 @@ class Line:
     colour: int = 0
 
     def __post_init__(self) -> None:
-        sizes = {len(part) for part in (self.layers, self.values, self.lows, self.highs)}
+        sizes = {len(part) for part in (self.x, self.values, self.lows, self.highs)}
         if len(sizes) > 1:
-            raise ValueError(f"line {self.name!r}: layers, values and ends differ in number, got {sorted(sizes)}")
+            raise ValueError(f"line {self.name!r}: x, values and ends differ in number, got {sorted(sizes)}")
 
     @property
     def defined(self) -> bool:
@@ -55,7 +53,8 @@ class Line:
 class Panel:
     """Lines in one frame; `levels` are drawn across it, `share` says that values are shares of 1.
 
-    `axis` names what the lines run over: layers, or, where models of several depths are compared, parts of the depth.
+    `axis` names what the lines run over: layers, steps, or, where models of several depths are compared, parts of the
+    depth. Without `legend` another panel says what the colours are. `missing` stands in a frame without a line.
     """
 
     title: str
@@ -63,6 +62,10 @@ class Panel:
     levels: tuple[float, ...] = ()
     share: bool = False
     axis: str = "layer"
+    unit: str = ""
+    log: bool = False
+    legend: bool = True
+    missing: str = "no cell with a CTS"
 
     @property
     def defined(self) -> bool:
@@ -71,8 +74,8 @@ class Panel:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The lowest and the highest layer of its lines, with a little room beside them."""
-        layers = [layer for line in self.lines for layer in line.layers] or [0.0]
+        """The lowest and the highest x of its lines, with a little room beside them."""
+        layers = [x for line in self.lines for x in line.x] or [0.0]
         room = 0.05 * (max(layers) - min(layers)) or 0.5
         return min(layers) - room, max(layers) + room
 

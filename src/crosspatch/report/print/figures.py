@@ -1,7 +1,6 @@
 """The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
 
-Each as PNG and PDF, once for a column of a paper and once for a page; and the paper's own figures beside ours. Knows
-where they go and what they are called; how they look is in the other modules of this room.
+Each as PNG and PDF, once for a column of a paper and once for a page; and the paper's own figures beside ours.
 """
 
 from __future__ import annotations
@@ -18,15 +17,12 @@ from tqdm import tqdm
 
 from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
-from crosspatch.report.pictures.curves import TrainingCurves
+from crosspatch.report.pictures.curves import TrainingCurves, search_panels, training_panels
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import accuracy_panels, depth_panels
-from crosspatch.report.print.curves import search_figure, training_figure
-from crosspatch.report.print.head_map import head_map_figure
-from crosspatch.report.print.heatmap import heatmap_figure
+from crosspatch.report.print.heatmap import FIGURES, PUBLISHED, head_map_figure, heatmap_figure, paper_heatmap_figure
 from crosspatch.report.print.panels import panels_figure
-from crosspatch.report.print.paper import FIGURES, PUBLISHED, paper_heatmap_figure, paper_search_figure
 from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.prompts import Selection, domains_of, prompts_in
 from crosspatch.statistics.variant import Variant, variants
@@ -84,10 +80,13 @@ def _of_training(training: pl.DataFrame | None) -> Iterator[Drawing]:
     searched = pl.col("run").str.starts_with("variant-")
     curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
     if curves.runs:
-        yield "training", partial(training_figure, curves)
+        yield "training", partial(panels_figure, training_panels(curves))
     if variants_of_search.runs:
-        yield "search", partial(search_figure, variants_of_search)
-        yield "paper-figure-2", partial(paper_search_figure, variants_of_search)
+        yield "search", partial(panels_figure, search_panels(variants_of_search))
+        yield (
+            "paper-figure-2",
+            partial(panels_figure, search_panels(variants_of_search, ("Training loss", "Validation loss"))),
+        )
 
 
 def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawing]:

@@ -2,7 +2,7 @@
 
 Cells are vector rectangles, since some viewers blur images however they are marked. The sheet is laid out in inches by
 what stands on it: text never shrinks with the figure, all frames of one size are equally wide, and no layout has to be
-tried out, which would take most of the time. Knows nothing of what the cells mean.
+tried out, which would take most of the time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,19 @@ from matplotlib.markers import TICKDOWN
 from matplotlib.transforms import ScaledTranslation
 
 from crosspatch.characters import legible
-from crosspatch.report.print.style import GREY, SMALL, TEXT, TITLE, TOKEN, Size
-from crosspatch.report.print.text import LEADING, POINT, lines_height, text_width, wrapped
+from crosspatch.report.print.style import (
+    GREY,
+    LEADING,
+    POINT,
+    SMALL,
+    TEXT,
+    TITLE,
+    TOKEN,
+    Size,
+    lines_height,
+    text_width,
+    wrapped,
+)
 
 # Inches beside the frame: for the row labels, and for the scale with its numbers.
 _LEFT, _RIGHT = 0.36, 0.48

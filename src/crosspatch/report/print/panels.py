@@ -1,7 +1,4 @@
-"""Lines over layers drawn by matplotlib, for print: panels beside one another on a page, below one another in a column.
-
-Knows nothing of files.
-"""
+"""Lines drawn by matplotlib, for print: panels beside one another on a page, below one another in a column."""
 
 from __future__ import annotations
 
@@ -11,28 +8,46 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from crosspatch.characters import visible
 from crosspatch.report.pictures import palette
-from crosspatch.report.pictures.glyphs import drawable
-from crosspatch.report.pictures.panels import Line, Panel
-from crosspatch.report.print.style import BLANK, LEVEL, PAGE, SMALL, TITLE, Size, style, whole_numbers
-from crosspatch.report.print.text import POINT, cut, text_width, wrapped
+from crosspatch.report.pictures.panels import Line, Panel, Role
+from crosspatch.report.print.style import (
+    BLANK,
+    LEVEL,
+    PAGE,
+    POINT,
+    SMALL,
+    TITLE,
+    Size,
+    cut,
+    drawable,
+    style,
+    text_width,
+    whole_numbers,
+    wrapped,
+)
 
-# Controls are told apart by their dashes as well as their colours.
-_LOOKS = {"main": ("-", 1.2, 1.0), "beside": (":", 1.0, 1.0), "control": ("--", 0.8, 0.9)}
+# Dashes, marker, width and opacity. Controls are told apart by their dashes as well as their colours.
+_LOOKS: dict[Role, tuple[str, str | None, float, float]] = {
+    "main": ("-", "o", 1.2, 1.0),
+    "dense": ("-", None, 1.1, 1.0),
+    "beside": (":", None, 1.0, 1.0),
+    "held out": (":", "o", 1.1, 1.0),
+    "control": ("--", None, 0.8, 0.9),
+}
 
 
 def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
     """Panels with intervals as bands. The legend of most of them stands below, that of others in the panel."""
     with style():
         columns = 2 if len(panels) in (2, 4) else 3
-        figure, grid = frames(size, len(panels), columns, height=1.75 if size.wide else 1.35)
+        figure, grid = _frames(size, len(panels), columns, height=1.75 if size.wide else 1.35)
         by_lines: dict[frozenset[Any], list[Axes]] = {}
         for axes, panel in zip(grid, panels, strict=True):
             _draw(axes, panel, size.width / min(columns, len(grid)) if size.wide else size.width)
-            if panel.defined:
+            if panel.defined and panel.legend:
                 lines = frozenset((line.name, line.role, line.colour) for line in panel.lines if line.defined)
                 by_lines.setdefault(lines, []).append(axes)
             if not size.wide:
@@ -42,14 +57,15 @@ def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
         most = max(told, key=lambda whole: (len(told[whole]), len(whole)), default=frozenset())
         for lines, drawn in by_lines.items():
             if lines == most:
-                legend_below(figure, size, drawn[0])
+                colours = len({colour for _, _, colour in lines})
+                _legend_below(figure, size, drawn[0], together=len(lines) // colours if colours > 1 else 1)
             elif not lines <= most:
                 for axes in drawn:
                     axes.legend(loc="best")
     return figure
 
 
-def frames(size: Size, count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def _frames(size: Size, count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """So many panels of so many inches in height: in rows on a page, one below the other in a column."""
     columns = min(columns, count) if size.wide else 1
     rows = -(-count // columns)
@@ -62,8 +78,8 @@ def frames(size: Size, count: int, columns: int, height: float) -> tuple[Figure,
     return figure, list(grid[:count])
 
 
-def legend_below(figure: Figure, size: Size, axes: Axes, *, in_pairs: bool = False) -> None:
-    """What the lines of a panel are, below all panels; `in_pairs`: each two stand one below the other."""
+def _legend_below(figure: Figure, size: Size, axes: Axes, *, together: int) -> None:
+    """What the lines of a panel are, below all panels; so many that belong together stand one below the other."""
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
@@ -74,7 +90,7 @@ def legend_below(figure: Figure, size: Size, axes: Axes, *, in_pairs: bool = Fal
     columns = next(
         columns
         for columns in range(min(fitting, len(labels)), 0, -1)
-        if columns == 1 or not in_pairs or -(-len(labels) // columns) % 2 == 0
+        if columns == 1 or -(-len(labels) // columns) % together == 0
     )
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
@@ -87,27 +103,31 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
         axes.axhline(level, color=LEVEL, linewidth=0.6, linestyle=(0, (1, 2)), zorder=0)
     title = visible(panel.title, 80).replace("␣", " ")
     axes.set_title("\n".join(wrapped(title, TITLE, width - 0.45, most=2)), loc="left")
-    axes.set_xlabel("layer")
+    axes.set_xlabel(panel.axis)
+    axes.set_ylabel(panel.unit)
     axes.xaxis.set_major_locator(whole_numbers())
     if panel.share:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(bottom=0)
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if not panel.defined:
         axes.set_xlim(panel.reach)
-        axes.text(0.5, 0.5, "no cell with a CTS", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, panel.missing, ha="center", va="center", transform=axes.transAxes)
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
-    dashes, width, strength = _LOOKS[line.role]
+    dashes, marker, width, strength = _LOOKS[line.role]
     colour = palette.series(line.colour)
     values = [BLANK if value is None else value for value in line.values]
-    name = drawable(visible(line.name, 60).replace("␣", " "))
-    marker = "o" if line.role == "main" or len(line.layers) == 1 else None
+    name = drawable(visible(line.name, 80).replace("␣", " "))
     axes.plot(
-        line.layers,
+        line.x,
         values,
         linestyle=dashes,
-        marker=marker,
+        marker="o" if len(line.x) == 1 else marker,
         linewidth=width,
         alpha=strength,
         color=colour,
@@ -115,6 +135,4 @@ def _draw_line(axes: Axes, line: Line) -> None:
     )
     if line.band and line.role != "beside":
         lows, highs = ([BLANK if end is None else end for end in ends] for ends in (line.lows, line.highs))
-        axes.fill_between(
-            line.layers, lows, highs, color=colour, alpha=0.2 if line.role == "main" else 0.1, linewidth=0
-        )
+        axes.fill_between(line.x, lows, highs, color=colour, alpha=0.2 if line.role == "main" else 0.1, linewidth=0)

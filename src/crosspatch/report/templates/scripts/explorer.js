@@ -235,7 +235,7 @@ class Explorer {
       chosen: state.row === null ? null : [state.row, state.step - this.first],
     });
     if (state.row !== null) this.grid.reveal(state.step - this.first);
-    this.notes();
+    this.part("notes").textContent = p.notes.join(" ");
     if (this.table) this.tables();
   }
 
@@ -271,19 +271,6 @@ class Explorer {
     const i = this.places[state.row * this.grid.model.columns + state.step - this.first];
     this.part("cell").replaceChildren(...this.brief(i).map(([name, words]) =>
       make("div", { className: name ? "" : "first" }, ...(name ? [make("dt", {}, name)] : []), make("dd", {}, make("bdi", {}, words)))));
-  }
-
-  notes() {
-    const { picture: p, index } = this, count = (name) => p.status.filter((at) => index.statuses[at] === name).length;
-    const [ok, agree, small, rested] = index.statuses.map(count), all = p.status.length;
-    const parts = [ok ? `${shown(ok)} of ${shown(all)} cells have a CTS` : `None of the ${shown(all)} cells has a CTS`];
-    if (agree) parts.push(`in ${shown(agree)} both models want the same token`);
-    if (small) parts.push(`in ${shown(small)} they differ by too little to divide by`);
-    if (rested) parts.push(`in ${shown(rested)} the schedule rested`);
-    const beyond = p.cts.filter((value) => value !== null && Math.abs(value) > index.range);
-    let said = parts.join("; ") + ".";
-    if (beyond.length) said += ` ${shown(beyond.length)} beyond ±${index.range} (from ${shown(beyond.reduce((a, b) => Math.min(a, b)))} to ${shown(beyond.reduce((a, b) => Math.max(a, b)))}), marked with a triangle.`;
-    this.part("notes").textContent = said;
   }
 
   tables() {

@@ -1,5 +1,5 @@
 // A picture of rows and columns on a canvas as wide as the screen, however many columns there are: what is scrolled out
-// of sight is not drawn. Rows run upwards. Knows nothing of what its cells mean.
+// of sight is not drawn. Rows run upwards.
 const MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace";
 const SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 // Wider for fingers.

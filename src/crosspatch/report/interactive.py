@@ -1,18 +1,40 @@
-"""Lines over layers drawn by plotly. Knows nothing of the page."""
+"""Lines in panels drawn by plotly, for the page and for notebooks: the same look on light and dark.
+
+Names come out of runs and may hold anything, HTML and `$` signs too: plotly gets nothing that it would read.
+"""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from crosspatch.report.interactive.style import LAYOUT
+from crosspatch.characters import legible
 from crosspatch.report.pictures import palette
-from crosspatch.report.pictures.glyphs import plotly_name
-from crosspatch.report.pictures.panels import Line, Panel
+from crosspatch.report.pictures.panels import Line, Panel, Role
 
-_DASHES = {"main": "solid", "beside": "dot", "control": "dash"}
+_LAYOUT: dict[str, Any] = {
+    "template": go.layout.Template(),
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "margin": {"l": 56, "r": 16, "t": 56, "b": 56},
+    "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12},
+    "hoverlabel": {"font": {"size": 12}, "align": "left"},
+}
+
+# The page gives its charts the colours of light or dark by itself. In a notebook these read on both.
+_INK, _RULE = "#7d838d", "rgba(128,128,128,.28)"
+# The dashes of a line, and whether its points are marked.
+_LOOKS: dict[Role, tuple[str, bool]] = {
+    "main": ("solid", True),
+    "dense": ("solid", False),
+    "beside": ("dot", False),
+    "held out": ("dot", True),
+    "control": ("dash", False),
+}
 _PANEL_HEIGHT = 330
 
 
@@ -23,7 +45,9 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[plotly_name(panel.title, 80) for panel in panels],
+        subplot_titles=[
+            plotly_name(f"{panel.title} ({panel.unit})" if panel.unit else panel.title, 80) for panel in panels
+        ],
         horizontal_spacing=0.08,
         vertical_spacing=0.24 / rows,
     )
@@ -41,12 +65,15 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
             figure.add_hline(level, line={"width": 1, "dash": "dot", "color": "#8b93a1"}, **at)
         if panel.share:
             figure.update_yaxes(tickformat=".0~%", rangemode="tozero", **at)
+        if panel.log:
+            # As it is printed: 0.0001, not 100µ.
+            figure.update_yaxes(type="log", dtick=1, exponentformat="none", tickformat="~f", **at)
         if not panel.defined:
             figure.add_annotation(
-                text="no cell with a CTS", showarrow=False, x=0.5, y=0.5, xref="x domain", yref="y domain", **at
+                text=panel.missing, showarrow=False, x=0.5, y=0.5, xref="x domain", yref="y domain", **at
             )
     height = _PANEL_HEIGHT * rows + 90
-    figure.update_layout(**LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
+    figure.update_layout(**_LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
     figure.update_xaxes(zeroline=False)
     figure.update_xaxes(title={"text": panels[0].axis, "standoff": 4}, row=rows)
     return figure
@@ -54,29 +81,31 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
 
 def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named: set[str]) -> None:
     name, colour = plotly_name(line.name), palette.series(line.colour)
-    digits = ".1%" if panel.share else ".3~f"
+    dash, marked = _LOOKS[line.role]
+    digits = ".1%" if panel.share else ".3~g"
     ends = [
         "" if low is None or high is None else f"{_number(low, panel.share)} to {_number(high, panel.share)}"
         for low, high in zip(line.lows, line.highs, strict=True)
     ]
     figure.add_scatter(
-        x=list(line.layers),
+        x=list(line.x),
         y=[_rounded(value) for value in line.values],
-        mode="lines+markers" if line.role == "main" or len(line.layers) == 1 else "lines",
+        mode="lines+markers" if marked or len(line.x) == 1 else "lines",
         name=name,
         legendgroup=line.name,
-        showlegend=line.name not in named,
+        showlegend=panel.legend and line.name not in named,
         customdata=ends,
         hovertemplate=f"{name}, {panel.axis} %{{x}}: <b>%{{y:{digits}}}</b> %{{customdata}}<extra></extra>",
-        line={"color": colour, "dash": _DASHES[line.role], "width": 2.4 if line.role == "main" else 1.4},
+        line={"color": colour, "dash": dash, "width": 2.4 if line.role == "main" else 1.4},
         marker={"size": 5},
         **at,
     )
-    named.add(line.name)
+    if panel.legend:
+        named.add(line.name)
     if line.band and line.role != "beside":
         there = [i for i, (low, high) in enumerate(zip(line.lows, line.highs, strict=True)) if None not in (low, high)]
         figure.add_scatter(
-            x=[line.layers[i] for i in (*there, *reversed(there))],
+            x=[line.x[i] for i in (*there, *reversed(there))],
             y=[_rounded(line.highs[i]) for i in there] + [_rounded(line.lows[i]) for i in reversed(there)],
             fill="toself",
             mode="lines",
@@ -90,8 +119,22 @@ def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    return None if value is None else round(value, 6)
 
 
 def _number(value: float, share: bool) -> str:
     return f"{100 * value:z.1f} %" if share else f"{value:z.2f}"
+
+
+def for_notebook(figure: go.Figure) -> go.Figure:
+    """The figure with letters and lines that can be read on light and dark, as a notebook shows it."""
+    figure.update_layout(font={"color": _INK})
+    figure.update_xaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
+    figure.update_yaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
+    return figure
+
+
+def plotly_name(text: str, limit: int = 60) -> str:
+    """A name (a run, a domain) as plotly shall show it, its spaces as they are."""
+    shown = legible(text.replace("\n", " ")[:limit]) + ("…" if len(text) > limit else "")
+    return html.escape(shown, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")

@@ -1,1 +1,0 @@
-"""Pictures drawn by plotly, for the page and for notebooks."""
