@@ -16,10 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 from filelock import FileLock
-from jaxtyping import install_import_hook
+
+from shapes import check_shapes
 
 # Shapes in annotations are checked at run time in every test. Before anything of the folders is imported.
-install_import_hook(["crosspatch.patching", "crosspatch.analysis"], "beartype.beartype")
+check_shapes("crosspatch.patching", "crosspatch.analysis")
 
 from crosspatch.models.pair import ModelPair
 from pairs import ARCHITECTURES, make_pair
@@ -60,6 +61,12 @@ def log(caplog):
     """What the package logs, progress too: caplog with its messages."""
     caplog.set_level("INFO", logger="crosspatch")
     return caplog
+
+
+@pytest.fixture
+def unpainted(monkeypatch) -> None:
+    """Figures are drawn but not turned into pixels, for tests of which there are and what they are called."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
 
 
 @pytest.fixture

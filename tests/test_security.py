@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import crosspatch
+from commands import finished
 from crosspatch.data.problem import Problem, read_problems, write_problems
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment import ExperimentRun
@@ -33,6 +31,11 @@ HOSTILE = [
     "~/escaped",
     "$(touch x)",
 ]
+# A whole experiment, as small as it can be.
+SMALL = [
+    *("data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=1"),
+    *("patch.layers=1", "patch.related=1", "patch.unrelated_math=0", "patch.general=0", "generation.max_new_tokens=4"),
+]
 PATCHED = ["models.corrupted=random:qwen3", "generation.max_new_tokens=4", "patch.layers=1", "patch.self_check=false"]
 
 
@@ -50,6 +53,7 @@ def patch_with(prompts: Path, out: Path, *settings: str) -> ExperimentRun:
     return run
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.filterwarnings("ignore:constrained_layout")
 def test_names_in_a_prompt_file_name_no_file(tmp_path):
     """Whole runs, report included, of prompts whose ids and domains are paths."""
@@ -115,28 +119,24 @@ SECRETS = {
 }
 
 
-def told(folder: Path, *said: str) -> set[str]:
-    """The variables whose values stand in any file, or in what was said."""
-    texts = [path.read_bytes() for path in files_under(folder)] + [text.encode() for text in said]
+def told(folder: Path) -> set[str]:
+    """The variables whose values stand in any file."""
+    texts = [path.read_bytes() for path in files_under(folder)]
     return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
 
 
 def test_no_token_is_told(tmp_path):
     """A whole experiment with secrets in its environment: none in its files, nor in what it prints."""
-    command = [sys.executable, "-m", "crosspatch", "run", "tiny", "--out", str(tmp_path / "run")]
-    done = subprocess.run(
-        command, env={**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    small = [part for setting in SMALL for part in ("--set", setting)]
+    log = tmp_path / "log"
+    code = finished(log, "run", "tiny", *small, "--out", tmp_path / "run", environment=SECRETS)
+    assert code == 0, log.read_text()
     assert (tmp_path / "run" / "report.html").is_file()
-    assert not told(tmp_path, done.stdout, done.stderr)
     # Nor where a stage fails, which leaves its error in the record.
-    failing = [*command[:-1], str(tmp_path / "failed"), "--set", "models.clean=somebody/model"]
-    failed = subprocess.run(
-        failing, env={**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
-    )
-    assert failed.returncode == 2
-    assert not told(tmp_path, failed.stdout, failed.stderr)
+    unknown = ("--set", "models.clean=somebody/model")
+    assert finished(log, "run", "tiny", *unknown, "--out", tmp_path / "failed", environment=SECRETS) == 2
+    assert "somebody/model" in log.read_text()
+    assert not told(tmp_path)
     (tmp_path / "leak").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")
     assert told(tmp_path) == {"MY_OWN_SETTING"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,11 +11,7 @@ from crosspatch.tables import SCORES
 
 from .runs import cell, made_run
 
-
-@pytest.fixture(autouse=True)
-def unpainted(monkeypatch):
-    """Figures are drawn but not turned into pixels."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture

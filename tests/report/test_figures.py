@@ -49,12 +49,6 @@ def every_form(*figures: str) -> list[str]:
     return [f"{name}-{size}.{ending}" for name in figures for size in ("column", "page") for ending in ("png", "pdf")]
 
 
-@pytest.fixture
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn but not turned into pixels, for tests of which there are and what they are called."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
-
-
 def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(
     tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from commands import finished
 from crosspatch.config import Finetune
 from crosspatch.errors import UsageError
 from crosspatch.tables import TRAINING
@@ -47,23 +48,26 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     """
     settings = ["--set", "controls=twin", "--set", "finetune.precision=float32"]
     settings += ["--set", "data.train=9", "--set", "data.validation=3"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    launchers = {
-        "one": [sys.executable],
-        "two": [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-        ],
-    }  # fmt: skip
-    logs = {}
-    for name, launcher in launchers.items():
-        command = [*launcher, "-m", "crosspatch", "finetune", "tiny", "--out", tmp_path / name, *settings]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr[-10_000:]
-        assert ("2 processes share each step, 2 x 1 examples each" in done.stdout) == (name == "two")
-        assert done.stdout.count("finetune: starting") == 1
-        logs[name] = TRAINING.read(tmp_path / name / "training.parquet")
-    one, two = logs["one"], logs["two"]
+    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = ["finetune", "tiny", *settings, "--out"]
+    launcher = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+    ]  # fmt: skip
+    log = tmp_path / "log"
+    assert finished(log, *command, tmp_path / "one", environment=environment) == 0, log.read_text()
+    done = subprocess.run(
+        [*launcher, "-m", "crosspatch", *command, tmp_path / "two"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr[-10_000:]
+    for said, shared in ((log.read_text(), False), (done.stdout + done.stderr, True)):
+        assert ("2 processes share each step, 2 x 1 examples each" in said) == shared
+        assert said.count("finetune: starting") == 1
+    one, two = (TRAINING.read(tmp_path / name / "training.parquet") for name in ("one", "two"))
     assert one.height == two.height == 30
     assert one.select("run", "step").equals(two.select("run", "step"))
     for column in ("train_loss", "eval_loss", "grad_norm"):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from safetensors.torch import load_file
 
+from commands import ended, finished, killed, started
 from crosspatch.tables import TRAINING
 
 COMMAND = [
-    sys.executable, "-m", "crosspatch", "finetune", "tiny", "--set", "finetune.epochs=12",
-    "--set", "finetune.checkpoint_every=1", "--set", "finetune.precision=float32", "--set", "models.device=cpu",
+    "finetune", "tiny", "--set", "finetune.epochs=8", "--set", "finetune.checkpoint_every=1",
+    "--set", "finetune.precision=float32", "--set", "models.device=cpu",
 ]  # fmt: skip
 
 
@@ -24,29 +21,26 @@ def weights(out):
     return load_file(out / "models" / "corrupted" / "model.safetensors")
 
 
-def run(out, **more):
-    return subprocess.run([*COMMAND, "--out", out], check=False, capture_output=True, text=True, **more)
+def run(out, *settings):
+    log = out.with_suffix(".log")
+    assert finished(log, *COMMAND, *settings, "--out", out) == 0, log.read_text()
+    return out
 
 
 def kill_after_checkpoint(out, step):
     """Start the training, and kill it as soon as a checkpoint of this step or a later one is being written."""
-    with subprocess.Popen([*COMMAND, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            steps = [int(path.name.split("-")[1]) for path in (out / "checkpoints").glob("corrupted/checkpoint-*")]
-            if max(steps, default=0) >= step:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "the training had ended before it could be killed"
+    process = started(out.with_suffix(".log"), *COMMAND, "--out", out)
+    while process.is_alive():
+        steps = [int(path.name.split("-")[1]) for path in (out / "checkpoints").glob("corrupted/checkpoint-*")]
+        if max(steps, default=0) >= step:
+            break
+        time.sleep(0.002)
+    assert killed(process), "the training had ended before it could be killed"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    out = tmp_path_factory.mktemp("survival") / "run"
-    done = run(out)
-    assert done.returncode == 0, done.stderr
-    return out
+def undisturbed(made_once):
+    return made_once("survival", run)
 
 
 @pytest.mark.slow
@@ -59,18 +53,20 @@ def test_killed_and_out_of_room_it_ends_in_the_same_weights(undisturbed, tmp_pat
 
     # Files may be as large as the weights now, but not as the optimizer's state.
     room = (undisturbed / "models" / "corrupted" / "model.safetensors").stat().st_size + 100_000
-    full = run(out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY)))
-    assert full.returncode == 1
-    said = full.stderr.strip().splitlines()[-1]
+    log = tmp_path / "full.log"
+    process = started(log, *COMMAND, "--out", out)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    assert ended(process) == 1
+    said = log.read_text().strip().splitlines()[-1]
     assert "training of corrupted stopped at step" in said
     assert "could not be written" in said
-    assert "Traceback" not in full.stderr
+    assert "Traceback" not in log.read_text()
     whole = {path.parent.name for path in (out / "checkpoints").glob("corrupted/*/trainer_state.json")}
     assert whole
     assert whole & before or len(before) > 1
     assert not (out / "models" / "corrupted").exists()
 
-    assert run(out).returncode == 0
+    run(out)
     ours, theirs = weights(out), weights(undisturbed)
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
@@ -82,10 +78,6 @@ def test_killed_and_out_of_room_it_ends_in_the_same_weights(undisturbed, tmp_pat
 @pytest.mark.slow
 def test_another_seed_ends_in_other_weights(undisturbed, tmp_path):
     """The control: equal weights do not come by themselves."""
-    out = tmp_path / "run"
-    done = subprocess.run(
-        [*COMMAND, "--set", "finetune.seed=1", "--out", out], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    out = run(tmp_path / "run", "--set", "finetune.seed=1")
     ours, theirs = weights(out), weights(undisturbed)
     assert not all(ours[name].equal(theirs[name]) for name in ours)
