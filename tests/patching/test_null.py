@@ -10,11 +10,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import null_worlds
 from crosspatch.statistics import bootstrap, permutation
 from crosspatch.tables import BEHAVIOUR, CONTROLS
 from null_worlds import (
     DEALT,
-    DOMAIN_OF,
     EDGE,
     dealt_answers,
     deep_model,
@@ -25,18 +25,25 @@ from null_worlds import (
     world_of,
 )
 
-WORLDS = 12
+WORLDS = 8
 
 
-@pytest.fixture
-def fewer_draws(monkeypatch):
-    """The rate of false claims is that of the method, with a little more noise."""
-    monkeypatch.setattr(bootstrap, "DRAWS", 400)
-    monkeypatch.setattr(permutation, "PERMUTATIONS", 400)
+@pytest.fixture(scope="module", autouse=True)
+def smaller():
+    """Nine prompts of each domain, shorter texts and fewer draws: the same rate of false claims, with more noise."""
+    few = {question for question in null_worlds.QUESTIONS if int(question[-2:]) < 9}
+    with pytest.MonkeyPatch.context() as context:
+        for constant in ("QUESTIONS", "DOMAIN_OF"):
+            whole = getattr(null_worlds, constant)
+            context.setattr(null_worlds, constant, {name: value for name, value in whole.items() if name in few})
+        context.setattr(null_worlds, "TOKENS", 8)
+        context.setattr(bootstrap, "DRAWS", 400)
+        context.setattr(permutation, "PERMUTATIONS", 400)
+        yield
+    measured.cache_clear()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fewer_draws")
 def test_over_null_worlds_few_claims_are_false():
     made = Counter((name, verdict) for _, name, verdict in false_claims("qwen3", WORLDS, seed=0))
     assert {name for name, _ in made} == DEALT | EDGE
@@ -51,15 +58,14 @@ def test_over_null_worlds_few_claims_are_false():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fewer_draws")
 def test_two_identical_models_give_no_claim_at_all():
     model = deep_model("qwen3")
     scores = patched(pair_of(model, model))
     assert set(scores["status"]) == {"agree"}
     rng = np.random.default_rng(0)
-    answers = [row for name, domain in DOMAIN_OF.items() for row in dealt_answers(name, domain, rng)]
+    answers = [row for name, domain in null_worlds.DOMAIN_OF.items() for row in dealt_answers(name, domain, rng)]
     same = {row["prompt_id"]: row["verdict"] for row in answers if row["condition"] == "clean"}
     rows = [{**row, "verdict": same[row["prompt_id"]], "operation": None} for row in answers]
-    found = world_of(scores, CONTROLS.frame(), BEHAVIOUR.frame(rows), DOMAIN_OF).claims()
+    found = world_of(scores, CONTROLS.frame(), BEHAVIOUR.frame(rows), null_worlds.DOMAIN_OF).claims()
     assert len(found) > 10
     assert [claim.sentence for claim in found if claim.verdict != "undecided"] == []

@@ -34,7 +34,7 @@ from crosspatch.statistics.localisation import Named, most_telling, places
 
 MODULUS, LAYERS, HEADS = 12, 4, 4
 EQUALS, END = MODULUS, MODULUS + 1
-PROMPTS = 12
+PROMPTS = 8
 PLANTED = [
     *(f"L{layer}.resid_post" for layer in range(LAYERS)),
     *(f"L{layer}.mlp_out" for layer in range(LAYERS)),
