@@ -56,6 +56,8 @@ from crosspatch.patching.trajectory import PatchRun
 
 QUESTIONS = ["Solve for x: 5x + 3 = 18", "What is the capital of France? Say it slowly."]
 TEXT = tuple(range(60, 84))
+# Tokens that a sweep generates.
+GENERATED = 8
 # Logits, and shares of the gap: what sums in another order may differ by, in float32 on models of this size.
 TOLERANCE = 1e-3
 # The same in quantised models, whose engine is compared with the published algorithm on the same device.
@@ -93,7 +95,9 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     found["scores at disagreement"] = _numbers(x for t in scores for s in t.steps for x in s.deltas)
     for persistence in ("transient", "persistent"):
         for direction in ("corrupt", "repair"):
-            made = patch(pair, QUESTIONS, persistence=persistence, direction=direction, max_new_tokens=8).scores
+            # The engine is looked at below.
+            options = {"persistence": persistence, "direction": direction, "self_check": False}
+            made = patch(pair, QUESTIONS, max_new_tokens=GENERATED, **options).scores
             found[f"sweep, {persistence}, {direction}: tokens"] = _numbers(made["token_id"])
             found[f"sweep, {persistence}, {direction}"] = _numbers(v for name in DELTAS for v in made[name])
     slow = patch(pair, QUESTIONS[0], component=COMPONENTS, layers=[1], heads=[0], max_new_tokens=3, engine="reference")

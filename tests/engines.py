@@ -46,7 +46,8 @@ def both(
     drafts = known or [()] * len(ids)
     prompts = [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)]
     fast = run_cached(pair, prompts, run)
-    slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
+    with remembered_unpatched_passes():
+        slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
     for one, other in zip(fast, slow, strict=True):
         assert [t.stop_reason for t in one.trajectories] == [t.stop_reason for t in other]
     return (
