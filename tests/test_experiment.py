@@ -14,6 +14,7 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, RATINGS, SCORES, TRAINING
+from sweeps import copy_of
 
 SMALL = [
     "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
@@ -30,11 +31,15 @@ def unpainted():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, unpainted) -> Path:
-    """A run of the shipped tiny experiment, through the stages in this process."""
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    ExperimentRun.start(load_experiment("tiny"), out).run()
-    return out
+def trained(made_once) -> Path:
+    """The shipped tiny experiment as far as its models."""
+    return made_once("trained", lambda out: ExperimentRun.start(load_experiment("tiny"), out).run("finetune"))
+
+
+@pytest.fixture(scope="module")
+def finished(made_once, trained, unpainted) -> Path:
+    """The same to its end, through the stages in this process."""
+    return made_once("tiny", lambda out: ExperimentRun.start(load_experiment("tiny"), copy_of(trained, out)).run())
 
 
 def test_the_run_directory_is_the_contract(finished):
@@ -100,7 +105,8 @@ def test_a_trajectory_in_the_scores_is_the_text_in_the_generations(finished):
         assert len(tokens) == row["token_count"]
 
 
-def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, cli, monkeypatch):
+def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp_path, cli, monkeypatch):
+    finished = copy_of(finished, tmp_path / "tiny")
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
     code, out, _ = cli("run", "tiny", "--out", finished)
@@ -113,13 +119,13 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, cli
     assert changed <= {Path("run.json"), Path(".lock"), Path("report.html"), Path("report.md")} | made_anew
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, finished):
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, trained, finished):
     from crosspatch.patching import batches
 
     # Two prompts of four patches at once, so that the four prompts come in two batches.
     monkeypatch.setattr("crosspatch.experiment.patching.rows_at_once", lambda *_: 8)
-    undisturbed = tmp_path / "undisturbed"
-    assert cli("run", "tiny", "--out", undisturbed)[0] == 0
+    undisturbed, out = (copy_of(trained, tmp_path / name) for name in ("undisturbed", "run"))
+    assert cli("patch", "tiny", "--out", undisturbed)[0] == 0
 
     original, calls = batches.run_cached, []
 
@@ -130,15 +136,14 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, fin
         return original(pair, prompts, run)
 
     monkeypatch.setattr(batches, "run_cached", stopping)
-    out = tmp_path / "run"
-    code, _, err = cli("run", "tiny", "--out", out)
+    code, _, err = cli("patch", "tiny", "--out", out)
     assert code == 130
     assert "the same command goes on where it was" in err
     run = RunDirectory.existing(out)
     assert run.record()["stages"]["patch"]["state"] == "stopped"
     assert run.read(SCORES)["prompt_id"].n_unique() == 2
     monkeypatch.setattr(batches, "run_cached", lambda *a: calls.append(len(a[1])) or original(*a))
-    assert cli("run", "tiny", "--out", out)[0] == 0
+    assert cli("patch", "tiny", "--out", out)[0] == 0
     assert calls == [2, 2]
     # And what came of it is what an undisturbed run gives, to the last digit.
     assert run.read(SCORES).equals(RunDirectory.existing(undisturbed).read(SCORES))

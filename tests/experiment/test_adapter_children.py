@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -11,7 +12,7 @@ from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.work import Work
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import ACTIVATIONS, WEIGHTS
+from crosspatch.tables import ACTIVATIONS, CONTROLS, SCORES, WEIGHTS
 from engines import DELTAS
 
 STAGES = ("patch", "controls", "lenses", "localise")
@@ -21,16 +22,19 @@ STAGES = ("patch", "controls", "lenses", "localise")
 def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
     """The same experiment with its base kept once and merged; both with the same trained adapters."""
     folder = tmp_path_factory.mktemp("adapters")
-    base = saved_base(folder / "base")
-    made: dict[bool, RunDirectory] = {}
+    settings = [f"models.clean={saved_base(folder / 'base')}", "finetune.method=lora", "finetune.learning_rate=0.02"]
+    settings += ["data.train=4", "data.validation=2", "data.related=2", "data.unrelated_math=1", "data.general=1"]
+    settings += ["controls=twin", "patch.layers=1,2", "generation.max_new_tokens=10", "models.device=cpu"]
+    trained, made = folder / "trained", {}
+    ExperimentRun.start(load_experiment("tiny", settings), trained).run("finetune")
     for share in (True, False):
-        settings = [f"models.clean={base}", "finetune.method=lora", "finetune.learning_rate=0.02", "controls=twin"]
-        settings += ["data.train=4", "data.validation=2", "patch.layers=1,2", "generation.max_new_tokens=12"]
-        settings += [f"models.share_base={str(share).lower()}", "models.device=cpu"]
-        run = ExperimentRun.start(load_experiment("tiny", settings), folder / str(share))
-        for stage in ("finetune", *STAGES):
-            run.run(stage)
-        made[share] = run.directory
+        experiment = load_experiment("tiny", [*settings, f"models.share_base={str(share).lower()}"])
+        run = shutil.copytree(trained, folder / str(share), symlinks=True)
+        record = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**record, "settings": experiment.model_dump(mode="json")}))
+        going_on = ExperimentRun.start(experiment, run)
+        going_on.run(*STAGES)
+        made[share] = going_on.directory
     return made
 
 
@@ -56,9 +60,9 @@ def test_the_record_is_the_same(runs):
     assert len({facts["fingerprint"] for facts in shared.values()}) == 3
 
 
-@pytest.mark.parametrize("table", ["scores", "controls"])
+@pytest.mark.parametrize("table", [SCORES, CONTROLS], ids=["scores", "controls"])
 def test_scores_and_controls(runs, table):
-    shared, merged = (getattr(runs[share], table)() for share in (True, False))
+    shared, merged = (runs[share].read(table) for share in (True, False))
     words = [name for name in ("control", "prompt_id", "patch", "step", "token_id") if name in shared.columns]
     assert not shared.is_empty()
     assert shared.select(words).equals(merged.select(words))
@@ -67,9 +71,9 @@ def test_scores_and_controls(runs, table):
 
 
 def test_lenses(runs):
-    shared, merged = (runs[share].lens(WEIGHTS) for share in (True, False))
+    shared, merged = (runs[share].read(WEIGHTS) for share in (True, False))
     assert shared.equals(merged)
     assert set(shared.filter(shared["delta_norm"] > 0)["child"]) == {"corrupted", "twin"}
-    shared, merged = (runs[share].lens(ACTIVATIONS) for share in (True, False))
+    shared, merged = (runs[share].read(ACTIVATIONS) for share in (True, False))
     assert not shared.is_empty()
     assert (shared["delta_norm"] - merged["delta_norm"]).abs().max() < 1e-3

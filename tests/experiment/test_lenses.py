@@ -13,8 +13,11 @@ from crosspatch.experiment.lenses import measure_lenses
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
+from sweeps import copy_of
 
 SMALL = [
+    "data.train=4",
+    "finetune.epochs=1",
     "generation.max_new_tokens=10",
     "controls=twin",
     "lenses.layers=1,3",
@@ -39,8 +42,14 @@ def tables(directory: RunDirectory) -> list:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    run = run_of(tmp_path_factory.mktemp("lenses") / "run")
+def trained(tmp_path_factory):
+    """A run as far as its models."""
+    return run_of(tmp_path_factory.mktemp("lenses") / "run").directory.root
+
+
+@pytest.fixture(scope="module")
+def finished(trained, tmp_path_factory):
+    run = run_of(copy_of(trained, tmp_path_factory.mktemp("lenses") / "run"))
     measure_lenses(run.work)
     return run
 
@@ -87,8 +96,8 @@ def test_what_is_there_is_not_made_again(finished, monkeypatch):
 
 
 @pytest.mark.parametrize(("into", "count"), [((WEIGHTS, ACTIVATIONS, LOGIT_LENS), 4), ((GENERATIONS,), 6)])
-def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch, into, count):
-    run, original, done = run_of(tmp_path / "run"), RunDirectory.add, []
+def test_a_stopped_stage_goes_on_and_comes_to_the_same(trained, finished, tmp_path, monkeypatch, into, count):
+    run, original, done = run_of(copy_of(trained, tmp_path / "run")), RunDirectory.add, []
 
     def stopping(self, schema, rows):
         if schema in into:

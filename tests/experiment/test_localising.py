@@ -12,7 +12,10 @@ from crosspatch.statistics.localisation import most_telling, places
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import DIVERGENCES, LOCALISATION
 
-SMALL = ["data.related=3", "patch.related=1", "generation.max_new_tokens=10", "localise.top=2"]
+SMALL = [
+    *("data.related=3", "data.unrelated_math=1", "data.general=1", "patch.related=1", "generation.max_new_tokens=8"),
+    "localise.top=2",
+]
 
 
 def run_of(out, *settings, first=("evaluate",)) -> RunDirectory:
@@ -23,15 +26,14 @@ def run_of(out, *settings, first=("evaluate",)) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return run_of(tmp_path_factory.mktemp("localising") / "run", "patch.direction=both")
+def finished(made_once):
+    return RunDirectory(made_once("localising", lambda out: run_of(out, "patch.direction=both")))
 
 
 def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     found = finished.read(LOCALISATION)
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
-    # Two of each of the other domains are all there are.
     assert set(domains.values()) == {"related", "unrelated_math", "general"}
     assert set(found["prompt_id"]) == set(domains)
     assert found.group_by("direction", "extent").len()["len"].n_unique() == 1
@@ -93,13 +95,13 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
     assert there.path(LOCALISATION, 0).is_file()
     assert not there.path(LOCALISATION, 1).is_file()
     again = run_of(tmp_path / "run", "patch.direction=both")
-    # Nothing that had a part was measured once more: two directions of each of the 7 prompts, and the interrupted one.
-    assert len(calls) == 2 * 7 + 2
+    # Nothing that had a part was measured once more: two directions of each of the 5 prompts, and the interrupted one.
+    assert len(calls) == 2 * 5 + 2
     assert again.read(LOCALISATION).equals(finished.read(LOCALISATION))
     assert again.read(DIVERGENCES).equals(finished.read(DIVERGENCES))
     # And a third time nothing is done.
     run_of(tmp_path / "run", "patch.direction=both")
-    assert len(calls) == 2 * 7 + 2
+    assert len(calls) == 2 * 5 + 2
 
 
 def test_given_prompts_are_localised_in_place_of_made_ones(tmp_path):
