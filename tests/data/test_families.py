@@ -44,7 +44,7 @@ def steps_of(derivation, style="headed") -> tuple[Step, ...]:
     return written(derivation, style).steps
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @example(("inequality", "inverted_operation"), 8131224, "medium")  # once drew a bound of 0
 @given(pairs, seeds, difficulties)
 def test_each_step_of_a_right_solution_follows_and_of_a_wrong_one_all_but_the_planted(pair, seed, difficulty):
@@ -72,7 +72,7 @@ def test_each_mistake_shows_in_each_form_that_has_it_and_the_steps_are_chained(f
     assert all(map(found.exercise.admits, found.right.values))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs, seeds, styles)
 def test_the_grader_reads_both_answers_in_every_style(pair, seed, style):
     found = worked(*pair, seed)
@@ -80,7 +80,7 @@ def test_the_grader_reads_both_answers_in_every_style(pair, seed, style):
     assert grade(written(found.wrong, style).text, found.right.answer).verdict == "incorrect"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(pairs, seeds, styles)
 def test_marked_places_stand_in_the_text_and_only_in_wrong_ones(pair, seed, style):
     found = worked(*pair, seed)
@@ -107,7 +107,7 @@ def test_a_marked_word_is_one_that_a_right_solver_would_not_say(form, mistake):
         assert words <= {"Add", "Subtract", "Multiply", "Divide", "so", "is", "are", "new", "old"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs, seeds)
 def test_a_terse_solution_repeats_no_line_and_shows_no_inner_state(pair, seed):
     found = worked(*pair, seed)
@@ -139,7 +139,7 @@ def broken_in(form) -> set[str]:
     return set().union(*(MISTAKES[name].breaks for name in FORMS[form].mistakes))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), seeds, difficulties)
 def test_what_is_put_into_a_question_is_not_admitted_by_chance(form, seed, difficulty):
     exercise = FORMS[form].draw(Random(seed), difficulty)

@@ -169,7 +169,7 @@ def test_a_problem_without_operations_is_not_judged() -> None:
     assert judge_operation("Add 3 to both sides", replace(LINEAR, right_operations=())) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.text()
     | st.lists(
