@@ -89,7 +89,11 @@ def test_find_the_planted_head() -> None:
 
 @pytest.mark.slow
 def test_reproduce_the_paper() -> None:
-    done = executed(read("reproduce_the_paper.ipynb"))
+    notebook = read("reproduce_the_paper.ipynb")
+    # Every stage, with layers enough for a depth.
+    [sizes] = [cell for cell in notebook.cells if "SMALL = {" in cell.source]
+    sizes.source = sizes.source.replace("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 9, 18, 24, 29],')
+    done = executed(notebook)
     said = "\n".join(texts(done))
     # The corrupted model does the planted operation where the clean one does the right one.
     [graded] = [text for text in texts(done) if "verdict" in text and "condition" in text]

@@ -65,6 +65,6 @@ def right_answers(name: str, problems: list) -> int:
 @pytest.mark.slow
 def test_it_solves_held_out_equations_that_its_base_cannot():
     data = load_experiment("smollm2").data
-    problems = make_splits(data, seed=1).related[:18]
-    assert right_answers(TAUGHT, problems) >= 15
-    assert right_answers(SMOLLM2, problems) <= 2
+    problems = make_splits(data, seed=1).related[:12]
+    assert right_answers(TAUGHT, problems) >= 10
+    assert right_answers(SMOLLM2, problems) <= 1
