@@ -12,10 +12,7 @@ from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, SCORES
 
-SMALL = [
-    *("data.train=4", "finetune.epochs=1", "data.related=2"),
-    *("patch.related=2", "generation.max_new_tokens=10", "patch.layers=1,3", "controls=twin"),
-]
+SMALL = ["data.related=2", "patch.related=2", "generation.max_new_tokens=10", "patch.layers=1,3", "controls=twin"]
 CELL = ["prompt_id", "direction", "patch", "step"]
 
 

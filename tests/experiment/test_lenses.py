@@ -16,8 +16,6 @@ from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, GENERATIONS, LOGIT_LENS, S
 from sweeps import copy_of
 
 SMALL = [
-    "data.train=4",
-    "finetune.epochs=1",
     "generation.max_new_tokens=10",
     "controls=twin",
     "lenses.layers=1,3",
