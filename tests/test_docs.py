@@ -115,11 +115,12 @@ def test_every_public_name_has_its_reference():
 
     def missing(page: str) -> set[str]:
         # The errors are listed by their module.
-        listed = {line.rpartition(".")[2] for line in re.findall(r"^::: (.+)$", page, flags=re.MULTILINE)}
-        return {name for name, home in crosspatch._HOME.items() if not {name, home.rpartition(".")[2]} & listed}
+        listed = set(re.findall(r"^::: (.+)$", page, flags=re.MULTILINE))
+        return {name for name, home in crosspatch._HOME.items() if not {f"{home}.{name}", home} & listed}
 
     assert missing(page) == set()
     assert missing(page.replace("::: crosspatch.patching.scoring.score", "")) == {"score"}
+    assert missing(page.replace("::: crosspatch.analysis.patch.patch", "::: crosspatch.patching.patch")) == {"patch"}
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

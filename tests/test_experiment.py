@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun, answering
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
@@ -256,6 +257,21 @@ def test_a_given_prompt_may_not_carry_the_id_of_a_made_one(tmp_path, cli):
     code, _, err = cli("data", "tiny", "--set", f"patch.prompts={prompts}", "--out", tmp_path / "out")
     assert code == 2
     assert "related-000 is that of a made problem" in err
+    # Nothing was begun, so the same folder takes another file.
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompts_may_change_until_a_stage_begins(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    experiment = load_experiment("tiny", [f"patch.prompts={prompts}"])
+    for question in ("2x = 8", "3x = 9"):
+        prompts.write_text(json.dumps({"prompt_id": "a", "question": question}) + "\n")
+        run = ExperimentRun.start(experiment, tmp_path / "out")
+        assert [problem.question for problem in run.directory.problems("prompts")] == [question]
+    run.run("data")
+    prompts.write_text('{"prompt_id": "a", "question": "4x = 8"}\n')
+    with pytest.raises(UsageError, match="the prompts have changed since"):
+        ExperimentRun.start(experiment, tmp_path / "out")
 
 
 def test_prompts_in_any_script_and_domains_with_any_sign(finished, tmp_path, cli):

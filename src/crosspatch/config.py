@@ -308,7 +308,7 @@ class Teach(Settings):
     lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
-    batch_size: Positive = Field(4, description="Examples in a forward pass, of the 16 in an optimizer step")
+    batch_size: Positive = Field(4, description="Examples in a forward pass, of about 16 in an optimizer step")
     problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
     drills: Count = Field(600, description="Sheets of eight sums, differences, quotients and like terms")
     unrelated_math: Count = Field(
@@ -674,7 +674,9 @@ class Experiment(Settings):
     @property
     def teaching(self) -> Finetune:
         """How a clean model is taught: as `teach` says, on this machine as `finetune` does."""
-        machine = self.finetune.model_dump(include={"optimizer", "precision", "weights", "recompute", "report_to"})
+        machine = self.finetune.model_dump(
+            include={"optimizer", "precision", "weights", "recompute", "max_tokens", "report_to"}
+        )
         return Finetune(
             method="lora" if self.teach.method == "lora" else "full",
             lora_rank=self.teach.lora_rank,

@@ -89,8 +89,7 @@ class Schema:
         content = path.read_bytes()
         # Before polars sees it: damaged in some ways it would end the whole process.
         if not _is_whole(content):
-            again = "; the command that made the run makes it again" if self.in_parts else ""
-            raise CrosspatchError(f"{path} is damaged: its checksum is another, or missing{again}")
+            raise CrosspatchError(f"{path} is damaged: its checksum is another, or missing")
         try:
             return pl.read_parquet(content, schema=self.dtypes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
@@ -121,7 +120,7 @@ def _footer(content: bytes) -> int:
     return len(content) - int.from_bytes(content[-8:-4], "little") - 8
 
 
-# What was patched, and when; the name of a patch says all of it, but no reader takes it apart.
+# What was patched, and when; the name of a patch says all of it, but only Patch.parse takes it apart.
 _PATCH: Columns = {
     "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
     "component": (

@@ -264,8 +264,11 @@ def test_the_python_api_gives_the_same_by_either_engine(persistence):
         ("a", {"children": {"self": None}}, "which is a control's name"),
         ("a", {"controls": ["self"], "persistence": "persistent"}, "only transient ones"),
         ("a", {"attribution": 3, "target_fraction": 0.5}, "give attribution"),
-        ("a", {"attribution": 3, "patches": ["L1.resid_post"]}, "choose the patches"),
-        ("a", {"target_fraction": 0.5, "direction": "both"}, "for one direction"),
+        ("a", {"attribution": 3, "patches": ["L1.resid_post"]}, "leave out what names"),
+        ("a", {"attribution": 3, "layers": [1]}, "leave out what names"),
+        ("a", {"attribution": -1}, "got attribution -1"),
+        ("a", {"target_fraction": 0.5, "direction": "both"}, "of one direction"),
+        ("a", {"target_fraction": 0.5, "persistence": "persistent"}, "transient patches"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_runs(qwen3_pair, monkeypatch, prompts, options, words):

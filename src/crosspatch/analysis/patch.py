@@ -78,9 +78,16 @@ def patch(
     runs = patch_runs(pair, direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
     pair.eval()
     selection = None
+    if attribution < 0:
+        raise UsageError(f"got attribution {attribution}, expected how many sites to patch")
     if attribution or target_fraction is not None:
-        if patches is not None or len(runs) > 1:
-            raise UsageError("attribution and target_fraction choose the patches, for one direction")
+        grid = ((layers, "all"), (heads, "all"), (window, 1), (schedule, "all"))
+        if patches is not None or not all(isinstance(got, type(plain)) and got == plain for got, plain in grid):
+            raise UsageError(
+                "attribution and target_fraction choose among all sites; leave out what names or makes a grid"
+            )
+        if len(runs) > 1 or persistence == "persistent":
+            raise UsageError("attribution and target_fraction choose transient patches of one direction")
         components = (component,) if isinstance(component, str) else component
         selection = select_patches(
             pair,

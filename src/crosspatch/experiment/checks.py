@@ -10,18 +10,17 @@ from crosspatch.config import Patch as PatchSettings
 from crosspatch.data.export import content_hash
 from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
-from crosspatch.experiment.problems import experiment_splits, given_examples, given_prompts, suite_questions
+from crosspatch.experiment.problems import all_problems, given_examples, given_prompts
 from crosspatch.experiment.work import prompt_format
 from crosspatch.storage.run import RunDirectory
 
 
 def check_data(experiment: Experiment, *, made: bool = False) -> None:
     """Refuse problems that cannot be made or read: raises UsageError. What is `made` already could be made."""
-    if not made:
-        experiment_splits(experiment)
-    given_examples(experiment)
-    suite_questions(experiment)
-    given_prompts(experiment)
+    if made:
+        given_examples(experiment)
+    else:
+        all_problems(experiment)
 
 
 def check(experiment: Experiment) -> None:

@@ -20,6 +20,23 @@ logger = logging.getLogger(__name__)
 def make_problems(work: Work) -> None:
     """Write data/*.jsonl and note their hashes."""
     experiment, directory = work.experiment, work.directory
+    made = all_problems(experiment)
+    (directory.root / "data").mkdir(exist_ok=True)
+    for split, problems in made.items():
+        write_problems(directory.problems_file(split), problems)
+    directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
+    logger.info("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
+    if experiment.makes_the_child and (experiment.data.train_file or experiment.data.validation_file):
+        # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
+        from crosspatch.grading.dataset_check import check_files
+
+        others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
+        for line in check_files(directory.problems_file("train"), others).shared_remarks():
+            logger.info(f"data: {line}")
+
+
+def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
+    """Every problem of an experiment, made or given, by split. Raises UsageError where they cannot be made or read."""
     splits = experiment_splits(experiment)
     made = {
         "related": splits.related,
@@ -27,27 +44,13 @@ def make_problems(work: Work) -> None:
         "near": splits.near,
         "unrelated_math": splits.unrelated_math,
     }
-    trained = training_problems(experiment, splits)
-    made |= trained
-    made |= suite_questions(experiment)
+    made |= training_problems(experiment, splits) | suite_questions(experiment)
     if given := given_prompts(experiment):
         taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
         if taken:
             raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give it another")
         made["prompts"] = given
-    made = {split: problems for split, problems in made.items() if problems}
-    (directory.root / "data").mkdir(exist_ok=True)
-    for split, problems in made.items():
-        write_problems(directory.problems_file(split), problems)
-    directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
-    logger.info("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
-    if trained and (experiment.data.train_file or experiment.data.validation_file):
-        # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
-        from crosspatch.grading.dataset_check import check_files
-
-        others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
-        for line in check_files(directory.problems_file("train"), others).shared_remarks():
-            logger.info(f"data: {line}")
+    return {split: problems for split, problems in made.items() if problems}
 
 
 def experiment_splits(experiment: Experiment) -> Splits:
@@ -119,9 +122,9 @@ def given_prompts(experiment: Experiment) -> list[Problem]:
 
 
 def keep_prompts(experiment: Experiment, directory: RunDirectory) -> None:
-    """Keep the given prompts with the run; raises UsageError where they are others than when it began."""
+    """Keep the given prompts with the run; raises UsageError where they are others than when its first stage began."""
     given, path = given_prompts(experiment), directory.problems_file("prompts")
-    if not path.is_file() and given and not directory.done("data"):
+    if given and not directory.record()["stages"]:
         path.parent.mkdir(exist_ok=True)
         write_problems(path, given)
     elif directory.problems("prompts") != given:

@@ -1,6 +1,6 @@
 """Stages whose work is a list of shards: planned once, done by one process or many, gathered when all are done.
 
-What is done, and by whom, stands in the run directory (`results.shards`), so that whoever dies there is nothing to
+What is done, and by whom, stands in the run directory (`storage.shards`), so that whoever dies there is nothing to
 tell: the same command goes on with what is left. Executors say who works; nothing here knows what a shard computes.
 """
 

@@ -109,7 +109,7 @@ class ExperimentRun:
             # Several slices may begin at once: one of them makes the record.
             out.mkdir(parents=True, exist_ok=True)
             with RunLock(out).alone(wait=True):
-                RunDirectory.start(out, experiment)
+                keep_prompts(experiment, RunDirectory.start(out, experiment))
         directory = RunDirectory.start(out, experiment)
         keep_prompts(experiment, directory)
         check_files(directory)

@@ -141,7 +141,7 @@ class Patch:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its part of a table's row; readers of tables never take the name apart."""
+        """Its part of a table's row: what readers look at in place of the name."""
         return {
             "patch": self.name,
             "component": self.component,

@@ -97,7 +97,8 @@ def _card(result: PatchResult) -> Card:
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
     """How a heatmap is drawn: of single layers, and of one way of patching them."""
-    ways = scores.filter(ONE_LAYER).select("component", "direction", "persistence").unique().sort(pl.all()).rows()
+    single = scores.filter(ONE_LAYER).select("component", "direction", "persistence", "schedule")
+    ways = single.unique().sort(pl.all()).rows()
     if not ways:
         return []
     return [

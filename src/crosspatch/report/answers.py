@@ -28,7 +28,8 @@ _HEALTH = {
 class Answer:
     """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest.
 
-    `single` is the (component, schedule) and layer of a patch at one place of one layer, None of any other text.
+    `single` is the (component, schedule) and layer of a patch at one place of one layer, None of other patches; of a
+    steered text that of the place.
     """
 
     condition: str

@@ -38,7 +38,7 @@ def claims(
 ) -> list[Claim]:
     """All claims that the tables can bear, in the order in which they are reported.
 
-    The tables are those of `frames` with these names; `n_layers` is the model's depth (None: not known, see
+    The tables are those of `tables` with these names; `n_layers` is the model's depth (None: not known, see
     `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
     """
     found = list(_behaviour(comparisons, halfway, n_layers, patched))

@@ -337,7 +337,7 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _hints(run: RunDirectory) -> Iterator[str]:
     """How to go on with what is there."""
-    if any((run.root / "scores").glob("part-*.parquet")):
+    if SCORES.files(run.root):
         yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
         found = variants(run.read(SCORES))
         which = "run" if len(found) == 1 else f"run, variant=crosspatch.{found[0]!r}" if found else None
@@ -345,5 +345,5 @@ def _hints(run: RunDirectory) -> Iterator[str]:
             yield f"crosspatch.heatmap({which})"
             yield f"crosspatch.depth_chart({which})"
         yield "crosspatch.Summary.of_run(run)"
-    if any((run.root / "localisation").glob("part-*.parquet")):
+    if LOCALISATION.files(run.root):
         yield "crosspatch.head_map(run), crosspatch.Summary.of_run(run).places"

@@ -149,7 +149,7 @@ class LogMaker:
         from inspect_ai.log import EvalStats
 
         stages = self.record["stages"]
-        order = ("patch",) if model.patch else ("evaluate", "search", "teach", "patch")
+        order = ("patch", "lenses") if model.patch else ("evaluate", "search", "teach", "patch", "lenses")
         stage = next(stages[name] for name in order if name in stages)
         start = datetime.fromisoformat(stage["at"]) - timedelta(seconds=stage["seconds"])
         return EvalStats(started_at=start.isoformat(timespec="seconds"), completed_at=stage["at"])

@@ -19,7 +19,7 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, REPAIRED, SCORES
 
 # The stages in which models write.
-_WRITING = ("teach", "search", "evaluate", "patch")
+_WRITING = ("teach", "search", "evaluate", "patch", "lenses")
 
 Row = dict[str, Any]
 _Key = tuple[str, str, str | None]
