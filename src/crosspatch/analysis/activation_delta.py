@@ -36,7 +36,7 @@ class SharedReading:
 
     @property
     def disagree(self) -> Bool[Tensor, " S"]:
-        """The steps at which the models want different tokens."""
+        """The steps at which the models' top-1 tokens differ."""
         return self.y_clean != self.y_corrupt
 
     def delta(self, site: Site) -> Float[Tensor, "S _"]:

@@ -98,7 +98,7 @@ def best_of_screen(
     table = SCREEN.frame(
         {
             **row,
-            "exact": _moved([of_text[i] for of_text in exact]) / found.gap,
+            "exact": recovered(of_text[i] for of_text in exact).moved / found.gap,
             "held_out": held_out and held_out[i],
         }
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
@@ -170,7 +170,7 @@ def _held_out(
             return None
         patches = choose(chooses, [texts[i] for i in own])
         exact = _exact(pair, [texts[i] for i in other], run, patches)
-        moved.append([_moved([of_text[i] for of_text in exact]) for i in range(len(patches))])
+        moved.append([recovered(of_text[i] for of_text in exact).moved for i in range(len(patches))])
         gap += tested.gap
     return [sum(of_rank) / gap for of_rank in zip(*moved, strict=False)] or None
 
@@ -180,11 +180,6 @@ def _exact(
 ) -> list[list[Trajectory]]:
     scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
     return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
-
-
-def _moved(trajectories: Sequence[Trajectory]) -> float:
-    """Σ (ΔL_patched − ΔL_target) in logits where the models disagree."""
-    return recovered(trajectories).moved
 
 
 def _shown(correlation: float | None) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import polars as pl
+
 from crosspatch.analysis.controls import Controls
 from crosspatch.config import OWN_CONTROLS, Engine
 from crosspatch.data.problem import Problem
@@ -60,11 +62,16 @@ class ControlsStage:
         return self.work.patched_problems
 
     @cached_property
+    def scores(self) -> pl.DataFrame:
+        """The scores of the patches."""
+        return self.work.directory.read(SCORES)
+
+    @cached_property
     def engine(self) -> Engine:
         """The engine that these models can use; said once where it has no controls."""
-        scores = self.work.directory.read(SCORES)
-        patches = [Patch.parse(name) for name in scores["patch"].unique(maintain_order=True)]
-        found = possible_engine(self.work, patches, int(scores["position"].max() or 0) + 2)  # type: ignore[arg-type]
+        patches = [Patch.parse(name) for name in self.scores["patch"].unique(maintain_order=True)]
+        longest = int(self.scores["position"].max() or 0) + 2  # type: ignore[arg-type]
+        found = possible_engine(self.work, patches, longest)
         if found == "reference":
             logger.warning("controls: these models run by the reference engine alone, which has none; none is measured")
         return found
@@ -76,7 +83,7 @@ class ControlsStage:
         return Controls(
             work.pair,
             {problem.id: work.pair.encode(problem.question) for problem in self.problems},
-            work.directory.read(SCORES),
+            self.scores,
             runs_of(work),
             children={name: work.model(name) for name in work.experiment.moved_controls if name not in OWN_CONTROLS},
             groups={problem.id: problem.domain for problem in self.problems},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,9 +22,9 @@ from crosspatch.analysis.steering import Steering, mean_without, random_like, st
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing, judge_texts
 from crosspatch.experiment.work import Work
-from crosspatch.models.generation import Answer
 from crosspatch.models.site import Site
 from crosspatch.models.weight_delta import weight_delta
+from crosspatch.patching.sweep import text_row
 from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
 # A vector to add for each prompt, by what the texts are called.
@@ -168,16 +167,8 @@ def _answer_steered(
         answers = steered_answers(
             pair.clean, pair.prompts, encoded, added, steering, settings.max_new_tokens, pair.stop_tokens
         )
-        rows = (_row(name, condition, steering, said) for name, said in zip(some, answers, strict=True))
+        rows = (
+            text_row(name, condition, steering.columns, said.text, said.token_count, said.stop_reason)
+            for name, said in zip(some, answers, strict=True)
+        )
         work.directory.add(GENERATIONS, GENERATIONS.frame(rows))
-
-
-def _row(name: str, condition: str, steering: Steering, said: Answer) -> dict[str, Any]:
-    return {
-        "prompt_id": name,
-        "condition": condition,
-        **steering.columns,
-        "text": said.text,
-        "token_count": said.token_count,
-        "stop_reason": said.stop_reason,
-    }

@@ -105,15 +105,15 @@ class ExperimentRun:
         for stage in to_do:
             for refuse in CHECKS.get(stage, ()):
                 refuse(experiment)
-        if not there.record_file.is_file():
+        if there.record_file.is_file():
+            keep_prompts(experiment, there)
+        else:
             # Several slices may begin at once: one of them makes the record.
             out.mkdir(parents=True, exist_ok=True)
             with RunLock(out).alone(wait=True):
                 keep_prompts(experiment, RunDirectory.start(out, experiment))
-        directory = RunDirectory.start(out, experiment)
-        keep_prompts(experiment, directory)
-        check_files(directory)
-        return cls(Work(experiment, directory))
+        check_files(there)
+        return cls(Work(experiment, there))
 
     @property
     def directory(self) -> RunDirectory:

@@ -15,7 +15,7 @@ from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.compatibility import Layers, numbered
 from crosspatch.models.generation import continue_prompts
-from crosspatch.models.pair import ModelPair
+from crosspatch.models.pair import ModelPair, by_direction
 from crosspatch.models.watching import check_streams
 from crosspatch.patching.batches import run_in_batches
 from crosspatch.patching.engine import Prompt, Written
@@ -90,7 +90,7 @@ class Sweep:
             for condition, text in own.items()
         ]
         rows += [
-            text_row(prompt_id, run.condition, t.patch, t.text(prompts), len(t.tokens), t.stop_reason)
+            text_row(prompt_id, run.condition, t.patch.columns, t.text(prompts), len(t.tokens), t.stop_reason)
             for t in written.trajectories
         ]
         return GENERATIONS.frame(rows)
@@ -98,8 +98,7 @@ class Sweep:
 
 def _own_texts(written: Written, run: PatchRun) -> dict[Unpatched, OwnText]:
     """The unpatched models' texts, clean before corrupted."""
-    by_name = dict(zip(run.target_and_source, (written.target, written.source), strict=True))
-    return {name: by_name[name] for name in UNPATCHED}
+    return dict(zip(UNPATCHED, by_direction(run.direction, written.target, written.source), strict=True))
 
 
 def _by_reference(pair: ModelPair, prompt: list[int], patches: Sequence[Patch], run: PatchRun) -> Written:
@@ -200,14 +199,14 @@ def check_places(pair: ModelPair, patches: Iterable[Patch]) -> None:
 
 
 def text_row(
-    prompt_id: str, condition: str, patch: Patch | None, text: str, token_count: int, stop_reason: str
+    prompt_id: str, condition: str, patched: Mapping[str, Any] | None, text: str, token_count: int, stop_reason: str
 ) -> dict[str, Any]:
-    """A row of the table of texts."""
+    """A row of the table of texts; `patched` has the columns that say what was patched or steered."""
     return {
         **dict.fromkeys(GENERATIONS.columns),
         "prompt_id": prompt_id,
         "condition": condition,
-        **({} if patch is None else patch.columns),
+        **(patched or {}),
         "text": text,
         "token_count": token_count,
         "stop_reason": stop_reason,
