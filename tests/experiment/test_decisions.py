@@ -116,7 +116,7 @@ def test_a_worker_decides_nothing(tmp_path, monkeypatch):
 # The record
 
 
-@pytest.mark.parametrize("version", [None, 1, 2, SCHEMA_VERSION + 1, "3"])
+@pytest.mark.parametrize("version", [None, 1, 3, SCHEMA_VERSION + 1, "4"])
 def test_a_record_of_another_layout_is_refused(cli, tmp_path, version):
     experiment = load_experiment("tiny")
     out = RunDirectory.start(tmp_path / "run", experiment).root

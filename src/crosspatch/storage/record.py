@@ -17,7 +17,7 @@ from crosspatch.errors import UsageError
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
 # What run.json is laid out by; other layouts are refused.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def new_record(experiment: Experiment) -> dict[str, Any]:
