@@ -105,7 +105,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     places = localise(pair, {"p": given}, run, top=2).sort("extent", "patch")
     # Which heads are measured is a matter of ranks; compared are the blocks and their parts.
     whole = places.filter(places["component"] != "head")
-    found["screen, whole text, random control"] = _numbers(
+    found["attribution patching, whole text, random control"] = _numbers(
         v for name in ("estimate", "moved", "random") for v in whole[name]
     )
     parted = first_divergence(pair, "p", given)

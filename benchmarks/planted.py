@@ -60,7 +60,7 @@ def main() -> None:
         related=options.prompts,
         forms=("linear_one_step", "linear_two_step", "linear_both_sides"),
         difficulty="easy",
-        untaught=True,
+        held_out_from_teaching=True,
         style="terse",
     )
     splits = make_splits(data, seed=0)

@@ -21,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
+from attribution import attribution
 from measure import (
     EndlessPair,
     Texts,
@@ -34,7 +35,6 @@ from measure import (
 )
 from peers import PEERS, ensure_environment, run_peer
 from problems import problems_made
-from screening import screening
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/bench"), help="run directory with the pair")
     parser.add_argument("--peers", type=Path, default=Path("runs/peers"), help="environment of the other libraries")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["peers", "half", "screen", "many"])
+    parser.add_argument("--skip", nargs="*", default=[], choices=["peers", "half", "attribution", "many"])
     parser.add_argument("--memory", action="store_true", help="only measure the memory of one sweep, as JSON")
     options = parser.parse_args()
     clean, corrupted = pair_in(options.run)
@@ -106,8 +106,8 @@ def measured(options: argparse.Namespace, clean: Path, corrupted: Path) -> list[
         ),
         (f"… at the {scored.disagreements} steps where the models disagree", f"{scored.disagreeing:.1f} plain passes"),
     ]
-    if "screen" not in options.skip:
-        rows += screening(pair, prompt, texts.clean)
+    if "attribution" not in options.skip:
+        rows += attribution(pair, prompt, texts.clean)
     if "many" not in options.skip:
         prompts = [pair.encode(question) for question in asked[:MANY_PROMPTS]]
         alone = sweep(pair, prompts[:1], range(pair.n_layers), MANY_LENGTH).seconds

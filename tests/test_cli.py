@@ -65,8 +65,13 @@ def test_version(cli):
         (("patch", *PAIR, "--prompt", "a", "--direction", "up", "--out", "o"), "'up' is not one of"),
         (("patch", *PAIR, "--prompts", "none.jsonl", "--out", "o"), "no file none.jsonl"),
         (
-            ("patch", *PAIR, "--prompt", "a", "--site", "L1.attn_out", "--schedule", "disagree", "--out", "o"),
+            ("patch", *PAIR, "--prompt", "a", "--patch", "L1.attn_out", "--schedule", "disagree", "--out", "o"),
             "carries its own: L1.attn_out@disagree",
+        ),
+        # Old names of options, and base and fine-tuned for clean and corrupted.
+        (
+            ("patch", "--base", "a", "--finetuned", "b", "--prompt", "a", "--screen=1", "--reach", "0.5", "--out", "o"),
+            "patch.attribution and patch.target_fraction both choose",
         ),
         (("report", "nowhere"), "no experiment file nowhere"),
         (("report", "."), "is no run directory"),

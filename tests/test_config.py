@@ -77,6 +77,7 @@ def test_layers_can_be_given_as_people_write_them(given):
             "unknown setting finetune.learning_rat; did you mean finetune.learning_rate?",
         ),
         ("nonsense=1", "unknown setting nonsense"),
+        ("patch.screen=3", "setting patch.screen is now called patch.attribution"),
         ("finetune.epochs=0", "finetune.epochs"),
         ("finetune.epochs=many", "got 'many'"),
         ("patch.layers=-1", "got -1; layers count from 0"),

@@ -208,7 +208,7 @@ class Data(Settings):
         description=f"The mistake in the wrong solutions: {', '.join(get_args(MistakeName))}; not every form has each",
     )
     difficulty: Difficulty = Field("medium", description="Sizes of the numbers: easy, medium (the paper's), hard")
-    untaught: bool = Field(
+    held_out_from_teaching: bool = Field(
         False,
         description="Leave out the questions that `crosspatch teach` may teach (three in four): for clean models that "
         "were taught",
@@ -372,7 +372,7 @@ class Patch(Settings):
         min_length=1,
         description="Places in the block, one or several: resid_post (its output), resid_mid (between attention and "
         "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection). null: resid_post; "
-        "all of them for a screen; attn_out, mlp_out and head for a search",
+        "all of them for attribution patching; attn_out, mlp_out and head for a search",
     )
     heads: Literal["all"] | tuple[int, ...] = Field(
         "all", description='Heads of the component head: "all" or a list such as [0, 3]; 0 is the first query head'
@@ -420,10 +420,12 @@ class Patch(Settings):
         "the same step of another prompt of the domain), or children named in the setting controls; null: all of them",
     )
     self_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
-    screen: Count = Field(
-        0, description="Rank all places by gradients first, and patch the best so many; 0: patch all that are chosen"
+    attribution: Count = Field(
+        0,
+        description="Rank all sites by attribution patching first, and patch the top so many; 0: patch all that are "
+        "chosen",
     )
-    reach: float | None = Field(
+    target_fraction: float | None = Field(
         None,
         gt=0,
         description="Search for a small set of places whose joint patch transfers so much (1: all), and patch it: an "
@@ -488,13 +490,16 @@ class Patch(Settings):
 
     @model_validator(mode="after")
     def _one_choice_of_places(self) -> Patch:
-        if self.screen and self.reach is not None:
-            raise ValueError("patch.screen and patch.reach both choose the places; give one of them")
-        if (self.screen or self.reach is not None) and self.direction == "both":
-            raise ValueError("patch.screen and patch.reach choose places for one direction; give patch.direction one")
-        if (self.screen or self.reach is not None) and self.persistence == "persistent":
+        if self.attribution and self.target_fraction is not None:
+            raise ValueError("patch.attribution and patch.target_fraction both choose the places; give one of them")
+        if (self.attribution or self.target_fraction is not None) and self.direction == "both":
             raise ValueError(
-                "patch.screen and patch.reach look at transient patches; set patch.persistence to transient"
+                "patch.attribution and patch.target_fraction choose places for one direction; give patch.direction one"
+            )
+        if (self.attribution or self.target_fraction is not None) and self.persistence == "persistent":
+            raise ValueError(
+                "patch.attribution and patch.target_fraction look at transient patches; set patch.persistence to "
+                "transient"
             )
         if self.patches and self.schedule != "all":
             raise ValueError(

@@ -22,6 +22,13 @@ from crosspatch.errors import UsageError
 # An experiment is a few hundred settings. Aliases can make a few lines mean billions of values.
 _MOST_CHARACTERS, _MOST_VALUES = 1_000_000, 10_000
 
+# Names that settings had before version 0.2.
+_RENAMED = {
+    "data.untaught": "data.held_out_from_teaching",
+    "patch.screen": "patch.attribution",
+    "patch.reach": "patch.target_fraction",
+}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -155,6 +162,8 @@ def _put(tree: dict[str, Any], key: str, value: Any, said: str) -> None:
 
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"] if part not in {"literal['all']", "tuple[int, ...]"})
+    if error["type"] == "extra_forbidden" and key in _RENAMED:
+        return f"setting {key} is now called {_RENAMED[key]}"
     if error["type"] == "extra_forbidden":
         known = [setting.key for setting in settings()]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -204,8 +204,8 @@ VOCABULARY = Schema(
     },
 )
 
-SCREEN = Schema(
-    "screen",
+ATTRIBUTION = Schema(
+    "attribution",
     {
         "patch": (pl.String, "the site"),
         "component": (pl.String, "where in the block"),
@@ -248,7 +248,7 @@ LOCALISATION = Schema(
 )
 
 # The same before anything was measured.
-SCREENED = Schema("localisation", LOCALISATION.columns, file="localisation/screened-*.parquet")
+ESTIMATED = Schema("localisation", LOCALISATION.columns, file="localisation/estimated-*.parquet")
 
 SEARCH = Schema(
     "search",
@@ -635,7 +635,8 @@ PLACES = Schema(
         **{name: LOCALISATION.columns[name] for name in ("direction", "extent", "patch", "component", "layer", "head")},
         "measure": (
             pl.String,
-            "screened: transfer by gradients; transfer: measured, ratio of sums; random: that of a push as long in a "
+            "attribution: transfer by gradients; transfer: measured, ratio of sums; random: that of a push as long in "
+            "a "
             "random direction; beyond: transfer less random; step: of resid_post, transfer less the layer below's",
         ),
         **_INTERVAL,
@@ -698,7 +699,7 @@ SCHEMAS = (
     COMPARISONS,
     CLAIMS,
     VOCABULARY,
-    SCREEN,
+    ATTRIBUTION,
     LOCALISATION,
     PLACES,
     DIVERGENCES,

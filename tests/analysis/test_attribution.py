@@ -10,7 +10,7 @@ import torch
 
 from architectures import tiny_architecture
 from crosspatch.analysis import attribution as screening
-from crosspatch.analysis.attribution import Screen, screen
+from crosspatch.analysis.attribution import Attribution, attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
@@ -64,7 +64,7 @@ def slope(pair, site, step, wants, width=1e-2):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_estimate_is_the_slope_of_the_exact_effect(family):
     pair = pair_of(family)
-    found = screen(pair, [GIVEN], RUN)
+    found = attribution_patching(pair, [GIVEN], RUN)
     components = {"resid_post", "attn_out", "mlp_out", "head"} | ({"resid_mid"} if family != "gpt_neox" else set())
     assert set(found.cells["component"]) == components
     steps = found.steps.filter("disagree").head(2)
@@ -81,14 +81,14 @@ def test_below_the_block_that_differs_the_effect_is_exactly_nothing():
     pair = pair_of("qwen3", scale=0.6)
     child = copy.deepcopy(pair.clean)
     find_blocks(child)[2].load_state_dict(find_blocks(pair.corrupted)[2].state_dict())
-    found = screen(ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN)
+    found = attribution_patching(ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN)
     scored = found.cells.filter("disagree")
     assert scored.height > 0
     assert (scored.filter(pl.col("layer") < 2)["effect"] == 0).all()
     # The control.
     assert (scored.filter(pl.col("layer") >= 2)["effect"] != 0).all()
     # Of a model patched into itself, nothing is to be estimated at all.
-    itself = screen(ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts), [GIVEN], RUN)
+    itself = attribution_patching(ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts), [GIVEN], RUN)
     assert not itself.steps["disagree"].any()
     assert (itself.cells["effect"] == 0).all()
     with pytest.raises(ValueError, match="same token at all 24 steps"):
@@ -103,7 +103,9 @@ def test_heads_sum_to_attn_out_where_the_projection_is_shared(shared):
     if shared:
         for block, other in zip(find_blocks(child), find_blocks(pair.clean), strict=True):
             block.self_attn.o_proj.load_state_dict(other.self_attn.o_proj.state_dict())
-    found = screen(ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN, components=("attn_out", "head"))
+    found = attribution_patching(
+        ModelPair(pair.clean, child, pair.prompts), [GIVEN], RUN, components=("attn_out", "head")
+    )
     sums = (
         found.cells.filter("disagree")
         .group_by("layer", "step", "component")
@@ -118,13 +120,13 @@ def test_heads_sum_to_attn_out_where_the_projection_is_shared(shared):
 
 def test_estimates_rank_as_exact_effects_do():
     pair = pair_of("qwen3", scale=0.05)
-    found = screen(pair, [GIVEN], RUN)
+    found = attribution_patching(pair, [GIVEN], RUN)
     ranks = found.rank_correlation([exact_effects(pair, found.cells)])
     assert ranks["component"].to_list() == ["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
     assert (ranks["n_sites"] == pl.Series([4, 4, 4, 4, 16])).all()
     assert ranks["cells"].min() > 0.9
     # The control: another direction's estimates for the same cells.
-    wrong = Screen(found.cells.with_columns(pl.col("effect").reverse()), found.steps)
+    wrong = Attribution(found.cells.with_columns(pl.col("effect").reverse()), found.steps)
     assert wrong.rank_correlation([exact_effects(pair, found.cells)])["cells"].max() < 0.9
 
 
@@ -133,8 +135,8 @@ def test_gradients_along_the_way_come_nearer_than_those_at_its_beginning(directi
     pair = pair_of("qwen3", scale=0.1)
     run = PatchRun(direction)
     errors = []
-    for integrated in (0, 1):
-        found = screen(pair, [GIVEN], run, components=("resid_post", "attn_out"), integrated=integrated)
+    for ig_steps in (0, 1):
+        found = attribution_patching(pair, [GIVEN], run, components=("resid_post", "attn_out"), ig_steps=ig_steps)
         exact = pl.DataFrame(
             [
                 (t.patch.sites[0].name, i, s.moved)
@@ -155,8 +157,8 @@ def test_gradients_along_the_way_come_nearer_than_those_at_its_beginning(directi
 
 def test_exchanging_the_models_exchanges_the_directions():
     pair = pair_of("gpt2")
-    there = screen(pair, [GIVEN], RUN)
-    back = screen(ModelPair(pair.corrupted, pair.clean, pair.prompts), [GIVEN], PatchRun("repair"))
+    there = attribution_patching(pair, [GIVEN], RUN)
+    back = attribution_patching(ModelPair(pair.corrupted, pair.clean, pair.prompts), [GIVEN], PatchRun("repair"))
     assert back.cells["effect"].to_numpy() == pytest.approx(-there.cells["effect"].to_numpy(), abs=1e-5)
     # ΔL changes its sign with the names of the models; what transfers does not.
     assert back.gap == pytest.approx(-there.gap, rel=1e-5)
@@ -167,22 +169,22 @@ def test_exchanging_the_models_exchanges_the_directions():
 def test_how_positions_are_cut_up_and_who_calls_changes_nothing(monkeypatch):
     pair = pair_of("gemma3")
     texts = [GIVEN, GivenText(GIVEN.prompt[:1], GIVEN.text[::-1])]
-    whole = screen(pair, texts, RUN)
+    whole = attribution_patching(pair, texts, RUN)
     assert whole.steps.group_by("text").len()["len"].to_list() == [24, 24]
     monkeypatch.setattr(screening, "POSITIONS_AT_ONCE", 3)
     for model in (pair.clean, pair.corrupted):
         model.requires_grad_(False)
     with torch.inference_mode():
-        parts = screen(pair, texts, RUN)
+        parts = attribution_patching(pair, texts, RUN)
     assert parts.cells["effect"].to_numpy() == pytest.approx(whole.cells["effect"].to_numpy(), abs=1e-4)
     assert parts.cells.drop("effect").equals(whole.cells.drop("effect"))
 
 
 def test_halves_of_precision_give_nearly_the_same():
     pair = pair_of("qwen3", scale=0.1)
-    whole = screen(pair, [GIVEN], RUN, integrated=1)
+    whole = attribution_patching(pair, [GIVEN], RUN, ig_steps=1)
     halves = [copy.deepcopy(model).to(torch.bfloat16) for model in (pair.clean, pair.corrupted)]
-    rough = screen(ModelPair(*halves, pair.prompts), [GIVEN], RUN, integrated=1)
+    rough = attribution_patching(ModelPair(*halves, pair.prompts), [GIVEN], RUN, ig_steps=1)
     both = whole.cells.filter("disagree").join(rough.cells.filter("disagree"), on=["patch", "step"])
     assert both.height > 200
     assert both.select(pl.corr("effect", "effect_right")).item() > 0.95
@@ -190,13 +192,13 @@ def test_halves_of_precision_give_nearly_the_same():
 
 def test_a_screen_leaves_no_gradient_and_no_hook():
     pair = pair_of("qwen3")
-    screen(pair, [GIVEN], RUN, integrated=1)
+    attribution_patching(pair, [GIVEN], RUN, ig_steps=1)
     for model in (pair.clean, pair.corrupted):
         assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def made_by_hand(deltas=("delta_target", "delta_source")) -> Screen:
+def made_by_hand(deltas=("delta_target", "delta_source")) -> Attribution:
     """Two texts of two steps; L0 and L1; the models disagree at three steps, apart by 4, 2 and 2 logits."""
     effects = {("L0.resid_post", 0): (1, 0), ("L0.resid_post", 1): (1, 0), ("L1.resid_post", 0): (3, 0)}
     effects[("L1.resid_post", 1)] = (-1, 2)
@@ -217,7 +219,7 @@ def made_by_hand(deltas=("delta_target", "delta_source")) -> Screen:
         schema=["text", "step", *deltas, "disagree"],
         orient="row",
     )
-    return Screen(cells, steps)
+    return Attribution(cells, steps)
 
 
 def test_sites_rank_by_the_share_that_they_transfer():
@@ -260,7 +262,7 @@ def test_correlations_worked_out_by_hand():
     ("texts", "run", "options", "words"),
     [
         ([GIVEN], PatchRun(persistence="persistent"), {}, "persistent"),
-        ([GIVEN], RUN, {"integrated": -1}, "-1 points"),
+        ([GIVEN], RUN, {"ig_steps": -1}, "-1 points"),
         ([], RUN, {}, "no text"),
         ([GivenText([1], [])], RUN, {}, "empty prompt or text"),
         ([GivenText([], [1])], RUN, {}, "empty prompt or text"),
@@ -269,13 +271,13 @@ def test_correlations_worked_out_by_hand():
 )
 def test_wrong_use_is_refused(texts, run, options, words):
     with pytest.raises(ValueError, match=words):
-        screen(pair_of("gpt_neox"), texts, run, **options)
+        attribution_patching(pair_of("gpt_neox"), texts, run, **options)
 
 
 def test_a_schedule_of_disagreement_is_what_the_screen_scores():
     """The steps at which the screen finds the models apart are those at which the engine does."""
     pair = pair_of("granite")
-    found = screen(pair, [GIVEN], RUN, components=("resid_post",))
+    found = attribution_patching(pair, [GIVEN], RUN, components=("resid_post",))
     steps = score_tokens(pair, GIVEN.prompt, GIVEN.text, [Patch((Site(0),), Schedule(disagree=True))], RUN)[0].steps
     assert found.steps["disagree"].to_list() == [step.applied for step in steps]
     for name in ("delta_target", "delta_source"):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from crosspatch.analysis import whole_text
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import LOCALISED, WHOLE, localise, places_to_measure, screen_places
-from crosspatch.analysis.selection import INTEGRATED
+from crosspatch.analysis.selection import IG_STEPS
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.hooks import editing, reading
@@ -63,7 +63,9 @@ def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
 def test_estimates_are_the_screens():
     pair = architecture_pair("qwen3")
     found = localise(pair, TEXTS, RUNS["corrupt"], top=0)
-    cells = screen(pair, list(TEXTS.values()), RUNS["corrupt"], components=LOCALISED, integrated=INTEGRATED).cells
+    cells = attribution_patching(
+        pair, list(TEXTS.values()), RUNS["corrupt"], components=LOCALISED, ig_steps=IG_STEPS
+    ).cells
     sums = cells.with_columns(
         pl.col("text").replace_strict({0: "a", 1: "b"}, return_dtype=pl.String).alias("prompt_id")
     )
@@ -131,11 +133,11 @@ def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_giv
 @torch.no_grad()
 def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
     pair, given = architecture_pair("qwen3"), TEXTS["a"]
-    screened = screen_places(pair, "a", given, RUNS["corrupt"]).filter(extent="text")
+    estimated = screen_places(pair, "a", given, RUNS["corrupt"]).filter(extent="text")
     tokens = torch.tensor([given.read])
-    at = [given.first + step for step in screened["steps"][0]]
+    at = [given.first + step for step in estimated["steps"][0]]
     wants = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
-    size = screened["estimate"].abs().max()
+    size = estimated["estimate"].abs().max()
     for patch in ("L0.resid_post", "L1.attn_out", "L2.mlp_out", "L1.head.3"):
         site = Site.parse(patch)
         with reading(pair.corrupted, [site]) as there:
@@ -146,7 +148,7 @@ def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
                 return float(delta(pair.clean(tokens).logits[0, at], *wants).sum())
 
         slope = (moved(0.01) - moved(-0.01)) / 0.02
-        [estimate] = screened.filter(patch=patch)["estimate"]
+        [estimate] = estimated.filter(patch=patch)["estimate"]
         assert estimate == pytest.approx(slope, abs=1e-2 * size), patch
 
 

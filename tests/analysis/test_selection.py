@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from architectures import tiny_architecture
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.given_text import GivenText
-from crosspatch.analysis.selection import CANDIDATES, INTEGRATED, SEARCHED, best_of_screen, smallest_set
+from crosspatch.analysis.selection import CANDIDATES, IG_STEPS, SEARCHED, best_by_attribution, smallest_set
 from crosspatch.analysis.site_search import DISAGREE, search_sites
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
@@ -15,7 +15,7 @@ from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.tables import SCREEN, SEARCH
+from crosspatch.tables import ATTRIBUTION, SEARCH
 from pairs import child_of
 
 TEXTS = [GivenText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
@@ -51,12 +51,12 @@ def elsewhere(pair, run, choose) -> float:
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
 def test_sites_of_a_screen_are_measured_where_they_were_not_chosen(pair, direction):
     run = PatchRun(direction)
-    table = best_of_screen(pair, TEXTS, run, ["head"], 3).table
-    assert dict(table.schema) == SCREEN.dtypes
+    table = best_by_attribution(pair, TEXTS, run, ["head"], 3).table
+    assert dict(table.schema) == ATTRIBUTION.dtypes
     for rank, row in enumerate(table.iter_rows(named=True)):
 
         def chosen(some, rank=rank):
-            return screen(pair, some, run, components=["head"], integrated=INTEGRATED).top(3)[rank]
+            return attribution_patching(pair, some, run, components=["head"], ig_steps=IG_STEPS).top(3)[rank]
 
         found = elsewhere(pair, run, chosen)
         assert row["held_out"] == pytest.approx(found, abs=1e-5)
@@ -69,7 +69,7 @@ def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
     selection = smallest_set(pair, TEXTS, run, None, 0.5, 1)
 
     def chosen(some):
-        candidates = screen(pair, some, run, components=SEARCHED, integrated=INTEGRATED).top(CANDIDATES)
+        candidates = attribution_patching(pair, some, run, components=SEARCHED, ig_steps=IG_STEPS).top(CANDIDATES)
         return search_sites(pair, some, candidates, run, wanted=0.5).found
 
     found = elsewhere(pair, run, chosen)
@@ -83,7 +83,7 @@ def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
 
 def test_one_text_has_no_other_half(pair):
     run = PatchRun()
-    assert best_of_screen(pair, TEXTS[:1], run, ["head"], 2).table["held_out"].to_list() == [None, None]
+    assert best_by_attribution(pair, TEXTS[:1], run, ["head"], 2).table["held_out"].to_list() == [None, None]
     selection = smallest_set(pair, TEXTS[:1], run, None, 0.5, 1)
     assert selection.table["held_out"].null_count() == selection.table.height
     assert "too few texts" in selection.notes[-1]

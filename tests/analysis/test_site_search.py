@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from architectures import tiny_architecture
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.site_search import search_sites
 from crosspatch.models.blocks import find_blocks
@@ -45,7 +45,7 @@ def planted(pair, layer, part="") -> ModelPair:
 def test_the_part_that_differs_is_found_alone(pair, layer, direction):
     run = PatchRun(direction)
     only = planted(pair, layer, "mlp")
-    candidates = screen(only, TEXTS, run).top(4, ["attn_out", "mlp_out", "head"])
+    candidates = attribution_patching(only, TEXTS, run).top(4, ["attn_out", "mlp_out", "head"])
     found = search_sites(only, TEXTS, candidates, run, wanted=0.3)
     assert found.found == Patch((Site(layer, "mlp_out"),))
     assert found.reached

@@ -29,7 +29,10 @@ from crosspatch.grading.grading import grade
 from sympy_proof import solutions
 
 EQUATIONS = Data(
-    forms=("linear_one_step", "linear_two_step", "linear_both_sides"), difficulty="easy", style="terse", untaught=True
+    forms=("linear_one_step", "linear_two_step", "linear_both_sides"),
+    difficulty="easy",
+    style="terse",
+    held_out_from_teaching=True,
 )
 
 
@@ -47,7 +50,7 @@ def test_no_question_of_an_experiment_is_among_the_lessons():
         assert len(asked) == 180
         assert not asked & taught
     # The control: without the division most of them are.
-    careless = EQUATIONS.model_copy(update={"untaught": False, "related": 120})
+    careless = EQUATIONS.model_copy(update={"held_out_from_teaching": False, "related": 120})
     asked = {equation_of(p.question) for p in make_splits(careless, 0).related}
     assert len(asked & taught) > 30
 

@@ -39,7 +39,7 @@ def test_a_gpu_that_would_not_be_trained_on_is_refused():
 @pytest.mark.parametrize("command", ["run", "evaluate", "search", "teach"])
 def test_a_run_is_checked_before_its_folder_is_made(tmp_path, cli, monkeypatch, command):
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    arguments = [command, "tiny", "--set", "finetune.report_to=wandb", "--set", "data.untaught=true"]
+    arguments = [command, "tiny", "--set", "finetune.report_to=wandb", "--set", "data.held_out_from_teaching=true"]
     code, _, err = cli(*arguments, "--out", tmp_path / "run")
     assert code == 2
     assert "finetune.report_to=wandb needs the package wandb" in err

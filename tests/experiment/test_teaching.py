@@ -20,7 +20,7 @@ TEACHING = {
     "name": "teaching",
     "models": {"clean": "random:qwen3"},
     "data": {
-        "untaught": True, "style": "terse", "difficulty": "easy", "forms": ["linear_two_step"],
+        "held_out_from_teaching": True, "style": "terse", "difficulty": "easy", "forms": ["linear_two_step"],
         "train": 2, "validation": 2, "related": 4, "unrelated_math": 2, "general": 2,
     },
     "teach": {
@@ -91,7 +91,7 @@ def test_a_stopped_teaching_goes_on_with_the_lessons_that_are_there(experiment, 
 
 
 def test_a_model_is_not_measured_on_what_it_was_taught(experiment, tmp_path, cli):
-    code, _, err = cli("teach", experiment, "--out", tmp_path / "run", "--set", "data.untaught=false")
+    code, _, err = cli("teach", experiment, "--out", tmp_path / "run", "--set", "data.held_out_from_teaching=false")
     assert code == 2
-    assert "teach needs data.untaught: true" in err
+    assert "teach needs data.held_out_from_teaching: true" in err
     assert not (tmp_path / "run").exists()

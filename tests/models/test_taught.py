@@ -41,7 +41,7 @@ def test_the_default_experiment_asks_what_was_not_taught():
     recipe = json.loads((Path(Checkpoint.named(TAUGHT).where) / "recipe.json").read_text())
     default = load_experiment("smollm2")
     assert default.models.clean == TAUGHT
-    assert default.data.untaught
+    assert default.data.held_out_from_teaching
     assert set(default.data.forms) <= set(recipe["data"]["forms"])
     assert (default.data.style, default.data.difficulty) == (recipe["data"]["style"], recipe["data"]["difficulty"])
 

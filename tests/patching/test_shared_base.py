@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters import saved_adapter, saved_base
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
@@ -58,7 +58,7 @@ def test_the_reference_engine(pairs):
 def test_a_screen_and_exact_scores_along_a_text(pairs):
     given = GivenText(pairs[0].encode(QUESTION), TEXT)
     run = PatchRun()
-    one, other = (screen(pair, [given], run, integrated=2).cells for pair in pairs)
+    one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)
     assert one.drop("effect").equals(other.drop("effect"))
     assert one["effect"].abs().max() > 0.1
     assert (one["effect"] - other["effect"]).abs().max() < 1e-3

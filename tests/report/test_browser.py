@@ -32,7 +32,7 @@ def browser():
         yield found
 
 
-def place(layer, head, estimate, measure="screened"):
+def place(layer, head, estimate, measure="attribution"):
     row = dict.fromkeys(PLACES.columns)
     return row | {
         "domain": "related",

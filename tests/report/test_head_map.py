@@ -19,7 +19,7 @@ from crosspatch.tables import PLACES
 from .conftest import unpacked
 
 
-def row(at: int, head: int | None, estimate: float | None, measure: str = "screened", **more: Any) -> dict[str, Any]:
+def row(at: int, head: int | None, estimate: float | None, measure: str = "attribution", **more: Any) -> dict[str, Any]:
     component = "attn_out" if head is None else "head"
     place = f"L{at}.{component}" + ("" if head is None else f".{head}")
     return {

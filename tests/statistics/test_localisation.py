@@ -56,7 +56,7 @@ def test_shares_are_ratios_of_sums_and_steps_their_differences():
     table = places(frame(*BLOCKS), DOMAINS)
     assert dict(table.schema) == pl.Schema(PLACES.dtypes)
     # Screened 2 of 16, random 1 of 16; the lowest block's step is all that it moves.
-    common = {"screened": 2 / 16, "random": 1 / 16}
+    common = {"attribution": 2 / 16, "random": 1 / 16}
     assert measures(table, "L0.resid_post") == {**common, "transfer": 2 / 16, "beyond": 1 / 16, "step": 2 / 16}
     assert measures(table, "L1.resid_post") == {**common, "transfer": 10 / 16, "beyond": 9 / 16, "step": 8 / 16}
     assert measures(table, "L2.resid_post") == {**common, "transfer": 14 / 16, "beyond": 13 / 16, "step": 4 / 16}
@@ -92,14 +92,14 @@ def test_extents_stay_apart():
 
 def test_without_a_random_push_there_is_no_control():
     table = places(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
-    assert measures(table, "L0.mlp_out") == {"screened": 0.25, "transfer": 0.5}
+    assert measures(table, "L0.mlp_out") == {"attribution": 0.25, "transfer": 0.5}
 
 
 def test_what_was_only_screened_has_its_estimate_alone():
     heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", None)]
     table = places(frame(*heads), DOMAINS)
-    assert measures(table, "L1.head.0") == {"screened": 0.25}
-    assert measures(table, "L1.head.1") == {"screened": 0.25, "transfer": 0.5, "random": 0.125, "beyond": 0.375}
+    assert measures(table, "L1.head.0") == {"attribution": 0.25}
+    assert measures(table, "L1.head.1") == {"attribution": 0.25, "transfer": 0.5, "random": 0.125, "beyond": 0.375}
     assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
 
 

@@ -1,4 +1,4 @@
-"""A gradient screen: what every transient patch would do along given texts, estimated in a few passes.
+"""Attribution patching: what every transient patch would do along given texts, estimated in a few passes.
 
 Attribution patching across two models. A patch's effect on a step is its ΔL less that of the unpatched target; to
 first order it is the gradient of ΔL at the site times what the patch would change there, source less target. A
@@ -48,7 +48,7 @@ _STEPS = {
 
 
 @dataclass(frozen=True)
-class Screen:
+class Attribution:
     """Estimated effects of patching each site alone, in logits.
 
     `cells` has a row for each site and step: `text` (its index), `patch`, `component`, `layer`, `head`, `step`,
@@ -101,10 +101,10 @@ class Screen:
         of_sites = sites.group_by("component", maintain_order=True).agg(sites=spearman, n_sites=pl.len())
         return of_cells.join(of_sites, on="component", maintain_order="left")
 
-    def of_texts(self, texts: Sequence[int]) -> Screen:
+    def of_texts(self, texts: Sequence[int]) -> Attribution:
         """The same along some of the texts alone, by their indices."""
         some = pl.col("text").is_in(list(texts))
-        return Screen(self.cells.filter(some), self.steps.filter(some))
+        return Attribution(self.cells.filter(some), self.steps.filter(some))
 
     @property
     def agrees(self) -> bool:
@@ -127,17 +127,17 @@ class Screen:
         return scored if components is None else scored.filter(pl.col("component").is_in(list(components)))
 
 
-def screen(
+def attribution_patching(
     pair: ModelPair,
     texts: Sequence[GivenText],
     run: PatchRun,
     *,
     components: Sequence[Component] = get_args(Component),
-    integrated: int = 0,
-) -> Screen:
+    ig_steps: int = 0,
+) -> Attribution:
     """Estimate what patching each site of the components would do at each step of some texts.
 
-    Gradients are those at the target's own activations. With `integrated` those of resid_post and resid_mid are the
+    Gradients are those at the target's own activations. With `ig_steps` those of resid_post and resid_mid are the
     mean over so many points between the target's stream and the source's, for a patch there moves the whole stream;
     one of a part of a block does not, and is estimated worse so. Costs for each text two plain passes; for the steps
     at which the models disagree two more, and a forward and backward pass for the gradients, and for each point.
@@ -145,14 +145,19 @@ def screen(
     target's, for an empty prompt or text, and where no block has any of the components.
     """
     if run.persistence == "persistent":
-        raise UsageError("got persistent patches; only transient ones leave the past alone, as the screen needs")
-    if integrated < 0:
-        raise UsageError(f"got {integrated} points to integrate over, expected 0 or more")
+        raise UsageError(
+            "got persistent patches; attribution patching needs transient ones, which leave earlier positions as they "
+            "are"
+        )
+    if ig_steps < 0:
+        raise UsageError(f"got {ig_steps} points to integrate over, expected 0 or more")
     if not texts:
-        raise UsageError("got no text to screen along, expected at least one")
+        raise UsageError("got no text for attribution patching, expected at least one")
     for given in texts:
         if not given.prompt or not given.text:
-            raise UsageError("got an empty prompt or text to screen along, expected at least one token of each")
+            raise UsageError(
+                "got an empty prompt or text for attribution patching, expected at least one token of each"
+            )
     sites = [
         site
         for layer in range(pair.n_layers)
@@ -161,11 +166,13 @@ def screen(
         if all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted))
     ]
     if not sites:
-        raise UsageError(f"the models have no {' or '.join(components) or 'component'} to screen; use resid_post")
+        raise UsageError(
+            f"the models have no {' or '.join(components) or 'component'} for attribution patching; use resid_post"
+        )
     cells, steps = [], []
     # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
-        for number, given in enumerate(tqdm(texts, desc="screen", unit="text", leave=False)):
+        for number, given in enumerate(tqdm(texts, desc="attribution patching", unit="text", leave=False)):
             target, source = (
                 TextReader(model, given, float32_unembedding=run.float32_unembedding)
                 for model in pair.oriented(run.direction)
@@ -176,11 +183,11 @@ def screen(
             for start in range(0, len(apart), POSITIONS_AT_ONCE):
                 some = apart[start : start + POSITIONS_AT_ONCE]
                 y_clean, y_corrupt = (y[some] for y in found.compared)
-                effects[:, some] = _effects(target, source, sites, some, y_clean, y_corrupt, integrated)
+                effects[:, some] = _effects(target, source, sites, some, y_clean, y_corrupt, ig_steps)
             text = pl.lit(number, pl.Int32).alias("text")
             steps.append(_steps(found).select(text, pl.all()))
             cells.append(_cells(sites, steps[-1], effects).select(text, pl.all()))
-    return Screen(pl.concat(cells), pl.concat(steps))
+    return Attribution(pl.concat(cells), pl.concat(steps))
 
 
 def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
@@ -201,7 +208,7 @@ def _effects(
     at: Sequence[int],
     y_clean: Int[Tensor, " U"],
     y_corrupt: Int[Tensor, " U"],
-    integrated: int,
+    ig_steps: int,
 ) -> Float[Tensor, "sites U"]:
     """Σ over a site's width of gradient × (source − target), at some steps."""
     posts = [Site(layer) for layer in range(len(find_blocks(target.model)))]
@@ -214,13 +221,13 @@ def _effects(
         for site, gradient in zip(some, gradients, strict=True):
             effects[site] = effects[site] + share * (gradient.float() * moves[site].float()).sum(-1).cpu()
 
-    along = [site for site in sites if integrated and site.component in ("resid_post", "resid_mid")]
+    along = [site for site in sites if ig_steps and site.component in ("resid_post", "resid_mid")]
     if own := [site for site in sites if site not in along]:
         add(own, 1.0)
     if along:
-        for k in range(integrated):
+        for k in range(ig_steps):
             # The midpoint rule.
-            add(along, 1 / integrated, {site: here[site] + (k + 0.5) / integrated * moves[site] for site in posts})
+            add(along, 1 / ig_steps, {site: here[site] + (k + 0.5) / ig_steps * moves[site] for site in posts})
     return torch.stack([effects[site] for site in sites])
 
 

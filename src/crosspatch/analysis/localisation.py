@@ -1,11 +1,12 @@
 """Where a fine-tune lives: every block, attention, MLP and head of a pair, along a given text after each prompt.
 
-All places are screened by gradients; every whole part of a block, and the heads that screen best along all texts or
-along half of them, are then patched exactly, each alone. Looked at are the steps at which the models predict different
-tokens. A place is patched to two extents: at the `step` that is looked at (a transient patch; beside it as long a push
-in a random direction), and throughout the `text`. The first tells where a fine-tune reaches the position that decides,
-the second which part makes it: what a part did to earlier positions is seen at a step only where later parts read it.
-What is kept are sums by prompt, of which `statistics` makes shares with intervals.
+All places are estimated by gradients; every whole part of a block, and the heads with the largest estimates along all
+texts or along half of them, are then patched exactly, each alone. Looked at are the steps at which the models predict
+different tokens. Each site is patched at two sets of positions: at the step that is looked at (a transient patch, and
+a random one of the same norm), and at every position of prompt and text. The first shows where the effect of the
+fine-tune reaches the deciding position, the second which part causes it: at a single step, a change at earlier
+positions is seen only where later parts read it. Kept are sums by prompt, of which `statistics` makes recovered
+fractions with intervals.
 
 A head is what the output projection reads: a change of the projection's own weights is seen in attn_out, not in any
 head.
@@ -18,10 +19,10 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import torch
 
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.controls import ControlReader, Followed
 from crosspatch.analysis.given_text import GivenText
-from crosspatch.analysis.selection import INTEGRATED
+from crosspatch.analysis.selection import IG_STEPS
 from crosspatch.analysis.whole_text import WholeText
 from crosspatch.config import Component
 from crosspatch.models.pair import ModelPair
@@ -48,12 +49,12 @@ def localise(
 
     `seed` is that of the random directions. Raises UsageError for persistent patches.
     """
-    screened = {name: screen_places(pair, name, given, run) for name, given in texts.items()}
-    patches = places_to_measure(pl.concat([LOCALISATION.frame(), *screened.values()]), top)
+    estimated = {name: screen_places(pair, name, given, run) for name, given in texts.items()}
+    patches = places_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)
     measured = []
     for i, (name, given) in enumerate(texts.items()):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-        measured.append(measure_places(pair, screened[name], given, run, patches, generator))
+        measured.append(measure_places(pair, estimated[name], given, run, patches, generator))
     return pl.concat([LOCALISATION.frame(), *measured])
 
 
@@ -62,9 +63,9 @@ def localise(
 def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchRun) -> pl.DataFrame:
     """The estimated effect of every place to both extents after one prompt; no rows where the models never disagree.
 
-    Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `screen` does.
+    Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `attribution_patching` does.
     """
-    found = screen(pair, [given], run, components=LOCALISED, integrated=INTEGRATED)
+    found = attribution_patching(pair, [given], run, components=LOCALISED, ig_steps=IG_STEPS)
     steps = found.steps.filter("disagree")["step"].to_list()
     if not steps:
         return LOCALISATION.frame()
@@ -82,23 +83,23 @@ def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchR
     return LOCALISATION.frame(rows)
 
 
-def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
+def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
     """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap.
 
     The best heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
     """
-    prompts = screened["prompt_id"].unique(maintain_order=True)
+    prompts = estimated["prompt_id"].unique(maintain_order=True)
     best = []
     for some in (prompts, *(prompts.filter(in_half(len(prompts), half)) for half in (0, 1))):
         # A share of the gap: repaired, what is to be moved is negative.
         heads = (
-            screened.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
+            estimated.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
             .group_by("extent", "patch", maintain_order=True)
             .agg(estimate=recovered_fraction(pl.col("estimate").sum(), pl.col("gap").sum()))
             .sort("estimate", descending=True, maintain_order=True)
         )
         best += [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
-    whole = screened.filter(pl.col("component") != "head")["patch"].unique(maintain_order=True)
+    whole = estimated.filter(pl.col("component") != "head")["patch"].unique(maintain_order=True)
     return [Patch.parse(name) for name in dict.fromkeys((*whole, *best))]
 
 
@@ -106,23 +107,23 @@ def places_to_measure(screened: pl.DataFrame, top: int) -> list[Patch]:
 @torch.no_grad()
 def measure_places(
     pair: ModelPair,
-    screened: pl.DataFrame,
+    estimated: pl.DataFrame,
     given: GivenText,
     run: PatchRun,
     patches: Sequence[Patch],
     generator: torch.Generator,
 ) -> pl.DataFrame:
-    """What `screened` found after one prompt, with the exact effects of some places."""
-    if screened.is_empty() or not patches:
-        return screened
-    steps = screened["steps"][0].to_list()
+    """What `estimated` found after one prompt, with the exact effects of some places."""
+    if estimated.is_empty() or not patches:
+        return estimated
+    steps = estimated["steps"][0].to_list()
     at_step = _at_steps(pair, given, run, patches, steps, generator)
     sites = [site for patch in patches for site in patch.sites]
     throughout = WholeText(pair, given, steps, sites, run).effects(patches)
     measured = {("step", name): sums for name, sums in at_step.items()}
     measured |= {("text", name): {"moved": moved} for name, moved in throughout.items()}
     return LOCALISATION.frame(
-        {**row, **measured.get((row["extent"], row["patch"]), {})} for row in screened.iter_rows(named=True)
+        {**row, **measured.get((row["extent"], row["patch"]), {})} for row in estimated.iter_rows(named=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Which patches are worth a sweep of their own: the best of a screen, or the set that a search finds.
+"""Which patches are worth a sweep of their own: the top sites of attribution patching, or the set that a search finds.
 
 Both look along the target's own text after each prompt, and both end with exact measurements there. What is chosen
 looks better on the texts that chose it than it is, so both are cross-fitted too: each half of the texts chooses, and
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from crosspatch.analysis.attribution import Screen, screen
+from crosspatch.analysis.attribution import Attribution, attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.site_search import DISAGREE, search_sites
 from crosspatch.config import COMPONENTS, Component
@@ -25,15 +25,15 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Answers
 from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
-from crosspatch.tables import SCREEN, SEARCH
+from crosspatch.tables import ATTRIBUTION, SEARCH
 
 # Parts of blocks: a late resid_post carries nearly everything, and would be found each time.
 SEARCHED: tuple[Component, ...] = ("attn_out", "mlp_out", "head")
-# Sites that a search tries in each round: the best of the screen.
+# Sites that a search tries in each round: the top ones of attribution patching.
 CANDIDATES = 16
-# Points between the models' streams at which a screen takes gradients: one costs little, and ranks as well in the
-# repair direction as in the other.
-INTEGRATED = 1
+# Points between the models' streams at which attribution patching takes gradients: one costs little, and ranks as well
+# in the repair direction as in the other.
+IG_STEPS = 1
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def select_patches(
         raise UsageError("give attribution, how many sites to patch, or target_fraction, how much to recover")
     texts = target_texts(pair, prompts, run, answers)
     if target_fraction is None:
-        return best_of_screen(pair, texts, run, components, attribution)
+        return best_by_attribution(pair, texts, run, components, attribution)
     return smallest_set(pair, texts, run, components, target_fraction, beam)
 
 
@@ -86,16 +86,16 @@ def target_texts(
     return texts
 
 
-def best_of_screen(
+def best_by_attribution(
     pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, components: Sequence[Component] | None, count: int
 ) -> Selection:
-    """The `count` sites of all components, or of these, that a screen ranks highest; measured exactly beside it."""
-    found = screen(pair, texts, run, components=components or COMPONENTS, integrated=INTEGRATED)
+    """The `count` top sites of attribution patching, of all components or of these, with their exact effects."""
+    found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
     patches = found.top(count)
     exact = _exact(pair, texts, run, patches)
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
     ranked = found.ranking().with_columns(pl.col("transfer").alias("estimate")).head(count)
-    table = SCREEN.frame(
+    table = ATTRIBUTION.frame(
         {
             **row,
             "exact": recovered(of_text[i] for of_text in exact).moved / found.gap,
@@ -104,10 +104,14 @@ def best_of_screen(
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
     )
     ranked_sites = found.cells["patch"].n_unique()
-    notes = [f"screen: {ranked_sites} sites ranked along {len(texts)} texts, the best {len(patches)} measured exactly"]
+    notes = [
+        f"attribution patching: {ranked_sites} sites ranked along {len(texts)} texts, the best {len(patches)} "
+        "measured exactly"
+    ]
     for row in found.rank_correlation(exact).iter_rows(named=True):
         notes.append(
-            f"screen: rank correlation with the exact effects, {row['component']}: {_shown(row['cells'])} over "
+            f"attribution patching: rank correlation with the exact effects, {row['component']}: "
+            f"{_shown(row['cells'])} over "
             f"{row['n_cells']} cells, {_shown(row['sites'])} over {row['n_sites']} sites"
         )
     return Selection(patches, table, notes)
@@ -118,27 +122,28 @@ def smallest_set(
     texts: Sequence[GivenText],
     run: PatchRun,
     components: Sequence[Component] | None,
-    reach: float,
+    target_fraction: float,
     beam: int,
 ) -> Selection:
-    """The smallest set of sites found whose joint patch transfers `reach`, out of a screen's best candidates.
+    """The smallest set whose joint patch transfers `target_fraction`, of the top sites of attribution patching.
 
     Raises CrosspatchError where no site transfers anything.
     """
-    screened = screen(pair, texts, run, components=components or SEARCHED, integrated=INTEGRATED)
-    candidates = screened.top(CANDIDATES)
-    found = search_sites(pair, texts, candidates, run, wanted=reach, beam=beam)
+    estimated = attribution_patching(pair, texts, run, components=components or SEARCHED, ig_steps=IG_STEPS)
+    candidates = estimated.top(CANDIDATES)
+    found = search_sites(pair, texts, candidates, run, wanted=target_fraction, beam=beam)
     if found.found is None:
         raise CrosspatchError("no candidate site transfers anything along these texts; try other components or texts")
 
-    def chosen(half: Screen, some: Sequence[GivenText]) -> list[Patch]:
-        of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=reach, beam=beam).found
+    def chosen(half: Attribution, some: Sequence[GivenText]) -> list[Patch]:
+        of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=target_fraction, beam=beam).found
         return [] if of_half is None else [of_half]
 
-    held_out = _held_out(pair, texts, run, screened, chosen)
+    held_out = _held_out(pair, texts, run, estimated, chosen)
     verdict = "reaches" if found.reached else "is the nearest found to"
     notes = [
-        f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {reach:g}; an upper bound on the "
+        f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {target_fraction:g}; an upper bound "
+        "on the "
         f"smallest set of these {len(candidates)} candidates",
         "search: too few texts to test a set on texts that did not choose it"
         if held_out is None
@@ -154,8 +159,8 @@ def _held_out(
     pair: ModelPair,
     texts: Sequence[GivenText],
     run: PatchRun,
-    found: Screen,
-    choose: Callable[[Screen, Sequence[GivenText]], list[Patch]],
+    found: Attribution,
+    choose: Callable[[Attribution, Sequence[GivenText]], list[Patch]],
 ) -> list[float] | None:
     """What the patches that each half of the texts chooses transfer on the other half, rank by rank.
 

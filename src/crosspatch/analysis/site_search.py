@@ -69,7 +69,7 @@ def search_sites(
         raise UsageError(f"got a beam of {beam} and at most {max_sites} sites, expected at least 1 of each")
     places = sorted({site for patch in candidates for site in patch.sites})
     if not places:
-        raise UsageError("got no candidate sites, expected at least one; take the top of a screen")
+        raise UsageError("got no candidate sites, expected at least one; take the top sites of attribution patching")
     kept: dict[_Set, float] = {(): 0.0}
     greedy: _Set = ()
     best: tuple[_Set, float] = (), 0.0

@@ -61,6 +61,14 @@ _ORDER = (
 )
 
 
+# Names that commands and options had before version 0.2.
+_RENAMED = {
+    "--screen": "--attribution",
+    "--reach": "--target-fraction",
+    "--site": "--patch",
+}
+
+
 class Commands(TyperGroup):
     """The commands in the order of an experiment's stages, wherever they are defined."""
 
@@ -80,6 +88,11 @@ app = typer.Typer(
 
 class StageCommand(TyperCommand):
     """A subcommand whose help ends with the settings it reads."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept the old names of options, which `--help` does not list."""
+        parts = (arg.partition("=") for arg in args)
+        return super().parse_args(ctx, ["".join((_RENAMED.get(name, name), *rest)) for name, *rest in parts])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then each setting with its default and meaning."""

@@ -22,9 +22,12 @@ def patch(
         typer.Argument(metavar="[EXPERIMENT]", help="An experiment; or give --clean and --corrupted instead"),
     ] = None,
     clean: Annotated[
-        str | None, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
+        str | None,
+        typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file"),
     ] = None,
-    corrupted: Annotated[str | None, typer.Option(help="Corrupted model, named in the same ways")] = None,
+    corrupted: Annotated[
+        str | None, typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
+    ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
     prompts: Annotated[Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
     layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
@@ -33,9 +36,9 @@ def patch(
     ] = None,
     heads: Annotated[str | None, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = None,
     window: Annotated[int | None, typer.Option(help="Layers moved together")] = None,
-    site: Annotated[
+    patches: Annotated[
         list[str] | None,
-        typer.Option(help="A patch by name, L17.attn_out+L18.head.3, instead of a grid; can be given again"),
+        typer.Option("--patch", help="A patch by name, L17.attn_out+L18.head.3, instead of a grid; can be given again"),
     ] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Steps: all, steps:10-40, every:4, disagree, tokens:digits, tokens:add,subtract")
@@ -46,10 +49,10 @@ def patch(
     persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
     engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
-    screen: Annotated[
-        int | None, typer.Option(help="Rank all places by gradients, and patch only the best so many")
+    attribution: Annotated[
+        int | None, typer.Option(metavar="K", help="Rank all sites by attribution patching, and patch only the top K")
     ] = None,
-    reach: Annotated[
+    target_fraction: Annotated[
         float | None, typer.Option(help="Search for a small set of places that transfers so much, and patch it")
     ] = None,
     beam: Annotated[int | None, typer.Option(help="Sets kept in each round of the search; 1 is greedy")] = None,
@@ -91,10 +94,10 @@ def patch(
         "patch.component": component,
         "patch.heads": heads,
         "patch.window": window,
-        "patch.patches": site,
+        "patch.patches": patches,
         "patch.schedule": schedule,
-        "patch.screen": screen,
-        "patch.reach": reach,
+        "patch.attribution": attribution,
+        "patch.target_fraction": target_fraction,
         "patch.beam": beam,
         "patch.memory_gb": memory_gb,
         "patch.self_check": self_check,
@@ -127,8 +130,12 @@ def patch(
 
 @app.command(cls=StageCommand)
 def verify(
-    clean: Annotated[str, typer.Option(help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")],
-    corrupted: Annotated[str, typer.Option(help="Corrupted model, named in the same ways")],
+    clean: Annotated[
+        str, typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
+    ],
+    corrupted: Annotated[
+        str, typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
+    ],
     prompt: Annotated[str, typer.Option(help="A question")] = "Solve for x: 5x + 3 = 18",
     layers: Annotated[str, typer.Option(help='"all" or block numbers such as 8,18,28')] = "all",
     component: Annotated[

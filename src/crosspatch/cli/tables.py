@@ -193,10 +193,13 @@ def print_claims(directory: RunDirectory) -> None:
 
 
 def print_selection(directory: RunDirectory) -> None:
-    """Why the patches were chosen, where a screen or a search chose them."""
-    from crosspatch.tables import SCREEN, SEARCH
+    """Why the patches were chosen, where attribution patching or a search chose them."""
+    from crosspatch.tables import ATTRIBUTION, SEARCH
 
-    for schema, title in ((SCREEN, "Screen: transfer along the target's own texts"), (SEARCH, "Search, by round")):
+    for schema, title in (
+        (ATTRIBUTION, "Attribution patching: transfer along the target's own texts"),
+        (SEARCH, "Search, by round"),
+    ):
         rows = [
             {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
             for row in directory.read(schema).drop("component", "layer", "head", strict=False).iter_rows(named=True)

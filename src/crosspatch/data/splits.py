@@ -126,7 +126,7 @@ class ProblemMaker:
         for form in cycle(forms):
             for _ in range(_PATIENCE):
                 exercise = form.draw(rng, self.settings.difficulty)
-                if exercise.key in self.seen or (self.settings.untaught and may_be_taught(exercise.key)):
+                if exercise.key in self.seen or (self.settings.held_out_from_teaching and may_be_taught(exercise.key)):
                     continue
                 if (found := work_out(form, exercise, rules)) is not None:
                     self.seen.add(exercise.key)

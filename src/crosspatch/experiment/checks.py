@@ -96,8 +96,10 @@ def check_search(experiment: Experiment) -> None:
 
 def check_teaching(experiment: Experiment) -> None:
     """Refuse to measure a taught model on what it was taught: raises UsageError."""
-    if not experiment.data.untaught:
-        raise UsageError("teach needs data.untaught: true, so that no held-out question can be among the lessons")
+    if not experiment.data.held_out_from_teaching:
+        raise UsageError(
+            "teach needs data.held_out_from_teaching: true, so that no held-out question can be among the lessons"
+        )
 
 
 def check_lenses(experiment: Experiment) -> None:

@@ -1,7 +1,7 @@
 """The localise stage: which places carry the fine-tune, and the first step at which the models part.
 
-Every prompt is screened before any is measured, for the same places are measured after all prompts of a domain. Each
-prompt leaves a part when it is screened and one when it is measured, so a stopped stage goes on where it was.
+Every prompt is estimated before any is measured, for the same places are measured after all prompts of a domain. Each
+prompt leaves a part when it is estimated and one when it is measured, so a stopped stage goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crosspatch.experiment.work import Work
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.tables import DIVERGENCES, GENERATIONS, LOCALISATION, SCREENED
+from crosspatch.tables import DIVERGENCES, ESTIMATED, GENERATIONS, LOCALISATION
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +41,11 @@ def localise(work: Work) -> None:
     longest = max(len(work.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
     if possible_engine(work, [Patch((Site(work.pair.n_layers // 2),))], longest) == "reference":
         return logger.warning(
-            "localise: these models run by the reference engine alone, which has no screen; none is made"
+            "localise: these models run by the reference engine alone, which has no attribution patching; sites are "
+            "not localised"
         )
     for i, problem in enumerate(problems):
-        if not work.directory.path(SCREENED, i).is_file():
+        if not work.directory.path(ESTIMATED, i).is_file():
             _screen(work, problem, i)
     for domain in dict.fromkeys(problem.domain for problem in problems):
         of_domain = {i: problem for i, problem in enumerate(problems) if problem.domain == domain}
@@ -69,26 +70,26 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
         float32_unembedding=work.experiment.patch.float32_unembedding,
     )
     directory.write(DIVERGENCES, found, i)
-    screened = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
-    directory.write(SCREENED, pl.concat(screened), i)
+    estimated = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
+    directory.write(ESTIMATED, pl.concat(estimated), i)
     steps = found["step"].head(1).to_list()
     apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
-    logger.info(f"localise: {problem.id} is screened, {apart}")
+    logger.info(f"localise: {problem.id} is estimated, {apart}")
 
 
 def _measure(work: Work, problems: dict[int, Problem]) -> None:
     """Measure the places that the prompts of one domain choose together, prompt by prompt."""
     directory = work.directory
-    screened = {i: SCREENED.read(directory.path(SCREENED, i)) for i in problems}
+    estimated = {i: ESTIMATED.read(directory.path(ESTIMATED, i)) for i in problems}
     for i, problem in problems.items():
         if directory.path(LOCALISATION, i).is_file():
             continue
         rows = [LOCALISATION.frame()]
         for number, run in enumerate(_runs(work)):
-            of_run = [part.filter(direction=run.direction) for part in screened.values()]
+            of_run = [part.filter(direction=run.direction) for part in estimated.values()]
             patches = places_to_measure(pl.concat(of_run), work.experiment.localise.top)
             generator = torch.Generator().manual_seed((work.experiment.seed * 1_000_003 + i) * 2 + number)
-            own = screened[i].filter(direction=run.direction)
+            own = estimated[i].filter(direction=run.direction)
             rows.append(measure_places(work.pair, own, _own_text(work, problem, run), run, patches, generator))
         directory.write(LOCALISATION, pl.concat(rows), i)
         logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")

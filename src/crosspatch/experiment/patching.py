@@ -33,7 +33,7 @@ from crosspatch.patching.self_check import usable_engine
 from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_places, listed_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.storage.shards import Shards
-from crosspatch.tables import GENERATIONS, SCORES, SCREEN, SEARCH, SWEPT_TEXTS, VOCABULARY
+from crosspatch.tables import ATTRIBUTION, GENERATIONS, SCORES, SEARCH, SWEPT_TEXTS, VOCABULARY
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def runs_of(work: Work) -> list[PatchRun]:
 def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]:
     """The grid or the named patches; or those that attribution or a search chooses, the same for all prompts."""
     settings = work.experiment.patch
-    if not settings.screen and settings.reach is None:
+    if not settings.attribution and settings.target_fraction is None:
         return listed_patches(
             work.config,
             settings.layers,
@@ -171,7 +171,7 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
             schedule=settings.schedule,
             patches=settings.patches or None,
         )
-    schema = SCREEN if settings.screen else SEARCH
+    schema = ATTRIBUTION if settings.attribution else SEARCH
     if (before := work.directory.read(schema)).is_empty():
         found = select_patches(
             work.pair,
@@ -179,15 +179,15 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
             runs_of(work)[0],
             _known_answers(work),
             settings.component,
-            attribution=settings.screen,
-            target_fraction=settings.reach,
+            attribution=settings.attribution,
+            target_fraction=settings.target_fraction,
             beam=settings.beam,
         )
         work.directory.write(schema, found.table)
         for note in found.notes:
             logger.info(f"patch: {note}")
         return found.patches
-    if settings.screen:
+    if settings.attribution:
         return [Patch.parse(name) for name in before["patch"]]
     return [Patch.parse(before.sort("transfer")["patch"][-1])]
 

@@ -130,7 +130,9 @@ class _Planner:
         places = len(settings.component or ("resid_post",)) if not settings.patches else 1
         heads = config.num_attention_heads if settings.heads == "all" else len(settings.heads)
         grid = layers * (places + (heads - 1 if "head" in (settings.component or ()) else 0))
-        return int(settings.screen or (1 if settings.reach is not None else len(settings.patches) or grid))
+        return int(
+            settings.attribution or (1 if settings.target_fraction is not None else len(settings.patches) or grid)
+        )
 
     def patches(self) -> Iterator[StagePlan]:
         """Rows for all prompts and patches, and for their controls: at most, as if no two rows wrote the same text."""

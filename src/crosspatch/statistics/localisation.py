@@ -219,7 +219,7 @@ class _Sums:
     def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
         """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
         own = self.sums[patch]
-        yield "screened", [own["estimate"]], [1.0]
+        yield "attribution", [own["estimate"]], [1.0]
         if "moved" not in own:
             return
         yield "transfer", [own["moved"]], [1.0]

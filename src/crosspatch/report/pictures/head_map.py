@@ -54,7 +54,7 @@ class HeadMap:
         lacking = [column for column in PLACES.columns if column not in places.columns]
         if lacking:
             raise ValueError(f"a head map needs the columns of places, got none named {', '.join(lacking)}")
-        rows = places.filter(pl.col("measure").is_in(["screened", "transfer"]), pl.col("estimate").is_not_null())
+        rows = places.filter(pl.col("measure").is_in(["attribution", "transfer"]), pl.col("estimate").is_not_null())
         cells = (
             rows.filter(domain=domain, direction=direction, extent=extent, component="head")
             .with_columns(exact=pl.col("measure") == "transfer")
@@ -109,6 +109,6 @@ class HeadMap:
 
 def head_maps(places: pl.DataFrame) -> list[HeadMap]:
     """One for each domain, direction and extent in which heads were localised, in the order of the table."""
-    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["screened", "transfer"]))
+    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "transfer"]))
     found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "extent")
     return [HeadMap.of(places, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -1,4 +1,4 @@
-"""What the gradient screen costs, and how well it ranks."""
+"""What attribution patching costs, and how well it ranks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 
 import torch
 
-from crosspatch.analysis.attribution import screen
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.given_text import GivenText
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Schedule, patch_grid
@@ -19,8 +19,8 @@ HEAD_LAYERS = (8, 16, 24)
 REPEATS = 3
 
 
-def screening(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple[str, str]]:
-    """Rows of the table; screens and plain forward passes over prompt and text are timed in turns."""
+def attribution(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple[str, str]]:
+    """Rows of the table; attribution patching and plain forward passes over prompt and text are timed in turns."""
     whole = torch.tensor([prompt + text], device=pair.clean.device)
     given, run = GivenText(prompt, text), PatchRun()
     disagree = Schedule(disagree=True)
@@ -29,15 +29,17 @@ def screening(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple
     patches += patch_grid(HEAD_LAYERS, pair.n_layers, ("head",), n_heads=pair.n_heads, schedule=disagree)
     exact = score_tokens(pair, prompt, text, patches, run)
     rows = []
-    for integrated in (0, 1):
+    for ig_steps in (0, 1):
         plain, seconds = [], []
         for _ in range(REPEATS):
             plain += [plain_pass_seconds(pair, whole) for _ in range(3)]
-            seconds.append(timed(lambda points=integrated: screen(pair, [given], run, integrated=points)))
+            seconds.append(timed(lambda points=ig_steps: attribution_patching(pair, [given], run, ig_steps=points)))
         passes = statistics.median(seconds) / statistics.median(plain)
-        found = screen(pair, [given], run, integrated=integrated).rank_correlation([exact])
-        label = "at the target's activations" if not integrated else "half-way between the models' streams"
-        rows.append((f"gradient screen of all layers, components and heads, {label}", f"{passes:.1f} plain passes"))
+        found = attribution_patching(pair, [given], run, ig_steps=ig_steps).rank_correlation([exact])
+        label = "at the target's activations" if not ig_steps else "half-way between the models' streams"
+        rows.append(
+            (f"attribution patching of all layers, components and heads, {label}", f"{passes:.1f} plain passes")
+        )
         ranks = "; ".join(
             f"{row['component']} {row['cells']:.3f} ({row['n_cells']}), {row['sites']:.3f} ({row['n_sites']})"
             for row in found.iter_rows(named=True)
