@@ -53,7 +53,7 @@ def summed_up(root: Path) -> str:
     summary = Summary.of_run(run)
     summary.write(run)
     known = sum(table["low"].is_not_null().sum() for table in (summary.depth, summary.tokens))
-    return f"{known:,} intervals over prompts, {summary.tokens['chance'].is_not_null().sum():,} permutation tests"
+    return f"{known:,} intervals over prompts, {summary.tokens['p_value'].is_not_null().sum():,} permutation tests"
 
 
 def reported(root: Path) -> str:

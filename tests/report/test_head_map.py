@@ -35,7 +35,7 @@ def row(at: int, head: int | None, estimate: float | None, measure: str = "attri
         "low": None,
         "effective": None,
         "high": None,
-        "units": 4,
+        "n_prompts": 4,
         "steps": 9,
         **more,
     }

@@ -11,7 +11,7 @@ PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "tran
 def row(name: str, measure: str, estimate: float | None, layer: int | None = None, **more: object) -> dict:
     ends = {"low": None, "high": None} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
     fixed = {"domain": "related", **PLACE, "layer": layer, "late": False, "by": "class", "class": name, "control": None}
-    counted = {"effective": 7.5, "chance": None, "units": 9}
+    counted = {"effective": 7.5, "p_value": None, "n_prompts": 9}
     return {**fixed, "measure": measure, "contrast": "value", "estimate": estimate, **ends, **counted, **more}
 
 
@@ -19,7 +19,7 @@ def test_a_table_of_all_layers_together() -> None:
     rows = [
         row("operation", "share_of_disagreements", 0.6),
         row("operation", "transfer", 0.3),
-        row("operation", "transfer", -0.2, contrast="excess", chance=0.99),
+        row("operation", "transfer", -0.2, contrast="excess", p_value=0.99),
         row("operation", "transfer", 0.9, layer=3),
         {**row("operation", "transfer", 0.95), "late": True},
         row("digit", "transfer", None),

@@ -119,7 +119,7 @@ def test_shares_and_pairs_by_hand() -> None:
     assert (row["count"], row["n"], row["pairs"], row["there"], row["lost"], row["gained"]) == (2, 6, 6, 5, 4, 1)
     assert (row["low"], row["high"]) == (wilson(2, 6).low, wilson(2, 6).high)
     # 4 lost and 1 gained: 2 · (1 + 5) / 2⁵.
-    assert row["chance"] == pytest.approx(12 / 32)
+    assert row["p_value"] == pytest.approx(12 / 32)
     # Patched were two questions only, and only these are compared.
     patched = found(table, "patched", "clean", patch="L3")
     assert (patched["n"], patched["pairs"], patched["there"], patched["lost"], patched["gained"]) == (2, 2, 2, 1, 0)
@@ -140,7 +140,7 @@ def test_operations_count_where_one_is_expected() -> None:
 
 def test_one_model_alone_has_its_share() -> None:
     row = found(comparisons(BEHAVIOUR.frame(answers("clean", "cci"))), "clean", None)
-    assert (row["estimate"], row["chance"], row["pairs"]) == (pytest.approx(2 / 3), None, None)
+    assert (row["estimate"], row["p_value"], row["pairs"]) == (pytest.approx(2 / 3), None, None)
 
 
 def test_rows_are_in_the_order_of_table_2() -> None:

@@ -69,7 +69,7 @@ def test_verdicts(interval: Interval, range_: Range, verdict: str) -> None:
             claim(Interval(0.8, effective=2.34)),
             "an interval needs 5 effective prompts, there are 2.3",
         ),
-        (claim(chance=0.2), "chance alone gives as much, p = 0.20"),
+        (claim(p_value=0.2), "chance alone gives as much, p = 0.20"),
         (claim(untested="no control was measured"), "no control was measured"),
     ],
 )
@@ -80,18 +80,18 @@ def test_why_a_claim_is_not_shown(made: Claim, reason: str) -> None:
 
 
 def test_a_test_that_does_not_agree_decides_nothing() -> None:
-    assert claim(chance=0.2).verdict == "undecided"
-    assert claim(chance=0.04).verdict == "shown"
+    assert claim(p_value=0.2).verdict == "undecided"
+    assert claim(p_value=0.04).verdict == "shown"
     below = Interval(-0.5, -0.6, -0.4)
-    assert claim(below, chance=0.2).reason == "chance alone gives as much, p = 0.20"
-    assert claim(below, chance=0.04).verdict == "contradicted"
+    assert claim(below, p_value=0.2).reason == "chance alone gives as much, p = 0.20"
+    assert claim(below, p_value=0.04).verdict == "contradicted"
     # A one-sided test speaks for the opposite where its p-value is large.
-    assert claim(below, chance=0.04, one_sided=True).verdict == "undecided"
-    assert claim(below, chance=0.99, one_sided=True).verdict == "contradicted"
+    assert claim(below, p_value=0.04, one_sided=True).verdict == "undecided"
+    assert claim(below, p_value=0.99, one_sided=True).verdict == "contradicted"
 
 
 def test_what_is_said_of_a_claim() -> None:
-    assert claim(chance=0.001).sentence == (
+    assert claim(p_value=0.001).sentence == (
         "shown: something holds: 0.80 [0.70, 0.90] (n_eff 12), control: 0.20 [0.10, 0.30] (n_eff 12), "
         "difference 0.80 [0.70, 0.90] (n_eff 12), p = 0.001"
     )
@@ -121,7 +121,7 @@ def depth(
     """Depth statistics of related problems with a transfer at each layer, and one control that has so much."""
     fixed = {
         "domain": "related", "component": "resid_post", "direction": "corrupt", "persistence": "transient",
-        "schedule": "all", "units": 12, "cells": 100, **more,
+        "schedule": "all", "n_prompts": 12, "cells": 100, **more,
     }  # fmt: skip
 
     def row(
@@ -167,7 +167,7 @@ def half_at(layer: float, width: float = 0.5, of: str = "effect", **more: Any) -
     row = {
         "domain": "related", "of": of, "component": "resid_post", "direction": "corrupt", "persistence": "transient",
         "schedule": "all", "estimate": layer, "low": layer - width, "high": layer + width, "effective": 12.0,
-        "units": 12, **more,
+        "n_prompts": 12, **more,
     }  # fmt: skip
     return HALFWAY.frame([row])
 
@@ -305,12 +305,12 @@ def of_operations(estimate: float, measure: str = "transfer", width: float = 0.1
         "domain": "related", "component": "resid_post", "direction": "corrupt", "persistence": "transient",
         "schedule": "all", "layer": None, "late": False, "by": "class", "class": "operation", "control": None,
         "measure": measure, "contrast": "value", "estimate": estimate, "low": estimate - width,
-        "high": estimate + width, "effective": 12.0, "chance": None, "units": 12, **more,
+        "high": estimate + width, "effective": 12.0, "p_value": None, "n_prompts": 12, **more,
     }  # fmt: skip
 
 
-def excess(estimate: float, chance: float, measure: str = "transfer") -> pl.DataFrame:
-    return TOKENS.frame([of_operations(estimate, measure, contrast="excess", chance=chance)])
+def excess(estimate: float, p_value: float, measure: str = "transfer") -> pl.DataFrame:
+    return TOKENS.frame([of_operations(estimate, measure, contrast="excess", p_value=p_value)])
 
 
 def test_tokens_need_interval_and_permutation_test_alike() -> None:
@@ -392,7 +392,7 @@ def test_the_p_value_is_of_the_control_that_is_printed() -> None:
     ]
     made = of_behaviour(clean, corrupted, twin)["behaviour_correct"]
     assert made.control == "twin"
-    assert made.chance == pytest.approx(stats.binomtest(7, 9).pvalue)
+    assert made.p_value == pytest.approx(stats.binomtest(7, 9).pvalue)
     assert made.difference == paired_difference(7, 2, 20)
 
 

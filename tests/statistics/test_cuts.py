@@ -59,7 +59,7 @@ def test_shares_are_ratios_of_sums_over_prompts():
         "state_decides": 1,
         "late_decides": 0,
     }
-    assert table["units"].unique().to_list() == [2]
+    assert table["n_prompts"].unique().to_list() == [2]
     assert table["low"].is_null().all()
 
 

@@ -75,7 +75,7 @@ def test_measures_by_hand() -> None:
     transfer = found(table, "transfer", 5)
     assert transfer["low"] < 0.8 < transfer["high"]
     assert step["high"] - step["low"] < 1e-4
-    assert (transfer["units"], transfer["cells"]) == (10, 10)
+    assert (transfer["n_prompts"], transfer["cells"]) == (10, 10)
     assert found(table, "disagreement_rate", 3)["cells"] == 20
     assert table.filter(contrast="step", layer=3).is_empty()
 
@@ -102,7 +102,7 @@ def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
     table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
     assert found(table, "transfer", 5)["estimate"] > 5
     assert found(table, "transfer", 5, "random", "beyond")["estimate"] == pytest.approx(0.7, abs=0.01)
-    assert found(table, "transfer", 5, "random", "beyond")["units"] == 9
+    assert found(table, "transfer", 5, "random", "beyond")["n_prompts"] == 9
 
 
 def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
@@ -215,7 +215,7 @@ def test_several_seeds_are_drawn_above_their_prompts() -> None:
     domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
     table = depth_statistics(together, CONTROLS.frame(), domains)
     row = found(table, "transfer", 5)
-    assert row["units"] == 5
+    assert row["n_prompts"] == 5
     assert row["estimate"] == pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6)
     # 50 prompts would have told it far more surely than 5 children can.
     alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
@@ -249,7 +249,7 @@ def test_controls_of_several_seeds_are_compared_under_each() -> None:
     beyond = found(table, "transfer", 5, "random", "beyond")
     own, control = found(table, "transfer", 5), found(table, "transfer", 5, "random")
     assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
-    assert beyond["units"] == 5
+    assert beyond["n_prompts"] == 5
 
 
 def test_a_prompt_without_a_domain_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_half_of_the_effect_by_hand(curve, layer, direction):
     assert row["estimate"] == pytest.approx(layer, abs=0.02)
     assert row["low"] <= row["estimate"] <= row["high"]
     assert min(curve) <= row["low"] <= row["high"] <= 29
-    assert (row["of"], row["direction"], row["units"]) == ("effect", direction, 12)
+    assert (row["of"], row["direction"], row["n_prompts"]) == ("effect", direction, 12)
 
 
 def test_other_components_have_no_half_since_they_do_not_add_up():
@@ -83,7 +83,7 @@ def test_half_of_the_right_answers_by_hand(condition):
     # 3 of 12 are lost by layer 4, 7 by layer 5.
     assert row["estimate"] == pytest.approx(4 + (0.5 - 3 / 12) / (4 / 12))
     # The two that a patch says nothing of are left out.
-    assert (row["of"], row["units"]) == ("answers", 12)
+    assert (row["of"], row["n_prompts"]) == ("answers", 12)
     assert row["direction"] == ("corrupt" if condition == "patched" else "repair")
 
 

@@ -98,7 +98,7 @@ def test_activations_are_ratios_of_sums_with_intervals():
     steps = [1 + i for i in range(10)]
     assert size["estimate"] == pytest.approx(sum(s * (2.0 + i % 3) for i, s in enumerate(steps)) / (10 * sum(steps)))
     assert size["low"] < size["estimate"] < size["high"]
-    assert size["units"] == 10
+    assert size["n_prompts"] == 10
     alike = told["related", "corrupted", "alignment"]
     assert [alike[name] for name in ("estimate", "low", "high")] == pytest.approx([0.2, 0.2, 0.2])
     # Nothing to align, so nothing is said; nor with a single prompt an interval.
@@ -116,7 +116,7 @@ def test_a_step_without_alignment_weighs_nothing():
     rows = [activation("corrupted", "p0", 9, 1, 1, alignment=0.4), activation("corrupted", "p1", 1, 1, 1)]
     found = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).filter(measure="alignment")
     assert found["estimate"].to_list() == [pytest.approx(0.4)]
-    assert found["units"].to_list() == [1]
+    assert found["n_prompts"].to_list() == [1]
 
 
 def lens(prompt: str, side: str, rank: int, token: int, change: float, gap: float = 1.0) -> dict:
@@ -150,7 +150,7 @@ def test_tokens_that_more_prompts_list_come_first():
     # A row for each prompt, not for each token.
     transfer = lens_statistics(frame, DOMAINS).row(0, named=True)
     assert transfer["estimate"] == pytest.approx((2 * 1 + 2 * 3) / (2 * 4 + 2 * 4))
-    assert (transfer["measure"], transfer["layer"], transfer["units"]) == ("lens_transfer", 2, 2)
+    assert (transfer["measure"], transfer["layer"], transfer["n_prompts"]) == ("lens_transfer", 2, 2)
 
 
 def test_steered_answers_are_held_against_the_clean_models():

@@ -60,7 +60,7 @@ def test_shares_are_ratios_of_sums_and_steps_their_differences():
     assert measures(table, "L0.resid_post") == {**common, "transfer": 2 / 16, "beyond": 1 / 16, "step": 2 / 16}
     assert measures(table, "L1.resid_post") == {**common, "transfer": 10 / 16, "beyond": 9 / 16, "step": 8 / 16}
     assert measures(table, "L2.resid_post") == {**common, "transfer": 14 / 16, "beyond": 13 / 16, "step": 4 / 16}
-    assert table["units"].unique().to_list() == [2]
+    assert table["n_prompts"].unique().to_list() == [2]
     assert table["steps"].unique().to_list() == [4]
     # Two prompts are too few for an interval.
     assert table["low"].is_null().all()

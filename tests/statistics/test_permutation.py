@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crosspatch.statistics.permutation import LabelledText, chance_of_excess
+from crosspatch.statistics.permutation import LabelledText, excess_p_values
 
 
 def excess(above: np.ndarray, of: np.ndarray) -> float:
@@ -20,10 +20,10 @@ def test_the_p_value_is_the_share_of_shifts_that_say_as_much(apart):
     shifts = [np.roll(labels, by) == 1 for by in range(6)]
     exact = np.mean([excess(above, shift) >= excess(above, labels == 1) - 1e-12 for shift in shifts])
     text = LabelledText(0, above, np.ones(6), labels)
-    assert chance_of_excess([text], 2, np.random.default_rng(1), 20_000)[1] == pytest.approx(exact, abs=0.015)
+    assert excess_p_values([text], 2, np.random.default_rng(1), 20_000)[1] == pytest.approx(exact, abs=0.015)
     # The control: where the labelled tokens have nothing, it is no excess.
     nothing = LabelledText(0, above[::-1].copy(), np.ones(6), labels)
-    assert chance_of_excess([nothing], 2, np.random.default_rng(1), 2000)[1] > 0.5
+    assert excess_p_values([nothing], 2, np.random.default_rng(1), 2000)[1] > 0.5
 
 
 def test_texts_of_one_prompt_are_shifted_together_and_those_of_others_apart():
@@ -31,14 +31,14 @@ def test_texts_of_one_prompt_are_shifted_together_and_those_of_others_apart():
     # Two layers that have written the same text are no more evidence than one.
     for prompts, expected in (((0, 0), 1 / 4), ((0, 1), 1 / 16)):
         texts = [LabelledText(prompt, above, np.ones(4), labels) for prompt in prompts]
-        assert chance_of_excess(texts, 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(expected, abs=0.015)
+        assert excess_p_values(texts, 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(expected, abs=0.015)
 
 
 def test_texts_of_different_length_are_shifted_by_the_same_part():
     long = LabelledText(0, np.eye(8)[0], np.ones(8), np.eye(8, dtype=np.int64)[0])
     short = LabelledText(0, np.eye(4)[0], np.ones(4), np.eye(4, dtype=np.int64)[0])
     # One of eight shifts leaves both as they are, and one the short one alone.
-    assert chance_of_excess([long, short], 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(1 / 8, abs=0.015)
+    assert excess_p_values([long, short], 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(1 / 8, abs=0.015)
 
 
 def runs(rng: np.random.Generator, prompts: int, shift: float = 0.0, length: int = 40) -> list[LabelledText]:
@@ -66,23 +66,23 @@ def dealt_singly(texts: list[LabelledText], rng: np.random.Generator, permutatio
 def test_runs_are_no_evidence_and_what_is_there_is_found():
     rng = np.random.default_rng(0)
     worlds = [runs(rng, 12) for _ in range(300)]
-    shifted = [chance_of_excess(texts, 2, rng, 199)[1] for texts in worlds]
+    shifted = [excess_p_values(texts, 2, rng, 199)[1] for texts in worlds]
     assert sum(p <= 0.05 for p in shifted) <= 0.08 * len(worlds)
     assert 0.4 < np.mean(shifted) < 0.6
     # Tokens dealt one by one take runs for evidence.
     singly = [dealt_singly(texts, rng, 99) for texts in worlds[:150]]
     assert sum(p <= 0.05 for p in singly) >= 0.12 * len(singly)
-    something = [chance_of_excess(runs(rng, 12, 0.8), 2, rng, 199)[1] for _ in range(50)]
+    something = [excess_p_values(runs(rng, 12, 0.8), 2, rng, 199)[1] for _ in range(50)]
     assert sum(p <= 0.05 for p in something) >= 45
 
 
 def test_prompts_that_have_more_of_both_do_not_make_it_look_so():
     # Label 1 is found in prompts where all is high, but within them it is as any other.
     texts = [LabelledText(i, np.full(4, float(i % 2)), np.ones(4), np.array([i % 2, 0, 0, 0])) for i in range(12)]
-    assert chance_of_excess(texts, 2, np.random.default_rng(0))[1] == 1.0
+    assert excess_p_values(texts, 2, np.random.default_rng(0))[1] == 1.0
 
 
 def test_a_label_that_has_all_or_nothing_is_not_tested():
     alone = [LabelledText(0, np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64))]
-    assert chance_of_excess(alone, 2, np.random.default_rng(0)) == [None, None]
-    assert chance_of_excess([], 2, np.random.default_rng(0)) == [None, None]
+    assert excess_p_values(alone, 2, np.random.default_rng(0)) == [None, None]
+    assert excess_p_values([], 2, np.random.default_rng(0)) == [None, None]

@@ -115,10 +115,10 @@ def test_classes_by_hand() -> None:
     excess = found(table, "operation", "transfer", contrast="excess")
     assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
     assert excess["high"] < 0
-    assert excess["chance"] > 0.99
+    assert excess["p_value"] > 0.99
     digits = found(table, "digit", "transfer", contrast="excess")
     assert digits["low"] > 0
-    assert digits["chance"] < 0.01
+    assert digits["p_value"] < 0.01
     # All layers but the last: the mean of 0.2 and 0.4.
     assert found(table, "operation", "transfer", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
     assert found(table, "latex", "transfer")["estimate"] is None
@@ -151,13 +151,13 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
     pooled = found(table, "digit", "transfer", None, "excess")
     assert pooled["estimate"] == pytest.approx(0, abs=0.01)
     assert pooled["low"] < 0 < pooled["high"]
-    assert pooled["chance"] > 0.05
+    assert pooled["p_value"] > 0.05
 
 
 def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
     lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
     row = found(token_statistics(lone, DOMAINS), "operation", "transfer", contrast="excess")
-    assert (row["units"], row["low"], row["high"]) == (1, None, None)
+    assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
 
 
 def test_labelled_places_of_the_mistake() -> None:

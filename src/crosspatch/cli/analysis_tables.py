@@ -41,7 +41,9 @@ def print_places(directory: RunDirectory) -> None:
             ).sort("estimate", descending=True, nulls_last=True)
             for row in best.head(_TOP).iter_rows(named=True):
                 shown = str(Interval.of_row(row))
-                rows.append({"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["units"])})
+                rows.append(
+                    {"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["n_prompts"])}
+                )
         print_rows(title, rows)
         for named in most_telling(measured, domains, domain, direction, extent=extent, seed=directory.seed):
             console.print(named.sentence, soft_wrap=True)
@@ -78,7 +80,7 @@ def print_lenses(directory: RunDirectory) -> None:
             "outcome": row["outcome"],
             "texts": f"{row['count']}/{row['n']}",
             "against clean": f"−{row['lost']} +{row['gained']}",
-            "p": f"{row['chance']:.2g}",
+            "p": f"{row['p_value']:.2g}",
         }
         for row in steering(directory.read(BEHAVIOUR)).filter(against="clean").iter_rows(named=True)
     ]

@@ -177,7 +177,7 @@ def print_claims(directory: RunDirectory) -> None:
     rows = []
     for row in directory.read(CLAIMS).iter_rows(named=True):
         own, control = (str(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
-        test = "" if row["chance"] is None else f"{row['chance']:.2g}"
+        test = "" if row["p_value"] is None else f"{row['p_value']:.2g}"
         verdict = row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}"
         rows.append(
             {

@@ -14,7 +14,7 @@ from crosspatch.experiment.answering import answer_beside_clean, is_answered, ju
 from crosspatch.experiment.children import Child, make_child, place_clean
 from crosspatch.experiment.work import Work
 from crosspatch.statistics.answers import MALFORMED, output_health
-from crosspatch.statistics.status import Measured, chance_of_loss, choose, divergence, status
+from crosspatch.statistics.status import Measured, choose, divergence, loss_p_value, status
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
@@ -132,8 +132,8 @@ def _loss(clean: pl.DataFrame, mine: pl.DataFrame, domain: str, key: str) -> dic
         for answers in (clean, mine)
     )
     if not before:
-        return {f"{key}_drop": None, f"{key}_chance": None}
+        return {f"{key}_drop": None, f"{key}_p_value": None}
     lost, gained = (
         sum(one[prompt] and not other[prompt] for prompt in before) for one, other in ((before, after), (after, before))
     )
-    return {f"{key}_drop": (lost - gained) / len(before), f"{key}_chance": chance_of_loss(lost, gained)}
+    return {f"{key}_drop": (lost - gained) / len(before), f"{key}_p_value": loss_p_value(lost, gained)}

@@ -109,7 +109,7 @@ def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
     for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
         text = str(Interval.of_row(row))
         if row["against"] == "clean":
-            text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['chance']:.2g}"
+            text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['p_value']:.2g}"
         said[row["condition"], row["patch"], row["domain"]] = text
     return said
 

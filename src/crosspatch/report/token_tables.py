@@ -54,7 +54,7 @@ def _row(name: str, rows: pl.DataFrame) -> TokenRow:
         row = by_measure.get((measure, contrast))
         cells.append("" if row is None else str(Interval.of_row(row)))
         if contrast == "excess":
-            cells.append("" if row is None or row["chance"] is None else f"{row['chance']:.2g}")
+            cells.append("" if row is None or row["p_value"] is None else f"{row['p_value']:.2g}")
     return TokenRow(name, tuple(cells))
 
 

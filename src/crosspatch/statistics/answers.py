@@ -115,7 +115,7 @@ REFERENCES = ("clean", "corrupted")
 def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
     """A row for each model or patch, domain, outcome and reference model: see tables.COMPARISONS.
 
-    The interval is Wilson's; `chance` is the exact p-value of McNemar's test on the questions that both answered.
+    The interval is Wilson's; `p_value` is the exact p-value of McNemar's test on the questions that both answered.
     """
     domains = ordered_domains(behaviour["domain"])
     rows: list[dict[str, Any]] = []
@@ -158,10 +158,10 @@ def _against(part: pl.DataFrame, judged: pl.DataFrame, condition: str, patch: st
             "there": int(both["yes_other"].sum()),
             "lost": counts[0],
             "gained": counts[1],
-            "chance": sign_test(*counts),
+            "p_value": sign_test(*counts),
         }
     if not found:
-        yield dict.fromkeys(("against", "pairs", "there", "lost", "gained", "chance"))
+        yield dict.fromkeys(("against", "pairs", "there", "lost", "gained", "p_value"))
 
 
 def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.DataFrame:

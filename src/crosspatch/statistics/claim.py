@@ -81,7 +81,7 @@ class Claim:
     `found` is the number that was measured and `compared` that of its `control`; what decides is their difference on
     the same cells or questions, or `found` itself where there is no other (None). `about` says whether it is a claim
     about the mistake or about the fine-tune as such; `place` is the domain, variant and layer, as far as they apply.
-    `chance` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
+    `p_value` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
     claim holds, and a large one where the opposite does. `untested` says why nothing was tested.
     """
 
@@ -93,7 +93,7 @@ class Claim:
     compared: Interval
     range: Range = MORE
     difference: Interval | None = None
-    chance: float | None = None
+    p_value: float | None = None
     one_sided: bool = False
     untested: str | None = None
     place: Mapping[str, Any] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Claim:
             (self.verdict == "contradicted", f"{what} does not lie {self.range}"),
             (
                 self.range.holds(decides) or self.range.misses(decides),
-                f"chance alone gives as much, p = {self.chance or 0:.2f}",
+                f"chance alone gives as much, p = {self.p_value or 0:.2f}",
             ),
             (True, f"{what} may or may not lie {self.range}"),
         )
@@ -152,7 +152,7 @@ class Claim:
         """The difference that decides and the p-value, as far as there are any, to stand after the numbers."""
         told = self.difference is not None and self.difference.estimate is not None
         apart = f", difference {self.difference}" if told else ""
-        return apart if self.chance is None else f"{apart}, p = {self.chance:.2g}"
+        return apart if self.p_value is None else f"{apart}, p = {self.p_value:.2g}"
 
     @property
     def sentence(self) -> str:
@@ -162,9 +162,9 @@ class Claim:
 
     def _agrees(self, *, holds: bool) -> bool:
         """Whether the test finds, as the interval does, that the claim holds, or that the opposite does."""
-        if self.chance is None:
+        if self.p_value is None:
             return True
-        return (1 - self.chance if self.one_sided and not holds else self.chance) <= ALPHA
+        return (1 - self.p_value if self.one_sided and not holds else self.p_value) <= ALPHA
 
     def row(self) -> dict[str, Any]:
         """A row of the table of claims (see tables.CLAIMS)."""
@@ -179,7 +179,7 @@ class Claim:
             **{f"decides_{name}": value for name, value in self.decides.columns.items()},
             "least": self.range.least,
             "most": self.range.most,
-            "chance": self.chance,
+            "p_value": self.p_value,
             "verdict": self.verdict,
             "reason": self.reason,
         }

@@ -272,7 +272,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
             _interval(excess),
             "no excess",
             NOTHING,
-            chance=excess["chance"][0],
+            p_value=excess["p_value"][0],
             one_sided=True,
             place={**place, "domain": "related"},
         )
@@ -341,7 +341,7 @@ def _behaviour(
             _interval(rows.filter(condition=control)),
             range_,
             differences[control],
-            chance=sign_test(lost, gained),
+            p_value=sign_test(lost, gained),
             untested=_few("questions", asked),
             place={"domain": "related"},
         )
@@ -421,7 +421,7 @@ def _patched_answers(
             wilson(row["there"], row["pairs"]),
             range_,
             paired_difference(row["lost"], row["gained"], row["pairs"]),
-            chance=row["chance"],
+            p_value=row["p_value"],
             untested=_few("questions", row["pairs"]),
             place={**place, "domain": "related"},
         )

@@ -213,7 +213,7 @@ class _Table:
             "control": control,
             "measure": measure.name,
             "contrast": contrast,
-            "units": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
+            "n_prompts": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
 

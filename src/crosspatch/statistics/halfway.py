@@ -88,7 +88,7 @@ def _effects(
         above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
         curve = variant.recovered(Ratios(above, below))
         found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
-        yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "units": curve.units}
+        yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "n_prompts": curve.units}
 
 
 def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:
@@ -122,5 +122,5 @@ def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, 
                 "persistence": None,
                 "schedule": None,
                 **found.columns,
-                "units": table.height,
+                "n_prompts": table.height,
             }

@@ -41,7 +41,7 @@ _INTERVALS = {
     "low": pl.Float64,
     "high": pl.Float64,
     "effective": pl.Float64,
-    "units": pl.Int32,
+    "n_prompts": pl.Int32,
 }
 
 
@@ -181,5 +181,5 @@ def _of_domain(rows: pl.DataFrame, by: tuple[str, ...], measures: list[str], see
                 **dict(zip(by, values, strict=True)),
                 "measure": measure,
                 **interval.columns,
-                "units": int((below != 0).sum()),
+                "n_prompts": int((below != 0).sum()),
             }

@@ -171,7 +171,7 @@ class _Sums:
                     **place,
                     "measure": measure,
                     **interval.columns,
-                    "units": int((self.gap != 0).sum()),
+                    "n_prompts": int((self.gap != 0).sum()),
                     "steps": self.steps,
                 }
 
@@ -262,7 +262,7 @@ def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
                 if len(above) != units:
                     continue
                 found = bootstrap(Ratios(above[None], below[None]), counts, share=share)
-                rows.append({"domain": domain, "layer": layer, "measure": measure, **found.columns, "units": units})
+                rows.append({"domain": domain, "layer": layer, "measure": measure, **found.columns, "n_prompts": units})
     return CUTS.frame(rows)
 
 

@@ -31,7 +31,7 @@ class LabelledText:
     labels: NDArray[np.int64]
 
 
-def chance_of_excess(
+def excess_p_values(
     texts: Sequence[LabelledText], labels: int, rng: np.random.Generator, permutations: int | None = None
 ) -> list[float | None]:
     """For each label the one-sided p-value that its ratio of sums exceeds the other tokens' as much by chance.

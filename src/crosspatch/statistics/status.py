@@ -20,7 +20,7 @@ from crosspatch.statistics.interval import sign_test
 _WRONG, _FEWEST, _PLANTED = 0.9, 10, 0.5
 # A child is overfitted where more of its texts than the clean model's are malformed, have no end, or cannot be read, by
 # more than this share; and where it loses more than this share of other right answers, and not by chance.
-_MALFORMED, _LOST, _CHANCE = 0.05, 0.05, 0.05
+_MALFORMED, _LOST, _ALPHA = 0.05, 0.05, 0.05
 
 Status = Literal["under-trained", "optimal", "overfitted"]
 
@@ -30,8 +30,8 @@ class Measured:
     """What a variant does, as shares from 0 to 1 (see tables.VARIANTS).
 
     `right_clean` related questions are answered rightly by the clean model, `turned` of them wrongly by the variant.
-    `planted` is None where no operation could be told, a drop where no question of its domain was asked. The chance of
-    a drop is that of `chance_of_loss`.
+    `planted` is None where no operation could be told, a drop where no question of its domain was asked. The p-value of
+    a drop is that of `loss_p_value`.
     """
 
     variant: str
@@ -40,9 +40,9 @@ class Measured:
     turned: int
     planted: float | None
     math_drop: float | None
-    math_chance: float | None
+    math_p_value: float | None
     general_drop: float | None
-    general_chance: float | None
+    general_p_value: float | None
     unsound: float
     unsound_clean: float
     no_end: float
@@ -59,7 +59,7 @@ class Judged:
     reason: str
 
 
-def chance_of_loss(lost: int, gained: int) -> float:
+def loss_p_value(lost: int, gained: int) -> float:
     """How likely as many right answers are lost, or more, of those that changed, were losing and gaining even odds.
 
     The one-sided exact sign test: of few questions two or three may be lost by chance.
@@ -81,11 +81,11 @@ def status(measured: Measured) -> Judged:
     for what, share, clean in decayed:
         if share - clean > _MALFORMED:
             return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
-    for what, drop, chance in (
-        ("unrelated mathematics", measured.math_drop, measured.math_chance),
-        ("general questions", measured.general_drop, measured.general_chance),
+    for what, drop, p_value in (
+        ("unrelated mathematics", measured.math_drop, measured.math_p_value),
+        ("general questions", measured.general_drop, measured.general_p_value),
     ):
-        if drop is not None and chance is not None and drop > _LOST and chance < _CHANCE:
+        if drop is not None and p_value is not None and drop > _LOST and p_value < _ALPHA:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right = measured.right_clean
     if right >= _FEWEST:

@@ -17,7 +17,7 @@ import polars as pl
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
 from crosspatch.statistics.interval import Numbers
-from crosspatch.statistics.permutation import LabelledText, chance_of_excess
+from crosspatch.statistics.permutation import LabelledText, excess_p_values
 from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.statistics.variant import by_variant, last_layer, late_from
 from crosspatch.tables import CONTROLS, TOKENS
@@ -151,7 +151,7 @@ class _Table:
             yield {**row, **interval.columns}
 
     def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
-        tested, transfer = {name: self._chances(name) for name in TESTED}, MEASURES["transfer"]
+        tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["transfer"]
         for i, name in enumerate(self.classes):
             positions = self.sums["positions"][i].sum(0)
             if not positions.any():
@@ -163,7 +163,7 @@ class _Table:
                 if measure.name in TESTED:
                     excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
                     yield (
-                        self._row(name, measure.name, below, contrast="excess", chance=tested[measure.name][i]),
+                        self._row(name, measure.name, below, contrast="excess", p_value=tested[measure.name][i]),
                         excess,
                     )
             yield self._row(name, "share_of_disagreements", positions), self._share(i)
@@ -190,7 +190,7 @@ class _Table:
         of_all = self.sums["disagreements"].sum(1)
         return Contrast(Ratios(of_all[i][None], of_all.sum(0)[None]), share=True)
 
-    def _chances(self, name: str) -> list[float | None]:
+    def _p_values(self, name: str) -> list[float | None]:
         """The permutation test of each class, on what a cell has beyond its layer's mean."""
         measure: Measure = MEASURES[name]
         above, below = pl.col(measure.above), pl.col(measure.below)
@@ -206,7 +206,7 @@ class _Table:
             LabelledText(int(prompt), *(part[column].to_numpy() for column in ("above", "below", "label")))
             for (prompt, _), part in cells.partition_by("prompt", "layer", as_dict=True, maintain_order=True).items()
         ]
-        return chance_of_excess(texts, len(self.classes), self.rng)
+        return excess_p_values(texts, len(self.classes), self.rng)
 
     def _row(
         self,
@@ -215,13 +215,13 @@ class _Table:
         counted: Numbers,
         control: str | None = None,
         contrast: str = "value",
-        chance: float | None = None,
+        p_value: float | None = None,
     ) -> dict[str, Any]:
         return {
             "class": name,
             "control": control,
             "measure": measure,
             "contrast": contrast,
-            "chance": chance,
-            "units": int((counted != 0).sum()),
+            "p_value": p_value,
+            "n_prompts": int((counted != 0).sum()),
         }

@@ -107,7 +107,7 @@ def _transfer(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tu
         for name, colour in colours.items()
         if name in there
     ]
-    units = int(transfer.filter(pl.col("control").is_null())["units"].max() or 0)  # type: ignore[arg-type]
+    units = int(transfer.filter(pl.col("control").is_null())["n_prompts"].max() or 0)  # type: ignore[arg-type]
     prompts = f"{units} prompt{'' if units == 1 else 's'} with a CTS"
     return f"{domain_title(domain)}: {prompts}", (main, mean, *controls)
 
