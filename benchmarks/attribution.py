@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.patches import Schedule, patch_grid
 from crosspatch.patching.scoring import score_tokens
@@ -22,7 +22,7 @@ REPEATS = 3
 def attribution(pair: ModelPair, prompt: list[int], text: list[int]) -> list[tuple[str, str]]:
     """Rows of the table; attribution patching and plain forward passes over prompt and text are timed in turns."""
     whole = torch.tensor([prompt + text], device=pair.clean.device)
-    given, run = GivenText(prompt, text), PatchRun()
+    given, run = ForcedText(prompt, text), PatchRun()
     disagree = Schedule(disagree=True)
     places = ("resid_post", "resid_mid", "attn_out", "mlp_out")
     patches = patch_grid("all", pair.n_layers, places, schedule=disagree)

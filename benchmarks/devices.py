@@ -33,11 +33,11 @@ from accelerate import cpu_offload, dispatch_model
 
 from crosspatch.analysis.activation_delta import activation_rows, read_together
 from crosspatch.analysis.first_divergence import first_divergence
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.logit_lens import lens_rows
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.steering import Steering, steered_answers
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import name_of_blocks
@@ -85,7 +85,7 @@ class Row:
 def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     """What is measured of a pair, as numbers by name; tokens among them."""
     run, found = PatchRun(), {}
-    given = GivenText(pair.encode(QUESTIONS[0]), TEXT)
+    given = ForcedText(pair.encode(QUESTIONS[0]), TEXT)
     patches = patch_grid("all", pair.n_layers, COMPONENTS, n_heads=pair.n_heads)
     for direction in ("corrupt", "repair"):
         scores = score_tokens(pair, given.prompt, given.text, patches, PatchRun(direction))
@@ -102,7 +102,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
             found[f"sweep, {persistence}, {direction}"] = _numbers(v for name in DELTAS for v in made[name])
     slow = patch(pair, QUESTIONS[0], component=COMPONENTS, layers=[1], heads=[0], max_new_tokens=3, engine="reference")
     found["reference engine"] = _numbers(v for name in DELTAS for v in slow.scores[name])
-    places = localise(pair, {"p": given}, run, top=2).sort("extent", "patch")
+    places = localise(pair, {"p": given}, run, top=2).sort("positions", "patch")
     # Which heads are measured is a matter of ranks; compared are the blocks and their parts.
     whole = places.filter(places["component"] != "head")
     found["attribution patching, whole text, random control"] = _numbers(

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
 from crosspatch.models.blocks import find_blocks
@@ -71,11 +71,11 @@ def main() -> None:
     asked = [prompts.encode(problem.question) for problem in splits.related]
     written = continue_prompts(clean, prompts, asked, TOKENS, stops)
     texts = {
-        problem.id: GivenText(ids, answer.tokens)
+        problem.id: ForcedText(ids, answer.tokens)
         for problem, ids, answer in zip(splits.related, asked, written, strict=True)
     }
     examples = [Example.of(problem, prompts, 1024) for problem in splits.train]
-    print("| planted | loss | steps apart | extent | named | right | seconds |")
+    print("| planted | loss | steps apart | positions | named | right | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in options.places.split(","):
         start = time.perf_counter()
@@ -85,11 +85,11 @@ def main() -> None:
         if options.save:
             found.write_parquet(options.save / f"{name}.parquet")
         steps = int(found.unique("prompt_id")["steps"].list.len().sum())
-        for extent in ("text", "step"):
-            told = most_telling(found, dict.fromkeys(texts, "related"), "related", extent=extent)
+        for positions in ("all", "current"):
+            told = most_telling(found, dict.fromkeys(texts, "related"), "related", positions=positions)
             right = name in [each.patch for each in told]
             print(
-                f"| {name} | {loss:.2f} | {steps} | {extent} | {'; '.join(map(shown_name, told))} | "
+                f"| {name} | {loss:.2f} | {steps} | {positions} | {'; '.join(map(shown_name, told))} | "
                 f"{'yes' if right else 'no'} | {time.perf_counter() - start:.0f} |",
                 flush=True,
             )

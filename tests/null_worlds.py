@@ -18,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosspatch.analysis.controls import ControlReader, Followed
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
@@ -135,7 +135,7 @@ def measured(architecture: str = "qwen3") -> World:
                 if steps := part.filter(status="ok")["step"].to_list():
                     texts.setdefault(tuple(part["token_id"]), {})[Patch.parse(part["patch"][0])] = steps
             for text, steps_of in texts.items():
-                reader = ControlReader(pair, Followed(GivenText(prompt, text), steps_of), run)
+                reader = ControlReader(pair, Followed(ForcedText(prompt, text), steps_of), run)
                 moves = {
                     "twin": reader.moved(twin),
                     "seed-1": reader.moved(sibling),
@@ -150,7 +150,7 @@ def measured(architecture: str = "qwen3") -> World:
             rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
             spans += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
     some = list(QUESTIONS.items())[::2]
-    texts = {name: GivenText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
+    texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
     return World(pl.concat(scores), CONTROLS.frame(controls), SPANS.frame(spans), BEHAVIOUR.frame(), found, DOMAIN_OF)
 
@@ -259,7 +259,7 @@ def _marked(spans: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
 def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """What the sites of each component carry in one prompt, dealt anew among them: a block's by its step."""
     parts = []
-    for part in localisation.partition_by("component", "extent", "direction", maintain_order=True):
+    for part in localisation.partition_by("component", "positions", "direction", maintain_order=True):
         ordered = part.sort("layer", maintain_order=True)
         moved = ordered["moved"].to_numpy()
         if part["component"][0] == "resid_post":

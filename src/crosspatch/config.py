@@ -554,15 +554,16 @@ class Lenses(Settings):
 
 
 class Localise(Settings):
-    """Where the fine-tune lives: every place screened, the most telling measured, at single steps and throughout."""
+    """Where the fine-tune acts: attribution patching of all sites, then exact patching of the top ones."""
 
     prompts: Positive = Field(
         16, description="Problems of each domain along which places are measured, the first so many; given prompts all"
     )
     top: Count = Field(
         12,
-        description="Attention heads that are measured, those that screen best at single steps and as many throughout "
-        "the text, along all prompts and along each half of them; of the others the estimate is kept. Blocks, "
+        description="Attention heads that are measured, those with the largest estimates at the current position and "
+        "as many at all positions, along all prompts and along each half of them; of the others the estimate is kept. "
+        "Blocks, "
         "attentions and MLPs are all measured",
     )
 

@@ -234,9 +234,10 @@ LOCALISATION = Schema(
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": SCORES.columns["head"],
         "direction": SCORES.columns["direction"],
-        "extent": (
+        "positions": (
             pl.String,
-            "step: patched at the step that is looked at alone (transient); text: at every position of prompt and text",
+            "current: patched at the step that is looked at alone (transient); all: at every position of prompt and "
+            "text",
         ),
         "estimate": (pl.Float64, "effect by gradients: sum of the patched target's delta less the target's, in logits"),
         "moved": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
@@ -632,7 +633,10 @@ PLACES = Schema(
     "places",
     {
         "domain": DEPTH.columns["domain"],
-        **{name: LOCALISATION.columns[name] for name in ("direction", "extent", "patch", "component", "layer", "head")},
+        **{
+            name: LOCALISATION.columns[name]
+            for name in ("direction", "positions", "patch", "component", "layer", "head")
+        },
         "measure": (
             pl.String,
             "attribution: transfer by gradients; transfer: measured, ratio of sums; random: that of a push as long in "

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crosspatch.analysis.activation_delta import SharedReading, activation_rows, alignment, read_together
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.hooks import reading
 from crosspatch.models.site import Site
 from crosspatch.tables import ACTIVATIONS
@@ -19,7 +19,7 @@ SITES = [Site(0), Site(3), Site(1, "head", 2), Site(2, "attn_out")]
 @pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt2"])
 def case(request):
     pair = architecture_pair(request.param)
-    return pair, GivenText(
+    return pair, ForcedText(
         pair.encode(QUESTION), pair.prompts.tokenizer("x = 3 and more", add_special_tokens=False).input_ids
     )
 

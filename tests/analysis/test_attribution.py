@@ -11,7 +11,7 @@ import torch
 from architectures import tiny_architecture
 from crosspatch.analysis import attribution as screening
 from crosspatch.analysis.attribution import Attribution, attribution_patching
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.hooks import editing, reading
@@ -25,7 +25,7 @@ from crosspatch.patching.trajectory import PatchRun, Trajectory
 from pairs import child_of
 
 FAMILIES = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite")
-GIVEN = GivenText(list(range(20, 32)), [*range(40, 64)])
+GIVEN = ForcedText(list(range(20, 32)), [*range(40, 64)])
 RUN = PatchRun()
 
 
@@ -168,7 +168,7 @@ def test_exchanging_the_models_exchanges_the_directions():
 
 def test_how_positions_are_cut_up_and_who_calls_changes_nothing(monkeypatch):
     pair = pair_of("gemma3")
-    texts = [GIVEN, GivenText(GIVEN.prompt[:1], GIVEN.text[::-1])]
+    texts = [GIVEN, ForcedText(GIVEN.prompt[:1], GIVEN.text[::-1])]
     whole = attribution_patching(pair, texts, RUN)
     assert whole.steps.group_by("text").len()["len"].to_list() == [24, 24]
     monkeypatch.setattr(screening, "POSITIONS_AT_ONCE", 3)
@@ -264,8 +264,8 @@ def test_correlations_worked_out_by_hand():
         ([GIVEN], PatchRun(persistence="persistent"), {}, "persistent"),
         ([GIVEN], RUN, {"ig_steps": -1}, "-1 points"),
         ([], RUN, {}, "no text"),
-        ([GivenText([1], [])], RUN, {}, "empty prompt or text"),
-        ([GivenText([], [1])], RUN, {}, "empty prompt or text"),
+        ([ForcedText([1], [])], RUN, {}, "empty prompt or text"),
+        ([ForcedText([], [1])], RUN, {}, "empty prompt or text"),
         ([GIVEN], RUN, {"components": ("resid_mid",)}, "no resid_mid"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from crosspatch.analysis import controls
 from crosspatch.analysis.controls import ControlReader, Followed, OtherPrompt
-from crosspatch.analysis.given_text import GivenText, TextReader
+from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
@@ -27,7 +27,7 @@ def case(request):
     texts = []
     for question in (QUESTION, QUESTIONS[2]):
         ids = pair.encode(question)
-        texts.append(GivenText(ids, run_cached(pair, [Prompt(ids, [], answers=True)], RUN)[0].target.tokens))
+        texts.append(ForcedText(ids, run_cached(pair, [Prompt(ids, [], answers=True)], RUN)[0].target.tokens))
     steps = {patch: [1, 4, 7] if i % 2 else [0, 4, 9] for i, patch in enumerate(patches)}
     return pair, Followed(texts[0], steps), texts[1]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crosspatch.analysis.first_divergence import TwoByTwo, first_divergence
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.forward import last_logits
@@ -26,19 +26,19 @@ FAMILIES = ["qwen3", "gemma2", "gpt2", "gpt_neox", "granite"]
 
 
 @cache
-def own_text(family: str) -> GivenText:
+def own_text(family: str) -> ForcedText:
     """The clean model's text after the first question on which the pair's models part, but not at once."""
     pair = architecture_pair(family)
     for question in QUESTIONS:
         ids = pair.encode(question)
         text = continue_prompts(pair.clean, pair.prompts, [ids], 24, pair.stop_tokens)[0].tokens
-        found = first_divergence(pair, "p", GivenText(ids, text), [0])
+        found = first_divergence(pair, "p", ForcedText(ids, text), [0])
         if found.height and found["step"][0] > 0:
-            return GivenText(ids, text)
+            return ForcedText(ids, text)
     raise AssertionError("no text parts after its first step")
 
 
-def context(given: GivenText, step: int) -> torch.Tensor:
+def context(given: ForcedText, step: int) -> torch.Tensor:
     return torch.tensor([[*given.prompt, *given.text[:step]]])
 
 
@@ -123,7 +123,7 @@ def test_what_differs_below_the_cut_is_the_states_and_above_it_the_late_layers(l
     for question in QUESTIONS:
         ids = pair.encode(question)
         text = continue_prompts(pair.clean, pair.prompts, [ids], 40, pair.stop_tokens)[0].tokens
-        rows = first_divergence(pair, "p", GivenText(ids, text)).to_dicts()
+        rows = first_divergence(pair, "p", ForcedText(ids, text)).to_dicts()
         if rows:
             break
     assert rows, "the models have to part somewhere"
@@ -140,7 +140,7 @@ def test_what_differs_below_the_cut_is_the_states_and_above_it_the_late_layers(l
 
 
 def test_identical_models_have_no_rows():
-    pair, given = architecture_pair("llama"), GivenText([5, 6, 7], [8, 9, 10])
+    pair, given = architecture_pair("llama"), ForcedText([5, 6, 7], [8, 9, 10])
     found = first_divergence(ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts), "p", given)
     assert found.is_empty()
 
@@ -155,7 +155,7 @@ def test_some_layers_and_many_texts_leave_nothing_behind():
     assert some["delta_state"][0] == pytest.approx(same, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize(("given", "layers"), [(GivenText([1], []), None), (GivenText([], [1]), None)])
+@pytest.mark.parametrize(("given", "layers"), [(ForcedText([1], []), None), (ForcedText([], [1]), None)])
 def test_nothing_to_read_is_refused(given, layers):
     with pytest.raises(UsageError, match="empty prompt or text"):
         first_divergence(architecture_pair("qwen3"), "p", given, layers)
@@ -163,4 +163,4 @@ def test_nothing_to_read_is_refused(given, layers):
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="layer 9 is out of range"):
-        first_divergence(architecture_pair("qwen3"), "p", GivenText([1], [2]), [9])
+        first_divergence(architecture_pair("qwen3"), "p", ForcedText([1], [2]), [9])

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.analysis import whole_text
+from crosspatch.analysis import all_positions
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import LOCALISED, WHOLE, localise, places_to_measure, screen_places
 from crosspatch.analysis.selection import IG_STEPS
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.hooks import editing, reading
@@ -26,7 +26,7 @@ from crosspatch.tables import LOCALISATION
 from engines import TOLERANCE
 from pairs import architecture_pair
 
-TEXTS = {"a": GivenText(range(20, 32), [*range(40, 64)]), "b": GivenText([7, 9], [*range(90, 80, -1)])}
+TEXTS = {"a": ForcedText(range(20, 32), [*range(40, 64)]), "b": ForcedText([7, 9], [*range(90, 80, -1)])}
 RUNS = {direction: PatchRun(direction) for direction in ("corrupt", "repair")}
 FAMILIES = ["qwen3", "gemma3", "gpt_neox"]
 
@@ -40,7 +40,7 @@ def known(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], float]:
 def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
     pair, run = architecture_pair(family), RUNS[direction]
     found = localise(pair, TEXTS, run, top=3)
-    measured = found.filter(pl.col("moved").is_not_null(), extent="step")
+    measured = found.filter(pl.col("moved").is_not_null(), positions="current")
     checked = 0
     for name, given in TEXTS.items():
         rows = measured.filter(prompt_id=name)
@@ -70,7 +70,7 @@ def test_estimates_are_the_screens():
         pl.col("text").replace_strict({0: "a", 1: "b"}, return_dtype=pl.String).alias("prompt_id")
     )
     wanted = known(sums.group_by("prompt_id", "patch").agg(pl.col("effect").sum()), "effect")
-    for key, value in known(found.filter(extent="step"), "estimate").items():
+    for key, value in known(found.filter(positions="current"), "estimate").items():
         assert value == pytest.approx(wanted[key], abs=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     found = localise(pair, TEXTS, RUNS[direction], top=3)
     assert (found["gap"] < 0).all() == (direction == "repair")
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
-    assert found.filter(extent="step").drop("extent").group_by("component").len().sort("component").rows() == [
+    assert found.filter(positions="current").drop("positions").group_by("component").len().sort("component").rows() == [
         ("attn_out", 8),
         ("head", 32),
         ("mlp_out", 8),
@@ -88,21 +88,21 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     ]
     of_heads = found.filter(component="head")
     best = set()
-    for extent in ("step", "text"):
+    for positions in ("current", "all"):
         # Of all prompts, and of each half of them.
         for some in (list(TEXTS), list(TEXTS)[::2], list(TEXTS)[1::2]):
-            of_extent = (
-                of_heads.filter(pl.col("prompt_id").is_in(some), extent=extent)
+            of_positions = (
+                of_heads.filter(pl.col("prompt_id").is_in(some), positions=positions)
                 .group_by("patch")
                 .agg(share=pl.col("estimate").sum() / pl.col("gap").sum())
             )
-            best |= set(of_extent.sort("share", descending=True)["patch"].head(3))
+            best |= set(of_positions.sort("share", descending=True)["patch"].head(3))
     for name in TEXTS:
-        for extent in ("step", "text"):
-            measured = found.filter(pl.col("moved").is_not_null(), prompt_id=name, extent=extent)
+        for positions in ("current", "all"):
+            measured = found.filter(pl.col("moved").is_not_null(), prompt_id=name, positions=positions)
             assert set(measured.filter(component="head")["patch"]) == best
             assert measured.filter(pl.col("component").is_in(WHOLE)).height == 12
-            assert (measured["random"].is_not_null() == (extent == "step")).all()
+            assert (measured["random"].is_not_null() == (positions == "current")).all()
     assert [patch.name for patch in places_to_measure(found, 0)][:1] == ["L0.resid_post"]
     assert len(places_to_measure(found, 99)) == 12 + 16
 
@@ -113,7 +113,7 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
 def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_give(family, direction):
     pair = architecture_pair(family)
     target, source = pair.oriented(direction)
-    found = localise(pair, TEXTS, RUNS[direction], top=2).filter(extent="text")
+    found = localise(pair, TEXTS, RUNS[direction], top=2).filter(positions="all")
     for name, given in TEXTS.items():
         rows = found.filter(pl.col("moved").is_not_null(), prompt_id=name)
         tokens = torch.tensor([given.read])
@@ -133,7 +133,7 @@ def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_giv
 @torch.no_grad()
 def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
     pair, given = architecture_pair("qwen3"), TEXTS["a"]
-    estimated = screen_places(pair, "a", given, RUNS["corrupt"]).filter(extent="text")
+    estimated = screen_places(pair, "a", given, RUNS["corrupt"]).filter(positions="all")
     tokens = torch.tensor([given.read])
     at = [given.first + step for step in estimated["steps"][0]]
     wants = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
@@ -155,7 +155,7 @@ def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
 def test_how_many_patches_share_a_pass_changes_nothing(monkeypatch):
     pair = architecture_pair("gemma3")
     whole = localise(pair, TEXTS, RUNS["corrupt"], top=1)
-    monkeypatch.setattr(whole_text, "POSITIONS_AT_ONCE", 30)
+    monkeypatch.setattr(all_positions, "POSITIONS_AT_ONCE", 30)
     parts = localise(pair, TEXTS, RUNS["corrupt"], top=1)
     assert parts["moved"].drop_nulls().to_list() == pytest.approx(whole["moved"].drop_nulls().to_list(), abs=1e-3)
 
@@ -166,7 +166,7 @@ def test_the_random_push_is_seeded_and_is_not_the_patch():
     assert first.equals(again)
     assert first.drop("random").equals(other.drop("random"))
     assert not first["random"].equals(other["random"])
-    last = first.filter(patch="L3.resid_post", extent="step")
+    last = first.filter(patch="L3.resid_post", positions="current")
     assert (last["random"] / last["gap"]).abs().max() < 0.8 * (last["moved"] / last["gap"]).min()
 
 
@@ -175,7 +175,7 @@ def test_below_the_block_that_differs_nothing_is_moved(layer):
     wide = architecture_pair("qwen3")
     child = copy.deepcopy(wide.clean)
     find_blocks(child)[layer].load_state_dict(find_blocks(wide.corrupted)[layer].state_dict())
-    texts = {name: GivenText(given.prompt, [*given.text, *range(100, 140)]) for name, given in TEXTS.items()}
+    texts = {name: ForcedText(given.prompt, [*given.text, *range(100, 140)]) for name, given in TEXTS.items()}
     found = localise(ModelPair(wide.clean, child, wide.prompts), texts, RUNS["corrupt"], top=16)
     assert found.height
     below, above = found.filter(pl.col("layer") < layer), found.filter(pl.col("layer") >= layer)
@@ -183,7 +183,7 @@ def test_below_the_block_that_differs_nothing_is_moved(layer):
         assert below[column].abs().max() in (None, pytest.approx(0, abs=10 * TOLERANCE))
     assert above["moved"].abs().max() > 100 * TOLERANCE
     # Throughout the text, above that block all is as in the child; and what comes out of the last is all that there is.
-    stitched = above.filter(component="resid_post", extent="text")
+    stitched = above.filter(component="resid_post", positions="all")
     assert (stitched["moved"] / stitched["gap"]).to_list() == pytest.approx([1] * stitched.height, abs=1e-3)
     last = found.filter(patch="L3.resid_post")
     assert (last["moved"] / last["gap"]).to_list() == pytest.approx([1] * last.height, abs=1e-3)

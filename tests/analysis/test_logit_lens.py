@@ -7,8 +7,8 @@ import torch
 
 from crosspatch.analysis import logit_lens as module
 from crosspatch.analysis.activation_delta import read_together
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.logit_lens import lens_change, lens_rows
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.site import Site
 from crosspatch.tables import LOGIT_LENS
 from engines import hooks_and_forwards
@@ -22,7 +22,7 @@ TOKEN = 77
 def case(request):
     pair = architecture_pair(request.param)
     text = pair.prompts.tokenizer("x = 3 and 5 or more of it - 7, so 11 x", add_special_tokens=False).input_ids
-    given = GivenText(pair.encode(QUESTION), text)
+    given = ForcedText(pair.encode(QUESTION), text)
     found = read_together(pair.clean, pair.corrupted, given, LAYERS)
     assert found.disagree.any()
     return pair, given, found

@@ -6,9 +6,9 @@ import pytest
 
 from architectures import tiny_architecture
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.selection import CANDIDATES, IG_STEPS, SEARCHED, best_by_attribution, smallest_set
 from crosspatch.analysis.site_search import DISAGREE, search_sites
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_tokenizer
@@ -18,7 +18,7 @@ from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import ATTRIBUTION, SEARCH
 from pairs import child_of
 
-TEXTS = [GivenText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
+TEXTS = [ForcedText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
 HALVES = ((0, 2, 4), (1, 3))
 
 

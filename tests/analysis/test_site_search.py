@@ -9,8 +9,8 @@ import pytest
 
 from architectures import tiny_architecture
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.site_search import search_sites
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
@@ -21,7 +21,7 @@ from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from pairs import child_of
 
-TEXTS = [GivenText(list(range(20, 32)), [*range(40, 60)]), GivenText([7, 3], [*range(30, 38)])]
+TEXTS = [ForcedText(list(range(20, 32)), [*range(40, 60)]), ForcedText([7, 3], [*range(30, 38)])]
 RUN = PatchRun()
 PARTS = patch_grid("all", 4, ("attn_out", "mlp_out"))
 

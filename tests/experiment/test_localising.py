@@ -36,9 +36,9 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
     assert set(domains.values()) == {"related", "unrelated_math", "general"}
     assert set(found["prompt_id"]) == set(domains)
-    assert found.group_by("direction", "extent").len()["len"].n_unique() == 1
-    assert set(found.select("direction", "extent").unique().rows()) == {
-        (direction, extent) for direction in ("corrupt", "repair") for extent in ("step", "text")
+    assert found.group_by("direction", "positions").len()["len"].n_unique() == 1
+    assert set(found.select("direction", "positions").unique().rows()) == {
+        (direction, positions) for direction in ("corrupt", "repair") for positions in ("current", "all")
     }
 
 
@@ -49,7 +49,7 @@ def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
     for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
         of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
     assert all(len(chosen) == 1 for chosen in of_domain.values())
-    # Two of either extent, some of them the same.
+    # Two for each of the positions, some of them the same.
     assert all(2 <= len(next(iter(chosen))) <= 4 for chosen in of_domain.values())
 
 
@@ -72,7 +72,7 @@ def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
     assert dict(found.schema) == pl.Schema(DIVERGENCES.dtypes)
     assert found.group_by("prompt_id").len()["len"].unique().to_list() == [4]
     # The first of the steps along the same text at which places are measured.
-    steps = finished.read(LOCALISATION).filter(direction="corrupt", patch="L0.attn_out", extent="step")
+    steps = finished.read(LOCALISATION).filter(direction="corrupt", patch="L0.attn_out", positions="current")
     first = dict(steps.select("prompt_id", pl.col("steps").list.first()).iter_rows())
     assert dict(found.select("prompt_id", "step").unique().iter_rows()) == first
 

@@ -4,7 +4,7 @@ A tiny model that has learnt sums and differences modulo 12, all of them, is the
 on wrong ones until it answers wrongly, by the weights of one block, one MLP or one head alone: its rows of the query,
 key and value projections and its columns of the output projection. Every head has keys and values of its own.
 
-What tells the planted place: patched throughout the text, it alone transfers all, and whatever stands below it
+What tells the planted place: patched at all positions, it alone transfers all, and whatever stands below it
 nothing. Of a head that is only the part that its output projection did not change, so less, but more than of any other.
 """
 
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
@@ -131,27 +131,27 @@ def localised(name: str) -> pl.DataFrame:
     assert len(changed) == len(weights)
     rows = lessons()[Random(0).sample(range(MODULUS**2), PROMPTS)].tolist()
     # The clean model is always right: these are its own texts.
-    texts = {str(i): GivenText(row[:3], row[3:]) for i, row in enumerate(rows)}
+    texts = {str(i): ForcedText(row[:3], row[3:]) for i, row in enumerate(rows)}
     pair = ModelPair(clean_model(), child.eval(), PromptFormat(tiny_tokenizer(), raw=True))
     return localise(pair, texts, PatchRun(), top=HEADS)
 
 
-def named(name: str, extent: str = "text") -> dict[str, Named]:
+def named(name: str, positions: str = "all") -> dict[str, Named]:
     found = localised(name)
     domains = dict.fromkeys(found["prompt_id"], "related")
-    return {each.component: each for each in most_telling(found, domains, "related", extent=extent)}
+    return {each.component: each for each in most_telling(found, domains, "related", positions=positions)}
 
 
 def shares(name: str) -> dict[str, float]:
-    """What each place transfers throughout the text."""
+    """What each place transfers at all positions."""
     found = localised(name)
     table = places(found, dict.fromkeys(found["prompt_id"], "related"))
-    return dict(table.filter(extent="text", measure="transfer").select("patch", "estimate").iter_rows())
+    return dict(table.filter(positions="all", measure="transfer").select("patch", "estimate").iter_rows())
 
 
-def names_it(name: str, extent: str = "text") -> bool:
+def names_it(name: str, positions: str = "all") -> bool:
     """Whether the table of the planted place's component names it, and can tell it from the next."""
-    found = named(name, extent)[Site.parse(name).component]
+    found = named(name, positions)[Site.parse(name).component]
     return found.patch == name and found.told_apart
 
 
@@ -187,9 +187,9 @@ def test_a_changed_output_projection_is_seen_in_attn_out_and_not_in_the_head():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extent", ["text", "step"])
-def test_at_least_nine_planted_places_of_ten_are_named(extent):
-    right = [name for name in PLANTED if names_it(name, extent)]
+@pytest.mark.parametrize("positions", ["all", "current"])
+def test_at_least_nine_planted_places_of_ten_are_named(positions):
+    right = [name for name in PLANTED if names_it(name, positions)]
     assert len(right) >= 0.9 * len(PLANTED), f"not named: {sorted(set(PLANTED) - set(right))}"
     # The control: the labels of other places of the same component.
     wrong = [PLANTED[i - i % 4 + (i + 1) % 4] for i in range(len(PLANTED))]

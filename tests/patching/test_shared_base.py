@@ -6,9 +6,9 @@ import pytest
 
 from adapters import saved_adapter, saved_base
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
@@ -56,7 +56,7 @@ def test_the_reference_engine(pairs):
 
 
 def test_a_screen_and_exact_scores_along_a_text(pairs):
-    given = GivenText(pairs[0].encode(QUESTION), TEXT)
+    given = ForcedText(pairs[0].encode(QUESTION), TEXT)
     run = PatchRun()
     one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)
     assert one.drop("effect").equals(other.drop("effect"))
@@ -70,9 +70,9 @@ def test_a_screen_and_exact_scores_along_a_text(pairs):
 
 
 def test_localisation_with_its_controls(pairs):
-    texts = {"p": GivenText(pairs[0].encode(QUESTION), TEXT)}
+    texts = {"p": ForcedText(pairs[0].encode(QUESTION), TEXT)}
     one, other = (localise(pair, texts, PatchRun(), top=2) for pair in pairs)
-    assert one.select("patch", "extent").equals(other.select("patch", "extent"))
+    assert one.select("patch", "positions").equals(other.select("patch", "positions"))
     for name in ("estimate", "moved", "random"):
         assert (one[name] - other[name]).abs().max() < 1e-2
 

@@ -41,7 +41,7 @@ def place(layer, head, estimate, measure="attribution"):
         "layer": layer,
         "head": head,
         "direction": "corrupt",
-        "extent": "text",
+        "positions": "all",
         "measure": measure,
         "estimate": estimate,
     }

@@ -25,7 +25,7 @@ def row(at: int, head: int | None, estimate: float | None, measure: str = "attri
     return {
         "domain": "related",
         "direction": "corrupt",
-        "extent": "text",
+        "positions": "all",
         "patch": place,
         "component": component,
         "layer": at,
@@ -55,7 +55,7 @@ ROWS = [
     row(0, None, 0.9, "transfer"),
     row(0, 1, 0.7, domain="general"),
     row(0, 1, 0.7, direction="repair"),
-    row(0, 1, 0.7, extent="step"),
+    row(0, 1, 0.7, positions="current"),
 ]
 
 
@@ -76,7 +76,7 @@ def test_what_is_said_beside_it() -> None:
     assert HeadMap.of(places([row(1, 0, 0.2, "transfer")]), "related").notes()[0] == "All heads are measured."
     alone = HeadMap.of(places([row(1, 0, -0.2)]), "related")
     assert alone.notes()[1] == "Most is carried by layer 1, head 0: −0.20 (estimated)."
-    said = "Related mathematics · corrupted activations into the clean model, throughout the text"
+    said = "Related mathematics · corrupted activations into the clean model, at all positions"
     assert alone.title == f"Transfer of each head alone · {said}"
 
 
@@ -157,6 +157,6 @@ def test_without_a_domain_the_first_is_drawn_and_others_can_be_asked_for() -> No
     assert drawn_by_the_page(table) == drawn_by_the_page(table, "related")
     assert [cell[2] for cell in drawn_by_the_page(table, "general")["cells"]] == [0.7]
     assert "clean activations" in drawn_by_the_page(table, direction="repair")["title"]
-    assert "at single steps" in drawn_by_the_page(table, extent="step")["title"]
+    assert "at the current position" in drawn_by_the_page(table, positions="current")["title"]
     with pytest.raises(ValueError, match="no heads were localised: near, text"):
         head_map(table, "near")

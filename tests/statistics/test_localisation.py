@@ -23,7 +23,7 @@ def row(prompt: str, patch: str, moved: float | None, gap: float = 4.0, **more: 
         "layer": int(layer[1:]),
         "head": int(head[0]) if head else None,
         "direction": "corrupt",
-        "extent": "text",
+        "positions": "all",
         "estimate": 1.0,
         "moved": moved,
         "random": None if moved is None else 0.5,
@@ -81,13 +81,13 @@ def test_domains_and_directions_stay_apart():
     assert places(frame(), {}).is_empty()
 
 
-def test_extents_stay_apart():
-    at_steps = [row("p", "L0.resid_post", 1, extent="step"), row("p", "L1.resid_post", 4, extent="step")]
+def test_positions_stay_apart():
+    at_steps = [row("p", "L0.resid_post", 1, positions="current"), row("p", "L1.resid_post", 4, positions="current")]
     known = frame(*BLOCKS, *at_steps)
     transfers = places(known, DOMAINS).filter(patch="L1.resid_post", measure="transfer")
-    assert dict(transfers.select("extent", "estimate").iter_rows()) == {"text": 10 / 16, "step": 1.0}
+    assert dict(transfers.select("positions", "estimate").iter_rows()) == {"all": 10 / 16, "current": 1.0}
     assert [n.share for n in most_telling(known, DOMAINS, "related")] == [0.5]
-    assert [n.share for n in most_telling(known, DOMAINS, "related", extent="step")] == [0.75]
+    assert [n.share for n in most_telling(known, DOMAINS, "related", positions="current")] == [0.75]
 
 
 def test_without_a_random_push_there_is_no_control():

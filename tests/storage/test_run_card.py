@@ -70,7 +70,7 @@ def test_what_was_localised_is_named(tmp_path: Path) -> None:
             "layer": 1,
             "head": head,
             "direction": "corrupt",
-            "extent": "text",
+            "positions": "all",
             "estimate": moved,
             "moved": moved,
             "random": None,

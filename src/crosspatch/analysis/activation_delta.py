@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.hooks import plain_pass
 from crosspatch.models.site import Site
 from crosspatch.patching.scores import predict
@@ -45,7 +45,7 @@ class SharedReading:
 
 
 @torch.inference_mode()
-def read_together(clean: nn.Module, child: nn.Module, given: GivenText, sites: Sequence[Site]) -> SharedReading:
+def read_together(clean: nn.Module, child: nn.Module, given: ForcedText, sites: Sequence[Site]) -> SharedReading:
     """Let two models read a text. Raises UsageError for a site that one of them does not have."""
     (of_clean, ours), (of_child, theirs) = (plain_pass(model, given.read, sites) for model in (clean, child))
     found = predict(clean, of_clean[given.first :], child, of_child[given.first :])

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from crosspatch.analysis.given_text import GivenText, TextReader
+from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
 from crosspatch.config import Component
 from crosspatch.errors import UsageError
 from crosspatch.models.anatomy import anatomy
@@ -129,7 +129,7 @@ class Attribution:
 
 def attribution_patching(
     pair: ModelPair,
-    texts: Sequence[GivenText],
+    texts: Sequence[ForcedText],
     run: PatchRun,
     *,
     components: Sequence[Component] = get_args(Component),

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.analysis.given_text import Cell, GivenText, TextReader
+from crosspatch.analysis.teacher_forcing import Cell, ForcedText, TextReader
 from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -42,7 +42,7 @@ Moved = Mapping[Site, Float[Tensor, "U W"]]
 class Followed:
     """A text that some patches have written, and the steps of each that are looked at."""
 
-    given: GivenText
+    given: ForcedText
     steps: Mapping[Patch, Sequence[int]]
 
     @property
@@ -60,7 +60,7 @@ class OtherPrompt:
     """The text of another prompt as both models have read it: once, however many texts it is a control along."""
 
     @torch.inference_mode()
-    def __init__(self, pair: ModelPair, given: GivenText, run: PatchRun) -> None:
+    def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
         self._last = len(given.text) - 1
         self._target, self._source = (_reader(model, given, run) for model in pair.oriented(run.direction))
 
@@ -83,7 +83,7 @@ class ControlReader:
         self._pair, self._followed, self._run, self._other = pair, followed, run, other
         # Nothing is asked of what comes after the last step that is looked at.
         given = followed.given
-        self._given = GivenText(given.prompt, given.text[: max(followed.all_steps) + 1])
+        self._given = ForcedText(given.prompt, given.text[: max(followed.all_steps) + 1])
         self._target, self._source = (_reader(model, self._given, run) for model in pair.oriented(run.direction))
         self._here, self._there = (
             reader.activations(followed.all_steps, followed.sites) for reader in (self._target, self._source)
@@ -156,7 +156,7 @@ class ControlReader:
         return self._there[site].to(self._here[site]) - self._here[site]
 
 
-def _reader(model: nn.Module, given: GivenText, run: PatchRun) -> TextReader:
+def _reader(model: nn.Module, given: ForcedText, run: PatchRun) -> TextReader:
     return TextReader(model, given, float32_unembedding=run.float32_unembedding)
 
 
@@ -208,7 +208,7 @@ class Controls:
             }
             yield from reader.rows(moves, prompt_id)
 
-    def _other(self, prompt_id: str, direction: Direction) -> GivenText | None:
+    def _other(self, prompt_id: str, direction: Direction) -> ForcedText | None:
         """A text after the next prompt of the same group; None where there is none."""
         i = self._names.index(prompt_id)
         for name in (*self._names[i + 1 :], *self._names[:i]):
@@ -226,7 +226,7 @@ class Controls:
             scores = self._scores.get((prompt_id,))
             found = {} if scores is None else _written(scores.filter(direction=direction))
             prompt = self._prompts[prompt_id]
-            self._texts[key] = [Followed(GivenText(prompt, text), steps_of) for text, steps_of in found.items()]
+            self._texts[key] = [Followed(ForcedText(prompt, text), steps_of) for text, steps_of in found.items()]
         return self._texts[key]
 
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosspatch.analysis.given_text import Cell, GivenText, TextReader
+from crosspatch.analysis.teacher_forcing import Cell, ForcedText, TextReader
 from crosspatch.errors import UsageError
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.pair import ModelPair
@@ -62,7 +62,7 @@ class TwoByTwo:
 def first_divergence(
     pair: ModelPair,
     prompt_id: str,
-    given: GivenText,
+    given: ForcedText,
     layers: Sequence[int] | None = None,
     *,
     float32_unembedding: bool = False,

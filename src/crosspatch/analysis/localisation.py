@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import torch
 
+from crosspatch.analysis.all_positions import AllPositions
 from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.controls import ControlReader, Followed
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.selection import IG_STEPS
-from crosspatch.analysis.whole_text import WholeText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Component
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.measures import in_half, recovered_fraction
@@ -34,12 +34,12 @@ from crosspatch.tables import LOCALISATION
 # Parts of a block that are all measured: there are as many of each as layers.
 WHOLE: tuple[Component, ...] = ("resid_post", "attn_out", "mlp_out")
 LOCALISED: tuple[Component, ...] = (*WHOLE, "head")
-EXTENTS = ("step", "text")
+POSITIONS = ("current", "all")
 
 
 def localise(
     pair: ModelPair,
-    texts: Mapping[str, GivenText],
+    texts: Mapping[str, ForcedText],
     run: PatchRun,
     *,
     top: int = 12,
@@ -60,7 +60,7 @@ def localise(
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchRun) -> pl.DataFrame:
+def screen_places(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
     """The estimated effect of every place to both extents after one prompt; no rows where the models never disagree.
 
     Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `attribution_patching` does.
@@ -73,18 +73,18 @@ def screen_places(pair: ModelPair, prompt_id: str, given: GivenText, run: PatchR
         estimate=pl.col("effect").cast(pl.Float64).sum()
     )
     sites = [Patch.parse(name).sites[0] for name in sums["patch"]]
-    throughout = WholeText(pair, given, steps, sites, run).estimates(sites)
+    throughout = AllPositions(pair, given, steps, sites, run).estimates(sites)
     fixed = {"prompt_id": prompt_id, "direction": run.direction, "gap": found.gap, "steps": steps}
     unmeasured = {"moved": None, "random": None}
-    rows = [{**row, **fixed, **unmeasured, "extent": "step"} for row in sums.iter_rows(named=True)]
+    rows = [{**row, **fixed, **unmeasured, "positions": "current"} for row in sums.iter_rows(named=True)]
     rows += [
-        {**row, "extent": "text", "estimate": throughout[site]} for row, site in zip(list(rows), sites, strict=True)
+        {**row, "positions": "all", "estimate": throughout[site]} for row, site in zip(list(rows), sites, strict=True)
     ]
     return LOCALISATION.frame(rows)
 
 
 def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
-    """Every whole part of a block, and of either extent the `top` heads by their estimated share of the gap.
+    """Every whole part of a block, and at both `positions` the `top` heads by their estimated share of the gap.
 
     The best heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
     """
@@ -94,11 +94,11 @@ def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
         # A share of the gap: repaired, what is to be moved is negative.
         heads = (
             estimated.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
-            .group_by("extent", "patch", maintain_order=True)
+            .group_by("positions", "patch", maintain_order=True)
             .agg(estimate=recovered_fraction(pl.col("estimate").sum(), pl.col("gap").sum()))
             .sort("estimate", descending=True, maintain_order=True)
         )
-        best += [name for extent in EXTENTS for name in heads.filter(extent=extent)["patch"].head(top)]
+        best += [name for positions in POSITIONS for name in heads.filter(positions=positions)["patch"].head(top)]
     whole = estimated.filter(pl.col("component") != "head")["patch"].unique(maintain_order=True)
     return [Patch.parse(name) for name in dict.fromkeys((*whole, *best))]
 
@@ -108,7 +108,7 @@ def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
 def measure_places(
     pair: ModelPair,
     estimated: pl.DataFrame,
-    given: GivenText,
+    given: ForcedText,
     run: PatchRun,
     patches: Sequence[Patch],
     generator: torch.Generator,
@@ -119,23 +119,23 @@ def measure_places(
     steps = estimated["steps"][0].to_list()
     at_step = _at_steps(pair, given, run, patches, steps, generator)
     sites = [site for patch in patches for site in patch.sites]
-    throughout = WholeText(pair, given, steps, sites, run).effects(patches)
-    measured = {("step", name): sums for name, sums in at_step.items()}
-    measured |= {("text", name): {"moved": moved} for name, moved in throughout.items()}
+    throughout = AllPositions(pair, given, steps, sites, run).effects(patches)
+    measured = {("current", name): sums for name, sums in at_step.items()}
+    measured |= {("all", name): {"moved": moved} for name, moved in throughout.items()}
     return LOCALISATION.frame(
-        {**row, **measured.get((row["extent"], row["patch"]), {})} for row in estimated.iter_rows(named=True)
+        {**row, **measured.get((row["positions"], row["patch"]), {})} for row in estimated.iter_rows(named=True)
     )
 
 
 def _at_steps(
     pair: ModelPair,
-    given: GivenText,
+    given: ForcedText,
     run: PatchRun,
     patches: Sequence[Patch],
     steps: Sequence[int],
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
-    """Each patch's effects at single steps, summed, and those of a random push at the same places."""
+    """Each patch's effects at the current position, summed, and those of a random push at the same places."""
     reader = ControlReader(pair, Followed(given, dict.fromkeys(patches, steps)), run)
     _, source = pair.oriented(run.direction)
     moves = {"moved": reader.moved(source), "random": reader.moved("random", generator)}

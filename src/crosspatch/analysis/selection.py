@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from crosspatch.analysis.attribution import Attribution, attribution_patching
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.site_search import DISAGREE, search_sites
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS, Component
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.generation import continue_prompts
@@ -71,7 +71,7 @@ def select_patches(
 
 def target_texts(
     pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, answers: Answers
-) -> list[GivenText]:
+) -> list[ForcedText]:
     """Each prompt with the target's own text after it, which is written now where `answers` does not have it."""
     target, _ = pair.oriented(run.direction)
     name_of_target, _ = run.target_and_source
@@ -82,12 +82,12 @@ def target_texts(
             text = pair.prompts.encode_completion(known)
         else:
             text = continue_prompts(target, pair.prompts, [ids], run.max_new_tokens, pair.stop_tokens)[0].tokens
-        texts.append(GivenText(ids, text))
+        texts.append(ForcedText(ids, text))
     return texts
 
 
 def best_by_attribution(
-    pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, components: Sequence[Component] | None, count: int
+    pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, components: Sequence[Component] | None, count: int
 ) -> Selection:
     """The `count` top sites of attribution patching, of all components or of these, with their exact effects."""
     found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
@@ -119,7 +119,7 @@ def best_by_attribution(
 
 def smallest_set(
     pair: ModelPair,
-    texts: Sequence[GivenText],
+    texts: Sequence[ForcedText],
     run: PatchRun,
     components: Sequence[Component] | None,
     target_fraction: float,
@@ -135,7 +135,7 @@ def smallest_set(
     if found.found is None:
         raise CrosspatchError("no candidate site transfers anything along these texts; try other components or texts")
 
-    def chosen(half: Attribution, some: Sequence[GivenText]) -> list[Patch]:
+    def chosen(half: Attribution, some: Sequence[ForcedText]) -> list[Patch]:
         of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=target_fraction, beam=beam).found
         return [] if of_half is None else [of_half]
 
@@ -157,10 +157,10 @@ def smallest_set(
 
 def _held_out(
     pair: ModelPair,
-    texts: Sequence[GivenText],
+    texts: Sequence[ForcedText],
     run: PatchRun,
     found: Attribution,
-    choose: Callable[[Attribution, Sequence[GivenText]], list[Patch]],
+    choose: Callable[[Attribution, Sequence[ForcedText]], list[Patch]],
 ) -> list[float] | None:
     """What the patches that each half of the texts chooses transfer on the other half, rank by rank.
 
@@ -181,7 +181,7 @@ def _held_out(
 
 
 def _exact(
-    pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, patches: Sequence[Patch]
+    pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, patches: Sequence[Patch]
 ) -> list[list[Trajectory]]:
     scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
     return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]

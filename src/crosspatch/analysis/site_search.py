@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 from tqdm import tqdm
 
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -45,7 +45,7 @@ class SiteSearch:
 
 def search_sites(
     pair: ModelPair,
-    texts: Sequence[GivenText],
+    texts: Sequence[ForcedText],
     candidates: Sequence[Patch],
     run: PatchRun,
     *,
@@ -97,7 +97,7 @@ def search_sites(
     return SiteSearch(rounds, Patch(found) if found else None, transfer, bool(found) and transfer >= wanted)
 
 
-def _transfers(pair: ModelPair, texts: Sequence[GivenText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
+def _transfers(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
     """The exact transfer of each set, moved together, over all texts."""
     found = dict.fromkeys(sets, Recovered())
     patches = [Patch(sites, DISAGREE) for sites in sets]

@@ -19,7 +19,7 @@ from crosspatch.statistics.lenses import (
     steering,
     weights_by,
 )
-from crosspatch.statistics.localisation import EXTENTS, TELLING, cuts, most_telling, places
+from crosspatch.statistics.localisation import POSITIONS, TELLING, cuts, most_telling, places
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, DIVERGENCES, LOCALISATION, LOGIT_LENS, WEIGHTS
 
@@ -32,12 +32,14 @@ def print_places(directory: RunDirectory) -> None:
     domains = directory.domains()
     measured = directory.read(LOCALISATION)
     table = places(measured, domains, seed=directory.seed)
-    for domain, direction, extent in table.select("domain", "direction", "extent").unique(maintain_order=True).rows():
-        title = f"{domain_title(domain)}, {direction}, patched {EXTENTS[extent]}"
+    for domain, direction, positions in (
+        table.select("domain", "direction", "positions").unique(maintain_order=True).rows()
+    ):
+        title = f"{domain_title(domain)}, {direction}, patched {POSITIONS[positions]}"
         rows = []
         for component, measure in TELLING.items():
             best = table.filter(
-                domain=domain, direction=direction, extent=extent, component=component, measure=measure
+                domain=domain, direction=direction, positions=positions, component=component, measure=measure
             ).sort("estimate", descending=True, nulls_last=True)
             for row in best.head(_TOP).iter_rows(named=True):
                 shown = str(Interval.of_row(row))
@@ -45,7 +47,7 @@ def print_places(directory: RunDirectory) -> None:
                     {"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["n_prompts"])}
                 )
         print_rows(title, rows)
-        for named in most_telling(measured, domains, domain, direction, extent=extent, seed=directory.seed):
+        for named in most_telling(measured, domains, domain, direction, positions=positions, seed=directory.seed):
             console.print(named.sentence, soft_wrap=True)
     parts = cuts(directory.read(DIVERGENCES), domains, seed=directory.seed)
     for domain in parts["domain"].unique(maintain_order=True):

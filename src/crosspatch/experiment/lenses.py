@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosspatch.analysis.activation_delta import activation_rows, read_together
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.logit_lens import lens_rows
 from crosspatch.analysis.steering import Steering, mean_without, random_like, steered_answers
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing, judge_texts
 from crosspatch.experiment.work import Work
@@ -55,7 +55,7 @@ def _problems(work: Work) -> dict[str, Problem]:
     return {problem.id: problem for problem in (*work.patched_problems, *related)}
 
 
-def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
+def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
     """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
     questions = {name: problem.question for name, problem in problems.items()}
     answer_missing(work, questions, "clean", work.pair, "clean")
@@ -63,7 +63,7 @@ def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, GivenText]:
         row["prompt_id"]: row["text"] for row in work.directory.read(GENERATIONS).filter(condition="clean").to_dicts()
     }
     return {
-        name: GivenText(work.pair.encode(question), work.pair.prompts.encode_completion(said[name]))
+        name: ForcedText(work.pair.encode(question), work.pair.prompts.encode_completion(said[name]))
         for name, question in questions.items()
     }
 

@@ -14,9 +14,9 @@ import polars as pl
 import torch
 
 from crosspatch.analysis.first_divergence import first_divergence
-from crosspatch.analysis.given_text import GivenText
 from crosspatch.analysis.localisation import measure_places, places_to_measure, screen_places
 from crosspatch.analysis.selection import target_texts
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import possible_engine, runs_of
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def localise(work: Work) -> None:
-    """Screen and measure all prompts that have no part yet, at single steps and throughout the text.
+    """Screen and measure all prompts that have no part yet, at the current position and at all positions.
 
     `patch.persistence` does not count here: at a step patches are transient.
     """
@@ -99,7 +99,7 @@ def _runs(work: Work) -> Sequence[PatchRun]:
     return [replace(run, persistence="transient") for run in runs_of(work)]
 
 
-def _own_text(work: Work, problem: Problem, run: PatchRun) -> GivenText:
+def _own_text(work: Work, problem: Problem, run: PatchRun) -> ForcedText:
     """The target's own text after the prompt, as it was written before or written now."""
     written = work.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
     known = dict(written.select("condition", "text").iter_rows())

@@ -99,12 +99,12 @@ def head_map(
     domain: str | None = None,
     *,
     direction: str | None = None,
-    extent: str = "text",
+    positions: str = "all",
 ) -> Picture:
     """The heads of a run that was localised, or of a table of places; without `domain` those of the first.
 
-    A ring marks heads that were measured; of the others the colour is the estimate by gradients. `extent` text is
-    patched throughout the text, step at single steps. Raises ValueError where no heads were localised so.
+    A ring marks heads that were measured; of the others the colour is the estimate by gradients. `positions` is all
+    (patched at all positions) or current. Raises ValueError where no heads were localised so.
     """
     if isinstance(of, RunDirectory):
         of = Summary.of_run(of)
@@ -112,10 +112,10 @@ def head_map(
     found = [
         one
         for one in head_maps(places)
-        if one.extent == extent and domain in (None, one.domain) and direction in (None, one.direction)
+        if one.positions == positions and domain in (None, one.domain) and direction in (None, one.direction)
     ]
     if not found:
-        asked = ", ".join(str(part) for part in (domain, direction, extent) if part is not None)
+        asked = ", ".join(str(part) for part in (domain, direction, positions) if part is not None)
         raise ValueError(f"no heads were localised: {asked}; see `crosspatch localise`")
     title, layers = found[0].title, len(found[0].layers)
     return Picture(title, layers, rendered("picture", title=title, data={"heads": packed(heads_section(found[:1]))}))

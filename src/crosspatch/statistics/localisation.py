@@ -2,8 +2,8 @@
 
 Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
 its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
-makes, patched at single steps what reaches the position that decides; both are told apart. The best place is tested on
-prompts that had no part in choosing it.
+makes, patched at the current position what reaches the position that decides; both are told apart. The best place is
+tested on prompts that had no part in choosing it.
 
 At the first divergence the models are cut behind a layer: `cuts` says at which one the state takes over from the late
 layers, as shares of the gap between the models over prompts.
@@ -31,7 +31,7 @@ from crosspatch.tables import CUTS, PLACES
 TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
 # A share whose interval stays so near to 1 is all that there is.
 NEAR = 0.05
-EXTENTS = {"text": "throughout the text", "step": "at single steps"}
+POSITIONS = {"all": "at all positions", "current": "at the current position"}
 NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
 # `L18 head 3`, and of other components the layer alone.
 _LABEL = (
@@ -97,8 +97,8 @@ def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int 
     a domain.
     """
     rows = [
-        {"domain": domain, "direction": direction, "extent": extent, **row}
-        for (domain, direction, extent), sums in _parts(localisation, domains, seed)
+        {"domain": domain, "direction": direction, "positions": positions, **row}
+        for (domain, direction, positions), sums in _parts(localisation, domains, seed)
         for row in sums.rows()
     ]
     return PLACES.frame(rows)
@@ -110,17 +110,17 @@ def most_telling(
     domain: str,
     direction: str = "corrupt",
     *,
-    extent: str = "text",
+    positions: str = "all",
     seed: int = 0,
 ) -> list[Named]:
     """The block, attention, MLP and head that carry most in one domain, of those that were measured.
 
-    `extent` text names what makes the difference, step what brings it to the position that decides.
+    `positions` all names what causes the difference, current what brings it to the position that decides.
     """
     return [
         named
         for found, sums in _parts(localisation, domains, seed)
-        if found == (domain, direction, extent)
+        if found == (domain, direction, positions)
         for component in TELLING
         if (named := sums.named(component)) is not None
     ]
@@ -129,12 +129,12 @@ def most_telling(
 def _parts(
     localisation: pl.DataFrame, domains: Mapping[str, str], seed: int
 ) -> Iterator[tuple[tuple[str, str, str], _Sums]]:
-    """The sums of each domain, direction and extent."""
+    """The sums of each domain, direction and positions."""
     known = with_domain(localisation, domains)
     for domain in ordered_domains(known["domain"]):
-        parts = known.filter(domain=domain).partition_by("direction", "extent", as_dict=True, maintain_order=True)
-        for (direction, extent), part in parts.items():
-            yield (domain, str(direction), str(extent)), _Sums.of(part, seed)
+        parts = known.filter(domain=domain).partition_by("direction", "positions", as_dict=True, maintain_order=True)
+        for (direction, positions), part in parts.items():
+            yield (domain, str(direction), str(positions)), _Sums.of(part, seed)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
 from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
-from crosspatch.statistics.localisation import EXTENTS, most_telling
+from crosspatch.statistics.localisation import POSITIONS, most_telling
 from crosspatch.statistics.variant import variants
 from crosspatch.storage.record import another_setting, new_record, now, read_record
 from crosspatch.tables import (
@@ -309,20 +309,20 @@ def _card(run: RunDirectory) -> Card:
 
 
 def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
-    """Domain, direction and extent as headings, and a sentence for each component whose places were localised."""
+    """Domain, direction and positions as headings, and a sentence for each component whose places were localised."""
     measured = run.read(LOCALISATION)
     if measured.is_empty():
         return
     domains = run.domains()
     of_prompts = {
-        (domains[prompt_id], direction, extent): None
-        for prompt_id, direction, extent in measured.select("prompt_id", "direction", "extent")
+        (domains[prompt_id], direction, positions): None
+        for prompt_id, direction, positions in measured.select("prompt_id", "direction", "positions")
         .unique(maintain_order=True)
         .iter_rows()
     }
-    for domain, direction, extent in of_prompts:
-        for named in most_telling(measured, domains, domain, direction, extent=extent, seed=run.seed):
-            yield domain_title(domain), direction, EXTENTS[extent], named.sentence
+    for domain, direction, positions in of_prompts:
+        for named in most_telling(measured, domains, domain, direction, positions=positions, seed=run.seed):
+            yield domain_title(domain), direction, POSITIONS[positions], named.sentence
 
 
 def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:

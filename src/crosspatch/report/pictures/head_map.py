@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from crosspatch.statistics.domain import domain_title
-from crosspatch.statistics.localisation import EXTENTS
+from crosspatch.statistics.localisation import POSITIONS
 from crosspatch.tables import PLACES
 
 # A head of this transfer or more is never drawn paler than it is: the scale of the picture reaches at least so far.
@@ -24,14 +24,14 @@ _SOURCES = {
 
 @dataclass(frozen=True, eq=False)
 class HeadMap:
-    """The heads of one domain, direction and extent: `cells` has a row for each, `layer`, `head`, `transfer`, `exact`.
+    """The heads of a domain, direction and positions: `cells` has a row for each, `layer`, `head`, `transfer`, `exact`.
 
     Raises ValueError where there is none, where one stands there twice, or where a transfer is no number.
     """
 
     domain: str
     direction: str
-    extent: str
+    positions: str
     cells: pl.DataFrame
 
     def __post_init__(self) -> None:
@@ -49,20 +49,20 @@ class HeadMap:
         object.__setattr__(self, "cells", self.cells.sort("layer", "head"))
 
     @classmethod
-    def of(cls, places: pl.DataFrame, domain: str, direction: str = "corrupt", extent: str = "text") -> HeadMap:
+    def of(cls, places: pl.DataFrame, domain: str, direction: str = "corrupt", positions: str = "all") -> HeadMap:
         """Out of a table of places: what was measured, and the estimate where nothing was."""
         lacking = [column for column in PLACES.columns if column not in places.columns]
         if lacking:
             raise ValueError(f"a head map needs the columns of places, got none named {', '.join(lacking)}")
         rows = places.filter(pl.col("measure").is_in(["attribution", "transfer"]), pl.col("estimate").is_not_null())
         cells = (
-            rows.filter(domain=domain, direction=direction, extent=extent, component="head")
+            rows.filter(domain=domain, direction=direction, positions=positions, component="head")
             .with_columns(exact=pl.col("measure") == "transfer")
             .sort("exact", descending=True)
             .unique(["layer", "head"], keep="first", maintain_order=True)
             .select("layer", "head", pl.col("estimate").alias("transfer"), "exact")
         )
-        return cls(domain, direction, extent, cells)
+        return cls(domain, direction, positions, cells)
 
     @property
     def layers(self) -> list[int]:
@@ -87,7 +87,7 @@ class HeadMap:
     def title(self) -> str:
         """What is drawn, in words."""
         moved = _SOURCES.get(self.direction, self.direction)
-        where = EXTENTS.get(self.extent, self.extent)
+        where = POSITIONS.get(self.positions, self.positions)
         return f"Transfer of each head alone · {domain_title(self.domain)} · {moved}, {where}"
 
     def notes(self) -> list[str]:
@@ -108,7 +108,7 @@ class HeadMap:
 
 
 def head_maps(places: pl.DataFrame) -> list[HeadMap]:
-    """One for each domain, direction and extent in which heads were localised, in the order of the table."""
+    """One for each domain, direction and positions in which heads were localised, in the order of the table."""
     heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "transfer"]))
-    found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "extent")
+    found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
     return [HeadMap.of(places, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -27,7 +27,7 @@ from crosspatch.patching.two_stream.passes import packed_pass
 
 
 @dataclass(frozen=True)
-class GivenText:
+class ForcedText:
     """A text and the prompt before it, as token ids; each token of the text is a step."""
 
     prompt: Sequence[int]
@@ -59,7 +59,7 @@ class TextReader:
     To be used without gradients, but not in inference mode: the past takes part in backward passes as a constant.
     """
 
-    def __init__(self, model: nn.Module, given: GivenText, *, float32_unembedding: bool = False) -> None:
+    def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
         self.model, self.given = model, given
         self._float32 = float32_unembedding
         self._device = input_device(model)

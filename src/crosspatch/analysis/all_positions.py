@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.analysis.given_text import GivenText
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.hooks import editing, plain_pass, remembering, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
@@ -31,14 +31,14 @@ from crosspatch.patching.two_stream.passes import packed_pass
 POSITIONS_AT_ONCE = 2048
 
 
-class WholeText:
+class AllPositions:
     """Target and source along a text, up to the last of some steps; N positions, W the width of a site.
 
     To be used without gradients, but not in inference mode.
     """
 
     def __init__(
-        self, pair: ModelPair, given: GivenText, steps: Sequence[int], sites: Sequence[Site], run: PatchRun
+        self, pair: ModelPair, given: ForcedText, steps: Sequence[int], sites: Sequence[Site], run: PatchRun
     ) -> None:
         self._target, source = pair.oriented(run.direction)
         self._float32 = run.float32_unembedding
