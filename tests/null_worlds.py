@@ -31,7 +31,7 @@ from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import most_telling
 from crosspatch.statistics.variant import late_from
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, REPAIRED, SPANS
+from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED
 from pairs import ARCHITECTURES, child_of
 from score_cells import of_text
 
@@ -71,13 +71,13 @@ class World:
 
     scores: pl.DataFrame
     controls: pl.DataFrame
-    spans: pl.DataFrame
+    mistakes: pl.DataFrame
     behaviour: pl.DataFrame
     localisation: pl.DataFrame
     domains: dict[str, str]
 
     def claims(self) -> list[Claim]:
-        tables = {name: getattr(self, name) for name in ("scores", "controls", "spans", "behaviour")}
+        tables = {name: getattr(self, name) for name in ("scores", "controls", "mistakes", "behaviour")}
         return Summary.of(self.domains, **tables, n_layers=N_LAYERS).claims
 
     def top_sites(self) -> Iterator[bool]:
@@ -89,7 +89,7 @@ class World:
 
 def world_of(scores: pl.DataFrame, controls: pl.DataFrame, behaviour: pl.DataFrame, domains: dict[str, str]) -> World:
     """A world without wrong solutions and localisation."""
-    return World(scores, controls, SPANS.frame(), behaviour, LOCALISATION.frame(), domains)
+    return World(scores, controls, MISTAKES.frame(), behaviour, LOCALISATION.frame(), domains)
 
 
 def deep_model(architecture: str):
@@ -124,7 +124,7 @@ def measured(architecture: str = "qwen3") -> World:
         patched(pair, component="attn_out"),
         patched(pair, component="mlp_out"),
     ]
-    controls, spans = [], []
+    controls, mistakes = [], []
     for i, (prompt_id, question) in enumerate(QUESTIONS.items()):
         prompt = pair.encode(question)
         for direction in ("corrupt", "repair"):
@@ -148,11 +148,13 @@ def measured(architecture: str = "qwen3") -> World:
             pair, prompt, wrong, [Patch.parse(f"L{n}.resid_post") for n in LAYERS], PatchRun()
         ):
             rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
-            spans += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
+            mistakes += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
     some = list(QUESTIONS.items())[::2]
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
-    return World(pl.concat(scores), CONTROLS.frame(controls), SPANS.frame(spans), BEHAVIOUR.frame(), found, DOMAIN_OF)
+    return World(
+        pl.concat(scores), CONTROLS.frame(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
+    )
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:
@@ -172,7 +174,7 @@ def dealt(world: World, rng: np.random.Generator) -> World:
             token=pl.col("token_id").replace_strict(words, default="?", return_dtype=pl.String)
         ),
         pl.concat(part.controls for part in parts),
-        pl.concat(_marked(part.spans, rng) for part in parts),
+        pl.concat(_marked(part.mistakes, rng) for part in parts),
         BEHAVIOUR.frame(row for name in drawn for row in dealt_answers(name, domains[name], rng)),
         pl.concat(_shuffled_sites(part.localisation, rng) for part in parts),
         domains,
@@ -202,7 +204,7 @@ def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> Worl
             token=pl.when(pl.col("token_id").is_in(operations[::3])).then(pl.lit("add")).otherwise(pl.lit("the"))
         ),
         pl.concat(controls),
-        SPANS.frame(),
+        MISTAKES.frame(),
         BEHAVIOUR.frame(row for name in drawn for row in _edge_answers(name, domains[name], rng)),
         world.localisation.clear(),
         domains,
@@ -212,7 +214,7 @@ def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> Worl
 def _drawn(world: World, rng: np.random.Generator) -> dict[str, World]:
     """Prompts drawn anew, each as a world of its own, by new names."""
     names = rng.choice(list(QUESTIONS), len(QUESTIONS))
-    tables = ("scores", "controls", "spans", "localisation")
+    tables = ("scores", "controls", "mistakes", "localisation")
     parts = {
         table: {key[0]: part for key, part in getattr(world, table).partition_by("prompt_id", as_dict=True).items()}
         for table in tables
@@ -246,14 +248,14 @@ def _exchanged(world: World, turned: np.ndarray) -> World:
     return dataclasses.replace(world, scores=scores, controls=controls)
 
 
-def _marked(spans: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+def _marked(mistakes: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """A run of wrong words somewhere in a wrong solution."""
-    steps = spans["step"].max()
+    steps = mistakes["step"].max()
     if steps is None:
-        return spans
+        return mistakes
     first, length = int(rng.integers(steps)), int(rng.integers(2, 6))
     wrong = pl.col("step").is_between(first, first + length)
-    return spans.with_columns(span=pl.when(wrong).then(pl.lit("word")))
+    return mistakes.with_columns(span=pl.when(wrong).then(pl.lit("word")))
 
 
 def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:

@@ -34,9 +34,9 @@ def copy_of(run: Path, to: Path) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """The bytes of all that a sweep leaves: scores, controls, spans and texts."""
+    """The bytes of all that a sweep leaves: scores, controls, mistakes and texts."""
     tables = [root / "generations.parquet", root / "vocabulary.parquet", root / "behaviour.parquet"]
-    parts = [path for name in ("scores", "controls", "spans") for path in sorted((root / name).rglob("*.parquet"))]
+    parts = [path for name in ("scores", "controls", "mistakes") for path in sorted((root / name).rglob("*.parquet"))]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in [*tables, *parts]}
 
 

@@ -73,6 +73,7 @@ def test_version(cli):
             ("patch", "--base", "a", "--finetuned", "b", "--prompt", "a", "--screen=1", "--reach", "0.5", "--out", "o"),
             "patch.attribution and patch.target_fraction both choose",
         ),
+        (("spans", "tiny", "--set", "nonsense=1"), "unknown setting nonsense"),
         (("report", "nowhere"), "no experiment file nowhere"),
         (("report", "."), "is no run directory"),
         (("report", ".", "--out", "o"), "go with an experiment"),

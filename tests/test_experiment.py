@@ -46,7 +46,7 @@ def finished(made_once, trained, unpainted) -> Path:
 def test_the_run_directory_is_the_contract(finished):
     assert {p.name for p in finished.iterdir()} == {
         "run.json", ".lock", "data", "models", "training.parquet", "scores", "shards", "generations.parquet",
-        "controls", "spans", "statistics", "behaviour.parquet", "health.parquet",
+        "controls", "mistakes", "statistics", "behaviour.parquet", "health.parquet",
         "vocabulary.parquet", "report.html", "report.md", "figures",
     }  # fmt: skip
     for name in ("clean", "corrupted"):
@@ -54,7 +54,7 @@ def test_the_run_directory_is_the_contract(finished):
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
     assert {p.suffix for p in (finished / "figures").iterdir()} == {".png", ".pdf"}
     record = json.loads((finished / "run.json").read_text())
-    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "controls", "spans", "report"]
+    assert list(record["stages"]) == ["data", "finetune", "evaluate", "patch", "controls", "mistakes", "report"]
     assert all(stage["state"] == "done" and stage["seconds"] >= 0 for stage in record["stages"].values())
     assert record["settings"]["models"]["clean"] == "random:qwen3"
     assert record["versions"]["torch"] != "not installed"

@@ -569,7 +569,7 @@ class Localise(Settings):
 
 
 class Execution(Settings):
-    """Who does the shards of patch, controls and spans. The results are the same, so a run may go on with another."""
+    """Who computes the shards of patch, controls and score-mistakes. The results do not depend on it."""
 
     executor: Literal["local", "ray", "slurm"] = Field(
         "local",

@@ -186,8 +186,8 @@ CONTROLS = Schema(
     file="controls/*/part-*.parquet",
 )
 
-SPANS = Schema(
-    "spans",
+MISTAKES = Schema(
+    "mistakes",
     {
         "span": (pl.String, "what is wrong with the token that was read: word, sign or number; null: nothing"),
         "read_token_id": (pl.Int32, "the token that stands there in the wrong solution"),
@@ -695,7 +695,7 @@ CUTS = Schema(
 SCHEMAS = (
     SCORES,
     CONTROLS,
-    SPANS,
+    MISTAKES,
     DEPTH,
     HALFWAY,
     TOKENS,

@@ -11,7 +11,7 @@ import pytest
 from crosspatch.data.problem import Span
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.spans import kinds_of_tokens
+from crosspatch.experiment.mistakes import kinds_of_tokens
 from crosspatch.experiment.work import Work
 from crosspatch.models import throughput
 from crosspatch.models.saving import save_model
@@ -19,7 +19,7 @@ from crosspatch.models.tiny import tiny_model
 from crosspatch.settings_io import load_experiment, make_experiment
 from crosspatch.storage.record import SCHEMA_VERSION
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import SPANS, TRAINING
+from crosspatch.tables import MISTAKES, TRAINING
 from tokenizers_for_tests import CHATML, DATED, PHI, tokenizer
 
 QUESTION = "Solve for x: 2x = 18"
@@ -137,11 +137,11 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, version):
 def test_wrong_solutions_are_read_after_a_separator(tmp_path):
     experiment = load_experiment("tiny", ["models.chat_template=none"])
     run = ExperimentRun.start(experiment, tmp_path / "run")
-    run.run("spans")
-    spans, prompts = run.directory.read(SPANS), run.work.prompts
-    assert not spans.is_empty()
+    run.run("mistakes")
+    mistakes, prompts = run.directory.read(MISTAKES), run.work.prompts
+    assert not mistakes.is_empty()
     mistaken = {problem.id: problem for problem in run.directory.problems("mistaken")}
-    for (prompt_id,), rows in spans.filter(layer=1).partition_by("prompt_id", as_dict=True).items():
+    for (prompt_id,), rows in mistakes.filter(layer=1).partition_by("prompt_id", as_dict=True).items():
         problem, tokens = mistaken[prompt_id], rows.sort("step")["read_token_id"].to_list()
         assert prompts.decode(tokens) == f"\n{problem.solution}"
         # A token is wrong where it overlaps what is wrong in the solution, whose first character comes second.

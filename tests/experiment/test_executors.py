@@ -29,7 +29,7 @@ def alone(swept, tmp_path_factory):
     """What one process makes of it."""
     root = tmp_path_factory.mktemp("alone")
     run, log = copy_of(swept, root / "run"), root / "log"
-    assert finished(log, "spans", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
+    assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
     return run
 
 
@@ -37,7 +37,7 @@ def run_by(ready, root, *settings: str):
     """The same by another executor."""
     run, log = copy_of(ready, root / "run"), root / "log"
     options = [part for setting in settings for part in ("--set", f"execution.{setting}")]
-    for stage in ("patch", "spans"):
+    for stage in ("patch", "mistakes"):
         assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     return run
 
@@ -82,7 +82,7 @@ def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(read
     until(kills_an_actor_at_work)
     assert ended(command) == 0, log.read_text()
     assert " ".join(log.read_text().split()).count("failed, try 1: it did not come back") == 1
-    assert finished(log, "spans", "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
+    assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)
 
@@ -102,7 +102,7 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
 
     monkeypatch.setattr(executors, "executor", lambda settings: by_jobs)
     run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
-    ExperimentRun.start(experiment, run, ("patch", "controls", "spans")).run("patch", "controls", "spans")
+    ExperimentRun.start(experiment, run, ("patch", "controls", "mistakes")).run("patch", "controls", "mistakes")
     assert contents(run) == contents(alone)
 
 
@@ -120,7 +120,7 @@ def test_slices_by_commands_at_the_same_time_give_the_same(ready, alone, tmp_pat
         thread.join()
     assert codes == [0, 0, 0], (tmp_path / "log1").read_text()
     assert not (run / "vocabulary.parquet").exists()
-    for stage in ("patch", "spans"):
+    for stage in ("patch", "mistakes"):
         assert finished(tmp_path / "log", stage, "tiny", "--out", run, *OPTIONS) == 0
     assert contents(run) == contents(alone)
 
@@ -129,7 +129,7 @@ def test_a_run_may_go_on_with_another_executor(ready, alone, tmp_path):
     run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
     assert finished(log, "patch", "tiny", "--out", run, *OPTIONS, "--shard", "2/4") == 0, log.read_text()
     workers = ("--set", "execution.workers=2", "--set", "execution.threads=1")
-    for stage, options in (("patch", workers), ("spans", ())):
+    for stage, options in (("patch", workers), ("mistakes", ())):
         assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     assert contents(run) == contents(alone)
 

@@ -158,5 +158,5 @@ def test_without_a_domain_the_first_is_drawn_and_others_can_be_asked_for() -> No
     assert [cell[2] for cell in drawn_by_the_page(table, "general")["cells"]] == [0.7]
     assert "clean activations" in drawn_by_the_page(table, direction="repair")["title"]
     assert "at the current position" in drawn_by_the_page(table, positions="current")["title"]
-    with pytest.raises(ValueError, match="no heads were localised: near, text"):
+    with pytest.raises(ValueError, match="no heads were localised: near, all"):
         head_map(table, "near")

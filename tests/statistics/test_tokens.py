@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from crosspatch.statistics.token_class import class_of, with_class
-from crosspatch.statistics.tokens import span_statistics, token_statistics
+from crosspatch.statistics.tokens import mistake_statistics, token_statistics
 from crosspatch.tables import CONTROLS, SCORES
 from score_cells import cell
 
@@ -161,8 +161,8 @@ def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
 
 
 def test_labelled_places_of_the_mistake() -> None:
-    spans = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
-    table = span_statistics(spans, DOMAINS)
+    mistakes = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
+    table = mistake_statistics(mistakes, DOMAINS)
     assert set(table["class"]) == {"word", "none"}
     assert set(table["by"]) == {"span"}
     assert found(table, "word", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)

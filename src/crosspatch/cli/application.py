@@ -35,7 +35,7 @@ _SECTIONS = {
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch", "execution"),
     "controls": ("", "models", "generation", "patch", "execution"),
-    "spans": ("", "models", "generation", "patch", "execution"),
+    "score-mistakes": ("", "models", "generation", "patch", "execution"),
     "localise": ("", "models", "generation", "patch", "localise"),
     "lenses": ("", "models", "generation", "judge", "patch", "lenses"),
     "report": ("",),
@@ -52,7 +52,7 @@ _ORDER = (
         "evaluate",
         "patch",
         "controls",
-        "spans",
+        "score-mistakes",
         "localise",
         "lenses",
         "report",
@@ -63,6 +63,7 @@ _ORDER = (
 
 # Names that commands and options had before version 0.2.
 _RENAMED = {
+    "spans": "score-mistakes",
     "--screen": "--attribution",
     "--reach": "--target-fraction",
     "--site": "--patch",
@@ -71,6 +72,10 @@ _RENAMED = {
 
 class Commands(TyperGroup):
     """The commands in the order of an experiment's stages, wherever they are defined."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Accept the old names of commands, which `--help` does not list."""
+        return super().get_command(ctx, _RENAMED.get(cmd_name, cmd_name))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as `--help` shows them."""

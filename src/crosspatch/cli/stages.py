@@ -84,9 +84,9 @@ def controls(source: Source, out: Out = None, override: Overrides = None) -> Non
 
 
 @app.command(cls=StageCommand)
-def spans(source: Source, out: Out = None, override: Overrides = None) -> None:
+def score_mistakes(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Score the patches along wrong solutions, whose wrong words, signs and numbers are known."""
-    run_stages(load_experiment(source, override or ()), out or default_out(source), "spans")
+    run_stages(load_experiment(source, override or ()), out or default_out(source), "mistakes")
 
 
 @app.command(cls=StageCommand)

@@ -1,6 +1,6 @@
 """The stages of one experiment in their order, each resumed from the run directory.
 
-    data -> finetune -> evaluate -> patch -> controls, spans -> report
+    data -> finetune -> evaluate -> patch -> controls, mistakes -> report
     data -> teach           data -> search           finetune -> localise, lenses
 
 A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
@@ -47,13 +47,13 @@ WORK = {
     "evaluate": "answering.evaluate",
     "patch": "patching.patch_prompts",
     "controls": "controls.measure_controls",
-    "spans": "spans.read_mistakes",
+    "mistakes": "mistakes.score_mistakes",
     "localise": "localising.localise",
     "lenses": "lenses.measure_lenses",
     "report": "page.make_report",
 }
 # What `run` does; the others are asked for by their names.
-STAGES = ("data", "finetune", "evaluate", "patch", "controls", "spans", "report")
+STAGES = ("data", "finetune", "evaluate", "patch", "controls", "mistakes", "report")
 # What has to be done before each stage. `report` shows what is there.
 NEEDS: dict[str, tuple[str, ...]] = {
     "data": (),
@@ -63,7 +63,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("data", "finetune"),
     "patch": ("data", "finetune"),
     "controls": ("data", "finetune", "patch"),
-    "spans": ("data", "finetune", "patch"),
+    "mistakes": ("data", "finetune", "patch"),
     "localise": ("data", "finetune"),
     "lenses": ("data", "finetune"),
     "report": (),

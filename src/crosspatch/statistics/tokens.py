@@ -52,11 +52,11 @@ def token_statistics(
     return _statistics(with_class(scores, texts), beside, "class", CLASSES, domains, n_layers, seed)
 
 
-def span_statistics(
-    spans: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
+def mistake_statistics(
+    mistakes: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
 ) -> pl.DataFrame:
     """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
-    labelled = spans.with_columns(pl.col("span").fill_null("none").alias("class"))
+    labelled = mistakes.with_columns(pl.col("span").fill_null("none").alias("class"))
     none = with_class(CONTROLS.frame(), {})
     return _statistics(labelled, none, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
 

@@ -19,7 +19,7 @@ from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.localisation import cuts, places
 from crosspatch.statistics.profile import word_statistics
-from crosspatch.statistics.tokens import span_statistics, token_statistics
+from crosspatch.statistics.tokens import mistake_statistics, token_statistics
 from crosspatch.statistics.variant import patched_direction
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import (
@@ -32,9 +32,9 @@ from crosspatch.tables import (
     DIVERGENCES,
     HALFWAY,
     LOCALISATION,
+    MISTAKES,
     PLACES,
     SCORES,
-    SPANS,
     TOKENS,
     WORDS,
     Schema,
@@ -63,7 +63,7 @@ class Summary:
         *,
         scores: pl.DataFrame | None = None,
         controls: pl.DataFrame | None = None,
-        spans: pl.DataFrame | None = None,
+        mistakes: pl.DataFrame | None = None,
         behaviour: pl.DataFrame | None = None,
         localisation: pl.DataFrame | None = None,
         divergences: pl.DataFrame | None = None,
@@ -81,11 +81,11 @@ class Summary:
         scores = SCORES.frame() if scores is None else scores
         controls = CONTROLS.frame() if controls is None else controls
         depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
-        spans = SPANS.frame() if spans is None else spans
+        mistakes = MISTAKES.frame() if mistakes is None else mistakes
         tokens = pl.concat(
             [
                 token_statistics(scores, domains, controls=controls, texts=texts, n_layers=n_layers, seed=seed),
-                span_statistics(spans, domains, n_layers=n_layers, seed=seed),
+                mistake_statistics(mistakes, domains, n_layers=n_layers, seed=seed),
             ]
         )
         patched = patched_direction(scores)
@@ -111,7 +111,7 @@ class Summary:
             directory.domains(),
             scores=directory.read(SCORES),
             controls=directory.read(CONTROLS),
-            spans=directory.read(SPANS),
+            mistakes=directory.read(MISTAKES),
             behaviour=directory.read(BEHAVIOUR),
             localisation=directory.read(LOCALISATION),
             divergences=directory.read(DIVERGENCES),

@@ -32,7 +32,7 @@ PRELOADED = [
     "transformers.models.auto.tokenization_auto",
     "crosspatch.experiment.controls",
     "crosspatch.experiment.patching",
-    "crosspatch.experiment.spans",
+    "crosspatch.experiment.mistakes",
 ]
 
 

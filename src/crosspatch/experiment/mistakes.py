@@ -1,4 +1,4 @@
-"""The spans stage: wrong solutions read token by token, whose words, signs and numbers are known to be wrong.
+"""The mistakes stage: wrong solutions read token by token, whose words, signs and numbers are known to be wrong.
 
 Nothing is generated. The text is that of somebody who makes the mistake in the problems that are patched, so at each
 of its tokens it is known whether the mistake shows there; all patches are scored along it.
@@ -20,27 +20,27 @@ from crosspatch.experiment.sharding import Files
 from crosspatch.experiment.work import Work
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.tables import SCORES, SPANS
+from crosspatch.tables import MISTAKES, SCORES
 
 logger = logging.getLogger(__name__)
 
 
-def read_mistakes(work: Work) -> None:
+def score_mistakes(work: Work) -> None:
     """Score the patches along the wrong solution of every patched problem that has one."""
-    carry_out(SpansStage(work))
+    carry_out(MistakesStage(work))
 
 
 @dataclass
-class SpansStage:
+class MistakesStage:
     """All wrong solutions of an experiment's patched problems. A shard is one of them."""
 
-    name: ClassVar[str] = "spans"
+    name: ClassVar[str] = "mistakes"
     work: Work
 
     def plan(self) -> dict[str, Any]:
         """A shard for each wrong solution; none where they cannot be scored."""
         if self.problems and self.work.experiment.patch.persistence == "persistent":
-            logger.warning("spans: only transient patches can be scored along a given text; none is scored")
+            logger.warning("mistakes: only transient patches can be scored along a given text; none is scored")
             return {"shards": []}
         return {"shards": [{"prompts": [problem.id]} for problem in self.problems]}
 
@@ -60,7 +60,7 @@ class SpansStage:
                     {"span": kind, "read_token_id": token, **row}
                     for kind, token, row in zip(kinds, text, trajectory.rows(problem.id, run, prompts), strict=True)
                 ]
-        return {SPANS.path(shard): SPANS.dumped(SPANS.frame(rows))}
+        return {MISTAKES.path(shard): MISTAKES.dumped(MISTAKES.frame(rows))}
 
     def gather(self) -> None:
         """Nothing: the table is read from its parts."""
@@ -87,7 +87,7 @@ class SpansStage:
         longest = max(len(prompt) + len(text) for prompt, text in self.texts)
         found = possible_engine(self.work, self.patches, longest)
         if found == "reference":
-            logger.warning("spans: these models run by the reference engine alone, which cannot; none is scored")
+            logger.warning("mistakes: these models run by the reference engine alone, which cannot; none is scored")
         return found
 
 

@@ -7,19 +7,19 @@ import pytest
 
 from crosspatch.data.problem import Span
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.spans import kinds_of_tokens
+from crosspatch.experiment.mistakes import kinds_of_tokens
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
-from crosspatch.tables import SPANS
+from crosspatch.tables import MISTAKES
 
 SMALL = ["data.related=3", "patch.related=2", "generation.max_new_tokens=6", "patch.layers=1,3", "data.style=terse"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("spans") / "run"
+    out = tmp_path_factory.mktemp("mistakes") / "run"
     run = ExperimentRun.start(load_experiment("tiny", [*SMALL, "patch.direction=both"]), out)
-    run.run("spans")
+    run.run("mistakes")
     return run.directory
 
 
@@ -32,12 +32,14 @@ def test_kinds_by_hand() -> None:
 
 
 def test_every_patched_problem_is_read_in_its_wrong_solution(finished):
-    spans = finished.read(SPANS)
-    assert dict(spans.schema) == pl.Schema(SPANS.dtypes)
+    mistakes = finished.read(MISTAKES)
+    assert dict(mistakes.schema) == pl.Schema(MISTAKES.dtypes)
     mistaken = {problem.id: problem for problem in finished.problems("mistaken")}
-    assert set(spans["prompt_id"]) == {"related-000", "related-001"}
+    assert set(mistakes["prompt_id"]) == {"related-000", "related-001"}
     tokenizer = Checkpoint.named(str(finished.model("clean"))).tokenizer()
-    for (prompt_id, direction, patch), rows in spans.group_by("prompt_id", "direction", "patch", maintain_order=True):
+    for (prompt_id, direction, patch), rows in mistakes.group_by(
+        "prompt_id", "direction", "patch", maintain_order=True
+    ):
         assert patch in ("L1.resid_post", "L3.resid_post")
         assert direction in ("corrupt", "repair")
         problem = mistaken[prompt_id]
