@@ -47,12 +47,12 @@ _CELL = ["prompt_id", "patch", "direction", "step"]
 _PATCHED = ["delta_patched", "cts", "kl_patched", "rank_corrupted", "token_id"]
 # Claims that are false where labels are dealt, and those whose number lies at the edge where that is made so.
 DEALT = {
-    "builds_up", "disagree_more", "transfer_more", "class_disagreement_rate", "class_transfer",
-    "span_disagreement_rate", "span_transfer", "behaviour_correct", "behaviour_planted", "answers_patched",
+    "builds_up", "disagree_more", "recovered_more", "class_disagreement_rate", "class_recovered_fraction",
+    "span_disagreement_rate", "span_recovered_fraction", "behaviour_correct", "behaviour_planted", "answers_patched",
     "answers_repaired", "top_site",
 }  # fmt: skip
 EDGE = {
-    "gradual", "late", "operations_near_one", "sibling", "repairs_too", "transfer_same", "kept", "patched_kept",
+    "gradual", "late", "operations_near_one", "sibling", "repairs_too", "recovered_same", "kept", "patched_kept",
     "answers_patched_late", "answers_repaired_late",
 }  # fmt: skip
 # What is recovered at each patched layer below the last, and which claims that puts at their edge: a step of one half

@@ -64,7 +64,7 @@ def test_a_notebook_that_raises_is_noticed() -> None:
 def test_patch_your_own_pair() -> None:
     done = executed(read("patch_your_own_pair.ipynb"))
     [profile] = [text for text in texts(done) if "mean_cts" in text and "PatchResult" not in text]
-    transfer = {patch: float(value) for patch, value in column(profile, "transfer").items()}
+    transfer = {patch: float(value) for patch, value in column(profile, "recovered_fraction").items()}
     # By the way it was made: nothing below the changed block, everything after the last.
     assert abs(transfer["L0.resid_post"]) < 1e-3
     assert abs(transfer["L1.resid_post"]) < 1e-3
@@ -84,7 +84,7 @@ def test_find_the_planted_head() -> None:
     assert len(re.findall(r"L\d+\.head\.\d+", answer)) == 3
     shown = " ".join(texts(done, of="text/html"))
     assert "Most telling is head L1 head 2" in shown
-    assert shown.count('<iframe title="Transfer of each head alone') == 1
+    assert shown.count('<iframe title="Recovered fraction of each head alone') == 1
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
     code, out, _ = cli("run", "tiny", "--out", finished)
     assert code == 0
-    for words in ("patch: done before", "Stages", "Behaviour", "Transfer by patch", "report.html"):
+    for words in ("patch: done before", "Stages", "Behaviour", "Recovered fraction by patch", "report.html"):
         assert words in out
     after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     changed = {p.relative_to(finished) for p in before if before[p] != after[p]}
@@ -211,7 +211,7 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     ]  # fmt: skip
     code, printed, err = cli(*arguments)
     assert code == 0, err
-    assert "Transfer by patch" in printed
+    assert "Recovered fraction by patch" in printed
     run = RunDirectory.existing(out)
     scores = run.read(SCORES)
     assert set(scores["prompt_id"]) == {"a/../b", "2"}

@@ -428,7 +428,8 @@ class Patch(Settings):
     target_fraction: float | None = Field(
         None,
         gt=0,
-        description="Search for a small set of places whose joint patch transfers so much (1: all), and patch it: an "
+        description="Search for a small set of sites whose joint patch recovers this fraction (1: all), and patch it: "
+        "an "
         "upper bound on the smallest set. Half of the texts search as well, and are tested on the other half",
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")

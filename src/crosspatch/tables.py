@@ -213,13 +213,14 @@ ATTRIBUTION = Schema(
         "head": (pl.Int32, "attention head, null unless the component is head"),
         "estimate": (
             pl.Float64,
-            "transfer by gradients along the target's own texts: sum of effects over sum of the models' differences, "
+            "recovered fraction by gradients along the target's own texts: sum of effects over sum of the models' "
+            "differences, "
             "where they disagree",
         ),
         "exact": (pl.Float64, "the same, measured by patching"),
         "held_out": (
             pl.Float64,
-            "what the site of the same rank transfers that half of the texts choose, measured on the other half; null "
+            "what the site of the same rank recovers that half of the texts choose, measured on the other half; null "
             "where a half has nothing to choose by",
         ),
     },
@@ -258,10 +259,13 @@ SEARCH = Schema(
         "rank": (pl.Int32, "rank among the sets that were kept, from 1"),
         "patch": (pl.String, "the set of sites, moved together"),
         "sites": (pl.Int32, "how many"),
-        "transfer": (pl.Float64, "exact transfer along the target's own texts, where the models disagree"),
+        "recovered_fraction": (
+            pl.Float64,
+            "exact recovered fraction along the target's own texts, where the models disagree",
+        ),
         "held_out": (
             pl.Float64,
-            "of the set that was chosen: what sets that half of the texts choose in the same way transfer on the other "
+            "of the set that was chosen: what sets that half of the texts choose in the same way recover on the other "
             "half; null where a half has nothing to choose by",
         ),
     },
@@ -431,7 +435,7 @@ DEPTH = Schema(
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, transfer (ratio of sums), kl_transfer, flip_rate, reciprocal_rank",
+            "disagreement_rate, mean_cts, recovered_fraction, kl_recovered_fraction, flip_rate, reciprocal_rank",
         ),
         "contrast": (
             pl.String,
@@ -482,7 +486,7 @@ TOKENS = Schema(
         "control": (pl.String, "the control, in late layers; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, transfer, flip_rate, share_of_disagreements",
+            "disagreement_rate, mean_cts, recovered_fraction, flip_rate, share_of_disagreements",
         ),
         "contrast": (pl.String, "value: the measure itself; excess: less that of all other cells"),
         **_INTERVAL,
@@ -639,9 +643,11 @@ PLACES = Schema(
         },
         "measure": (
             pl.String,
-            "attribution: transfer by gradients; transfer: measured, ratio of sums; random: that of a push as long in "
+            "attribution: recovered fraction by gradients; recovered_fraction: measured; random: that of a push as "
+            "long in "
             "a "
-            "random direction; beyond: transfer less random; step: of resid_post, transfer less the layer below's",
+            "random direction; beyond: recovered_fraction less random; step: of resid_post, the recovered fraction "
+            "less the layer below's",
         ),
         **_INTERVAL,
         "n_prompts": DEPTH.columns["n_prompts"],

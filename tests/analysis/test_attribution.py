@@ -225,14 +225,14 @@ def made_by_hand(deltas=("delta_target", "delta_source")) -> Attribution:
 def test_sites_rank_by_the_share_that_they_transfer():
     found = made_by_hand()
     # (3 - 1 + 2) / 8 and (1 + 1 + 0) / 8.
-    assert found.ranking().select("patch", "transfer", "mean_size").rows() == [
+    assert found.ranking().select("patch", "recovered_fraction", "mean_size").rows() == [
         ("L1.resid_post", 0.5, 2.0),
         ("L0.resid_post", 0.25, pytest.approx(2 / 3)),
     ]
     assert found.top(1) == [Patch((Site(1),))]
     assert found.top(5, ["attn_out"]) == []
     # In the repair direction the source is the clean model: its ΔLs are the lower ones.
-    assert made_by_hand(("delta_source", "delta_target")).ranking()["transfer"].to_list() == [-0.25, -0.5]
+    assert made_by_hand(("delta_source", "delta_target")).ranking()["recovered_fraction"].to_list() == [-0.25, -0.5]
 
 
 def test_correlations_worked_out_by_hand():

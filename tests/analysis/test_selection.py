@@ -78,7 +78,7 @@ def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
     told = selection.table.filter(patch=selection.patches[0].name)["held_out"].to_list()
     assert told == [pytest.approx(found, abs=1e-5)]
     assert selection.table["held_out"].null_count() == selection.table.height - 1
-    assert selection.notes[-1] == f"search: sets that half of the texts choose transfer {found:.2f} on the other half"
+    assert selection.notes[-1] == f"search: sets that half of the texts choose recover {found:.2f} on the other half"
 
 
 def test_one_text_has_no_other_half(pair):

@@ -53,16 +53,16 @@ def test_the_part_that_differs_is_found_alone(pair, layer, direction):
     # The control: without it nothing is found, in the blocks before it.
     below = [patch for patch in PARTS if patch.layer < layer]
     without = search_sites(only, TEXTS, below, run, wanted=0.3)
-    assert (without.found, without.reached, without.transfer, without.rounds.height) == (None, False, 0.0, 0)
+    assert (without.found, without.reached, without.recovered_fraction, without.rounds.height) == (None, False, 0.0, 0)
 
 
 def test_both_parts_of_the_last_block_carry_all_that_it_does(pair):
     only = planted(pair, 3)
     found = search_sites(only, TEXTS, PARTS, RUN, wanted=0.999)
     assert found.found == Patch((Site(3, "attn_out"), Site(3, "mlp_out")))
-    assert found.transfer == pytest.approx(1, abs=1e-4)
+    assert found.recovered_fraction == pytest.approx(1, abs=1e-4)
     assert found.rounds["sites"].to_list() == [1, 2]
-    assert found.rounds["transfer"][0] < 0.999
+    assert found.rounds["recovered_fraction"][0] < 0.999
 
 
 def test_transfer_is_that_of_the_exact_scores(pair):
@@ -76,13 +76,13 @@ def test_transfer_is_that_of_the_exact_scores(pair):
             if step.y_target != step.y_source:
                 moved += step.delta_patched - step.delta_target
                 apart += step.delta_source - step.delta_target
-    assert found.transfer == pytest.approx(moved / apart, abs=1e-5)
-    assert found.transfer == found.rounds["transfer"].max()
+    assert found.recovered_fraction == pytest.approx(moved / apart, abs=1e-5)
+    assert found.recovered_fraction == found.rounds["recovered_fraction"].max()
     assert found.rounds["patch"].to_list()[-1] == found.found.name
 
 
 def best_so_far(found, rounds):
-    return [found.rounds.filter(pl.col("round") <= r)["transfer"].max() for r in range(1, rounds + 1)]
+    return [found.rounds.filter(pl.col("round") <= r)["recovered_fraction"].max() for r in range(1, rounds + 1)]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2"])

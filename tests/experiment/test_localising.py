@@ -57,7 +57,7 @@ def test_it_can_be_read_as_places(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
     table = places(finished.read(LOCALISATION), domains)
     assert set(table["domain"]) == {"related", "unrelated_math", "general"}
-    last = table.filter(patch="L3.resid_post", measure="transfer")["estimate"]
+    last = table.filter(patch="L3.resid_post", measure="recovered_fraction")["estimate"]
     assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
     assert [named.component for named in most_telling(finished.read(LOCALISATION), domains, "related")] == [
         "resid_post",

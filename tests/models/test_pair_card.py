@@ -24,7 +24,7 @@ def test_both_models_are_told_apart() -> None:
 def test_a_model_paired_with_itself_is_noticed(qwen3_pair: ModelPair) -> None:
     itself = ModelPair.of(qwen3_pair.clean, qwen3_pair.clean, qwen3_pair.prompts.tokenizer, raw=True)
     text = Reader(itself._repr_html_()).text
-    assert "the same weights: nothing can transfer" in text
+    assert "the same weights: nothing can be recovered" in text
     assert "a model in memory" in text
     assert "as it stands" in text
 

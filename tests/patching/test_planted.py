@@ -146,7 +146,7 @@ def shares(name: str) -> dict[str, float]:
     """What each place transfers at all positions."""
     found = localised(name)
     table = places(found, dict.fromkeys(found["prompt_id"], "related"))
-    return dict(table.filter(positions="all", measure="transfer").select("patch", "estimate").iter_rows())
+    return dict(table.filter(positions="all", measure="recovered_fraction").select("patch", "estimate").iter_rows())
 
 
 def names_it(name: str, positions: str = "all") -> bool:

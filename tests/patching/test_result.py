@@ -52,9 +52,9 @@ def test_the_profile_is_worked_out_by_hand() -> None:
     found = result([cell(3, 0, moved=1.0), cell(3, 1, moved=2.0), cell(3, 2), cell(5, 0)]).profile()
     first, second = found.iter_rows(named=True)
     assert (first["patch"], first["positions"], first["disagreements"]) == ("L3.resid_post", 3, 2)
-    assert (first["mean_cts"], first["transfer"]) == (0.75, 0.75)
+    assert (first["mean_cts"], first["recovered_fraction"]) == (0.75, 0.75)
     # Where the models never disagree there is nothing to transfer, which is not 0.
-    assert (second["mean_cts"], second["transfer"]) == (None, None)
+    assert (second["mean_cts"], second["recovered_fraction"]) == (None, None)
 
 
 def test_a_few_patches_are_a_table_with_what_is_undefined_said() -> None:
@@ -77,7 +77,7 @@ def test_many_layers_are_a_strip_in_their_order() -> None:
 def test_of_many_other_patches_the_best_are_shown() -> None:
     heads = [cell(0, 0, moved=head / 10, patch=f"L0.head.{head}", component="head", head=head) for head in range(20)]
     text = Reader(result(heads)._repr_html_()).text
-    assert "The 8 of 20 patches that transfer most" in text
+    assert "The 8 of 20 patches that recover most" in text
     assert text.index("L0.head.19") < text.index("L0.head.18")
     assert "L0.head.11models" not in text.replace(" ", "")
 

@@ -64,7 +64,9 @@ def full_page(tmp_path_factory, generations, behaviour, training) -> Path:
     texts = pl.concat([generations, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
     domains = {name: problem.domain for name, problem in problems.items()}
     summary = Summary.of(domains, scores=scores, behaviour=behaviour)
-    places = PLACES.frame([place(0, 0, 0.02), place(0, 1, -0.04), place(6, 0, 0.3, "transfer"), place(6, 1, 0.01)])
+    places = PLACES.frame(
+        [place(0, 0, 0.02), place(0, 1, -0.04), place(6, 0, 0.3, "recovered_fraction"), place(6, 1, 0.01)]
+    )
     object.__setattr__(summary, "places", places)
     return write_report(
         tmp_path_factory.mktemp("page") / "report.html",
@@ -373,7 +375,7 @@ def test_the_heads_are_drawn_and_told(page):
     heads.locator(".grid").focus()
     page.page.keyboard.press("ArrowUp")
     page.settled()
-    assert "layer 6, head 0, transfer 0.3, measured" in heads.locator('[data-part="said"]').inner_text()
+    assert "layer 6, head 0, recovered fraction 0.3, measured" in heads.locator('[data-part="said"]').inner_text()
     assert "1 of 4 heads are measured" in heads.locator('[data-part="notes"]').inner_text()
     heads.locator("summary").click()
     assert heads.locator("tbody tr").count() == 4
@@ -515,9 +517,9 @@ def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
     path = tmp_path / "report.html"
     path.write_text(render_comparison(Comparison(tuple(runs)), wild))
     with opened(browser, path) as page:
-        page.page.locator("#transfer-0").scroll_into_view_if_needed()
-        page.page.wait_for_selector("#transfer-0[data-drawn]")
-        page.page.locator('details[data-table="transfer-0-table"] summary').click()
+        page.page.locator("#recovered_fraction-0").scroll_into_view_if_needed()
+        page.page.wait_for_selector("#recovered_fraction-0[data-drawn]")
+        page.page.locator('details[data-table="recovered_fraction-0-table"] summary').click()
         page.page.locator("details[data-table] tbody tr").first.wait_for()
         assert wild in page.page.locator("h1").inner_text()
         assert "⟨U+202E⟩plain" in page.page.locator(".runs").inner_text()
@@ -570,12 +572,16 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
 
 
 def test_heads_in_a_notebook_are_drawn_and_told(tmp_path, browser):
-    path = head_map(PLACES.frame([place(0, 0, 0.02), place(6, 1, 0.3, "transfer")])).write_html(tmp_path / "heads.html")
+    path = head_map(PLACES.frame([place(0, 0, 0.02), place(6, 1, 0.3, "recovered_fraction")])).write_html(
+        tmp_path / "heads.html"
+    )
     with opened(browser, path) as page:
         page.page.locator(".grid").focus()
         page.page.keyboard.press("ArrowUp")
         page.settled()
-        assert "layer 6, head 1, transfer 0.3, measured" in page.page.locator('[data-part="said"]').inner_text()
+        assert (
+            "layer 6, head 1, recovered fraction 0.3, measured" in page.page.locator('[data-part="said"]').inner_text()
+        )
         assert page.wrong == []
 
 

@@ -66,7 +66,7 @@ def test_every_cell_is_there_once_with_all_that_is_known_of_it(scores, problems,
     ]
     assert picture["kl_patched"] == [None] * len(CELLS)
     assert "ceiling" in picture["ceiling"]
-    # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, ratio of sums
+    # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, recovered fraction
     assert picture["rows"][1]["profile"] == [3, 2, pytest.approx(2 / 3), 1, 1, 1, -0.5, -0.5]
 
 

@@ -47,12 +47,12 @@ def places(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
 
 ROWS = [
     row(2, 1, 0.3),
-    row(2, 1, 0.5, "transfer"),
+    row(2, 1, 0.5, "recovered_fraction"),
     row(2, 1, 0.01, "random"),
     row(2, 0, -0.2),
     row(0, 0, 0.05),
     # Layer 0 has no head 1, and these are not its heads.
-    row(0, None, 0.9, "transfer"),
+    row(0, None, 0.9, "recovered_fraction"),
     row(0, 1, 0.7, domain="general"),
     row(0, 1, 0.7, direction="repair"),
     row(0, 1, 0.7, positions="current"),
@@ -73,11 +73,11 @@ def test_what_is_said_beside_it() -> None:
     assert first.startswith("1 of 3 heads are measured, marked with a ring; of the others")
     assert second == "Most is carried by layer 2, head 1: 0.50 (measured)."
     assert "attn_out alone" in third
-    assert HeadMap.of(places([row(1, 0, 0.2, "transfer")]), "related").notes()[0] == "All heads are measured."
+    assert HeadMap.of(places([row(1, 0, 0.2, "recovered_fraction")]), "related").notes()[0] == "All heads are measured."
     alone = HeadMap.of(places([row(1, 0, -0.2)]), "related")
     assert alone.notes()[1] == "Most is carried by layer 1, head 0: −0.20 (estimated)."
     said = "Related mathematics · corrupted activations into the clean model, at all positions"
-    assert alone.title == f"Transfer of each head alone · {said}"
+    assert alone.title == f"Recovered fraction of each head alone · {said}"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_cells_of_its_own_are_checked() -> None:
         HeadMap("related", "corrupt", "text", pl.concat([cells, cells]))
     with pytest.raises(ValueError, match="empty values"):
         HeadMap("related", "corrupt", "text", cells.with_columns(exact=pl.lit(None, pl.Boolean)))
-    with pytest.raises(ValueError, match="needs layer, head, transfer, exact"):
+    with pytest.raises(ValueError, match="needs layer, head, recovered_fraction, exact"):
         HeadMap("related", "corrupt", "text", cells.drop("exact"))
     with pytest.raises(ValueError, match="got none named measure"):
         HeadMap.of(places(ROWS).drop("measure"), "related")

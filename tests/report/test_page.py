@@ -156,7 +156,7 @@ def test_scores_without_a_defined_cell(tmp_path: Path, problems: dict[str, Probl
     scores = SCORES.frame([score(3, 0), score(3, 1)])
     page = Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
     assert "No cell has a CTS, so nothing can be said" in page.text
-    assert "No cell has a CTS, so there is no transfer to draw." in page.text
+    assert "No cell has a CTS, so there is no recovered fraction to draw." in page.text
     assert page.unpacked("prompt-0")["texts"] == []
 
 

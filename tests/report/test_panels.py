@@ -38,7 +38,7 @@ def depth() -> pl.DataFrame:
 def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> None:
     related, general, rate = depth_panels(depth(), VARIANT)
     assert related.title == "Related mathematics: 9 prompts with a CTS"
-    names = ["transfer (ratio of sums)", "mean CTS", "itself", "random direction", "twin"]
+    names = ["recovered fraction", "mean CTS", "itself", "random direction", "twin"]
     assert [line.name for line in related.lines] == names
     assert [line.role for line in related.lines] == ["main", "beside", "control", "control", "control"]
     main = related.lines[0]

@@ -18,11 +18,11 @@ def row(name: str, measure: str, estimate: float | None, layer: int | None = Non
 def test_a_table_of_all_layers_together() -> None:
     rows = [
         row("operation", "share_of_disagreements", 0.6),
-        row("operation", "transfer", 0.3),
-        row("operation", "transfer", -0.2, contrast="excess", p_value=0.99),
-        row("operation", "transfer", 0.9, layer=3),
-        {**row("operation", "transfer", 0.95), "late": True},
-        row("digit", "transfer", None),
+        row("operation", "recovered_fraction", 0.3),
+        row("operation", "recovered_fraction", -0.2, contrast="excess", p_value=0.99),
+        row("operation", "recovered_fraction", 0.9, layer=3),
+        {**row("operation", "recovered_fraction", 0.95), "late": True},
+        row("digit", "recovered_fraction", None),
     ]
     ((title, found),) = token_tables(TOKENS.frame(rows))
     assert title == "Related mathematics, by class of token (resid_post corrupt)"

@@ -125,7 +125,11 @@ def depth(
     }  # fmt: skip
 
     def row(
-        layer: int | None, contrast: str, estimate: float, control: str | None = None, measure: str = "transfer"
+        layer: int | None,
+        contrast: str,
+        estimate: float,
+        control: str | None = None,
+        measure: str = "recovered_fraction",
     ) -> dict[str, Any]:
         ends = {"estimate": estimate, "low": estimate - width, "high": estimate + width, "effective": 12.0}
         patch = None if layer is None else f"L{layer}.resid_post"
@@ -150,7 +154,7 @@ def depth(
         for each, has in ((name, control), ("self", float(more.get("direction") == "repair"))):
             rows += [row(layer, "value", has, each) for layer in transfers]
             rows += [row(layer, "beyond", share - has, each) for layer, share in transfers.items()]
-    rows += [row(None, "value", 0.5, measure=measure) for measure in ("disagreement_rate", "transfer")]
+    rows += [row(None, "value", 0.5, measure=measure) for measure in ("disagreement_rate", "recovered_fraction")]
     return DEPTH.frame(rows)
 
 
@@ -253,7 +257,7 @@ def test_late_is_where_half_of_the_effect_is_recovered() -> None:
         assert (late.found.estimate, late.compared.estimate) == (layer, pytest.approx(28 / 6))
     assert "at layer 4.7 or above, the paper's 28 of 36 in depth" in late.statement
     nothing = depth(GRADUAL, control=0.95)
-    assert found(nothing, "late", half_at(5.5)).reason == "transfer is not shown to build up at all"
+    assert found(nothing, "late", half_at(5.5)).reason == "the recovered fraction is not shown to build up at all"
     # Where the layer just below was not patched the curve there is a line that nobody has measured.
     sparse = found(depth(GRADUAL), "late", half_at(5.5), n_layers=36)
     assert (sparse.compared.estimate, sparse.reason) == (28, "layer 28, just below the paper's depth, was not patched")
@@ -291,16 +295,18 @@ def test_domains_are_compared_with_related_problems() -> None:
 
     made = other(0.3)
     assert made["disagree_more"].shown
-    assert (made["transfer_more"].control, made["transfer_more"].verdict) == ("General questions", "shown")
-    assert made["transfer_same"].verdict == "contradicted"
+    assert (made["recovered_more"].control, made["recovered_more"].verdict) == ("General questions", "shown")
+    assert made["recovered_same"].verdict == "contradicted"
     # No difference that can be told from chance is no proof that it is the same: that is another claim, with a margin.
     same = other(0.0)
-    assert (same["disagree_more"].verdict, same["transfer_more"].verdict) == ("undecided", "undecided")
-    assert same["transfer_same"].verdict == "shown"
-    assert other(0.05)["transfer_same"].verdict == "undecided"
+    assert (same["disagree_more"].verdict, same["recovered_more"].verdict) == ("undecided", "undecided")
+    assert same["recovered_same"].verdict == "shown"
+    assert other(0.05)["recovered_same"].verdict == "undecided"
 
 
-def of_operations(estimate: float, measure: str = "transfer", width: float = 0.1, **more: Any) -> dict[str, Any]:
+def of_operations(
+    estimate: float, measure: str = "recovered_fraction", width: float = 0.1, **more: Any
+) -> dict[str, Any]:
     return {
         "domain": "related", "component": "resid_post", "direction": "corrupt", "persistence": "transient",
         "schedule": "all", "layer": None, "late": False, "by": "class", "class": "operation", "control": None,
@@ -309,13 +315,13 @@ def of_operations(estimate: float, measure: str = "transfer", width: float = 0.1
     }  # fmt: skip
 
 
-def excess(estimate: float, p_value: float, measure: str = "transfer") -> pl.DataFrame:
+def excess(estimate: float, p_value: float, measure: str = "recovered_fraction") -> pl.DataFrame:
     return TOKENS.frame([of_operations(estimate, measure, contrast="excess", p_value=p_value)])
 
 
 def test_tokens_need_interval_and_permutation_test_alike() -> None:
     def made(table: pl.DataFrame) -> Claim:
-        return by_name(depth(GRADUAL), table)["class_transfer"]
+        return by_name(depth(GRADUAL), table)["class_recovered_fraction"]
 
     assert made(excess(0.3, 0.01)).shown
     assert not made(excess(0.05, 0.01)).shown
@@ -326,9 +332,9 @@ def test_tokens_need_interval_and_permutation_test_alike() -> None:
 
 def near_one(score: float, control: float | None = 0.1, width: float = 0.05, name: str = "twin") -> Claim:
     late = {"late": True, "width": width}
-    rows = [of_operations(score, "transfer", **late)]
+    rows = [of_operations(score, "recovered_fraction", **late)]
     if control is not None:
-        rows += [of_operations(control, "transfer", control=name, **late)]
+        rows += [of_operations(control, "recovered_fraction", control=name, **late)]
     return by_name(depth(GRADUAL), TOKENS.frame(rows))["operations_near_one"]
 
 

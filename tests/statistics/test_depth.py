@@ -62,17 +62,17 @@ def test_measures_by_hand() -> None:
     for measure, low, high in [
         ("disagreement_rate", 0.5, 0.5),
         ("mean_cts", 0.2, 0.8),
-        ("transfer", 0.2, 0.8),
-        ("kl_transfer", 0.1, 0.4),
+        ("recovered_fraction", 0.2, 0.8),
+        ("kl_recovered_fraction", 0.1, 0.4),
         ("flip_rate", 0.0, 1.0),
         ("reciprocal_rank", 0.5, 1.0),
     ]:
         assert found(table, measure, 3)["estimate"] == pytest.approx(low, abs=1e-6), measure
         assert found(table, measure, 5)["estimate"] == pytest.approx(high, abs=1e-6), measure
-    step = found(table, "transfer", 5, contrast="step")
+    step = found(table, "recovered_fraction", 5, contrast="step")
     assert step["estimate"] == pytest.approx(0.6, abs=1e-6)
     # The prompts differ, but each by the same at both layers: the step is surer than the transfer.
-    transfer = found(table, "transfer", 5)
+    transfer = found(table, "recovered_fraction", 5)
     assert transfer["low"] < 0.8 < transfer["high"]
     assert step["high"] - step["low"] < 1e-4
     assert (transfer["n_prompts"], transfer["cells"]) == (10, 10)
@@ -82,12 +82,12 @@ def test_measures_by_hand() -> None:
 
 def test_a_control_is_compared_in_the_same_cells() -> None:
     table = depth_statistics(scores(), controls(), DOMAINS)
-    assert found(table, "transfer", 5, "random")["estimate"] == pytest.approx(0.1, abs=1e-6)
-    beyond = found(table, "transfer", 5, "random", "beyond")
+    assert found(table, "recovered_fraction", 5, "random")["estimate"] == pytest.approx(0.1, abs=1e-6)
+    beyond = found(table, "recovered_fraction", 5, "random", "beyond")
     assert beyond["estimate"] == pytest.approx(0.7, abs=1e-6)
     assert beyond["low"] > 0
     # A control that does as much leaves nothing.
-    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "transfer", 5, "random", "beyond")
+    same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "recovered_fraction", 5, "random", "beyond")
     assert same["low"] <= 1e-6
     assert same["high"] >= -1e-6
 
@@ -100,16 +100,16 @@ def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
         .cast(pl.Float32)
     )
     table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
-    assert found(table, "transfer", 5)["estimate"] > 5
-    assert found(table, "transfer", 5, "random", "beyond")["estimate"] == pytest.approx(0.7, abs=0.01)
-    assert found(table, "transfer", 5, "random", "beyond")["n_prompts"] == 9
+    assert found(table, "recovered_fraction", 5)["estimate"] > 5
+    assert found(table, "recovered_fraction", 5, "random", "beyond")["estimate"] == pytest.approx(0.7, abs=0.01)
+    assert found(table, "recovered_fraction", 5, "random", "beyond")["n_prompts"] == 9
 
 
 def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
     few = SCORES.frame([cell("g", 3, 0, (-1, 1, 0)), cell("g", 5, 0, (-1, 1, 1))])
     table = depth_statistics(pl.concat([scores(), few]), CONTROLS.frame(), DOMAINS)
     assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
-    lone = found(table.filter(domain="general"), "transfer", 3)
+    lone = found(table.filter(domain="general"), "recovered_fraction", 3)
     assert (lone["estimate"], lone["low"], lone["high"]) == (0.5, None, None)
 
 
@@ -144,7 +144,7 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
 def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
     def whole(n_layers: int | None) -> float:
         table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)
-        rows = table.filter(pl.col("layer").is_null(), measure="transfer", contrast="value")
+        rows = table.filter(pl.col("layer").is_null(), measure="recovered_fraction", contrast="value")
         return None if rows.is_empty() else rows["estimate"][0]
 
     # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
@@ -158,10 +158,12 @@ def test_all_layers_count_alike_together() -> None:
     more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
     table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
     whole = table.filter(
-        pl.col("layer").is_null(), pl.col("control").is_null(), measure="transfer", contrast="value"
+        pl.col("layer").is_null(), pl.col("control").is_null(), measure="recovered_fraction", contrast="value"
     ).to_dicts()
     assert whole[0]["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
-    beyond = table.filter(pl.col("layer").is_null(), measure="transfer", contrast="beyond", control="random").to_dicts()
+    beyond = table.filter(
+        pl.col("layer").is_null(), measure="recovered_fraction", contrast="beyond", control="random"
+    ).to_dicts()
     assert beyond[0]["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
 
 
@@ -175,7 +177,7 @@ def test_a_control_is_compared_where_there_is_a_cts() -> None:
     table = pl.concat([scores(), SCORES.frame(more)])
     same = CONTROLS.frame({"control": "it", **row} for row in scores().filter(status="ok").iter_rows(named=True))
     made = depth_statistics(table, same, DOMAINS)
-    for measure in ("mean_cts", "transfer", "flip_rate", "reciprocal_rank"):
+    for measure in ("mean_cts", "recovered_fraction", "flip_rate", "reciprocal_rank"):
         assert found(made, measure, 5, "it", "beyond")["estimate"] == pytest.approx(0), measure
 
 
@@ -214,15 +216,15 @@ def test_several_seeds_are_drawn_above_their_prompts() -> None:
     together = pooled(of_seeds(5), ())
     domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
     table = depth_statistics(together, CONTROLS.frame(), domains)
-    row = found(table, "transfer", 5)
+    row = found(table, "recovered_fraction", 5)
     assert row["n_prompts"] == 5
     assert row["estimate"] == pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6)
     # 50 prompts would have told it far more surely than 5 children can.
-    alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "transfer", 5)
+    alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "recovered_fraction", 5)
     assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
     # Four seeds are too few.
     four = depth_statistics(pooled(of_seeds(4), ()), CONTROLS.frame(), domains)
-    assert found(four, "transfer", 5)["low"] is None
+    assert found(four, "recovered_fraction", 5)["low"] is None
 
 
 def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
@@ -236,9 +238,9 @@ def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
         )
         for seed in range(5)
     }
-    crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "transfer", 5)
+    crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "recovered_fraction", 5)
     domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
-    nested = found(depth_statistics(pooled(runs, ()), CONTROLS.frame(), domains), "transfer", 5)
+    nested = found(depth_statistics(pooled(runs, ()), CONTROLS.frame(), domains), "recovered_fraction", 5)
     assert crossed["estimate"] == pytest.approx(nested["estimate"])
     assert crossed["high"] - crossed["low"] > 3 * (nested["high"] - nested["low"])
 
@@ -246,8 +248,8 @@ def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
 def test_controls_of_several_seeds_are_compared_under_each() -> None:
     runs = {str(seed): controls() for seed in range(5)}
     table = depth_statistics(pooled(of_seeds(5), PROMPTS), pooled(runs, PROMPTS), DOMAINS)
-    beyond = found(table, "transfer", 5, "random", "beyond")
-    own, control = found(table, "transfer", 5), found(table, "transfer", 5, "random")
+    beyond = found(table, "recovered_fraction", 5, "random", "beyond")
+    own, control = found(table, "recovered_fraction", 5), found(table, "recovered_fraction", 5, "random")
     assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
     assert beyond["n_prompts"] == 5
 

@@ -150,7 +150,7 @@ def test_tokens_that_more_prompts_list_come_first():
     # A row for each prompt, not for each token.
     transfer = lens_statistics(frame, DOMAINS).row(0, named=True)
     assert transfer["estimate"] == pytest.approx((2 * 1 + 2 * 3) / (2 * 4 + 2 * 4))
-    assert (transfer["measure"], transfer["layer"], transfer["n_prompts"]) == ("lens_transfer", 2, 2)
+    assert (transfer["measure"], transfer["layer"], transfer["n_prompts"]) == ("lens_recovered_fraction", 2, 2)
 
 
 def test_steered_answers_are_held_against_the_clean_models():

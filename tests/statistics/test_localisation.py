@@ -57,9 +57,24 @@ def test_shares_are_ratios_of_sums_and_steps_their_differences():
     assert dict(table.schema) == pl.Schema(PLACES.dtypes)
     # Screened 2 of 16, random 1 of 16; the lowest block's step is all that it moves.
     common = {"attribution": 2 / 16, "random": 1 / 16}
-    assert measures(table, "L0.resid_post") == {**common, "transfer": 2 / 16, "beyond": 1 / 16, "step": 2 / 16}
-    assert measures(table, "L1.resid_post") == {**common, "transfer": 10 / 16, "beyond": 9 / 16, "step": 8 / 16}
-    assert measures(table, "L2.resid_post") == {**common, "transfer": 14 / 16, "beyond": 13 / 16, "step": 4 / 16}
+    assert measures(table, "L0.resid_post") == {
+        **common,
+        "recovered_fraction": 2 / 16,
+        "beyond": 1 / 16,
+        "step": 2 / 16,
+    }
+    assert measures(table, "L1.resid_post") == {
+        **common,
+        "recovered_fraction": 10 / 16,
+        "beyond": 9 / 16,
+        "step": 8 / 16,
+    }
+    assert measures(table, "L2.resid_post") == {
+        **common,
+        "recovered_fraction": 14 / 16,
+        "beyond": 13 / 16,
+        "step": 4 / 16,
+    }
     assert table["n_prompts"].unique().to_list() == [2]
     assert table["steps"].unique().to_list() == [4]
     # Two prompts are too few for an interval.
@@ -70,7 +85,7 @@ def test_domains_and_directions_stay_apart():
     table = places(
         frame(*BLOCKS, row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")), DOMAINS
     )
-    transfers = table.filter(patch="L0.resid_post", measure="transfer")
+    transfers = table.filter(patch="L0.resid_post", measure="recovered_fraction")
     assert transfers.select("domain", "direction", "estimate").rows() == [
         ("related", "corrupt", 0.125),
         ("related", "repair", 1.0),
@@ -84,7 +99,7 @@ def test_domains_and_directions_stay_apart():
 def test_positions_stay_apart():
     at_steps = [row("p", "L0.resid_post", 1, positions="current"), row("p", "L1.resid_post", 4, positions="current")]
     known = frame(*BLOCKS, *at_steps)
-    transfers = places(known, DOMAINS).filter(patch="L1.resid_post", measure="transfer")
+    transfers = places(known, DOMAINS).filter(patch="L1.resid_post", measure="recovered_fraction")
     assert dict(transfers.select("positions", "estimate").iter_rows()) == {"all": 10 / 16, "current": 1.0}
     assert [n.share for n in most_telling(known, DOMAINS, "related")] == [0.5]
     assert [n.share for n in most_telling(known, DOMAINS, "related", positions="current")] == [0.75]
@@ -92,14 +107,19 @@ def test_positions_stay_apart():
 
 def test_without_a_random_push_there_is_no_control():
     table = places(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
-    assert measures(table, "L0.mlp_out") == {"attribution": 0.25, "transfer": 0.5}
+    assert measures(table, "L0.mlp_out") == {"attribution": 0.25, "recovered_fraction": 0.5}
 
 
 def test_what_was_only_screened_has_its_estimate_alone():
     heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", None)]
     table = places(frame(*heads), DOMAINS)
     assert measures(table, "L1.head.0") == {"attribution": 0.25}
-    assert measures(table, "L1.head.1") == {"attribution": 0.25, "transfer": 0.5, "random": 0.125, "beyond": 0.375}
+    assert measures(table, "L1.head.1") == {
+        "attribution": 0.25,
+        "recovered_fraction": 0.5,
+        "random": 0.125,
+        "beyond": 0.375,
+    }
     assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
 
 

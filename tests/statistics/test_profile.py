@@ -12,7 +12,7 @@ from score_cells import cell
 
 AGREE = (0.0, 0.0, 0.0)
 CELLS = [
-    # Layer 3: CTS 0.5 (1 of 2) and 0.25 (2 of 8): mean 0.375, ratio of sums 3/10.
+    # Layer 3: CTS 0.5 (1 of 2) and 0.25 (2 of 8): mean 0.375, recovered fraction 3/10.
     cell("p", 3, 0, (-1, 1, 0)),
     cell("p", 3, 1, (-4, 4, -2)),
     cell("p", 3, 2, AGREE),
@@ -32,7 +32,7 @@ def test_profile_counts_by_hand() -> None:
     assert (third["positions"], third["disagreements"], third["ok_cells"], third["prompts"]) == (4, 2, 2, 2)
     assert third["disagreement_rate"] == 0.5
     assert third["mean_cts"] == pytest.approx(0.375)
-    assert third["transfer"] == pytest.approx(0.3)
+    assert third["recovered_fraction"] == pytest.approx(0.3)
     assert third["outside_unit"] == 0
     assert (fifth["disagreements"], fifth["ok_cells"], fifth["small_denominators"]) == (2, 1, 1)
     assert fifth["mean_cts"] == pytest.approx(1.5)
@@ -43,7 +43,7 @@ def test_profile_counts_by_hand() -> None:
 def test_without_an_ok_cell_there_is_no_transfer_and_not_zero() -> None:
     general = depth_profile(SCORES.frame(CELLS), DOMAINS).filter(pl.col("domain") == "general").row(0, named=True)
     assert general["mean_cts"] is None
-    assert general["transfer"] is None
+    assert general["recovered_fraction"] is None
 
 
 def test_the_same_layer_of_other_variants_is_not_pooled() -> None:

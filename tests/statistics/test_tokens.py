@@ -111,21 +111,21 @@ def test_classes_by_hand() -> None:
     assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
     # One of two against one of four.
     assert found(table, "operation", "disagreement_rate", contrast="excess")["estimate"] == pytest.approx(0.25)
-    assert found(table, "operation", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
-    excess = found(table, "operation", "transfer", contrast="excess")
+    assert found(table, "operation", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
+    excess = found(table, "operation", "recovered_fraction", contrast="excess")
     assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
     assert excess["high"] < 0
     assert excess["p_value"] > 0.99
-    digits = found(table, "digit", "transfer", contrast="excess")
+    digits = found(table, "digit", "recovered_fraction", contrast="excess")
     assert digits["low"] > 0
     assert digits["p_value"] < 0.01
     # All layers but the last: the mean of 0.2 and 0.4.
-    assert found(table, "operation", "transfer", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
-    assert found(table, "latex", "transfer")["estimate"] is None
+    assert found(table, "operation", "recovered_fraction", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
+    assert found(table, "latex", "recovered_fraction")["estimate"] is None
 
 
 def test_an_excess_is_one_at_the_same_layers() -> None:
-    """At each layer both classes transfer alike; layer 4, where much transfers, has more digits."""
+    """At each layer both classes transfer alike; layer 4, where much is recovered, has more digits."""
     rows = []
     for i, prompt in enumerate(PROMPTS):
         for layer, moved, digits in ((2, 0.1, 1), (4, 0.9, 3)):
@@ -146,9 +146,9 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
                 )
     table = token_statistics(SCORES.frame(rows), DOMAINS, texts=TEXTS, n_layers=6)
     # Pooled, digits look as if more transferred there; at either layer it does not.
-    raw = {name: found(table, name, "transfer", None)["estimate"] for name in ("digit", "operation")}
+    raw = {name: found(table, name, "recovered_fraction", None)["estimate"] for name in ("digit", "operation")}
     assert raw["digit"] - raw["operation"] == pytest.approx(0.4, abs=0.01)
-    pooled = found(table, "digit", "transfer", None, "excess")
+    pooled = found(table, "digit", "recovered_fraction", None, "excess")
     assert pooled["estimate"] == pytest.approx(0, abs=0.01)
     assert pooled["low"] < 0 < pooled["high"]
     assert pooled["p_value"] > 0.05
@@ -156,7 +156,7 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
 
 def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
     lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
-    row = found(token_statistics(lone, DOMAINS), "operation", "transfer", contrast="excess")
+    row = found(token_statistics(lone, DOMAINS), "operation", "recovered_fraction", contrast="excess")
     assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
 
 
@@ -165,7 +165,7 @@ def test_labelled_places_of_the_mistake() -> None:
     table = mistake_statistics(mistakes, DOMAINS)
     assert set(table["class"]) == {"word", "none"}
     assert set(table["by"]) == {"span"}
-    assert found(table, "word", "transfer")["estimate"] == pytest.approx(0.445, abs=1e-6)
+    assert found(table, "word", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
 
 
 def test_controls_are_compared_in_the_late_layers() -> None:
@@ -188,11 +188,11 @@ def test_controls_are_compared_in_the_late_layers() -> None:
     ).filter(pl.col("class") == "operation")
     late = table.filter("late", contrast="value")
     by_control = {(row["control"], row["measure"]): row for row in late.iter_rows(named=True)}
-    own, twin = by_control[None, "transfer"], by_control["twin", "transfer"]
+    own, twin = by_control[None, "recovered_fraction"], by_control["twin", "recovered_fraction"]
     assert (own["estimate"], twin["estimate"]) == (pytest.approx(0.909, abs=1e-6), pytest.approx(0.2, abs=1e-6))
     assert twin["high"] < 0.3
     # All layers but the last, of which one is late; controls are told of the late ones alone.
-    assert found(table.filter(~pl.col("late")), "operation", "transfer", None)["estimate"] == pytest.approx(
+    assert found(table.filter(~pl.col("late")), "operation", "recovered_fraction", None)["estimate"] == pytest.approx(
         0.609, abs=1e-6
     )
     assert set(table.filter(~pl.col("late"))["control"]) == {None}

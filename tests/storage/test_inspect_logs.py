@@ -195,13 +195,13 @@ def test_an_undefined_number_is_left_out_and_not_zero(run):
     assert "aligned" not in samples["related-0", "clean", None].scores
     # Two cells with a CTS of 0.5 and 0.25: 3 of 10 logits have moved. The other prompt's models agree.
     patched = samples["related-0", "patched", PATCHES[0]]
-    assert patched.scores["transfer"].value == pytest.approx(0.3)
-    assert math.isnan(samples["related-1", "patched", PATCHES[0]].scores["transfer"].value)
+    assert patched.scores["recovered_fraction"].value == pytest.approx(0.3)
+    assert math.isnan(samples["related-1", "patched", PATCHES[0]].scores["recovered_fraction"].value)
     profile = prompt_profile(run.read(SCORES)).filter(prompt_id="related-0", patch=PATCHES[0]).row(0, named=True)
-    assert {key: patched.metadata[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")} == {
-        key: profile[key] for key in ("disagreements", "ok_cells", "mean_cts", "transfer")
+    assert {key: patched.metadata[key] for key in ("disagreements", "ok_cells", "mean_cts", "recovered_fraction")} == {
+        key: profile[key] for key in ("disagreements", "ok_cells", "mean_cts", "recovered_fraction")
     }
-    assert "transfer" not in samples["related-0", "clean", None].scores
+    assert "recovered_fraction" not in samples["related-0", "clean", None].scores
 
 
 def test_logs_stand_in_order_and_say_what_was_run(run):
@@ -242,13 +242,17 @@ def test_each_direction_has_its_own_scores(run):
     repair = cell("related-0", PATCHES[0], 0, (0, 5, 1)) | {"direction": "repair"}
     run.write(SCORES, SCORES.frame([repair]), 1)
     logs = logs_of(run)
-    transfer = {name: s.scores["transfer"].value for name, s in found_again(logs).items() if "transfer" in s.scores}
+    transfer = {
+        name: s.scores["recovered_fraction"].value
+        for name, s in found_again(logs).items()
+        if "recovered_fraction" in s.scores
+    }
     assert transfer["related-0", "patched", PATCHES[0]] == pytest.approx(0.3)
     assert transfer["related-0", "repaired", PATCHES[0]] == pytest.approx(0.2)
     assert logs[-1].eval.model == f"repaired {PATCHES[0]}"
     assert logs[-1].eval.task_args["direction"] == "repair"
-    (score,) = [score for score in logs[-1].results.scores if score.name == "transfer"]
-    assert score.metrics["transfer_related"].value == pytest.approx(0.2)
+    (score,) = [score for score in logs[-1].results.scores if score.name == "recovered_fraction"]
+    assert score.metrics["recovered_fraction_related"].value == pytest.approx(0.2)
 
 
 def test_hostile_texts_come_through_as_they_are(tmp_path):

@@ -60,7 +60,7 @@ class Attribution:
     steps: pl.DataFrame
 
     def ranking(self, components: Sequence[Component] | None = None) -> pl.DataFrame:
-        """Sites from the most to the least estimated `transfer`: Σ effect / Σ (ΔL_source − ΔL_target).
+        """Sites from the most to the least estimated `recovered_fraction`: Σ effect / Σ (ΔL_source − ΔL_target).
 
         Sums go over all steps at which the models disagree: 0 is the target's behaviour, 1 the source's, whichever
         direction. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
@@ -69,9 +69,9 @@ class Attribution:
         ranked = (
             self._scored(components)
             .group_by(*_PLACE, maintain_order=True)
-            .agg(transfer=recovered_fraction(effect.sum(), self.gap), mean_size=effect.abs().mean())
+            .agg(recovered_fraction=recovered_fraction(effect.sum(), self.gap), mean_size=effect.abs().mean())
         )
-        return ranked.sort("transfer", descending=True, maintain_order=True)
+        return ranked.sort("recovered_fraction", descending=True, maintain_order=True)
 
     def top(self, count: int, components: Sequence[Component] | None = None) -> list[Patch]:
         """The patches of the `count` sites that rank highest, of all components or these."""
@@ -116,8 +116,8 @@ class Attribution:
         """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError where none."""
         if self.agrees:
             raise UsageError(
-                f"the models want the same token at all {self.steps.height} steps, so there is nothing that could "
-                "transfer; give other texts or longer ones"
+                f"the models predict the same token at all {self.steps.height} steps, so there is nothing to "
+                "recover; give other texts or longer ones"
             )
         scored = self.steps.filter("disagree")
         return float((scored["delta_source"] - scored["delta_target"]).sum())

@@ -94,7 +94,7 @@ def best_by_attribution(
     patches = found.top(count)
     exact = _exact(pair, texts, run, patches)
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
-    ranked = found.ranking().with_columns(pl.col("transfer").alias("estimate")).head(count)
+    ranked = found.ranking().with_columns(pl.col("recovered_fraction").alias("estimate")).head(count)
     table = ATTRIBUTION.frame(
         {
             **row,
@@ -125,15 +125,15 @@ def smallest_set(
     target_fraction: float,
     beam: int,
 ) -> Selection:
-    """The smallest set whose joint patch transfers `target_fraction`, of the top sites of attribution patching.
+    """The smallest set whose joint patch recovers `target_fraction`, of the top sites of attribution patching.
 
-    Raises CrosspatchError where no site transfers anything.
+    Raises CrosspatchError where no site recovers anything.
     """
     estimated = attribution_patching(pair, texts, run, components=components or SEARCHED, ig_steps=IG_STEPS)
     candidates = estimated.top(CANDIDATES)
     found = search_sites(pair, texts, candidates, run, wanted=target_fraction, beam=beam)
     if found.found is None:
-        raise CrosspatchError("no candidate site transfers anything along these texts; try other components or texts")
+        raise CrosspatchError("no candidate site recovers anything along these texts; try other components or texts")
 
     def chosen(half: Attribution, some: Sequence[ForcedText]) -> list[Patch]:
         of_half = search_sites(pair, some, half.top(CANDIDATES), run, wanted=target_fraction, beam=beam).found
@@ -142,12 +142,13 @@ def smallest_set(
     held_out = _held_out(pair, texts, run, estimated, chosen)
     verdict = "reaches" if found.reached else "is the nearest found to"
     notes = [
-        f"search: {found.found.name} transfers {found.transfer:.2f} and {verdict} {target_fraction:g}; an upper bound "
+        f"search: {found.found.name} recovers {found.recovered_fraction:.2f} and {verdict} {target_fraction:g}; an "
+        "upper bound "
         "on the "
         f"smallest set of these {len(candidates)} candidates",
         "search: too few texts to test a set on texts that did not choose it"
         if held_out is None
-        else f"search: sets that half of the texts choose transfer {held_out[0]:.2f} on the other half",
+        else f"search: sets that half of the texts choose recover {held_out[0]:.2f} on the other half",
     ]
     rounds = found.rounds.with_columns(
         held_out=pl.when(patch=found.found.name).then(pl.lit(held_out and held_out[0], pl.Float64))

@@ -23,8 +23,8 @@ from crosspatch.patching.trajectory import PatchRun, recovered
 
 DISAGREE = Schedule(disagree=True)
 
-_ROUNDS = {"round": pl.Int32, "rank": pl.Int32, "patch": pl.String, "sites": pl.Int32, "transfer": pl.Float64}
-# Sites in their order; transfer comes with them.
+_ROUNDS = {"round": pl.Int32, "rank": pl.Int32, "patch": pl.String, "sites": pl.Int32, "recovered_fraction": pl.Float64}
+# Sites in their order; their recovered fraction comes with them.
 _Set = tuple[Site, ...]
 
 
@@ -32,14 +32,15 @@ _Set = tuple[Site, ...]
 class SiteSearch:
     """What a search kept in each round, and what it found.
 
-    `rounds`: `round` (from 1), `rank` in it (from 1), `patch`, its number of `sites`, and the exact `transfer`.
-    `found` is the smallest set that reached what was wanted, or else the one that came nearest; None where no site
-    transferred anything. Its size is an upper bound: a smaller set may exist that the search did not try.
+    `rounds`: `round` (from 1), `rank` in it (from 1), `patch`, its number of `sites`, and the exact
+    `recovered_fraction`. `found` is the smallest set that reached what was wanted, or else the one that came nearest;
+    None where no site recovered anything. Its size is an upper bound: a smaller set may exist that the search did not
+    try.
     """
 
     rounds: pl.DataFrame
     found: Patch | None
-    transfer: float
+    recovered_fraction: float
     reached: bool
 
 
@@ -54,13 +55,13 @@ def search_sites(
     max_sites: int = 8,
     least_gain: float = 1e-3,
 ) -> SiteSearch:
-    """Grow sets of sites out of `candidates` until one joint transient patch transfers as much as `wanted`.
+    """Grow sets of sites out of `candidates` until one joint transient patch recovers as much as `wanted`.
 
-    Transfer is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at which the
-    unpatched models want different tokens. Each round measures every kept set with every candidate, and keeps the
-    best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy search, and a
-    wider beam always keeps what that would, so it does no worse. It ends when a set reaches `wanted`, has `max_sites`,
-    or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the smallest
+    The recovered fraction is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at
+    which the unpatched models want different tokens. Each round measures every kept set with every candidate, and keeps
+    the best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy search, and
+    a wider beam always keeps what that would, so it does no worse. It ends when a set reaches `wanted`, has
+    `max_sites`, or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the smallest
     set. One late `resid_post` carries nearly everything, so candidates of attn_out, mlp_out and head say more.
 
     Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models agree throughout.
@@ -76,7 +77,7 @@ def search_sites(
     rows: list[tuple[int, int, str, int, float]] = []
     for number in tqdm(range(1, max_sites + 1), desc=f"search of {len(places)} sites", unit="round", leave=False):
         grown = {parent: _grown(parent, places) for parent in kept}
-        measured = _transfers(pair, texts, run, sorted({sites for some in grown.values() for sites in some}))
+        measured = _recovered(pair, texts, run, sorted({sites for some in grown.values() for sites in some}))
         gaining = {
             sites for parent, some in grown.items() for sites in some if measured[sites] - kept[parent] >= least_gain
         }
@@ -88,17 +89,17 @@ def search_sites(
         greedy = next(line, greedy)
         kept = {sites: measured[sites] for i, sites in enumerate(ranked) if i < beam or sites == greedy}
         for rank, (sites, transfer) in enumerate(kept.items(), start=1):
-            rows.append((number, rank, Patch(sites).name, len(sites), transfer))
+            rows.append((number, rank, Patch(sites).name, len(sites), recovered))
         best = max([best, *kept.items()], key=lambda found: found[1])
         if best[1] >= wanted:
             break
-    found, transfer = best
+    found, recovered = best
     rounds = pl.DataFrame(rows, schema=_ROUNDS, orient="row")
-    return SiteSearch(rounds, Patch(found) if found else None, transfer, bool(found) and transfer >= wanted)
+    return SiteSearch(rounds, Patch(found) if found else None, recovered, bool(found) and recovered >= wanted)
 
 
-def _transfers(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
-    """The exact transfer of each set, moved together, over all texts."""
+def _recovered(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
+    """The exact recovered fraction of each set, moved together, over all texts."""
     found = dict.fromkeys(sets, Recovered())
     patches = [Patch(sites, DISAGREE) for sites in sets]
     for given in texts:
@@ -107,7 +108,7 @@ def _transfers(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets
     fractions = {sites: each.fraction for sites, each in found.items()}
     if None in fractions.values():
         raise UsageError(
-            "the models want the same token at all steps of the texts, so there is nothing that could transfer; "
+            "the models predict the same token at all steps of the texts, so there is nothing to recover; "
             "give other texts or longer ones"
         )
     return {sites: fraction for sites, fraction in fractions.items() if fraction is not None}

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_slice, run_stages
-from crosspatch.cli.tables import print_selection, print_transfer
+from crosspatch.cli.tables import print_recovered, print_selection
 from crosspatch.config import Directions, Engine, Persistence
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.settings_io import load_experiment, make_experiment
@@ -53,7 +53,7 @@ def patch(
         int | None, typer.Option(metavar="K", help="Rank all sites by attribution patching, and patch only the top K")
     ] = None,
     target_fraction: Annotated[
-        float | None, typer.Option(help="Search for a small set of places that transfers so much, and patch it")
+        float | None, typer.Option(help="Search for a small set of sites that recovers this fraction, and patch it")
     ] = None,
     beam: Annotated[int | None, typer.Option(help="Sets kept in each round of the search; 1 is greedy")] = None,
     memory_gb: Annotated[
@@ -78,7 +78,7 @@ def patch(
     out: Out = None,
     override: Overrides = None,
 ) -> None:
-    """Patch activations of one model into the other while text is generated, and score the transfer and controls.
+    """Patch activations of one model into the other while text is generated, and measure the recovered fraction.
 
     Works on any two checkpoints of one shape, a base and its child:
 
@@ -124,7 +124,7 @@ def patch(
         return
     directory = run_stages(experiment, out or default_out(source or ""), "patch", "controls")
     print_selection(directory)
-    print_transfer(directory)
+    print_recovered(directory)
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
 
 

@@ -70,7 +70,7 @@ def print_summary(directory: RunDirectory) -> None:
     console.print(times)
     print_behaviour(directory)
     print_accuracy(directory)
-    print_transfer(directory)
+    print_recovered(directory)
     print_claims(directory)
     console.print(f"report: {directory.report}", soft_wrap=True)
 
@@ -148,8 +148,8 @@ def _points(drop: float | None) -> str:
     return "not asked" if drop is None else f"{100 * drop:z.0f}"
 
 
-def print_transfer(directory: RunDirectory) -> None:
-    """Transfer by patch and domain."""
+def print_recovered(directory: RunDirectory) -> None:
+    """Recovered fraction by patch and domain."""
     from crosspatch.statistics.domain import domain_title
     from crosspatch.statistics.profile import depth_profile
     from crosspatch.tables import SCORES
@@ -161,11 +161,11 @@ def print_transfer(directory: RunDirectory) -> None:
             "patch": row["patch"],
             "models disagree": f"{row['disagreements']} of {row['positions']} steps",
             "mean CTS": _number(row["mean_cts"]),
-            "transfer (ratio of sums)": _number(row["transfer"]),
+            "recovered fraction": _number(row["recovered_fraction"]),
         }
         for row in depth_profile(directory.read(SCORES), domains).iter_rows(named=True)
     ]
-    print_rows("Transfer by patch", rows)
+    print_rows("Recovered fraction by patch", rows)
 
 
 def print_claims(directory: RunDirectory) -> None:
@@ -197,7 +197,7 @@ def print_selection(directory: RunDirectory) -> None:
     from crosspatch.tables import ATTRIBUTION, SEARCH
 
     for schema, title in (
-        (ATTRIBUTION, "Attribution patching: transfer along the target's own texts"),
+        (ATTRIBUTION, "Attribution patching: recovered fraction along the target's own texts"),
         (SEARCH, "Search, by round"),
     ):
         rows = [

@@ -189,7 +189,7 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
         return found.patches
     if settings.attribution:
         return [Patch.parse(name) for name in before["patch"]]
-    return [Patch.parse(before.sort("transfer")["patch"][-1])]
+    return [Patch.parse(before.sort("recovered_fraction")["patch"][-1])]
 
 
 def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:

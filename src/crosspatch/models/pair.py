@@ -198,7 +198,7 @@ def _card(pair: ModelPair) -> Card:
             ("precision", *(_precision(model) for model in models)),
             ("device", *(device_names(model) for model in models)),
         ],
-        note="The two have the same weights: nothing can transfer." if prints[0] == prints[1] else "",
+        note="The two have the same weights: nothing can be recovered." if prints[0] == prints[1] else "",
     )
     heads = f"{pair.n_heads} heads a block"
     shared = getattr(config, "num_key_value_heads", None) or pair.n_heads

@@ -78,14 +78,24 @@ MEASURES = {
     for measure in (
         Measure("disagreement_rate", "disagreements", "positions", "share of steps with y_clean ≠ y_corrupt", True),
         Measure("mean_cts", "cts", "ok_cells", "mean CTS over the cells that have one"),
-        Measure("transfer", "moved", "gap", "Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt − ΔL_clean), ratio-of-sums CTS"),
-        Measure("kl_transfer", "kl_gained", "kl_clean", "1 − ΣKL(corrupted‖patched) / ΣKL(corrupted‖clean), all steps"),
+        Measure(
+            "recovered_fraction",
+            "moved",
+            "gap",
+            "Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt − ΔL_clean), the recovered fraction",
+        ),
+        Measure(
+            "kl_recovered_fraction",
+            "kl_gained",
+            "kl_clean",
+            "1 − ΣKL(corrupted‖patched) / ΣKL(corrupted‖clean), all steps",
+        ),
         Measure("flip_rate", "flips", "ok_cells", "share of the cells with a CTS where y_corrupt is written", True),
         Measure("reciprocal_rank", "reciprocal_ranks", "ok_cells", "mean of 1 / rank of y_corrupt there", True),
     )
 }
 # What a control, which is measured where the models disagree, can be compared in.
-COMPARED = ("mean_cts", "transfer", "flip_rate", "reciprocal_rank")
+COMPARED = ("mean_cts", "recovered_fraction", "flip_rate", "reciprocal_rank")
 
 
 def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
@@ -116,7 +126,7 @@ _POOLED = (
     (pl.col("status") == "small_denominator").sum().cast(pl.Int64).alias("small_denominators"),
     ((_CTS < 0) | (_CTS > 1)).sum().cast(pl.Int64).alias("outside_unit"),
     _CTS.mean().alias("mean_cts"),
-    recovered_fraction(CELLS["moved"].sum(), CELLS["gap"].sum()).alias("transfer"),
+    recovered_fraction(CELLS["moved"].sum(), CELLS["gap"].sum()).alias("recovered_fraction"),
     pl.col("prompt_id").n_unique().cast(pl.Int64).alias("prompts"),
 )
 
@@ -125,8 +135,8 @@ def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
     """A row for each patch (and each value of `by` before it): what all its cells together come to.
 
     positions: cells; disagreements, disagreement_rate: those where y_clean and y_corrupt differ, their share;
-    ok_cells: cells with a CTS; mean_cts: its mean over them; transfer: Σ(ΔL_patch − ΔL_clean) over
-    Σ(ΔL_corrupt − ΔL_clean), the ratio of sums, which cells with a tiny denominator cannot dominate;
-    outside_unit: CTS values below 0 or above 1. mean_cts and transfer are null where no cell is ok.
+    ok_cells: cells with a CTS; mean_cts: its mean over them; recovered_fraction: Σ(ΔL_patch − ΔL_clean) over
+    Σ(ΔL_corrupt − ΔL_clean), the recovered fraction, which cells with a tiny denominator cannot dominate;
+    outside_unit: CTS values below 0 or above 1. mean_cts and recovered_fraction are null where no cell is ok.
     """
     return scores.group_by(*by, *PATCH_KEYS, maintain_order=True).agg(_POOLED)

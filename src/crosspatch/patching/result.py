@@ -52,7 +52,7 @@ class PatchResult:
         return str(rows["text"][0])
 
     def profile(self) -> pl.DataFrame:
-        """A row for each patch: how often the models disagree, and how much transfers where they do.
+        """A row for each patch: how often the models disagree, and how much is recovered where they do.
 
         Over all prompts together; the columns are those of `crosspatch.patching.measures.pooled`.
         """
@@ -70,7 +70,7 @@ def token_texts(scores: pl.DataFrame, prompts: PromptFormat) -> dict[int, str]:
 
 # Patches that a table shows; more of single layers stand side by side, of others the best are shown.
 MOST = 8
-_COLUMNS = ("patch", "models disagree", "mean CTS", "ratio of sums")
+_COLUMNS = ("patch", "models disagree", "mean CTS", "recovered fraction")
 
 
 def _card(result: PatchResult) -> Card:
@@ -92,7 +92,7 @@ def _card(result: PatchResult) -> Card:
         f'result.text("{profile["patch"][-1]}"), result.text("clean"), result.text("corrupted")',
         *_heatmap_hint(scores),
     ]
-    return Card("What patching gave", facts, [_transfer(profile)], hints)
+    return Card("What patching gave", facts, [_recovered(profile)], hints)
 
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
@@ -108,7 +108,7 @@ def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
     ]
 
 
-def _transfer(profile: pl.DataFrame) -> Table | Strip:
+def _recovered(profile: pl.DataFrame) -> Table | Strip:
     """What transfers by patch: all of a few; of many single layers a strip, of other patches the best."""
     if profile.height <= MOST:
         return Table(_COLUMNS, [_row(row) for row in profile.iter_rows(named=True)])
@@ -116,19 +116,19 @@ def _transfer(profile: pl.DataFrame) -> Table | Strip:
     one_each = profile["layer"].null_count() == 0 and profile["layer"].n_unique() == profile.height
     if alike and one_each:
         by_layer = profile.sort("layer")
-        bars = [Bar(row["transfer"]) for row in by_layer.iter_rows(named=True)]
+        bars = [Bar(row["recovered_fraction"]) for row in by_layer.iter_rows(named=True)]
         hovers = [
-            f"{row['patch']}: ratio of sums {bar.number}, mean CTS {Bar(row['mean_cts']).number}, "
+            f"{row['patch']}: recovered fraction {bar.number}, mean CTS {Bar(row['mean_cts']).number}, "
             f"disagree {row['disagreements']} of {row['positions']}"
             for row, bar in zip(by_layer.iter_rows(named=True), bars, strict=True)
         ]
-        title = f"Transfer by layer, {profile['component'][0]} (ratio of sums; full height is 1)"
+        title = f"Recovered fraction by layer, {profile['component'][0]} (full height is 1)"
         return Strip(title, [f"layer {layer}" for layer in by_layer["layer"]], bars, hovers)
-    best = profile.sort("transfer", descending=True, nulls_last=True).head(MOST)
-    note = f"The {MOST} of {profile.height} patches that transfer most; all are in result.profile()."
+    best = profile.sort("recovered_fraction", descending=True, nulls_last=True).head(MOST)
+    note = f"The {MOST} of {profile.height} patches that recover most; all are in result.profile()."
     return Table(_COLUMNS, [_row(row) for row in best.iter_rows(named=True)], note)
 
 
 def _row(row: dict[str, Any]) -> tuple[str | Bar, ...]:
     disagree = f"{row['disagreements']:,} of {row['positions']:,}"
-    return row["patch"], disagree, Bar(row["mean_cts"]).number, Bar(row["transfer"])
+    return row["patch"], disagree, Bar(row["mean_cts"]).number, Bar(row["recovered_fraction"])

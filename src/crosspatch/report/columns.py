@@ -39,7 +39,7 @@ PROFILE = (
     "small_denominators",
     "outside_unit",
     "mean_cts",
-    "transfer",
+    "recovered_fraction",
 )
 
 

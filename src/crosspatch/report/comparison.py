@@ -95,7 +95,7 @@ class Comparison:
         """The variants that any run has, in a fixed order."""
         return every_variant(pl.concat(run.depth for run in self.runs))
 
-    def panels(self, variant: Variant, measure: str = "transfer") -> list[Panel]:
+    def panels(self, variant: Variant, measure: str = "recovered_fraction") -> list[Panel]:
         """A panel for each domain with a line for each run.
 
         Over layers, or, where the models have several depths, over parts of the depth.
@@ -108,7 +108,7 @@ class Comparison:
             Panel(
                 domain_title(domain),
                 tuple(self._lines(own, domain, same)),
-                levels=(0.0, 1.0) if measure == "transfer" else (),
+                levels=(0.0, 1.0) if measure == "recovered_fraction" else (),
                 share=measure == "disagreement_rate",
                 axis="layer" if same else "depth (0 is the first layer, 1 the last)",
             )
@@ -135,7 +135,10 @@ def render_comparison(comparison: Comparison, title: str) -> str:
     charts: list[tuple[Variant, list[tuple[str, Chart]]]] = []
     for place, variant in enumerate(comparison.variants()):
         drawn = []
-        for measure, heading in (("transfer", "Transfer (ratio of sums)"), ("disagreement_rate", "Disagreement rate")):
+        for measure, heading in (
+            ("recovered_fraction", "Recovered fraction"),
+            ("disagreement_rate", "Disagreement rate"),
+        ):
             if panels := comparison.panels(variant, measure):
                 name = f"{measure.replace('_', '-')}-{place}"
                 drawn.append(

@@ -16,7 +16,7 @@ from crosspatch.statistics.variant import Variant
 
 
 def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str, str]) -> list[str]:
-    """How often the models disagree under one variant, and how much transfers where they do, as sentences."""
+    """How often the models disagree under one variant, and how much is recovered where they do, as sentences."""
     rows = variant.rows(scores)
     if rows.is_empty():
         return []
@@ -31,7 +31,7 @@ def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str,
         parts = [f"{domain_title(domain)}: {_share(*counts[domain])}" for domain in ordered_domains(counts)]
         sentences.append(f"By domain: {'; '.join(parts)}.")
     if not ok:
-        return [*sentences, "No cell has a CTS, so nothing can be said about how much transfers."]
+        return [*sentences, "No cell has a CTS, so nothing can be said about how much is recovered."]
     left_out = f"; at {small:,} the models differ by too little to divide by" if small else ""
     beyond = f"{_share(outside, ok)} defined values lie outside [0, 1]"
     sentences.append(f"CTS is defined at {ok:,} of them{left_out}. {beyond}.")

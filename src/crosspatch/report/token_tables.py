@@ -17,8 +17,8 @@ _MEASURES = (
     ("share_of_disagreements", "value"),
     ("disagreement_rate", "value"),
     ("disagreement_rate", "excess"),
-    ("transfer", "value"),
-    ("transfer", "excess"),
+    ("recovered_fraction", "value"),
+    ("recovered_fraction", "excess"),
 )
 _BY = {"class": "by class of token", "span": "along wrong solutions, by what is wrong"}
 # Tokens of each domain and variant that are shown one by one, and how often one has to have been written.

@@ -47,7 +47,7 @@ def claims(
         own, half, of_tokens = (variant.every_row(table) for table in (depth, halfway, tokens))
         if variant.component in _WHOLE_STATE:
             for domain in ordered_domains(own["domain"]):
-                transfer = own.filter(measure="transfer", domain=domain)
+                transfer = own.filter(measure="recovered_fraction", domain=domain)
                 found += _Profile(transfer, half.filter(domain=domain, of="effect"), variant, domain, n_layers).claims()
         if variant.direction == "corrupt":
             found += _domains(own, variant.columns)
@@ -98,12 +98,12 @@ class _Profile:
         builds = self._builds_up(lowest, top, controls, where)
         yield builds
         yield from self._as_much(top, controls, where)
-        rest = None if builds.shown else "transfer is not shown to build up at all"
+        rest = None if builds.shown else "the recovered fraction is not shown to build up at all"
         largest = self._largest_step()
         to = "" if largest is None else f" (the largest is to layer {largest})"
         yield Claim(
             "gradual",
-            f"no single step from one patched layer to the next adds half of the transfer {where}{to}",
+            f"no single step from one patched layer to the next adds half of the recovered fraction {where}{to}",
             "fine-tune",
             self._of("largest_step"),
             "half of all",
@@ -125,7 +125,7 @@ class _Profile:
         control = MORE.hardest(differences)
         return Claim(
             "builds_up",
-            f"transfer builds up from layer {lowest} to {top} {where}",
+            f"the recovered fraction builds up from layer {lowest} to {top} {where}",
             "fine-tune",
             self._share(top, None),
             control,
@@ -208,7 +208,7 @@ def _at_the_papers_depth(
 
 
 def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
-    """Related problems against each other domain: how often the models disagree, and how much transfers there."""
+    """Related problems against each other domain: how often the models disagree, and how much is recovered there."""
     whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null(), contrast="value")
     if "related" not in whole["domain"]:
         return
@@ -224,16 +224,16 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
                 f"the models disagree more often on related problems than on {other}",
             ),
             (
-                "transfer_more",
-                "transfer",
+                "recovered_more",
+                "recovered_fraction",
                 MORE,
-                f"where they disagree, more transfers on related problems than on {other}",
+                f"where they disagree, more is recovered on related problems than on {other}",
             ),
             (
-                "transfer_same",
-                "transfer",
+                "recovered_same",
+                "recovered_fraction",
                 THE_SAME,
-                f"where they disagree, as much transfers on {other} as on related problems, to within {MARGIN:g}",
+                f"where they disagree, as much is recovered on {other} as on related problems, to within {MARGIN:g}",
             ),
         ):
             rows = whole.filter(measure=measure)
@@ -259,7 +259,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
     what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
     for measure, statement in (
         ("disagreement_rate", f"the models disagree more often at {what} than elsewhere in related problems"),
-        ("transfer", f"where they disagree, more transfers at {what} than elsewhere in related problems"),
+        ("recovered_fraction", f"where they disagree, more is recovered at {what} than elsewhere in related problems"),
     ):
         excess = whole.filter(pl.col("class") == name, measure=measure, contrast="excess")
         if excess.is_empty():
@@ -280,7 +280,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
 
 def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
     """Whether operation words score near 1 in the late layers (section 4.2), and no control does."""
-    late = tokens.filter("late", pl.col("class") == "operation", measure="transfer", contrast="value")
+    late = tokens.filter("late", pl.col("class") == "operation", measure="recovered_fraction", contrast="value")
     found = late.filter(pl.col("control").is_null())
     if found.is_empty():
         return

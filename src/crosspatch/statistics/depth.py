@@ -155,7 +155,7 @@ class _Table:
 
     def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Told:
         """The largest step on the way from nothing, over the layers below the last, to all."""
-        measure = MEASURES["transfer"]
+        measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
         each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
         place, interval = largest_step(self.variant.recovered(each), self.counts)
@@ -204,7 +204,7 @@ class _Table:
         parts: Sequence[Mapping[str, Numbers]],
         control: str | None = None,
     ) -> dict[str, Any]:
-        counted = "positions" if measure.name in ("disagreement_rate", "kl_transfer") else "ok_cells"
+        counted = "positions" if measure.name in ("disagreement_rate", "kl_recovered_fraction") else "ok_cells"
         said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
         return {
             **self.variant.columns,

@@ -76,7 +76,7 @@ def _effects(
     scores: pl.DataFrame, domains: Mapping[str, str], n_layers: int | None, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Half of the recovered fraction, in each domain and variant of `resid_post`."""
-    measure = MEASURES["transfer"]
+    measure = MEASURES["recovered_fraction"]
     for domain, variant, own in by_variant(scores.filter(component="resid_post"), domains):
         last = last_layer(variant.rows(scores)["layer"], n_layers)
         sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")

@@ -28,7 +28,7 @@ _ACTIVATION = {
     "cosine": (pl.col("cosine") * pl.col("steps"), pl.col("steps")),
     "alignment": (pl.col("alignment") * pl.col("steps"), pl.when(pl.col("alignment").is_not_null()).then("steps")),
 }
-_GAPS = {"lens_transfer": (pl.col("lens_gap") * pl.col("steps"), pl.col("model_gap") * pl.col("steps"))}
+_GAPS = {"lens_recovered_fraction": (pl.col("lens_gap") * pl.col("steps"), pl.col("model_gap") * pl.col("steps"))}
 _INTERVALS = {
     "child": pl.String,
     "domain": pl.String,
@@ -79,7 +79,7 @@ def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str],
 
 
 def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """For each child, domain and layer `lens_transfer`: how much of the models' difference the lens shows already.
+    """For each child, domain and layer `lens_recovered_fraction`: how much of the models' gap the lens shows.
 
     Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of it, 1 all. As in
     `activation_statistics` otherwise.

@@ -28,7 +28,12 @@ from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.tables import CUTS, PLACES
 
 # What is asked, by component, and the measure that tells its places apart.
-TELLING = {"resid_post": "step", "attn_out": "transfer", "mlp_out": "transfer", "head": "transfer"}
+TELLING = {
+    "resid_post": "step",
+    "attn_out": "recovered_fraction",
+    "mlp_out": "recovered_fraction",
+    "head": "recovered_fraction",
+}
 # A share whose interval stays so near to 1 is all that there is.
 NEAR = 0.05
 POSITIONS = {"all": "at all positions", "current": "at the current position"}
@@ -222,7 +227,7 @@ class _Sums:
         yield "attribution", [own["estimate"]], [1.0]
         if "moved" not in own:
             return
-        yield "transfer", [own["moved"]], [1.0]
+        yield "recovered_fraction", [own["moved"]], [1.0]
         if "random" in own:
             yield "random", [own["random"]], [1.0]
             yield "beyond", [own["moved"], own["random"]], [1.0, -1.0]

@@ -1,4 +1,4 @@
-"""Depth profiles: how often the models disagree, and how much transfers where they do, layer by layer.
+"""Depth profiles: how often the models disagree, and how much is recovered where they do, layer by layer.
 
 The two are kept apart because the published scores merge them: a cell where both models want the same token
 says nothing about transfer. Knows nothing of intervals, controls or pictures.

@@ -1,4 +1,4 @@
-"""Where among the tokens corruption sits: how often the models disagree, and how much transfers, by class of token.
+"""Where among the tokens corruption sits: how often the models disagree, and how much is recovered, by class of token.
 
 The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
 less all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test within
@@ -22,9 +22,9 @@ from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.statistics.variant import by_variant, last_layer, late_from
 from crosspatch.tables import CONTROLS, TOKENS
 
-COUNTED = ("disagreement_rate", "mean_cts", "transfer", "flip_rate")
-# What an excess is tested in: where the models disagree at all, and what transfers where they do.
-TESTED = ("disagreement_rate", "transfer")
+COUNTED = ("disagreement_rate", "mean_cts", "recovered_fraction", "flip_rate")
+# What an excess is tested in: where the models disagree at all, and the fraction recovered where they do.
+TESTED = ("disagreement_rate", "recovered_fraction")
 
 # Sums of cells, [classes, layers, prompts] each.
 _Sums = Mapping[str, Numbers]
@@ -41,7 +41,7 @@ def token_statistics(
 ) -> pl.DataFrame:
     """Every class of token in every domain and at every single-layer patch: see tables.TOKENS.
 
-    With layer null all layers together but the last, where `resid_post` transfers everything whatever the token, or of
+    With layer null all layers together but the last, where `resid_post` recovers everything whatever the token, or of
     these the late ones. `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's
     depth (None: not known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt
     without a domain.
@@ -151,7 +151,7 @@ class _Table:
             yield {**row, **interval.columns}
 
     def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
-        tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["transfer"]
+        tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["recovered_fraction"]
         for i, name in enumerate(self.classes):
             positions = self.sums["positions"][i].sum(0)
             if not positions.any():
@@ -175,7 +175,7 @@ class _Table:
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.
 
-        A patched layer writes its own text, so late layers, where much transfers, have other tokens than early ones.
+        A patched layer writes its own text, so late layers, where much is recovered, have other tokens than early ones.
         Overlap weights (Li, Morgan and Zaslavsky 2018): a class counts at a layer by the others' share there, and the
         others by its own, so a layer at which there is nothing to compare with counts nothing.
         """

@@ -24,7 +24,8 @@ _SOURCES = {
 
 @dataclass(frozen=True, eq=False)
 class HeadMap:
-    """The heads of a domain, direction and positions: `cells` has a row for each, `layer`, `head`, `transfer`, `exact`.
+    """The heads of a domain, direction and positions: `cells` has a row for each, `layer`, `head`,
+    `recovered_fraction`, `exact`.
 
     Raises ValueError where there is none, where one stands there twice, or where a transfer is no number.
     """
@@ -35,7 +36,7 @@ class HeadMap:
     cells: pl.DataFrame
 
     def __post_init__(self) -> None:
-        wanted = {"layer": pl.Int32, "head": pl.Int32, "transfer": pl.Float64, "exact": pl.Boolean}
+        wanted = {"layer": pl.Int32, "head": pl.Int32, "recovered_fraction": pl.Float64, "exact": pl.Boolean}
         if dict(self.cells.schema) != wanted:
             raise ValueError(f"a head map needs {', '.join(wanted)}, got {', '.join(self.cells.columns)}")
         if self.cells.is_empty():
@@ -44,8 +45,8 @@ class HeadMap:
             raise ValueError("a head map has no empty values: every head has an estimate at least")
         if self.cells.select("layer", "head").is_duplicated().any():
             raise ValueError(f"a head of {self.domain}, {self.direction}, stands there twice")
-        if not self.cells["transfer"].is_finite().all():
-            raise ValueError("a transfer is not finite")
+        if not self.cells["recovered_fraction"].is_finite().all():
+            raise ValueError("a recovered fraction is not finite")
         object.__setattr__(self, "cells", self.cells.sort("layer", "head"))
 
     @classmethod
@@ -54,13 +55,15 @@ class HeadMap:
         lacking = [column for column in PLACES.columns if column not in places.columns]
         if lacking:
             raise ValueError(f"a head map needs the columns of places, got none named {', '.join(lacking)}")
-        rows = places.filter(pl.col("measure").is_in(["attribution", "transfer"]), pl.col("estimate").is_not_null())
+        rows = places.filter(
+            pl.col("measure").is_in(["attribution", "recovered_fraction"]), pl.col("estimate").is_not_null()
+        )
         cells = (
             rows.filter(domain=domain, direction=direction, positions=positions, component="head")
-            .with_columns(exact=pl.col("measure") == "transfer")
+            .with_columns(exact=pl.col("measure") == "recovered_fraction")
             .sort("exact", descending=True)
             .unique(["layer", "head"], keep="first", maintain_order=True)
-            .select("layer", "head", pl.col("estimate").alias("transfer"), "exact")
+            .select("layer", "head", pl.col("estimate").alias("recovered_fraction"), "exact")
         )
         return cls(domain, direction, positions, cells)
 
@@ -77,7 +80,7 @@ class HeadMap:
     @property
     def reach(self) -> float:
         """Where the scale ends on both sides of 0: the largest transfer, or what is drawn at least."""
-        return max(LEAST_REACH, float(self.cells["transfer"].abs().max() or 0.0))  # type: ignore[arg-type]
+        return max(LEAST_REACH, float(self.cells["recovered_fraction"].abs().max() or 0.0))  # type: ignore[arg-type]
 
     def exact(self) -> list[tuple[int, int]]:
         """(layer, head) of those that were measured."""
@@ -88,7 +91,7 @@ class HeadMap:
         """What is drawn, in words."""
         moved = _SOURCES.get(self.direction, self.direction)
         where = POSITIONS.get(self.positions, self.positions)
-        return f"Transfer of each head alone · {domain_title(self.domain)} · {moved}, {where}"
+        return f"Recovered fraction of each head alone · {domain_title(self.domain)} · {moved}, {where}"
 
     def notes(self) -> list[str]:
         """What must be said beside the picture, as sentences out of the numbers."""
@@ -97,9 +100,9 @@ class HeadMap:
         notes = ["All heads are measured."]
         if measured < self.cells.height:
             notes = [f"{said}; of the others the colour is the estimate by gradients."]
-        best = self.cells.sort("transfer", descending=True, maintain_order=True).row(0, named=True)
+        best = self.cells.sort("recovered_fraction", descending=True, maintain_order=True).row(0, named=True)
         how = "measured" if best["exact"] else "estimated"
-        share = f"{best['transfer']:.2f}".replace("-", "−")
+        share = f"{best['recovered_fraction']:.2f}".replace("-", "−")
         notes.append(f"Most is carried by layer {best['layer']}, head {best['head']}: {share} ({how}).")
         notes.append(
             "A head is what the output projection reads: what became of that projection itself shows in attn_out alone."
@@ -109,6 +112,6 @@ class HeadMap:
 
 def head_maps(places: pl.DataFrame) -> list[HeadMap]:
     """One for each domain, direction and positions in which heads were localised, in the order of the table."""
-    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "transfer"]))
+    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "recovered_fraction"]))
     found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
     return [HeadMap.of(places, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -89,15 +89,15 @@ def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
     domains = ordered_domains(own["domain"])
     # A control has one colour in all panels, also where another domain lacks one.
     colours = {name: i for i, name in enumerate(own["control"].drop_nulls().unique(maintain_order=True), start=1)}
-    panels = [Panel(*_transfer(own.filter(domain=domain), domain, colours), levels=(0.0, 1.0)) for domain in domains]
+    panels = [Panel(*_recovered(own.filter(domain=domain), domain, colours), levels=(0.0, 1.0)) for domain in domains]
     rates = own.filter(measure="disagreement_rate")
     lines = [line_over_layers(rates.filter(domain=d), domain_title(d), colour=i) for i, d in enumerate(domains)]
     return [*panels, Panel("Disagreement rate", tuple(lines), share=True)] if panels else []
 
 
-def _transfer(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tuple[str, tuple[Line, ...]]:
-    transfer = rows.filter(measure="transfer")
-    main = line_over_layers(transfer.filter(pl.col("control").is_null()), "transfer (ratio of sums)")
+def _recovered(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tuple[str, tuple[Line, ...]]:
+    transfer = rows.filter(measure="recovered_fraction")
+    main = line_over_layers(transfer.filter(pl.col("control").is_null()), "recovered fraction")
     mean = line_over_layers(
         rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside"
     )

@@ -98,7 +98,7 @@ def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
     Layers go upwards in a column, rightwards on a page, where they have more room.
     """
     layers, heads = head_map.layers, head_map.heads
-    scale = Scale("transfer", _COLOURS, -head_map.reach, head_map.reach)
+    scale = Scale("recovered fraction", _COLOURS, -head_map.reach, head_map.reach)
     across, up, names = (layers, heads, ("layer", "head")) if size.wide else (heads, layers, ("head", "layer"))
 
     def place(layer: int, head: int) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
         figure, axes = sheet.draw(scale)
         width, height = sheet.frame
         places = [place(*found) for found in head_map.cells.select("layer", "head").iter_rows()]
-        draw_cells(axes, places, head_map.cells["transfer"].to_list(), scale)
+        draw_cells(axes, places, head_map.cells["recovered_fraction"].to_list(), scale)
         axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
         axes.set_xticks(*number_ticks(across, width, upright=False))
         axes.set_yticks(*number_ticks(up, height, upright=True))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from inspect_ai.viewer import ViewerConfig
 
 _LONGEST_NAME = 80
-# What the scores of a patch come to: how much transfers, and how often the models disagree.
-_MEASURES = ("transfer", "mean_cts", "disagreement_rate")
+# What the scores of a patch come to: how much is recovered, and how often the models disagree.
+_MEASURES = ("recovered_fraction", "mean_cts", "disagreement_rate")
 # The values of one metric, by domain, operation or fault; a value that is undefined is None.
 Values = dict[str, float | None]
 
@@ -173,7 +173,7 @@ def _viewer() -> ViewerConfig:
             "operation": {"right": "good", "planted": "bad", "neither": "muted"},
             "aligned": rated,
             "coherent": rated,
-            "transfer": ScoreColorScale(palette="neutral", min=0, max=1),
+            "recovered_fraction": ScoreColorScale(palette="neutral", min=0, max=1),
         },
     )
     return ViewerConfig(trust_content=False, task_samples_view=view)
@@ -186,7 +186,7 @@ class Tables:
     behaviour: pl.DataFrame
     health: pl.DataFrame
     ratings: pl.DataFrame
-    transfer: pl.DataFrame
+    profile: pl.DataFrame
 
     @classmethod
     def of(cls, run: RunDirectory) -> Tables:
@@ -200,7 +200,7 @@ class Tables:
 
     def metrics(self, model: ModelTexts) -> dict[str, dict[str, Values]]:
         """By score, by metric: what it comes to for this model."""
-        answered, patched = model.rows(self.behaviour), model.rows(self.transfer)
+        answered, patched = model.rows(self.behaviour), model.rows(self.profile)
         told = {name: sum(row[name] for row in answered) for name in OPERATIONS}
         found: dict[str, dict[str, Values]] = {
             "verdict": {
@@ -210,7 +210,7 @@ class Tables:
             "operation": {
                 "share": {name: count / sum(told.values()) for name, count in told.items() if any(told.values())}
             },
-            "transfer": {name: {row["domain"]: row[name] for row in patched} for name in _MEASURES},
+            "recovered_fraction": {name: {row["domain"]: row[name] for row in patched} for name in _MEASURES},
         }
         for row in model.rows(self.ratings):
             found |= {scale: {"mean": {"": row[scale]}} for scale in ("aligned", "coherent")}

@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from inspect_ai.scorer import Score
 
 # What may be said of a text, in the order in which it is shown.
-SCORED = ("verdict", "operation", "health", "aligned", "coherent", "transfer")
+SCORED = ("verdict", "operation", "health", "aligned", "coherent", "recovered_fraction")
 # Inspect's letters for the verdicts.
 VERDICTS = {"correct": "C", "incorrect": "I", "unparsed": "N"}
 _STOPS = {"eos": "stop", "limit": "max_tokens"}
 FAULTS = ("cut_off", *MALFORMED)
 # What of a prompt's profile goes into the metadata of a patched text.
-TRANSFER = ("positions", "disagreements", "ok_cells", "small_denominators", "outside_unit", "mean_cts", "transfer")
+PROFILE = (
+    "positions",
+    "disagreements",
+    "ok_cells",
+    "small_denominators",
+    "outside_unit",
+    "mean_cts",
+    "recovered_fraction",
+)
 
 
 def to_sample(text: Text, model: str, system: str | None, ids: tuple[str, ...]) -> EvalSample:
@@ -79,8 +87,8 @@ def _scores(text: Text) -> dict[str, Score]:
     if (ratings := text.ratings) is not None:
         for scale in ("aligned", "coherent"):
             scores[scale] = _number(ratings[scale], "grader_failed", ratings[f"{scale}_reply"], ratings["judge"])
-    if (transfer := text.transfer) is not None:
-        scores["transfer"] = _number(transfer["transfer"], "no_ok_cell")
+    if (profile := text.profile) is not None:
+        scores["recovered_fraction"] = _number(profile["recovered_fraction"], "no_ok_cell")
     return scores
 
 
@@ -102,8 +110,8 @@ def _metadata(text: Text) -> dict[str, Any]:
     found |= {key: row[key] for key in ("condition", "patch", "token_count", "stop_reason") if row[key] is not None}
     if text.behaviour is not None:
         found["health"] = text.behaviour["health"]
-    if text.transfer is not None:
-        found |= {key: text.transfer[key] for key in TRANSFER}
+    if text.profile is not None:
+        found |= {key: text.profile[key] for key in PROFILE}
     return found
 
 

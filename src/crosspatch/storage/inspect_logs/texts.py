@@ -29,7 +29,7 @@ _Key = tuple[str, str, str | None]
 class Text:
     """A text and its question; a row of each table that says something of it, None where none does.
 
-    `row` is that of generations; `transfer` has the measures of `prompt_profile`, for patched texts alone.
+    `row` is that of generations; `profile` has the measures of `prompt_profile`, for patched texts alone.
     """
 
     problem: Problem
@@ -37,7 +37,7 @@ class Text:
     behaviour: Row | None = None
     health: Row | None = None
     ratings: Row | None = None
-    transfer: Row | None = None
+    profile: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class ModelTexts:
     def moved(self) -> Row:
         """What was patched, and how; empty where nothing was."""
         for text in self.texts:
-            if text.transfer is not None:
-                return {key: text.transfer[key] for key in ("patch", "direction", "persistence")}
+            if text.profile is not None:
+                return {key: text.profile[key] for key in ("patch", "direction", "persistence")}
         return {}
 
     def rows(self, frame: pl.DataFrame) -> list[Row]:
@@ -88,10 +88,10 @@ def texts_by_model(run: RunDirectory) -> list[ModelTexts]:
     behaviour, health, ratings = (
         _by_text(frame) for frame in (run.read(BEHAVIOUR), run.read(HEALTH), run.read(RATINGS))
     )
-    transfer = _by_text(with_condition(prompt_profile(run.read(SCORES))))
+    profile = _by_text(with_condition(prompt_profile(run.read(SCORES))))
     found: dict[tuple[str, str | None], list[Text]] = {}
     for key, row in _by_text(generations).items():
-        said = (table.get(key) for table in (behaviour, health, ratings, transfer))
+        said = (table.get(key) for table in (behaviour, health, ratings, profile))
         found.setdefault(key[1:], []).append(Text(problems[key[0]], row, *said))
     return [
         ModelTexts(*model, tuple(found[model])) for model in sorted(found, key=lambda model: condition_order(*model))

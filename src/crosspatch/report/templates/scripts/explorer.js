@@ -3,7 +3,7 @@ const WAYS = ["component", "direction", "persistence", "schedule"];
 const COLUMNS = ["patch", "layer", "step", "position", "token", "clean wants", "corrupted wants", "class", "status", "CTS",
   "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
 const PROFILE_NAMES = { positions: "positions", disagreements: "disagree", disagreement_rate: "rate", ok_cells: "with CTS",
-  small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", transfer: "ratio of sums" };
+  small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", recovered_fraction: "recovered fraction" };
 const LONGEST = 32;
 
 class Explorer {

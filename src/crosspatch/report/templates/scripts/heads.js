@@ -8,7 +8,7 @@ class Heads {
     select.closest("label").hidden = maps.length < 2;
     select.addEventListener("change", () => this.open(Number(select.value), stops));
     this.grid = new Grid(this.part("grid"), {
-      label: "Transfer of each head alone. Arrow keys walk from head to head.",
+      label: "Recovered fraction of each head alone. Arrow keys walk from head to head.",
       describe: (r, c) => this.brief(r, c),
       choose: (r, c) => { this.part("said").textContent = this.brief(r, c).map(([name, text]) => [name, text].filter(Boolean).join(" ")).join(", "); },
     });
@@ -35,12 +35,12 @@ class Heads {
       reach: map.reach,
       chosen: null,
     });
-    showTable(this.part("table"), map.title, ["layer", "head", "transfer", "measured"], map.cells.map(([layer, head, transfer, exact]) => [layer, head, transfer, exact ? "yes" : "estimated"]));
+    showTable(this.part("table"), map.title, ["layer", "head", "recovered fraction", "measured"], map.cells.map(([layer, head, recovered, exact]) => [layer, head, recovered, exact ? "yes" : "estimated"]));
   }
 
   brief(r, c) {
-    const [layer, head, transfer, exact] = this.find(r, c);
-    return [["", `layer ${layer}, head ${head}`], ["transfer", shown(transfer)], ["", exact ? "measured" : "estimated by gradients"]];
+    const [layer, head, recovered, exact] = this.find(r, c);
+    return [["", `layer ${layer}, head ${head}`], ["recovered fraction", shown(recovered)], ["", exact ? "measured" : "estimated by gradients"]];
   }
 }
 
