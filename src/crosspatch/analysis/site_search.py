@@ -61,8 +61,8 @@ def search_sites(
     which the unpatched models want different tokens. Each round measures every kept set with every candidate, and keeps
     the best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy search, and
     a wider beam always keeps what that would, so it does no worse. It ends when a set reaches `wanted`, has
-    `max_sites`, or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the smallest
-    set. One late `resid_post` carries nearly everything, so candidates of attn_out, mlp_out and head say more.
+    `max_sites`, or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the
+    smallest set. One late `resid_post` carries nearly everything, so candidates of attn_out, mlp_out and head say more.
 
     Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models agree throughout.
     """
@@ -88,8 +88,8 @@ def search_sites(
         line = (s for s in ranked if s in grown.get(greedy, ()) and measured[s] - kept[greedy] >= least_gain)
         greedy = next(line, greedy)
         kept = {sites: measured[sites] for i, sites in enumerate(ranked) if i < beam or sites == greedy}
-        for rank, (sites, transfer) in enumerate(kept.items(), start=1):
-            rows.append((number, rank, Patch(sites).name, len(sites), recovered))
+        for rank, (sites, fraction) in enumerate(kept.items(), start=1):
+            rows.append((number, rank, Patch(sites).name, len(sites), fraction))
         best = max([best, *kept.items()], key=lambda found: found[1])
         if best[1] >= wanted:
             break
