@@ -29,9 +29,8 @@ from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
-from crosspatch.models.blocks import find_blocks
+from crosspatch.models.blocks import find_blocks, keeps_logits
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.forward import keeps_logits
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair

@@ -12,10 +12,10 @@ from crosspatch.analysis.first_divergence import TwoByTwo, first_divergence
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
-from crosspatch.models.forward import last_logits
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
+from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import patched_logits
 from crosspatch.patching.trajectory import PatchRun

@@ -8,8 +8,8 @@ import torch
 from architectures import ARCHITECTURES, N_LAYERS, tiny_architecture
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
-from crosspatch.models.anatomy import anatomy
 from crosspatch.models.blocks import find_blocks, hidden_of
+from crosspatch.models.components import find_components
 from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.site import Site
 from pairs import child_of
@@ -41,7 +41,9 @@ def llama():
 
 def sites_of(model, layer: int) -> list[Site]:
     """All places in a layer."""
-    there = [c for c in COMPONENTS if c != "head" and (c != "resid_mid" or anatomy(model).blocks[layer].sequential)]
+    there = [
+        c for c in COMPONENTS if c != "head" and (c != "resid_mid" or find_components(model).blocks[layer].sequential)
+    ]
     return [Site(layer, component) for component in there] + [Site(layer, "head", head) for head in HEADS]
 
 
@@ -67,7 +69,7 @@ def within_rounding(size: float = 1.0) -> dict[str, float]:
 def test_what_attention_and_mlp_add_is_what_the_block_adds(model):
     read = activations(model, [site for layer in range(N_LAYERS) for site in sites_of(model, layer)])
     states = model(TOKENS, use_cache=False, output_hidden_states=True).hidden_states
-    scale = anatomy(model).scale
+    scale = find_components(model).scale
     for layer in range(N_LAYERS):
         before, after = states[layer], read[Site(layer)]
         if layer + 1 < N_LAYERS:  # The last of the hidden states comes after the final norm.
@@ -77,7 +79,7 @@ def test_what_attention_and_mlp_add_is_what_the_block_adds(model):
         # The control: neither is nothing.
         assert not torch.allclose(before + scale * attn_out, after, atol=1e-3)
         assert not torch.allclose(before + scale * mlp_out, after, atol=1e-3)
-        if anatomy(model).blocks[layer].sequential:
+        if find_components(model).blocks[layer].sequential:
             torch.testing.assert_close(before + scale * attn_out, read[Site(layer, "resid_mid")], **within_rounding())
         assert all(read[Site(layer, "head", head)].shape == (2, 12, 12) for head in HEADS)
 
@@ -153,7 +155,7 @@ def test_a_block_that_adds_nothing_passes_its_input_on(model):
 @torch.inference_mode()
 def test_all_heads_at_once_are_attn_out_where_the_projection_is_shared(model, child):
     layer = 2
-    parts = anatomy(model).blocks[layer]
+    parts = find_components(model).blocks[layer]
     own, foreign = find_blocks(model)[layer], find_blocks(child)[layer]
     shared = [part for part in (parts.heads, parts.attn_out) if part != parts.heads.partition(".")[0]]
     kept = {part: {k: v.clone() for k, v in foreign.get_submodule(part).state_dict().items()} for part in shared}
@@ -223,7 +225,7 @@ def test_edits_of_one_layer_come_in_the_order_of_computation(llama):
 
 def test_gradients_flow_through_edits(name, model):
     """What is added to resid_mid counts as attn_out added s times, in its gradient too."""
-    parts = anatomy(model)
+    parts = find_components(model)
     sites = [site for site in sites_of(model, 1) if site.head in (None, 2)]
     added = {site: torch.zeros(2, 12, 12 if site.head else 48, requires_grad=True) for site in sites}
     with editing(model, {site: lambda activation, site=site: activation + added[site] for site in sites}):
@@ -258,7 +260,7 @@ def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(llama):
 
 
 def test_hooks_registered_so_far_are_gone_when_the_next_cannot_be(llama, monkeypatch):
-    anatomy(llama)
+    find_components(llama)
     monkeypatch.setattr(type(find_blocks(llama)[0]), "register_forward_pre_hook", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError), reading(llama, [Site(0, "attn_out"), Site(1, "resid_mid")]):
         pass

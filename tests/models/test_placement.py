@@ -8,11 +8,10 @@ from accelerate import cpu_offload
 
 from adapters import saved_adapter, saved_base
 from crosspatch.errors import UsageError
-from crosspatch.models.forward import last_logits
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import device_names, input_device, is_offloaded, memory_of_devices, spread
 from crosspatch.models.tiny import tiny_model
-from crosspatch.models.unembedding import unembed
+from crosspatch.models.unembedding import last_logits, unembed
 from crosspatch.models.weights import fingerprint, weights_of
 from crosspatch.settings_io import make_experiment
 

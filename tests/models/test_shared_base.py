@@ -9,8 +9,7 @@ import torch
 
 from adapters import saved_adapter, saved_base
 from crosspatch.errors import UsageError
-from crosspatch.models.anatomy import anatomy
-from crosspatch.models.final_norm import final_norm
+from crosspatch.models.components import final_norm, find_components
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
@@ -98,7 +97,7 @@ def test_the_fingerprint_in_half_precision(tmp_path, dtype):
 
 def test_what_is_found_in_it_is_what_is_found_in_the_merged_child(pairs):
     shared, merged = pairs
-    assert anatomy(shared.corrupted) == anatomy(merged.corrupted)
+    assert find_components(shared.corrupted) == find_components(merged.corrupted)
     assert type(final_norm(shared.corrupted)) is type(final_norm(merged.corrupted))
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from crosspatch.models.blocks import find_blocks, text_config
-from crosspatch.models.forward import last_logits
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
+from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from crosspatch.analysis.patch import patch
-from crosspatch.models.forward import last_logits
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.reference import run_reference

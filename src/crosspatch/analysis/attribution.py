@@ -24,8 +24,8 @@ from tqdm import tqdm
 from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
 from crosspatch.config import Component
 from crosspatch.errors import UsageError
-from crosspatch.models.anatomy import anatomy
 from crosspatch.models.blocks import find_blocks
+from crosspatch.models.components import find_components
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.measures import recovered_fraction
@@ -163,7 +163,7 @@ def attribution_patching(
         for layer in range(pair.n_layers)
         for component in components
         for site in _all_of(layer, component, pair.n_heads)
-        if all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted))
+        if all(find_components(model).has(site) for model in (pair.clean, pair.corrupted))
     ]
     if not sites:
         raise UsageError(

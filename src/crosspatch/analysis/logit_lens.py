@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from crosspatch.analysis.activation_delta import SharedReading
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.final_norm import final_norm
+from crosspatch.models.components import final_norm
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.scores import delta
 

@@ -1,10 +1,8 @@
-"""The blocks of a decoder, and the hidden states [B, T, D] that go into them and come out.
-
-Knows nothing of what is inside a block: that is `anatomy`.
-"""
+"""The blocks of a decoder, the hidden states [B, T, D] that go into them and come out, and arguments by their names."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,15 +11,15 @@ from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
 
-# The name of each model's list of blocks. Names stay right where modules are replaced, by an adapter's say.
+# The name of each model's list of blocks. Names stay right where modules are replaced, as by an adapter.
 _found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The model's decoder blocks, first to last; looked for once a model.
 
-    They are the list of modules that is as long as the configuration says the model is deep. Raises UsageError
-    where no list or more than one fits.
+    They are the one list of `num_hidden_layers` modules in the decoder. Raises UsageError where no list or more than
+    one fits.
     """
     blocks: nn.ModuleList = model.get_submodule(name_of_blocks(model))  # type: ignore[assignment]
     return blocks
@@ -35,7 +33,7 @@ def name_of_blocks(model: nn.Module) -> str:
 
 
 def decoder(model: nn.Module) -> nn.Module:
-    """The part of a model that turns token ids into last hidden states [B, T, D]; encoders of images are outside."""
+    """The part of a model that turns token ids into last hidden states [B, T, D]; image encoders are outside it."""
     if text_config(model) is model.config:
         return getattr(model, "base_model", model)
     return model.get_decoder()  # type: ignore[operator]
@@ -71,3 +69,19 @@ def hidden_of(output: Tensor | tuple[Any, ...]) -> Tensor:
 def with_hidden(output: Tensor | tuple[Any, ...], hidden: Tensor) -> Tensor | tuple[Any, ...]:
     """What a block returned, with another hidden state, in the form in which it came."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The forward argument for keys and values: `cache` in newer versions of transformers, `past_key_values` before."""
+    # Of its class: libraries that spread a model over devices put another `forward` on the object.
+    return "cache" if "cache" in inspect.signature(type(_unwrapped(model)).forward).parameters else "past_key_values"
+
+
+def keeps_logits(model: nn.Module) -> bool:
+    """Whether the model can be asked for the logits of the last positions alone (`logits_to_keep`)."""
+    return "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    # A PeftModel passes its arguments on; the signature is that of the model inside.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

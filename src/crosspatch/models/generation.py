@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache, GenerationConfig
 
+from crosspatch.models.blocks import cache_argument
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.forward import cache_argument
 from crosspatch.models.placement import input_device
 
 # Tokens after which answers that are at their end leave the batch.

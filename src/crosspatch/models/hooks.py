@@ -1,7 +1,7 @@
 """Reading and editing the activations of an unmodified model, at sites, while it runs.
 
 Shapes: B rows, T positions, D model width, H heads, K head width. A site's activation is [B, T, D], of a head
-[B, T, K]; a head's is its part of what the attention's output projection reads.
+[B, T, K]; a head's is its part of the input of the attention's output projection.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from crosspatch.models.anatomy import anatomy, check_sites
 from crosspatch.models.blocks import decoder, find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 
-Edit = Callable[[Tensor], Tensor]
-# What is done at a site: it gets the activation, and returns another one or None to leave it.
-Visit = Callable[[Tensor], Tensor | None]
+# Gets a site's activation and returns another one of the same shape, or None to leave it.
+Edit = Callable[[Tensor], Tensor | None]
 
 
 @contextmanager
@@ -32,7 +31,14 @@ def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
     Raises UsageError for a site that the model does not have.
     """
     read: dict[Site, Tensor] = {}
-    with _visiting(model, {site: _keeping(site, read) for site in sites}):
+
+    def keeping(site: Site) -> Edit:
+        def keep(activation: Tensor) -> None:
+            read[site] = activation
+
+        return keep
+
+    with editing(model, {site: keeping(site) for site in sites}):
         yield read
 
 
@@ -50,13 +56,18 @@ def plain_pass(
 
 @contextmanager
 def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
-    """Within the context each site's activation is what its edit makes of it; all that comes later reads the result.
+    """Within the context each site's activation is replaced by what its edit returns; all later modules read that.
 
-    An edit gets the activation and returns one of the same shape, leaving its argument as it is. Edits of one layer
-    come in the order of computation: heads, attn_out, resid_mid, mlp_out, resid_post; each sees what those before it
-    did, and contexts opened later see what earlier ones did. Raises UsageError for a site that the model does not have.
+    An edit leaves its argument as it is. Edits of one layer come in the order of computation: heads, attn_out,
+    resid_mid, mlp_out, resid_post; each sees the results of those before it, and contexts opened later see those of
+    earlier ones. Raises UsageError for a site that the model does not have.
     """
-    with _visiting(model, edits):
+    check_sites(model, edits)
+    with ExitStack() as stack:
+        for layer in sorted({site.layer for site in edits}):
+            here = {site: edit for site, edit in edits.items() if site.layer == layer}
+            for handle in _register(model, layer, here):
+                stack.callback(handle.remove)
         yield
 
 
@@ -71,73 +82,57 @@ def replacing(positions: Int[Tensor, " P"], values: Float[Tensor, "N W"], rows: 
 
 
 def remembering(live: dict[Site, Tensor], site: Site, values: Float[Tensor, "T W"] | None = None) -> Edit:
-    """The edit that keeps in `live` a tensor to take gradients by.
+    """The edit that keeps in `live` a tensor for gradients.
 
-    It changes nothing, or the activation of one sequence to `values`; gradients pass as if it had not.
+    It changes nothing, or sets the activation of one sequence to `values`; gradients pass as if it had not.
     """
 
     def edit(activation: Tensor) -> Tensor:
-        # The first sites get none that wants gradients where no weight does.
+        # Where no weight requires a gradient, the activations at the first sites do not either.
         wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
-        # A tensor of its own: what later parts read, and not also what it was made from.
+        # A tensor of its own, which later modules alone read.
         live[site] = wanted.clone() if values is None else wanted + (values[None] - wanted).detach()
         return live[site]
 
     return edit
 
 
-def _keeping(site: Site, read: dict[Site, Tensor]) -> Visit:
-    def keep(activation: Tensor) -> None:
-        read[site] = activation
-
-    return keep
-
-
-@contextmanager
-def _visiting(model: nn.Module, visits: Mapping[Site, Visit]) -> Iterator[None]:
-    check_sites(model, visits)
-    with ExitStack() as stack:
-        for layer in sorted({site.layer for site in visits}):
-            here = {site: visit for site, visit in visits.items() if site.layer == layer}
-            for handle in _register(model, layer, here):
-                stack.callback(handle.remove)
-        yield
-
-
-def _register(model: nn.Module, layer: int, visits: Mapping[Site, Visit]) -> Iterator[RemovableHandle]:
-    """Register in the order of computation: hooks on one module run in the order in which they came."""
+def _register(model: nn.Module, layer: int, edits: Mapping[Site, Edit]) -> Iterator[RemovableHandle]:
+    """Register in the order of computation: hooks on one module run in the order in which they were registered."""
     block = find_blocks(model)[layer]
-    at: dict[str, Visit] = {site.component: visit for site, visit in visits.items() if site.head is None}
-    heads = {site.head: visit for site, visit in visits.items() if site.head is not None}
+    at = {site.component: edit for site, edit in edits.items()}
+    if at.keys() != {"resid_post"}:
+        known = find_components(model)
+        names = known.blocks[layer]
 
-    if heads or at.keys() != {"resid_post"}:
-        body = anatomy(model)
-        parts = body.blocks[layer]
-        if heads and parts.heads is not None:
-            hook = _at_heads(heads, body.n_heads)
-            yield block.get_submodule(parts.heads).register_forward_pre_hook(hook)
-        if "attn_out" in at and parts.attn_out is not None:
-            yield block.get_submodule(parts.attn_out).register_forward_hook(_at_output(at["attn_out"]))
-        if "resid_mid" in at and parts.attn_out is not None:
-            enter, add = _at_mid(at["resid_mid"], body.scale)
+        def part(name: str | None) -> nn.Module:
+            # `check_sites` has refused sites whose component has no name.
+            return block.get_submodule(name or "")
+
+        if "head" in at:
+            heads = {site.head: edit for site, edit in edits.items() if site.head is not None}
+            yield part(names.heads).register_forward_pre_hook(_at_heads(heads, known.n_heads))
+        if "attn_out" in at:
+            yield part(names.attn_out).register_forward_hook(_at_output(at["attn_out"]))
+        if "resid_mid" in at:
+            enter, add = _at_mid(at["resid_mid"], known.scale)
             yield block.register_forward_pre_hook(enter, with_kwargs=True)
-            yield block.get_submodule(parts.attn_out).register_forward_hook(add)
-        if "mlp_out" in at and parts.mlp_out is not None:
-            yield block.get_submodule(parts.mlp_out).register_forward_hook(_at_output(at["mlp_out"]))
-
+            yield part(names.attn_out).register_forward_hook(add)
+        if "mlp_out" in at:
+            yield part(names.mlp_out).register_forward_hook(_at_output(at["mlp_out"]))
     if "resid_post" in at:
         yield block.register_forward_hook(_at_output(at["resid_post"]))
 
 
-def _at_output(visit: Visit) -> Callable[..., Any]:
+def _at_output(edit: Edit) -> Callable[..., Any]:
     def hook(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
-        edited = visit(hidden_of(output))
+        edited = edit(hidden_of(output))
         return None if edited is None else with_hidden(output, edited)
 
     return hook
 
 
-def _at_mid(visit: Visit, scale: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Hooks for the block's entry and for attn_out: resid_mid is no module's output, but the sum of these two."""
     entered: list[Tensor] = []
 
@@ -146,24 +141,23 @@ def _at_mid(visit: Visit, scale: float) -> tuple[Callable[..., Any], Callable[..
 
     def add(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
         attn_out = hidden_of(output)
-        # Models that are spread over devices bring it here only after this block is entered.
+        # A model that is spread over devices brings it here only after this block is entered.
         mid = entered.pop().to(attn_out.device) + scale * attn_out
-        edited = visit(mid)
-        # (edited - resid_pre) / s, put so that an edit that changes nothing changes no bit.
+        edited = edit(mid)
+        # (edited - resid_pre) / s, in a form that is exact for an edit that changes nothing.
         return None if edited is None else with_hidden(output, attn_out + (edited - mid) / scale)
 
     return enter, add
 
 
-def _at_heads(visits: Mapping[int, Visit], n_heads: int) -> Callable[..., Any]:
+def _at_heads(edits: Mapping[int, Edit], n_heads: int) -> Callable[..., Any]:
     """A hook for the output projection of attention, before it reads all heads [B, T, H·K]."""
 
     def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         parts = list(args[0].chunk(n_heads, dim=-1))
-        edited = {head: visit(parts[head]) for head, visit in visits.items()}
-        changed = {head: part for head, part in edited.items() if part is not None}
-        if not changed:
+        edited = [edits[head](part) if head in edits else None for head, part in enumerate(parts)]
+        if all(part is None for part in edited):
             return None
-        return (torch.cat([changed.get(head, part) for head, part in enumerate(parts)], dim=-1), *args[1:])
+        return (torch.cat([p if e is None else e for p, e in zip(parts, edited, strict=True)], dim=-1), *args[1:])
 
     return hook

@@ -1,7 +1,7 @@
-"""From last hidden states to logits, by whatever an unmodified model does after its body.
+"""From last hidden states to logits, by whatever an unmodified model does after its decoder.
 
-Scales, soft caps and biases stand in each model's own `forward`; it is run with its body replaced by the hidden
-states at hand, so nothing has to be known of them, and logits can be made a few positions at a time.
+Scales, soft caps and biases are in each model's own `forward`. It runs with its body replaced by the given hidden
+states, so none of them has to be known here, and logits can be computed a few positions at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crosspatch.models.blocks import decoder, keeps_logits
+from crosspatch.models.placement import input_device
+
 # Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
 UNEMBED_AT_ONCE = 96
 
 
 class _Body:
-    """What a model's head asks its body for: the hidden states, and nothing else."""
+    """The output of a body that has hidden states and nothing else."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.last_hidden_state = hidden
@@ -34,27 +37,37 @@ class _Body:
 def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tensor:
     """Logits [N, V], in float32 and on their device, of hidden states [N, D] taken after the final norm.
 
-    `float32` multiplies in float32 too, whatever the weights are in: their values are the same, the sums are not
-    rounded. It costs a float32 copy of the unembedding for the time of the call.
+    `float32` multiplies in float32 too, whatever type the weights have: sums are then not rounded to that type. It
+    costs a float32 copy of the unembedding during the call.
     """
     body: nn.Module = model.base_model  # type: ignore[assignment]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
 
-    with replaced_forward(body, lambda *_, **__: _Body(hidden[None])):
-        # The ids are not read: only something that looks like input.
-        ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
-        if float32 and head.weight.dtype != torch.float32:
-            with replaced_forward(head, _in_float32(head)):
-                logits = model(input_ids=ids, use_cache=False).logits
-        else:
-            logits = model(input_ids=ids, use_cache=False).logits
+    own = not float32 or head.weight.dtype == torch.float32
+    # A placeholder: the body does not read them.
+    ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
+    with (
+        replaced_forward(body, lambda *_, **__: _Body(hidden[None])),
+        replaced_forward(head, head.forward if own else _in_float32(head)),
+    ):
+        logits = model(input_ids=ids, use_cache=False).logits
     return logits[0].float().to(hidden.device)
+
+
+def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> Tensor:
+    """The logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
+    tokens = tokens.to(input_device(model))
+    if float32:
+        return unembed(model, decoder(model)(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
+    options = {"logits_to_keep": 1} if keeps_logits(model) else {}
+    logits: Tensor = model(input_ids=tokens, use_cache=False, **options).logits
+    return logits[:, -1].float()
 
 
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Within the context the module computes `forward` instead of its own."""
-    # Libraries that spread a model over devices put a `forward` on the object too: it has to come back.
+    # Libraries that spread a model over devices set `forward` on the object too: it has to come back.
     before = module.__dict__.get("forward")
     module.forward = forward
     try:
@@ -68,13 +81,13 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:
     if type(head) is not nn.Linear:
-        # With an adapter round it, say, its weight alone is not what it computes.
+        # An adapter's layer, for example, computes with more than its weight.
         return copy.deepcopy(head).float()
 
     from accelerate.utils import align_module_device
 
     def wide(x: Tensor) -> Tensor:
-        # Weights that are kept elsewhere until they are used are brought in.
+        # Loads offloaded weights.
         with align_module_device(head):
             bias = None if head.bias is None else head.bias.float()
             return nn.functional.linear(x.to(head.weight.device, torch.float32), head.weight.float(), bias)

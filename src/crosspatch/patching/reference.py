@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from crosspatch.models.forward import last_logits
 from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Contexts, Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory

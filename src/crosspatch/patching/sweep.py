@@ -11,12 +11,11 @@ import polars as pl
 
 from crosspatch.config import Component, Direction, Directions, Engine, Persistence
 from crosspatch.errors import UsageError
-from crosspatch.models.anatomy import check_sites
 from crosspatch.models.blocks import text_config
 from crosspatch.models.compatibility import Layers, numbered
+from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair, by_direction
-from crosspatch.models.watching import check_streams
 from crosspatch.patching.batches import run_in_batches
 from crosspatch.patching.engine import Prompt, Written
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
@@ -194,7 +193,7 @@ def check_places(pair: ModelPair, patches: Iterable[Patch]) -> None:
     """Raises UsageError for a patch at a place that one of the two models does not have, or cannot be patched at."""
     sites = {site for patch in patches for site in patch.sites}
     for model in (pair.clean, pair.corrupted):
-        check_streams(model)
+        find_components(model)  # Raises UsageError for blocks with several streams.
         check_sites(model, sites)
 
 

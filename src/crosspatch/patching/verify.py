@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import polars as pl
 
 from crosspatch.config import COMPONENTS, Component, Direction, Engine, Persistence
-from crosspatch.models.anatomy import anatomy
+from crosspatch.models.components import find_components
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
@@ -76,7 +76,7 @@ def available_components(pair: ModelPair) -> list[Component]:
 
     def there(component: Component) -> bool:
         sites = [Site(layer, component, 0 if component == "head" else None) for layer in range(pair.n_layers)]
-        return all(anatomy(model).has(site) for model in (pair.clean, pair.corrupted) for site in sites)
+        return all(find_components(model).has(site) for model in (pair.clean, pair.corrupted) for site in sites)
 
     return [component for component in COMPONENTS if component == "resid_post" or there(component)]
 

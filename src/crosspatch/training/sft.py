@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Finetune
 from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.models.forward import keeps_logits
+from crosspatch.models.blocks import keeps_logits
 from crosspatch.models.throughput import trains_faster_in_bf16
 from crosspatch.tables import TRAINING
 from crosspatch.training import processes

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from crosspatch.models.anatomy import check_sites
-from crosspatch.models.blocks import decoder, find_blocks, hidden_of, text_config, with_hidden
-from crosspatch.models.forward import cache_argument
+from crosspatch.models.blocks import cache_argument, decoder, find_blocks, hidden_of, text_config, with_hidden
+from crosspatch.models.components import check_sites
 from crosspatch.models.hooks import Edit, editing
 from crosspatch.models.site import Site
 from crosspatch.patching.two_stream.attention import PassAttention, attending

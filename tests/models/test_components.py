@@ -1,0 +1,247 @@
+"""Blocks, their components and the final norm, over all architectures; and what is refused where it is not there."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture
+from crosspatch.config import COMPONENTS
+from crosspatch.errors import UsageError
+from crosspatch.models import components as module
+from crosspatch.models.blocks import find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.components import check_sites, final_norm, find_components, trace
+from crosspatch.models.hooks import reading
+from crosspatch.models.site import Site
+from crosspatch.models.unembedding import unembed
+from engines import hooks_and_forwards
+
+# attn_out, mlp_out, heads: as one reads them in each modeling_*.py of transformers 5.23.
+PLAIN = ("self_attn", "mlp", "self_attn.o_proj")
+PARTS = {
+    "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"),
+    "gemma3": ("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm", "self_attn.o_proj"),
+    "gpt2": ("attn", "mlp", "attn.c_proj"),
+    "gpt_neox": ("post_attention_dropout", "post_mlp_dropout", "attention.dense"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj"),
+    # One dropout serves both halves, so it is neither of them.
+    "phi": ("self_attn", "mlp", "self_attn.dense"),
+    "phi3": ("resid_attn_dropout", "resid_mlp_dropout", "self_attn.o_proj"),
+    "stablelm": ("self_attn", "dropout", "self_attn.o_proj"),
+}
+
+
+def tiny(family: str, **settings):
+    """A tiny model of a family that lacks something."""
+    config = getattr(transformers, f"{family}Config")(vocab_size=512, hidden_size=48, num_hidden_layers=4, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+# Blocks
+
+
+def test_hidden_states_in_what_blocks_get_and_return():
+    hidden, other = torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
+    assert hidden_of(hidden) is hidden_of((hidden, "weights")) is hidden
+    assert with_hidden(hidden, other) is other
+    assert with_hidden((hidden, "weights"), other) == (other, "weights")
+    assert hidden_into((hidden, other), {}) is hidden
+    assert hidden_into((), {"attention_mask": other, "hidden_states": hidden}) is hidden
+
+
+def lists_of_four(*names: str) -> nn.Module:
+    model = nn.Module()
+    model.config = ARCHITECTURES["qwen3"]()
+    for name in names:
+        setattr(model, name, nn.ModuleList(nn.Linear(1, 1) for _ in range(4)))
+    return model
+
+
+def test_blocks_are_the_one_list_of_the_right_length():
+    with pytest.raises(UsageError, match="0 lists of 4 blocks"):
+        find_blocks(lists_of_four())
+    with pytest.raises(UsageError, match="2 lists"):
+        find_blocks(lists_of_four("a", "b"))
+    model = lists_of_four("layers")
+    # A list inside a block is no list of blocks.
+    model.layers[0].experts = nn.ModuleList(nn.Linear(1, 1) for _ in range(4))
+    child = copy.deepcopy(model)
+    assert find_blocks(model) is model.layers
+    assert find_blocks(child) is child.layers is not model.layers
+    # Also when they are replaced.
+    model.layers = nn.ModuleList(nn.Linear(1, 1) for _ in range(4))
+    assert find_blocks(model) is model.layers
+
+
+# Components
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_components_are_those_that_one_reads_in_the_source(name, dtype):
+    model = tiny_architecture(name).to(dtype)
+    found = find_components(model)
+    assert len(found.blocks) == len(find_blocks(model)) == N_LAYERS
+    assert found.n_heads == 4
+    assert found.scale == (0.5 if name == "granite" else 1)
+    for block, names in zip(find_blocks(model), found.blocks, strict=True):
+        assert names.kind == type(block).__name__
+        assert (names.attn_out, names.mlp_out, names.heads) == PARTS.get(name, PLAIN)
+        assert names.sequential == (name not in PARALLEL)
+        assert names.head_width == 12
+    assert hooks_and_forwards(model) == 0
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "stablelm"])
+def test_parallel_or_not_is_found_and_not_known_by_name(name):
+    config = ARCHITECTURES[name]()
+    config.use_parallel_residual = not config.use_parallel_residual
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    assert all(block.sequential == (name == "gpt_neox") for block in find_components(model).blocks)
+
+
+@pytest.mark.parametrize("name", [*sorted(PARALLEL), "silent gpt_neox"])
+def test_a_parallel_block_has_no_site_between_its_halves(name):
+    """Nor where attention adds nothing, so that resid_pre and resid_pre + attn_out are equal."""
+    model = tiny_architecture(name.removeprefix("silent "))
+    if name == "silent gpt_neox":
+        for weight in find_blocks(model)[1].attention.dense.parameters():
+            weight.detach().zero_()
+    check_sites(model, [Site(1, "attn_out"), Site(1, "mlp_out"), Site(1, "head", 0), Site(1)])
+    with pytest.raises(UsageError, match=r"no L1\.resid_mid: in block 1 .* run in parallel; use resid_post"):
+        check_sites(model, [Site(1, "resid_mid")])
+
+
+def test_layers_and_heads_out_of_range():
+    model = tiny_architecture("gpt2")
+    everything = [Site(layer, c, 3 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
+    check_sites(model, everything)
+    with pytest.raises(UsageError, match=r"no L4\.resid_post: the layers of GPT2LMHeadModel are 0 to 3"):
+        check_sites(model, [*everything, Site(4)])
+    with pytest.raises(UsageError, match=r"no L0\.head\.4: in block 0 \(GPT2Block\) the heads are 0 to 3"):
+        check_sites(model, [*everything, Site(0, "head", 4)])
+
+
+def lacks(model, layer: int) -> set[str]:
+    """The components that the block does not have."""
+    sites = [Site(layer, component, 0 if component == "head" else None) for component in COMPONENTS]
+    return {site.component for site in sites if not find_components(model).has(site)}
+
+
+def test_what_does_not_add_up_is_refused():
+    """An attention that adds the residual itself; two MLPs side by side; an output that is changed in place."""
+    adds_itself = tiny("Bloom", n_head=4)
+    assert lacks(adds_itself, 0) == {"resid_mid", "attn_out", "mlp_out", "head"}
+    with pytest.raises(UsageError, match=r"resid_post should be resid_pre \+ attn_out \+ mlp_out; use resid_post"):
+        check_sites(adds_itself, [Site(0, "attn_out")])
+    with pytest.raises(UsageError, match=r"no attention was found .* use resid_post"):
+        check_sites(adds_itself, [Site(0, "head", 0)])
+    two_mlps = tiny(
+        "GraniteMoeShared",
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        num_local_experts=2,
+        shared_intermediate_size=32,
+        residual_multiplier=0.5,
+    )
+    assert lacks(two_mlps, 0) == {"mlp_out"}
+    assert lacks(tiny("Falcon", num_attention_heads=4), 0) == {"resid_mid", "attn_out", "mlp_out"}
+    # The control: the same family where nothing is changed in place.
+    assert not lacks(tiny("Falcon", num_attention_heads=4, parallel_attn=False), 0)
+
+
+def test_blocks_of_one_model_may_differ():
+    config = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
+    model = tiny("Lfm2", layer_types=["conv", "full_attention"] * 2, **config)
+    for layer in range(4):
+        assert lacks(model, layer) == (set() if layer % 2 else {"resid_mid", "attn_out", "mlp_out", "head"})
+
+
+def test_a_model_is_traced_once_and_not_at_all_for_block_outputs():
+    model = tiny_architecture("llama")
+    passes = []
+    model.model.register_forward_hook(lambda *_: passes.append(1))
+    check_sites(model, [Site(0), Site(3)])
+    assert not passes
+    for _ in range(2):
+        check_sites(model, [Site(0, "attn_out"), Site(3, "head", 1)])
+        final_norm(model)
+    assert len(passes) == 1
+
+
+def test_tracing_leaves_the_model_as_it_was():
+    model = tiny_architecture("gpt2").train()
+    model.transformer.h[1].eval()
+    before = [m.training for m in model.modules()]
+    assert set(before) == {True, False}
+    state = torch.get_rng_state()
+    trace(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [m.training for m in model.modules()] == before
+    assert all(weight.grad is None for weight in model.parameters())
+
+    model.transformer.ln_f.register_forward_hook(lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        trace(model)
+    assert [m.training for m in model.modules()] == before
+    assert hooks_and_forwards(model) == 1
+
+
+def test_what_is_known_of_a_model_does_not_keep_it():
+    model = tiny_architecture("llama")
+    find_components(model)
+    assert model in module._known
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+# Final norm and unembedding
+
+TOKENS = torch.tensor([[5, 17, 301, 44, 9, 120]])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_norm_and_unembedding_of_the_last_stream_are_the_models_logits(name):
+    """Soft caps, scales and biases included."""
+    model = tiny_architecture(name)
+    with reading(model, [Site(3)]) as read:
+        logits = model(TOKENS, use_cache=False).logits[0]
+    hidden = final_norm(model)(read[Site(3)])[0]
+    torch.testing.assert_close(unembed(model, hidden), logits, atol=1e-5, rtol=0)
+    # A few at a time, in any order.
+    torch.testing.assert_close(unembed(model, hidden[[4, 1]]), logits[[4, 1]], atol=1e-5, rtol=0)
+    assert (unembed(model, read[Site(3)][0]) - logits).abs().max() > 0.01
+    assert hooks_and_forwards(model) == 0
+
+
+def test_a_model_without_a_final_norm_is_refused():
+    model = tiny_architecture("llama")
+    # Something more is done after the norm, so that no module puts out what the unembedding reads.
+    model.model.register_forward_hook(lambda _, __, output: (2 * output[0],))
+    with pytest.raises(UsageError, match="LlamaForCausalLM has 0 modules between its last block and its unembedding"):
+        final_norm(model)
+
+
+@torch.inference_mode()
+def test_in_float32_the_sums_are_not_rounded():
+    model = tiny_architecture("llama").bfloat16()
+    hidden = model.base_model(TOKENS, use_cache=False)[0][0]
+    rough, fine = unembed(model, hidden), unembed(model, hidden, float32=True)
+    exact = hidden.double() @ model.lm_head.weight.double().T
+    assert (fine - exact).abs().max() < 1e-4
+    assert (rough - exact).abs().max() > 1e-3
+    assert rough.dtype == fine.dtype == torch.float32
+    assert hooks_and_forwards(model) == 0
