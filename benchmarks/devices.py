@@ -106,10 +106,10 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     # Which heads are measured is a matter of ranks; compared are the blocks and their parts.
     whole = places.filter(places["component"] != "head")
     found["attribution patching, whole text, random control"] = _numbers(
-        v for name in ("estimate", "moved", "random") for v in whole[name]
+        v for name in ("estimate", "patched", "random") for v in whole[name]
     )
     parted = first_divergence(pair, "p", given)
-    found["first divergence"] = _numbers(v for name in ("upstream", "late") for v in parted[name])
+    found["first divergence"] = _numbers(v for name in ("state_effect", "layers_effect") for v in parted[name])
     sites = [Site(layer) for layer in range(pair.n_layers)] + [Site(1, "attn_out"), Site(1, "head", 0)]
     reading = read_together(pair.clean, pair.corrupted, given, sites)
     found["activations"] = _numbers(v for row in activation_rows(reading) for v in (row["delta_norm"], row["cosine"]))

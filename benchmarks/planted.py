@@ -36,7 +36,7 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.statistics.localisation import NAMES, Named, most_telling
+from crosspatch.statistics.localisation import NAMES, TopSite, top_sites
 from crosspatch.training.batches import Batcher
 from crosspatch.training.examples import Example
 
@@ -85,7 +85,7 @@ def main() -> None:
             found.write_parquet(options.save / f"{name}.parquet")
         steps = int(found.unique("prompt_id")["steps"].list.len().sum())
         for positions in ("all", "current"):
-            told = most_telling(found, dict.fromkeys(texts, "related"), "related", positions=positions)
+            told = top_sites(found, dict.fromkeys(texts, "related"), "related", positions=positions)
             right = name in [each.patch for each in told]
             print(
                 f"| {name} | {loss:.2f} | {steps} | {positions} | {'; '.join(map(shown_name, told))} | "
@@ -94,11 +94,11 @@ def main() -> None:
             )
 
 
-def shown_name(named: Named) -> str:
+def shown_name(named: TopSite) -> str:
     """A named place, its share, and what it is ahead of."""
     apart = "" if named.told_apart else ", not told apart"
     ahead = f"next {named.runner_up}, ahead by {named.ahead}{apart}"
-    return f"{NAMES[named.component]} {named.patch} {named.share:.2f} ({ahead})"
+    return f"{NAMES[named.component]} {named.patch} {named.recovered_fraction:.2f} ({ahead})"
 
 
 def ungrouped(model: Any) -> Any:

@@ -28,7 +28,7 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.claim import MARGIN, Claim
-from crosspatch.statistics.localisation import most_telling
+from crosspatch.statistics.localisation import top_sites
 from crosspatch.statistics.variant import late_from
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED
@@ -82,7 +82,7 @@ class World:
 
     def top_sites(self) -> Iterator[bool]:
         """Whether each component's top site is told apart from the next."""
-        for named in most_telling(self.localisation, self.domains, "related"):
+        for named in top_sites(self.localisation, self.domains, "related"):
             if named.runner_up is not None:
                 yield named.told_apart
 
@@ -263,12 +263,12 @@ def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.
     parts = []
     for part in localisation.partition_by("component", "positions", "direction", maintain_order=True):
         ordered = part.sort("layer", maintain_order=True)
-        moved = ordered["moved"].to_numpy()
+        moved = ordered["patched"].to_numpy()
         if part["component"][0] == "resid_post":
             moved = np.cumsum(rng.permutation(np.diff(moved, prepend=0.0)))
         else:
             moved = rng.permutation(moved)
-        parts.append(ordered.with_columns(moved=pl.Series(moved)))
+        parts.append(ordered.with_columns(patched=pl.Series(moved)))
     return pl.concat(parts) if parts else localisation
 
 

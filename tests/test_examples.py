@@ -83,7 +83,7 @@ def test_find_the_planted_head() -> None:
     assert set(re.findall(r"L\d+\.head\.\d+", answer)) == {"L1.head.2"}
     assert len(re.findall(r"L\d+\.head\.\d+", answer)) == 3
     shown = " ".join(texts(done, of="text/html"))
-    assert "Most telling is head L1 head 2" in shown
+    assert "Top head: L1 head 2" in shown
     assert shown.count('<iframe title="Recovered fraction of each head alone') == 1
 
 

@@ -241,7 +241,7 @@ LOCALISATION = Schema(
             "text",
         ),
         "estimate": (pl.Float64, "effect by gradients: sum of the patched target's delta less the target's, in logits"),
-        "moved": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
+        "patched": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
         "random": (pl.Float64, "that of a push as long in a random direction; null where none was made"),
         "gap": (pl.Float64, "sum of the source's delta less the target's: what there is to move"),
         "steps": (pl.List(pl.Int32), "the steps at which the models want different tokens; sums go over these"),
@@ -633,8 +633,8 @@ LOGIT_LENS = Schema(
     keys=("child", "prompt_id"),
 )
 
-PLACES = Schema(
-    "places",
+SITE_EFFECTS = Schema(
+    "site_effects",
     {
         "domain": DEPTH.columns["domain"],
         **{
@@ -668,29 +668,30 @@ DIVERGENCES = Schema(
         "corrupted_token": (pl.String, "its text"),
         "layer": (
             pl.Int32,
-            "where the models are cut: the state is resid_post of this layer, the late layers are those above it",
+            "the state is resid_post of this layer, the later layers are those above it",
         ),
-        "delta_clean": (pl.Float32, "delta of clean state and clean late layers: the clean model"),
-        "delta_corrupted": (pl.Float32, "delta of corrupted state and corrupted late layers: the corrupted model"),
-        "delta_state": (pl.Float32, "delta of corrupted state and clean late layers"),
-        "delta_late": (pl.Float32, "delta of clean state and corrupted late layers"),
-        "upstream": (pl.Float32, "effect of the state: corrupted less clean, mean over both late layers"),
-        "late": (pl.Float32, "effect of the late layers: corrupted less clean, mean over both states"),
-        "interaction": (pl.Float32, "delta_corrupted - delta_state - delta_late + delta_clean"),
+        "delta_clean": (pl.Float32, "delta of clean state and clean later layers: the clean model"),
+        "delta_corrupted": (pl.Float32, "delta of corrupted state and corrupted later layers: the corrupted model"),
+        "delta_corrupted_state": (pl.Float32, "delta of corrupted state and clean later layers"),
+        "delta_corrupted_layers": (pl.Float32, "delta of clean state and corrupted later layers"),
+        "state_effect": (pl.Float32, "effect of the state: corrupted less clean, mean over both later layers"),
+        "layers_effect": (pl.Float32, "effect of the later layers: corrupted less clean, mean over both states"),
+        "interaction": (pl.Float32, "delta_corrupted - delta_corrupted_state - delta_corrupted_layers + delta_clean"),
     },
     file=PARTS,
 )
 
-CUTS = Schema(
-    "cuts",
+DIVERGENCE_EFFECTS = Schema(
+    "divergence_effects",
     {
         "domain": DEPTH.columns["domain"],
         "layer": DIVERGENCES.columns["layer"],
         "measure": (
             pl.String,
-            "upstream, late, interaction: shares of the gap between the models; state_decides: share of prompts on "
-            "which the corrupted state under clean late layers wants the corrupted token; late_decides: on which "
-            "corrupted late layers upon the clean state do",
+            "state_effect, layers_effect, interaction: fractions of the gap between the models; state_decides: share "
+            "of prompts on "
+            "which the corrupted state under clean later layers predicts the corrupted token; layers_decide: on which "
+            "corrupted later layers upon the clean state do",
         ),
         **_INTERVAL,
         "n_prompts": (pl.Int32, "prompts on which the models part"),
@@ -711,9 +712,9 @@ SCHEMAS = (
     VOCABULARY,
     ATTRIBUTION,
     LOCALISATION,
-    PLACES,
+    SITE_EFFECTS,
     DIVERGENCES,
-    CUTS,
+    DIVERGENCE_EFFECTS,
     SEARCH,
     GENERATIONS,
     BEHAVIOUR,

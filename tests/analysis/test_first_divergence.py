@@ -63,10 +63,10 @@ def test_the_four_are_the_published_algorithms(family):
     for row in found.iter_rows(named=True):
         assert row["delta_clean"] == pytest.approx(delta(last_logits(pair.clean, tokens)), abs=TOLERANCE)
         assert row["delta_corrupted"] == pytest.approx(delta(last_logits(pair.corrupted, tokens)), abs=TOLERANCE)
-        assert row["delta_state"] == pytest.approx(patched("corrupt", row["layer"]), abs=TOLERANCE)
-        assert row["delta_late"] == pytest.approx(patched("repair", row["layer"]), abs=TOLERANCE)
+        assert row["delta_corrupted_state"] == pytest.approx(patched("corrupt", row["layer"]), abs=TOLERANCE)
+        assert row["delta_corrupted_layers"] == pytest.approx(patched("repair", row["layer"]), abs=TOLERANCE)
     # The two patches differ: neither could stand in the other's place.
-    assert (found["delta_state"] - found["delta_late"]).abs().max() > 100 * TOLERANCE
+    assert (found["delta_corrupted_state"] - found["delta_corrupted_layers"]).abs().max() > 100 * TOLERANCE
 
 
 @torch.no_grad()
@@ -87,16 +87,16 @@ def test_effects_add_up_to_what_lies_between_the_models():
     pair = architecture_pair("qwen3")
     for row in first_divergence(pair, "p", own_text("qwen3")).iter_rows(named=True):
         gap = row["delta_corrupted"] - row["delta_clean"]
-        assert row["upstream"] + row["late"] == pytest.approx(gap, abs=TOLERANCE)
+        assert row["state_effect"] + row["layers_effect"] == pytest.approx(gap, abs=TOLERANCE)
         # What the state does alone is its mean effect less half of the interaction.
-        alone = row["delta_state"] - row["delta_clean"]
-        assert alone == pytest.approx(row["upstream"] - row["interaction"] / 2, abs=TOLERANCE)
+        alone = row["delta_corrupted_state"] - row["delta_clean"]
+        assert alone == pytest.approx(row["state_effect"] - row["interaction"] / 2, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
-    ("four", "upstream", "late", "interaction"),
+    ("four", "state_effect", "layers_effect", "interaction"),
     [
-        # State 3, late layers 5, which merely add.
+        # State 3, later layers 5, which merely add.
         ((-2, 6, 1, 3), 3, 5, 0),
         # Only both together: each effect is half of the gap, and all of it is interaction.
         ((-2, 6, -2, -2), 4, 4, 8),
@@ -104,9 +104,9 @@ def test_effects_add_up_to_what_lies_between_the_models():
         ((-2, 6, 6, 6), 4, 4, -8),
     ],
 )
-def test_the_two_by_two_by_hand(four, upstream, late, interaction):
+def test_the_two_by_two_by_hand(four, state_effect, layers_effect, interaction):
     found = TwoByTwo(*map(float, four))
-    assert (found.upstream, found.late, found.interaction) == (upstream, late, interaction)
+    assert (found.state_effect, found.layers_effect, found.interaction) == (state_effect, layers_effect, interaction)
 
 
 def child_with(pair: ModelPair, *layers: int) -> ModelPair:
@@ -129,13 +129,13 @@ def test_what_differs_below_the_cut_is_the_states_and_above_it_the_late_layers(l
     assert rows, "the models have to part somewhere"
     last = rows[3]
     # Norm and unembedding are shared: behind the last block the state is all there is.
-    assert last["late"] == pytest.approx(0, abs=TOLERANCE)
+    assert last["layers_effect"] == pytest.approx(0, abs=TOLERANCE)
     assert last["interaction"] == pytest.approx(0, abs=TOLERANCE)
-    assert abs(last["upstream"]) > 100 * TOLERANCE
+    assert abs(last["state_effect"]) > 100 * TOLERANCE
     if layer == 3:
         # Below the block that differs both states are one.
         for below in rows[:3]:
-            assert below["upstream"] == pytest.approx(0, abs=TOLERANCE)
+            assert below["state_effect"] == pytest.approx(0, abs=TOLERANCE)
             assert below["interaction"] == pytest.approx(0, abs=TOLERANCE)
 
 
@@ -151,8 +151,8 @@ def test_some_layers_and_many_texts_leave_nothing_behind():
     some, all_of_them = first_divergence(pair, "p", given, [3, 1]), first_divergence(pair, "p", given)
     assert hooks_and_forwards(pair.clean, pair.corrupted) == before
     assert some["layer"].to_list() == [3, 1]
-    same = all_of_them.filter(layer=3)["delta_state"][0]
-    assert some["delta_state"][0] == pytest.approx(same, abs=TOLERANCE)
+    same = all_of_them.filter(layer=3)["delta_corrupted_state"][0]
+    assert some["delta_corrupted_state"][0] == pytest.approx(same, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(("given", "layers"), [(ForcedText([1], []), None), (ForcedText([], [1]), None)])

@@ -10,7 +10,7 @@ import torch
 
 from crosspatch.analysis import all_positions
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.localisation import LOCALISED, WHOLE, localise, places_to_measure, screen_places
+from crosspatch.analysis.localisation import LOCALISED, WHOLE, estimate_sites, localise, sites_to_measure
 from crosspatch.analysis.selection import IG_STEPS
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
@@ -40,7 +40,7 @@ def known(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], float]:
 def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
     pair, run = architecture_pair(family), RUNS[direction]
     found = localise(pair, TEXTS, run, top=3)
-    measured = found.filter(pl.col("moved").is_not_null(), positions="current")
+    measured = found.filter(pl.col("patched").is_not_null(), positions="current")
     checked = 0
     for name, given in TEXTS.items():
         rows = measured.filter(prompt_id=name)
@@ -52,7 +52,7 @@ def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
             scored = [trajectory.steps[i] for i in steps]
             moved = sum(step.delta_patched - step.delta_target for step in scored)
             gap = sum(step.delta_source - step.delta_target for step in scored)
-            assert row["moved"] == pytest.approx(moved, abs=len(steps) * TOLERANCE)
+            assert row["patched"] == pytest.approx(moved, abs=len(steps) * TOLERANCE)
             assert row["gap"] == pytest.approx(gap, abs=len(steps) * TOLERANCE)
             checked += bool(steps)
     assert checked > 10
@@ -99,12 +99,12 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
             best |= set(of_positions.sort("share", descending=True)["patch"].head(3))
     for name in TEXTS:
         for positions in ("current", "all"):
-            measured = found.filter(pl.col("moved").is_not_null(), prompt_id=name, positions=positions)
+            measured = found.filter(pl.col("patched").is_not_null(), prompt_id=name, positions=positions)
             assert set(measured.filter(component="head")["patch"]) == best
             assert measured.filter(pl.col("component").is_in(WHOLE)).height == 12
             assert (measured["random"].is_not_null() == (positions == "current")).all()
-    assert [patch.name for patch in places_to_measure(found, 0)][:1] == ["L0.resid_post"]
-    assert len(places_to_measure(found, 99)) == 12 + 16
+    assert [patch.name for patch in sites_to_measure(found, 0)][:1] == ["L0.resid_post"]
+    assert len(sites_to_measure(found, 99)) == 12 + 16
 
 
 @torch.no_grad()
@@ -115,13 +115,13 @@ def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_giv
     target, source = pair.oriented(direction)
     found = localise(pair, TEXTS, RUNS[direction], top=2).filter(positions="all")
     for name, given in TEXTS.items():
-        rows = found.filter(pl.col("moved").is_not_null(), prompt_id=name)
+        rows = found.filter(pl.col("patched").is_not_null(), prompt_id=name)
         tokens = torch.tensor([given.read])
         at = [given.first + step for step in rows["steps"][0]]
         clean, corrupted = (model(tokens).logits[0, at] for model in (pair.clean, pair.corrupted))
         wants = clean.argmax(-1), corrupted.argmax(-1)
         own = delta(target(tokens).logits[0, at], *wants)
-        for patch, moved in rows.select("patch", "moved").iter_rows():
+        for patch, moved in rows.select("patch", "patched").iter_rows():
             site = Site.parse(patch)
             with reading(source, [site]) as there:
                 source(tokens)
@@ -133,7 +133,7 @@ def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_giv
 @torch.no_grad()
 def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
     pair, given = architecture_pair("qwen3"), TEXTS["a"]
-    estimated = screen_places(pair, "a", given, RUNS["corrupt"]).filter(positions="all")
+    estimated = estimate_sites(pair, "a", given, RUNS["corrupt"]).filter(positions="all")
     tokens = torch.tensor([given.read])
     at = [given.first + step for step in estimated["steps"][0]]
     wants = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
@@ -157,7 +157,7 @@ def test_how_many_patches_share_a_pass_changes_nothing(monkeypatch):
     whole = localise(pair, TEXTS, RUNS["corrupt"], top=1)
     monkeypatch.setattr(all_positions, "POSITIONS_AT_ONCE", 30)
     parts = localise(pair, TEXTS, RUNS["corrupt"], top=1)
-    assert parts["moved"].drop_nulls().to_list() == pytest.approx(whole["moved"].drop_nulls().to_list(), abs=1e-3)
+    assert parts["patched"].drop_nulls().to_list() == pytest.approx(whole["patched"].drop_nulls().to_list(), abs=1e-3)
 
 
 def test_the_random_push_is_seeded_and_is_not_the_patch():
@@ -167,7 +167,7 @@ def test_the_random_push_is_seeded_and_is_not_the_patch():
     assert first.drop("random").equals(other.drop("random"))
     assert not first["random"].equals(other["random"])
     last = first.filter(patch="L3.resid_post", positions="current")
-    assert (last["random"] / last["gap"]).abs().max() < 0.8 * (last["moved"] / last["gap"]).min()
+    assert (last["random"] / last["gap"]).abs().max() < 0.8 * (last["patched"] / last["gap"]).min()
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -179,14 +179,14 @@ def test_below_the_block_that_differs_nothing_is_moved(layer):
     found = localise(ModelPair(wide.clean, child, wide.prompts), texts, RUNS["corrupt"], top=16)
     assert found.height
     below, above = found.filter(pl.col("layer") < layer), found.filter(pl.col("layer") >= layer)
-    for column in ("moved", "random", "estimate"):
+    for column in ("patched", "random", "estimate"):
         assert below[column].abs().max() in (None, pytest.approx(0, abs=10 * TOLERANCE))
-    assert above["moved"].abs().max() > 100 * TOLERANCE
+    assert above["patched"].abs().max() > 100 * TOLERANCE
     # Throughout the text, above that block all is as in the child; and what comes out of the last is all that there is.
     stitched = above.filter(component="resid_post", positions="all")
-    assert (stitched["moved"] / stitched["gap"]).to_list() == pytest.approx([1] * stitched.height, abs=1e-3)
+    assert (stitched["patched"] / stitched["gap"]).to_list() == pytest.approx([1] * stitched.height, abs=1e-3)
     last = found.filter(patch="L3.resid_post")
-    assert (last["moved"] / last["gap"]).to_list() == pytest.approx([1] * last.height, abs=1e-3)
+    assert (last["patched"] / last["gap"]).to_list() == pytest.approx([1] * last.height, abs=1e-3)
 
 
 def test_models_that_agree_leave_no_rows():
@@ -194,7 +194,7 @@ def test_models_that_agree_leave_no_rows():
     same = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
     assert localise(same, TEXTS, RUNS["corrupt"]).is_empty()
     assert localise(same, {}, RUNS["corrupt"]).is_empty()
-    assert screen_places(same, "a", TEXTS["a"], RUNS["corrupt"]).is_empty()
+    assert estimate_sites(same, "a", TEXTS["a"], RUNS["corrupt"]).is_empty()
 
 
 def test_persistent_patches_are_refused():
@@ -207,5 +207,5 @@ def test_who_calls_changes_nothing():
     pair = architecture_pair("gpt_neox")
     with torch.inference_mode():
         found = localise(pair, TEXTS, RUNS["corrupt"], top=1)
-    assert found["moved"].count() > 0
+    assert found["patched"].count() > 0
     assert "attn_out" in found["component"]

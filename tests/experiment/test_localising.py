@@ -8,7 +8,7 @@ import pytest
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment import localising as stage
 from crosspatch.settings_io import load_experiment
-from crosspatch.statistics.localisation import most_telling, places
+from crosspatch.statistics.localisation import site_effects, top_sites
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import DIVERGENCES, LOCALISATION
 
@@ -44,7 +44,9 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
 
 def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
-    measured = finished.read(LOCALISATION).filter(pl.col("moved").is_not_null(), component="head", direction="corrupt")
+    measured = finished.read(LOCALISATION).filter(
+        pl.col("patched").is_not_null(), component="head", direction="corrupt"
+    )
     of_domain: dict[str, set[frozenset[str]]] = {}
     for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
         of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
@@ -55,11 +57,11 @@ def test_the_same_heads_are_measured_after_all_prompts_of_a_domain(finished):
 
 def test_it_can_be_read_as_places(finished):
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
-    table = places(finished.read(LOCALISATION), domains)
+    table = site_effects(finished.read(LOCALISATION), domains)
     assert set(table["domain"]) == {"related", "unrelated_math", "general"}
     last = table.filter(patch="L3.resid_post", measure="recovered_fraction")["estimate"]
     assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
-    assert [named.component for named in most_telling(finished.read(LOCALISATION), domains, "related")] == [
+    assert [named.component for named in top_sites(finished.read(LOCALISATION), domains, "related")] == [
         "resid_post",
         "attn_out",
         "mlp_out",
@@ -80,7 +82,7 @@ def test_first_divergences_lie_on_the_clean_models_own_texts(finished):
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
     from crosspatch.analysis import localisation
 
-    original, calls = localisation.measure_places, []
+    original, calls = localisation.measure_sites, []
 
     def stopping(*arguments):
         calls.append(arguments)
@@ -88,7 +90,7 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(stage, "measure_places", stopping)
+    monkeypatch.setattr(stage, "measure_sites", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_of(tmp_path / "run", "patch.direction=both")
     there = RunDirectory(tmp_path / "run")

@@ -30,7 +30,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.statistics.localisation import Named, most_telling, places
+from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
 
 MODULUS, LAYERS, HEADS = 12, 4, 4
 EQUALS, END = MODULUS, MODULUS + 1
@@ -136,16 +136,16 @@ def localised(name: str) -> pl.DataFrame:
     return localise(pair, texts, PatchRun(), top=HEADS)
 
 
-def named(name: str, positions: str = "all") -> dict[str, Named]:
+def named(name: str, positions: str = "all") -> dict[str, TopSite]:
     found = localised(name)
     domains = dict.fromkeys(found["prompt_id"], "related")
-    return {each.component: each for each in most_telling(found, domains, "related", positions=positions)}
+    return {each.component: each for each in top_sites(found, domains, "related", positions=positions)}
 
 
 def shares(name: str) -> dict[str, float]:
     """What each place transfers at all positions."""
     found = localised(name)
-    table = places(found, dict.fromkeys(found["prompt_id"], "related"))
+    table = site_effects(found, dict.fromkeys(found["prompt_id"], "related"))
     return dict(table.filter(positions="all", measure="recovered_fraction").select("patch", "estimate").iter_rows())
 
 

@@ -73,7 +73,7 @@ def test_localisation_with_its_controls(pairs):
     texts = {"p": ForcedText(pairs[0].encode(QUESTION), TEXT)}
     one, other = (localise(pair, texts, PatchRun(), top=2) for pair in pairs)
     assert one.select("patch", "positions").equals(other.select("patch", "positions"))
-    for name in ("estimate", "moved", "random"):
+    for name in ("estimate", "patched", "random"):
         assert (one[name] - other[name]).abs().max() < 1e-2
 
 

@@ -18,7 +18,7 @@ from crosspatch.report.comparison import ComparedRun, Comparison, render_compari
 from crosspatch.report.notebook import head_map, heatmap
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, PLACES, SCORES
+from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, SCORES, SITE_EFFECTS
 
 from .browser import launched, opened
 from .conftest import CELLS, HOSTILE, generation, score
@@ -33,7 +33,7 @@ def browser():
 
 
 def place(layer, head, estimate, measure="attribution"):
-    row = dict.fromkeys(PLACES.columns)
+    row = dict.fromkeys(SITE_EFFECTS.columns)
     return row | {
         "domain": "related",
         "patch": f"L{layer}.head.{head}",
@@ -64,10 +64,10 @@ def full_page(tmp_path_factory, generations, behaviour, training) -> Path:
     texts = pl.concat([generations, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
     domains = {name: problem.domain for name, problem in problems.items()}
     summary = Summary.of(domains, scores=scores, behaviour=behaviour)
-    places = PLACES.frame(
+    site_effects = SITE_EFFECTS.frame(
         [place(0, 0, 0.02), place(0, 1, -0.04), place(6, 0, 0.3, "recovered_fraction"), place(6, 1, 0.01)]
     )
-    object.__setattr__(summary, "places", places)
+    object.__setattr__(summary, "site_effects", site_effects)
     return write_report(
         tmp_path_factory.mktemp("page") / "report.html",
         title="Demo",
@@ -572,7 +572,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
 
 
 def test_heads_in_a_notebook_are_drawn_and_told(tmp_path, browser):
-    path = head_map(PLACES.frame([place(0, 0, 0.02), place(6, 1, 0.3, "recovered_fraction")])).write_html(
+    path = head_map(SITE_EFFECTS.frame([place(0, 0, 0.02), place(6, 1, 0.3, "recovered_fraction")])).write_html(
         tmp_path / "heads.html"
     )
     with opened(browser, path) as page:

@@ -14,7 +14,7 @@ from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.head_map import LEAST_REACH, HeadMap
 from crosspatch.report.print.heatmap import head_map_figure
 from crosspatch.report.print.style import COLUMN, PAGE, Size
-from crosspatch.tables import PLACES
+from crosspatch.tables import SITE_EFFECTS
 
 from .conftest import unpacked
 
@@ -42,7 +42,7 @@ def row(at: int, head: int | None, estimate: float | None, measure: str = "attri
 
 
 def places(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
-    return PLACES.frame(rows)
+    return SITE_EFFECTS.frame(rows)
 
 
 ROWS = [

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from crosspatch.statistics.interval import FEWEST_UNITS
-from crosspatch.statistics.localisation import Named, most_telling, places
-from crosspatch.tables import LOCALISATION, PLACES
+from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
+from crosspatch.tables import LOCALISATION, SITE_EFFECTS
 
 DOMAINS = {"p": "related", "q": "related", "g": "general"}
 
@@ -25,7 +25,7 @@ def row(prompt: str, patch: str, moved: float | None, gap: float = 4.0, **more: 
         "direction": "corrupt",
         "positions": "all",
         "estimate": 1.0,
-        "moved": moved,
+        "patched": moved,
         "random": None if moved is None else 0.5,
         "gap": gap,
         "steps": [2, 5],
@@ -53,8 +53,8 @@ def measures(table: pl.DataFrame, patch: str) -> dict[str, float]:
 
 
 def test_shares_are_ratios_of_sums_and_steps_their_differences():
-    table = places(frame(*BLOCKS), DOMAINS)
-    assert dict(table.schema) == pl.Schema(PLACES.dtypes)
+    table = site_effects(frame(*BLOCKS), DOMAINS)
+    assert dict(table.schema) == pl.Schema(SITE_EFFECTS.dtypes)
     # Screened 2 of 16, random 1 of 16; the lowest block's step is all that it moves.
     common = {"attribution": 2 / 16, "random": 1 / 16}
     assert measures(table, "L0.resid_post") == {
@@ -82,7 +82,7 @@ def test_shares_are_ratios_of_sums_and_steps_their_differences():
 
 
 def test_domains_and_directions_stay_apart():
-    table = places(
+    table = site_effects(
         frame(*BLOCKS, row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")), DOMAINS
     )
     transfers = table.filter(patch="L0.resid_post", measure="recovered_fraction")
@@ -92,27 +92,27 @@ def test_domains_and_directions_stay_apart():
         ("general", "corrupt", 0.75),
     ]
     with pytest.raises(ValueError, match="no domain known for prompt 'p'"):
-        places(frame(*BLOCKS), {"q": "related"})
-    assert places(frame(), {}).is_empty()
+        site_effects(frame(*BLOCKS), {"q": "related"})
+    assert site_effects(frame(), {}).is_empty()
 
 
 def test_positions_stay_apart():
     at_steps = [row("p", "L0.resid_post", 1, positions="current"), row("p", "L1.resid_post", 4, positions="current")]
     known = frame(*BLOCKS, *at_steps)
-    transfers = places(known, DOMAINS).filter(patch="L1.resid_post", measure="recovered_fraction")
+    transfers = site_effects(known, DOMAINS).filter(patch="L1.resid_post", measure="recovered_fraction")
     assert dict(transfers.select("positions", "estimate").iter_rows()) == {"all": 10 / 16, "current": 1.0}
-    assert [n.share for n in most_telling(known, DOMAINS, "related")] == [0.5]
-    assert [n.share for n in most_telling(known, DOMAINS, "related", positions="current")] == [0.75]
+    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related")] == [0.5]
+    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related", positions="current")] == [0.75]
 
 
 def test_without_a_random_push_there_is_no_control():
-    table = places(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
+    table = site_effects(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
     assert measures(table, "L0.mlp_out") == {"attribution": 0.25, "recovered_fraction": 0.5}
 
 
 def test_what_was_only_screened_has_its_estimate_alone():
     heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", None)]
-    table = places(frame(*heads), DOMAINS)
+    table = site_effects(frame(*heads), DOMAINS)
     assert measures(table, "L1.head.0") == {"attribution": 0.25}
     assert measures(table, "L1.head.1") == {
         "attribution": 0.25,
@@ -126,8 +126,8 @@ def test_what_was_only_screened_has_its_estimate_alone():
 def test_the_most_telling_block_is_the_one_with_the_largest_step():
     mlps = [row("p", "L0.mlp_out", 3), row("p", "L1.mlp_out", 1), row("q", "L0.mlp_out", 1, 12)]
     mlps.append(row("q", "L1.mlp_out", 9, 12))
-    named = most_telling(frame(*BLOCKS, *mlps), DOMAINS, "related")
-    assert [(n.component, n.patch, n.share, n.runner_up) for n in named] == [
+    named = top_sites(frame(*BLOCKS, *mlps), DOMAINS, "related")
+    assert [(n.component, n.patch, n.recovered_fraction, n.runner_up) for n in named] == [
         ("resid_post", "L1.resid_post", 0.5, "L2.resid_post"),
         ("mlp_out", "L1.mlp_out", 10 / 16, "L0.mlp_out"),
     ]
@@ -135,25 +135,25 @@ def test_the_most_telling_block_is_the_one_with_the_largest_step():
     assert (named[0].held_out.estimate, named[0].ahead.estimate) == (2 / 16, (2 - 8) / 16)
     # Without an interval nothing is told apart.
     assert not any(n.told_apart for n in named)
-    assert most_telling(frame(*BLOCKS), DOMAINS, "general") == []
-    assert most_telling(frame(*BLOCKS), DOMAINS, "related", "repair") == []
+    assert top_sites(frame(*BLOCKS), DOMAINS, "general") == []
+    assert top_sites(frame(*BLOCKS), DOMAINS, "related", "repair") == []
 
 
 def test_one_place_alone_has_no_runner_up():
-    [named] = most_telling(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
+    [named] = top_sites(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
     assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
     # A single prompt has no others to choose for it.
-    assert named.sentence == "Most telling is head L1 head 2 with a share of 0.50."
+    assert named.sentence == "Top head: L1 head 2, recovered fraction 0.50."
 
 
-def many(first: float, second: float, wobble: float) -> list[Named]:
+def many(first: float, second: float, wobble: float) -> list[TopSite]:
     """A dozen prompts on which two MLPs move so much of 10, one more and one less on every other prompt."""
     rows = []
     for i in range(12):
         sign = 1 if i % 2 else -1
         rows += [row(f"p{i}", "L0.mlp_out", first + sign * wobble, 10.0)]
         rows += [row(f"p{i}", "L1.mlp_out", second - sign * wobble, 10.0)]
-    return most_telling(frame(*rows), dict.fromkeys((f"p{i}" for i in range(12)), "related"), "related")
+    return top_sites(frame(*rows), dict.fromkeys((f"p{i}" for i in range(12)), "related"), "related")
 
 
 def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_nothing():
@@ -161,9 +161,7 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     assert apart.told_apart
     assert apart.ahead.estimate == pytest.approx(0.4)
     assert 0 < apart.ahead.low < 0.4 < apart.ahead.high < 0.8
-    assert apart.sentence.startswith(
-        "Most telling is MLP L0 with a share of 0.80, on prompts that did not choose it 0.80 [0."
-    )
+    assert apart.sentence.startswith("Top MLP: L0, recovered fraction 0.80, on prompts that did not choose it 0.80 [0.")
     assert "There it is ahead of the next, L1, by 0.40 [" in apart.sentence
     # The control: the same shares of which either is larger on half of the prompts.
     [alike] = many(6.2, 6.0, wobble=3)
@@ -175,13 +173,13 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
 def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():
     """Head 0 is the best of all prompts; the first half's own screen ranks head 2 highest, which was not measured."""
 
-    def told(estimate_of_the_third: float) -> Named:
+    def told(estimate_of_the_third: float) -> TopSite:
         rows = []
         for i in range(12):
             rows += [row(f"p{i:02d}", "L1.head.0", 4.0, 10.0, estimate=5.0)]
             rows += [row(f"p{i:02d}", "L1.head.1", 2.0, 10.0, estimate=3.0)]
             rows += [row(f"p{i:02d}", "L1.head.2", None, 10.0, estimate=0.0 if i % 2 else estimate_of_the_third)]
-        [named] = most_telling(frame(*rows), dict.fromkeys((f"p{i:02d}" for i in range(12)), "related"), "related")
+        [named] = top_sites(frame(*rows), dict.fromkeys((f"p{i:02d}" for i in range(12)), "related"), "related")
         return named
 
     assert (told(1.0).patch, told(1.0).held_out.estimate, told(1.0).ahead.estimate) == ("L1.head.0", 0.4, 0.2)
@@ -195,11 +193,11 @@ def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screene
 def test_a_place_is_all_where_the_interval_hardly_leaves_one():
     [whole] = many(10, 4, wobble=0.1)
     assert whole.is_all
-    assert ", all there is to move. There it is ahead of the next, L1," in whole.sentence
+    assert ", which is everything. There it is ahead of the next, L1," in whole.sentence
     # As much on the average, but not after every prompt; and too few prompts to know.
     [uneven] = many(10, 4, wobble=3)
     assert not uneven.is_all
-    [few] = most_telling(frame(row("p", "L0.mlp_out", 4)), DOMAINS, "related")
+    [few] = top_sites(frame(row("p", "L0.mlp_out", 4)), DOMAINS, "related")
     assert few.share == 1
     assert not few.is_all
 
@@ -207,9 +205,9 @@ def test_a_place_is_all_where_the_interval_hardly_leaves_one():
 def test_intervals_need_as_many_prompts_as_anywhere():
     domains = dict.fromkeys((f"p{i}" for i in range(FEWEST_UNITS)), "related")
     rows = [row(f"p{i}", "L0.resid_post", 1 + i * i / 20) for i in range(FEWEST_UNITS)]
-    table = places(frame(*rows), domains)
+    table = site_effects(frame(*rows), domains)
     assert table["low"].is_not_null().all()
-    assert places(frame(*rows[1:]), domains)["low"].is_null().all()
+    assert site_effects(frame(*rows[1:]), domains)["low"].is_null().all()
     # Drawn by a seed.
-    assert table.equals(places(frame(*rows), domains))
-    assert not table.equals(places(frame(*rows), domains, seed=1))
+    assert table.equals(site_effects(frame(*rows), domains))
+    assert not table.equals(site_effects(frame(*rows), domains, seed=1))

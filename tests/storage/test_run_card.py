@@ -72,7 +72,7 @@ def test_what_was_localised_is_named(tmp_path: Path) -> None:
             "direction": "corrupt",
             "positions": "all",
             "estimate": moved,
-            "moved": moved,
+            "patched": moved,
             "random": None,
             "gap": 2.0,
             "steps": [1],
@@ -80,7 +80,7 @@ def test_what_was_localised_is_named(tmp_path: Path) -> None:
 
     run.write(LOCALISATION, LOCALISATION.frame([place(0, 0.5), place(3, 1.5)]), 0)
     text = shown(run)
-    assert "Most telling is head L1 head 3 with a share of 0.75" in text
+    assert "Top head: L1 head 3, recovered fraction 0.75" in text
     assert "crosspatch.head_map(run)" in text
 
 

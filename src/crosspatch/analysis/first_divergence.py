@@ -1,16 +1,16 @@
-"""The first step at which the models want different tokens: whose doing it is, the state's or the late layers'.
+"""The first step at which the models want different tokens: whose doing it is, the state's or the later layers'.
 
 Up to that step both write the same text, so it is the one place where each can be compared on what it wrote itself.
 Cut the models behind a layer: what has come up to there at this position is the state, what is above are the late
 layers, which read their own model's past. Each can be the clean or the corrupted model's, which makes four ΔLs:
 
-| ΔL | clean late layers | corrupted late layers |
+| ΔL | clean later layers | corrupted later layers |
 | --- | --- | --- |
-| clean state | `delta_clean`, the clean model | `delta_late`, a transient patch that repairs |
-| corrupted state | `delta_state`, a transient patch that corrupts | `delta_corrupted`, the corrupted model |
+| clean state | `delta_clean`, the clean model | `delta_corrupted_layers`, a transient patch that repairs |
+| corrupted state | `delta_corrupted_state`, a transient patch that corrupts | `delta_corrupted`, the corrupted model |
 
-Of a 2 × 2 like this the effects of both factors add up to the gap, upstream + late = delta_corrupted − delta_clean, and
-the interaction says how far either's effect depends on the other: 0 where they merely add.
+Of a 2 × 2 like this the effects of both factors add up to the gap, state_effect + layers_effect = delta_corrupted −
+delta_clean, and the interaction says how far either's effect depends on the other: 0 where they merely add.
 """
 
 from __future__ import annotations
@@ -39,23 +39,27 @@ class TwoByTwo:
 
     delta_clean: float
     delta_corrupted: float
-    delta_state: float
-    delta_late: float
+    delta_corrupted_state: float
+    delta_corrupted_layers: float
 
     @property
-    def upstream(self) -> float:
-        """What the corrupted state does in place of the clean one, mean over both late layers."""
-        return ((self.delta_state - self.delta_clean) + (self.delta_corrupted - self.delta_late)) / 2
+    def state_effect(self) -> float:
+        """What the corrupted state does in place of the clean one, mean over both later layers."""
+        return (
+            (self.delta_corrupted_state - self.delta_clean) + (self.delta_corrupted - self.delta_corrupted_layers)
+        ) / 2
 
     @property
-    def late(self) -> float:
-        """What the corrupted late layers do in place of the clean ones, mean over both states."""
-        return ((self.delta_late - self.delta_clean) + (self.delta_corrupted - self.delta_state)) / 2
+    def layers_effect(self) -> float:
+        """What the corrupted later layers do in place of the clean ones, mean over both states."""
+        return (
+            (self.delta_corrupted_layers - self.delta_clean) + (self.delta_corrupted - self.delta_corrupted_state)
+        ) / 2
 
     @property
     def interaction(self) -> float:
-        """How much more the corrupted state does to corrupted late layers than to clean ones."""
-        return self.delta_corrupted - self.delta_state - self.delta_late + self.delta_clean
+        """How much more the corrupted state does to corrupted later layers than to clean ones."""
+        return self.delta_corrupted - self.delta_corrupted_state - self.delta_corrupted_layers + self.delta_clean
 
 
 @torch.inference_mode()
@@ -67,7 +71,7 @@ def first_divergence(
     *,
     float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """The 2 × 2 of state and late layers at each of `layers` (None: all); no rows where the models agree throughout.
+    """The 2 × 2 of state and later layers at each of `layers` (None: all); no rows where the models agree throughout.
 
     `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that is
     not there.
@@ -88,7 +92,7 @@ def first_divergence(
     wants = int(found.y_target), int(found.y_source)
     ends = float(found.delta_target), float(found.delta_source)
     states = [reader.activations([step], [Site(layer) for layer in cuts]) for reader in readers]
-    # Each model's late layers upon the other one's states.
+    # Each model's later layers upon the other one's states.
     crossed = [
         _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), found) if cuts else []
         for reader, state in zip(readers, reversed(states), strict=True)
@@ -108,8 +112,8 @@ def first_divergence(
             **fixed,
             "layer": layer,
             **vars(each),
-            "upstream": each.upstream,
-            "late": each.late,
+            "state_effect": each.state_effect,
+            "layers_effect": each.layers_effect,
             "interaction": each.interaction,
         }
         for layer, each in zip(cuts, squares, strict=True)

@@ -49,18 +49,18 @@ def localise(
 
     `seed` is that of the random directions. Raises UsageError for persistent patches.
     """
-    estimated = {name: screen_places(pair, name, given, run) for name, given in texts.items()}
-    patches = places_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)
+    estimated = {name: estimate_sites(pair, name, given, run) for name, given in texts.items()}
+    patches = sites_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)
     measured = []
     for i, (name, given) in enumerate(texts.items()):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-        measured.append(measure_places(pair, estimated[name], given, run, patches, generator))
+        measured.append(measure_sites(pair, estimated[name], given, run, patches, generator))
     return pl.concat([LOCALISATION.frame(), *measured])
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def screen_places(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
+def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
     """The estimated effect of every place to both extents after one prompt; no rows where the models never disagree.
 
     Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `attribution_patching` does.
@@ -75,7 +75,7 @@ def screen_places(pair: ModelPair, prompt_id: str, given: ForcedText, run: Patch
     sites = [Patch.parse(name).sites[0] for name in sums["patch"]]
     throughout = AllPositions(pair, given, steps, sites, run).estimates(sites)
     fixed = {"prompt_id": prompt_id, "direction": run.direction, "gap": found.gap, "steps": steps}
-    unmeasured = {"moved": None, "random": None}
+    unmeasured = {"patched": None, "random": None}
     rows = [{**row, **fixed, **unmeasured, "positions": "current"} for row in sums.iter_rows(named=True)]
     rows += [
         {**row, "positions": "all", "estimate": throughout[site]} for row, site in zip(list(rows), sites, strict=True)
@@ -83,7 +83,7 @@ def screen_places(pair: ModelPair, prompt_id: str, given: ForcedText, run: Patch
     return LOCALISATION.frame(rows)
 
 
-def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
+def sites_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
     """Every whole part of a block, and at both `positions` the `top` heads by their estimated share of the gap.
 
     The best heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
@@ -105,7 +105,7 @@ def places_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def measure_places(
+def measure_sites(
     pair: ModelPair,
     estimated: pl.DataFrame,
     given: ForcedText,
@@ -121,7 +121,7 @@ def measure_places(
     sites = [site for patch in patches for site in patch.sites]
     throughout = AllPositions(pair, given, steps, sites, run).effects(patches)
     measured = {("current", name): sums for name, sums in at_step.items()}
-    measured |= {("all", name): {"moved": moved} for name, moved in throughout.items()}
+    measured |= {("all", name): {"patched": moved} for name, moved in throughout.items()}
     return LOCALISATION.frame(
         {**row, **measured.get((row["positions"], row["patch"]), {})} for row in estimated.iter_rows(named=True)
     )
@@ -138,7 +138,7 @@ def _at_steps(
     """Each patch's effects at the current position, summed, and those of a random push at the same places."""
     reader = ControlReader(pair, Followed(given, dict.fromkeys(patches, steps)), run)
     _, source = pair.oriented(run.direction)
-    moves = {"moved": reader.moved(source), "random": reader.moved("random", generator)}
+    moves = {"patched": reader.moved(source), "random": reader.moved("random", generator)}
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
     for name, patch, _, step in reader.score(moves):
         sums[patch.name][name] += step.moved

@@ -19,7 +19,7 @@ from crosspatch.statistics.lenses import (
     steering,
     weights_by,
 )
-from crosspatch.statistics.localisation import POSITIONS, TELLING, cuts, most_telling, places
+from crosspatch.statistics.localisation import POSITIONS, RANKED_BY, divergence_effects, site_effects, top_sites
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, DIVERGENCES, LOCALISATION, LOGIT_LENS, WEIGHTS
 
@@ -27,37 +27,40 @@ from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, DIVERGENCES, LOCALISATION,
 _TOP, _TOKENS = 5, 6
 
 
-def print_places(directory: RunDirectory) -> None:
-    """The places and first divergences of a run directory, domain by domain."""
+def print_site_effects(directory: RunDirectory) -> None:
+    """The site effects and first divergences of a run directory, domain by domain."""
     domains = directory.domains()
     measured = directory.read(LOCALISATION)
-    table = places(measured, domains, seed=directory.seed)
+    table = site_effects(measured, domains, seed=directory.seed)
     for domain, direction, positions in (
         table.select("domain", "direction", "positions").unique(maintain_order=True).rows()
     ):
         title = f"{domain_title(domain)}, {direction}, patched {POSITIONS[positions]}"
         rows = []
-        for component, measure in TELLING.items():
+        for component, measure in RANKED_BY.items():
             best = table.filter(
                 domain=domain, direction=direction, positions=positions, component=component, measure=measure
             ).sort("estimate", descending=True, nulls_last=True)
             for row in best.head(_TOP).iter_rows(named=True):
                 shown = str(Interval.of_row(row))
                 rows.append(
-                    {"place": row["patch"], "measure": measure, "share": shown, "prompts": str(row["n_prompts"])}
+                    {
+                        "site": row["patch"],
+                        "measure": measure,
+                        "recovered fraction": shown,
+                        "prompts": str(row["n_prompts"]),
+                    }
                 )
         print_rows(title, rows)
-        for named in most_telling(measured, domains, domain, direction, positions=positions, seed=directory.seed):
+        for named in top_sites(measured, domains, domain, direction, positions=positions, seed=directory.seed):
             console.print(named.sentence, soft_wrap=True)
-    parts = cuts(directory.read(DIVERGENCES), domains, seed=directory.seed)
+    parts = divergence_effects(directory.read(DIVERGENCES), domains, seed=directory.seed)
     for domain in parts["domain"].unique(maintain_order=True):
         lines: dict[int, dict[str, str]] = {}
         for row in parts.filter(pl.col("domain") == domain).sort("layer").iter_rows(named=True):
-            line = lines.setdefault(row["layer"], {"cut after layer": str(row["layer"])})
+            line = lines.setdefault(row["layer"], {"layer": str(row["layer"])})
             line[row["measure"]] = str(Interval.of_row(row))
-        print_rows(
-            f"{domain_title(domain)}: the first divergence, state below against layers above", list(lines.values())
-        )
+        print_rows(f"{domain_title(domain)}: the first divergence, residual state × later layers", list(lines.values()))
 
 
 def print_lenses(directory: RunDirectory) -> None:

@@ -92,9 +92,9 @@ def score_mistakes(source: Source, out: Out = None, override: Overrides = None) 
 @app.command(cls=StageCommand)
 def localise(source: Source, out: Out = None, override: Overrides = None) -> None:
     """Find the blocks, MLPs and heads that carry the fine-tune, and cut both models where they first part."""
-    from crosspatch.cli.analysis_tables import print_places
+    from crosspatch.cli.analysis_tables import print_site_effects
 
-    print_places(run_stages(load_experiment(source, override or ()), out or default_out(source), "localise"))
+    print_site_effects(run_stages(load_experiment(source, override or ()), out or default_out(source), "localise"))
 
 
 @app.command(cls=StageCommand)

@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from crosspatch.analysis.first_divergence import first_divergence
-from crosspatch.analysis.localisation import measure_places, places_to_measure, screen_places
+from crosspatch.analysis.localisation import estimate_sites, measure_sites, sites_to_measure
 from crosspatch.analysis.selection import target_texts
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import DOMAINS
@@ -70,7 +70,7 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
         float32_unembedding=work.experiment.patch.float32_unembedding,
     )
     directory.write(DIVERGENCES, found, i)
-    estimated = [screen_places(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
+    estimated = [estimate_sites(work.pair, problem.id, _own_text(work, problem, run), run) for run in _runs(work)]
     directory.write(ESTIMATED, pl.concat(estimated), i)
     steps = found["step"].head(1).to_list()
     apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
@@ -87,10 +87,10 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
         rows = [LOCALISATION.frame()]
         for number, run in enumerate(_runs(work)):
             of_run = [part.filter(direction=run.direction) for part in estimated.values()]
-            patches = places_to_measure(pl.concat(of_run), work.experiment.localise.top)
+            patches = sites_to_measure(pl.concat(of_run), work.experiment.localise.top)
             generator = torch.Generator().manual_seed((work.experiment.seed * 1_000_003 + i) * 2 + number)
             own = estimated[i].filter(direction=run.direction)
-            rows.append(measure_places(work.pair, own, _own_text(work, problem, run), run, patches, generator))
+            rows.append(measure_sites(work.pair, own, _own_text(work, problem, run), run, patches, generator))
         directory.write(LOCALISATION, pl.concat(rows), i)
         logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
 

@@ -30,7 +30,7 @@ from crosspatch.patching.batches import prompts_at_once, rows_at_once
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.result import token_texts
 from crosspatch.patching.self_check import usable_engine
-from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_places, listed_patches, patch_runs
+from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_patches, listed_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.storage.shards import Shards
 from crosspatch.tables import ATTRIBUTION, GENERATIONS, SCORES, SEARCH, SWEPT_TEXTS, VOCABULARY
@@ -141,7 +141,7 @@ class PatchStage:
     def sweep(self) -> Sweep:
         """All patches in all directions; raises UsageError where the models lack a place of the patches."""
         patches = [Patch.parse(name) for name in self._plan["patches"]]
-        check_places(self.work.pair, patches)
+        check_patches(self.work.pair, patches)
         engine = possible_engine(self.work, patches, self.longest)
         return Sweep(self.work.pair, patches, runs_of(self.work), engine, self._plan["rows"])
 

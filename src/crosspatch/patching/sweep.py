@@ -148,7 +148,7 @@ def choose_patches(
     """The patches of a grid, or those named, checked against the pair; raises UsageError where it lacks a place."""
     config = text_config(pair.clean)
     chosen = listed_patches(config, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
-    check_places(pair, chosen)
+    check_patches(pair, chosen)
     return chosen
 
 
@@ -164,7 +164,7 @@ def listed_patches(
 ) -> list[Patch]:
     """The patches of a grid on models of a (text) configuration, or those named.
 
-    Whether their blocks have these components is `check_places`'. Raises UsageError.
+    Whether their blocks have these components is `check_patches`'. Raises UsageError.
     """
     if patches is not None:
         if schedule != "all":
@@ -189,7 +189,7 @@ def listed_patches(
     return chosen
 
 
-def check_places(pair: ModelPair, patches: Iterable[Patch]) -> None:
+def check_patches(pair: ModelPair, patches: Iterable[Patch]) -> None:
     """Raises UsageError for a patch at a place that one of the two models does not have, or cannot be patched at."""
     sites = {site for patch in patches for site in patch.sites}
     for model in (pair.clean, pair.corrupted):

@@ -101,17 +101,17 @@ def head_map(
     direction: str | None = None,
     positions: str = "all",
 ) -> Picture:
-    """The heads of a run that was localised, or of a table of places; without `domain` those of the first.
+    """The heads of a run that was localised, or of a table of site effects; without `domain` those of the first.
 
     A ring marks heads that were measured; of the others the colour is the estimate by gradients. `positions` is all
     (patched at all positions) or current. Raises ValueError where no heads were localised so.
     """
     if isinstance(of, RunDirectory):
         of = Summary.of_run(of)
-    places = of.places if isinstance(of, Summary) else of
+    table = of.site_effects if isinstance(of, Summary) else of
     found = [
         one
-        for one in head_maps(places)
+        for one in head_maps(table)
         if one.positions == positions and domain in (None, one.domain) and direction in (None, one.direction)
     ]
     if not found:

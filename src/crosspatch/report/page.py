@@ -57,7 +57,7 @@ def write_report(
     depths = list(depth_sections(scores, problems, summary)) if scores is not None else []
     accuracy = accuracy_chart(summary)
     explorer = Explorer.of(problems, scores, generations, behaviour, texts)
-    heads = heads_section(head_maps(summary.places))
+    heads = heads_section(head_maps(summary.site_effects))
     curves = training_chart(training)
     charts = [*filter(None, (curves, accuracy)), *(depth.chart for depth in depths)]
     data = explorer.data | ({"heads": packed(heads)} if heads else {})

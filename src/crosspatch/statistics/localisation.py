@@ -1,12 +1,12 @@
-"""Which blocks, attentions, MLPs and heads carry a fine-tune: shares by place with intervals, and the most telling one.
+"""Site effects: recovered fractions of blocks, attentions, MLPs and heads, with intervals, and the top sites.
 
 Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
 its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
 makes, patched at the current position what reaches the position that decides; both are told apart. The best place is
 tested on prompts that had no part in choosing it.
 
-At the first divergence the models are cut behind a layer: `cuts` says at which one the state takes over from the late
-layers, as shares of the gap between the models over prompts.
+`divergence_effects` is about the first step at which the models predict different tokens: how much of the gap is due
+to the residual state up to a layer, and how much to the later layers.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
 from crosspatch.statistics.cross_fit import chosen, held_out
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.tables import CUTS, PLACES
+from crosspatch.tables import DIVERGENCE_EFFECTS, SITE_EFFECTS
 
 # What is asked, by component, and the measure that tells its places apart.
-TELLING = {
+RANKED_BY = {
     "resid_post": "step",
     "attn_out": "recovered_fraction",
     "mlp_out": "recovered_fraction",
@@ -47,18 +47,19 @@ _LABEL = (
 
 
 @dataclass(frozen=True)
-class Named:
+class TopSite:
     """The place of one component that carries most, and how far it is ahead of the next.
 
-    `share` is what it transfers alone over all prompts, of a block its step. It was chosen by the same prompts, so what
-    is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the prompts chooses,
-    `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place. Without a second
-    place there is no runner-up, and nothing to compare with. `labels` are places as sentences have them, by patch.
+    `recovered_fraction` is that of the site alone over all prompts, of a block its step. It was chosen by the same
+    prompts, so what is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the
+    prompts chooses, `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place.
+    Without a second place there is no runner-up, and nothing to compare with. `labels` are places as sentences have
+    them, by patch.
     """
 
     component: str
     patch: str
-    share: float
+    recovered_fraction: float
     held_out: Interval
     runner_up: str | None
     ahead: Interval
@@ -78,12 +79,15 @@ class Named:
 
     @property
     def sentence(self) -> str:
-        """For people: the place, its share, and whether the next one can be told from it."""
-        place = f"{NAMES[self.component]} {self.labels[self.patch]}"
-        said = f"Most telling is {place} with a share of {self.share:z.2f}"
+        """The site, its recovered fraction, and whether it can be distinguished from the next one."""
+        said = (
+            f"Top {NAMES[self.component]}: {self.labels[self.patch]}, recovered fraction {self.recovered_fraction:z.2f}"
+        )
+        if RANKED_BY[self.component] == "step":
+            said += " above the block below"
         if self.held_out.estimate is not None:
             said += f", on prompts that did not choose it {self.held_out}"
-        said += f"{', all there is to move' * self.is_all}."
+        said += f"{', which is everything' * self.is_all}."
         if self.runner_up is None:
             return said
         second = self.labels[self.runner_up]
@@ -95,8 +99,8 @@ class Named:
         return f"{said} It is not told apart from the next, {second}{ahead}."
 
 
-def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """Every measure of every place by domain and direction, with 95 % intervals (see tables.PLACES).
+def site_effects(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every measure of every place by domain and direction, with 95 % intervals (see tables.SITE_EFFECTS).
 
     `domains` has the domain of each prompt; `seed` is that of the bootstrap. Raises ValueError for a prompt without
     a domain.
@@ -106,10 +110,10 @@ def places(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int 
         for (domain, direction, positions), sums in _parts(localisation, domains, seed)
         for row in sums.rows()
     ]
-    return PLACES.frame(rows)
+    return SITE_EFFECTS.frame(rows)
 
 
-def most_telling(
+def top_sites(
     localisation: pl.DataFrame,
     domains: Mapping[str, str],
     domain: str,
@@ -117,7 +121,7 @@ def most_telling(
     *,
     positions: str = "all",
     seed: int = 0,
-) -> list[Named]:
+) -> list[TopSite]:
     """The block, attention, MLP and head that carry most in one domain, of those that were measured.
 
     `positions` all names what causes the difference, current what brings it to the position that decides.
@@ -126,7 +130,7 @@ def most_telling(
         named
         for found, sums in _parts(localisation, domains, seed)
         if found == (domain, direction, positions)
-        for component in TELLING
+        for component in RANKED_BY
         if (named := sums.named(component)) is not None
     ]
 
@@ -160,15 +164,17 @@ class _Sums:
             # A place that was not measured after every prompt has no sum over prompts.
             whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
             sums[str(patch)] = {
-                name: whole[name].to_numpy() for name in ("estimate", "moved", "random") if not whole[name].has_nulls()
+                name: whole[name].to_numpy()
+                for name in ("estimate", "patched", "random")
+                if not whole[name].has_nulls()
             }
-        order = pl.col("component").replace_strict({name: i for i, name in enumerate(TELLING)})
+        order = pl.col("component").replace_strict({name: i for i, name in enumerate(RANKED_BY)})
         at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
         counts, _ = seeded_resamples(prompts.height, seed)
         return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table of places, but for domain and direction."""
+        """The rows of the table of site effects, but for domain and direction."""
         for place in self.at.iter_rows(named=True):
             for measure, of, weights in self._measures(place["patch"], place["component"]):
                 interval = self._ratio(_summed(of, weights))
@@ -180,13 +186,13 @@ class _Sums:
                     "steps": self.steps,
                 }
 
-    def named(self, component: str) -> Named | None:
+    def named(self, component: str) -> TopSite | None:
         """The measured place of a component with the largest share; None where none was measured."""
         of_patch = {
             patch: _summed(of, weights)
             for patch in self.at.filter(component=component)["patch"]
             for measure, of, weights in self._measures(patch, component)
-            if measure == TELLING[component]
+            if measure == RANKED_BY[component]
         }
         total = self.gap.sum()
         if not of_patch or not total:
@@ -202,7 +208,7 @@ class _Sums:
             if second is not None:
                 ahead = self._ratio(held_out(every, best) - held_out(every, second))
         agreed = best is not None and {list(of_patch)[i] for i in best} == {first}
-        return Named(component, first, shares[first], share, others[0] if others else None, ahead, agreed, labels)
+        return TopSite(component, first, shares[first], share, others[0] if others else None, ahead, agreed, labels)
 
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
         """The measured places that each half of the prompts may choose, [2, measured].
@@ -225,18 +231,18 @@ class _Sums:
         """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
         own = self.sums[patch]
         yield "attribution", [own["estimate"]], [1.0]
-        if "moved" not in own:
+        if "patched" not in own:
             return
-        yield "recovered_fraction", [own["moved"]], [1.0]
+        yield "recovered_fraction", [own["patched"]], [1.0]
         if "random" in own:
             yield "random", [own["random"]], [1.0]
-            yield "beyond", [own["moved"], own["random"]], [1.0, -1.0]
+            yield "beyond", [own["patched"], own["random"]], [1.0, -1.0]
         if component == "resid_post":
             layers = self.at.filter(component=component)["patch"].to_list()
             below = layers[: layers.index(patch)][-1:]
             yield (
                 "step",
-                [own["moved"], *(self.sums[name]["moved"] for name in below)],
+                [own["patched"], *(self.sums[name]["patched"] for name in below)],
                 [1.0, *(-1.0 for _ in below)],
             )
 
@@ -250,8 +256,8 @@ def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
     return above
 
 
-def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """Every measure at every layer of every domain, with 95 % intervals over prompts (see tables.CUTS).
+def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
+    """Every measure at every layer of every domain, with 95 % intervals over prompts (see tables.DIVERGENCE_EFFECTS).
 
     Raises ValueError for a prompt without a domain.
     """
@@ -268,18 +274,18 @@ def cuts(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0
                     continue
                 found = bootstrap(Ratios(above[None], below[None]), counts, share=share)
                 rows.append({"domain": domain, "layer": layer, "measure": measure, **found.columns, "n_prompts": units})
-    return CUTS.frame(rows)
+    return DIVERGENCE_EFFECTS.frame(rows)
 
 
 def _cut_measures(part: pl.DataFrame) -> Iterator[tuple[str, Numbers, Numbers, bool]]:
     """Each measure as sums [N prompts] above and below the line, and whether it lies between 0 and 1."""
     gap = _numbers(part, pl.col("delta_corrupted") - pl.col("delta_clean"))
-    for name in ("upstream", "late", "interaction"):
+    for name in ("state_effect", "layers_effect", "interaction"):
         yield name, _numbers(part, pl.col(name)), gap, False
     ones = np.ones(part.height)
     # ΔL > 0: the corrupted model's token is the likelier of the two.
-    yield "state_decides", _numbers(part, pl.col("delta_state") > 0), ones, True
-    yield "late_decides", _numbers(part, pl.col("delta_late") > 0), ones, True
+    yield "state_decides", _numbers(part, pl.col("delta_corrupted_state") > 0), ones, True
+    yield "layers_decide", _numbers(part, pl.col("delta_corrupted_layers") > 0), ones, True
 
 
 def _numbers(part: pl.DataFrame, expression: pl.Expr) -> Numbers:

@@ -23,7 +23,7 @@ from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
 from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
-from crosspatch.statistics.localisation import POSITIONS, most_telling
+from crosspatch.statistics.localisation import POSITIONS, top_sites
 from crosspatch.statistics.variant import variants
 from crosspatch.storage.record import another_setting, new_record, now, read_record
 from crosspatch.tables import (
@@ -298,7 +298,7 @@ def _card(run: RunDirectory) -> Card:
     parts = [Table(("model", "from", "fingerprint"), models)] if models else []
     said = list(told_places(run))
     if said:
-        fold = f"{len(said)} places that carry most" if len(said) > MOST else ""
+        fold = f"{len(said)} top sites" if len(said) > MOST else ""
         parts.append(Table(("localised", "direction", "patched", "what carries most"), said, fold=fold))
     claims = run.read(CLAIMS).to_dicts()
     if claims:
@@ -321,7 +321,7 @@ def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
         .iter_rows()
     }
     for domain, direction, positions in of_prompts:
-        for named in most_telling(measured, domains, domain, direction, positions=positions, seed=run.seed):
+        for named in top_sites(measured, domains, domain, direction, positions=positions, seed=run.seed):
             yield domain_title(domain), direction, POSITIONS[positions], named.sentence
 
 
@@ -346,4 +346,4 @@ def _hints(run: RunDirectory) -> Iterator[str]:
             yield f"crosspatch.depth_chart({which})"
         yield "crosspatch.Summary.of_run(run)"
     if LOCALISATION.files(run.root):
-        yield "crosspatch.head_map(run), crosspatch.Summary.of_run(run).places"
+        yield "crosspatch.head_map(run), crosspatch.Summary.of_run(run).site_effects"

@@ -17,7 +17,7 @@ from crosspatch.statistics.claim import Claim, claims_table
 from crosspatch.statistics.claims import claims
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.halfway import halfway
-from crosspatch.statistics.localisation import cuts, places
+from crosspatch.statistics.localisation import divergence_effects, site_effects
 from crosspatch.statistics.profile import word_statistics
 from crosspatch.statistics.tokens import mistake_statistics, token_statistics
 from crosspatch.statistics.variant import patched_direction
@@ -27,14 +27,14 @@ from crosspatch.tables import (
     CLAIMS,
     COMPARISONS,
     CONTROLS,
-    CUTS,
     DEPTH,
+    DIVERGENCE_EFFECTS,
     DIVERGENCES,
     HALFWAY,
     LOCALISATION,
     MISTAKES,
-    PLACES,
     SCORES,
+    SITE_EFFECTS,
     TOKENS,
     WORDS,
     Schema,
@@ -50,8 +50,8 @@ class Summary:
     tokens: pl.DataFrame
     words: pl.DataFrame
     comparisons: pl.DataFrame
-    places: pl.DataFrame
-    cuts: pl.DataFrame
+    site_effects: pl.DataFrame
+    divergence_effects: pl.DataFrame
     claims: list[Claim]
     # Which direction the texts that are called `patched` are of.
     patched: Direction = "corrupt"
@@ -98,8 +98,8 @@ class Summary:
             tokens,
             word_statistics(scores, domains, n_layers=n_layers),
             compared,
-            places(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
-            cuts(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
+            site_effects(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
+            divergence_effects(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
             claims(depth, tokens, compared, half, n_layers=n_layers, patched=patched),
             patched,
         )
@@ -129,8 +129,8 @@ class Summary:
             (TOKENS, self.tokens),
             (WORDS, self.words),
             (COMPARISONS, self.comparisons),
-            (PLACES, self.places),
-            (CUTS, self.cuts),
+            (SITE_EFFECTS, self.site_effects),
+            (DIVERGENCE_EFFECTS, self.divergence_effects),
             (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
         ]
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import POSITIONS
-from crosspatch.tables import PLACES
+from crosspatch.tables import SITE_EFFECTS
 
 # A head of this transfer or more is never drawn paler than it is: the scale of the picture reaches at least so far.
 LEAST_REACH = 0.1
@@ -50,12 +50,12 @@ class HeadMap:
         object.__setattr__(self, "cells", self.cells.sort("layer", "head"))
 
     @classmethod
-    def of(cls, places: pl.DataFrame, domain: str, direction: str = "corrupt", positions: str = "all") -> HeadMap:
-        """Out of a table of places: what was measured, and the estimate where nothing was."""
-        lacking = [column for column in PLACES.columns if column not in places.columns]
+    def of(cls, table: pl.DataFrame, domain: str, direction: str = "corrupt", positions: str = "all") -> HeadMap:
+        """Out of a table of site effects: what was measured, and the estimate where nothing was."""
+        lacking = [column for column in SITE_EFFECTS.columns if column not in table.columns]
         if lacking:
-            raise ValueError(f"a head map needs the columns of places, got none named {', '.join(lacking)}")
-        rows = places.filter(
+            raise ValueError(f"a head map needs the columns of site effects, got none named {', '.join(lacking)}")
+        rows = table.filter(
             pl.col("measure").is_in(["attribution", "recovered_fraction"]), pl.col("estimate").is_not_null()
         )
         cells = (
@@ -110,8 +110,8 @@ class HeadMap:
         return notes
 
 
-def head_maps(places: pl.DataFrame) -> list[HeadMap]:
+def head_maps(table: pl.DataFrame) -> list[HeadMap]:
     """One for each domain, direction and positions in which heads were localised, in the order of the table."""
-    heads = places.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "recovered_fraction"]))
+    heads = table.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "recovered_fraction"]))
     found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
-    return [HeadMap.of(places, *row) for row in found.unique(maintain_order=True).iter_rows()]
+    return [HeadMap.of(table, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -90,7 +90,7 @@ def _of_training(training: pl.DataFrame | None) -> Iterator[Drawing]:
 
 
 def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawing]:
-    for heads in head_maps(summary.places):
+    for heads in head_maps(summary.site_effects):
         yield f"heads-{slug(f'{heads.domain} {heads.direction} {heads.positions}')}", partial(head_map_figure, heads)
     answered = accuracy_panels(summary.comparisons, summary.patched)
     if answered:
