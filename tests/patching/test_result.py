@@ -69,7 +69,7 @@ def test_many_layers_are_a_strip_in_their_order() -> None:
     page = result([cell(layer, 0, moved=layer / 10) for layer in (*range(1, 20), 0)])._repr_html_()
     assert tame(page)
     assert page.count("mean CTS") == 20
-    assert page.index("L2.resid_post: ratio") < page.index("L19.resid_post: ratio")
+    assert page.index("L2.resid_post: recovered") < page.index("L19.resid_post: recovered")
     assert "layer 0" in Reader(page).text
     assert "layer 19" in Reader(page).text
 
