@@ -50,8 +50,8 @@ from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.patches import Schedule, patch_grid
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.self_check import self_check
 from crosspatch.patching.trajectory import PatchRun
 
 QUESTIONS = ["Solve for x: 5x + 3 = 18", "What is the capital of France? Say it slowly."]
@@ -96,7 +96,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
     for persistence in ("transient", "persistent"):
         for direction in ("corrupt", "repair"):
             # The engine is looked at below.
-            options = {"persistence": persistence, "direction": direction, "self_check": False}
+            options = {"persistence": persistence, "direction": direction, "quick_check": False}
             made = patch(pair, QUESTIONS, max_new_tokens=GENERATED, **options).scores
             found[f"sweep, {persistence}, {direction}: tokens"] = _numbers(made["token_id"])
             found[f"sweep, {persistence}, {direction}"] = _numbers(v for name in DELTAS for v in made[name])
@@ -124,7 +124,7 @@ def observed(pair: ModelPair, *, weights: bool = True) -> Observed:
         found["weight deltas"] = _numbers(v for name in ("clean_norm", "delta_norm") for v in rows[name])
         prints = (fingerprint(model) for model in (pair.clean, pair.corrupted))
         found["fingerprints"] = _numbers(int(digits[:8], 16) for digits in prints)
-    wrong = self_check(pair, patches)
+    wrong = quick_check(pair, patches)
     if wrong is not None:
         raise CrosspatchError(f"the engine's own check: {wrong}")
     return found
@@ -234,7 +234,7 @@ def _quantised(clean: str, child: str, adapter: str) -> Iterator[Row]:
         with _broken(name) as rows:
             dtype = "float16" if quantization == "8bit" else "float32"
             pair = ModelPair.load(clean, corrupted, dtype=dtype, device=_device(), quantization=quantization)
-            options = {"layers": [0, 2], "max_new_tokens": 4, "self_check": False}
+            options = {"layers": [0, 2], "max_new_tokens": 4, "quick_check": False}
             fast, slow = (
                 patch(pair, QUESTIONS[0], engine=engine, **options).scores for engine in ("cached", "reference")
             )
@@ -244,7 +244,7 @@ def _quantised(clean: str, child: str, adapter: str) -> Iterator[Row]:
             rows.append(
                 Row(name, f"engine and reference, {both.height} of {fast.height} steps", gap, QUANTISED[quantization])
             )
-            said = self_check(pair, patch_grid("all", pair.n_layers))
+            said = quick_check(pair, patch_grid("all", pair.n_layers))
             rows.append(Row(name, f"the engine's own check {said or 'passes'}", float(said is not None), 0.0))
             same = fingerprint(pair.clean) == fingerprint(pair.corrupted)
             rows.append(Row(name, "fingerprints that are the same", float(same), 0.0))

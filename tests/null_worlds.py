@@ -29,7 +29,7 @@ from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import top_sites
-from crosspatch.statistics.variant import late_from
+from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED
 from pairs import ARCHITECTURES, child_of
@@ -109,7 +109,7 @@ def pair_of(clean, child) -> ModelPair:
 
 def patched(pair: ModelPair, direction: str = "corrupt", component: str = "resid_post") -> pl.DataFrame:
     settings = {"layers": list(LAYERS), "component": component, "direction": direction, "max_new_tokens": TOKENS}
-    return patch(pair, QUESTIONS, **settings, self_check=False).scores
+    return patch(pair, QUESTIONS, **settings, quick_check=False).scores
 
 
 @cache

@@ -15,7 +15,7 @@ import crosspatch
 HOUSE = Path(crosspatch.__file__).parent
 # Each imports only from itself and from what stands before it. Modules that all may import come first.
 ORDER = (
-    *("errors", "files", "characters", "config", "settings_io", "tables", "card"),
+    *("errors", "files", "characters", "config", "settings_io", "tables", "html_repr"),
     *("data", "grading", "models", "training", "patching", "analysis"),
     *("statistics", "storage", "report", "experiment", "cli"),
 )

@@ -36,7 +36,7 @@ SMALL = [
     *("data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"),
     *("patch.layers=1", "patch.related=1", "patch.unrelated_math=0", "patch.general=0", "generation.max_new_tokens=4"),
 ]
-PATCHED = ["models.corrupted=random:qwen3", "generation.max_new_tokens=4", "patch.layers=1", "patch.self_check=false"]
+PATCHED = ["models.corrupted=random:qwen3", "generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
 
 
 def files_under(folder: Path) -> set[Path]:

@@ -12,7 +12,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.self_check import self_check
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.trajectory import PatchRun
 from engines import both, gap
 from pairs import child_of
@@ -63,7 +63,7 @@ def test_engine_is_reference_at_two_layers(smollm2):
 
 def test_it_passes_its_self_check(smollm2):
     patches = patch_grid("all", smollm2.n_layers, COMPONENTS, heads=[0, 8], n_heads=smollm2.n_heads)
-    assert self_check(smollm2, patches) is None
+    assert quick_check(smollm2, patches) is None
 
 
 def test_patched_into_itself_it_is_itself(smollm2):

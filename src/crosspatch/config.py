@@ -419,7 +419,7 @@ class Patch(Settings):
         "target's own activations), random (a direction as long as the difference), other_prompt (the difference at "
         "the same step of another prompt of the domain), or children named in the setting controls; null: all of them",
     )
-    self_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
+    quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
     attribution: Count = Field(
         0,
         description="Rank all sites by attribution patching first, and patch the top so many; 0: patch all that are "

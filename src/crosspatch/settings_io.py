@@ -26,6 +26,7 @@ _MOST_CHARACTERS, _MOST_VALUES = 1_000_000, 10_000
 _RENAMED = {
     "data.untaught": "data.held_out_from_teaching",
     "patch.screen": "patch.attribution",
+    "patch.self_check": "patch.quick_check",
     "patch.reach": "patch.target_fraction",
 }
 

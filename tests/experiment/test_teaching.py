@@ -13,7 +13,7 @@ from crosspatch.data.lessons import read_lessons
 from crosspatch.experiment import teaching
 from crosspatch.models.loading import Checkpoint
 from crosspatch.storage.run import RunDirectory
-from crosspatch.training import processes, rehearsal
+from crosspatch.training import processes, self_distillation
 from tuning_examples import interrupted_at
 
 TEACHING = {
@@ -35,7 +35,7 @@ TEACHING = {
 def experiment(tmp_path, monkeypatch):
     """A random model's questions are no sentences: any will do."""
     monkeypatch.setattr(teaching, "ANSWER_TOKENS", 8)
-    monkeypatch.setattr(rehearsal, "_QUESTION", rehearsal.re.compile(r"(?s).{12,}"))
+    monkeypatch.setattr(self_distillation, "_QUESTION", self_distillation.re.compile(r"(?s).{12,}"))
     path = tmp_path / "teaching.yaml"
     path.write_text(yaml.safe_dump(TEACHING))
     return path

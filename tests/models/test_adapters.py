@@ -23,7 +23,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
 from crosspatch.models.weights import fingerprint
-from crosspatch.patching.self_check import self_check
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
 
 TOKENS = torch.arange(40)[None]
@@ -121,7 +121,7 @@ def test_a_peft_model_runs_in_the_cached_engine(architecture, settings, caplog):
     expected = logits(adapted)
     pair = ModelPair.of(base, adapted, tiny_tokenizer())
     assert logits(pair.corrupted).equal(expected)
-    assert self_check(pair, choose_patches(pair)) is None
+    assert quick_check(pair, choose_patches(pair)) is None
     fast, slow = (
         patch(pair, "2x = 18", layers=[1, -1], max_new_tokens=4, engine=engine) for engine in ("cached", "reference")
     )

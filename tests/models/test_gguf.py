@@ -10,8 +10,8 @@ import pytest
 
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
+from crosspatch.models.safe_loading import check_gguf
 from crosspatch.models.smollm2 import convert_gguf
-from crosspatch.models.trust import check_gguf
 
 
 def written(folder: Path, architecture: str = "llama", *, tensor: str | None = None, **settings: object) -> Path:

@@ -18,7 +18,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
 from crosspatch.models.shapes import Shape
 from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
-from crosspatch.patching.self_check import self_check
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
 
 TEXT = {
@@ -83,7 +83,7 @@ def test_the_text_decoder_is_patched_as_the_published_algorithm_does(build):
     pair = ModelPair.of(made(build), made(build, seed=1), tiny_tokenizer())
     assert name_of_blocks(pair.clean).endswith("language_model.layers")
     patches = choose_patches(pair, "all", ["resid_post", "attn_out", "mlp_out"])
-    assert self_check(pair, patches) is None
+    assert quick_check(pair, patches) is None
     fast, slow = (
         patch(pair, "Solve for x: 2x = 18", patches=patches, max_new_tokens=4, engine=engine)
         for engine in ("cached", "reference")

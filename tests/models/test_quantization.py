@@ -18,7 +18,7 @@ from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.self_check import self_check
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.settings_io import load_experiment
 
 
@@ -53,7 +53,7 @@ class TestQuantised:
         assert "float16, linear layers in 8bit" in pair._repr_html_()
         plain = Checkpoint.named("random:qwen3").model("float16", "cpu")
         assert len({fingerprint(model) for model in (pair.clean, pair.corrupted, plain)}) == 3
-        assert self_check(pair, patch_grid("all", 4)) is None
+        assert quick_check(pair, patch_grid("all", 4)) is None
 
     def test_an_adapter_stands_beside_the_weights(self, tmp_path):
         adapter = saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3"))
@@ -62,7 +62,7 @@ class TestQuantised:
         assert hasattr(pair.corrupted, "peft_config")
         assert quantization_of(pair.corrupted) == "8bit"
         assert fingerprint(pair.corrupted) != fingerprint(pair.clean)
-        assert self_check(pair, patch_grid("all", 4)) is None
+        assert quick_check(pair, patch_grid("all", 4)) is None
         moved = weight_delta(pair.clean, pair.corrupted, "corrupted")
         assert moved.filter(name="self_attn.q_proj")["delta_norm"].min() > 0
         assert moved.filter(name="input_layernorm")["delta_norm"].max() == 0

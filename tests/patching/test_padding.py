@@ -25,7 +25,7 @@ def padded(rows, side):
 @pytest.mark.parametrize("persistence", ["transient", "persistent"])
 def test_a_padded_batch_is_its_prompts(name, side, persistence):
     pair = architecture_pair(name)
-    options = {"layers": [1, 3], "persistence": persistence, "max_new_tokens": 4, "self_check": False}
+    options = {"layers": [1, 3], "persistence": persistence, "max_new_tokens": 4, "quick_check": False}
     batch = padded([pair.encode(question) for question in QUESTIONS], side)
     together = patch(pair, batch, **options)
     for i, question in enumerate(QUESTIONS):

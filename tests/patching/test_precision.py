@@ -12,8 +12,8 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.self_check import self_check
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, KLS, table
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
@@ -51,7 +51,7 @@ def test_bfloat16_is_near_the_reference(name):
     slow = run_reference(pair, ids, patches, run)
     for one, other in zip(fast, slow, strict=True):
         assert one.steps[0].kl_patched == pytest.approx(other.steps[0].kl_patched, abs=0.1)
-    assert self_check(pair, patches) is None
+    assert quick_check(pair, patches) is None
 
 
 @torch.inference_mode()

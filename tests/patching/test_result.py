@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from cards import HOSTILE, Reader, tame
 from crosspatch.analysis.patch import patch
 from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
 from crosspatch.patching.result import PatchResult, token_texts
 from crosspatch.tables import GENERATIONS, SCORES
+from html_reader import HOSTILE, Reader, tame
 
 
 def cell(layer: int, step: int, *, moved: float | None = None, **more: object) -> dict[str, object]:

@@ -13,8 +13,8 @@ from crosspatch.config import COMPONENTS
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
 from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.self_check import self_check
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, TOLERANCE, hooks_and_forwards
 from pairs import ARCHITECTURES, QUESTION
@@ -82,5 +82,5 @@ def test_each_model_has_hooks_of_its_own(pairs):
     shared, _ = pairs
     before = hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)
     patches = patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)
-    assert self_check(shared, patches) is None
+    assert quick_check(shared, patches) is None
     assert (hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)) == before

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from playwright.sync_api import expect
 
-from crosspatch.card import Card, Table
 from crosspatch.data.problem import Problem
+from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.patching.result import PatchResult
 from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
 from crosspatch.report.notebook import head_map, heatmap
@@ -537,7 +537,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         hostile_scores.with_columns(prompt_id=pl.lit(wild)), hostile_generations.with_columns(prompt_id=pl.lit(wild))
     )
     rows = [(wild, wild), (unreadable, unreadable)]
-    card = Card(wild, rows, [Table((wild, "x"), rows, wild, wild)], [wild, unreadable])
+    card = HtmlRepr(wild, rows, [Table((wild, "x"), rows, wild, wild)], [wild, unreadable])
     shown = f"{result._repr_html_()}{card.html}{heatmap(result)._repr_html_()}"
     path = tmp_path / "notebook.html"
     path.write_text(f"<meta charset=utf-8>{shown}", encoding="utf-8", errors="replace")

@@ -11,7 +11,7 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive import panels_figure
 from crosspatch.report.notebook import depth_chart
 from crosspatch.report.pictures.panels import Panel
-from crosspatch.statistics.variant import Variant
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import GENERATIONS, SCORES
 from experiment.runs import made_run

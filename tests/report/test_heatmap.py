@@ -17,7 +17,7 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.notebook import Picture, heatmap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
-from crosspatch.statistics.variant import Variant
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import GENERATIONS, SCORES, VOCABULARY
 

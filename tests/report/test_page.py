@@ -18,7 +18,7 @@ from crosspatch.report.answers import Answers
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
 from crosspatch.statistics.answers import table2, table2_rows
-from crosspatch.statistics.variant import variants
+from crosspatch.statistics.patch_mode import variants
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 
 from .conftest import HOSTILE, score

@@ -11,7 +11,7 @@ from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, dept
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
 from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.depth import depth_statistics
-from crosspatch.statistics.variant import Variant
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES
 from score_cells import cell, of_text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from crosspatch.statistics.patch_mode import Variant, variants
 from crosspatch.statistics.profile import depth_profile, prompt_profile, published_cts, word_statistics
-from crosspatch.statistics.variant import Variant, variants
 from crosspatch.tables import SCORES
 from score_cells import cell
 

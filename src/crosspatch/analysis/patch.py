@@ -20,8 +20,8 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.patching.batches import rows_at_once
 from crosspatch.patching.patches import Patch
+from crosspatch.patching.quick_check import usable_engine
 from crosspatch.patching.result import PatchResult, token_texts
-from crosspatch.patching.self_check import usable_engine
 from crosspatch.patching.sweep import Sweep, choose_patches, patch_runs
 from crosspatch.tables import CONTROLS
 
@@ -52,7 +52,7 @@ def patch(
     engine: Engine = "cached",
     memory_gb: float | None = None,
     float32_unembedding: bool = False,
-    self_check: bool = True,
+    quick_check: bool = True,
 ) -> PatchResult:
     """Patch each place of a grid alone while text is generated after each prompt, and score every step.
 
@@ -111,7 +111,7 @@ def patch(
             patches=patches,
         )
     longest = max(map(len, encoded.values())) + max_new_tokens
-    if self_check:
+    if quick_check:
         engine = usable_engine(pair, chosen, engine, longest)
     rows = rows_at_once(text_config(pair.clean), pair.clean.dtype, input_device(pair.clean), longest, memory_gb)
     scores, texts = Sweep(pair, chosen, runs, engine, rows).over(encoded)

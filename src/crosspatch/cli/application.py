@@ -67,6 +67,8 @@ _RENAMED = {
     "--screen": "--attribution",
     "--reach": "--target-fraction",
     "--site": "--patch",
+    "--self-check": "--quick-check",
+    "--no-self-check": "--no-quick-check",
 }
 
 

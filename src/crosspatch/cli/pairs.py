@@ -59,8 +59,8 @@ def patch(
     memory_gb: Annotated[
         float | None, typer.Option(help="GB for keys and values  [default: half of what is free]")
     ] = None,
-    self_check: Annotated[
-        bool | None, typer.Option("--self-check/--no-self-check", help="Try the engine on the pair first")
+    quick_check: Annotated[
+        bool | None, typer.Option("--quick-check/--no-quick-check", help="Try the engine on the pair first")
     ] = None,
     shard: Annotated[
         str | None,
@@ -100,7 +100,7 @@ def patch(
         "patch.target_fraction": target_fraction,
         "patch.beam": beam,
         "patch.memory_gb": memory_gb,
-        "patch.self_check": self_check,
+        "patch.quick_check": quick_check,
         "patch.direction": direction,
         "patch.persistence": persistence,
         "patch.engine": engine,
@@ -159,7 +159,7 @@ def verify(
     experiment = make_experiment({}, override or (), given)
     from crosspatch.experiment.checks import check
     from crosspatch.experiment.work import load_pair
-    from crosspatch.patching.verify import compare_engines
+    from crosspatch.patching.compare_engines import compare_engines
 
     check(experiment)
     pair = load_pair(experiment.models, clean, corrupted, experiment.seed)

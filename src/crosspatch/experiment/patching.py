@@ -28,8 +28,8 @@ from crosspatch.models.compatibility import check_length
 from crosspatch.models.placement import pick_device
 from crosspatch.patching.batches import prompts_at_once, rows_at_once
 from crosspatch.patching.patches import Patch
+from crosspatch.patching.quick_check import usable_engine
 from crosspatch.patching.result import token_texts
-from crosspatch.patching.self_check import usable_engine
 from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_patches, listed_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.storage.shards import Shards
@@ -195,7 +195,7 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
 def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:
     """The engine that was asked for, or the reference where the pair fails its check."""
     settings = work.experiment.patch
-    return usable_engine(work.pair, patches, settings.engine, positions) if settings.self_check else settings.engine
+    return usable_engine(work.pair, patches, settings.engine, positions) if settings.quick_check else settings.engine
 
 
 def _known_answers(work: Work) -> Answers:

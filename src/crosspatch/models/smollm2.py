@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crosspatch.errors import UsageError
-from crosspatch.models.trust import check_gguf
+from crosspatch.models.safe_loading import check_gguf
 
 # Said wherever the model is named.
 ORIGIN = "SmolLM2-135M-Instruct dequantised from a Q4_1 GGUF file; its weights differ from the hub's"

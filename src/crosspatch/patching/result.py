@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.card import Bar, Card, Strip, Table, listed
 from crosspatch.config import Direction
 from crosspatch.errors import UsageError
+from crosspatch.html_repr import Bar, HtmlRepr, Strip, Table, listed
 from crosspatch.models.chat import PromptFormat
 from crosspatch.patching.measures import DIFFER, ONE_LAYER, pooled
 from crosspatch.tables import CONTROLS, REPAIRED
@@ -59,7 +59,7 @@ class PatchResult:
         return pooled(self.scores)
 
     def _repr_html_(self) -> str:
-        return _card(self).html
+        return _html_repr(self).html
 
 
 def token_texts(scores: pl.DataFrame, prompts: PromptFormat) -> dict[int, str]:
@@ -73,11 +73,11 @@ MOST = 8
 _COLUMNS = ("patch", "models disagree", "mean CTS", "recovered fraction")
 
 
-def _card(result: PatchResult) -> Card:
+def _html_repr(result: PatchResult) -> HtmlRepr:
     """Prompts, patches, disagreement and transfer by patch, over all prompts together."""
     scores = result.scores
     if scores.is_empty():
-        return Card("A result of patching, without scores")
+        return HtmlRepr("A result of patching, without scores")
     profile = result.profile()
     cells, differ = scores.height, int(scores.select(DIFFER.sum()).item())
     ways = scores.select("direction", "persistence").unique().sort("direction").iter_rows()
@@ -92,7 +92,7 @@ def _card(result: PatchResult) -> Card:
         f'result.text("{profile["patch"][-1]}"), result.text("clean"), result.text("corrupted")',
         *_heatmap_hint(scores),
     ]
-    return Card("What patching gave", facts, [_recovered(profile)], hints)
+    return HtmlRepr("What patching gave", facts, [_recovered(profile)], hints)
 
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:

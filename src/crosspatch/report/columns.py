@@ -17,9 +17,9 @@ from crosspatch.characters import legible, natural_order
 from crosspatch.patching.measures import LAYER_COMPONENTS
 from crosspatch.report.answers import Answer
 from crosspatch.report.pictures.heatmap import STATUSES, cell_notes
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.token_class import CLASSES
-from crosspatch.statistics.variant import Variant
 
 # Digits that are kept of a number: what is drawn and read off shows no more.
 _DIGITS = 4

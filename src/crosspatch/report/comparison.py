@@ -19,7 +19,7 @@ from crosspatch.statistics.answers import ConditionRow, table2, table2_rows
 from crosspatch.statistics.claim import difference
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
-from crosspatch.statistics.variant import KEYS, Variant, every_variant
+from crosspatch.statistics.patch_mode import KEYS, Variant, every_variant
 
 # What of a run's record tells how it was made; times and stages do not.
 _MADE_OF = ("settings", "seeds", "versions", "models", "data")

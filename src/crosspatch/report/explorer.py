@@ -22,8 +22,8 @@ from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.prompts import Selection, prompts_in
 from crosspatch.report.template import packed
 from crosspatch.statistics.domain import domain_title
+from crosspatch.statistics.patch_mode import Variant, every_variant, patched_direction
 from crosspatch.statistics.token_class import CLASSES, with_class
-from crosspatch.statistics.variant import Variant, every_variant, patched_direction
 from crosspatch.tables import REPAIRED
 
 # So many cells travel with a page, about 12 MB of it for each million; of further prompts it is said where they are.

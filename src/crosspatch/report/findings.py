@@ -11,8 +11,8 @@ import polars as pl
 
 from crosspatch.statistics.answers import ConditionRow
 from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.statistics.profile import depth_profile
-from crosspatch.statistics.variant import Variant
 
 
 def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str, str]) -> list[str]:

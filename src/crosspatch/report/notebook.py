@@ -22,7 +22,7 @@ from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import depth_panels
 from crosspatch.report.sections import heads_section
 from crosspatch.report.template import packed, rendered, write_page
-from crosspatch.statistics.variant import Variant, chosen_variant, every_variant
+from crosspatch.statistics.patch_mode import Variant, chosen_variant, every_variant
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES

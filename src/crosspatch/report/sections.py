@@ -21,8 +21,8 @@ from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.prompts import domains_of
 from crosspatch.report.template import packed
+from crosspatch.statistics.patch_mode import Variant, variants
 from crosspatch.statistics.profile import depth_profile
-from crosspatch.statistics.variant import Variant, variants
 from crosspatch.storage.summary import Summary
 
 

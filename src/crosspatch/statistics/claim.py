@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from crosspatch.card import Table
+from crosspatch.html_repr import Table
 from crosspatch.statistics.interval import FEWEST_EFFECTIVE, FEWEST_UNITS, Interval
 
 Verdict = Literal["shown", "contradicted", "undecided"]

@@ -17,7 +17,7 @@ from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
 from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
-from crosspatch.statistics.variant import KEYS, Variant, last_layer, late_from, patched_layers
+from crosspatch.statistics.patch_mode import KEYS, Variant, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
 HALF, NOTHING = fixed(0.5), fixed(0.0)

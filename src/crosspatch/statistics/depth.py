@@ -19,7 +19,7 @@ from crosspatch.patching.measures import CELLS, COMPARED, DIFFER, MEASURES, Meas
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, largest_step, over_seeds, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.variant import Variant, last_layer, variants
+from crosspatch.statistics.patch_mode import Variant, last_layer, variants
 from crosspatch.tables import DEPTH
 
 # A row of the table and its interval, or what that is to be drawn of.

@@ -19,7 +19,7 @@ from crosspatch.patching.measures import MEASURES, prompt_sums
 from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.variant import by_variant, last_layer, patched_layers
+from crosspatch.statistics.patch_mode import by_variant, last_layer, patched_layers
 from crosspatch.tables import HALFWAY, REPAIRED
 
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from crosspatch.patching.measures import DIFFER, pooled
 from crosspatch.statistics.domain import ordered_domains, with_domain
-from crosspatch.statistics.variant import by_variant, last_layer, late_from
+from crosspatch.statistics.patch_mode import by_variant, last_layer, late_from
 from crosspatch.tables import WORDS
 
 

@@ -17,9 +17,9 @@ import polars as pl
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
 from crosspatch.statistics.interval import Numbers
+from crosspatch.statistics.patch_mode import by_variant, last_layer, late_from
 from crosspatch.statistics.permutation import LabelledText, excess_p_values
 from crosspatch.statistics.token_class import CLASSES, with_class
-from crosspatch.statistics.variant import by_variant, last_layer, late_from
 from crosspatch.tables import CONTROLS, TOKENS
 
 COUNTED = ("disagreement_rate", "mean_cts", "recovered_fraction", "flip_rate")

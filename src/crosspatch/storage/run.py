@@ -16,15 +16,15 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.card import Card, Table
 from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
+from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import POSITIONS, top_sites
-from crosspatch.statistics.variant import variants
+from crosspatch.statistics.patch_mode import variants
 from crosspatch.storage.record import another_setting, new_record, now, read_record
 from crosspatch.tables import (
     CLAIMS,
@@ -267,7 +267,7 @@ class RunDirectory:
         self._write(record)
 
     def _repr_html_(self) -> str:
-        return _card(self).html
+        return _html_repr(self).html
 
     def _note_stage(self, name: str, state: dict[str, Any]) -> None:
         record = self.record()
@@ -288,7 +288,7 @@ def _ours(path: Path) -> bool:
 MOST = 8
 
 
-def _card(run: RunDirectory) -> Card:
+def _html_repr(run: RunDirectory) -> HtmlRepr:
     """Stages with their times, models with their fingerprints, claims, the places that localisation names."""
     record = run.record()
     models = [
@@ -305,7 +305,7 @@ def _card(run: RunDirectory) -> Card:
         parts.append(claims_table(claims, fold=f"Claims: {counted(row['verdict'] for row in claims)}"))
     report = str(run.report) if run.report.is_file() else f"not made yet: crosspatch report {run.root}"
     facts = [("folder", str(run.root)), *_stages(record["stages"]), ("report", report)]
-    return Card(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, list(_hints(run)))
+    return HtmlRepr(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, list(_hints(run)))
 
 
 def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.card import Card, Table
 from crosspatch.config import Direction
+from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.claim import Claim, claims_table
 from crosspatch.statistics.claims import claims
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.localisation import divergence_effects, site_effects
+from crosspatch.statistics.patch_mode import patched_direction
 from crosspatch.statistics.profile import word_statistics
 from crosspatch.statistics.tokens import mistake_statistics, token_statistics
-from crosspatch.statistics.variant import patched_direction
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import (
     BEHAVIOUR,
@@ -137,7 +137,7 @@ class Summary:
     def _repr_html_(self) -> str:
         tables = Table(("table", "rows"), [(schema.name, f"{table.height:,}") for schema, table in self.tables])
         claims = [claims_table(claim.row() for claim in self.claims)] if self.claims else []
-        return Card("Summary", parts=[tables, *claims]).html
+        return HtmlRepr("Summary", parts=[tables, *claims]).html
 
     def write(self, directory: RunDirectory) -> None:
         """Keep the tables in the run directory."""

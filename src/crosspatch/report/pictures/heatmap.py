@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.statistics.variant import Variant, chosen_variant, single_layers, variants
+from crosspatch.statistics.patch_mode import Variant, chosen_variant, single_layers, variants
 from crosspatch.tables import SCORES
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.

@@ -10,7 +10,7 @@ import polars as pl
 
 from crosspatch.config import Direction
 from crosspatch.statistics.domain import domain_title, ordered_domains
-from crosspatch.statistics.variant import Variant, patched_layers
+from crosspatch.statistics.patch_mode import Variant, patched_layers
 from crosspatch.tables import REPAIRED
 
 # How a line is drawn: what is shown, of few points or of many; something beside it in the same colour, as a line or at

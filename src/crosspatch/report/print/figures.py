@@ -25,7 +25,7 @@ from crosspatch.report.print.heatmap import FIGURES, PUBLISHED, head_map_figure,
 from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.prompts import Selection, domains_of, prompts_in
-from crosspatch.statistics.variant import Variant, variants
+from crosspatch.statistics.patch_mode import Variant, variants
 from crosspatch.storage.summary import Summary
 
 if TYPE_CHECKING:

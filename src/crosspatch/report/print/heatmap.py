@@ -21,8 +21,8 @@ from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
 from crosspatch.report.print.style import PAGE, POINT, TOKEN, Size, style, text_width, token_label
+from crosspatch.statistics.patch_mode import Variant
 from crosspatch.statistics.profile import published_cts
-from crosspatch.statistics.variant import Variant
 
 _COLOURS = LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE)
 _SCALE = Scale("CTS", _COLOURS, -CTS_RANGE, CTS_RANGE, (6, 2))

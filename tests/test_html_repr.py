@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cards import HOSTILE, Reader, tame
-from crosspatch.card import LIMIT, Bar, Card, Strip, Table, listed, shown
+from crosspatch.html_repr import LIMIT, Bar, HtmlRepr, Strip, Table, listed, shown
+from html_reader import HOSTILE, Reader, tame
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_in_a_text_acts_wherever_it_stands(text: str) -> None:
-    page = Card(
+    page = HtmlRepr(
         text,
         [(text, text)],
         [
@@ -30,7 +30,7 @@ def test_what_acts_would_be_noticed() -> None:
 
 
 def test_a_card_is_no_mathematics_to_a_notebook() -> None:
-    assert {"mathjax_ignore", "tex2jax_ignore"} <= Reader(Card("$x$").html).classes
+    assert {"mathjax_ignore", "tex2jax_ignore"} <= Reader(HtmlRepr("$x$").html).classes
 
 
 def test_texts_are_cut_and_it_is_said() -> None:

@@ -99,7 +99,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Card:
+class HtmlRepr:
     """A title, facts by their names, tables and strips, and lines of code that say how to go on."""
 
     title: str

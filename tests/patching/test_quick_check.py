@@ -9,9 +9,9 @@ import torch
 
 from architectures import ARCHITECTURES
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching import self_check as module
+from crosspatch.patching import quick_check as module
 from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.self_check import self_check, usable_engine
+from crosspatch.patching.quick_check import quick_check, usable_engine
 from crosspatch.patching.two_stream import attention
 from pairs import architecture_pair, components_of
 
@@ -23,14 +23,14 @@ def grid(name):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_passes(name):
     pair = architecture_pair(name)
-    assert self_check(pair, grid(name)) is None
+    assert quick_check(pair, grid(name)) is None
 
 
 def test_attention_that_reads_too_much_is_noticed(monkeypatch):
     pair = architecture_pair("qwen3")
     original = attention.PassAttention._mask
     monkeypatch.setattr(attention.PassAttention, "_mask", lambda *args: torch.zeros_like(original(*args)))
-    assert "gives logits that differ" in self_check(pair, grid("qwen3"))
+    assert "gives logits that differ" in quick_check(pair, grid("qwen3"))
 
 
 def test_a_block_that_runs_twice_is_noticed():
@@ -44,7 +44,7 @@ def test_a_block_that_runs_twice_is_noticed():
         return plain(*args, **kwargs)
 
     body.forward = again
-    assert "is met 2 times in a pass, expected once, in the clean model" in self_check(
+    assert "is met 2 times in a pass, expected once, in the clean model" in quick_check(
         ModelPair(twice, pair.corrupted, pair.prompts), patch_grid("all", 4)
     )
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cards import HOSTILE, Reader, tame
 from crosspatch import RunDirectory
 from crosspatch.characters import half_surrogate
 from crosspatch.errors import UsageError
@@ -15,6 +14,7 @@ from crosspatch.statistics.claim import counted
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import LOCALISATION
 from experiment.runs import made_run
+from html_reader import HOSTILE, Reader, tame
 
 
 def shown(run: RunDirectory) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cards import HOSTILE, Reader, tame
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.weights import fingerprint
+from html_reader import HOSTILE, Reader, tame
 
 
 def test_both_models_are_told_apart() -> None:

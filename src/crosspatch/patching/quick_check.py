@@ -46,7 +46,7 @@ def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, pos
     """
     if wanted == "reference":
         return wanted
-    reason = _shifting_positions(pair, positions) or self_check(pair, patches)
+    reason = _shifting_positions(pair, positions) or quick_check(pair, patches)
     if reason is None:
         return wanted
     logger.warning("the cached engine cannot be used on this pair: %s; using the slow reference engine", reason)
@@ -54,7 +54,7 @@ def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, pos
 
 
 @torch.no_grad()
-def self_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
+def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
     """Why the cached engine cannot be trusted with these patches on this pair, or None.
 
     Both models: a packed pass gives the plain logits, in one piece and in two; each hook that a patch needs fires
