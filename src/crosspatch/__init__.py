@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crosspatch.patching.scoring import score
     from crosspatch.report.notebook import depth_chart, head_map, heatmap
     from crosspatch.settings_io import load_experiment
-    from crosspatch.statistics.patch_mode import Variant
+    from crosspatch.statistics.patch_mode import PatchMode
     from crosspatch.storage.run import RunDirectory
     from crosspatch.storage.summary import Summary
 
@@ -37,7 +37,7 @@ _HOME = {
     "RunDirectory": "crosspatch.storage.run",
     "Summary": "crosspatch.storage.summary",
     "UsageError": "crosspatch.errors",
-    "Variant": "crosspatch.statistics.patch_mode",
+    "PatchMode": "crosspatch.statistics.patch_mode",
     "depth_chart": "crosspatch.report.notebook",
     "grade": "crosspatch.grading.grading",
     "head_map": "crosspatch.report.notebook",
@@ -52,11 +52,11 @@ __all__ = [
     "CrosspatchError",
     "Experiment",
     "ModelPair",
+    "PatchMode",
     "PatchResult",
     "RunDirectory",
     "Summary",
     "UsageError",
-    "Variant",
     "depth_chart",
     "grade",
     "head_map",

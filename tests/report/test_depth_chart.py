@@ -11,7 +11,7 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive import panels_figure
 from crosspatch.report.notebook import depth_chart
 from crosspatch.report.pictures.panels import Panel
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import GENERATIONS, SCORES
 from experiment.runs import made_run
@@ -36,11 +36,11 @@ def test_one_way_of_patching_at_a_time(tmp_path: Path) -> None:
     scores = run.read(SCORES)
     other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
     both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
-    with pytest.raises(ValueError, match="choose a variant"):
+    with pytest.raises(ValueError, match="choose a mode"):
         depth_chart(both)
-    assert transfers(depth_chart(both, variant=Variant("resid_post", "repair", "transient"))) == [0.5] * 5
+    assert transfers(depth_chart(both, mode=PatchMode("resid_post", "repair", "transient"))) == [0.5] * 5
     with pytest.raises(ValueError, match="no single layer was patched as mlp_out"):
-        depth_chart(scores, variant=Variant("mlp_out", "corrupt", "transient"))
+        depth_chart(scores, mode=PatchMode("mlp_out", "corrupt", "transient"))
     with pytest.raises(ValueError, match="no scores"):
         depth_chart(scores.head(0))
 

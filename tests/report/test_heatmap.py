@@ -17,7 +17,7 @@ from crosspatch.patching.result import PatchResult
 from crosspatch.report.notebook import Picture, heatmap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.heatmap import heatmap_figure as matplotlib_figure
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import GENERATIONS, SCORES, VOCABULARY
 
@@ -56,7 +56,7 @@ def test_one_prompt_is_taken(make_scores: Make) -> None:
         ([score(0, 0, 0.0, "agree")], "CTS must be there"),
         ([score(0, 0, None, "odd")], "odd"),
         ([score(0, 0, float("nan"))], "finite"),
-        ([score(0, 0), score(0, 1, direction="repair")], "variant"),
+        ([score(0, 0), score(0, 1, direction="repair")], "mode"),
         ([score(0, 0, layer=None)], "no scores"),
     ],
 )
@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn_is_refused(make_scores: Make, rows: list[dict[str,
 def test_rows_beside_the_prompt_are_refused(make_scores: Make) -> None:
     frame = make_scores([score(0, 0), score(0, 1, prompt_id="q")])
     with pytest.raises(ValueError, match="one prompt"):
-        Heatmap("p", Variant("resid_post", "corrupt", "transient"), frame)
+        Heatmap("p", PatchMode("resid_post", "corrupt", "transient"), frame)
 
 
 def test_values_beyond_the_range_are_counted_and_said(scores: pl.DataFrame) -> None:
@@ -147,9 +147,9 @@ def test_a_prompt_and_a_variant_of_a_result_are_chosen(make_scores: Make, genera
     rows = [score(0, 0, 0.75), score(0, 0, 0.25, direction="repair"), score(0, 0, 0.5, prompt_id="other")]
     texts = pl.concat([generations, GENERATIONS.frame([generation("repaired", "x = 6", "L0.resid_post")])])
     result = PatchResult(make_scores(rows), texts)
-    with pytest.raises(ValueError, match="choose a variant"):
+    with pytest.raises(ValueError, match="choose a mode"):
         heatmap(result)
-    repaired = heatmap(result, variant=Variant("resid_post", "repair", "transient"))
+    repaired = heatmap(result, mode=PatchMode("resid_post", "repair", "transient"))
     assert [cell["cts"] for cell in shown(repaired)[1].values()] == [0.25]
     # Its row has the text of its own direction.
     part = unpacked(repaired.html, "prompt-0")

@@ -18,7 +18,7 @@ from crosspatch.report.answers import Answers
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
 from crosspatch.statistics.answers import table2, table2_rows
-from crosspatch.statistics.patch_mode import variants
+from crosspatch.statistics.patch_mode import modes
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 
 from .conftest import HOSTILE, score
@@ -207,8 +207,8 @@ def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame
 
 
 def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None:
-    (variant,) = variants(scores)
-    assert score_findings(scores, variant, {"p": "related"}) == [
+    (mode,) = modes(scores)
+    assert score_findings(scores, mode, {"p": "related"}) == [
         "The models want different tokens at 6 of 9 (66.7 %) patched steps.",
         "CTS is defined at 5 of them; at 1 the models differ by too little to divide by. "
         "3 of 5 (60.0 %) defined values lie outside [0, 1].",

@@ -11,11 +11,11 @@ from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, dept
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
 from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.depth import depth_statistics
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES
 from score_cells import cell, of_text
 
-VARIANT = Variant("resid_post", "corrupt", "transient")
+VARIANT = PatchMode("resid_post", "corrupt", "transient")
 PROMPTS = [f"p{i}" for i in range(9)]
 DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
 
@@ -84,8 +84,8 @@ def test_a_frame_without_a_value_runs_over_the_same_layers() -> None:
 
 
 def test_another_variant_has_no_panel() -> None:
-    assert depth_panels(depth(), Variant("mlp_out", "corrupt", "transient")) == []
-    assert depth_panels(depth(), Variant("resid_post", "corrupt", "transient", "every:2")) == []
+    assert depth_panels(depth(), PatchMode("mlp_out", "corrupt", "transient")) == []
+    assert depth_panels(depth(), PatchMode("resid_post", "corrupt", "transient", "every:2")) == []
 
 
 def behaviour() -> pl.DataFrame:

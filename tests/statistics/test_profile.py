@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from crosspatch.statistics.patch_mode import Variant, variants
+from crosspatch.statistics.patch_mode import PatchMode, modes
 from crosspatch.statistics.profile import depth_profile, prompt_profile, published_cts, word_statistics
 from crosspatch.tables import SCORES
 from score_cells import cell
@@ -95,15 +95,15 @@ def test_variants_are_those_of_single_layers() -> None:
     places = cell("p", 3, 0, AGREE, component="attn_out+mlp_out")
     heads = cell("p", 3, 0, AGREE, component="head")
     frame = SCORES.frame([*CELLS, window, head, places, heads])
-    (variant,) = variants(frame)
-    assert variant == Variant("resid_post", "corrupt", "transient")
-    assert variant.rows(frame).height == len(CELLS)
+    (mode,) = modes(frame)
+    assert mode == PatchMode("resid_post", "corrupt", "transient")
+    assert mode.rows(frame).height == len(CELLS)
 
 
 def test_the_ceiling_depends_on_the_direction() -> None:
-    assert "near 1" in str(Variant("resid_post", "corrupt", "transient").ceiling)
-    assert "near 0" in str(Variant("resid_post", "repair", "transient").ceiling)
-    assert Variant("mlp_out", "corrupt", "transient").ceiling is None
+    assert "near 1" in str(PatchMode("resid_post", "corrupt", "transient").ceiling)
+    assert "near 0" in str(PatchMode("resid_post", "repair", "transient").ceiling)
+    assert PatchMode("mlp_out", "corrupt", "transient").ceiling is None
 
 
 def cells() -> list[dict]:

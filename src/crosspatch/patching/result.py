@@ -104,7 +104,7 @@ def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
     return [
         "crosspatch.heatmap(result)"
         if len(ways) == 1
-        else f"crosspatch.heatmap(result, variant=crosspatch.Variant{ways[0]})"
+        else f"crosspatch.heatmap(result, mode=crosspatch.PatchMode{ways[0]})"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The cells of one variant as the explorer gets them: prompt by prompt, a row for each patch, all cells in columns.
+"""The cells of one mode as the explorer gets them: prompt by prompt, a row for each patch, all cells in columns.
 
 What can be made of all prompts at once is; a page may hold hundreds of thousands of cells. Knows nothing of HTML.
 """
@@ -17,7 +17,7 @@ from crosspatch.characters import legible, natural_order
 from crosspatch.patching.measures import LAYER_COMPONENTS
 from crosspatch.report.answers import Answer
 from crosspatch.report.pictures.heatmap import STATUSES, cell_notes
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.statistics.token_class import CLASSES
 
@@ -62,18 +62,18 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class VariantCells:
+class ModeCells:
     """The cells [patches from the lowest on, steps] of each prompt, what they come to, and the texts of tokens."""
 
-    variant: Variant
+    mode: PatchMode
     cells: Mapping[str, pl.DataFrame]
     profiles: Mapping[str, list[dict[str, Any]]]
     shown: Mapping[str, str]
 
     @classmethod
-    def of(cls, scores: pl.DataFrame, variant: Variant, tokens: Tokens) -> VariantCells:
+    def of(cls, scores: pl.DataFrame, mode: PatchMode, tokens: Tokens) -> ModeCells:
         """Those of all prompts in `scores`, which have a column `class`; numbers are rounded, names are places."""
-        own = variant.every_row(scores)
+        own = mode.every_row(scores)
         order = {patch: at for at, patch in enumerate(sorted(own["patch"].unique(), key=natural_order))}
         ordered = own.sort(pl.col("patch").replace_strict(order, return_dtype=pl.Int32), "step").select(
             "prompt_id",
@@ -93,7 +93,7 @@ class VariantCells:
         for rows in profiles.values():
             rows.sort(key=lambda row: order[row["patch"]])
         return cls(
-            variant,
+            mode,
             {str(name): part for (name,), part in ordered.partition_by("prompt_id", as_dict=True).items()},
             profiles,
             {token: legible(token) for token in own["token"].unique()},
@@ -128,7 +128,7 @@ class VariantCells:
         columns = {name: _values(cells[name]) for name in _COLUMNS}
         counts = [int((cells["status"] == place).sum()) for place in range(len(STATUSES))]
         notes = cell_notes(counts, cells["cts"])
-        return {"rows": rows, "ceiling": self.variant.ceiling, "notes": notes, **columns}
+        return {"rows": rows, "ceiling": self.mode.ceiling, "notes": notes, **columns}
 
 
 def _place_in(names: Sequence[str], column: str) -> pl.Expr:

@@ -19,7 +19,7 @@ from crosspatch.statistics.answers import ConditionRow, table2, table2_rows
 from crosspatch.statistics.claim import difference
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
-from crosspatch.statistics.patch_mode import KEYS, Variant, every_variant
+from crosspatch.statistics.patch_mode import KEYS, PatchMode, every_mode
 
 # What of a run's record tells how it was made; times and stages do not.
 _MADE_OF = ("settings", "seeds", "versions", "models", "data")
@@ -91,18 +91,18 @@ class Comparison:
         tables = [(run.label, table2_rows(table2(run.behaviour))) for run in self.runs if not run.behaviour.is_empty()]
         return [(label, [row for row in rows if row.patch is None]) for label, rows in tables]
 
-    def variants(self) -> list[Variant]:
-        """The variants that any run has, in a fixed order."""
-        return every_variant(pl.concat(run.depth for run in self.runs))
+    def modes(self) -> list[PatchMode]:
+        """The modes that any run has, in a fixed order."""
+        return every_mode(pl.concat(run.depth for run in self.runs))
 
-    def panels(self, variant: Variant, measure: str = "recovered_fraction") -> list[Panel]:
+    def panels(self, mode: PatchMode, measure: str = "recovered_fraction") -> list[Panel]:
         """A panel for each domain with a line for each run.
 
         Over layers, or, where the models have several depths, over parts of the depth.
         """
         depths = {run.n_layers for run in self.runs}
         same = len(depths) == 1 or None in depths
-        own = [self._of(run, variant, measure) for run in self.runs]
+        own = [self._of(run, mode, measure) for run in self.runs]
         domains = ordered_domains(domain for rows in own for domain in rows["domain"].unique())
         return [
             Panel(
@@ -116,8 +116,8 @@ class Comparison:
         ]
 
     @staticmethod
-    def _of(run: ComparedRun, variant: Variant, measure: str) -> pl.DataFrame:
-        own = variant.every_row(run.depth).filter(measure=measure, contrast="value")
+    def _of(run: ComparedRun, mode: PatchMode, measure: str) -> pl.DataFrame:
+        own = mode.every_row(run.depth).filter(measure=measure, contrast="value")
         return own.filter(pl.col("layer").is_not_null(), pl.col("control").is_null())
 
     def _lines(self, own: Sequence[pl.DataFrame], domain: str, same: bool) -> Iterator[Line]:
@@ -132,19 +132,17 @@ class Comparison:
 
 def render_comparison(comparison: Comparison, title: str) -> str:
     """The page as a string."""
-    charts: list[tuple[Variant, list[tuple[str, Chart]]]] = []
-    for place, variant in enumerate(comparison.variants()):
+    charts: list[tuple[PatchMode, list[tuple[str, Chart]]]] = []
+    for place, mode in enumerate(comparison.modes()):
         drawn = []
         for measure, heading in (
             ("recovered_fraction", "Recovered fraction"),
             ("disagreement_rate", "Disagreement rate"),
         ):
-            if panels := comparison.panels(variant, measure):
+            if panels := comparison.panels(mode, measure):
                 name = f"{measure.replace('_', '-')}-{place}"
-                drawn.append(
-                    (heading, panels_chart(name, panels, least_width=700, label=f"{heading}, {variant.label}"))
-                )
-        charts.append((variant, drawn))
+                drawn.append((heading, panels_chart(name, panels, least_width=700, label=f"{heading}, {mode.label}")))
+        charts.append((mode, drawn))
     all_charts = [chart for _, drawn in charts for _, chart in drawn]
     data = {name: part for chart in all_charts for name, part in chart.data.items()}
     answers = comparison.answers()

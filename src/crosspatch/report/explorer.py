@@ -1,6 +1,6 @@
 """What the explorer of a page shows: every prompt's cells and texts, in columns that travel well.
 
-The page holds one index of prompts, variants and tokens, and a part of its own for each prompt, which it unpacks when
+The page holds one index of prompts, modes and tokens, and a part of its own for each prompt, which it unpacks when
 the prompt is chosen.
 """
 
@@ -16,13 +16,13 @@ import polars as pl
 from crosspatch.characters import legible, visible
 from crosspatch.data.problem import Problem
 from crosspatch.report.answers import Answer, Answers
-from crosspatch.report.columns import PROFILE, Tokens, VariantCells
+from crosspatch.report.columns import PROFILE, ModeCells, Tokens
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.prompts import Selection, prompts_in
 from crosspatch.report.template import packed
 from crosspatch.statistics.domain import domain_title
-from crosspatch.statistics.patch_mode import Variant, every_variant, patched_direction
+from crosspatch.statistics.patch_mode import PatchMode, every_mode, patched_direction
 from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.tables import REPAIRED
 
@@ -49,11 +49,11 @@ class Explorer:
         generations: pl.DataFrame | None,
         behaviour: pl.DataFrame | None,
         texts: Mapping[int, str] | None = None,
-        variants: Sequence[Variant] | None = None,
+        modes: Sequence[PatchMode] | None = None,
     ) -> Explorer:
         """The prompts that were patched, or, where none was, those that were answered, as far as there is room.
 
-        `texts` of tokens by id; None: of those that were written. `variants` that are shown; None: all. Raises
+        `texts` of tokens by id; None: of those that were written. `modes` that are shown; None: all. Raises
         ValueError for a prompt that `problems` lacks, a cell that stands there twice, or a CTS where the status says
         that there is none.
         """
@@ -62,7 +62,7 @@ class Explorer:
         selection = _selection(shown, problems)
         ids = selection.shown
         # Whole layers come first: they are what a page opens with.
-        found = every_variant(scores) if variants is None and scores is not None else list(variants or ())
+        found = every_mode(scores) if modes is None and scores is not None else list(modes or ())
         found.sort(key=lambda way: way.component != "resid_post")
         conditions = {} if scores is None else _conditions(scores)
         tokens, cells = Tokens(()), []
@@ -72,16 +72,16 @@ class Explorer:
             check_cells(scores)
             tokens = Tokens.of(scores, {**(texts or {}), **written})
             classed = with_class(scores, written if texts is None else texts)
-            cells = [VariantCells.of(classed, variant, tokens) for variant in found]
+            cells = [ModeCells.of(classed, mode, tokens) for mode in found]
         texts_by_prompt, grades = _by_prompt(generations, ids), _by_prompt(behaviour, ids)
         parts = []
         for prompt_id in ids:
             told = texts_by_prompt.get((prompt_id,))
             answers = [] if told is None else Answers.of(prompt_id, told, grades.get((prompt_id,))).all
             pictures = [
-                {"variant": place} | of_variant.picture(prompt_id, answers, conditions[of_variant.variant.direction])
-                for place, of_variant in enumerate(cells)
-                if prompt_id in of_variant.cells
+                {"variant": place} | of_mode.picture(prompt_id, answers, conditions[of_mode.mode.direction])
+                for place, of_mode in enumerate(cells)
+                if prompt_id in of_mode.cells
             ]
             in_cells = {row["text"] for picture in pictures for row in picture["rows"]}
             texts_of = [_text(answer, place in in_cells) for place, answer in enumerate(answers)]
@@ -90,7 +90,7 @@ class Explorer:
             "prompts": [
                 {"id": name, **_prompt(problems[prompt_id])} for name, prompt_id in zip(_names(ids), ids, strict=True)
             ],
-            "variants": [_variant(variant) for variant in found],
+            "variants": [_mode(mode) for mode in found],
             "classes": CLASSES,
             "statuses": STATUSES,
             "range": CTS_RANGE,
@@ -182,5 +182,5 @@ def _prompt(problem: Problem) -> dict[str, str]:
     }
 
 
-def _variant(variant: Variant) -> dict[str, str]:
-    return {name: legible(value) for name, value in variant.columns.items()} | {"moved": variant.moved}
+def _mode(mode: PatchMode) -> dict[str, str]:
+    return {name: legible(value) for name, value in mode.columns.items()} | {"moved": mode.moved}

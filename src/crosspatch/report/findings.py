@@ -11,13 +11,13 @@ import polars as pl
 
 from crosspatch.statistics.answers import ConditionRow
 from crosspatch.statistics.domain import domain_title, ordered_domains
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.statistics.profile import depth_profile
 
 
-def score_findings(scores: pl.DataFrame, variant: Variant, domains: Mapping[str, str]) -> list[str]:
-    """How often the models disagree under one variant, and how much is recovered where they do, as sentences."""
-    rows = variant.rows(scores)
+def score_findings(scores: pl.DataFrame, mode: PatchMode, domains: Mapping[str, str]) -> list[str]:
+    """How often the models disagree under one mode, and how much is recovered where they do, as sentences."""
+    rows = mode.rows(scores)
     if rows.is_empty():
         return []
     profile = depth_profile(rows, domains)

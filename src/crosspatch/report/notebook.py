@@ -22,7 +22,7 @@ from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import depth_panels
 from crosspatch.report.sections import heads_section
 from crosspatch.report.template import packed, rendered, write_page
-from crosspatch.statistics.patch_mode import Variant, chosen_variant, every_variant
+from crosspatch.statistics.patch_mode import PatchMode, chosen_mode, every_mode
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
@@ -60,13 +60,13 @@ def heatmap(
     of: PatchResult | RunDirectory | pl.DataFrame,
     prompt_id: str | None = None,
     *,
-    variant: Variant | None = None,
+    mode: PatchMode | None = None,
     texts: Mapping[int, str] | None = None,
 ) -> Picture:
     """One prompt's heatmap, with its texts, of a result, a run or a table of scores; without `prompt_id` the first's.
 
     Results and runs know the texts of all tokens that a model wrote or wanted; of a table of scores `texts` may give
-    them, by id. Raises ValueError where the prompt has no scores, or several variants and none was chosen.
+    them, by id. Raises ValueError where the prompt has no scores, or several modes and none was chosen.
     """
     problems: Mapping[str, Problem] = {}
     known: Mapping[int, str] = {}
@@ -78,7 +78,7 @@ def heatmap(
         scores, generations, known = of.scores, of.generations, of.vocabulary
     else:
         scores = of
-    drawn = Heatmap.of(scores, prompt_id, variant=variant)
+    drawn = Heatmap.of(scores, prompt_id, mode=mode)
     prompt_id = drawn.prompt_id
     scores = scores.filter(prompt_id=prompt_id)
     written = dict(scores.select("token_id", "token").iter_rows())
@@ -88,7 +88,7 @@ def heatmap(
         generations,
         behaviour,
         {**known, **(texts or {}), **written},
-        variants=[drawn.variant],
+        modes=[drawn.mode],
     )
     title = f"Heatmap of {prompt_id}"
     return Picture(title, len(drawn.layers), rendered("picture", title=title, data=explorer.data))
@@ -121,13 +121,11 @@ def head_map(
     return Picture(title, layers, rendered("picture", title=title, data={"heads": packed(heads_section(found[:1]))}))
 
 
-def depth_chart(
-    of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, variant: Variant | None = None
-) -> go.Figure:
+def depth_chart(of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, mode: PatchMode | None = None) -> go.Figure:
     """A panel of transfer for each domain, and one of disagreement; bands are 95 % intervals over prompts.
 
     Of a run, with its controls; of a result or of scores, all prompts as one domain. Raises ValueError where no single
-    layer was patched, or in several ways and no variant was chosen.
+    layer was patched, or in several ways and no mode was chosen.
     """
     if isinstance(of, RunDirectory):
         of = Summary.of_run(of)
@@ -135,9 +133,9 @@ def depth_chart(
         of = of.scores
     if isinstance(of, pl.DataFrame):
         of = Summary.of(dict.fromkeys(of["prompt_id"].unique(), OWN), scores=of)
-    if variant is None:
-        variant = chosen_variant(every_variant(of.depth))
-    panels = depth_panels(of.depth, variant)
+    if mode is None:
+        mode = chosen_mode(every_mode(of.depth))
+    panels = depth_panels(of.depth, mode)
     if not panels:
-        raise ValueError(f"no single layer was patched as {variant.label}")
+        raise ValueError(f"no single layer was patched as {mode.label}")
     return for_notebook(panels_figure(panels))

@@ -21,7 +21,7 @@ from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.panels import Panel, accuracy_panels, depth_panels
 from crosspatch.report.prompts import domains_of
 from crosspatch.report.template import packed
-from crosspatch.statistics.patch_mode import Variant, variants
+from crosspatch.statistics.patch_mode import PatchMode, modes
 from crosspatch.statistics.profile import depth_profile
 from crosspatch.storage.summary import Summary
 
@@ -45,9 +45,9 @@ class Chart:
 
 @dataclass(frozen=True)
 class Depth:
-    """One variant's depth profile and the same as numbers."""
+    """One mode's depth profile and the same as numbers."""
 
-    variant: Variant
+    mode: PatchMode
     chart: Chart
     numbers: list[dict[str, Any]]
     findings: list[str]
@@ -73,20 +73,20 @@ def accuracy_chart(summary: Summary) -> Chart | None:
 
 
 def depth_sections(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summary) -> Iterator[Depth]:
-    """A depth profile for each variant."""
+    """A depth profile for each mode."""
     domains = domains_of(problems)
-    for place, variant in enumerate(variants(scores)):
-        profile = depth_profile(variant.rows(scores), domains)
-        panels = depth_panels(summary.depth, variant)
+    for place, mode in enumerate(modes(scores)):
+        profile = depth_profile(mode.rows(scores), domains)
+        panels = depth_panels(summary.depth, mode)
         # A run that goes on may have scores that its summary did not have yet.
         if not panels:
             continue
-        label = f"Depth profile, {variant.label}"
+        label = f"Depth profile, {mode.label}"
         yield Depth(
-            variant,
+            mode,
             panels_chart(f"depth-{place}", panels, least_width=700, label=label),
             profile.to_dicts(),
-            score_findings(scores, variant, domains),
+            score_findings(scores, mode, domains),
             bool(profile["ok_cells"].sum()),
         )
 

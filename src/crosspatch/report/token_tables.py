@@ -21,7 +21,7 @@ _MEASURES = (
     ("recovered_fraction", "excess"),
 )
 _BY = {"class": "by class of token", "span": "along wrong solutions, by what is wrong"}
-# Tokens of each domain and variant that are shown one by one, and how often one has to have been written.
+# Tokens of each domain and mode that are shown one by one, and how often one has to have been written.
 _WORDS, _OFTEN = 12, 5
 
 
@@ -34,7 +34,7 @@ class TokenRow:
 
 
 def token_tables(tokens: pl.DataFrame) -> list[tuple[str, list[TokenRow]]]:
-    """A titled table for each domain, variant and way of telling tokens apart (see tables.TOKENS)."""
+    """A titled table for each domain, mode and way of telling tokens apart (see tables.TOKENS)."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     keys = ["by", "domain", "component", "direction", "persistence", "schedule"]
     tables = []

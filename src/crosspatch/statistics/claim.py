@@ -80,7 +80,7 @@ class Claim:
 
     `found` is the number that was measured and `compared` that of its `control`; what decides is their difference on
     the same cells or questions, or `found` itself where there is no other (None). `about` says whether it is a claim
-    about the mistake or about the fine-tune as such; `place` is the domain, variant and layer, as far as they apply.
+    about the mistake or about the fine-tune as such; `place` is the domain, mode and layer, as far as they apply.
     `p_value` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
     claim holds, and a large one where the opposite does. `untested` says why nothing was tested.
     """

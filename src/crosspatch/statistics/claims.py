@@ -17,7 +17,7 @@ from crosspatch.config import MADE_CONTROLS, OWN_CONTROLS, Direction
 from crosspatch.statistics.claim import AS_MUCH, LESS, MARGIN, MORE, THE_SAME, Claim, Range
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired_difference, sign_test, wilson
-from crosspatch.statistics.patch_mode import KEYS, Variant, last_layer, late_from, patched_layers
+from crosspatch.statistics.patch_mode import KEYS, PatchMode, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
 HALF, NOTHING = fixed(0.5), fixed(0.0)
@@ -43,18 +43,18 @@ def claims(
     """
     found = list(_behaviour(comparisons, halfway, n_layers, patched))
     for keys in depth.select(KEYS).unique(maintain_order=True).iter_rows():
-        variant = Variant(*keys)
-        own, half, of_tokens = (variant.every_row(table) for table in (depth, halfway, tokens))
-        if variant.component in _WHOLE_STATE:
+        mode = PatchMode(*keys)
+        own, half, of_tokens = (mode.every_row(table) for table in (depth, halfway, tokens))
+        if mode.component in _WHOLE_STATE:
             for domain in ordered_domains(own["domain"]):
                 transfer = own.filter(measure="recovered_fraction", domain=domain)
-                found += _Profile(transfer, half.filter(domain=domain, of="effect"), variant, domain, n_layers).claims()
-        if variant.direction == "corrupt":
-            found += _domains(own, variant.columns)
+                found += _Profile(transfer, half.filter(domain=domain, of="effect"), mode, domain, n_layers).claims()
+        if mode.direction == "corrupt":
+            found += _domains(own, mode.columns)
             related = of_tokens.filter(domain="related")
             for by in ("class", "span"):
-                found += _excesses(related.filter(by=by), variant.columns, by)
-            found += _near_one(related.filter(by="class"), variant.columns)
+                found += _excesses(related.filter(by=by), mode.columns, by)
+            found += _near_one(related.filter(by="class"), mode.columns)
     return found
 
 
@@ -71,18 +71,18 @@ def is_null_control(control: str, direction: str) -> bool:
 
 @dataclass(frozen=True)
 class _Profile:
-    """What one variant transfers in one domain (see tables.DEPTH), and the layer at which half of it is recovered."""
+    """What one mode transfers in one domain (see tables.DEPTH), and the layer at which half of it is recovered."""
 
     rows: pl.DataFrame
     half: pl.DataFrame
-    variant: Variant
+    mode: PatchMode
     domain: str
     n_layers: int | None
 
     @property
     def place(self) -> dict[str, Any]:
         """What of a claim's place is the same for all of them."""
-        return {**self.variant.columns, "domain": self.domain}
+        return {**self.mode.columns, "domain": self.domain}
 
     def claims(self) -> Iterator[Claim]:
         """What is said of one profile."""
@@ -93,7 +93,7 @@ class _Profile:
         if len(below_last) < 2:
             return
         lowest, top = below_last[0], below_last[-1]
-        where = f"on {domain_title(self.domain).lower()}, {self.variant.component} {self.variant.direction}"
+        where = f"on {domain_title(self.domain).lower()}, {self.mode.component} {self.mode.direction}"
         controls = self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
         builds = self._builds_up(lowest, top, controls, where)
         yield builds
@@ -117,7 +117,7 @@ class _Profile:
             yield _at_the_papers_depth("late", statement, _interval(self.half), below_last, last, self.place, rest)
 
     def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
-        null = [name for name in controls if is_null_control(name, self.variant.direction)]
+        null = [name for name in controls if is_null_control(name, self.mode.direction)]
         differences = {name: self._gain("beyond", top, name) for name in null}
         # The lowest layer is a control too: without a rise nothing builds up.
         at_lowest = f"layer {lowest}"
@@ -137,7 +137,7 @@ class _Profile:
 
     def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
         """Positive controls: whatever has the same mistake, or when repairing none, does what the source does."""
-        direction = self.variant.direction
+        direction = self.mode.direction
         positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
         if not positive:
             return
@@ -166,12 +166,12 @@ class _Profile:
 
     def _share(self, layer: int, control: str | None) -> Interval:
         """The part of the way from target to source, whichever way."""
-        return self.variant.recovered(self._of("value", layer, control))
+        return self.mode.recovered(self._of("value", layer, control))
 
     def _gain(self, contrast: str, layer: int, control: str | None = None) -> Interval:
         """How much further the patch goes: than a control in the same cells, or than the patch of the lowest layer."""
         difference = self._of(contrast, layer, control)
-        return difference.negated if self.variant.direction == "repair" else difference
+        return difference.negated if self.mode.direction == "repair" else difference
 
     def _of(self, contrast: str, layer: int | None = None, control: str | None = None) -> Interval:
         rows = self.rows.filter(pl.col("contrast") == contrast, pl.col("control").eq_missing(control))

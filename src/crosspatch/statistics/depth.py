@@ -1,6 +1,6 @@
 """What transfers at each layer, with intervals, beside its controls and from one layer to the next.
 
-Everything is measured on one variant of patches at a time and on the prompts of one domain at a time; what is
+Everything is measured on one mode of patches at a time and on the prompts of one domain at a time; what is
 compared is compared on the same prompts, drawn anew together. Knows nothing of claims or pictures.
 """
 
@@ -19,7 +19,7 @@ from crosspatch.patching.measures import CELLS, COMPARED, DIFFER, MEASURES, Meas
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, largest_step, over_seeds, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.patch_mode import Variant, last_layer, variants
+from crosspatch.statistics.patch_mode import PatchMode, last_layer, modes
 from crosspatch.tables import DEPTH
 
 # A row of the table and its interval, or what that is to be drawn of.
@@ -45,12 +45,12 @@ def depth_statistics(
     """
     known = with_domain(scores, domains)
     of_domain = {domain: known.filter(domain=domain) for domain in ordered_domains(known["domain"])}
-    parts = [(domain, variant) for domain, scored in of_domain.items() for variant in variants(scored)]
+    parts = [(domain, mode) for domain, scored in of_domain.items() for mode in modes(scored)]
     rows: list[dict[str, Any]] = []
-    for domain, variant in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
-        everywhere = variant.rows(known)
+    for domain, mode in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
+        everywhere = mode.rows(known)
         last = last_layer(everywhere["layer"], n_layers)
-        table = _Table.of(variant, of_domain[domain], controls, last, _most(everywhere), seed)
+        table = _Table.of(mode, of_domain[domain], controls, last, _most(everywhere), seed)
         rows += [{"domain": domain, **row} for row in table.rows()]
     return DEPTH.frame(rows)
 
@@ -77,13 +77,13 @@ def _most(scores: pl.DataFrame) -> float:
 
 @dataclass(frozen=True)
 class _Table:
-    """The sums of one variant in one domain: for each patch, and each control of it, sums [N units].
+    """The sums of one mode in one domain: for each patch, and each control of it, sums [N units].
 
     A unit is a prompt, or of several seeds a prompt under one seed; `clusters` has then the numbers of its seed and of
     its prompt, [N] each. `last` is the model's last layer, `most` the largest disagreement rate of any domain's texts.
     """
 
-    variant: Variant
+    mode: PatchMode
     last: int
     most: float
     patches: list[tuple[str, int]]
@@ -94,19 +94,19 @@ class _Table:
 
     @classmethod
     def of(
-        cls, variant: Variant, scores: pl.DataFrame, controls: pl.DataFrame, last: int, most: float, seed: int
+        cls, mode: PatchMode, scores: pl.DataFrame, controls: pl.DataFrame, last: int, most: float, seed: int
     ) -> _Table:
-        own = variant.rows(scores)
+        own = mode.rows(scores)
         by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
         unit = ["seed", "prompt_id"] if by_seed else ["prompt_id"]
         units = own.select(unit).unique(maintain_order=True)
-        others = variant.rows(controls)
+        others = mode.rows(controls)
         others = others.join(units, on=unit, how="semi") if others.height else others
         sums = {**_sums(own, units), **(_sums(others, units, "control") if others.height else {})}
         seeds, prompts = (units[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in (unit[0], unit[-1]))
         depth = own.select("patch", "layer").unique().sort("layer", "patch")
         return cls(
-            variant,
+            mode,
             last,
             most,
             list(depth.iter_rows()),
@@ -158,7 +158,7 @@ class _Table:
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
         each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
-        place, interval = largest_step(self.variant.recovered(each), self.counts)
+        place, interval = largest_step(self.mode.recovered(each), self.counts)
         layer = None if place is None else [*(at for _, at in below_last), self.last][place]
         patch = next((name for name, at in self.patches if at == layer), None)
         return self._row(patch, layer, measure, "largest_step", sums), interval
@@ -207,7 +207,7 @@ class _Table:
         counted = "positions" if measure.name in ("disagreement_rate", "kl_recovered_fraction") else "ok_cells"
         said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
         return {
-            **self.variant.columns,
+            **self.mode.columns,
             "patch": patch,
             "layer": layer,
             "control": control,

@@ -19,7 +19,7 @@ from crosspatch.patching.measures import MEASURES, prompt_sums
 from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.patch_mode import by_variant, last_layer, patched_layers
+from crosspatch.statistics.patch_mode import by_mode, last_layer, patched_layers
 from crosspatch.tables import HALFWAY, REPAIRED
 
 
@@ -75,10 +75,10 @@ def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
 def _effects(
     scores: pl.DataFrame, domains: Mapping[str, str], n_layers: int | None, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Half of the recovered fraction, in each domain and variant of `resid_post`."""
+    """Half of the recovered fraction, in each domain and mode of `resid_post`."""
     measure = MEASURES["recovered_fraction"]
-    for domain, variant, own in by_variant(scores.filter(component="resid_post"), domains):
-        last = last_layer(variant.rows(scores)["layer"], n_layers)
+    for domain, mode, own in by_mode(scores.filter(component="resid_post"), domains):
+        last = last_layer(mode.rows(scores)["layer"], n_layers)
         sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")
         layers, prompts = (sums[name].unique().sort().to_list() for name in ("layer", "prompt_id"))
         if len(layers) < 2:
@@ -86,9 +86,9 @@ def _effects(
         at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
         above, below = np.zeros((2, len(layers), len(prompts)))
         above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
-        curve = variant.recovered(Ratios(above, below))
+        curve = mode.recovered(Ratios(above, below))
         found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
-        yield {"domain": domain, "of": "effect", **variant.columns, **found.columns, "n_prompts": curve.units}
+        yield {"domain": domain, "of": "effect", **mode.columns, **found.columns, "n_prompts": curve.units}
 
 
 def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""A variant: the way in which single layers were patched (component, direction, persistence, schedule).
+"""A mode: the way in which single layers were patched (component, direction, persistence, schedule).
 
-Scores of different variants answer different questions, so nothing may pool them; whoever draws or averages
-takes the rows of one variant at a time. Knows nothing of prompts or statistics.
+Scores of different modes answer different questions, so nothing may pool them; whoever draws or averages
+takes the rows of one mode at a time. Knows nothing of prompts or statistics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crosspatch.statistics.interval import Interval
 
 T = TypeVar("T", Ratios, Interval)
 
-# The columns that tell variants apart, in tables of scores and of statistics.
+# The columns that tell modes apart, in tables of scores and of statistics.
 KEYS = ("component", "direction", "persistence", "schedule")
 _MOVED = {
     "corrupt": "the corrupted model's activations moved into the clean model",
@@ -29,7 +29,7 @@ _MOVED = {
 
 
 @dataclass(frozen=True)
-class Variant:
+class PatchMode:
     """One component, direction, persistence and schedule."""
 
     component: str
@@ -70,11 +70,11 @@ class Variant:
         )
 
     def rows(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The scores of this variant's single layers."""
+        """The scores of this mode's single layers."""
         return self.every_row(single_layers(scores))
 
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The rows of this variant in scores or statistics: of single layers, heads, windows and sets of places."""
+        """The rows of this mode in scores or statistics: of single layers, heads, windows and sets of places."""
         return scores.filter(**self.columns)
 
 
@@ -106,32 +106,32 @@ def patched_direction(scores: pl.DataFrame) -> Direction:
     return "repair" if set(scores["direction"]) == {"repair"} else "corrupt"
 
 
-def variants(scores: pl.DataFrame) -> list[Variant]:
-    """The variants that the scores of single layers hold, in a fixed order."""
-    return every_variant(single_layers(scores))
+def modes(scores: pl.DataFrame) -> list[PatchMode]:
+    """The modes that the scores of single layers hold, in a fixed order."""
+    return every_mode(single_layers(scores))
 
 
-def by_variant(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[str, Variant, pl.DataFrame]]:
-    """The scores of single layers, domain by domain and variant by variant; the columns have `domain` too.
+def by_mode(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[str, PatchMode, pl.DataFrame]]:
+    """The scores of single layers, domain by domain and mode by mode; the columns have `domain` too.
 
     Raises ValueError for a prompt that `domains` lacks.
     """
     known = single_layers(with_domain(scores, domains))
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
-        for variant in every_variant(of_domain):
-            yield domain, variant, variant.every_row(of_domain)
+        for mode in every_mode(of_domain):
+            yield domain, mode, mode.every_row(of_domain)
 
 
-def every_variant(scores: pl.DataFrame) -> list[Variant]:
-    """The variants that the scores hold, whatever was patched, in a fixed order."""
-    return [Variant(*row) for row in scores.select(KEYS).unique().sort(KEYS).iter_rows()]
+def every_mode(scores: pl.DataFrame) -> list[PatchMode]:
+    """The modes that the scores hold, whatever was patched, in a fixed order."""
+    return [PatchMode(*row) for row in scores.select(KEYS).unique().sort(KEYS).iter_rows()]
 
 
-def chosen_variant(found: Sequence[Variant]) -> Variant:
+def chosen_mode(found: Sequence[PatchMode]) -> PatchMode:
     """The only one; raises ValueError where there is none, or several, with their names."""
     if not found:
         raise ValueError("there are no scores of single layers to draw")
     if len(found) > 1:
-        raise ValueError(f"choose a variant with variant=…: {'; '.join(map(str, found))}")
+        raise ValueError(f"choose a mode with mode=…: {'; '.join(map(str, found))}")
     return found[0]

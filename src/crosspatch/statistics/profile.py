@@ -12,7 +12,7 @@ import polars as pl
 
 from crosspatch.patching.measures import DIFFER, pooled
 from crosspatch.statistics.domain import ordered_domains, with_domain
-from crosspatch.statistics.patch_mode import by_variant, last_layer, late_from
+from crosspatch.statistics.patch_mode import by_mode, last_layer, late_from
 from crosspatch.tables import WORDS
 
 
@@ -45,13 +45,13 @@ def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame
 
 
 def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None) -> pl.DataFrame:
-    """A row for each token that was written, by domain and variant, in the late layers but the last: tables.WORDS.
+    """A row for each token that was written, by domain and mode, in the late layers but the last: tables.WORDS.
 
     Those that the published way of counting would score highest come first. `n_layers` is the model's depth (None: not
     known, see `last_layer`). Raises ValueError for a prompt without a domain.
     """
     tables = [WORDS.frame()]
-    for domain, variant, rows in by_variant(scores, domains):
+    for domain, mode, rows in by_mode(scores, domains):
         last = last_layer(rows["layer"], n_layers)
         late = rows.filter(pl.col("layer") >= late_from(last), pl.col("layer") < last)
         counted = (
@@ -67,7 +67,7 @@ def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layer
             )
             .sort("published_cts", "positions", descending=True, maintain_order=True)
         )
-        place = {"domain": domain, **variant.columns}
+        place = {"domain": domain, **mode.columns}
         tables.append(
             counted.with_columns(pl.lit(value).alias(key) for key, value in place.items()).select(*WORDS.dtypes)
         )

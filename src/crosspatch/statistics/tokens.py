@@ -17,7 +17,7 @@ import polars as pl
 from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
 from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
 from crosspatch.statistics.interval import Numbers
-from crosspatch.statistics.patch_mode import by_variant, last_layer, late_from
+from crosspatch.statistics.patch_mode import by_mode, last_layer, late_from
 from crosspatch.statistics.permutation import LabelledText, excess_p_values
 from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.tables import CONTROLS, TOKENS
@@ -71,15 +71,15 @@ def _statistics(
     seed: int,
 ) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
-    for domain, variant, own in by_variant(labelled, domains):
-        beside = variant.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
+    for domain, mode, own in by_mode(labelled, domains):
+        beside = mode.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
         cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
         controlled = prompt_sums(beside, "class", "layer", "control")
         for depth, layers in _depths(own, n_layers):
             which = pl.col("layer").is_in(layers)
             late = controlled.filter(which) if depth["late"] else controlled.clear()
             table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
-            place = {"domain": domain, **variant.columns, **depth, "by": by}
+            place = {"domain": domain, **mode.columns, **depth, "by": by}
             rows += [{**place, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 

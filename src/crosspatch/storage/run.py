@@ -24,7 +24,7 @@ from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import POSITIONS, top_sites
-from crosspatch.statistics.patch_mode import variants
+from crosspatch.statistics.patch_mode import modes
 from crosspatch.storage.record import another_setting, new_record, now, read_record
 from crosspatch.tables import (
     CLAIMS,
@@ -339,8 +339,8 @@ def _hints(run: RunDirectory) -> Iterator[str]:
     """How to go on with what is there."""
     if SCORES.files(run.root):
         yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
-        found = variants(run.read(SCORES))
-        which = "run" if len(found) == 1 else f"run, variant=crosspatch.{found[0]!r}" if found else None
+        found = modes(run.read(SCORES))
+        which = "run" if len(found) == 1 else f"run, mode=crosspatch.{found[0]!r}" if found else None
         if which:
             yield f"crosspatch.heatmap({which})"
             yield f"crosspatch.depth_chart({which})"

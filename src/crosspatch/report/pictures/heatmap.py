@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from crosspatch.statistics.patch_mode import Variant, chosen_variant, single_layers, variants
+from crosspatch.statistics.patch_mode import PatchMode, chosen_mode, modes, single_layers
 from crosspatch.tables import SCORES
 
 # One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
@@ -22,14 +22,14 @@ STATUSES = ("ok", "agree", "small_denominator", "unscheduled")
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """The scores of one prompt under one variant: `cells` has a row for each (layer, step) that was reached.
+    """The scores of one prompt under one mode: `cells` has a row for each (layer, step) that was reached.
 
-    Raises ValueError for rows of several prompts or variants, for a cell that stands there twice, and for a
+    Raises ValueError for rows of several prompts or modes, for a cell that stands there twice, and for a
     CTS where the status says that there is none (or none where it says there is one).
     """
 
     prompt_id: str
-    variant: Variant
+    mode: PatchMode
     cells: pl.DataFrame
     question: str | None = None
 
@@ -40,8 +40,8 @@ class Heatmap:
             raise ValueError(f"a heatmap needs the columns of scores, got none named {', '.join(lacking)}")
         if cells.is_empty():
             raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
-        if cells.height != self.variant.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
-            raise ValueError(f"a heatmap holds one prompt and one variant, got rows beside {self.prompt_id!r}")
+        if cells.height != self.mode.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
+            raise ValueError(f"a heatmap holds one prompt and one mode, got rows beside {self.prompt_id!r}")
         check_cells(cells)
         object.__setattr__(self, "cells", cells.sort("layer", "step"))
 
@@ -51,12 +51,12 @@ class Heatmap:
         scores: pl.DataFrame,
         prompt_id: str | None = None,
         *,
-        variant: Variant | None = None,
+        mode: PatchMode | None = None,
         question: str | None = None,
     ) -> Heatmap:
         """The heatmap of one prompt out of any scores; without `prompt_id` the first prompt's.
 
-        Raises ValueError where the prompt has no scores, or several variants and none was chosen.
+        Raises ValueError where the prompt has no scores, or several modes and none was chosen.
         """
         scores = single_layers(scores)
         if prompt_id is None:
@@ -64,12 +64,12 @@ class Heatmap:
                 raise ValueError("there are no scores of single layers to draw")
             prompt_id = scores["prompt_id"][0]
         rows = scores.filter(pl.col("prompt_id") == prompt_id)
-        if variant is None:
-            found = variants(rows)
+        if mode is None:
+            found = modes(rows)
             if not found:
                 raise ValueError(f"no scores of single layers for prompt {prompt_id!r}")
-            variant = chosen_variant(found)
-        return cls(prompt_id, variant, variant.rows(rows), question)
+            mode = chosen_mode(found)
+        return cls(prompt_id, mode, mode.rows(rows), question)
 
     @property
     def layers(self) -> list[int]:
@@ -91,7 +91,7 @@ class Heatmap:
     def notes(self) -> list[str]:
         """What must be said beside the picture, as sentences out of the numbers."""
         counts = [int((self.cells["status"] == status).sum()) for status in STATUSES]
-        return cell_notes(counts, self.cells["cts"]) + ([self.variant.ceiling] if self.variant.ceiling else [])
+        return cell_notes(counts, self.cells["cts"]) + ([self.mode.ceiling] if self.mode.ceiling else [])
 
 
 def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:

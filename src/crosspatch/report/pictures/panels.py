@@ -10,7 +10,7 @@ import polars as pl
 
 from crosspatch.config import Direction
 from crosspatch.statistics.domain import domain_title, ordered_domains
-from crosspatch.statistics.patch_mode import Variant, patched_layers
+from crosspatch.statistics.patch_mode import PatchMode, patched_layers
 from crosspatch.tables import REPAIRED
 
 # How a line is drawn: what is shown, of few points or of many; something beside it in the same colour, as a line or at
@@ -80,12 +80,12 @@ class Panel:
         return min(layers) - room, max(layers) + room
 
 
-def depth_panels(depth: pl.DataFrame, variant: Variant) -> list[Panel]:
+def depth_panels(depth: pl.DataFrame, mode: PatchMode) -> list[Panel]:
     """A panel of transfer for each domain, with the controls, and one of how often the models disagree.
 
     `depth` are depth statistics (see tables.DEPTH).
     """
-    own = variant.every_row(depth).filter(pl.col("layer").is_not_null(), contrast="value")
+    own = mode.every_row(depth).filter(pl.col("layer").is_not_null(), contrast="value")
     domains = ordered_domains(own["domain"])
     # A control has one colour in all panels, also where another domain lacks one.
     colours = {name: i for i, name in enumerate(own["control"].drop_nulls().unique(maintain_order=True), start=1)}

@@ -25,7 +25,7 @@ from crosspatch.report.print.heatmap import FIGURES, PUBLISHED, head_map_figure,
 from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.style import SIZES, Size, style
 from crosspatch.report.prompts import Selection, domains_of, prompts_in
-from crosspatch.statistics.patch_mode import Variant, variants
+from crosspatch.statistics.patch_mode import PatchMode, modes
 from crosspatch.storage.summary import Summary
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawi
         yield "accuracy", partial(panels_figure, answered)
     if scores is None:
         return
-    for variant, suffix in _suffixes(scores).items():
-        if panels := depth_panels(summary.depth, variant):
+    for mode, suffix in _suffixes(scores).items():
+        if panels := depth_panels(summary.depth, mode):
             yield f"depth-profile{suffix}", partial(panels_figure, panels)
 
 
@@ -108,31 +108,31 @@ def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, Problem]) -> Iterat
     suffixes = _suffixes(scores)
     chosen = set(Selection.of(prompts, problems, MOST_HEATMAPS, dict.fromkeys(prompts, len(suffixes))).shown)
     some = scores.filter(pl.col("prompt_id").is_in(chosen))
-    for variant, suffix in suffixes.items():
-        rows = variant.rows(some).partition_by("prompt_id", as_dict=True)
+    for mode, suffix in suffixes.items():
+        rows = mode.rows(some).partition_by("prompt_id", as_dict=True)
         for number, prompt_id in enumerate(prompts, start=1):
             if (prompt_id,) not in rows:
                 continue
             problem = problems[prompt_id]
-            heatmap = Heatmap(prompt_id, variant, rows[prompt_id,], problem.question)
+            heatmap = Heatmap(prompt_id, mode, rows[prompt_id,], problem.question)
             name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
             yield name, partial(heatmap_figure, heatmap)
-            if variant == PUBLISHED and first.get(problem.domain) == prompt_id:
+            if mode == PUBLISHED and first.get(problem.domain) == prompt_id:
                 name = f"paper-figure-{FIGURES[problem.domain]}"
                 yield name, partial(paper_heatmap_figure, heatmap)
 
 
-def _suffixes(scores: pl.DataFrame) -> dict[Variant, str]:
-    """What the names of a variant's figures end with; a number tells apart those that would be called the same."""
-    found = variants(scores)
+def _suffixes(scores: pl.DataFrame) -> dict[PatchMode, str]:
+    """What the names of a mode's figures end with; a number tells apart those that would be called the same."""
+    found = modes(scores)
     if len(found) < 2:
         return dict.fromkeys(found, "")
-    suffixes: dict[Variant, str] = {}
-    for variant in found:
-        schedule = "" if variant.schedule == "all" else f"-{slug(variant.schedule)}"
-        suffix = f"-{slug(f'{variant.component} {variant.direction} {variant.persistence}')}{schedule}"
+    suffixes: dict[PatchMode, str] = {}
+    for mode in found:
+        schedule = "" if mode.schedule == "all" else f"-{slug(mode.schedule)}"
+        suffix = f"-{slug(f'{mode.component} {mode.direction} {mode.persistence}')}{schedule}"
         alike = sum(other.startswith(suffix) for other in suffixes.values())
-        suffixes[variant] = f"{suffix}-{alike + 1}" if suffix in suffixes.values() else suffix
+        suffixes[mode] = f"{suffix}-{alike + 1}" if suffix in suffixes.values() else suffix
     return suffixes
 
 

@@ -21,7 +21,7 @@ from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
 from crosspatch.report.print.grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
 from crosspatch.report.print.style import PAGE, POINT, TOKEN, Size, style, text_width, token_label
-from crosspatch.statistics.patch_mode import Variant
+from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.statistics.profile import published_cts
 
 _COLOURS = LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE)
@@ -42,7 +42,7 @@ _RING: Any = {
     "label": "measured",
 }
 # What the paper patches: the block's output, corrupted into clean, at the newest position of every step.
-PUBLISHED = Variant("resid_post", "corrupt", "transient")
+PUBLISHED = PatchMode("resid_post", "corrupt", "transient")
 # The number of the figure that shows the first prompt of a domain.
 FIGURES = {"related": 3, "unrelated_math": 4, "general": 5}
 
