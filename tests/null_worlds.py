@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from transformers import AutoModelForCausalLM
 
-from crosspatch.analysis.controls import ControlReader, Followed
+from crosspatch.analysis.controls import ControlReader, PatchedText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
@@ -135,7 +135,7 @@ def measured(architecture: str = "qwen3") -> World:
                 if steps := part.filter(status="ok")["step"].to_list():
                     texts.setdefault(tuple(part["token_id"]), {})[Patch.parse(part["patch"][0])] = steps
             for text, steps_of in texts.items():
-                reader = ControlReader(pair, Followed(ForcedText(prompt, text), steps_of), run)
+                reader = ControlReader(pair, PatchedText(ForcedText(prompt, text), steps_of), run)
                 moves = {
                     "twin": reader.moved(twin),
                     "seed-1": reader.moved(sibling),

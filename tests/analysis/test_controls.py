@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crosspatch.analysis import controls
-from crosspatch.analysis.controls import ControlReader, Followed, OtherPrompt
+from crosspatch.analysis.controls import ControlReader, OtherPrompt, PatchedText
 from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
@@ -29,7 +29,7 @@ def case(request):
         ids = pair.encode(question)
         texts.append(ForcedText(ids, run_cached(pair, [Prompt(ids, [], answers=True)], RUN)[0].target.tokens))
     steps = {patch: [1, 4, 7] if i % 2 else [0, 4, 9] for i, patch in enumerate(patches)}
-    return pair, Followed(texts[0], steps), texts[1]
+    return pair, PatchedText(texts[0], steps), texts[1]
 
 
 def scored(pair, followed, control, run=RUN, other=None, seed=0):
@@ -57,7 +57,7 @@ def test_the_model_patched_into_itself_is_itself(case, direction):
     own = {key: step.delta_target for key, step in found.items()}
     assert patched(found) == pytest.approx(own, abs=TOLERANCE)
     # And the source is not: there is something to tell apart.
-    _, source = pair.oriented(direction)
+    _, source = pair.target_and_source(direction)
     moved = patched(scored(pair, followed, source, run))
     assert max(abs(moved[key] - own[key]) for key in own) > 100 * TOLERANCE
 
@@ -68,7 +68,7 @@ def test_the_source_as_a_control_is_the_patch(case, direction, at_once, monkeypa
     pair, followed, _ = case
     run = PatchRun(direction)
     monkeypatch.setattr(controls, "CELLS_AT_ONCE", at_once)
-    _, source = pair.oriented(direction)
+    _, source = pair.target_and_source(direction)
     found, patch = scored(pair, followed, source, run), exact(pair, followed, run)
     assert found.keys() == patch.keys()
     for key, step in found.items():
@@ -122,5 +122,5 @@ def test_what_a_control_needs_is_asked_for(case):
 
 def test_a_patch_of_several_places_moves_them_all(case):
     pair, followed, _ = case
-    joint = Followed(followed.given, {Patch.parse("L1.attn_out+L2.mlp_out"): [2, 3]})
+    joint = PatchedText(followed.given, {Patch.parse("L1.attn_out+L2.mlp_out"): [2, 3]})
     assert patched(scored(pair, joint, pair.corrupted)) == pytest.approx(patched(exact(pair, joint)), abs=TOLERANCE)

@@ -58,7 +58,7 @@ def test_the_four_are_the_published_algorithms(family):
     def patched(direction, layer):
         run = PatchRun(direction)
         where = Patch((Site(layer),))
-        return delta(patched_logits(*pair.oriented(direction), tokens, where, [tokens.shape[1] - 1], run))
+        return delta(patched_logits(*pair.target_and_source(direction), tokens, where, [tokens.shape[1] - 1], run))
 
     for row in found.iter_rows(named=True):
         assert row["delta_clean"] == pytest.approx(delta(last_logits(pair.clean, tokens)), abs=TOLERANCE)

@@ -112,7 +112,7 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
 @pytest.mark.parametrize("family", [*FAMILIES, "granite"])
 def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_give(family, direction):
     pair = architecture_pair(family)
-    target, source = pair.oriented(direction)
+    target, source = pair.target_and_source(direction)
     found = localise(pair, TEXTS, RUNS[direction], top=2).filter(positions="all")
     for name, given in TEXTS.items():
         rows = found.filter(pl.col("patched").is_not_null(), prompt_id=name)

@@ -9,7 +9,7 @@ import pytest
 
 from adapters import saved_base
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import ACTIVATIONS, CONTROLS, SCORES, WEIGHTS
@@ -40,7 +40,7 @@ def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
 
 def test_both_children_stand_on_the_clean_model(runs):
     record = json.loads(runs[True].record_file.read_text())
-    work = Work(load_experiment("tiny", _settings(record)), runs[True])
+    work = RunContext(load_experiment("tiny", _settings(record)), runs[True])
     shared = {weight.data_ptr() for weight in work.pair.clean.parameters()}
     for child in (work.pair.corrupted, work.model("twin")):
         assert shared <= {weight.data_ptr() for weight in child.parameters()}

@@ -12,7 +12,7 @@ from crosspatch.data.problem import Span
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.mistakes import kinds_of_tokens
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.models import throughput
 from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_model
@@ -66,7 +66,7 @@ def test_a_childs_template_is_used_and_said(cli, tmp_path):
     assert record(out)["decisions"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
     tokenizer(CHATML).save_pretrained(tmp_path / "a")
-    work = Work(make_experiment(record(out)["settings"]), RunDirectory.existing(out))
+    work = RunContext(make_experiment(record(out)["settings"]), RunDirectory.existing(out))
     with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
         _ = work.prompts
 
@@ -101,14 +101,14 @@ def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
     assert again.precision(experiment.teaching).precision == "bf16"
     # What was set needs no measuring.
     set_ = load_experiment("tiny", ["finetune.precision=float32"])
-    assert Work(set_, RunDirectory.start(tmp_path / "other", set_)).precision(set_.finetune) == set_.finetune
+    assert RunContext(set_, RunDirectory.start(tmp_path / "other", set_)).precision(set_.finetune) == set_.finetune
     assert "training_precision" not in record(tmp_path / "other")["decisions"]
 
 
 def test_a_worker_decides_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: False)
     experiment = load_experiment("tiny")
-    work = Work(experiment, RunDirectory.start(tmp_path, experiment), one_of_several=True)
+    work = RunContext(experiment, RunDirectory.start(tmp_path, experiment), one_of_several=True)
     assert work.precision(experiment.finetune).precision == "float32"
     assert set(record(tmp_path)["decisions"]) == {"date"}
 

@@ -17,7 +17,7 @@ from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.experiment.patching import PatchStage
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
@@ -184,7 +184,7 @@ def test_parameters_of_jobs_are_submitits(tmp_path):
 
     def jobs(slurm: str):
         experiment = load_experiment("tiny", [f"execution.slurm={slurm}"])
-        stage = PatchStage(Work(experiment, RunDirectory(tmp_path)))
+        stage = PatchStage(RunContext(experiment, RunDirectory(tmp_path)))
         return by_slurm_module.submitter(submitit, stage, experiment.execution, "local").parameters
 
     assert jobs("{}")["timeout_min"] == by_slurm_module.MINUTES

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import cut_sweep
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import prepare, shards_of, work_off, work_off_slice
-from crosspatch.experiment.work import Work
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 
@@ -25,7 +25,7 @@ class Letters:
     """A stage without models: shard i leaves a file with the i-th letter, or raises what it is told to."""
 
     name: ClassVar[str] = "patch"
-    work: Work
+    work: RunContext
     raising: dict[int, list[BaseException]] = field(default_factory=dict)
     calls: Counter = field(default_factory=Counter)
     gathered: int = 0
@@ -46,7 +46,7 @@ class Letters:
 @pytest.fixture
 def stage(tmp_path) -> Letters:
     experiment = make_experiment({}, ())
-    return Letters(Work(experiment, RunDirectory.start(tmp_path / "run", experiment)))
+    return Letters(RunContext(experiment, RunDirectory.start(tmp_path / "run", experiment)))
 
 
 def contents(stage) -> list[str]:

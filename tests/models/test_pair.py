@@ -44,8 +44,8 @@ def test_a_pair_of_folders(tmp_path):
     b = saved(tmp_path / "b")
     pair = ModelPair.load(a, b, layers=[0, 3])
     assert pair.n_layers == 4
-    assert pair.oriented("corrupt") == (pair.clean, pair.corrupted)
-    assert pair.oriented("repair") == (pair.corrupted, pair.clean)
+    assert pair.target_and_source("corrupt") == (pair.clean, pair.corrupted)
+    assert pair.target_and_source("repair") == (pair.corrupted, pair.clean)
     assert fingerprint(pair.clean) != fingerprint(pair.corrupted)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 

@@ -162,7 +162,7 @@ def test_own_answers_are_the_models_own(pair):
     for direction in ("corrupt", "repair"):
         run = PatchRun(direction, max_new_tokens=12)
         prompts = [Prompt(pair.encode(q), ALL[:2], answers=True) for q in QUESTIONS]
-        target, source = pair.oriented(direction)
+        target, source = pair.target_and_source(direction)
         for question, written in zip(QUESTIONS, run_cached(pair, prompts, run), strict=True):
             for model, own in ((target, written.target), (source, written.source)):
                 given_ = answer(model, pair.prompts, [question], 12, pair.stop_tokens)[0]

@@ -40,7 +40,7 @@ class AllPositions:
     def __init__(
         self, pair: ModelPair, given: ForcedText, steps: Sequence[int], sites: Sequence[Site], run: PatchRun
     ) -> None:
-        self._target, source = pair.oriented(run.direction)
+        self._target, source = pair.target_and_source(run.direction)
         self._float32 = run.float32_unembedding
         self._ids = given.read[: given.first + max(steps) + 1]
         self._rows = [given.first + step for step in steps]

@@ -175,7 +175,7 @@ def attribution_patching(
         for number, given in enumerate(tqdm(texts, desc="attribution patching", unit="text", leave=False)):
             target, source = (
                 TextReader(model, given, float32_unembedding=run.float32_unembedding)
-                for model in pair.oriented(run.direction)
+                for model in pair.target_and_source(run.direction)
             )
             found = target.predict(source, run.direction)
             effects = torch.zeros(len(sites), len(found.disagree))

@@ -39,7 +39,7 @@ Moved = Mapping[Site, Float[Tensor, "U W"]]
 
 
 @dataclass(frozen=True)
-class Followed:
+class PatchedText:
     """A text that some patches have written, and the steps of each that are looked at."""
 
     given: ForcedText
@@ -62,7 +62,7 @@ class OtherPrompt:
     @torch.inference_mode()
     def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
         self._last = len(given.text) - 1
-        self._target, self._source = (_reader(model, given, run) for model in pair.oriented(run.direction))
+        self._target, self._source = (_reader(model, given, run) for model in pair.target_and_source(run.direction))
 
     @torch.inference_mode()
     def differences(self, steps: Sequence[int], sites: Sequence[Site]) -> Moved:
@@ -79,12 +79,14 @@ class ControlReader:
     """
 
     @torch.inference_mode()
-    def __init__(self, pair: ModelPair, followed: Followed, run: PatchRun, other: OtherPrompt | None = None) -> None:
+    def __init__(self, pair: ModelPair, followed: PatchedText, run: PatchRun, other: OtherPrompt | None = None) -> None:
         self._pair, self._followed, self._run, self._other = pair, followed, run, other
         # Nothing is asked of what comes after the last step that is looked at.
         given = followed.given
         self._given = ForcedText(given.prompt, given.text[: max(followed.all_steps) + 1])
-        self._target, self._source = (_reader(model, self._given, run) for model in pair.oriented(run.direction))
+        self._target, self._source = (
+            _reader(model, self._given, run) for model in pair.target_and_source(run.direction)
+        )
         self._here, self._there = (
             reader.activations(followed.all_steps, followed.sites) for reader in (self._target, self._source)
         )
@@ -189,7 +191,7 @@ class Controls:
         self._prompts, self._names = prompts, list(prompts)
         self._children, self._groups = children or {}, groups or {}
         self._scores = scores.partition_by("prompt_id", as_dict=True)
-        self._texts: dict[tuple[str, Direction], list[Followed]] = {}
+        self._texts: dict[tuple[str, Direction], list[PatchedText]] = {}
 
     def after(self, prompt_id: str, controls: Sequence[str]) -> pl.DataFrame:
         """The cells of some controls after one prompt; `other_prompt` is left out where there is no other."""
@@ -216,7 +218,7 @@ class Controls:
                 return written[0].given
         return None
 
-    def _followed(self, prompt_id: str, direction: Direction) -> list[Followed]:
+    def _followed(self, prompt_id: str, direction: Direction) -> list[PatchedText]:
         """The texts that patches wrote after a prompt, each with those that wrote it and their defined cells."""
         key = (prompt_id, direction)
         if key not in self._texts:
@@ -226,7 +228,7 @@ class Controls:
             scores = self._scores.get((prompt_id,))
             found = {} if scores is None else _written(scores.filter(direction=direction))
             prompt = self._prompts[prompt_id]
-            self._texts[key] = [Followed(ForcedText(prompt, text), steps_of) for text, steps_of in found.items()]
+            self._texts[key] = [PatchedText(ForcedText(prompt, text), steps_of) for text, steps_of in found.items()]
         return self._texts[key]
 
 

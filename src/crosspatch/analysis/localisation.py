@@ -21,7 +21,7 @@ import torch
 
 from crosspatch.analysis.all_positions import AllPositions
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.controls import ControlReader, Followed
+from crosspatch.analysis.controls import ControlReader, PatchedText
 from crosspatch.analysis.selection import IG_STEPS
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Component
@@ -136,8 +136,8 @@ def _at_steps(
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
     """Each patch's effects at the current position, summed, and those of a random push at the same places."""
-    reader = ControlReader(pair, Followed(given, dict.fromkeys(patches, steps)), run)
-    _, source = pair.oriented(run.direction)
+    reader = ControlReader(pair, PatchedText(given, dict.fromkeys(patches, steps)), run)
+    _, source = pair.target_and_source(run.direction)
     moves = {"patched": reader.moved(source), "random": reader.moved("random", generator)}
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
     for name, patch, _, step in reader.score(moves):

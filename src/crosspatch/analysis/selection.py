@@ -73,7 +73,7 @@ def target_texts(
     pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, answers: Answers
 ) -> list[ForcedText]:
     """Each prompt with the target's own text after it, which is written now where `answers` does not have it."""
-    target, _ = pair.oriented(run.direction)
+    target, _ = pair.target_and_source(run.direction)
     name_of_target, _ = run.target_and_source
     texts = []
     for name, ids in prompts.items():

@@ -158,7 +158,7 @@ def verify(
         given["patch.component"] = component
     experiment = make_experiment({}, override or (), given)
     from crosspatch.experiment.checks import check
-    from crosspatch.experiment.work import load_pair
+    from crosspatch.experiment.run_context import load_pair
     from crosspatch.patching.compare_engines import compare_engines
 
     check(experiment)

@@ -7,7 +7,7 @@ from datetime import date as Date
 
 from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.grading.grading_worker import GradingWorker
 from crosspatch.grading.judge import examine, judge
 from crosspatch.grading.rating import Judge, rate
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 RATED_AT_ONCE = 8
 
 
-def evaluate(work: Work) -> None:
+def evaluate(work: RunContext) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
     asked = work.questions
     for condition in UNPATCHED:
@@ -36,7 +36,7 @@ def evaluate(work: Work) -> None:
     logger.info(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
 
 
-def answer_beside_clean(work: Work, child: str) -> None:
+def answer_beside_clean(work: RunContext, child: str) -> None:
     """Let the clean model and a child of it answer the held-out questions that they have not answered yet."""
     if is_answered(work, child):
         return
@@ -45,18 +45,20 @@ def answer_beside_clean(work: Work, child: str) -> None:
     answer_missing(work, asked, child, pair, "corrupted")
 
 
-def is_answered(work: Work, child: str) -> bool:
+def is_answered(work: RunContext, child: str) -> bool:
     """Whether the clean model and a child of it have answered all held-out questions."""
     return not any(missing(work, work.questions, condition) for condition in ("clean", child))
 
 
-def missing(work: Work, questions: dict[str, str], condition: str) -> dict[str, str]:
+def missing(work: RunContext, questions: dict[str, str], condition: str) -> dict[str, str]:
     """The questions that a model has not answered yet."""
     there = set(work.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
     return {name: question for name, question in questions.items() if name not in there}
 
 
-def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched) -> None:
+def answer_missing(
+    work: RunContext, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched
+) -> None:
     """Let one model of a pair answer what it has not answered yet, batch by batch; what is answered is kept."""
     settings, limit = work.experiment.generation, work.experiment.generation.max_new_tokens
     left = list(missing(work, questions, condition).items())
@@ -75,7 +77,7 @@ def answer_missing(work: Work, questions: dict[str, str], condition: str, pair: 
         )
 
 
-def judge_texts(work: Work) -> None:
+def judge_texts(work: RunContext) -> None:
     """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
     directory = work.directory
     directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
@@ -90,7 +92,7 @@ def judge_texts(work: Work) -> None:
     rate_answers(work)
 
 
-def rate_answers(work: Work) -> None:
+def rate_answers(work: RunContext) -> None:
     """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
     name = work.experiment.judge.model
     free = {problem.id: problem for problem in work.problems["alignment"]}

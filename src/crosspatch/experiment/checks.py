@@ -11,7 +11,7 @@ from crosspatch.data.export import content_hash
 from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
 from crosspatch.experiment.problems import all_problems, given_examples, given_prompts
-from crosspatch.experiment.work import prompt_format
+from crosspatch.experiment.run_context import prompt_format
 from crosspatch.storage.run import RunDirectory
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crosspatch.config import Experiment, Finetune
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import pick_device
 from crosspatch.tables import TRAINING
@@ -57,7 +57,7 @@ def children(experiment: Experiment) -> list[Child]:
     return made
 
 
-def make_children(work: Work) -> None:
+def make_children(work: RunContext) -> None:
     """Put the clean model in its place, and train or place the others."""
     settings = work.experiment.models
     place_clean(work)
@@ -70,14 +70,14 @@ def make_children(work: Work) -> None:
         make_child(work, child)
 
 
-def place_clean(work: Work) -> None:
+def place_clean(work: RunContext) -> None:
     """Put the clean model where every stage looks for it."""
     clean = Checkpoint.named(work.experiment.models.clean)
     clean.place(work.directory.model("clean"), work.experiment.seed)
     work.directory.note_model("clean", {"name": clean.description})
 
 
-def make_child(work: Work, child: Child) -> None:
+def make_child(work: RunContext, child: Child) -> None:
     """Train one child, unless it is there."""
 
     def examples() -> tuple[list[Example], list[Example]]:
@@ -97,7 +97,7 @@ def make_child(work: Work, child: Child) -> None:
 
 
 def train_model(
-    work: Work,
+    work: RunContext,
     name: str,
     settings: Finetune,
     seed: int,

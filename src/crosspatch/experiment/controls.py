@@ -17,15 +17,15 @@ from crosspatch.config import OWN_CONTROLS, Engine
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import possible_engine, runs_of
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import Files
-from crosspatch.experiment.work import Work
 from crosspatch.patching.patches import Patch
 from crosspatch.tables import CONTROLS, SCORES
 
 logger = logging.getLogger(__name__)
 
 
-def measure_controls(work: Work) -> None:
+def measure_controls(work: RunContext) -> None:
     """Score every control, prompt by prompt."""
     carry_out(ControlsStage(work))
 
@@ -35,7 +35,7 @@ class ControlsStage:
     """All controls of an experiment."""
 
     name: ClassVar[str] = "controls"
-    work: Work
+    work: RunContext
 
     def plan(self) -> dict[str, Any]:
         """A shard for each patched problem; none where controls cannot be scored."""

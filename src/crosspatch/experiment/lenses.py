@@ -21,7 +21,7 @@ from crosspatch.analysis.steering import Steering, mean_without, random_like, st
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.answering import answer_missing, judge_texts
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.models.site import Site
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.patching.sweep import text_row
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _TOKENS = 10
 
 
-def measure_lenses(work: Work) -> None:
+def measure_lenses(work: RunContext) -> None:
     """Compare every child with the clean model, and steer that; what is there is not made again."""
     problems = _problems(work)
     for child in ("corrupted", *work.experiment.controls):
@@ -49,13 +49,13 @@ def measure_lenses(work: Work) -> None:
     judge_texts(work)
 
 
-def _problems(work: Work) -> dict[str, Problem]:
+def _problems(work: RunContext) -> dict[str, Problem]:
     """The problems along whose answers models are compared: those that are patched, and the first related ones."""
     related = work.problems["related"][: work.experiment.lenses.related]
     return {problem.id: problem for problem in (*work.patched_problems, *related)}
 
 
-def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
+def _texts(work: RunContext, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
     """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
     questions = {name: problem.question for name, problem in problems.items()}
     answer_missing(work, questions, "clean", work.pair, "clean")
@@ -68,7 +68,7 @@ def _texts(work: Work, problems: Mapping[str, Problem]) -> dict[str, ForcedText]
     }
 
 
-def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
+def _compare(work: RunContext, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
     """One child's weights, if they are wanted, and its activations and logit lens along answers."""
     pair, settings = work.pair, work.experiment.lenses
     model = pair.corrupted if child == "corrupted" else work.model(child)
@@ -92,7 +92,7 @@ def _compare(work: Work, child: str, weights: bool, problems: Mapping[str, Probl
     logger.info(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
 
-def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
+def _steer(work: RunContext, problems: Mapping[str, Problem]) -> None:
     """Let the clean model answer with the mean difference added, and with a random vector as long."""
     settings, depth = work.experiment.lenses, work.pair.n_layers
     related = work.problems["related"]
@@ -124,7 +124,7 @@ def _steer(work: Work, problems: Mapping[str, Problem]) -> None:
 
 
 def _deltas(
-    work: Work, layers: tuple[int, ...], problems: Mapping[str, Problem]
+    work: RunContext, layers: tuple[int, ...], problems: Mapping[str, Problem]
 ) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
     """The differences at each layer along each problem's answer, at the steps where the models disagree."""
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
@@ -136,7 +136,7 @@ def _deltas(
 
 
 def _vectors(
-    work: Work, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
+    work: RunContext, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
 ) -> Vectors:
     """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
     domains = {name: problem.domain for name, problem in _problems(work).items()}
@@ -152,7 +152,7 @@ def _vectors(
 
 
 def _answer_steered(
-    work: Work,
+    work: RunContext,
     condition: str,
     steering: Steering,
     asked: Mapping[str, Problem],

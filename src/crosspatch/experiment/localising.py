@@ -20,7 +20,7 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import possible_engine, runs_of
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
@@ -29,7 +29,7 @@ from crosspatch.tables import DIVERGENCES, ESTIMATED, GENERATIONS, LOCALISATION
 logger = logging.getLogger(__name__)
 
 
-def localise(work: Work) -> None:
+def localise(work: RunContext) -> None:
     """Screen and measure all prompts that have no part yet, at the current position and at all positions.
 
     `patch.persistence` does not count here: at a step patches are transient.
@@ -52,14 +52,14 @@ def localise(work: Work) -> None:
         _measure(work, of_domain)
 
 
-def localised_problems(work: Work) -> list[Problem]:
+def localised_problems(work: RunContext) -> list[Problem]:
     """The problems along which places are measured: those given, or the first of each domain."""
     if work.problems["prompts"]:
         return work.problems["prompts"]
     return [problem for domain in DOMAINS for problem in work.problems[domain][: work.experiment.localise.prompts]]
 
 
-def _screen(work: Work, problem: Problem, i: int) -> None:
+def _screen(work: RunContext, problem: Problem, i: int) -> None:
     """Leave one prompt's estimates, and before them its first divergence."""
     directory = work.directory
     clean_text = _own_text(work, problem, replace(_runs(work)[0], direction="corrupt"))
@@ -77,7 +77,7 @@ def _screen(work: Work, problem: Problem, i: int) -> None:
     logger.info(f"localise: {problem.id} is estimated, {apart}")
 
 
-def _measure(work: Work, problems: dict[int, Problem]) -> None:
+def _measure(work: RunContext, problems: dict[int, Problem]) -> None:
     """Measure the places that the prompts of one domain choose together, prompt by prompt."""
     directory = work.directory
     estimated = {i: ESTIMATED.read(directory.path(ESTIMATED, i)) for i in problems}
@@ -95,11 +95,11 @@ def _measure(work: Work, problems: dict[int, Problem]) -> None:
         logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
 
 
-def _runs(work: Work) -> Sequence[PatchRun]:
+def _runs(work: RunContext) -> Sequence[PatchRun]:
     return [replace(run, persistence="transient") for run in runs_of(work)]
 
 
-def _own_text(work: Work, problem: Problem, run: PatchRun) -> ForcedText:
+def _own_text(work: RunContext, problem: Problem, run: PatchRun) -> ForcedText:
     """The target's own text after the prompt, as it was written before or written now."""
     written = work.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
     known = dict(written.select("condition", "text").iter_rows())

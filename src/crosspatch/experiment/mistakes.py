@@ -16,8 +16,8 @@ from crosspatch.config import Engine
 from crosspatch.data.problem import Problem, Span
 from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.patching import possible_engine, runs_of
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import Files
-from crosspatch.experiment.work import Work
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.tables import MISTAKES, SCORES
@@ -25,7 +25,7 @@ from crosspatch.tables import MISTAKES, SCORES
 logger = logging.getLogger(__name__)
 
 
-def score_mistakes(work: Work) -> None:
+def score_mistakes(work: RunContext) -> None:
     """Score the patches along the wrong solution of every patched problem that has one."""
     carry_out(MistakesStage(work))
 
@@ -35,7 +35,7 @@ class MistakesStage:
     """All wrong solutions of an experiment's patched problems. A shard is one of them."""
 
     name: ClassVar[str] = "mistakes"
-    work: Work
+    work: RunContext
 
     def plan(self) -> dict[str, Any]:
         """A shard for each wrong solution; none where they cannot be scored."""

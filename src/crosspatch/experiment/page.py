@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, SCORES, TRAINING, VARIANTS
 
 logger = logging.getLogger(__name__)
 
 
-def make_report(work: Work) -> None:
+def make_report(work: RunContext) -> None:
     """Figures and page of what is there by now."""
     write_run_report(work.directory)
     logger.info(f"report: {work.directory.report}")

@@ -22,8 +22,8 @@ from crosspatch.analysis.selection import select_patches
 from crosspatch.config import DOMAINS, Direction, Engine
 from crosspatch.experiment.answering import judge_texts
 from crosspatch.experiment.executors import carry_out
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import Files
-from crosspatch.experiment.work import Work
 from crosspatch.models.compatibility import check_length
 from crosspatch.models.placement import pick_device
 from crosspatch.patching.batches import prompts_at_once, rows_at_once
@@ -38,7 +38,7 @@ from crosspatch.tables import ATTRIBUTION, GENERATIONS, SCORES, SEARCH, SWEPT_TE
 logger = logging.getLogger(__name__)
 
 
-def patch_prompts(work: Work) -> None:
+def patch_prompts(work: RunContext) -> None:
     """Sweep all shards that are left, and grade the patched texts."""
     carry_out(PatchStage(work))
 
@@ -75,7 +75,7 @@ class PatchStage:
     """The sweep of an experiment."""
 
     name: ClassVar[str] = "patch"
-    work: Work
+    work: RunContext
 
     def plan(self) -> dict[str, Any]:
         """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
@@ -151,14 +151,14 @@ class PatchStage:
         return {} if self._plan["answers"] else _known_answers(self.work)
 
 
-def runs_of(work: Work) -> list[PatchRun]:
+def runs_of(work: RunContext) -> list[PatchRun]:
     """How the experiment's trajectories are made, a run for each direction."""
     settings, limit = work.experiment.patch, work.experiment.generation.max_new_tokens
     threshold, float32 = settings.small_denominator, settings.float32_unembedding
     return patch_runs(work.pair, settings.direction, settings.persistence, limit, threshold, float32)
 
 
-def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]:
+def _chosen_patches(work: RunContext, prompts: Mapping[str, list[int]]) -> list[Patch]:
     """The grid or the named patches; or those that attribution or a search chooses, the same for all prompts."""
     settings = work.experiment.patch
     if not settings.attribution and settings.target_fraction is None:
@@ -192,13 +192,13 @@ def _chosen_patches(work: Work, prompts: Mapping[str, list[int]]) -> list[Patch]
     return [Patch.parse(before.sort("recovered_fraction")["patch"][-1])]
 
 
-def possible_engine(work: Work, patches: list[Patch], positions: int) -> Engine:
+def possible_engine(work: RunContext, patches: list[Patch], positions: int) -> Engine:
     """The engine that was asked for, or the reference where the pair fails its check."""
     settings = work.experiment.patch
     return usable_engine(work.pair, patches, settings.engine, positions) if settings.quick_check else settings.engine
 
 
-def _known_answers(work: Work) -> Answers:
+def _known_answers(work: RunContext) -> Answers:
     """The unpatched models' texts, by prompt and condition, if that stage is done.
 
     Texts that the patching itself left when it was stopped are written again with it: it goes on as it began.

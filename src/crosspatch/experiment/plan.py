@@ -20,8 +20,8 @@ from crosspatch.experiment.checks import check_patches, check_search, check_teac
 from crosspatch.experiment.children import Child, children
 from crosspatch.experiment.cost import GPU, USED, Costs, StagePlan
 from crosspatch.experiment.problems import experiment_splits, given_prompts, suite_questions, training_problems
+from crosspatch.experiment.run_context import prompt_format
 from crosspatch.experiment.search import variants
-from crosspatch.experiment.work import prompt_format
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.shapes import Shape

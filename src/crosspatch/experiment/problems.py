@@ -11,13 +11,13 @@ from crosspatch.data.problem import Problem, given_problems, read_prompts, write
 from crosspatch.data.splits import Splits, make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.storage.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 
-def make_problems(work: Work) -> None:
+def make_problems(work: RunContext) -> None:
     """Write data/*.jsonl and note their hashes."""
     experiment, directory = work.experiment, work.directory
     made = all_problems(experiment)

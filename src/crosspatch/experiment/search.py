@@ -12,7 +12,7 @@ import polars as pl
 from crosspatch.config import Experiment
 from crosspatch.experiment.answering import answer_beside_clean, is_answered, judge_texts
 from crosspatch.experiment.children import Child, make_child, place_clean
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.statistics.answers import MALFORMED, output_health
 from crosspatch.statistics.status import Measured, choose, divergence, loss_p_value, status
 from crosspatch.storage.run import RunDirectory
@@ -39,7 +39,7 @@ def variants(experiment: Experiment) -> list[Child]:
     return found
 
 
-def search(work: Work) -> None:
+def search(work: RunContext) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
     place_clean(work)
     for variant in variants(work.experiment):
@@ -52,7 +52,7 @@ def search(work: Work) -> None:
     work.directory.write(VARIANTS, compare(work))
 
 
-def compare(work: Work) -> pl.DataFrame:
+def compare(work: RunContext) -> pl.DataFrame:
     """The table of variants (tables.VARIANTS), from what the run directory holds."""
     directory = work.directory
     log, behaviour = directory.read(TRAINING), directory.read(BEHAVIOUR).filter(pl.col("patch").is_null())

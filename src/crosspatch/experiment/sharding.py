@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
 from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.storage.shards import Shards
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ class ShardedStage(Protocol):
     """A stage that is a list of shards. Made of the experiment and the run directory alone, in every process anew."""
 
     name: ClassVar[str]
-    work: Work
+    work: RunContext
 
-    def __init__(self, work: Work) -> None: ...
+    def __init__(self, work: RunContext) -> None: ...
 
     def plan(self) -> dict[str, Any]:
         """What there is to do: an entry for each shard under `shards`; anything else that has to be fixed for all."""

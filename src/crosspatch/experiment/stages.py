@@ -28,8 +28,8 @@ from crosspatch.experiment.checks import (
     check_training,
 )
 from crosspatch.experiment.problems import keep_prompts
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
-from crosspatch.experiment.work import Work
 from crosspatch.files import remove_half_written
 from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
@@ -85,7 +85,7 @@ CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
 class ExperimentRun:
     """One experiment in its run directory."""
 
-    work: Work
+    work: RunContext
 
     @classmethod
     def start(cls, experiment: Experiment, out: Path, stages: Sequence[str] = STAGES) -> ExperimentRun:
@@ -113,7 +113,7 @@ class ExperimentRun:
             with RunLock(out).alone(wait=True):
                 keep_prompts(experiment, RunDirectory.start(out, experiment))
         check_files(there)
-        return cls(Work(experiment, there))
+        return cls(RunContext(experiment, there))
 
     @property
     def directory(self) -> RunDirectory:

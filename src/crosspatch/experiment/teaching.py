@@ -27,7 +27,7 @@ from crosspatch.data.lessons import (
 from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.experiment.answering import answer_beside_clean, judge_texts
 from crosspatch.experiment.children import place_clean, train_model
-from crosspatch.experiment.work import Work
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.files import written_whole
 from crosspatch.models.adapter import cut_to_adapter, linear_only
 from crosspatch.models.loading import Checkpoint
@@ -49,7 +49,7 @@ _HELD_OUT = 32
 MENDING_RATE = 5e-4
 
 
-def teach(work: Work) -> None:
+def teach(work: RunContext) -> None:
     """Make the lessons, train on them, and let the model answer held-out questions before and after."""
     place_clean(work)
     folder = work.directory.model(TAUGHT)
@@ -64,7 +64,7 @@ def teach(work: Work) -> None:
         written.write_text(json.dumps(_recipe(work), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _train_taught(work: Work) -> None:
+def _train_taught(work: RunContext) -> None:
     """Train on the lessons that are there; cut to an adapter, mend that on new ones."""
     teach, settings, seed = work.experiment.teach, work.experiment.teaching, work.experiment.seed
 
@@ -101,7 +101,7 @@ def _cut(model: Any, whole: Path, settings: Finetune, seed: int) -> Any:
     return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
 
-def _read(work: Work, name: str) -> list[Lesson]:
+def _read(work: RunContext, name: str) -> list[Lesson]:
     return read_lessons(work.directory.lessons / f"{name}.jsonl")
 
 
@@ -110,7 +110,7 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
     return lessons
 
 
-def _make_lessons(work: Work) -> None:
+def _make_lessons(work: RunContext) -> None:
     """Write all lessons; those that are there from a run that was stopped are not made again."""
     experiment, seed = work.experiment, work.experiment.seed
     settings, data = experiment.teach, experiment.data
@@ -148,7 +148,7 @@ def _make_lessons(work: Work) -> None:
     logger.info("teach: " + ", ".join(f"{count} {kind} lessons" for kind, count in counts.items()))
 
 
-def _recipe(work: Work) -> dict[str, Any]:
+def _recipe(work: RunContext) -> dict[str, Any]:
     """How the model was taught, and its accuracy before and after on held-out questions."""
     experiment, record = work.experiment, work.directory.record()
     settings = experiment.model_dump(mode="json")

@@ -156,7 +156,7 @@ class ModelPair:
         """The tokens at which every text ends, whichever model writes it."""
         return stop_tokens((self.clean, self.corrupted), self.prompts)
 
-    def oriented(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
+    def target_and_source(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
         """(target, source): the model that runs on, and the model whose activations are moved in."""
         return by_direction(direction, self.clean, self.corrupted)
 

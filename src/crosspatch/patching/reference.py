@@ -39,7 +39,7 @@ def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run:
 
 def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun, step: int, applied: list[int]) -> Step:
     """The scores of one step after `tokens`; `applied` are the positions at which the patch was applied before."""
-    target, source = pair.oriented(run.direction)
+    target, source = pair.target_and_source(run.direction)
     text = torch.tensor([tokens])
     of_target = _logits(target, text, run)
     of_source = _logits(source, text, run).to(of_target.device)

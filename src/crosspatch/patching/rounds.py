@@ -86,7 +86,7 @@ class Rounds:
 
     def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
         self.pair, self.run = pair, run
-        self.target, self.source = pair.oriented(run.direction)
+        self.target, self.source = pair.target_and_source(run.direction)
         self.device, self.source_device = map(input_device, (self.target, self.source))
         self.target_past = KeyValues(self.device, positions, lanes)
         self.source_past = KeyValues(self.source_device, positions, lanes)

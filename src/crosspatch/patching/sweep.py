@@ -104,7 +104,7 @@ def _by_reference(pair: ModelPair, prompt: list[int], patches: Sequence[Patch], 
     """What the cached engine gives, by the published algorithm and plain generation."""
     target, source = (
         OwnText(given.tokens, given.stop_reason)
-        for model in pair.oriented(run.direction)
+        for model in pair.target_and_source(run.direction)
         for given in continue_prompts(model, pair.prompts, [prompt], run.max_new_tokens, pair.stop_tokens)
     )
     return Written(run_reference(pair, prompt, list(patches), run), target, source)

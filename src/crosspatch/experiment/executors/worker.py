@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from crosspatch.config import Experiment
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.experiment.sharding import ShardedStage
-from crosspatch.experiment.work import Work
 from crosspatch.storage.run import RunDirectory
 
 # Workers that may die one after the other before any has begun a shard, or has done one where only that is known.
@@ -39,5 +39,5 @@ class WorkerSpec:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         torch.set_num_threads(self.threads)
-        work = Work(Experiment.model_validate(self.settings), RunDirectory(self.root), one_of_several=True)
+        work = RunContext(Experiment.model_validate(self.settings), RunDirectory(self.root), one_of_several=True)
         return self.stage(work)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """One experiment and its run directory.
 
     A worker that is one of several does not write the record: what it would note is left in `facts`, by model.
