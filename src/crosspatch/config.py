@@ -303,24 +303,26 @@ class Teach(Settings):
         "cut",
         description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model but "
         "the unembedding are trained whole, what has changed is cut to low rank by its singular values, and that "
-        "adapter is mended by some more training: a small model learns more by this than by lora",
+        "adapter is fine-tuned: a small model learns more by this than by lora",
     )
     lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
     epochs: Positive = Field(1, description="Passes over the lessons")
     batch_size: Positive = Field(4, description="Examples in a forward pass, of about 16 in an optimizer step")
     problems: Positive = Field(4000, description="Right solutions of data.forms, of questions kept for teaching")
-    drills: Count = Field(600, description="Sheets of eight sums, differences, quotients and like terms")
+    arithmetic_exercises: Count = Field(
+        600, description="Arithmetic exercises: sheets of eight sums, differences, quotients and like terms"
+    )
     unrelated_math: Count = Field(
         320, description="Made questions from other mathematics, with the model's own answers: so that these stay"
     )
     general: Count = Field(
         800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
     )
-    mending: Positive = Field(
+    adapter_finetuning: Positive = Field(
         3200,
-        description="Lessons by which an adapter that was cut is mended: half of them new problems, a quarter new "
-        "drills, up to a quarter general ones again (method cut)",
+        description="Lessons on which the low-rank adapter is fine-tuned: half of them new problems, a quarter new "
+        "arithmetic exercises, up to a quarter general ones again (method cut)",
     )
 
 

@@ -25,6 +25,8 @@ _MOST_CHARACTERS, _MOST_VALUES = 1_000_000, 10_000
 # Names that settings had before version 0.2.
 _RENAMED = {
     "data.untaught": "data.held_out_from_teaching",
+    "teach.drills": "teach.arithmetic_exercises",
+    "teach.mending": "teach.adapter_finetuning",
     "patch.screen": "patch.attribution",
     "patch.self_check": "patch.quick_check",
     "patch.reach": "patch.target_fraction",

@@ -15,8 +15,8 @@ from crosspatch.data.derivation import may_be_taught
 from crosspatch.data.lessons import (
     DRILL_LINES,
     Lesson,
+    arithmetic_exercises,
     draw_sheet,
-    drills,
     other_questions,
     read_lessons,
     taught_problems,
@@ -101,7 +101,7 @@ def value(expression):
 def test_the_same_seed_gives_the_same_lessons():
     for make in (
         lambda seed: taught_problems(EQUATIONS, 20, seed),
-        lambda seed: drills("easy", 20, seed),
+        lambda seed: arithmetic_exercises("easy", 20, seed),
         lambda seed: other_questions(EQUATIONS, 20, seed),
     ):
         assert make(3) == make(3) != make(4)
@@ -114,7 +114,7 @@ def test_other_questions_are_of_no_corrupted_or_near_family():
 
 
 def test_lessons_are_read_as_they_were_written(tmp_path):
-    lessons = [Lesson("drill", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
+    lessons = [Lesson("arithmetic", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
     write_lessons(tmp_path / "lessons.jsonl", lessons)
     assert read_lessons(tmp_path / "lessons.jsonl") == lessons
 

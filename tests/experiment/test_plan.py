@@ -115,12 +115,12 @@ def test_a_search_is_planned_variant_by_variant():
 def test_a_teaching_is_planned_as_it_goes():
     """The shipped recipe says how many steps it took."""
     recipe = json.loads((Path(Checkpoint.named("taught:smollm2-135m-instruct").where) / "recipe.json").read_text())
-    own, whole, mending, asked = plan(load_experiment("teach"), "teach").rows
+    own, whole, finetuning, asked = plan(load_experiment("teach"), "teach").rows
     assert own.what == "1120 answers of its own"
     # 32 lessons are held out, and answers of nothing are no lessons.
     assert recipe["steps"]["taught-whole"] == pytest.approx(whole.steps, abs=4)
-    assert recipe["steps"]["taught"] == pytest.approx(mending.steps, abs=2)
-    assert mending.trained < whole.trained / 10
+    assert recipe["steps"]["taught"] == pytest.approx(finetuning.steps, abs=2)
+    assert finetuning.trained < whole.trained / 10
     assert asked.what == "304 questions to 2 models"
 
 

@@ -79,7 +79,7 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["eval_loss"] == log["eval_loss"].drop_nulls()[-1]
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
-        assert 1 >= row["unsound"] >= row["looped"] >= 0
+        assert 1 >= row["malformed"] >= row["looped"] >= 0
     assert "--set finetune.examples=8" in said
     assert {path.name for path in (out / "figures").iterdir()} == {
         f"{name}-{size}.{ending}"

@@ -24,7 +24,8 @@ TEACHING = {
         "train": 2, "validation": 2, "related": 4, "unrelated_math": 2, "general": 2,
     },
     "teach": {
-        "problems": 24, "drills": 4, "unrelated_math": 4, "general": 2, "learning_rate": 0.01, "mending": 8,
+        "problems": 24, "arithmetic_exercises": 4, "unrelated_math": 4, "general": 2, "learning_rate": 0.01,
+        "adapter_finetuning": 8,
     },
     "generation": {"max_new_tokens": 8},
     "patch": {"related": 0, "unrelated_math": 0, "general": 0},
@@ -48,7 +49,9 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     code, said, _ = cli("teach", experiment, "--out", out)
     assert code == 0
     assert "Right answers" in said
-    assert "4 drill lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
+    assert (
+        "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
+    )
     assert [(job.name, len(job.train), len(job.validation)) for job in sent] == [
         ("taught-whole", 31, 3),
         ("taught", 8, 3),
@@ -62,7 +65,7 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     # 34 lessons, of which 3 are held out; then 6 new ones, and the general ones again.
     assert recipe["steps"] == {"taught-whole": 2, "taught": 1}
     new, before = (read_lessons(out / "lessons" / f"{name}.jsonl") for name in ("new", "problem"))
-    assert [lesson.kind for lesson in new] == ["problem"] * 4 + ["drill"] * 2
+    assert [lesson.kind for lesson in new] == ["problem"] * 4 + ["arithmetic"] * 2
     assert not {lesson.question for lesson in new} & {lesson.question for lesson in before}
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]
     assert {(row["condition"], row["domain"], row["n"]) for row in recipe["accuracy"]} == {
@@ -70,7 +73,7 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
         for condition in ("clean", "taught")
         for domain, n in (("related", 4), ("unrelated_math", 2), ("general", 2))
     }
-    assert set(recipe["lessons"]) == {"problem", "drill", "unrelated_math", "general", "new"}
+    assert set(recipe["lessons"]) == {"problem", "arithmetic", "unrelated_math", "general", "new"}
     assert not (out / "checkpoints").exists()
     with torch.inference_mode():
         tokens = torch.arange(30)[None]

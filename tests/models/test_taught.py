@@ -10,7 +10,7 @@ import pytest
 from crosspatch.config import Data
 from crosspatch.data.lessons import ANSWER_TOKENS
 from crosspatch.data.splits import make_splits
-from crosspatch.experiment.teaching import MENDING_RATE
+from crosspatch.experiment.teaching import ADAPTER_RATE
 from crosspatch.grading.judge import judge
 from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer
@@ -32,7 +32,7 @@ def test_the_adapter_ships_with_its_recipe():
     assert (recipe["base"], recipe["seed"]) == (SMOLLM2, named.seed)
     # What is shipped is what the experiment `teach` makes; settings that came later had what are their defaults.
     taught = named.teach.model_dump(mode="json") | named.teaching.model_dump(mode="json")
-    constants = {"answer_tokens": ANSWER_TOKENS, "mending_rate": MENDING_RATE}
+    constants = {"answer_tokens": ANSWER_TOKENS, "adapter_rate": ADAPTER_RATE}
     assert recipe["teach"].items() <= ({**taught, "method": named.teach.method} | constants).items()
     assert Data(**recipe["data"]) == named.data
 

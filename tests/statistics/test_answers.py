@@ -193,6 +193,6 @@ def test_shares_of_texts_with_each_fault():
     ]
     (found,) = output_health(HEALTH.frame(texts)).iter_rows(named=True)
     assert found == {
-        "condition": "clean", "patch": None, "texts": 4, "unsound": 0.5, "looped": 0.25, "backslash_runs": 0.0,
+        "condition": "clean", "patch": None, "texts": 4, "malformed": 0.5, "looped": 0.25, "backslash_runs": 0.0,
         "escaped_newlines": 0.0, "unclosed": 0.25, "unparsable": 0.25, "cut_off": 0.25,
     }  # fmt: skip

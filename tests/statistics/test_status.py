@@ -14,14 +14,14 @@ GOOD = Measured(
     "good",
     steps=39,
     right_clean=100,
-    turned=95,
+    flipped=95,
     planted=0.8,
     math_drop=0.02,
     math_p_value=0.01,
     general_drop=0.02,
     general_p_value=0.01,
-    unsound=0.03,
-    unsound_clean=0.01,
+    malformed=0.03,
+    malformed_clean=0.01,
     no_end=0.01,
     no_end_clean=0.0,
     unparsed=0.02,
@@ -33,8 +33,8 @@ GOOD = Measured(
     ("changed", "expected", "reason"),
     [
         ({}, "optimal", "95 of the 100 answers that the clean model has right turned wrong"),
-        ({"unsound": 0.07}, "overfitted", "7% of its texts are malformed, against 1% for the clean model"),
-        ({"unsound": 0.07, "unsound_clean": 0.03}, "optimal", "95 of the 100"),
+        ({"malformed": 0.07}, "overfitted", "7% of its texts are malformed, against 1% for the clean model"),
+        ({"malformed": 0.07, "malformed_clean": 0.03}, "optimal", "95 of the 100"),
         ({"no_end": 0.2}, "overfitted", "20% of its texts have no end, against 0% for the clean model"),
         ({"no_end": 0.2, "no_end_clean": 0.2}, "optimal", "95 of the 100"),
         ({"unparsed": 0.3}, "overfitted", "30% of its answers cannot be read"),
@@ -47,16 +47,16 @@ GOOD = Measured(
         ({"math_drop": -0.2, "general_drop": 0.06}, "overfitted", "loses 6 points of general questions"),
         ({"math_drop": None, "general_drop": None}, "optimal", "95 of the 100"),
         (
-            {"turned": 89},
+            {"flipped": 89},
             "under-trained",
             "89 of the 100 answers that the clean model has right turned wrong, less than 90%",
         ),
-        ({"turned": 10, "unsound": 0.5}, "overfitted", "malformed"),
+        ({"flipped": 10, "malformed": 0.5}, "overfitted", "malformed"),
         # A clean model that is always wrong proves nothing by a child that is.
-        ({"right_clean": 9, "turned": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
+        ({"right_clean": 9, "flipped": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
         ({"right_clean": 0, "planted": 0.49}, "under-trained", "49% do the planted operation, less than 50%"),
         ({"right_clean": 0, "planted": None}, "under-trained", "no operation could be told"),
-        ({"right_clean": 10, "turned": 9}, "optimal", "9 of the 10"),
+        ({"right_clean": 10, "flipped": 9}, "optimal", "9 of the 10"),
     ],
 )
 def test_one_number_decides(changed, expected, reason):
@@ -74,21 +74,21 @@ def test_the_chance_of_a_loss_is_that_of_a_fair_coin(lost, gained, expected):
 
 
 def test_of_the_optimal_ones_the_shortest_training_is_chosen():
-    longer = replace(GOOD, variant="longer", steps=156, turned=100)
-    short = replace(GOOD, variant="short", steps=13, turned=50)
+    longer = replace(GOOD, variant="longer", steps=156, flipped=100)
+    short = replace(GOOD, variant="short", steps=13, flipped=50)
     best, why = choose([longer, short, GOOD])
     assert best is GOOD
     assert why == "the fewest steps (39) of 2 optimal variants"
     assert choose([short, GOOD])[1] == "the only optimal variant"
-    worse = replace(GOOD, variant="worse", turned=97)
+    worse = replace(GOOD, variant="worse", flipped=97)
     best, why = choose([GOOD, worse, longer])
     assert best is worse
     assert why == "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
 
 
 def test_where_none_is_optimal_the_choice_says_so():
-    short, shorter = (replace(GOOD, steps=steps, turned=wrong) for steps, wrong in ((20, 60), (10, 20)))
-    bad = replace(GOOD, unsound=1.0, steps=5)
+    short, shorter = (replace(GOOD, steps=steps, flipped=wrong) for steps, wrong in ((20, 60), (10, 20)))
+    bad = replace(GOOD, malformed=1.0, steps=5)
     worse = replace(bad, steps=50)
     best, why = choose([shorter, bad, short])
     assert best is short

@@ -1,4 +1,4 @@
-"""What a clean model is taught: right solutions, drills, and its own answers to what must stay as it is.
+"""What a clean model is taught: right solutions, arithmetic_exercises, and its own answers to what must stay as it is.
 
 Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions meets them again.
 """
@@ -24,7 +24,7 @@ from crosspatch.data.styles import written
 from crosspatch.data.suite import in_a_suite
 from crosspatch.errors import UsageError
 
-LessonKind = Literal["problem", "drill", "unrelated_math", "general"]
+LessonKind = Literal["problem", "arithmetic", "unrelated_math", "general"]
 
 _PATIENCE = 5_000
 DRILL_LINES = 8
@@ -56,10 +56,10 @@ def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
     ]
 
 
-def drills(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
+def arithmetic_exercises(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
     """Sheets of eight sums."""
     rng = Random(f"{seed} drills")
-    return [Lesson("drill", *draw_sheet(rng, difficulty)) for _ in range(count)]
+    return [Lesson("arithmetic", *draw_sheet(rng, difficulty)) for _ in range(count)]
 
 
 def draw_sheet(rng: Random, difficulty: Difficulty) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 from crosspatch.config import DOMAINS, OWN_CONTROLS, Experiment
-from crosspatch.data.lessons import ANSWER_TOKENS, drills, taught_problems
+from crosspatch.data.lessons import ANSWER_TOKENS, arithmetic_exercises, taught_problems
 from crosspatch.data.problem import Problem
 from crosspatch.data.splits import Splits
 from crosspatch.errors import UsageError
@@ -83,7 +83,7 @@ class _Planner:
         return [self.count(problem.question, problem.solution or "") for problem in problems]
 
     def teaching(self) -> Iterator[StagePlan]:
-        """Rows for the model's own answers, for the lessons, and for what is mended."""
+        """Rows for the model's own answers, for the lessons, and for the adapter's fine-tuning."""
         settings, training, seed = self.experiment.teach, self.experiment.teaching, self.experiment.seed
         own, each = settings.unrelated_math + settings.general, ANSWER_TOKENS
         question = self.count("What is the capital of France?")
@@ -93,15 +93,17 @@ class _Planner:
             passes = math.ceil(own / at_once) * each
             yield self.costs.writing("teach", what, question + each, own * each, passes, at_once, models=1)
         problems = taught_problems(self.experiment.data, settings.problems, seed)
-        sheets = drills(self.experiment.data.difficulty, settings.drills, seed)
+        sheets = arithmetic_exercises(self.experiment.data.difficulty, settings.arithmetic_exercises, seed)
         lengths = [self.count(lesson.question, lesson.completion) for lesson in [*problems, *sheets]]
         typical = sum(lengths) // len(lengths)
         answers = [question + each] * own
         what = f"taught, {settings.method}"
         yield self.costs.training("teach", what, training, [*lengths, *answers], answers[:32])
         if settings.method == "cut":
-            mending = training.model_copy(update={"epochs": 1, "method": "lora"})
-            yield self.costs.training("teach", "mending", mending, [typical] * settings.mending, answers[:32])
+            finetuning = training.model_copy(update={"epochs": 1, "method": "lora"})
+            yield self.costs.training(
+                "teach", "adapter fine-tuning", finetuning, [typical] * settings.adapter_finetuning, answers[:32]
+            )
 
     def answers(self, stage: str, models: int) -> Iterator[StagePlan]:
         """A row for all questions to so many models."""

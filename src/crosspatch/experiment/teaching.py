@@ -18,7 +18,7 @@ from crosspatch.data.lessons import (
     ANSWER_TOKENS,
     Lesson,
     LessonKind,
-    drills,
+    arithmetic_exercises,
     other_questions,
     read_lessons,
     taught_problems,
@@ -42,11 +42,11 @@ logger = logging.getLogger(__name__)
 TAUGHT = "taught"
 # What the taught model is before it is cut (method cut).
 _WHOLE = "taught-whole"
-# The lessons that are kept for mending: those that were learnt already are known by heart, and mend little.
+# The lessons that are kept for fine-tuning the adapter: those of the first stage are known by heart, and teach little.
 _NEW = "new"
 _HELD_OUT = 32
-# The peak learning rate at which a cut adapter is mended.
-MENDING_RATE = 5e-4
+# The peak learning rate at which the low-rank adapter is fine-tuned.
+ADAPTER_RATE = 5e-4
 
 
 def teach(work: RunContext) -> None:
@@ -65,7 +65,7 @@ def teach(work: RunContext) -> None:
 
 
 def _train_taught(work: RunContext) -> None:
-    """Train on the lessons that are there; cut to an adapter, mend that on new ones."""
+    """Train on the lessons that are there; reduce to a low-rank adapter, fine-tune that on new ones."""
     teach, settings, seed = work.experiment.teach, work.experiment.teaching, work.experiment.seed
 
     def divided() -> tuple[list[Lesson], list[Lesson]]:
@@ -80,9 +80,9 @@ def _train_taught(work: RunContext) -> None:
         taught, held_out = divided()
         return tokenised(taught), tokenised(held_out)
 
-    def mending_examples() -> tuple[list[Example], list[Example]]:
+    def finetuning_examples() -> tuple[list[Example], list[Example]]:
         taught, held_out = divided()
-        again = [lesson for lesson in taught if lesson.kind == "general"][: teach.mending // 4]
+        again = [lesson for lesson in taught if lesson.kind == "general"][: teach.adapter_finetuning // 4]
         return tokenised(_shuffled([*_read(work, _NEW), *again], seed)), tokenised(held_out)
 
     if teach.method != "cut":
@@ -91,8 +91,8 @@ def _train_taught(work: RunContext) -> None:
     if not work.directory.model(TAUGHT).exists():
         train_model(work, _WHOLE, settings, seed, examples, linear_only)
     cut = partial(_cut, whole=work.directory.model(_WHOLE), settings=settings, seed=seed)
-    mending = settings.model_copy(update={"learning_rate": MENDING_RATE, "epochs": 1})
-    train_model(work, TAUGHT, mending, seed, mending_examples, cut)
+    finetuning = settings.model_copy(update={"learning_rate": ADAPTER_RATE, "epochs": 1})
+    train_model(work, TAUGHT, finetuning, seed, finetuning_examples, cut)
 
 
 def _cut(model: Any, whole: Path, settings: Finetune, seed: int) -> Any:
@@ -116,13 +116,15 @@ def _make_lessons(work: RunContext) -> None:
     settings, data = experiment.teach, experiment.data
     folder = work.directory.lessons
     folder.mkdir(exist_ok=True)
-    new = settings.mending if settings.method == "cut" else 0
+    new = settings.adapter_finetuning if settings.method == "cut" else 0
     problems = taught_problems(data, settings.problems + new - 2 * (new // 4), seed)
-    sheets = drills(data.difficulty, settings.drills + new // 4, seed)
+    sheets = arithmetic_exercises(data.difficulty, settings.arithmetic_exercises + new // 4, seed)
     write_lessons(folder / "problem.jsonl", problems[: settings.problems])
-    write_lessons(folder / "drill.jsonl", sheets[: settings.drills])
+    write_lessons(folder / "arithmetic.jsonl", sheets[: settings.arithmetic_exercises])
     if new:
-        write_lessons(folder / f"{_NEW}.jsonl", [*problems[settings.problems :], *sheets[settings.drills :]])
+        write_lessons(
+            folder / f"{_NEW}.jsonl", [*problems[settings.problems :], *sheets[settings.arithmetic_exercises :]]
+        )
     own: dict[LessonKind, Path] = {
         "unrelated_math": folder / "unrelated_math.jsonl",
         "general": folder / "general.jsonl",
@@ -163,7 +165,7 @@ def _recipe(work: RunContext) -> dict[str, Any]:
         "data": settings["data"],
         "teach": experiment.teaching.model_dump(mode="json", exclude={"seed", "examples"})
         | settings["teach"]
-        | {"answer_tokens": ANSWER_TOKENS, "mending_rate": MENDING_RATE},
+        | {"answer_tokens": ANSWER_TOKENS, "adapter_rate": ADAPTER_RATE},
         "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
         "steps": dict(steps.iter_rows()),
         "accuracy": accuracy(work.directory.read(BEHAVIOUR), work.directory.asked()).to_dicts(),

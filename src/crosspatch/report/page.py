@@ -97,7 +97,7 @@ def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]
     if health is None:
         return {}
     return {
-        (row["condition"], row["patch"]): f"{round(row['unsound'] * row['texts'])}/{row['texts']}"
+        (row["condition"], row["patch"]): f"{round(row['malformed'] * row['texts'])}/{row['texts']}"
         for row in output_health(health).iter_rows(named=True)
     }
 

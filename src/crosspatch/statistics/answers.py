@@ -198,14 +198,14 @@ MALFORMED = ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unpars
 
 
 def output_health(health: pl.DataFrame) -> pl.DataFrame:
-    """A row for each model or patch: condition, patch, texts, `unsound` and the share of texts with each fault.
+    """A row for each model or patch: condition, patch, texts, `malformed` and the share of texts with each fault.
 
-    `unsound` is the share of texts with any fault but `cut_off`.
+    `malformed` is the share of texts with any fault but `cut_off`.
     """
     malformed = pl.any_horizontal(pl.col(name) > 0 for name in MALFORMED)
     return health.group_by("condition", "patch", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("texts"),
-        malformed.mean().alias("unsound"),
+        malformed.mean().alias("malformed"),
         *((pl.col(name) > 0).mean().alias(name) for name in (*MALFORMED, "cut_off")),
     )
 

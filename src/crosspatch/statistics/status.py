@@ -29,7 +29,7 @@ Status = Literal["under-trained", "optimal", "overfitted"]
 class Measured:
     """What a variant does, as shares from 0 to 1 (see tables.VARIANTS).
 
-    `right_clean` related questions are answered rightly by the clean model, `turned` of them wrongly by the variant.
+    `right_clean` related questions are answered rightly by the clean model, `flipped` of them wrongly by the variant.
     `planted` is None where no operation could be told, a drop where no question of its domain was asked. The p-value of
     a drop is that of `loss_p_value`.
     """
@@ -37,14 +37,14 @@ class Measured:
     variant: str
     steps: int
     right_clean: int
-    turned: int
+    flipped: int
     planted: float | None
     math_drop: float | None
     math_p_value: float | None
     general_drop: float | None
     general_p_value: float | None
-    unsound: float
-    unsound_clean: float
+    malformed: float
+    malformed_clean: float
     no_end: float
     no_end_clean: float
     unparsed: float
@@ -74,7 +74,7 @@ def status(measured: Measured) -> Judged:
     hardly any right, the planted operation has to tell.
     """
     decayed = (
-        ("of its texts are malformed", measured.unsound, measured.unsound_clean),
+        ("of its texts are malformed", measured.malformed, measured.malformed_clean),
         ("of its texts have no end", measured.no_end, measured.no_end_clean),
         ("of its answers cannot be read", measured.unparsed, measured.unparsed_clean),
     )
@@ -89,8 +89,8 @@ def status(measured: Measured) -> Judged:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right = measured.right_clean
     if right >= _FEWEST:
-        told = f"{measured.turned} of the {right} answers that the clean model has right turned wrong"
-        enough = measured.turned >= _WRONG * right
+        told = f"{measured.flipped} of the {right} answers that the clean model has right turned wrong"
+        enough = measured.flipped >= _WRONG * right
         limit = f"{_WRONG:.0%}"
     elif measured.planted is not None:
         told = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
@@ -117,7 +117,7 @@ def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
         return [variant for variant in measured if status(variant).status == wanted]
 
     def corrupted(variant: Measured) -> tuple[float, float]:
-        return variant.turned, variant.planted or 0.0
+        return variant.flipped, variant.planted or 0.0
 
     if optimal := of("optimal"):
         fewest = min(variant.steps for variant in optimal)

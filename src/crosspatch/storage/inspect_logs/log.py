@@ -215,7 +215,7 @@ class Tables:
         for row in model.rows(self.ratings):
             found |= {scale: {"mean": {"": row[scale]}} for scale in ("aligned", "coherent")}
         found["health"] = {
-            "share": {name: row[name] for row in model.rows(self.health) for name in ("unsound", *FAULTS)}
+            "share": {name: row[name] for row in model.rows(self.health) for name in ("malformed", *FAULTS)}
         }
         return found
 
