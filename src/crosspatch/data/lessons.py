@@ -1,4 +1,4 @@
-"""What a clean model is taught: right solutions, arithmetic_exercises, and its own answers to what must stay as it is.
+"""What a clean model is taught: right solutions, arithmetic exercises, and its own answers to what must stay as it is.
 
 Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions meets them again.
 """
