@@ -10,7 +10,7 @@ import time
 import pytest
 
 from crosspatch.errors import UsageError
-from crosspatch.storage.lock import RunLock, holder, is_locked, locked
+from crosspatch.storage.lock import RunLock, holder, is_locked
 
 HOLD = """
 import sys, time
@@ -91,8 +91,11 @@ def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp
 
 
 def is_alone_refused(root) -> bool:
-    with locked(RunLock(root).path) as file:
-        return file is None
+    try:
+        with RunLock(root).alone():
+            return False
+    except UsageError:
+        return True
 
 
 def test_waiting_ends_when_the_other_does(tmp_path):
@@ -105,7 +108,7 @@ def test_waiting_ends_when_the_other_does(tmp_path):
 
 def test_a_file_that_is_no_note_names_nobody(tmp_path):
     for content in ("", "{", "[]", "null", '{"process": 1}'):
-        (tmp_path / "x").write_text(content)
+        (tmp_path / "x.holder").write_text(content)
         assert holder(tmp_path / "x") is None
     assert holder(tmp_path / "missing") is None
     assert not is_locked(tmp_path / "missing")

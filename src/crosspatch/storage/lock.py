@@ -1,55 +1,57 @@
-"""Locks on files, by which processes keep out of each other's way; one ends with its process, however that ends.
+"""Locks on files, by which processes keep out of each other's way; a lock ends with its process, however that ends.
 
-They are the system's (`flock`), so they hold between machines where the file system does.
+The locks are filelock's, so they work on Windows and hold between machines where the file system does.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from crosspatch.errors import UsageError
 
-# Seconds between two looks where a lock is waited for.
+# Seconds between two attempts while a lock is waited for.
 _PAUSE = 0.1
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
-    """The open file of a lock that is held within the context, or None where another process holds it. Never waits.
-
-    Several processes may hold a `shared` lock at once, none beside one that is not. While it is held by one alone the
-    file says by whom.
-    """
-    with path.open("a+", encoding="utf-8") as file:
-        if not _lock(file, shared=shared):
-            yield None
-            return
-        # A process that was killed has left its name.
-        file.truncate(0)
-        if not shared:
-            _sign(file)
-        try:
-            yield file
-        finally:
-            file.truncate(0)
+def locked(path: Path) -> Iterator[bool]:
+    """Whether this process holds the lock within the context: False where another one does. Never waits."""
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        # A file system without locks keeps nobody out.
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP}:
+            raise
+    note = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+    _note(path).write_text(json.dumps(note), encoding="utf-8")
+    try:
+        yield True
+    finally:
+        _note(path).unlink(missing_ok=True)
+        lock.release()
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a lock alone, in words; None where nobody says so."""
+    """Who holds a lock, in words; None where that is not known. The name of a process that was killed stays."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {said['process']} on {said['host']}, since {said['since']}"
+        note = json.loads(_note(path).read_text(encoding="utf-8"))
+        return f"process {note['process']} on {note['host']}, since {note['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -58,73 +60,102 @@ def is_locked(path: Path) -> bool:
     """Whether some process holds the lock."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return not _lock(file, shared=True)
-
-
-def _lock(file: IO[Any], *, shared: bool) -> bool:
+    lock = FileLock(path, thread_local=False)
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # A file system without locks keeps nobody out.
-        if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
-            raise
-    return True
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
-def _sign(file: IO[str]) -> None:
-    said = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
-    file.write(json.dumps(said))
-    file.flush()
+def remove_lock(path: Path) -> None:
+    """Remove the files of a lock that nobody holds."""
+    for file in (path, _note(path)):
+        # On Windows a file that another process looks at cannot be removed; then a later one removes it.
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _note(path: Path) -> Path:
+    # Not the lock's own file, which other processes cannot read on Windows.
+    return path.with_name(f"{path.name}.holder")
 
 
 @dataclass
 class RunLock:
-    """Who may work in a run directory: one process alone, or several that share one stage's work."""
+    """Who may work in a run directory: one process alone, or several that share one stage's work.
+
+    Each of several processes holds a lock of its own, which it takes while it holds the run's for a moment.
+    """
 
     root: Path
-    _file: IO[str] | None = None
+    # Releases the lock that is held alone.
+    _held: ExitStack | None = None
 
     @property
     def path(self) -> Path:
-        """Its file; a run directory has it from its first command on."""
+        """The run's lock; a run directory has this file from its first command on."""
         return self.root / ".lock"
 
     @contextmanager
     def alone(self, *, wait: bool = False) -> Iterator[None]:
         """Held for a command that works in the directory; raises UsageError where another one does, or waits for it."""
-        while True:
-            with locked(self.path) as self._file:
-                if self._file is not None:
-                    yield
-                    return
-            if not wait:
-                raise UsageError(
-                    f"another command is working in {self.root} ({holder(self.path) or 'several processes'}); wait for "
-                    "it to end, or give --out another folder"
-                )
-            time.sleep(_PAUSE)
+        with ExitStack() as held:
+            while not held.enter_context(locked(self.path)) or self._shared():
+                held.close()
+                if not wait:
+                    raise UsageError(
+                        f"another command is working in {self.root} ({holder(self.path) or 'several processes'}); wait "
+                        "for it to end, or give --out another folder"
+                    )
+                time.sleep(_PAUSE)
+            self._held = held
+            try:
+                yield
+            finally:
+                self._held = None
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Held by one of several processes; waits while somebody works alone."""
-        while True:
-            with locked(self.path, shared=True) as file:
-                if file is not None:
-                    yield
-                    return
-            time.sleep(_PAUSE)
+        """Held by one of several processes; waits while another one works alone."""
+        with ExitStack() as run, ExitStack() as own:
+            self._take(run)
+            self._join(own)
+            run.close()
+            yield
 
     @contextmanager
     def left_to_others(self) -> Iterator[None]:
         """Within the context a lock held alone is held together with others, and alone again when they have ended."""
-        if self._file is None:
+        if self._held is None:
             yield
             return
-        fcntl.flock(self._file, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+        with ExitStack() as own:
+            self._join(own)
+            self._held.close()
+            try:
+                yield
+            finally:
+                self._take(self._held)
+                own.close()
+                while self._shared():
+                    time.sleep(_PAUSE)
+
+    def _take(self, held: ExitStack) -> None:
+        """Wait for the run's lock."""
+        while not held.enter_context(locked(self.path)):
+            time.sleep(_PAUSE)
+
+    def _join(self, own: ExitStack) -> None:
+        """Take one of the locks that several processes hold."""
+        path = self.root / f".shared-{uuid4().hex}.lock"
+        own.callback(remove_lock, path)
+        own.enter_context(locked(path))
+
+    def _shared(self) -> bool:
+        """Whether processes share the directory; the locks of those that were killed are removed."""
+        held = {path: is_locked(path) for path in self.root.glob(".shared-*.lock")}
+        for path in held:
+            if not held[path]:
+                remove_lock(path)
+        return any(held.values())

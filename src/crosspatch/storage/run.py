@@ -281,7 +281,7 @@ class RunDirectory:
 
 def _ours(path: Path) -> bool:
     """Whether a file is what a command leaves that was stopped before there was a record."""
-    return path.name == ".lock" or path.match(".run.json.*partial")
+    return path.name.startswith((".lock", ".shared-")) or path.match(".run.json.*partial")
 
 
 # Places that are named without being asked for.

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from crosspatch.errors import CrosspatchError
 from crosspatch.files import checksum, written_whole
-from crosspatch.storage.lock import holder, is_locked, locked
+from crosspatch.storage.lock import holder, is_locked, locked, remove_lock
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -100,13 +100,13 @@ class Shards:
     @contextmanager
     def claim(self, shard: int) -> Iterator[bool]:
         """Whether the shard is this process's within the context: false where another one is at it."""
-        with locked(self._lock(shard)) as file:
-            yield file is not None
+        with locked(self._lock(shard)) as mine:
+            yield mine
 
     def clear_locks(self) -> None:
         """Remove the files of locks, when all is done and nobody is at it."""
         for path in self.folder.glob("*.lock"):
-            path.unlink(missing_ok=True)
+            remove_lock(path)
 
     def tries(self, shard: int) -> int:
         """How often a shard was tried without success."""
