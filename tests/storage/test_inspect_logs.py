@@ -17,7 +17,7 @@ from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
 from crosspatch.statistics.answers import table2
 from crosspatch.statistics.profile import prompt_profile
-from crosspatch.storage.inspect_logs.log import write_inspect_logs
+from crosspatch.storage.inspect_logs import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
 from score_cells import of_text
@@ -279,7 +279,7 @@ def test_half_a_surrogate_pair_in_a_question_is_written_out(run):
 
 def test_what_is_not_all_there_is_refused(run, tmp_path):
     empty = RunDirectory.start(tmp_path / "empty", load_experiment("tiny"))
-    with pytest.raises(UsageError, match="holds no texts yet"):
+    with pytest.raises(UsageError, match="has no texts yet"):
         write_inspect_logs(empty)
     assert not (empty.root / "inspect").exists()
     with pytest.raises(KeyboardInterrupt), run.stage("patch"):
@@ -289,7 +289,7 @@ def test_what_is_not_all_there_is_refused(run, tmp_path):
     with run.stage("patch"):
         pass
     run.problems_file("general").unlink()
-    with pytest.raises(UsageError, match="no question is known for the prompt general-0"):
+    with pytest.raises(UsageError, match="the prompt general-0 .* has no question"):
         write_inspect_logs(run)
 
 
@@ -319,6 +319,6 @@ def test_without_inspect_it_says_what_to_install(run, monkeypatch):
 
 
 def test_inspect_is_imported_only_when_logs_are_written():
-    code = "import crosspatch.storage.inspect_logs.log, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
+    code = "import crosspatch.storage.inspect_logs, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -69,7 +69,7 @@ def export(
     ] = "inspect",
 ) -> None:
     """Write all results of a run as Inspect AI logs, to be read with `inspect view` or as its data frames."""
-    from crosspatch.storage.inspect_logs.log import write_inspect_logs
+    from crosspatch.storage.inspect_logs import write_inspect_logs
     from crosspatch.storage.run import RunDirectory
 
     logs = write_inspect_logs(RunDirectory.existing(run))

@@ -155,7 +155,7 @@ class RunLock:
     def _shared(self) -> bool:
         """Whether processes share the directory; the locks of those that were killed are removed."""
         held = {path: is_locked(path) for path in self.root.glob(".shared-*.lock")}
-        for path in held:
-            if not held[path]:
+        for path, is_held in held.items():
+            if not is_held:
                 remove_lock(path)
         return any(held.values())
