@@ -289,7 +289,7 @@ def test_what_is_not_all_there_is_refused(run, tmp_path):
     with run.stage("patch"):
         pass
     run.problems_file("general").unlink()
-    with pytest.raises(UsageError, match="the prompt general-0 .* has no question"):
+    with pytest.raises(UsageError, match=r"the prompt general-0 .* has no question"):
         write_inspect_logs(run)
 
 
