@@ -198,7 +198,7 @@ def test_a_place_is_all_where_the_interval_hardly_leaves_one():
     [uneven] = many(10, 4, wobble=3)
     assert not uneven.is_all
     [few] = top_sites(frame(row("p", "L0.mlp_out", 4)), DOMAINS, "related")
-    assert few.share == 1
+    assert few.recovered_fraction == 1
     assert not few.is_all
 
 
