@@ -161,9 +161,9 @@ def test_the_planted_place_is_named(name):
     assert names_it(name)
     # A part's block is named with it.
     assert found["resid_post"].patch == f"L{site.layer}.resid_post"
-    assert found["resid_post"].share == pytest.approx(1, abs=1e-3)
+    assert found["resid_post"].recovered_fraction == pytest.approx(1, abs=1e-3)
     if site.component != "head":
-        assert found[site.component].share > 0.9
+        assert found[site.component].recovered_fraction > 0.9
     # Below it nothing moves.
     below = [share for patch, share in shares(name).items() if Site.parse(patch).layer < site.layer]
     assert below
@@ -182,8 +182,8 @@ def test_of_a_child_tuned_everywhere_no_place_is_all():
 def test_a_changed_output_projection_is_seen_in_attn_out_and_not_in_the_head():
     found = named("L1.head.2")
     assert found["attn_out"].patch == "L1.attn_out"
-    assert found["attn_out"].share == pytest.approx(1, abs=1e-3)
-    assert found["head"].share < 0.8
+    assert found["attn_out"].recovered_fraction == pytest.approx(1, abs=1e-3)
+    assert found["head"].recovered_fraction < 0.8
 
 
 @pytest.mark.slow
