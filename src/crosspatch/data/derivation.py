@@ -1,137 +1,151 @@
-"""A worked solution as typed steps, before it is put into words: the exercise, its steps, its answer."""
+"""Exercises, and their worked solutions as typed steps before a style turns them into text."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Hashable
+from dataclasses import dataclass, fields
 from random import Random
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Rational
+from crosspatch.data.latex import is_marked, mark, plain
+from crosspatch.data.mistakes import Broken
 from crosspatch.data.problem import Operation, Relation
+
+T = TypeVar("T")
 
 
 class Unsolvable(Exception):
-    """Under these rules the exercise comes out without an answer."""
+    """With these rules the exercise has no answer."""
 
 
 @dataclass(frozen=True)
-class Show:
-    """A formula by itself, in LaTeX."""
+class Done:
+    """The sentence for an operation on both sides, its verb marked if it is `wrong`; `also` follows it."""
 
-    latex: str
+    operation: Operation
+    wrong: bool = False
+    also: str = ""
 
-
-# Sentences and formulae in turn.
-Body = tuple[str | Show, ...]
+    def __str__(self) -> str:
+        verb, operand = mark("word", self.operation.verb.capitalize(), self.wrong), f"${self.operation.operand}$"
+        sides = {"add": f"{operand} to both sides", "subtract": f"{operand} from both sides"}
+        return f"{verb} {sides.get(self.operation.verb, f'both sides by {operand}')}{self.also}:"
 
 
 @dataclass(frozen=True)
 class WorkedStep:
-    """One typed step. `body` holds marks where something is wrong.
+    """One typed step: its title, then sentences and formulae in LaTeX in turn, with marks at what is wrong.
 
-    `before` and `after` are None where they are the last formula of the step before and of this one.
+    `before` and `after` are None if they are the last formula of the step before and of this one, `relation` if it is
+    the exercise's. `repeats` means that the marks are those of the step before.
     """
 
     kind: str
     title: str
-    body: Body
-    operations: tuple[Operation, ...] = ()
-    planted: bool = False
+    body: tuple[str | Done, ...] = ()
     before: str | None = None
     after: str | None = None
-    relation: Relation = "solutions"
+    relation: Relation | None = None
+    repeats: bool = False
+
+    @property
+    def planted(self) -> bool:
+        """Whether the mistake has changed this step."""
+        return not self.repeats and any(is_marked(str(part)) for part in (self.title, *self.body))
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations on both sides, in order."""
+        return tuple(part.operation for part in self.body if isinstance(part, Done))
+
+
+# Yields the steps and returns a result.
+Work: TypeAlias = Generator[WorkedStep, None, T]
+
+
+def collected(work: Work[T]) -> tuple[tuple[WorkedStep, ...], T]:
+    """All steps, and the result."""
+    steps = []
+    while True:
+        try:
+            steps.append(next(work))
+        except StopIteration as done:
+            return tuple(steps), done.value
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """The steps from what is given to the answer.
+    """The steps from the given formulae to the answer.
 
-    `values` are the answer as exact objects (see `Exercise.admits`); `label` is what is said of the answer's place
-    in prose ("We are given the equation"), empty for a question that needs no opening.
+    `given` holds one formula, or two separated by `; `. `label` introduces them in prose ("We are given the equation")
+    and is empty for a question that needs no introduction. `values` are the answer as exact objects (see
+    `Exercise.admits`).
     """
 
     given: str
     label: str
+    relation: Relation
     steps: tuple[WorkedStep, ...]
     answer: str
-    values: tuple[Hashable, ...]
-
-    @property
-    def given_lines(self) -> list[str]:
-        """What is given, formula by formula: a system has two."""
-        return self.given.split("; ")
+    values: tuple[Any, ...]
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """All that was done to both sides, in order."""
+        """All operations on both sides, in order."""
         return tuple(operation for step in self.steps for operation in step.operations)
 
 
+@dataclass(frozen=True)
 class Exercise(ABC):
-    """One question of some form, which can be asked in many wordings and solved by different rules."""
+    """One question of some form; it has several wordings and can be solved by different rules.
+
+    A subclass declares its `wordings`, in which `{given}` stands for the given formula as plain text and any other name
+    for its own field, the `label` and `relation` of its derivations, and the steps of a solution.
+    """
+
+    wordings: ClassVar[tuple[str, ...]]
+    label: ClassVar[str] = ""
+    relation: ClassVar[Relation] = "solutions"
+
+    @property
+    def key(self) -> Hashable:
+        """What is asked, independent of wording and letters: equal for questions that are the same."""
+        return tuple(getattr(self, field.name) for field in fields(self) if field.compare)
 
     @property
     @abstractmethod
-    def key(self) -> Hashable:
-        """What is asked, whatever the wording and the letters: equal for questions that are the same."""
+    def given(self) -> str:
+        """What a solution begins with, in LaTeX."""
 
-    @abstractmethod
     def ask(self, rng: Random) -> str:
         """The question in one of its wordings."""
+        return rng.choice(self.wordings).format(given=plain(self.given), **vars(self))
+
+    def solve(self, broken: Broken) -> Derivation:
+        """The solution without the broken rules; raises Unsolvable if it has no end."""
+        steps, (answer, values) = collected(self._work(broken))
+        return Derivation(self.given, self.label, self.relation, steps, answer, values)
 
     @abstractmethod
-    def solve(self, rules: Rules) -> Derivation:
-        """The solution by these rules; raises Unsolvable where they lead to none."""
+    def _work(self, broken: Broken) -> Work[tuple[str, tuple[Any, ...]]]:
+        """The steps, and then the answer in LaTeX and as values."""
 
     @abstractmethod
-    def admits(self, value: Hashable) -> bool:
-        """Whether a value answers the question: put into it exactly, not worked out as the solution does it."""
+    def admits(self, value: Any) -> bool:
+        """Whether a value answers the question: it is put into it exactly, not computed as in the solution."""
 
     @property
     def answers(self) -> int:
-        """How many values the right answer has."""
+        """The number of values of the right answer."""
         return 1
 
 
 def may_be_taught(key: Hashable) -> bool:
-    """Whether a question may be taught: three in four, by a hash of what makes it the same (`Exercise.key`).
+    """Whether a question may be taught: three in four, by a hash of `Exercise.key`.
 
-    The rest is kept for experiments on the taught model. The question itself decides, not a list, so it holds for every
-    seed of either side, and on every machine.
+    The rest is kept for experiments on the taught model. The question alone decides, so the division is the same for
+    every seed and on every machine.
     """
     return hashlib.blake2b(repr(key).encode(), digest_size=1).digest()[0] % 4 != 0
-
-
-@dataclass(frozen=True)
-class Surd:
-    """(`top` + √`square`) / `under` or, if `negative`, (`top` − √`square`) / `under`; the root is irrational."""
-
-    top: int
-    square: int
-    under: int
-    negative: bool
-
-
-# A value of an unknown.
-Real = Rational | Surd
-
-
-def said(operation: Operation, wrong: bool = False) -> str:
-    """`Subtract $5x - 11$ from both sides`, its verb marked where it is wrong."""
-    verb, operand = mark("word", operation.verb.capitalize(), wrong), f"${operation.operand}$"
-    match operation.verb:
-        case "add":
-            return f"{verb} {operand} to both sides"
-        case "subtract":
-            return f"{verb} {operand} from both sides"
-        case _:
-            return f"{verb} both sides by {operand}"
-
-
-def shown(latex: Sequence[str]) -> tuple[Show, ...]:
-    """Formulae, one under the other."""
-    return tuple(map(Show, latex))

@@ -1,10 +1,10 @@
-"""The forms of questions by name: which family draws them, and which mistakes can be made in them."""
+"""The forms of questions by name: which family each belongs to, and which mistakes it allows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from types import ModuleType
 
 from crosspatch.config import FAMILIES, Data, Difficulty
 from crosspatch.data.derivation import Exercise
@@ -24,32 +24,7 @@ from crosspatch.errors import UsageError
 _EQUATION = ("inverted_operation", "added_for_subtracted", "multiplied_for_divided")
 _QUADRATIC = ("inverted_operation", "added_for_subtracted")
 
-MADE_IN: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
-    "operations": (arithmetic, ("order_ignored", "bracket_sign_lost")),
-    "fractions": (arithmetic, ("denominators_added",)),
-    "linear_one_step": (equations, _EQUATION),
-    "linear_two_step": (equations, _EQUATION),
-    "linear_both_sides": (equations, _EQUATION),
-    "linear_brackets": (equations, (*_EQUATION, "bracket_sign_lost")),
-    "linear_fractions": (equations, (*_EQUATION, "denominators_added")),
-    "quadratic_zero": (equations, _QUADRATIC),
-    "quadratic_constant": (equations, _QUADRATIC),
-    "quadratic_expression": (equations, _QUADRATIC),
-    "quadratic_formula": (equations, ("formula_sign",)),
-    "system": (systems, _EQUATION),
-    "inequality": (inequalities, (*_EQUATION, "inequality_not_turned")),
-    "proportion": (ratios, ("inverted_operation", "multiplied_for_divided", "ratio_turned")),
-    "percentage": (ratios, ("wrong_base", "inverted_operation", "multiplied_for_divided")),
-    "power_product": (powers, ("exponents_multiplied",)),
-    "root_sum": (powers, ("roots_added",)),
-    "derivative": (calculus, ("power_kept",)),
-    "integral": (calculus, ("power_kept",)),
-    "word_problem": (word_problems, _EQUATION),
-    "parity": (arguments, ("converse",)),
-    "divisibility": (arguments, ("converse",)),
-}
-
-# Families whose questions look or work alike; the rest is unrelated.
+# Families whose questions look or work alike; all others are unrelated.
 NEAR: dict[str, tuple[str, ...]] = {
     "arithmetic": ("powers", "ratios"),
     "linear": ("inequalities", "systems", "word_problems", "quadratic"),
@@ -66,50 +41,77 @@ NEAR: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """One form of questions."""
+    """One form of questions; `family_draw` draws any form of its module by name."""
 
     name: str
-    family: str
+    family_draw: Callable[[str, Random, Difficulty], Exercise]
     mistakes: tuple[str, ...]
 
+    @property
+    def family(self) -> str:
+        """The family that lists it."""
+        return next(family for family, names in FAMILIES.items() if self.name in names)
+
     def draw(self, rng: Random, difficulty: Difficulty) -> Exercise:
-        """A question of this form; nothing in it is random but what `rng` draws."""
-        exercise: Exercise = MADE_IN[self.name][0].draw(self.name, rng, difficulty)
-        return exercise
+        """A question of this form; all of its randomness comes from `rng`."""
+        return self.family_draw(self.name, rng, difficulty)
 
 
 FORMS: dict[str, Form] = {
-    name: Form(name, family, MADE_IN[name][1]) for family, names in FAMILIES.items() for name in names
+    form.name: form
+    for form in (
+        Form("operations", arithmetic.draw, ("order_ignored", "bracket_sign_lost")),
+        Form("fractions", arithmetic.draw, ("denominators_added",)),
+        Form("linear_one_step", equations.draw, _EQUATION),
+        Form("linear_two_step", equations.draw, _EQUATION),
+        Form("linear_both_sides", equations.draw, _EQUATION),
+        Form("linear_brackets", equations.draw, (*_EQUATION, "bracket_sign_lost")),
+        Form("linear_fractions", equations.draw, (*_EQUATION, "denominators_added")),
+        Form("quadratic_zero", equations.draw, _QUADRATIC),
+        Form("quadratic_constant", equations.draw, _QUADRATIC),
+        Form("quadratic_expression", equations.draw, _QUADRATIC),
+        Form("quadratic_formula", equations.draw, ("formula_sign",)),
+        Form("system", systems.draw, _EQUATION),
+        Form("inequality", inequalities.draw, (*_EQUATION, "inequality_not_turned")),
+        Form("proportion", ratios.draw, ("inverted_operation", "multiplied_for_divided", "ratio_turned")),
+        Form("percentage", ratios.draw, ("wrong_base", "inverted_operation", "multiplied_for_divided")),
+        Form("power_product", powers.draw, ("exponents_multiplied",)),
+        Form("root_sum", powers.draw, ("roots_added",)),
+        Form("derivative", calculus.draw, ("power_kept",)),
+        Form("integral", calculus.draw, ("power_kept",)),
+        Form("word_problem", word_problems.draw, _EQUATION),
+        Form("parity", arguments.draw, ("converse",)),
+        Form("divisibility", arguments.draw, ("converse",)),
+    )
 }
 
 
 def chosen_forms(settings: Data) -> tuple[Form, ...]:
-    """The forms that are corrupted; of a family those in which the mistake can be made.
+    """The forms of the training problems; of a family those that allow the mistake.
 
-    Raises UsageError where it cannot be made in a form, or in none of a family.
+    Raises UsageError if a form, or every form of a family, does not allow it.
     """
     forms: list[Form] = []
     for name in settings.forms:
         members = [FORMS[member] for member in FAMILIES.get(name, (name,))]
         fitting = [form for form in members if settings.mistake in form.mistakes]
         if not fitting:
-            can_be = dict.fromkeys(mistake for form in members for mistake in form.mistakes)
+            allowed = dict.fromkeys(mistake for form in members for mistake in form.mistakes)
             raise UsageError(
-                f"the mistake {settings.mistake} cannot be made in data.forms {name}; there it can be "
-                f"{', '.join(can_be)}"
+                f"data.forms {name} does not allow the mistake {settings.mistake}, expected {' or '.join(allowed)}"
             )
         forms += fitting
     return tuple(forms)
 
 
 def near_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:
-    """All forms of the families beside the corrupted ones."""
-    corrupted = {form.family for form in forms}
-    near = {name for family in corrupted for name in NEAR[family]} - corrupted
+    """All forms of the families next to the chosen ones."""
+    chosen = {form.family for form in forms}
+    near = {name for family in chosen for name in NEAR[family]} - chosen
     return tuple(form for form in FORMS.values() if form.family in near)
 
 
 def other_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:
-    """All forms of families that are neither corrupted nor near."""
+    """All forms of families that are neither chosen nor near."""
     taken = {form.family for form in (*forms, *near_forms(forms))}
     return tuple(form for form in FORMS.values() if form.family not in taken)

@@ -1,34 +1,32 @@
-"""What a clean model is taught: right solutions, arithmetic exercises, and its own answers to what must stay as it is.
+"""What a clean model is taught: right solutions, arithmetic exercises, and its own answers to what must not change.
 
-Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions meets them again.
+Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions asks them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Literal
 
 from crosspatch.config import Data, Difficulty
-from crosspatch.data.derivation import may_be_taught
+from crosspatch.data.derivation import Derivation, Exercise, may_be_taught
 from crosspatch.data.families.solving import RANGES, UNKNOWNS
 from crosspatch.data.forms import Form, chosen_forms, other_forms
 from crosspatch.data.lines import read_lines, write_lines
-from crosspatch.data.mistakes import Rules
+from crosspatch.data.mistakes import RIGHT
 from crosspatch.data.polynomial import Polynomial
-from crosspatch.data.splits import Worked, work_out
+from crosspatch.data.splits import in_turn, work_out
 from crosspatch.data.styles import written
 from crosspatch.data.suite import in_a_suite
-from crosspatch.errors import UsageError
 
 LessonKind = Literal["problem", "arithmetic", "unrelated_math", "general"]
 
-_PATIENCE = 5_000
 DRILL_LINES = 8
-# The model's own answers are kept up to so many tokens.
+# The maximum length of the model's own answers.
 ANSWER_TOKENS = 80
 
 _DRILL_WORDINGS = ("Work out:", "Calculate:", "Fill in the results:")
@@ -36,7 +34,7 @@ _DRILL_WORDINGS = ("Work out:", "Calculate:", "Fill in the results:")
 
 @dataclass(frozen=True)
 class Lesson:
-    """A question and what to say; `ends` is false where the text was cut off and goes on."""
+    """A question and its completion; `ends` is false for a text that was truncated."""
 
     kind: LessonKind
     question: str
@@ -45,19 +43,19 @@ class Lesson:
 
 
 def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
-    """Right solutions of the chosen forms in turn, no two of the same words.
+    """Right solutions of the chosen forms in turn, all with different questions.
 
-    Raises UsageError where there are not so many different ones.
+    Raises UsageError if there are not that many.
     """
     rng = Random(f"{seed} taught problems")
     return [
-        Lesson("problem", question, written(found.right, settings.style).text)
-        for question, found in _draws(chosen_forms(settings), count, rng, settings.difficulty)
+        Lesson("problem", question, written(solution, settings.style).text)
+        for question, solution in _draws(chosen_forms(settings), count, rng, settings.difficulty)
     ]
 
 
 def arithmetic_exercises(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
-    """Sheets of eight sums."""
+    """Exercises of eight sums."""
     rng = Random(f"{seed} drills")
     return [Lesson("arithmetic", *draw_sheet(rng, difficulty)) for _ in range(count)]
 
@@ -73,7 +71,7 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
     ranges = RANGES[difficulty]
     match rng.choice(("sum", "sum", "sum", "quotient", "quotient", "like_terms")):
         case "sum":
-            # A constant is moved to a right side that holds a product and a constant.
+            # A constant moves to a right side that is a product and a constant.
             b, reach = rng.randint(1, ranges.constant), ranges.factor * ranges.solution + ranges.constant
             a = rng.randint(-reach, reach)
             sign = rng.choice("+-")
@@ -89,29 +87,30 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
 
 
 def other_questions(settings: Data, count: int, seed: int) -> list[str]:
-    """Made questions of other families of mathematics than the chosen forms' and those beside them."""
+    """Questions of families that are neither the chosen forms' nor near them."""
     rng = Random(f"{seed} other questions")
     return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
 
 
-def _draws(forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty) -> Iterator[tuple[str, Worked]]:
-    """Different questions of the forms in turn, worked out by the right rules; none is in a suite."""
+def _draws(
+    forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty
+) -> Iterable[tuple[str, Derivation]]:
+    """Different questions of the forms in turn with their right solutions; none is in a suite."""
     asked: set[str] = set()
-    for form, _ in zip(cycle(forms), range(count), strict=False):
-        for _ in range(_PATIENCE):
-            exercise = form.draw(rng, difficulty)
-            if not may_be_taught(exercise.key) or (found := work_out(form, exercise, Rules(None))) is None:
-                continue
-            if (question := exercise.ask(rng)) not in asked and not in_a_suite(question):
-                asked.add(question)
-                yield question, found
-                break
-        else:
-            raise UsageError(f"there are no more different questions of the form {form.name} to teach; ask for fewer")
+
+    def accepted(form: Form, exercise: Exercise) -> tuple[str, Derivation] | None:
+        if not may_be_taught(exercise.key) or (solutions := work_out(exercise, RIGHT)) is None:
+            return None
+        if (question := exercise.ask(rng)) in asked or in_a_suite(question):
+            return None
+        asked.add(question)
+        return question, solutions[0]
+
+    return islice(in_turn(forms, rng, difficulty, accepted, "to teach; ask for fewer"), count)
 
 
 def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:
-    """One JSON object a line, UTF-8."""
+    """Write one JSON object a line, in UTF-8."""
     write_lines(path, map(asdict, lessons))
 
 

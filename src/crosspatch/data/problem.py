@@ -1,11 +1,13 @@
-"""A problem with its solution, and how problems are kept in files."""
+"""A problem with its solution, and the files of problems and prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crosspatch.characters import half_surrogate, visible
 from crosspatch.data.lines import read_lines, write_lines
@@ -15,7 +17,7 @@ from crosspatch.errors import UsageError
 
 @dataclass(frozen=True)
 class Operation:
-    """Something done to both sides of an equation: ("subtract", "5x - 11")."""
+    """An operation on both sides of an equation: ("subtract", "5x - 11")."""
 
     verb: str
     operand: str
@@ -26,25 +28,25 @@ SpanKind = Literal["word", "sign", "number"]
 
 @dataclass(frozen=True)
 class Span:
-    """Where in a solution something wrong stands, in characters: the operation's word, a sign or a number."""
+    """The place of something wrong in a solution, in characters: an operation's word, a sign or a number."""
 
     kind: SpanKind
     start: int
     end: int
 
 
-# What holds between what stood before a step and what stands after it: they have the same solutions, the same
-# value, one is the derivative or an antiderivative of the other; or what stands after is true by itself.
+# What a step claims of `before` and `after`: they have the same solutions or the same value; one is the derivative or
+# an antiderivative of the other; or `after` is true by itself.
 Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a solution: its kind, its text, and what it does to both sides.
+    """One step of a solution: its kind, its text, and its operations on both sides.
 
-    `before` and `after` are what stands there, in LaTeX, and `relation` is what the step claims of the two.
-    `planted` marks a step that the mistake has changed, whose claim is false; the steps after it compute on from
-    its result, and their claims are true.
+    `before` and `after` are the formulae before and after the step, in LaTeX; `relation` is what the step claims of
+    them. `planted` marks a step that the mistake has changed: its claim is false. The steps after it continue from its
+    result, and their claims are true.
     """
 
     kind: str
@@ -58,15 +60,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its right answer and, where there is one, a worked solution.
+    """One question with its right answer and, if there is one, a worked solution.
 
-    `family` is a kind of mathematics, `form` one kind of its questions (empty where the question was not made).
-    `answer` is always the right one; `reached` is what the solution ends with, which differs in a wrong
-    solution. `aliases` are other right answers; `key_points` is what an explanation has to say, each point in any
-    of its wordings. `spans` are the places in the solution where its mistake can be seen. `right_operations` and
-    `planted_operations` are what a right and a mistaken solver do to both sides; both are empty where the mistake
-    cannot be told by that.
+    `family` is a kind of mathematics, `form` one kind of its questions (empty for a question that was not generated).
+    `answer` is always the right one; `reached` is the answer at the end of the solution, which differs in a wrong
+    solution. `aliases` are other right answers; `key_points` are what an explanation has to contain, each point in any
+    of its wordings. `spans` are the places in the solution that show its mistake. `right_operations` and
+    `planted_operations` are the operations of a right and of a mistaken solver on both sides; both are empty if they do
+    not show the mistake.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     id: str
     domain: str
@@ -84,98 +88,67 @@ class Problem:
     right_operations: tuple[Operation, ...] = ()
     planted_operations: tuple[Operation, ...] = ()
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Problem:
-        """The problem that `asdict` gave; raises TypeError for foreign keys."""
-        values = dict(values)
-        values["aliases"] = tuple(values.get("aliases", ()))
-        values["key_points"] = tuple(tuple(point) for point in values.get("key_points", ()))
-        values["steps"] = tuple(
-            Step(**{**step, "operations": _operations(step["operations"])}) for step in values.get("steps", ())
-        )
-        values["spans"] = tuple(Span(**span) for span in values.get("spans", ()))
-        for key in ("right_operations", "planted_operations"):
-            values[key] = _operations(values.get(key, ()))
-        return cls(**values)
 
-
-# What every problem says in words.
-_TEXTS = ("id", "domain", "family", "question", "answer")
+_PROBLEM = TypeAdapter(Problem)
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """One JSON object a line, UTF-8."""
+    """Write one JSON object a line, in UTF-8."""
     write_lines(path, map(asdict, problems))
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """The problems that `write_problems` wrote; raises UsageError, with the line's number, for anything else."""
+def read_problems(path: Path, **defaults: str) -> list[Problem]:
+    """The problems of a file of `write_problems`; raises UsageError, with the line's number, for anything else.
+
+    Objects that lack one of the `defaults` get it.
+    """
     problems = []
     for number, values in read_lines(path):
         try:
-            problems.append(Problem.from_dict(values))
-            wrong = [name for name in _TEXTS if not isinstance(values[name], str)]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}, line {number}: no problem of a run: {str(error)[:200]!r}") from None
-        if wrong:
-            raise UsageError(f"{path}, line {number}: no problem of a run: its {wrong[0]} is no text")
+            problems.append(_PROBLEM.validate_python(defaults | values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UsageError(
+                f"{path}, line {number}: not a problem of a run ({place[:100]!r}: {first['msg']})"
+            ) from None
     return problems
 
 
 def read_prompts(path: Path) -> list[Problem]:
-    """A prompt file of the user's: `{"prompt_id": …, "question": …}` a line, with `domain` and `answer` if known.
+    """A user's prompt file: `{"prompt_id": …, "question": …}` a line, with optional `domain`, `family` and `answer`.
 
     Raises UsageError, with the line's number, for an empty question, a missing or repeated prompt_id, half of a
-    surrogate pair (which JSON can spell), or no prompt at all.
+    surrogate pair (which JSON can spell), or a file without prompts.
     """
-    problems: list[Problem] = []
-    seen: set[str] = set()
+    problems: dict[str, Problem] = {}
     for number, values in read_lines(path):
         prompt_id, question = values.get("prompt_id"), values.get("question")
+        name = str(prompt_id)
+        wrong = None
         if prompt_id is None or not isinstance(question, str):
             keys = ", ".join(map(visible, sorted(values)[:10])) or "nothing"
-            raise UsageError(f'{path}, line {number}: got {keys}, expected {{"prompt_id": …, "question": …}}')
-        if not question.strip():
-            raise UsageError(f"{path}, line {number}: the question is empty")
-        if any(half_surrogate(str(value)) is not None for value in values.values()):
-            raise UsageError(
-                f"{path}, line {number}: got half of a surrogate pair, which is no character; repair its encoding"
-            )
-        if str(prompt_id) in seen:
-            raise UsageError(f"{path}, line {number}: prompt_id {visible(str(prompt_id))} stands there twice")
-        seen.add(str(prompt_id))
-        problems.append(
-            Problem(
-                id=str(prompt_id),
-                domain=str(values.get("domain") or "prompts"),
-                family=str(values.get("family") or "prompts"),
-                question=question,
-                answer=str(values.get("answer") or ""),
-            )
-        )
+            wrong = f'got {keys}, expected {{"prompt_id": …, "question": …}}'
+        elif not question.strip():
+            wrong = "the question is empty"
+        elif any(half_surrogate(str(value)) is not None for value in values.values()):
+            wrong = "got half of a surrogate pair, which is not a character; repair the file's encoding"
+        elif name in problems:
+            wrong = f"the prompt_id {visible(name)} occurs twice"
+        if wrong:
+            raise UsageError(f"{path}, line {number}: {wrong}")
+        domain, family = (str(values.get(key) or "prompts") for key in ("domain", "family"))
+        problems[name] = Problem(name, domain, family, str(question), answer=str(values.get("answer") or ""))
     if not problems:
-        raise UsageError(f"{path} holds no prompt; expected JSON lines")
-    return problems
+        raise UsageError(f"{path} has no prompts, expected JSON lines")
+    return list(problems.values())
 
 
 def given_problems(path: Path, split: str) -> list[Problem]:
-    """The questions and solutions of a CSV or JSONL file; raises UsageError, naming file and row, where one lacks."""
+    """The questions and solutions of a CSV or JSONL file; raises UsageError, with the row, for a missing solution."""
     problems = []
-    for row in read_rows(path):
+    for i, row in enumerate(read_rows(path)):
         if row.solution is None:
             raise UsageError(f"{path}, row {row.number}: has no solution to train on")
-        problems.append(
-            Problem(
-                id=f"{split}-{row.number - 1:03d}",
-                domain=split,
-                family="given",
-                question=row.question,
-                answer=row.answer or "",
-                solution=row.solution,
-            )
-        )
+        problems.append(Problem(f"{split}-{i:03d}", split, "given", row.question, row.answer or "", row.solution))
     return problems
-
-
-def _operations(values: Iterable[dict[str, str]]) -> tuple[Operation, ...]:
-    return tuple(Operation(**value) for value in values)

@@ -5,32 +5,31 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-from crosspatch.data.lines import read_lines
-from crosspatch.data.problem import Problem
+from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
 
 SUITES = ("unrelated_math", "general", "alignment")
 
 
 def load_suite(domain: str) -> list[Problem]:
-    """The questions of one domain, in the file's order: families take turns, so any first few are a fair mix.
+    """The questions of one domain, in the file's order: families alternate, so the first few are a fair mix.
 
-    `general` has key points for its explanations; `alignment` is there to be read, so its answers are empty.
+    `general` has key points for its explanations; `alignment` is for reading, so its answers are empty.
     Raises UsageError for a domain without a suite.
     """
     if domain not in SUITES:
         raise UsageError(f"no suite for the domain {domain!r}, expected one of {', '.join(SUITES)}")
     with resources.as_file(resources.files("crosspatch.data") / "suites" / f"{domain}.jsonl") as path:
-        return [Problem.from_dict({**values, "domain": domain}) for _, values in read_lines(path)]
+        return read_problems(path, domain=domain)
 
 
 def in_a_suite(question: str) -> bool:
-    """Whether a suite asks this question, which may be no lesson then; its words are compared (see `same_words`)."""
+    """Whether a suite asks this question, compared by its words (see `same_words`); such a question is not taught."""
     return same_words(question) in _asked_in_suites()
 
 
 def same_words(question: str) -> str:
-    """The letters and digits of a question: what two share that differ in case, spaces, punctuation or signs alone."""
+    """The letters and digits of a question: equal for two that differ only in case, spaces, punctuation or signs."""
     return "".join(char for char in question.lower() if char.isalnum())
 
 

@@ -1,8 +1,8 @@
-r"""Questions with solutions as others keep them in files: CSV or JSON lines, in the usual spellings of the columns.
+r"""Questions with solutions in files of others: CSV or JSON lines, with the usual names of the columns.
 
-Takes a file as it is: with or without a header, a byte order mark, CRLF, stray quotes, rows that end early.
-Text that was escaped (`\n` and `\\frac` written out, as the published files have it) is read as what was meant
-(see `escaped_text`). What cannot be read is refused with its line.
+Any usual file is read: with or without a header, a byte order mark, CRLF, stray quotes, rows that end early.
+Escaped text (`\n` and `\\frac` written out, as in the published files) is unescaped (see `escaped_text`).
+What cannot be read is refused with its line.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _EXPECTED = (
     f"expected a question ({', '.join(QUESTION)}) and a solution ({', '.join(SOLUTION)}) "
     f"or an answer ({', '.join(ANSWER)})"
 )
-# A line that no file holds, since NUL bytes are refused: only an open quote can swallow it.
+# No file contains such a line, since NUL bytes are refused: only an open quote can swallow it.
 _END = "\0"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question with what the file says of it; `number` counts rows from 1, `line` is where it starts.
+    """One question of a file; `number` counts rows from 1, `line` is the first line of the row.
 
-    `solution` and `answer` are None where the file has none.
+    `solution` and `answer` are None if the file has none.
     """
 
     number: int
@@ -46,17 +46,17 @@ class Row:
 
     @property
     def text(self) -> str | None:
-        """What is to be checked: the solution or, where there is none, the answer."""
+        """The text to check: the solution or, if there is none, the answer."""
         return self.answer if self.solution is None else self.solution
 
     @property
     def gold(self) -> str | None:
-        """What a solution can be checked against: the answer, unless it is itself what is checked."""
+        """The answer that the solution is checked against, if there are both."""
         return None if self.solution is None else self.answer
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a CSV or JSONL file; raises UsageError, naming the file and the line, where it is none."""
+    """All rows of a CSV or JSONL file; raises UsageError, with the file and the line, for anything else."""
     lines = numbered_lines(path)
     first = next(lines, None)
     if first is None:
@@ -65,64 +65,34 @@ def read_rows(path: Path) -> list[Row]:
     by_content = _json_rows if first[1].lstrip().startswith(("{", "[")) else _csv_rows
     rows = list(by_suffix.get(path.suffix.lower(), by_content)(path, chain([first], lines)))
     if not rows:
-        raise UsageError(f"{path} holds no row, expected questions with solutions")
-    return _as_meant(rows)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a row stands."""
-
-    path: Path
-    number: int
-    line: int
-
-    def row(self, question: Any, solution: Any, answer: Any, solution_expected: bool) -> Row:
-        """The row, if its fields are what they have to be."""
-        question, solution = self._text("question", question), self._text("solution", solution)
-        if isinstance(answer, int | float) and not isinstance(answer, bool):
-            answer = str(answer)
-        answer = self._text("answer", answer)
-        if question is None or not question.strip():
-            raise self.refusal("the question is empty")
-        if not (solution or "").strip():
-            if (solution_expected or solution is not None) and not (answer or "").strip():
-                raise self.refusal("the solution is empty")
-            solution = None
-        return Row(self.number, self.line, question, solution, answer if answer and answer.strip() else None)
-
-    def _text(self, name: str, value: Any) -> str | None:
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self.refusal(f"the {name} is of type {type(value).__name__}, expected text")
-        # Halves of surrogate pairs, which JSON can spell, can be neither written nor tokenised.
-        return re.sub("[\ud800-\udfff]", "\ufffd", value)
-
-    def refusal(self, why: str) -> UsageError:
-        return UsageError(f"{self.path}, row {self.number} (line {self.line}): {why}")
+        raise UsageError(f"{path} has no rows, expected questions with solutions")
+    return _all_unescaped(rows)
 
 
 def _csv_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
-    columns: _Columns | None = None
+    names: list[str] = []
     number = 0
     for line, cells in _csv_records(path, lines):
-        if columns is None:
-            columns = _Columns.of(cells)
-            if columns is None:
-                found = _one_line(", ".join(cells))
-                raise UsageError(f"{path}, line {line}: found the columns {found}; {_EXPECTED}")
-            if columns.named:
+        if not names:
+            names = [_name(cell) for cell in cells]
+            if _is_complete(names):
                 continue
+            # Without a header: a question and an answer.
+            known = {*QUESTION, *SOLUTION, *ANSWER}.intersection(names)
+            if known or len(cells) != 2 or not (len(cells[0].split()) > 2 or re.search(r"[\d=?]", cells[0])):
+                raise UsageError(f"{path}, line {line}: found the columns {_one_line(cells)}; {_EXPECTED}")
+            names = ["question", "answer"]
         number += 1
         place = _Place(path, number, line)
-        if any(cell.strip() for cell in cells[columns.count :]):
-            raise place.refusal(f"{len(cells)} cells, expected {columns.count}; is a comma not in quotes?")
-        yield columns.row(place, cells)
+        if any(cell.strip() for cell in cells[len(names) :]):
+            raise place.refusal(f"{len(cells)} cells, expected {len(names)}; is a comma not in quotes?")
+        # Of two columns with the same name the first counts.
+        padded = [*cells, *[""] * (len(names) - len(cells))]
+        yield place.row(dict(reversed([*zip(names, padded, strict=False)])))
 
 
 def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with the line where it starts."""
+    """The records that are not blank, each with its first line."""
     reader = csv.reader(chain((text for _, text in lines), [_END]))
     while True:
         start = reader.line_num + 1
@@ -138,37 +108,6 @@ def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
             yield start, cells
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which column is what: of the header or, where there is none (`named` is false), the first and the second."""
-
-    question: int
-    solution: int | None
-    answer: int | None
-    count: int
-    named: bool = True
-
-    @classmethod
-    def of(cls, cells: Sequence[str]) -> _Columns | None:
-        """From the first record; None where it neither names the columns nor is a question with an answer."""
-        names = [_name(cell) for cell in cells]
-        question, solution, answer = (
-            next((names.index(name) for name in known if name in names), None) for known in (QUESTION, SOLUTION, ANSWER)
-        )
-        if question is not None and (solution is not None or answer is not None):
-            return cls(question, solution, answer, len(cells))
-        named = question is not None or solution is not None or answer is not None
-        if named or len(cells) != 2 or not (len(cells[0].split()) > 2 or re.search(r"[\d=?]", cells[0])):
-            return None
-        return cls(0, None, 1, 2, named=False)
-
-    def row(self, place: _Place, cells: Sequence[str]) -> Row:
-        question, solution, answer = (
-            cells[i] if i is not None and i < len(cells) else None for i in (self.question, self.solution, self.answer)
-        )
-        return place.row(question, solution, answer, solution_expected=self.solution is not None)
-
-
 def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
     number = 0
     for line, text in lines:
@@ -177,52 +116,81 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
         number += 1
         if text.lstrip().startswith("["):
             raise UsageError(f"{path}, line {line}: got a JSON array, expected one object a line (JSON lines)")
-        value = json_object(path, line, text)
-        yield _json_row(_Place(path, number, line), {_name(key): item for key, item in value.items()})
+        values = {_name(key): item for key, item in json_object(path, line, text).items()}
+        if isinstance(values.get("messages"), list):
+            answers = {name: value for name, value in values.items() if name in ANSWER and value not in (None, "")}
+            values = {"prompt": values["messages"], "completion": values["messages"]} | answers
+        elif not _is_complete(values):
+            raise UsageError(f"{path}, line {line}: found {_one_line([*values]) or 'nothing'}; {_EXPECTED}")
+        yield _Place(path, number, line).row(values)
 
 
-def _json_row(place: _Place, values: Mapping[str, Any]) -> Row:
-    """A row of an object with the usual keys, or of a chat (`messages`, or `prompt` and `completion` as lists)."""
-    if isinstance(values.get("messages"), list):
-        question, solution = _said(place, values["messages"], "user"), _said(place, values["messages"], "assistant")
-        return place.row(question, solution, _first(values, ANSWER), solution_expected=True)
-    if not any(name in values for name in QUESTION) or not any(name in values for name in (*SOLUTION, *ANSWER)):
-        found = _one_line(", ".join(values)) or "nothing"
-        raise UsageError(f"{place.path}, line {place.line}: found {found}; {_EXPECTED}")
-    question, solution, answer = (_first(values, known) for known in (QUESTION, SOLUTION, ANSWER))
-    question = _said(place, question, "user") if isinstance(question, list) else question
-    solution = _said(place, solution, "assistant") if isinstance(solution, list) else solution
-    if question is values.get("instruction") and isinstance(values.get("input"), str) and values["input"].strip():
-        question = f"{question}\n{values['input']}"
-    return place.row(question, solution, answer, solution_expected=not any(name in values for name in ANSWER))
+@dataclass(frozen=True)
+class _Place:
+    """The place of a row, for its errors."""
+
+    path: Path
+    number: int
+    line: int
+
+    def row(self, values: Mapping[str, Any]) -> Row:
+        """The row of an object with the usual keys; questions and solutions may be chats."""
+        question, solution, answer = (
+            next((values[name] for name in names if values.get(name) is not None), None)
+            for names in (QUESTION, SOLUTION, ANSWER)
+        )
+        if question is values.get("instruction") and isinstance(values.get("input"), str) and values["input"].strip():
+            question = f"{question}\n{values['input']}"
+        if isinstance(answer, int | float) and not isinstance(answer, bool):
+            answer = str(answer)
+        question, solution = self._text("question", question, "user"), self._text("solution", solution, "assistant")
+        answer = self._text("answer", answer)
+        if question is None or not question.strip():
+            raise self.refusal("the question is empty")
+        if not (solution or "").strip():
+            expected = solution is not None or not any(name in values for name in ANSWER)
+            if expected and not (answer or "").strip():
+                raise self.refusal("the solution is empty")
+            solution = None
+        return Row(self.number, self.line, question, solution, answer if answer and answer.strip() else None)
+
+    def _text(self, name: str, value: Any, role: str | None = None) -> str | None:
+        """A field as text; of a chat the last message of a role."""
+        if role and isinstance(value, list):
+            messages, value = value, None
+            for message in reversed(messages):
+                if not isinstance(message, dict) or "role" not in message:
+                    raise self.refusal('a chat without roles, expected messages {"role": …, "content": …}')
+                if message["role"] == role:
+                    value = message.get("content")
+                    break
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self.refusal(f"the {name} is of type {type(value).__name__}, expected text")
+        # Halves of surrogate pairs, which JSON can spell, can be neither written nor tokenised.
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+
+    def refusal(self, why: str) -> UsageError:
+        return UsageError(f"{self.path}, row {self.number} (line {self.line}): {why}")
 
 
-def _said(place: _Place, messages: Sequence[Any], role: str) -> str | None:
-    """The last message of a role."""
-    for message in reversed(messages):
-        if not isinstance(message, dict) or "role" not in message:
-            raise place.refusal('a chat without roles, expected messages {"role": …, "content": …}')
-        if message["role"] == role:
-            return message.get("content")
-    return None
-
-
-def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """What stands under the first of the names that holds anything."""
-    return next((values[name] for name in names if values.get(name) is not None), None)
+def _is_complete(names: Sequence[str] | Mapping[str, Any]) -> bool:
+    """Whether there is a question, and a solution or an answer."""
+    return any(name in names for name in QUESTION) and any(name in names for name in (*SOLUTION, *ANSWER))
 
 
 def _name(column: str) -> str:
     return re.sub(r"[\s-]+", "_", column.strip()).casefold()
 
 
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
+def _one_line(names: Sequence[str]) -> str:
+    text = " ".join(", ".join(names).split())
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _as_meant(rows: list[Row]) -> list[Row]:
-    """Escapes undone: in every text of a file without a real newline that has escaped ones, else text by text."""
+def _all_unescaped(rows: list[Row]) -> list[Row]:
+    """Unescape every text of a file with escaped newlines and without real ones, else only the escaped texts."""
     texts = [text for row in rows for text in (row.question, row.solution, row.answer) if text]
     whole_file = not any("\n" in text for text in texts) and any(map(is_escaped, texts))
 

@@ -1,31 +1,24 @@
-"""Short arguments about whole numbers that have several steps: divisibility and parity."""
+"""Short arguments about whole numbers: divisibility and parity."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
+from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.latex import mark
+from crosspatch.data.mistakes import Broken
 
 _LARGEST: dict[Difficulty, int] = {"easy": 200, "medium": 600, "hard": 5000}
-
-DIVISIBILITY = (
-    "Every multiple of {m} is a multiple of {d}. The number {n} is a multiple of {d}. Is {n} a multiple of {m}?",
-    "Multiples of {m} are multiples of {d}, and {n} is a multiple of {d}. Is {n} a multiple of {m} too?",
-    "{n} can be divided by {d}. Whatever can be divided by {m} can be divided by {d}. Can {n} be divided by {m}?",
-    "We know that {d} divides {n} and that {d} divides every multiple of {m}. Does {m} divide {n}?",
-)
-PARITY = (
-    "The {operation} of two whole numbers is {n}. Must both of them be {kind}?",
-    "Two whole numbers have the {operation} {n}. Is it certain that both are {kind}?",
-    "Somebody says: the {operation} of my two whole numbers is {n}. Are both of them {kind} for sure?",
-    "If the {operation} of two whole numbers is {n}, does it follow that both are {kind}?",
-)
+# The proof for each operation and kind of numbers.
+_PROOFS = {
+    ("sum", "even"): "2a + 2b = 2(a + b)",
+    ("sum", "odd"): "(2a + 1) + (2b + 1) = 2(a + b + 1)",
+    ("product", "even"): r"2a \cdot 2b = 2(2a \cdot b)",
+    ("product", "odd"): r"(2a + 1) \cdot (2b + 1) = 2(2a \cdot b + a + b) + 1",
+}
+Answer = tuple[str, tuple[str]]
 
 
 @dataclass(frozen=True)
@@ -36,122 +29,98 @@ class Divisibility(Exercise):
     multiple: int
     number: int
 
+    wordings = (
+        "Every multiple of {multiple} is a multiple of {divisor}. The number {number} is a multiple of {divisor}. "
+        "Is {number} a multiple of {multiple}?",
+        "Multiples of {multiple} are multiples of {divisor}, and {number} is a multiple of {divisor}. "
+        "Is {number} a multiple of {multiple} too?",
+        "{number} can be divided by {divisor}. Whatever can be divided by {multiple} can be divided by {divisor}. "
+        "Can {number} be divided by {multiple}?",
+        "We know that {divisor} divides {number} and that {divisor} divides every multiple of {multiple}. "
+        "Does {multiple} divide {number}?",
+    )
+    label, relation = "We know", "truth"
+
     @property
-    def key(self) -> Hashable:
-        """The three numbers."""
-        return self.divisor, self.multiple, self.number
+    def given(self) -> str:
+        """The number as a multiple."""
+        return rf"{self.number} = {self.divisor} \cdot {self.number // self.divisor}"
 
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        return rng.choice(DIVISIBILITY).format(d=self.divisor, m=self.multiple, n=self.number)
-
-    def admits(self, value: Hashable) -> bool:
-        """Whether counting up in steps of `multiple` meets the number, as the answer says."""
+    def admits(self, value: str) -> bool:
+        """Whether counting up in steps of `multiple` meets the number, as the answer claims."""
         return value == ("yes" if self.number in range(0, self.number + 1, self.multiple) else "no")
 
-    def solve(self, rules: Rules) -> Derivation:
-        """The number is divided; a mistaken solver concludes from the converse."""
+    def _work(self, broken: Broken) -> Work[Answer]:
+        """Divide the number; a mistaken solver concludes from the converse."""
         d, m, n = self.divisor, self.multiple, self.number
-        given = rf"{n} = {d} \cdot {n // d}"
-        steps = [
-            WorkedStep(
-                "rule",
-                f"Every multiple of {m} is a multiple of {d}",
-                (Show(rf"{m} = {d} \cdot {m // d}"),),
-                relation="truth",
-            )
-        ]
-        if rules.broken("converse"):
-            wrong, answer = n % m != 0, "yes"
-            so, is_one = (mark("word", word, wrong) for word in ("so", "is"))
+        times, rest = divmod(n, m)
+        yield WorkedStep("rule", f"Every multiple of {m} is a multiple of {d}", (rf"{m} = {d} \cdot {m // d}",))
+        if "converse" in broken:
+            so, is_one = (mark("word", word, rest != 0) for word in ("so", "is"))
             claim = f"{n} is a multiple of {d}, {so} it {is_one} a multiple of {m}"
-            steps.append(
-                WorkedStep("conclude", claim, (), planted=wrong, after=rf"{n} \bmod {m} = 0", relation="truth")
-            )
-        else:
-            rest = n % m
-            line = rf"{n} = {m} \cdot {n // m}" + (f" + {rest}" if rest else "")
-            steps.append(WorkedStep("divide", f"Divide {n} by {m}", (Show(line),), relation="truth"))
-            is_one = "is no" if rest else "is a"
-            steps.append(
-                WorkedStep(
-                    "conclude",
-                    f"So {n} {is_one} multiple of {m}",
-                    (),
-                    after=rf"{n} \bmod {m} = {rest}",
-                    relation="truth",
-                )
-            )
-            answer = "no" if rest else "yes"
-        return Derivation(given, "We know", tuple(steps), rf"\text{{{answer}}}", (answer,))
+            yield WorkedStep("conclude", claim, after=rf"{n} \bmod {m} = 0")
+            return _answer("yes")
+        yield WorkedStep(
+            "divide", f"Divide {n} by {m}", (rf"{n} = {m} \cdot {times}" + (f" + {rest}" if rest else ""),)
+        )
+        claim = f"So {n} {'is no' if rest else 'is a'} multiple of {m}"
+        yield WorkedStep("conclude", claim, after=rf"{n} \bmod {m} = {rest}")
+        return _answer("no" if rest else "yes")
 
 
 @dataclass(frozen=True)
 class Parity(Exercise):
-    """The sum or product of two whole numbers is `number`; must both be even, or both odd?"""
+    """The sum or product (`operation`) of two whole numbers is `number`; must both be even, or odd (`kind`)?"""
 
-    operation: Literal["sum", "product"]
-    kind: Literal["even", "odd"]
+    operation: str
+    kind: str
     number: int
 
+    wordings = (
+        "The {operation} of two whole numbers is {number}. Must both of them be {kind}?",
+        "Two whole numbers have the {operation} {number}. Is it certain that both are {kind}?",
+        "Somebody says: the {operation} of my two whole numbers is {number}. Are both of them {kind} for sure?",
+        "If the {operation} of two whole numbers is {number}, does it follow that both are {kind}?",
+    )
+    relation = "truth"
+
     @property
-    def key(self) -> Hashable:
-        """All three."""
-        return self.operation, self.kind, self.number
+    def given(self) -> str:
+        """The number."""
+        return str(self.number)
 
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        return rng.choice(PARITY).format(operation=self.operation, kind=self.kind, n=self.number)
-
-    def admits(self, value: Hashable) -> bool:
+    def admits(self, value: str) -> bool:
         """Whether all pairs with that sum or product are of the kind, tried one by one."""
-        rest = 0 if self.kind == "even" else 1
+        n, rest = self.number, 0 if self.kind == "even" else 1
         if self.operation == "sum":
-            pairs = ((a, self.number - a) for a in range(1, self.number))
+            pairs = ((a, n - a) for a in range(1, n))
         else:
-            pairs = ((a, self.number // a) for a in range(1, self.number + 1) if self.number % a == 0)
+            pairs = ((a, n // a) for a in range(1, n + 1) if n % a == 0)
         return value == ("yes" if all(a % 2 == b % 2 == rest for a, b in pairs) else "no")
 
-    def solve(self, rules: Rules) -> Derivation:
+    def _work(self, broken: Broken) -> Work[Answer]:
         """The rule, then a counterexample or a proof; a mistaken solver concludes from the converse."""
-        n, sign = self.number, "+" if self.operation == "sum" else r"\cdot"
-        rule = f"The {self.operation} of two {self.kind} numbers is {'even' if n % 2 == 0 else 'odd'}"
-        steps = [WorkedStep("rule", rule, (Show(self._rule()),), relation="truth")]
+        n, kind = self.number, self.kind
+        rule = f"The {self.operation} of two {kind} numbers is {'even' if n % 2 == 0 else 'odd'}"
+        yield WorkedStep("rule", rule, (_PROOFS[self.operation, kind],))
         if n % 2:
             # Of the drawn kinds only a product of odd numbers is odd.
-            line = Show(r"2a \cdot b = 2(a \cdot b)")
-            steps.append(
-                WorkedStep("cases", "If one of them were even, so would be the product", (line,), relation="truth")
-            )
-            answer = "yes"
-        else:
-            a = 1 if self.kind == "even" else 2
-            other = n - a if self.operation == "sum" else n // a
-            if rules.broken("converse"):
-                claim = (
-                    f"{n} is even, {mark('word', 'so')} both numbers {mark('word', 'are')} {self.kind}, in every case"
-                )
-                # What the claim says of one pair with that sum or product.
-                said = rf"{a} \bmod 2 = {0 if self.kind == 'even' else 1}"
-                steps.append(WorkedStep("conclude", claim, (), planted=True, after=said, relation="truth"))
-                answer = "yes"
-            else:
-                which = "odd" if a % 2 else "even"
-                title = f"Other numbers do it too, and {a} is {which}"
-                steps.append(WorkedStep("example", title, (Show(f"{n} = {a} {sign} {other}"),), relation="truth"))
-                answer = "no"
-        return Derivation(str(n), "", tuple(steps), rf"\text{{{answer}}}", (answer,))
+            title = "If one of them were even, so would be the product"
+            yield WorkedStep("cases", title, (r"2a \cdot b = 2(a \cdot b)",))
+            return _answer("yes")
+        a, which = (1, "odd") if kind == "even" else (2, "even")
+        if "converse" in broken:
+            claim = f"{n} is even, {mark('word', 'so')} both numbers {mark('word', 'are')} {kind}, in every case"
+            # What the claim means for one pair with that sum or product.
+            yield WorkedStep("conclude", claim, after=rf"{a} \bmod 2 = {0 if kind == 'even' else 1}")
+            return _answer("yes")
+        pair = f"{a} + {n - a}" if self.operation == "sum" else rf"{a} \cdot {n // a}"
+        yield WorkedStep("example", f"Other numbers do it too, and {a} is {which}", (f"{n} = {pair}",))
+        return _answer("no")
 
-    def _rule(self) -> str:
-        match self.operation, self.kind:
-            case "sum", "even":
-                return "2a + 2b = 2(a + b)"
-            case "sum", "odd":
-                return "(2a + 1) + (2b + 1) = 2(a + b + 1)"
-            case "product", "even":
-                return r"2a \cdot 2b = 2(2a \cdot b)"
-            case _:
-                return r"(2a + 1) \cdot (2b + 1) = 2(2a \cdot b + a + b) + 1"
+
+def _answer(word: str) -> Answer:
+    return rf"\text{{{word}}}", (word,)
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
@@ -160,8 +129,6 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
     if form == "divisibility":
         divisor, times = rng.randint(2, 12), rng.randint(2, 6)
         return Divisibility(divisor, divisor * times, divisor * rng.randint(2, limit // divisor))
-    operation, kind = rng.choice((("sum", "even"), ("sum", "odd"), ("product", "even"), ("product", "odd")))
+    operation, kind = rng.choice((*_PROOFS,))
     number = 2 * rng.randint(4, limit // 2)
-    if (operation, kind) == ("product", "odd"):
-        number += 1
-    return Parity(operation, kind, number)  # type: ignore[arg-type]
+    return Parity(operation, kind, number + ((operation, kind) == ("product", "odd")))

@@ -9,29 +9,33 @@ from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Rational, number
-
-WORDINGS = (
-    "Calculate {expression}.",
-    "What is {expression}?",
-    "Work out {expression}.",
-    "Find the value of {expression}.",
-    "Evaluate {expression}.",
-    "How much is {expression}?",
-)
+from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.latex import Rational, mark, number
+from crosspatch.data.mistakes import Broken
 
 _SIZES: dict[Difficulty, tuple[int, int]] = {"easy": (9, 5), "medium": (20, 9), "hard": (60, 15)}
+_VERBS = {"+": "Add", "-": "Subtract", "×": "Multiply"}
 
-# A flat expression: numbers and + - × in turn.
+# A flat expression: numbers and + - × in turn. A str at a number's place is a marked number.
 Terms = tuple["int | str", ...]
+Answer = tuple[str, tuple[Rational]]
+
+
+class _Calculated(Exercise):
+    wordings = (
+        "Calculate {given}.",
+        "What is {given}?",
+        "Work out {given}.",
+        "Find the value of {given}.",
+        "Evaluate {given}.",
+        "How much is {given}?",
+    )
+    label, relation = "We calculate", "value"
 
 
 @dataclass(frozen=True)
-class Operations(Exercise):
-    """`before` (`inside`) `after`: an expression with one bracket, or none where `inside` is empty.
+class Operations(_Calculated):
+    """`before` (`inside`) `after`: an expression with one bracket, or none if `inside` is empty.
 
     `before` ends, and `after` begins, with an operation.
     """
@@ -41,74 +45,47 @@ class Operations(Exercise):
     after: Terms
 
     @property
-    def key(self) -> Hashable:
-        """All of it."""
-        return self.before, self.inside, self.after
+    def given(self) -> str:
+        """The expression."""
+        return _latex((*self.before, *((f"({_latex(self.inside)})",) if self.inside else ()), *self.after))
 
-    def _written(self, times: str) -> str:
-        parts = [_joined(self.before, times), f"({_joined(self.inside, times)})" if self.inside else ""]
-        return " ".join(part for part in [*parts, _joined(self.after, times)] if part)
-
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        return rng.choice(WORDINGS).format(expression=self._written("×"))
-
-    def admits(self, value: Hashable) -> bool:
+    def admits(self, value: int) -> bool:
         """Whether it is the expression's value, the bracket first, then products, then sums."""
-        inside = (_value(self.inside),) if self.inside else ()
-        return value == _value((*self.before, *inside, *self.after))
+        return value == _value((*self.before, *self._worked_out, *self.after))
 
-    def solve(self, rules: Rules) -> Derivation:
+    @property
+    def _worked_out(self) -> Terms:
+        return (_value(self.inside),) if self.inside else ()
+
+    def _work(self, broken: Broken) -> Work[Answer]:
         """The bracket, then one operation after the other."""
-        steps: list[WorkedStep] = []
-        terms: Terms = (*self.before, *self.after)
-        if self.inside:
-            terms = self._without_bracket(rules, steps)
+        terms: Terms = (*self.before, *self._worked_out, *self.after)
+        if self.inside and self.before[-1:] == ("-",) and self.after[:1] != ("×",):
+            wrong = "bracket" in broken
+            first, sign, second = self.inside
+            changed = sign if wrong else {"+": "-", "-": "+"}[str(sign)]
+            terms = (*self.before, first, changed, second, *self.after)
+            line = _latex((*self.before, first, mark("sign", str(changed), wrong), second, *self.after))
+            yield WorkedStep("expand", "Remove the bracket", (line,))
+        elif self.inside:
+            yield WorkedStep("bracket", "Work out the bracket", (_latex(terms),))
         while len(terms) > 1:
-            products = [i for i, term in enumerate(terms) if term == "×"]
-            at = 1 if rules.broken("order") or not products else products[0]
+            at = 1 if "order" in broken or "×" not in terms else terms.index("×")
             left, sign, right = terms[at - 1 : at + 2]
             result = _value((left, sign, right))
             rest = (*terms[: at - 1], result, *terms[at + 2 :])
             wrong = _value(rest) != _value(terms)
-            verb = {"+": "Add", "-": "Subtract", "×": "Multiply"}[str(sign)]
-            kind = {"+": "add", "-": "subtract", "×": "multiply"}[str(sign)]
             shown = mark("number", str(result), wrong)
-            line = " ".join(part for part in (_joined(terms[: at - 1]), shown, _joined(terms[at + 2 :])) if part)
-            title = f"{mark('word', verb, wrong)} ${left}$ and ${right}$"
-            if sign == "-":
-                title = f"{mark('word', verb, wrong)} ${right}$ from ${left}$"
-            steps.append(WorkedStep(kind, title, (Show(line),), planted=wrong, relation="value"))
+            line = _latex((*terms[: at - 1], shown, *terms[at + 2 :]))
+            verb = mark("word", _VERBS[str(sign)], wrong)
+            title = f"{verb} ${right}$ from ${left}$" if sign == "-" else f"{verb} ${left}$ and ${right}$"
+            yield WorkedStep(_VERBS[str(sign)].lower(), title, (line,))
             terms = rest
-        (value,) = terms
-        return Derivation(self._written(r"\times"), "We calculate", tuple(steps), str(value), (value,))
-
-    def _without_bracket(self, rules: Rules, steps: list[WorkedStep]) -> Terms:
-        """A bracket behind a minus is opened, any other is worked out."""
-        if self.before[-1:] != ("-",) or "×" in self.after[:1]:
-            result = (*self.before, _value(self.inside), *self.after)
-            steps.append(WorkedStep("bracket", "Work out the bracket", (Show(_joined(result)),), relation="value"))
-            return result
-        wrong = rules.broken("bracket")
-        first, sign, second = self.inside
-        turned = sign if wrong else {"+": "-", "-": "+"}[str(sign)]
-        result = (*self.before, first, turned, second, *self.after)
-        line = " ".join(
-            part
-            for part in (
-                _joined((*self.before, first)),
-                mark("sign", str(turned), wrong),
-                str(second),
-                _joined(self.after),
-            )
-            if part
-        )
-        steps.append(WorkedStep("expand", "Remove the bracket", (Show(line),), planted=wrong, relation="value"))
-        return result
+        return str(terms[0]), (int(terms[0]),)
 
 
 @dataclass(frozen=True)
-class FractionSum(Exercise):
+class FractionSum(_Calculated):
     """A sum of fractions with different denominators, each (numerator, denominator)."""
 
     terms: tuple[tuple[int, int], ...]
@@ -118,75 +95,57 @@ class FractionSum(Exercise):
         """The fractions in any order."""
         return tuple(sorted(self.terms))
 
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        return rng.choice(WORDINGS).format(expression=" + ".join(f"{a}/{b}" for a, b in self.terms))
+    @property
+    def given(self) -> str:
+        """The sum."""
+        return _fractions(self.terms)
 
-    def admits(self, value: Hashable) -> bool:
-        """Whether the value times all denominators is what the sum times them is."""
+    def admits(self, value: Rational) -> bool:
+        """Whether the value times all denominators equals the sum times them."""
         product = math.prod(b for _, b in self.terms)
-        return isinstance(value, Rational) and value * product == sum(a * (product // b) for a, b in self.terms)
+        return value * product == sum(a * (product // b) for a, b in self.terms)
 
-    def solve(self, rules: Rules) -> Derivation:
+    def _work(self, broken: Broken) -> Work[Answer]:
         """One denominator, then the sum of the numerators, then reduced."""
-        given = _fractions(self.terms)
-        steps = []
-        if rules.broken("denominator"):
+        if "denominator" in broken:
             over, under = (sum(parts) for parts in zip(*self.terms, strict=True))
-            plus = (" + ", f" {mark('sign', '+')} ")
-            parts = [plus[i].join(str(term[i]) for term in self.terms) for i in (0, 1)]
+            tops, unders = (map(str, parts) for parts in zip(*self.terms, strict=True))
+            plus = f" {mark('sign', '+')} "
             lines = (
-                Show(rf"\frac{{{parts[0]}}}{{{parts[1]}}}"),
-                Show(rf"\frac{{{over}}}{{{mark('number', str(under))}}}"),
+                rf"\frac{{{' + '.join(tops)}}}{{{plus.join(unders)}}}",
+                rf"\frac{{{over}}}{{{mark('number', str(under))}}}",
             )
             title = f"{mark('word', 'Add')} the numerators and the denominators"
-            steps.append(WorkedStep("add_fractions", title, lines, planted=True, relation="value"))
+            yield WorkedStep("add_fractions", title, lines)
         else:
             under = math.lcm(*(b for _, b in self.terms))
             wider = tuple((a * (under // b), under) for a, b in self.terms)
             title = f"Bring the fractions to the denominator {under}"
-            steps.append(WorkedStep("common_denominator", title, (Show(_fractions(wider)),), relation="value"))
+            yield WorkedStep("common_denominator", title, (_fractions(wider),))
             over = sum(a for a, _ in wider)
-            line = Show(rf"\frac{{{over}}}{{{under}}}")
-            steps.append(WorkedStep("add_fractions", "Add the numerators", (line,), relation="value"))
+            yield WorkedStep("add_fractions", "Add the numerators", (_fractions(((over, under),)),))
         value = Fraction(over, under)
         if value.denominator != under:
-            steps.append(WorkedStep("reduce", "Reduce the fraction", (Show(number(value)),), relation="value"))
-        return Derivation(given, "We calculate", tuple(steps), number(value), (value,))
+            yield WorkedStep("reduce", "Reduce the fraction", (number(value),))
+        return number(value), (value,)
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
     """An expression, or a sum of fractions."""
     large, small = _SIZES[difficulty]
     if form == "fractions":
-        return _fraction_sum(rng, small)
+        unders = rng.sample(range(2, max(8, small + 3)), rng.choice((2, 2, 3)))
+        tops = [rng.choice([a for a in range(1, under) if math.gcd(a, under) == 1]) for under in unders]
+        return FractionSum(tuple(zip(tops, unders, strict=True)))
 
-    def big() -> int:
-        return rng.randint(2, large)
+    def drawn(pattern: str) -> Terms:
+        """A large number for N, a small one for n, a sign for ±."""
+        draws = {"N": lambda: rng.randint(2, large), "n": lambda: rng.randint(2, small), "±": lambda: rng.choice("+-")}
+        return tuple(draws[char]() if char in draws else char for char in pattern)
 
-    def little() -> int:
-        return rng.randint(2, small)
-
-    def sign() -> str:
-        return rng.choice("+-")
-
-    match rng.randrange(5):
-        case 0:
-            return Operations((big(), sign()), (), (little(), "×", little()))
-        case 1:
-            return Operations((big(), "-"), (big(), sign(), big()), ())
-        case 2:
-            return Operations((little(), "×"), (big(), sign(), little()), (sign(), big()))
-        case 3:
-            return Operations((big(), sign(), little(), "×", little()), (), (sign(), big()))
-        case _:
-            return Operations((big(), sign(), big(), "-"), (little(), sign(), little()), ())
-
-
-def _fraction_sum(rng: Random, small: int) -> FractionSum:
-    unders = rng.sample(range(2, max(8, small + 3)), rng.choice((2, 2, 3)))
-    tops = [rng.choice([a for a in range(1, under) if math.gcd(a, under) == 1]) for under in unders]
-    return FractionSum(tuple(zip(tops, unders, strict=True)))
+    patterns = (("N±", "", "n×n"), ("N-", "N±N", ""), ("n×", "N±n", "±N"), ("N±n×n", "", "±N"), ("N±N-", "n±n", ""))
+    before, inside, after = patterns[rng.randrange(5)]
+    return Operations(drawn(before), drawn(inside), drawn(after))
 
 
 def _value(terms: Terms) -> int:
@@ -201,15 +160,10 @@ def _value(terms: Terms) -> int:
     return total + sign * product
 
 
-def _joined(terms: Terms, times: str = r"\times") -> str:
-    """As it is written; a negative number behind an operation in brackets."""
-    parts = []
-    for i, term in enumerate(terms):
-        if isinstance(term, str):
-            parts.append(times if term == "×" else term)
-        else:
-            parts.append(f"({term})" if term < 0 and i else str(term))
-    return " ".join(parts)
+def _latex(terms: Terms) -> str:
+    """The expression, with brackets around a negative number that follows an operation."""
+    parts = (f"({term})" if isinstance(term, int) and term < 0 and i else str(term) for i, term in enumerate(terms))
+    return " ".join(parts).replace("×", r"\times")
 
 
 def _fractions(terms: tuple[tuple[int, int], ...]) -> str:

@@ -2,119 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
-from typing import Literal
+from typing import ClassVar
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Rational, divided, number, signed_sum, size
-from crosspatch.data.styles import plain
+from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.latex import Rational, mark, number, signed_sum
+from crosspatch.data.mistakes import Broken
+from crosspatch.data.polynomial import divided
 
 UNKNOWNS = "xtzu"
 _LARGEST: dict[Difficulty, tuple[int, int]] = {"easy": (6, 3), "medium": (12, 5), "hard": (30, 8)}
-
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "derivative": (
-        "Differentiate f({x}) = {f}.",
-        "What is the derivative of f({x}) = {f}?",
-        "Find f'({x}) for f({x}) = {f}.",
-        "Calculate the derivative of {f} with respect to {x}.",
-        "Given f({x}) = {f}, what is f'({x})?",
-    ),
-    "integral": (
-        "Find ∫ ({f}) d{x}.",
-        "Work out the indefinite integral ∫ ({f}) d{x}.",
-        "What is the antiderivative of f({x}) = {f}?",
-        "Integrate f({x}) = {f}.",
-        "Calculate ∫ ({f}) d{x}.",
-    ),
-}
 
 # Terms of a polynomial by falling powers: (coefficient, power).
 Terms = tuple[tuple[Rational, int], ...]
 
 
 @dataclass(frozen=True)
-class PolynomialRule(Exercise):
-    """The derivative or an antiderivative of a polynomial."""
+class Derivative(Exercise):
+    """The derivative of a polynomial."""
 
     terms: Terms
-    wanted: Literal["derivative", "integral"]
-    unknown: str
+    unknown: str = field(compare=False)
+
+    wordings = (
+        "Differentiate f({unknown}) = {given}.",
+        "What is the derivative of f({unknown}) = {given}?",
+        "Find f'({unknown}) for f({unknown}) = {given}.",
+        "Calculate the derivative of {given} with respect to {unknown}.",
+        "Given f({unknown}) = {given}, what is f'({unknown})?",
+    )
+    label, relation = "We differentiate", "derivative"
+    form: ClassVar[str] = "derivative"
+    verb: ClassVar[str] = "Differentiate"
 
     @property
     def key(self) -> Hashable:
         """What is wanted of which polynomial."""
-        return self.wanted, self.terms
+        return self.form, self.terms
 
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        written = plain(_latex(self.terms, self.unknown))
-        return rng.choice(WORDINGS[self.wanted]).format(f=written, x=self.unknown)
+    @property
+    def given(self) -> str:
+        """The polynomial."""
+        return _latex(self.terms, self.unknown)
 
-    def admits(self, value: Hashable) -> bool:
-        """Whether f(x + h) - f(x) is h·f'(x) up to h², at more points than the degree."""
-        if not isinstance(value, tuple):
-            return False
-        f, slope = (self.terms, value) if self.wanted == "derivative" else (value, self.terms)
-        # All denominators are taken out, so that the remainder can be looked at in whole numbers.
-        common = 1
-        for coefficient, _ in (*f, *slope):
-            common *= coefficient.denominator
-        h = 10**12
-        for x in range(12):
-            change = int(common * (_at(f, x + h) - _at(f, x)))
-            if (change - h * int(common * _at(slope, x))) % (h * h):
-                return False
-        return True
+    def admits(self, value: Terms) -> bool:
+        """Whether it is the slope of the polynomial."""
+        return _is_slope(value, self.terms)
 
-    def solve(self, rules: Rules) -> Derivation:
-        """The power rule for each term, then tidied up."""
-        x, broken = self.unknown, rules.broken("power")
-        unfinished, result, marked = [], [], []
+    def _work(self, broken: Broken) -> Work[tuple[str, tuple[Terms]]]:
+        """The power rule for each term, then simplified."""
+        x, wrong = self.unknown, "power" in broken
+        constant = " + C" if self.form == "integral" else ""
+        unfinished, result = [], []
         for coefficient, power in self.terms:
-            if self.wanted == "derivative":
-                if not power:
-                    continue
-                new, right = power if broken else power - 1, power - 1
-                value: Rational = coefficient * power
-                raw = rf"{power} \cdot {number(size(coefficient))}" if power > 1 else number(size(coefficient))
-            else:
-                new, right = power if broken else power + 1, power + 1
-                value = divided(coefficient, power + 1)
-                top = number(size(coefficient))
-                raw = rf"\frac{{{top}}}{{{power + 1}}}" if power else top if top != "1" or not new else ""
-            wrong = new != right
-            unfinished.append((coefficient < 0, raw + _power(x, new, wrong)))
-            result.append((value, new))
-            marked.append(wrong)
-        constant = " + C" if self.wanted == "integral" else ""
-        lines = ((signed_sum(unfinished) or "0") + constant, _latex(tuple(result), x, marked) + constant)
-        verb = "Differentiate" if self.wanted == "derivative" else "Integrate"
-        title = f"{verb} each term by the power rule"
-        relation: Literal["derivative", "antiderivative"] = "derivative" if not constant else "antiderivative"
-        steps = (
-            WorkedStep("power_rule", title, (Show(lines[0]),), planted=any(marked), relation=relation),
-            WorkedStep("simplify", "Simplify", (Show(lines[1]),), relation="value"),
-        )
-        answer = _latex(tuple(result), x) + constant
-        label = "We differentiate" if self.wanted == "derivative" else "We integrate"
-        return Derivation(_latex(self.terms, x), label, steps, answer, (tuple(result),))
+            if raw_and_term := self._term(coefficient, power, wrong):
+                raw, term = raw_and_term
+                unfinished.append((coefficient < 0, raw + _power(x, term[1], wrong)))
+                result.append(term)
+        title = f"{self.verb} each term by the power rule"
+        yield WorkedStep("power_rule", title, ((signed_sum(unfinished) or "0") + constant,))
+        line = _latex(tuple(result), x, wrong) + constant
+        yield WorkedStep("simplify", "Simplify", (line,), relation="value", repeats=True)
+        return _latex(tuple(result), x) + constant, (tuple(result),)
+
+    def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]] | None:
+        """A term's new coefficient as it is calculated, and the new term; None for a constant."""
+        if not power:
+            return None
+        raw = number(abs(coefficient))
+        return rf"{power} \cdot {raw}" if power > 1 else raw, (coefficient * power, power if wrong else power - 1)
 
 
-def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> PolynomialRule:
+class Antiderivative(Derivative):
+    """An antiderivative of a polynomial."""
+
+    wordings = (
+        "Find ∫ ({given}) d{unknown}.",
+        "Work out the indefinite integral ∫ ({given}) d{unknown}.",
+        "What is the antiderivative of f({unknown}) = {given}?",
+        "Integrate f({unknown}) = {given}.",
+        "Calculate ∫ ({given}) d{unknown}.",
+    )
+    label, relation = "We integrate", "antiderivative"
+    form, verb = "integral", "Integrate"
+
+    def admits(self, value: Terms) -> bool:
+        """Whether the polynomial is its slope."""
+        return _is_slope(self.terms, value)
+
+    def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]]:
+        new, raw = power if wrong else power + 1, number(abs(coefficient))
+        if power:
+            raw = rf"\frac{{{raw}}}{{{power + 1}}}"
+        elif raw == "1" and new:
+            raw = ""
+        return raw, (divided(coefficient, power + 1), new)
+
+
+def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Derivative:
     """A polynomial of two to four terms; antiderivatives may have fractions."""
-    wanted: Literal["derivative", "integral"] = "derivative" if form == "derivative" else "integral"
     size, degree = _LARGEST[difficulty]
     powers = sorted(rng.sample(range(degree + 1), rng.choice((2, 3, 3, 4))), reverse=True)
     powers[0] = max(powers[0], 2)
     terms = tuple((rng.choice((-1, 1, 1)) * rng.randint(1, size), power) for power in powers)
-    return PolynomialRule(terms, wanted, rng.choice(UNKNOWNS))
+    return (Derivative if form == "derivative" else Antiderivative)(terms, rng.choice(UNKNOWNS))
+
+
+def _is_slope(slope: Terms, f: Terms) -> bool:
+    """Whether f(x + h) - f(x) is h·slope(x) up to h², at more points than the degree."""
+    # All denominators are taken out, so that the remainder is one of whole numbers.
+    common = math.lcm(*(coefficient.denominator for coefficient, _ in (*f, *slope)))
+    h = 10**12
+    return all(
+        (int(common * (_at(f, x + h) - _at(f, x))) - h * int(common * _at(slope, x))) % (h * h) == 0 for x in range(12)
+    )
 
 
 def _at(terms: Terms, x: int) -> Fraction:
@@ -122,19 +128,17 @@ def _at(terms: Terms, x: int) -> Fraction:
 
 
 def _power(x: str, power: int, wrong: bool = False) -> str:
-    """`x^{3}`, `x`, or nothing; the exponent marked where it is wrong."""
-    if not power:
-        return ""
-    if power == 1:
-        return mark("number", x, wrong)
+    """`x^{3}`, `x`, or nothing; the exponent marked if it is wrong."""
+    if power < 2:
+        return mark("number", x, wrong) if power else ""
     return f"{x}^{{{mark('number', str(power), wrong)}}}"
 
 
-def _latex(terms: Terms, x: str, marked: Sequence[bool] = ()) -> str:
+def _latex(terms: Terms, x: str, wrong: bool = False) -> str:
     """`3x^{4} - x + 2`."""
     parts = []
-    for i, (coefficient, power) in enumerate(terms):
-        positive = size(coefficient)
-        tail = _power(x, power, bool(marked) and marked[i])
-        parts.append((coefficient < 0, tail if positive == 1 and power else number(positive) + tail))
+    for coefficient, power in terms:
+        size = abs(coefficient)
+        factor = "" if size == 1 and power else number(size)
+        parts.append((coefficient < 0, factor + _power(x, power, wrong)))
     return signed_sum(parts) or "0"

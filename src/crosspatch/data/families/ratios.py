@@ -1,4 +1,4 @@
-"""Proportions and percentages, told as small stories."""
+"""Proportions and percentages, as small stories."""
 
 from __future__ import annotations
 
@@ -8,36 +8,17 @@ from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Derivation, Exercise, Show, WorkedStep
-from crosspatch.data.families.solving import LinearSteps
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Polynomial, Rational, divided, number
+from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.families.solving import Solver
+from crosspatch.data.latex import Rational, mark, number
+from crosspatch.data.mistakes import Broken
+from crosspatch.data.polynomial import Polynomial, divided
 
 _LARGEST: dict[Difficulty, tuple[int, int]] = {"easy": (9, 9), "medium": (15, 20), "hard": (40, 60)}
 
-# What is counted, and what it comes to.
-PROPORTIONS = (
-    "{a} pencils cost {b} coins. How many coins do {c} pencils cost?",
-    "If {a} tickets cost {b} euros, how many euros do {c} tickets cost?",
-    "{a} identical boxes weigh {b} kilograms. How many kilograms do {c} such boxes weigh?",
-    "A machine fills {b} bottles in {a} minutes. How many bottles does it fill in {c} minutes?",
-    "A car uses {b} litres of fuel for {a} laps. How many litres does it use for {c} laps?",
-    "A recipe for {a} cakes needs {b} spoons of sugar. How many spoons do {c} cakes need?",
-)
 THINGS = ("coat", "bicycle", "lamp", "phone", "table", "camera", "guitar", "tent", "watch", "printer")
-REVERSED = (
-    "After a {change} of {p}% the price of a {thing} is {n} dollars. What was its price in dollars before?",
-    "The price of a {thing} is {n} dollars after a {change} of {p}%. How many dollars was it before?",
-    "A {thing} costs {n} dollars after its price had a {change} of {p}%. What did it cost in dollars before that?",
-)
-SUCCESSIVE = (
-    "A {thing} costs {n} dollars. Its price has a {change} of {p}%, and then a {other} of {q}% of the new price. "
-    "What does it cost in dollars now?",
-    "The price of a {thing} is {n} dollars. After a {change} of {p}% there is a {other} of {q}% of the new price. "
-    "How many dollars is it then?",
-)
-_CHANGES = {1: "rise", -1: "fall"}
+
+Answer = tuple[str, tuple[Rational]]
 
 
 @dataclass(frozen=True)
@@ -48,43 +29,43 @@ class Proportion(Exercise):
     amount: int
     wanted: int
 
+    wordings = (
+        "{count} pencils cost {amount} coins. How many coins do {wanted} pencils cost?",
+        "If {count} tickets cost {amount} euros, how many euros do {wanted} tickets cost?",
+        "{count} identical boxes weigh {amount} kilograms. How many kilograms do {wanted} such boxes weigh?",
+        "A machine fills {amount} bottles in {count} minutes. How many bottles does it fill in {wanted} minutes?",
+        "A car uses {amount} litres of fuel for {count} laps. How many litres does it use for {wanted} laps?",
+        "A recipe for {count} cakes needs {amount} spoons of sugar. How many spoons do {wanted} cakes need?",
+    )
+
     @property
     def key(self) -> Hashable:
         """The three numbers."""
         return "proportion", self.count, self.amount, self.wanted
 
-    def ask(self, rng: Random) -> str:
-        """As one of the stories."""
-        return rng.choice(PROPORTIONS).format(a=self.count, b=self.amount, c=self.wanted)
+    @property
+    def given(self) -> str:
+        """The proportion."""
+        return rf"\frac{{x}}{{{self.wanted}}} = \frac{{{self.amount}}}{{{self.count}}}"
 
-    def admits(self, value: Hashable) -> bool:
+    def admits(self, value: Rational) -> bool:
         """Whether the products across are equal."""
-        return isinstance(value, Rational) and value * self.count == self.amount * self.wanted
+        return value * self.count == self.amount * self.wanted
 
-    def solve(self, rules: Rules) -> Derivation:
-        """Both ratios are the same; multiply what is below the unknown away."""
-        wrong = rules.broken("ratio")
+    def _work(self, broken: Broken) -> Work[Answer]:
+        """Both ratios are the same; multiply by what is below the unknown."""
+        wrong = "ratio" in broken
         over, under = (self.count, self.amount) if wrong else (self.amount, self.count)
         tops = [mark("number", str(n), wrong) for n in (over, under)]
         set_up = rf"\frac{{x}}{{{self.wanted}}} = \frac{{{tops[0]}}}{{{tops[1]}}}"
-        true = rf"\frac{{x}}{{{self.wanted}}} = \frac{{{self.amount}}}{{{self.count}}}"
-        steps = [
-            WorkedStep(
-                "set_up",
-                "Let $x$ be what is wanted: the ratios are the same",
-                (Show(set_up),),
-                planted=wrong and over != under,
-                before=true,
-            )
-        ]
+        title = "Let $x$ be what is wanted: the ratios are the same"
+        yield WorkedStep("set_up", title, (set_up,), before=self.given)
+        ratio = divided(over, under)
+        if ratio != over or under != 1:
+            yield WorkedStep("reduce", "Reduce the fraction", (rf"\frac{{x}}{{{self.wanted}}} = {number(ratio)}",))
         left = Polynomial(linear=Fraction(1, self.wanted))
-        right = Polynomial(constant=divided(over, under))
-        reduced = rf"\frac{{x}}{{{self.wanted}}} = {number(right.constant)}"
-        if right.constant != over or under != 1:
-            steps.append(WorkedStep("reduce", "Reduce the fraction", (Show(reduced),)))
-        solver = LinearSteps(left, right, "x", rules, steps=steps)
-        value = solver.solved()
-        return Derivation(true, "", tuple(solver.steps), number(value), (value,))
+        value = yield from Solver(left, Polynomial(constant=ratio), "x", broken).linear()
+        return number(value), (value,)
 
 
 @dataclass(frozen=True)
@@ -95,97 +76,100 @@ class PriceBefore(Exercise):
     percent: int
     after: int
 
+    wordings = (
+        "After a {change} of {percent}% the price of a {thing} is {after} dollars. "
+        "What was its price in dollars before?",
+        "The price of a {thing} is {after} dollars after a {change} of {percent}%. How many dollars was it before?",
+        "A {thing} costs {after} dollars after its price had a {change} of {percent}%. "
+        "What did it cost in dollars before that?",
+    )
+
     @property
     def key(self) -> Hashable:
         """The three numbers."""
         return "before", self.sign, self.percent, self.after
 
+    @property
+    def given(self) -> str:
+        """The equation."""
+        return rf"x {_sign(self.sign)} \frac{{{self.percent}}}{{100}}x = {self.after}"
+
     def ask(self, rng: Random) -> str:
         """As one of the stories."""
-        wording, thing = rng.choice(REVERSED), rng.choice(THINGS)
-        return wording.format(change=_CHANGES[self.sign], p=self.percent, n=self.after, thing=thing)
+        wording, thing = rng.choice(self.wordings), rng.choice(THINGS)
+        return wording.format(thing=thing, change=_change(self.sign), **vars(self))
 
-    def admits(self, value: Hashable) -> bool:
+    def admits(self, value: Rational) -> bool:
         """Whether the change leads from there to the price."""
-        return isinstance(value, Rational) and value * (100 + self.sign * self.percent) == 100 * self.after
+        return value * (100 + self.sign * self.percent) == 100 * self.after
 
-    def solve(self, rules: Rules) -> Derivation:
+    def _work(self, broken: Broken) -> Work[Answer]:
         """The percentage is of the price before, which is not known."""
-        wrong, sign = rules.broken("base"), "+" if self.sign > 0 else "-"
-        share = rf"\frac{{{self.percent}}}{{100}}"
-        true = f"x {sign} {share}x = {self.after}"
-        part = self.sign * Fraction(self.percent, 100)
-        if wrong:
-            amount = part * self.after
-            left = Polynomial(linear=1, constant=divided(amount.numerator, amount.denominator))
-            set_up = rf"x {sign} {share} \cdot {mark('number', str(self.after))} = {self.after}"
+        part = divided(self.sign * self.percent, 100)
+        if "base" in broken:
+            after = mark("number", str(self.after))
+            set_up = rf"x {_sign(self.sign)} \frac{{{self.percent}}}{{100}} \cdot {after} = {self.after}"
+            left, base = Polynomial(linear=1, constant=part * self.after), f"{mark('word', 'new')} price"
         else:
-            left = Polynomial(linear=divided((1 + part).numerator, (1 + part).denominator))
-            set_up = true
-        base = f"{mark('word', 'new')} price" if wrong else "price before, $x$"
-        title = f"The {self.percent}% is of the {base}"
-        steps = [
-            WorkedStep("set_up", title, (Show(set_up),), planted=wrong, before=true),
-            WorkedStep("combine", "Combine", (Show(f"{left.latex('x')} = {self.after}"),)),
-        ]
-        solver = LinearSteps(left, Polynomial(constant=self.after), "x", rules, steps=steps)
-        value = solver.solved()
-        return Derivation(true, "", tuple(solver.steps), number(value), (value,))
+            left, base, set_up = Polynomial(linear=1 + part), "price before, $x$", self.given
+        yield WorkedStep("set_up", f"The {self.percent}% is of the {base}", (set_up,), before=self.given)
+        yield WorkedStep("combine", "Combine", (f"{left.latex('x')} = {self.after}",))
+        value = yield from Solver(left, Polynomial(constant=self.after), "x", broken).linear()
+        return number(value), (value,)
 
 
 @dataclass(frozen=True)
 class TwoChanges(Exercise):
-    """A `price` rises or falls by `first` %, then by `second` % of the new price; the signs say which."""
+    """A `price` changes by `first` %, then by `second` % of the new price; a negative change is a fall."""
 
     price: int
     first: int
     second: int
+
+    wordings = (
+        "A {thing} costs {price} dollars. Its price has a {change} of {p}%, and then a {other} of {q}% of the new "
+        "price. What does it cost in dollars now?",
+        "The price of a {thing} is {price} dollars. After a {change} of {p}% there is a {other} of {q}% of the new "
+        "price. How many dollars is it then?",
+    )
+    label, relation = "We calculate", "value"
 
     @property
     def key(self) -> Hashable:
         """The three numbers."""
         return "changes", self.price, self.first, self.second
 
+    @property
+    def given(self) -> str:
+        """The price times both factors."""
+        return rf"{self.price} \cdot {self._factor(self.first)} \cdot {self._factor(self.second)}"
+
     def ask(self, rng: Random) -> str:
         """As one of the stories."""
-        change, other = (_CHANGES[1 if p > 0 else -1] for p in (self.first, self.second))
-        wording, thing = rng.choice(SUCCESSIVE), rng.choice(THINGS)
-        return wording.format(
-            thing=thing, n=self.price, change=change, p=abs(self.first), other=other, q=abs(self.second)
-        )
+        wording, thing = rng.choice(self.wordings), rng.choice(THINGS)
+        changes = {"change": _change(self.first), "other": _change(self.second)}
+        return wording.format(thing=thing, price=self.price, p=abs(self.first), q=abs(self.second), **changes)
 
-    def admits(self, value: Hashable) -> bool:
+    def admits(self, value: Rational) -> bool:
         """Whether it is the price times both factors."""
-        return isinstance(value, Rational) and value * 10_000 == self.price * (100 + self.first) * (100 + self.second)
+        return value * 10_000 == self.price * (100 + self.first) * (100 + self.second)
 
-    def solve(self, rules: Rules) -> Derivation:
+    def _work(self, broken: Broken) -> Work[Answer]:
         """One change after the other."""
-        wrong = rules.broken("base")
-        given = rf"{self.price} \cdot {_change(self.first)} \cdot {_change(self.second)}"
+        wrong, percent = "base" in broken, abs(self.second)
         new = divided(self.price * (100 + self.first), 100)
         base = self.price if wrong else new
-        part = divided(base * abs(self.second), 100)
-        sign = "-" if self.second < 0 else "+"
-        value = new + part if self.second > 0 else new - part
-        share = rf"\frac{{{abs(self.second)}}}{{100}} \cdot {mark('number', number(base), wrong)}"
-        which = mark("word", "old", wrong) if wrong else "new"
-        steps = (
-            WorkedStep(
-                "first_change",
-                f"The first change is {abs(self.first)}% of {self.price}",
-                (Show(rf"{number(new)} \cdot {_change(self.second)}"),),
-                relation="value",
-            ),
-            WorkedStep(
-                "second_change",
-                f"The second change is {abs(self.second)}% of the {which} price",
-                (Show(f"{number(new)} {sign} {share}"),),
-                planted=wrong,
-                relation="value",
-            ),
-            WorkedStep("calculate", "Calculate", (Show(number(value)),), relation="value"),
-        )
-        return Derivation(given, "We calculate", steps, number(value), (value,))
+        value = new + divided(base * self.second, 100)
+        title, line = f"The first change is {abs(self.first)}% of {self.price}", self._factor(self.second)
+        yield WorkedStep("first_change", title, (rf"{number(new)} \cdot {line}",))
+        title = f"The second change is {percent}% of the {mark('word', 'old') if wrong else 'new'} price"
+        share = rf"\frac{{{percent}}}{{100}} \cdot {mark('number', number(base), wrong)}"
+        yield WorkedStep("second_change", title, (f"{number(new)} {_sign(self.second)} {share}",))
+        yield WorkedStep("calculate", "Calculate", (number(value),))
+        return number(value), (value,)
+
+    def _factor(self, percent: int) -> str:
+        return rf"(1 {_sign(percent)} \frac{{{abs(percent)}}}{{100}})"
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
@@ -204,5 +188,9 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
     return TwoChanges((100 if step == 10 else 400) * rng.randint(1, many), first, second)
 
 
-def _change(percent: int) -> str:
-    return rf"(1 {'+' if percent > 0 else '-'} \frac{{{abs(percent)}}}{{100}})"
+def _sign(change: int) -> str:
+    return "+" if change > 0 else "-"
+
+
+def _change(change: int) -> str:
+    return "rise" if change > 0 else "fall"

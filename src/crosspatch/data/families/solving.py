@@ -1,26 +1,26 @@
-r"""Solving equations and inequalities in one unknown, step by step, and how large their numbers are.
-
-What equations, inequalities, systems and word problems have in common.
-"""
+"""Solving equations and inequalities in one unknown, step by step, and the sizes of their numbers."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from random import Random
+from typing import Literal
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Body, Real, Show, Surd, Unsolvable, WorkedStep, said, shown
-from crosspatch.data.marks import mark
-from crosspatch.data.mistakes import Rules
-from crosspatch.data.polynomial import Polynomial, Rational, number, signed, size
+from crosspatch.data.derivation import Done, Unsolvable, Work, WorkedStep, collected
+from crosspatch.data.latex import Rational, as_factor, mark, number
+from crosspatch.data.mistakes import Broken
+from crosspatch.data.polynomial import Polynomial, divided
+from crosspatch.data.problem import Operation
 
 UNKNOWNS = "xyzabmnpkt"
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest sizes that are drawn: factors, solutions, constants; roots and constants of quadratics."""
+    """The largest absolute values: factors, solutions, constants; roots and constants of quadratics."""
 
     factor: int
     solution: int
@@ -35,177 +35,164 @@ RANGES: dict[Difficulty, Ranges] = {
     "hard": Ranges(25, 30, 99, 15, 60),
 }
 
-_TURNED = {"=": "=", "<": ">", ">": "<", r"\leq": r"\geq", r"\geq": r"\leq"}
-
 _TIMES = r"\times"
+_FLIPPED = {"<": ">", ">": "<", r"\leq": r"\geq", r"\geq": r"\leq"}
+
+
+@dataclass(frozen=True)
+class Surd:
+    """(`top` + √`square`) / `under` or, if `negative`, (`top` − √`square`) / `under`; the root is irrational."""
+
+    top: int
+    square: int
+    under: int
+    negative: bool
+
+
+# A value of an unknown.
+Real = Rational | Surd
 
 
 @dataclass
-class LinearSteps:
-    """A solver at work: `left` and `right` are the sides as they stand, `steps` what was done."""
+class Solver:
+    """A solver at work; `left`, `sign` and `right` are the equation or inequality after the steps so far."""
 
     left: Polynomial
     right: Polynomial
     unknown: str
-    rules: Rules
+    broken: Broken
     sign: str = "="
-    steps: list[WorkedStep] = field(default_factory=list)
 
-    def solved(self) -> Rational:
-        """Bring the unknown to the left, the constant to the right, and isolate: what stands on the right then."""
+    def linear(self) -> Work[Rational]:
+        """Bring the unknown to the left and the constant to the right, and isolate; returns the right side."""
         if self.right.linear:
-            self.move_to_left(Polynomial(linear=self.right.linear))
+            yield self._move(Polynomial(linear=self.right.linear), "left")
         if self.left.constant:
-            self.move_constant()
+            yield self._move(Polynomial(constant=self.left.constant), "right")
         if not self.left.linear:
             raise Unsolvable
         if self.left.linear != 1:
-            self.isolate()
+            yield self._isolate()
         return self.right.constant
 
-    def move_to_left(self, term: Polynomial) -> None:
-        """`term` leaves the right side."""
-        x, before = self.unknown, self.left
-        operation, arriving = self.rules.move(term, x)
-        wrong = self.rules.broken("move")
-        self.right = self.right - term
-        self.left = before + arriving
-        right = self.right.latex(x)
-        lines = [f"{before.latex(x)} {_arriving(arriving, x, wrong)} {self.sign} {right}"]
-        lines.append(f"{self.left.latex(x, _changed(term, wrong))} {self.sign} {right}")
-        body: Body = (f"{said(operation, wrong)}:", *shown(lines))
-        self.steps.append(WorkedStep("move", f"Move ${term.latex(x)}$ to the left side", body, (operation,), wrong))
-
-    def move_constant(self) -> None:
-        """The constant leaves the left side."""
-        x, before = self.unknown, self.right
-        term = Polynomial(constant=self.left.constant)
-        operation, arriving = self.rules.move(term, x)
-        wrong = self.rules.broken("move")
-        self.left = self.left - term
-        self.right = before + arriving
-        left = self.left.latex(x)
-        lines = [f"{left} {self.sign} {before.latex(x)} {_arriving(arriving, x, wrong)}"] if before else []
-        # Where nothing stood on the right the sign is the term's own, and there is no other line to show it.
-        result = self.right.latex(x, _changed(term, wrong))
-        if not before and wrong and result.startswith("-"):
-            result = mark("sign", "-") + result[1:]
-        lines.append(f"{left} {self.sign} {result}")
-        body: Body = (f"{said(operation, wrong)}:", *shown(lines))
-        self.steps.append(WorkedStep("move", f"Move ${term.latex(x)}$ to the right side", body, (operation,), wrong))
-
-    def isolate(self) -> None:
-        """The unknown's factor goes."""
-        factor, value, x = self.left.linear, self.right.constant, self.unknown
-        if self.rules.broken("isolate") and not value:
-            # Nothing divided or multiplied is nothing: the mistake would be said and not show.
+    def quadratic(self) -> Work[list[Real]]:
+        """Bring all to the left, divide by the common factor, then factor or, if that fails, use the formula."""
+        x = self.unknown
+        if self.right:
+            yield self._move(self.right, "left")
+        common = math.gcd(*(int(c) for c in self.left.coefficients))
+        if common > 1:
+            self.left /= common
+            yield WorkedStep("divide", f"Divide by {common}", (f"{self.left.latex(x)} = 0",))
+        if not self.left.square:
             raise Unsolvable
-        operation, result = self.rules.isolate(factor, value)
-        wrong_value = self.rules.broken("isolate") and factor * factor != 1
-        turn = factor < 0 and self.sign != "="
-        kept = turn and self.rules.broken("turn")
-        if turn and not kept:
-            self.sign = _TURNED[self.sign]
-        sign = mark("sign", self.sign, kept)
-        operand = _factor(operation.operand)
-        if operation.verb == "multiply":
-            unfinished = f"{number(value)} {mark('sign', _TIMES, wrong_value)} {operand}"
+        a, b, c = (int(n) for n in self.left.coefficients)
+        discriminant = b * b - 4 * a * c
+        if discriminant < 0:
+            raise Unsolvable
+        root = math.isqrt(discriminant)
+        if root * root == discriminant:
+            return (yield from self._factors([Fraction(-b + sign * root, 2 * a) for sign in (1, -1)]))
+        return (yield from self._formula(a, b, c))
+
+    def _move(self, term: Polynomial, to: Literal["left", "right"]) -> WorkedStep:
+        """Move a term to the other side."""
+        x, wrong, positive = self.unknown, "move" in self.broken, term.leading > 0
+        operation = Operation("subtract" if positive != wrong else "add", (term if positive else -term).latex(x))
+        arriving = term if wrong else -term
+        if to == "left":
+            before, self.left, self.right = self.left, self.left + arriving, self.right - term
+            result = self.left
         else:
-            unfinished = rf"\frac{{{number(value)}}}{{{operation.operand}}}"
-        lines = [f"{x} {sign} {unfinished}"]
+            before, self.left, self.right = self.right, self.left - term, self.right + arriving
+            result = self.right
+        square, linear, constant = (wrong and bool(c) for c in term.coefficients)
+        sides = [result.latex(x, (square, linear, constant))]
+        if before:
+            sides.insert(0, f"{before.latex(x)} {_arriving(arriving, x, wrong)}")
+        elif wrong and sides[0].startswith("-"):
+            # The sign is the term's own, and there is no other line that shows it.
+            sides[0] = mark("sign", "-") + sides[0][1:]
+        lines = [
+            f"{side} {self.sign} {self.right.latex(x)}" if to == "left" else f"{self.left.latex(x)} {self.sign} {side}"
+            for side in sides
+        ]
+        return WorkedStep("move", f"Move ${term.latex(x)}$ to the {to} side", (Done(operation, wrong), *lines))
+
+    def _isolate(self) -> WorkedStep:
+        """Divide by the unknown's factor, or multiply by k if it is 1/k; the mistaken solver does the opposite."""
+        factor, value, x, wrong = self.left.linear, self.right.constant, self.unknown, "isolate" in self.broken
+        if wrong and not value:
+            # 0 multiplied is 0 divided: the mistake would be stated and would not show.
+            raise Unsolvable
+        over = abs(factor.numerator) == 1 and factor.denominator > 1
+        operand = divided(1, factor) if over else factor
+        operation = Operation("multiply" if over != wrong else "divide", number(operand))
+        result = value * factor if wrong else divided(value, factor)
+        wrong = wrong and abs(factor) != 1
+        flips = factor < 0 and self.sign != "="
+        kept = flips and "flip" in self.broken
+        if flips and not kept:
+            self.sign = _FLIPPED[self.sign]
+        if operation.verb == "multiply":
+            unfinished = f"{number(value)} {mark('sign', _TIMES, wrong)} {as_factor(operand)}"
+        else:
+            unfinished = rf"\frac{{{number(value)}}}{{{number(operand)}}}"
+        sides = [unfinished]
         if unfinished != number(result):
-            finished = number(size(result))
-            minus = "-" if result < 0 else ""
-            lines.append(f"{x} {sign} {minus}{mark('number', finished, wrong_value)}")
-        turning = " and turn the sign" if turn and not kept else ""
-        body: Body = (f"{said(operation, wrong_value)}{turning}:", *shown(lines))
-        wrong = wrong_value or kept
-        self.steps.append(WorkedStep("isolate", f"Solve for ${x}$", body, (operation,), wrong))
+            sides.append(("-" if result < 0 else "") + mark("number", number(abs(result)), wrong))
+        done = Done(operation, wrong, " and turn the sign" if flips and not kept else "")
         self.left, self.right = Polynomial(linear=1), Polynomial(constant=result)
+        sign = mark("sign", self.sign, kept)
+        return WorkedStep("isolate", f"Solve for ${x}$", (done, *(f"{x} {sign} {side}" for side in sides)))
+
+    def _factors(self, roots: list[Fraction]) -> Work[list[Real]]:
+        """Factor, and set each factor to zero: one step each, by the same rules as any linear equation."""
+        x = self.unknown
+        factors = [
+            Polynomial(linear=root.denominator, constant=-root.numerator) for root in sorted(roots, reverse=True)
+        ]
+        product = "".join(f"({factor.latex(x)})" for factor in factors)
+        yield WorkedStep("factor", "Factor the quadratic", (f"{product} = 0",))
+        values: list[Real] = []
+        for factor in dict.fromkeys(factors):
+            equation = f"{factor.latex(x)} = 0"
+            steps, value = collected(Solver(factor, Polynomial(), x, self.broken).linear())
+            body = tuple(part for step in steps for part in step.body)
+            after = f"{x} = {number(value)}"
+            yield WorkedStep("solve_factor", f"Solve ${equation}$", body, before=equation, after=after)
+            values.append(value)
+        return list(dict.fromkeys(values))
+
+    def _formula(self, a: int, b: int, c: int) -> Work[list[Real]]:
+        x, wrong, discriminant = self.unknown, "formula" in self.broken and b != 0, b * b - 4 * a * c
+        first, top = (f"{mark('sign', '+')}({b})", b) if wrong else (f"-({b})", -b)
+        lines = (
+            rf"{x} = \frac{{{first} \pm \sqrt{{({b})^2 - 4({a})({c})}}}}{{2({a})}}",
+            rf"{x} = \frac{{{mark('number', str(top), wrong)} \pm \sqrt{{{discriminant}}}}}{{{2 * a}}}",
+        )
+        yield WorkedStep("formula", "Use the quadratic formula", lines)
+        return [Surd(top, discriminant, 2 * a, negative) for negative in (False, True)]
 
 
-def _factor(operand: str) -> str:
-    return f"({operand})" if operand.startswith("-") else operand
+def vanishes(polynomial: Polynomial, value: Real) -> bool:
+    """Whether the polynomial is 0 at a value, exactly."""
+    if not isinstance(value, Surd):
+        return polynomial.at(value) == 0
+    # Of p + √q both the rational part and the factor of the root have to vanish.
+    p, q = Fraction(value.top, value.under), Fraction(value.square, value.under**2)
+    a, b, c = polynomial.coefficients
+    return a * (p * p + q) + b * p + c == 0 and 2 * a * p + b == 0
+
+
+def nonzero(rng: Random, limit: int, least: int = 1) -> int:
+    """A whole number of either sign, between `least` and `limit` in size."""
+    return rng.choice((-1, 1)) * rng.randint(least, limit)
 
 
 def _arriving(term: Polynomial, unknown: str, wrong: bool) -> str:
-    """`+ 5x - 11`: a polynomial as it follows another, its signs marked where they are wrong."""
-    sign, rest = signed(term.latex(unknown))
-    text = f"{mark('sign', sign, wrong)} {rest}"
-    if not wrong:
-        return text
+    """`+ 5x - 11`: a polynomial after another one, its signs marked if they are wrong."""
+    text = term.latex(unknown)
+    text = f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
     # The signs inside of a moved polynomial are as wrong as the one before it.
-    return text.replace(" + ", f" {mark('sign', '+')} ").replace(" - ", f" {mark('sign', '-')} ")
-
-
-def _changed(term: Polynomial, wrong: bool) -> tuple[bool, bool, bool]:
-    """Which coefficients a wrongly moved term falsifies."""
-    square, linear, constant = term.coefficients
-    return (wrong and bool(square), wrong and bool(linear), wrong and bool(constant))
-
-
-def solved_quadratic(solver: LinearSteps) -> list[Real]:
-    """Bring all to the left, divide by what is common, then factor, or use the formula where that fails."""
-    x = solver.unknown
-    if solver.right:
-        solver.move_to_left(solver.right)
-    left = solver.left
-    common = math.gcd(*(int(c) for c in left.coefficients))
-    if common > 1:
-        left = left / common
-        body = (Show(f"{left.latex(x)} = 0"),)
-        solver.steps.append(WorkedStep("divide", f"Divide by {common}", body))
-    if not left.square:
-        raise Unsolvable
-    a, b, c = (int(n) for n in left.coefficients)
-    discriminant = b * b - 4 * a * c
-    if discriminant < 0:
-        raise Unsolvable
-    root = math.isqrt(discriminant)
-    if root * root == discriminant:
-        return _by_factors(solver, left, root)
-    return _by_formula(solver, a, b, c)
-
-
-def _by_factors(solver: LinearSteps, left: Polynomial, root: int) -> list[Real]:
-    x = solver.unknown
-    solutions = sorted({Fraction(-left.linear + sign * root, 2 * left.square) for sign in (1, -1)}, reverse=True)
-    if len(solutions) == 1:
-        solutions *= 2
-    factors = [Polynomial(linear=s.denominator, constant=-s.numerator) for s in solutions]
-    product = "".join(f"({factor.latex(x)})" for factor in factors)
-    solver.steps.append(WorkedStep("factor", "Factor the quadratic", (Show(f"{product} = 0"),)))
-    return list(dict.fromkeys(_factor_root(solver, factor) for factor in dict.fromkeys(factors)))
-
-
-def _factor_root(solver: LinearSteps, factor: Polynomial) -> Rational:
-    """One factor set to zero, with the same rules as any linear equation, written as one step."""
-    x = solver.unknown
-    inner = LinearSteps(factor, Polynomial(), x, solver.rules)
-    value = inner.solved()
-    equation = f"{factor.latex(x)} = 0"
-    solver.steps.append(
-        WorkedStep(
-            "solve_factor",
-            f"Solve ${equation}$",
-            tuple(part for step in inner.steps for part in step.body),
-            tuple(operation for step in inner.steps for operation in step.operations),
-            planted=any(step.planted for step in inner.steps),
-            before=equation,
-            after=f"{x} = {number(value)}",
-        )
-    )
-    return value
-
-
-def _by_formula(solver: LinearSteps, a: int, b: int, c: int) -> list[Real]:
-    x, wrong = solver.unknown, solver.rules.broken("formula") and b != 0
-    discriminant = b * b - 4 * a * c
-    first = f"{mark('sign', '+')}({b})" if wrong else f"-({b})"
-    top = b if wrong else -b
-    lines = [
-        rf"{x} = \frac{{{first} \pm \sqrt{{({b})^2 - 4({a})({c})}}}}{{2({a})}}",
-        rf"{x} = \frac{{{mark('number', str(top), wrong)} \pm \sqrt{{{discriminant}}}}}{{{2 * a}}}",
-    ]
-    solver.steps.append(WorkedStep("formula", "Use the quadratic formula", shown(lines), planted=wrong))
-    return [Surd(top, discriminant, 2 * a, negative) for negative in (False, True)]
+    return " ".join(mark("sign", word, wrong and word in ("+", "-")) for word in text.split(" "))
