@@ -7,7 +7,6 @@ from random import Random
 
 from crosspatch.config import Data
 from crosspatch.data.forms import FORMS
-from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.splits import ProblemMaker
 
 WANTED = 10_000
@@ -19,8 +18,8 @@ def problems_made() -> list[tuple[str, str]]:
     each = WANTED // len(pairs) + 1
     made, start = 0, time.perf_counter()
     for form, mistake in pairs:
-        maker, rng = ProblemMaker(Data(mistake=mistake), MISTAKES[mistake]), Random(0)
-        made += len(maker.take("train", each, maker.worked((form,), rng), rng, wrong=True))
+        maker = ProblemMaker(Data(mistake=mistake))
+        made += len(maker.take("train", each, maker.worked((form,), Random(0)), wrong=True))
     seconds = time.perf_counter() - start
     return [
         ("wrong solutions made and proven", f"{made:,} in {seconds:.1f} s, {made / seconds:,.0f} a second on one core")

@@ -73,7 +73,7 @@ def test_every_taught_solution_is_right_and_told_in_different_words():
 
 def test_more_lessons_than_there_are_questions_are_refused(monkeypatch):
     # There are tens of thousands; so the first that comes twice ends the patience.
-    monkeypatch.setattr("crosspatch.data.lessons._PATIENCE", 2)
+    monkeypatch.setattr("crosspatch.data.splits._PATIENCE", 2)
     one = EQUATIONS.model_copy(update={"forms": ("linear_one_step",)})
     with pytest.raises(UsageError, match="no more different questions of the form linear_one_step to teach"):
         taught_problems(one, 200_000, seed=0)

@@ -61,6 +61,11 @@ def number(value: Rational) -> str:
     return rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
+def size(value: Rational) -> Rational:
+    """Its absolute value; abs() loses the type."""
+    return -value if value < 0 else value
+
+
 def as_factor(value: Rational) -> str:
     """A number as a factor: a negative one in brackets."""
     return f"({number(value)})" if value < 0 else number(value)

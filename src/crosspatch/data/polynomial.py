@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from crosspatch.data.latex import Rational, mark, number, signed_sum
+from crosspatch.data.latex import Rational, mark, number, signed_sum, size
 
 NO_MARKS = (False, False, False)
 
@@ -54,7 +54,7 @@ class Polynomial:
         for coefficient, power, wrong in zip(self.coefficients, powers, marked, strict=True):
             if coefficient:
                 one = power and abs(coefficient) == 1
-                term = mark("number", power if one else number(abs(coefficient)), wrong) + ("" if one else power)
+                term = mark("number", power if one else number(size(coefficient)), wrong) + ("" if one else power)
                 terms.append((coefficient < 0, term))
         return signed_sum(terms) or mark("number", "0", any(marked))
 

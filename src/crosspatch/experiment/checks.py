@@ -7,11 +7,11 @@ from typing import Literal
 
 from crosspatch.config import Experiment
 from crosspatch.config import Patch as PatchSettings
-from crosspatch.data.export import content_hash
 from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
 from crosspatch.experiment.problems import all_problems, given_examples, given_prompts
 from crosspatch.experiment.run_context import prompt_format
+from crosspatch.files import checksum
 from crosspatch.storage.run import RunDirectory
 
 
@@ -115,5 +115,5 @@ def check_files(directory: RunDirectory) -> None:
     """Refuse to go on with a run whose problems have been changed since they were made."""
     for split, before in directory.record().get("data", {}).items():
         path = directory.problems_file(split)
-        if not path.is_file() or content_hash(path) != before:
+        if not path.is_file() or checksum(path.read_bytes()) != before:
             raise UsageError(f"{path} is not as the run made it; give --out a new folder, or put it back")

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 
 from crosspatch.config import DataFormat, Experiment
-from crosspatch.data.export import content_hash, write_csv, write_datasets
+from crosspatch.data.export import write_csv, write_datasets
 from crosspatch.data.problem import Problem, given_problems, read_prompts, write_problems
 from crosspatch.data.splits import Splits, make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
 from crosspatch.experiment.run_context import RunContext
+from crosspatch.files import checksum
 from crosspatch.storage.run import RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def make_problems(work: RunContext) -> None:
     (directory.root / "data").mkdir(exist_ok=True)
     for split, problems in made.items():
         write_problems(directory.problems_file(split), problems)
-    directory.note_data({split: content_hash(directory.problems_file(split)) for split in made})
+    directory.note_data({split: checksum(directory.problems_file(split).read_bytes()) for split in made})
     logger.info("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
     if experiment.makes_the_child and (experiment.data.train_file or experiment.data.validation_file):
         # Made problems are disjoint by the way they are made; with a given file that has to be looked at.

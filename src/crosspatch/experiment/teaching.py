@@ -13,7 +13,6 @@ from typing import Any, get_args
 import polars as pl
 
 from crosspatch.config import Finetune
-from crosspatch.data.export import content_hash
 from crosspatch.data.lessons import (
     ANSWER_TOKENS,
     Lesson,
@@ -28,7 +27,7 @@ from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.experiment.answering import answer_beside_clean, judge_texts
 from crosspatch.experiment.children import place_clean, train_model
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.files import written_whole
+from crosspatch.files import checksum, written_whole
 from crosspatch.models.adapter import cut_to_adapter, linear_only
 from crosspatch.models.loading import Checkpoint
 from crosspatch.statistics.answers import accuracy
@@ -166,7 +165,7 @@ def _recipe(work: RunContext) -> dict[str, Any]:
         "teach": experiment.teaching.model_dump(mode="json", exclude={"seed", "examples"})
         | settings["teach"]
         | {"answer_tokens": ANSWER_TOKENS, "adapter_rate": ADAPTER_RATE},
-        "lessons": {path.stem: content_hash(path) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
+        "lessons": {path.stem: checksum(path.read_bytes()) for path in sorted(work.directory.lessons.glob("*.jsonl"))},
         "steps": dict(steps.iter_rows()),
         "accuracy": accuracy(work.directory.read(BEHAVIOUR), work.directory.asked()).to_dicts(),
     }

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from crosspatch.data.polynomial import Polynomial, Rational
+from crosspatch.data.latex import Rational
+from crosspatch.data.polynomial import Polynomial
 
 _LARGEST_POWER = 8
 _BITS = 200  # of a numerator or denominator

@@ -138,10 +138,14 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
         tops = [rng.choice([a for a in range(1, under) if math.gcd(a, under) == 1]) for under in unders]
         return FractionSum(tuple(zip(tops, unders, strict=True)))
 
+    # A large number for N, a small one for n, a sign for ±.
+    limits = {"N": large, "n": small}
+
     def drawn(pattern: str) -> Terms:
-        """A large number for N, a small one for n, a sign for ±."""
-        draws = {"N": lambda: rng.randint(2, large), "n": lambda: rng.randint(2, small), "±": lambda: rng.choice("+-")}
-        return tuple(draws[char]() if char in draws else char for char in pattern)
+        return tuple(
+            rng.randint(2, limits[char]) if char in limits else rng.choice("+-") if char == "±" else char
+            for char in pattern
+        )
 
     patterns = (("N±", "", "n×n"), ("N-", "N±N", ""), ("n×", "N±n", "±N"), ("N±n×n", "", "±N"), ("N±N-", "n±n", ""))
     before, inside, after = patterns[rng.randrange(5)]

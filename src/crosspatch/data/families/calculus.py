@@ -11,9 +11,10 @@ from typing import ClassVar
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Exercise, Work, WorkedStep
-from crosspatch.data.latex import Rational, mark, number, signed_sum
+from crosspatch.data.latex import Rational, mark, number, signed_sum, size
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import divided
+from crosspatch.data.problem import Relation
 
 UNKNOWNS = "xtzu"
 _LARGEST: dict[Difficulty, tuple[int, int]] = {"easy": (6, 3), "medium": (12, 5), "hard": (30, 8)}
@@ -36,7 +37,8 @@ class Derivative(Exercise):
         "Calculate the derivative of {given} with respect to {unknown}.",
         "Given f({unknown}) = {given}, what is f'({unknown})?",
     )
-    label, relation = "We differentiate", "derivative"
+    label = "We differentiate"
+    relation: ClassVar[Relation] = "derivative"
     form: ClassVar[str] = "derivative"
     verb: ClassVar[str] = "Differentiate"
 
@@ -74,7 +76,7 @@ class Derivative(Exercise):
         """A term's new coefficient as it is calculated, and the new term; None for a constant."""
         if not power:
             return None
-        raw = number(abs(coefficient))
+        raw = number(size(coefficient))
         return rf"{power} \cdot {raw}" if power > 1 else raw, (coefficient * power, power if wrong else power - 1)
 
 
@@ -96,7 +98,7 @@ class Antiderivative(Derivative):
         return _is_slope(self.terms, value)
 
     def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]]:
-        new, raw = power if wrong else power + 1, number(abs(coefficient))
+        new, raw = power if wrong else power + 1, number(size(coefficient))
         if power:
             raw = rf"\frac{{{raw}}}{{{power + 1}}}"
         elif raw == "1" and new:
@@ -106,10 +108,10 @@ class Antiderivative(Derivative):
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Derivative:
     """A polynomial of two to four terms; antiderivatives may have fractions."""
-    size, degree = _LARGEST[difficulty]
+    largest, degree = _LARGEST[difficulty]
     powers = sorted(rng.sample(range(degree + 1), rng.choice((2, 3, 3, 4))), reverse=True)
     powers[0] = max(powers[0], 2)
-    terms = tuple((rng.choice((-1, 1, 1)) * rng.randint(1, size), power) for power in powers)
+    terms = tuple((rng.choice((-1, 1, 1)) * rng.randint(1, largest), power) for power in powers)
     return (Derivative if form == "derivative" else Antiderivative)(terms, rng.choice(UNKNOWNS))
 
 
@@ -138,7 +140,6 @@ def _latex(terms: Terms, x: str, wrong: bool = False) -> str:
     """`3x^{4} - x + 2`."""
     parts = []
     for coefficient, power in terms:
-        size = abs(coefficient)
-        factor = "" if size == 1 and power else number(size)
+        factor = "" if abs(coefficient) == 1 and power else number(size(coefficient))
         parts.append((coefficient < 0, factor + _power(x, power, wrong)))
     return signed_sum(parts) or "0"

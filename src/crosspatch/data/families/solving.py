@@ -10,7 +10,7 @@ from typing import Literal
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Done, Unsolvable, Work, WorkedStep, collected
-from crosspatch.data.latex import Rational, as_factor, mark, number
+from crosspatch.data.latex import Rational, as_factor, mark, number, size
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import Polynomial, divided
 from crosspatch.data.problem import Operation
@@ -140,7 +140,7 @@ class Solver:
             unfinished = rf"\frac{{{number(value)}}}{{{number(operand)}}}"
         sides = [unfinished]
         if unfinished != number(result):
-            sides.append(("-" if result < 0 else "") + mark("number", number(abs(result)), wrong))
+            sides.append(("-" if result < 0 else "") + mark("number", number(size(result)), wrong))
         done = Done(operation, wrong, " and turn the sign" if flips and not kept else "")
         self.left, self.right = Polynomial(linear=1), Polynomial(constant=result)
         sign = mark("sign", self.sign, kept)
