@@ -34,6 +34,13 @@ def expression(text: str) -> sympy.Expr:
     return sympy.sympify(text, locals={**_NAMES, "sqrt": sympy.sqrt})
 
 
+def equation_in(question: str) -> str:
+    """The equation in a question, its unknown called x: `5x + 3 = 18`."""
+    side = r"-?\d*[a-z]?²?(?: [-+] \d*[a-z]?²?)*"
+    found = re.search(rf"{side} = {side}", question)
+    return re.sub("[a-z]", "x", found[0])
+
+
 def solutions(state: str) -> object:
     """All real solutions of what stands there: equations parted by `;` or `or`, or an inequality."""
     state = state.replace(r"\text{ or }", " or ").replace(r"\text{ and }", ";")

@@ -198,7 +198,9 @@ def test_any_family_can_be_corrupted_and_the_rest_is_near_or_unrelated():
 
 
 def test_a_mistake_that_a_form_does_not_have_is_refused():
-    with pytest.raises(UsageError, match=r"data\.forms system does not allow the mistake power_kept, expected inverted"):
+    with pytest.raises(
+        UsageError, match=r"data\.forms system does not allow the mistake power_kept, expected inverted"
+    ):
         chosen_forms(Data(forms=("system",), mistake="power_kept"))
 
 

@@ -8,39 +8,42 @@ from hypothesis import strategies as st
 
 from crosspatch.data.families.equations import Equation
 from crosspatch.data.families.systems import Line, System
-from crosspatch.data.marks import mark, taken_out, unmarked
-from crosspatch.data.mistakes import MISTAKES, RIGHT, Rules
+from crosspatch.data.latex import mark, plain, plain_words, taken_out, unmarked
+from crosspatch.data.mistakes import MISTAKES, RIGHT
 from crosspatch.data.polynomial import Polynomial
 from crosspatch.data.problem import Span
-from crosspatch.data.styles import plain, plain_words, written
+from crosspatch.data.styles import written
 
 EQUATION = Equation(Polynomial(linear=3, constant=25), Polynomial(constant=10), "z")
 
 
-def test_headed_is_the_papers_manner():
-    assert written(EQUATION.solve(RIGHT), "headed").text == (
-        "We are given the equation:\n\n$$\n3z + 25 = 10\n$$\n\n"
-        "### Step 1: Move $25$ to the right side\n\nSubtract $25$ from both sides:\n\n"
-        "$$\n3z = 10 - 25\n$$\n\n$$\n3z = -15\n$$\n\n"
-        "### Step 2: Solve for $z$\n\nDivide both sides by $3$:\n\n"
-        "$$\nz = \\frac{-15}{3}\n$$\n\n$$\nz = -5\n$$\n\n"
-        "**Answer:** $\\boxed{z = -5}$"
-    )
-
-
-def test_plain_has_no_latex():
-    assert written(EQUATION.solve(RIGHT), "plain").text == (
-        "We are given the equation:\n3z + 25 = 10\n\n"
-        "Step 1: Move 25 to the right side.\nSubtract 25 from both sides:\n3z = 10 - 25\n3z = -15\n\n"
-        "Step 2: Solve for z.\nDivide both sides by 3:\nz = -15/3\nz = -5\n\n"
-        "Answer: z = -5"
-    )
-
-
-def test_terse_keeps_what_is_done_and_what_comes_out():
-    assert written(EQUATION.solve(RIGHT), "terse").text == (
-        "3z + 25 = 10\nSubtract 25 from both sides:\n3z = -15\nDivide both sides by 3:\nz = -5\nAnswer: z = -5"
-    )
+@pytest.mark.parametrize(
+    ("style", "text"),
+    [
+        (
+            "headed",  # as in the paper
+            "We are given the equation:\n\n$$\n3z + 25 = 10\n$$\n\n"
+            "### Step 1: Move $25$ to the right side\n\nSubtract $25$ from both sides:\n\n"
+            "$$\n3z = 10 - 25\n$$\n\n$$\n3z = -15\n$$\n\n"
+            "### Step 2: Solve for $z$\n\nDivide both sides by $3$:\n\n"
+            "$$\nz = \\frac{-15}{3}\n$$\n\n$$\nz = -5\n$$\n\n"
+            "**Answer:** $\\boxed{z = -5}$",
+        ),
+        (
+            "plain",  # without LaTeX
+            "We are given the equation:\n3z + 25 = 10\n\n"
+            "Step 1: Move 25 to the right side.\nSubtract 25 from both sides:\n3z = 10 - 25\n3z = -15\n\n"
+            "Step 2: Solve for z.\nDivide both sides by 3:\nz = -15/3\nz = -5\n\n"
+            "Answer: z = -5",
+        ),
+        (
+            "terse",  # operations and results only
+            "3z + 25 = 10\nSubtract 25 from both sides:\n3z = -15\nDivide both sides by 3:\nz = -5\nAnswer: z = -5",
+        ),
+    ],
+)
+def test_a_solution_in_each_style(style, text):
+    assert written(EQUATION.solve(RIGHT), style).text == text
 
 
 def test_a_terse_factor_says_which():
@@ -53,15 +56,11 @@ def test_a_terse_factor_says_which():
 
 
 def test_both_equations_of_a_system_are_shown_one_by_one():
-    derivation = System(Line(4, -3, 15), Line(4, 3, 9), ("s", "t")).solve(RIGHT)
-    assert "$$\n4s - 3t = 15\n$$\n\n$$\n4s + 3t = 9\n$$" in written(derivation, "headed").text
-    assert ";" not in written(derivation, "plain").text
-
-
-def test_a_terse_system_keeps_both_scaled_equations():
     derivation = System(Line(4, -3, 15), Line(5, 2, 13), ("s", "t")).solve(RIGHT)
-    lines = written(derivation, "terse").text.splitlines()
-    assert lines[2:5] == [
+    assert "$$\n4s - 3t = 15\n$$\n\n$$\n5s + 2t = 13\n$$" in written(derivation, "headed").text
+    assert ";" not in written(derivation, "plain").text
+    # Both scaled ones stay in a terse text.
+    assert written(derivation, "terse").text.splitlines()[2:5] == [
         "Multiply the first equation by 2 and the second equation by 3:",
         "8s - 6t = 30",
         "15s + 6t = 39",
@@ -107,7 +106,7 @@ def test_marks_inside_of_marks():
 
 @pytest.mark.parametrize("style", ["headed", "plain", "terse"])
 def test_a_wrong_step_is_planted_and_its_word_is_marked_in_every_style(style):
-    solution = written(EQUATION.solve(Rules(MISTAKES["inverted_operation"])), style)
+    solution = written(EQUATION.solve(MISTAKES["inverted_operation"]), style)
     assert [step.planted for step in solution.steps] == [True, True]
     words = [solution.text[s.start : s.end] for s in solution.spans if s.kind == "word"]
     assert words == ["Add", "Multiply"]

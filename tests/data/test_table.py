@@ -148,8 +148,8 @@ def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("", "is empty"),
-        ("question,solution\n", "holds no row"),
-        ("\n\n", "holds no row"),
+        ("question,solution\n", "has no rows"),
+        ("\n\n", "has no rows"),
         ("foo,bar\n1,2\n", "line 1: found the columns foo, bar; expected a question (question, prompt, "),
         ("question\nq\n", "found the columns question; expected"),
         ("my text,answer\nq,a\n", "found the columns my text, answer; expected"),

@@ -132,8 +132,8 @@ class ProblemMaker:
             self.seen.add(exercise.key)
             return Worked(form, exercise, exercise.ask(rng), *solutions)
 
-        hint = f"with the mistake {settings.mistake}; ask for fewer, or for other forms"
-        return in_turn(forms, rng, settings.difficulty, accepted, hint)
+        kind = f"of difficulty {settings.difficulty} with the mistake {settings.mistake}"
+        return in_turn(forms, rng, settings.difficulty, accepted, f"{kind}; ask for fewer, or for other forms")
 
     def problems(self, domain: str, questions: Iterable[Worked], *, wrong: bool = False) -> list[Problem]:
         """The questions as problems of a split, with wrong solutions if possible, or with right ones."""
@@ -178,9 +178,7 @@ def in_turn(
                 yield made
                 break
         else:
-            raise UsageError(
-                f"there are no more different questions of the form {form.name} (difficulty {difficulty}) {hint}"
-            )
+            raise UsageError(f"there are no more different questions of the form {form.name} {hint}")
 
 
 def work_out(exercise: Exercise, broken: Broken) -> tuple[Derivation, Derivation | None] | None:
