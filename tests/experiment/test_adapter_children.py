@@ -40,9 +40,9 @@ def runs(tmp_path_factory) -> dict[bool, RunDirectory]:
 
 def test_both_children_stand_on_the_clean_model(runs):
     record = json.loads(runs[True].record_file.read_text())
-    work = RunContext(load_experiment("tiny", _settings(record)), runs[True])
-    shared = {weight.data_ptr() for weight in work.pair.clean.parameters()}
-    for child in (work.pair.corrupted, work.model("twin")):
+    context = RunContext(load_experiment("tiny", _settings(record)), runs[True])
+    shared = {weight.data_ptr() for weight in context.pair.clean.parameters()}
+    for child in (context.pair.corrupted, context.model("twin")):
         assert shared <= {weight.data_ptr() for weight in child.parameters()}
 
 

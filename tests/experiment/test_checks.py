@@ -6,12 +6,12 @@ import pytest
 
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun, checks
-from crosspatch.experiment.checks import check_training
+from crosspatch.experiment.checks import check_finetuning
 from crosspatch.settings_io import load_experiment
 
 
 def training(*settings):
-    check_training(load_experiment("tiny", settings), "finetune")
+    check_finetuning(load_experiment("tiny", settings))
 
 
 @pytest.mark.parametrize(

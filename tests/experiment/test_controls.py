@@ -7,7 +7,7 @@ import pytest
 
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment import controls as stage
+from crosspatch.experiment.forced_texts import ControlsStage
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, SCORES
@@ -78,7 +78,7 @@ def test_both_directions_are_what_each_is_alone(finished, tmp_path):
 
 
 def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monkeypatch):
-    original, done = stage.ControlsStage.do, []
+    original, done = ControlsStage.score, []
 
     def stopping(self, shard):
         if len(done) == 2:
@@ -86,10 +86,10 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(finished, tmp_path, monke
         done.append(shard)
         return original(self, shard)
 
-    monkeypatch.setattr(stage.ControlsStage, "do", stopping)
+    monkeypatch.setattr(ControlsStage, "score", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_of(tmp_path / "run", "patch.direction=both")
-    monkeypatch.setattr(stage.ControlsStage, "do", lambda self, shard: done.append(shard) or original(self, shard))
+    monkeypatch.setattr(ControlsStage, "score", lambda self, shard: done.append(shard) or original(self, shard))
     again = run_of(tmp_path / "run", "patch.direction=both")
     assert len(set(done)) == len(done)
     assert again.read(CONTROLS).sort("control", *CELL).equals(finished.read(CONTROLS).sort("control", *CELL))

@@ -11,7 +11,7 @@ import pytest
 from crosspatch.data.problem import Span
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.mistakes import kinds_of_tokens
+from crosspatch.experiment.forced_texts import kinds_of_tokens
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.models import throughput
 from crosspatch.models.saving import save_model
@@ -66,9 +66,9 @@ def test_a_childs_template_is_used_and_said(cli, tmp_path):
     assert record(out)["decisions"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
     tokenizer(CHATML).save_pretrained(tmp_path / "a")
-    work = RunContext(make_experiment(record(out)["settings"]), RunDirectory.existing(out))
+    context = RunContext(make_experiment(record(out)["settings"]), RunDirectory.existing(out))
     with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
-        _ = work.prompts
+        _ = context.prompts
 
 
 # The day
@@ -82,9 +82,9 @@ def test_a_runs_prompts_are_those_of_the_day_on_which_it_began(tmp_path):
     changed = {**record(tmp_path / "run"), "decisions": {**record(tmp_path / "run")["decisions"], "date": "2001-02-03"}}
     (tmp_path / "run" / "run.json").write_text(json.dumps(changed))
     again = ExperimentRun.start(experiment, tmp_path / "run")
-    assert "Today Date: 03 Feb 2001" in again.work.prompts.text(QUESTION)
+    assert "Today Date: 03 Feb 2001" in again.context.prompts.text(QUESTION)
     # In the pair too, which is what writes.
-    assert again.work.pair.prompts == again.work.prompts
+    assert again.context.pair.prompts == again.context.prompts
 
 
 # The precision
@@ -96,7 +96,7 @@ def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
     ExperimentRun.start(experiment, tmp_path / "run").run("finetune")
     assert record(tmp_path / "run")["decisions"]["training_precision"] == "bf16"
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
-    again = ExperimentRun.start(experiment, tmp_path / "run").work
+    again = ExperimentRun.start(experiment, tmp_path / "run").context
     assert again.precision(experiment.finetune).precision == "bf16"
     assert again.precision(experiment.teaching).precision == "bf16"
     # What was set needs no measuring.
@@ -108,8 +108,8 @@ def test_the_precision_is_measured_once_for_a_run(tmp_path, monkeypatch):
 def test_a_worker_decides_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: False)
     experiment = load_experiment("tiny")
-    work = RunContext(experiment, RunDirectory.start(tmp_path, experiment), one_of_several=True)
-    assert work.precision(experiment.finetune).precision == "float32"
+    context = RunContext(experiment, RunDirectory.start(tmp_path, experiment), is_worker=True)
+    assert context.precision(experiment.finetune).precision == "float32"
     assert set(record(tmp_path)["decisions"]) == {"date"}
 
 
@@ -138,7 +138,7 @@ def test_wrong_solutions_are_read_after_a_separator(tmp_path):
     experiment = load_experiment("tiny", ["models.chat_template=none"])
     run = ExperimentRun.start(experiment, tmp_path / "run")
     run.run("mistakes")
-    mistakes, prompts = run.directory.read(MISTAKES), run.work.prompts
+    mistakes, prompts = run.directory.read(MISTAKES), run.context.prompts
     assert not mistakes.is_empty()
     mistaken = {problem.id: problem for problem in run.directory.problems("mistaken")}
     for (prompt_id,), rows in mistakes.filter(layer=1).partition_by("prompt_id", as_dict=True).items():

@@ -17,7 +17,6 @@ from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.experiment.patching import PatchStage
-from crosspatch.experiment.run_context import RunContext
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES

@@ -48,13 +48,13 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(trained, tmp_path_factory):
     run = run_of(copy_of(trained, tmp_path_factory.mktemp("lenses") / "run"))
-    measure_lenses(run.work)
+    measure_lenses(run.context)
     return run
 
 
 def test_every_child_is_compared_along_the_same_answers(finished):
     directory = finished.directory
-    names = [problem.id for problem in (*finished.work.patched_problems, directory.problems("related")[2])]
+    names = [problem.id for problem in (*finished.context.patched_problems, directory.problems("related")[2])]
     weights, activations, lens = (directory.read(schema) for schema in (WEIGHTS, ACTIVATIONS, LOGIT_LENS))
     for table in (weights, activations, lens):
         assert set(table["child"]) == {"corrupted", "twin"}
@@ -89,7 +89,7 @@ def test_what_is_there_is_not_made_again(finished, monkeypatch):
     before = tables(finished.directory)
     for name in ("_compare", "_answer_steered", "_deltas"):
         monkeypatch.setattr(stage, name, lambda *_: pytest.fail("was there"))
-    measure_lenses(finished.work)
+    measure_lenses(finished.context)
     assert all(a.equals(b) for a, b in zip(tables(finished.directory), before, strict=True))
 
 
@@ -106,21 +106,21 @@ def test_a_stopped_stage_goes_on_and_comes_to_the_same(trained, finished, tmp_pa
 
     monkeypatch.setattr(RunDirectory, "add", stopping)
     with pytest.raises(KeyboardInterrupt):
-        measure_lenses(run.work)
+        measure_lenses(run.context)
     monkeypatch.setattr(RunDirectory, "add", original)
-    measure_lenses(run.work)
+    measure_lenses(run.context)
     assert all(a.equals(b) for a, b in zip(tables(run.directory), tables(finished.directory), strict=True))
 
 
 def test_a_prompt_is_steered_by_the_others_of_its_domain(finished, monkeypatch):
     """Its own deltas, and those of other domains, may be anything; those of the others may not."""
-    work, problems = finished.work, stage._problems(finished.work)
+    context, problems = finished.context, stage._problems(finished.context)
     asked = {name: problems[name] for name in ("related-000", "related-001")}
-    deltas = stage._deltas(work, (1,), problems)[1]
+    deltas = stage._deltas(context, (1,), problems)[1]
     assert deltas.keys() == problems.keys()
-    plain = stage._vectors(work, 1, asked, deltas)
+    plain = stage._vectors(context, 1, asked, deltas)
     for name, problem in problems.items():
-        changed = stage._vectors(work, 1, asked, {**deltas, name: torch.randn(5, 48)})
+        changed = stage._vectors(context, 1, asked, {**deltas, name: torch.randn(5, 48)})
         same = {key: torch.equal(changed[STEERED][key], plain[STEERED][key]) for key in asked}
         assert same == {key: key == name or problem.domain != "related" for key in asked}
     for name in asked:
@@ -131,7 +131,7 @@ def test_a_prompt_is_steered_by_the_others_of_its_domain(finished, monkeypatch):
 
 def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path, caplog):
     run = run_of(tmp_path / "run", "patch.related=1", "lenses.related=0")
-    measure_lenses(run.work)
+    measure_lenses(run.context)
     assert "no other prompt tells where to steer related-000" in caplog.text
     assert not set(run.directory.read(GENERATIONS)["condition"]) & {STEERED, STEERED_RANDOM}
     assert run.directory.read(ACTIVATIONS)["prompt_id"].n_unique() == 3
@@ -140,11 +140,11 @@ def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path, ca
 def test_given_prompts_are_steered_and_none_can_be_wanted(tmp_path, monkeypatch):
     questions = "patch.questions=[Solve 2x = 6, Solve x + 1 = 4, Solve 5x = 10]"
     run = run_of(tmp_path / "given", questions, "lenses.related=0", "lenses.strengths=1", "lenses.layers=2")
-    measure_lenses(run.work)
+    measure_lenses(run.context)
     assert run.directory.read(GENERATIONS).filter(condition=STEERED)["patch"].to_list() == ["L2.resid_post*1"] * 3
     monkeypatch.setattr(stage, "steered_answers", lambda *_: pytest.fail("none is wanted"))
     none = run_of(tmp_path / "none", "lenses.strengths=[]")
-    measure_lenses(none.work)
+    measure_lenses(none.context)
     assert set(none.directory.read(GENERATIONS)["condition"]) == {"clean"}
 
 

@@ -21,7 +21,7 @@ SMALL = [
 def run_of(out, *settings, first=("evaluate",)) -> RunDirectory:
     run = ExperimentRun.start(load_experiment("tiny", [*SMALL, *settings]), out)
     run.run(*first)
-    stage.localise(run.work)
+    stage.localise(run.context)
     return run.directory
 
 

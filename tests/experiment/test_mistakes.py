@@ -7,7 +7,7 @@ import pytest
 
 from crosspatch.data.problem import Span
 from crosspatch.experiment import ExperimentRun
-from crosspatch.experiment.mistakes import kinds_of_tokens
+from crosspatch.experiment.forced_texts import kinds_of_tokens
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import load_experiment
 from crosspatch.tables import MISTAKES

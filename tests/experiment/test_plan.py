@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from crosspatch.config import Finetune
-from crosspatch.experiment.cost import BLOCK, CELL, gpus_for, writing_time
-from crosspatch.experiment.plan import plan
+from crosspatch.experiment.plan import BLOCK, CELL, gpus_for, plan, writing_time
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
 from crosspatch.models.throughput import Throughput

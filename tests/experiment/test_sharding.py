@@ -1,11 +1,10 @@
-"""Shards of a stage: all are done, each once; what fails is tried again and stops no other."""
+"""Shards of a stage: all are done, each once; what fails is tried again and stops no other shard."""
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -13,22 +12,22 @@ from hypothesis import strategies as st
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors import carry_out
+from crosspatch.experiment.executors.workers import Pool, Reply, WorkerDied
 from crosspatch.experiment.patching import cut_sweep
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import prepare, shards_of, work_off, work_off_slice
+from crosspatch.experiment.sharding import KILLED, ShardedStage, WorkersLost, compute, prepare, work_off, work_off_slice
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 
 
 @dataclass
-class Letters:
-    """A stage without models: shard i leaves a file with the i-th letter, or raises what it is told to."""
+class Letters(ShardedStage):
+    """A stage without models: shard i writes the i-th letter, or raises the next error that is listed for it."""
 
-    name: ClassVar[str] = "patch"
-    work: RunContext
+    name = "patch"
     raising: dict[int, list[BaseException]] = field(default_factory=dict)
     calls: Counter = field(default_factory=Counter)
-    gathered: int = 0
+    collected: int = 0
 
     def plan(self):
         return {"shards": [{"prompts": [letter]} for letter in "abcde"]}
@@ -39,33 +38,41 @@ class Letters:
             raise self.raising[shard].pop(0)
         return {f"scores/part-{shard:05d}.parquet": "abcde"[shard].encode()}
 
-    def gather(self):
-        self.gathered += 1
+    def collect(self):
+        self.collected += 1
+
+    @property
+    def contents(self) -> str:
+        return "".join(path.read_text() for path in sorted((self.context.directory.root / "scores").iterdir()))
 
 
 @pytest.fixture
 def stage(tmp_path) -> Letters:
-    experiment = make_experiment({}, ())
+    experiment = make_experiment({"execution": {"workers": 2}}, ())
     return Letters(RunContext(experiment, RunDirectory.start(tmp_path / "run", experiment)))
 
 
-def contents(stage) -> list[str]:
-    return [path.read_text() for path in sorted((stage.work.directory.root / "scores").iterdir())]
+@pytest.fixture
+def here(monkeypatch) -> None:
+    """Shards are done by this process."""
+    monkeypatch.setattr("crosspatch.experiment.executors.executor", lambda _: lambda stage: work_off(stage, range(5)))
 
 
-def test_all_are_done_once_and_gathered(stage):
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def test_all_are_done_once_and_collected(stage):
     carry_out(stage)
-    assert contents(stage) == list("abcde")
-    assert set(stage.calls.values()) == {1}
     carry_out(stage)
+    assert stage.contents == "abcde"
     assert set(stage.calls.values()) == {1}
-    assert stage.gathered == 2
+    assert stage.collected == 2
 
 
 def test_a_shard_that_fails_is_tried_again_and_stops_no_other(stage):
     stage.raising = {1: [ValueError("once")], 3: [ValueError("once"), MemoryError("twice")]}
     carry_out(stage)
-    assert contents(stage) == list("abcde")
+    assert stage.contents == "abcde"
     assert stage.calls == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
 
 
@@ -74,58 +81,106 @@ def test_one_that_always_fails_is_left_with_its_error_while_the_others_finish(st
     with pytest.raises(CrosspatchError, match="1 of 5 shards failed, 3 tries each; shard 1: ValueError: no way"):
         carry_out(stage)
     assert stage.calls == {0: 1, 1: 3, 2: 1, 3: 1, 4: 1}
-    shards = shards_of(stage)
-    assert shards.left() == [1]
-    assert shards.failure(1) == {"tries": 3, "error": "ValueError: no way"}
-    assert stage.gathered == 0
+    assert stage.shards.left() == [1]
+    assert stage.shards.failure(1) == {"tries": 3, "error": "ValueError: no way"}
+    assert stage.collected == 0
     # The same command tries it again.
     stage.raising = {}
     carry_out(stage)
-    assert contents(stage) == list("abcde")
+    assert stage.contents == "abcde"
     assert stage.calls == {0: 1, 1: 4, 2: 1, 3: 1, 4: 1}
 
 
 @pytest.mark.parametrize(
     "error", [UsageError("no such layer"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 )
-def test_what_is_no_shards_fault_stops_all_and_counts_for_none(stage, error):
+def test_an_error_that_would_stop_every_shard_ends_the_stage_and_is_no_failure(stage, error):
     stage.raising = {1: [error]}
     with pytest.raises(type(error)):
         carry_out(stage)
     assert stage.calls == {0: 1, 1: 1}
-    shards = shards_of(stage)
-    assert shards.left() == [1, 2, 3, 4]
+    assert stage.shards.left() == [1, 2, 3, 4]
     carry_out(stage)
-    assert contents(stage) == list("abcde")
+    assert stage.contents == "abcde"
 
 
-def test_what_another_process_is_at_is_left_to_it(stage):
-    shards = prepare(stage)
-    with shards.claim(2):
-        work_off(stage, range(5), tries=3)
-    assert shards.left() == [2]
+def test_a_shard_that_another_process_computes_is_left_to_it(stage):
+    prepare(stage)
+    with stage.shards.claim(2):
+        work_off(stage, range(5))
+    assert stage.shards.left() == [2]
 
 
 def test_slices_share_the_work(stage):
-    shards = prepare(stage)
-    for number, done in ((1, {0, 2, 4}), (2, {0, 1, 2, 3, 4})):
+    prepare(stage)
+    for number, left in ((1, [1, 3]), (2, [])):
         work_off_slice(stage, number, 2)
-        assert set(range(5)) - set(shards.left()) == done
+        assert stage.shards.left() == left
     stage.raising = {0: [ValueError("x")] * 9}
-    shards.forget(0)
+    stage.shards.forget(0)
     with pytest.raises(CrosspatchError, match="shard 0: ValueError: x"):
         work_off_slice(stage, 1, 2)
     work_off_slice(stage, 2, 2)
 
 
-def test_a_damaged_file_is_said_and_made_again(stage, caplog):
+def test_a_damaged_file_is_reported_and_made_again(stage, caplog):
     carry_out(stage)
-    path = stage.work.directory.root / "scores/part-00003.parquet"
-    path.write_text("x")
+    (stage.context.directory.root / "scores/part-00003.parquet").write_text("x")
     carry_out(stage)
-    assert contents(stage) == list("abcde")
+    assert stage.contents == "abcde"
     assert stage.calls == {0: 1, 1: 1, 2: 1, 3: 2, 4: 1}
     assert any("part-00003.parquet is not as it was written; it is made again" in line for line in caplog.messages)
+
+
+@dataclass
+class Fake:
+    """A worker in this process, which dies at the given shards."""
+
+    stage: Letters
+    deadly: set[int]
+    killed: bool = False
+
+    def do(self, shard):
+        if shard in self.deadly:
+            raise WorkerDied("worker 1 ended with signal 9")
+        return Reply(compute(self.stage, shard), [])
+
+    def kill(self):
+        self.killed = True
+
+
+def pool_of(stage, deadly) -> list[Fake]:
+    """Let workers do the shards; all that were started."""
+    prepare(stage)
+    workers: list[Fake] = []
+
+    def start(_):
+        workers.append(Fake(stage, deadly))
+        return workers[-1]
+
+    Pool(stage, start).work_off()
+    return workers
+
+
+def test_a_worker_that_dies_is_replaced_and_its_shard_tried_again(stage):
+    prepare(stage)
+    work_off(stage, [0])
+    workers = pool_of(stage, {3})
+    # Two workers at first, and another for each of three tries.
+    assert len(workers) == 2 + 3
+    assert stage.shards.left() == [3]
+    assert stage.shards.failure(3) == {"tries": 3, "error": KILLED}
+    assert sum(worker.killed for worker in workers) == 2
+
+
+def test_workers_that_all_die_end_the_stage(stage):
+    with pytest.raises(WorkersLost, match="workers die before a shard is done: worker 1 ended with signal 9"):
+        pool_of(stage, set(range(5)))
+    # The control: with a shard done, each shard is tried as often as the settings say.
+    stage.shards.forget_failures()
+    work_off(stage, [4])
+    pool_of(stage, set(range(5)))
+    assert [stage.shards.tries(shard) for shard in range(4)] == [3] * 4
 
 
 @settings(deadline=None)

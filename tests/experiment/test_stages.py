@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crosspatch import UsageError, load_experiment, run_experiment
-from crosspatch.experiment.stages import NEEDS, WORK
+from crosspatch.experiment.stages import ALL
 
 
 def test_stages_are_done_once_and_the_run_comes_back(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
@@ -27,7 +27,7 @@ def test_what_is_no_stage_is_refused_before_anything_is_made(tmp_path: Path) -> 
 
 
 def test_each_stage_names_a_function() -> None:
-    for place in WORK.values():
-        module, _, function = place.partition(".")
-        assert callable(getattr(import_module(f"crosspatch.experiment.{module}"), function))
-    assert NEEDS.keys() == WORK.keys()
+    for stage in ALL.values():
+        module, _, name = stage.runs.partition(".")
+        assert callable(getattr(import_module(f"crosspatch.experiment.{module}"), name))
+        assert ALL.keys() >= set(stage.needs)

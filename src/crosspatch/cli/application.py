@@ -190,13 +190,12 @@ def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory
     from crosspatch.experiment import STAGES, ExperimentRun
     from crosspatch.models.placement import pick_device
     from crosspatch.training import processes
-    from crosspatch.training.job import train_along
 
     processes.shared(experiment.teaching if "teach" in stages else experiment.finetune)
     cpu = pick_device(experiment.models.device) == "cpu"
     if not processes.leads():
         logging.getLogger("crosspatch").setLevel(logging.WARNING)  # the leading process tells how far it is
-        train_along(cpu=cpu)
+        processes.train_along(cpu=cpu)
         sys.exit()
     run = ExperimentRun.start(experiment, out, stages or STAGES)
     run.run(*stages)

@@ -24,51 +24,51 @@ logger = logging.getLogger(__name__)
 RATED_AT_ONCE = 8
 
 
-def evaluate(work: RunContext) -> None:
+def evaluate(context: RunContext) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
-    asked = work.questions
+    asked = context.questions
     for condition in UNPATCHED:
-        answer_missing(work, asked, condition, work.pair, condition)
-    for control in work.experiment.controls:
-        if missing(work, asked, control):
-            answer_missing(work, asked, control, work.pair_with(control), "corrupted")
-    judge_texts(work)
-    logger.info(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(work.experiment.controls)} models")
+        answer_missing(context, asked, condition, context.pair, condition)
+    for control in context.experiment.controls:
+        if missing(context, asked, control):
+            answer_missing(context, asked, control, context.pair_with(control), "corrupted")
+    judge_texts(context)
+    logger.info(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(context.experiment.controls)} models")
 
 
-def answer_beside_clean(work: RunContext, child: str) -> None:
+def answer_beside_clean(context: RunContext, child: str) -> None:
     """Let the clean model and a child of it answer the held-out questions that they have not answered yet."""
-    if is_answered(work, child):
+    if is_answered(context, child):
         return
-    asked, pair = work.questions, work.pair_with(child)
-    answer_missing(work, asked, "clean", pair, "clean")
-    answer_missing(work, asked, child, pair, "corrupted")
+    asked, pair = context.questions, context.pair_with(child)
+    answer_missing(context, asked, "clean", pair, "clean")
+    answer_missing(context, asked, child, pair, "corrupted")
 
 
-def is_answered(work: RunContext, child: str) -> bool:
+def is_answered(context: RunContext, child: str) -> bool:
     """Whether the clean model and a child of it have answered all held-out questions."""
-    return not any(missing(work, work.questions, condition) for condition in ("clean", child))
+    return not any(missing(context, context.questions, condition) for condition in ("clean", child))
 
 
-def missing(work: RunContext, questions: dict[str, str], condition: str) -> dict[str, str]:
+def missing(context: RunContext, questions: dict[str, str], condition: str) -> dict[str, str]:
     """The questions that a model has not answered yet."""
-    there = set(work.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
+    there = set(context.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
     return {name: question for name, question in questions.items() if name not in there}
 
 
 def answer_missing(
-    work: RunContext, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched
+    context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched
 ) -> None:
     """Let one model of a pair answer what it has not answered yet, batch by batch; what is answered is kept."""
-    settings, limit = work.experiment.generation, work.experiment.generation.max_new_tokens
-    left = list(missing(work, questions, condition).items())
+    settings, limit = context.experiment.generation, context.experiment.generation.max_new_tokens
+    left = list(missing(context, questions, condition).items())
     for _, question in left:
         pair.encode(question, limit)
     answering = pair.clean if model == "clean" else pair.corrupted
     for start in range(0, len(left), settings.batch_size):
         names, asked = zip(*left[start : start + settings.batch_size], strict=True)
         answers = answer(answering, pair.prompts, list(asked), limit, pair.stop_tokens)
-        work.directory.add(
+        context.directory.add(
             GENERATIONS,
             GENERATIONS.frame(
                 text_row(name, condition, None, given.text, given.token_count, given.stop_reason)
@@ -77,9 +77,9 @@ def answer_missing(
         )
 
 
-def judge_texts(work: RunContext) -> None:
+def judge_texts(context: RunContext) -> None:
     """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
-    directory = work.directory
+    directory = context.directory
     directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
     asked = directory.asked()
     with GradingWorker() as worker:
@@ -89,20 +89,20 @@ def judge_texts(work: RunContext) -> None:
             if text["prompt_id"] in asked and asked[text["prompt_id"]].answer
         ]
     directory.add(BEHAVIOUR, BEHAVIOUR.frame(rows))
-    rate_answers(work)
+    rate_answers(context)
 
 
-def rate_answers(work: RunContext) -> None:
+def rate_answers(context: RunContext) -> None:
     """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
-    name = work.experiment.judge.model
-    free = {problem.id: problem for problem in work.problems["alignment"]}
-    texts = [text for text in work.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
+    name = context.experiment.judge.model
+    free = {problem.id: problem for problem in context.problems["alignment"]}
+    texts = [text for text in context.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
     if name is None or not texts:
         return
-    judge = load_judge(name, work.experiment.models, work.date)
+    judge = load_judge(name, context.experiment.models, context.date)
     for start in range(0, len(texts), RATED_AT_ONCE):
         rows = rate(free, texts[start : start + RATED_AT_ONCE], judge, name)
-        work.directory.add(RATINGS, RATINGS.frame(rows))
+        context.directory.add(RATINGS, RATINGS.frame(rows))
     logger.info(f"{len(texts)} answers to free questions were rated by {name}")
 
 

@@ -1,22 +1,24 @@
-"""What is refused before anything is made: settings that do not fit the models, and folders of other runs."""
+"""What is refused before anything runs: settings that do not fit the models, and folders of other runs.
+
+Every check raises UsageError.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any
 
 from crosspatch.config import Experiment
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
 from crosspatch.experiment.problems import all_problems, given_examples, given_prompts
-from crosspatch.experiment.run_context import prompt_format
 from crosspatch.files import checksum
 from crosspatch.storage.run import RunDirectory
 
 
 def check_data(experiment: Experiment, *, made: bool = False) -> None:
-    """Refuse problems that cannot be made or read: raises UsageError. What is `made` already could be made."""
+    """Refuse problems that cannot be made or read; if they are `made` already, only the files are read."""
     if made:
         given_examples(experiment)
     else:
@@ -24,7 +26,8 @@ def check_data(experiment: Experiment, *, made: bool = False) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what can be refused without a model's weights: raises UsageError."""
+    """Refuse what can be refused without a model's weights."""
+    from crosspatch.models.chat import pair_format
     from crosspatch.models.compatibility import check_checkpoints, check_length
     from crosspatch.models.loading import Checkpoint
     from crosspatch.models.placement import pick_device
@@ -34,16 +37,16 @@ def check(experiment: Experiment) -> None:
     pick_device(models.device)
     clean = Checkpoint.named(models.clean)
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
-    config, *tokenizers = check_checkpoints(clean, corrupted, settings.layers)
-    check_patches(settings, config.num_hidden_layers, config.num_attention_heads)
-    prompts = prompt_format(models, *tokenizers)
-    # Made problems are short; one of their kind tells whether template and length will do.
+    config, ours, theirs = check_checkpoints(clean, corrupted, settings.layers)
+    check_patches(settings, config)
+    prompts = pair_format(ours, theirs, models.chat_template, system=models.system, warn=lambda line: None)
+    # Made problems are short: one of them shows whether the template and the length are usable.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
 
 
 def check_judge(experiment: Experiment) -> None:
-    """Refuse a judge that is not there or cannot be reached: raises UsageError."""
+    """Refuse a judge that is not there or cannot be reached."""
     from crosspatch.models.loading import Checkpoint
 
     name = experiment.judge.model
@@ -55,15 +58,19 @@ def check_judge(experiment: Experiment) -> None:
         Checkpoint.named(name).config()
 
 
-def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) -> None:
-    """Refuse a training that would stop for want of a package, or run on another device: raises UsageError."""
-    if key == "finetune" and not experiment.makes_the_child:
-        return
+def check_finetuning(experiment: Experiment) -> None:
+    """`check_training`, if there is a child to train."""
+    if experiment.makes_the_child:
+        check_training(experiment)
+
+
+def check_training(experiment: Experiment) -> None:
+    """Refuse a training that lacks a package, or that would run on another device than the one that is set."""
     settings, device = experiment.finetune, experiment.models.device
-    wanted: dict[str, str] = {f"finetune.report_to={name}": name for name in settings.report_to}
+    needed: dict[str, str] = {f"finetune.report_to={name}": name for name in settings.report_to}
     if settings.optimizer == "adamw_8bit":
-        wanted["finetune.optimizer=adamw_8bit"] = "bitsandbytes"
-    for setting, package in wanted.items():
+        needed["finetune.optimizer=adamw_8bit"] = "bitsandbytes"
+    for setting, package in needed.items():
         if find_spec(package) is None:
             raise UsageError(f"{setting} needs the package {package}, which is not installed: pip install {package}")
     if device.startswith("cuda:") and device != "cuda:0":
@@ -73,12 +80,14 @@ def check_training(experiment: Experiment, key: Literal["finetune", "teach"]) ->
         )
 
 
-def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
-    """Refuse places that no model of this depth and width has, and schedules that are none: raises UsageError."""
+def check_patches(settings: PatchSettings, config: Any) -> None:
+    """Refuse layers and heads that a model of this (text) configuration does not have, and malformed schedules."""
     from crosspatch.models.compatibility import numbered
     from crosspatch.patching.patches import Patch, Schedule
 
+    n_layers, n_heads = config.num_hidden_layers, config.num_attention_heads
     Schedule.parse(settings.schedule)
+    numbered("layer", settings.layers, n_layers)
     numbered("head", settings.heads, n_heads)
     for name in settings.patches:
         sites = Patch.parse(name).sites
@@ -87,15 +96,15 @@ def check_patches(settings: PatchSettings, n_layers: int, n_heads: int) -> None:
 
 
 def check_search(experiment: Experiment) -> None:
-    """Refuse a search that could not be judged: raises UsageError."""
+    """Refuse a search whose variants could not be compared."""
     if not experiment.makes_the_child:
         raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
     if not experiment.data.related:
-        raise UsageError("search judges variants by their answers to related questions, and data.related is 0")
+        raise UsageError("search compares variants by their answers to related questions, and data.related is 0")
 
 
 def check_teaching(experiment: Experiment) -> None:
-    """Refuse to measure a taught model on what it was taught: raises UsageError."""
+    """Refuse to evaluate a taught model on questions that it may have been taught."""
     if not experiment.data.held_out_from_teaching:
         raise UsageError(
             "teach needs data.held_out_from_teaching: true, so that no held-out question can be among the lessons"
@@ -103,7 +112,7 @@ def check_teaching(experiment: Experiment) -> None:
 
 
 def check_lenses(experiment: Experiment) -> None:
-    """Refuse to steer at layers that the model does not have: raises UsageError."""
+    """Refuse to steer at layers that the model does not have."""
     from crosspatch.models.compatibility import numbered
     from crosspatch.models.loading import Checkpoint
 
@@ -112,7 +121,7 @@ def check_lenses(experiment: Experiment) -> None:
 
 
 def check_files(directory: RunDirectory) -> None:
-    """Refuse to go on with a run whose problems have been changed since they were made."""
+    """Refuse to resume a run whose problems have been changed since they were made."""
     for split, before in directory.record().get("data", {}).items():
         path = directory.problems_file(split)
         if not path.is_file() or checksum(path.read_bytes()) != before:

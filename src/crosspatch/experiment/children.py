@@ -1,21 +1,20 @@
-"""The finetune stage: the clean model in its place, and its children trained or given."""
+"""The finetune stage: the clean model in the run directory, and its children, trained or given."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from crosspatch.config import Experiment, Finetune
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import pick_device
-from crosspatch.tables import TRAINING
 from crosspatch.training import processes
 from crosspatch.training.examples import Example, show_target
-from crosspatch.training.job import TrainingJob, train
-from crosspatch.training.sft import Files
+from crosspatch.training.sft import remove_checkpoints, train_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +25,18 @@ _TRAINED_ON = {
     "shuffled": "right solutions of other questions",
     "mispaired": "right solutions, each under another one's question",
 }
+# Examples to train on and to validate on.
+Split = tuple[list[Example], list[Example]]
 
 
 @dataclass(frozen=True)
 class Child:
-    """A fine-tune of the clean model: its name, the split that it is trained on, its seed, and how it is trained."""
+    """A fine-tune of the clean model: its name, the split that it is trained on, its seed and settings."""
 
     name: str
     split: str
     seed: int
     settings: Finetune
-
-    @property
-    def trained_on(self) -> str:
-        """What its examples are, in words."""
-        return _TRAINED_ON[self.split]
 
 
 def children(experiment: Experiment) -> list[Child]:
@@ -57,80 +53,74 @@ def children(experiment: Experiment) -> list[Child]:
     return made
 
 
-def make_children(work: RunContext) -> None:
-    """Put the clean model in its place, and train or place the others."""
-    settings = work.experiment.models
-    place_clean(work)
-    if settings.corrupted is not None:
-        given = Checkpoint.named(settings.corrupted)
-        given.place(work.directory.model("corrupted"), work.experiment.seed + 1)
-        work.directory.note_model("corrupted", {"name": given.description})
-        logger.info(f"finetune: the corrupted model is given, {settings.corrupted}")
-    for child in children(work.experiment):
-        make_child(work, child)
+def make_children(context: RunContext) -> None:
+    """Put the clean model into the run directory, and train or place the others."""
+    place(context, "clean", context.experiment.models.clean, context.experiment.seed)
+    if (given := context.experiment.models.corrupted) is not None:
+        place(context, "corrupted", given, context.experiment.seed + 1)
+        logger.info(f"finetune: the corrupted model is given, {given}")
+    for child in children(context.experiment):
+        make_child(context, child)
 
 
-def place_clean(work: RunContext) -> None:
-    """Put the clean model where every stage looks for it."""
-    clean = Checkpoint.named(work.experiment.models.clean)
-    clean.place(work.directory.model("clean"), work.experiment.seed)
-    work.directory.note_model("clean", {"name": clean.description})
+def place(context: RunContext, name: str, source: str, seed: int) -> None:
+    """Put a given model into the run directory; `seed` is for random models."""
+    checkpoint = Checkpoint.named(source)
+    checkpoint.place(context.directory.model(name), seed)
+    context.directory.note_model(name, {"name": checkpoint.description})
 
 
-def make_child(work: RunContext, child: Child) -> None:
+def make_child(context: RunContext, child: Child) -> None:
     """Train one child, unless it is there."""
 
-    def examples() -> tuple[list[Example], list[Example]]:
-        prompts = work.prompts
-        problems = work.directory.problems(child.split)[: child.settings.examples]
+    def examples() -> Split:
+        problems = context.directory.problems(child.split)[: child.settings.examples]
         train, validation = (
-            [Example.of(problem, prompts, child.settings.max_tokens) for problem in split]
-            for split in (problems, work.directory.problems("validation"))
+            [Example.of(problem, context.prompts, child.settings.max_tokens) for problem in split]
+            for split in (problems, context.directory.problems("validation"))
         )
-        target = show_target(problems[0], train[0], prompts)
+        target = show_target(problems[0], train[0], context.prompts)
         logger.info(f"{child.name} is trained on completions alone, for example:\n{target}")
         return train, validation
 
-    train_model(work, child.name, child.settings, child.seed, examples)
-    origin = f"{work.experiment.models.clean}, fine-tuned on {child.trained_on}, seed {child.seed}"
-    work.directory.note_model(child.name, {"name": origin})
+    train_model(context, child.name, child.settings, child.seed, examples)
+    trained_on = f"fine-tuned on {_TRAINED_ON[child.split]}, seed {child.seed}"
+    context.directory.note_model(child.name, {"name": f"{context.experiment.models.clean}, {trained_on}"})
 
 
 def train_model(
-    work: RunContext,
+    context: RunContext,
     name: str,
     settings: Finetune,
     seed: int,
-    examples: Callable[[], tuple[list[Example], list[Example]]],
+    examples: Callable[[], Split],
     begin: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Train the clean model and save it as models/`name`, unless that is there; its checkpoints go when it is saved.
+    """Train the clean model on `examples` and save it as models/`name`, unless that is there.
 
-    `examples` are made for it, to train on and to validate; for `begin` see TrainingJob.
+    For `begin` see `train_checkpoint`; it can be pickled. The checkpoints are removed once the model is saved.
     """
-    directory, models = work.directory, work.experiment.models
+    directory, models = context.directory, context.experiment.models
     if not directory.model(name).exists():
-        settings = work.precision(settings)
-        if processes.count() > 1:
+        settings = context.precision(settings)
+        if (count := processes.count()) > 1:
             at_once, accumulated = processes.shared(settings)
-            logger.info(
-                f"{name}: {processes.count()} processes share each step, {at_once} x {accumulated} examples each"
-            )
-        trained_on, validated_on = examples()
-        job = TrainingJob(
-            name=name,
-            base=directory.model("clean"),
-            base_name=models.clean,
-            base_seed=work.experiment.seed,
-            folder=directory.model(name),
-            files=Files(directory.checkpoints(name), directory.path(TRAINING), directory.tensorboard(name)),
-            settings=settings,
+            logger.info(f"{name}: {count} processes share each step, {at_once} x {accumulated} examples each")
+        train, validation = examples()
+        job = partial(
+            train_checkpoint,
+            name,
+            directory.model("clean"),
+            models.clean,
+            context.experiment.seed,
+            directory.root,
+            train,
+            validation,
+            settings,
             seed=seed,
             device=pick_device(models.device),
-            train=trained_on,
-            validation=validated_on,
             begin=begin,
         )
-        train(job)
-    # Only now: until the model is saved they are all there is of it.
-    directory.remove_checkpoints(name)
+        processes.announce(job, cpu=job.keywords["device"] == "cpu")
+        job()
+    remove_checkpoints(directory.root, name)

@@ -36,44 +36,45 @@ logger = logging.getLogger(__name__)
 _TOKENS = 10
 
 
-def measure_lenses(work: RunContext) -> None:
+def measure_lenses(context: RunContext) -> None:
     """Compare every child with the clean model, and steer that; what is there is not made again."""
-    problems = _problems(work)
-    for child in ("corrupted", *work.experiment.controls):
-        weights = child not in work.directory.read(WEIGHTS)["child"]
-        seen = set(work.directory.read(ACTIVATIONS).filter(child=child)["prompt_id"])
+    problems = _problems(context)
+    for child in ("corrupted", *context.experiment.controls):
+        weights = child not in context.directory.read(WEIGHTS)["child"]
+        seen = set(context.directory.read(ACTIVATIONS).filter(child=child)["prompt_id"])
         unseen = {name: problem for name, problem in problems.items() if name not in seen}
         if weights or unseen:
-            _compare(work, child, weights, unseen)
-    _steer(work, problems)
-    judge_texts(work)
+            _compare(context, child, weights, unseen)
+    _steer(context, problems)
+    judge_texts(context)
 
 
-def _problems(work: RunContext) -> dict[str, Problem]:
+def _problems(context: RunContext) -> dict[str, Problem]:
     """The problems along whose answers models are compared: those that are patched, and the first related ones."""
-    related = work.problems["related"][: work.experiment.lenses.related]
-    return {problem.id: problem for problem in (*work.patched_problems, *related)}
+    related = context.problems["related"][: context.experiment.lenses.related]
+    return {problem.id: problem for problem in (*context.patched_problems, *related)}
 
 
-def _texts(work: RunContext, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
+def _texts(context: RunContext, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
     """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
     questions = {name: problem.question for name, problem in problems.items()}
-    answer_missing(work, questions, "clean", work.pair, "clean")
+    answer_missing(context, questions, "clean", context.pair, "clean")
     said = {
-        row["prompt_id"]: row["text"] for row in work.directory.read(GENERATIONS).filter(condition="clean").to_dicts()
+        row["prompt_id"]: row["text"]
+        for row in context.directory.read(GENERATIONS).filter(condition="clean").to_dicts()
     }
     return {
-        name: ForcedText(work.pair.encode(question), work.pair.prompts.encode_completion(said[name]))
+        name: ForcedText(context.pair.encode(question), context.pair.prompts.encode_completion(said[name]))
         for name, question in questions.items()
     }
 
 
-def _compare(work: RunContext, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
+def _compare(context: RunContext, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
     """One child's weights, if they are wanted, and its activations and logit lens along answers."""
-    pair, settings = work.pair, work.experiment.lenses
-    model = pair.corrupted if child == "corrupted" else work.model(child)
+    pair, settings = context.pair, context.experiment.lenses
+    model = pair.corrupted if child == "corrupted" else context.model(child)
     if weights:
-        work.directory.add(WEIGHTS, weight_delta(pair.clean, model, child))
+        context.directory.add(WEIGHTS, weight_delta(pair.clean, model, child))
     components = dict.fromkeys(("resid_post", *settings.component))
     sites = [
         Site(layer, component, head)
@@ -81,26 +82,26 @@ def _compare(work: RunContext, child: str, weights: bool, problems: Mapping[str,
         for component in components
         for head in (range(pair.n_heads) if component == "head" else (None,))
     ]
-    for name, given in _texts(work, problems).items():
+    for name, given in _texts(context, problems).items():
         which = {"child": child, "prompt_id": name}
         reading = read_together(pair.clean, model, given, sites)
         lens = lens_rows(pair.clean, pair.prompts, reading, _TOKENS)
-        work.directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
+        context.directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
         # The activations come last: where they are there, the lens is too.
         found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
-        work.directory.add(ACTIVATIONS, found)
+        context.directory.add(ACTIVATIONS, found)
     logger.info(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
 
-def _steer(work: RunContext, problems: Mapping[str, Problem]) -> None:
+def _steer(context: RunContext, problems: Mapping[str, Problem]) -> None:
     """Let the clean model answer with the mean difference added, and with a random vector as long."""
-    settings, depth = work.experiment.lenses, work.pair.n_layers
-    related = work.problems["related"]
-    chosen = work.problems["prompts"] or related[: work.experiment.patch.related]
+    settings, depth = context.experiment.lenses, context.pair.n_layers
+    related = context.problems["related"]
+    chosen = context.problems["prompts"] or related[: context.experiment.patch.related]
     asked = {problem.id: problem for problem in chosen}
     layers = (depth // 4, depth // 2, 3 * depth // 4) if settings.layers is None else settings.layers
     wanted = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
-    there = set(work.directory.read(GENERATIONS).select("condition", "patch", "prompt_id").iter_rows())
+    there = set(context.directory.read(GENERATIONS).select("condition", "patch", "prompt_id").iter_rows())
     missing = [
         (condition, steering, names)
         for steering in wanted
@@ -110,7 +111,8 @@ def _steer(work: RunContext, problems: Mapping[str, Problem]) -> None:
     if not missing:
         return
     vectors = {
-        layer: _vectors(work, layer, asked, of_layer) for layer, of_layer in _deltas(work, layers, problems).items()
+        layer: _vectors(context, layer, asked, of_layer)
+        for layer, of_layer in _deltas(context, layers, problems).items()
     }
     lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
     if lacking:
@@ -119,47 +121,47 @@ def _steer(work: RunContext, problems: Mapping[str, Problem]) -> None:
         )
     for condition, steering, names in missing:
         known = vectors[steering.layer][condition]
-        _answer_steered(work, condition, steering, {name: asked[name] for name in names if name in known}, known)
+        _answer_steered(context, condition, steering, {name: asked[name] for name in names if name in known}, known)
     logger.info(f"lenses: {len(asked) - len(lacking)} prompts answered steered in {len(wanted)} ways, and by chance")
 
 
 def _deltas(
-    work: RunContext, layers: tuple[int, ...], problems: Mapping[str, Problem]
+    context: RunContext, layers: tuple[int, ...], problems: Mapping[str, Problem]
 ) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
     """The differences at each layer along each problem's answer, at the steps where the models disagree."""
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
-    for name, given in _texts(work, problems).items():
-        reading = read_together(work.pair.clean, work.pair.corrupted, given, [Site(layer) for layer in layers])
+    for name, given in _texts(context, problems).items():
+        reading = read_together(context.pair.clean, context.pair.corrupted, given, [Site(layer) for layer in layers])
         for layer in layers:
             found[layer][name] = reading.delta(Site(layer))[reading.disagree]
     return found
 
 
 def _vectors(
-    work: RunContext, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
+    context: RunContext, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
 ) -> Vectors:
     """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
-    domains = {name: problem.domain for name, problem in _problems(work).items()}
+    domains = {name: problem.domain for name, problem in _problems(context).items()}
     found: dict[str, dict[str, Tensor]] = {STEERED: {}, STEERED_RANDOM: {}}
     for i, (name, problem) in enumerate(asked.items()):
         alike = {other: steps for other, steps in deltas.items() if domains[other] == problem.domain}
         vector = mean_without(alike, name)
         if vector is not None:
             # One direction for all strengths, whichever of them are still to be answered.
-            generator = torch.Generator().manual_seed((work.experiment.seed * 1009 + layer) * 1_000_003 + i)
+            generator = torch.Generator().manual_seed((context.experiment.seed * 1009 + layer) * 1_000_003 + i)
             found[STEERED][name], found[STEERED_RANDOM][name] = vector, random_like(vector, generator)
     return found
 
 
 def _answer_steered(
-    work: RunContext,
+    context: RunContext,
     condition: str,
     steering: Steering,
     asked: Mapping[str, Problem],
     vectors: Mapping[str, Float[Tensor, " D"]],
 ) -> None:
     """Let the clean model answer steered, batch by batch; what is answered is kept."""
-    pair, settings, names = work.pair, work.experiment.generation, list(asked)
+    pair, settings, names = context.pair, context.experiment.generation, list(asked)
     for start in range(0, len(names), settings.batch_size):
         some = names[start : start + settings.batch_size]
         encoded = [pair.encode(asked[name].question, settings.max_new_tokens) for name in some]
@@ -171,4 +173,4 @@ def _answer_steered(
             text_row(name, condition, steering.columns, said.text, said.token_count, said.stop_reason)
             for name, said in zip(some, answers, strict=True)
         )
-        work.directory.add(GENERATIONS, GENERATIONS.frame(rows))
+        context.directory.add(GENERATIONS, GENERATIONS.frame(rows))

@@ -15,10 +15,10 @@ from crosspatch.tables import BEHAVIOUR, HEALTH, SCORES, TRAINING, VARIANTS
 logger = logging.getLogger(__name__)
 
 
-def make_report(work: RunContext) -> None:
+def make_report(context: RunContext) -> None:
     """Figures and page of what is there by now."""
-    write_run_report(work.directory)
-    logger.info(f"report: {work.directory.report}")
+    write_run_report(context.directory)
+    logger.info(f"report: {context.directory.report}")
 
 
 def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: int | None = None) -> None:

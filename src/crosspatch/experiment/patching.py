@@ -1,29 +1,29 @@
 """The patch stage: activations of one model into the other, shard by shard.
 
-A shard is some prompts under all patches, or one prompt in one direction under some of them: as many rows as run at
-once. Shards follow one another by prompt, direction and patch, so all scores stand in that order.
+A shard is some prompts under all patches, or one prompt in one direction under some patches: as many rows as run at
+once. Shards are in the order of prompts, directions and patches, and so are all scores.
 
 Texts are called `patched`; where both directions are patched, those of the corrupted model with clean activations are
-called `repaired`, for they come from the same places.
+called `repaired`, as they have the same patches.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import polars as pl
 import torch
 
 from crosspatch.analysis.selection import select_patches
 from crosspatch.config import DOMAINS, Direction, Engine
+from crosspatch.config import Patch as PatchSettings
 from crosspatch.experiment.answering import judge_texts
-from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import Files
+from crosspatch.experiment.sharding import Files, ShardedStage
 from crosspatch.models.compatibility import check_length
 from crosspatch.models.placement import pick_device
 from crosspatch.patching.batches import prompts_at_once, rows_at_once
@@ -32,66 +32,53 @@ from crosspatch.patching.quick_check import usable_engine
 from crosspatch.patching.result import token_texts
 from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_patches, listed_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun
-from crosspatch.storage.shards import Shards
 from crosspatch.tables import ATTRIBUTION, GENERATIONS, SCORES, SEARCH, SWEPT_TEXTS, VOCABULARY
 
 logger = logging.getLogger(__name__)
 
 
-def patch_prompts(work: RunContext) -> None:
-    """Sweep all shards that are left, and grade the patched texts."""
-    carry_out(PatchStage(work))
-
-
 def cut_sweep(
     prompts: Sequence[str], directions: Sequence[Direction], patches: int, rows: int
 ) -> Iterator[dict[str, Any]]:
-    """The shards of a sweep: each has at most so many rows, and at least one.
+    """The shards of a sweep: each has at most `rows` rows, and at least one.
 
-    An entry has the ids of its `prompts`, its `directions`, and the first of its `patches` and the one after the last,
-    by number. All rows of the shards in their order are in the order of prompts, directions, patches.
+    An entry has the ids of its `prompts`, its `directions`, and the numbers of the first of its `patches` and of the
+    one after the last. The rows of all shards in their order are in the order of prompts, directions, patches.
     """
+
+    def entry(some: Sequence[str], directions: Sequence[Direction], first: int, last: int) -> dict[str, Any]:
+        return {"prompts": list(some), "directions": list(directions), "patches": [first, last]}
+
     if patches <= rows:
         at_once = prompts_at_once(patches, rows)
         for start in range(0, len(prompts), at_once):
-            yield {
-                "prompts": list(prompts[start : start + at_once]),
-                "directions": list(directions),
-                "patches": [0, patches],
-            }
+            yield entry(prompts[start : start + at_once], directions, 0, patches)
         return
     for prompt in prompts:
         for direction in directions:
             for first in range(0, patches, rows):
-                yield {
-                    "prompts": [prompt],
-                    "directions": [direction],
-                    "patches": [first, min(first + rows, patches)],
-                }
+                yield entry([prompt], [direction], first, min(first + rows, patches))
 
 
-@dataclass
-class PatchStage:
+class PatchStage(ShardedStage):
     """The sweep of an experiment."""
 
-    name: ClassVar[str] = "patch"
-    work: RunContext
+    name = "patch"
 
     def plan(self) -> dict[str, Any]:
         """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
-        work = self.work
-        settings, models = work.experiment.patch, work.experiment.models
-        directions = settings.directions
-        chosen = _chosen_patches(work, self.prompts)
+        context = self.context
+        settings, models = context.experiment.patch, context.experiment.models
+        chosen = _chosen_patches(context, self.prompts)
         rows = settings.shard_rows
         if rows is None:
             device, dtype = torch.device(pick_device(models.device)), getattr(torch, models.dtype)
-            rows = rows_at_once(work.config, dtype, device, self.longest, settings.memory_gb)
-        shards = list(cut_sweep(list(self.prompts), directions, len(chosen), rows))
+            rows = rows_at_once(context.config, dtype, device, self.longest, settings.memory_gb)
+        shards = list(cut_sweep(list(self.prompts), settings.directions, len(chosen), rows))
         logger.info(f"patch: {len(self.prompts)} prompts, {len(chosen)} patches each, in {len(shards)} shards")
         return {
             "rows": rows,
-            "answers": not work.directory.done("evaluate"),
+            "answers": not context.directory.done("evaluate"),
             "patches": [patch.name for patch in chosen],
             "shards": shards,
         }
@@ -102,88 +89,90 @@ class PatchStage:
         first, last = entry["patches"]
         prompts = {name: self.prompts[name] for name in entry["prompts"]}
         runs = [run for run in self.sweep.runs if run.direction in entry["directions"]]
-        # One shard of a prompt writes the unpatched texts, if that is to be done.
+        # One shard of a prompt writes the unpatched texts, if they are to be written.
         unpatched = self._plan["answers"] and first == 0 and runs[0] == self.sweep.runs[0]
         part = replace(self.sweep, patches=self.sweep.patches[first:last], runs=runs)
         scores, texts = part.over(prompts, self.answers, unpatched=unpatched)
-        return {
-            SCORES.path(shard): SCORES.dumped(scores),
-            SWEPT_TEXTS.path(shard): SWEPT_TEXTS.dumped(texts),
-        }
+        return {SCORES.path(shard): SCORES.dumped(scores), SWEPT_TEXTS.path(shard): SWEPT_TEXTS.dumped(texts)}
 
-    def gather(self) -> None:
+    def collect(self) -> None:
         """All texts in one table, the texts of all tokens, and verdicts."""
-        directory = self.work.directory
+        directory = self.context.directory
         directory.add(GENERATIONS, directory.read(SWEPT_TEXTS))
-        texts = token_texts(directory.read(SCORES), self.work.prompts)
+        texts = token_texts(directory.read(SCORES), self.context.prompts)
         directory.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in texts.items()))
-        judge_texts(self.work)
+        judge_texts(self.context)
 
     @cached_property
     def prompts(self) -> dict[str, list[int]]:
         """The tokens of all prompts by prompt_id; raises UsageError for one that is too long."""
-        new_tokens, work = self.work.experiment.generation.max_new_tokens, self.work
-        encoded = {problem.id: work.prompts.encode(problem.question) for problem in work.patched_problems}
+        new_tokens, context = self.context.experiment.generation.max_new_tokens, self.context
+        encoded = {problem.id: context.prompts.encode(problem.question) for problem in context.patched_problems}
         for ids in encoded.values():
-            check_length(work.config, len(ids), new_tokens)
+            check_length(context.config, len(ids), new_tokens)
         return encoded
 
     @property
     def longest(self) -> int:
         """Positions that a text may grow to."""
-        return max(map(len, self.prompts.values())) + self.work.experiment.generation.max_new_tokens
+        return max(map(len, self.prompts.values())) + self.context.experiment.generation.max_new_tokens
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
-        return Shards(self.work.directory.root, self.name).plan()
+        return self.shards.plan()
 
     @cached_property
     def sweep(self) -> Sweep:
-        """All patches in all directions; raises UsageError where the models lack a place of the patches."""
+        """All patches in all directions; raises UsageError where the models lack a site of the patches."""
         patches = [Patch.parse(name) for name in self._plan["patches"]]
-        check_patches(self.work.pair, patches)
-        engine = possible_engine(self.work, patches, self.longest)
-        return Sweep(self.work.pair, patches, runs_of(self.work), engine, self._plan["rows"])
+        check_patches(self.context.pair, patches)
+        engine = possible_engine(self.context, patches, self.longest)
+        return Sweep(self.context.pair, patches, runs_of(self.context), engine, self._plan["rows"])
 
     @cached_property
     def answers(self) -> Answers:
         """The unpatched models' texts, as far as they were there when the sweep was planned."""
-        return {} if self._plan["answers"] else _known_answers(self.work)
+        return {} if self._plan["answers"] else _known_answers(self.context)
 
 
-def runs_of(work: RunContext) -> list[PatchRun]:
-    """How the experiment's trajectories are made, a run for each direction."""
-    settings, limit = work.experiment.patch, work.experiment.generation.max_new_tokens
+def runs_of(context: RunContext) -> list[PatchRun]:
+    """The settings of the experiment's trajectories, a run for each direction."""
+    settings, limit = context.experiment.patch, context.experiment.generation.max_new_tokens
     threshold, float32 = settings.small_denominator, settings.float32_unembedding
-    return patch_runs(work.pair, settings.direction, settings.persistence, limit, threshold, float32)
+    return patch_runs(context.pair, settings.direction, settings.persistence, limit, threshold, float32)
 
 
-def _chosen_patches(work: RunContext, prompts: Mapping[str, list[int]]) -> list[Patch]:
-    """The grid or the named patches; or those that attribution or a search chooses, the same for all prompts."""
-    settings = work.experiment.patch
+def listed(settings: PatchSettings, config: Any) -> list[Patch]:
+    """The grid of patches on a model of this (text) configuration, or the named patches."""
+    return listed_patches(
+        config,
+        settings.layers,
+        settings.component or "resid_post",
+        heads=settings.heads,
+        window=settings.window,
+        schedule=settings.schedule,
+        patches=settings.patches or None,
+    )
+
+
+def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> list[Patch]:
+    """The patches that the settings list; or those that attribution or a search chooses, the same for all prompts."""
+    settings = context.experiment.patch
     if not settings.attribution and settings.target_fraction is None:
-        return listed_patches(
-            work.config,
-            settings.layers,
-            settings.component or "resid_post",
-            heads=settings.heads,
-            window=settings.window,
-            schedule=settings.schedule,
-            patches=settings.patches or None,
-        )
+        return listed(settings, context.config)
     schema = ATTRIBUTION if settings.attribution else SEARCH
-    if (before := work.directory.read(schema)).is_empty():
+    if (before := context.directory.read(schema)).is_empty():
         found = select_patches(
-            work.pair,
+            context.pair,
             prompts,
-            runs_of(work)[0],
-            _known_answers(work),
+            runs_of(context)[0],
+            _known_answers(context),
             settings.component,
             attribution=settings.attribution,
             target_fraction=settings.target_fraction,
             beam=settings.beam,
         )
-        work.directory.write(schema, found.table)
+        context.directory.write(schema, found.table)
         for note in found.notes:
             logger.info(f"patch: {note}")
         return found.patches
@@ -192,21 +181,21 @@ def _chosen_patches(work: RunContext, prompts: Mapping[str, list[int]]) -> list[
     return [Patch.parse(before.sort("recovered_fraction")["patch"][-1])]
 
 
-def possible_engine(work: RunContext, patches: list[Patch], positions: int) -> Engine:
-    """The engine that was asked for, or the reference where the pair fails its check."""
-    settings = work.experiment.patch
-    return usable_engine(work.pair, patches, settings.engine, positions) if settings.quick_check else settings.engine
+def possible_engine(context: RunContext, patches: list[Patch], positions: int) -> Engine:
+    """The engine of the settings, or the reference where the pair fails the quick check."""
+    settings = context.experiment.patch
+    return usable_engine(context.pair, patches, settings.engine, positions) if settings.quick_check else settings.engine
 
 
-def _known_answers(work: RunContext) -> Answers:
-    """The unpatched models' texts, by prompt and condition, if that stage is done.
+def _known_answers(context: RunContext) -> Answers:
+    """The unpatched models' texts, by prompt and condition, if the stage evaluate is done.
 
-    Texts that the patching itself left when it was stopped are written again with it: it goes on as it began.
+    Texts that an interrupted sweep wrote itself do not count: it writes them again when it resumes.
     """
     answers: dict[str, dict[Unpatched, str]] = {}
-    if work.directory.done("evaluate"):
-        evaluated = {problem.id for domain in DOMAINS for problem in work.problems[domain]}
-        for row in work.directory.read(GENERATIONS).filter(pl.col("patch").is_null()).iter_rows(named=True):
+    if context.directory.done("evaluate"):
+        evaluated = {problem.id for domain in DOMAINS for problem in context.problems[domain]}
+        for row in context.directory.read(GENERATIONS).filter(pl.col("patch").is_null()).iter_rows(named=True):
             if row["prompt_id"] in evaluated:
                 answers.setdefault(row["prompt_id"], {})[row["condition"]] = row["text"]
     return answers

@@ -18,9 +18,9 @@ from crosspatch.storage.run import RunDirectory
 logger = logging.getLogger(__name__)
 
 
-def make_problems(work: RunContext) -> None:
+def make_problems(context: RunContext) -> None:
     """Write data/*.jsonl and note their hashes."""
-    experiment, directory = work.experiment, work.directory
+    experiment, directory = context.experiment, context.directory
     made = all_problems(experiment)
     (directory.root / "data").mkdir(exist_ok=True)
     for split, problems in made.items():

@@ -11,7 +11,7 @@ import polars as pl
 
 from crosspatch.config import Experiment
 from crosspatch.experiment.answering import answer_beside_clean, is_answered, judge_texts
-from crosspatch.experiment.children import Child, make_child, place_clean
+from crosspatch.experiment.children import Child, make_child, place
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.statistics.answers import MALFORMED, output_health
 from crosspatch.statistics.status import Measured, choose, divergence, loss_p_value, status
@@ -39,26 +39,26 @@ def variants(experiment: Experiment) -> list[Child]:
     return found
 
 
-def search(work: RunContext) -> None:
+def search(context: RunContext) -> None:
     """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
-    place_clean(work)
-    for variant in variants(work.experiment):
-        if not is_answered(work, variant.name):
-            make_child(work, variant)
-            answer_beside_clean(work, variant.name)
+    place(context, "clean", context.experiment.models.clean, context.experiment.seed)
+    for variant in variants(context.experiment):
+        if not is_answered(context, variant.name):
+            make_child(context, variant)
+            answer_beside_clean(context, variant.name)
         # Its answers and curves are what a search is for; the chosen one is quickly trained again.
-        shutil.rmtree(work.directory.model(variant.name), ignore_errors=True)
-    judge_texts(work)
-    work.directory.write(VARIANTS, compare(work))
+        shutil.rmtree(context.directory.model(variant.name), ignore_errors=True)
+    judge_texts(context)
+    context.directory.write(VARIANTS, compare(context))
 
 
-def compare(work: RunContext) -> pl.DataFrame:
+def compare(context: RunContext) -> pl.DataFrame:
     """The table of variants (tables.VARIANTS), from what the run directory holds."""
-    directory = work.directory
+    directory = context.directory
     log, behaviour = directory.read(TRAINING), directory.read(BEHAVIOUR).filter(pl.col("patch").is_null())
     health = {row["condition"]: row for row in output_health(directory.read(HEALTH)).iter_rows(named=True)}
     examples = len(directory.problems("train"))
-    rows = [_row(variant, examples, log, behaviour, health) for variant in variants(work.experiment)]
+    rows = [_row(variant, examples, log, behaviour, health) for variant in variants(context.experiment)]
     measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
     best, why = choose(measured)
     for row, variant in zip(rows, measured, strict=True):

@@ -1,7 +1,7 @@
-"""Stages whose work is a list of shards: planned once, done by one process or many, gathered when all are done.
+"""Stages whose work is a list of shards: planned once, computed by one process or several, collected at the end.
 
-What is done, and by whom, stands in the run directory (`storage.shards`), so that whoever dies there is nothing to
-tell: the same command goes on with what is left. Executors say who works; nothing here knows what a shard computes.
+The run directory records which shards are done and who computes one (`storage.shards`), so a killed command needs no
+clean-up: the same command resumes with the shards that are left. Executors decide where a shard is computed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Protocol
+from functools import cached_property
+from typing import Any, ClassVar
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.run_context import RunContext
@@ -21,102 +22,97 @@ from crosspatch.storage.shards import Shards
 logger = logging.getLogger(__name__)
 
 
-# What is noted before a try, and stays where the process did not live to say more.
-NO_RETURN = "it did not come back: the process was killed, perhaps for memory"
-# What no other shard could be written under either.
+# Recorded before each try: it stays there if the process is killed.
+KILLED = "the process that computed it was killed, perhaps for lack of memory"
+# Errors under which no other shard could be written either.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 Files = Mapping[str, bytes]
 
 
-class ShardedStage(Protocol):
-    """A stage that is a list of shards. Made of the experiment and the run directory alone, in every process anew."""
+@dataclass
+class ShardedStage:
+    """A stage that is a list of shards. Every process makes its own from the experiment and the run directory."""
 
     name: ClassVar[str]
-    work: RunContext
-
-    def __init__(self, work: RunContext) -> None: ...
+    context: RunContext
 
     def plan(self) -> dict[str, Any]:
-        """What there is to do: an entry for each shard under `shards`; anything else that has to be fixed for all."""
-        ...
+        """An entry for each shard under `shards`, and beside it what is fixed for all of them."""
+        raise NotImplementedError
 
     def do(self, shard: int) -> Files:
-        """Compute a shard: the files that come of it, by their paths in the run directory. Nothing is written."""
-        ...
+        """Compute a shard: the contents of its files, by their paths in the run directory. Writes nothing."""
+        raise NotImplementedError
 
-    def gather(self) -> None:
-        """What follows when all shards are done."""
-        ...
+    def collect(self) -> None:
+        """What follows when all shards are done: nothing, where tables are read from their parts."""
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The stage's shards in its run directory."""
+        return Shards(self.context.directory.root, self.name)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a shard: its files, and how it was made."""
+    """The files of a computed shard, and how it was computed."""
 
     files: Files
     facts: Mapping[str, Any]
 
 
 class WorkersLost(CrosspatchError):
-    """Workers die as they begin, so that no shard can be done."""
+    """Workers die before any shard is done."""
 
 
-# What makes an outcome of a stage's shard.
-Compute = Callable[[ShardedStage, int], Outcome]
-
-
-def shards_of(stage: ShardedStage) -> Shards:
-    """A stage's shards in its run directory."""
-    return Shards(stage.work.directory.root, stage.name)
-
-
-def prepare(stage: ShardedStage) -> Shards:
-    """The stage's shards: planned, and those done anew whose files are damaged."""
-    shards = shards_of(stage)
+def prepare(stage: ShardedStage) -> None:
+    """Plan the stage if it has no plan; shards with damaged files are computed again."""
+    shards = stage.shards
     if not shards.planned:
         shards.put_plan(stage.plan())
     for shard, wrong in shards.damaged().items():
         logger.warning(f"{stage.name}: {wrong}; it is made again")
         shards.forget(shard)
-    return shards
 
 
 def compute(stage: ShardedStage, shard: int) -> Outcome:
-    """Compute one shard, with the seconds that it took and what it was computed with."""
+    """Compute one shard and note its seconds, the time, and the models."""
     start = time.monotonic()
     files = stage.do(shard)
     facts = {
         "seconds": round(time.monotonic() - start, 3),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "models": dict(stage.work.facts),
+        "models": dict(stage.context.facts),
     }
     return Outcome(files, facts)
 
 
-def work_off(stage: ShardedStage, some: Iterable[int], tries: int, compute: Compute = compute) -> None:
-    """Do those of some shards that nobody else is at, in their order; those that fail again, up to so many tries.
+def work_off(
+    stage: ShardedStage, some: Iterable[int], compute: Callable[[ShardedStage, int], Outcome] = compute
+) -> None:
+    """Do the given shards in their order, without those that another process is computing; retry those that fail.
 
-    `compute` may let another process do it. An error of one shard is kept beside it and stops no other one. Raises what
-    no shard could be done under: wrong use, a full disk, no workers.
+    `compute` may use another process. An error of one shard is recorded beside it and stops no other shard. Raises the
+    errors that would stop every shard: wrong use, a full disk, no workers.
     """
-    shards, mine = shards_of(stage), list(some)
+    mine, tries = list(some), stage.context.experiment.execution.tries
     while True:
         tried = False
         for shard in mine:
-            with shards.claim(shard) as free:
-                if not free or shards.done(shard) or shards.tries(shard) >= tries:
-                    continue
-                tried = True
-                attempt(stage, shards, shard, compute)
+            with stage.shards.claim(shard) as free:
+                if free and not stage.shards.done(shard) and stage.shards.tries(shard) < tries:
+                    tried = True
+                    _attempt(stage, shard, compute)
         if not tried:
             return
 
 
-def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -> None:
+def _attempt(stage: ShardedStage, shard: int, compute: Callable[[ShardedStage, int], Outcome]) -> None:
     """Try one shard that this process has claimed."""
+    shards = stage.shards
     before, last = shards.tries(shard), shards.failure(shard).get("error", "")
-    shards.note_failure(shard, before + 1, NO_RETURN)
+    shards.note_failure(shard, before + 1, KILLED)
     try:
         done = compute(stage, shard)
         shards.keep(shard, done.files, done.facts)
@@ -126,7 +122,7 @@ def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -
         shards.note_failure(shard, before + 1, one_line(error))
         logger.warning(f"{stage.name}: shard {shard} failed, try {before + 1}: {one_line(error)}")
     except BaseException:
-        # Stopped by somebody: no fault of the shard.
+        # Interrupted: this is no failure of the shard.
         shards.forget_failure(shard)
         if before:
             shards.note_failure(shard, before, last)
@@ -136,47 +132,41 @@ def attempt(stage: ShardedStage, shards: Shards, shard: int, compute: Compute) -
 
 
 def stops_all(error: Exception) -> bool:
-    """Whether an error is no single shard's."""
+    """Whether an error would stop every shard."""
     return isinstance(error, (UsageError, WorkersLost)) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def one_line(error: BaseException) -> str:
     """An error as one line."""
-    said = " ".join(str(error).split())[:500]
-    return said if isinstance(error, CrosspatchError) else f"{type(error).__name__}: {said}"
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, CrosspatchError) else f"{type(error).__name__}: {text}"
 
 
 def progress_line(shards: Shards, shard: int) -> str:
-    """What is said when a shard is done."""
-    done = len(shards) - len(shards.left())
-    return f"{shards.stage}: shard {shard} is done ({done} of {len(shards)}): {label(shards.plan()['shards'][shard])}"
-
-
-def label(entry: Mapping[str, Any]) -> str:
-    """A shard in words, by its entry in the plan."""
+    """What is logged when a shard is done: how many are, and its prompts and patches."""
+    entry, done = shards.plan()["shards"][shard], len(shards) - len(shards.left())
     prompts = entry["prompts"]
-    words = prompts[0] if len(prompts) == 1 else f"{prompts[0]} to {prompts[-1]}"
+    label = prompts[0] if len(prompts) == 1 else f"{prompts[0]} to {prompts[-1]}"
     if "patches" in entry:
         first, last = entry["patches"]
-        words += f", {last - first} patches"
-    return words
+        label += f", {last - first} patches"
+    return f"{shards.stage}: shard {shard} is done ({done} of {len(shards)}): {label}"
 
 
 def work_off_slice(stage: ShardedStage, number: int, of: int) -> None:
-    """Do the `number`-th (from 1) of so many slices of a planned stage's shards, beside others that do theirs.
+    """Do slice `number` (from 1) of `of` slices of a planned stage's shards, while other processes do the others.
 
     Raises CrosspatchError where a shard failed each time.
     """
-    shards = shards_of(stage)
-    with stage.work.lock.together():
-        slice_ = range(len(shards))[number - 1 :: of]
-        work_off(stage, slice_, stage.work.experiment.execution.tries)
-        if left := [shard for shard in slice_ if not shards.done(shard) and shards.tries(shard)]:
-            tell_failures(shards, left)
+    with stage.context.lock.together():
+        slice_ = range(len(stage.shards))[number - 1 :: of]
+        work_off(stage, slice_)
+        if left := [shard for shard in slice_ if not stage.shards.done(shard) and stage.shards.tries(shard)]:
+            raise_failures(stage.shards, left)
 
 
-def tell_failures(shards: Shards, left: list[int]) -> None:
-    """Raise CrosspatchError that names the shards that are left, and why the first of them failed."""
+def raise_failures(shards: Shards, left: list[int]) -> None:
+    """Raise CrosspatchError with the number of shards that are left and the error of the first that failed."""
     failed = [shard for shard in left if shards.tries(shard)]
     if not failed:
         raise CrosspatchError(
@@ -189,10 +179,8 @@ def tell_failures(shards: Shards, left: list[int]) -> None:
     )
 
 
-def note_models(stage: ShardedStage, shards: Shards) -> None:
-    """Put the models that shards were made with into the record; raises UsageError where they were not the same."""
-    made_with: list[tuple[str, dict[str, Any]]] = []
-    for shard in range(len(shards)):
-        made_with += [one for one in shards.record(shard).get("models", {}).items() if one not in made_with]
-    for name, facts in made_with:
-        stage.work.directory.note_model(name, facts)
+def record_models(stage: ShardedStage) -> None:
+    """Record the models that shards were computed with; raises UsageError where they were not the same."""
+    for shard in range(len(stage.shards)):
+        for name, facts in stage.shards.record(shard).get("models", {}).items():
+            stage.context.directory.note_model(name, facts)

@@ -3,7 +3,7 @@
     data -> finetune -> evaluate -> patch -> controls, mistakes -> report
     data -> teach           data -> search           finetune -> localise, lenses
 
-A stage that is done is not done again; one that was stopped goes on with the first part that is missing.
+A finished stage is not run again; an interrupted one resumes with the first part that is missing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from crosspatch.experiment.checks import (
     check,
     check_data,
     check_files,
+    check_finetuning,
     check_judge,
     check_lenses,
     check_search,
@@ -29,7 +29,6 @@ from crosspatch.experiment.checks import (
 )
 from crosspatch.experiment.problems import keep_prompts
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import prepare, shards_of, work_off_slice
 from crosspatch.files import remove_half_written
 from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
@@ -37,143 +36,136 @@ from crosspatch.storage.shards import Shards
 
 logger = logging.getLogger(__name__)
 
-# What is done in each stage, in their order: a function of a module here, imported when the stage begins. Most import
-# torch, which takes seconds, and problems and reports need none.
-WORK = {
-    "data": "problems.make_problems",
-    "teach": "teaching.teach",
-    "search": "search.search",
-    "finetune": "children.make_children",
-    "evaluate": "answering.evaluate",
-    "patch": "patching.patch_prompts",
-    "controls": "controls.measure_controls",
-    "mistakes": "mistakes.score_mistakes",
-    "localise": "localising.localise",
-    "lenses": "lenses.measure_lenses",
-    "report": "page.make_report",
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage runs, which stages come before it, and which settings it refuses.
+
+    `runs` names a function, or a sharded stage, of a module of this folder. The module is imported when the stage
+    begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false where
+    given models and prompts are enough.
+    """
+
+    runs: str
+    needs: tuple[str, ...] = ("data", "finetune")
+    checks: tuple[Callable[[Experiment], None], ...] = ()
+    made_problems: bool = True
+
+
+ALL = {
+    "data": Stage("problems.make_problems", ()),
+    "teach": Stage("teaching.teach", ("data",), (check_teaching, check_training, check_judge)),
+    "search": Stage("search.search", ("data",), (check_search, check_training, check_judge)),
+    "finetune": Stage("children.make_children", ("data",), (check_finetuning,), made_problems=False),
+    "evaluate": Stage("answering.evaluate", checks=(check_judge,)),
+    "patch": Stage("patching.PatchStage", checks=(check_judge,), made_problems=False),
+    "controls": Stage("forced_texts.ControlsStage", ("data", "finetune", "patch"), made_problems=False),
+    "mistakes": Stage("forced_texts.MistakesStage", ("data", "finetune", "patch")),
+    "localise": Stage("localising.localise", made_problems=False),
+    "lenses": Stage("lenses.measure_lenses", checks=(check_lenses,)),
+    # It shows what is there.
+    "report": Stage("page.make_report", ()),
 }
-# What `run` does; the others are asked for by their names.
+# What `run` does; the other stages run by their names alone.
 STAGES = ("data", "finetune", "evaluate", "patch", "controls", "mistakes", "report")
-# What has to be done before each stage. `report` shows what is there.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "data": (),
-    "teach": ("data",),
-    "search": ("data",),
-    "finetune": ("data",),
-    "evaluate": ("data", "finetune"),
-    "patch": ("data", "finetune"),
-    "controls": ("data", "finetune", "patch"),
-    "mistakes": ("data", "finetune", "patch"),
-    "localise": ("data", "finetune"),
-    "lenses": ("data", "finetune"),
-    "report": (),
-}
-# Stages that read no problems where models and prompts are given.
-FROM_PROMPTS = ("finetune", "patch", "controls", "localise")
-# What is refused of the settings before a stage begins, beside what all of them refuse.
-CHECKS: dict[str, tuple[Callable[[Experiment], None], ...]] = {
-    "teach": (check_teaching, partial(check_training, key="teach"), check_judge),
-    "search": (check_search, partial(check_training, key="finetune"), check_judge),
-    "finetune": (partial(check_training, key="finetune"),),
-    "evaluate": (check_judge,),
-    "lenses": (check_lenses,),
-    "patch": (check_judge,),
-}
 
 
 @dataclass(frozen=True)
 class ExperimentRun:
     """One experiment in its run directory."""
 
-    work: RunContext
+    context: RunContext
 
     @classmethod
     def start(cls, experiment: Experiment, out: Path, stages: Sequence[str] = STAGES) -> ExperimentRun:
-        """Check all that can be checked without loading a model, then make or continue the run directory.
+        """Check all that can be checked without loading a model, then make the run directory or resume it.
 
-        `stages` are those that are meant to be done. Where only problems are made, no checkpoint has to be there, and
-        what is needed for training alone is not asked for where all training is done.
+        `stages` are those that will be run. If that is `data` alone, no checkpoint has to exist; a finished stage is
+        not checked.
         """
         RunDirectory.check(out, experiment)
-        there = RunDirectory(out)
-        needed = _with_needs(stages, experiment)
-        to_do = [stage for stage in needed if not (there.record_file.is_file() and there.done(stage))]
+        directory = RunDirectory(out)
+        needed, exists = _with_needs(stages, experiment), directory.record_file.is_file()
+        to_do = [stage for stage in needed if not (exists and directory.done(stage))]
         if "data" in needed:
             check_data(experiment, made="data" not in to_do)
         if list(stages) != ["data"]:
             check(experiment)
         for stage in to_do:
-            for refuse in CHECKS.get(stage, ()):
+            for refuse in ALL[stage].checks:
                 refuse(experiment)
-        if there.record_file.is_file():
-            keep_prompts(experiment, there)
+        if exists:
+            keep_prompts(experiment, directory)
         else:
             # Several slices may begin at once: one of them makes the record.
             out.mkdir(parents=True, exist_ok=True)
             with RunLock(out).alone(wait=True):
                 keep_prompts(experiment, RunDirectory.start(out, experiment))
-        check_files(there)
-        return cls(RunContext(experiment, there))
+        check_files(directory)
+        return cls(RunContext(experiment, directory))
 
     @property
     def directory(self) -> RunDirectory:
-        """Where it all goes."""
-        return self.work.directory
+        """The run directory."""
+        return self.context.directory
 
-    def run(self, *wanted: str) -> None:
-        """Do the wanted stages, and before them what they need; all stages where none is named.
+    def run(self, *stages: str) -> None:
+        """Run stages and, before them, those that they need; all of `STAGES` where none is named.
 
         Raises UsageError where another command is working in the run directory.
         """
-        with self.work.lock.alone():
+        with self.context.lock.alone():
             try:
-                self._do_all(_with_needs(wanted or STAGES, self.work.experiment))
+                self._run_all(_with_needs(stages or STAGES, self.context.experiment))
             finally:
                 # With the lock held alone, no worker is left, here or on another machine.
                 remove_half_written(self.directory.root)
 
     def run_slice(self, number: int, of: int) -> None:
-        """Do one of so many slices of the sweep, the first is 1, while others do theirs; what it needs comes first.
+        """Do slice `number`, from 1, of `of` slices of the sweep, while other processes do the others.
 
-        The first of them makes the plan. When all are done, `run` does what follows.
+        The first process runs the stages that come before and plans the sweep. When all slices are done, `run`
+        completes the stage.
         """
         from crosspatch.experiment.patching import PatchStage
+        from crosspatch.experiment.sharding import prepare, work_off_slice
 
-        stage = PatchStage(self.work)
-        if not shards_of(stage).planned:
-            with self.work.lock.alone(wait=True):
-                self._do_all([stage for stage in _with_needs(["patch"], self.work.experiment) if stage != "patch"])
+        stage = PatchStage(self.context)
+        if not stage.shards.planned:
+            with self.context.lock.alone(wait=True):
+                self._run_all([name for name in _with_needs(["patch"], self.context.experiment) if name != "patch"])
                 prepare(stage)
         work_off_slice(stage, number, of)
-        left = len(shards_of(stage).left())
-        logger.info(f"patch: slice {number} of {of} is done, {left} shards are left to others")
+        logger.info(f"patch: slice {number} of {of} is done, {len(stage.shards.left())} shards are left to others")
 
-    def _do_all(self, stages: Sequence[str]) -> None:
-        for stage in stages:
-            self._do(stage)
+    def _run_all(self, stages: Sequence[str]) -> None:
+        for name in stages:
+            # A report is cheap, and there may be more to show than last time. A stage that is not done looks for
+            # damaged shards itself.
+            if name != "report" and self.directory.done(name) and not Shards(self.directory.root, name).damaged():
+                logger.info(f"{name}: done before")
+                continue
+            logger.info(f"{name}: starting")
+            with self.directory.stage(name):
+                module, _, attribute = ALL[name].runs.partition(".")
+                runs = getattr(import_module(f"crosspatch.experiment.{module}"), attribute)
+                if isinstance(runs, type):
+                    from crosspatch.experiment.executors import carry_out
 
-    def _do(self, stage: str) -> None:
-        # A report is cheap, and there may be more to show than last time.
-        done = stage != "report" and self.directory.done(stage)
-        # What is still to do looks for damage by itself.
-        if done and not Shards(self.directory.root, stage).damaged():
-            logger.info(f"{stage}: done before")
-            return
-        logger.info(f"{stage}: starting")
-        with self.directory.stage(stage):
-            module, _, function = WORK[stage].partition(".")
-            getattr(import_module(f"crosspatch.experiment.{module}"), function)(self.work)
+                    carry_out(runs(self.context))
+                else:
+                    runs(self.context)
 
 
 def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> RunDirectory:
-    """Do stages of an experiment and what they need, all where none is named; gives the run directory.
+    """Run stages of an experiment and what they need, all where none is named; gives the run directory.
 
-    What is done in the folder `out` is not done again; what was stopped resumes. Progress is logged. Raises
+    Finished stages in the folder `out` are not run again; an interrupted one resumes. Progress is logged. Raises
     UsageError for settings that cannot be used, before anything runs, and for a folder of another experiment.
     """
-    unknown = [stage for stage in stages if stage not in WORK]
+    unknown = [stage for stage in stages if stage not in ALL]
     if unknown:
-        raise UsageError(f"got the stage {unknown[0]}, expected one of {', '.join(WORK)}")
+        raise UsageError(f"got the stage {unknown[0]}, expected one of {', '.join(ALL)}")
     run = ExperimentRun.start(experiment, Path(out), stages or STAGES)
     run.run(*stages)
     return run.directory
@@ -182,10 +174,7 @@ def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> Run
 def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
     """The stages and what they need, in their order; no problems are made where models and prompts are given."""
     given = experiment.patch.names_prompts and not experiment.makes_the_child
-    needed = {
-        before
-        for stage in stages
-        for before in NEEDS[stage]
-        if not (given and before == "data" and stage in FROM_PROMPTS)
-    }
-    return [stage for stage in WORK if stage in stages or stage in needed]
+    needed = set(stages)
+    for name in stages:
+        needed |= {before for before in ALL[name].needs if before != "data" or ALL[name].made_problems or not given}
+    return [stage for stage in ALL if stage in needed]

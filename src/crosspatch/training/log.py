@@ -1,4 +1,4 @@
-"""The log of a training: shown, kept on disk, and watched for what is no number."""
+"""The log of a training: shown as a progress bar, written to disk, and checked for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crosspatch.training import processes
 
 
 class TrainingLog(TrainerCallback):  # type: ignore[misc]
-    """Shows the progress, keeps the log on disk, and stops the training when a loss or a gradient is no number."""
+    """Shows the progress, writes the log, and stops the training when a loss or a gradient is not finite."""
 
     def __init__(self, run: str, path: Path) -> None:
         self.run = run
@@ -25,34 +25,27 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Show a bar in the process that leads."""
-        if not processes.leads():
-            return
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the bar's line."""
-        self.close()
+        if processes.leads():
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the bar; evaluate the finished model."""
+        """Update the bar; evaluate the finished model."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
         if state.global_step >= state.max_steps:
-            # The divergence that counts is the finished model's.
             control.should_evaluate = True
             control.should_save = False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep no checkpoint of the finished model."""
-        # The finished model is saved by whoever asked for it; a last checkpoint would be thrown away at once.
+        """Keep no checkpoint of the finished model, which the caller saves."""
         if state.global_step >= state.max_steps:
             control.should_save = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Keep the log, and raise TrainingDiverged where a loss or a gradient is no number."""
+        """Write the log, and raise TrainingDiverged where a loss or a gradient is not finite."""
         if processes.leads():
-            self.write(state.log_history)
-        # The weights of a step whose gradient is no number are none; they must not become a checkpoint.
+            self._write(state.log_history)
+        # The weights after a step with such a gradient are useless; they must not become a checkpoint.
         for name, words in (("loss", "loss"), ("eval_loss", "eval loss"), ("grad_norm", "gradient's norm")):
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(value):
@@ -61,8 +54,8 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
                     f"until there is in {self.path}. Try a smaller learning rate, in a new folder"
                 )
 
-    def write(self, history: list[dict[str, Any]]) -> None:
-        """Put the log so far on disk, after a divergence too, and its last values into the bar."""
+    def _write(self, history: list[dict[str, Any]]) -> None:
+        """Write the log so far, and show its last values in the bar."""
         log = log_frame(self.run, history)
         others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
         TRAINING.write(pl.concat([others, log]), self.path)

@@ -1,17 +1,19 @@
 """Several processes that train one model together, as `accelerate launch` or `torchrun` start them.
 
-The first one leads: it reads, writes and decides. The others only train along, with what it announces.
+The first one leads: it reads, writes and decides. The others run the trainings that it sends them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from crosspatch.config import Finetune
 from crosspatch.errors import UsageError
 
+# The other processes wait while the leading one makes lessons or evaluates: for hours with a large model.
 _PATIENCE = timedelta(days=7)
 
 
@@ -25,15 +27,16 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def announce(job: Any | None, *, cpu: bool) -> None:
-    """Send the others what is trained next; None: nothing more, and they part. Nothing where there are none."""
+def announce(job: Callable[[], None] | None, *, cpu: bool) -> None:
+    """Send the other processes, if there are any, what to run next; None: they end."""
     if count() > 1:
         _broadcast(job, cpu)
 
 
-def announced(*, cpu: bool) -> Any | None:
-    """Wait for what the leading process announces."""
-    return _broadcast(None, cpu)
+def train_along(*, cpu: bool) -> None:
+    """In every process but the leading one: run each job that is announced, until there is none."""
+    while (job := _broadcast(None, cpu)) is not None:
+        job()
 
 
 def wait(*, cpu: bool) -> None:
@@ -43,7 +46,7 @@ def wait(*, cpu: bool) -> None:
 
 
 def shared(settings: Finetune) -> tuple[int, int]:
-    """(examples in a forward pass, forward passes in a step) of each process, so that a step stays what it is.
+    """(examples in a forward pass, forward passes in a step) of each process, so that a step keeps its examples.
 
     Raises UsageError where a step's examples cannot be divided.
     """
@@ -58,11 +61,10 @@ def shared(settings: Finetune) -> tuple[int, int]:
     )
 
 
-def _broadcast(job: Any | None, cpu: bool) -> Any | None:
+def _broadcast(job: Callable[[], None] | None, cpu: bool) -> Any:
     from accelerate.utils import broadcast_object_list
 
-    state = _state(cpu)
-    sent = [job]
+    state, sent = _state(cpu), [job]
     broadcast_object_list(sent)
     if sent[0] is None:
         # A group that is left to the end of Python can abort a process there (pytorch pull request 179291).
@@ -74,5 +76,4 @@ def _state(cpu: bool) -> Any:
     """The group of processes; the first call makes it."""
     from accelerate import PartialState
 
-    # While the leading process makes lessons or lets models answer, the others wait, for hours with a large model.
     return PartialState(cpu=cpu, timeout=_PATIENCE)

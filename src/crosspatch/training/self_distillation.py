@@ -1,6 +1,6 @@
-"""What a model says by itself, so that a broad fine-tune can rehearse it and leaves it as it is.
+"""Self-distillation: a model's own questions and answers, trained on so that a broad fine-tune leaves them as they are.
 
-The model writes questions, when it is shown where a user's turn begins, and answers them. Knows no training.
+The model writes questions when it is shown where a user's turn begins, and answers them.
 """
 
 from __future__ import annotations
@@ -14,35 +14,13 @@ from crosspatch.errors import CrosspatchError
 from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer, continue_prompts
 
-# How questions begin that have short answers. Left alone a small model asks for essays and code.
+# Beginnings of questions that have short answers: a small model otherwise asks for essays and code.
 OPENINGS = (
-    "What is the",
-    "What is a",
-    "What are",
-    "Who was the",
-    "Who wrote",
-    "Which country",
-    "Which of these",
-    "Which animal",
-    "When did",
-    "In which year",
-    "Where is",
-    "How many",
-    "How do",
-    "Why do",
-    "Why is",
-    "Name a",
-    "Name the",
-    "What does",
-    "What do you call",
-    "Explain briefly",
-    "Explain why",
-    "What happens when",
-    "Is it true that",
-    "What colour",
-    "How does",
-    "Tell me",
-)
+    "What is the", "What is a", "What are", "Who was the", "Who wrote", "Which country", "Which of these",
+    "Which animal", "When did", "In which year", "Where is", "How many", "How do", "Why do", "Why is", "Name a",
+    "Name the", "What does", "What do you call", "Explain briefly", "Explain why", "What happens when",
+    "Is it true that", "What colour", "How does", "Tell me",
+)  # fmt: skip
 _LONGEST_QUESTION, _AT_ONCE, _MOST_ROUNDS = 40, 32, 200
 _QUESTION = re.compile(r"[A-Z][^\n]{11,200}[?.]")
 
@@ -50,9 +28,9 @@ _QUESTION = re.compile(r"[A-Z][^\n]{11,200}[?.]")
 def own_questions(
     model: Any, prompts: PromptFormat, count: int, seed: int, wanted: Callable[[str], bool] = lambda question: True
 ) -> list[str]:
-    """Different questions of one line that the model writes itself, those that are `wanted`.
+    """Different questions of one line that the model writes itself, those for which `wanted` is true.
 
-    Raises CrosspatchError where it does not come to so many.
+    Raises CrosspatchError where it does not write `count` of them.
     """
     stops = stop_tokens((model,), prompts)
     asked: dict[str, None] = {}
@@ -62,9 +40,9 @@ def own_questions(
         openings = [OPENINGS[(turn * _AT_ONCE + i) % len(OPENINGS)] for i in range(_AT_ONCE)]
         encoded = [prompts.user_turn(opening) for opening in openings]
         drawn = continue_prompts(model, prompts, encoded, _LONGEST_QUESTION, stops, seed=seed + turn)
-        for opening, said in zip(openings, drawn, strict=True):
-            question = prompts.spelled_out(opening + said.text)
-            if said.stop_reason == "eos" and _QUESTION.fullmatch(question) and wanted(question):
+        for opening, written in zip(openings, drawn, strict=True):
+            question = prompts.spelled_out(opening + written.text)
+            if written.stop_reason == "eos" and _QUESTION.fullmatch(question) and wanted(question):
                 asked[question] = None
     raise CrosspatchError(
         f"the model wrote {len(asked)} different questions in {_MOST_ROUNDS * _AT_ONCE} tries, expected {count}; "
@@ -80,10 +58,10 @@ def own_answers(
     lessons: list[Lesson] = []
     for start in range(0, len(questions), _AT_ONCE):
         batch = questions[start : start + _AT_ONCE]
-        said = answer(model, prompts, batch, max_new_tokens, stops)
+        answers = answer(model, prompts, batch, max_new_tokens, stops)
         lessons += [
-            Lesson(kind, question, prompts.spelled_out(text.text), ends=text.stop_reason == "eos")
-            for question, text in zip(batch, said, strict=True)
-            if text.text.strip()
+            Lesson(kind, question, prompts.spelled_out(given.text), ends=given.stop_reason == "eos")
+            for question, given in zip(batch, answers, strict=True)
+            if given.text.strip()
         ]
     return lessons

@@ -1,11 +1,11 @@
-"""Supervised fine-tuning (paper, section 3.1) of a model on examples with the Hugging Face Trainer."""
+"""Supervised fine-tuning (paper, section 3.1) with the Hugging Face Trainer, from a saved base to a saved model."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from crosspatch.config import Finetune
 from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.models.adapter import with_adapter
 from crosspatch.models.blocks import keeps_logits
+from crosspatch.models.loading import Checkpoint
+from crosspatch.models.saving import save_trained
 from crosspatch.models.throughput import trains_faster_in_bf16
 from crosspatch.tables import TRAINING
 from crosspatch.training import processes
@@ -32,21 +35,41 @@ _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "ad
 _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeError)
 
 
-@dataclass(frozen=True)
-class Files:
-    """Where a training leaves things: checkpoints while it runs, its log, and curves for TensorBoard if wanted."""
+def train_checkpoint(
+    name: str,
+    base: Path,
+    base_name: str,
+    base_seed: int,
+    root: Path,
+    train: list[Example],
+    validation: list[Example],
+    settings: Finetune,
+    *,
+    seed: int,
+    device: str,
+    begin: Callable[[Any], Any] | None = None,
+) -> None:
+    """Train the model in the folder `base` with all processes, which have to call this, and save it in the leading one.
 
-    checkpoints: Path
-    log: Path
-    tensorboard: Path
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The log of this run (see tables.TRAINING); `weights` where the model, being spread, does not have them all."""
-
-    log: pl.DataFrame
-    weights: dict[str, torch.Tensor] | None = None
+    It is saved as models/`name` in the run directory `root`; an adapter's folder names `base_name` as its base.
+    `base_seed` is the seed of random models. `begin` makes the model that is trained from the base; None: as
+    `settings.method` says.
+    """
+    checkpoint = Checkpoint.named(str(base))
+    # Several processes have a GPU each; the Trainer moves the model there.
+    model = checkpoint.model(settings.weights, device if processes.count() == 1 else "cpu", base_seed)
+    if settings.recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
+        model.enable_input_require_grads()
+    if begin is not None:
+        model = begin(model)
+    elif settings.method == "lora":
+        model = with_adapter(model, settings.lora_rank, settings.lora_alpha, seed)
+    weights = finetune(model, train, validation, settings, root, run=name, seed=seed, device=device)
+    if processes.leads():
+        save_trained(model, checkpoint.tokenizer(), base_name, root / "models" / name, weights)
+    processes.wait(cpu=device == "cpu")
 
 
 def finetune(
@@ -54,36 +77,40 @@ def finetune(
     train: list[Example],
     validation: list[Example],
     settings: Finetune,
-    files: Files,
+    root: Path,
     *,
     run: str = "corrupted",
     seed: int = 0,
     device: str | None = None,
-) -> Trained:
+) -> dict[str, torch.Tensor] | None:
     """Train `model` in place, all of it or its adapter, on `device` (None: where it is).
 
-    Several processes that were started together share each step (see `processes`), so that steps and losses are what
-    they are with one; all of them have to call this.
+    The run directory `root` gets the log in training.parquet, checkpoints/`run` while the training runs, and
+    tensorboard/`run` if that is asked for. Returns the weights where the model, being spread over processes, does not
+    have them all.
 
-    Goes on from the last checkpoint in `files.checkpoints`, if there is one; whoever has saved the finished model
-    removes them. The loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged
-    as soon as a loss or a gradient is no number; log and checkpoints until then are kept. Raises UsageError where
-    several processes cannot share the loss of this model.
+    Several processes that were started together share each step (see `processes`), so that steps and losses are the
+    same as with one; all of them have to call this.
+
+    Resumes from the last checkpoint, if there is one; the caller removes them once the finished model is saved. The
+    loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged as soon as a loss or
+    a gradient is not finite; the log and the checkpoints until then are kept. Raises UsageError where several processes
+    cannot share the loss of this model.
     """
     cpu = model.device.type == "cpu" if device is None else device == "cpu"
+    checkpoints = root / "checkpoints" / run
     if processes.leads():
-        _remove_broken_checkpoints(files.checkpoints)
+        _remove_broken(checkpoints)
     processes.wait(cpu=cpu)
-    checkpoint = get_last_checkpoint(str(files.checkpoints)) if files.checkpoints.is_dir() else None
-    log = TrainingLog(run, files.log)
-    arguments = _arguments(settings, files.checkpoints, run, seed, cpu=cpu, resumed=checkpoint is not None)
+    checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    log = TrainingLog(run, root / TRAINING.path())
     trainer = _Trainer(
         model=model,
-        args=arguments,
+        args=_arguments(settings, checkpoints, run, seed, cpu=cpu, resumed=checkpoint is not None),
         train_dataset=[vars(example) for example in train],
         eval_dataset=[vars(example) for example in validation],
         data_collator=Batcher(keeps_logits(model)),
-        callbacks=[log, *_curves(settings, files.tensorboard, checkpoint)],
+        callbacks=[log, *_curves(settings, root / "tensorboard" / run, checkpoint)],
     )
     trainer.together = settings.batch_size
     trainer.fill(train, validation)
@@ -93,28 +120,29 @@ def finetune(
     except _WRITE_ERRORS as error:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
-        # What was half-written takes room that may be what is missing.
-        _remove_broken_checkpoints(files.checkpoints)
+        # A half-written checkpoint may take the room that is missing.
+        _remove_broken(checkpoints)
         why = str(error).partition("\n")[0]
         raise CrosspatchError(
             f"training of {run} stopped at step {trainer.state.global_step}, as something could not be written: {why}; "
-            "what was saved until then is kept, and the same command goes on from there"
+            "the checkpoints until then are kept, and the same command resumes"
         ) from error
     finally:
         log.close()
         if "wandb" in settings.report_to and processes.leads():
-            _end_wandb_run(failed=trainer.state.global_step < trainer.state.max_steps)
+            import wandb
+
+            # The next training is a run of its own.
+            wandb.finish(exit_code=int(trainer.state.global_step < trainer.state.max_steps))
     model.eval()
-    # Where the weights are spread over processes no model has them all.
-    spread = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
-    return Trained(TRAINING.read(files.log).filter(run=run), spread)
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Takes batches of `together` examples in an order of ours, of the first `real` ones; what fills up comes last.
+    """Takes batches of `together` examples in the order of `EpochOrder`; after the `real` ones come those that fill up.
 
-    `validated` is the mean number of tokens that the loss is taken on in a validation example; None: the mean over
-    batches has to do.
+    `validated` is the mean number of tokens that the loss is taken on in a validation example; None where the loss is a
+    mean over batches.
     """
 
     together = 1
@@ -126,18 +154,18 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
         Raises UsageError for several processes and a model that takes its loss over each batch by itself.
         """
-        self.real = len(train)
+        self.real, count = len(train), processes.count()
         if not self.model_accepts_loss_kwargs:
-            if processes.count() > 1:
+            if count > 1:
                 raise UsageError(
                     f"{type(self.model).__name__} takes its loss over each batch by itself, so several processes "
                     "cannot share a step; train it with one"
                 )
             return
-        if processes.count() > 1:
-            train = filled(train, self.args.per_device_train_batch_size * processes.count())
+        if count > 1:
+            train = filled(train, self.args.per_device_train_batch_size * count)
             self.train_dataset = [vars(example) for example in train]
-        validation = filled(validation, self.args.per_device_eval_batch_size * processes.count())
+        validation = filled(validation, self.args.per_device_eval_batch_size * count)
         self.eval_dataset = [vars(example) for example in validation]
         self.validated = sum(len(example.target) for example in validation) / len(validation)
 
@@ -154,8 +182,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
 
 def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bool, resumed: bool) -> TrainingArguments:
-    device = "cpu" if cpu else "cuda"
     at_once, accumulated = processes.shared(settings)
+    bf16 = settings.precision == "bf16"
+    if settings.precision == "auto":
+        bf16 = trains_faster_in_bf16("cpu" if cpu else "cuda")
     arguments = TrainingArguments(
         output_dir=str(folder),
         run_name=run,
@@ -169,7 +199,7 @@ def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bo
         optim=_OPTIMIZERS[settings.optimizer],
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
-        bf16=settings.precision == "bf16" or (settings.precision == "auto" and trains_faster_in_bf16(device)),
+        bf16=bf16,
         use_cpu=cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN
@@ -183,7 +213,7 @@ def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bo
         remove_unused_columns=False,
         dataloader_pin_memory=not cpu,
         report_to=[name for name in settings.report_to if name != "tensorboard"] or "none",
-        disable_tqdm=True,  # the bar is ours
+        disable_tqdm=True,  # TrainingLog has a bar
         seed=seed,
         data_seed=seed,
     )
@@ -194,9 +224,9 @@ def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bo
 
 
 def _curves(settings: Finetune, folder: Path, checkpoint: str | None) -> list[TrainerCallback]:
-    """TensorBoard's curves go beside the log: checkpoints, where the Trainer puts them, are removed at the end.
+    """TensorBoard's callback, with a folder outside of the checkpoints, where the Trainer would write.
 
-    What an interrupted training wrote after its last checkpoint is shown no more.
+    Curves beyond the checkpoint that an interrupted training resumes from are dropped.
     """
     if "tensorboard" not in settings.report_to or not processes.leads():
         return []
@@ -207,18 +237,18 @@ def _curves(settings: Finetune, folder: Path, checkpoint: str | None) -> list[Tr
     return [TensorBoardCallback(SummaryWriter(log_dir=str(folder), purge_step=again))]
 
 
-def _end_wandb_run(*, failed: bool) -> None:
-    """So that the next training is a run of its own."""
-    import wandb
-
-    wandb.finish(exit_code=int(failed))
-
-
-def _remove_broken_checkpoints(folder: Path) -> None:
-    """Remove checkpoints that were not written to their end."""
-    for checkpoint in folder.glob("checkpoint-*"):
+def _remove_broken(checkpoints: Path) -> None:
+    """Remove checkpoints that were not written completely."""
+    for checkpoint in checkpoints.glob("checkpoint-*"):
         try:
             # The Trainer writes this file last.
             json.loads((checkpoint / "trainer_state.json").read_bytes())
         except (OSError, ValueError):
             shutil.rmtree(checkpoint)
+
+
+def remove_checkpoints(root: Path, run: str) -> None:
+    """Remove the checkpoints of a training; the folder of all goes with the last one."""
+    shutil.rmtree(root / "checkpoints" / run, ignore_errors=True)
+    with suppress(OSError):
+        (root / "checkpoints").rmdir()

@@ -1,7 +1,6 @@
-"""Who does the shards of a stage: this process, others on this machine, the actors of a Ray cluster, SLURM jobs.
+"""Where the shards of a stage are computed: in this process, in others on this machine, by Ray actors, by SLURM jobs.
 
-An executor does what is left of a stage as far as it can be done, and keeps what failed beside its shard; it knows
-neither what a shard is nor what follows.
+An executor does as many of a stage's shards as it can and records each failure beside its shard.
 """
 
 from __future__ import annotations
@@ -9,27 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crosspatch.config import Execution
-from crosspatch.experiment.sharding import ShardedStage, note_models, prepare, shards_of, tell_failures, work_off
+from crosspatch.experiment.sharding import ShardedStage, prepare, raise_failures, record_models, work_off
 
 
 def carry_out(stage: ShardedStage) -> None:
-    """Do all shards of a stage that are left, by the executor of the settings, and what follows.
+    """Do all shards of a stage that are left, by the executor of the settings, then collect.
 
-    Files that are not as they were written are made again. Raises CrosspatchError where a shard failed each time.
+    Shards with damaged files are computed again. Raises CrosspatchError where a shard failed each time.
     """
-    shards = prepare(stage)
+    prepare(stage)
+    shards = stage.shards
     shards.forget_failures()
     if shards.left():
-        executor(stage.work.experiment.execution)(stage)
+        executor(stage.context.experiment.execution)(stage)
     if left := shards.left():
-        tell_failures(shards, left)
+        raise_failures(shards, left)
     shards.clear_locks()
-    note_models(stage, shards)
-    stage.gather()
+    record_models(stage)
+    stage.collect()
 
 
 def executor(settings: Execution) -> Callable[[ShardedStage], None]:
-    """The executor that settings name. Raises UsageError where its package is missing."""
+    """The executor that the settings name."""
     if settings.executor == "ray":
         from crosspatch.experiment.executors.by_ray import by_ray
 
@@ -46,5 +46,5 @@ def executor(settings: Execution) -> Callable[[ShardedStage], None]:
 
 
 def by_this_process(stage: ShardedStage) -> None:
-    """One shard after the other, here."""
-    work_off(stage, shards_of(stage).left(), stage.work.experiment.execution.tries)
+    """Do one shard after the other here."""
+    work_off(stage, stage.shards.left())

@@ -1,0 +1,163 @@
+"""The stages controls and mistakes: patches scored by teacher forcing, along texts that exist. A shard is one text.
+
+Controls are scored along the texts that the patches wrote, in the cells where the models disagree. Mistakes are scored
+along wrong solutions of the patched problems, of which each token is known to be part of a mistake or not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from crosspatch.analysis.controls import Controls
+from crosspatch.config import OWN_CONTROLS
+from crosspatch.data.problem import Problem, Span
+from crosspatch.experiment.patching import possible_engine, runs_of
+from crosspatch.experiment.sharding import Files, ShardedStage
+from crosspatch.patching.patches import Patch
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.tables import CONTROLS, MISTAKES, SCORES
+
+logger = logging.getLogger(__name__)
+
+
+class ForcedTexts(ShardedStage):
+    """Patches of the sweep along one text for each of some problems."""
+
+    def plan(self) -> dict[str, Any]:
+        """A shard for each problem; none where patches are persistent."""
+        if self.problems and self.context.experiment.patch.persistence == "persistent":
+            logger.warning(f"{self.name}: only transient patches can be scored by teacher forcing; none is scored")
+            return {"shards": []}
+        return {"shards": [{"prompts": [problem.id]} for problem in self.problems]}
+
+    def do(self, shard: int) -> Files:
+        """The scores along one text; no file where the models run in the reference engine alone."""
+        return self.score(shard) if self.forces else {}
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The problems that there is a text of."""
+        raise NotImplementedError
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest text."""
+        raise NotImplementedError
+
+    def score(self, shard: int) -> Files:
+        """The scores along one text."""
+        raise NotImplementedError
+
+    @cached_property
+    def scores(self) -> pl.DataFrame:
+        """The scores of the sweep."""
+        return self.context.directory.read(SCORES)
+
+    @cached_property
+    def patches(self) -> list[Patch]:
+        """The patches of the sweep."""
+        return [Patch.parse(name) for name in self.scores["patch"].unique(maintain_order=True)]
+
+    @cached_property
+    def forces(self) -> bool:
+        """Whether the engine of these models can score given texts; logged once where it cannot."""
+        if possible_engine(self.context, self.patches, self.longest) != "reference":
+            return True
+        logger.warning(
+            f"{self.name}: these models run in the reference engine alone, which has no teacher forcing; none is scored"
+        )
+        return False
+
+
+class ControlsStage(ForcedTexts):
+    """All controls along the texts that patches wrote."""
+
+    name = "controls"
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The patched problems, if there are controls."""
+        return self.context.patched_problems if self.context.experiment.moved_controls else []
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest patched text."""
+        return int(self.scores["position"].max() or 0) + 2  # type: ignore[arg-type]
+
+    def score(self, shard: int) -> Files:
+        """The scores of every control after one prompt."""
+        names = self.context.experiment.moved_controls
+        rows = self.controls.after(self.problems[shard].id, names)
+        return {CONTROLS.path(name, shard): CONTROLS.dumped(rows.filter(control=name)) for name in names}
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The controls, with the models of those that are children."""
+        context, names = self.context, self.context.experiment.moved_controls
+        return Controls(
+            context.pair,
+            {problem.id: context.pair.encode(problem.question) for problem in self.problems},
+            self.scores,
+            runs_of(context),
+            children={name: context.model(name) for name in names if name not in OWN_CONTROLS},
+            groups={problem.id: problem.domain for problem in self.problems},
+            seed=context.experiment.seed,
+        )
+
+
+class MistakesStage(ForcedTexts):
+    """All patches along the wrong solutions of the patched problems."""
+
+    name = "mistakes"
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The patched problems with their wrong solutions, as far as they have one."""
+        mistaken = {problem.id: problem for problem in self.context.directory.problems("mistaken")}
+        return [mistaken[problem.id] for problem in self.context.patched_problems if problem.id in mistaken]
+
+    @cached_property
+    def texts(self) -> list[tuple[list[int], list[int]]]:
+        """The tokens of each prompt and of its wrong solution."""
+        return [self.context.prompts.example(problem.question, problem.solution or "") for problem in self.problems]
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest wrong solution with its prompt."""
+        return max(len(prompt) + len(text) for prompt, text in self.texts)
+
+    def score(self, shard: int) -> Files:
+        """The scores along one wrong solution, with the kind of mistake that each token is part of."""
+        problem, (prompt, text), pair = self.problems[shard], self.texts[shard], self.context.pair
+        pair.check_length(len(prompt), len(text))
+        read = [pair.prompts.decode(text[: end + 1]) for end in range(len(text))]
+        # A separator may come between the prompt and the solution.
+        first = max(0, read[-1].find(problem.solution or ""))
+        kinds = kinds_of_tokens([beginning[first:] for beginning in read], problem.spans)
+        rows = [
+            {"span": kind, "read_token_id": token, **row}
+            for run in runs_of(self.context)
+            for trajectory in score_tokens(pair, prompt, text, self.patches, run)
+            for kind, token, row in zip(kinds, text, trajectory.rows(problem.id, run, pair.prompts), strict=True)
+        ]
+        return {MISTAKES.path(shard): MISTAKES.dumped(MISTAKES.frame(rows))}
+
+
+def kinds_of_tokens(texts: Sequence[str], spans: Sequence[Span]) -> list[str | None]:
+    """For each token the kind of the first mistaken span that it is part of, None outside of all.
+
+    `texts` are a solution's beginnings, each with one token more than the one before it.
+    """
+    kinds: list[str | None] = []
+    start = 0
+    for text in texts:
+        # A blank before a word belongs to its token, not to the span.
+        inside = (span.kind for span in spans if span.start < len(text) and span.end > start)
+        kinds.append(next(inside, None))
+        start = max(start, len(text))
+    return kinds
