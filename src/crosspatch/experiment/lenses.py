@@ -1,9 +1,9 @@
-"""The lenses stage: what else can be seen of a fine-tune, beside patching.
+"""The lenses stage: what a fine-tune changed, by other methods than patching.
 
 Weights and activations of every child are compared with the clean model's, along the clean model's own answers, so
-that all children are seen in the same text. Then the clean model answers with the corrupted one's mean difference
-added. It is the mean over other prompts of the domain, where the models disagree: with the prompt's own in it, it would
-carry that prompt's answer; from the training problems it would show what was learnt by heart.
+that all children read the same text. Then the clean model answers with the corrupted model's mean difference added:
+the mean over other prompts of the domain, where the models disagree. With the prompt's own difference in it, the mean
+would carry that prompt's answer; over the training problems it would show what was memorised.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from crosspatch.models.weight_delta import weight_delta
 from crosspatch.patching.sweep import text_row
 from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
-# A vector to add for each prompt, by what the texts are called.
+# The vector to add for each prompt, by the condition of the texts.
 Vectors = Mapping[str, Mapping[str, Float[Tensor, " D"]]]
 
 logger = logging.getLogger(__name__)
 
-# Tokens that the logit lens keeps of each layer, raised and lowered.
+# Tokens that the logit lens keeps of each layer: the most raised and the most lowered.
 _TOKENS = 10
 
 
 def measure_lenses(context: RunContext) -> None:
-    """Compare every child with the clean model, and steer that; what is there is not made again."""
-    problems = _problems(context)
+    """Compare every child with the clean model, and steer the clean model; finished parts are not made again."""
+    problems, directory = _problems(context), context.directory
     for child in ("corrupted", *context.experiment.controls):
-        weights = child not in context.directory.read(WEIGHTS)["child"]
-        seen = set(context.directory.read(ACTIVATIONS).filter(child=child)["prompt_id"])
-        unseen = {name: problem for name, problem in problems.items() if name not in seen}
-        if weights or unseen:
-            _compare(context, child, weights, unseen)
+        weights = child not in directory.read(WEIGHTS)["child"]
+        read = set(directory.read(ACTIVATIONS).filter(child=child)["prompt_id"])
+        unread = {name: problem for name, problem in problems.items() if name not in read}
+        if weights or unread:
+            _compare(context, child, weights, unread)
     _steer(context, problems)
     judge_texts(context)
 
@@ -56,98 +56,94 @@ def _problems(context: RunContext) -> dict[str, Problem]:
 
 
 def _texts(context: RunContext, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
-    """Each problem with the clean model's answer to it, which it is asked for where there is none yet."""
-    questions = {name: problem.question for name, problem in problems.items()}
-    answer_missing(context, questions, "clean", context.pair, "clean")
-    said = {
-        row["prompt_id"]: row["text"]
-        for row in context.directory.read(GENERATIONS).filter(condition="clean").to_dicts()
-    }
+    """Each problem with the clean model's answer to it; missing answers are written first."""
+    pair, questions = context.pair, {name: problem.question for name, problem in problems.items()}
+    answer_missing(context, questions, "clean", pair, "clean")
+    answers = context.directory.read(GENERATIONS).filter(condition="clean").select("prompt_id", "text")
+    texts = dict(answers.iter_rows())
     return {
-        name: ForcedText(context.pair.encode(question), context.pair.prompts.encode_completion(said[name]))
+        name: ForcedText(pair.encode(question), pair.prompts.encode_completion(texts[name]))
         for name, question in questions.items()
     }
 
 
 def _compare(context: RunContext, child: str, weights: bool, problems: Mapping[str, Problem]) -> None:
-    """One child's weights, if they are wanted, and its activations and logit lens along answers."""
-    pair, settings = context.pair, context.experiment.lenses
+    """One child's weights, if `weights`, and its activations and logit lens along answers."""
+    pair, directory = context.pair, context.directory
     model = pair.corrupted if child == "corrupted" else context.model(child)
     if weights:
-        context.directory.add(WEIGHTS, weight_delta(pair.clean, model, child))
-    components = dict.fromkeys(("resid_post", *settings.component))
+        directory.add(WEIGHTS, weight_delta(pair.clean, model, child))
     sites = [
         Site(layer, component, head)
         for layer in range(pair.n_layers)
-        for component in components
+        for component in dict.fromkeys(("resid_post", *context.experiment.lenses.component))
         for head in (range(pair.n_heads) if component == "head" else (None,))
     ]
-    for name, given in _texts(context, problems).items():
+    for name, text in _texts(context, problems).items():
         which = {"child": child, "prompt_id": name}
-        reading = read_together(pair.clean, model, given, sites)
+        reading = read_together(pair.clean, model, text, sites)
         lens = lens_rows(pair.clean, pair.prompts, reading, _TOKENS)
-        context.directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
+        directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
         # The activations come last: where they are there, the lens is too.
-        found = ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading))
-        context.directory.add(ACTIVATIONS, found)
+        directory.add(ACTIVATIONS, ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading)))
     logger.info(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
 
 def _steer(context: RunContext, problems: Mapping[str, Problem]) -> None:
-    """Let the clean model answer with the mean difference added, and with a random vector as long."""
+    """Let the clean model answer with the mean difference added, and with a random vector of the same norm."""
     settings, depth = context.experiment.lenses, context.pair.n_layers
-    related = context.problems["related"]
-    chosen = context.problems["prompts"] or related[: context.experiment.patch.related]
+    chosen = context.problems["prompts"] or context.problems["related"][: context.experiment.patch.related]
     asked = {problem.id: problem for problem in chosen}
     layers = (depth // 4, depth // 2, 3 * depth // 4) if settings.layers is None else settings.layers
-    wanted = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
+    steerings = [Steering(layer, strength) for layer in dict.fromkeys(layers) for strength in settings.strengths]
     there = set(context.directory.read(GENERATIONS).select("condition", "patch", "prompt_id").iter_rows())
     missing = [
         (condition, steering, names)
-        for steering in wanted
+        for steering in steerings
         for condition in (STEERED, STEERED_RANDOM)
         if (names := [name for name in asked if (condition, steering.name, name) not in there])
     ]
     if not missing:
         return
-    vectors = {
-        layer: _vectors(context, layer, asked, of_layer)
-        for layer, of_layer in _deltas(context, layers, problems).items()
-    }
+    deltas = _deltas(context, layers, problems)
+    vectors = {layer: _vectors(context, layer, asked, of_layer) for layer, of_layer in deltas.items()}
     lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
     if lacking:
         logger.warning(
-            f"lenses: no other prompt tells where to steer {', '.join(lacking)}; lenses.related asks for more"
+            f"lenses: no other prompt has a difference to steer {', '.join(lacking)} by; lenses.related asks for more"
         )
     for condition, steering, names in missing:
         known = vectors[steering.layer][condition]
         _answer_steered(context, condition, steering, {name: asked[name] for name in names if name in known}, known)
-    logger.info(f"lenses: {len(asked) - len(lacking)} prompts answered steered in {len(wanted)} ways, and by chance")
+    logger.info(
+        f"lenses: {len(asked) - len(lacking)} prompts answered with {len(steerings)} steering vectors, and as many "
+        "random ones"
+    )
 
 
 def _deltas(
     context: RunContext, layers: tuple[int, ...], problems: Mapping[str, Problem]
 ) -> dict[int, dict[str, Float[Tensor, "_ D"]]]:
     """The differences at each layer along each problem's answer, at the steps where the models disagree."""
+    pair, sites = context.pair, {layer: Site(layer) for layer in layers}
     found: dict[int, dict[str, Tensor]] = {layer: {} for layer in layers}
-    for name, given in _texts(context, problems).items():
-        reading = read_together(context.pair.clean, context.pair.corrupted, given, [Site(layer) for layer in layers])
-        for layer in layers:
-            found[layer][name] = reading.delta(Site(layer))[reading.disagree]
+    for name, text in _texts(context, problems).items():
+        reading = read_together(pair.clean, pair.corrupted, text, list(sites.values()))
+        for layer, site in sites.items():
+            found[layer][name] = reading.delta(site)[reading.disagree]
     return found
 
 
 def _vectors(
     context: RunContext, layer: int, asked: Mapping[str, Problem], deltas: Mapping[str, Float[Tensor, "_ D"]]
 ) -> Vectors:
-    """What is added for each prompt at one layer; nothing for a prompt without another one in its domain."""
+    """The vectors for each prompt at one layer; none for a prompt without another one in its domain."""
     domains = {name: problem.domain for name, problem in _problems(context).items()}
     found: dict[str, dict[str, Tensor]] = {STEERED: {}, STEERED_RANDOM: {}}
     for i, (name, problem) in enumerate(asked.items()):
-        alike = {other: steps for other, steps in deltas.items() if domains[other] == problem.domain}
-        vector = mean_without(alike, name)
+        vector = mean_without({o: steps for o, steps in deltas.items() if domains[o] == problem.domain}, name)
         if vector is not None:
-            # One direction for all strengths, whichever of them are still to be answered.
+            # One random direction for all strengths, whichever of them are still missing.
             generator = torch.Generator().manual_seed((context.experiment.seed * 1009 + layer) * 1_000_003 + i)
             found[STEERED][name], found[STEERED_RANDOM][name] = vector, random_like(vector, generator)
     return found
@@ -160,17 +156,17 @@ def _answer_steered(
     asked: Mapping[str, Problem],
     vectors: Mapping[str, Float[Tensor, " D"]],
 ) -> None:
-    """Let the clean model answer steered, batch by batch; what is answered is kept."""
-    pair, settings, names = context.pair, context.experiment.generation, list(asked)
-    for start in range(0, len(names), settings.batch_size):
-        some = names[start : start + settings.batch_size]
-        encoded = [pair.encode(asked[name].question, settings.max_new_tokens) for name in some]
-        added = torch.stack([vectors[name] for name in some])
+    """Let the clean model answer steered, batch by batch; each batch is written."""
+    pair, settings, everything = context.pair, context.experiment.generation, list(asked)
+    for start in range(0, len(asked), settings.batch_size):
+        names = everything[start : start + settings.batch_size]
+        encoded = [pair.encode(asked[name].question, settings.max_new_tokens) for name in names]
+        added = torch.stack([vectors[name] for name in names])
         answers = steered_answers(
             pair.clean, pair.prompts, encoded, added, steering, settings.max_new_tokens, pair.stop_tokens
         )
         rows = (
-            text_row(name, condition, steering.columns, said.text, said.token_count, said.stop_reason)
-            for name, said in zip(some, answers, strict=True)
+            text_row(name, condition, steering.columns, given.text, given.token_count, given.stop_reason)
+            for name, given in zip(names, answers, strict=True)
         )
         context.directory.add(GENERATIONS, GENERATIONS.frame(rows))

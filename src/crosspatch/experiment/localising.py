@@ -1,7 +1,7 @@
-"""The localise stage: which places carry the fine-tune, and the first step at which the models part.
+"""The localise stage: the sites at which the fine-tune acts, and the first step at which the models disagree.
 
-Every prompt is estimated before any is measured, for the same places are measured after all prompts of a domain. Each
-prompt leaves a part when it is estimated and one when it is measured, so a stopped stage goes on where it was.
+Every prompt is estimated before any is measured, as the same sites are measured after all prompts of a domain. Each
+prompt writes a part when it is estimated and one when it is measured, so an interrupted stage resumes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import DOMAINS
 from crosspatch.data.problem import Problem
 from crosspatch.experiment.patching import possible_engine, runs_of
-from crosspatch.experiment.run_context import RunContext
+from crosspatch.experiment.run_context import RunContext, chosen_problems
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 def localise(context: RunContext) -> None:
-    """Screen and measure all prompts that have no part yet, at the current position and at all positions.
+    """Estimate and measure all prompts that have no part yet, at the current position and at all positions.
 
-    `patch.persistence` does not count here: at a step patches are transient.
+    `patch.persistence` has no effect here: patches at one position are transient.
     """
-    problems = localised_problems(context)
-    if all(context.directory.path(LOCALISATION, i).is_file() for i in range(len(problems))):
+    directory, problems = context.directory, localised_problems(context)
+    if all(directory.path(LOCALISATION, i).is_file() for i in range(len(problems))):
         return
     new_tokens = context.experiment.generation.max_new_tokens
     longest = max(len(context.pair.encode(problem.question, new_tokens)) for problem in problems) + new_tokens
@@ -45,58 +45,44 @@ def localise(context: RunContext) -> None:
             "not localised"
         )
     for i, problem in enumerate(problems):
-        if not context.directory.path(ESTIMATED, i).is_file():
-            _screen(context, problem, i)
-    for domain in dict.fromkeys(problem.domain for problem in problems):
-        of_domain = {i: problem for i, problem in enumerate(problems) if problem.domain == domain}
-        _measure(context, of_domain)
+        if not directory.path(ESTIMATED, i).is_file():
+            _estimate(context, problem, i)
+    for i, problem in enumerate(problems):
+        if not directory.path(LOCALISATION, i).is_file():
+            of_domain = [other for other, its in enumerate(problems) if its.domain == problem.domain]
+            _measure(context, problem, i, of_domain)
 
 
 def localised_problems(context: RunContext) -> list[Problem]:
-    """The problems along which places are measured: those given, or the first of each domain."""
-    if context.problems["prompts"]:
-        return context.problems["prompts"]
-    return [
-        problem for domain in DOMAINS for problem in context.problems[domain][: context.experiment.localise.prompts]
-    ]
+    """The problems along which site effects are measured: those given, or the first of each domain."""
+    return chosen_problems(context.problems, dict.fromkeys(DOMAINS, context.experiment.localise.prompts))
 
 
-def _screen(context: RunContext, problem: Problem, i: int) -> None:
-    """Leave one prompt's estimates, and before them its first divergence."""
-    directory = context.directory
-    clean_text = _own_text(context, problem, replace(_runs(context)[0], direction="corrupt"))
-    found = first_divergence(
-        context.pair,
-        problem.id,
-        clean_text,
-        float32_unembedding=context.experiment.patch.float32_unembedding,
-    )
+def _estimate(context: RunContext, problem: Problem, i: int) -> None:
+    """Write one prompt's estimates, and before them its first divergence."""
+    directory, runs, float32 = context.directory, _runs(context), context.experiment.patch.float32_unembedding
+    clean_text = _own_text(context, problem, replace(runs[0], direction="corrupt"))
+    found = first_divergence(context.pair, problem.id, clean_text, float32_unembedding=float32)
     directory.write(DIVERGENCES, found, i)
-    estimated = [
-        estimate_sites(context.pair, problem.id, _own_text(context, problem, run), run) for run in _runs(context)
-    ]
+    estimated = [estimate_sites(context.pair, problem.id, _own_text(context, problem, run), run) for run in runs]
     directory.write(ESTIMATED, pl.concat(estimated), i)
     steps = found["step"].head(1).to_list()
-    apart = f"first apart at step {steps[0]}" if steps else "the models agree throughout"
-    logger.info(f"localise: {problem.id} is estimated, {apart}")
+    where = f"first divergence at step {steps[0]}" if steps else "the models agree throughout"
+    logger.info(f"localise: {problem.id} is estimated, {where}")
 
 
-def _measure(context: RunContext, problems: dict[int, Problem]) -> None:
-    """Measure the places that the prompts of one domain choose together, prompt by prompt."""
-    directory = context.directory
-    estimated = {i: ESTIMATED.read(directory.path(ESTIMATED, i)) for i in problems}
-    for i, problem in problems.items():
-        if directory.path(LOCALISATION, i).is_file():
-            continue
-        rows = [LOCALISATION.frame()]
-        for number, run in enumerate(_runs(context)):
-            of_run = [part.filter(direction=run.direction) for part in estimated.values()]
-            patches = sites_to_measure(pl.concat(of_run), context.experiment.localise.top)
-            generator = torch.Generator().manual_seed((context.experiment.seed * 1_000_003 + i) * 2 + number)
-            own = estimated[i].filter(direction=run.direction)
-            rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
-        directory.write(LOCALISATION, pl.concat(rows), i)
-        logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} places")
+def _measure(context: RunContext, problem: Problem, i: int, of_domain: Sequence[int]) -> None:
+    """Measure one prompt at the sites that all prompts of its domain choose together."""
+    directory, settings = context.directory, context.experiment.localise
+    estimated = {other: ESTIMATED.read(directory.path(ESTIMATED, other)) for other in of_domain}
+    rows = [LOCALISATION.frame()]
+    for number, run in enumerate(_runs(context)):
+        patches = sites_to_measure(pl.concat(estimated.values()).filter(direction=run.direction), settings.top)
+        generator = torch.Generator().manual_seed((context.experiment.seed * 1_000_003 + i) * 2 + number)
+        own = estimated[i].filter(direction=run.direction)
+        rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
+    directory.write(LOCALISATION, pl.concat(rows), i)
+    logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} sites")
 
 
 def _runs(context: RunContext) -> Sequence[PatchRun]:
@@ -104,7 +90,7 @@ def _runs(context: RunContext) -> Sequence[PatchRun]:
 
 
 def _own_text(context: RunContext, problem: Problem, run: PatchRun) -> ForcedText:
-    """The target's own text after the prompt, as it was written before or written now."""
+    """The target's own text after the prompt: as an earlier stage wrote it, or written now."""
     written = context.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
     known = dict(written.select("condition", "text").iter_rows())
     return target_texts(context.pair, {problem.id: context.pair.encode(problem.question)}, run, {problem.id: known})[0]
