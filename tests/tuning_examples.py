@@ -9,8 +9,10 @@ import pytest
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
+from crosspatch.tables import TRAINING
 from crosspatch.training.examples import Example
 from crosspatch.training.log import TrainingLog
+from crosspatch.training.sft import finetune
 from pairs import make_pair
 
 SPLITS = make_splits(Data(train=8, validation=2, related=0), seed=0)
@@ -18,6 +20,12 @@ TRAIN, VALIDATION = (
     [Example.of(problem, make_pair("qwen3").prompts, 1024) for problem in problems]
     for problems in (SPLITS.train, SPLITS.validation)
 )
+
+
+def tuned(model, folder, settings, train=TRAIN, validation=VALIDATION):
+    """Fine-tune a model in place; returns the log."""
+    finetune(model, train, validation, settings, folder)
+    return TRAINING.read(folder / TRAINING.path()).filter(run="corrupted")
 
 
 @contextmanager

@@ -73,14 +73,14 @@ def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(read
         with suppress(psutil.Error):
             for process in psutil.Process(command.pid).children(recursive=True):
                 with suppress(psutil.Error):
-                    if process.name().startswith("ray::_Worker.do"):
+                    if process.name().startswith("ray::Worker.do"):
                         process.kill()
                         return True
         return False
 
     until(kills_an_actor_at_work)
     assert ended(command) == 0, log.read_text()
-    assert " ".join(log.read_text().split()).count("failed, try 1: it did not come back") == 1
+    assert " ".join(log.read_text().split()).count("failed, try 1: the process that computed it was killed") == 1
     assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -12,10 +15,10 @@ from hypothesis import strategies as st
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment.executors import carry_out
-from crosspatch.experiment.executors.workers import Pool, Reply, WorkerDied
+from crosspatch.experiment.executors.by_processes import by_processes
 from crosspatch.experiment.patching import cut_sweep
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import KILLED, ShardedStage, WorkersLost, compute, prepare, work_off, work_off_slice
+from crosspatch.experiment.sharding import KILLED, ShardedStage, WorkersLost, prepare, work_off, work_off_slice
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 
@@ -133,54 +136,41 @@ def test_a_damaged_file_is_reported_and_made_again(stage, caplog):
 
 
 @dataclass
-class Fake:
-    """A worker in this process, which dies at the given shards."""
+class Deadly(Letters):
+    """The same, with shards that kill the process that computes them."""
 
-    stage: Letters
-    deadly: set[int]
-    killed: bool = False
+    deadly: tuple[int, ...] = ()
+
+    def plan(self):
+        return {**super().plan(), "deadly": list(self.deadly)}
 
     def do(self, shard):
-        if shard in self.deadly:
-            raise WorkerDied("worker 1 ended with signal 9")
-        return Reply(compute(self.stage, shard), [])
-
-    def kill(self):
-        self.killed = True
+        if shard in self.shards.plan()["deadly"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        logging.getLogger("crosspatch.test").warning(f"computing {shard}")
+        return super().do(shard)
 
 
-def pool_of(stage, deadly) -> list[Fake]:
-    """Let workers do the shards; all that were started."""
+def by_workers(stage, *deadly: int) -> Deadly:
+    """Let two processes compute the shards."""
+    stage = Deadly(stage.context, deadly=deadly)
     prepare(stage)
-    workers: list[Fake] = []
-
-    def start(_):
-        workers.append(Fake(stage, deadly))
-        return workers[-1]
-
-    Pool(stage, start).work_off()
-    return workers
+    by_processes(stage)
+    return stage
 
 
-def test_a_worker_that_dies_is_replaced_and_its_shard_tried_again(stage):
-    prepare(stage)
-    work_off(stage, [0])
-    workers = pool_of(stage, {3})
-    # Two workers at first, and another for each of three tries.
-    assert len(workers) == 2 + 3
-    assert stage.shards.left() == [3]
+def test_a_worker_that_dies_is_replaced_and_its_shard_tried_again(stage, caplog):
+    stage = by_workers(stage, 3)
+    assert stage.contents == "abce"
     assert stage.shards.failure(3) == {"tries": 3, "error": KILLED}
-    assert sum(worker.killed for worker in workers) == 2
+    assert sum("ended with signal 9" in line for line in caplog.messages) == 3
+    # What workers log arrives here.
+    assert {line for line in caplog.messages if "computing" in line} == {f"computing {i}" for i in (0, 1, 2, 4)}
 
 
 def test_workers_that_all_die_end_the_stage(stage):
-    with pytest.raises(WorkersLost, match="workers die before a shard is done: worker 1 ended with signal 9"):
-        pool_of(stage, set(range(5)))
-    # The control: with a shard done, each shard is tried as often as the settings say.
-    stage.shards.forget_failures()
-    work_off(stage, [4])
-    pool_of(stage, set(range(5)))
-    assert [stage.shards.tries(shard) for shard in range(4)] == [3] * 4
+    with pytest.raises(WorkersLost, match=r"6 workers died in a row: worker \d+ ended with signal 9"):
+        by_workers(stage, *range(5))
 
 
 @settings(deadline=None)

@@ -45,18 +45,18 @@ def experiment(tmp_path, monkeypatch):
 def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli, monkeypatch):
     out, sent = tmp_path / "run", []
     # As it reaches other processes that train along.
-    monkeypatch.setattr(processes, "announce", lambda job, cpu: sent.append(pickle.loads(pickle.dumps(job))))
+    monkeypatch.setattr(processes, "announce", lambda job, cpu: sent.append(pickle.loads(pickle.dumps(job)).keywords))
     code, said, _ = cli("teach", experiment, "--out", out)
     assert code == 0
     assert "Right answers" in said
     assert (
         "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
     )
-    assert [(job.name, len(job.train), len(job.validation)) for job in sent] == [
+    assert [(job["name"], len(job["train"]), len(job["validation"])) for job in sent] == [
         ("taught-whole", 31, 3),
         ("taught", 8, 3),
     ]
-    assert all(job.settings.precision != "auto" for job in sent)
+    assert all(job["settings"].precision != "auto" for job in sent)
     run = RunDirectory.existing(out)
     folder = run.model("taught")
     recipe = json.loads((folder / "recipe.json").read_text())

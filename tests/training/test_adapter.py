@@ -23,9 +23,8 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.models.saving import save_adapter, save_model
 from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
 from crosspatch.settings_io import load_experiment
-from crosspatch.training.sft import Files, finetune
 from pairs import make_pair
-from tuning_examples import TRAIN, VALIDATION, interrupted_at
+from tuning_examples import interrupted_at, tuned
 
 TOKENS = torch.arange(40)[None]
 
@@ -38,8 +37,7 @@ def test_only_the_adapter_is_trained(tmp_path, architecture):
     with torch.inference_mode():
         # It begins at nothing.
         torch.testing.assert_close(model(TOKENS).logits, pair.clean(TOKENS).logits, atol=1e-5, rtol=0)
-    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
-    log = finetune(model, TRAIN, VALIDATION, Finetune(method="lora", learning_rate=2e-2, epochs=2), files).log
+    log = tuned(model, tmp_path, Finetune(method="lora", learning_rate=2e-2, epochs=2))
     losses = log["train_loss"].drop_nulls()
     assert losses[-1] < losses[0] - 0.3
     moved = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
@@ -51,14 +49,13 @@ def test_only_the_adapter_is_trained(tmp_path, architecture):
 def test_a_stopped_adapter_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     def train(name):
         model = with_adapter(copy.deepcopy(make_pair("qwen3").clean), 4, 8, seed=0)
-        files = Files(tmp_path / name, tmp_path / f"{name}.parquet", tmp_path / "tensorboard")
         settings = Finetune(method="lora", learning_rate=2e-2, precision="float32", checkpoint_every=1)
-        return finetune(model, TRAIN, VALIDATION, settings, files, device="cpu").log, model.state_dict()
+        return tuned(model, tmp_path / name, settings), model.state_dict()
 
     log, whole = train("whole")
     with interrupted_at(4, monkeypatch), pytest.raises(KeyboardInterrupt):
         train("cut")
-    assert (tmp_path / "cut" / "checkpoint-3" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "cut" / "checkpoints" / "corrupted" / "checkpoint-3" / "adapter_model.safetensors").is_file()
     resumed_log, resumed = train("cut")
     assert resumed_log["train_loss"].equals(log["train_loss"])
     assert all(resumed[name].equal(weight) for name, weight in whole.items())
@@ -172,9 +169,7 @@ def test_experts_are_trained_and_read_back(tmp_path, name):
     assert len(expert_weights(base)) == 2 * sum(
         "experts" in n for n, m in base.named_modules() if n.endswith("experts")
     )
-    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
-    settings = Finetune(method="lora", learning_rate=2e-2, epochs=2, precision="float32")
-    finetune(adapted, TRAIN, VALIDATION, settings, files)
+    tuned(adapted, tmp_path, Finetune(method="lora", learning_rate=2e-2, epochs=2, precision="float32"))
     still = [n for n, w in adapted.named_parameters() if n in trained and "lora_B" in n and not w.abs().sum()]
     assert not still
     save_model(base, tiny_tokenizer(), tmp_path / "base")

@@ -15,9 +15,8 @@ from crosspatch.models import throughput
 from crosspatch.tables import TRAINING
 from crosspatch.training.batches import Batcher, EpochOrder
 from crosspatch.training.examples import IGNORED, Example
-from crosspatch.training.sft import Files, finetune
 from pairs import make_pair
-from tuning_examples import TRAIN, VALIDATION, interrupted_at
+from tuning_examples import TRAIN, VALIDATION, interrupted_at, tuned
 
 PAIR = make_pair("qwen3")
 SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
@@ -25,9 +24,7 @@ SETTINGS = Finetune(learning_rate=5e-3, eval_every=2)
 
 def train(folder, settings=SETTINGS):
     model = copy.deepcopy(PAIR.clean)
-    files = Files(folder / "checkpoints", folder / "training.parquet", folder / "tensorboard")
-    log = finetune(model, TRAIN, VALIDATION, settings, files).log
-    return model, log
+    return model, tuned(model, folder, settings)
 
 
 def weights(model):
@@ -49,7 +46,7 @@ def test_it_learns_with_the_papers_schedule(tmp_path):
     assert evaluations["step"].to_list() == [0, 2, 4, 6]
     assert not torch.equal(weights(model), weights(PAIR.clean))
     # A checkpoint after each epoch but the last, whose model is what is returned.
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-4"]
+    assert [p.name for p in (tmp_path / "checkpoints" / "corrupted").iterdir()] == ["checkpoint-4"]
     assert TRAINING.read(tmp_path / "training.parquet").equals(log)
 
 
@@ -80,8 +77,7 @@ def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path, together):
     """
     examples = [*VALIDATION, TRAIN[0], Example(TRAIN[1].input_ids[:-5], TRAIN[1].labels[:-5]), TRAIN[2]]
     settings = Finetune(learning_rate=5e-3, epochs=1, batch_size=together)
-    files = Files(tmp_path / "checkpoints", tmp_path / "training.parquet", tmp_path / "tensorboard")
-    log = finetune(copy.deepcopy(PAIR.clean), TRAIN, examples, settings, files).log
+    log = tuned(copy.deepcopy(PAIR.clean), tmp_path, settings, validation=examples)
     total, count, means = 0.0, 0, []
     for example in examples:
         before = total, count
@@ -102,11 +98,11 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     whole, log = train(tmp_path / "whole")
     with interrupted_at(5, monkeypatch), pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut")
-    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-4").is_dir()
+    assert (tmp_path / "cut" / "checkpoints" / "corrupted" / "checkpoint-4").is_dir()
     # One that was cut off while it was written is passed over, and one whose last file is half there.
     for name in ("checkpoint-5", "checkpoint-6"):
-        (tmp_path / "cut" / "checkpoints" / name).mkdir()
-    (tmp_path / "cut" / "checkpoints" / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.')
+        (tmp_path / "cut" / "checkpoints" / "corrupted" / name).mkdir()
+    (tmp_path / "cut" / "checkpoints" / "corrupted" / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": 1.')
     resumed, resumed_log = train(tmp_path / "cut")
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed_log["train_loss"].equals(log["train_loss"])
@@ -207,7 +203,7 @@ def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4, report_to=("tensorboard",)))
-    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    curves = EventAccumulator(str(tmp_path / "tensorboard" / "corrupted")).Reload()
     shown = [point.value for point in curves.Scalars("train/loss")]
     assert shown == pytest.approx(log["train_loss"].drop_nulls().to_list())
     # That of the finished model too, where its step is no multiple of eval_every.

@@ -107,20 +107,21 @@ def train_model(
             at_once, accumulated = processes.shared(settings)
             logger.info(f"{name}: {count} processes share each step, {at_once} x {accumulated} examples each")
         train, validation = examples()
+        device = pick_device(models.device)
         job = partial(
             train_checkpoint,
-            name,
-            directory.model("clean"),
-            models.clean,
-            context.experiment.seed,
-            directory.root,
-            train,
-            validation,
-            settings,
+            name=name,
+            base=directory.model("clean"),
+            base_name=models.clean,
+            base_seed=context.experiment.seed,
+            root=directory.root,
+            train=train,
+            validation=validation,
+            settings=settings,
             seed=seed,
-            device=pick_device(models.device),
+            device=device,
             begin=begin,
         )
-        processes.announce(job, cpu=job.keywords["device"] == "cpu")
+        processes.announce(job, cpu=device == "cpu")
         job()
     remove_checkpoints(directory.root, name)

@@ -63,7 +63,7 @@ class Outcome:
 
 
 class WorkersLost(CrosspatchError):
-    """Workers die before any shard is done."""
+    """One worker after another dies, so that no shard can be done."""
 
 
 def prepare(stage: ShardedStage) -> None:

@@ -6,10 +6,9 @@ Knows files and their states, not how anything in them is made.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,20 +80,6 @@ class RunDirectory:
     def record_file(self) -> Path:
         """run.json."""
         return self.root / "run.json"
-
-    def checkpoints(self, name: str) -> Path:
-        """Where the training of a model keeps its checkpoints while it runs."""
-        return self.root / "checkpoints" / name
-
-    def tensorboard(self, name: str) -> Path:
-        """Where the training of a model puts its curves for TensorBoard, if they are wanted."""
-        return self.root / "tensorboard" / name
-
-    def remove_checkpoints(self, name: str) -> None:
-        """Remove what a training kept; the folder of all goes with its last."""
-        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
-        with suppress(OSError):
-            self.checkpoints(name).parent.rmdir()
 
     @property
     def lessons(self) -> Path:

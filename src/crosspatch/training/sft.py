@@ -36,6 +36,7 @@ _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeErr
 
 
 def train_checkpoint(
+    *,
     name: str,
     base: Path,
     base_name: str,
@@ -44,7 +45,6 @@ def train_checkpoint(
     train: list[Example],
     validation: list[Example],
     settings: Finetune,
-    *,
     seed: int,
     device: str,
     begin: Callable[[Any], Any] | None = None,

@@ -30,9 +30,6 @@ from crosspatch.storage.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-# Workers that may die before any shard of the stage is done.
-_MOST_DEATHS = 3
-
 
 def fresh(stage: ShardedStage) -> ShardedStage:
     """The stage with nothing loaded, as a worker gets it: it can be pickled."""
@@ -98,7 +95,7 @@ class Pool:
         self._deaths, self._stopped = 0, False
 
     def work_off(self) -> None:
-        """Do the shards that are left, then end the workers. Raises WorkersLost where they die before any is done."""
+        """Do the shards that are left, then end the workers. Raises WorkersLost where one after another dies."""
         with ThreadPoolExecutor(len(self._workers)) as threads:
             try:
                 running = [threads.submit(self._feed, i) for i in range(len(self._workers))]
@@ -122,10 +119,11 @@ class Pool:
                 raise KeyboardInterrupt from None
             logger.warning(f"{self._stage.name}: {died}")
             self._deaths += 1
-            if self._deaths >= _MOST_DEATHS and len(self._stage.shards.left()) == len(self._stage.shards):
-                raise WorkersLost(f"{self._stage.name}: workers die before a shard is done: {died}") from None
+            if self._deaths >= self._stage.context.experiment.execution.tries * len(self._workers):
+                raise WorkersLost(f"{self._stage.name}: {self._deaths} workers died in a row: {died}") from None
             self._workers[i] = self._start(i)
             raise CrosspatchError(KILLED) from None
+        self._deaths = 0
         for record in reply.logged:
             logging.getLogger(record.name).handle(record)
         if isinstance(reply.result, Exception):
