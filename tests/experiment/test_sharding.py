@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
-import os
-import signal
-from collections import Counter
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -18,35 +13,10 @@ from crosspatch.experiment.executors import carry_out
 from crosspatch.experiment.executors.by_processes import by_processes
 from crosspatch.experiment.patching import cut_sweep
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import KILLED, ShardedStage, WorkersLost, prepare, work_off, work_off_slice
+from crosspatch.experiment.sharding import KILLED, WorkersLost, prepare, work_off, work_off_slice
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
-
-
-@dataclass
-class Letters(ShardedStage):
-    """A stage without models: shard i writes the i-th letter, or raises the next error that is listed for it."""
-
-    name = "patch"
-    raising: dict[int, list[BaseException]] = field(default_factory=dict)
-    calls: Counter = field(default_factory=Counter)
-    collected: int = 0
-
-    def plan(self):
-        return {"shards": [{"prompts": [letter]} for letter in "abcde"]}
-
-    def do(self, shard):
-        self.calls[shard] += 1
-        if self.raising.get(shard):
-            raise self.raising[shard].pop(0)
-        return {f"scores/part-{shard:05d}.parquet": "abcde"[shard].encode()}
-
-    def collect(self):
-        self.collected += 1
-
-    @property
-    def contents(self) -> str:
-        return "".join(path.read_text() for path in sorted((self.context.directory.root / "scores").iterdir()))
+from letters import Deadly, Letters
 
 
 @pytest.fixture
@@ -133,22 +103,6 @@ def test_a_damaged_file_is_reported_and_made_again(stage, caplog):
     assert stage.contents == "abcde"
     assert stage.calls == {0: 1, 1: 1, 2: 1, 3: 2, 4: 1}
     assert any("part-00003.parquet is not as it was written; it is made again" in line for line in caplog.messages)
-
-
-@dataclass
-class Deadly(Letters):
-    """The same, with shards that kill the process that computes them."""
-
-    deadly: tuple[int, ...] = ()
-
-    def plan(self):
-        return {**super().plan(), "deadly": list(self.deadly)}
-
-    def do(self, shard):
-        if shard in self.shards.plan()["deadly"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        logging.getLogger("crosspatch.test").warning(f"computing {shard}")
-        return super().do(shard)
 
 
 def by_workers(stage, *deadly: int) -> Deadly:
