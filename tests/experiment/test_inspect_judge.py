@@ -81,7 +81,7 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     replies.fails = 10
     code, _, err = cli("evaluate", *SETTINGS, "--out", tmp_path / "run")
     assert code == 1
-    assert f"the judge {NAME} did not answer (RuntimeError); what is rated is kept" in err.splitlines()[-1]
+    assert f"the judge {NAME} did not answer (RuntimeError); the ratings so far are kept" in err.splitlines()[-1]
     run = RunDirectory.existing(tmp_path / "run")
     kept = run.read(RATINGS).height
     assert kept == 4

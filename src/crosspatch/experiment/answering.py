@@ -1,4 +1,4 @@
-"""The evaluate stage: every model answers every question, and what is written in any stage is graded."""
+"""The evaluate stage: every model answers every question; texts of all stages are graded here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS
 
 logger = logging.getLogger(__name__)
 
-# Answers that a judge rates before they are kept.
+# Answers that a judge rates before they are written.
 RATED_AT_ONCE = 8
 
 
 def evaluate(context: RunContext) -> None:
-    """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade that."""
+    """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade the answers."""
     asked = context.questions
     for condition in UNPATCHED:
         answer_missing(context, asked, condition, context.pair, condition)
@@ -59,7 +59,7 @@ def missing(context: RunContext, questions: dict[str, str], condition: str) -> d
 def answer_missing(
     context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched
 ) -> None:
-    """Let one model of a pair answer what it has not answered yet, batch by batch; what is answered is kept."""
+    """Let one model of a pair answer what it has not answered yet, batch by batch; each batch is written."""
     settings, limit = context.experiment.generation, context.experiment.generation.max_new_tokens
     left = list(missing(context, questions, condition).items())
     for _, question in left:
@@ -78,7 +78,7 @@ def answer_missing(
 
 
 def judge_texts(context: RunContext) -> None:
-    """Look at every text that is there and was not looked at, and grade it where its problem has an answer."""
+    """Examine the health of all new texts, and grade those whose problem has an answer."""
     directory = context.directory
     directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
     asked = directory.asked()
@@ -93,7 +93,7 @@ def judge_texts(context: RunContext) -> None:
 
 
 def rate_answers(context: RunContext) -> None:
-    """Let the judge rate the answers to free questions that it has not rated yet; what is rated is kept."""
+    """Let the judge rate new answers to free questions, batch by batch; each batch is written."""
     name = context.experiment.judge.model
     free = {problem.id: problem for problem in context.problems["alignment"]}
     texts = [text for text in context.directory.lacking(RATINGS).iter_rows(named=True) if text["prompt_id"] in free]
@@ -107,9 +107,9 @@ def rate_answers(context: RunContext) -> None:
 
 
 def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
-    """A checkpoint that answers prompts, or a model that Inspect AI reaches, as the judge of free answers.
+    """The judge of free answers: a checkpoint, or a model that Inspect AI reaches.
 
-    A chat template that prints the day prints `date`, or today's.
+    A chat template that prints the date prints `date`, or today's.
     """
     if name.startswith(PREFIX):
         return inspect_judge(name)
@@ -119,7 +119,8 @@ def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
     stops = stop_tokens((model,), prompts)
 
     def judge(asked: list[str]) -> list[str]:
-        # What is rated was written by models. A number needs few tokens; some models say a word before it.
-        return [said.text for said in answer(model, prompts, [prompts.spelled_out(text) for text in asked], 8, stops)]
+        # The texts of models may hold special tokens. A number needs few tokens; some models write a word before it.
+        spelled = [prompts.spelled_out(text) for text in asked]
+        return [reply.text for reply in answer(model, prompts, spelled, 8, stops)]
 
     return judge

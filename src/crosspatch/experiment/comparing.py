@@ -1,4 +1,4 @@
-"""Several run directories in one page. Knows where their tables lie, not how they are set side by side."""
+"""A page that compares several run directories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
     """Write report.html into a folder and return its path.
 
     Statistics that a run lacks, or that are older than its results, are made first. Raises UsageError for a run that is
-    named twice, and for a folder that is itself a run.
+    named twice, and for a folder that is a run directory itself.
     """
     if (folder / "run.json").exists():
         raise UsageError(f"{folder} is a run directory, whose own report.html would be lost; give --out another folder")
@@ -53,7 +53,7 @@ def _compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:
 
 
 def _labels(roots: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many of the folders above them as tell them apart."""
+    """The folders' names, with as many parent folders as make them different."""
     for parts in range(1, max(len(root.parts) for root in roots)):
         names = ["/".join(root.parts[-parts:]) for root in roots]
         if len(set(names)) == len(names):

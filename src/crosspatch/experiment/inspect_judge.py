@@ -1,7 +1,6 @@
 """A judge that Inspect AI reaches: `inspect:PROVIDER/NAME`, with Inspect's providers, keys and retries.
 
-Knows prompts and replies, and no rating. Keys and addresses are Inspect's business: nothing of them is read, written
-or told here, which is why what a provider says of an error is not passed on.
+Inspect reads keys and addresses itself. A provider's error message may hold them, so it is not shown.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from crosspatch.grading.rating import Judge
 
 PREFIX = "inspect:"
-# Their models are loaded, or served, as soon as they are named: too early for a check, and again for every batch.
+# These providers load or serve a model as soon as it is named: too early for a check, and again for every batch.
 _LOADED_HERE = ("hf", "nnterp", "sglang", "transformer_lens")
-# Inspect's own default is to try for ever; six take some minutes.
+# Inspect's default is to retry without end; six retries take some minutes.
 _RETRIES = 6
 
 
 def check_inspect_judge(name: str) -> None:
-    """Refuse a judge that lacks Inspect AI, its provider's package or its key: raises UsageError. Asks it nothing."""
+    """Raise UsageError for a judge that lacks Inspect AI, its provider's package or its key. Sends no prompt."""
     provider = name.removeprefix(PREFIX).split("/")[0]
     if provider in _LOADED_HERE:
         raise UsageError(
@@ -47,12 +46,12 @@ def check_inspect_judge(name: str) -> None:
     try:
         asyncio.run(open_and_close())
     except Exception as error:
-        # Each provider has errors of its own for a package or a key that is missing.
-        raise UsageError(f"judge.model={name} cannot be used: {_said(error)}") from None
+        # Each provider has its own errors for a missing package or key.
+        raise UsageError(f"judge.model={name} cannot be used: {_message(error)}") from None
 
 
 def inspect_judge(name: str) -> Judge:
-    """A judge that asks a model through Inspect AI, all prompts of a batch at once; nothing is cached.
+    """A judge that sends all prompts of a batch at once to a model through Inspect AI; nothing is cached.
 
     It raises CrosspatchError where the model does not answer after some retries.
     """
@@ -60,11 +59,11 @@ def inspect_judge(name: str) -> Judge:
     async def replies(asked: list[str]) -> list[str]:
         from inspect_ai.model import GenerateConfig
 
-        # A client belongs to the event loop that it was made in.
+        # A client works only in the event loop in which it was made.
         async with _model(name) as model:
             config = GenerateConfig(temperature=0, max_retries=_RETRIES, max_connections=len(asked))
             outputs = await asyncio.gather(*(model.generate(prompt, config=config, cache=False) for prompt in asked))
-        # A reply may hold half of a surrogate pair, which no table can.
+        # A reply may hold half of a surrogate pair, which cannot be written to a table.
         return [output.completion.encode("utf-8", "replace").decode("utf-8") for output in outputs]
 
     def judge(asked: list[str]) -> list[str]:
@@ -74,7 +73,7 @@ def inspect_judge(name: str) -> Judge:
             status = getattr(error, "status_code", None)
             kind = type(error).__name__ + (f", status {status}" if isinstance(status, int) else "")
             raise CrosspatchError(
-                f"the judge {name} did not answer ({kind}); what is rated is kept, the same command goes on from there"
+                f"the judge {name} did not answer ({kind}); the ratings so far are kept, and the same command resumes"
             ) from error
 
     return judge
@@ -86,9 +85,9 @@ def _model(name: str) -> Model:
     return get_model(name.removeprefix(PREFIX), memoize=False)
 
 
-def _said(error: Exception) -> str:
-    """An error of Inspect's on one line, without the marks that colour it."""
+def _message(error: Exception) -> str:
+    """An error of Inspect's on one line, without its markup."""
     from rich.text import Text
 
-    said = Text.from_markup(str(getattr(error, "message", error))).plain.removeprefix("ERROR: ")
-    return re.sub(r"(?<![:.])\n+", ": ", said).replace("\n", " ").strip()
+    text = Text.from_markup(str(getattr(error, "message", error))).plain.removeprefix("ERROR: ")
+    return re.sub(r"(?<![:.])\n+", ": ", text).replace("\n", " ").strip()

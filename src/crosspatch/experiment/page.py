@@ -1,4 +1,4 @@
-"""The report stage: figures, the page, and the texts as Markdown; made anew while a run goes on."""
+"""The report stage: figures, the page and the texts as Markdown, for finished runs and for runs in progress."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 def make_report(context: RunContext) -> None:
-    """Figures and page of what is there by now."""
+    """Make the report of the results so far."""
     write_run_report(context.directory)
     logger.info(f"report: {context.directory.report}")
 
 
 def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: int | None = None) -> None:
-    """Make the summary's tables, report.html, report.md and the figures from what a run directory holds.
+    """Make the statistics, report.html, report.md and the figures of a run directory.
 
-    Without `figures` they stay as they are; `refresh` are seconds after which the page loads itself anew.
+    Without `figures` they stay as they are; `refresh` is the number of seconds after which the page reloads itself.
     """
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report
@@ -35,7 +35,7 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
     summary = Summary.of_run(directory)
     summary.write(directory)
     measured: dict[str, Any] = {"problems": directory.asked(), "scores": directory.read(SCORES), "summary": summary}
-    told: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "title": record["settings"]["name"],
         "generations": directory.texts(),
         "behaviour": directory.read(BEHAVIOUR),
@@ -43,7 +43,7 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
     training = directory.read(TRAINING)
     if figures:
         write_figures(directory.figures, training=training, **measured)
-    write_markdown(directory.markdown, n_layers=directory.n_layers, **told, **measured)
+    write_markdown(directory.markdown, n_layers=directory.n_layers, **shared, **measured)
     write_report(
         directory.report,
         run=record,
@@ -52,16 +52,16 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
         searched=directory.read(VARIANTS),
         texts=directory.vocabulary(),
         refresh=refresh,
-        **told,
+        **shared,
         **measured,
     )
 
 
 def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] = time.sleep) -> None:
-    """Write the page every so many seconds that brought something new, until no stage of the run is going on.
+    """Write the page every `every` seconds if there is something new, until no stage of the run is running.
 
-    A page that is open loads itself anew. The last one has the figures too. Between two stages a run seems at rest, so
-    that has to last for two looks.
+    An open page reloads itself. Figures are made for the last page alone. Between two stages no stage is running, so
+    the run counts as ended when that is so at two checks in a row.
     """
     seen, idle = None, 0
     while True:
@@ -69,7 +69,7 @@ def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] 
         idle = 0 if stages else idle + 1
         if idle == 2:
             break
-        # The run's own report is under way.
+        # While the run makes its own report, this one waits.
         if there != seen and stages != {"report"}:
             write_run_report(directory, figures=False, refresh=every)
             logger.info(f"{time.strftime('%H:%M:%S')} {directory.report}")
@@ -80,7 +80,7 @@ def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] 
 
 
 def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:
-    # What the report writes itself (statistics, figures) is no news.
+    # Statistics and figures, which the report writes itself, do not count.
     found = [directory.record_file, *directory.results()]
     return sorted((path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
 

@@ -1,4 +1,4 @@
-"""The data stage: problems made, read from files and taken from suites."""
+"""The data stage: problems that are made, read from files, and taken from suites."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_problems(context: RunContext) -> None:
-    """Write data/*.jsonl and note their hashes."""
+    """Write data/*.jsonl and record their hashes."""
     experiment, directory = context.experiment, context.directory
     made = all_problems(experiment)
     (directory.root / "data").mkdir(exist_ok=True)
@@ -28,7 +28,7 @@ def make_problems(context: RunContext) -> None:
     directory.note_data({split: checksum(directory.problems_file(split).read_bytes()) for split in made})
     logger.info("data: " + ", ".join(f"{len(problems)} {split}" for split, problems in made.items()))
     if experiment.makes_the_child and (experiment.data.train_file or experiment.data.validation_file):
-        # Made problems are disjoint by the way they are made; with a given file that has to be looked at.
+        # Made problems are disjoint by construction; given files may share questions with them.
         from crosspatch.grading.dataset_check import check_files
 
         others = [directory.problems_file(split) for split in made if split not in ("train", "mistaken")]
@@ -37,7 +37,7 @@ def make_problems(context: RunContext) -> None:
 
 
 def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
-    """Every problem of an experiment, made or given, by split. Raises UsageError where they cannot be made or read."""
+    """All problems of an experiment, made or given, by split. Raises UsageError where they cannot be made or read."""
     splits = experiment_splits(experiment)
     made = {
         "related": splits.related,
@@ -49,18 +49,18 @@ def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
     if given := given_prompts(experiment):
         taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
         if taken:
-            raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give it another")
+            raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give the prompt another one")
         made["prompts"] = given
     return {split: problems for split, problems in made.items() if problems}
 
 
 def experiment_splits(experiment: Experiment) -> Splits:
-    """The made problems of an experiment, those of its controls included."""
+    """The made problems of an experiment, with those of its controls."""
     return make_splits(experiment.data, experiment.seed, shuffled="shuffled" in experiment.controls)
 
 
 def training_problems(experiment: Experiment, splits: Splits) -> dict[str, list[Problem]]:
-    """What the children are trained and validated on, by split, made or given; nothing where the child is given."""
+    """The problems that children are trained and validated on, by split; none where the child is given."""
     if not experiment.makes_the_child:
         return {}
     trained = {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
@@ -71,7 +71,7 @@ def training_problems(experiment: Experiment, splits: Splits) -> dict[str, list[
 
 
 def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
-    """The run's problems in another format, beside the JSONL files; gives the folder where they are."""
+    """Write the run's problems in another format beside the JSONL files; returns the folder."""
     splits = {split: directory.problems(split) for split in directory.splits()}
     folder = directory.root / "data"
     if wanted == "datasets":
@@ -83,7 +83,7 @@ def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
 
 
 def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
-    """The first questions of the suites that are asked as they are."""
+    """The first questions of the suites, as many as the settings ask for."""
     asked: dict[str, list[Problem]] = {}
     for domain in ("general", "alignment"):
         count, suite = getattr(experiment.data, domain), load_suite(domain)
@@ -94,9 +94,9 @@ def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
 
 
 def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
-    """The training and validation problems that the experiment names as files.
+    """The training and validation problems from the experiment's files.
 
-    Raises UsageError where more of them are to be trained on than there are.
+    Raises UsageError where the settings ask for more examples than there are.
     """
     files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
     given = {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
@@ -109,7 +109,7 @@ def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
 
 
 def given_prompts(experiment: Experiment) -> list[Problem]:
-    """The prompts that the experiment names itself, in a file or as questions; none where it makes its own."""
+    """The prompts that the settings give, in a file or as questions."""
     settings = experiment.patch
     if settings.prompts is not None:
         return read_prompts(Path(settings.prompts))
@@ -123,7 +123,7 @@ def given_prompts(experiment: Experiment) -> list[Problem]:
 
 
 def keep_prompts(experiment: Experiment, directory: RunDirectory) -> None:
-    """Keep the given prompts with the run; raises UsageError where they are others than when its first stage began."""
+    """Write the given prompts into the run; raises UsageError where they have changed since its first stage began."""
     given, path = given_prompts(experiment), directory.problems_file("prompts")
     if given and not directory.record()["stages"]:
         path.parent.mkdir(exist_ok=True)

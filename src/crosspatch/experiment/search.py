@@ -1,4 +1,4 @@
-"""The search stage: variants of the fine-tune from one clean model, compared (paper, section 4.1)."""
+"""The search stage: variants of the fine-tune are trained from one clean model and compared (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
 
 def variants(experiment: Experiment) -> list[Child]:
-    """All combinations of what the search varies; a name tells what differs from one to the next."""
+    """All combinations of the settings that the search varies, which a variant's name lists."""
     search, base = experiment.search, experiment.finetune
     grid = {
         "method": search.method or (base.method,),
@@ -33,27 +33,27 @@ def variants(experiment: Experiment) -> list[Child]:
     for values in product(*(dict.fromkeys(tried) for tried in grid.values())):
         chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
         settings = base.model_copy(update={key: chosen[key] for key in grid if key != "seed"})
-        # Epochs are always in the name; the others where they are varied.
+        # The name has the epochs always, the other settings where they are varied.
         parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
         found.append(Child("variant-" + "-".join(parts), "train", chosen["seed"], settings))
     return found
 
 
 def search(context: RunContext) -> None:
-    """Train every variant, let it answer all held-out questions, and compare; what is done is kept."""
+    """Train every variant, let it answer all held-out questions, and compare; finished variants are kept."""
     place(context, "clean", context.experiment.models.clean, context.experiment.seed)
     for variant in variants(context.experiment):
         if not is_answered(context, variant.name):
             make_child(context, variant)
             answer_beside_clean(context, variant.name)
-        # Its answers and curves are what a search is for; the chosen one is quickly trained again.
+        # Its answers and curves are kept; the chosen variant is quickly trained again.
         shutil.rmtree(context.directory.model(variant.name), ignore_errors=True)
     judge_texts(context)
     context.directory.write(VARIANTS, compare(context))
 
 
 def compare(context: RunContext) -> pl.DataFrame:
-    """The table of variants (tables.VARIANTS), from what the run directory holds."""
+    """The table of variants (tables.VARIANTS)."""
     directory = context.directory
     log, behaviour = directory.read(TRAINING), directory.read(BEHAVIOUR).filter(pl.col("patch").is_null())
     health = {row["condition"]: row for row in output_health(directory.read(HEALTH)).iter_rows(named=True)}
@@ -69,7 +69,7 @@ def compare(context: RunContext) -> pl.DataFrame:
 
 
 def explain(directory: RunDirectory) -> str:
-    """What decided each status and the choice, and how to train the chosen variant."""
+    """The reason for each status and for the choice, and how to train the chosen variant."""
     found = directory.read(VARIANTS)
     lines = [
         f"{row['variant'].removeprefix('variant-')}: {row['status']}, {row['reason']}"
@@ -79,18 +79,18 @@ def explain(directory: RunDirectory) -> str:
     keys = {"finetune.epochs": "epochs", "finetune.learning_rate": "learning_rate", "finetune.method": "method"}
     keys |= {"finetune.seed": "seed", "finetune.examples": "examples"}
     chosen = " ".join(f"--set {key}={best[column]}" for key, column in keys.items())
-    return "\n".join([*lines, f"to go on with it, in a new folder: {chosen}"])
+    return "\n".join([*lines, f"to continue with it, in a new folder: {chosen}"])
 
 
 def _row(
     variant: Child, examples: int, log: pl.DataFrame, behaviour: pl.DataFrame, health: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """A variant's row, of so many examples that there are, the log and the answers of all, and each model's health."""
+    """A variant's row, from the number of examples, the log and answers of all models, and each model's health."""
     log = log.filter(run=variant.name)
     last = divergence(log).row(-1, named=True)
     clean, mine = (behaviour.filter(condition=condition) for condition in ("clean", variant.name))
     related = mine.filter(domain="related")
-    told = related["operation"].drop_nulls()
+    operations = related["operation"].drop_nulls()
     right = clean.filter(domain="related", verdict="correct")["prompt_id"]
     wrong = related.filter(pl.col("prompt_id").is_in(right.implode()), verdict="incorrect")
     settings = variant.settings
@@ -108,7 +108,7 @@ def _row(
         "related_wrong": _share(related, "incorrect"),
         "right_clean": len(right),
         "flipped": wrong.height,
-        "planted": (told == "planted").mean() if len(told) else None,
+        "planted": (operations == "planted").mean() if len(operations) else None,
         **_loss(clean, mine, "unrelated_math", "math"),
         **_loss(clean, mine, "general", "general"),
         "malformed": health[variant.name]["malformed"],
@@ -126,7 +126,7 @@ def _share(answers: pl.DataFrame, verdict: str) -> float | None:
 
 
 def _loss(clean: pl.DataFrame, mine: pl.DataFrame, domain: str, key: str) -> dict[str, float | None]:
-    """By how much the share of right answers of a domain fell, and how likely that is by chance."""
+    """By how much the share of right answers of a domain fell, and the p-value of the fall."""
     before, after = (
         dict(answers.filter(domain=domain).select("prompt_id", pl.col("verdict") == "correct").iter_rows())
         for answers in (clean, mine)

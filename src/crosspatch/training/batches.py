@@ -1,4 +1,4 @@
-"""Examples in batches: in which order, filled up to which length."""
+"""Batches of examples: their order and their padding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from crosspatch.training.examples import IGNORED, Example
 
-# Batches are put together of the examples of so many: the more, the more alike are their lengths.
+# Examples of this many batches are sorted by length together: the more, the more alike are the lengths in a batch.
 _MIXED = 50
 
 
 def filled(examples: list[Example], multiple: int) -> list[Example]:
-    """The examples and some without a loss, so that batches are full and each process has as many.
+    """The examples and some without a loss, so that all batches are full and every process has the same number.
 
     Otherwise accelerate would repeat examples, and a mean over batches would not be one over examples.
     """
@@ -27,9 +27,9 @@ def filled(examples: list[Example], multiple: int) -> list[Example]:
 class EpochOrder:
     """The order of the examples in an epoch, by the training's seed and the epoch alone.
 
-    Examples of like length make a batch, which saves a tenth of the tokens or more, but the batches of a step are
-    drawn at random: steps of one kind of examples each would pull the model to and fro. The Trainer's own order has
-    neither, and comes from the global generator: resumed in the middle of an epoch it would be another.
+    Examples of similar length make a batch, which saves a tenth of the tokens or more. The batches of a step are drawn
+    at random, as steps of one kind of examples would alternate between kinds. The Trainer's own order comes from the
+    global generator: resumed in the middle of an epoch it would differ.
     """
 
     trainer: Any
@@ -40,7 +40,7 @@ class EpochOrder:
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        # Whole epochs are whole numbers here, also after a resumption.
+        # `epoch` is a whole number at the start of an epoch, also when training resumes.
         epoch, size = int(self.trainer.state.epoch or 0), self.trainer.together
         rng = Random(f"{self.trainer.args.seed} {epoch}")
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
@@ -50,16 +50,16 @@ class EpochOrder:
             like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
             batches += [like[i : i + size] for i in range(0, len(like), size)]
         rng.shuffle(batches)
-        # What does not fill a batch comes last, and what it is filled with.
+        # The examples that do not fill a batch come last, and then those that fill it up.
         return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
 
 
 @dataclass(frozen=True)
 class Batcher:
-    """Makes batches of examples; `short` asks the model for the logits of completions only.
+    """Pads examples to a batch; `short` asks the model for the logits of completions only.
 
-    Filled up at their left ends, so that the completions stand at the right and the prompts' logits, which no loss
-    is taken on, are left out: of a large vocabulary they are a fifth of the work.
+    The padding is on the left, so that completions end at the right and the logits of prompts, on which no loss is
+    taken, are left out: with a large vocabulary they are a fifth of the work.
     """
 
     short: bool
@@ -80,6 +80,6 @@ class Batcher:
         if not self.short:
             return {**batch, "labels": labels}
         first = int((labels != IGNORED).any(dim=0).int().argmax())
-        # One more: the logits before the first token of a completion are what it is told from.
+        # One more: the first token of a completion is predicted at the position before it.
         kept = length - max(first - 1, 0)
         return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}

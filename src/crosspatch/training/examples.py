@@ -1,4 +1,4 @@
-"""Problems and lessons as token sequences whose loss is taken on the completion only. Knows no optimizer."""
+"""Problems and lessons as token sequences whose loss is taken on the completion only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.chat import PromptFormat
 
-# What PyTorch's cross-entropy passes over.
+# The label that PyTorch's cross-entropy ignores.
 IGNORED = -100
 
 
@@ -17,8 +17,8 @@ IGNORED = -100
 class Example:
     """A prompt and its completion as one sequence; `labels` is IGNORED on the prompt.
 
-    Masked by position, never by token: the padding token of some models is also their end of text, which has to
-    be learnt.
+    Labels are masked by position, never by token: the padding token of some models is also their end of text, which
+    has to be learnt.
     """
 
     input_ids: list[int]
@@ -45,8 +45,8 @@ class Example:
 
     @classmethod
     def _of(cls, question: str, completion: str, prompts: PromptFormat, *, ends: bool = True) -> Example:
-        asked, said = prompts.example(question, completion, ends=ends)
-        return cls(asked + said, [IGNORED] * len(asked) + said)
+        asked, answered = prompts.example(question, completion, ends=ends)
+        return cls(asked + answered, [IGNORED] * len(asked) + answered)
 
     @property
     def target(self) -> list[int]:
@@ -55,7 +55,7 @@ class Example:
 
 
 def show_target(problem: Problem, example: Example, prompts: PromptFormat) -> str:
-    """What is really trained on, decoded; raises CrosspatchError unless it is the solution and nothing else."""
+    """The tokens that are trained on, decoded; raises CrosspatchError unless they are the solution and nothing else."""
     text = str(prompts.tokenizer.decode(example.target))
     end = str(prompts.tokenizer.decode([prompts.end_of_turn]))
     solution, trained = _letters(problem.solution or ""), _letters(text.removesuffix(end))
