@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from crosspatch.experiment.executors import by_this_process, executor
 from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.experiment.patching import PatchStage
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
@@ -32,15 +34,6 @@ def alone(swept, tmp_path_factory):
     return run
 
 
-def run_by(ready, root, *settings: str):
-    """The same by another executor."""
-    run, log = copy_of(ready, root / "run"), root / "log"
-    options = [part for setting in settings for part in ("--set", f"execution.{setting}")]
-    for stage in ("patch", "score-mistakes"):
-        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
-    return run
-
-
 def test_one_process_leaves_a_part_for_each_shard_and_rows_in_the_stated_order(alone):
     run = RunDirectory.existing(alone)
     assert len(list((alone / "scores").iterdir())) == 18
@@ -52,7 +45,10 @@ def test_one_process_leaves_a_part_for_each_shard_and_rows_in_the_stated_order(a
 
 
 def test_two_processes_give_the_same(ready, alone, tmp_path):
-    run = run_by(ready, tmp_path, "workers=2", "threads=1")
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
+    options = ("--set", "execution.workers=2", "--set", "execution.threads=1")
+    for stage in ("patch", "score-mistakes"):
+        assert finished(log, stage, "tiny", "--out", run, *OPTIONS, *options) == 0, log.read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # What the workers loaded is in the record, though they do not write it.
@@ -138,31 +134,22 @@ def test_a_slice_that_is_none_is_refused(cli, tmp_path, wrong):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_package_is_one_line(monkeypatch, ready, tmp_path):
-    import builtins
-
-    original = builtins.__import__
-
-    def without(name, *rest, **more):
-        if name.split(".")[0] in {"ray", "submitit"}:
-            raise ImportError(name)
-        return original(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    for name, package in (("ray", "Ray"), ("slurm", "submitit")):
-        experiment = load_experiment("tiny", [*SETTINGS, f"execution.executor={name}"])
-        run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / name), ("patch",))
-        with pytest.raises(UsageError, match=rf"needs {package}.*pip install"):
-            run.run("patch")
-
-
-def test_without_slurm_it_is_said(ready, tmp_path, monkeypatch):
-    pytest.importorskip("submitit")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    experiment = load_experiment("tiny", [*SETTINGS, "execution.executor=slurm"])
+@pytest.mark.parametrize(
+    ("executor", "missing", "message"),
+    [("ray", "ray", "needs Ray.*pip install"), ("slurm", "submitit", "needs submitit.*pip install")],
+)
+def test_a_missing_package_or_cluster_is_one_line(monkeypatch, ready, tmp_path, executor, missing, message):
+    monkeypatch.setitem(sys.modules, missing, None)
+    experiment = load_experiment("tiny", [*SETTINGS, f"execution.executor={executor}"])
     run = ExperimentRun.start(experiment, copy_of(ready, tmp_path / "run"), ("patch",))
-    with pytest.raises(UsageError, match="SLURM is not reached from here"):
+    with pytest.raises(UsageError, match=message):
         run.run("patch")
+    monkeypatch.undo()
+    if executor == "slurm":
+        pytest.importorskip("submitit")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(UsageError, match="SLURM is not reached from here"):
+            run.run("patch")
 
 
 def test_parameters_of_jobs_are_submitits(tmp_path):
