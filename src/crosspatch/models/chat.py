@@ -1,4 +1,4 @@
-"""How a question becomes the tokens that a model reads: one prompt format for training, answering and patching."""
+"""One prompt format for training, answering and patching: from a question to the tokens that a model reads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from crosspatch.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-# Texts to render a template with, to find what it writes around them.
+# Texts to render a template with, to find the text that it adds around them.
 _QUESTION, _SOLUTION, _NEXT = "crosspatch asks", "crosspatch answers", "crosspatch asks again"
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """What the template writes around an answer: `opening` after the prompt, `closing` up to the token `end`."""
+    """The template's text around an answer: `opening` after the prompt, `closing` up to the token `end`."""
 
     opening: str
     closing: str
@@ -71,44 +71,36 @@ class PromptFormat:
         """
         ids = self._encode(question)
         if self.same_as is not None and (others := self.same_as._encode(question)) != ids:
-            first = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(ids, others, strict=False)))
             raise UsageError(
                 f"the two models' tokenizers give different tokens for the prompt {question[:60]!r}: {len(ids)} and "
-                f"{len(others)}, different from token {first}; choose one with models.chat_template (in Python "
-                "chat_template): clean, corrupted or none"
+                f"{len(others)}, different from token {_shared(ids, others)}; choose one with models.chat_template (in "
+                "Python chat_template): clean, corrupted or none"
             )
         return ids
 
     def example(self, question: str, completion: str, *, ends: bool = True) -> tuple[list[int], list[int]]:
-        """The tokens of a prompt and of the text that a model is to write after it, its end of turn included.
+        """The tokens of a prompt and of its completion, end of turn included.
 
-        Together they are the tokens of the whole text. Where a token spans the boundary, it belongs to the completion.
+        Together they are the tokens of the whole text; a token that spans the boundary belongs to the completion.
         Without a template a line break separates the two, unless there is white space already. `ends=False` leaves the
         turn open. Raises UsageError as `encode` does, and for a completion that holds control tokens.
         """
         prompt = self.encode(question)
         self._refuse_control(completion, "completion", self._special)
-        before, opening, closing = self.text(question), self._turn.opening, self._turn.closing
-        if not self.uses_template and not before[-1:].isspace() and not completion[:1].isspace():
-            opening = "\n"
-        whole = self._tokens(before + opening + completion + (closing if ends else ""))
-        if ends and whole[-1] != self.end_of_turn:
-            whole.append(self.end_of_turn)
-        shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(prompt, whole, strict=False)))
+        whole = self._example(question, completion, ends=ends)
+        shared = _shared(prompt, whole)
         return whole[:shared], whole[shared:]
 
     def encode_completion(self, text: str) -> list[int]:
-        """The tokens of a text that a model wrote, with the end of turn; may differ from those that it wrote."""
+        """The tokens of a text that a model generated, with the end of turn; may differ from the generated ones."""
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.end_of_turn]
 
     def example_length(self, question: str, completion: str) -> int:
-        """How many tokens a training example has, prompt and completion, control tokens in them included."""
-        opening, turn = self._turn.opening if self.uses_template else "\n", self._turn
-        whole = self._tokens(self.text(question) + opening + completion + turn.closing)
-        return len(whole) + (whole[-1] != turn.end)
+        """The number of tokens of a training example, prompt and completion; control tokens in them are counted."""
+        return len(self._example(question, completion))
 
     def spelled_out(self, text: str) -> str:
-        """A text that a model wrote, with a space in what would be read as a control token."""
+        """A generated text, with a space in each part that would be read as a control token."""
         for token, number in self._added.items():
             if number in self._control:
                 text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -142,8 +134,16 @@ class PromptFormat:
             raise UsageError(f"the prompt {question!r} has no token")
         return ids
 
+    def _example(self, question: str, completion: str, *, ends: bool = True) -> list[int]:
+        """The tokens of prompt and completion together."""
+        before, turn, opening = self.text(question), self._turn, self._turn.opening
+        if not self.uses_template and not before[-1:].isspace() and not completion[:1].isspace():
+            opening = "\n"
+        whole = self._tokens(before + opening + completion + (turn.closing if ends else ""))
+        return [*whole, turn.end] if ends and whole[-1] != turn.end else whole
+
     def _tokens(self, text: str) -> list[int]:
-        """The tokens of a whole text, with what the tokenizer puts before every text, once."""
+        """The tokens of a whole text, with those that the tokenizer puts before every text, once."""
         ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         if not set(self._front) <= set(ids):
             ids = [*self._front, *ids]
@@ -154,7 +154,7 @@ class PromptFormat:
 
     @cached_property
     def _front(self) -> list[int]:
-        """What the tokenizer puts before every text. What it appends, such as an end of text, is left out."""
+        """The tokens that the tokenizer puts before every text; not those that it appends, such as an end of text."""
         bare, whole = (self.tokenizer("a", add_special_tokens=add).input_ids for add in (False, True))
         return list(whole[: whole.index(bare[0])]) if bare and bare[0] in whole else []
 
@@ -183,7 +183,7 @@ class PromptFormat:
             if token not in control:
                 continue
             name = self.token_text(token)
-            # Characters that the tokenizer does not know are one of these tokens too.
+            # Characters that the tokenizer does not know also become a special token.
             if token != self.tokenizer.unk_token_id or name in text:
                 raise UsageError(
                     f"the {what} {text[:60]!r} holds {name!r}, a control token of the tokenizer, expected text; remove "
@@ -193,31 +193,26 @@ class PromptFormat:
     @cached_property
     def _turn(self) -> _Turn:
         if self.uses_template:
-            asked, said = self._turns(_QUESTION), {"role": "assistant", "content": _SOLUTION}
-            ended = self._rendered([*asked, said])
-            before, written, after = ended.rpartition(_SOLUTION)
-            closed = self._closed(after) if written else None
-            if closed is None:
-                # Some templates end a turn only where another one follows.
-                turns = [*asked, said, {"role": "user", "content": _NEXT}]
-                closed = self._closed(self._rendered(turns).partition(_SOLUTION)[2].partition(_NEXT)[0])
-            if closed is not None:
-                prompt = self.text(_QUESTION)
-                opening = before.removeprefix(prompt) if before.startswith(prompt) else ""
-                return _Turn(opening, *closed)
+            answered = [*self._turns(_QUESTION), {"role": "assistant", "content": _SOLUTION}]
+            # Some templates end a turn only where another one follows.
+            for turns in (answered, [*answered, {"role": "user", "content": _NEXT}]):
+                before, written, after = self._rendered(turns).rpartition(_SOLUTION)
+                closed = self._closed(after.partition(_NEXT)[0]) if written else None
+                if closed is not None:
+                    prompt = self.text(_QUESTION)
+                    return _Turn(before.removeprefix(prompt) if before.startswith(prompt) else "", *closed)
         if self.tokenizer.eos_token_id is None:
             raise UsageError("the tokenizer has no end-of-text token, so no answer could ever end")
         return _Turn("", "", int(self.tokenizer.eos_token_id))
 
     def _closed(self, after: str) -> tuple[str, int] | None:
-        """A text up to its first added token, and that token; one that begins texts does not end a turn."""
+        """A text up to its first added token, and that token; a beginning-of-text token does not end a turn."""
         begins = {self.tokenizer.bos_token} - {self.tokenizer.eos_token}
-        places = {token: after.find(token) for token in self._added.keys() - begins}
-        found = [token for token, place in places.items() if place >= 0]
+        found = [token for token in self._added.keys() - begins if token in after]
         if not found:
             return None
-        first = min(found, key=lambda token: (places[token], -len(token)))
-        return after[: places[first] + len(first)], self._added[first]
+        first = min(found, key=lambda token: (after.find(token), -len(token)))
+        return after.partition(first)[0] + first, self._added[first]
 
     def _turns(self, question: str) -> list[dict[str, str]]:
         turns = [{"role": "system", "content": self.system}] if self.system is not None else []
@@ -226,7 +221,7 @@ class PromptFormat:
     def _rendered(self, turns: list[dict[str, str]], **options: bool) -> str:
         from jinja2 import TemplateError
 
-        # A template is a program out of a file: besides refusing a prompt it can fail like any other.
+        # A template is a program from a file: besides refusing a prompt it can fail like any other.
         wrong = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
         try:
             with _today(self.date):
@@ -250,9 +245,9 @@ def pair_format(
 ) -> PromptFormat:
     """The prompt format of two models, by their tokenizers.
 
-    `chat_template` says whose template is used, `none` that texts are read as they stand (as `raw` does). Without a
-    choice both must give the same tokens for every prompt; where only one has a template, it is used, and `warn` gets a
-    line. Raises UsageError for a choice that cannot be followed.
+    `chat_template` is the model whose template is used, or `none` (as `raw`) for texts without a template. By default
+    both must give the same tokens for every prompt; where only one has a template, it is used, with a warning. Raises
+    UsageError for a choice that is not possible.
     """
     if raw and chat_template not in {None, "none"}:
         raise UsageError(f"got raw and chat_template {chat_template}; leave one of them out")
@@ -277,15 +272,20 @@ def pair_format(
 
 
 def template_choice(prompts: PromptFormat, clean: Any) -> ChatTemplate:
-    """Whose chat template a pair's format uses, by the clean model's tokenizer; as `pair_format` would be told it."""
+    """The `chat_template` of `pair_format` that gives this format, by the clean model's tokenizer."""
     if not prompts.uses_template:
         return "none"
     return "clean" if prompts.tokenizer is clean else "corrupted"
 
 
+def _shared(one: list[int], other: list[int]) -> int:
+    """The length of the longest common beginning."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
+
+
 @contextmanager
 def _today(date: Date) -> Iterator[None]:
-    """Within the context, chat templates that print the date print `date`; transformers has no setting for it."""
+    """Within the context, chat templates that print today's date print `date`; transformers has no setting for it."""
     from transformers.utils import chat_template_utils as rendering
 
     before = rendering.datetime
@@ -297,7 +297,7 @@ def _today(date: Date) -> Iterator[None]:
 
 
 def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
-    """The token ids of each row of a padded batch, padded on whichever side: what the mask keeps.
+    """The token ids of each row of a batch that is padded on either side: those that the mask keeps.
 
     Raises UsageError for a row with no token, or with a gap, which padding does not leave.
     """
