@@ -94,7 +94,7 @@ def test_one_vocabulary_cut_differently_is_refused():
     same.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<|im_end|> $A", special_tokens=[("<|im_end|>", same.eos_token_id)]
     )
-    with pytest.raises(UsageError, match="cut text differently"):
+    with pytest.raises(UsageError, match="tokenize text differently"):
         check_tokenizers(tiny_tokenizer(), same)
 
 

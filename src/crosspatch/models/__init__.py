@@ -1,1 +1,1 @@
-"""Models, their blocks and caches, prompts, and the pair: the only place that knows Hugging Face's internals."""
+"""Models, their blocks and caches, prompts, and pairs: the only place that uses Hugging Face internals."""

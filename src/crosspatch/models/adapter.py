@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) on a model that is to be trained, and the layers that they change."""
+"""Low-rank adapters (LoRA) on a model to be trained, and the layers that they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused of two models, their tokenizers, layers and lengths; most of it before any weights are read."""
+"""Checks of two models, their tokenizers, layers and text lengths; most of them before any weights are read."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from crosspatch.models.loading import Checkpoint
 
 Layers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
 
-# Covers words, signs, digits, unicode and white space: tokenizers with one vocabulary and other merges differ.
+# Words, signs, digits, Unicode and white space: shows tokenizers with the same vocabulary and different merges.
 _PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
 _PLURAL = {"layer": "blocks", "head": "heads"}
 
 
 def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: Layers) -> tuple[Any, Any, Any]:
-    """Refuse two checkpoints that do not fit, reading no weights; the clean one's configuration, and both tokenizers.
+    """Refuse two checkpoints that do not match; returns the clean one's configuration, and both tokenizers.
 
-    `corrupted` is None where the child is still to be made, from the clean one and therefore like it.
+    Reads no weights. `corrupted` is None where the child will be made from the clean model.
     """
     config = clean.config().get_text_config(decoder=True)
     check_attention(config)
@@ -37,7 +37,7 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
 
 
 def check_attention(config: Any) -> None:
-    """Refuse a model without any attention, whose past is nothing that crosspatch knows to read."""
+    """Refuse a model without attention: no engine reads its cache."""
     if getattr(config, "num_attention_heads", None) is None:
         raise UsageError(f"{config.model_type} has no attention heads; crosspatch patches models that attend")
 
@@ -52,12 +52,13 @@ def check_shapes(clean: Any, corrupted: Any) -> None:
         a, b = getattr(clean, key), getattr(corrupted, key)
         if a != b:
             raise UsageError(
-                f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models of one shape"
+                f"the clean model has {a} {what}, the corrupted one {b}; patching needs two models with the same "
+                "dimensions"
             )
 
 
 def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
-    """Refuse a text that would grow longer than the positions that a model of this configuration knows."""
+    """Refuse a text that would become longer than the `max_position_embeddings` of the configuration."""
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and prompt_tokens + max_new_tokens > longest:
         raise UsageError(
@@ -96,11 +97,14 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
             f"the two models have different tokenizers: {differing} tokens differ; give a base and its child"
         )
     if _bare(clean) != _bare(corrupted):
-        raise UsageError("the two models' tokenizers share a vocabulary but cut text differently")
+        raise UsageError(
+            "the two models' tokenizers have the same vocabulary but tokenize text differently; give a base and its "
+            "child"
+        )
 
 
 def _bare(tokenizer: Any) -> list[int]:
-    """A text's tokens without beginning and end of text: whether these belong there is asked for each prompt."""
+    """A text's tokens without beginning and end of text, which are compared for each prompt."""
     ids = list(tokenizer(_PROBE).input_ids)
     if ids[0] == tokenizer.bos_token_id:
         del ids[0]
@@ -110,7 +114,7 @@ def _bare(tokenizer: Any) -> list[int]:
 
 
 def check_apart(clean: nn.Module, corrupted: nn.Module) -> None:
-    """Refuse two models with common modules, unless it is one model twice: a hook on one would act on both."""
+    """Refuse two models that share modules, unless it is one model twice: a hook on one would act on both."""
     if clean is not corrupted and {id(module) for module in clean.modules()} & {id(m) for m in corrupted.modules()}:
         raise UsageError(
             "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "

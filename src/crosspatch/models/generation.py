@@ -1,4 +1,4 @@
-"""A model's own answers to questions, in batches. Knows no patch and no grade."""
+"""A model's own answers to questions, in batches."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models of one shape that read the same tokens.
+    """Two models with the same architecture and dimensions that read the same tokens.
 
     `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders and are put in
-    evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` is where
-    they were loaded from, for people. Raises UsageError where depth, width or vocabulary differ, where nothing attends,
-    and where two models that should differ are made of the same modules.
+    evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` are the
+    names that they were loaded by, to be shown. Raises UsageError where depth, width or vocabulary differ, where a
+    model has no attention, and where two models that should differ share modules.
     """
 
     clean: Any = field(repr=False)
@@ -77,9 +77,9 @@ class ModelPair:
         """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
 
         Configurations and tokenizers are compared, and `layers` checked against the depth, before any weights
-        are read. `raw`, `system`, `chat_template` and `date` say how questions are put (see chat.pair_format), or
-        `prompts` does in their place. `share_base` says that an adapter of the clean model uses the same weights; for
-        the others see config.Models. Raises UsageError.
+        are read. `raw`, `system`, `chat_template` and `date` are the prompt format's (see chat.pair_format), or
+        `prompts` is given instead. With `share_base` an adapter of the clean model uses the same weights; for the
+        others see config.Models. Raises UsageError.
         """
         first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
         _, own, other = check_checkpoints(first, second, layers)
@@ -132,7 +132,7 @@ class ModelPair:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the two models are called: where they were loaded from, as far as that is known."""
+        """The names of the two models: where they were loaded from, if that is known."""
         clean, corrupted = self.origins or (model.name_or_path for model in (self.clean, self.corrupted))
         return clean or "a model in memory", corrupted or "a model in memory"
 
@@ -148,16 +148,16 @@ class ModelPair:
 
     @property
     def small_denominator(self) -> float:
-        """Logits: where the models' ΔLs are closer than this in their precision, CTS says nothing."""
+        """Logits: where the models' ΔLs are closer than this in their precision, CTS has no meaning."""
         return max(map(small_denominator, (self.clean, self.corrupted)))
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The tokens at which every text ends, whichever model writes it."""
+        """The tokens that end a text of either model."""
         return stop_tokens((self.clean, self.corrupted), self.prompts)
 
     def target_and_source(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
-        """(target, source): the model that runs on, and the model whose activations are moved in."""
+        """(target, source): the model that runs, and the model whose activations are patched in."""
         return by_direction(direction, self.clean, self.corrupted)
 
     def encode(self, question: str, max_new_tokens: int = 0) -> list[int]:
@@ -178,7 +178,7 @@ class ModelPair:
 
 
 def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
-    """What the clean and the corrupted model have as the target's and the source's, or the other way round.
+    """(clean's, corrupted's) values as (target's, source's) ones, or the other way round.
 
     The one place where a direction is translated: both are the same exchange in the repair direction.
     """
@@ -186,7 +186,7 @@ def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
 
 
 def _html_repr(pair: ModelPair) -> HtmlRepr:
-    """Both models' names, fingerprints, precision and device; the shape that they have together."""
+    """Both models' names, fingerprints, precision and device; their common architecture and dimensions."""
     config = text_config(pair.clean)
     models = (pair.clean, pair.corrupted)
     prints = [fingerprint(model) for model in models]

@@ -1,9 +1,8 @@
-"""How a model's weights are kept: on which devices, in which precision, in how many bits.
+"""Where a model's weights are, and in which precision: on one device, spread over several, or offloaded to the CPU.
 
-They lie on one device, spread over several, or on the CPU until they are used.
-
-Spread models are accelerate's: hooks on its modules move what they read to where they compute. What crosspatch makes
-itself (indices, masks, keys and values) has to follow, so it asks here, or looks at the tensor that it is to meet.
+Accelerate spreads models: hooks on their modules move inputs to the device on which a module computes. Tensors that
+crosspatch makes (indices, masks, keys and values) are moved to the device of `input_device`, or of the tensor that they
+are combined with.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from transformers import BitsAndBytesConfig
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
 
-# Memory of a GPU that is left for what is not weights, where nothing else is said.
+# Share of a GPU's free memory that is not used for weights, unless `max_memory_gb` is lower.
 LEFT_FREE = 0.1
-# Logits: where the models' ΔLs are closer, CTS says nothing. The spacing of a precision's numbers near 30, where logits
-# are; and of quantised weights about twice the mean difference between a cached and an uncached pass of SmolLM2: 0.48
-# in 8 bits, where what is multiplied is rounded to 8 bits as well, and 0.06 in 4.
+# Logits: where the models' ΔLs are closer, CTS has no meaning. The spacing of a precision's numbers near 30, where
+# logits are; for quantised weights about twice the mean difference between a cached and an uncached pass of SmolLM2:
+# 0.48 in 8 bits, where activations are rounded to 8 bits as well, and 0.06 in 4.
 _SMALL = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 _SMALL_QUANTIZED: dict[Quantization | None, float] = {"8bit": 1.0, "4bit": 0.1, None: 0.0}
 
@@ -48,35 +47,35 @@ def pick_dtype(dtype: Any) -> torch.dtype:
 
 
 def small_denominator(model: Any) -> float:
-    """Logits: where two models' ΔLs are closer than this in the precision of one of them, CTS says nothing."""
+    """Logits: where two models' ΔLs are closer than this in the precision of one of them, CTS has no meaning."""
     return max(_SMALL[model.dtype], _SMALL_QUANTIZED[quantization_of(model)])
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a model's token ids belong: the device on which its embedding computes."""
+    """The device for a model's token ids: the one on which its embedding computes."""
     embedding: nn.Module = model.get_input_embeddings()
     weight = next(embedding.parameters())
     if weight.device.type != "meta":
         return weight.device
-    # Kept elsewhere, and brought here when it is used.
+    # Offloaded, and loaded to this device when it is used.
     return torch.device(embedding._hf_hook.execution_device)  # type: ignore[union-attr,arg-type]
 
 
 def device_names(model: nn.Module) -> str:
-    """The devices on which a model's weights lie, in the order of the weights, for people."""
+    """The devices of a model's weights, in the order of the weights, to be shown."""
     devices = (str(weight.device) for weight in model.parameters())
     return ", ".join(dict.fromkeys("cpu until used" if name == "meta" else name for name in devices))
 
 
 def is_offloaded(model: nn.Module) -> bool:
-    """Whether some weights are kept elsewhere until they are used."""
+    """Whether some weights are offloaded until they are used."""
     return any(weight.device.type == "meta" for weight in model.parameters())
 
 
 def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
     """Bytes that a model may take of each GPU, by its number, and of the CPU.
 
-    What is free, less a tenth of each GPU for what is not weights; `max_memory_gb` (10⁹ bytes) is the most of each GPU.
+    The free memory, less a tenth on each GPU for activations; `max_memory_gb` (10⁹ bytes) is the limit for each GPU.
     """
     room: dict[int | str, int] = {}
     for number in range(torch.cuda.device_count()):
@@ -86,12 +85,12 @@ def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
 
 
 def spread_options(device_map: DeviceMap, max_memory_gb: float | None) -> dict[str, Any]:
-    """What `spread`, and Hugging Face's `from_pretrained`, are told of it."""
+    """The arguments of `spread`, and of `from_pretrained`."""
     return {"device_map": device_map, "max_memory": memory_of_devices(max_memory_gb)}
 
 
 def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) -> Any:
-    """A model that is in memory, its blocks spread over devices; whole blocks, so that each computes on one."""
+    """Spread a model in memory over devices; whole blocks, so that each computes on one device."""
     from accelerate import dispatch_model, infer_auto_device_map
     from accelerate.utils import get_balanced_memory
 
@@ -104,7 +103,7 @@ def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) 
 
 
 def quantized_config(quantization: Quantization, dtype: torch.dtype) -> Any:
-    """What `from_pretrained` is given for it; sums are in `dtype`. Raises UsageError where bitsandbytes is missing."""
+    """The configuration for `from_pretrained`; computes in `dtype`. Raises UsageError where bitsandbytes is missing."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
             f"models.quantization={quantization} needs bitsandbytes, which is not installed; run: "

@@ -18,33 +18,28 @@ from crosspatch.files import partial_of
 
 
 def save_trained(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a fine-tuned model, or of one with an adapter on it the adapter alone, which names its `base`.
+    """Write a fine-tuned model, or for one with an adapter the adapter alone, which names its `base`.
 
-    `weights` are taken in place of the model's own.
+    `weights` replace the model's own.
     """
     if hasattr(model, "peft_config"):
-        # A folder's name has to mean the same from anywhere.
-        here = Path(base).expanduser()
-        save_adapter(model, str(here.resolve()) if here.exists() else base, folder, weights)
+        save_adapter(model, base, folder, weights)
     else:
         save_model(model, tokenizer, folder, weights)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a Hugging Face folder (safetensors) that is there as a whole or not at all.
-
-    `weights` are taken in place of the model's own.
-    """
+    """Write a Hugging Face folder (safetensors), completely or not at all. `weights` replace the model's own."""
     with folder_written_whole(folder) as scratch:
         model.save_pretrained(scratch, state_dict=weights)
         tokenizer.save_pretrained(scratch)
 
 
 def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a PEFT folder that is there as a whole or not at all.
+    """Write a PEFT folder, completely or not at all, for an adapter of the model named `base`.
 
-    `base` is written down as the model that the adapter belongs to; `weights` are taken in place of the model's own.
-    They are kept in float16: half the bytes, 11 bits of what is added to weights of the same precision or less.
+    `weights` replace the model's own. They are saved in float16: half the bytes, and 11 bits of an update to weights
+    of the same precision or less.
     """
     with folder_written_whole(folder) as scratch:
         # PEFT would look for the base on the hub, to see whether its embeddings were changed.
@@ -53,18 +48,19 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
         save_file(kept, saved, metadata={"format": "pt"})
         settings = scratch / "adapter_config.json"
-        # PEFT keeps the revision of a hub id by itself.
-        name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
+        # A folder's path has to be valid from anywhere; PEFT keeps the revision of a hub id apart.
+        here = Path(base).expanduser()
+        name, _, revision = (str(here.resolve()), "", "") if here.exists() else base.partition("@")
         named = {"base_model_name_or_path": name, "revision": revision or None}
         written = {**json.loads(settings.read_text(encoding="utf-8")), **named}
         settings.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        # PEFT's page for a model hub, full of blanks to fill in.
+        # PEFT's template of a model card.
         (scratch / "README.md").unlink(missing_ok=True)
 
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Another folder to write in; it takes the name `folder` when all went well, and is gone otherwise.
+    """A scratch folder that is renamed to `folder` on success, and removed otherwise.
 
     Raises CrosspatchError where safetensors could not be written, which is no OSError.
     """

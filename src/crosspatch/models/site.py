@@ -1,4 +1,4 @@
-"""A place in a model, as numbers and a name. Knows no model: whether the place exists is asked in `anatomy`."""
+"""A site in a model, as numbers and a name; `components.check_sites` checks that a model has it."""
 
 from __future__ import annotations
 

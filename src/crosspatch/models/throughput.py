@@ -1,4 +1,4 @@
-"""What this machine computes and reads in a second, as far as models have it, tried for a moment."""
+"""Operations and bytes a second of this machine, measured for a moment."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 
 from crosspatch.models.placement import pick_device
 
-# Of what a device multiplies at best, and reads from memory at best, this much is had in models.
+# Models reach this share of a device's best rates of multiplying and reading memory.
 SHARE = 0.4
-# Sides of the matrices that are multiplied to see how fast that is, and seconds after which no larger ones are tried.
+# Sides of the matrices that are multiplied, and the seconds of one product after which no larger ones are tried.
 _SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Operations and bytes a second, as models have them."""
+    """Operations by type and bytes, a second, that models reach."""
 
     operations: dict[str, float]
     bytes: float
@@ -44,36 +44,32 @@ def this_machine() -> Throughput:
 def trains_faster_in_bf16(device: str) -> bool:
     """Whether a training step is faster in bf16 mixed precision than in float32, by trying both for about a second.
 
-    What a processor says that it supports does not tell: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
+    CPU flags are not enough: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
     """
 
-    def step(rows: int, width: int, precision: torch.dtype) -> float:
+    def step(rows: int, width: int, mixed: bool) -> float:
         layers = torch.nn.Sequential(
             torch.nn.Linear(width, 3 * width), torch.nn.SiLU(), torch.nn.Linear(3 * width, width)
-        )
-        layers.to(device)
+        ).to(device)
         x = torch.ones(rows, width, device=device)
 
         def train() -> None:
-            mixed = precision != torch.float32
             with torch.enable_grad(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
                 layers(x).sum().backward()
 
         return _seconds(train)
 
+    # A small step first: where bf16 is emulated a large one would take long.
+    sizes = ((64, 256, 4.0), (512, 768, 0.9))
     try:
         with torch.random.fork_rng(devices=[]):
-            # Where bf16 is emulated a large step would take long.
-            for rows, width, margin in ((64, 256, 4.0), (512, 768, 0.9)):
-                if step(rows, width, torch.bfloat16) > margin * step(rows, width, torch.float32):
-                    return False
+            return all(step(n, w, True) <= margin * step(n, w, False) for n, w, margin in sizes)
     except RuntimeError:
         return False
-    return True
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """How long work takes on the device where it is done: the fastest of three times, after one to warm up."""
+    """The seconds that work takes on its device: the fastest of three runs, after one to warm up."""
     work()
     best = math.inf
     for _ in range(3):
@@ -86,10 +82,10 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:
-    """Of a product of matrices, the largest of a few whose smaller ones are quick; `seconds` says how long work takes.
+    """The rate of a matrix product, the largest of a few whose smaller ones are quick; `seconds` measures work.
 
-    A CPU that lacks instructions for bf16 takes a hundred times as long for it as for float32: its large product alone
-    would take longer than all else that a plan does.
+    A CPU without instructions for bf16 is a hundred times slower with it than with float32: the largest product would
+    then take longer than the rest of a plan.
     """
     found = 0.0
     for side in _SIDES:

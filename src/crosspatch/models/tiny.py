@@ -1,4 +1,4 @@
-"""Tiny random models with a tokenizer of their own, made on the spot: for tests and for trying a pipeline out."""
+"""Tiny random models with a tokenizer, made in memory: for tests and for trying out a pipeline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tiny_config(architecture: str) -> Any:
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        # Wide enough that a random model has opinions: at the usual 0.02 all its logits are nearly equal.
+        # At the usual 0.02 all logits of a random model are nearly equal.
         "initializer_range": 0.2,
         "tie_word_embeddings": False,
     }

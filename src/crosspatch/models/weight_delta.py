@@ -1,7 +1,6 @@
 """How far fine-tuning moved each weight, and along how many directions.
 
-Matrices are looked at one by one, a few thousand rows at a time, in float64, so that large models fit. Knows nothing of
-what the weights do.
+Matrices are read one by one, a few thousand rows at a time, in float64, so large models fit in memory.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from tqdm import tqdm
 
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import name_of_blocks
-from crosspatch.models.weights import Weight, weights_of
+from crosspatch.models.weights import weights_of
 from crosspatch.tables import WEIGHTS
 
-# Rows of a matrix that are held in float64 at once.
+# Rows of a matrix that are in float64 at once.
 ROWS_AT_ONCE = 4096
 
 
@@ -32,57 +31,39 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
     take p of s; squared, rounding noise counts for nothing), `stable_rank` is Σ s² / max s², `top_share` max s / Σ s.
     Raises UsageError for models whose weights have other names or shapes.
     """
-    ours, theirs = (_parameters(model) for model in (clean, child))
-    _check(ours, theirs)
-    blocks = name_of_blocks(clean)
+    ours, theirs = (
+        {name: weight for name, weight in weights_of(model).items() if not weight.is_buffer} for model in (clean, child)
+    )
+    if foreign := sorted(ours.keys() ^ theirs.keys()):
+        raise UsageError(f"only one of the models has the weight {foreign[0]}; give a base and its child")
+    prefix = f"{name_of_blocks(clean)}."
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
     for parameter in tqdm(ours, desc=f"weights of {name}", unit="weight", leave=False, disable=None):
         old, new = ours[parameter], theirs[parameter]
+        if old.stored.shape != new.stored.shape:
+            shapes = " and ".join("×".join(map(str, weight.stored.shape)) for weight in (old, new))
+            raise UsageError(f"the weight {parameter} has the shapes {shapes}, expected the same in both models")
         # Tied in both models: the same weight under another name.
         if (id(old.stored), id(new.stored)) in seen:
             continue
         seen.add((id(old.stored), id(new.stored)))
-        layer, within = _place(parameter, blocks)
+        layer, within = None, parameter
+        if parameter.startswith(prefix):
+            number, _, within = parameter.removeprefix(prefix).partition(".")
+            layer = int(number)
         place = {"child": name, "parameter": parameter, "layer": layer}
         for suffix, *parts in _matrices(old.value(), new.value()):
-            rows.append({**place, "name": _short(within) + suffix, **_measured(*parts)})
+            # `self_attn.q_proj` for `self_attn.q_proj.weight`; a bias keeps its name.
+            rows.append({**place, "name": within.removesuffix(".weight") + suffix, **_measured(*parts)})
     return WEIGHTS.frame(rows)
 
 
-def _parameters(model: nn.Module) -> dict[str, Weight]:
-    return {name: weight for name, weight in weights_of(model).items() if not weight.is_buffer}
-
-
-def _check(ours: dict[str, Weight], theirs: dict[str, Weight]) -> None:
-    if foreign := sorted(ours.keys() ^ theirs.keys()):
-        raise UsageError(f"only one of the models has the weight {foreign[0]}; give a base and its child")
-    for name, weight in ours.items():
-        if weight.stored.shape != theirs[name].stored.shape:
-            shapes = " and ".join("×".join(map(str, w.stored.shape)) for w in (weight, theirs[name]))
-            raise UsageError(f"the weight {name} has the shapes {shapes}; give two models of one shape")
-
-
-def _place(parameter: str, blocks: str) -> tuple[int | None, str]:
-    """The block of a parameter, and its name there; outside the blocks none, and its whole name."""
-    if not parameter.startswith(f"{blocks}."):
-        return None, parameter
-    layer, _, within = parameter.removeprefix(f"{blocks}.").partition(".")
-    return int(layer), within
-
-
-def _short(name: str) -> str:
-    """`self_attn.q_proj` for `self_attn.q_proj.weight`; a bias keeps its name."""
-    return name.removesuffix(".weight")
-
-
 def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """A weight as it is, or the matrices of a stack one by one, with what tells them apart."""
-    if before.dim() <= 2:
-        yield "", before, after
-        return
-    # The kernels of convolutions by channel have an axis of one.
-    before, after = before.squeeze(), after.squeeze()
+    """A weight as it is, or the matrices of a stack one by one, with the suffix of each one's name."""
+    if before.dim() > 2:
+        # The kernels of convolutions by channel have an axis of one.
+        before, after = before.squeeze(), after.squeeze()
     if before.dim() <= 2:
         yield "", before, after
         return
@@ -92,7 +73,7 @@ def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tens
 
 
 def _measured(before: Tensor, after: Tensor) -> dict[str, Any]:
-    """Norms of a weight and its delta, and of a matrix how its delta's directions share in it."""
+    """Norms of a weight and its delta, and for a matrix the ranks of its delta."""
     shape = list(before.shape)
     if before.dim() < 2:
         before, after = before.reshape(-1, 1), after.reshape(-1, 1)
@@ -126,7 +107,7 @@ def _ranks(gram: Tensor | None) -> dict[str, float | None]:
         return dict.fromkeys(("effective_rank", "stable_rank", "top_share"))
     squares = torch.linalg.eigvalsh(gram)
     top = squares.max()
-    # What lies below is the rounding of the largest.
+    # Smaller ones are rounding errors of the largest.
     squares = squares[squares > len(squares) * torch.finfo(squares.dtype).eps * top]
     shares, values = squares / squares.sum(), squares.sqrt()
     return {
