@@ -1,8 +1,9 @@
-"""PEFT adapters of tiny models for the tests: as somebody else would save them."""
+"""PEFT adapters of tiny models for the tests, as PEFT saves them."""
 
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,9 @@ def saved_adapter(folder: Path, base: str, model: Any, size: float = 0.05, **set
     # PEFT would look for the base on the hub, to see whether its embeddings were changed.
     adapted.save_pretrained(folder, save_embedding_layers=False)
     return str(folder)
+
+
+def changed_settings(folder: Path, file: str = "adapter_config.json", **values: Any) -> None:
+    """Change some settings in a JSON file of a checkpoint."""
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))

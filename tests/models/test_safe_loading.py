@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapters import saved_adapter, saved_base
+from adapters import changed_settings, saved_base
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
@@ -49,49 +49,47 @@ def refused(name: str, words: str) -> str:
     return str(error.value)
 
 
-def changed(path: Path, **values) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+@pytest.fixture
+def canary(tmp_path) -> Path:
+    """A file that exists only once code of a checkpoint has run."""
+    return tmp_path / "canary"
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "consolidated.00.ckpt"])
-def test_pickled_weights_are_not_read(tmp_path, name):
-    base = Path(saved_base(tmp_path / "base"))
+def test_pickled_weights_are_not_read(base, canary, name):
     (base / "model.safetensors").unlink()
-    torch.save(Canary(tmp_path / "canary"), base / name)
+    torch.save(Canary(canary), base / name)
     said = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
     assert name in said
-    assert not (tmp_path / "canary").exists()
-    # The canary sings where a pickle is read.
+    assert not canary.exists()
+    # The control: reading the pickle runs code.
     torch.load(base / name, weights_only=False)
-    assert (tmp_path / "canary").exists()
+    assert canary.exists()
 
 
-def test_pickles_beside_safetensors_are_left_alone(tmp_path):
-    base = Path(saved_base(tmp_path / "base"))
-    torch.save(Canary(tmp_path / "canary"), base / "pytorch_model.bin")
-    torch.save(Canary(tmp_path / "canary"), base / "training_args.bin")
+def test_pickles_beside_safetensors_are_left_alone(base, canary):
+    torch.save(Canary(canary), base / "pytorch_model.bin")
+    torch.save(Canary(canary), base / "training_args.bin")
     ModelPair.load("random:qwen3", str(base), device="cpu")
-    assert not (tmp_path / "canary").exists()
+    assert not canary.exists()
 
 
-def test_a_pickled_adapter_is_not_read(tmp_path):
-    adapter = Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3")))
+def test_a_pickled_adapter_is_not_read(adapter, canary):
     (adapter / "adapter_model.safetensors").unlink()
-    torch.save(Canary(tmp_path / "canary"), adapter / "adapter_model.bin")
+    torch.save(Canary(canary), adapter / "adapter_model.bin")
     refused(str(adapter), "convert it: python -c .*adapter_model.bin")
-    assert not (tmp_path / "canary").exists()
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("part", ["pytorch_model.bin", "../other.safetensors", "/etc/passwd", 3])
-def test_an_index_cannot_name_other_files(tmp_path, part):
-    base = Path(saved_base(tmp_path / "base"))
+def test_an_index_cannot_name_other_files(base, canary, part):
     (base / "model.safetensors").unlink()
-    torch.save(Canary(tmp_path / "canary"), base / "pytorch_model.bin")
+    torch.save(Canary(canary), base / "pytorch_model.bin")
     (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": part}}))
     refused(str(base), "as a part of the weights, expected files such as")
     (base / "model.safetensors.index.json").write_text("[]")
     refused(str(base), "could not be read")
-    assert not (tmp_path / "canary").exists()
+    assert not canary.exists()
 
 
 def test_a_model_in_parts_is_read(tmp_path):
@@ -111,14 +109,12 @@ def run_as_told(said: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
 
-def test_the_way_to_convert_works(tmp_path):
-    base = Path(saved_base(tmp_path / "base"))
+def test_the_way_to_convert_works(base, adapter):
     torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
     (base / "model.safetensors").unlink()
     run_as_told(refused(str(base), "convert it"))
     assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
 
-    adapter = Path(saved_adapter(tmp_path / "adapter", str(base), tiny_model("qwen3")))
     before = fingerprint(Checkpoint.named(str(adapter)).model(device="cpu"))
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
@@ -127,9 +123,8 @@ def test_the_way_to_convert_works(tmp_path):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_code_in_a_folder_is_not_run(tmp_path, monkeypatch, known):
-    """Neither for a model that is known, nor for one that only its own code could read; and nobody is asked."""
-    base, canary = Path(saved_base(tmp_path / "base")), tmp_path / "canary"
+def test_code_in_a_folder_is_not_run(base, canary, monkeypatch, known):
+    """Neither for a model that is known, nor for one that only its own code could read; and the user is not asked."""
     for name in ("configuration_hostile", "modeling_hostile", "tokenization_hostile"):
         (base / f"{name}.py").write_text(CODE.format(canary=str(canary)))
     classes = {
@@ -137,18 +132,17 @@ def test_code_in_a_folder_is_not_run(tmp_path, monkeypatch, known):
         "AutoModelForCausalLM": "modeling_hostile.HostileModel",
         "AutoTokenizer": ["tokenization_hostile.HostileTokenizer", "tokenization_hostile.HostileTokenizer"],
     }
-    changed(
-        base / "config.json", auto_map=classes, trust_remote_code=True, **({} if known else {"model_type": "hostile"})
-    )
-    changed(base / "tokenizer_config.json", auto_map=classes, trust_remote_code=True)
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    asking = {"auto_map": classes, "trust_remote_code": True}
+    changed_settings(base, "config.json", **asking, **({} if known else {"model_type": "hostile"}))
+    changed_settings(base, "tokenizer_config.json", **asking)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
     if known:
         assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
         Checkpoint.named(str(base)).tokenizer()
     else:
         refused(str(base), "could not be read")
     assert not canary.exists()
-    # The code does what is feared.
+    # The control: the code writes the file when it runs.
     exec(compile(CODE.format(canary=str(canary)), "hostile", "exec"), {})
     assert canary.exists()
 
@@ -163,50 +157,38 @@ def test_code_in_a_folder_is_not_run(tmp_path, monkeypatch, known):
         ("experts_implementation", "somebody/experts"),
     ],
 )
-def test_attention_from_elsewhere_is_refused(tmp_path, key, value):
-    base = Path(saved_base(tmp_path / "base"))
-    changed(base / "config.json", **{key: value})
-    said = refused(str(base), "which may fetch code; remove")
-    assert value in said
-
-
-def test_torch_s_own_attention_is_not_refused(tmp_path):
-    base = Path(saved_base(tmp_path / "base"))
-    changed(base / "config.json", attn_implementation="eager")
+def test_attention_from_elsewhere_is_refused_and_torchs_own_is_not(base, key, value):
+    changed_settings(base, "config.json", **{key: value})
+    assert value in refused(str(base), "which may fetch code; remove")
+    changed_settings(base, "config.json", attn_implementation="eager", experts_implementation=None)
     assert Checkpoint.named(str(base)).model(device="cpu").config._attn_implementation == "eager"
 
 
-def test_an_adapter_cannot_name_a_module_to_import(tmp_path, monkeypatch):
-    adapter, canary = (
-        Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3"))),
-        tmp_path / "canary",
-    )
+def test_an_adapter_cannot_name_a_module_to_import(base, adapter, canary, tmp_path, monkeypatch):
     (tmp_path / "hostile_core.py").write_text(f"open({str(canary)!r}, 'w').write('ran')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    changed(adapter / "adapter_config.json", megatron_config={}, megatron_core="hostile_core")
+    changed_settings(adapter, megatron_config={}, megatron_core="hostile_core")
     refused(str(adapter), "remove it, only parallel training needs it")
     auto = {"base_model_class": "Hostile", "parent_library": "hostile_core"}
-    changed(adapter / "adapter_config.json", megatron_config=None, auto_mapping=auto)
-    ModelPair.load("random:qwen3", str(adapter), device="cpu")
-    ModelPair.load("random:qwen3", str(adapter), device="cpu", share_base=False)
+    changed_settings(adapter, megatron_config=None, auto_mapping=auto)
+    for share_base in (True, False):
+        ModelPair.load(str(base), str(adapter), device="cpu", share_base=share_base)
     assert not canary.exists()
-    changed(adapter / "adapter_config.json", peft_type="XLORA", adapters={"a": "somebody/adapter"})
+    changed_settings(adapter, peft_type="XLORA", adapters={"a": "somebody/adapter"})
     refused(str(adapter), "fetches further adapters")
 
 
-def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(adapter, monkeypatch):
     """PEFT takes the folder's name for a repository's where its weights are missing."""
-    saved_adapter(tmp_path / "somebody" / "adapter", "random:qwen3", tiny_model("qwen3"))
-    (tmp_path / "somebody" / "adapter" / "adapter_model.safetensors").unlink()
-    monkeypatch.chdir(tmp_path)
+    (adapter / "adapter_model.safetensors").unlink()
+    monkeypatch.chdir(adapter.parent.parent)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
-    refused("somebody/adapter", "adapter_model.safetensors is missing")
+    refused(f"{adapter.parent.name}/adapter", "adapter_model.safetensors is missing")
 
 
-@pytest.mark.parametrize("base", ["/no/such/folder", "../../elsewhere/deep", "a/b/c", "", 7, None, ["x"]])
-def test_a_base_that_is_no_model_is_one_line(tmp_path, base):
-    adapter = Path(saved_adapter(tmp_path / "adapter", "random:qwen3", tiny_model("qwen3")))
-    changed(adapter / "adapter_config.json", base_model_name_or_path=base)
+@pytest.mark.parametrize("named", ["/no/such/folder", "../../elsewhere/deep", "a/b/c", "", 7, None, ["x"]])
+def test_a_base_that_is_no_model_is_one_line(adapter, named):
+    changed_settings(adapter, base_model_name_or_path=named)
     refused(str(adapter), "no model folder|does not name its base")
 
 
@@ -219,12 +201,11 @@ def test_a_base_that_is_no_model_is_one_line(tmp_path, base):
         "{{ messages.append(1) }}",
     ],
 )
-def test_a_chat_template_stays_in_its_sandbox(tmp_path, monkeypatch, template):
-    base = Path(saved_base(tmp_path / "base"))
+def test_a_chat_template_stays_in_its_sandbox(base, canary, monkeypatch, template):
     (base / "chat_template.jinja").write_text(template)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(canary.parent)
     pair = ModelPair.load(str(base), str(base), device="cpu")
     with pytest.raises(UsageError, match="the chat template refuses the prompt") as error:
         pair.encode("Solve for x: 5x + 3 = 18")
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "canary").exists()
+    assert not canary.exists()

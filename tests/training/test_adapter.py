@@ -115,6 +115,8 @@ def test_the_revision_of_a_base_is_kept_as_peft_keeps_it(tmp_path, monkeypatch, 
     (tmp_path / "a@b").mkdir()
     save_adapter(with_adapter(copy.deepcopy(make_pair("qwen3").clean), 4, 8, seed=1), base, tmp_path / "adapter")
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    # A folder's path has to be valid from anywhere.
+    name = str(tmp_path / name) if revision is None else name
     assert (settings["base_model_name_or_path"], settings["revision"]) == (name, revision)
 
 
