@@ -19,6 +19,29 @@ EVERY = [
 ]
 
 
+# A question
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_question_becomes_a_user_turn_unless_it_is_raw(raw):
+    prompts = PromptFormat(tokenizer(), raw=raw)
+    turn = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+    assert prompts.text(QUESTION) == (QUESTION if raw else turn)
+    assert prompts.tokenizer.decode(prompts.encode(QUESTION)) == prompts.text(QUESTION)
+    assert prompts.encode("a\U0001f642")
+    for wrong, words in ((" \n", "prompt is empty"), ("a\ud83d", "half of a surrogate pair")):
+        with pytest.raises(UsageError, match=words):
+            prompts.encode(wrong)
+
+
+def test_a_system_turn_and_a_template_that_refuses_it():
+    assert PromptFormat(tokenizer(), system="Be kind").text("a").startswith("<|im_start|>system\nBe kind")
+    made = tokenizer("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}a")
+    assert PromptFormat(made).text("x") == "a"
+    with pytest.raises(UsageError, match=r"no system; change models\.system"):
+        PromptFormat(made, system="b").text("x")
+
+
 # The token that closes a turn
 
 
@@ -29,25 +52,22 @@ EVERY = [
 def test_the_end_of_turn_is_the_templates_whatever_it_is_flagged_as(template, end, plain):
     prompts = PromptFormat(tokenizer(template, plain=plain))
     assert prompts.token_text(prompts.end_of_turn) == end
-    assert prompts.example(QUESTION, SOLUTION)[1][-1] == prompts.end_of_turn
+    for ids in (prompts.example(QUESTION, SOLUTION)[1], prompts.encode_completion(SOLUTION)):
+        assert ids[-1] == prompts.end_of_turn
+        assert plain or prompts.decode(ids).strip() == SOLUTION
 
 
-def test_a_template_that_ends_a_turn_only_where_another_follows():
-    late = CHATML.replace("<|im_end|>\n{% endfor %}", "{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}")
-    prompts = PromptFormat(tokenizer(late))
-    assert prompts.token_text(prompts.end_of_turn) == "<|im_end|>"
+LATE = CHATML.replace("<|im_end|>\n{% endfor %}", "{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}")
+WITHOUT_CONTROL = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
+WITHOUT_ANSWERS = "<|im_start|>user\n{{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_a_template_without_any_control_token_ends_with_the_text():
-    plain = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
-    prompts = PromptFormat(tokenizer(plain))
-    assert prompts.end_of_turn == prompts.tokenizer.eos_token_id
-
-
-def test_a_template_that_leaves_answers_out_ends_with_the_text():
-    asking = "<|im_start|>user\n{{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
-    prompts = PromptFormat(tokenizer(asking))
-    assert prompts.end_of_turn == prompts.tokenizer.eos_token_id
+@pytest.mark.parametrize(
+    ("template", "end"), [(LATE, "<|im_end|>"), (WITHOUT_CONTROL, "</s>"), (WITHOUT_ANSWERS, "</s>")]
+)
+def test_templates_that_end_a_turn_late_or_not_at_all(template, end):
+    prompts = PromptFormat(tokenizer(template))
+    assert prompts.token_text(prompts.end_of_turn) == end
 
 
 # Beginning and end of text
@@ -150,14 +170,15 @@ def test_a_template_that_prints_the_date_prints_that_of_the_format(written):
 
 
 @pytest.mark.parametrize(("template", "metaspace"), EVERY)
-@pytest.mark.parametrize("question", [QUESTION, "the answer", "Solve for x: 2x ="])
+@pytest.mark.parametrize("question", [QUESTION, "the answer", "Solve for x: 2x =", "2x = 18\n"])
 @pytest.mark.parametrize("completion", [SOLUTION, " and 9", "\n\nmove", "s", "9"])
 def test_prompt_and_completion_are_cut_as_the_whole_text(template, metaspace, question, completion):
     made = tokenizer(template, metaspace=metaspace)
     prompts = PromptFormat(made)
     prompt, said = prompts.example(question, completion)
     if template is None:
-        gap = "" if completion[0].isspace() else "\n"
+        # A raw prompt and its completion are separated unless there is white space already.
+        gap = "" if completion[0].isspace() or question[-1].isspace() else "\n"
         text = question + gap + completion
         assert prompt + said == [*made(text, add_special_tokens=False).input_ids, made.eos_token_id]
     else:
@@ -170,16 +191,6 @@ def test_prompt_and_completion_are_cut_as_the_whole_text(template, metaspace, qu
     asked = prompts.encode(question)
     assert asked[: len(prompt)] == prompt
     assert len(asked) - len(prompt) <= 2
-
-
-def test_a_raw_prompt_and_its_solution_are_set_apart():
-    prompts = PromptFormat(tokenizer(None))
-    prompt, said = prompts.example("2x = 18", "Subtract 3")
-    assert prompts.decode(prompt + said) == "2x = 18\nSubtract 3"
-    # Unless they are already.
-    for question, solution in (("2x = 18\n", "Subtract 3"), ("2x = 18", " Subtract 3")):
-        prompt, said = prompts.example(question, solution)
-        assert prompts.decode(prompt + said) == question + solution
 
 
 def test_a_turn_that_is_left_open():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +16,8 @@ from adapters import changed_settings, saved_base
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.safe_loading import check_gguf
+from crosspatch.models.smollm2 import convert_gguf
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weights import fingerprint
 
@@ -103,22 +105,23 @@ def test_a_model_in_parts_is_read(tmp_path):
     assert fingerprint(read) == fingerprint(model)
 
 
-def run_as_told(said: str) -> None:
-    """The command in an error's words, as a shell would split it."""
-    _, *arguments = shlex.split(said.partition("convert it: ")[2])
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+def run_command(message: str) -> None:
+    """Run the Python command in an error's message, split as a shell would split it."""
+    python, option, code = shlex.split(message.partition("convert it: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(code, {})
 
 
 def test_the_way_to_convert_works(base, adapter):
     torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
     (base / "model.safetensors").unlink()
-    run_as_told(refused(str(base), "convert it"))
+    run_command(refused(str(base), "convert it"))
     assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
 
     before = fingerprint(Checkpoint.named(str(adapter)).model(device="cpu"))
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
-    run_as_told(refused(str(adapter), "convert it"))
+    run_command(refused(str(adapter), "convert it"))
     assert fingerprint(Checkpoint.named(str(adapter)).model(device="cpu")) == before
 
 
@@ -209,3 +212,62 @@ def test_a_chat_template_stays_in_its_sandbox(base, canary, monkeypatch, templat
         pair.encode("Solve for x: 5x + 3 = 18")
     assert "\n" not in str(error.value)
     assert not canary.exists()
+
+
+# GGUF files whose rotary angles would be wrong in transformers are refused; SmolLM2's is not
+
+
+def written_gguf(folder: Path, architecture: str = "llama", *, tensor: str | None = None, **settings: object) -> Path:
+    """A GGUF file with some settings of its architecture, dots as double underscores."""
+    path = folder / "model.gguf"
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in settings.items():
+        name = f"{architecture}.{key.replace('__', '.')}"
+        if isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            writer.add_float32(name, value)
+    writer.add_tensor(tensor or "token_embd.weight", np.ones((2, 2), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 8.0}, r"rope\.scaling\.type is linear"),
+        ({"rope__scaling__type": "yarn"}, "is yarn"),
+        ({"rope__scaling__factor": 4.0}, r"rope\.scaling\.factor is 4\.0"),
+        ({"rope__scaling__attn_factor": 1.2}, "attn_factor"),
+        ({"rope__scale_linear": 2.0}, "scale_linear is 2"),
+        ({"tensor": "rope_freqs.weight"}, r"tensor rope_freqs\.weight"),
+        ({"tensor": "rope_factors_long.weight", "architecture": "phi3"}, "rope_factors_long"),
+        ({"architecture": "gemma3", "rope__scaling__type": "linear"}, r"gemma3\.rope\.scaling\.type"),
+    ],
+)
+def test_scaled_rotary_angles_are_refused(tmp_path, settings, words):
+    path = written_gguf(tmp_path, **settings)
+    for read in (Checkpoint.named(str(path)).config, Checkpoint.named(str(path)).model):
+        with pytest.raises(UsageError, match=words) as refused:
+            read()
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UsageError, match=words):
+        convert_gguf(path, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rope__scaling__type": "none", "rope__freq_base": 10000.0, "rope__scaling__original_context_length": 4096.0},
+        {"rope__scaling__factor": 1.0, "rope__scaling__yarn_beta_fast": 32.0},
+        # Of this one transformers reads the scaling.
+        {"architecture": "gpt-oss", "rope__scaling__type": "yarn", "rope__scaling__factor": 32.0},
+    ],
+)
+def test_other_gguf_files_are_not_refused(tmp_path, settings):
+    check_gguf(written_gguf(tmp_path, **settings))

@@ -12,9 +12,9 @@ from crosspatch.data.lessons import ANSWER_TOKENS
 from crosspatch.data.splits import make_splits
 from crosspatch.experiment.teaching import ADAPTER_RATE
 from crosspatch.grading.judge import judge
-from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer
 from crosspatch.models.loading import SMOLLM2, Checkpoint
+from crosspatch.models.pair import ModelPair
 from crosspatch.settings_io import load_experiment
 
 TAUGHT = "taught:smollm2-135m-instruct"
@@ -46,25 +46,19 @@ def test_the_default_experiment_asks_what_was_not_taught():
     assert (default.data.style, default.data.difficulty) == (recipe["data"]["style"], recipe["data"]["difficulty"])
 
 
-_WHICH = {"condition": "clean", "patch": None}
-
-
-def right_answers(name: str, problems: list) -> int:
-    checkpoint = Checkpoint.named(name)
-    model, prompts = checkpoint.model(device="cpu"), PromptFormat(checkpoint.tokenizer())
-    given = answer(model, prompts, [problem.question for problem in problems], 80, stop_tokens((model,), prompts))
-    verdicts = [
-        judge(problem, {**_WHICH, "prompt_id": problem.id, "text": said.text, "stop_reason": said.stop_reason})[
-            "verdict"
-        ]
-        for problem, said in zip(problems, given, strict=True)
-    ]
-    return verdicts.count("correct")
-
-
 @pytest.mark.slow
 def test_it_solves_held_out_equations_that_its_base_cannot():
-    data = load_experiment("smollm2").data
-    problems = make_splits(data, seed=1).related[:12]
-    assert right_answers(TAUGHT, problems) >= 10
-    assert right_answers(SMOLLM2, problems) <= 1
+    pair = ModelPair.load(SMOLLM2, TAUGHT, device="cpu")
+    problems = make_splits(load_experiment("smollm2").data, seed=1).related[:12]
+    questions = [problem.question for problem in problems]
+
+    def right_answers(model) -> int:
+        given = answer(model, pair.prompts, questions, 80, pair.stop_tokens)
+        rows = (
+            {"condition": "clean", "patch": None, "prompt_id": p.id, "text": a.text, "stop_reason": a.stop_reason}
+            for p, a in zip(problems, given, strict=True)
+        )
+        return [judge(p, row)["verdict"] for p, row in zip(problems, rows, strict=True)].count("correct")
+
+    assert right_answers(pair.corrupted) >= 10
+    assert right_answers(pair.clean) <= 1
