@@ -80,11 +80,11 @@ def test_answers_that_end_leave_the_batch_and_change_nothing(name, monkeypatch):
         return generate(**given)
 
     monkeypatch.setattr(pair.clean, "generate", watched)
-    monkeypatch.setattr(generation, "STRETCH", 4)
+    monkeypatch.setattr(generation, "CHUNK", 4)
     parted = answer(pair.clean, pair.prompts, questions, 24, stops)
     assert widths == sorted(widths, reverse=True)
     assert len(set(widths)) > 1
-    monkeypatch.setattr(generation, "STRETCH", 24)
+    monkeypatch.setattr(generation, "CHUNK", 24)
     widths.clear()
     assert answer(pair.clean, pair.prompts, questions, 24, stops) == parted
     assert widths == [3]

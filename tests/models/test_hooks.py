@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -156,17 +158,12 @@ def test_a_block_that_adds_nothing_passes_its_input_on(model):
 def test_all_heads_at_once_are_attn_out_where_the_projection_is_shared(model, child):
     layer = 2
     parts = find_components(model).blocks[layer]
+    child = copy.deepcopy(child)
     own, foreign = find_blocks(model)[layer], find_blocks(child)[layer]
-    shared = [part for part in (parts.heads, parts.attn_out) if part != parts.heads.partition(".")[0]]
-    kept = {part: {k: v.clone() for k, v in foreign.get_submodule(part).state_dict().items()} for part in shared}
-    try:
-        for part in shared:
-            foreign.get_submodule(part).load_state_dict(own.get_submodule(part).state_dict())
-        heads, attn_out = [Site(layer, "head", head) for head in HEADS], Site(layer, "attn_out")
-        moved = activations(child, [*heads, attn_out])
-    finally:
-        for part in shared:
-            foreign.get_submodule(part).load_state_dict(kept[part])
+    for part in {parts.heads, parts.attn_out} - {parts.heads.partition(".")[0]}:
+        foreign.get_submodule(part).load_state_dict(own.get_submodule(part).state_dict())
+    heads, attn_out = [Site(layer, "head", head) for head in HEADS], Site(layer, "attn_out")
+    moved = activations(child, [*heads, attn_out])
 
     def moving(sites):
         return editing(model, {site: lambda _, site=site: moved[site] for site in sites})

@@ -17,25 +17,25 @@ _NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1"
 def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     """The model with trainable low-rank updates of all linear layers of its decoder; the rest is frozen.
 
-    These are those that `linear_layers` and `expert_weights` give. The updates begin at nothing: one factor is drawn by
+    The layers are those of `linear_layers` and `expert_weights`. The updates start at zero: one factor is sampled with
     the seed, the other is 0. The global generator is left as it was.
     """
     from peft import LoraConfig, get_peft_model
 
-    # GPT-2 keeps its linear layers' weights the other way round.
-    turned = any(isinstance(module, Conv1D) for module in model.modules())
+    # GPT-2's Conv1D stores weights transposed.
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
     layers, experts = list(linear_layers(model)), list(expert_weights(model))
     whole = text_config(model) is model.config and not experts
-    # Beside experts PEFT takes dense layers of these names for experts of older checkpoints, and leaves them out.
+    # In models with experts PEFT takes dense layers with these names for experts of older checkpoints, and skips them.
     dense = [name for name in layers if experts and name.rpartition(".")[2] in _NAMES_OF_EXPERTS]
     settings = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
-        # PEFT's own word for all linear layers takes those of an image encoder too.
+        # PEFT's name for all linear layers includes those of an image encoder.
         target_modules="all-linear" if whole else [name for name in layers if name not in dense],
         target_parameters=[*experts, *(f"{name}.weight" for name in dense)] or None,
-        fan_in_fan_out=turned,
+        fan_in_fan_out=transposed,
     )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -51,9 +51,9 @@ def linear_only(model: Any) -> Any:
 
 
 def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -> Any:
-    """`model` with the adapter of this rank that comes nearest to the linear layers of `changed`, trainable.
+    """`model` with the trainable adapter of this rank that best approximates the linear layers of `changed`.
 
-    Nearest by the sum of squares, layer by layer: the largest singular values of each layer's change.
+    Best in the sum of squares, layer by layer: the largest singular values of each layer's change.
     """
     wanted, scale = linear_layers(changed), alpha / rank
     parts = {}
@@ -75,7 +75,7 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
 
 
 def linear_layers(model: Any) -> dict[str, Any]:
-    """The layers that an adapter changes, by name: all linear ones of the decoder. GPT-2 calls them Conv1D."""
+    """The layers that an adapter changes, by name: all linear layers of the decoder. GPT-2's are Conv1D."""
     inside = set(decoder(model).modules()) - {model.get_output_embeddings()}
     return {name: m for name, m in model.named_modules() if isinstance(m, (Linear, Conv1D)) and m in inside}
 

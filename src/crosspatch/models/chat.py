@@ -34,7 +34,7 @@ class _Turn:
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """A question as a user turn of the tokenizer's chat template, or as it stands.
+    """A question as a user turn of the tokenizer's chat template, or without a template.
 
     `raw` leaves the text as it is even if there is a template; `system` adds a system turn. Templates that print
     today's date print `date` instead. `same_as` is another format that must give the same tokens: `encode` raises

