@@ -38,7 +38,7 @@ CELLS = {
     "kl_clean": _KL_CLEAN,
     "kl_gained": _KL_CLEAN - _KL_PATCHED,
 }
-SUMS = tuple(cell.sum().alias(name) for name, cell in CELLS.items())
+SUMS = {name: cell.sum() for name, cell in CELLS.items()}
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,6 @@ def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
     What one half chooses is measured on the other (see `statistics.cross_fit`).
     """
     return np.arange(prompts) % 2 == half
-
-
-def prompt_sums(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """A row for each prompt and each value of `by` (patch, control, a token class, …): the sums of its cells."""
-    return scores.group_by("prompt_id", *by, maintain_order=True).agg(SUMS)
 
 
 # The components that are whole, of which a layer has one each, and rows of patches at one place of one layer.

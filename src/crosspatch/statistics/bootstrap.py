@@ -7,14 +7,15 @@ they count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import combinations_with_replacement
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -124,6 +125,23 @@ def _seeded(units: int, seed: int, draws: int) -> tuple[Numbers, np.random.Gener
     counts = resamples(units, rng, draws)
     counts.flags.writeable = False
     return counts, rng
+
+
+def sums_by(
+    rows: pl.DataFrame, units: pl.DataFrame, by: Sequence[str], sums: Mapping[str, pl.Expr]
+) -> dict[tuple[Any, ...], dict[str, Numbers]]:
+    """For each value of `by` the sums over its rows after each unit, [N] each: 0 after a unit without rows.
+
+    `units` has a row for each unit, in the order of the arrays: its prompt_id, or its seed and prompt_id.
+    """
+    summed = rows.group_by(*by, *units.columns, maintain_order=True).agg(**sums)
+    placed = summed.join(units.with_row_index("unit"), on=units.columns, maintain_order="left")
+    found = {}
+    for key, part in placed.partition_by(by, as_dict=True, maintain_order=True).items():
+        table = np.zeros((len(sums), units.height))
+        table[:, part["unit"].to_numpy()] = part.select(pl.col(*sums).cast(pl.Float64)).to_numpy().T
+        found[key] = dict(zip(sums, table, strict=True))
+    return found
 
 
 def bootstrap(

@@ -7,7 +7,6 @@ compared is compared on the same prompts, drawn anew together. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,23 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from crosspatch.patching.measures import CELLS, COMPARED, DIFFER, MEASURES, Measure, prompt_sums
-from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, largest_step, over_seeds, seeded_resamples
-from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.patching.measures import COMPARED, DIFFER, MEASURES, SUMS, Measure
+from crosspatch.statistics.bootstrap import (
+    Contrast,
+    Ratios,
+    drawn_together,
+    largest_step,
+    over_seeds,
+    seeded_resamples,
+    sums_by,
+)
+from crosspatch.statistics.domain import with_domain
 from crosspatch.statistics.interval import Interval, Numbers
-from crosspatch.statistics.patch_mode import PatchMode, last_layer, modes
+from crosspatch.statistics.patch_mode import PatchMode, by_mode, last_layer
 from crosspatch.tables import DEPTH
 
-# A row of the table and its interval, or what that is to be drawn of.
-Told = tuple[dict[str, Any], Contrast | Interval]
+# A row of the table, and its interval or the contrast that the interval is drawn for.
+Drawn = tuple[dict[str, Any], Contrast | Interval]
 
 
 def depth_statistics(
@@ -44,14 +51,19 @@ def depth_statistics(
     bootstrap. Raises ValueError for a prompt without a domain.
     """
     known = with_domain(scores, domains)
-    of_domain = {domain: known.filter(domain=domain) for domain in ordered_domains(known["domain"])}
-    parts = [(domain, mode) for domain, scored in of_domain.items() for mode in modes(scored)]
     rows: list[dict[str, Any]] = []
-    for domain, mode in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
+    parts = list(by_mode(scores, domains))
+    for domain, mode, own in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
         everywhere = mode.rows(known)
         last = last_layer(everywhere["layer"], n_layers)
-        table = _Table.of(mode, of_domain[domain], controls, last, _most(everywhere), seed)
-        rows += [{"domain": domain, **row} for row in table.rows()]
+        # The largest disagreement rate of any text of any domain.
+        most = everywhere.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"].max()
+        for row in _Profile(mode, own, mode.rows(controls), last, seed).rows():
+            rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
+            if rate and row["estimate"] == 0 and row["high"]:
+                # No prompt has any: so many prompts might have some, and one that has, as much as any other.
+                row["high"] *= most
+            rows.append({"domain": domain, **row})
     return DEPTH.frame(rows)
 
 
@@ -69,64 +81,37 @@ def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.Da
     )
 
 
-def _most(scores: pl.DataFrame) -> float:
-    """The largest disagreement rate that any text of any domain has."""
-    rates = scores.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"]
-    return float(rates.max() or 0.0)  # type: ignore[arg-type]
+class _Profile:
+    """One mode in one domain: for each patch, and each control of it, the sums of its cells, [N units] each.
 
-
-@dataclass(frozen=True)
-class _Table:
-    """The sums of one mode in one domain: for each patch, and each control of it, sums [N units].
-
-    A unit is a prompt, or of several seeds a prompt under one seed; `clusters` has then the numbers of its seed and of
-    its prompt, [N] each. `last` is the model's last layer, `most` the largest disagreement rate of any domain's texts.
+    A unit is a prompt; with several seeds it is a prompt under one seed, and `clusters` are the numbers of its seed and
+    of its prompt, [N] each. `last` is the model's last layer.
     """
 
-    mode: PatchMode
-    last: int
-    most: float
-    patches: list[tuple[str, int]]
-    sums: Mapping[tuple[str, str | None], Mapping[str, Numbers]]
-    controls: list[str]
-    clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-    counts: Numbers = field(repr=False)
-
-    @classmethod
-    def of(
-        cls, mode: PatchMode, scores: pl.DataFrame, controls: pl.DataFrame, last: int, most: float, seed: int
-    ) -> _Table:
-        own = mode.rows(scores)
+    def __init__(self, mode: PatchMode, own: pl.DataFrame, controls: pl.DataFrame, last: int, seed: int) -> None:
         by_seed = "seed" in own.columns and own["seed"].n_unique() > 1
         unit = ["seed", "prompt_id"] if by_seed else ["prompt_id"]
         units = own.select(unit).unique(maintain_order=True)
-        others = mode.rows(controls)
-        others = others.join(units, on=unit, how="semi") if others.height else others
-        sums = {**_sums(own, units), **(_sums(others, units, "control") if others.height else {})}
+        self.mode, self.last = mode, last
+        self.sums: dict[tuple[str, str | None], Mapping[str, Numbers]] = {
+            (patch, None): sums for (patch,), sums in sums_by(own, units, ["patch"], SUMS).items()
+        }
+        self.controls: list[str] = []
+        if controls.height:
+            beside = controls.join(units, on=unit, how="semi")
+            self.controls = beside["control"].unique(maintain_order=True).to_list()
+            self.sums |= sums_by(beside, units, ["patch", "control"], SUMS)
         seeds, prompts = (units[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in (unit[0], unit[-1]))
-        depth = own.select("patch", "layer").unique().sort("layer", "patch")
-        return cls(
-            mode,
-            last,
-            most,
-            list(depth.iter_rows()),
-            sums,
-            others["control"].unique(maintain_order=True).to_list(),
-            (seeds, prompts) if by_seed else None,
-            seeded_resamples(units.height, seed)[0],
-        )
+        self.clusters: tuple[NDArray[np.int64], NDArray[np.int64]] | None = (seeds, prompts) if by_seed else None
+        self.patches: list[tuple[str, int]] = own.select("patch", "layer").unique().sort("layer", "patch").rows()
+        self.counts = seeded_resamples(units.height, seed)[0]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
-        for row, found in drawn_together(self._told(), self.counts):
-            interval = found
-            rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
-            if rate and found.estimate == 0 and found.high:
-                # No prompt has any: so many prompts might have some, and one that has, as much as any other.
-                interval = replace(found, high=found.high * self.most)
+        for row, interval in drawn_together(self._contrasts(), self.counts):
             yield {**row, **interval.columns}
 
-    def _told(self) -> Iterator[Told]:
+    def _contrasts(self) -> Iterator[Drawn]:
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
             yield from self._place(None, None, [patch for patch, _ in below_last])
             if self.clusters is None:
@@ -143,7 +128,7 @@ class _Table:
                         yield self._row(patch, layer, measure, contrast, [own]), less
             below = own
 
-    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Told]:
+    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Drawn]:
         """Every measure of some patches, each of which counts alike, by itself and against each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
@@ -153,7 +138,7 @@ class _Table:
             if pairs:
                 yield from self._compared(patch, layer, control, pairs)
 
-    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Told:
+    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Drawn:
         """The largest step on the way from nothing, over the layers below the last, to all."""
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
@@ -169,7 +154,7 @@ class _Table:
         layer: int | None,
         control: str,
         pairs: Sequence[tuple[Mapping[str, Numbers], Mapping[str, Numbers]]],
-    ) -> Iterator[Told]:
+    ) -> Iterator[Drawn]:
         """A control of some patches, and the patches less the control."""
         others = [other for _, other in pairs]
         # A control that was not measured after a prompt has nothing there to be compared with.
@@ -216,16 +201,3 @@ class _Table:
             "n_prompts": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
-
-
-def _sums(scores: pl.DataFrame, units: pl.DataFrame, *by: str) -> dict[tuple[str, str | None], dict[str, Numbers]]:
-    """For each patch, and each value of `by`, the sums of its cells: [N units] each."""
-    more = [name for name in units.columns if name != "prompt_id"]
-    found = prompt_sums(scores, "patch", *by, *more).join(units.with_row_index("unit"), on=units.columns)
-    sums = {}
-    for (patch, *control), part in found.partition_by("patch", *by, as_dict=True, maintain_order=True).items():
-        of: dict[str, Numbers] = {name: np.zeros(units.height) for name in CELLS}
-        for name, values in of.items():
-            values[part["unit"].to_numpy()] = part[name].to_numpy()
-        sums[str(patch), control[0] if control else None] = of
-    return sums

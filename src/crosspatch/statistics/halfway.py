@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from crosspatch.config import Direction
-from crosspatch.patching.measures import MEASURES, prompt_sums
-from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples
+from crosspatch.patching.measures import MEASURES, SUMS
+from crosspatch.statistics.bootstrap import Ratios, percentiles, seeded_resamples, sums_by
 from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.statistics.patch_mode import by_mode, last_layer, patched_layers
@@ -79,15 +79,15 @@ def _effects(
     measure = MEASURES["recovered_fraction"]
     for domain, mode, own in by_mode(scores.filter(component="resid_post"), domains):
         last = last_layer(mode.rows(scores)["layer"], n_layers)
-        sums = prompt_sums(own.filter(pl.col("layer") < last), "layer")
-        layers, prompts = (sums[name].unique().sort().to_list() for name in ("layer", "prompt_id"))
+        below_last = own.filter(pl.col("layer") < last)
+        prompts = below_last.select(pl.col("prompt_id").unique().sort())
+        sums = sums_by(below_last, prompts, ["layer"], SUMS)
+        layers = sorted(layer for (layer,) in sums)
         if len(layers) < 2:
             continue
-        at = [layers.index(layer) for layer in sums["layer"]], [prompts.index(name) for name in sums["prompt_id"]]
-        above, below = np.zeros((2, len(layers), len(prompts)))
-        above[at], below[at] = sums[measure.above].to_numpy(), sums[measure.below].to_numpy()
+        above, below = (np.stack([sums[layer,][name] for layer in layers]) for name in (measure.above, measure.below))
         curve = mode.recovered(Ratios(above, below))
-        found = crossing(curve, layers, last, seeded_resamples(len(prompts), seed)[0])
+        found = crossing(curve, layers, last, seeded_resamples(prompts.height, seed)[0])
         yield {"domain": domain, "of": "effect", **mode.columns, **found.columns, "n_prompts": curve.units}
 
 

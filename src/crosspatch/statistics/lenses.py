@@ -6,21 +6,21 @@ nothing of how anything was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from crosspatch.statistics.answers import OUTCOMES, comparisons
-from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples, sums_by
 from crosspatch.statistics.cross_fit import chosen, held_out
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import STEERED, STEERED_RANDOM
 
 _MOVED, _CLEAN = pl.col("delta_norm").pow(2).sum(), pl.col("clean_norm").pow(2).sum()
-_SITE = ("component", "layer", "head")
+_KEY = ("child", "component", "layer", "head", "at")
 _CHANGES = ("change", "probability")
 # Each a ratio of sums over prompts, step by step or norm by norm.
 _ACTIVATION = {
@@ -75,7 +75,7 @@ def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str],
     relative_norm is Σ‖delta‖ / Σ‖clean‖ over steps, the others are means over steps; intervals are by bootstrap over
     prompts, the same draws for all children. Raises ValueError for a prompt that `domains` lacks.
     """
-    return _statistics(activations, domains, (*_SITE, "at"), _ACTIVATION, seed)
+    return _statistics(activations, domains, _ACTIVATION, seed)
 
 
 def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -87,7 +87,7 @@ def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, see
     once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
         component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
     )
-    return _statistics(once, domains, (*_SITE, "at"), _GAPS, seed)
+    return _statistics(once, domains, _GAPS, seed)
 
 
 def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
@@ -148,38 +148,20 @@ def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def _statistics(
-    rows: pl.DataFrame,
-    domains: Mapping[str, str],
-    by: tuple[str, ...],
-    measures: Mapping[str, tuple[pl.Expr, pl.Expr]],
-    seed: int,
+    rows: pl.DataFrame, domains: Mapping[str, str], measures: Mapping[str, tuple[pl.Expr, pl.Expr]], seed: int
 ) -> pl.DataFrame:
+    """Every measure of every child, domain, site and kind of step, from the same resamples of a domain's prompts."""
     known = with_domain(rows, domains)
-    sums = [
-        (above.fill_null(0.0).cast(pl.Float64).alias(f"{name}_above"), below.fill_null(0).cast(pl.Float64).alias(name))
-        for name, (above, below) in measures.items()
-    ]
-    known = known.with_columns(column for pair in sums for column in pair)
+    sums = {f"{name}{side}": of.sum() for name, both in measures.items() for side, of in zip("+-", both, strict=True)}
     found: list[dict[str, Any]] = []
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
-        found += [{"domain": domain, **row} for row in _of_domain(of_domain, ("child", *by), list(measures), seed)]
+        prompts = of_domain.select("prompt_id").unique(maintain_order=True)
+        counts, _ = seeded_resamples(prompts.height, seed)
+        for key, of in sums_by(of_domain, prompts, _KEY, sums).items():
+            for measure in measures:
+                ratio = Ratios(of[f"{measure}+"][None], of[f"{measure}-"][None])
+                place = {"domain": domain, **dict(zip(_KEY, key, strict=True)), "measure": measure}
+                n_prompts = int((ratio.below != 0).sum())
+                found.append({**place, **bootstrap(ratio, counts).columns, "n_prompts": n_prompts})
     return pl.DataFrame(found, schema=_INTERVALS)
-
-
-def _of_domain(rows: pl.DataFrame, by: tuple[str, ...], measures: list[str], seed: int) -> Iterator[dict[str, Any]]:
-    """Every measure of every group; its prompts are drawn anew, the same ones for all."""
-    prompts = {name: i for i, name in enumerate(rows["prompt_id"].unique(maintain_order=True))}
-    counts, _ = seeded_resamples(len(prompts), seed)
-    for values, group in rows.group_by(by, maintain_order=True):
-        at = [prompts[name] for name in group["prompt_id"]]
-        for measure in measures:
-            above, below = np.zeros((1, len(prompts))), np.zeros((1, len(prompts)))
-            above[0, at], below[0, at] = group[f"{measure}_above"].to_numpy(), group[measure].to_numpy()
-            interval = bootstrap(Ratios(above, below), counts)
-            yield {
-                **dict(zip(by, values, strict=True)),
-                "measure": measure,
-                **interval.columns,
-                "n_prompts": int((below != 0).sum()),
-            }

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crosspatch.patching.measures import in_half
-from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples, sums_by
 from crosspatch.statistics.cross_fit import chosen, held_out
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
@@ -143,56 +143,39 @@ def _parts(
     for domain in ordered_domains(known["domain"]):
         parts = known.filter(domain=domain).partition_by("direction", "positions", as_dict=True, maintain_order=True)
         for (direction, positions), part in parts.items():
-            yield (domain, str(direction), str(positions)), _Sums.of(part, seed)
+            yield (domain, str(direction), str(positions)), _Sums(part, seed)
 
 
-@dataclass(frozen=True)
 class _Sums:
-    """One domain and direction: sums [N prompts] of each place, in order of component, layer and head."""
+    """One domain, direction and positions: sums [N prompts] of each site, in order of component, layer and head."""
 
-    at: pl.DataFrame
-    sums: Mapping[str, Mapping[str, Numbers]]
-    gap: Numbers
-    counts: Numbers
-    steps: int
-
-    @classmethod
-    def of(cls, rows: pl.DataFrame, seed: int) -> _Sums:
+    def __init__(self, rows: pl.DataFrame, seed: int) -> None:
         prompts = rows.select("prompt_id", "gap", "steps").unique("prompt_id", maintain_order=True)
-        sums = {}
+        self.gap: Numbers = prompts["gap"].to_numpy()
+        self.steps = int(prompts["steps"].list.len().sum())
+        self.counts, _ = seeded_resamples(prompts.height, seed)
+        self.sums: dict[str, dict[str, Numbers]] = {}
         for (patch,), part in rows.partition_by("patch", as_dict=True, maintain_order=True).items():
-            # A place that was not measured after every prompt has no sum over prompts.
+            # A site that was not measured after every prompt has no sum over prompts.
             whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
-            sums[str(patch)] = {
-                name: whole[name].to_numpy()
-                for name in ("estimate", "patched", "random")
-                if not whole[name].has_nulls()
-            }
+            known = [name for name in ("estimate", "patched", "random") if not whole[name].has_nulls()]
+            self.sums[str(patch)] = {name: whole[name].to_numpy() for name in known}
         order = pl.col("component").replace_strict({name: i for i, name in enumerate(RANKED_BY)})
-        at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
-        counts, _ = seeded_resamples(prompts.height, seed)
-        return cls(at, sums, prompts["gap"].to_numpy(), counts, int(prompts["steps"].list.len().sum()))
+        self.at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of the table of site effects, but for domain and direction."""
         for place in self.at.iter_rows(named=True):
-            for measure, of, weights in self._measures(place["patch"], place["component"]):
-                interval = self._ratio(_summed(of, weights))
-                yield {
-                    **place,
-                    "measure": measure,
-                    **interval.columns,
-                    "n_prompts": int((self.gap != 0).sum()),
-                    "steps": self.steps,
-                }
+            for measure, above in self._measures(place["patch"], place["component"]).items():
+                counted = {"n_prompts": int((self.gap != 0).sum()), "steps": self.steps}
+                yield {**place, "measure": measure, **self._ratio(above).columns, **counted}
 
     def named(self, component: str) -> TopSite | None:
         """The measured place of a component with the largest share; None where none was measured."""
         of_patch = {
-            patch: _summed(of, weights)
+            patch: measures[RANKED_BY[component]]
             for patch in self.at.filter(component=component)["patch"]
-            for measure, of, weights in self._measures(patch, component)
-            if measure == RANKED_BY[component]
+            if RANKED_BY[component] in (measures := self._measures(patch, component))
         }
         total = self.gap.sum()
         if not of_patch or not total:
@@ -227,33 +210,33 @@ class _Sums:
             allowed.append([place in best for place in measured])
         return np.array(allowed)
 
-    def _measures(self, patch: str, component: str) -> Iterator[tuple[str, list[Numbers], list[float]]]:
-        """Each measure of a place as a weighted sum of sums [N], all over the same gap."""
+    def _measures(self, patch: str, component: str) -> dict[str, Numbers]:
+        """The sums of each measure of a site, all over the same gap."""
         own = self.sums[patch]
-        yield "attribution", [own["estimate"]], [1.0]
+        found = {"attribution": own["estimate"]}
         if "patched" not in own:
-            return
-        yield "recovered_fraction", [own["patched"]], [1.0]
+            return found
+        found["recovered_fraction"] = own["patched"]
         if "random" in own:
-            yield "random", [own["random"]], [1.0]
-            yield "beyond", [own["patched"], own["random"]], [1.0, -1.0]
+            found |= {"random": own["random"], "beyond": own["patched"] - own["random"]}
         if component == "resid_post":
             layers = self.at.filter(component=component)["patch"].to_list()
-            below = layers[: layers.index(patch)][-1:]
-            yield (
-                "step",
-                [own["patched"], *(self.sums[name]["patched"] for name in below)],
-                [1.0, *(-1.0 for _ in below)],
-            )
+            below = [self.sums[name]["patched"] for name in layers[: layers.index(patch)][-1:]]
+            found["step"] = own["patched"] - sum(below)
+        return found
 
     def _ratio(self, above: Numbers) -> Interval:
         return bootstrap(Ratios(above[None], self.gap[None]), self.counts)
 
 
-def _summed(of: Sequence[Numbers], weights: Sequence[float]) -> Numbers:
-    # One ratio, over the gap that all share: it has the same value and error as the weighted sum of several.
-    above: Numbers = np.einsum("k,kn->n", np.array(weights), np.stack(of))
-    return above
+_DECIDES = {"state_decides": "delta_corrupted_state", "layers_decide": "delta_corrupted_layers"}
+_EFFECTS = {
+    "gap": pl.col("delta_corrupted") - pl.col("delta_clean"),
+    "prompts": pl.lit(1.0),
+    **{name: pl.col(name) for name in ("state_effect", "layers_effect", "interaction")},
+    # ΔL > 0: the corrupted model's token is the likelier of the two.
+    **{name: pl.col(delta) > 0 for name, delta in _DECIDES.items()},
+}
 
 
 def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -262,31 +245,19 @@ def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *,
     Raises ValueError for a prompt without a domain.
     """
     known = with_domain(divergences, domains)
-    rows = []
+    sums, rows = {name: effect.cast(pl.Float64).sum() for name, effect in _EFFECTS.items()}, []
     for domain in ordered_domains(known["domain"]):
         of_domain = known.filter(domain=domain)
-        units = of_domain["prompt_id"].n_unique()
-        counts, _ = seeded_resamples(units, seed)
-        for (layer,), part in of_domain.sort("layer").partition_by("layer", as_dict=True, maintain_order=True).items():
-            for measure, above, below, share in _cut_measures(part.sort("prompt_id")):
-                # A layer that was not looked at after every prompt has fewer units than are drawn.
-                if len(above) != units:
-                    continue
-                found = bootstrap(Ratios(above[None], below[None]), counts, share=share)
-                rows.append({"domain": domain, "layer": layer, "measure": measure, **found.columns, "n_prompts": units})
+        prompts = of_domain.select(pl.col("prompt_id").unique().sort())
+        counts, _ = seeded_resamples(prompts.height, seed)
+        for (layer,), of in sorted(sums_by(of_domain, prompts, ["layer"], sums).items()):
+            # A layer that was not measured after every prompt has fewer of them than are drawn.
+            if not of["prompts"].all():
+                continue
+            for measure in (name for name in _EFFECTS if name not in ("gap", "prompts")):
+                share = measure in _DECIDES
+                ratio = Ratios(of[measure][None], of["prompts" if share else "gap"][None])
+                interval = bootstrap(ratio, counts, share=share).columns
+                place = {"domain": domain, "layer": layer, "measure": measure}
+                rows.append({**place, **interval, "n_prompts": prompts.height})
     return DIVERGENCE_EFFECTS.frame(rows)
-
-
-def _cut_measures(part: pl.DataFrame) -> Iterator[tuple[str, Numbers, Numbers, bool]]:
-    """Each measure as sums [N prompts] above and below the line, and whether it lies between 0 and 1."""
-    gap = _numbers(part, pl.col("delta_corrupted") - pl.col("delta_clean"))
-    for name in ("state_effect", "layers_effect", "interaction"):
-        yield name, _numbers(part, pl.col(name)), gap, False
-    ones = np.ones(part.height)
-    # ΔL > 0: the corrupted model's token is the likelier of the two.
-    yield "state_decides", _numbers(part, pl.col("delta_corrupted_state") > 0), ones, True
-    yield "layers_decide", _numbers(part, pl.col("delta_corrupted_layers") > 0), ones, True
-
-
-def _numbers(part: pl.DataFrame, expression: pl.Expr) -> Numbers:
-    return part.select(expression.cast(pl.Float64)).to_series().to_numpy()

@@ -8,14 +8,13 @@ their texts. In the late layers each class is also compared with the controls in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from crosspatch.patching.measures import CELLS, MEASURES, Measure, prompt_sums
-from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples
+from crosspatch.patching.measures import CELLS, MEASURES, SUMS, Measure
+from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples, sums_by
 from crosspatch.statistics.interval import Numbers
 from crosspatch.statistics.patch_mode import by_mode, last_layer, late_from
 from crosspatch.statistics.permutation import LabelledText, excess_p_values
@@ -73,14 +72,11 @@ def _statistics(
     rows: list[dict[str, Any]] = []
     for domain, mode, own in by_mode(labelled, domains):
         beside = mode.rows(controls.filter(pl.col("prompt_id").is_in(own["prompt_id"].unique().to_list())))
-        cells, found = _cells(own, classes), prompt_sums(own, "class", "layer")
-        controlled = prompt_sums(beside, "class", "layer", "control")
         for depth, layers in _depths(own, n_layers):
             which = pl.col("layer").is_in(layers)
-            late = controlled.filter(which) if depth["late"] else controlled.clear()
-            table = _Table.of(cells.filter(which), found.filter(which), late, classes, seed)
-            place = {"domain": domain, **mode.columns, **depth, "by": by}
-            rows += [{**place, **row} for row in table.rows()]
+            late = beside.filter(which) if depth["late"] else beside.clear()
+            table = _Table(own.filter(which), late, classes, seed)
+            rows += [{"domain": domain, **mode.columns, **depth, "by": by, **row} for row in table.rows()]
     return TOKENS.frame(rows)
 
 
@@ -97,60 +93,30 @@ def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str,
         yield {"layer": layer, "late": False}, [layer]
 
 
-def _cells(own: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """What the permutation tests need of each cell: numbers alone, text by text and step by step."""
-    rank = {name: i for i, name in enumerate(classes)}
-    tested = {sum_of for name in TESTED for sum_of in (MEASURES[name].above, MEASURES[name].below)}
-    return own.sort("prompt_id", "layer", "step").select(
-        pl.col("prompt_id").rank("dense").alias("prompt"),
-        "layer",
-        pl.col("class").replace_strict(rank, return_dtype=pl.Int64).alias("label"),
-        *(CELLS[sum_of].alias(sum_of) for sum_of in sorted(tested)),
-    )
-
-
-@dataclass(frozen=True)
 class _Table:
-    """The cells of one depth: their sums and those of each control, and the cells text by text."""
+    """The cells of one depth: their sums and those of each control, [classes, layers, prompts] each."""
 
-    classes: Sequence[str]
-    sums: _Sums
-    controls: Mapping[str, _Sums]
-    layers: Mapping[int, int]
-    cells: pl.DataFrame
-    counts: Numbers
-    rng: np.random.Generator
+    def __init__(self, own: pl.DataFrame, controls: pl.DataFrame, classes: Sequence[str], seed: int) -> None:
+        self.own, self.classes = own, classes
+        self.layers = own["layer"].unique().sort().to_list()
+        self.prompts = own.select("prompt_id").unique(maintain_order=True)
+        self.sums = self._summed(own)
+        by_control = controls.partition_by("control", as_dict=True, maintain_order=True)
+        self.controls = {str(name): self._summed(part) for (name,), part in by_control.items()}
+        self.counts, self.rng = seeded_resamples(self.prompts.height, seed)
 
-    @classmethod
-    def of(
-        cls, cells: pl.DataFrame, found: pl.DataFrame, controlled: pl.DataFrame, classes: Sequence[str], seed: int
-    ) -> _Table:
-        """That of some cells, whose sums by prompt, class and layer were `found`, and those of their controls."""
-        prompts = found["prompt_id"].unique(maintain_order=True).to_list()
-        layers = {layer: i for i, layer in enumerate(found["layer"].unique().sort())}
-        place, rank = {name: i for i, name in enumerate(prompts)}, {name: i for i, name in enumerate(classes)}
-
-        def summed(some: pl.DataFrame) -> _Sums:
-            at = (
-                [rank[name] for name in some["class"]],
-                [layers[layer] for layer in some["layer"]],
-                [place[name] for name in some["prompt_id"]],
-            )
-            sums = {name: np.zeros((len(classes), len(layers), len(prompts))) for name in CELLS}
-            for name, values in sums.items():
-                values[at] = some[name].to_numpy()
-            return sums
-
-        by_control = controlled.partition_by("control", as_dict=True, maintain_order=True)
-        beside = {str(name): summed(part) for (name,), part in by_control.items()}
-        return cls(classes, summed(found), beside, layers, cells, *seeded_resamples(len(prompts), seed))
+    def _summed(self, cells: pl.DataFrame) -> _Sums:
+        found = sums_by(cells, self.prompts, ["class", "layer"], SUMS)
+        nothing = dict.fromkeys(SUMS, np.zeros(self.prompts.height))
+        at = [[found.get((name, layer), nothing) for layer in self.layers] for name in self.classes]
+        return {name: np.array([[sums[name] for sums in of_class] for of_class in at]) for name in SUMS}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each class and measure, and for its excess."""
-        for row, interval in drawn_together(self._told(), self.counts):
+        for row, interval in drawn_together(self._contrasts(), self.counts):
             yield {**row, **interval.columns}
 
-    def _told(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
+    def _contrasts(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
         tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["recovered_fraction"]
         for i, name in enumerate(self.classes):
             positions = self.sums["positions"][i].sum(0)
@@ -193,13 +159,17 @@ class _Table:
     def _p_values(self, name: str) -> list[float | None]:
         """The permutation test of each class, on what a cell has beyond its layer's mean."""
         measure: Measure = MEASURES[name]
-        above, below = pl.col(measure.above), pl.col(measure.below)
+        above, below = CELLS[measure.above], CELLS[measure.below]
         means = {
             layer: self.sums[measure.above][:, at].sum() / (self.sums[measure.below][:, at].sum() or 1.0)
-            for layer, at in self.layers.items()
+            for at, layer in enumerate(self.layers)
         }
         mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
-        cells = self.cells.select("prompt", "layer", "label", above=above - mean * below, below=below)
+        label = pl.col("class").replace_strict({name: i for i, name in enumerate(self.classes)}, return_dtype=pl.Int64)
+        # Text by text and step by step.
+        cells = self.own.sort("prompt_id", "layer", "step").select(
+            "layer", prompt=pl.col("prompt_id").rank("dense"), label=label, above=above - mean * below, below=below
+        )
         if not measure.share:
             cells = cells.filter(pl.col("below") != 0)
         texts = [
