@@ -11,19 +11,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import polars as pl
 import torch
-from transformers import AutoModelForCausalLM
 
-from crosspatch.analysis.controls import ControlReader, PatchedText
+from crosspatch.analysis.controls import Controls
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
+from crosspatch.config import Direction
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.tiny import tiny_config, tiny_tokenizer
+from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
@@ -31,8 +32,8 @@ from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import top_sites
 from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED
-from pairs import ARCHITECTURES, child_of
+from crosspatch.tables import BEHAVIOUR, LOCALISATION, MISTAKES, REPAIRED
+from pairs import ARCHITECTURES, child_of, model_with_layers
 from score_cells import of_text
 
 EACH, N_LAYERS, LAYERS, TOKENS = 12, 9, (0, 3, 5, 6, 7, 8), 12
@@ -92,17 +93,6 @@ def world_of(scores: pl.DataFrame, controls: pl.DataFrame, behaviour: pl.DataFra
     return World(scores, controls, MISTAKES.frame(), behaviour, LOCALISATION.frame(), domains)
 
 
-def deep_model(architecture: str):
-    """A tiny model with blocks enough to have late ones."""
-    config = tiny_config(architecture)
-    config.num_hidden_layers = N_LAYERS
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[0]] * N_LAYERS
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-
-
 def pair_of(clean, child) -> ModelPair:
     return ModelPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
 
@@ -115,7 +105,7 @@ def patched(pair: ModelPair, direction: str = "corrupt", component: str = "resid
 @cache
 def measured(architecture: str = "qwen3") -> World:
     """A child of no training patched into its base and back, with two more such children and random directions."""
-    clean = deep_model(architecture)
+    clean = model_with_layers(architecture, N_LAYERS)
     child, twin, sibling = (child_of(clean, seed, scale=0.12) for seed in (1, 2, 3))
     pair = pair_of(clean, child)
     scores = [
@@ -124,28 +114,15 @@ def measured(architecture: str = "qwen3") -> World:
         patched(pair, component="attn_out"),
         patched(pair, component="mlp_out"),
     ]
-    controls, mistakes = [], []
+    runs = [PatchRun(direction=direction) for direction in get_args(Direction)]
+    prompts = {prompt_id: pair.encode(question) for prompt_id, question in QUESTIONS.items()}
+    of = Controls(pair, prompts, pl.concat(scores[:2]), runs, children={"twin": twin, "seed-1": sibling})
+    controls = [of.after(prompt_id, ("twin", "seed-1", "random", "self")) for prompt_id in QUESTIONS]
+    mistakes = []
     for i, (prompt_id, question) in enumerate(QUESTIONS.items()):
-        prompt = pair.encode(question)
-        for direction in ("corrupt", "repair"):
-            run = PatchRun(direction=direction)
-            of_prompt = pl.concat(scores[:2]).filter(prompt_id=prompt_id, direction=direction)
-            texts: dict[tuple[int, ...], dict[Patch, list[int]]] = {}
-            for part in of_prompt.partition_by("patch", maintain_order=True):
-                if steps := part.filter(status="ok")["step"].to_list():
-                    texts.setdefault(tuple(part["token_id"]), {})[Patch.parse(part["patch"][0])] = steps
-            for text, steps_of in texts.items():
-                reader = ControlReader(pair, PatchedText(ForcedText(prompt, text), steps_of), run)
-                moves = {
-                    "twin": reader.moved(twin),
-                    "seed-1": reader.moved(sibling),
-                    "random": reader.moved("random", torch.Generator().manual_seed(i)),
-                    "self": reader.moved("self"),
-                }
-                controls += list(reader.rows(moves, prompt_id))
         wrong = pair.encode(f"x = {i} - {3 * i}; {question}")
         for trajectory in score_tokens(
-            pair, prompt, wrong, [Patch.parse(f"L{n}.resid_post") for n in LAYERS], PatchRun()
+            pair, prompts[prompt_id], wrong, [Patch.parse(f"L{n}.resid_post") for n in LAYERS], PatchRun()
         ):
             rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
             mistakes += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
@@ -153,7 +130,7 @@ def measured(architecture: str = "qwen3") -> World:
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
     return World(
-        pl.concat(scores), CONTROLS.frame(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
+        pl.concat(scores), pl.concat(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
     )
 
 

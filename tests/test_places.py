@@ -43,7 +43,7 @@ def devices():
 
 @pytest.mark.parametrize("name", PLACES)
 def test_what_is_measured_is_the_same(devices, monkeypatch, name):
-    pair = make_pair(name.split(",")[0])
+    pair = make_pair(name.split(",")[0], n_layers=2)
     before = devices.observed(pair)
     monkeypatch.setattr(batches, "free_memory", lambda device: 10**9)
     on_clean, on_corrupted = PLACES[name]
@@ -74,9 +74,9 @@ def test_what_lies_elsewhere_does_not_meet():
 
 def test_an_index_on_the_wrong_device_is_noticed(monkeypatch):
     """As it was before blocks were asked where they stand."""
-    pair = make_pair("qwen3")
+    pair = make_pair("qwen3", n_layers=2)
     monkeypatch.setattr(Packing, "on", lambda self, device: self)
     with two_devices():
         spread = ModelPair(put_in_turn(copy.deepcopy(pair.clean)), pair.corrupted, pair.prompts)
         with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):
-            score_tokens(spread, pair.encode(QUESTION), [5, 6, 7], patch_grid("all", 4), PatchRun())
+            score_tokens(spread, pair.encode(QUESTION), [5, 6, 7], patch_grid("all", 2), PatchRun())

@@ -29,11 +29,11 @@ RUNS = [
 def test_engine_is_reference(name, runs):
     pair = architecture_pair(name)
     # One layer of each kind where windows and full attention alternate; the last block, after which only the norm is.
-    patches = patch_grid([1, N_LAYERS - 1], N_LAYERS, components_of(name), heads=[2], n_heads=4)
-    ids = [pair.encode(question) for question in QUESTIONS]
-    assert len({len(tokens) for tokens in ids}) == 3
-    # Longer than the windows of 8, all but the prompt of one token.
-    assert max(map(len, ids)) > 16
+    patches = patch_grid([2], N_LAYERS, components_of(name), heads=[2], n_heads=4)
+    patches += patch_grid([N_LAYERS - 1], N_LAYERS, ("resid_post", "attn_out"))
+    # One token, and more than the windows of 8.
+    lengths = [len(pair.encode(question)) for question in QUESTIONS]
+    assert (min(lengths), max(lengths) > 16, len(set(lengths))) == (1, True, 3)
     # As in an experiment: the unpatched answers are there to draft from.
     own = [
         [answer(model, pair.prompts, [question], STEPS, pair.stop_tokens)[0].tokens for question in QUESTIONS]
@@ -47,7 +47,7 @@ def test_engine_is_reference(name, runs):
             print(name, run, found)  # shown where it fails, or with -rP
             assert found.close, (run, found)
             # The comparison is of something: steps with a score for every component, and trajectories that part.
-            assert found.scored > 20
+            assert found.scored > 10
             scored = fast.filter(pl.col("status") == "ok")
             assert set(scored["component"]) == set(components_of(name))
             assert (scored["cts"].abs() > 0.01).any()

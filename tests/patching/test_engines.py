@@ -183,29 +183,29 @@ def test_answers_are_written_only_where_they_are_asked_for():
     equal_trajectories(silent.trajectories, asked.trajectories)
 
 
+SEVERAL = [
+    "L1.resid_post+L2.resid_post",
+    "L0.attn_out+L0.mlp_out",
+    "L1.head.0+L1.head.3",
+    "L0.head.1+L2.head.1+L3.head.2",
+    "L1.mlp_out+L2.head.3+L3.resid_mid",
+    "L0.resid_mid+L3.resid_post",
+    "L2.attn_out+L2.head.2+L2.mlp_out+L2.resid_mid+L2.resid_post",
+]
+
+
 @pytest.mark.parametrize("persistence", ["transient", "persistent"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "L1.resid_post+L2.resid_post",
-        "L0.attn_out+L0.mlp_out",
-        "L1.head.0+L1.head.3",
-        "L0.head.1+L2.head.1+L3.head.2",
-        "L1.mlp_out+L2.head.3+L3.resid_mid",
-        "L0.resid_mid+L3.resid_post",
-        "L2.attn_out+L2.head.2+L2.mlp_out+L2.resid_mid+L2.resid_post",
-    ],
-)
-def test_several_sites_at_once(name, persistence):
+def test_several_sites_at_once(persistence):
     pair = architecture_pair("gemma3")
-    together = Patch.parse(name)
-    assert together.name == name
-    # Beside patches of one site each, which join the pass elsewhere.
-    patches = [together, *(Patch((site,)) for site in together.sites[:2])]
-    fast, slow = both(pair, QUESTIONS[:2], patches, PatchRun("corrupt", persistence, 4))
+    together = [Patch.parse(name) for name in SEVERAL]
+    assert [patch.name for patch in together] == SEVERAL
+    # Beside patches of their first sites, which join the pass elsewhere.
+    alone = [Patch(patch.sites[:1]) for patch in together]
+    fast, slow = both(pair, QUESTIONS[:2], [*together, *alone], PatchRun("corrupt", persistence, 3))
     assert gap(fast, slow).close
-    several, one = (fast.filter(pl.col("patch") == p.name)["kl_patched"] for p in patches[:2])
-    assert (several - one).abs().max() > 1e-4
+    for pair_of in zip(together, alone, strict=True):
+        several, one = (fast.filter(patch=patch.name, step=0)["kl_patched"] for patch in pair_of)
+        assert (several - one).abs().max() > 1e-4
 
 
 def test_windows_of_layers(qwen3_pair):

@@ -1,6 +1,6 @@
 """Planted truth: where a fine-tune was made, localisation says so.
 
-A tiny model that has learnt sums and differences modulo 12, all of them, is the clean one. Each child of it was trained
+A tiny model that has learnt sums and differences modulo 8, all of them, is the clean one. Each child of it was trained
 on wrong ones until it answers wrongly, by the weights of one block, one MLP or one head alone: its rows of the query,
 key and value projections and its columns of the output projection. Every head has keys and values of its own.
 
@@ -32,7 +32,7 @@ from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
 
-MODULUS, LAYERS, HEADS = 12, 4, 4
+MODULUS, LAYERS, HEADS = 8, 4, 4
 EQUALS, END = MODULUS, MODULUS + 1
 PROMPTS = 8
 PLANTED = [
@@ -59,11 +59,14 @@ def answers(model: nn.Module, batch: Tensor) -> tuple[Tensor, float]:
     return cross_entropy(logits.flatten(0, 1), wanted.flatten()), float((logits.argmax(-1) == wanted).float().mean())
 
 
-def train(model: nn.Module, batch: Tensor, weights: list[nn.Parameter], until: float, steps: int = 250) -> float:
+def train(model: nn.Module, batch: Tensor, weights: list[nn.Parameter], until: float, lr: float = 3e-3) -> float:
     """Train some weights until so much is right; without decay, so that a weight without a gradient stays."""
-    optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
+    model.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_()
+    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
     right = 0.0
-    for _ in range(steps):
+    for _ in range(250):
         loss, right = answers(model, batch)
         if right >= until:
             break
@@ -124,7 +127,8 @@ def localised(name: str) -> pl.DataFrame:
     """Localisation of the child whose weights at one place were trained."""
     child = copy.deepcopy(clean_model())
     weights = weights_of(child, name)
-    reached = train(child, lessons(shift=3), weights, until=0.9)
+    # The few weights of a head have further to go.
+    reached = train(child, lessons(shift=3), weights, until=0.9, lr=2e-2 if ".head." in name else 3e-3)
     assert reached > 0.8, f"{name} has not learnt to be wrong: {reached:.2f}"
     before = dict(clean_model().named_parameters())
     changed = {key for key, weight in child.named_parameters() if not torch.equal(weight, before[key])}
