@@ -15,7 +15,6 @@ from typing import get_args
 
 import numpy as np
 import polars as pl
-import torch
 
 from crosspatch.analysis.controls import Controls
 from crosspatch.analysis.localisation import localise

@@ -31,8 +31,8 @@ WORLDS = 6
 
 @pytest.fixture(scope="module", autouse=True)
 def smaller():
-    """Seven prompts of each domain, shorter texts and fewer draws: the same rate of false claims, with more noise."""
-    few = {question for question in null_worlds.QUESTIONS if int(question[-2:]) < 7}
+    """Nine prompts of each domain, shorter texts and fewer draws: the same rate of false claims, with more noise."""
+    few = {question for question in null_worlds.QUESTIONS if int(question[-2:]) < 9}
     with pytest.MonkeyPatch.context() as context:
         for constant in ("QUESTIONS", "DOMAIN_OF"):
             whole = getattr(null_worlds, constant)
