@@ -128,9 +128,7 @@ def measured(architecture: str = "qwen3") -> World:
     some = list(QUESTIONS.items())[::2]
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
-    return World(
-        pl.concat(scores), pl.concat(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
-    )
+    return World(pl.concat(scores), pl.concat(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF)
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import get_args
 
-import polars as pl
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
