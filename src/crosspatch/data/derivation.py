@@ -61,8 +61,9 @@ class WorkedStep:
         return tuple(part.operation for part in self.body if isinstance(part, Done))
 
 
-# Yields the steps and returns a result.
+# Yields steps and returns a result; that of a whole solution is its answer in LaTeX and as values.
 Work: TypeAlias = Generator[WorkedStep, None, T]
+Solving: TypeAlias = Work[tuple[str, tuple[Any, ...]]]
 
 
 def collected(work: Work[T]) -> tuple[tuple[WorkedStep, ...], T]:
@@ -106,13 +107,14 @@ class Exercise(ABC):
     """
 
     wordings: ClassVar[tuple[str, ...]]
+    tag: ClassVar[tuple[str, ...]] = ()
     label: ClassVar[str] = ""
     relation: ClassVar[Relation] = "solutions"
 
     @property
     def key(self) -> Hashable:
         """What is asked, independent of wording and letters: equal for questions that are the same."""
-        return tuple(getattr(self, field.name) for field in fields(self) if field.compare)
+        return *self.tag, *(getattr(self, field.name) for field in fields(self) if field.compare)
 
     @property
     @abstractmethod
@@ -129,8 +131,8 @@ class Exercise(ABC):
         return Derivation(self.given, self.label, self.relation, steps, answer, values)
 
     @abstractmethod
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[Any, ...]]]:
-        """The steps, and then the answer in LaTeX and as values."""
+    def _work(self, broken: Broken) -> Solving:
+        """The steps and the answer."""
 
     @abstractmethod
     def admits(self, value: Any) -> bool:

@@ -19,7 +19,7 @@ Rational = int | Fraction
 _OPEN: dict[SpanKind, str] = {"word": "\ue000", "sign": "\ue001", "number": "\ue002"}
 _KINDS = {char: kind for kind, char in _OPEN.items()}
 _CLOSE = "\ue003"
-_ANY = re.compile("[\ue000-\ue003]")
+_ANY = re.compile("([\ue000-\ue003])")
 
 
 def mark(kind: SpanKind, text: str, wrong: bool = True) -> str:
@@ -39,18 +39,16 @@ def unmarked(text: str) -> str:
 
 def taken_out(text: str) -> tuple[str, tuple[Span, ...]]:
     """The text without its marks, and the places that were marked, in order."""
-    pieces, spans, length, last = [], [], 0, 0
+    bare, spans = "", []
     opened: list[tuple[SpanKind, int]] = []
-    for match in _ANY.finditer(text):
-        pieces.append(text[last : match.start()])
-        length += match.start() - last
-        last = match.end()
-        if match.group() == _CLOSE:
-            kind, start = opened.pop()
-            spans.append(Span(kind, start, length))
+    for piece in _ANY.split(text):
+        if piece in _KINDS:
+            opened.append((_KINDS[piece], len(bare)))
+        elif piece == _CLOSE:
+            spans.append(Span(*opened.pop(), len(bare)))
         else:
-            opened.append((_KINDS[match.group()], length))
-    return "".join([*pieces, text[last:]]), tuple(sorted(spans, key=lambda span: span.start))
+            bare += piece
+    return bare, tuple(sorted(spans, key=lambda span: span.start))
 
 
 def number(value: Rational) -> str:

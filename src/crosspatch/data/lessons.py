@@ -55,16 +55,14 @@ def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
 
 
 def arithmetic_exercises(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
-    """Exercises of eight sums."""
+    """Questions of eight sums, a line each, and their solutions: each line with its result."""
     rng = Random(f"{seed} drills")
-    return [Lesson("arithmetic", *draw_sheet(rng, difficulty)) for _ in range(count)]
-
-
-def draw_sheet(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
-    """A question of eight sums, a line each, and its solution: each line with its result."""
-    sums = [_draw_sum(rng, difficulty) for _ in range(DRILL_LINES)]
-    question = "\n".join([rng.choice(_DRILL_WORDINGS), *(asked for asked, _ in sums)])
-    return question, "\n".join(f"{asked} = {result}" for asked, result in sums)
+    lessons = []
+    for _ in range(count):
+        sums = [_draw_sum(rng, difficulty) for _ in range(DRILL_LINES)]
+        question = "\n".join([rng.choice(_DRILL_WORDINGS), *(asked for asked, _ in sums)])
+        lessons.append(Lesson("arithmetic", question, "\n".join(f"{asked} = {result}" for asked, result in sums)))
+    return lessons
 
 
 def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:

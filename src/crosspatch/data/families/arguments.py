@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.latex import mark
 from crosspatch.data.mistakes import Broken
 
@@ -18,7 +18,6 @@ _PROOFS = {
     ("product", "even"): r"2a \cdot 2b = 2(2a \cdot b)",
     ("product", "odd"): r"(2a + 1) \cdot (2b + 1) = 2(2a \cdot b + a + b) + 1",
 }
-Answer = tuple[str, tuple[str]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Divisibility(Exercise):
         """Whether counting up in steps of `multiple` meets the number, as the answer claims."""
         return value == ("yes" if self.number in range(0, self.number + 1, self.multiple) else "no")
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """Divide the number; a mistaken solver concludes from the converse."""
         d, m, n = self.divisor, self.multiple, self.number
         times, rest = divmod(n, m)
@@ -98,7 +97,7 @@ class Parity(Exercise):
             pairs = ((a, n // a) for a in range(1, n + 1) if n % a == 0)
         return value == ("yes" if all(a % 2 == b % 2 == rest for a, b in pairs) else "no")
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """The rule, then a counterexample or a proof; a mistaken solver concludes from the converse."""
         n, kind = self.number, self.kind
         rule = f"The {self.operation} of two {kind} numbers is {'even' if n % 2 == 0 else 'odd'}"
@@ -119,7 +118,7 @@ class Parity(Exercise):
         return _answer("no")
 
 
-def _answer(word: str) -> Answer:
+def _answer(word: str) -> tuple[str, tuple[str]]:
     return rf"\text{{{word}}}", (word,)
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.latex import Rational, mark, number
 from crosspatch.data.mistakes import Broken
 
@@ -18,7 +18,6 @@ _VERBS = {"+": "Add", "-": "Subtract", "×": "Multiply"}
 
 # A flat expression: numbers and + - × in turn. A str at a number's place is a marked number.
 Terms = tuple["int | str", ...]
-Answer = tuple[str, tuple[Rational]]
 
 
 class _Calculated(Exercise):
@@ -57,7 +56,7 @@ class Operations(_Calculated):
     def _worked_out(self) -> Terms:
         return (_value(self.inside),) if self.inside else ()
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """The bracket, then one operation after the other."""
         terms: Terms = (*self.before, *self._worked_out, *self.after)
         if self.inside and self.before[-1:] == ("-",) and self.after[:1] != ("×",):
@@ -105,7 +104,7 @@ class FractionSum(_Calculated):
         product = math.prod(b for _, b in self.terms)
         return value * product == sum(a * (product // b) for a, b in self.terms)
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """One denominator, then the sum of the numerators, then reduced."""
         if "denominator" in broken:
             over, under = (sum(parts) for parts in zip(*self.terms, strict=True))

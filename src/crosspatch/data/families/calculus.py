@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
 from typing import ClassVar
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.latex import Rational, mark, number, signed_sum, size
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import divided
@@ -39,13 +38,8 @@ class Derivative(Exercise):
     )
     label = "We differentiate"
     relation: ClassVar[Relation] = "derivative"
-    form: ClassVar[str] = "derivative"
+    tag: ClassVar[tuple[str, ...]] = ("derivative",)
     verb: ClassVar[str] = "Differentiate"
-
-    @property
-    def key(self) -> Hashable:
-        """What is wanted of which polynomial."""
-        return self.form, self.terms
 
     @property
     def given(self) -> str:
@@ -56,10 +50,10 @@ class Derivative(Exercise):
         """Whether it is the slope of the polynomial."""
         return _is_slope(value, self.terms)
 
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[Terms]]]:
+    def _work(self, broken: Broken) -> Solving:
         """The power rule for each term, then simplified."""
         x, wrong = self.unknown, "power" in broken
-        constant = " + C" if self.form == "integral" else ""
+        constant = " + C" if self.relation == "antiderivative" else ""
         unfinished, result = [], []
         for coefficient, power in self.terms:
             if raw_and_term := self._term(coefficient, power, wrong):
@@ -91,7 +85,7 @@ class Antiderivative(Derivative):
         "Calculate ∫ ({given}) d{unknown}.",
     )
     label, relation = "We integrate", "antiderivative"
-    form, verb = "integral", "Integrate"
+    tag, verb = ("integral",), "Integrate"
 
     def admits(self, value: Terms) -> bool:
         """Whether the polynomial is its slope."""

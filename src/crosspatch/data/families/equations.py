@@ -1,21 +1,22 @@
-"""Linear and quadratic equations of the paper's forms, and linear ones with brackets and fractions."""
+"""Equations of the paper's forms, linear ones with brackets and fractions, and linear inequalities."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.families.solving import RANGES, UNKNOWNS, Ranges, Real, Solver, Surd, nonzero, vanishes
 from crosspatch.data.latex import Rational, mark, number
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import Polynomial
 
-Answer = tuple[str, tuple[Real, ...]]
+SIGNS = {"<": operator.lt, ">": operator.gt, r"\leq": operator.le, r"\geq": operator.ge}
 
 
 class _InOneUnknown(Exercise):
@@ -60,11 +61,49 @@ class Equation(_InOneUnknown):
         """Whether both sides are equal there."""
         return vanishes(self.left - self.right, value)
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         solver = Solver(self.left, self.right, self.unknown, broken)
         if not self.left.square:
             return _solution_set(self.unknown, [(yield from solver.linear())])
         return _solution_set(self.unknown, (yield from solver.quadratic()))
+
+
+@dataclass(frozen=True)
+class Inequality(Exercise):
+    """left < right, or with another sign, in one unknown."""
+
+    left: Polynomial
+    right: Polynomial
+    sign: str
+    unknown: str = field(compare=False)
+
+    wordings = (
+        "Solve the inequality {given}.",
+        "For which {unknown} is {given}?",
+        "Solve for {unknown}: {given}",
+        "Find all {unknown} with {given}.",
+        "Which values of {unknown} satisfy {given}?",
+        "What has to hold for {unknown} so that {given}?",
+    )
+    label = "We are given the inequality"
+
+    @property
+    def given(self) -> str:
+        """Both sides."""
+        return f"{self.left.latex(self.unknown)} {self.sign} {self.right.latex(self.unknown)}"
+
+    def admits(self, value: tuple[str, Rational]) -> bool:
+        """Whether (sign, bound) agrees at three points: the bound, and one on either side of it."""
+        sign, bound = value
+        return all(
+            SIGNS[self.sign](self.left.at(point), self.right.at(point)) == SIGNS[sign](point, bound)
+            for point in (bound - 1, bound, bound + 1)
+        )
+
+    def _work(self, broken: Broken) -> Solving:
+        solver = Solver(self.left, self.right, self.unknown, broken, self.sign)
+        bound = yield from solver.linear()
+        return f"{self.unknown} {solver.sign} {number(bound)}", ((solver.sign, bound),)
 
 
 @dataclass(frozen=True)
@@ -87,7 +126,7 @@ class Bracketed(_InOneUnknown):
         """Whether both sides are equal there."""
         return self.factor * (value + self.inside) + self.outside == self.right
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         x, product = self.unknown, self.factor * self.inside
         wrong = "bracket" in broken and self.factor < 0
         if wrong:
@@ -131,7 +170,7 @@ class Fractional(_InOneUnknown):
         """Whether both sides are equal there."""
         return self._factor * value + self.constant == self.right
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         x, factor = self.unknown, self._factor
         if self.second:
             wrong, end = "denominator" in broken, f"{_behind(self.constant)} = {self.right}"
@@ -152,8 +191,11 @@ class Fractional(_InOneUnknown):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """An equation of one form with a right answer in whole numbers, its unknown drawn too."""
-    unknown, ranges = rng.choice(UNKNOWNS), RANGES[difficulty]
+    """An equation or inequality of one form with a right answer in whole numbers, its unknown drawn too."""
+    ranges = RANGES[difficulty]
+    if form == "inequality":
+        return _inequality(rng, ranges)
+    unknown = rng.choice(UNKNOWNS)
     match form:
         case "linear_brackets":
             return _bracketed(rng, ranges, unknown)
@@ -167,7 +209,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
             return Equation(*_factorable(form, rng, ranges), unknown)
 
 
-def _solution_set(unknown: str, roots: list[Real]) -> Answer:
+def _solution_set(unknown: str, roots: list[Real]) -> tuple[str, tuple[Real, ...]]:
     r"""`x = 2 \text{ or } x = -1`, and the roots."""
     return r" \text{ or } ".join(f"{unknown} = {_root(root)}" for root in dict.fromkeys(roots)), tuple(roots)
 
@@ -232,3 +274,13 @@ def _fractional(rng: Random, ranges: Ranges, unknown: str) -> Fractional:
     constant = rng.choice((0, nonzero(rng, ranges.constant)))
     right = solution // first + (solution // second if second else 0) + constant
     return Fractional(first, second, constant, right, unknown)
+
+
+def _inequality(rng: Random, ranges: Ranges) -> Inequality:
+    factor = nonzero(rng, ranges.factor, least=2)
+    # A bound of 0 would hide a mistake: -7y > 0 and -3y > 0 have the same solutions.
+    bound, constant = nonzero(rng, ranges.solution), nonzero(rng, ranges.constant)
+    other = rng.choice((0, rng.choice([c for c in range(-ranges.factor, ranges.factor + 1) if c not in (0, factor)])))
+    left = Polynomial(linear=factor, constant=constant)
+    right = Polynomial(linear=other, constant=(factor - other) * bound + constant)
+    return Inequality(left, right, rng.choice([*SIGNS]), rng.choice(UNKNOWNS))

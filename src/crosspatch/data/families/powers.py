@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.latex import mark
 from crosspatch.data.mistakes import Broken
 
@@ -46,7 +46,7 @@ class PowerProduct(Exercise):
         """Whether it is the same number for the base 2."""
         return 2**value == math.prod(2**e for e in self.exponents)
 
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[int]]]:
+    def _work(self, broken: Broken) -> Solving:
         """Two powers at a time."""
         first, *others = self.exponents
         multiplied = "exponent" in broken
@@ -96,7 +96,7 @@ class RootSum(Exercise):
         factor, inside = value
         return factor * factor * inside == sum(math.isqrt(a * b) for a in self.numbers for b in self.numbers)
 
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[tuple[int, int]]]]:
+    def _work(self, broken: Broken) -> Solving:
         """Take squares out of each root, then add the multiples."""
         if "roots" in broken:
             total, plus = sum(self.numbers), f" {mark('sign', '+')} "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
+from crosspatch.data.derivation import Exercise, Solving, WorkedStep
 from crosspatch.data.families.solving import Solver
 from crosspatch.data.latex import Rational, mark, number
 from crosspatch.data.mistakes import Broken
@@ -17,8 +16,6 @@ from crosspatch.data.polynomial import Polynomial, divided
 _LARGEST: dict[Difficulty, tuple[int, int]] = {"easy": (9, 9), "medium": (15, 20), "hard": (40, 60)}
 
 THINGS = ("coat", "bicycle", "lamp", "phone", "table", "camera", "guitar", "tent", "watch", "printer")
-
-Answer = tuple[str, tuple[Rational]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,7 @@ class Proportion(Exercise):
     amount: int
     wanted: int
 
+    tag = ("proportion",)
     wordings = (
         "{count} pencils cost {amount} coins. How many coins do {wanted} pencils cost?",
         "If {count} tickets cost {amount} euros, how many euros do {wanted} tickets cost?",
@@ -39,11 +37,6 @@ class Proportion(Exercise):
     )
 
     @property
-    def key(self) -> Hashable:
-        """The three numbers."""
-        return "proportion", self.count, self.amount, self.wanted
-
-    @property
     def given(self) -> str:
         """The proportion."""
         return rf"\frac{{x}}{{{self.wanted}}} = \frac{{{self.amount}}}{{{self.count}}}"
@@ -52,7 +45,7 @@ class Proportion(Exercise):
         """Whether the products across are equal."""
         return value * self.count == self.amount * self.wanted
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """Both ratios are the same; multiply by what is below the unknown."""
         wrong = "ratio" in broken
         over, under = (self.count, self.amount) if wrong else (self.amount, self.count)
@@ -76,6 +69,7 @@ class PriceBefore(Exercise):
     percent: int
     after: int
 
+    tag = ("before",)
     wordings = (
         "After a {change} of {percent}% the price of a {thing} is {after} dollars. "
         "What was its price in dollars before?",
@@ -83,11 +77,6 @@ class PriceBefore(Exercise):
         "A {thing} costs {after} dollars after its price had a {change} of {percent}%. "
         "What did it cost in dollars before that?",
     )
-
-    @property
-    def key(self) -> Hashable:
-        """The three numbers."""
-        return "before", self.sign, self.percent, self.after
 
     @property
     def given(self) -> str:
@@ -103,7 +92,7 @@ class PriceBefore(Exercise):
         """Whether the change leads from there to the price."""
         return value * (100 + self.sign * self.percent) == 100 * self.after
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """The percentage is of the price before, which is not known."""
         part = divided(self.sign * self.percent, 100)
         if "base" in broken:
@@ -126,6 +115,7 @@ class TwoChanges(Exercise):
     first: int
     second: int
 
+    tag = ("changes",)
     wordings = (
         "A {thing} costs {price} dollars. Its price has a {change} of {p}%, and then a {other} of {q}% of the new "
         "price. What does it cost in dollars now?",
@@ -133,11 +123,6 @@ class TwoChanges(Exercise):
         "price. How many dollars is it then?",
     )
     label, relation = "We calculate", "value"
-
-    @property
-    def key(self) -> Hashable:
-        """The three numbers."""
-        return "changes", self.price, self.first, self.second
 
     @property
     def given(self) -> str:
@@ -154,7 +139,7 @@ class TwoChanges(Exercise):
         """Whether it is the price times both factors."""
         return value * 10_000 == self.price * (100 + self.first) * (100 + self.second)
 
-    def _work(self, broken: Broken) -> Work[Answer]:
+    def _work(self, broken: Broken) -> Solving:
         """One change after the other."""
         wrong, percent = "base" in broken, abs(self.second)
         new = divided(self.price * (100 + self.first), 100)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep, collected
+from crosspatch.data.derivation import Exercise, Solving, Work, WorkedStep, collected
 from crosspatch.data.families.solving import RANGES, Solver
 from crosspatch.data.latex import Rational, as_factor, number
 from crosspatch.data.mistakes import Broken
@@ -78,7 +78,7 @@ class System(Exercise):
         """Whether both equations hold for the pair."""
         return self.first.holds(*value) and self.second.holds(*value)
 
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[tuple[Rational, Rational]]]]:
+    def _work(self, broken: Broken) -> Solving:
         """Make the second unknown's factors equal, eliminate it, solve for the first, substitute."""
         x, y = self.unknowns
         one, other = self.first, self.second

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from crosspatch.config import Difficulty
-from crosspatch.data.derivation import Exercise, Work, WorkedStep
-from crosspatch.data.families.solving import RANGES, Solver, vanishes
-from crosspatch.data.latex import Rational, number
+from crosspatch.data.derivation import Solving, WorkedStep
+from crosspatch.data.families.equations import Equation
+from crosspatch.data.families.solving import RANGES, Solver
+from crosspatch.data.latex import number
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import Polynomial
 
@@ -55,29 +56,20 @@ TWO_SIDED = (
 
 
 @dataclass(frozen=True)
-class Story(Exercise):
-    """A story and its equation, left = right; the unknown is called x."""
+class Story(Equation):
+    """A story and its equation, in which `wanted` is called x."""
 
-    left: Polynomial
-    right: Polynomial
     wanted: str = field(compare=False)
     story: str = field(compare=False)
 
-    @property
-    def given(self) -> str:
-        """The equation."""
-        return f"{self.left.latex('x')} = {self.right.latex('x')}"
+    label = ""
 
     def ask(self, rng: Random) -> str:
         """The story, which was drawn with its numbers."""
         left, right = self.left, self.right
         return self.story.format(a=left.linear, b=left.constant, c=right.linear or right.constant, d=right.constant)
 
-    def admits(self, value: Rational) -> bool:
-        """Whether both sides are equal there."""
-        return vanishes(self.left - self.right, value)
-
-    def _work(self, broken: Broken) -> Work[tuple[str, tuple[Rational]]]:
+    def _work(self, broken: Broken) -> Solving:
         yield WorkedStep("set_up", f"Let $x$ be {self.wanted}", (self.given,), before=self.given)
         value = yield from Solver(self.left, self.right, "x", broken).linear()
         return number(value), (value,)
@@ -89,7 +81,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Story:
     x, a, b = rng.randint(2, ranges.solution), rng.randint(3, ranges.factor), rng.randint(2, ranges.constant)
     left = Polynomial(linear=a, constant=b)
     if rng.random() < 0.6:
-        return Story(left, Polynomial(constant=a * x + b), *rng.choice(ONE_SIDED))
+        return Story(left, Polynomial(constant=a * x + b), "x", *rng.choice(ONE_SIDED))
     # Whoever saves less has more to begin with.
     less = rng.randint(2, a - 1)
-    return Story(left, Polynomial(linear=less, constant=b + (a - less) * x), *rng.choice(TWO_SIDED))
+    return Story(left, Polynomial(linear=less, constant=b + (a - less) * x), "x", *rng.choice(TWO_SIDED))
