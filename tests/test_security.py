@@ -1,4 +1,4 @@
-"""What files and names cannot make crosspatch do: write elsewhere, tell secrets, reach a shell, use up memory."""
+"""What files and names cannot make crosspatch do: write elsewhere, leak secrets, reach a shell, use up memory."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ SECRETS = {
 }
 
 
-def told(folder: Path) -> set[str]:
-    """The variables whose values stand in any file."""
+def leaked(folder: Path) -> set[str]:
+    """The variables whose values are in any file."""
     texts = [path.read_bytes() for path in files_under(folder)]
     return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
 
 
-def test_no_token_is_told(tmp_path):
+def test_no_secret_is_written(tmp_path):
     """A whole experiment with secrets in its environment: none in its files, nor in what it prints."""
     small = [part for setting in SMALL for part in ("--set", setting)]
     log = tmp_path / "log"
@@ -136,9 +136,9 @@ def test_no_token_is_told(tmp_path):
     unknown = ("--set", "models.clean=somebody/model")
     assert finished(log, "run", "tiny", *unknown, "--out", tmp_path / "failed", environment=SECRETS) == 2
     assert "somebody/model" in log.read_text()
-    assert not told(tmp_path)
+    assert not leaked(tmp_path)
     (tmp_path / "leak").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")
-    assert told(tmp_path) == {"MY_OWN_SETTING"}
+    assert leaked(tmp_path) == {"MY_OWN_SETTING"}
 
 
 # What would run a text as code or as a command, or read a pickle.

@@ -76,8 +76,13 @@ KINDS = {
     "whole embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
     "single tokens": {"target_modules": ["q_proj"], "trainable_token_indices": [3, 5, 7]},
     "dora": {"target_modules": ["q_proj", "down_proj"], "use_dora": True},
+    "biases": {"target_modules": ["q_proj", "down_proj"], "bias": "lora_only"},
+    "pissa": {"target_modules": ["q_proj", "down_proj"], "init_lora_weights": "pissa"},
     "ranks of their own": {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2}, "use_rslora": True},
+    "scales of their own": {"target_modules": ["q_proj", "k_proj"], "alpha_pattern": {"k_proj": 1}},
 }
+# Plain LoRA of linear layers in blocks; everything else is merged.
+PLAIN = ("ranks of their own", "scales of their own")
 
 
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings", "ignore:.*ensure_weight_tying", "ignore:.*save_embedding")
@@ -100,10 +105,13 @@ def test_a_loaded_child_is_pefts_unmerged_model(tmp_path, kind, architecture):
     unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
     plain = AutoModelForCausalLM.from_pretrained(base)
     assert gap(unmerged, plain) > 0.05
-    for share_base in (True, False):
-        pair = ModelPair.load(base, str(tmp_path / "adapter"), device="cpu", share_base=share_base)
+    pairs = [ModelPair.load(base, str(tmp_path / "adapter"), device="cpu", share_base=share) for share in (True, False)]
+    for pair in pairs:
         assert gap(pair.corrupted, unmerged) < TOLERANCE
         assert logits(pair.clean).equal(logits(plain))
+    assert [are_shared(pair) for pair in pairs] == [kind in PLAIN, False]
+    assert [hasattr(pair.corrupted, "peft_config") for pair in pairs] == [kind in PLAIN, False]
+    assert fingerprint(pairs[0].corrupted) == fingerprint(pairs[1].corrupted)
 
 
 # On the clean model's own weights
@@ -152,39 +160,6 @@ def test_components_and_weight_deltas_are_those_of_the_merged_child(pairs):
 def test_the_fingerprint_in_half_precision(base, adapter, dtype):
     shared, merged = shared_and_merged(base, adapter, dtype=dtype)
     assert fingerprint(shared.corrupted) == fingerprint(merged.corrupted)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k_proj": 1}}]
-)
-def test_scales_and_ranks_of_their_own(tmp_path, base, settings):
-    shared, merged = shared_and_merged(
-        base, saved_adapter(tmp_path / "own", str(base), tiny_model("qwen3"), **settings)
-    )
-    assert gap(shared.corrupted, merged.corrupted) < TOLERANCE
-    assert fingerprint(shared.corrupted) == fingerprint(merged.corrupted)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"use_dora": True},
-        {"modules_to_save": ["lm_head"]},
-        {"target_modules": ["q_proj", "lm_head"]},
-        {"target_modules": ["q_proj", "embed_tokens"]},
-        {"bias": "lora_only"},
-        {"init_lora_weights": "pissa"},
-    ],
-    ids="-".join,
-)
-@pytest.mark.filterwarnings("ignore:.*embedding.*", "ignore:.*tie_word_embeddings.*")
-def test_other_adapters_than_plain_lora_are_merged(tmp_path, base, settings):
-    before = logits(Checkpoint.named(str(base)).model(device="cpu"))
-    other = saved_adapter(tmp_path / "other", str(base), tiny_model("qwen3"), **settings)
-    pair = ModelPair.load(str(base), other, device="cpu")
-    assert not are_shared(pair)
-    assert logits(pair.clean).equal(before)
-    assert not hasattr(pair.corrupted, "peft_config")
 
 
 def test_names_of_one_folder(tmp_path, base, adapter):

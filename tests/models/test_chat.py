@@ -175,18 +175,18 @@ def test_a_template_that_prints_the_date_prints_that_of_the_format(written):
 def test_prompt_and_completion_are_cut_as_the_whole_text(template, metaspace, question, completion):
     made = tokenizer(template, metaspace=metaspace)
     prompts = PromptFormat(made)
-    prompt, said = prompts.example(question, completion)
+    prompt, answer = prompts.example(question, completion)
     if template is None:
         # A raw prompt and its completion are separated unless there is white space already.
         gap = "" if completion[0].isspace() or question[-1].isspace() else "\n"
         text = question + gap + completion
-        assert prompt + said == [*made(text, add_special_tokens=False).input_ids, made.eos_token_id]
+        assert prompt + answer == [*made(text, add_special_tokens=False).input_ids, made.eos_token_id]
     else:
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": completion}]
         whole = made(made.apply_chat_template(turns, tokenize=False), add_special_tokens=False).input_ids
         # But for what stands after the token that ends the turn.
-        assert whole[: len(prompt + said)] == prompt + said
-        assert said[-1] == prompts.end_of_turn
+        assert whole[: len(prompt + answer)] == prompt + answer
+        assert answer[-1] == prompts.end_of_turn
     # The boundary is where the prompt ends, or before a token that spans it.
     asked = prompts.encode(question)
     assert asked[: len(prompt)] == prompt
@@ -195,8 +195,8 @@ def test_prompt_and_completion_are_cut_as_the_whole_text(template, metaspace, qu
 
 def test_a_turn_that_is_left_open():
     prompts = PromptFormat(tokenizer(INST))
-    prompt, said = prompts.example(QUESTION, SOLUTION, ends=False)
-    assert prompts.tokenizer.decode(prompt + said).endswith(SOLUTION)
+    prompt, answer = prompts.example(QUESTION, SOLUTION, ends=False)
+    assert prompts.tokenizer.decode(prompt + answer).endswith(SOLUTION)
 
 
 # Two tokenizers

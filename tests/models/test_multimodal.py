@@ -29,7 +29,7 @@ TEXT = {
     "bos_token_id": None,
     "eos_token_id": 2,
 }
-# As deep as the text decoder: the number of blocks alone does not tell which they are.
+# As deep as the text decoder: the number of blocks alone does not identify them.
 IMAGES = {
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -153,7 +153,7 @@ class TestQuantised:
         with pytest.raises(UsageError, match=r"set models\.dtype=float16"):
             ModelPair.load("random:qwen3", "random:qwen3", device="cpu", quantization="8bit")
 
-    def test_what_is_told_of_it(self):
+    def test_how_a_quantised_pair_is_described(self):
         pair = ModelPair.load("random:qwen3", "random:qwen3", device="cpu", dtype="float16", quantization="8bit")
         assert quantization_of(pair.clean) == quantization_of(pair.corrupted) == "8bit"
         assert pair.small_denominator == 1.0

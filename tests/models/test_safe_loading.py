@@ -61,8 +61,8 @@ def canary(tmp_path) -> Path:
 def test_pickled_weights_are_not_read(base, canary, name):
     (base / "model.safetensors").unlink()
     torch.save(Canary(canary), base / name)
-    said = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
-    assert name in said
+    message = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
+    assert name in message
     assert not canary.exists()
     # The control: reading the pickle runs code.
     torch.load(base / name, weights_only=False)

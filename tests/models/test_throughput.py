@@ -24,7 +24,7 @@ def tried(rate: float) -> tuple[float, list[int]]:
 
 
 @pytest.mark.parametrize("rate", [1e6, 1e9, 1e11, 1e14])
-def test_what_is_tried_takes_a_moment_and_tells_the_rate(rate):
+def test_what_is_tried_takes_a_moment_and_finds_the_rate(rate):
     found, trials = tried(rate)
     assert found == pytest.approx(rate)
     # All but the last are quick, and the last is at most eight times the one before.
