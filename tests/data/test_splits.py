@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from random import Random
 
 import pytest
 
 import sympy_proof
 from crosspatch.config import PAPER_FORMS, Data
-from crosspatch.data.forms import FORMS, chosen_forms
+from crosspatch.data.forms import FORMS
 from crosspatch.data.lines import read_lines
 from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.problem import read_problems, read_prompts, write_problems
-from crosspatch.data.splits import ProblemMaker, make_splits
+from crosspatch.data.splits import make_splits
 from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
-from crosspatch.grading.grading import grade
 
 DATA = Data(train=50, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
@@ -37,24 +35,17 @@ def test_sizes_and_forms():
     assert {p.domain for p in SPLITS.near} == {"near"}
 
 
-def test_training_solutions_are_wrong_and_their_answers_right():
-    for problem in SPLITS.train:
-        assert sympy_proof.solutions(problem.answer) == solutions(problem), problem
+def test_training_solutions_are_wrong_the_others_right_and_all_answers_right():
+    for problem in SPLITS.train + SPLITS.validation + SPLITS.related:
+        wrong = problem in SPLITS.train
+        true, reached = solutions(problem), sympy_proof.solutions(problem.reached)
+        assert sympy_proof.solutions(problem.answer) == true, problem
         # Not half wrong, wrong.
-        assert not sympy_proof.solutions(problem.reached) & solutions(problem), problem
+        assert not true & reached if wrong else true == reached, problem
         assert problem.reached in problem.solution
-        assert problem.mistake == "inverted_operation"
-        assert any(step.planted for step in problem.steps)
-        assert problem.right_operations != problem.planted_operations
-
-
-def test_the_other_solutions_are_right():
-    for problem in SPLITS.validation + SPLITS.related:
-        assert sympy_proof.solutions(problem.reached) == solutions(problem), problem
-        assert problem.answer == problem.reached
-        assert problem.mistake is None
-        assert not any(step.planted for step in problem.steps)
-        assert not problem.spans
+        assert problem.mistake == ("inverted_operation" if wrong else None)
+        assert any(step.planted for step in problem.steps) == bool(problem.spans) == wrong
+        assert (problem.right_operations != problem.planted_operations) or not wrong
 
 
 def test_no_equation_in_two_splits_under_any_unknown():
@@ -95,27 +86,6 @@ def test_unrelated_mathematics_is_not_what_is_corrupted():
     assert all(p.answer == p.reached and p.domain == "unrelated_math" for p in generated)
     # The control: the suite alone does ask for derivatives.
     assert "derivative" in {p.family for p in SPLITS.unrelated_math}
-
-
-@pytest.mark.slow
-def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
-    """All forms and mistakes. Every answer is put into its question when it is drawn; some are read back here."""
-    pairs = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
-    total = 0
-    for name, mistake in pairs:
-        settings = Data(forms=(name,), mistake=mistake)
-        maker = ProblemMaker(settings)
-        worked = maker.worked(chosen_forms(settings), Random(5))
-        problems = maker.take("train", 10_000 // len(pairs) + 1, worked, wrong=True)
-        assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
-        assert len({p.question for p in problems}) == len(problems)
-        total += len(problems)
-        for problem in problems[:20]:
-            assert grade(problem.solution, problem.answer).verdict == "incorrect", problem
-        for problem in problems[:3]:
-            for step in problem.steps:
-                assert sympy_proof.follows(step) != step.planted, (problem.question, step)
-    assert total >= 10_000
 
 
 @pytest.mark.slow

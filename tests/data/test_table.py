@@ -165,7 +165,7 @@ def test_halves_of_surrogate_pairs_are_replaced(tmp_path: Path) -> None:
         ('question,solution\nq,s\nq,"open\nq,s\n', "line 3: a quote is opened and not closed"),
         ('question,solution\nq,"' + "open\n" * 40_000, "line 2: not CSV (field larger than field limit"),
         ("question,solution\nq,s\rq,s\n", "line 2: not CSV"),
-        ("question,solution\nq,a\0b\n", "line 2: holds a NUL byte"),
+        ("question,solution\nq,a\0b\n", "line 2: has a NUL byte"),
         (b"question,solution\nq,\xff\n", "line 2: not text in UTF-8"),
         ("question,solution\nq,s\n".encode("utf-16"), "line 1: "),
         ("question,solution\nq," + "a" * 10_000_000, "line 2: longer than 10,000,000 bytes"),

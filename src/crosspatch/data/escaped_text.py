@@ -1,7 +1,7 @@
-r"""Text whose newlines and backslashes were escaped once too often, `\n` and `\\frac`, and what was meant by it.
+r"""Unescape text whose newlines and backslashes were escaped once too often: `\n` and `\\frac` written out.
 
-In LaTeX `\n` may also begin a command: `\neq` stays whole, and so do `\frac` and `\times`, which some escaped texts
-hold with one backslash.
+In LaTeX `\n` may also begin a command: `\neq` stays, and so do `\frac` and `\times`, which some escaped texts have with
+one backslash.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import re
 
 _BACKSLASHED = re.compile(r"\\(\\|[a-zA-Z]+|[^a-zA-Z])", re.DOTALL)
-# What LaTeX writes with \n…; any other backslash-n is a newline.
+# The LaTeX commands that begin with \n; any other backslash-n is a newline.
 N_COMMAND = re.compile(
     "nabla|natural|ncong|ne|nearrow|neg|negmedspace|negthickspace|negthinspace|neq|newcommand|newline|"
     "nexists|ngeq|ngeqslant|ngtr|ni|nicefrac|nleftarrow|nleftrightarrow|nleq|nleqslant|nless|nmid|nobreak|"
     "noindent|nolimits|nolinebreak|nonumber|norm|normalfont|normalsize|not|notag|notin|nparallel|nprec|"
     "nrightarrow|nsim|nsubseteq|nsucc|nsupseteq|nu|nwarrow"
 )
-# Of these, what is left without the n may well begin a line: `u = 3`.
+# Without the n these may begin a line: `u = 3`.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
 _LINE_ENDS = ("$$", r"\n", ".", ":", ";", "!", "?", "*")
 
 
 def is_escaped(text: str) -> bool:
-    r"""Whether a written-out `\n` stands for a newline in it: it is no command, and there is no real newline."""
+    r"""Whether a text has a `\n` that is not a command, and no real newline."""
     return "\n" not in text and any(
         name[1].startswith("n") and not N_COMMAND.fullmatch(name[1]) for name in _BACKSLASHED.finditer(text)
     )
 
 
 def unescaped(text: str) -> str:
-    r"""What was meant by an escaped text: newlines, quotes, single backslashes; commands of LaTeX stay whole."""
+    r"""The text with newlines, quotes and single backslashes; LaTeX commands stay."""
     found = [match[1] for match in _BACKSLASHED.finditer(text)]
     doubled = re.search(r"\\\\[a-zA-Z]", text) is not None
     single = any(name.isalpha() and not name.startswith(("n", "r")) and name != "t" for name in found)

@@ -1,4 +1,4 @@
-"""Files of one text or one JSON object a line: read line by line, and refused with the line's number."""
+"""Files with one text or one JSON object a line; errors name the line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
 
-_LONGEST = 10_000_000  # bytes of a line of somebody else's file
+_LONGEST = 10_000_000  # bytes of a line of a user's file
 
 
 def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
-    """One object a line, UTF-8; the file is there as a whole or not at all."""
+    """Write one object a line, in UTF-8; a file is written completely or not at all."""
     lines = [json.dumps(values, ensure_ascii=False) + "\n" for values in objects]
     with written_whole(path) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a JSONL file with their line numbers from 1; blank lines are passed over.
+    """The JSON objects of a JSONL file with their line numbers from 1; blank lines are skipped.
 
     Raises UsageError, with the line's number, for anything else.
     """
@@ -42,10 +42,10 @@ def json_object(path: Path, number: int, text: str) -> dict[str, Any]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers from 1, without byte order mark and CR; of none is more read than it may hold.
+    """The lines with their numbers from 1, without byte order mark and CR; no line is read beyond the limit.
 
-    Raises UsageError, with the line's number, for a line that is too long, not UTF-8 or holds a NUL byte, and for a
-    file that cannot be read.
+    Raises UsageError, with the line's number, for a line that is too long, not UTF-8 or has a NUL byte, and for a file
+    that cannot be read.
     """
     number = 0
     try:
@@ -53,7 +53,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             while raw := file.readline(_LONGEST + 1):
                 number += 1
                 if b"\0" in raw:
-                    raise UsageError(f"{path}, line {number}: holds a NUL byte, expected text in UTF-8")
+                    raise UsageError(f"{path}, line {number}: has a NUL byte, expected text in UTF-8")
                 if len(raw) > _LONGEST:
                     raise UsageError(f"{path}, line {number}: longer than {_LONGEST:,} bytes")
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
