@@ -23,6 +23,11 @@ SMALL = [
 ]  # fmt: skip
 
 
+def refused(cli, message: str, *arguments: object) -> bool:
+    code, _, err = cli(*arguments)
+    return code == 2 and message in err
+
+
 @pytest.fixture(scope="module", autouse=True)
 def unpainted():
     """Figures are drawn but not turned into pixels, which takes longer than all the rest of a tiny run."""
@@ -79,13 +84,8 @@ def test_the_tables_hold_what_was_asked_for(finished):
     assert behaviour.filter(related)["operation"].null_count() == 0
     assert behaviour.filter(~related)["operation"].null_count() == behaviour.filter(~related).height
     assert run.read(TRAINING).drop_nulls("train_loss").height == 6
-    for schema, frame in (
-        (SCORES, scores),
-        (GENERATIONS, generations),
-        (BEHAVIOUR, behaviour),
-        (TRAINING, run.read(TRAINING)),
-    ):
-        assert dict(frame.schema) == pl.Schema(schema.dtypes)
+    for schema in (SCORES, GENERATIONS, BEHAVIOUR, TRAINING):
+        assert dict(run.read(schema).schema) == pl.Schema(schema.dtypes)
 
 
 def test_what_the_scores_leave_open_is_kept_beside_them(finished):
@@ -171,20 +171,12 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     assert run.report.is_file()
 
 
-def test_a_folder_with_another_experiment_is_refused(finished, cli):
-    code, _, err = cli("run", "tiny", "--out", finished, "--set", "seed=5")
-    assert code == 2
-    assert "holds another experiment: there seed is 0, here 5" in err
-
-
-def test_a_folder_with_other_files_is_refused(tmp_path, cli):
+def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tmp_path, cli):
+    other = "holds another experiment: there seed is 0, here 5"
+    assert refused(cli, other, "run", "tiny", "--out", finished, "--set", "seed=5")
     (tmp_path / "thesis.tex").write_text("")
-    code, _, err = cli("run", "tiny", "--out", tmp_path)
-    assert code == 2
-    assert "holds other files" in err
-    code, _, err = cli("run", "tiny", "--out", tmp_path / "thesis.tex")
-    assert code == 2
-    assert "is a file" in err
+    assert refused(cli, "holds other files", "run", "tiny", "--out", tmp_path)
+    assert refused(cli, "is a file", "run", "tiny", "--out", tmp_path / "thesis.tex")
 
 
 def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
@@ -235,9 +227,7 @@ def test_prompts_that_changed_since_the_run_began_are_refused(finished, tmp_path
     assert cli(*arguments)[0] == 0
     assert cli(*arguments)[0] == 0
     prompts.write_text('{"prompt_id": "a", "question": "Find x: 3x = 9"}\n')
-    code, _, err = cli(*arguments)
-    assert code == 2
-    assert "the prompts have changed since" in err
+    assert refused(cli, "the prompts have changed since", *arguments)
 
 
 def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path, cli):
@@ -246,17 +236,14 @@ def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path,
     arguments = ["--set", f"models.corrupted={child}", *SMALL, "--out", tmp_path / "out"]
     assert cli("evaluate", "tiny", *arguments)[0] == 0
     shutil.copy(finished / "models/clean/model.safetensors", child / "model.safetensors")
-    code, _, err = cli("patch", "tiny", *arguments)
-    assert code == 2
-    assert "the corrupted model has changed since this run began" in err
+    assert refused(cli, "the corrupted model has changed since this run began", "patch", "tiny", *arguments)
 
 
 def test_a_given_prompt_may_not_carry_the_id_of_a_made_one(tmp_path, cli):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt_id": "related-000", "question": "Why?"}\n')
-    code, _, err = cli("data", "tiny", "--set", f"patch.prompts={prompts}", "--out", tmp_path / "out")
-    assert code == 2
-    assert "related-000 is that of a made problem" in err
+    command = ("data", "tiny", "--set", f"patch.prompts={prompts}", "--out", tmp_path / "out")
+    assert refused(cli, "related-000 is that of a made problem", *command)
     # Nothing was begun, so the same folder takes another file.
     assert not (tmp_path / "out").exists()
 

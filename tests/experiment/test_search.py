@@ -54,16 +54,8 @@ def test_the_chosen_number_of_examples_can_be_trained_on(tmp_path):
 
 def test_a_search_from_the_command_line(tmp_path, cli):
     out = tmp_path / "run"
-    arguments = [
-        "search",
-        "tiny",
-        "--out",
-        out,
-        "--set",
-        "search.epochs=[1, 4]",
-        "--set",
-        "generation.max_new_tokens=8",
-    ]
+    settings = ("--set", "search.epochs=[1, 4]", "--set", "generation.max_new_tokens=8")
+    arguments = ("search", "tiny", "--out", out, *settings)
     code, said, _ = cli(*arguments)
     assert code == 0
     for words in ("Variants (the paper's Table 1)", "epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs="):
@@ -93,14 +85,14 @@ def test_a_search_from_the_command_line(tmp_path, cli):
 
 
 def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
-    code, _, err = cli(
-        "search", "tiny", "--out", tmp_path / "run", "--set", "data.related=0", "--set", "patch.related=0"
-    )
-    assert code == 2
-    assert "data.related is 0" in err
-    code, _, err = cli("search", "tiny", "--out", tmp_path / "run", "--set", "models.corrupted=random:qwen3")
-    assert code == 2
-    assert "search trains the corrupted model, and models.corrupted gives one" in err
+    for message, *settings in (
+        ("data.related is 0", "data.related=0", "patch.related=0"),
+        ("search trains the corrupted model, and models.corrupted gives one", "models.corrupted=random:qwen3"),
+    ):
+        overrides = [part for setting in settings for part in ("--set", setting)]
+        code, _, err = cli("search", "tiny", "--out", tmp_path / "run", *overrides)
+        assert code == 2
+        assert message in err
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,7 @@ from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.sweep import UNPATCHED, Unpatched, text_row
+from crosspatch.patching.sweep import text_row
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS
 
 logger = logging.getLogger(__name__)
@@ -26,55 +26,47 @@ RATED_AT_ONCE = 8
 
 def evaluate(context: RunContext) -> None:
     """Let the clean model, the corrupted one and the controls answer the held-out questions, and grade the answers."""
-    asked = context.questions
-    for condition in UNPATCHED:
-        answer_missing(context, asked, condition, context.pair, condition)
-    for control in context.experiment.controls:
-        if missing(context, asked, control):
-            answer_missing(context, asked, control, context.pair_with(control), "corrupted")
+    children = ("corrupted", *context.experiment.controls)
+    for child in children:
+        answer_beside_clean(context, child)
     judge_texts(context)
-    logger.info(f"evaluate: {len(asked)} questions to {len(UNPATCHED) + len(context.experiment.controls)} models")
+    logger.info(f"evaluate: {len(context.questions)} questions to {1 + len(children)} models")
 
 
 def answer_beside_clean(context: RunContext, child: str) -> None:
     """Let the clean model and a child of it answer the held-out questions that they have not answered yet."""
-    if is_answered(context, child):
-        return
-    asked, pair = context.questions, context.pair_with(child)
-    answer_missing(context, asked, "clean", pair, "clean")
-    answer_missing(context, asked, child, pair, "corrupted")
+    if not is_answered(context, child):
+        pair = context.pair_with(child)
+        answer_missing(context, context.questions, "clean", pair)
+        answer_missing(context, context.questions, child, pair)
 
 
 def is_answered(context: RunContext, child: str) -> bool:
     """Whether the clean model and a child of it have answered all held-out questions."""
-    return not any(missing(context, context.questions, condition) for condition in ("clean", child))
+    return not any(_missing(context, context.questions, condition) for condition in ("clean", child))
 
 
-def missing(context: RunContext, questions: dict[str, str], condition: str) -> dict[str, str]:
-    """The questions that a model has not answered yet."""
-    there = set(context.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
-    return {name: question for name, question in questions.items() if name not in there}
-
-
-def answer_missing(
-    context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair, model: Unpatched
-) -> None:
-    """Let one model of a pair answer what it has not answered yet, batch by batch; each batch is written."""
+def answer_missing(context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair) -> None:
+    """Let the clean model of a pair, or its child, answer what it has not answered yet; each batch is written."""
     settings, limit = context.experiment.generation, context.experiment.generation.max_new_tokens
-    left = list(missing(context, questions, condition).items())
+    left = _missing(context, questions, condition)
     for _, question in left:
         pair.encode(question, limit)
-    answering = pair.clean if model == "clean" else pair.corrupted
+    model = pair.clean if condition == "clean" else pair.corrupted
     for start in range(0, len(left), settings.batch_size):
         names, asked = zip(*left[start : start + settings.batch_size], strict=True)
-        answers = answer(answering, pair.prompts, list(asked), limit, pair.stop_tokens)
-        context.directory.add(
-            GENERATIONS,
-            GENERATIONS.frame(
-                text_row(name, condition, None, given.text, given.token_count, given.stop_reason)
-                for name, given in zip(names, answers, strict=True)
-            ),
+        answers = answer(model, pair.prompts, list(asked), limit, pair.stop_tokens)
+        rows = (
+            text_row(name, condition, None, given.text, given.token_count, given.stop_reason)
+            for name, given in zip(names, answers, strict=True)
         )
+        context.directory.add(GENERATIONS, GENERATIONS.frame(rows))
+
+
+def _missing(context: RunContext, questions: dict[str, str], condition: str) -> list[tuple[str, str]]:
+    """The questions, with their ids, that a model has not answered yet."""
+    there = set(context.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
+    return [(name, question) for name, question in questions.items() if name not in there]
 
 
 def judge_texts(context: RunContext) -> None:

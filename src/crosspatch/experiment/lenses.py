@@ -58,7 +58,7 @@ def _problems(context: RunContext) -> dict[str, Problem]:
 def _texts(context: RunContext, problems: Mapping[str, Problem]) -> dict[str, ForcedText]:
     """Each problem with the clean model's answer to it; missing answers are written first."""
     pair, questions = context.pair, {name: problem.question for name, problem in problems.items()}
-    answer_missing(context, questions, "clean", pair, "clean")
+    answer_missing(context, questions, "clean", pair)
     answers = context.directory.read(GENERATIONS).filter(condition="clean").select("prompt_id", "text")
     texts = dict(answers.iter_rows())
     return {

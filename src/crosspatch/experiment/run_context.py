@@ -46,10 +46,13 @@ class RunContext:
     @cached_property
     def pair(self) -> ModelPair:
         """The clean and the corrupted model, loaded when they are first needed."""
-        return self.pair_with("corrupted")
+        return self._load_pair("corrupted")
 
     def pair_with(self, child: str) -> ModelPair:
-        """The clean model and a child of it, loaded; their fingerprints are recorded."""
+        """The clean model and a child of it; other children than the corrupted one are loaded at each call."""
+        return self.pair if child == "corrupted" else self._load_pair(child)
+
+    def _load_pair(self, child: str) -> ModelPair:
         clean, corrupted = (str(self.directory.model(name)) for name in ("clean", child))
         pair = load_pair(self.experiment.models, clean, corrupted, self.experiment.seed, self.prompts)
         self._record("clean", pair.clean)

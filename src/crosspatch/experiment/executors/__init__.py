@@ -6,6 +6,7 @@ An executor does as many of a stage's shards as it can and records each failure 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from crosspatch.config import Execution
 from crosspatch.experiment.sharding import ShardedStage, prepare, raise_failures, record_models, work_off
@@ -29,20 +30,12 @@ def carry_out(stage: ShardedStage) -> None:
 
 
 def executor(settings: Execution) -> Callable[[ShardedStage], None]:
-    """The executor that the settings name."""
-    if settings.executor == "ray":
-        from crosspatch.experiment.executors.by_ray import by_ray
-
-        return by_ray
-    if settings.executor == "slurm":
-        from crosspatch.experiment.executors.by_slurm import by_slurm
-
-        return by_slurm
-    if settings.workers > 1:
-        from crosspatch.experiment.executors.by_processes import by_processes
-
-        return by_processes
-    return by_this_process
+    """The executor that the settings name. Only its module is imported: Ray and submitit are optional."""
+    if settings.executor == "local" and settings.workers == 1:
+        return by_this_process
+    name = "by_processes" if settings.executor == "local" else f"by_{settings.executor}"
+    found: Callable[[ShardedStage], None] = getattr(import_module(f"{__name__}.{name}"), name)
+    return found
 
 
 def by_this_process(stage: ShardedStage) -> None:
