@@ -162,15 +162,26 @@ def top(
 
 
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
-    """Do stages of an experiment, all where none is named, and give its run directory."""
-    from crosspatch.experiment import STAGES, ExperimentRun
+    """Run stages of an experiment, all where none is named, and return its run directory.
+
+    Where several processes were started together, the first one does it; the others train along and exit.
+    """
+    from crosspatch.experiment.stages import run_experiment
     from crosspatch.training import processes
 
-    if processes.count() > 1:
-        return _led_stages(experiment, out, *stages)
-    run = ExperimentRun.start(experiment, out, stages or STAGES)
-    run.run(*stages)
-    return run.directory
+    if processes.count() == 1:
+        return run_experiment(experiment, out, *stages)
+    from crosspatch.models.placement import pick_device
+
+    processes.shared(experiment.teaching if "teach" in stages else experiment.finetune)
+    cpu = pick_device(experiment.models.device) == "cpu"
+    if not processes.leads():
+        logging.getLogger("crosspatch").setLevel(logging.WARNING)  # the leading process logs the progress
+        processes.train_along(cpu=cpu)
+        sys.exit()
+    directory = run_experiment(experiment, out, *stages)
+    processes.announce(None, cpu=cpu)
+    return directory
 
 
 def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
@@ -182,24 +193,6 @@ def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
         raise UsageError(f"--shard got {slice_!r}, expected i/n with i from 1 to n, such as 2/8")
     run = ExperimentRun.start(experiment, out, ("patch",))
     run.run_slice(int(number), int(of))
-    return run.directory
-
-
-def _led_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
-    """The stages where several processes were started together: one leads, the others train along and leave."""
-    from crosspatch.experiment import STAGES, ExperimentRun
-    from crosspatch.models.placement import pick_device
-    from crosspatch.training import processes
-
-    processes.shared(experiment.teaching if "teach" in stages else experiment.finetune)
-    cpu = pick_device(experiment.models.device) == "cpu"
-    if not processes.leads():
-        logging.getLogger("crosspatch").setLevel(logging.WARNING)  # the leading process tells how far it is
-        processes.train_along(cpu=cpu)
-        sys.exit()
-    run = ExperimentRun.start(experiment, out, stages or STAGES)
-    run.run(*stages)
-    processes.announce(None, cpu=cpu)
     return run.directory
 
 
