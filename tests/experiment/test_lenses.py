@@ -132,7 +132,7 @@ def test_a_prompt_is_steered_by_the_others_of_its_domain(finished, monkeypatch):
 def test_without_another_prompt_nothing_is_steered_and_that_is_said(tmp_path, caplog):
     run = run_of(tmp_path / "run", "patch.related=1", "lenses.related=0")
     measure_lenses(run.context)
-    assert "no other prompt tells where to steer related-000" in caplog.text
+    assert "no other prompt has a difference to steer related-000 by" in caplog.text
     assert not set(run.directory.read(GENERATIONS)["condition"]) & {STEERED, STEERED_RANDOM}
     assert run.directory.read(ACTIVATIONS)["prompt_id"].n_unique() == 3
 

@@ -82,7 +82,7 @@ def _measure(context: RunContext, problem: Problem, i: int, of_domain: Sequence[
         own = estimated[i].filter(direction=run.direction)
         rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
     directory.write(LOCALISATION, pl.concat(rows), i)
-    logger.info(f"localise: {problem.id} is measured, {rows[-1]['moved'].count()} sites")
+    logger.info(f"localise: {problem.id} is measured, {rows[-1]['patched'].count()} sites")
 
 
 def _runs(context: RunContext) -> Sequence[PatchRun]:
