@@ -9,49 +9,25 @@ from typing import Any
 import torch
 import transformers
 
-from crosspatch.models.tiny import VOCABULARY, tiny_tokenizer
+from crosspatch.models.tiny import _SHAPE, tiny_config
 
 N_LAYERS = 4
 SLIDING_AND_FULL = ["sliding_attention", "full_attention"] * (N_LAYERS // 2)
+
+_COMMON = (
+    *("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
+    *("initializer_range", "tie_word_embeddings"),
+)
 
 # Attention and MLP side by side: nothing reads the stream between them, so there is no resid_mid.
 PARALLEL = frozenset({"gpt_neox", "phi", "cohere2"})
 
 
 def _config(family: str, **changes: Any) -> Any:
-    """The family's configuration at the common tiny shape; keys that it does not know do no harm."""
-    shape = {
-        "hidden_size": 48,
-        "intermediate_size": 96,
-        "num_hidden_layers": N_LAYERS,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 12,
-        "max_position_embeddings": 2048,
-        "vocab_size": VOCABULARY,
-        "bos_token_id": None,
-        "eos_token_id": tiny_tokenizer().eos_token_id,
-        "pad_token_id": tiny_tokenizer().pad_token_id,
-        # Wide enough that a random model has opinions: at the usual 0.02 all its logits are nearly equal.
-        "initializer_range": 0.2,
-        "tie_word_embeddings": False,
-    }
-    return getattr(transformers, f"{family}Config")(**shape | changes)
-
-
-def _gpt2() -> Any:
-    return transformers.GPT2Config(
-        n_embd=48,
-        n_layer=N_LAYERS,
-        n_head=4,
-        n_positions=2048,
-        vocab_size=VOCABULARY,
-        bos_token_id=None,
-        eos_token_id=tiny_tokenizer().eos_token_id,
-        pad_token_id=tiny_tokenizer().pad_token_id,
-        initializer_range=0.2,
-        tie_word_embeddings=False,
-    )
+    """The family's configuration at the common tiny shape; keys that it does not have are ignored."""
+    common = tiny_config("llama")
+    shared = {key: getattr(common, key) for key in (*_SHAPE, *_COMMON)}
+    return getattr(transformers, f"{family}Config")(**shared | changes)
 
 
 _SLIDING = {"sliding_window": 8, "layer_types": SLIDING_AND_FULL}
@@ -89,7 +65,7 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         **_SLIDING,
     ),
-    "gpt2": _gpt2,
+    "gpt2": partial(tiny_config, "gpt2"),
     "gpt_neox": partial(_config, "GPTNeoX", use_parallel_residual=True, **_HALF_ROTARY),
     "olmo2": partial(_config, "Olmo2"),
     "phi": partial(_config, "Phi", **_HALF_ROTARY),

@@ -24,9 +24,7 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
     Reads no weights. `corrupted` is None where the child will be made from the clean model.
     """
     config = clean.config().get_text_config(decoder=True)
-    check_attention(config)
-    if corrupted is not None:
-        check_shapes(config, corrupted.config().get_text_config(decoder=True))
+    check_configs(config, config if corrupted is None else corrupted.config().get_text_config(decoder=True))
     numbered("layer", layers, config.num_hidden_layers)
     tokenizer = clean.tokenizer()
     if corrupted is None:
@@ -36,14 +34,10 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
     return config, tokenizer, other
 
 
-def check_attention(config: Any) -> None:
-    """Refuse a model without attention: no engine reads its cache."""
-    if getattr(config, "num_attention_heads", None) is None:
-        raise UsageError(f"{config.model_type} has no attention heads; crosspatch patches models that attend")
-
-
-def check_shapes(clean: Any, corrupted: Any) -> None:
-    """Refuse models (by their configurations) whose activations cannot be exchanged."""
+def check_configs(clean: Any, corrupted: Any) -> None:
+    """Refuse models without attention, whose cache no engine reads, and models with different dimensions."""
+    if getattr(clean, "num_attention_heads", None) is None:
+        raise UsageError(f"{clean.model_type} has no attention heads; crosspatch patches models that attend")
     for what, key in (
         ("blocks", "num_hidden_layers"),
         ("activations wide", "hidden_size"),

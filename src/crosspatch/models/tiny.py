@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
-from crosspatch.errors import UsageError
 
 VOCABULARY = 512
 
@@ -29,33 +28,25 @@ _SHAPE = {
     "head_dim": 12,
     "max_position_embeddings": 2048,
 }
-
-
-def architectures() -> list[str]:
-    """The names that can stand after `random:`."""
-    return ["gpt2", "llama", "qwen3"]
+_GPT2_SHAPE = {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_positions": 2048}
+# The names that can follow `random:`.
+ARCHITECTURES = {"gpt2": (GPT2Config, _GPT2_SHAPE), "llama": (LlamaConfig, _SHAPE), "qwen3": (Qwen3Config, _SHAPE)}
 
 
 def tiny_config(architecture: str) -> Any:
-    """The configuration of a tiny model: 4 blocks, width 48, a vocabulary of 512. Raises UsageError if unknown."""
+    """The configuration of a tiny model of one of `ARCHITECTURES`: 4 blocks, width 48, a vocabulary of 512."""
     tokenizer = tiny_tokenizer()
-    common = {
-        "vocab_size": VOCABULARY,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+    config_class, shape = ARCHITECTURES[architecture]
+    return config_class(
+        **shape,
+        vocab_size=VOCABULARY,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         # At the usual 0.02 all logits of a random model are nearly equal.
-        "initializer_range": 0.2,
-        "tie_word_embeddings": False,
-    }
-    match architecture:
-        case "qwen3":
-            return Qwen3Config(**_SHAPE, **common)
-        case "llama":
-            return LlamaConfig(**_SHAPE, **common)
-        case "gpt2":
-            return GPT2Config(n_embd=48, n_layer=4, n_head=4, n_positions=2048, **common)
-    raise UsageError(f"got random:{architecture}, expected one of {', '.join(architectures())}")
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+    )
 
 
 def tiny_model(architecture: str, seed: int = 0) -> Any:
