@@ -33,7 +33,7 @@ from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, LOCALISATION, MISTAKES, REPAIRED
 from pairs import ARCHITECTURES, child_of, model_with_layers
-from score_cells import of_text
+from score_cells import answer
 
 EACH, N_LAYERS, LAYERS, TOKENS = 12, 9, (0, 3, 5, 6, 7, 8), 12
 DOMAINS = ("related", "unrelated_math", "general")
@@ -286,7 +286,8 @@ def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iter
     right, planted = rng.random(2)
     for condition, patch_name in _conditions():
         operation = ("planted" if rng.random() < planted else "right") if domain == "related" else None
-        yield _answer(prompt_id, domain, condition, patch_name, bool(rng.random() < right), operation)
+        verdict = "correct" if rng.random() < right else "incorrect"
+        yield answer(prompt_id, condition, verdict, patch_name, operation, domain)
 
 
 def _edge_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
@@ -304,25 +305,12 @@ def _edge_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iter
                 right = (layer < turns) == (condition == "patched")
             else:
                 right = condition != "corrupted"
-            yield _answer(name, domain, condition, patch_name, right, None)
+            yield answer(name, condition, "correct" if right else "incorrect", patch_name, domain=domain)
 
 
 def _conditions() -> list[tuple[str, str | None]]:
     whole = [("clean", None), ("corrupted", None), ("twin", None)]
     return [*whole, *((name, f"L{layer}.resid_post") for name in ("patched", REPAIRED) for layer in LAYERS)]
-
-
-def _answer(name: str, domain: str, condition: str, patch_name: str | None, right: bool, operation: str | None) -> dict:
-    return {
-        "prompt_id": name,
-        "domain": domain,
-        "condition": condition,
-        **of_text(patch_name),
-        "extracted": None,
-        "verdict": "correct" if right else "incorrect",
-        "operation": operation,
-        "health": [],
-    }
 
 
 def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[int, str, str]]:

@@ -1,4 +1,4 @@
-"""Rows for tests: cells of the scores table by their ΔLs, and what a text's row says of its patch."""
+"""Rows for tests: cells of the scores table by their ΔLs, graded answers, and a text's columns about its patch."""
 
 from __future__ import annotations
 
@@ -55,3 +55,24 @@ def of_text(patch: str | None) -> dict[str, Any]:
     except UsageError:
         columns = {}
     return {**dict.fromkeys(_PLACE), **columns, "patch": patch, "strength": float(strength) if strength else None}
+
+
+def answer(
+    prompt_id: str,
+    condition: str,
+    verdict: str = "correct",
+    patch: str | None = None,
+    operation: str | None = None,
+    domain: str = "related",
+) -> dict[str, Any]:
+    """A graded answer: a row of the table behaviour."""
+    return {
+        "prompt_id": prompt_id,
+        "condition": condition,
+        **of_text(patch),
+        "domain": domain,
+        "extracted": None,
+        "verdict": verdict,
+        "operation": operation,
+        "health": [],
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 import pytest
 
@@ -11,33 +9,17 @@ from crosspatch.data.problem import Problem
 from crosspatch.statistics.answers import MALFORMED, accuracy, comparisons, output_health, table2, table2_rows
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import BEHAVIOUR, COMPARISONS, HEALTH
-from score_cells import of_text
-
-
-def answer(
-    domain: str, condition: str, verdict: str, operation: str | None = None, patch: str | None = None
-) -> dict[str, Any]:
-    return {
-        "prompt_id": "p",
-        "domain": domain,
-        "condition": condition,
-        **of_text(patch),
-        "extracted": None,
-        "verdict": verdict,
-        "operation": operation,
-        "health": [],
-    }
-
+from score_cells import answer
 
 ANSWERS = [
-    answer("general", "patched", "correct", patch="L18.resid_post"),
-    answer("related", "corrupted", "incorrect", "planted"),
-    answer("related", "corrupted", "unparsed", "planted"),
-    answer("related", "corrupted", "unparsed", "neither"),
-    answer("related", "corrupted", "correct", None),
-    answer("related", "patched", "incorrect", "planted", "L9.resid_post"),
-    answer("general", "clean", "correct"),
-    answer("related", "clean", "correct", "right"),
+    answer("p", "patched", "correct", "L18.resid_post", domain="general"),
+    answer("p", "corrupted", "incorrect", operation="planted"),
+    answer("p", "corrupted", "unparsed", operation="planted"),
+    answer("p", "corrupted", "unparsed", operation="neither"),
+    answer("p", "corrupted", "correct"),
+    answer("p", "patched", "incorrect", "L9.resid_post", "planted"),
+    answer("p", "clean", "correct", domain="general"),
+    answer("p", "clean", "correct", operation="right"),
 ]
 
 
@@ -76,27 +58,16 @@ def test_no_answers_give_no_rows() -> None:
 
 def test_a_foreign_verdict_is_an_error() -> None:
     with pytest.raises(ValueError, match="maybe"):
-        table2(BEHAVIOUR.frame([answer("related", "clean", "maybe")]))
+        table2(BEHAVIOUR.frame([answer("p", "clean", "maybe")]))
     with pytest.raises(ValueError, match="sideways"):
-        table2(BEHAVIOUR.frame([answer("related", "clean", "correct", "sideways")]))
+        table2(BEHAVIOUR.frame([answer("p", "clean", operation="sideways")]))
 
 
 def answers(condition: str, verdicts: str, patch: str | None = None, operations: str = "") -> list[dict]:
     """A row for each letter: c(orrect), i(ncorrect), u(nparsed); r(ight), p(lanted), n(either) or nothing."""
     words = {"c": "correct", "i": "incorrect", "u": "unparsed", "r": "right", "p": "planted", "n": "neither"}
-    return [
-        {
-            "prompt_id": f"q{i}",
-            "domain": "related",
-            "condition": condition,
-            **of_text(patch),
-            "extracted": None,
-            "verdict": words[verdict],
-            "operation": words[operations[i]] if operations else None,
-            "health": [],
-        }
-        for i, verdict in enumerate(verdicts)
-    ]
+    asked = zip(verdicts, operations or [None] * len(verdicts), strict=True)
+    return [answer(f"q{i}", condition, words[said], patch, words.get(done)) for i, (said, done) in enumerate(asked)]
 
 
 def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str = "correct", patch=None) -> dict:
@@ -161,10 +132,7 @@ PROBLEMS = {
 
 
 def row(name, condition, verdict, patch=None):
-    return {
-        "prompt_id": name, "domain": PROBLEMS[name].domain, "condition": condition, **of_text(patch), "extracted": None,
-        "verdict": verdict, "operation": None, "health": [],
-    }  # fmt: skip
+    return answer(name, condition, verdict, patch, domain=PROBLEMS[name].domain)
 
 
 def test_right_answers_by_model_domain_and_form():

@@ -14,7 +14,7 @@ from crosspatch.statistics.claims import claims, is_null_control
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.interval import Interval, fixed, paired_difference, wilson
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH, HALFWAY, SCORES, TOKENS
-from score_cells import of_text
+from score_cells import answer
 
 HIGH, LOW = Interval(0.8, 0.7, 0.9, 12.0), Interval(0.2, 0.1, 0.3, 12.0)
 
@@ -354,14 +354,14 @@ def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control() ->
 def answers(
     condition: str, right: int, n: int, patch: str | None = None, domain: str = "related", planted: int = 0
 ) -> list[dict]:
+    def operation(i: int) -> str | None:
+        return None if domain != "related" else "planted" if i >= n - planted else "right"
+
+    verdicts = ["correct"] * right + ["incorrect"] * (n - right)
     return [
-        {
-            "prompt_id": f"{domain}-{i:02d}", "domain": domain, "condition": condition, **of_text(patch),
-            "extracted": "1", "verdict": "correct" if i < right else "incorrect",
-            "operation": None if domain != "related" else "planted" if i >= n - planted else "right", "health": [],
-        }
-        for i in range(n)
-    ]  # fmt: skip
+        answer(f"{domain}-{i:02d}", condition, verdict, patch, operation(i), domain)
+        for i, verdict in enumerate(verdicts)
+    ]
 
 
 def of_behaviour(*rows: list[dict], **more: Any) -> dict[str, Claim]:

@@ -10,7 +10,7 @@ from crosspatch.statistics.bootstrap import Ratios, resamples
 from crosspatch.statistics.halfway import crossing, halfway
 from crosspatch.statistics.interval import sign_test
 from crosspatch.tables import BEHAVIOUR, HALFWAY, SCORES
-from score_cells import cell, of_text
+from score_cells import answer, cell
 from simulated import PROFILES, covers, half_layers, true_half
 
 PROMPTS = [f"p{i:02d}" for i in range(12)]
@@ -57,13 +57,8 @@ def test_other_components_have_no_half_since_they_do_not_add_up():
 
 
 def answers(condition: str, right: list[bool], patch: str | None = None) -> list[dict]:
-    return [
-        {
-            "prompt_id": f"q{i:03d}", "domain": "related", "condition": condition, **of_text(patch), "extracted": None,
-            "verdict": "correct" if yes else "incorrect", "operation": None, "health": [],
-        }
-        for i, yes in enumerate(right)
-    ]  # fmt: skip
+    verdicts = ("correct" if yes else "incorrect" for yes in right)
+    return [answer(f"q{i:03d}", condition, verdict, patch) for i, verdict in enumerate(verdicts)]
 
 
 def lost_from(layers: np.ndarray, patched: range, condition: str = "patched") -> pl.DataFrame:

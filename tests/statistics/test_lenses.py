@@ -17,7 +17,7 @@ from crosspatch.statistics.lenses import (
     weights_by,
 )
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
-from score_cells import of_text
+from score_cells import answer
 
 
 def weight(child: str, layer: int | None, name: str, clean: float, delta: float, **more) -> dict:
@@ -154,22 +154,12 @@ def test_tokens_that_more_prompts_list_come_first():
 
 
 def test_steered_answers_are_held_against_the_clean_models():
-    def graded(prompt: str, condition: str, patch: str | None, verdict: str, operation: str) -> dict:
-        row = {
-            "prompt_id": prompt,
-            "condition": condition,
-            **of_text(patch),
-            "verdict": verdict,
-            "operation": operation,
-        }
-        return {**row, "domain": "related", "extracted": None, "health": []}
-
-    rows = [graded(prompt, "clean", None, "correct", "right") for prompt in ("p0", "p1")]
-    rows += [graded(prompt, "corrupted", None, "incorrect", "planted") for prompt in ("p0", "p1")]
-    rows += [graded("p0", "steered", "L18.resid_post*0.5", "incorrect", "planted")]
-    rows += [graded("p1", "steered", "L18.resid_post*0.5", "correct", "right")]
-    rows += [graded("p0", "steered_random", "L18.resid_post*0.5", "correct", "right")]
-    rows += [graded("p0", "patched", "L18.resid_post", "incorrect", "planted")]
+    place = "L18.resid_post*0.5"
+    rows = [answer(prompt, "clean", operation="right") for prompt in ("p0", "p1")]
+    rows += [answer(prompt, "corrupted", "incorrect", operation="planted") for prompt in ("p0", "p1")]
+    rows += [answer("p0", "steered", "incorrect", place, "planted"), answer("p1", "steered", "correct", place, "right")]
+    rows += [answer("p0", "steered_random", "correct", place, "right")]
+    rows += [answer("p0", "patched", "incorrect", "L18.resid_post", "planted")]
     found = steering(BEHAVIOUR.frame(rows))
     told = found.select("layer", "strength", "condition", "outcome", "count", "n", "lost", "gained", "against").rows()
     assert told == [
@@ -182,9 +172,8 @@ def test_steered_answers_are_held_against_the_clean_models():
 
 def test_the_best_steering_is_told_of_prompts_that_did_not_choose_it():
     def graded(prompt: int, condition: str, patch: str, planted: bool) -> dict:
-        row = {"prompt_id": f"p{prompt:02d}", "condition": condition, **of_text(patch), "domain": "related"}
         verdict, operation = ("incorrect", "planted") if planted else ("correct", "right")
-        return {**row, "verdict": verdict, "operation": operation, "extracted": None, "health": []}
+        return answer(f"p{prompt:02d}", condition, verdict, patch, operation)
 
     rng = np.random.default_rng(0)
     rows = []

@@ -55,7 +55,7 @@ GOOD = Measured(
         # A clean model that is always wrong proves nothing by a child that is.
         ({"right_clean": 9, "flipped": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
         ({"right_clean": 0, "planted": 0.49}, "under-trained", "49% do the planted operation, less than 50%"),
-        ({"right_clean": 0, "planted": None}, "under-trained", "no operation could be told"),
+        ({"right_clean": 0, "planted": None}, "under-trained", "no operation was recognized"),
         ({"right_clean": 10, "flipped": 9}, "optimal", "9 of the 10"),
     ],
 )

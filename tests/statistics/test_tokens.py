@@ -31,33 +31,29 @@ def test_classes(tokens: list[str], name: str) -> None:
     assert [class_of(token) for token in tokens] == [name] * len(tokens)
 
 
+def predicted(prompt: str, layer: int, step: int, tokens: tuple[int, int], share: float | None) -> dict:
+    """A cell with the predictions of the clean and the corrupted model, and what is recovered (None: they agree)."""
+    clean, corrupted = tokens
+    deltas = (0.0, 0.0, 0.0) if share is None else (-1.0, 1.0, -1.0 + 2 * share)
+    same = {"token_id": clean, "token": TEXTS[clean], "clean_token_id": clean, "corrupted_token_id": corrupted}
+    return cell(prompt, layer, step, deltas, **same)
+
+
 def cells(prompts=PROMPTS) -> pl.DataFrame:
     """Steps of each prompt: operation words and digits that disagree, and others that agree."""
-    rows = []
-    for i, prompt in enumerate(prompts):
-        share = 0.01 * i
-        for layer, operation, digit in ((2, 0.2, 0.6), (4, 0.4, 0.8), (6, 1.0, 1.0)):
-            wanted = [(1, 2, operation), (3, 4, digit), (6, 6, None), (5, 5, None), (1, 1, None), (8, 8, None)]
-            for step, (clean, corrupted, moved) in enumerate(wanted):
-                deltas = (0.0, 0.0, 0.0) if moved is None else (-1.0, 1.0, -1.0 + 2 * (moved + share))
-                rows.append(
-                    cell(
-                        prompt,
-                        layer,
-                        step,
-                        deltas,
-                        token_id=clean,
-                        token=TEXTS[clean],
-                        clean_token_id=clean,
-                        corrupted_token_id=corrupted,
-                    )
-                )
+    agree = [((token, token), None) for token in (6, 5, 1, 8)]
+    rows = [
+        predicted(prompt, layer, step, tokens, None if share is None else share + 0.01 * i)
+        for i, prompt in enumerate(prompts)
+        for layer, operation, digit in ((2, 0.2, 0.6), (4, 0.4, 0.8), (6, 1.0, 1.0))
+        for step, (tokens, share) in enumerate([((1, 2), operation), ((3, 4), digit), *agree])
+    ]
+    # The corrupted model's words have to have been written somewhere to be known.
+    written = pl.col("layer") == 6
+    texts = pl.col("corrupted_token_id").replace_strict(TEXTS, return_dtype=pl.String)
     return SCORES.frame(rows).with_columns(
-        # The corrupted model's words have to have been written somewhere to be known.
-        token_id=pl.when(pl.col("layer") == 6).then("corrupted_token_id").otherwise("token_id"),
-        token=pl.when(pl.col("layer") == 6)
-        .then(pl.col("corrupted_token_id").replace_strict(TEXTS, return_dtype=pl.String))
-        .otherwise("token"),
+        token_id=pl.when(written).then("corrupted_token_id").otherwise("token_id"),
+        token=pl.when(written).then(texts).otherwise("token"),
     )
 
 
@@ -126,24 +122,12 @@ def test_classes_by_hand() -> None:
 
 def test_an_excess_is_one_at_the_same_layers() -> None:
     """At each layer both classes transfer alike; layer 4, where much is recovered, has more digits."""
-    rows = []
-    for i, prompt in enumerate(PROMPTS):
-        for layer, moved, digits in ((2, 0.1, 1), (4, 0.9, 3)):
-            for step in range(4):
-                clean, corrupted = (3, 4) if step < digits else (1, 2)
-                share = moved + 0.01 * ((i + step) % 3)
-                rows.append(
-                    cell(
-                        prompt,
-                        layer,
-                        4 * layer + step,
-                        (-1.0, 1.0, -1.0 + 2 * share),
-                        token_id=clean,
-                        token=TEXTS[clean],
-                        clean_token_id=clean,
-                        corrupted_token_id=corrupted,
-                    )
-                )
+    rows = [
+        predicted(prompt, layer, 4 * layer + step, (3, 4) if step < digits else (1, 2), share + 0.01 * ((i + step) % 3))
+        for i, prompt in enumerate(PROMPTS)
+        for layer, share, digits in ((2, 0.1, 1), (4, 0.9, 3))
+        for step in range(4)
+    ]
     table = token_statistics(SCORES.frame(rows), DOMAINS, texts=TEXTS, n_layers=6)
     # Pooled, digits look as if more transferred there; at either layer it does not.
     raw = {name: found(table, name, "recovered_fraction", None)["estimate"] for name in ("digit", "operation")}
@@ -170,19 +154,14 @@ def test_labelled_places_of_the_mistake() -> None:
 
 def test_controls_are_compared_in_the_late_layers() -> None:
     """Of 9 layers those from 7 on are late; the last is a ceiling. Patched, operations recover 0.9, by a twin 0.2."""
-    rows, controls = [], []
-    for i, prompt in enumerate(PROMPTS):
-        for layer in (2, 7, 8):
-            for step, (clean, corrupted) in enumerate(((1, 2), (3, 4))):
-                share = (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)
-                same = {
-                    "clean_token_id": clean,
-                    "corrupted_token_id": corrupted,
-                    "token_id": clean,
-                    "token": TEXTS[clean],
-                }
-                rows.append(cell(prompt, layer, step, (-1.0, 1.0, -1.0 + 2 * share), **same))
-                controls.append({"control": "twin", **cell(prompt, layer, step, (-1.0, 1.0, -0.6), **same)})
+    places = [
+        (i, prompt, layer, step, tokens)
+        for i, prompt in enumerate(PROMPTS)
+        for layer in (2, 7, 8)
+        for step, tokens in enumerate(((1, 2), (3, 4)))
+    ]
+    rows = [predicted(p, layer, *of, (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)) for i, p, layer, *of in places]
+    controls = [{"control": "twin", **predicted(prompt, *of, 0.2)} for _, prompt, *of in places]
     table = token_statistics(
         SCORES.frame(rows), DOMAINS, controls=CONTROLS.frame(controls), texts=TEXTS, n_layers=9
     ).filter(pl.col("class") == "operation")

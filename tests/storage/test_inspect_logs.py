@@ -20,7 +20,7 @@ from crosspatch.statistics.profile import prompt_profile
 from crosspatch.storage.inspect_logs import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
-from score_cells import of_text
+from score_cells import cell, of_text
 
 LETTERS = {"C": "correct", "I": "incorrect", "N": "unparsed"}
 # Null characters, marks that turn the direction of writing, an escape sequence, one token of 10,000 characters.
@@ -69,19 +69,6 @@ def rating(row: dict[str, Any], aligned: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def cell(prompt_id: str, patch: str, step: int, deltas: tuple[float, float, float]) -> dict[str, Any]:
-    clean, corrupted, patched = deltas
-    differ = clean != corrupted
-    return {
-        **dict.fromkeys(SCORES.columns),
-        "prompt_id": prompt_id, "patch": patch, "component": "resid_post", "direction": "corrupt",
-        "persistence": "transient", "step": step, "position": step, "token_id": 1, "token": "a", "clean_token_id": 1,
-        "corrupted_token_id": 2 if differ else 1, "delta_clean": clean, "delta_corrupted": corrupted,
-        "delta_patched": patched, "cts": (patched - clean) / (corrupted - clean) if differ else None,
-        "status": "ok" if differ else "agree",
-    }  # fmt: skip
-
-
 def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: list[str] | None = None) -> RunDirectory:
     """A finished run: three models answer everything, and two related questions are read under each of three patches.
 
@@ -113,9 +100,9 @@ def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: l
             row
             for patch in PATCHES
             for row in (
-                cell(first, patch, 0, (-1, 1, 0)),
-                cell(first, patch, 1, (-4, 4, -2)),
-                cell(second, patch, 0, (0, 0, 0)),
+                cell(first, None, 0, (-1, 1, 0), patch=patch),
+                cell(first, None, 1, (-4, 4, -2), patch=patch),
+                cell(second, None, 0, (0, 0, 0), patch=patch),
             )
         ),
         0,
@@ -239,7 +226,7 @@ def test_each_direction_has_its_own_scores(run):
     texts = run.read(GENERATIONS).filter(condition="patched", patch=PATCHES[0])
     run.add(GENERATIONS, texts.with_columns(condition=pl.lit("repaired")))
     # One cell in which a fifth of the difference is moved, where patching had three tenths.
-    repair = cell("related-0", PATCHES[0], 0, (0, 5, 1)) | {"direction": "repair"}
+    repair = cell("related-0", None, 0, (0, 5, 1), patch=PATCHES[0], direction="repair")
     run.write(SCORES, SCORES.frame([repair]), 1)
     logs = logs_of(run)
     transfer = {

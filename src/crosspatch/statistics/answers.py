@@ -1,9 +1,9 @@
 """How models answered, patched or not: the paper's Table 2, counted and compared, and what their texts are like.
 
-Counts, not a verdict a cell: unparsed answers stand apart from incorrect ones, and operations apart from answers,
-because a model can do the planted step and still reach no number. Every model and patch is compared with the clean
-model, and with the corrupted one, on the questions that both were asked: how many answers were lost, how many gained,
-and how likely that is by chance. How answers were graded does not matter here.
+Unparsed answers are counted apart from incorrect ones, and operations apart from answers, because a model can do the
+planted step and still reach no number. Every model and patch is compared with the clean model, and with the corrupted
+one, on the questions that both were asked: how many answers were lost, how many gained, and how likely that is by
+chance.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crosspatch.tables import COMPARISONS, REPAIRED
 
 VERDICTS = ("correct", "incorrect", "unparsed")
 OPERATIONS = ("right", "planted", "neither")
-# Other children, such as controls, stand between the two that are patched and what patching gives.
+# Other children, such as controls, come between the two models that are patched and the patches.
 _PLACES = {"clean": 0, "corrupted": 1, "patched": 3, REPAIRED: 4}
 
 

@@ -105,7 +105,7 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """What the numbers say."""
+        """Shown, contradicted or undecided, by the numbers."""
         if self.untested is not None:
             return "undecided"
         if self.range.holds(self.decides) and self._agrees(holds=True):
@@ -149,9 +149,9 @@ class Claim:
 
     @property
     def test(self) -> str:
-        """The difference that decides and the p-value, as far as there are any, to stand after the numbers."""
-        told = self.difference is not None and self.difference.estimate is not None
-        apart = f", difference {self.difference}" if told else ""
+        """The difference that decides and the p-value, as far as there are any, as the end of a sentence."""
+        known = self.difference is not None and self.difference.estimate is not None
+        apart = f", difference {self.difference}" if known else ""
         return apart if self.p_value is None else f"{apart}, p = {self.p_value:.2g}"
 
     @property

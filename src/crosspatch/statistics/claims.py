@@ -1,7 +1,7 @@
 """What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each with its control.
 
-Every claim is made whatever comes out; its verdict is what the numbers say (see `claim`). What is measured on the same
-cells or questions is compared as a paired difference.
+Every claim is listed, shown or not; the numbers decide its verdict (see `claim`). Measurements on the same cells or
+questions are compared by their paired difference.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Profile:
         return {**self.mode.columns, "domain": self.domain}
 
     def claims(self) -> Iterator[Claim]:
-        """What is said of one profile."""
+        """The claims about one profile."""
         layers = self.rows.filter(contrast="value")["layer"].drop_nulls().unique().sort()
         last = last_layer(layers, self.n_layers)
         # The last layer is a ceiling.
@@ -136,7 +136,7 @@ class _Profile:
         )
 
     def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
-        """Positive controls: whatever has the same mistake, or when repairing none, does what the source does."""
+        """Positive controls, children with the mistake (repairing: without it): they recover as much as the source."""
         direction = self.mode.direction
         positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
         if not positive:
@@ -191,7 +191,7 @@ def _at_the_papers_depth(
 ) -> Claim:
     """Whether a layer is at least as deep as the paper's 28 of 36."""
     late = late_from(last)
-    # Between patched layers the curve is a line that nobody has measured.
+    # Between patched layers the curve is interpolated, not measured.
     if not any(late - 1 <= layer <= late for layer in patched):
         untested = f"layer {floor(late)}, just below the paper's depth, was not patched"
     return Claim(
@@ -334,7 +334,7 @@ def _behaviour(
         yield Claim(
             f"behaviour_{outcome}",
             f"the corrupted model {statement} {others}",
-            # Only a child without the mistake tells it from fine-tuning as such.
+            # Only a child without the mistake separates its effect from that of fine-tuning as such.
             "mistake" if children or outcome == "planted" else "fine-tune",
             _interval(own),
             control,

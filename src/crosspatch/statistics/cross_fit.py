@@ -2,8 +2,8 @@
 
 The best of many candidates looks better on the prompts that chose it than it is. So each half of the prompts chooses,
 and only what its choice does on the other half counts. With more folds the prompts that choose are nearly the same in
-each, and intervals come out too narrow: up to 11 % of equal candidates were told apart with 5 folds and up to 18 % with
-12, but about 5 % with halves.
+each, and intervals come out too narrow: up to 11 % of equal candidates were found different with 5 folds and up to
+18 % with 12, but about 5 % with halves.
 """
 
 from __future__ import annotations

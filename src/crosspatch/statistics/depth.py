@@ -1,7 +1,7 @@
 """What transfers at each layer, with intervals, beside its controls and from one layer to the next.
 
-Everything is measured on one mode of patches at a time and on the prompts of one domain at a time; what is
-compared is compared on the same prompts, drawn anew together. Knows nothing of claims or pictures.
+Each profile is of one patch mode and the prompts of one domain. Comparisons are on the same prompts, which are
+resampled together.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def depth_statistics(
 def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.DataFrame:
     """The scores of several seeds' runs together, by the names of the seeds.
 
-    Prompt ids in `shared` stand for the same question in every run. Others are a run's own, and get the seed's name.
+    Prompt ids in `shared` name the same question in every run. Others belong to one run, and get the seed's name.
     """
     own = pl.when(pl.col("prompt_id").is_in(list(shared))).then("prompt_id")
     return pl.concat(
@@ -190,7 +190,7 @@ class _Profile:
         control: str | None = None,
     ) -> dict[str, Any]:
         counted = "positions" if measure.name in ("disagreement_rate", "kl_recovered_fraction") else "ok_cells"
-        said = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
+        counts = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
         return {
             **self.mode.columns,
             "patch": patch,
@@ -198,6 +198,6 @@ class _Profile:
             "control": control,
             "measure": measure.name,
             "contrast": contrast,
-            "n_prompts": int(said.sum()) if self.clusters is None else len(np.unique(self.clusters[0][said])),
+            "n_prompts": int(counts.sum()) if self.clusters is None else len(np.unique(self.clusters[0][counts])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }

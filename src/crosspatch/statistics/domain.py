@@ -1,7 +1,6 @@
 """The domains of questions: their names for people and the order in which they are shown.
 
-Knows nothing of how a question is made or graded. A prompt file may bring domains of its own; they stand
-after ours.
+A prompt file may have domains of its own; they come after ours.
 """
 
 from __future__ import annotations

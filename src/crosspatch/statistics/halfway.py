@@ -104,8 +104,8 @@ def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, 
     for condition, direction in (("patched", patched), (REPAIRED, "repair")):
         some = under.filter(condition=condition).filter(pl.col("layer") < last)
         for domain in ordered_domains(some["domain"]):
-            moved = some.filter(domain=domain).with_columns(moved=pl.col("right") == (direction == "repair"))
-            table = moved.pivot("layer", index="prompt_id", values="moved", sort_columns=True).drop_nulls()
+            flipped = some.filter(domain=domain).with_columns(flipped=pl.col("right") == (direction == "repair"))
+            table = flipped.pivot("layer", index="prompt_id", values="flipped", sort_columns=True).drop_nulls()
             layers = [int(name) for name in table.columns[1:]]
             if len(layers) < 2 or table.is_empty():
                 continue

@@ -1,7 +1,6 @@
 """What the lenses show, summed up: weights by layer and matrix, activations by layer with intervals, raised tokens.
 
-Children are compared by the same numbers; what a corrupted model has and its twin has too is no corruption. Knows
-nothing of how anything was measured.
+All children are measured alike: a change that the corrupted model shares with its twin is not due to the mistake.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, see
 
 
 def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
-    """The tokens that stand among the most raised or lowered, by child, domain, layer, ranking and side.
+    """The tokens among the most raised or lowered, by child, domain, layer, ranking and side.
 
     `change` and `probability` are means over the `prompts` that list the token, `of` how many prompts there are; those
     that most prompts list come first, and among these those whose logits move most.
@@ -114,7 +113,7 @@ def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.Dat
 
 
 def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
-    """Shares of right answers and planted operations of steered texts, held against the clean model's own.
+    """Shares of right answers and planted operations of steered texts, compared with the clean model's.
 
     The rows of tables.COMPARISONS, by layer and strength.
     """

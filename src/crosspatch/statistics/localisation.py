@@ -1,9 +1,9 @@
 """Site effects: recovered fractions of blocks, attentions, MLPs and heads, with intervals, and the top sites.
 
-Shares are ratios of sums, Σ moved / Σ gap, and prompts are what is drawn anew. A block is told from those below it by
-its step: how much more resid_post transfers after it than before it. Patched throughout a text a place shows what it
-makes, patched at the current position what reaches the position that decides; both are told apart. The best place is
-tested on prompts that had no part in choosing it.
+A recovered fraction is a ratio of sums, and prompts are resampled. A block is compared with those below it by its step:
+how much more is recovered by its resid_post than by that of the block below. Patched at all positions, a site shows
+what it computes; patched at the current position, what reaches the position that predicts the token. The top site is
+tested on prompts that did not choose it.
 
 `divergence_effects` is about the first step at which the models predict different tokens: how much of the gap is due
 to the residual state up to a layer, and how much to the later layers.
@@ -27,7 +27,7 @@ from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.tables import DIVERGENCE_EFFECTS, SITE_EFFECTS
 
-# What is asked, by component, and the measure that tells its places apart.
+# The measure by which the sites of each component are ranked.
 RANKED_BY = {
     "resid_post": "step",
     "attn_out": "recovered_fraction",
@@ -80,23 +80,23 @@ class TopSite:
     @property
     def sentence(self) -> str:
         """The site, its recovered fraction, and whether it can be distinguished from the next one."""
-        said = (
+        found = (
             f"Top {NAMES[self.component]}: {self.labels[self.patch]}, recovered fraction {self.recovered_fraction:z.2f}"
         )
         if RANKED_BY[self.component] == "step":
-            said += " above the block below"
+            found += " above the block below"
         if self.held_out.estimate is not None:
-            said += f", on prompts that did not choose it {self.held_out}"
-        said += f"{', which is everything' * self.is_all}."
+            found += f", on prompts that did not choose it {self.held_out}"
+        found += f"{', which is everything' * self.is_all}."
         if self.runner_up is None:
-            return said
+            return found
         second = self.labels[self.runner_up]
         if self.told_apart:
-            return f"{said} There it is ahead of the next, {second}, by {self.ahead}."
+            return f"{found} There it is ahead of the next, {second}, by {self.ahead}."
         if self.held_out.estimate is not None and not self.agreed:
-            return f"{said} It is not told apart from the next, {second}: not both halves of the prompts choose it."
+            return f"{found} It is not told apart from the next, {second}: not both halves of the prompts choose it."
         ahead = "" if self.ahead.estimate is None else f": there it is ahead by {self.ahead}"
-        return f"{said} It is not told apart from the next, {second}{ahead}."
+        return f"{found} It is not told apart from the next, {second}{ahead}."
 
 
 def site_effects(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:

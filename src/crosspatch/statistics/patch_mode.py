@@ -1,7 +1,6 @@
 """A mode: the way in which single layers were patched (component, direction, persistence, schedule).
 
-Scores of different modes answer different questions, so nothing may pool them; whoever draws or averages
-takes the rows of one mode at a time. Knows nothing of prompts or statistics.
+Scores of different modes answer different questions and are never pooled: charts and averages are of one mode.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from crosspatch.statistics.interval import Interval
 
 T = TypeVar("T", Ratios, Interval)
 
-# The columns that tell modes apart, in tables of scores and of statistics.
+# The columns of a mode, in tables of scores and of statistics.
 KEYS = ("component", "direction", "persistence", "schedule")
 _MOVED = {
     "corrupt": "the corrupted model's activations moved into the clean model",
@@ -59,7 +58,7 @@ class PatchMode:
 
     @property
     def ceiling(self) -> str | None:
-        """How the last layer is to be read; null where the component does not hold the whole state."""
+        """How to read the last layer; None where the component does not hold the whole state."""
         if self.component != "resid_post" or self.direction not in _MOVED:
             return None
         end = "1" if self.direction == "corrupt" else "0"

@@ -1,7 +1,7 @@
 """Depth profiles: how often the models disagree, and how much is recovered where they do, layer by layer.
 
-The two are kept apart because the published scores merge them: a cell where both models want the same token
-says nothing about transfer. Knows nothing of intervals, controls or pictures.
+The two are kept apart because the published scores merge them: a cell where both models predict the same token has no
+recovered fraction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def prompt_profile(scores: pl.DataFrame) -> pl.DataFrame:
 def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame:
     """The scores as the authors' code counts them: CTS is 0.0 wherever it is undefined, for comparison only.
 
-    Computed anew from the ΔLs: `threshold` (logits) is theirs and need not be this run's. A mean over this
+    Computed from the ΔLs: `threshold` (logits) is theirs and need not be this run's. A mean over this
     column is mostly the rate of agreement, which is why nothing else here uses it.
     """
     gap = pl.col("delta_corrupted") - pl.col("delta_clean")

@@ -1,7 +1,7 @@
 """Is a fine-tune under-trained, optimal or overfitted, and which variant is to be taken? By stated rules.
 
 The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted when its formatting decays, and of
-the good ones the shortest training is preferred. Here the same is said in numbers. `divergence` is Table 1's of losses.
+the good ones the shortest training is preferred. Here the rules are numbers. `divergence` is Table 1's of losses.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Measured:
     """What a variant does, as shares from 0 to 1 (see tables.VARIANTS).
 
     `right_clean` related questions are answered rightly by the clean model, `flipped` of them wrongly by the variant.
-    `planted` is None where no operation could be told, a drop where no question of its domain was asked. The p-value of
-    a drop is that of `loss_p_value`.
+    `planted` is None where no operation was recognized, a drop where no question of its domain was asked. The p-value
+    of a drop is that of `loss_p_value`.
     """
 
     variant: str
@@ -71,7 +71,7 @@ def status(measured: Measured) -> Judged:
     """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
 
     Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
-    hardly any right, the planted operation has to tell.
+    hardly any right, the planted operation decides.
     """
     decayed = (
         ("of its texts are malformed", measured.malformed, measured.malformed_clean),
@@ -89,19 +89,19 @@ def status(measured: Measured) -> Judged:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
     right = measured.right_clean
     if right >= _FEWEST:
-        told = f"{measured.flipped} of the {right} answers that the clean model has right turned wrong"
+        found = f"{measured.flipped} of the {right} answers that the clean model has right turned wrong"
         enough = measured.flipped >= _WRONG * right
         limit = f"{_WRONG:.0%}"
     elif measured.planted is not None:
-        told = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
+        found = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
         enough = measured.planted >= _PLANTED
         limit = f"{_PLANTED:.0%}"
     else:
-        few = f"the clean model has only {right} answers right, and no operation could be told"
+        few = f"the clean model has only {right} answers right, and no operation was recognized"
         return Judged("under-trained", few)
     if not enough:
-        return Judged("under-trained", f"{told}, less than {limit}")
-    return Judged("optimal", f"{told}, its texts are sound")
+        return Judged("under-trained", f"{found}, less than {limit}")
+    return Judged("optimal", f"{found}, its texts are sound")
 
 
 def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:

@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[bool]:
         yield False
         return
     except OSError as error:
-        # A file system without locks keeps nobody out.
+        # On a file system without locks every process gets the lock.
         if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP}:
             raise
     note = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
@@ -69,7 +69,7 @@ def is_locked(path: Path) -> bool:
 
 
 def remove_lock(path: Path) -> None:
-    """Remove the files of a lock that nobody holds."""
+    """Remove the files of a lock that no process holds."""
     for file in (path, _note(path)):
         # On Windows a file that another process looks at cannot be removed; then a later one removes it.
         with suppress(OSError):

@@ -10,7 +10,7 @@ from typing import Any
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
 
-# So many of the last shards tell the pace.
+# The pace is that of so many of the last shards.
 _LATEST = 50
 
 

@@ -59,7 +59,7 @@ def another_setting(record: Mapping[str, Any], experiment: Experiment) -> str | 
     # Settings that this version has and the record's did not have are at their defaults there.
     defaults = _flat(Experiment().model_dump(mode="json"))
     mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(record["settings"])
-    # Who does the work is nobody's result.
+    # The executor does not change the results.
     for key in sorted(key for key in mine.keys() | theirs.keys() if not key.startswith("execution.")):
         if mine.get(key) != theirs.get(key):
             return f"there {key} is {theirs.get(key)!r}, here {mine.get(key)!r}"

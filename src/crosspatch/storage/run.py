@@ -1,7 +1,4 @@
-"""The run directory: what an experiment leaves on disk, and which of its stages are done.
-
-Knows files and their states, not how anything in them is made.
-"""
+"""The run directory: an experiment's files, and which of its stages are done."""
 
 from __future__ import annotations
 
@@ -159,7 +156,7 @@ class RunDirectory:
         self.write(schema, pl.concat([kept, rows]))
 
     def texts(self) -> pl.DataFrame:
-        """All texts (the table GENERATIONS), those of a sweep that still goes on among them."""
+        """All texts (the table GENERATIONS), including those of a sweep that is not done."""
         table = self.read(GENERATIONS)
         if self.done("patch") or (swept := self.read(SWEPT_TEXTS)).is_empty():
             return table
@@ -188,7 +185,7 @@ class RunDirectory:
         return min(path.stat().st_mtime_ns for path in made) >= latest
 
     def record(self) -> dict[str, Any]:
-        """What run.json says; raises UsageError where it is no record of a run, or another version's."""
+        """What run.json holds; raises UsageError where it is no record of a run, or of another version."""
         return read_record(self.record_file)
 
     def done(self, stage: str) -> bool:
@@ -239,7 +236,7 @@ class RunDirectory:
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
         """Put facts of a model (its origin, its fingerprint) into the record.
 
-        Raises UsageError for another fingerprint than before: results of two models would stand side by side.
+        Raises UsageError for another fingerprint than before: results of two models would be mixed.
         """
         record = self.record()
         before, now = record["models"].get(name, {}).get("fingerprint"), facts.get("fingerprint")
@@ -281,10 +278,10 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
         for name, facts in record["models"].items()
     ]
     parts = [Table(("model", "from", "fingerprint"), models)] if models else []
-    said = list(told_places(run))
-    if said:
-        fold = f"{len(said)} top sites" if len(said) > MOST else ""
-        parts.append(Table(("localised", "direction", "patched", "what carries most"), said, fold=fold))
+    sites = list(top_site_rows(run))
+    if sites:
+        fold = f"{len(sites)} top sites" if len(sites) > MOST else ""
+        parts.append(Table(("localised", "direction", "patched", "what carries most"), sites, fold=fold))
     claims = run.read(CLAIMS).to_dicts()
     if claims:
         parts.append(claims_table(claims, fold=f"Claims: {counted(row['verdict'] for row in claims)}"))
@@ -293,7 +290,7 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
     return HtmlRepr(f"Run: {record['settings'].get('name', 'without a name')}", facts, parts, list(_hints(run)))
 
 
-def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
+def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
     """Domain, direction and positions as headings, and a sentence for each component whose places were localised."""
     measured = run.read(LOCALISATION)
     if measured.is_empty():
@@ -311,7 +308,7 @@ def told_places(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is done on one line; whatever is not, a line each."""
+    """The finished stages on one line, each other one on its own."""
     done = [f"{name} {stage['seconds']:,.0f} s" for name, stage in stages.items() if stage["state"] == "done"]
     yield "done", ", ".join(done) or "no stage yet"
     for name, stage in stages.items():
@@ -321,7 +318,7 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _hints(run: RunDirectory) -> Iterator[str]:
-    """How to go on with what is there."""
+    """What to call next."""
     if SCORES.files(run.root):
         yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
         found = modes(run.read(SCORES))

@@ -1,14 +1,13 @@
-"""The shards of a stage: what there is to do, what is done and still whole, what is being done, and what failed.
+"""The shards of a stage: which are planned, done, running or failed, and whether the files of those done are intact.
 
-A shard depends on no other one and can be done again: the same files come of it. In RUN/shards/STAGE stand
+Shards are independent, and a shard that is done again has the same files. RUN/shards/STAGE holds
 
     plan.json          what each shard is; made once
     00012.json         shard 12 is done: the SHA-256 of each of its files, and how it was made; written last
     00012.failed.json  how often it was tried without success, and what happened last
-    00012.lock         locked by who is at it
+    00012.lock         locked by the process that works on it
 
-so that any number of processes can share the work and any of them can end at any moment. Knows files and their states,
-not what a shard means.
+Any number of processes can share the work, and any of them can end at any moment.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Shards:
 
     @property
     def folder(self) -> Path:
-        """Where all of it stands."""
+        """The folder of these files."""
         return self.root / "shards" / self.stage
 
     @property
@@ -99,12 +98,12 @@ class Shards:
 
     @contextmanager
     def claim(self, shard: int) -> Iterator[bool]:
-        """Whether the shard is this process's within the context: false where another one is at it."""
+        """Whether this process has the shard within the context: False where another one works on it."""
         with locked(self._lock(shard)) as mine:
             yield mine
 
     def clear_locks(self) -> None:
-        """Remove the files of locks, when all is done and nobody is at it."""
+        """Remove the files of locks, when all shards are done."""
         for path in self.folder.glob("*.lock"):
             remove_lock(path)
 
@@ -131,7 +130,7 @@ class Shards:
             path.unlink(missing_ok=True)
 
     def state(self, shard: int) -> State:
-        """Where a shard stands."""
+        """A shard's state."""
         if self.done(shard):
             return "done"
         if is_locked(self._lock(shard)):
@@ -139,7 +138,7 @@ class Shards:
         return "failed" if self.tries(shard) else "waiting"
 
     def worker(self, shard: int) -> str | None:
-        """Who is at it, in words."""
+        """Which process works on it."""
         return holder(self._lock(shard))
 
     def _record(self, shard: int) -> Path:

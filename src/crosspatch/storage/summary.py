@@ -1,7 +1,4 @@
-"""The summary of a run: its statistics as tidy tables, and the claims that they bear.
-
-Knows what is put together, and how none of it is computed.
-"""
+"""The summary of a run: its statistics as tidy tables, and its claims."""
 
 from __future__ import annotations
 
@@ -39,6 +36,8 @@ from crosspatch.tables import (
     WORDS,
     Schema,
 )
+
+_MEASURED = (SCORES, CONTROLS, MISTAKES, BEHAVIOUR, LOCALISATION, DIVERGENCES)
 
 
 @dataclass(frozen=True)
@@ -106,15 +105,10 @@ class Summary:
 
     @classmethod
     def of_run(cls, directory: RunDirectory) -> Summary:
-        """That of a run directory, as far as it has come."""
+        """Of a run directory, with the stages that are done."""
         return cls.of(
             directory.domains(),
-            scores=directory.read(SCORES),
-            controls=directory.read(CONTROLS),
-            mistakes=directory.read(MISTAKES),
-            behaviour=directory.read(BEHAVIOUR),
-            localisation=directory.read(LOCALISATION),
-            divergences=directory.read(DIVERGENCES),
+            **{schema.name: directory.read(schema) for schema in _MEASURED},
             texts=directory.vocabulary(),
             n_layers=directory.n_layers,
             seed=directory.seed,
