@@ -92,7 +92,7 @@ def test_version(cli):
         (("verify", *PAIR, "--max-new-tokens", "5000"), "more than the 2048 positions"),
         (("grade", "none.jsonl", "--json", "."), "no file none.jsonl"),
         (("data", "tiny", "--set", "data.forms=calclus"), "did you mean calculus?"),
-        (("data", "build", "tiny", "--set", "data.forms=powers"), "cannot be made in data.forms powers"),
+        (("data", "build", "tiny", "--set", "data.forms=powers"), "data.forms powers does not allow the mistake"),
         (
             (
                 "data",
