@@ -26,6 +26,12 @@ from crosspatch.models.pair import ModelPair
 from pairs import ARCHITECTURES, make_pair
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first, so no worker is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def pair(request) -> ModelPair:
     """A tiny pair of each architecture."""
