@@ -219,17 +219,6 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     assert RunDirectory.existing(tmp_path / "o2").read(SCORES)["layer"].unique().to_list() == [2]
 
 
-def test_prompts_that_changed_since_the_run_began_are_refused(finished, tmp_path, cli):
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt_id": "a", "question": "Find x: 2x = 8"}\n')
-    arguments = ["patch", "--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
-    arguments += ["--prompts", prompts, "--layers", "1", "--max-new-tokens", 2, "--out", tmp_path / "out"]
-    assert cli(*arguments)[0] == 0
-    assert cli(*arguments)[0] == 0
-    prompts.write_text('{"prompt_id": "a", "question": "Find x: 3x = 9"}\n')
-    assert refused(cli, "the prompts have changed since", *arguments)
-
-
 def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path, cli):
     child = tmp_path / "child"
     shutil.copytree(finished / "models/corrupted", child)

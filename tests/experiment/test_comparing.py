@@ -96,22 +96,22 @@ def compared(run: RunDirectory, label: str) -> ComparedRun:
 
 def test_the_panels_hold_each_run(two):
     comparison = Comparison((compared(two[0], "a"), compared(two[1], "b")))
-    (variant,) = comparison.variants()
-    (panel,) = comparison.panels(variant)
+    (mode,) = comparison.modes()
+    (panel,) = comparison.panels(mode)
     assert panel.axis == "layer"
     assert {line.name: line.values for line in panel.lines} == {
         "a": pytest.approx((0, 0.25, 0.5, 0.75, 1)),
         "b": pytest.approx((0, 0.125, 0.25, 0.375, 0.5)),
     }
     assert all(line.x == (0, 1, 2, 3, 4) for line in panel.lines)
-    (rates,) = comparison.panels(variant, "disagreement_rate")
+    (rates,) = comparison.panels(mode, "disagreement_rate")
     assert rates.lines[0].values == pytest.approx((2 / 3,) * 5)
 
 
 def test_models_of_several_depths_are_compared_over_their_depth(tmp_path):
     runs = [made_run(tmp_path / str(n), n_layers=n) for n in (3, 5)]
     comparison = Comparison(tuple(compared(run, str(run.n_layers)) for run in runs))
-    (panel,) = comparison.panels(comparison.variants()[0])
+    (panel,) = comparison.panels(comparison.modes()[0])
     assert [line.x for line in panel.lines] == [(0, 0.5, 1), (0, 0.25, 0.5, 0.75, 1)]
     assert panel.axis.startswith("depth")
 
