@@ -181,6 +181,9 @@ def raise_failures(shards: Shards, left: list[int]) -> None:
 
 def record_models(stage: ShardedStage) -> None:
     """Record the models that shards were computed with; raises UsageError where they were not the same."""
+    recorded: list[tuple[str, dict[str, Any]]] = []
     for shard in range(len(stage.shards)):
-        for name, facts in stage.shards.record(shard).get("models", {}).items():
-            stage.context.directory.note_model(name, facts)
+        for model in stage.shards.record(shard).get("models", {}).items():
+            if model not in recorded:
+                stage.context.directory.note_model(*model)
+                recorded.append(model)
