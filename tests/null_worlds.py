@@ -11,19 +11,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import get_args
 
 import numpy as np
 import polars as pl
+import torch
 
-from crosspatch.analysis.controls import Controls
+from crosspatch.analysis.controls import ControlReader, PatchedText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
-from crosspatch.config import Direction
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_tokenizer
+from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
@@ -31,7 +31,7 @@ from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import top_sites
 from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import BEHAVIOUR, LOCALISATION, MISTAKES, REPAIRED
+from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED, SCORES
 from pairs import ARCHITECTURES, child_of, model_with_layers
 from score_cells import answer
 
@@ -96,8 +96,8 @@ def pair_of(clean, child) -> ModelPair:
     return ModelPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
 
 
-def patched(pair: ModelPair, direction: str = "corrupt", component: str = "resid_post") -> pl.DataFrame:
-    settings = {"layers": list(LAYERS), "component": component, "direction": direction, "max_new_tokens": TOKENS}
+def patched(pair: ModelPair, component: str = "resid_post") -> pl.DataFrame:
+    settings = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS}
     return patch(pair, QUESTIONS, **settings, quick_check=False).scores
 
 
@@ -107,28 +107,40 @@ def measured(architecture: str = "qwen3") -> World:
     clean = model_with_layers(architecture, N_LAYERS)
     child, twin, sibling = (child_of(clean, seed, scale=0.12) for seed in (1, 2, 3))
     pair = pair_of(clean, child)
-    scores = [
-        patched(pair),
-        patched(pair, "repair"),
-        patched(pair, component="attn_out"),
-        patched(pair, component="mlp_out"),
-    ]
-    runs = [PatchRun(direction=direction) for direction in get_args(Direction)]
     prompts = {prompt_id: pair.encode(question) for prompt_id, question in QUESTIONS.items()}
-    of = Controls(pair, prompts, pl.concat(scores[:2]), runs, children={"twin": twin, "seed-1": sibling})
-    controls = [of.after(prompt_id, ("twin", "seed-1", "random", "self")) for prompt_id in QUESTIONS]
+    patches = [Patch.parse(f"L{n}.resid_post") for n in LAYERS]
+    rows, controls = [], []
+    for run in (PatchRun("corrupt", max_new_tokens=TOKENS), PatchRun("repair", max_new_tokens=TOKENS)):
+        own = run_cached(pair, [Prompt(ids, [], answers=True) for ids in prompts.values()], run)
+        for i, ((prompt_id, ids), written) in enumerate(zip(prompts.items(), own, strict=True)):
+            # All patches along the target's text, so that both models and all controls read one text a prompt.
+            given, steps_of = ForcedText(ids, written.target.tokens), {}
+            for trajectory in score_tokens(pair, ids, given.text, patches, run):
+                of_patch = trajectory.rows(prompt_id, run, pair.prompts)
+                rows += of_patch
+                steps_of[trajectory.patch] = [row["step"] for row in of_patch if row["status"] == "ok"]
+            if any(steps_of.values()):
+                reader = ControlReader(pair, PatchedText(given, steps_of), run)
+                moves = {
+                    "twin": reader.moved(twin),
+                    "seed-1": reader.moved(sibling),
+                    "random": reader.moved("random", torch.Generator().manual_seed(i)),
+                    "self": reader.moved("self"),
+                }
+                controls += reader.rows(moves, prompt_id)
+    scores = [SCORES.frame(rows), patched(pair, "attn_out"), patched(pair, "mlp_out")]
     mistakes = []
     for i, (prompt_id, question) in enumerate(QUESTIONS.items()):
         wrong = pair.encode(f"x = {i} - {3 * i}; {question}")
-        for trajectory in score_tokens(
-            pair, prompts[prompt_id], wrong, [Patch.parse(f"L{n}.resid_post") for n in LAYERS], PatchRun()
-        ):
+        for trajectory in score_tokens(pair, prompts[prompt_id], wrong, patches, PatchRun()):
             rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
             mistakes += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
     some = list(QUESTIONS.items())[::2]
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
-    return World(pl.concat(scores), pl.concat(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF)
+    return World(
+        pl.concat(scores), CONTROLS.frame(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
+    )
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from crosspatch.analysis import controls
-from crosspatch.analysis.controls import ControlReader, OtherPrompt, PatchedText
-from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
+from crosspatch.analysis.controls import ControlReader, PatchedText
+from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, TextReader
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
@@ -34,7 +34,7 @@ def case(request):
 
 def scored(pair, followed, control, run=RUN, other=None, seed=0):
     """The scores of each patch at each of its steps under a control."""
-    reader = ControlReader(pair, followed, run, other and OtherPrompt(pair, other, run))
+    reader = ControlReader(pair, followed, run, other and PairReader(pair, other, run))
     moved = reader.moved(control, torch.Generator().manual_seed(seed))
     return {(patch.name, step): row for _, patch, step, row in reader.score({"it": moved})}
 
@@ -101,7 +101,7 @@ def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
 
 def test_controls_scored_together_are_as_they_are_alone(case):
     pair, followed, other = case
-    reader = ControlReader(pair, followed, RUN, OtherPrompt(pair, other, RUN))
+    reader = ControlReader(pair, followed, RUN, PairReader(pair, other, RUN))
     moves = {"self": reader.moved("self"), "other_prompt": reader.moved("other_prompt"), "it": reader.moved(pair.clean)}
     together = {(name, patch.name, step): row.delta_patched for name, patch, step, row in reader.score(moves)}
     for name, control in (("self", "self"), ("other_prompt", "other_prompt"), ("it", pair.clean)):

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from crosspatch.analysis.teacher_forcing import ForcedText, TextReader
+from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, difference
 from crosspatch.config import Component
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
@@ -173,17 +173,14 @@ def attribution_patching(
     # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
         for number, given in enumerate(tqdm(texts, desc="attribution patching", unit="text", leave=False)):
-            target, source = (
-                TextReader(model, given, float32_unembedding=run.float32_unembedding)
-                for model in pair.target_and_source(run.direction)
-            )
-            found = target.predict(source, run.direction)
+            reader = PairReader(pair, given, run)
+            found = reader.predictions()
             effects = torch.zeros(len(sites), len(found.disagree))
             apart = found.disagree.nonzero().flatten().tolist()
             for start in range(0, len(apart), POSITIONS_AT_ONCE):
                 some = apart[start : start + POSITIONS_AT_ONCE]
                 y_clean, y_corrupt = (y[some] for y in found.compared)
-                effects[:, some] = _effects(target, source, sites, some, y_clean, y_corrupt, ig_steps)
+                effects[:, some] = _effects(reader, sites, some, y_clean, y_corrupt, ig_steps)
             text = pl.lit(number, pl.Int32).alias("text")
             steps.append(_steps(found).select(text, pl.all()))
             cells.append(_cells(sites, steps[-1], effects).select(text, pl.all()))
@@ -202,8 +199,7 @@ def _steps(found: Predictions) -> pl.DataFrame:
 
 
 def _effects(
-    target: TextReader,
-    source: TextReader,
+    reader: PairReader,
     sites: Sequence[Site],
     at: Sequence[int],
     y_clean: Int[Tensor, " U"],
@@ -211,13 +207,13 @@ def _effects(
     ig_steps: int,
 ) -> Float[Tensor, "sites U"]:
     """Σ over a site's width of gradient × (source − target), at some steps."""
-    posts = [Site(layer) for layer in range(len(find_blocks(target.model)))]
-    here, there = (reader.activations(at, [*sites, *posts]) for reader in (target, source))
-    moves = {site: there[site].to(here[site]) - here[site] for site in here}
+    posts = [Site(layer) for layer in range(len(find_blocks(reader.target.model)))]
+    here, there = reader.activations(at, [*sites, *posts])
+    moves = difference(here, there)
     effects = dict.fromkeys(sites, torch.zeros(len(at)))
 
     def add(some: Sequence[Site], share: float, streams: Mapping[Site, Tensor] | None = None) -> None:
-        gradients = target.gradients(at, y_clean, y_corrupt, some, streams)
+        gradients = reader.target.gradients(at, y_clean, y_corrupt, some, streams)
         for site, gradient in zip(some, gradients, strict=True):
             effects[site] = effects[site] + share * (gradient.float() * moves[site].float()).sum(-1).cpu()
 

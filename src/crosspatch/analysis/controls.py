@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import polars as pl
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from crosspatch.analysis.teacher_forcing import Cell, ForcedText, TextReader
+from crosspatch.analysis.steering import random_like
+from crosspatch.analysis.teacher_forcing import Activations, Cell, ForcedText, PairReader, TextReader, difference
 from crosspatch.config import Direction, OwnControl
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -33,9 +33,6 @@ from crosspatch.tables import CONTROLS
 CELLS_AT_ONCE = 2048
 # Prompts and directions whose texts are kept.
 _TEXTS_KEPT = 8
-
-# What a control moves, at each site a row for each of U steps.
-Moved = Mapping[Site, Float[Tensor, "U W"]]
 
 
 @dataclass(frozen=True)
@@ -56,22 +53,6 @@ class PatchedText:
         return sorted({site for patch in self.steps for site in patch.sites})
 
 
-class OtherPrompt:
-    """The text of another prompt as both models have read it: once, however many texts it is a control along."""
-
-    @torch.inference_mode()
-    def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
-        self._last = len(given.text) - 1
-        self._target, self._source = (_reader(model, given, run) for model in pair.target_and_source(run.direction))
-
-    @torch.inference_mode()
-    def differences(self, steps: Sequence[int], sites: Sequence[Site]) -> Moved:
-        """The source's activations less the target's at the same steps of this text, or at its last one."""
-        same = [min(step, self._last) for step in steps]
-        theirs, ours = (reader.activations(same, sites) for reader in (self._source, self._target))
-        return {site: theirs[site].to(ours[site]) - ours[site] for site in sites}
-
-
 class ControlReader:
     """What the models of a pair, and perhaps other children, say along one text; controls are scored from that.
 
@@ -79,49 +60,47 @@ class ControlReader:
     """
 
     @torch.inference_mode()
-    def __init__(self, pair: ModelPair, followed: PatchedText, run: PatchRun, other: OtherPrompt | None = None) -> None:
-        self._pair, self._followed, self._run, self._other = pair, followed, run, other
+    def __init__(self, pair: ModelPair, patched: PatchedText, run: PatchRun, other: PairReader | None = None) -> None:
+        self._pair, self._patched, self._run, self._other = pair, patched, run, other
         # Nothing is asked of what comes after the last step that is looked at.
-        given = followed.given
-        self._given = ForcedText(given.prompt, given.text[: max(followed.all_steps) + 1])
-        self._target, self._source = (
-            _reader(model, self._given, run) for model in pair.target_and_source(run.direction)
-        )
-        self._here, self._there = (
-            reader.activations(followed.all_steps, followed.sites) for reader in (self._target, self._source)
-        )
+        given = patched.given
+        self._both = PairReader(pair, ForcedText(given.prompt, given.text[: max(patched.all_steps) + 1]), run)
+        self._here, there = self._both.activations(patched.all_steps, patched.sites)
+        self._difference = difference(self._here, there)
 
     @torch.inference_mode()
-    def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Moved:
-        """What a control moves to every site at every step that is looked at.
+    def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Activations:
+        """What a control patches in at every site and step.
 
-        A model gives its own activations. `other_prompt` adds the other prompt's differences to the target's
-        activations. `random` moves the target's activation as far as
-        the source's lies, in directions drawn by a `generator` of the CPU, one for each site and step. Raises
-        ValueError where generator or other text are missing.
+        A model gives its own activations. `other_prompt` adds to the target's activations how the models differ at the
+        same steps of the other text, or at its last one. `random` adds vectors of the difference's norm in directions
+        drawn by a `generator` of the CPU, one for each site and step. Raises ValueError where generator or other text
+        are missing.
         """
-        steps, sites = self._followed.all_steps, self._followed.sites
+        steps, sites = self._patched.all_steps, self._patched.sites
         if isinstance(control, nn.Module):
-            return _reader(control, self._given, self._run).activations(steps, sites)
+            reader = TextReader(control, self._both.given, float32_unembedding=self._run.float32_unembedding)
+            return reader.activations(steps, sites)
         if control == "self":
             return self._here
         if control == "random":
             if generator is None:
                 raise ValueError("got no generator for random directions, expected a torch.Generator of the CPU")
-            return {site: self._here[site] + _turned(self._difference(site), generator) for site in sites}
+            return {site: self._here[site] + random_like(self._difference[site], generator) for site in sites}
         if self._other is None:
-            raise ValueError("got no text of another prompt, expected one whose differences can be moved")
-        differences = self._other.differences(steps, sites)
-        return {site: self._here[site] + differences[site] for site in sites}
+            raise ValueError("got no text of another prompt, expected one whose differences can be patched in")
+        last = len(self._other.given.text) - 1
+        elsewhere = difference(*self._other.activations([min(step, last) for step in steps], sites))
+        return {site: self._here[site] + elsewhere[site] for site in sites}
 
     @torch.inference_mode()
-    def score(self, moves: Mapping[str, Moved]) -> list[tuple[str, Patch, int, Step]]:
+    def score(self, moves: Mapping[str, Activations]) -> list[tuple[str, Patch, int, Step]]:
         """Control, patch, step and scores of every cell, for all controls by name."""
-        place = {step: row for row, step in enumerate(self._followed.all_steps)}
+        place = {step: row for row, step in enumerate(self._patched.all_steps)}
         named = [
             (name, Cell(step, patch, {site: moved[site][place[step]] for site in patch.sites}))
             for name, moved in moves.items()
-            for patch, steps in self._followed.steps.items()
+            for patch, steps in self._patched.steps.items()
             for step in steps
         ]
         # Cells of one step side by side: they are scored against what both models say there.
@@ -129,19 +108,19 @@ class ControlReader:
         found = []
         for start in range(0, len(named), CELLS_AT_ONCE):
             some = named[start : start + CELLS_AT_ONCE]
-            hidden = self._target.patched([cell for _, cell in some])
+            hidden = self._both.target.patched([cell for _, cell in some])
             for i in range(0, len(some), UNEMBED_AT_ONCE):
                 part = some[i : i + UNEMBED_AT_ONCE]
                 counts = Counter(cell.step for _, cell in part)
-                logits = self._target.unembed(hidden[i : i + len(part)])
+                logits = self._both.target.unembed(hidden[i : i + len(part)])
                 scored = self._contexts(list(counts)).score(logits, list(counts.values()), [True] * len(part))
                 for (name, cell), step in zip(part, scored, strict=True):
                     found.append((name, cell.patch, cell.step, step))
         return found
 
-    def rows(self, moves: Mapping[str, Moved], prompt_id: str) -> Iterator[dict[str, Any]]:
+    def rows(self, moves: Mapping[str, Activations], prompt_id: str) -> Iterator[dict[str, Any]]:
         """The cells as rows of the controls table."""
-        length = len(self._followed.given.prompt)
+        length = len(self._patched.given.prompt)
         for name, patch, step, scores in self.score(moves):
             row = Trajectory(patch, length).row(step, scores, prompt_id, self._run, self._pair.prompts)
             yield {"control": name, **row}
@@ -150,22 +129,9 @@ class ControlReader:
         parts = [steps[i : i + CONTEXTS_AT_ONCE] for i in range(0, len(steps), CONTEXTS_AT_ONCE)]
         logits = [
             torch.cat([reader.unembed(reader.hidden[list(part)]) for part in parts])
-            for reader in (self._target, self._source)
+            for reader in (self._both.target, self._both.source)
         ]
         return Contexts.of(logits[0], logits[1].to(logits[0].device), self._run.direction)
-
-    def _difference(self, site: Site) -> Float[Tensor, "U W"]:
-        return self._there[site].to(self._here[site]) - self._here[site]
-
-
-def _reader(model: nn.Module, given: ForcedText, run: PatchRun) -> TextReader:
-    return TextReader(model, given, float32_unembedding=run.float32_unembedding)
-
-
-def _turned(difference: Float[Tensor, "U W"], generator: torch.Generator) -> Float[Tensor, "U W"]:
-    """Random directions, each as long as the difference was."""
-    noise = torch.randn(difference.shape, generator=generator).to(difference)
-    return noise / noise.norm(dim=-1, keepdim=True) * difference.norm(dim=-1, keepdim=True)
 
 
 class Controls:
@@ -200,7 +166,8 @@ class Controls:
     def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
         written = self._followed(prompt_id, run.direction)
         given = self._other(prompt_id, run.direction) if "other_prompt" in controls and written else None
-        other = None if given is None else OtherPrompt(self._pair, given, run)
+        with torch.inference_mode():
+            other = None if given is None else PairReader(self._pair, given, run)
         possible = [name for name in controls if other is not None or name != "other_prompt"]
         for followed in written:
             reader = ControlReader(self._pair, followed, run, other)

@@ -23,13 +23,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosspatch.analysis.teacher_forcing import Cell, ForcedText, TextReader
+from crosspatch.analysis.teacher_forcing import Activations, Cell, ForcedText, PairReader
 from crosspatch.errors import UsageError
 from crosspatch.models.compatibility import numbered
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions, delta
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import DIVERGENCES
 
 
@@ -79,11 +80,9 @@ def first_divergence(
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")
     cuts = numbered("layer", "all" if layers is None else layers, pair.n_layers)
-    readers = [
-        TextReader(model, given, float32_unembedding=float32_unembedding) for model in (pair.clean, pair.corrupted)
-    ]
-    clean, corrupted = readers
-    apart = clean.predict(corrupted).disagree.nonzero()
+    both = PairReader(pair, given, PatchRun(float32_unembedding=float32_unembedding))
+    readers = both.target, both.source
+    apart = both.predictions().disagree.nonzero()
     if not len(apart):
         return DIVERGENCES.frame()
     step = int(apart[0])
@@ -91,7 +90,7 @@ def first_divergence(
     found = Predictions.of(own[0], own[1].to(own[0].device))
     wants = int(found.y_target), int(found.y_source)
     ends = float(found.delta_target), float(found.delta_source)
-    states = [reader.activations([step], [Site(layer) for layer in cuts]) for reader in readers]
+    states = both.activations([step], [Site(layer) for layer in cuts])
     # Each model's later layers upon the other one's states.
     crossed = [
         _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), found) if cuts else []
@@ -121,7 +120,7 @@ def first_divergence(
     return DIVERGENCES.frame(rows)
 
 
-def _cell(step: int, layer: int, states: dict[Site, Tensor]) -> Cell:
+def _cell(step: int, layer: int, states: Activations) -> Cell:
     site = Site(layer)
     return Cell(step, Patch((site,)), {site: states[site][0]})
 

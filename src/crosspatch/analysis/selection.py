@@ -14,17 +14,16 @@ import numpy as np
 import polars as pl
 
 from crosspatch.analysis.attribution import Attribution, attribution_patching
-from crosspatch.analysis.site_search import DISAGREE, search_sites
+from crosspatch.analysis.site_search import exact_effects, search_sites
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS, Component
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.measures import in_half
+from crosspatch.patching.measures import Recovered, in_half
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Answers
-from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
+from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
 
 # Parts of blocks: a late resid_post carries nearly everything, and would be found each time.
@@ -92,13 +91,13 @@ def best_by_attribution(
     """The `count` top sites of attribution patching, of all components or of these, with their exact effects."""
     found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
     patches = found.top(count)
-    exact = _exact(pair, texts, run, patches)
+    exact = exact_effects(pair, texts, run, patches)
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
     ranked = found.ranking().with_columns(pl.col("recovered_fraction").alias("estimate")).head(count)
     table = ATTRIBUTION.frame(
         {
             **row,
-            "exact": recovered(of_text[i] for of_text in exact).moved / found.gap,
+            "exact": recovered(of_text[i] for of_text in exact).fraction,
             "held_out": held_out and held_out[i],
         }
         for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
@@ -168,24 +167,16 @@ def _held_out(
     None where a half has no step at which the models disagree, or nothing to choose.
     """
     halves = [np.flatnonzero(in_half(len(texts), half)).tolist() for half in (0, 1)]
-    moved: list[list[float]] = []
-    gap = 0.0
+    elsewhere: list[list[Recovered]] = []
     for own, other in (halves, halves[::-1]):
         chooses, tested = found.of_texts(own), found.of_texts(other)
         if chooses.agrees or tested.agrees:
             return None
         patches = choose(chooses, [texts[i] for i in own])
-        exact = _exact(pair, [texts[i] for i in other], run, patches)
-        moved.append([recovered(of_text[i] for of_text in exact).moved for i in range(len(patches))])
-        gap += tested.gap
-    return [sum(of_rank) / gap for of_rank in zip(*moved, strict=False)] or None
-
-
-def _exact(
-    pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, patches: Sequence[Patch]
-) -> list[list[Trajectory]]:
-    scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
-    return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
+        exact = exact_effects(pair, [texts[i] for i in other], run, patches)
+        elsewhere.append([recovered(of_text[i] for of_text in exact) for i in range(len(patches))])
+    fractions = [(one + other).fraction for one, other in zip(*elsewhere, strict=False)]
+    return [fraction for fraction in fractions if fraction is not None] or None
 
 
 def _shown(correlation: float | None) -> str:

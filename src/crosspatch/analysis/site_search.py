@@ -16,10 +16,9 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.patching.measures import Recovered
 from crosspatch.patching.patches import Patch, Schedule
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun, recovered
+from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
 
 DISAGREE = Schedule(disagree=True)
 
@@ -100,18 +99,22 @@ def search_sites(
 
 def _recovered(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
     """The exact recovered fraction of each set, moved together, over all texts."""
-    found = dict.fromkeys(sets, Recovered())
-    patches = [Patch(sites, DISAGREE) for sites in sets]
-    for given in texts:
-        for sites, trajectory in zip(sets, score_tokens(pair, given.prompt, given.text, patches, run), strict=True):
-            found[sites] += recovered([trajectory])
-    fractions = {sites: each.fraction for sites, each in found.items()}
+    along = exact_effects(pair, texts, run, [Patch(sites) for sites in sets])
+    fractions = {sites: recovered(of_text[i] for of_text in along).fraction for i, sites in enumerate(sets)}
     if None in fractions.values():
         raise UsageError(
             "the models predict the same token at all steps of the texts, so there is nothing to recover; "
             "give other texts or longer ones"
         )
     return {sites: fraction for sites, fraction in fractions.items() if fraction is not None}
+
+
+def exact_effects(
+    pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, patches: Sequence[Patch]
+) -> list[list[Trajectory]]:
+    """For each text what patches do at the steps at which the models disagree."""
+    scheduled = [Patch(patch.sites, DISAGREE) for patch in patches]
+    return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
 
 
 def _grown(sites: _Set, places: Sequence[Site]) -> list[_Set]:

@@ -50,10 +50,10 @@ def mean_without(deltas: Mapping[str, Float[Tensor, "_ D"]], left_out: str) -> F
     return torch.cat(others).mean(0) if others else None
 
 
-def random_like(vector: Float[Tensor, " D"], generator: torch.Generator) -> Float[Tensor, " D"]:
-    """A vector as long in a random direction, drawn by a generator of the CPU."""
-    noise = torch.randn(vector.shape, generator=generator).to(vector)
-    return noise * (vector.norm() / noise.norm())
+def random_like(vectors: Float[Tensor, "*U D"], generator: torch.Generator) -> Float[Tensor, "*U D"]:
+    """Vectors of the same norms in random directions, drawn by a generator of the CPU."""
+    noise = torch.randn(vectors.shape, generator=generator).to(vectors)
+    return noise / noise.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
 
 def steered_answers(

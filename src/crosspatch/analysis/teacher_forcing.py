@@ -14,16 +14,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from crosspatch.config import Direction
 from crosspatch.models.hooks import Edit, reading, remembering, replacing
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions, delta, predict
+from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
+
+# At each site a row for each of U steps.
+Activations = Mapping[Site, Float[Tensor, "U W"]]
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,6 @@ class TextReader:
     def unembed(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits of last hidden states."""
         return unembed(self.model, hidden, float32=self._float32)
-
-    def predict(self, source: TextReader, direction: Direction = "corrupt") -> Predictions:
-        """What this model, the target, and a source predict at each step."""
-        return predict(self.model, self.hidden, source.model, source.hidden, direction, float32=self._float32)
 
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
         """What stands at sites, at some steps."""
@@ -143,6 +143,31 @@ class TextReader:
         """The positions of some steps, apart: each reads what the text has left before it, and itself."""
         read, first = self.given.read, self.given.first
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
+
+
+class PairReader:
+    """Target and source of a run along one text; S steps, U of them asked for, W the width of a site."""
+
+    def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
+        self.given, self._run = given, run
+        self.target, self.source = (
+            TextReader(model, given, float32_unembedding=run.float32_unembedding)
+            for model in pair.target_and_source(run.direction)
+        )
+
+    def predictions(self) -> Predictions:
+        """What both models predict at each step."""
+        states = (self.target.model, self.target.hidden, self.source.model, self.source.hidden)
+        return predict(*states, self._run.direction, float32=self._run.float32_unembedding)
+
+    def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> tuple[Activations, Activations]:
+        """The target's activations and the source's, [U, W] each, at some steps."""
+        return self.target.activations(steps, sites), self.source.activations(steps, sites)
+
+
+def difference(target: Activations, source: Activations) -> Activations:
+    """The source's activations less the target's."""
+    return {site: source[site].to(here) - here for site, here in target.items()}
 
 
 def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:

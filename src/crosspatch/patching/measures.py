@@ -72,6 +72,11 @@ class Measure:
     meaning: str
     share: bool = False
 
+    @property
+    def ratio(self) -> pl.Expr:
+        """The measure in a table of sums; null where there is nothing to divide by."""
+        return recovered_fraction(pl.col(self.above), pl.col(self.below))
+
 
 MEASURES = {
     measure.name: measure
@@ -113,17 +118,16 @@ ONE_LAYER = pl.col("layer").is_not_null() & pl.col("component").is_in(LAYER_COMP
 PATCH_KEYS = ("patch", "component", "layer", "head", "direction", "persistence")
 
 _CTS = pl.col("cts").cast(pl.Float64).filter(OK)
+_COUNTS = ("positions", "disagreements", "ok_cells", "small_denominators", "outside_unit", "prompts")
+_MORE_COUNTS = {
+    "small_denominators": (pl.col("status") == "small_denominator").sum(),
+    "outside_unit": ((_CTS < 0) | (_CTS > 1)).sum(),
+    "prompts": pl.col("prompt_id").n_unique(),
+}
 _POOLED = (
-    pl.len().cast(pl.Int64).alias("positions"),
-    DIFFER.sum().cast(pl.Int64).alias("disagreements"),
-    DIFFER.mean().alias("disagreement_rate"),
-    OK.sum().cast(pl.Int64).alias("ok_cells"),
-    (pl.col("status") == "small_denominator").sum().cast(pl.Int64).alias("small_denominators"),
-    ((_CTS < 0) | (_CTS > 1)).sum().cast(pl.Int64).alias("outside_unit"),
-    _CTS.mean().alias("mean_cts"),
-    recovered_fraction(CELLS["moved"].sum(), CELLS["gap"].sum()).alias("recovered_fraction"),
-    pl.col("prompt_id").n_unique().cast(pl.Int64).alias("prompts"),
-)
+    "positions", "disagreements", "disagreement_rate", "ok_cells", "small_denominators", "outside_unit", "mean_cts",
+    "recovered_fraction", "prompts",
+)  # fmt: skip
 
 
 def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
@@ -134,4 +138,7 @@ def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
     Σ(ΔL_corrupt − ΔL_clean), the recovered fraction, which cells with a tiny denominator cannot dominate;
     outside_unit: CTS values below 0 or above 1. mean_cts and recovered_fraction are null where no cell is ok.
     """
-    return scores.group_by(*by, *PATCH_KEYS, maintain_order=True).agg(_POOLED)
+    keys = (*by, *PATCH_KEYS)
+    sums = scores.group_by(keys, maintain_order=True).agg(**SUMS, **_MORE_COUNTS)
+    ratios = {name: MEASURES[name].ratio for name in ("disagreement_rate", "mean_cts", "recovered_fraction")}
+    return sums.with_columns(pl.col(_COUNTS).cast(pl.Int64), **ratios).select(*keys, *_POOLED)
