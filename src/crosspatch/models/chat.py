@@ -219,14 +219,11 @@ class PromptFormat:
         return [*turns, {"role": "user", "content": question}]
 
     def _rendered(self, turns: list[dict[str, str]], **options: bool) -> str:
-        from jinja2 import TemplateError
-
-        # A template is a program from a file: besides refusing a prompt it can fail like any other.
-        wrong = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
         try:
             with _today(self.date):
                 return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-        except wrong as error:
+        # A template is a program from a file: besides refusing a prompt it can fail in any way.
+        except Exception as error:
             raise UsageError(
                 f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
                 "models.chat_template to none"

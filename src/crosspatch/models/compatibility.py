@@ -37,7 +37,7 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
 def check_configs(clean: Any, corrupted: Any) -> None:
     """Refuse models without attention, whose cache no engine reads, and models with different dimensions."""
     if getattr(clean, "num_attention_heads", None) is None:
-        raise UsageError(f"{clean.model_type} has no attention heads; crosspatch patches models that attend")
+        raise UsageError(f"{clean.model_type} has no attention heads; expected a model with attention")
     for what, key in (
         ("blocks", "num_hidden_layers"),
         ("activations wide", "hidden_size"),

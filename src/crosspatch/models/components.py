@@ -132,7 +132,7 @@ def final_norm(model: nn.Module) -> nn.Module:
     if len(names) != 1:
         raise UsageError(
             f"{type(model).__name__} has {len(names)} modules between its last block and its unembedding, expected "
-            "one norm; its layers cannot be read by its own unembedding"
+            "one norm; its layers cannot be read by a logit lens"
         )
     return model.get_submodule(names[0])
 

@@ -75,7 +75,7 @@ class Checkpoint:
     def _on_hub(cls, name: str) -> Checkpoint:
         repository, at, revision = name.partition("@")
         if repository.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name or (at and not revision):
-            raise UsageError(f"no model folder or file {name}")
+            raise UsageError(f"no model folder or file {name}; expected one, or a hub id such as owner/model")
         hub = cls(name, "hub", repository, revision or None)
         with hub._one_line_errors():
             snapshot = _snapshot_with_adapter(repository, hub.revision)
