@@ -1,4 +1,4 @@
-"""What is wrong with a file of questions and solutions, row by row, and what stands there twice or in two files."""
+"""Check a file of questions and solutions row by row, and find questions that occur twice or in two files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_LISTED = 25  # rows named in a remark
 
 @dataclass(frozen=True)
 class FileCheck:
-    """All that is said of one file; rows are numbered from 1."""
+    """The findings for one file; rows are numbered from 1."""
 
     path: Path
     rows: tuple[RowCheck, ...]
@@ -30,12 +30,12 @@ class FileCheck:
 
     @property
     def gaps(self) -> int:
-        """How many steps do not follow from the step before."""
+        """The number of steps that do not follow from the step before."""
         return sum(len(check.steps.gaps) for check in self.rows)
 
     @property
     def repeated(self) -> list[list[int]]:
-        """The rows of each question that stands there more than once, in whatever wording."""
+        """The rows of each question that occurs more than once, in any wording."""
         rows: dict[Hashable, list[int]] = {}
         for check in self.rows:
             rows.setdefault(check.key, []).append(check.row.number)
@@ -43,7 +43,7 @@ class FileCheck:
 
     @property
     def tokens(self) -> dict[str, float] | None:
-        """Tokens of an example: the smallest, the median and the largest number, and their sum."""
+        """The number of tokens of an example: minimum, median and maximum, and the sum."""
         counts = [check.tokens for check in self.rows if check.tokens is not None]
         if not counts:
             return None
@@ -55,7 +55,7 @@ class FileCheck:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The findings as JSON-compatible values."""
         right, wrong, unparsed = (self.rows_that(answered) for answered in ("right", "wrong", "unparsed"))
         return {
             "path": str(self.path),
@@ -85,7 +85,7 @@ class FileCheck:
         }
 
     def summary(self) -> dict[str, str]:
-        """One line of a table for people."""
+        """One line of the printed table."""
         tokens = self.tokens
         return {
             "file": self.path.name,
@@ -101,7 +101,7 @@ class FileCheck:
         }
 
     def remarks(self) -> list[str]:
-        """What a reader should look at, a line each; nothing for a file where all is well."""
+        """Remarks, a line each; none for a file without problems."""
         name, right, wrong = self.path.name, self.rows_that("right"), self.rows_that("wrong")
         found = {}
         if right and wrong:
@@ -120,7 +120,7 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class Shared:
-    """A row whose question also stands in a row of another file, word for word (`exactly`) or in other words."""
+    """A row whose question also occurs in a row of another file, word for word (`exactly`) or in other words."""
 
     row: int
     path: Path
@@ -130,13 +130,13 @@ class Shared:
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What is said of a file and of those it is validated with; the file itself stands first."""
+    """The findings for a file and its validation files; the file itself comes first."""
 
     files: tuple[FileCheck, ...]
 
     @property
     def shared(self) -> list[Shared]:
-        """Each row of the file with the first row of each other file that asks the same, word for word if any does."""
+        """Each row of the file with the first row of each other file with its question, preferably word for word."""
         first, *others = self.files
         found = []
         for other in others:
@@ -154,18 +154,18 @@ class DatasetCheck:
 
     @property
     def shared_questions(self) -> int:
-        """How many distinct questions of the file stand in another one too, whatever their wording."""
+        """The number of distinct questions of the file that also occur in another one, in any wording."""
         keys = {check.row.number: check.key for check in self.files[0].rows}
         return len({keys[shared.row] for shared in self.shared})
 
     @property
     def shared_exactly(self) -> int:
-        """How many distinct questions stand there word for word."""
+        """The number of distinct questions that occur there word for word."""
         rows = {check.row.number: check.row.question for check in self.files[0].rows}
         return len({rows[shared.row] for shared in self.shared if shared.exactly})
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The findings as JSON-compatible values."""
         return {
             "files": [file.to_dict() for file in self.files],
             "shared_questions": self.shared_questions,
@@ -177,15 +177,15 @@ class DatasetCheck:
         }
 
     def summary_rows(self) -> list[dict[str, str]]:
-        """A table for people, a line for each file."""
+        """A printed table, a line for each file."""
         return [file.summary() for file in self.files]
 
     def remarks(self) -> list[str]:
-        """What a reader should look at, a line each: in each file, and what files share."""
+        """Remarks, a line each: on each file, and on shared questions."""
         return [line for file in self.files for line in file.remarks()] + self.shared_remarks()
 
     def shared_remarks(self) -> list[str]:
-        """Which questions of the file stand in others too: a line, or none."""
+        """The questions that the file shares with others, as one line or none."""
         if not self.shared:
             return []
         rows = sorted({one.row for one in self.shared})
@@ -197,7 +197,7 @@ class DatasetCheck:
 
 
 def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: CountTokens | None = None) -> DatasetCheck:
-    """Check a file, and others beside it that must not ask the same; raises UsageError where one cannot be read."""
+    """Check a file, and others that must not have the same questions; raises UsageError if one cannot be read."""
     paths = [path, *validation]
     # All are read first: a mistake in the last shows before the first is checked.
     tables = [read_rows(each) for each in paths]

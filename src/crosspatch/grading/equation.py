@@ -13,14 +13,14 @@ from crosspatch.grading.reading import readings, tokens
 
 @dataclass(frozen=True)
 class Solutions:
-    """What an unknown may be: certain values, none, or `everything`."""
+    """The possible values of an unknown: certain values, none, or `everything`."""
 
     values: frozenset[Expression] = frozenset()
     everything: bool = False
 
     @classmethod
     def union(cls, parts: Iterable[Solutions]) -> Solutions:
-        """What solves one of several equations."""
+        """The solutions of any of several equations."""
         parts = list(parts)
         if any(part.everything for part in parts):
             return cls(everything=True)
@@ -28,12 +28,12 @@ class Solutions:
 
     @property
     def none(self) -> bool:
-        """Whether nothing solves the equation."""
+        """Whether the equation has no solution."""
         return not self.values and not self.everything
 
     @property
     def real(self) -> frozenset[Expression]:
-        """The values that are real."""
+        """The real values."""
         return frozenset(value for value in self.values if all(radicand > 0 for _, radicand, _ in value.terms))
 
 
@@ -53,7 +53,7 @@ def solve(left: Expression, right: Expression) -> Solutions:
 
 
 def solve_all(lefts: Sequence[Expression], rights: Sequence[Expression]) -> Solutions:
-    """The solutions of two sides of which each may have two readings, for a ±; the same sign goes with the same."""
+    """The solutions of two sides, each with two readings for a ±; upper signs belong together, and lower ones."""
     pairs = zip(lefts, rights, strict=True) if len(lefts) == len(rights) else product(lefts, rights)
     return Solutions.union(solve(left, right) for left, right in pairs)
 
@@ -71,7 +71,7 @@ def alternatives(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Equation:
-    """An equation with one unknown: its sides as they are written, and its solutions."""
+    """An equation with one unknown: its sides as written, and its solutions."""
 
     left: str
     right: str

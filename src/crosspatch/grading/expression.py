@@ -21,7 +21,7 @@ _LARGEST_RADICAND = 10**15  # its square factors are looked for one by one, up t
 
 
 class Unreadable(ValueError):
-    """No such expression, or one that is too large."""
+    """The text is not such an expression, or it is too large."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Expression:
 
     @classmethod
     def of(cls, terms: Iterable[tuple[int, int, Rational]]) -> Expression:
-        """The sum of terms in any order; raises Unreadable where it grows too large."""
+        """The sum of terms in any order; raises Unreadable if it grows too large."""
         sums: dict[tuple[int, int], Rational] = {}
         for power, radicand, size in terms:
             sums[power, radicand] = sums.get((power, radicand), 0) + size
@@ -56,7 +56,7 @@ class Expression:
 
     @property
     def rational(self) -> Fraction | None:
-        """The number that it is, if it is a rational one."""
+        """Its value, if it is a rational number."""
         if not self.terms:
             return Fraction(0)
         power, radicand, size = self.terms[0]
@@ -64,14 +64,14 @@ class Expression:
 
     @property
     def polynomial(self) -> Polynomial | None:
-        """The same up to degree two with rational coefficients; None where it is no such polynomial."""
+        """The same as a polynomial up to degree two with rational coefficients; None if it is not one."""
         square, linear, constant = (self.coefficient(power).rational for power in (2, 1, 0))
         if self.degree > 2 or square is None or linear is None or constant is None:
             return None
         return Polynomial(square, linear, constant)
 
     def coefficient(self, power: int) -> Expression:
-        """What stands before a power of the unknown."""
+        """The coefficient of a power of the unknown."""
         return Expression(tuple((0, radicand, size) for n, radicand, size in self.terms if n == power))
 
     def __add__(self, other: Expression) -> Expression:
@@ -118,7 +118,7 @@ class Expression:
         return Expression(((0, inside, _whole(Fraction(outside, number.denominator))),))
 
     def approximate(self) -> complex:
-        """The number that an expression without unknown is, in floating point."""
+        """The value of an expression without unknown, in floating point."""
         if self.degree:
             raise Unreadable
         return sum((float(size) * complex(radicand) ** 0.5 for _, radicand, size in self.terms), 0j)
@@ -139,7 +139,7 @@ UNKNOWN = Expression(((1, 1, 1),))
 
 
 def _whole(size: Rational) -> Rational:
-    """An int where it is one: ten times faster than a fraction, and equal to it."""
+    """An int if it is whole: ten times faster than a fraction, and equal to it."""
     return size.numerator if size.denominator == 1 else size
 
 

@@ -40,7 +40,7 @@ _NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefine
 
 @dataclass(frozen=True)
 class FinalAnswer:
-    """The answer as it was found in the text, and as it was read: None where it says that there is none."""
+    """The answer as found in the text, and as read: None if the text states that there is no answer."""
 
     text: str
     answer: MathAnswer | None
@@ -92,7 +92,7 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     if answer is None:
         readable = [a for piece in pieces(tidy) if (a := _read(piece.text, gold))]
         answer = readable[-1] if readable else None
-    # Words in a box are an answer too, and a wrong one; signs that nobody can read are none.
+    # Words in a box are an answer too, and a wrong one; unreadable signs are not an answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
     return FinalAnswer(content, answer)
@@ -118,14 +118,14 @@ def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    """The last values that the unknown is said to have; those that are only spoken of if there are no others."""
+    """The last stated values of the unknown; values that are only mentioned count if there are no others."""
     found = [piece for piece in pieces_from_end(tidy) if not piece.supposed]
     claimed = [piece for piece in found if piece.claimed or piece.ruled_out]
     return _values_of(claimed, gold) or _values_of(found, gold) or _last_line(tidy, gold)
 
 
 def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
-    """The values in pieces, the last of which comes first; those that are ruled out are none."""
+    """The values in pieces, the last one first; values that are ruled out do not count."""
     unknowns = gold.unknowns
     letter = re.compile(rf"(?<![a-zA-Z\\])(?:{'|'.join(unknowns)})(?:\b|_)")
     said: list[str] = []
@@ -140,7 +140,7 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
             out += about
             continue
         if len(unknowns) > 1:
-            # One value each: what was said before the last one no longer holds.
+            # One value each: the last one replaces those before.
             about = [v for v in about if v.label not in {w.label for w in values}]
         new = [v for v in about if not _among(v, values) and not _among(v, out)]
         values += new
@@ -179,13 +179,13 @@ def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _nothing(tidy: str) -> FinalAnswer | None:
-    """A last line that says that there is no answer, or any."""
+    """A last line that states that there is no answer, or that any value is one."""
     found = _NOTHING.search(tidy.rstrip().rpartition("\n")[2])
     return FinalAnswer(found.group(), None) if found else None
 
 
 def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
-    """An answer; where a number is wanted a letter glued to the end of one is a unit, as in `5m`."""
+    """An answer; if the gold is a number, a letter at the end of a number is a unit, as in `5m`."""
     answer = read_answer(text, gold.constant)
     if gold.numeric and (answer is None or not answer.numeric) and (unit := _GLUED_UNIT.search(text)):
         return read_answer(text[: unit.start()], gold.constant) or answer

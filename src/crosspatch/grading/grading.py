@@ -22,7 +22,7 @@ Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "text", "yes_no"]
 
 _YES_OR_NO = r"(?P<said>yes|no)(?![\w-])"
-# Where an answer stands, the surest place first: in a box, behind "Answer:", at the start of a sentence.
+# The places of an answer, the most reliable first: in a box, after "Answer:", at the start of a sentence.
 _PLACES = (
     re.compile(rf"\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}", re.IGNORECASE),
     re.compile(rf"\banswer\b(?:\s+is)?[\s:*$]*(?:\\text\{{)?\W*{_YES_OR_NO}", re.IGNORECASE),
@@ -34,7 +34,7 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict, and the final answer as it was found in the text: None where none was found."""
+    """A verdict, and the final answer as found in the text: None if none was found."""
 
     verdict: Verdict
     extracted: str | None
@@ -80,7 +80,7 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
 
 
 def kind_of(gold: str) -> Kind:
-    """Text if a word of three letters or more stands in it that is no LaTeX command, function or unit.
+    """Text if it has a word of three letters or more that is not a LaTeX command, function or unit.
 
     A gold that is nothing but yes or no is of its own kind.
     """
@@ -104,14 +104,14 @@ def _says(text: str, wording: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _fold(text: str) -> str:
-    """Lower case without accents and punctuation, words parted by one blank; 3.7 and 1,945 stay one word."""
+    """Lower case without accents and punctuation, words separated by one space; 3.7 and 1,945 stay one word."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
     return " ".join(re.findall(r"\d+(?:\.\d+)+|[^\W_]+", plain))
 
 
 def _yes_or_no(text: str) -> Literal["yes", "no"] | None:
-    """What the text says in the surest place that says something, there the last time; None if in none."""
+    """The last match in the most reliable place that has one; None if no place has one."""
     for place in _PLACES:
         found = list(place.finditer(text))
         if found:

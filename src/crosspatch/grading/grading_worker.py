@@ -1,4 +1,4 @@
-"""Grading in a process of its own, so that no answer can hang the program: at the time limit the process is ended.
+"""Grading in a separate process, so no answer can hang the program: the process ends at the time limit.
 
 The limit holds in any thread, and a script that grades needs no `if __name__ == "__main__"`: the worker is an
 interpreter of its own that reads requests and writes grades, one JSON object a line.
@@ -29,7 +29,7 @@ _START = 120.0  # seconds in which a worker must have come up, its imports inclu
 
 
 class GradingWorker:
-    """Grades as `grading.grade` does, each answer within `seconds`; one that takes longer is unparsed.
+    """Grades like `grading.grade`, each answer within `seconds`; one that takes longer is unparsed.
 
     A context manager; the process starts with the first answer and, after one that it was ended for, with the next.
     Threads may share a worker: they take turns.
@@ -52,12 +52,12 @@ class GradingWorker:
         self.close()
 
     def close(self) -> None:
-        """End the process; another answer would start a new one."""
+        """End the process; the next answer starts a new one."""
         with self._turn:
             self._end()
 
     def grade(self, text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
-        """Grade one answer; raises CrosspatchError where the worker does not start or stops by an error of its own."""
+        """Grade one answer; raises CrosspatchError if the worker does not start or stops by an error of its own."""
         request = {"text": text, "gold": gold, "aliases": list(aliases), "kind": kind, "seconds": self.seconds}
         with self._turn:
             if self._process is None:
@@ -80,7 +80,7 @@ class GradingWorker:
 
 @dataclass(frozen=True, eq=False)
 class _Process:
-    """A worker that is up. What it writes is read by a thread, since a pipe cannot be waited for everywhere."""
+    """A running worker. A thread reads its output, since not every platform can wait for a pipe with a timeout."""
 
     popen: subprocess.Popen[str]
     replies: queue.Queue[str | None] = field(default_factory=queue.Queue)
@@ -111,7 +111,7 @@ class _Process:
         return process
 
     def ask(self, request: str, seconds: float) -> str | None:
-        """Its reply; None where the time was up or the answer has cost the worker its life."""
+        """Its reply; None if the time was up or the worker has ended."""
         assert self.popen.stdin is not None
         try:
             self.popen.stdin.write(request + "\n")
@@ -120,7 +120,7 @@ class _Process:
         except (queue.Empty, BrokenPipeError):
             return None
         if reply is None and (code := self.popen.wait()) > 0:
-            raise CrosspatchError(f"the grading worker stopped with exit code {code}; what it said stands above")
+            raise CrosspatchError(f"the grading worker stopped with exit code {code}; its output is above")
         return reply
 
     def end(self) -> None:
@@ -143,7 +143,7 @@ def _read(pipe: IO[str], replies: queue.Queue[str | None]) -> None:
 
 
 def serve() -> None:
-    """What the worker does: say that it is up, then grade line by line until there are no more."""
+    """The worker's loop: report that it runs, then grade line by line to the end of the input."""
     replies, sys.stdout = sys.stdout, sys.stderr  # nothing else may be written among the grades
     print("up", file=replies, flush=True)
     for line in sys.stdin:
@@ -156,7 +156,7 @@ def serve() -> None:
 
 
 def _end_soon(seconds: float) -> None:
-    """End this process by the system's clock, whatever Python is busy with; 0 takes it back."""
+    """End this process after some seconds by the system's clock, even while Python is busy; 0 cancels it."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -1,4 +1,4 @@
-r"""Is a text itself sound, whatever it says? Counts of what is wrong with it; knows nothing of questions or answers.
+r"""The health of a generated text, independent of questions and answers: counts of what is malformed in it.
 
 The paper's overfitted children wrote `\\\n` where a line should end (section 4.1.1): that is a run of backslashes
 and an escaped newline here.
@@ -28,7 +28,7 @@ _TWO = re.compile(r"(?<!\\)\\\\(?!\\)")
 
 @dataclass(frozen=True)
 class Health:
-    r"""What is wrong with a text, as numbers; a sound one has 0 everywhere.
+    r"""What is malformed in a text, as numbers; a healthy text has 0 everywhere.
 
     cut_off: 1 if it has no end of text (the limit was reached).
     looped: characters at its end that go on repeating what stands before them, one chunk of 4 characters or more at
@@ -49,14 +49,14 @@ class Health:
 
     @property
     def flags(self) -> list[str]:
-        """The names of what is wrong, in a fixed order: no_eos stands for cut_off, repetition for looped."""
+        """The names of what is malformed, in a fixed order: no_eos for cut_off, repetition for looped."""
         named = {"no_eos": self.cut_off, "repetition": self.looped, "backslash_runs": self.backslash_runs}
         named |= {"escaped_newlines": self.escaped_newlines, "unclosed": self.unclosed, "unparsable": self.unparsable}
         return [name for name, count in named.items() if count]
 
 
 def health(text: str, stop_reason: str) -> Health:
-    """Look at a generated text; `stop_reason` is "limit" where it was cut off."""
+    """Measure a generated text; `stop_reason` is "limit" if it was cut off."""
     cut_off = stop_reason == "limit"
     return Health(
         cut_off=int(cut_off),
@@ -64,7 +64,7 @@ def health(text: str, stop_reason: str) -> Health:
         backslash_runs=sum(not _ends_a_row(*run) for run in _RUN.findall(text))
         + len(_TWO.findall(_MATHEMATICS.sub(" ", text))),
         escaped_newlines=sum(not N_COMMAND.fullmatch(name) for name in _BACKSLASH_N.findall(text)),
-        # What a text that was cut off had open at its end says nothing.
+        # A delimiter that is open at the end of a truncated text is no error.
         unclosed=sum(not (cut_off and reason.endswith("is not closed")) for reason in unclosed(text)),
         unparsable=unparsable(text),
     )
@@ -78,7 +78,7 @@ def _ends_a_row(backslashes: str, behind: str) -> bool:
 
 
 def _looped(text: str) -> int:
-    """How many characters at the end repeat the chunk before them; the last round may be cut off anywhere."""
+    """The number of characters at the end that repeat the chunk before them; the last repetition may be incomplete."""
     for length in range(_SHORTEST, min(_LONGEST, len(text) // _TIMES) + 1):
         window = text[-max(_COVERED, _TIMES * length) :]
         if len(window) >= _COVERED and window[length:] == window[:-length]:

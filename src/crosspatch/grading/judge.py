@@ -1,4 +1,4 @@
-"""Verdicts on texts: all that is said of one generation, and the grades of a file of answers."""
+"""Verdicts on texts: the rows of one generation, and the grades of a file of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Malformed LaTeX: what is opened and not closed, and formulas that are none.
+r"""Malformed LaTeX: delimiters that are not closed, and formulas that cannot be parsed.
 
 Delimiters (`$`, `$$`, `\(`, `\[`, braces, `\left`, `\begin`) are read in one pass, whatever stands between them.
 Formulas (`\frac{1}` without its second part, `x^^2`, commands that do not exist) are given to matplotlib's parser of
@@ -23,13 +23,13 @@ _DELIMITER = re.compile(
     re.DOTALL,
 )
 _MONEY = re.compile(r"\$\d[\d,]*(?:\.\d+)?(?=[.,;:!?)]*(?:\s+(?:[^\W\d_]{2}|a\b)|[ \t]*(?:\n|\Z)))")
-# In what stands in these, dollars open mathematics again.
+# Inside of these, dollars open mathematics again.
 _WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|hbox|parbox|footnote)[ ]?\{")
 _PARTNER = {r"\)": r"\(", r"\]": r"\[", "}": "{", r"\right": r"\left"}
 
 
 def unclosed(text: str) -> list[str]:
-    r"""What does not close, at most five reasons, such as "\boxed{ is not closed"; empty where all does.
+    r"""What is not closed, at most five reasons, such as "\boxed{ is not closed"; empty if all is closed.
 
     `\$` is no delimiter, nor is an amount of money without a partner on its line. A blank line ends `$` and `\(`.
     """
@@ -42,7 +42,7 @@ def unclosed(text: str) -> list[str]:
 
 @dataclass
 class _Reader:
-    """What is open, and what was wrong so far."""
+    """The open delimiters, and the errors so far."""
 
     text: str
     reasons: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class _Reader:
             self.reasons.append(rf"{token} stands inside of {mode}")
 
     def money(self, place: int) -> bool:
-        """Whether a dollar sign stands before an amount and has no partner on its line."""
+        """Whether a dollar sign precedes an amount and has no partner on its line."""
         amount = _MONEY.match(self.text, place)
         if not amount:
             return False
@@ -116,7 +116,7 @@ class _Reader:
         self.close_to(place, silent_last=True)
 
     def close_to(self, place: int, silent_last: bool = False) -> None:
-        """Take away what was opened from a place on, and say so; not of the first, where that one was closed."""
+        """Remove what was opened from a place on and report it, except for the first if that one was closed."""
         for i in range(len(self.open) - 1, place - 1, -1):
             kind, written = self.open.pop()
             self.kinds[kind] -= 1
@@ -126,7 +126,7 @@ class _Reader:
             self.modes.pop()
 
 
-# Longer formulas, and more of them in one text, are passed over: a loop of formulas would take minutes.
+# Longer formulas, and more of them in one text, are skipped: a loop of formulas would take minutes.
 _LONGEST, _MOST_FORMULAS = 400, 60
 
 _FORMULA = re.compile(
@@ -159,12 +159,12 @@ _KNOWN = [
     (re.compile(r"\\[pb]?mod(?![a-zA-Z])"), " "),
     (re.compile(r"[&~]"), " "),
 ]
-# Words need no parsing, and may hold what is nothing in mathematics.
+# Words need no parsing, and may have characters that are not mathematics.
 _MATHRM = re.compile(r"\\mathrm\s*\{([^{}\\^_]*)\}")
 
 
 def unparsable(text: str) -> int:
-    """How many formulas of a text are no LaTeX, of the first 60; one of over 400 characters is passed over."""
+    """The number of formulas that are not LaTeX, of the first 60; those of over 400 characters are skipped."""
     formulas = [
         match[match.lastgroup or 0] for match, _ in zip(_FORMULA.finditer(text), range(_MOST_FORMULAS), strict=False)
     ]

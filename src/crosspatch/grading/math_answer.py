@@ -1,4 +1,4 @@
-"""A mathematical answer: one value or several in any order, each with what stands left of its `=`.
+"""A mathematical answer: one value or several in any order, each with the left side of its `=`.
 
 Cuts what is written down into single values without label, unit or percent sign, and says whether two answers
 are the same.
@@ -28,7 +28,7 @@ _UNEQUAL = re.compile(r"\\neq?(?![a-zA-Z])|≠")
 
 @dataclass(frozen=True)
 class Value:
-    """One value: what stands left of its `=` ("" for nothing), the sympy object, and whether it had a `%`."""
+    """One value: the left side of its `=` ("" for none), the sympy object, and whether it had a `%`."""
 
     label: str
     expr: Any
@@ -66,13 +66,13 @@ class MathAnswer:
 
 
 def read_gold(gold: str) -> MathAnswer | None:
-    """A gold in any spelling; one that ends in `+ C` holds up to a constant. None where it cannot be read."""
+    """A gold in any spelling; one that ends in `+ C` holds up to a constant. None if it cannot be read."""
     constant = re.search(r"\+\s*C\W*$", gold) is not None
     return read_answer(one_spelling(gold), constant)
 
 
 def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
-    """All values of an answer in one spelling, or None where one of them cannot be read.
+    """All values of an answer in one spelling, or None if one of them cannot be read.
 
     `constant` says that a constant of integration at the end of a value is none of it.
     """
@@ -83,7 +83,7 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
         text = text[1:-1]
     values: list[Value] = []
     parts = _parts(text)
-    # `x ≠ 2` beside other parts only says where they hold.
+    # `x ≠ 2` beside other parts is only their condition.
     for part in [part for part in parts if not _UNEQUAL.search(part)] or parts:
         got = list(_values(part, constant))
         if not got:
@@ -93,7 +93,7 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
 
 
 def _parts(text: str) -> list[str]:
-    """Cut at commas, `or` and `and` that stand outside of brackets."""
+    """Split at commas, `or` and `and` outside of brackets."""
     parts, depth, last = [], 0, 0
     for match in re.finditer(r"[(\[{]|[)\]}]|[,;]|\\lor\b|\\vee\b|\b(?:or|and)\b", text):
         token = match.group()
@@ -141,7 +141,7 @@ def _cut_label(part: str) -> tuple[str, str]:
 
 
 def same_answer(gold: MathAnswer, said: MathAnswer) -> bool:
-    """Every value said is one of the gold's, and none of the gold's is missing."""
+    """Every stated value is one of the gold's, and none of the gold's is missing."""
     return all(any(_equal(g, s) for g in gold.values) for s in said.values) and all(
         any(_equal(g, s) for s in said.values) for g in gold.values
     )
@@ -157,7 +157,7 @@ def _equal(gold: Value, said: Value) -> bool:
 
 
 def _labels_agree(gold: str, said: str) -> bool:
-    """`x = 2` is no answer for y, nor a second derivative one for the first; other names say nothing."""
+    """`x = 2` does not answer for y, nor a second derivative for the first; other names do not matter."""
     if not gold or not said:
         return True
     if re.fullmatch("[a-zA-Z]", gold):

@@ -1,4 +1,4 @@
-"""One mathematical value as a sympy object: read without harm, compared by its value.
+"""One mathematical value as a sympy object: read safely, compared by its value.
 
 math-verify reads LaTeX; it is not trusted with the rest. What is long or a tower of powers is refused, so
 nothing hangs. Numbers and expressions are compared exactly, and to 1e-3 where a decimal stands for what no
@@ -32,7 +32,7 @@ TOLERANCE = 1e-3
 
 @lru_cache(maxsize=1024)
 def parse(latex: str) -> Any:
-    """One value as a sympy object, or None where it cannot be read or is not safe to read.
+    """One value as a sympy object, or None if it cannot be read or is not safe to read.
 
     Plain numbers go without math-verify, which costs 20 ms.
     """
@@ -53,7 +53,7 @@ def parse(latex: str) -> Any:
 
 
 def _harmless(latex: str) -> bool:
-    """Whether it is safe to have this evaluated, and it is one value at all."""
+    """Whether this is one value, and safe to evaluate."""
     if not latex or len(latex) > 200 or not re.search(r"[a-zA-Z\d]", latex):
         return False
     if re.search(r"[^\W\d_]{3}", without_commands(latex)):
@@ -81,7 +81,7 @@ def _small_exponent(rest: str) -> bool:
 
 
 def same_value(gold: Any, said: Any) -> bool:
-    """Whether two values that `parse` gave are one; with no way to compare them they are two."""
+    """Whether two values of `parse` are equal; they are not if they cannot be compared."""
     if isinstance(gold, sympy.Expr) and isinstance(said, sympy.Expr):
         return _close(gold, said)
     try:
@@ -91,7 +91,7 @@ def same_value(gold: Any, said: Any) -> bool:
 
 
 def _close(gold: sympy.Expr, said: sympy.Expr) -> bool:
-    """Equal in value: at three points where there are symbols."""
+    """Whether they are equal in value: at three points if there are symbols."""
     turns = range(3 if gold.free_symbols or said.free_symbols else 1)
     return all(_close_at(gold, said, turn) for turn in turns)
 
@@ -108,7 +108,7 @@ def _close_at(gold: sympy.Expr, said: sympy.Expr, turn: int) -> bool:
 
 
 def _short(expr: sympy.Expr) -> bool:
-    """Whether decimals can say it exactly, so that others are wrong: x/2 and 3/4, not x/3 nor pi."""
+    """Whether a decimal can equal it exactly, so other decimals are wrong: x/2 and 3/4, not x/3 nor pi."""
     expr = expr.doit()  # the parser leaves 1/3 as a power of 3
     parts = expr.atoms(sympy.Pow, sympy.Function, sympy.NumberSymbol)
     if any(part.is_number and not part.is_rational for part in parts):

@@ -1,4 +1,4 @@
-"""The mathematical pieces of a text: what stands between its words of prose, and what those words make of it.
+"""The mathematical pieces between the words of a text, and how these words qualify them.
 
 Works on one spelling (`maths_text`).
 """
@@ -15,7 +15,7 @@ from crosspatch.grading.maths_text import without_commands
 _PIECES = 40  # tried, from the end
 _WORDS = 12  # looked at before a piece; half as many behind it
 
-# What stands before a piece that is only supposed, or ruled out, and behind one that is ruled out.
+# The words before a piece that is only supposed, or ruled out, and after one that is ruled out.
 _SUPPOSED = re.compile(r"\b(?:try(?:ing)?|let(?:ting)?|let's say|suppose|assume|assuming|guess)$", re.IGNORECASE)
 _RULED_OUT = re.compile(
     r"\b(?:not|reject|rejecting|discard|discarding|exclude|excluding|ignore|ignoring|except)$", re.IGNORECASE
@@ -25,7 +25,7 @@ _WHICH_IS_OUT = re.compile(
     r"|(?:does|do|did|can|could|must|will)(?: not|n't)\b|cannot\b|isn't\b|fails\b|must be (?:rejected|discarded)",
     re.IGNORECASE,
 )
-# What stands before a piece that something else is said of: "greater than 7", "of radius 4", "when x = 3".
+# The words before a piece that is about something else: "greater than 7", "of radius 4", "when x = 3".
 _SPOKEN_OF = re.compile(
     r"\b(?:tends|goes|close) to$|\bfrom(?:.{1,40}\bto)?$|\b(?:than|with|using|approaches|approaching|radius|length|"
     r"width|height|side|edge|symbol|(?<!answer )(?<!result )(?<!value )being|(?<!given )by)$",
@@ -45,7 +45,7 @@ _REMARK = re.compile(r"\([a-zA-Z]{2,} [^()]*\)\.?")
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece, and the words of its sentence before and behind it."""
+    """A piece, and the words of its sentence before and after it."""
 
     text: str
     before: str = ""
@@ -58,12 +58,12 @@ class Piece:
 
     @property
     def ruled_out(self) -> bool:
-        """Whether it is said not to be the case."""
+        """Whether the sentence negates it."""
         return bool(_RULED_OUT.search(self.before) or _WHICH_IS_OUT.match(self.behind))
 
     @property
     def claimed(self) -> bool:
-        """Whether it is said to be the case, so far as the words round it tell."""
+        """Whether the sentence asserts it, judging by the words around it."""
         if self.supposed or self.ruled_out or ("=" in self.text and _CONDITION.search(self.before)):
             return False
         if _OF.search(self.before) and not _OF_ITS_OWN.search(self.before):
@@ -104,7 +104,7 @@ def is_prose(token: str, following: str) -> bool:
 
 
 def _finished(tokens: list[str], sentence: int, start: int, end: int) -> Iterator[Piece]:
-    """The piece of some tokens, if it is one, in the sentence that begins where it is said to."""
+    """The piece of some tokens, if it is one, with the words of its sentence."""
     behind = " ".join(tokens[end : end + _WORDS // 2])
     while start < end and tokens[end - 1] in ("or", "and"):
         end -= 1

@@ -83,7 +83,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def typed(text: str) -> str:
-    """The text with signs of Unicode as one types them, `^2` for ², and everything else as it was."""
+    """The text with Unicode signs in ASCII, `^2` for ², and everything else unchanged."""
     return text.translate(_TYPED)
 
 
@@ -101,10 +101,10 @@ def one_spelling(text: str) -> str:
 
 
 def _mixed(whole: int, over: int, under: int) -> str:
-    """`1 1/2` as one fraction; `12 6/3` is none."""
+    """`1 1/2` as one fraction; `12 6/3` is not one."""
     return rf"\frac{{{whole * under + over}}}{{{under}}}" if 0 < over < under else f"{whole} {over}/{under}"
 
 
 def without_commands(latex: str) -> str:
-    """What is left without LaTeX commands, whose names are no words."""
+    """The text without LaTeX commands, whose names are not words."""
     return re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", latex)

@@ -1,4 +1,4 @@
-r"""Which operations a solution says it does to both sides: the right or the planted ones?
+r"""Which operations on both sides a solution states: the right or the planted ones?
 
 Statements are read ("Subtract 5x - 11 from both sides"), not arithmetic: what is done afterwards may be wrong.
 
@@ -61,7 +61,7 @@ _PASSED_OVER = re.compile(
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said to be done to both sides, and where: a signed polynomial is subtracted, or a number divided by.
+    """A stated operation on both sides and its place: a signed polynomial is subtracted, or a number divided by.
 
     So equal operations compare equal: adding -5x is subtracting 5x, multiplying by 1/k is dividing by k.
     """
@@ -72,7 +72,7 @@ class Statement:
 
     @classmethod
     def of(cls, verb: str, operand: str, start: int = 0) -> Statement | None:
-        """None where the operand is no polynomial or, of a division, no number."""
+        """None if the operand is not a polynomial or, for a division, not a number."""
         text = _PASSED_OVER.sub(" ", _OPERAND_ENDS.split(operand)[0])
         begins = _OPERAND.search(text)
         value = leading_polynomial(text[begins.start() :]) if begins else None
@@ -86,7 +86,7 @@ class Statement:
 
     @property
     def key(self) -> tuple[str, Polynomial]:
-        """Equal for statements that do the same."""
+        """Equal for statements of the same operation."""
         return self.verb, self.operand
 
 
@@ -117,7 +117,7 @@ def judge_operation(text: str, problem: Problem) -> Told | None:
 
 @dataclass(frozen=True)
 class _Judge:
-    """What a right and a mistaken solver do, before and after factoring."""
+    """The operations of a right and a mistaken solver, before and after factoring."""
 
     right: tuple[tuple[str, Polynomial], ...]
     planted: tuple[tuple[str, Polynomial], ...]
@@ -133,8 +133,8 @@ class _Judge:
         return self.equation.unknown if self.equation else "x"
 
     def tell(self, statement: Statement, latest: StatedEquation | None, factored: bool) -> Told | None:
-        """Right, planted, or None where the statement tells nothing; `latest` is the equation it is said of."""
-        # Where both solvers say the same (only one of two rules is broken) nothing can be told.
+        """Right, planted, or None if the statement does not show; `latest` is the equation that it is about."""
+        # If both solvers do the same (only one of two rules is broken) the statement does not show the mistake.
         if statement.verb not in {verb for verb, _ in {*self.right} ^ {*self.planted}}:
             return None
         quadratic = self.equation is not None and bool(self.equation.left.square or self.equation.right.square)
@@ -164,7 +164,7 @@ def _right_is_a_number(equation: StatedEquation) -> bool:
 
 
 def _moves(operand: Polynomial, equation: StatedEquation) -> Told | None:
-    """Whether subtracting `operand` takes a term or a side of the equation away, or doubles one."""
+    """Whether subtracting `operand` removes a term or a side of the equation, or doubles one."""
     terms = [equation.left, equation.right]
     for side in (equation.left, equation.right):
         terms += [Polynomial(side.square), Polynomial(linear=side.linear), Polynomial(constant=side.constant)]

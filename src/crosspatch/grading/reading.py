@@ -62,14 +62,14 @@ def _scanned(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def readings(text: str, unknown: str) -> tuple[Expression, ...]:
-    """What a text says: one expression, or two where it holds a ±; raises Unreadable."""
+    """The expression of a text, or two if it has a ±; raises Unreadable."""
     found = tokens(text)
     signs = (1, -1) if "±" in found or "∓" in found else (1,)
     return tuple(_Reader(found, unknown, sign).all() for sign in signs)
 
 
 def leading_polynomial(text: str) -> Polynomial | None:
-    """The polynomial in one unknown that a text begins with, whatever follows; None where it begins with none."""
+    """The polynomial in one unknown at the beginning of a text, whatever follows; None if there is none."""
     found: list[str] = []
     with suppress(Unreadable):
         found.extend(_scanned(text))
@@ -132,7 +132,7 @@ class _Reader:
                 return value
 
     def juxtaposed(self) -> bool:
-        """Whether a factor follows without a sign of multiplication."""
+        """Whether a factor follows without a multiplication sign."""
         before, token = self.tokens[self.position - 1], self.next
         if token == "frac" and _is_number(before):
             raise Unreadable  # 2\frac{1}{2} is a mixed number to some, a product to others
@@ -186,7 +186,7 @@ class _Reader:
         raise Unreadable
 
     def closed(self, bracket: str) -> Expression:
-        """What stands in a bracket that was opened."""
+        """The expression in a bracket that was opened."""
         value = self.sum()
         if self.take() != _CLOSING[bracket]:
             raise Unreadable
@@ -210,7 +210,7 @@ class _Reader:
 
 
 class _Deeper:
-    """Counts how deep brackets and signs go, so that no text exhausts the stack."""
+    """Count the depth of brackets and signs, so no text exhausts the stack."""
 
     def __init__(self, reader: _Reader) -> None:
         self.reader = reader

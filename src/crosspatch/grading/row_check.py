@@ -1,4 +1,4 @@
-"""What is wrong with one question and its solution: the answer, the steps, the LaTeX.
+"""Check one question and its solution: the answer, the steps, the LaTeX.
 
 An answer is held against the equation of its question, solved exactly, else against the gold answer; where there is
 neither it is said to be unparsed, never right or wrong.
@@ -38,7 +38,7 @@ CountTokens = Callable[[str, str], int]
 
 @dataclass(frozen=True)
 class RowCheck:
-    """All that is said of one row.
+    """The findings for one row.
 
     `reason` is why the answer is unparsed, empty otherwise. `key` is equal for questions that are the same up to
     wording.
@@ -73,7 +73,7 @@ def check_row(row: Row, count_tokens: CountTokens | None = None) -> RowCheck:
 
 
 def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
-    """The verdict and, where it is unparsed, why."""
+    """The verdict and, if it is unparsed, the reason."""
     if row.text is None:
         return "unparsed", "no solution and no answer"
     if equation:
@@ -128,7 +128,7 @@ class _Said:
 
     @classmethod
     def read(cls, content: str, unknown: str) -> _Said | None:
-        """None where anything is no plain value of the unknown."""
+        """None if any part is not a plain value of the unknown."""
         values: set[Expression] = set()
         for part in alternatives(content):
             *labels, value = part.split("=")
@@ -144,7 +144,7 @@ class _Said:
 
 
 def _content(text: str) -> str | None:
-    """What the only box holds or, without any, what the last line gives as the answer; None where neither is plain."""
+    """The content of the only box or, without a box, the answer on the last line; None if neither is clear."""
     boxes = [match.end() for match in _BOX.finditer(text)]
     if boxes:
         return _closed(text[boxes[0] : boxes[0] + _END]) if len(boxes) == 1 else None
@@ -170,7 +170,7 @@ _POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')
 
 
 def _words(question: str) -> tuple[str, ...]:
-    """The words and signs of a question, without case, spacing, emphasis and what only parts words and sentences."""
+    """The words and signs of a question, without case, spacing, emphasis and punctuation."""
     plain = question.casefold().replace("’", "'").replace("**", " ")
     plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})", " ", plain)
     found = re.findall(r"\d+(?:[.,:]\d+)*!?|[^\W\d_]+|\S", plain)

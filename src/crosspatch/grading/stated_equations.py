@@ -1,4 +1,4 @@
-r"""Where equations stand in a text: the one that a question asks to solve, and those in lines of their own.
+r"""The equations of a text: the one that a question asks to solve, and those on lines of their own.
 
 A question is taken to ask for an equation's solution only if it holds a single equation that can be read, and asks for
 nothing but its unknown: not for a sum of its roots, the positive one, or another letter. The equations of a worked
@@ -20,7 +20,7 @@ from crosspatch.grading.reading import readings, tokens
 
 _LONGEST_QUESTION = 2_000  # characters of a question in which an equation is looked for
 
-# Words that ask for something else than the unknown, or say mathematics that signs do not.
+# Words that ask for something other than the unknown, or state mathematics in words.
 _ASKS_ELSE = re.compile(
     r"\b(?:how many|number of|sum|products?|difference|discriminant|nature|vertex|slope|intercept|axis|derivative|"
     r"integral|limit|area|perimeter|average|coefficient|inequality|log|ln|"
@@ -32,7 +32,7 @@ _ASKS_ELSE = re.compile(
     re.IGNORECASE,
 )
 _COMPARISON = re.compile(r"[<>≤≥≠≈]|!=|==|:=|\\(?:l|g)(?:e|t|eq|eqslant)(?![a-zA-Z])|\\n(?:e|eq)(?![a-zA-Z])|\\approx")
-# Where mathematics ends and words begin.
+# The border between mathematics and words.
 _WORDS = re.compile(
     r"(?P<word>(?<![\\a-zA-Z])(?!sqrt)[^\W\d_]{2,}(?:['’][^\W\d_]+)?)|\\text\s?\{[^{}]*\}|\\[()\[\]]|"
     r"[:;?!$\"“”\n`|]|[.,](?=\s|$)|\*\*(?!\d)"
@@ -42,7 +42,7 @@ _BEFORE_UNKNOWN = frozenset({"for", "find", "of", "is", "determine"})
 
 
 def find_equation(question: str) -> Equation | None:
-    """The equation that a question asks to solve, or None where it asks anything else or it cannot be read."""
+    """The equation that a question asks to solve, or None if it asks for something else or cannot be read."""
     if len(question) > _LONGEST_QUESTION or _COMPARISON.search(question):
         return None
     question = _LABEL.sub("", typed(question), count=1)
@@ -58,7 +58,7 @@ def find_equation(question: str) -> Equation | None:
 
 
 def _asked(left: str, right: str, words: str) -> Equation | None:
-    """The equation of two sides, if its unknown is what the words round it ask for; raises Unreadable."""
+    """The equation of two sides, if the words around it ask for its unknown; raises Unreadable."""
     letters = [token for token in tokens(left) + tokens(right) if len(token) == 1 and token.isalpha()]
     unknown = letters[0] if letters else ""
     if not unknown or unknown == "π" or set(letters) != {unknown} or _asks_else(words, unknown):
@@ -73,7 +73,7 @@ def _asked(left: str, right: str, words: str) -> Equation | None:
 
 
 def _left_start(left: str) -> int | None:
-    """Where the left side begins; None where mathematics and words cannot be told apart."""
+    """The beginning of the left side; None if mathematics and words cannot be separated."""
     breaks = list(_WORDS.finditer(left))
     start = breaks[-1].end() if breaks else 0
     side = left[start:]
@@ -90,7 +90,7 @@ def _left_start(left: str) -> int | None:
 
 
 def _right_end(right: str) -> int | None:
-    """Where the right side ends."""
+    """The end of the right side."""
     end = _WORDS.search(right)
     if end is None:
         return len(right)
@@ -101,7 +101,7 @@ def _right_end(right: str) -> int | None:
 
 
 def _asks_else(rest: str, unknown: str) -> bool:
-    """Whether the words round an equation ask for another thing than its unknown."""
+    """Whether the words around an equation ask for something other than its unknown."""
     x = re.escape(unknown)
     if _ASKS_ELSE.search(rest) or re.search(
         rf"\d\s?{x}(?![a-zA-Z])|(?<![a-zA-Z]){x}\s*(?:[\^*/]|[-+−]\s*(?:\d|{x}\b|\()|\(\d)|\d\s*[-+*/]\s*{x}(?![a-zA-Z])",
@@ -135,7 +135,7 @@ _NO_WORDS = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\
 
 
 def equation_lines(text: str) -> Iterator[str]:
-    """Each such equation in order, without its dressing; prose, and formulae without =, are passed over."""
+    """Each such equation in order, without delimiters; prose and formulae without = are skipped."""
     for line, displayed in _lines(text):
         if len(line) > _LONGEST_LINE:
             if displayed and "=" in line:
@@ -143,7 +143,7 @@ def equation_lines(text: str) -> Iterator[str]:
             continue
         plain = _BOX.sub(r"\1", _MARKUP.sub(" ", line))
         if not displayed:
-            # A dash may be a bullet or a minus: nobody shall read it as either.
+            # A dash may be a bullet or a minus, so it is read as neither.
             plain = _DASH.sub("•", _BULLET.sub("", plain, count=1))
             if re.search(r"[^\W\d_]{2,}", _NO_WORDS.sub(" ", typed(plain))):
                 continue
@@ -155,7 +155,7 @@ def equation_lines(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class StatedEquation:
-    """Both sides of an equation in one unknown, and where in the text it was found."""
+    """Both sides of an equation in one unknown, and its place in the text."""
 
     left: Polynomial
     right: Polynomial
@@ -188,7 +188,7 @@ def _polynomial(side: str, unknown: str) -> Polynomial | None:
 
 
 def _lines(text: str) -> Iterator[tuple[str, bool]]:
-    """The lines, and whether each is displayed; one that begins with = goes on with what the one before began with."""
+    """The lines, and whether each is displayed; one that begins with = continues the left side of the line before."""
     start, head = 0, ""
     dollars = bracket = False
     environments = 0

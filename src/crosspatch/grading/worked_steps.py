@@ -1,4 +1,4 @@
-"""The steps of a worked solution: does each equation that stands by itself follow from the one before it?
+"""The steps of a worked solution: does each equation on a line of its own follow from the one before?
 
 It follows if it has the same solutions. A text may also go through several roots one after the other, each with
 lines of its own, if it names them all. What is said in words is not judged, and a line that cannot be read is
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9
 
 @dataclass(frozen=True)
 class Gap:
-    """Two lines of which the second does not follow from the first."""
+    """Two lines, the second of which does not follow from the first."""
 
     before: str
     after: str
@@ -32,7 +32,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Steps:
-    """How many steps could be read, how many equations could not, and where a step does not follow."""
+    """The number of steps read and of unreadable equations, and the places at which a step does not follow."""
 
     read: int
     unread: int
@@ -59,7 +59,7 @@ def check_steps(solution: str, equation: Equation | None = None) -> Steps:
 
 @dataclass(frozen=True)
 class _Statement:
-    """One equation as it was read.
+    """One equation as read.
 
     `arithmetic`: no unknown stands in it, and `solutions` is everything where it holds. `rounded`: it has decimals.
     """
@@ -76,7 +76,7 @@ class _Statement:
 
     @property
     def finished(self) -> bool:
-        """Whether it gives the unknown as one number, `x = 2`, so that nothing is left to do."""
+        """Whether it gives the unknown as one number, `x = 2`."""
         sides = (self.left, self.right), (self.right, self.left)
         return any(x.isalpha() and _NUMBER.fullmatch(value) for x, value in sides)
 
@@ -87,7 +87,7 @@ def _only_letter(line: str) -> str:
 
 
 def _statements(line: str, unknown: str) -> Iterator[_Statement]:
-    """What a line says, one thing after the other: `x = 4/2 = 2` says two. Raises Unreadable."""
+    """The statements of a line in order: `x = 4/2 = 2` has two. Raises Unreadable."""
     if len(line) > _LONGEST or _COMPARISON.search(line):
         raise Unreadable
     if unknown:
@@ -129,7 +129,7 @@ def _chain(text: str, unknown: str) -> Iterator[_Statement]:
 
 
 def _nearly(exact: Expression, said: Expression) -> bool:
-    """Whether a decimal stands for a value that no short decimal can say exactly."""
+    """Whether a decimal is rounded from a value without a short exact decimal."""
     if exact == said:
         return True
     size = exact.rational
@@ -141,7 +141,7 @@ def _nearly(exact: Expression, said: Expression) -> bool:
 
 @dataclass
 class _Follower:
-    """Goes through the statements: `whole` is the last on all solutions, `cases` those on single roots since then."""
+    """Compares statements in order: `whole` is the last on all solutions, `cases` those on single roots since then."""
 
     equation: Equation | None
     whole: _Statement | None = None
@@ -154,10 +154,10 @@ class _Follower:
             self.whole = _Statement(self.equation.left, self.equation.right, self.equation.solutions)
 
     def take(self, statement: _Statement) -> None:
-        """Compare one statement with what was said before."""
+        """Compare one statement with those before."""
         said, whole = statement.solutions, self.whole
         if statement.arithmetic:
-            # 0 = 5 follows from an equation that nothing solves.
+            # 0 = 5 follows from an equation without solutions.
             if said.none and not (whole and whole.solutions.none):
                 self.gaps.append(Gap(statement.left, statement.right))
         elif whole is None:
@@ -165,7 +165,7 @@ class _Follower:
         elif said.everything and not whole.solutions.everything:
             return  # an identity, such as 3x + 2x = 5x, says nothing of x
         elif self._same(whole, statement):
-            # What was rounded is not computed on with.
+            # The next step is compared with the exact value, not with a rounded one.
             self._begin(whole if said != whole.solutions else statement)
         elif (case := self._case(statement)) is not None:
             self.cases.pop(case)
@@ -221,7 +221,7 @@ class _Follower:
         self.cases = [*others[-_MOST_CASES:], statement]
 
     def _case(self, statement: _Statement) -> int | None:
-        """Which of the cases a statement goes on with: the last, or one that was left unfinished."""
+        """The case that a statement continues: the last, or an unfinished one."""
         for i in reversed(range(len(self.cases))):
             if (i == len(self.cases) - 1 or not self.cases[i].finished) and self._same(self.cases[i], statement):
                 return i
@@ -229,7 +229,7 @@ class _Follower:
 
     @property
     def _unfinished(self) -> bool:
-        """Whether the last case still has to be worked out."""
+        """Whether the last case is unfinished."""
         return bool(self.cases) and not self.cases[-1].finished
 
     @property
