@@ -71,14 +71,13 @@ def answers(condition: str, verdicts: str, patch: str | None = None, operations:
 
 
 def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str = "correct", patch=None) -> dict:
-    rows = table.filter(
+    [row] = table.filter(
         pl.col("condition") == condition,
         pl.col("outcome") == outcome,
         pl.col("against").eq_missing(against),
         pl.col("patch").eq_missing(patch),
     ).to_dicts()
-    assert len(rows) == 1
-    return rows[0]
+    return row
 
 
 def test_shares_and_pairs_by_hand() -> None:

@@ -25,18 +25,8 @@ def scores(prompts=PROMPTS) -> pl.DataFrame:
     for i, prompt in enumerate(prompts):
         for layer, share in LAYERS.items():
             written = 2 if share > 0.5 else 1
-            cells.append(
-                cell(
-                    prompt,
-                    layer,
-                    0,
-                    patched(share, i),
-                    token_id=written,
-                    rank_corrupted=3 - written,
-                    kl_clean=2.0,
-                    kl_patched=2.0 - share,
-                )
-            )
+            more = {"token_id": written, "rank_corrupted": 3 - written, "kl_clean": 2.0, "kl_patched": 2.0 - share}
+            cells.append(cell(prompt, layer, 0, patched(share, i), **more))
             cells.append(cell(prompt, layer, 1, (0.0, 0.0, 0.0), kl_clean=0.0, kl_patched=0.0))
     return SCORES.frame(cells)
 
@@ -49,12 +39,12 @@ def controls(share: float = 0.1, name: str = "random", prompts=PROMPTS) -> pl.Da
     )
 
 
-def found(table: pl.DataFrame, measure: str, layer: int, control: str | None = None, contrast: str = "value") -> dict:
-    rows = table.filter(
-        pl.col("control").eq_missing(control), measure=measure, contrast=contrast, layer=layer
-    ).to_dicts()
-    assert len(rows) == 1
-    return rows[0]
+def found(
+    table: pl.DataFrame, measure: str, layer: int | None, control: str | None = None, contrast: str = "value"
+) -> dict:
+    place = pl.col("control").eq_missing(control), pl.col("layer").eq_missing(layer)
+    [row] = table.filter(*place, measure=measure, contrast=contrast).to_dicts()
+    return row
 
 
 def test_measures_by_hand() -> None:
@@ -94,10 +84,7 @@ def test_a_control_is_compared_in_the_same_cells() -> None:
 
 def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
     far = scores().with_columns(
-        delta_patched=pl.when(pl.col("prompt_id") == "p09")
-        .then(100.0)
-        .otherwise(pl.col("delta_patched"))
-        .cast(pl.Float32)
+        delta_patched=pl.when(prompt_id="p09").then(pl.lit(100.0, pl.Float32)).otherwise("delta_patched")
     )
     table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
     assert found(table, "recovered_fraction", 5)["estimate"] > 5
@@ -133,11 +120,8 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
     [row] = table.filter(contrast="largest_step").to_dicts()
     assert (row["layer"], row["estimate"]) == (layer, pytest.approx(largest, abs=1e-6))
     assert row["low"] <= row["estimate"] + 1e-6 <= row["high"] + 2e-6
-    [few] = (
-        depth_statistics(SCORES.frame(rows[:8]), CONTROLS.frame(), DOMAINS, n_layers=6)
-        .filter(contrast="largest_step")
-        .to_dicts()
-    )
+    few_table = depth_statistics(SCORES.frame(rows[:8]), CONTROLS.frame(), DOMAINS, n_layers=6)
+    [few] = few_table.filter(contrast="largest_step").to_dicts()
     assert (few["low"], few["high"]) == (None, None)
 
 
@@ -157,14 +141,9 @@ def test_all_layers_count_alike_together() -> None:
     # Layer 5 has nine cells more in each prompt, all as its first.
     more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
     table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
-    whole = table.filter(
-        pl.col("layer").is_null(), pl.col("control").is_null(), measure="recovered_fraction", contrast="value"
-    ).to_dicts()
-    assert whole[0]["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
-    beyond = table.filter(
-        pl.col("layer").is_null(), measure="recovered_fraction", contrast="beyond", control="random"
-    ).to_dicts()
-    assert beyond[0]["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
+    assert found(table, "recovered_fraction", None)["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
+    beyond = found(table, "recovered_fraction", None, "random", "beyond")
+    assert beyond["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
 
 
 def test_a_control_is_compared_where_there_is_a_cts() -> None:
@@ -191,8 +170,7 @@ def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> Non
     ]
     domains = DOMAINS | {f"g{i}": "general" for i in range(12)}
     table = depth_statistics(SCORES.frame(agreeing + sparse), CONTROLS.frame(), domains)
-    [none] = table.filter(measure="disagreement_rate", contrast="value", domain="general", layer=3).to_dicts()
-    [some] = table.filter(measure="disagreement_rate", contrast="value", domain="related", layer=3).to_dicts()
+    none, some = (found(table.filter(domain=name), "disagreement_rate", 3) for name in ("general", "related"))
     # So many of 12 prompts might have any, and one that has, as much as those that do: at most two steps of 20.
     assert none["high"] == pytest.approx(wilson(0, 12).high / 10)
     assert none["high"] < some["low"]

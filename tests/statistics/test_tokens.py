@@ -59,9 +59,8 @@ def cells(prompts=PROMPTS) -> pl.DataFrame:
 
 def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4, contrast: str = "value") -> dict:
     here = pl.col("class") == name, pl.col("layer").eq_missing(layer)
-    rows = table.filter(*here, measure=measure, contrast=contrast).to_dicts()
-    assert len(rows) == 1
-    return rows[0]
+    [row] = table.filter(*here, measure=measure, contrast=contrast).to_dicts()
+    return row
 
 
 def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:

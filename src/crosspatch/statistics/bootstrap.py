@@ -34,7 +34,7 @@ FEWEST_SEEDS = 5
 
 @dataclass(frozen=True)
 class Ratios:
-    """K ratios of sums over N units (prompts): [K, N] sums of each unit above and below the line."""
+    """K ratios of sums over N units (prompts): each one's part in numerator (above) and denominator (below), [K, N]."""
 
     above: Numbers
     below: Numbers
@@ -44,7 +44,7 @@ class Ratios:
         return (counts @ self.above.T) / (counts @ self.below.T)
 
     def defined(self, counts: Numbers) -> NDArray[np.bool_]:
-        """In which draws something stands below the line of every ratio."""
+        """In which draws no ratio has a denominator of 0."""
         return (counts @ self.below.T != 0).all(1)
 
     def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
@@ -52,7 +52,7 @@ class Ratios:
         return self.spread(counts, weights / (counts @ self.below.T), values)
 
     def spread(self, counts: Numbers, shares: Numbers, values: Numbers) -> Numbers:
-        """The same where the weights over the sums below the line, [draws, K], are known."""
+        """The same where the weights over the denominators, [draws, K], are known."""
         # Each unit's part in the error, [draws, N].
         parts = shares @ self.above - (shares * values) @ self.below
         return np.sqrt(np.einsum("dn,dn,dn->d", counts, parts, parts) * self.units / (self.units - 1))
@@ -60,7 +60,7 @@ class Ratios:
     def influences(self, weights: Numbers) -> Numbers:
         """How far the weighted sum of the ratios moves when a unit is left out, [N]: the jackknife's values.
 
-        A unit that has most of a sum below the line has more influence than the linearized error gives it.
+        A unit that has most of a denominator has more influence than in the linearized error.
         """
         leverage = np.minimum(np.abs(self.below / self.below.sum(1)[:, None]), 1 - 1e-6)
         return weights @ (self.residuals / (1 - leverage))
@@ -73,7 +73,7 @@ class Ratios:
 
     @property
     def effective(self) -> float:
-        """Kish's effective number of units, (Σw)² / Σw² of their sums below the line; of the ratio with the fewest."""
+        """Kish's effective number of units, (Σw)² / Σw² of their parts in a denominator; the smallest of all ratios."""
         sizes = np.abs(self.below)
         squares = (sizes**2).sum(1)
         return float(np.divide(sizes.sum(1) ** 2, squares, out=np.zeros(len(sizes)), where=squares > 0).min())
@@ -113,7 +113,7 @@ def resamples(units: int, rng: np.random.Generator, draws: int | None = None) ->
 
 
 def seeded_resamples(units: int, seed: int) -> tuple[Numbers, np.random.Generator]:
-    """The resamples of so many units by an experiment's seed, and the generator as it is after them."""
+    """The resamples of so many units by an experiment's seed, and the generator after them."""
     counts, after = _seeded(units, seed, DRAWS)
     return counts, deepcopy(after)
 
@@ -152,7 +152,7 @@ def bootstrap(
 
 
 def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LEVEL) -> list[Interval]:
-    """The interval of each contrast by resampling units; `counts` says how, to all of them alike.
+    """The interval of each contrast by resampling units; all have the same resamples, `counts`.
 
     The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
     as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12)
@@ -175,9 +175,9 @@ def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LE
     return [one for one in found if isinstance(one, Interval)]
 
 
-def drawn_together(told: Iterable[tuple[T, Contrast | Interval]], counts: Numbers) -> Iterator[tuple[T, Interval]]:
-    """What is told of anything with its interval, in the same order; the intervals of contrasts are drawn together."""
-    found = list(told)
+def drawn_together(rows: Iterable[tuple[T, Contrast | Interval]], counts: Numbers) -> Iterator[tuple[T, Interval]]:
+    """Rows with their intervals, in the same order; the intervals of contrasts are drawn together."""
+    found = list(rows)
     intervals = iter(bootstraps([one for _, one in found if isinstance(one, Contrast)], counts))
     for what, one in found:
         yield what, next(intervals) if isinstance(one, Contrast) else one
@@ -200,7 +200,7 @@ class _Undrawn:
 
 
 def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
-    """The interval where no draw is needed to tell it."""
+    """The interval where it needs no draws."""
     ratios, weights = contrast.ratios, np.array(contrast.weights)
     once = np.ones((1, ratios.below.shape[1]))
     if not ratios.defined(once)[0]:
@@ -228,9 +228,9 @@ def _drawn(contrasts: Sequence[_Undrawn], counts: Numbers, level: float) -> Iter
     weights = np.array([one.contrast.weights for one in contrasts])
     with np.errstate(divide="ignore", invalid="ignore"):
         values, errors = _in_draws(contrasts, weights, counts)
-        told = errors > 1e-9 * np.array([[one.error] for one in contrasts])
+        known = errors > 1e-9 * np.array([[one.error] for one in contrasts])
         estimates = np.array([[one.estimate] for one in contrasts])
-        studentized = np.where(told, (values - estimates) / errors, np.nan)
+        studentized = np.where(known, (values - estimates) / errors, np.nan)
     tail = (1 - level) / 2
     further = np.array([_further(one.units, level) for one in contrasts])
     lows, highs = _quantiles(values, further), _quantiles(values, 1 - further)
@@ -353,7 +353,7 @@ def over_seeds(
 ) -> Interval:
     """The interval over seeds and prompts, which are crossed where all seeds were asked the same questions.
 
-    Units are (seed, prompt) pairs, told by their numbers, [N] each. The squared half-width is the sum of the variance
+    Units are (seed, prompt) pairs, given by their numbers, [N] each. The squared half-width is the sum of the variance
     between seeds and of what prompts add to it (Cameron, Gelbach and Miller 2011), each with its own quantile of
     Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds, 8 prompts
     or 5 effective prompts.

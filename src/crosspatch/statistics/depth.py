@@ -61,7 +61,7 @@ def depth_statistics(
         for row in _Profile(mode, own, mode.rows(controls), last, seed).rows():
             rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
             if rate and row["estimate"] == 0 and row["high"]:
-                # No prompt has any: so many prompts might have some, and one that has, as much as any other.
+                # They disagree after no prompt here. After some they might, as often as after any other.
                 row["high"] *= most
             rows.append({"domain": domain, **row})
     return DEPTH.frame(rows)
@@ -129,7 +129,7 @@ class _Profile:
             below = own
 
     def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Drawn]:
-        """Every measure of some patches, each of which counts alike, by itself and against each control."""
+        """Every measure of some patches, which count equally, by itself and compared with each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
             yield self._row(patch, layer, measure, "value", own), self._mean(own, measure)

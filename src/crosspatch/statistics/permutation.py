@@ -20,7 +20,7 @@ PERMUTATIONS = 2000
 
 @dataclass(frozen=True)
 class LabelledText:
-    """Tokens of one text in their order: sums above and below the line of each, and a label each, [tokens] all.
+    """The tokens of one text: each one's part in numerator (above) and denominator (below), and its label, [tokens].
 
     All texts of one `prompt` are shifted by the same part of their length: patched layers write similar texts.
     """

@@ -40,7 +40,7 @@ def token_statistics(
 ) -> pl.DataFrame:
     """Every class of token in every domain and at every single-layer patch: see tables.TOKENS.
 
-    With layer null all layers together but the last, where `resid_post` recovers everything whatever the token, or of
+    With layer null all layers together but the last, where `resid_post` recovers everything for any token, or of
     these the late ones. `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's
     depth (None: not known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt
     without a domain.
