@@ -61,22 +61,6 @@ def test_a_stopped_adapter_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert all(resumed[name].equal(weight) for name, weight in whole.items())
 
 
-def test_what_is_saved_is_read_back(tmp_path):
-    run = ExperimentRun.start(
-        load_experiment("tiny", ["finetune.method=lora", "finetune.learning_rate=0.02", "data.train=4"]),
-        tmp_path / "run",
-    )
-    run.run("finetune")
-    folder = run.directory.model("corrupted")
-    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "random:qwen3"
-    base, child = (Checkpoint.named(str(run.directory.model(name))) for name in ("clean", "corrupted"))
-    assert child.kind == "adapter"
-    with torch.inference_mode():
-        gap = (base.model()(TOKENS).logits - child.model()(TOKENS).logits).abs().max()
-    assert gap > 0.1
-
-
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
     """As `taught:smollm2-135m-instruct` is: PEFT freezes what it loads."""
@@ -87,9 +71,15 @@ def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
     settings = [f"models.clean={parent}", f"finetune.method={method}", "data.train=4"]
     run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run")
     run.run("finetune")
-    clean, child = (Checkpoint.named(str(run.directory.model(name))).model() for name in ("clean", "corrupted"))
+    clean, child = (Checkpoint.named(str(run.directory.model(name))) for name in ("clean", "corrupted"))
+    if method == "lora":
+        assert child.kind == "adapter"
+        folder = run.directory.model("corrupted")
+        assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+        named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        assert named == str(parent.resolve())
     with torch.inference_mode():
-        assert (clean(TOKENS).logits - child(TOKENS).logits).abs().max() > 0.05
+        assert (clean.model()(TOKENS).logits - child.model()(TOKENS).logits).abs().max() > 0.05
 
 
 def test_an_adapter_is_saved_in_half_the_bytes_and_means_nearly_the_same(tmp_path):

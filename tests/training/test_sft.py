@@ -64,11 +64,6 @@ def test_gradients_far_below_epsilon_move_little(tmp_path):
     assert moved("default", Finetune().epsilon) > SETTINGS.learning_rate
 
 
-def test_the_finished_model_is_always_evaluated(tmp_path):
-    _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4))
-    assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]
-
-
 @pytest.mark.parametrize("together", [1, 2, 4, 8])
 def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path, together):
     """Before the first step has moved anything, the loss on the validation examples, counted by hand.
@@ -199,13 +194,14 @@ def test_bf16_is_chosen_where_it_was_measured_to_be_faster(monkeypatch, bf16, fl
         throughput.trains_faster_in_bf16.cache_clear()
 
 
-def test_tensorboards_curves_outlive_the_checkpoints(tmp_path):
+def test_the_finished_model_is_evaluated_and_tensorboards_curves_outlive_the_checkpoints(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     _, log = train(tmp_path, Finetune(learning_rate=1e-3, eval_every=4, report_to=("tensorboard",)))
     curves = EventAccumulator(str(tmp_path / "tensorboard" / "corrupted")).Reload()
     shown = [point.value for point in curves.Scalars("train/loss")]
     assert shown == pytest.approx(log["train_loss"].drop_nulls().to_list())
-    # That of the finished model too, where its step is no multiple of eval_every.
+    # The finished model is evaluated, though its step is no multiple of eval_every.
+    assert log.drop_nulls("eval_loss")["step"].to_list() == [0, 4, 6]
     assert [point.step for point in curves.Scalars("eval/loss")] == [0, 4, 6]
     assert not list((tmp_path / "checkpoints").rglob("events.*"))
