@@ -245,16 +245,17 @@ def _marked(mistakes: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """What the sites of each component carry in one prompt, dealt anew among them: a block's by its step."""
+    """What the measured sites of each component carry in one prompt, permuted among them: a block's by its step."""
     parts = []
     for part in localisation.partition_by("component", "positions", "direction", maintain_order=True):
         ordered = part.sort("layer", maintain_order=True)
-        moved = ordered["patched"].to_numpy()
+        patched, known = ordered["patched"].to_numpy().copy(), ordered["patched"].is_not_null().to_numpy()
         if part["component"][0] == "resid_post":
-            moved = np.cumsum(rng.permutation(np.diff(moved, prepend=0.0)))
+            patched = np.cumsum(rng.permutation(np.diff(patched, prepend=0.0)))
         else:
-            moved = rng.permutation(moved)
-        parts.append(ordered.with_columns(patched=pl.Series(moved)))
+            patched[known] = rng.permutation(patched[known])
+        # Heads that were not measured stay null.
+        parts.append(ordered.with_columns(patched=pl.Series(patched).fill_nan(None)))
     return pl.concat(parts) if parts else localisation
 
 
