@@ -24,8 +24,8 @@ from crosspatch.patching.scores import predict
 class SharedReading:
     """The clean model and a child along one text of S steps.
 
-    Activations [S, W] by site, of heads as wide as these; `y_clean` and `y_corrupt` are the tokens that the two models
-    want at each step, `gap` the child's ΔL less the clean model's, in logits.
+    Activations [S, W] by site, of heads as wide as these; `y_clean` and `y_corrupt` are the two models' top-1 tokens
+    at each step, `gap` the child's ΔL less the clean model's, in logits.
     """
 
     clean: Mapping[Site, Float[Tensor, "S _"]]
@@ -76,8 +76,8 @@ def alignment(deltas: Float[Tensor, "U W"]) -> Float[Tensor, " N"]:
     are. Independent directions have 0 on average.
     """
     others = (deltas.sum(0) - deltas) / max(1, len(deltas) - 1)
-    told = (deltas.norm(dim=-1) > 0) & (others.norm(dim=-1) > 0)
-    return cosine_similarity(deltas[told], others[told], dim=-1)
+    defined = (deltas.norm(dim=-1) > 0) & (others.norm(dim=-1) > 0)
+    return cosine_similarity(deltas[defined], others[defined], dim=-1)
 
 
 def _measured(here: Float[Tensor, "U W"], there: Float[Tensor, "U W"]) -> dict[str, float | None]:

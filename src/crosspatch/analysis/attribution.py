@@ -2,10 +2,10 @@
 
 Attribution patching across two models. A patch's effect on a step is its ΔL less that of the unpatched target; to
 first order it is the gradient of ΔL at the site times what the patch would change there, source less target. A
-transient patch reads a past that is the target's own, and changes nothing that others read. So the past can be held
-fixed, positions do not know of one another, and one backward pass gives the gradients of all steps at all sites.
+transient patch reads the target's own keys and values, and later positions do not read what it changes. So keys and
+values are constants, and one backward pass gives the gradients of all steps at all sites.
 
-It ranks; what comes out on top should be measured by `score_tokens`. Only steps at which the models want different
+Estimates rank sites; measure the top ones with `score_tokens`. Only steps at which the models predict different
 tokens are computed: at others ΔL is 0 whatever is patched.
 """
 
@@ -170,7 +170,7 @@ def attribution_patching(
             f"the models have no {' or '.join(components) or 'component'} for attribution patching; use resid_post"
         )
     cells, steps = [], []
-    # Not in inference mode, whoever calls: its tensors could not take part in a backward pass.
+    # Tensors made in inference mode, which a caller may have entered, cannot take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
         for number, given in enumerate(tqdm(texts, desc="attribution patching", unit="text", leave=False)):
             reader = PairReader(pair, given, run)

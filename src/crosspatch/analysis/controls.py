@@ -1,9 +1,10 @@
-"""Controls: something else moved to the same places at the same steps, in the contexts that the patch has written.
+"""Controls: other activations at the same sites and steps as a patch, in the contexts that the patch has written.
 
-What a patch transfers says little by itself: a last layer transfers everything, and any push may tip a close call.
-So in the cells where the models disagree other activations are moved in the place of the source's: the target's own
-(an identity), the target's pushed as far in a random direction, the target's with another prompt's difference, or
-those of another child. Contexts, tokens and denominators are the patch's own, so scores can be compared cell by cell.
+A recovered fraction needs a comparison: a patch at the last layer recovers everything, and where two logits are close
+any change may exchange them. So in the cells where the models disagree other activations replace the source's: the
+target's own (an identity), the target's plus a random vector of the same norm, the target's plus another prompt's
+difference, or those of another child. Contexts, tokens and denominators are the patch's own, so scores can be compared
+cell by cell.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class PatchedText:
 
     @property
     def all_steps(self) -> list[int]:
-        """Every step that any patch wants."""
+        """The steps of all patches."""
         return sorted({step for steps in self.steps.values() for step in steps})
 
     @property
     def sites(self) -> list[Site]:
-        """Every place that any patch has."""
+        """The sites of all patches."""
         return sorted({site for patch in self.steps for site in patch.sites})
 
 

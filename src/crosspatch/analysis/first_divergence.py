@@ -1,4 +1,4 @@
-"""The first step at which the models want different tokens: whose doing it is, the state's or the later layers'.
+"""The first step at which the models predict different tokens, and how much of that the state and later layers cause.
 
 Up to that step both write the same text, so it is the one place where each can be compared on what it wrote itself.
 Cut the models behind a layer: what has come up to there at this position is the state, what is above are the late

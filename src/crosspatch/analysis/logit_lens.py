@@ -1,7 +1,7 @@
-"""A logit lens of the delta: what a child's difference at a layer would say if the clean model ended there.
+"""A logit lens of the activation delta: the change of the clean model's logits if the model ended at a layer.
 
-The clean model's resid_post, and that plus the difference, are both read by the clean model's own final norm and
-unembedding. No later block has a say, so what it shows is what is in the stream already, in the words of the output.
+The clean model's final norm and unembedding are applied to its resid_post, and to resid_post plus the child's
+difference. Later blocks are skipped, so the lens shows what the residual stream holds already.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Side = Literal["up", "down"]
 class LensChange:
     """Means over U steps: changes of all logits and probabilities [V], and of logit(y_corrupt) − logit(y_clean).
 
-    The largest changes of logits are often those of tokens that nothing would write, whose vectors are alike; those of
-    probabilities are of tokens that the lens expects on one side or the other.
+    Rare tokens with similar unembedding vectors often have the largest changes of logits; the largest changes of
+    probabilities are those of tokens that the lens predicts before or after.
     """
 
     logits: Float[Tensor, " V"]
@@ -38,7 +38,7 @@ class LensChange:
     gap: float
 
     def top(self, count: int, by: Ranking, side: Side) -> list[int]:
-        """The tokens that are moved most to a side."""
+        """The tokens whose logit or probability rises (`up`) or falls (`down`) most."""
         changes = self.logits if by == "logit" else self.probabilities
         return changes.topk(min(count, len(changes)), largest=side == "up").indices.tolist()
 
@@ -58,12 +58,12 @@ def lens_change(
     norm, gap = final_norm(model), 0.0
     logits = probabilities = torch.zeros(())
     parts = (whole.split(UNEMBED_AT_ONCE) for whole in (stream, deltas, y_clean, y_corrupt))
-    for here, moved, *wants in zip(*parts, strict=True):
+    for here, moved, *ys in zip(*parts, strict=True):
         there = (here.float() + moved).to(here)
         before, after = (unembed(model, norm(state[None])[0]) for state in (here, there))
         logits = logits.to(after) + (after - before).sum(0)
         probabilities = probabilities.to(after) + (after.softmax(-1) - before.softmax(-1)).sum(0)
-        tokens = [want.to(after.device) for want in wants]
+        tokens = [y.to(after.device) for y in ys]
         gap += float((delta(after, *tokens) - delta(before, *tokens)).sum())
     return LensChange(logits / len(stream), probabilities / len(stream), gap / len(stream))
 
@@ -76,12 +76,12 @@ def lens_rows(clean: nn.Module, prompts: PromptFormat, reading: SharedReading, t
     steps = reading.disagree
     if not steps.any():
         return
-    told = {"steps": int(steps.sum()), "model_gap": float(reading.gap[steps].mean())}
+    fixed = {"steps": int(steps.sum()), "model_gap": float(reading.gap[steps].mean())}
     for site in reading.clean:
         if site.component != "resid_post":
             continue
-        wants = reading.y_clean[steps], reading.y_corrupt[steps]
-        change = lens_change(clean, reading.clean[site][steps], reading.delta(site)[steps], *wants)
+        ys = reading.y_clean[steps], reading.y_corrupt[steps]
+        change = lens_change(clean, reading.clean[site][steps], reading.delta(site)[steps], *ys)
         for by, side in product(get_args(Ranking), get_args(Side)):
             for rank, token in enumerate(change.top(top, by, side), start=1):
                 yield {
@@ -94,5 +94,5 @@ def lens_rows(clean: nn.Module, prompts: PromptFormat, reading: SharedReading, t
                     "change": float(change.logits[token]),
                     "probability": float(change.probabilities[token]),
                     "lens_gap": change.gap,
-                    **told,
+                    **fixed,
                 }

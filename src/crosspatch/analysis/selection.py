@@ -1,8 +1,8 @@
-"""Which patches are worth a sweep of their own: the top sites of attribution patching, or the set that a search finds.
+"""Choose the patches of a sweep: the top sites of attribution patching, or the set of sites that a search finds.
 
-Both look along the target's own text after each prompt, and both end with exact measurements there. What is chosen
-looks better on the texts that chose it than it is, so both are cross-fitted too: each half of the texts chooses, and
-what it chose is measured on the other half.
+Both use the target's own text after each prompt, and both measure the exact effects there. These are biased upwards on
+the texts that were used to choose, so both are cross-fitted: sites are chosen on each half of the texts and measured
+on the other half.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crosspatch.patching.sweep import Answers
 from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
 
-# Parts of blocks: a late resid_post carries nearly everything, and would be found each time.
+# Parts of blocks: a late resid_post recovers nearly everything, so every search would end there.
 SEARCHED: tuple[Component, ...] = ("attn_out", "mlp_out", "head")
 # Sites that a search tries in each round: the top ones of attribution patching.
 CANDIDATES = 16
@@ -37,7 +37,7 @@ IG_STEPS = 1
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen patches, the table that says why, and what a person should know of it, a line each."""
+    """The chosen patches, the table of their estimates and effects, and notes to log, a line each."""
 
     patches: list[Patch]
     table: pl.DataFrame
@@ -162,7 +162,7 @@ def _held_out(
     found: Attribution,
     choose: Callable[[Attribution, Sequence[ForcedText]], list[Patch]],
 ) -> list[float] | None:
-    """What the patches that each half of the texts chooses transfer on the other half, rank by rank.
+    """The recovered fraction, rank by rank, of the patches that each half of the texts chooses, on the other half.
 
     None where a half has no step at which the models disagree, or nothing to choose.
     """

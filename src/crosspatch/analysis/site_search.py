@@ -1,7 +1,7 @@
-"""Which few sites, moved together, carry a wanted share of the source's behaviour: a greedy or beam search.
+"""A greedy or beam search for a small set of sites that, patched together, recovers a given fraction.
 
-The best sites each alone need not be the best together: two may carry the same. So sets grow one site at a time, and
-every set is measured exactly along given texts. How the candidates were found is not known here.
+The best single sites need not be the best set: two of them may carry the same information. So sets grow one site at a
+time, and each set is measured exactly along given texts.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def search_sites(
     """Grow sets of sites out of `candidates` until one joint transient patch recovers as much as `wanted`.
 
     The recovered fraction is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at
-    which the unpatched models want different tokens. Each round measures every kept set with every candidate, and keeps
-    the best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy search, and
-    a wider beam always keeps what that would, so it does no worse. It ends when a set reaches `wanted`, has
+    which the unpatched models predict different tokens. Each round measures every kept set with every candidate, and
+    keeps the best `beam` of those that gain at least `least_gain` on the set they came from; beam 1 is the greedy
+    search, and a wider beam always keeps its set, so it does no worse. It ends when a set reaches `wanted`, has
     `max_sites`, or none gains. Neither search is exhaustive: the size of what it finds is an upper bound on that of the
-    smallest set. One late `resid_post` carries nearly everything, so candidates of attn_out, mlp_out and head say more.
+    smallest set. One late `resid_post` recovers nearly everything; use candidates of attn_out, mlp_out and head.
 
     Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models agree throughout.
     """

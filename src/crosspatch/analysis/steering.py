@@ -1,7 +1,7 @@
 """Steering: one vector a prompt, added to the stream of a model at every position at which it writes.
 
-Unlike a patch it knows nothing of the position at hand: if the mean difference of other prompts does what the child
-does, the fine-tune is one direction there. A random vector of the same length is the control.
+Unlike a patch, the vector is the same at every position: if the mean difference of other prompts reproduces the child's
+behaviour, the fine-tune acts as one direction there. The control is a random vector of the same norm.
 """
 
 from __future__ import annotations

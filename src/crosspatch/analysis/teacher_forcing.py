@@ -1,4 +1,4 @@
-"""A text that is given rather than generated, and one model reading it: what it wants, activations, gradients.
+"""A given text, and models that read it: their predictions, activations and gradients.
 
 The text is read once and leaves its keys and values. What is asked of single steps later is computed from these, with
 those steps' positions apart, as a transient patch sees them: so memory grows with the steps asked for, and a

@@ -1,4 +1,4 @@
-"""Moving activations of one model into another while text is generated, and scoring what comes along.
+"""Patch activations of one model into another while text is generated, and score every step.
 
 Letters in the shapes of this folder:
 

@@ -1,4 +1,4 @@
-"""How many rows run at once: as many as the memory budget holds, fewer when memory runs out all the same."""
+"""How many rows run at once: as many as fit the memory budget, and fewer after running out of memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crosspatch.patching.two_stream.key_values import bytes_per_position
 
 logger = logging.getLogger(__name__)
 
-# Share of the memory that is free when nothing else is said.
+# Share of the free memory that is used by default.
 SHARE = 0.5
 # More than so many rows gain nothing, and results come later.
 MOST_ROWS = 256

@@ -1,6 +1,6 @@
-"""Guesses at how a text goes on, from texts that are already there.
+"""Drafts of a text's next tokens, taken from texts that are already there.
 
-A guess is only a draft: the engine verifies each of its tokens, so a bad one costs time and changes nothing.
+The engine verifies each token of a draft, so a bad one costs time and changes nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cached engine: many patches of many prompts generate in lockstep, drafts are verified many tokens at a time.
 
-Rows (one patch after one prompt) that have written the same text so far share it: both models read it once. Each
-round reads on in all texts by their last token and, where there is one, a draft; a row keeps the draft as far as it
-would have written it, and one token more. Rows that part go on in texts of their own.
+Rows (one patch after one prompt) that have generated the same text so far share it: both models read it once. Each
+round reads the last token of every text and its draft, if it has one; a row keeps the part of the draft that it would
+have generated, and one token more. Rows whose tokens differ continue in separate texts.
 
 The unpatched models' own answers can be written in the same rounds, at no cost but their own tokens.
 """
@@ -26,7 +26,7 @@ from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
 # Tokens drafted at first for a text that follows a known one, and at most: doubled while all is kept, halved when not.
 FIRST_REACH, LONGEST_REACH = 8, 64
 # Tokens in a round up to which a draft is nearly free, since reading the weights dominates; by kind of device. A draft
-# that is not kept costs what it computes, so beyond that texts go on token by token.
+# that is not kept costs what it computes, so beyond that texts are generated token by token.
 FREE_TOKENS = {"cpu": 24}
 FREE_TOKENS_ELSEWHERE = 256
 
@@ -56,7 +56,7 @@ class Written:
 
 @dataclass
 class _Writer:
-    """Somebody who writes a text on: a patched row, or (patch None) one of the models by itself."""
+    """One generation: of a patched row, or (row None) of one of the models by itself."""
 
     written: Trajectory | OwnText
     row: Row | None = None
@@ -65,7 +65,7 @@ class _Writer:
 
 @dataclass
 class _Text:
-    """One text and all who have written the same so far."""
+    """One text and all writers that have generated it so far."""
 
     prompt: int
     tokens: list[int]
@@ -90,7 +90,7 @@ def run_cached(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> lis
 
 
 class _Lockstep:
-    """All texts of a run on their way."""
+    """All texts of a run, while they are generated."""
 
     def __init__(self, pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> None:
         positions = max((len(prompt.ids) for prompt in prompts), default=0) + run.max_new_tokens
@@ -170,51 +170,51 @@ class _Lockstep:
         )
 
     def _go_on(self, text: _Text, draft: list[int], read: Read, bar: tqdm[Any]) -> list[_Text]:
-        """Each writer's next tokens; the texts in which those who are not at their end go on."""
+        """Append each writer's next tokens; return the texts of the writers that have not finished."""
         rows = iter(read.rows)
-        parties: dict[tuple[int, ...], list[_Writer]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[_Writer]] = defaultdict(list)
         for writer in text.writers:
             if isinstance(writer.written, Trajectory):
                 steps = next(rows)
-                said = self._kept([step.token for step in steps], draft)
-                writer.written.steps += steps[: len(said)]
+                new_tokens = self._kept([step.token for step in steps], draft)
+                writer.written.steps += steps[: len(new_tokens)]
             else:
-                said = self._kept(read.target_tokens if writer.by_target else read.source_tokens, draft)
-                writer.written.tokens += said
-            bar.update(len(said))
-            if said[-1] in self.stops:
+                new_tokens = self._kept(read.target_tokens if writer.by_target else read.source_tokens, draft)
+                writer.written.tokens += new_tokens
+            bar.update(len(new_tokens))
+            if new_tokens[-1] in self.stops:
                 writer.written.stop_reason = "eos"
-            elif len(text.tokens) + len(said) < self.run.max_new_tokens:
-                parties[tuple(said)].append(writer)
+            elif len(text.tokens) + len(new_tokens) < self.run.max_new_tokens:
+                groups[tuple(new_tokens)].append(writer)
                 continue
-            bar.update(self.run.max_new_tokens - len(text.tokens) - len(said))
+            bar.update(self.run.max_new_tokens - len(text.tokens) - len(new_tokens))
             if writer.row is not None and writer.row.lane is not None:
                 self.rounds.target_past.close(writer.row.lane)
-        return self._parted(text, draft, parties)
+        return self._parted(text, draft, groups)
 
-    def _kept(self, wanted: list[int], draft: list[int]) -> list[int]:
-        """What a writer says: the draft as far as it wants it, and one token more; nothing after a stop."""
-        said = [wanted[0]]
-        for drafted, after in zip(draft, wanted[1:], strict=True):
-            if said[-1] != drafted or drafted in self.stops:
+    def _kept(self, predicted: list[int], draft: list[int]) -> list[int]:
+        """A writer's next tokens: the part of the draft that it predicts, and one more; nothing after a stop."""
+        new_tokens = [predicted[0]]
+        for drafted, after in zip(draft, predicted[1:], strict=True):
+            if new_tokens[-1] != drafted or drafted in self.stops:
                 break
-            said.append(after)
-        return said
+            new_tokens.append(after)
+        return new_tokens
 
-    def _parted(self, text: _Text, draft: list[int], parties: dict[tuple[int, ...], list[_Writer]]) -> list[_Text]:
-        """A text for each party; the last goes on in the lanes, the others in copies."""
+    def _parted(self, text: _Text, draft: list[int], groups: dict[tuple[int, ...], list[_Writer]]) -> list[_Text]:
+        """One text for each group of writers; the last one keeps the lanes, the others get copies."""
         target, source = self.rounds.target_past, self.rounds.source_past
         length = len(text.tokens)
         before = len(self.prompts[text.prompt].ids) - 1 + length
         onward: list[_Text] = []
-        for said, writers in parties.items():
+        for new_tokens, writers in groups.items():
             reach = text.reach
             if draft:
-                kept_all = len(said) == len(draft) + 1
+                kept_all = len(new_tokens) == len(draft) + 1
                 reach = min(2 * reach, LONGEST_REACH) if kept_all else max(reach // 2, 1)
-            # The last party goes on in the list too: what it says later follows what was noted earlier.
-            tokens = text.tokens if len(onward) == len(parties) - 1 else list(text.tokens)
-            tokens += said
+            # The last group keeps the list as well, so that drafts noted earlier include its later tokens.
+            tokens = text.tokens if len(onward) == len(groups) - 1 else list(text.tokens)
+            tokens += new_tokens
             self.drafts[text.prompt].note(tokens, length + 1)
             onward.append(_Text(text.prompt, tokens, None, None, writers, reach))
         for i, new in enumerate(onward):

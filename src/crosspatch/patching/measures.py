@@ -1,7 +1,6 @@
-"""What is measured of patches, prompt by prompt or over all cells: sums, of which every measure is a ratio.
+"""Measures of patches, prompt by prompt or over all cells: each is a ratio of two sums.
 
-Ratios of sums, so that prompts can be drawn anew without counting tokens as if they were independent. Knows nothing
-of intervals, and needs no torch.
+Sums of prompts can be resampled, so tokens of one prompt are not counted as independent. Needs no torch.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _LATEX_OPERATORS = frozenset({"times", "cdot", "div", "frac", "pm", "sqrt"})
 class Schedule:
     """The steps from `first` to `last` (None: to the end), every `every`-th of them, and of these perhaps not all.
 
-    `disagree` keeps those at which the unpatched models want different tokens; `words` those at which the token
+    `disagree` keeps those at which the unpatched models predict different tokens; `words` those at which the token
     that either of them would write next is one of these, `digits` and `operators` standing for classes.
     """
 
@@ -97,7 +97,7 @@ ALL_STEPS = Schedule()
 
 @dataclass(frozen=True)
 class Patch:
-    """Sites that are moved together, at the steps of a schedule."""
+    """Sites that are patched together, at the steps of a schedule."""
 
     sites: tuple[Site, ...]
     schedule: Schedule = ALL_STEPS
@@ -141,7 +141,7 @@ class Patch:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its part of a table's row: what readers look at in place of the name."""
+        """Its columns in a table's row, so that nothing has to parse the name."""
         return {
             "patch": self.name,
             "component": self.component,
@@ -169,8 +169,8 @@ def patch_grid(
 ) -> list[Patch]:
     """One patch for each component of each layer, in order of depth; for each head of it where that is a component.
 
-    With `window` layers are moved together, as many as it says, each patch beginning at one of `layers`; windows
-    that would reach beyond the last block are left out.
+    `window` layers are patched together, each patch beginning at one of `layers`; windows that would reach beyond the
+    last block are left out.
     """
     first_layers = range(n_layers) if layers == "all" else sorted(set(layers))
     chosen_heads = range(n_heads) if heads == "all" else sorted(set(heads))

@@ -1,6 +1,6 @@
 """Whether the cached engine gives on a pair what plain Hugging Face models give: a quick look before it is trusted.
 
-`verify` looks at length. A pair that fails gets the reference engine, and its user is told.
+`verify` compares more. A pair that fails is run by the reference engine, with a warning.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
     except (UsageError, CrosspatchError) as error:
         return str(error)
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
-        # A model with habits of its own can break anywhere inside; it is refused, not run differently.
+        # An unusual model can break anywhere inside; it is refused, so that no result is silently different.
         return f"a packed pass breaks with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
@@ -87,9 +87,7 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
         if angles.get("rope_type") in {"dynamic", "longrope"}:
             trained = angles.get("original_max_position_embeddings") or config.max_position_embeddings
             if positions > trained:
-                return (
-                    f"its positions are encoded anew in texts beyond {trained} tokens, and these may have {positions}"
-                )
+                return f"its rotary angles change in texts beyond {trained} tokens, and these may have {positions}"
     return None
 
 

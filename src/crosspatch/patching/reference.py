@@ -1,4 +1,4 @@
-"""The published algorithm (paper, section 3.2.1), literal and slow: the oracle that other engines are held to.
+"""The published algorithm (paper, section 3.2.1), literal and slow: other engines are compared with it.
 
 Four full forward passes for each token of each patch, no cache. Only what the paper leaves open is added: the other
 components, the repair direction, schedules, and the persistent form, in which all generated positions at which the

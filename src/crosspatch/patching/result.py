@@ -1,4 +1,4 @@
-"""What patching gives: scores and texts of some prompts under some patches. Needs no torch."""
+"""The result of patching: scores and texts of some prompts under some patches. Needs no torch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _COLUMNS = ("patch", "models disagree", "mean CTS", "recovered fraction")
 
 
 def _html_repr(result: PatchResult) -> HtmlRepr:
-    """Prompts, patches, disagreement and transfer by patch, over all prompts together."""
+    """Prompts, patches, disagreement and recovered fraction by patch, over all prompts together."""
     scores = result.scores
     if scores.is_empty():
         return HtmlRepr("A result of patching, without scores")
@@ -109,7 +109,7 @@ def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
 
 
 def _recovered(profile: pl.DataFrame) -> Table | Strip:
-    """What transfers by patch: all of a few; of many single layers a strip, of other patches the best."""
+    """Recovered fractions by patch: all of a few; a strip of many single layers; the best of other patches."""
     if profile.height <= MOST:
         return Table(_COLUMNS, [_row(row) for row in profile.iter_rows(named=True)])
     alike = profile.select("component", "direction", "persistence").n_unique() == 1

@@ -1,7 +1,6 @@
-"""One round: both models read on in some texts, and every patch of each text is computed beside them and scored.
+"""One round: both models read the next tokens of some texts, and every patch of each text is computed and scored.
 
-This is where the two streams meet: the source is read for its activations; the target is read, and in the same pass
-its patched positions. What becomes of the scores (a text that goes on, a table) is not known here.
+The source's pass gives the activations; the target's pass computes its own positions and the patched ones.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Read:
-    """What a round says about one stretch.
+    """The results of one stretch.
 
     The next tokens that target and source would write after each position (empty where they did not read it), and
     for each row the scores of each position.
@@ -113,7 +112,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class _Round:
-    """One round, while it goes on."""
+    """The state of one round."""
 
     rounds: Rounds
     stretches: Sequence[Stretch]
@@ -123,7 +122,7 @@ class _Round:
         patched = [(s, j) for s, stretch in enumerate(self.stretches) if stretch.rows for j in range(len(stretch.ids))]
         looks = any(row.patch.schedule.looks for stretch in self.stretches for row in stretch.rows)
         if looks:
-            # Whether a patch is applied depends on what both models want: they are read first.
+            # Whether a patch is applied depends on both models' top-1 tokens, so the unpatched pass comes first.
             entries = {row.patch.entry for stretch in self.stretches for row in stretch.rows} - {0}
             with reading(self.rounds.target, [Site(entry - 1) for entry in entries]) as read:
                 target_hidden = self._read_target([], activations, None)[0]
@@ -138,8 +137,8 @@ class _Round:
             rests = [(s, j) for s, j in patched if there[s, j] < len(self.stretches[s].rows)]
             resting = self._rest(rests, target_hidden, source_hidden)
         steps = self._score(cells, target_hidden, source_hidden, cell_hidden)
-        wants = self._wants(target_hidden, source_hidden)
-        return [self._collected(s, wants.get(s), steps, resting) for s in range(len(self.stretches))]
+        predicted = self._predicted(target_hidden, source_hidden)
+        return [self._collected(s, predicted.get(s), steps, resting) for s in range(len(self.stretches))]
 
     def _read_source(self) -> tuple[Float[Tensor, "S D"], Mapping[Site, Tensor]]:
         """The source's last hidden states, and its activations at every site that is moved, [S, ·] each."""
@@ -193,7 +192,7 @@ class _Round:
     def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
         """The patched positions in the order in which they join.
 
-        `unpatched` tells what both models want at a position, where schedules ask for it.
+        `unpatched` has both models' top-1 tokens at a position, where a schedule depends on them.
         """
         persistent = self.rounds.run.persistence == "persistent"
         cells = []
@@ -259,19 +258,19 @@ class _Round:
     def _collected(
         self,
         s: int,
-        wants: tuple[list[int], list[int]] | None,
+        predicted: tuple[list[int], list[int]] | None,
         steps: Mapping[tuple[int, int, int], Step],
         resting: Mapping[tuple[int, int], Step],
     ) -> Read:
-        if wants is not None:
-            return Read(*wants, [])
+        if predicted is not None:
+            return Read(*predicted, [])
         stretch = self.stretches[s]
         places = range(len(stretch.ids))
         rows = [[steps.get((s, r, j)) or resting[s, j] for j in places] for r in range(len(stretch.rows))]
         return Read([step.y_target for step in rows[0]], [step.y_source for step in rows[0]], rows)
 
-    def _wants(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
-        """The next tokens that target and source want in each stretch in which nothing is patched."""
+    def _predicted(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
+        """Target's and source's top-1 tokens in each stretch in which nothing is patched."""
         chosen: dict[str, dict[int, list[int]]] = {}
         for which, model, hidden in (
             ("target_lane", self.rounds.target, target),

@@ -24,7 +24,7 @@ Status = Literal["ok", "agree", "small_denominator", "unscheduled"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one position says about its patch; ΔLs in logits, KL in nats.
+    """The scores of a patch at one position; ΔLs in logits, KL in nats.
 
     `token` is what the patched model generates, `y_target` and `y_source` are the unpatched models' top-1 tokens in
     the same context. `kl_clean` is KL(corrupted ‖ clean), `kl_patched` KL(corrupted ‖ patched), and `rank_corrupted`
@@ -190,7 +190,7 @@ def transfer_score(
 ) -> tuple[float | None, Status]:
     """CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), and whether it means anything.
 
-    Where both models want the same token (`agree`) it is 0/0; where their differences are closer than
+    Where both models predict the same token (`agree`) it is 0/0; where their differences are closer than
     `small_denominator` (in logits) it is noise; where the patch was not `applied` (its schedule rests) there is
     nothing to score. Each time it is None, never 0.
     """

@@ -6,6 +6,6 @@ attends to that stream's keys and values before it, and to its own at itself.
 
 All tokens of a pass lie side by side in one sequence (batch 1), texts of any length, patched positions last and in
 the order in which they join: a position patched at layer l is computed from layer l on. Besides attention, every
-operation of a decoder block works on one position alone, so only attention has to know which token belongs where;
-Hugging Face's attention interface lets it be told without touching the model.
+operation of a decoder block works on one position alone, so only attention depends on which text a token
+belongs to. It is replaced through Hugging Face's attention interface, without changing the model.
 """

@@ -1,4 +1,4 @@
-"""The keys and values that texts have left in one model. Knows neither the model nor what the texts say."""
+"""The keys and values of texts that one model has read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LANES = 8
 class KeyValues:
     """Lanes of keys and values, one for each text that is being read; position p of a text stands at p.
 
-    What lies beyond the part that a text has read is stale: whoever reads a lane says how far it goes. Cropping a
-    text is therefore free, and a text that parts in two is a copied lane. `positions` and `lanes` are how many of
+    Entries beyond the part that a text has read are stale, and `read` gets the length. So cropping a text is free,
+    and a text that branches gets a copy of the lane. `positions` and `lanes` are how many of
     each are foreseen.
     """
 
