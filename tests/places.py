@@ -1,4 +1,4 @@
-"""Devices that are not there, for the tests: CPU tensors that say that they are elsewhere, and mind who they meet.
+"""Simulated devices for the tests: CPU tensors that report another device, and refuse to meet tensors of others.
 
 A tensor on `A` or `B` computes as on the CPU, but meets one of another device only as PyTorch lets GPUs' tensors meet:
 not at all, but for single numbers and indices on the CPU, and `to`. So what would fail on two GPUs fails here.
@@ -111,23 +111,6 @@ def two_devices() -> Iterator[None]:
         yield
 
 
-def put(module: nn.Module, place: torch.device) -> nn.Module:
-    """A module whose weights are elsewhere, and which brings what it reads there, as accelerate's hooks do."""
-    for part in module.modules():
-        for kind in (part._parameters, part._buffers):
-            for name, weight in kind.items():
-                if weight is not None:
-                    kind[name] = placed(weight.detach(), place)
-    plain = module.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, (args, kwargs))
-        return plain(*args, **kwargs)
-
-    module.forward = forward
-    return module
-
-
 def put_whole(model: Any, place: torch.device) -> Any:
     """A model on one device."""
     for part in model.modules():
@@ -136,6 +119,18 @@ def put_whole(model: Any, place: torch.device) -> Any:
                 if weight is not None:
                     kind[name] = placed(weight.detach(), place)
     return model
+
+
+def put(module: nn.Module, place: torch.device) -> nn.Module:
+    """A module whose weights are elsewhere, and which brings its inputs there, as accelerate's hooks do."""
+    plain = put_whole(module, place).forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(lambda x: x.to(place) if isinstance(x, Tensor) else x, (args, kwargs))
+        return plain(*args, **kwargs)
+
+    module.forward = forward
+    return module
 
 
 def put_in_turn(model: Any) -> Any:

@@ -20,9 +20,8 @@ def padded(rows, side):
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("side", "persistence"), [("left", "transient"), ("right", "persistent")])
 @pytest.mark.parametrize("name", ["qwen3", "gpt2", "gemma3"])
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
 def test_a_padded_batch_is_its_prompts(name, side, persistence):
     pair = architecture_pair(name)
     options = {"layers": [1, 3], "persistence": persistence, "max_new_tokens": 4, "quick_check": False}

@@ -1,4 +1,4 @@
-"""Scores along a given text, held against the published algorithm at each of its steps."""
+"""Scores along a given text, compared with the published algorithm at each of its steps."""
 
 from __future__ import annotations
 
