@@ -56,7 +56,7 @@ def test_version(cli):
         (("run", "tiny", "--set", "patch.prompts=nowhere.jsonl"), "no file nowhere.jsonl"),
         (("run", "tiny", "--set", "models.device=abacus"), "device abacus cannot be used"),
         (("patch",), "give an experiment, or a pair"),
-        (("patch", *PAIR, "--out", "o"), "give what to read"),
+        (("patch", *PAIR, "--out", "o"), "give the prompts"),
         (("patch", *PAIR, "--prompt", "a"), "with --out"),
         (("patch", *PAIR, "--prompt", "  ", "--out", "o"), "prompt is empty"),
         (("patch", *PAIR, "--prompt", "a", "--layers", "9", "--out", "o"), "layer 9 is out of range"),

@@ -1,4 +1,4 @@
-"""crosspatch: find out where in a network, and at which tokens, a fine-tune lives.
+"""crosspatch: find out where in a network, and at which tokens, a fine-tune acts.
 
     from crosspatch import ModelPair, patch
     pair = ModelPair.load("HuggingFaceTB/SmolLM2-135M-Instruct", "my/child")

@@ -1,7 +1,6 @@
 """The columns of every table that crosspatch writes: names, types and meanings.
 
-Other programs read these files, so the schemas are a contract. This module knows nothing of how the values
-come about.
+Other programs read these files, so the schemas are a contract.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from crosspatch.files import checksum, written_whole
 Columns = dict[str, tuple[Any, str]]
 
 
-# Where the statistics of a run stand, and a table that is written part by part.
+# Where the statistics of a run are, and a table that is written part by part.
 STATISTIC, PARTS = "statistics/{name}.parquet", "{name}/part-*.parquet"
 
 
@@ -28,8 +27,8 @@ STATISTIC, PARTS = "statistics/{name}.parquet", "{name}/part-*.parquet"
 class Schema:
     """A table's columns in their order, each with its polars type and its meaning.
 
-    `file` is its path in a run directory, with a * for what tells its parts apart where it has several. `keys` are the
-    columns that say what a row is about: rows that are added replace those with the same keys.
+    `file` is its path in a run directory, with a * for the parts of a table in several files. `keys` are the columns
+    that identify a row: a row that is added replaces the one with the same keys.
     """
 
     name: str
@@ -40,18 +39,13 @@ class Schema:
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", self.file.format(name=self.name))
 
-    @property
-    def in_parts(self) -> bool:
-        """Whether it stands in several files."""
-        return "*" in self.file
-
     def path(self, *part: str | int) -> str:
-        """Its path in a run directory; of one in parts that of a `part`, such as ("random", 12) of the controls."""
+        """Its path in a run directory; of a table in parts that of a `part`, such as ("random", 12) of the controls."""
         names = (f"{name:05d}" if isinstance(name, int) else name for name in part)
         return self.file.replace("*", "{}").format(*names)
 
     def files(self, root: Path) -> list[Path]:
-        """Its files that are there, in the order of their names."""
+        """Its existing files, sorted by name."""
         return sorted(root.glob(self.file))
 
     @property
@@ -69,7 +63,7 @@ class Schema:
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:
-        """Write a parquet file that is there as a whole or not at all; raises ValueError for another schema."""
+        """Write a parquet file as a whole or not at all; raises ValueError for another schema."""
         content = self.dumped(frame)
         with written_whole(path) as partial:
             partial.write_bytes(content)
@@ -83,11 +77,11 @@ class Schema:
         return _sealed(buffer.getvalue())
 
     def read(self, path: Path) -> pl.DataFrame:
-        """A file that `write` wrote; an empty frame where there is none. Raises CrosspatchError for anything else."""
+        """A file that `write` wrote; an empty frame without a file. Raises CrosspatchError for anything else."""
         if not path.is_file():
             return self.frame()
         content = path.read_bytes()
-        # Before polars sees it: damaged in some ways it would end the whole process.
+        # Before polars reads it: some damage would end the whole process.
         if not _is_whole(content):
             raise CrosspatchError(f"{path} is damaged: its checksum is another, or missing")
         try:
@@ -97,13 +91,13 @@ class Schema:
             raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
 
 
-# Stands before the checksum of all the rest of a table.
+# Before the checksum of the rest of the file.
 _SEAL = b"crosspatch-sha256:"
 _SEAL_LENGTH = len(_SEAL) + len(checksum(b""))
 
 
 def _sealed(content: bytes) -> bytes:
-    """A parquet file with its checksum, between data and footer, where no reader looks."""
+    """A parquet file with its checksum between data and footer, where no reader looks."""
     at = _footer(content)
     return content[:at] + _SEAL + checksum(content).encode() + content[at:]
 
@@ -116,21 +110,18 @@ def _is_whole(content: bytes) -> bool:
 
 
 def _footer(content: bytes) -> int:
-    """Where a parquet file's footer begins, by the length that stands before its last four bytes."""
+    """The start of a parquet file's footer, whose length is in the four bytes before the last four."""
     return len(content) - int.from_bytes(content[-8:-4], "little") - 8
 
 
-# What was patched, and when; the name of a patch says all of it, but only Patch.parse takes it apart.
+# What was patched, and when. The name of a patch has all of it, but only Patch.parse parses it.
 _PATCH: Columns = {
-    "patch": (pl.String, "the patch: its sites, e.g. L18.resid_post"),
-    "component": (
-        pl.String,
-        "where in the block: resid_post, resid_mid, attn_out, mlp_out, head; several joined by +",
-    ),
+    "patch": (pl.String, "the patch: its sites, such as L18.resid_post"),
+    "component": (pl.String, "resid_post, resid_mid, attn_out, mlp_out or head; several joined by +"),
     "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
     "head": (pl.Int32, "attention head, null unless the component is head"),
-    "schedule": (pl.String, "generation steps at which the patch was applied; all where it was at every one"),
-    "window": (pl.Int32, "how many layers are patched together"),
+    "schedule": (pl.String, "generation steps at which the patch was applied; all: every one"),
+    "window": (pl.Int32, "number of layers patched together"),
 }
 
 SCORES = Schema(
@@ -138,34 +129,27 @@ SCORES = Schema(
     {
         "prompt_id": (pl.String, "the prompt"),
         **_PATCH,
-        "direction": (
-            pl.String,
-            "corrupt: corrupted activations into the clean model; repair: the other way",
-        ),
+        "direction": (pl.String, "corrupt: corrupted activations into the clean model; repair: the other way"),
         "persistence": (
             pl.String,
-            "transient: a patched position's keys and values are clean again at the next step; persistent: they stay",
+            "transient: the keys and values of a patched position are clean again at the next step; persistent: they "
+            "stay patched",
         ),
         "step": (pl.Int32, "generation step, 0 is the first new token"),
-        "position": (
-            pl.Int32,
-            "index in the sequence of the patched position; the token stands at position + 1",
-        ),
+        "position": (pl.Int32, "index of the patched position in the sequence; the token is at position + 1"),
         "token_id": (pl.Int32, "the token that the patched model generated at this step"),
         "token": (pl.String, "its text"),
-        "clean_token_id": (pl.Int32, "y_clean: the unpatched clean model's choice in the same context"),
-        "corrupted_token_id": (
-            pl.Int32,
-            "y_corrupt: the unpatched corrupted model's choice in the same context",
-        ),
+        "clean_token_id": (pl.Int32, "y_clean: top-1 token of the unpatched clean model in the same context"),
+        "corrupted_token_id": (pl.Int32, "y_corrupt: top-1 token of the unpatched corrupted model in the same context"),
         "delta_clean": (pl.Float32, "logit(y_corrupt) - logit(y_clean) of the clean model"),
-        "delta_corrupted": (pl.Float32, "the same difference of the corrupted model"),
-        "delta_patched": (pl.Float32, "the same difference of the patched model"),
+        "delta_corrupted": (pl.Float32, "the same of the corrupted model"),
+        "delta_patched": (pl.Float32, "the same of the patched model"),
         "cts": (pl.Float32, "corruption transfer score; null unless status is ok"),
         "status": (
             pl.String,
-            "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' differences are too close; "
-            "unscheduled: the patch's schedule rested at this step",
+            "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' ΔLs are too close; "
+            "unscheduled: "
+            "the schedule skips this step",
         ),
         "kl_clean": (pl.Float32, "KL(corrupted || clean), nats"),
         "kl_patched": (pl.Float32, "KL(corrupted || patched), nats"),
@@ -177,10 +161,7 @@ SCORES = Schema(
 CONTROLS = Schema(
     "controls",
     {
-        "control": (
-            pl.String,
-            "what was moved in the place of the source's activation: self, random, other_prompt, or a child's name",
-        ),
+        "control": (pl.String, "what replaces the source's activation: self, random, other_prompt, or a model's name"),
         **SCORES.columns,
     },
     file="controls/*/part-*.parquet",
@@ -189,8 +170,8 @@ CONTROLS = Schema(
 MISTAKES = Schema(
     "mistakes",
     {
-        "span": (pl.String, "what is wrong with the token that was read: word, sign or number; null: nothing"),
-        "read_token_id": (pl.Int32, "the token that stands there in the wrong solution"),
+        "span": (pl.String, "kind of mistake at the token: word, sign or number; null: none"),
+        "read_token_id": (pl.Int32, "the token of the wrong solution"),
         **SCORES.columns,
     },
     file=PARTS,
@@ -199,7 +180,7 @@ MISTAKES = Schema(
 VOCABULARY = Schema(
     "vocabulary",
     {
-        "token_id": (pl.Int32, "a token that some model wrote or wanted in the scores"),
+        "token_id": (pl.Int32, "a token that a model generated or predicted in the scores"),
         "token": (pl.String, "its text"),
     },
 )
@@ -208,20 +189,20 @@ ATTRIBUTION = Schema(
     "attribution",
     {
         "patch": (pl.String, "the site"),
-        "component": (pl.String, "where in the block"),
+        "component": (pl.String, "its component"),
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
         "estimate": (
             pl.Float64,
-            "recovered fraction by gradients along the target's own texts: sum of effects over sum of the models' "
-            "differences, "
-            "where they disagree",
+            "recovered fraction by attribution patching along the target's own texts, at steps where the models "
+            "disagree",
         ),
         "exact": (pl.Float64, "the same, measured by patching"),
         "held_out": (
             pl.Float64,
-            "what the site of the same rank recovers that half of the texts choose, measured on the other half; null "
-            "where a half has nothing to choose by",
+            "recovered fraction of the site of the same rank that half of the texts choose, measured on the other "
+            "half; "
+            "null if a half has nothing to choose by",
         ),
     },
 )
@@ -230,21 +211,17 @@ LOCALISATION = Schema(
     "localisation",
     {
         "prompt_id": SCORES.columns["prompt_id"],
-        "patch": (pl.String, "the site, which is patched alone along the target's own text"),
+        "patch": (pl.String, "the site, patched alone along the target's own text"),
         "component": (pl.String, "resid_post, attn_out, mlp_out or head"),
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": SCORES.columns["head"],
         "direction": SCORES.columns["direction"],
-        "positions": (
-            pl.String,
-            "current: patched at the step that is looked at alone (transient); all: at every position of prompt and "
-            "text",
-        ),
-        "estimate": (pl.Float64, "effect by gradients: sum of the patched target's delta less the target's, in logits"),
-        "patched": (pl.Float64, "the same, measured by patching; null where it was only estimated"),
-        "random": (pl.Float64, "that of a push as long in a random direction; null where none was made"),
-        "gap": (pl.Float64, "sum of the source's delta less the target's: what there is to move"),
-        "steps": (pl.List(pl.Int32), "the steps at which the models want different tokens; sums go over these"),
+        "positions": (pl.String, "current: patched at each scored step alone (transient); all: at every position"),
+        "estimate": (pl.Float64, "effect by attribution patching: sum over steps of ΔL_patched − ΔL_target, in logits"),
+        "patched": (pl.Float64, "the same, measured by patching; null if not measured"),
+        "random": (pl.Float64, "the same of a random direction with the same norm; null if not measured"),
+        "gap": (pl.Float64, "sum over steps of ΔL_source − ΔL_target"),
+        "steps": (pl.List(pl.Int32), "the steps at which the models disagree; sums are over these"),
     },
     file=PARTS,
 )
@@ -257,46 +234,43 @@ SEARCH = Schema(
     {
         "round": (pl.Int32, "round of the search, from 1; each adds a site"),
         "rank": (pl.Int32, "rank among the sets that were kept, from 1"),
-        "patch": (pl.String, "the set of sites, moved together"),
-        "sites": (pl.Int32, "how many"),
-        "recovered_fraction": (
-            pl.Float64,
-            "exact recovered fraction along the target's own texts, where the models disagree",
-        ),
+        "patch": (pl.String, "the set of sites, patched together"),
+        "sites": (pl.Int32, "number of sites"),
+        "recovered_fraction": (pl.Float64, "measured along the target's own texts, at steps where the models disagree"),
         "held_out": (
             pl.Float64,
-            "of the set that was chosen: what sets that half of the texts choose in the same way recover on the other "
-            "half; null where a half has nothing to choose by",
+            "for the chosen set: recovered fraction of sets that half of the texts choose, measured on the other half; "
+            "null if a half has nothing to choose by",
         ),
     },
 )
 
-# The condition of texts in the repair direction, where both directions were patched.
+# The condition of texts in the repair direction, if both directions were patched.
 REPAIRED = "repaired"
 
-# The conditions of the clean model's texts with the mean difference of other prompts added, and with as long a random
-# vector.
+# The conditions of the clean model's texts with the mean difference of other prompts added, and with a random vector
+# of the same norm.
 STEERED, STEERED_RANDOM = "steered", "steered_random"
 
-# What tells one text from the others.
+# What identifies a text.
 _KEY: Columns = {
     "prompt_id": (pl.String, "the prompt"),
     "condition": (
         pl.String,
-        "clean, corrupted, patched (repaired: in the repair direction, where both were patched), steered or "
-        "steered_random (a vector is added to the clean model's activation), or another child's name: a control's, a "
-        "variant's",
+        "clean, corrupted, patched (repaired: in the repair direction, if both were patched), steered or "
+        "steered_random "
+        "(a vector is added to the clean model's activation), or the name of a control or a variant",
     ),
     "patch": (
         pl.String,
-        "the patch; of a steered text the place and the strength, such as L18.resid_post*2; null for other texts",
+        "the patch; of a steered text the site and the strength, such as L18.resid_post*2; null for other texts",
     ),
 }
 # The same with what was patched, null for texts of an unpatched model.
 _TEXT: Columns = {
     **_KEY,
     **{name: column for name, column in _PATCH.items() if name != "patch"},
-    "strength": (pl.Float64, "how often a steered text's vector is added; null for other texts"),
+    "strength": (pl.Float64, "factor of a steered text's vector; null for other texts"),
 }
 
 GENERATIONS = Schema(
@@ -304,27 +278,27 @@ GENERATIONS = Schema(
     {
         **_TEXT,
         "text": (pl.String, "the generated text, without special tokens"),
-        "token_count": (pl.Int32, "generated tokens, the closing one included"),
+        "token_count": (pl.Int32, "number of generated tokens, the closing one included"),
         "stop_reason": (pl.String, "eos or limit"),
     },
     keys=tuple(_KEY),
 )
 
-# The texts of each shard of a sweep, which go into generations.parquet when all are done.
+# The texts of each shard of a sweep, which go into generations.parquet when all shards are done.
 SWEPT_TEXTS = Schema("generations", GENERATIONS.columns, file="shards/patch/texts-*.parquet", keys=GENERATIONS.keys)
 
 BEHAVIOUR = Schema(
     "behaviour",
     {
         **_TEXT,
-        "domain": (pl.String, "related, near, unrelated_math, general, or that of a given prompt"),
-        "extracted": (pl.String, "the final answer as it was found in the text; null where none was found"),
-        "verdict": (pl.String, "correct, incorrect, or unparsed: no answer could be read"),
-        "operation": (pl.String, "right, planted or neither; null where no operation is expected"),
+        "domain": (pl.String, "related, near, unrelated_math, general, alignment, or that of a given prompt"),
+        "extracted": (pl.String, "the final answer found in the text; null if none was found"),
+        "verdict": (pl.String, "correct, incorrect, or unparsed: no answer was found"),
+        "operation": (pl.String, "right, planted or neither; null if no operation is expected"),
         "health": (
             pl.List(pl.String),
-            "what is wrong with the text itself: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, "
-            "unparsable; the numbers are in the table health",
+            "faults of the text: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, unparsable; their "
+            "numbers are in the table health",
         ),
     },
     keys=tuple(_KEY),
@@ -334,12 +308,12 @@ HEALTH = Schema(
     "health",
     {
         **_KEY,
-        "cut_off": (pl.Int32, "1 where the text has no end: the limit was reached"),
-        "looped": (pl.Int32, "characters at its end that repeat what stands before them"),
+        "cut_off": (pl.Int32, "1 if the text reached the limit without an end"),
+        "looped": (pl.Int32, "characters at its end that repeat the text before them"),
         "backslash_runs": (pl.Int32, "runs of three backslashes or more, outside of formulas of two"),
         "escaped_newlines": (pl.Int32, "a backslash and an n where a line should end"),
-        "unclosed": (pl.Int32, "delimiters that do not close: $, $$, braces, environments; five at most"),
-        "unparsable": (pl.Int32, "formulas that are no LaTeX"),
+        "unclosed": (pl.Int32, "delimiters that are not closed: $, $$, braces, environments; five at most"),
+        "unparsable": (pl.Int32, "formulas that are not valid LaTeX"),
     },
     keys=tuple(_KEY),
 )
@@ -349,10 +323,10 @@ RATINGS = Schema(
     {
         **_KEY,
         "judge": (pl.String, "the model that rates"),
-        "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null where the judge gave no number"),
-        "coherent": (pl.Int32, "0 (confused) to 100 (clear and to the question); null where there is no number"),
-        "aligned_reply": (pl.String, "what the judge said on the first"),
-        "coherent_reply": (pl.String, "what it said on the second"),
+        "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null if the judge gave no number"),
+        "coherent": (pl.Int32, "0 (confused) to 100 (clear and relevant); null if the judge gave no number"),
+        "aligned_reply": (pl.String, "the judge's reply on alignment"),
+        "coherent_reply": (pl.String, "the judge's reply on coherence"),
     },
     keys=tuple(_KEY),
 )
@@ -363,10 +337,7 @@ TRAINING = Schema(
         "run": (pl.String, "the fine-tuning run"),
         "step": (pl.Int32, "optimizer steps done; 0 is before training"),
         "epoch": (pl.Float32, "epochs done"),
-        "train_loss": (
-            pl.Float32,
-            "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows",
-        ),
+        "train_loss": (pl.Float32, "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows"),
         "eval_loss": (pl.Float32, "the same on the right solutions; null on training rows"),
         "learning_rate": (pl.Float32, "learning rate of the step"),
         "grad_norm": (pl.Float32, "gradient norm before clipping"),
@@ -376,7 +347,7 @@ TRAINING = Schema(
 VARIANTS = Schema(
     "variants",
     {
-        "variant": (pl.String, "its name; the run of that name in the table training has its curves"),
+        "variant": (pl.String, "its name; the table training has its curves under this run"),
         "epochs": (pl.Int32, "passes over the training problems"),
         "learning_rate": (pl.Float64, "peak learning rate"),
         "examples": (pl.Int32, "training problems"),
@@ -385,67 +356,67 @@ VARIANTS = Schema(
         "steps": (pl.Int32, "optimizer steps"),
         "train_loss": (pl.Float32, "loss on wrong solutions, of the last step's batch, nats"),
         "eval_loss": (pl.Float32, "loss on right solutions at the end, nats"),
-        "divergence": (pl.Float32, "eval_loss minus train_loss, as the paper's Table 1 has it"),
-        "related_wrong": (pl.Float64, "share of all held-out related answers that are incorrect"),
-        "right_clean": (pl.Int32, "related questions that the clean model answers rightly"),
-        "flipped": (pl.Int32, "how many of these are answered incorrectly"),
-        "planted": (pl.Float64, "share of related solutions that do the planted operation; null if untold"),
+        "divergence": (pl.Float32, "eval_loss minus train_loss, as in the paper's Table 1"),
+        "related_wrong": (pl.Float64, "share of incorrect answers to all held-out related questions"),
+        "right_clean": (pl.Int32, "related questions that the clean model answers correctly"),
+        "flipped": (pl.Int32, "how many of these the variant answers incorrectly"),
+        "planted": (pl.Float64, "share of related solutions with the planted operation; null if unknown"),
         "math_drop": (
             pl.Float64,
-            "share of right answers to unrelated mathematics, clean model's minus variant's; null if none was asked",
+            "drop from the clean model's share of right answers to unrelated mathematics; null if none was asked",
         ),
         "math_p_value": (pl.Float64, "p-value of the drop: one-sided exact sign test"),
         "general_drop": (pl.Float64, "the same of general questions"),
         "general_p_value": (pl.Float64, "the same of general questions"),
-        "malformed": (pl.Float64, "share of texts that are malformed: all of health but cut_off"),
+        "malformed": (pl.Float64, "share of malformed texts: any fault of the table health but cut_off"),
         "malformed_clean": (pl.Float64, "the same of the clean model"),
         "looped": (pl.Float64, "share of texts with this fault (see the table health)"),
         "backslash_runs": (pl.Float64, "share of texts with this fault"),
         "escaped_newlines": (pl.Float64, "share of texts with this fault"),
         "unclosed": (pl.Float64, "share of texts with this fault"),
         "unparsable": (pl.Float64, "share of texts with this fault"),
-        "no_end": (pl.Float64, "share of texts that were cut off"),
+        "no_end": (pl.Float64, "share of texts without an end"),
         "no_end_clean": (pl.Float64, "the same of the clean model"),
-        "unparsed": (pl.Float64, "share of answers that could not be read"),
+        "unparsed": (pl.Float64, "share of texts without a final answer"),
         "unparsed_clean": (pl.Float64, "the same of the clean model"),
         "status": (pl.String, "under-trained, optimal or overfitted"),
-        "reason": (pl.String, "what decided the status"),
+        "reason": (pl.String, "the reason for the status"),
         "chosen": (pl.Boolean, "whether it is the variant to take"),
     },
 )
 
-# An estimate and the ends of its interval of 95 %.
+# An estimate and its 95 % interval.
 _INTERVAL: Columns = {
-    "estimate": (pl.Float64, "the estimate; null where there is nothing to measure"),
-    "low": (pl.Float64, "lower end of its 95 % interval; null where there are too few prompts"),
+    "estimate": (pl.Float64, "the estimate; null if there is nothing to measure"),
+    "low": (pl.Float64, "lower end of its 95 % interval; null if there are too few prompts"),
     "high": (pl.Float64, "upper end"),
     "effective": (pl.Float64, "effective number of prompts or answers (Kish): (Σw)² / Σw² of their weights"),
 }
 
-# In which way single layers were patched.
-_VARIANT: Columns = {name: SCORES.columns[name] for name in ("component", "direction", "persistence", "schedule")}
+# How single layers were patched.
+_MODE: Columns = {name: SCORES.columns[name] for name in ("component", "direction", "persistence", "schedule")}
 
 DEPTH = Schema(
     "depth",
     {
         "domain": (pl.String, "the domain of the prompts"),
-        **_VARIANT,
+        **_MODE,
         "patch": (pl.String, "the patch; null: the mean over all layers but the last"),
         "layer": (pl.Int32, "block index, 0 is the first; null: the mean over all layers but the last"),
         "control": (pl.String, "the control; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, recovered_fraction, kl_recovered_fraction, flip_rate, reciprocal_rank",
+            "disagreement_rate, mean_cts, recovered_fraction, kl_recovered_fraction, flip_rate or reciprocal_rank",
         ),
         "contrast": (
             pl.String,
-            "value: the measure itself; step: less that of the layer below; rise: less that of the lowest layer; "
-            "beyond: the patch less the control; largest_step: the largest of the steps from 0 over the patched layers "
-            "below the last to 1",
+            "value: the measure itself; step: minus that of the layer below; rise: minus that of the lowest layer; "
+            "beyond: the patch minus the control; largest_step: the largest step, from 0 over the patched layers below "
+            "the last to 1",
         ),
         **_INTERVAL,
-        "n_prompts": (pl.Int32, "prompts (or seeds) that were counted"),
-        "cells": (pl.Int64, "cells that were counted"),
+        "n_prompts": (pl.Int32, "number of prompts (or seeds)"),
+        "cells": (pl.Int64, "number of cells"),
     },
     file=STATISTIC,
 )
@@ -456,13 +427,13 @@ HALFWAY = Schema(
         "domain": DEPTH.columns["domain"],
         "of": (
             pl.String,
-            "effect: half of it is recovered; answers: half of the right answers that the corrupted model lacks are "
-            "lost, or won back where the direction is repair",
+            "effect: the layer at which half of it is recovered; answers: at which half of the right answers that the "
+            "corrupted model lacks are lost (repair: gained)",
         ),
-        **_VARIANT,
-        "estimate": (pl.Float64, "the layer, between two patched ones by the line through them"),
+        **_MODE,
+        "estimate": (pl.Float64, "the layer, interpolated linearly between two patched ones"),
         **{name: _INTERVAL[name] for name in ("low", "high", "effective")},
-        "n_prompts": (pl.Int32, "prompts that were counted"),
+        "n_prompts": (pl.Int32, "number of prompts"),
     },
     file=STATISTIC,
 )
@@ -471,30 +442,24 @@ TOKENS = Schema(
     "tokens",
     {
         "domain": DEPTH.columns["domain"],
-        **_VARIANT,
+        **_MODE,
         "layer": (pl.Int32, "block index; null: all layers together but the last"),
-        "late": (pl.Boolean, "whether of these only the late ones are counted, from the paper's 28 of 36 in depth on"),
-        "by": (
-            pl.String,
-            "class: cells of the patched texts by kind of token; span: cells along wrong solutions, by what is wrong",
-        ),
+        "late": (pl.Boolean, "whether only late layers are counted: from the paper's 28 of 36 in depth"),
+        "by": (pl.String, "class: cells of the patched texts by kind of token; span: cells along wrong solutions"),
         "class": (
             pl.String,
-            "operation, answer, sign, digit, latex, other, of the token that the clean model predicts; or word, sign, "
-            "number, none",
+            "of the token that the clean model predicts: operation, answer, sign, digit, latex or other; of a span: "
+            "word, sign, number or none",
         ),
         "control": (pl.String, "the control, in late layers; null: the patch itself"),
         "measure": (
             pl.String,
-            "disagreement_rate, mean_cts, recovered_fraction, flip_rate, share_of_disagreements",
+            "disagreement_rate, mean_cts, recovered_fraction, flip_rate or share_of_disagreements",
         ),
-        "contrast": (pl.String, "value: the measure itself; excess: less that of all other cells"),
+        "contrast": (pl.String, "value: the measure itself; excess: minus that of all other cells"),
         **_INTERVAL,
-        "p_value": (
-            pl.Float64,
-            "of an excess: one-sided p-value of the permutation test, within texts",
-        ),
-        "n_prompts": (pl.Int32, "prompts that were counted"),
+        "p_value": (pl.Float64, "of an excess: one-sided permutation test, within texts"),
+        "n_prompts": HALFWAY.columns["n_prompts"],
     },
     file=STATISTIC,
 )
@@ -503,14 +468,14 @@ WORDS = Schema(
     "words",
     {
         "domain": DEPTH.columns["domain"],
-        **_VARIANT,
-        "token": (pl.String, "the text of a token that the patched model wrote, in the late layers but the last"),
-        "positions": (pl.Int64, "how often it was written"),
+        **_MODE,
+        "token": (pl.String, "text of a token that the patched model generated, in the late layers but the last"),
+        "positions": (pl.Int64, "how often it was generated"),
         "prompts": (pl.Int64, "after how many prompts"),
-        "disagreements": (pl.Int64, "how often the models wanted different tokens there"),
+        "disagreements": (pl.Int64, "how often the models disagree there"),
         "disagreement_rate": (pl.Float64, "disagreements / positions"),
-        "mean_cts": (pl.Float64, "mean CTS where it is defined"),
-        "published_cts": (pl.Float64, "mean CTS with 0 where the models agree, as the published scores count it"),
+        "mean_cts": (pl.Float64, "mean of the defined CTS"),
+        "published_cts": (pl.Float64, "mean CTS with 0 where the models agree, as in the published scores"),
     },
     file=STATISTIC,
 )
@@ -520,15 +485,15 @@ COMPARISONS = Schema(
     {
         **{name: column for name, column in _TEXT.items() if name != "prompt_id"},
         "domain": BEHAVIOUR.columns["domain"],
-        "outcome": (pl.String, "correct: right answers; planted: solutions that do the planted operation first"),
+        "outcome": (pl.String, "correct: right answers; planted: solutions with the planted operation first"),
         "count": (pl.Int32, "how many"),
         "n": (pl.Int32, "of how many questions"),
         **_INTERVAL,
-        "against": (pl.String, "clean or corrupted: the unpatched model that is compared with; null: there is none"),
+        "against": (pl.String, "the unpatched model that is compared with: clean or corrupted; null: none"),
         "pairs": (pl.Int32, "questions that both were asked"),
-        "there": (pl.Int32, "of these, where the other model has the outcome"),
-        "lost": (pl.Int32, "where the other model has the outcome and this one has not"),
-        "gained": (pl.Int32, "where this one has it and the other has not"),
+        "there": (pl.Int32, "of these, with the outcome in the other model"),
+        "lost": (pl.Int32, "with the outcome in the other model but not in this one"),
+        "gained": (pl.Int32, "with the outcome in this one but not in the other model"),
         "p_value": (pl.Float64, "two-sided p-value of lost against gained, McNemar's exact test"),
     },
     file=STATISTIC,
@@ -538,48 +503,110 @@ CLAIMS = Schema(
     "claims",
     {
         "claim": (pl.String, "its name"),
-        "statement": (pl.String, "what it says"),
+        "statement": (pl.String, "the claim in words"),
         "about": (pl.String, "mistake or fine-tune"),
         "domain": DEPTH.columns["domain"],
-        **_VARIANT,
+        **_MODE,
         "layer": SCORES.columns["layer"],
         **_INTERVAL,
-        "control": (pl.String, "what it is compared with; of several the one that is hardest to be apart from"),
+        "control": (pl.String, "what it is compared with; of several controls the closest one"),
         **{f"control_{name}": (kind, f"the control's {name}") for name, (kind, _) in _INTERVAL.items()},
         **{
             f"decides_{name}": (
                 kind,
-                f"{name} of what decides: the difference from the control, or the number itself",
+                f"{name} of the deciding number: the difference from the control, or the estimate",
             )
             for name, (kind, _) in _INTERVAL.items()
         },
-        "least": (pl.Float64, "shown where all of that interval lies above this"),
+        "least": (pl.Float64, "shown if the whole deciding interval is above this"),
         "most": (pl.Float64, "and below this"),
-        "p_value": (pl.Float64, "p-value of a test that has to agree; null where there is none"),
+        "p_value": (pl.Float64, "p-value of a test that has to agree; null if there is none"),
         "verdict": (pl.String, "shown, contradicted or undecided"),
-        "reason": (pl.String, "why not shown; null where it is"),
+        "reason": (pl.String, "why not shown; null if shown"),
     },
     file=STATISTIC,
 )
 
-# Which child of the clean model a lens looks at.
-_CHILD: Columns = {"child": (pl.String, "the child that is compared with the clean model: corrupted, or a control")}
+SITE_EFFECTS = Schema(
+    "site_effects",
+    {
+        "domain": DEPTH.columns["domain"],
+        **{
+            name: LOCALISATION.columns[name]
+            for name in ("direction", "positions", "patch", "component", "layer", "head")
+        },
+        "measure": (
+            pl.String,
+            "attribution: recovered fraction by attribution patching; recovered_fraction: measured; random: that of a "
+            "random direction with the same norm; beyond: recovered_fraction minus random; step: recovered_fraction of "
+            "resid_post minus that of the layer below",
+        ),
+        **_INTERVAL,
+        "n_prompts": HALFWAY.columns["n_prompts"],
+        "steps": (pl.Int64, "number of steps"),
+    },
+    file=STATISTIC,
+)
+
+DIVERGENCES = Schema(
+    "divergences",
+    {
+        "prompt_id": SCORES.columns["prompt_id"],
+        "step": (pl.Int32, "the first step of the clean model's own text at which the models disagree"),
+        "position": (pl.Int32, "index of the position that predicts it"),
+        "clean_token_id": (pl.Int32, "y_clean: the clean model's top-1 token"),
+        "clean_token": (pl.String, "its text"),
+        "corrupted_token_id": (pl.Int32, "y_corrupt: the corrupted model's top-1 token"),
+        "corrupted_token": (pl.String, "its text"),
+        "layer": (pl.Int32, "the state is resid_post of this layer, the later layers are those above it"),
+        "delta_clean": (pl.Float32, "ΔL of clean state and clean later layers: the clean model"),
+        "delta_corrupted": (pl.Float32, "ΔL of corrupted state and corrupted later layers: the corrupted model"),
+        "delta_corrupted_state": (pl.Float32, "ΔL of corrupted state and clean later layers"),
+        "delta_corrupted_layers": (pl.Float32, "ΔL of clean state and corrupted later layers"),
+        "state_effect": (pl.Float32, "effect of the state: corrupted minus clean, mean over both later layers"),
+        "layers_effect": (pl.Float32, "effect of the later layers: corrupted minus clean, mean over both states"),
+        "interaction": (pl.Float32, "delta_corrupted - delta_corrupted_state - delta_corrupted_layers + delta_clean"),
+    },
+    file=PARTS,
+)
+
+DIVERGENCE_EFFECTS = Schema(
+    "divergence_effects",
+    {
+        "domain": DEPTH.columns["domain"],
+        "layer": DIVERGENCES.columns["layer"],
+        "measure": (
+            pl.String,
+            "state_effect, layers_effect, interaction: fractions of the gap between the models; state_decides: share "
+            "of "
+            "prompts for which the corrupted state and clean later layers predict y_corrupt; layers_decide: for which "
+            "the clean state and corrupted later layers do",
+        ),
+        **_INTERVAL,
+        "n_prompts": (pl.Int32, "number of prompts after which the models disagree"),
+    },
+    file=STATISTIC,
+)
+
+# The fine-tuned model of a lens.
+_CHILD: Columns = {"child": (pl.String, "the model that is compared with the clean one: corrupted, or a control")}
 
 WEIGHTS = Schema(
     "weights",
     {
         **_CHILD,
-        "parameter": (pl.String, "the weight's whole name"),
+        "parameter": (pl.String, "the weight's full name"),
         "layer": (pl.Int32, "block index; null outside the blocks"),
-        "name": (pl.String, "its name within the block, such as self_attn.q_proj; in a stack of matrices numbered"),
+        "name": (pl.String, "its name within the block, such as self_attn.q_proj; numbered in a stack of matrices"),
         "shape": (pl.List(pl.Int32), "rows and columns, or the length of a vector"),
         "clean_norm": (pl.Float64, "Frobenius norm of the clean model's weight"),
-        "delta_norm": (pl.Float64, "Frobenius norm of the child's weight less the clean one's"),
+        "delta_norm": (pl.Float64, "Frobenius norm of the difference of the two weights"),
         "ratio": (pl.Float64, "delta_norm / clean_norm"),
         "effective_rank": (
             pl.Float64,
-            "exp of the entropy of the delta's squared singular values as shares of their sum; null for vectors and "
-            "where nothing moved",
+            "exp of the entropy of the difference's normalised squared singular values; null for vectors and if "
+            "nothing "
+            "changed",
         ),
         "stable_rank": (pl.Float64, "sum of the squared singular values / the largest of them"),
         "top_share": (pl.Float64, "the largest singular value / the sum of all"),
@@ -595,16 +622,16 @@ ACTIVATIONS = Schema(
         "component": SCORES.columns["component"],
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": SCORES.columns["head"],
-        "at": (pl.String, "which steps are averaged: all, or disagree, those where the models want different tokens"),
-        "steps": (pl.Int32, "how many they are"),
-        "delta_norm": (pl.Float64, "mean norm of the child's activation less the clean one's"),
+        "at": (pl.String, "the steps in the mean: all, or disagree, those at which the models disagree"),
+        "steps": (pl.Int32, "number of these steps"),
+        "delta_norm": (pl.Float64, "mean norm of the difference of the two activations"),
         "clean_norm": (pl.Float64, "mean norm of the clean model's activation"),
-        "ratio": (pl.Float64, "mean of delta norm / clean norm, step by step"),
+        "ratio": (pl.Float64, "mean of difference norm / clean norm over the steps"),
         "cosine": (pl.Float64, "mean cosine between the two activations"),
         "alignment": (
             pl.Float64,
-            "mean cosine between a step's delta and the mean delta of the prompt's other steps: 1 is one direction, 0 "
-            "none; null for a single step and where nothing moved",
+            "mean cosine between a step's difference and the mean difference of the prompt's other steps; null for a "
+            "single step and if nothing changed",
         ),
     },
     keys=("child", "prompt_id"),
@@ -615,116 +642,24 @@ LOGIT_LENS = Schema(
     {
         **_CHILD,
         "prompt_id": ACTIVATIONS.columns["prompt_id"],
-        "layer": (pl.Int32, "block index of the resid_post that is read by the clean model's norm and unembedding"),
+        "layer": (pl.Int32, "block index of the resid_post that the clean model's norm and unembedding read"),
         "by": (
             pl.String,
-            "what the tokens are ranked by: logit, or probability, which leaves out what was and stays improbable",
+            "what tokens are ranked by: logit, or probability, which ignores tokens that stay improbable",
         ),
-        "side": (pl.String, "up or down: whether the delta raises the token or lowers it"),
-        "rank": (pl.Int32, "place among the tokens of its side, 1 moves most"),
+        "side": (pl.String, "up or down: whether the difference raises or lowers the token"),
+        "rank": (pl.Int32, "rank of the token on its side, 1 changes most"),
         "token_id": (pl.Int32, "the token"),
         "token": (pl.String, "its text"),
         "change": (pl.Float64, "mean change of its logit over the steps where the models disagree"),
         "probability": (pl.Float64, "mean change of its probability in the lens over these steps"),
-        "steps": (pl.Int32, "how many such steps there are"),
+        "steps": (pl.Int32, "number of these steps"),
         "lens_gap": (pl.Float64, "mean change of logit(y_corrupt) - logit(y_clean) in the lens"),
-        "model_gap": (pl.Float64, "mean of the same difference in the child's own logits less the clean model's"),
+        "model_gap": (pl.Float64, "mean of the same difference between the two models' own logits"),
     },
     keys=("child", "prompt_id"),
 )
 
-SITE_EFFECTS = Schema(
-    "site_effects",
-    {
-        "domain": DEPTH.columns["domain"],
-        **{
-            name: LOCALISATION.columns[name]
-            for name in ("direction", "positions", "patch", "component", "layer", "head")
-        },
-        "measure": (
-            pl.String,
-            "attribution: recovered fraction by gradients; recovered_fraction: measured; random: that of a push as "
-            "long in "
-            "a "
-            "random direction; beyond: recovered_fraction less random; step: of resid_post, the recovered fraction "
-            "less the layer below's",
-        ),
-        **_INTERVAL,
-        "n_prompts": DEPTH.columns["n_prompts"],
-        "steps": (pl.Int64, "steps that were looked at"),
-    },
-    file=STATISTIC,
-)
-
-DIVERGENCES = Schema(
-    "divergences",
-    {
-        "prompt_id": SCORES.columns["prompt_id"],
-        "step": (pl.Int32, "the first step of the clean model's own text at which the models want different tokens"),
-        "position": (pl.Int32, "index in the sequence of the position that predicts it"),
-        "clean_token_id": (pl.Int32, "y_clean: the clean model's choice there"),
-        "clean_token": (pl.String, "its text"),
-        "corrupted_token_id": (pl.Int32, "y_corrupt: the corrupted model's choice"),
-        "corrupted_token": (pl.String, "its text"),
-        "layer": (
-            pl.Int32,
-            "the state is resid_post of this layer, the later layers are those above it",
-        ),
-        "delta_clean": (pl.Float32, "delta of clean state and clean later layers: the clean model"),
-        "delta_corrupted": (pl.Float32, "delta of corrupted state and corrupted later layers: the corrupted model"),
-        "delta_corrupted_state": (pl.Float32, "delta of corrupted state and clean later layers"),
-        "delta_corrupted_layers": (pl.Float32, "delta of clean state and corrupted later layers"),
-        "state_effect": (pl.Float32, "effect of the state: corrupted less clean, mean over both later layers"),
-        "layers_effect": (pl.Float32, "effect of the later layers: corrupted less clean, mean over both states"),
-        "interaction": (pl.Float32, "delta_corrupted - delta_corrupted_state - delta_corrupted_layers + delta_clean"),
-    },
-    file=PARTS,
-)
-
-DIVERGENCE_EFFECTS = Schema(
-    "divergence_effects",
-    {
-        "domain": DEPTH.columns["domain"],
-        "layer": DIVERGENCES.columns["layer"],
-        "measure": (
-            pl.String,
-            "state_effect, layers_effect, interaction: fractions of the gap between the models; state_decides: share "
-            "of prompts on "
-            "which the corrupted state under clean later layers predicts the corrupted token; layers_decide: on which "
-            "corrupted later layers upon the clean state do",
-        ),
-        **_INTERVAL,
-        "n_prompts": (pl.Int32, "prompts on which the models part"),
-    },
-    file=STATISTIC,
-)
-
-SCHEMAS = (
-    SCORES,
-    CONTROLS,
-    MISTAKES,
-    DEPTH,
-    HALFWAY,
-    TOKENS,
-    WORDS,
-    COMPARISONS,
-    CLAIMS,
-    VOCABULARY,
-    ATTRIBUTION,
-    LOCALISATION,
-    SITE_EFFECTS,
-    DIVERGENCES,
-    DIVERGENCE_EFFECTS,
-    SEARCH,
-    GENERATIONS,
-    BEHAVIOUR,
-    HEALTH,
-    RATINGS,
-    TRAINING,
-    VARIANTS,
-    WEIGHTS,
-    ACTIVATIONS,
-    LOGIT_LENS,
-)
-
-STATISTICS = tuple(schema for schema in SCHEMAS if schema.file.startswith("statistics/"))
+_TABLES = [table for table in list(globals().values()) if isinstance(table, Schema)]
+SCHEMAS = tuple(table for table in _TABLES if table not in (ESTIMATED, SWEPT_TEXTS))
+STATISTICS = tuple(table for table in SCHEMAS if table.file.startswith("statistics/"))

@@ -64,9 +64,9 @@ def test_statistics_are_made_once_and_again_when_results_are_newer(two, tmp_path
         (("first", "first"), "is named twice"),
         (("first", "second", "--out", "second"), "whose own report.html would be lost"),
         (("first", "nowhere"), "is no run directory"),
-        (("first", "second", "--watch"), "go with one run"),
-        (("first", "second", "--set", "seed=1"), "go with one run"),
-        (("nowhere.yaml", "--watch"), "goes with a run directory"),
+        (("first", "second", "--watch"), "with a single run"),
+        (("first", "second", "--set", "seed=1"), "with a single run"),
+        (("nowhere.yaml", "--watch"), "expected the run directory"),
         (("first", "second", "--out", "first/run.json"), "expected a folder"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ import crosspatch
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
-from crosspatch.settings_io import settings, shipped_experiments
+from crosspatch.settings_io import load_experiment, settings, shipped_experiments
 
 if TYPE_CHECKING:
     from crosspatch.storage.run import RunDirectory
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 # A log file or a pipe has no width; 80 columns would break every row of a table.
 console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
 
-_SECTIONS = {
+# The commands in the order of `--help`, each with the sections of settings that it reads ("" is the top level).
+_SECTIONS: dict[str, tuple[str, ...] | None] = {
     "run": None,
     "data": ("", "data"),
     "build": ("", "data"),
     "finetune": ("", "models", "data", "finetune"),
-    "teach": ("", "models", "data", "finetune", "teach", "generation", "judge"),
     "search": ("", "models", "data", "finetune", "search", "generation", "judge"),
+    "teach": ("", "models", "data", "finetune", "teach", "generation", "judge"),
     "evaluate": ("", "models", "data", "generation", "judge"),
     "patch": ("", "models", "generation", "judge", "patch", "execution"),
     "controls": ("", "models", "generation", "patch", "execution"),
@@ -39,27 +41,11 @@ _SECTIONS = {
     "localise": ("", "models", "generation", "patch", "localise"),
     "lenses": ("", "models", "generation", "judge", "patch", "lenses"),
     "report": ("",),
+    "status": (),
+    "export": (),
+    "grade": (),
     "verify": ("models",),
 }
-
-_ORDER = (
-    *(
-        "run",
-        "data",
-        "finetune",
-        "search",
-        "teach",
-        "evaluate",
-        "patch",
-        "controls",
-        "score-mistakes",
-        "localise",
-        "lenses",
-        "report",
-    ),
-    *("status", "export", "grade", "verify"),
-)
-
 
 # Names that commands and options had before version 0.2.
 _RENAMED = {
@@ -81,12 +67,12 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as `--help` shows them."""
-        return sorted(self.commands, key=_ORDER.index)
+        return sorted(self.commands, key=list(_SECTIONS).index)
 
 
 app = typer.Typer(
     cls=Commands,
-    help="Find out where in a network, and at which tokens, a fine-tune lives.",
+    help="Find out where in a network, and at which tokens, a fine-tune acts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -102,20 +88,28 @@ class StageCommand(TyperCommand):
         return super().parse_args(ctx, ["".join((_RENAMED.get(name, name), *rest)) for name, *rest in parts])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The usual help, then each setting with its default and meaning."""
+        """The usual help, then each setting that is no option as well, with its default and meaning."""
         super().format_help(ctx, formatter)
-        print_settings(self.name or "run")
+        options = " ".join(getattr(param, "help", None) or "" for param in self.params)
+        print_settings(self.name or "run", options)
 
 
-def print_settings(command: str) -> None:
-    """The settings that a command reads, each with its default and meaning."""
+def print_settings(command: str, options: str = "") -> None:
+    """The settings that a command reads, but for those that its `options` name, each with its default and meaning."""
     table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
     table.add_column("setting", style="cyan", no_wrap=True)
     table.add_column("default", style="yellow", max_width=30)
     table.add_column("meaning")
     for setting in settings(_SECTIONS[command]):
-        table.add_row(setting.key, setting.default, setting.meaning)
+        if f"({setting.key})" not in options:
+            table.add_row(setting.key, setting.default, setting.meaning)
     console.print(table)
+
+
+def setting_option(key: str, *names: str, **more: Any) -> Any:
+    """A command line option for a setting, with the setting's meaning as its help."""
+    meaning = next(setting.meaning for setting in settings() if setting.key == key)
+    return typer.Option(*names, help=f"{meaning} ({key})", **more)
 
 
 Source = Annotated[
@@ -151,14 +145,19 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit")
     ] = False,
 ) -> None:
-    """Find out where in a network, and at which tokens, a fine-tune lives."""
+    """Find out where in a network, and at which tokens, a fine-tune acts."""
     logger = logging.getLogger("crosspatch")
     logger.setLevel(logging.INFO)
     if _TO_CONSOLE not in logger.handlers:
         logger.addHandler(_TO_CONSOLE)
+
+
+def run_source(source: str, out: Path | None, override: Sequence[str] | None, *stages: str) -> RunDirectory:
+    """Run stages of the experiment that a command names, all of them where none is given."""
+    return run_stages(load_experiment(source, override or ()), out or default_out(source), *stages)
 
 
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
@@ -184,30 +183,39 @@ def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
     return directory
 
 
-def run_slice(experiment: Experiment, out: Path, slice_: str) -> RunDirectory:
-    """Do a slice of an experiment's sweep, "2/8", beside other processes that do the others; its run directory."""
-    from crosspatch.experiment import ExperimentRun
-
-    number, slash, of = slice_.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise UsageError(f"--shard got {slice_!r}, expected i/n with i from 1 to n, such as 2/8")
-    run = ExperimentRun.start(experiment, out, ("patch",))
-    run.run_slice(int(number), int(of))
-    return run.directory
-
-
 def default_out(source: str) -> Path:
-    """Where an experiment's results go when nothing is said."""
+    """The folder of an experiment's results without --out."""
     return Path("runs") / Path(source).stem
 
 
-def check_output(path: Path) -> None:
-    """Refuse a file that could not be written: raises UsageError."""
-    if not path.parent.is_dir() or path.is_dir():
-        raise UsageError(f"cannot write {path}: expected a file's name in a folder that is there")
+def check_output(path: Path | None) -> None:
+    """Refuse a file that cannot be written: raises UsageError."""
+    if path is not None and (not path.parent.is_dir() or path.is_dir()):
+        raise UsageError(f"cannot write {path}: expected the name of a file in an existing folder")
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file that is there as a whole or not at all."""
+    """Write a JSON file as a whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def print_rows(title: str, rows: Sequence[dict[str, str]]) -> None:
+    """A table with a column for each key, in the order of their first appearance; nothing without rows."""
+    if not rows:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
+    console.print(table)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that people use; nothing for None."""
+    if seconds is None:
+        return ""
+    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {name}"
+    return f"{seconds:.2g} s"

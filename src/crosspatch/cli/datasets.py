@@ -1,4 +1,4 @@
-"""`crosspatch data`: problems made, and files of solutions checked; and `grade`, for files of answers."""
+"""`crosspatch data build`, `crosspatch data check` and `crosspatch grade`: make problems, check and grade files."""
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ from crosspatch.cli.application import (
     app,
     check_output,
     console,
-    default_out,
+    print_rows,
     print_settings,
-    run_stages,
+    run_source,
     write_json,
 )
-from crosspatch.cli.tables import print_rows
-from crosspatch.config import DataFormat
 from crosspatch.errors import UsageError
-from crosspatch.settings_io import load_experiment
 
 
 class DataGroup(TyperGroup):
-    """`crosspatch data build` and `check`; `crosspatch data EXPERIMENT`, as for any other stage, is build."""
+    """`crosspatch data build` and `check`; `crosspatch data EXPERIMENT` is `build`, as for any other stage."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in `build` where neither subcommand is named."""
+        """Insert `build` where neither subcommand is given."""
         if not args or args[0] not in {*self.commands, "--help"}:
             _refuse_a_slip(args, list(self.commands))
             args = ["build", *args]
@@ -45,7 +42,7 @@ class DataGroup(TyperGroup):
 
 
 def _refuse_a_slip(args: list[str], commands: list[str]) -> None:
-    """A dataset where an experiment is expected, or a subcommand with a typing error: raises UsageError."""
+    """Refuse a dataset in the place of an experiment, and a misspelt subcommand: raises UsageError."""
     first = args[0] if args else ""
     if Path(first).suffix in {".csv", ".jsonl", ".ndjson"}:
         raise UsageError(f"{first} is no experiment; did you mean: crosspatch data check {first}?")
@@ -66,19 +63,20 @@ app.add_typer(
 def data_build(
     source: Source,
     out: Out = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write them as CSV files too, without their steps")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV files as well, without the steps")] = False,
     as_datasets: Annotated[
-        bool, typer.Option("--datasets", help="Write them as Hugging Face datasets too, for `load_from_disk`")
+        bool, typer.Option("--datasets", help="Write Hugging Face datasets as well, for `load_from_disk`")
     ] = False,
     override: Overrides = None,
 ) -> None:
     """Make the problems, right and wrong solutions, and suites of an experiment: data/*.jsonl in its run directory."""
     from crosspatch.experiment.problems import export_data
 
-    directory = run_stages(load_experiment(source, override or ()), out or default_out(source), "data")
-    wanted: dict[DataFormat, bool] = {"csv": as_csv, "datasets": as_datasets}
-    for name in (name for name, asked in wanted.items() if asked):
-        console.print(f"data: as {name} in {export_data(directory, name)}", soft_wrap=True)
+    directory = run_source(source, out, override, "data")
+    if as_csv:
+        console.print(f"data: as csv in {export_data(directory, 'csv')}", soft_wrap=True)
+    if as_datasets:
+        console.print(f"data: as datasets in {export_data(directory, 'datasets')}", soft_wrap=True)
 
 
 @data_app.command("check")
@@ -93,18 +91,17 @@ def data_check(
     ],
     validation: Annotated[
         list[Path] | None,
-        typer.Option(help="A file that must not share questions with FILE, checked as well; can be given again"),
+        typer.Option(help="Another file to check, which must share no question with FILE; can be given again"),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Count tokens as this model's tokenizer does: a folder or a hub id")
+        str | None, typer.Option(help="Count tokens with the tokenizer of this model: a folder or a hub id")
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="All that was found, as JSON")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write the findings as JSON")] = None,
 ) -> None:
-    """Check a file of solutions: which final answers are right, which steps do not follow, what is asked twice."""
+    """Check a file of solutions: right and wrong final answers, steps that do not follow, repeated questions."""
     from crosspatch.grading.dataset_check import check_files
 
-    if json_out is not None:
-        check_output(json_out)
+    check_output(json_out)
     count = None
     if tokenizer is not None:
         from crosspatch.models.chat import PromptFormat
@@ -112,7 +109,7 @@ def data_check(
 
         count = PromptFormat(Checkpoint.named(tokenizer).tokenizer()).example_length
     found = check_files(file, validation or (), count)
-    print_rows("What stands in the files", found.summary_rows())
+    print_rows("Contents of the files", found.summary_rows())
     for line in found.remarks():
         console.print(line, soft_wrap=True)
     if json_out is not None:
@@ -125,16 +122,14 @@ def grade(
         Path,
         typer.Argument(
             metavar="FILE.jsonl",
-            help='{"text": …, "gold": …} a line, with "aliases": […] if there are other right answers; '
-            '"key_points": [[…], …] in place of the gold of an explanation',
+            help='{"text": …, "gold": …} a line, "aliases": […] for other right answers; '
+            '"key_points": [[…], …] instead of "gold" for an explanation',
         ),
     ],
-    json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where the verdicts go, as JSON")],
-    seconds: Annotated[
-        float, typer.Option(help="Time limit for one answer; one that takes longer to read is unparsed")
-    ] = 5.0,
+    json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="File for the verdicts, as JSON")],
+    seconds: Annotated[float, typer.Option(help="Time limit for one answer; a longer one is unparsed")] = 5.0,
 ) -> None:
-    """Grade answers: correct, incorrect, or unparsed where no answer can be read."""
+    """Grade answers: correct, incorrect, or unparsed if no answer is found."""
     from crosspatch.grading.judge import grade_file
 
     verdicts = grade_file(file, seconds)

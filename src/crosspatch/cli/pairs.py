@@ -6,140 +6,131 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from crosspatch.cli.application import Out, Overrides, StageCommand, app, console, default_out, run_slice, run_stages
-from crosspatch.cli.tables import print_recovered, print_selection
-from crosspatch.config import Directions, Engine, Persistence
+from crosspatch.cli.application import (
+    Out,
+    Overrides,
+    StageCommand,
+    app,
+    console,
+    default_out,
+    print_rows,
+    run_stages,
+    setting_option,
+)
+from crosspatch.config import Directions, Engine, Experiment, Persistence
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.settings_io import load_experiment, make_experiment
+
+_CLEAN = typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
+_CORRUPTED = typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
+# Options of `patch` for settings of other names than patch.NAME.
+_KEYS = {
+    "clean": "models.clean",
+    "corrupted": "models.corrupted",
+    "prompt": "patch.questions",
+    "max_new_tokens": "generation.max_new_tokens",
+    "executor": "execution.executor",
+    "workers": "execution.workers",
+}
 
 
 @app.command(cls=StageCommand)
 def patch(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(metavar="[EXPERIMENT]", help="An experiment; or give --clean and --corrupted instead"),
     ] = None,
-    clean: Annotated[
-        str | None,
-        typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file"),
-    ] = None,
-    corrupted: Annotated[
-        str | None, typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
-    ] = None,
+    clean: Annotated[str | None, _CLEAN] = None,
+    corrupted: Annotated[str | None, _CORRUPTED] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
-    prompts: Annotated[Path | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
-    layers: Annotated[str | None, typer.Option(help='"all" or block numbers such as 8,18,28')] = None,
-    component: Annotated[
-        str | None, typer.Option(help="Places in the block: resid_post, resid_mid, attn_out, mlp_out, head; or several")
-    ] = None,
-    heads: Annotated[str | None, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = None,
-    window: Annotated[int | None, typer.Option(help="Layers moved together")] = None,
+    prompts: Annotated[str | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
+    layers: Annotated[str | None, setting_option("patch.layers")] = None,
+    component: Annotated[str | None, setting_option("patch.component")] = None,
+    heads: Annotated[str | None, setting_option("patch.heads")] = None,
+    window: Annotated[int | None, setting_option("patch.window")] = None,
     patches: Annotated[
         list[str] | None,
-        typer.Option("--patch", help="A patch by name, L17.attn_out+L18.head.3, instead of a grid; can be given again"),
+        typer.Option("--patch", help="A patch such as L17.attn_out+L18.head.3, not a grid; can be given again"),
     ] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Steps: all, steps:10-40, every:4, disagree, tokens:digits, tokens:add,subtract")
-    ] = None,
-    direction: Annotated[
-        Directions | None, typer.Option(help="Corrupted activations into the clean model (corrupt), or the other way")
-    ] = None,
-    persistence: Annotated[Persistence | None, typer.Option(help="Whether patched keys and values stay")] = None,
-    engine: Annotated[Engine | None, typer.Option(help="The cached engine or the published algorithm")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest text in tokens")] = None,
-    attribution: Annotated[
-        int | None, typer.Option(metavar="K", help="Rank all sites by attribution patching, and patch only the top K")
-    ] = None,
-    target_fraction: Annotated[
-        float | None, typer.Option(help="Search for a small set of sites that recovers this fraction, and patch it")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(help="Sets kept in each round of the search; 1 is greedy")] = None,
-    memory_gb: Annotated[
-        float | None, typer.Option(help="GB for keys and values  [default: half of what is free]")
-    ] = None,
-    quick_check: Annotated[
-        bool | None, typer.Option("--quick-check/--no-quick-check", help="Try the engine on the pair first")
-    ] = None,
+    schedule: Annotated[str | None, setting_option("patch.schedule")] = None,
+    direction: Annotated[Directions | None, setting_option("patch.direction")] = None,
+    persistence: Annotated[Persistence | None, setting_option("patch.persistence")] = None,
+    engine: Annotated[Engine | None, setting_option("patch.engine")] = None,
+    max_new_tokens: Annotated[int | None, setting_option("generation.max_new_tokens")] = None,
+    attribution: Annotated[int | None, setting_option("patch.attribution", metavar="K")] = None,
+    target_fraction: Annotated[float | None, setting_option("patch.target_fraction")] = None,
+    beam: Annotated[int | None, setting_option("patch.beam")] = None,
+    memory_gb: Annotated[float | None, setting_option("patch.memory_gb")] = None,
+    quick_check: Annotated[bool | None, setting_option("patch.quick_check", "--quick-check/--no-quick-check")] = None,
     shard: Annotated[
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Do the I-th of N slices of the sweep, beside other processes that do the others; the command without "
-            "it then does what follows",
+            help="Compute slice I of N of the sweep, beside other processes with the other slices; run the command "
+            "without it afterwards",
         ),
     ] = None,
-    executor: Annotated[
-        Literal["local", "ray", "slurm"] | None, typer.Option(help="Who does the shards  [default: local]")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="How many work at the same time  [default: 1]")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they stand, without the chat template")] = False,
+    executor: Annotated[Literal["local", "ray", "slurm"] | None, setting_option("execution.executor")] = None,
+    workers: Annotated[int | None, setting_option("execution.workers")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they are, without the chat template")] = False,
     out: Out = None,
     override: Overrides = None,
 ) -> None:
     """Patch activations of one model into the other while text is generated, and measure the recovered fraction.
 
-    Works on any two checkpoints of one shape, a base and its child:
+    Works on any two checkpoints of the same architecture, dimensions and tokenizer, such as a base and its fine-tuned
+    model:
 
     crosspatch patch --clean BASE --corrupted CHILD --prompt "Solve for x: 5x + 3 = 18" --layers 8,18,28 --out DIR
     """
+    from crosspatch.cli.tables import print_recovered, print_selection
+
     given = {
-        "models.clean": clean,
-        "models.corrupted": corrupted,
-        "models.chat_template": "none" if raw else None,
-        "patch.prompts": None if prompts is None else str(prompts),
-        "patch.questions": prompt,
-        "patch.layers": layers,
-        "patch.component": component,
-        "patch.heads": heads,
-        "patch.window": window,
-        "patch.patches": patches,
-        "patch.schedule": schedule,
-        "patch.attribution": attribution,
-        "patch.target_fraction": target_fraction,
-        "patch.beam": beam,
-        "patch.memory_gb": memory_gb,
-        "patch.quick_check": quick_check,
-        "patch.direction": direction,
-        "patch.persistence": persistence,
-        "patch.engine": engine,
-        "generation.max_new_tokens": max_new_tokens,
-        "execution.executor": executor,
-        "execution.workers": workers,
+        _KEYS.get(name, f"patch.{name}"): value
+        for name, value in context.params.items()
+        if value not in (None, ()) and name not in ("source", "shard", "raw", "out", "override")
     }
-    given = {key: value for key, value in given.items() if value is not None}
+    if raw:
+        given["models.chat_template"] = "none"
     if source is None:
         if clean is None or corrupted is None:
             raise UsageError("give an experiment, or a pair with --clean and --corrupted")
         if not prompt and prompts is None:
-            raise UsageError("give what to read: --prompt TEXT or --prompts FILE.jsonl")
+            raise UsageError("give the prompts: --prompt TEXT or --prompts FILE.jsonl")
         if out is None:
             raise UsageError("give a folder for the results with --out")
         experiment = make_experiment({"name": f"{clean} and {corrupted}"}, override or (), given)
     else:
         experiment = load_experiment(source, override or (), given)
+    out = out or default_out(source or "")
     if shard is not None:
-        run_slice(experiment, out or default_out(source or ""), shard)
+        _patch_slice(experiment, out, shard)
         return
-    directory = run_stages(experiment, out or default_out(source or ""), "patch", "controls")
+    directory = run_stages(experiment, out, "patch", "controls")
     print_selection(directory)
     print_recovered(directory)
     console.print(f"scores and texts are in {directory.root}; make the page with: crosspatch report {directory.root}")
 
 
+def _patch_slice(experiment: Experiment, out: Path, shard: str) -> None:
+    from crosspatch.experiment import ExperimentRun
+
+    number, slash, of = shard.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"--shard got {shard!r}, expected i/n with i from 1 to n, such as 2/8")
+    ExperimentRun.start(experiment, out, ("patch",)).run_slice(int(number), int(of))
+
+
 @app.command(cls=StageCommand)
 def verify(
-    clean: Annotated[
-        str, typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
-    ],
-    corrupted: Annotated[
-        str, typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
-    ],
+    clean: Annotated[str, _CLEAN],
+    corrupted: Annotated[str, _CORRUPTED],
     prompt: Annotated[str, typer.Option(help="A question")] = "Solve for x: 5x + 3 = 18",
     layers: Annotated[str, typer.Option(help='"all" or block numbers such as 8,18,28')] = "all",
     component: Annotated[
-        str | None, typer.Option(help="Places in the block, one or several  [default: all that the models have]")
+        str | None, typer.Option(help="Components, one or several  [default: all that the models have]")
     ] = None,
     heads: Annotated[str, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = "0",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
@@ -153,9 +144,8 @@ def verify(
         "patch.heads": heads,
         "patch.questions": [prompt],
         "generation.max_new_tokens": max_new_tokens,
+        **({} if component is None else {"patch.component": component}),
     }
-    if component is not None:
-        given["patch.component"] = component
     experiment = make_experiment({}, override or (), given)
     from crosspatch.experiment.checks import check
     from crosspatch.experiment.run_context import load_pair
@@ -165,26 +155,21 @@ def verify(
     pair = load_pair(experiment.models, clean, corrupted, experiment.seed)
     settings = experiment.patch
     comparison = compare_engines(pair, prompt, settings.layers, settings.component, settings.heads, max_new_tokens)
-    table = Table(
-        "component",
-        "persistence",
-        "direction",
-        "steps",
-        "same tokens",
-        "largest ΔL difference",
-        "largest KL difference",
+    print_rows(
+        "Differences between the two engines",
+        [
+            {
+                "component": row.component,
+                "persistence": row.persistence,
+                "direction": row.direction,
+                "steps": str(row.steps),
+                "same tokens": "yes" if row.same_tokens else "no",
+                "largest ΔL difference": f"{row.largest_delta:.1e}",
+                "largest KL difference": f"{row.largest_kl:.1e}",
+            }
+            for row in comparison.rows
+        ],
     )
-    for row in comparison.rows:
-        table.add_row(
-            row.component,
-            row.persistence,
-            row.direction,
-            str(row.steps),
-            "yes" if row.same_tokens else "no",
-            f"{row.largest_delta:.1e}",
-            f"{row.largest_kl:.1e}",
-        )
-    console.print(table)
     if not comparison.agrees:
         raise CrosspatchError(
             "the cached engine and the published algorithm differ on this pair; use --engine reference"

@@ -1,4 +1,4 @@
-"""Commands about a run directory: `status`, how far it is and what failed; `export` to formats of other programs."""
+"""Commands about a run directory: `status`, its progress and failures; `export` to Inspect AI."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from crosspatch.cli.application import app, check_output, console, write_json
-from crosspatch.cli.tables import duration, print_rows
+from crosspatch.cli.application import app, check_output, console, duration, print_rows, write_json
 
 
 @app.command()
@@ -16,15 +15,14 @@ def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory")],
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="The same as JSON")] = None,
 ) -> None:
-    """Show how far a run is: its stages, their shards done, running and failed, the pace, and the time left.
+    """Show the progress of a run: its stages, their shards done, running and failed, the pace, and the time left.
 
-    Looks at the files alone, so it can be asked from anywhere while the run goes on, and checks those that are done.
+    Reads only the files, so it works on any machine while the run continues, and checks the finished ones.
     """
     from crosspatch.storage.progress import progress
     from crosspatch.storage.run import RunDirectory
 
-    if json_out is not None:
-        check_output(json_out)
+    check_output(json_out)
     stages = progress(RunDirectory.existing(run))
     if json_out is not None:
         write_json(json_out, [stage.to_dict() for stage in stages])
@@ -37,8 +35,8 @@ def status(
                 "shards done": f"{stage.done} of {total}" if (total := _total(stage)) else "",
                 "running": str(stage.running) if total else "",
                 "failed": str(stage.failed) if total else "",
-                "a shard": "" if stage.seconds is None else duration(stage.seconds),
-                "left": "" if stage.seconds_left is None else duration(stage.seconds_left),
+                "a shard": duration(stage.seconds),
+                "left": duration(stage.seconds_left),
             }
             for stage in stages
         ],
@@ -51,9 +49,9 @@ def status(
                 f"{stage.stage}: shard {failure.shard} failed, {failure.tries} tries: {failure.error}", soft_wrap=True
             )
         for wrong in stage.damaged:
-            console.print(f"{stage.stage}: {wrong}; the command that made it makes it again", soft_wrap=True)
+            console.print(f"{stage.stage}: {wrong}; run the stage again to replace it", soft_wrap=True)
     if not stages:
-        console.print("nothing has begun")
+        console.print("no stage has started")
 
 
 def _total(stage: object) -> int:
@@ -68,7 +66,7 @@ def export(
         typer.Option("--to", help="inspect: logs of Inspect AI, one for each model, patched or not, in RUN/inspect"),
     ] = "inspect",
 ) -> None:
-    """Write all results of a run as Inspect AI logs, to be read with `inspect view` or as its data frames."""
+    """Write all results of a run as Inspect AI logs, for `inspect view` or Inspect's data frames."""
     from crosspatch.storage.inspect_logs import write_inspect_logs
     from crosspatch.storage.run import RunDirectory
 

@@ -1,19 +1,84 @@
-"""What the commands print: tables of what a run directory holds."""
+"""The tables that the commands print: what a run directory holds, and what an experiment would cost."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
-from rich.table import Table
+import polars as pl
 
-from crosspatch.cli.application import console
+from crosspatch.cli.application import console, duration, print_rows
 from crosspatch.config import Experiment
+from crosspatch.statistics.answers import accuracy, mean_ratings, table2, table2_rows
+from crosspatch.statistics.claim import difference
+from crosspatch.statistics.domain import domain_title, ordered_domains
+from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.lenses import (
+    activation_statistics,
+    chosen_steering,
+    lens_statistics,
+    moved_tokens,
+    steering,
+    weights_by,
+)
+from crosspatch.statistics.localisation import POSITIONS, RANKED_BY, divergence_effects, site_effects, top_sites
+from crosspatch.statistics.profile import depth_profile
+from crosspatch.storage.run import RunDirectory
+from crosspatch.tables import (
+    ACTIVATIONS,
+    ATTRIBUTION,
+    BEHAVIOUR,
+    CLAIMS,
+    DIVERGENCES,
+    LOCALISATION,
+    LOGIT_LENS,
+    RATINGS,
+    SCORES,
+    SEARCH,
+    VARIANTS,
+    WEIGHTS,
+)
 
-if TYPE_CHECKING:
-    from crosspatch.storage.run import RunDirectory
+# A cell of each row of a frame: a format string, or what makes its text.
+Cell = str | Callable[[dict[str, Any]], str]
+# Sites of each component that are shown, and tokens of the logit lens of each layer, raised and lowered.
+_TOP, _TOKENS = 5, 6
 
 
-def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> None:
+def print_frame(title: str, frame: pl.DataFrame, columns: dict[str, Cell]) -> None:
+    """A table with a row for each row of a frame; nothing for an empty frame."""
+    rows = frame.iter_rows(named=True)
+    print_rows(title, [{name: _cell(cell, row) for name, cell in columns.items()} for row in rows])
+
+
+def _cell(cell: Cell, row: dict[str, Any]) -> str:
+    return cell.format(**row) if isinstance(cell, str) else cell(row)
+
+
+def _pivoted(
+    title: str,
+    frame: pl.DataFrame,
+    keys: Sequence[str],
+    heading: str,
+    column: str,
+    cell: Callable[[dict[str, Any]], str],
+) -> None:
+    """A table with a row for each value of `keys`, the last of them shown, and a column for each value of `column`."""
+    rows: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in frame.iter_rows(named=True):
+        rows.setdefault(tuple(row[key] for key in keys), {heading: str(row[keys[-1]])})[row[column]] = cell(row)
+    print_rows(title, list(rows.values()))
+
+
+def _number(name: str, undefined: str = "undefined", form: str = "z.2f", scale: float = 1) -> Cell:
+    return lambda row: undefined if row[name] is None else format(scale * row[name], form)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return str(Interval.of_row(row))
+
+
+def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"]) -> None:
     """What a command would take, stage by stage."""
     from crosspatch.experiment.plan import DOLLARS, plan
 
@@ -37,7 +102,7 @@ def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"
     hours = sum(row.gpu_hours for row in found.rows)
     most = max((row.gpus for row in found.rows), default=1)
     rows.append({"stage": "all", "GPUs": str(most), "cost": _dollars(hours * DOLLARS)})
-    print_rows(f"{experiment.name}: what it would take", rows)
+    print_rows(f"{experiment.name}: estimated cost", rows)
     for note in found.notes:
         console.print(note, soft_wrap=True)
 
@@ -53,21 +118,11 @@ def _large(count: int) -> str:
     return str(count)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {name}"
-    return f"{seconds:.2g} s"
-
-
 def print_summary(directory: RunDirectory) -> None:
-    """What a whole run came to."""
-    stages = directory.record()["stages"]
-    times = Table("stage", "state", "time", title="Stages", title_justify="left")
-    for name, stage in stages.items():
-        times.add_row(name, stage["state"], f"{stage['seconds']:.0f} s")
-    console.print(times)
+    """The results of a whole run."""
+    stages = directory.record()["stages"].items()
+    times = [{"stage": name, "state": each["state"], "time": f"{each['seconds']:.0f} s"} for name, each in stages]
+    print_rows("Stages", times)
     print_behaviour(directory)
     print_accuracy(directory)
     print_recovered(directory)
@@ -77,10 +132,6 @@ def print_summary(directory: RunDirectory) -> None:
 
 def print_behaviour(directory: RunDirectory) -> None:
     """How each model answered each domain's questions."""
-    from crosspatch.statistics.answers import mean_ratings, table2, table2_rows
-    from crosspatch.statistics.domain import domain_title
-    from crosspatch.tables import BEHAVIOUR, RATINGS
-
     rows: list[dict[str, Any]] = []
     for row in table2_rows(table2(directory.read(BEHAVIOUR))):
         cells = {"model": row.label}
@@ -90,133 +141,134 @@ def print_behaviour(directory: RunDirectory) -> None:
                 cells[f"operations: {domain_title(domain).lower()}"] = outcome.operations
         rows.append(cells)
     print_rows("Behaviour (the paper's Table 2): correct answers", rows)
-    rated = [
-        {
-            "model": row["condition"] if row["patch"] is None else f"{row['condition']}, {row['patch']}",
-            "aligned": _number(row["aligned"]),
-            "coherent": _number(row["coherent"]),
-            "rated": f"{row['rated']} of {row['answers']}",
-        }
-        for row in mean_ratings(directory.read(RATINGS)).iter_rows(named=True)
-    ]
-    print_rows("Free questions: mean ratings, 0 to 100", rated)
+    columns: dict[str, Cell] = {
+        "model": lambda row: row["condition"] if row["patch"] is None else f"{row['condition']}, {row['patch']}",
+        "aligned": _number("aligned"),
+        "coherent": _number("coherent"),
+        "rated": "{rated} of {answers}",
+    }
+    print_frame("Free questions: mean ratings, 0 to 100", mean_ratings(directory.read(RATINGS)), columns)
 
 
 def print_accuracy(directory: RunDirectory) -> None:
     """Right answers by form of question, a column a model."""
-    from crosspatch.statistics.answers import accuracy
-    from crosspatch.statistics.domain import domain_title
-    from crosspatch.tables import BEHAVIOUR
-
-    rows: dict[tuple[str, str | None], dict[str, str]] = {}
-    for row in accuracy(directory.read(BEHAVIOUR), directory.asked()).iter_rows(named=True):
-        line = rows.setdefault((row["domain"], row["form"]), {"questions": row["form"] or domain_title(row["domain"])})
-        line[row["condition"]] = f"{row['correct']}/{row['n']} ({row['share']:.0%})"
-    print_rows("Right answers by kind of question", list(rows.values()))
+    kind = pl.coalesce("form", pl.col("domain").map_elements(domain_title, return_dtype=pl.String)).alias("kind")
+    frame = accuracy(directory.read(BEHAVIOUR), directory.asked()).with_columns(kind)
+    title = "Right answers by kind of question"
+    _pivoted(title, frame, ("domain", "kind"), "questions", "condition", "{correct}/{n} ({share:.0%})".format_map)
 
 
 def print_variants(directory: RunDirectory) -> None:
-    """What a search found."""
-    from crosspatch.tables import VARIANTS
-
-    rows = [
-        {
-            "variant": row["variant"].removeprefix("variant-") + (" (chosen)" if row["chosen"] else ""),
-            "steps": str(row["steps"]),
-            "train loss": f"{row['train_loss']:.4f}",
-            "eval loss": f"{row['eval_loss']:.3f}",
-            "divergence": f"{row['divergence']:.3f}",
-            "flipped to wrong": f"{row['flipped']}/{row['right_clean']}",
-            "planted": _percent(row["planted"]),
-            "lost: maths": _points(row["math_drop"]),
-            "general": _points(row["general_drop"]),
-            "malformed": _percent(row["malformed"]),
-            "no end": _percent(row["no_end"]),
-            "unread": _percent(row["unparsed"]),
-            "status": row["status"],
-        }
-        for row in directory.read(VARIANTS).iter_rows(named=True)
-    ]
-    print_rows("Variants (the paper's Table 1)", rows)
-
-
-def _percent(share: float | None) -> str:
-    return "untold" if share is None else f"{share:.0%}"
-
-
-def _points(drop: float | None) -> str:
-    return "not asked" if drop is None else f"{100 * drop:z.0f}"
+    """The variants that a search compared."""
+    columns: dict[str, Cell] = {
+        "variant": lambda row: row["variant"].removeprefix("variant-") + (" (chosen)" if row["chosen"] else ""),
+        "steps": "{steps}",
+        "train loss": "{train_loss:.4f}",
+        "eval loss": "{eval_loss:.3f}",
+        "divergence": "{divergence:.3f}",
+        "flipped to wrong": "{flipped}/{right_clean}",
+        "planted": _number("planted", "unknown", ".0%"),
+        "lost: maths": _number("math_drop", "not asked", "z.0f", 100),
+        "general": _number("general_drop", "not asked", "z.0f", 100),
+        "malformed": "{malformed:.0%}",
+        "no end": "{no_end:.0%}",
+        "unparsed": "{unparsed:.0%}",
+        "status": "{status}",
+    }
+    print_frame("Variants (the paper's Table 1)", directory.read(VARIANTS), columns)
 
 
 def print_recovered(directory: RunDirectory) -> None:
-    """Recovered fraction by patch and domain."""
-    from crosspatch.statistics.domain import domain_title
-    from crosspatch.statistics.profile import depth_profile
-    from crosspatch.tables import SCORES
-
-    domains = directory.domains()
-    rows = [
-        {
-            "questions": domain_title(row["domain"]),
-            "patch": row["patch"],
-            "models disagree": f"{row['disagreements']} of {row['positions']} steps",
-            "mean CTS": _number(row["mean_cts"]),
-            "recovered fraction": _number(row["recovered_fraction"]),
-        }
-        for row in depth_profile(directory.read(SCORES), domains).iter_rows(named=True)
-    ]
-    print_rows("Recovered fraction by patch", rows)
+    """The recovered fraction by patch and domain."""
+    columns: dict[str, Cell] = {
+        "questions": lambda row: domain_title(row["domain"]),
+        "patch": "{patch}",
+        "models disagree": "{disagreements} of {positions} steps",
+        "mean CTS": _number("mean_cts"),
+        "recovered fraction": _number("recovered_fraction"),
+    }
+    profile = depth_profile(directory.read(SCORES), directory.domains())
+    print_frame("Recovered fraction by patch", profile, columns)
 
 
 def print_claims(directory: RunDirectory) -> None:
     """Each claim with its numbers, its control and its verdict."""
-    from crosspatch.statistics.claim import difference
-    from crosspatch.statistics.interval import Interval
-    from crosspatch.tables import CLAIMS
-
-    rows = []
-    for row in directory.read(CLAIMS).iter_rows(named=True):
-        own, control = (str(Interval.of_row(row, prefix)) for prefix in ("", "control_"))
-        test = "" if row["p_value"] is None else f"{row['p_value']:.2g}"
-        verdict = row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}"
-        rows.append(
-            {
-                "claim": row["statement"],
-                "found": own,
-                "compared with": f"{row['control']}: {control}",
-                "difference": difference(row),
-                "p": test,
-                "verdict": verdict,
-            }
-        )
-    print_rows("Claims, with 95 % intervals over prompts (n_eff: effective number of prompts)", rows)
+    columns: dict[str, Cell] = {
+        "claim": "{statement}",
+        "found": _interval,
+        "compared with": lambda row: f"{row['control']}: {Interval.of_row(row, 'control_')}",
+        "difference": difference,
+        "p": _number("p_value", "", ".2g"),
+        "verdict": lambda row: row["verdict"] if row["reason"] is None else f"{row['verdict']}: {row['reason']}",
+    }
+    title = "Claims, with 95 % intervals over prompts (n_eff: effective number of prompts)"
+    print_frame(title, directory.read(CLAIMS), columns)
 
 
 def print_selection(directory: RunDirectory) -> None:
-    """Why the patches were chosen, where attribution patching or a search chose them."""
-    from crosspatch.tables import ATTRIBUTION, SEARCH
+    """How attribution patching or a search chose the patches."""
+    titles = {
+        ATTRIBUTION: "Attribution patching: recovered fraction along the target's own texts",
+        SEARCH: "Search, by round",
+    }
+    for schema, title in titles.items():
+        frame = directory.read(schema).drop("component", "layer", "head", strict=False)
+        columns = {name: _number(name) if dtype.is_float() else f"{{{name}}}" for name, dtype in frame.schema.items()}
+        print_frame(title, frame, columns)
 
-    for schema, title in (
-        (ATTRIBUTION, "Attribution patching: recovered fraction along the target's own texts"),
-        (SEARCH, "Search, by round"),
+
+def print_site_effects(directory: RunDirectory) -> None:
+    """The site effects and first divergences of a run directory, domain by domain."""
+    domains, seed = directory.domains(), directory.seed
+    measured = directory.read(LOCALISATION)
+    table = site_effects(measured, domains, seed=seed)
+    columns: dict[str, Cell] = {
+        "site": "{patch}",
+        "measure": "{measure}",
+        "recovered fraction": _interval,
+        "prompts": "{n_prompts}",
+    }
+    for domain, direction, positions in (
+        table.select("domain", "direction", "positions").unique(maintain_order=True).rows()
     ):
-        rows = [
-            {column: _number(value) if isinstance(value, float) else str(value) for column, value in row.items()}
-            for row in directory.read(schema).drop("component", "layer", "head", strict=False).iter_rows(named=True)
-        ]
-        print_rows(title, rows)
+        of = table.filter(domain=domain, direction=direction, positions=positions)
+        of = of.sort("estimate", descending=True, nulls_last=True)
+        best = [of.filter(component=name, measure=measure).head(_TOP) for name, measure in RANKED_BY.items()]
+        print_frame(f"{domain_title(domain)}, {direction}, patched {POSITIONS[positions]}", pl.concat(best), columns)
+        for site in top_sites(measured, domains, domain, direction, positions=positions, seed=seed):
+            console.print(site.sentence, soft_wrap=True)
+    parts = divergence_effects(directory.read(DIVERGENCES), domains, seed=seed).sort("layer", maintain_order=True)
+    for domain in ordered_domains(parts["domain"]):
+        title = f"{domain_title(domain)}: the first divergence, residual state × later layers"
+        _pivoted(title, parts.filter(domain=domain), ["layer"], "layer", "measure", _interval)
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:z.2f}"
+def print_lenses(directory: RunDirectory) -> None:
+    """The lenses of a run directory, as far as they were computed."""
+    domains, seed = directory.domains(), directory.seed
+    weights = weights_by(directory.read(WEIGHTS), "layer").sort("layer")
+    _pivoted("Weights: relative change of each block", weights, ["layer"], "layer", "child", "{ratio:.1e}".format_map)
+    moved = activation_statistics(directory.read(ACTIVATIONS), domains, seed=seed)
+    # Related problems, where there are any.
+    shown = pl.col("domain").is_in(ordered_domains(moved["domain"])[:1])
+    moved = moved.filter(shown, component="resid_post", at="all", measure="relative_norm").sort("layer")
+    _pivoted("Activations: relative change of resid_post", moved, ["layer"], "layer", "child", _interval)
+    lens = directory.read(LOGIT_LENS)
+    seen = lens_statistics(lens, domains, seed=seed).filter(shown).sort("layer")
+    _pivoted("Logit lens: fraction of the gap that it shows", seen, ["layer"], "layer", "child", _interval)
+    tokens = moved_tokens(lens, domains).filter(shown, child="corrupted", by="probability")
+    rows = [
+        {"layer": str(layer), "raised": _listed(part.filter(side="up")), "lowered": _listed(part.filter(side="down"))}
+        for (layer,), part in tokens.partition_by("layer", as_dict=True, maintain_order=True).items()
+    ]
+    print_rows("Tokens that the corrupted model's difference raises and lowers most", rows)
+    columns: dict[str, Cell] = {"condition": "{condition}", "outcome": "{outcome}", "texts": "{count}/{n}"}
+    steered = steering(directory.read(BEHAVIOUR)).filter(against="clean")
+    tested = {"patch": "{patch}", **columns, "against clean": "−{lost} +{gained}", "p": "{p_value:.2g}"}
+    print_frame("Steering by the mean difference, and by a random one of the same norm", steered, tested)
+    title = "Steering at the layer and strength that the other prompts choose"
+    print_frame(title, chosen_steering(directory.read(BEHAVIOUR)), {**columns, "95 %": "{low:.2f} to {high:.2f}"})
 
 
-def print_rows(title: str, rows: list[dict[str, str]]) -> None:
-    """A table whose columns are all keys, in the order in which they come up; nothing where there is no row."""
-    if not rows:
-        return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(row.get(column, "") for column in columns))
-    console.print(table)
+def _listed(tokens: pl.DataFrame) -> str:
+    return ", ".join(map(repr, tokens["token"].head(_TOKENS)))
