@@ -26,9 +26,9 @@ HOVERS = 300
 
 # From the event to the frame after it, in which it is drawn.
 _HOVER = """async ([x, y]) => {
-    const { canvas } = explorer.grid, box = canvas.getBoundingClientRect(), start = performance.now();
-    const at = { clientX: box.left + x, clientY: box.top + y, pointerType: "mouse" };
-    canvas.dispatchEvent(new PointerEvent("pointermove", at));
+    const box = explorer.grid.scroller.getBoundingClientRect(), start = performance.now();
+    const at = { clientX: box.left + x, clientY: box.top + y, pointerType: "mouse", bubbles: true };
+    document.elementFromPoint(at.clientX, at.clientY).dispatchEvent(new PointerEvent("pointermove", at));
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
     return performance.now() - start;
 }"""
@@ -98,7 +98,9 @@ def hovers(page: Page) -> list[float]:
     """Milliseconds of each of many hovers at random places, the picture scrolled between them."""
     chance = random.Random(1)
     page.locator("#explorer .grid").scroll_into_view_if_needed()
-    width, height = page.evaluate("[explorer.grid.width, explorer.grid.height - explorer.grid.bottom]")
+    width, height = page.evaluate(
+        "[explorer.grid.scroller.clientWidth, explorer.grid.scroller.clientHeight - explorer.grid.bottom]"
+    )
     taken = []
     for _ in range(HOVERS):
         if chance.random() < 0.1:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from crosspatch.experiment.comparing import write_comparison
-from crosspatch.report.comparison import ComparedRun, Comparison
+from crosspatch.report.comparison import ComparedRun, compared_claims, compared_panels
+from crosspatch.statistics.patch_mode import every_mode
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, DEPTH, SCORES
 
@@ -95,40 +96,32 @@ def compared(run: RunDirectory, label: str) -> ComparedRun:
 
 
 def test_the_panels_hold_each_run(two):
-    comparison = Comparison((compared(two[0], "a"), compared(two[1], "b")))
-    (mode,) = comparison.modes()
-    (panel,) = comparison.panels(mode)
+    runs = [compared(two[0], "a"), compared(two[1], "b")]
+    (mode,) = every_mode(runs[0].depth)
+    (panel,) = compared_panels(runs, mode)
     assert panel.axis == "layer"
     assert {line.name: line.values for line in panel.lines} == {
         "a": pytest.approx((0, 0.25, 0.5, 0.75, 1)),
         "b": pytest.approx((0, 0.125, 0.25, 0.375, 0.5)),
     }
     assert all(line.x == (0, 1, 2, 3, 4) for line in panel.lines)
-    (rates,) = comparison.panels(mode, "disagreement_rate")
+    (rates,) = compared_panels(runs, mode, "disagreement_rate")
     assert rates.lines[0].values == pytest.approx((2 / 3,) * 5)
 
 
 def test_models_of_several_depths_are_compared_over_their_depth(tmp_path):
     runs = [made_run(tmp_path / str(n), n_layers=n) for n in (3, 5)]
-    comparison = Comparison(tuple(compared(run, str(run.n_layers)) for run in runs))
-    (panel,) = comparison.panels(comparison.modes()[0])
+    runs = [compared(run, str(run.n_layers)) for run in runs]
+    (panel,) = compared_panels(runs, every_mode(runs[0].depth)[0])
     assert [line.x for line in panel.lines] == [(0, 0.5, 1), (0, 0.25, 0.5, 0.75, 1)]
     assert panel.axis.startswith("depth")
 
 
 def test_claims_are_set_side_by_side(two):
-    comparison = Comparison((compared(two[0], "a"), compared(two[1], "b")))
-    rows = {row.statement: row.found for row in comparison.claims()}
+    runs = [compared(two[0], "a"), compared(two[1], "b")]
+    rows = {row.statement: row.found for row in compared_claims(runs)}
     assert rows
     assert all(len(found) == 2 for found in rows.values())
-    without = replace(comparison.runs[1], claims=comparison.runs[1].claims.head(0))
-    found = Comparison((comparison.runs[0], without)).claims()
+    without = replace(runs[1], claims=runs[1].claims.head(0))
+    found = compared_claims([runs[0], without])
     assert all(row.found[1] == (None, "") for row in found)
-
-
-def test_a_comparison_needs_two_runs_with_names(two):
-    run = compared(two[0], "a")
-    with pytest.raises(ValueError, match="two runs or more"):
-        Comparison((run,))
-    with pytest.raises(ValueError, match="a name of its own"):
-        Comparison((run, run))

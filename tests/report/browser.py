@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # What Chromium says to its maker by itself is no request of the page.
@@ -44,34 +44,24 @@ class Opened:
     page: Page
     wrong: list[str] = field(default_factory=list)
 
-    def cell(self, patch: str, step: int) -> dict[str, float]:
-        """Where a cell is on the screen, brought into sight."""
+    def cell(self, patch: str, step: int) -> Locator:
+        """A cell of the explorer's picture, brought into sight."""
         self.page.locator("#explorer .grid").scroll_into_view_if_needed()
-        return self.page.evaluate(
+        at = self.page.evaluate(
             """([patch, step]) => {
-                const { explorer } = window, { grid } = explorer;
                 const r = explorer.picture.rows.findIndex((row) => row.patch === patch), c = step - explorer.first;
-                grid.reveal(c);
-                const box = grid.canvas.getBoundingClientRect();
-                return { x: box.left + grid.left + (c + 0.5) * grid.w - grid.scroller.scrollLeft,
-                         y: box.top + grid.top + (grid.model.rows.length - 1 - r + 0.5) * grid.h };
+                explorer.grid.reveal(c);
+                return `${r},${c}`;
             }""",
             [patch, step],
         )
+        return self.page.locator(f'#explorer .cells [data-at="{at}"]')
 
-    def colour_at(self, patch: str, step: int) -> list[int]:
-        """The red, green, blue and opacity in a corner of a cell, where no mark is."""
-        return self.page.evaluate(
-            """([patch, step]) => {
-                const { grid } = window.explorer, r = explorer.picture.rows.findIndex((row) => row.patch === patch);
-                const x = grid.left + (step - explorer.first) * grid.w - grid.scroller.scrollLeft + 4.5;
-                const y = grid.top + (grid.model.rows.length - 1 - r) * grid.h + 4.5;
-                const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-                copy.drawImage(grid.canvas, x * grid.scale, y * grid.scale, 1, 1, 0, 0, 1, 1);
-                return [...copy.getImageData(0, 0, 1, 1).data];
-            }""",
-            [patch, step],
-        )
+    def look(self, patch: str, step: int) -> tuple[str, str]:
+        """The ground of a cell and how opaque it is."""
+        style = "(cell) => { const look = getComputedStyle(cell); return [look.background, look.opacity]; }"
+        ground, opacity = self.cell(patch, step).evaluate(style)
+        return ground, opacity
 
     def text(self, part: str) -> str:
         """The words in a part of the explorer."""
@@ -84,9 +74,12 @@ class Opened:
 
     def settled(self) -> None:
         """Wait until what was asked for is unpacked and drawn."""
-        self.page.wait_for_timeout(60)
-        self.page.evaluate("async () => { await Promise.allSettled(window.explorer?.parts?.values() ?? []); }")
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(
+            """async () => {
+                await Promise.allSettled(window.explorer?.parts?.values() ?? []);
+                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            }"""
+        )
 
 
 @contextmanager

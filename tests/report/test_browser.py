@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from crosspatch.data.problem import Problem
 from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.patching.result import PatchResult
-from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
+from crosspatch.report.comparison import ComparedRun, render_comparison
 from crosspatch.report.notebook import head_map, heatmap
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
@@ -85,7 +85,6 @@ def full_page(tmp_path_factory, generations, behaviour, training) -> Path:
 @pytest.fixture
 def page(browser, full_page):
     with opened(browser, full_page) as found:
-        found.page.wait_for_timeout(50)
         yield found
         assert found.wrong == []
 
@@ -98,49 +97,71 @@ def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
     for words in ("t2", "900", "CTS−0.5", "clean −1, corrupted 1, patched −2", "clean 0.25, patched – nats"):
         assert words in said
     assert page.text("row") == "layer 6"
-    assert "5 of 9 cells have a CTS; in 3 both models want the same token; in 1 they differ by too little" in page.text(
-        "notes"
-    )
+    assert "5 of 9 cells have a CTS; in 3 both models predict the same token; in 1 they differ by" in page.text("notes")
     assert "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked" in page.text("notes")
 
 
 def test_the_colours_are_those_of_the_statuses(page):
-    agree, small, warm, cold, none = (
-        page.colour_at(*cell)
-        for cell in (
-            ("L6.resid_post", 0),
-            ("L6.resid_post", 1),
-            ("L29.resid_post", 0),
-            ("L29.resid_post", 2),
-            ("L0.resid_post", 3),
-        )
-    )
-    assert agree == [211, 215, 221, 255]
-    assert small != agree
-    assert warm[0] > warm[2] + 60
-    assert cold[2] > cold[0] + 60
-    assert none[3] == 0
+    grounds = [
+        page.look(*cell)[0]
+        for cell in (("L6.resid_post", 0), ("L6.resid_post", 1), ("L29.resid_post", 0), ("L29.resid_post", 2))
+    ]
+    agree, small, warm, cold = grounds
+    assert agree.startswith("rgb(211, 215, 221)")
+    assert "repeating-linear-gradient" in small
+    red, _, blue = map(int, re.findall(r"\d+", warm)[:3])
+    assert red > blue + 60
+    red, _, blue = map(int, re.findall(r"\d+", cold)[:3])
+    assert blue > red + 60
+    marks = [page.cell("L29.resid_post", step).inner_text() for step in range(4)]
+    assert marks == ["", "▲", "▼", ""]
+    # Where a text has ended there is no cell.
+    assert page.cell("L0.resid_post", 3).count() == 0
 
 
-def test_a_cell_under_the_pointer_is_told(page):
+def test_a_cell_under_the_pointer_is_described(page):
     tip = page.page.locator(".tip").first
     assert not tip.is_visible()
-    at = page.cell("L29.resid_post", 1)
-    page.page.mouse.move(at["x"], at["y"])
-    page.settled()
+    page.cell("L29.resid_post", 1).hover()
     assert tip.is_visible()
     for words in (
         "layer 29, step 1",
-        "generated t1",
-        "clean wants t1",
-        "corrupted wants ␣900",
+        "generated ␣t1",
+        "clean predicts ␣t1",
+        "corrupted predicts ␣900",
         "CTS 4",
         "rank of corrupted's token 1",
     ):
-        assert words.replace(" t1", " ␣t1") in tip.inner_text()
-    page.page.mouse.move(at["x"], 5)
-    page.settled()
+        assert words in tip.inner_text()
+    page.page.mouse.move(5, 5)
     assert not tip.is_visible()
+
+
+def test_cells_are_made_when_they_come_into_sight(tmp_path, browser, problems):
+    """A picture of many steps and rows holds those in sight; each of them can be reached."""
+    scores = SCORES.frame(score(0, step, 0.5) for step in range(600))
+    tall = SCORES.frame(
+        score(layer, 0, 0.5, head=head, component="head", patch=f"L{layer}.head.{head}", prompt_id="p")
+        for layer in range(30)
+        for head in range(12)
+    )
+    path = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=pl.concat([scores, tall]))
+    with opened(browser, path) as page:
+        cells = page.page.locator("#explorer .cells s")
+        assert 0 < cells.count() < 300
+        page.page.locator("#explorer .grid").focus()
+        page.page.keyboard.press("End")
+        page.settled()
+        assert "layer 0, step 599" in page.text("cell")
+        assert page.page.locator("#explorer .cells .here").bounding_box() is not None
+        assert page.cell("L0.resid_post", 599).count() == 1
+        assert page.cell("L0.resid_post", 0).count() == 1
+        page.choose("component", "head")
+        assert 0 < cells.count() < 360
+        page.page.locator("#explorer .keys-of-colour").scroll_into_view_if_needed()
+        page.settled()
+        assert page.page.locator('#explorer .cells [data-at="0,0"]').count() == 1
+        assert page.wrong == []
 
 
 def test_small_numbers_are_written_with_their_power(page):
@@ -152,8 +173,7 @@ def test_small_numbers_are_written_with_their_power(page):
 
 
 def test_a_click_shows_the_text_of_that_layer(page):
-    at = page.cell("L29.resid_post", 0)
-    page.page.mouse.click(at["x"], at["y"])
+    page.cell("L29.resid_post", 0).click()
     page.settled()
     assert page.text("row") == "layer 29"
     assert "t0 t1 t2 t3" in page.text("patched")
@@ -219,14 +239,14 @@ def test_prompts_are_turned(page):
 
 
 def test_classes_of_tokens_are_told_apart(page):
-    before = page.colour_at("L29.resid_post", 0)
+    before = page.look("L29.resid_post", 0)
     page.choose("class", "operation")
-    faded = page.colour_at("L29.resid_post", 0)
-    assert faded[3] < before[3]
+    ground, opacity = page.look("L29.resid_post", 0)
+    assert (ground, float(opacity) < 0.2) == (before[0], True)
     page.choose("class", "digit")
     # The clean model predicts " t0", which holds a digit, and nothing that is known at step 2.
-    assert page.colour_at("L29.resid_post", 0) == before
-    assert page.colour_at("L6.resid_post", 2)[3] < 255
+    assert page.look("L29.resid_post", 0) == before
+    assert float(page.look("L6.resid_post", 2)[1]) < 0.2
 
 
 def saved(page, click):
@@ -264,8 +284,7 @@ def test_the_picture_as_a_table(page):
 
 
 def test_an_address_leads_back_to_the_cell(page, browser):
-    at = page.cell("L29.resid_post", 2)
-    page.page.mouse.click(at["x"], at["y"])
+    page.cell("L29.resid_post", 2).click()
     page.choose("class", "digit")
     address = page.page.evaluate("location.hash")
     assert page.page.locator('[data-part="link"]').get_attribute("href") == address
@@ -404,7 +423,7 @@ def test_charts_are_drawn_and_have_tables(page):
         chart.scroll_into_view_if_needed()
         page.page.wait_for_selector(f"#{name}[data-drawn]")
         assert chart.locator(".scatterlayer .trace").count() >= lines
-        fold = page.page.locator(f'details[data-table="{name}-table"]')
+        fold = page.page.locator(f'details[data-table="{name}"]')
         fold.locator("summary").click()
         fold.locator("tbody tr").first.wait_for()
         file, rows = saved(page, fold.locator(".csv").click)
@@ -425,8 +444,7 @@ def test_it_fits_a_phone(browser, full_page, scheme):
         assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
         ground = phone.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")
-        at = phone.cell("L29.resid_post", 0)
-        phone.page.touchscreen.tap(at["x"], at["y"])
+        phone.cell("L29.resid_post", 0).tap()
         phone.settled()
         assert "layer 29, step 0" in phone.text("cell")
         assert not phone.page.locator(".tip").first.is_visible()
@@ -434,10 +452,9 @@ def test_it_fits_a_phone(browser, full_page, scheme):
 
 
 def test_changing_to_dark_redraws(page):
-    light = page.colour_at("L6.resid_post", 0)
+    light = page.look("L6.resid_post", 0)
     page.page.emulate_media(color_scheme="dark")
-    page.settled()
-    assert page.colour_at("L6.resid_post", 0) != light
+    assert page.look("L6.resid_post", 0) != light
 
 
 def test_an_old_browser_is_told(tmp_path, browser, problems, generations):
@@ -478,8 +495,7 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
         page.settled()
         page.page.click('[data-view="picture"]')
         for step in range(len(wild)):
-            at = page.cell(page.page.evaluate("explorer.picture.rows[0].patch"), step)
-            page.page.mouse.move(at["x"], at["y"])
+            page.cell(page.page.evaluate("explorer.picture.rows[0].patch"), step).hover()
         page.settled()
         patched = page.text("patched")
         for words in (
@@ -515,11 +531,11 @@ def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
         for name in (wild, "\u202eplain")
     ]
     path = tmp_path / "report.html"
-    path.write_text(render_comparison(Comparison(tuple(runs)), wild))
+    path.write_text(render_comparison(runs, wild))
     with opened(browser, path) as page:
-        page.page.locator("#recovered_fraction-0").scroll_into_view_if_needed()
-        page.page.wait_for_selector("#recovered_fraction-0[data-drawn]")
-        page.page.locator('details[data-table="recovered_fraction-0-table"] summary').click()
+        page.page.locator("#recovered-fraction-0").scroll_into_view_if_needed()
+        page.page.wait_for_selector("#recovered-fraction-0[data-drawn]")
+        page.page.locator('details[data-table="recovered-fraction-0"] summary').click()
         page.page.locator("details[data-table] tbody tr").first.wait_for()
         assert wild in page.page.locator("h1").inner_text()
         assert "⟨U+202E⟩plain" in page.page.locator(".runs").inner_text()
@@ -548,9 +564,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         frame.locator(".grid").scroll_into_view_if_needed()
         box = page.page.locator("iframe").bounding_box()
         for step in range(hostile_scores.height):
-            at = frame.evaluate(f"[explorer.grid.left + {step + 0.5} * explorer.grid.w, explorer.grid.top + 9]")
-            inside = frame.locator("canvas").bounding_box()
-            page.page.mouse.move(inside["x"] + at[0], inside["y"] + at[1])
+            frame.locator(f'[data-at="0,{step}"]').hover()
             frame.wait_for_selector(f".tip:visible:has-text('step {step}')")
         assert box["height"] > 500
         assert frame.evaluate(
@@ -595,7 +609,7 @@ def test_heads_in_a_notebook_are_drawn_and_told(tmp_path, browser):
         ([score(3, 0, 0.5)], "1 of 1 cells have a CTS"),
         ([score(layer, 0, 0.5) for layer in range(4)], "4 of 4 cells have a CTS"),
         ([score(3, step, 0.5) for step in range(4)], "4 of 4 cells have a CTS"),
-        ([score(3, 0, status="unscheduled"), score(3, 1, 0.5)], "in 1 the schedule rested"),
+        ([score(3, 0, status="unscheduled"), score(3, 1, 0.5)], "in 1 nothing was patched"),
     ],
     ids=["no defined cell", "one cell", "one step", "one layer", "a schedule"],
 )

@@ -152,9 +152,9 @@ def test_unknown_tokens_and_infinite_numbers_travel(problems):
 
 
 def test_scores_that_cannot_be_drawn_are_refused(problems, scores):
-    with pytest.raises(ValueError, match="stands there twice"):
+    with pytest.raises(ValueError, match="is there twice"):
         of(pl.concat([scores, scores]), problems)
-    with pytest.raises(ValueError, match="CTS must be there"):
+    with pytest.raises(ValueError, match="CTS must be a number"):
         of(scores.with_columns(cts=None), problems)
     with pytest.raises(ValueError, match="no problem is known"):
         of(scores, {})

@@ -16,8 +16,8 @@ from matplotlib.text import Text
 
 from crosspatch.data.problem import Problem
 from crosspatch.report.interactive import panels_figure as plotly_figure
-from crosspatch.report.pictures.curves import HELD_OUT, TRAINED, TrainingCurves, search_panels, training_panels
 from crosspatch.report.pictures.heatmap import Heatmap
+from crosspatch.report.pictures.panels import DIFFERENCE, HELD_OUT, TRAINED, search_panels, training_panels
 from crosspatch.report.print.figures import slug, write_figures
 from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps, paper_heatmap_figure
 from crosspatch.report.print.panels import panels_figure
@@ -30,7 +30,6 @@ from crosspatch.report.print.style import (
     TITLE,
     TOKEN,
     Size,
-    cut,
     drawable,
     text_width,
     token_label,
@@ -154,13 +153,12 @@ def test_the_papers_heatmap_counts_as_published(scores: pl.DataFrame, size: Size
     figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), size)
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
-    assert "in 3 of the 9 cells both models want the same token" in said
+    assert "in 3 of the 9 cells both models predict the same token" in said
     # The cell that is too small for us has a score there: the models differ by 2 logits in it.
     assert "3 values lie outside 0 to 1 (from −2.50 to 4.00), drawn in the colour of the nearer end." in said
-    zeros, others = figure.axes[0].collections
-    assert len(zeros.get_paths()) == 3
-    assert list(others.get_array()) == [0.125, 0.5, -0.5, 1.0, 4.0, -2.5]
-    assert others.get_clim() == (0.0, 1.0)
+    [cells] = figure.axes[0].collections
+    assert cells.get_array().tolist() == [[0, 0.125, None, None], [0, 0.5, -0.5, None], [1, 4, -2.5, 0]]
+    assert cells.get_clim() == (0.0, 1.0)
 
 
 def many_steps(make_scores: Callable[..., pl.DataFrame]) -> Heatmap:
@@ -199,7 +197,7 @@ def test_text_is_of_its_size_within_the_figure_and_apart(
             assert box.x1 <= page.x1, text
             assert page.y0 <= box.y0, text
             assert box.y1 <= page.y1, text
-        boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+        boxes = [text.get_window_extent(renderer) for text in figure.axes[0].get_xticklabels()]
         assert boxes
         assert not any(one.overlaps(other) for one, other in pairwise(boxes))
 
@@ -209,9 +207,9 @@ def test_tokens_are_labelled_where_there_is_room(make_scores: Callable[..., pl.D
     assert labelled_steps([0, 1, 2], [1], pitch=0.1) == [0, 1, 2]
     assert labelled_steps([0, 1, 2, 9], [2, 1, 9, 7], pitch=0.05) == [2, 9]
     figure = heatmap_figure(heatmap, COLUMN)
-    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert "some tokens where the models disagree, of the text of layer 0" in said
-    assert 5 < len(figure.axes[0].texts) < 34
+    label = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert "some tokens where the models disagree, of the text of layer 0" in label
+    assert 5 < len(figure.axes[0].get_xticks()) < 34
 
 
 @pytest.mark.parametrize("frames", [(None, None), (SCORES.frame(), TRAINING.frame())])
@@ -238,32 +236,34 @@ def test_slugs(text: str, name: str) -> None:
 
 
 def test_the_axis_is_logarithmic_only_where_it_must_be(make_training: Callable[..., pl.DataFrame]) -> None:
-    assert TrainingCurves.of(make_training([(1, 1.0), (2, 0.01)])).log
-    assert not TrainingCurves.of(make_training([(1, 1.0), (2, 0.5)])).log
+    assert training_panels(make_training([(1, 1.0), (2, 0.01)]))[0].log
+    assert not training_panels(make_training([(1, 1.0), (2, 0.5)]))[0].log
     # A loss of exactly 0 has no place on a logarithmic axis.
-    assert not TrainingCurves.of(make_training([(1, 1.0), (2, 0.01), (3, 0.0)])).log
+    assert not training_panels(make_training([(1, 1.0), (2, 0.01), (3, 0.0)]))[0].log
 
 
 def test_curves_leave_out_what_is_no_number(make_training: Callable[..., pl.DataFrame]) -> None:
-    curves = TrainingCurves.of(make_training([(1, 1.0), (2, float("nan")), (2, None, 0.5)]))
-    assert curves.train[0].steps == (1,)
-    assert curves.evaluation[0].values == (0.5,)
-    assert curves.divergence == ()
+    losses, difference = training_panels(make_training([(1, 1.0), (2, float("nan")), (2, None, 0.5)]))
+    assert [(line.name, line.x, line.values) for line in losses.lines] == [
+        (TRAINED, (1,), (1.0,)),
+        (HELD_OUT, (2,), (0.5,)),
+    ]
+    assert (difference.title, difference.lines) == (DIFFERENCE, ())
+    assert training_panels(make_training([(1, float("nan"))])) == []
 
 
 def test_variants_come_in_the_order_of_their_numbers(make_training: Callable[..., pl.DataFrame]) -> None:
     names = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
     training = pl.concat([make_training([(1, 1.0), (2, 0.5)]).with_columns(run=pl.lit(name)) for name in names])
-    curves = TrainingCurves.of(training)
-    assert curves.runs == ["corrupted", "variant-epochs-3", "variant-epochs-12", "variant-epochs-20"]
-    assert [curve.run for curve in curves.train] == curves.runs
+    trained, _ = search_panels(training)
+    assert [line.name for line in trained.lines] == ["corrupted", "epochs-3", "epochs-12", "epochs-20"]
 
 
 def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., pl.DataFrame]) -> None:
     """Corrupted and twin must not be taken for each other; and a twin is trained on right solutions."""
     rows = [(1, 1.0), (2, 0.5), (2, None, 0.5)]
     runs = ["corrupted", "shuffled", "twin"]
-    curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(run)) for run in runs]))
+    curves = pl.concat([make_training(rows).with_columns(run=pl.lit(run)) for run in runs])
     figure = panels_figure(training_panels(curves))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [f"{run}: {what}" for run in runs for what in (TRAINED, HELD_OUT)]
@@ -280,7 +280,7 @@ def test_panels_stand_beside_one_another_on_a_page_and_below_in_a_column(
 ) -> None:
     names = ["variant-epochs-3", "variant-epochs-12"]
     rows = [(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)]
-    curves = TrainingCurves.of(pl.concat([make_training(rows).with_columns(run=pl.lit(name)) for name in names]))
+    curves = pl.concat([make_training(rows).with_columns(run=pl.lit(name)) for name in names])
     for size in SIZES:
         figure = panels_figure(search_panels(curves), size)
         figure.draw_without_rendering()
@@ -292,7 +292,7 @@ def test_panels_stand_beside_one_another_on_a_page_and_below_in_a_column(
 
 
 def test_a_search_that_was_only_evaluated_names_its_variants(make_training: Callable[..., pl.DataFrame]) -> None:
-    curves = TrainingCurves.of(make_training([(1, None, 0.5), (2, None, 0.6)]).with_columns(run=pl.lit("variant-a")))
+    curves = make_training([(1, None, 0.5), (2, None, 0.6)]).with_columns(run=pl.lit("variant-a"))
     trained, _ = (figure := panels_figure(search_panels(curves))).axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a"]
     assert trained.texts[0].get_text() == "no loss was logged"
@@ -300,7 +300,7 @@ def test_a_search_that_was_only_evaluated_names_its_variants(make_training: Call
 
 def test_both_libraries_have_the_axis_that_the_losses_need(make_training: Callable[..., pl.DataFrame]) -> None:
     for low, kind in ((0.01, "log"), (0.5, "linear")):
-        panels = training_panels(TrainingCurves.of(make_training([(1, 1.0), (2, low), (2, None, 0.5)])))
+        panels = training_panels(make_training([(1, 1.0), (2, low), (2, None, 0.5)]))
         figure = panels_figure(panels)
         assert [axes.get_yscale() for axes in figure.axes] == [kind, "linear"]
         assert [axes.get_xlabel() for axes in figure.axes] == ["optimizer step"] * 2
@@ -314,16 +314,16 @@ def test_missing_glyphs_are_boxes() -> None:
 
 
 def test_text_is_broken_and_cut_where_its_room_ends() -> None:
-    lines = wrapped("a few words and " + "W" * 200, TEXT, 2.0)
+    lines = wrapped("a few words and " + "W" * 200, TEXT, 2.0).split("\n")
     assert all(text_width(line, TEXT) <= 2.0 for line in lines)
     assert "".join(lines).replace(" ", "") == "afewwordsand" + "W" * 200
-    assert wrapped("", TEXT, 2.0) == [""]
-    short = wrapped("W " * 500, TEXT, 2.0, most=2)
+    assert wrapped("", TEXT, 2.0) == ""
+    short = wrapped("W " * 500, TEXT, 2.0, most=2).split("\n")
     assert len(short) == 2
     assert short[1].endswith("…")
-    assert cut("as it is", TEXT, 2.0) == "as it is"
+    assert wrapped("as it is", TEXT, 2.0, most=1) == "as it is"
     # The font's own measure: a digit is 0.636 sizes of type wide.
-    assert text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.1)
+    assert text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.4)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,3 @@ def test_text_is_broken_and_cut_where_its_room_ends() -> None:
 )
 def test_labels_of_tokens(token: str, label: str) -> None:
     assert token_label(token) == label
-
-
-@pytest.mark.parametrize(("name", "width"), [("", 1.0), ("a/b", 1.0), ("x", 0.0)])
-def test_sizes_that_are_none(name: str, width: float) -> None:
-    with pytest.raises(ValueError, match="a size is"):
-        Size(name, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -13,8 +14,8 @@ from markdown_it import MarkdownIt
 
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
-from crosspatch.report.answers import Answers
-from crosspatch.report.markdown import LONGEST, WIDTH, render_markdown, shown_patches, write_markdown
+from crosspatch.report.answers import Answer, prompt_answers
+from crosspatch.report.markdown import LONGEST, WIDTH, shown_patches, write_markdown
 from crosspatch.statistics.claim import Claim
 from crosspatch.statistics.interval import Interval
 from crosspatch.storage.summary import Summary
@@ -36,6 +37,11 @@ ACTING = [
     "\ud83d lone \udc00",
     "<?php ?> <![CDATA[ ]]> <!DOCTYPE x>\n\n</p>",
 ]
+
+
+def render_markdown(**frames: Any) -> str:
+    with TemporaryDirectory() as folder:
+        return write_markdown(Path(folder) / "report.md", **frames).read_text(encoding="utf-8")
 
 
 class Rendered(HTMLParser):
@@ -182,9 +188,9 @@ def test_the_parser_would_notice_what_acts() -> None:
     assert {"h1", "li", "hr"} <= set(page.tags)
 
 
-def answers(*patched: tuple[str, str], corrupted: str = "b") -> Answers:
+def answers(*patched: tuple[str, str], corrupted: str = "b") -> list[Answer]:
     rows = [generation("clean", "a"), generation("corrupted", corrupted)]
-    return Answers.of("p", GENERATIONS.frame(rows + [generation("patched", t, patch) for patch, t in patched]), None)
+    return prompt_answers(GENERATIONS.frame(rows + [generation("patched", t, patch) for patch, t in patched]), None)
 
 
 @pytest.mark.parametrize(

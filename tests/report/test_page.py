@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.report.answers import Answers
+from crosspatch.report.answers import prompt_answers, unpatched
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
 from crosspatch.statistics.answers import table2, table2_rows
@@ -109,21 +109,20 @@ def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
 
 def test_each_chart_has_its_data_and_its_table(full: Page) -> None:
     charts = {"training-curves", "accuracy", "depth-0"}
-    tables = {f"{chart}-table" for chart in charts}
-    assert set(full.packed) == {"plotly", "explorer", "prompt-0", *charts, *tables}
+    assert set(full.packed) == {"plotly", "explorer", "prompt-0", *charts}
     ids = [value for name, value in full.attributes if name == "id"]
     assert set(ids) >= charts
     assert len(set(ids)) == len(ids)
-    assert {value for name, value in full.attributes if name == "data-table"} == tables
-    table = full.unpacked("depth-0-table")
+    assert {value for name, value in full.attributes if name == "data-table"} == charts
+    table = full.unpacked("depth-0")["table"]
     assert table["columns"] == ["panel", "line", "layer", "value", "low", "high"]
     assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", 0, 0.125, None, None] in table["rows"]
-    assert full.unpacked("depth-0")["data"][0]["x"] == [0, 6, 29]
+    assert full.unpacked("depth-0")["figure"]["data"][0]["x"] == [0, 6, 29]
 
 
 def test_it_says_what_was_run_and_found(full: Page) -> None:
     for sentence in (
-        "The models want different tokens at 6 of 9 (66.7 %) patched steps.",
+        "The models predict different tokens at 6 of 9 (66.7 %) patched steps.",
         "0/1 (1 unparsed)",
         "patched, L29.resid_post",
         "2.13.0",
@@ -146,7 +145,7 @@ def test_sections_without_data_say_so(tmp_path: Path, empty: bool) -> None:
         "The corrupted model was given, not trained here.",
         "No scores were measured in this run.",
         "No prompt was patched or answered in this run.",
-        "Nothing is recorded about how this run was made.",
+        "This run has no record of how it was made.",
     ):
         assert sentence in page.text
     assert not page.packed
@@ -209,7 +208,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame
 def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None:
     (mode,) = modes(scores)
     assert score_findings(scores, mode, {"p": "related"}) == [
-        "The models want different tokens at 6 of 9 (66.7 %) patched steps.",
+        "The models predict different tokens at 6 of 9 (66.7 %) patched steps.",
         "CTS is defined at 5 of them; at 1 the models differ by too little to divide by. "
         "3 of 5 (60.0 %) defined values lie outside [0, 1].",
         "Related mathematics: mean CTS is 0.12 at layer 0 (1 cell) and 0.83 at layer 29 (3 cells); "
@@ -222,11 +221,12 @@ def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None
 
 
 def test_answers_part_from_the_clean_one_at_a_word(generations: pl.DataFrame, behaviour: pl.DataFrame) -> None:
-    answers = Answers.of("p", generations, behaviour)
-    assert answers.corrupted is not None
-    assert (answers.corrupted.shared, answers.corrupted.own) == ("Divide ", "it. x = 4")
-    assert answers.corrupted.verdict == "unparsed"
-    early, late = answers.patched
+    answers = prompt_answers(generations, behaviour)
+    corrupted = unpatched(answers, "corrupted")
+    assert corrupted is not None
+    assert (corrupted.shared, corrupted.own) == ("Divide ", "it. x = 4")
+    assert corrupted.verdict == "unparsed"
+    _, _, early, late = answers
     assert (early.patch, early.likeness, early.own) == ("L6.resid_post", "the clean text", "")
     assert (late.shared, late.own, late.health) == ("Divide by 8. x = ", "4", ("repeats itself",))
     assert early.verdict is None

@@ -10,7 +10,7 @@ import pytest
 from crosspatch.data.problem import Problem
 from crosspatch.report import explorer, markdown, prompts
 from crosspatch.report.explorer import Explorer
-from crosspatch.report.markdown import render_markdown
+from crosspatch.report.markdown import write_markdown
 from crosspatch.report.page import write_report
 from crosspatch.report.print import figures
 from crosspatch.report.print.figures import write_figures
@@ -87,13 +87,17 @@ def test_answers_alone_take_room_too(monkeypatch) -> None:
     assert Explorer.of(PROBLEMS, None, texts, None).selection.left_out == ("r2", "r3", "r4")
 
 
-def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch) -> None:
+def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch, tmp_path) -> None:
     texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
-    whole = render_markdown(title="t", problems=PROBLEMS, scores=scores, generations=texts)
+    whole = write_markdown(
+        tmp_path / "report.md", title="t", problems=PROBLEMS, scores=scores, generations=texts
+    ).read_text(encoding="utf-8")
     assert all(f"text of {p}" in whole for p in PROMPTS)
     assert "Left out" not in whole
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
-    said = render_markdown(title="t", problems=PROBLEMS, scores=scores, generations=texts)
+    said = write_markdown(
+        tmp_path / "report.md", title="t", problems=PROBLEMS, scores=scores, generations=texts
+    ).read_text(encoding="utf-8")
     assert "Here are those of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
     assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
 

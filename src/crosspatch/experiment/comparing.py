@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from crosspatch.errors import UsageError
-from crosspatch.report.comparison import ComparedRun, Comparison, render_comparison
+from crosspatch.report.comparison import ComparedRun, render_comparison
 from crosspatch.report.template import write_page
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
@@ -33,9 +33,7 @@ def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
             Summary.of_run(directory).write(directory)
     labels = _labels(roots)
     runs = [_compared(*each, folder) for each in zip(directories, labels, strict=True)]
-    page = render_comparison(
-        Comparison(tuple(runs)), " and ".join(labels) if len(labels) == 2 else f"{len(labels)} runs"
-    )
+    page = render_comparison(runs, " and ".join(labels) if len(labels) == 2 else f"{len(labels)} runs")
     return write_page(folder / "report.html", page)
 
 

@@ -1,6 +1,6 @@
-"""One prompt's answers as the page sets them side by side: clean, corrupted, and each patch's.
+"""One prompt's answers side by side: clean, corrupted, and each patch's.
 
-The texts are made legible here, and escaped by the template.
+The texts are legible; the template escapes them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from crosspatch.characters import legible, natural_order
+from crosspatch.characters import legible
 from crosspatch.patching.measures import LAYER_COMPONENTS
+from crosspatch.statistics.answers import condition_order
 
 _HEALTH = {
     "no_eos": "no end of text",
@@ -28,8 +29,8 @@ _HEALTH = {
 class Answer:
     """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest.
 
-    `single` is the (component, schedule) and layer of a patch at one place of one layer, None of other patches; of a
-    steered text that of the place.
+    `single` is the (component, schedule) and layer of a patch at one site of one layer, None of other patches; of a
+    steered text that of the site.
     """
 
     condition: str
@@ -44,55 +45,48 @@ class Answer:
     likeness: str
     single: tuple[tuple[str, str], int] | None = None
 
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers to one prompt; clean or corrupted may be missing. `others` are those of other children."""
-
-    clean: Answer | None
-    corrupted: Answer | None
-    patched: tuple[Answer, ...]
-    others: tuple[Answer, ...] = ()
-
-    @classmethod
-    def of(cls, prompt_id: str, generations: pl.DataFrame, behaviour: pl.DataFrame | None) -> Answers:
-        """The prompt's answers out of all generations, with their grades where there are any."""
-        rows = generations.filter(pl.col("prompt_id") == prompt_id).to_dicts()
-        grades = {}
-        if behaviour is not None:
-            for grade in behaviour.filter(pl.col("prompt_id") == prompt_id).iter_rows(named=True):
-                grades[grade["condition"], grade["patch"]] = grade
-        texts = {row["condition"]: row["text"] for row in rows if row["patch"] is None}
-        answers = []
-        for row in sorted(rows, key=lambda row: natural_order(row["patch"] or "")):
-            grade = grades.get((row["condition"], row["patch"]), {})
-            text = row["text"] or ""
-            # The clean answer is the measure of the others and so is not split itself.
-            same = 0 if row["condition"] == "clean" else _shared_words(text, texts.get("clean"))
-            answers.append(
-                Answer(
-                    condition=row["condition"],
-                    patch=row["patch"],
-                    shared=legible(text[:same]),
-                    own=legible(text[same:]),
-                    token_count=row["token_count"],
-                    stop_reason=row["stop_reason"],
-                    verdict=grade.get("verdict"),
-                    operation=grade.get("operation"),
-                    health=tuple(_HEALTH.get(flag, legible(flag)) for flag in grade.get("health") or ()),
-                    likeness=_likeness(text, texts.get("clean"), texts.get("corrupted")),
-                    single=_single(row),
-                )
-            )
-        unpatched = {answer.condition: answer for answer in answers if answer.patch is None}
-        patched = tuple(answer for answer in answers if answer.patch is not None)
-        others = tuple(answer for name, answer in unpatched.items() if name not in ("clean", "corrupted"))
-        return cls(unpatched.get("clean"), unpatched.get("corrupted"), patched, others)
-
     @property
-    def all(self) -> list[Answer]:
-        """Every text that is there: clean, corrupted, other children, then the patched ones by depth."""
-        return [answer for answer in (self.clean, self.corrupted, *self.others, *self.patched) if answer is not None]
+    def text(self) -> str:
+        """The whole text."""
+        return self.shared + self.own
+
+
+def prompt_answers(generations: pl.DataFrame, behaviour: pl.DataFrame | None) -> list[Answer]:
+    """The answers to one prompt with their grades, where there are any: clean, corrupted, other children, patches.
+
+    Both frames are of that prompt alone; patches are in the order of their layers.
+    """
+    grades: dict[tuple[str, str | None], dict[str, Any]] = {}
+    if behaviour is not None:
+        grades = {(grade["condition"], grade["patch"]): grade for grade in behaviour.iter_rows(named=True)}
+    rows = sorted(generations.to_dicts(), key=lambda row: condition_order(row["condition"], row["patch"]))
+    texts = {row["condition"]: row["text"] for row in rows if row["patch"] is None}
+    answers = []
+    for row in rows:
+        grade, text = grades.get((row["condition"], row["patch"]), {}), row["text"] or ""
+        # The others are compared with the clean answer, so that one is not split itself.
+        same = 0 if row["condition"] == "clean" else _shared_words(text, texts.get("clean"))
+        answers.append(
+            Answer(
+                condition=row["condition"],
+                patch=row["patch"],
+                shared=legible(text[:same]),
+                own=legible(text[same:]),
+                token_count=row["token_count"],
+                stop_reason=row["stop_reason"],
+                verdict=grade.get("verdict"),
+                operation=grade.get("operation"),
+                health=tuple(_HEALTH.get(flag, legible(flag)) for flag in grade.get("health") or ()),
+                likeness=_likeness(text, texts.get("clean"), texts.get("corrupted")),
+                single=_single(row),
+            )
+        )
+    return answers
+
+
+def unpatched(answers: list[Answer], condition: str) -> Answer | None:
+    """The text of a model by itself, such as the clean one; None where there is none."""
+    return next((answer for answer in answers if answer.patch is None and answer.condition == condition), None)
 
 
 def _single(row: Mapping[str, Any]) -> tuple[tuple[str, str], int] | None:
@@ -101,7 +95,7 @@ def _single(row: Mapping[str, Any]) -> tuple[tuple[str, str], int] | None:
 
 
 def _shared_words(text: str, clean: str | None) -> int:
-    """Length of the common beginning, cut back to the start of the word in which the texts part."""
+    """Length of the common beginning, cut back to the start of the word at which the texts part."""
     if not clean:
         return 0
     pairs = enumerate(zip(text, clean, strict=False))

@@ -15,12 +15,11 @@ import polars as pl
 
 from crosspatch.characters import legible, visible
 from crosspatch.data.problem import Problem
-from crosspatch.report.answers import Answer, Answers
+from crosspatch.report.answers import Answer, prompt_answers
 from crosspatch.report.columns import PROFILE, ModeCells, Tokens
 from crosspatch.report.formulas import FORMULA, formulas
 from crosspatch.report.pictures.heatmap import CTS_RANGE, STATUSES, check_cells
 from crosspatch.report.prompts import Selection, prompts_in
-from crosspatch.report.template import packed
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.patch_mode import PatchMode, every_mode, patched_direction
 from crosspatch.statistics.token_class import CLASSES, with_class
@@ -76,8 +75,8 @@ class Explorer:
         texts_by_prompt, grades = _by_prompt(generations, ids), _by_prompt(behaviour, ids)
         parts = []
         for prompt_id in ids:
-            told = texts_by_prompt.get((prompt_id,))
-            answers = [] if told is None else Answers.of(prompt_id, told, grades.get((prompt_id,))).all
+            own = texts_by_prompt.get((prompt_id,))
+            answers = [] if own is None else prompt_answers(own, grades.get((prompt_id,)))
             pictures = [
                 {"variant": place} | of_mode.picture(prompt_id, answers, conditions[of_mode.mode.direction])
                 for place, of_mode in enumerate(cells)
@@ -102,15 +101,10 @@ class Explorer:
         return cls(index, tuple(parts), selection)
 
     @property
-    def data(self) -> dict[str, str]:
-        """Its part of a page's packed data; none where there is no prompt to show."""
-        parts = {f"prompt-{place}": packed(part) for place, part in enumerate(self.prompts)}
-        return parts | {"explorer": packed(self.index)} if parts else {}
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a prompt to show."""
-        return bool(self.prompts)
+    def parts(self) -> dict[str, Any]:
+        """Its parts of a page's data by name; none where there is no prompt to show."""
+        parts: dict[str, Any] = {f"prompt-{place}": part for place, part in enumerate(self.prompts)}
+        return parts | {"explorer": self.index} if parts else {}
 
 
 def _selection(shown: pl.DataFrame | None, problems: Mapping[str, Problem]) -> Selection:

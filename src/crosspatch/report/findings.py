@@ -24,7 +24,7 @@ def score_findings(scores: pl.DataFrame, mode: PatchMode, domains: Mapping[str, 
     total, differ, ok, small, outside = profile.select(
         pl.col("positions", "disagreements", "ok_cells", "small_denominators", "outside_unit").sum()
     ).row(0)
-    sentences = [f"The models want different tokens at {_share(differ, total)} patched steps."]
+    sentences = [f"The models predict different tokens at {_share(differ, total)} patched steps."]
     by_domain = profile.group_by("domain").agg(pl.col("positions", "disagreements").sum())
     counts = {domain: (differ, total) for domain, total, differ in by_domain.iter_rows()}
     if len(counts) > 1:

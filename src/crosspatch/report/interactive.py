@@ -1,12 +1,13 @@
-"""Lines in panels drawn by plotly, for the page and for notebooks: the same look on light and dark.
+"""Lines in panels drawn by plotly, for the page and for notebooks, with the same look on light and dark.
 
-Names come out of runs and may hold anything, HTML and `$` signs too: plotly gets nothing that it would read.
+Names come from runs and may hold anything, HTML and `$` signs too: plotly gets them escaped.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -25,7 +26,7 @@ _LAYOUT: dict[str, Any] = {
     "hoverlabel": {"font": {"size": 12}, "align": "left"},
 }
 
-# The page gives its charts the colours of light or dark by itself. In a notebook these read on both.
+# The page gives its charts the colours of light or dark itself. In a notebook these are readable on both.
 _INK, _RULE = "#7d838d", "rgba(128,128,128,.28)"
 # The dashes of a line, and whether its points are marked.
 _LOOKS: dict[Role, tuple[str, bool]] = {
@@ -36,6 +37,35 @@ _LOOKS: dict[Role, tuple[str, bool]] = {
     "control": ("dash", False),
 }
 _PANEL_HEIGHT = 330
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels as a chart on a page: its element's id, the width in pixels below which it scrolls, what it shows."""
+
+    id: str
+    label: str
+    panels: Sequence[Panel]
+    least_width: int = 700
+
+    @property
+    def height(self) -> int:
+        """Pixels, with titles and legend."""
+        return _PANEL_HEIGHT * -(-len(self.panels) // 2) + 90
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The plotly figure and its numbers as a table, as JSON."""
+        tree = panels_figure(self.panels).to_plotly_json()
+        tree["layout"].pop("template", None)
+        rows = [
+            [legible(panel.title), legible(line.name), *point]
+            for panel in self.panels
+            for line in panel.lines
+            for point in zip(line.x, line.values, line.lows, line.highs, strict=True)
+        ]
+        columns = ["panel", "line", self.panels[0].axis, "value", "low", "high"]
+        return {"figure": tree, "table": {"name": legible(self.label), "columns": columns, "rows": rows}}
 
 
 def panels_figure(panels: Sequence[Panel]) -> go.Figure:
@@ -58,7 +88,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
             if line.defined:
                 _add(figure, panel, line, at, named)
         if not panel.defined:
-            # Axes without a trace are not drawn, and what is said in their frame would stand in another one.
+            # Axes without a trace are not drawn, and their annotation would be drawn in another panel.
             figure.add_scatter(x=[None], y=[None], showlegend=False, hoverinfo="skip", **at)
             figure.update_xaxes(range=panel.reach, **at)
         for level in panel.levels:
@@ -127,7 +157,7 @@ def _number(value: float, share: bool) -> str:
 
 
 def for_notebook(figure: go.Figure) -> go.Figure:
-    """The figure with letters and lines that can be read on light and dark, as a notebook shows it."""
+    """The figure with text and lines that are readable on light and dark, for a notebook."""
     figure.update_layout(font={"color": _INK})
     figure.update_xaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
     figure.update_yaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
@@ -135,6 +165,6 @@ def for_notebook(figure: go.Figure) -> go.Figure:
 
 
 def plotly_name(text: str, limit: int = 60) -> str:
-    """A name (a run, a domain) as plotly shall show it, its spaces as they are."""
+    """A name (a run, a domain) that plotly shows as it is, with its spaces."""
     shown = legible(text.replace("\n", " ")[:limit]) + ("…" if len(text) > limit else "")
     return html.escape(shown, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")

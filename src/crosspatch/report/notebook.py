@@ -20,8 +20,7 @@ from crosspatch.report.interactive import for_notebook, panels_figure
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import depth_panels
-from crosspatch.report.sections import heads_section
-from crosspatch.report.template import packed, rendered, write_page
+from crosspatch.report.template import rendered, write_page
 from crosspatch.statistics.patch_mode import PatchMode, chosen_mode, every_mode
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
@@ -91,7 +90,7 @@ def heatmap(
         modes=[drawn.mode],
     )
     title = f"Heatmap of {prompt_id}"
-    return Picture(title, len(drawn.layers), rendered("picture", title=title, data=explorer.data))
+    return Picture(title, len(drawn.layers), rendered("picture", title=title, explorer=explorer, heads=[]))
 
 
 def head_map(
@@ -118,7 +117,7 @@ def head_map(
         asked = ", ".join(str(part) for part in (domain, direction, positions) if part is not None)
         raise ValueError(f"no heads were localised: {asked}; see `crosspatch localise`")
     title, layers = found[0].title, len(found[0].layers)
-    return Picture(title, layers, rendered("picture", title=title, data={"heads": packed(heads_section(found[:1]))}))
+    return Picture(title, layers, rendered("picture", title=title, explorer=None, heads=[found[0].data]))
 
 
 def depth_chart(of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, mode: PatchMode | None = None) -> go.Figure:

@@ -1,12 +1,13 @@
 """The report: one HTML file that holds everything it shows and opens without a network.
 
-Model output is escaped by the template, or travels packed and becomes text in the browser. A section without data says
-so.
+The template escapes what models wrote, or it travels packed and becomes text in the browser. A section without data
+states that it has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,40 @@ import polars as pl
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
 from crosspatch.report.explorer import MOST_CELLS, Explorer
-from crosspatch.report.findings import behaviour_findings
+from crosspatch.report.findings import behaviour_findings, score_findings
+from crosspatch.report.interactive import Chart
 from crosspatch.report.pictures.head_map import head_maps
+from crosspatch.report.pictures.panels import accuracy_panels, depth_panels, training_panels
 from crosspatch.report.prompts import domains_of, prompts_in
-from crosspatch.report.sections import accuracy_chart, depth_sections, heads_section, training_chart
-from crosspatch.report.template import packed, percent, plotting, rendered, settings_tables, write_page
-from crosspatch.report.token_tables import frequent_words, token_tables
+from crosspatch.report.tables import (
+    AnswerTable,
+    Table,
+    depth_table,
+    percent,
+    token_tables,
+    variants_table,
+    words_table,
+)
+from crosspatch.report.template import rendered, settings_tables, write_page
 from crosspatch.statistics.answers import output_health, table2, table2_rows
-from crosspatch.statistics.domain import ordered_domains
 from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.patch_mode import PatchMode, modes
+from crosspatch.statistics.profile import depth_profile
 from crosspatch.storage.summary import Summary
+
+# Of more patched models Table 2 shows the rows folded.
+_MOST_PATCHED = 12
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One mode's depth profile: its chart, the same as numbers, and sentences about it."""
+
+    mode: PatchMode
+    chart: Chart
+    numbers: Table
+    findings: list[str]
+    defined: bool
 
 
 def write_report(
@@ -43,53 +68,64 @@ def write_report(
     texts: Mapping[int, str] | None = None,
     refresh: int | None = None,
 ) -> Path:
-    """Writes the page and returns its path; any of the frames may be missing or empty.
+    """Write the page and return its path; any of the frames may be missing or empty.
 
     `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table. `summary`
     has intervals, controls and claims; None: made here of scores and answers alone. `texts` of tokens by id; None:
-    those of tokens that were written are known. `refresh` are seconds after which the page loads itself anew.
+    those of tokens that were written are known. `refresh` are seconds after which the page loads itself again.
     The page appears under its name only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
-    scores, generations, behaviour, training = map(_filled, (scores, generations, behaviour, training))
+    scores, generations, behaviour, training = (
+        None if frame is None or frame.is_empty() else frame for frame in (scores, generations, behaviour, training)
+    )
     summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour)
     rows = table2_rows(table2(behaviour)) if behaviour is not None else []
-    depths = list(depth_sections(scores, problems, summary)) if scores is not None else []
-    accuracy = accuracy_chart(summary)
-    explorer = Explorer.of(problems, scores, generations, behaviour, texts)
-    heads = heads_section(head_maps(summary.site_effects))
-    curves = training_chart(training)
-    charts = [*filter(None, (curves, accuracy)), *(depth.chart for depth in depths)]
-    data = explorer.data | ({"heads": packed(heads)} if heads else {})
-    for chart in charts:
-        data |= chart.data
-    data |= {"plotly": plotting()} if charts else {}
+    patched = [row for row in rows if row.patch] if sum(bool(row.patch) for row in rows) > _MOST_PATCHED else []
+    compared, malformed = _compared(summary), _malformed(health)
+    whole = [row for row in rows if not (patched and row.patch)]
+    accuracy = accuracy_panels(summary.comparisons, summary.patched)
+    losses = [] if training is None else training_panels(training)
     page = rendered(
         "report",
         title=title,
-        data=data,
         refresh=refresh,
         facts=_facts(scores, problems),
         run=settings_tables(run),
         unfinished=unfinished(run),
-        rows=rows,
-        domains=ordered_domains(domain for row in rows for domain in row.outcomes),
+        answers=AnswerTable.of(whole, "table 2", compared, malformed) if rows else None,
+        patched=AnswerTable.of(patched, "table 2, patched models", compared, malformed) if patched else None,
+        malformed=bool(malformed),
         claims=summary.claims,
         findings=behaviour_findings(rows),
-        accuracy=accuracy,
-        compared=_compared(summary),
-        training=curves,
-        malformed=_malformed(health),
-        searched=[] if searched is None else searched.to_dicts(),
-        depths=depths,
-        tokens=token_tables(summary.tokens),
-        words=frequent_words(summary.words),
-        explorer=explorer,
+        accuracy=Chart("accuracy", "Accuracy under patching", accuracy, 640) if accuracy else None,
+        training=Chart("training-curves", "Training curves", losses, 640) if losses else None,
+        searched=None if searched is None or searched.is_empty() else variants_table(searched),
+        depths=[] if scores is None else list(_depths(scores, problems, summary)),
+        tokens=list(token_tables(summary.tokens)),
+        words=words_table(summary.words),
+        explorer=Explorer.of(problems, scores, generations, behaviour, texts),
         most_cells=MOST_CELLS,
-        heads=heads,
+        heads=[found.data for found in head_maps(summary.site_effects)],
         has_scores=scores is not None,
     )
     return write_page(path, page)
+
+
+def _depths(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summary) -> Iterator[Depth]:
+    domains = domains_of(problems)
+    for place, mode in enumerate(modes(scores)):
+        profile = depth_profile(mode.rows(scores), domains)
+        panels = depth_panels(summary.depth, mode)
+        # A run in progress may have scores that its summary did not have yet.
+        if panels:
+            yield Depth(
+                mode,
+                Chart(f"depth-{place}", f"Depth profile, {mode.label}", panels),
+                depth_table(profile, f"depth {mode.label}"),
+                score_findings(scores, mode, domains),
+                bool(profile["ok_cells"].sum()),
+            )
 
 
 def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]:
@@ -103,19 +139,15 @@ def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]
 
 
 def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
-    """Of each model and domain the interval of its right answers, and what it lost and gained against the clean one."""
-    said = {}
+    """The interval of each model's right answers by domain, and which it lost and gained against the clean model."""
+    texts = {}
     right = summary.comparisons.filter(outcome="correct")
     for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
         text = str(Interval.of_row(row))
         if row["against"] == "clean":
             text += f"; −{row['lost']} +{row['gained']} against clean, p = {row['p_value']:.2g}"
-        said[row["condition"], row["patch"], row["domain"]] = text
-    return said
-
-
-def _filled(frame: pl.DataFrame | None) -> pl.DataFrame | None:
-    return None if frame is None or frame.is_empty() else frame
+        texts[row["condition"], row["patch"], row["domain"]] = text
+    return texts
 
 
 def _facts(scores: pl.DataFrame | None, problems: Mapping[str, Problem]) -> list[tuple[str, str]]:
@@ -123,9 +155,9 @@ def _facts(scores: pl.DataFrame | None, problems: Mapping[str, Problem]) -> list
         return []
     layers = scores["layer"].drop_nulls().n_unique()
     differ = (scores["clean_token_id"] != scores["corrupted_token_id"]).mean()
-    domains = {problems[prompt_id].domain for prompt_id in prompts_in(scores, problems)}
+    domains = len({problems[prompt_id].domain for prompt_id in prompts_in(scores, problems)})
     return [
-        (f"{scores['prompt_id'].n_unique():,}", "patched prompts in " + _count(len(domains), "domain")),
+        (f"{scores['prompt_id'].n_unique():,}", f"patched prompts in {domains:,} domain{'' if domains == 1 else 's'}"),
         (f"{layers:,}", "patched layers" if layers != 1 else "patched layer"),
         (f"{scores.height:,}", "patched steps"),
         (percent(differ if isinstance(differ, float) else None), "of them where the models disagree"),
@@ -134,15 +166,11 @@ def _facts(scores: pl.DataFrame | None, problems: Mapping[str, Problem]) -> list
 
 
 def unfinished(run: Mapping[str, Any]) -> list[str]:
-    """What a run still lacks, as sentences out of its record; its report need not be made to be reported."""
-    said = []
+    """The stages that a run has not finished, as sentences out of its record; without the report's own stage."""
+    sentences = []
     for name, stage in run.get("stages", {}).items():
         state = stage.get("state")
         if name != "report" and state != "done":
             why = f": {stage['error']}" if stage.get("error") else ""
-            said.append(legible(f"{name} is {state} (since {stage.get('at', 'an unknown time')}){why}"))
-    return said
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+            sentences.append(legible(f"{name} is {state} (since {stage.get('at', 'an unknown time')}){why}"))
+    return sentences

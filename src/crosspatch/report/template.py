@@ -14,30 +14,26 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crosspatch.characters import legible, visible
+from crosspatch.characters import legible
 from crosspatch.files import written_whole
 from crosspatch.report.pictures import palette
-from crosspatch.statistics.domain import domain_title
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# What of the axis beside a claim is drawn; a share lies between 0 and 1, a difference may lie below.
+# The range of the axis beside a claim: a share is between 0 and 1, a difference may be below.
 _AXIS = (-0.25, 1.05)
 
 
-def rendered(name: str, *, title: str, data: Mapping[str, str], refresh: int | None = None, **values: object) -> str:
-    """A page of `templates`. `data` are packed parts by their names; `refresh` are seconds after which it loads anew.
-
-    With charts among its data a page needs `plotly` there too: see `plotting`.
-    """
+def rendered(name: str, *, title: str, refresh: int | None = None, **values: object) -> str:
+    """A page of `templates`; `refresh` are seconds after which it loads itself again."""
     return (
-        _environment()
+        environment()
         .get_template(f"{name}.html.j2")
         .render(
             title=legible(title),
-            data=data,
             refresh=refresh,
+            plotting=plotting,
             stops=json.dumps(palette.CTS_SCALE),
             ramp=", ".join(f"{colour} {100 * at:g}%" for at, colour in palette.CTS_SCALE),
             **values,
@@ -59,28 +55,22 @@ def plotting() -> str:
     """The one copy of the plotting code, packed."""
     from plotly.offline import get_plotlyjs
 
-    return compressed(get_plotlyjs().encode())
+    return _compressed(get_plotlyjs().encode())
 
 
 @cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment() -> Environment:
+    """The templates of this folder and their filters."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("crosspatch", "report/templates"),
-        autoescape=True,
+        autoescape=select_autoescape(["html.j2", "css"], default=True, disabled_extensions=["md.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "legible": legible,
-        "number": _number,
-        "percent": percent,
-        "domain": domain_title,
-        "token": visible,
-        "along": _along,
-    }
+    environment.filters |= {"legible": legible, "along": _along, "packed": packed}
     return environment
 
 
@@ -91,20 +81,18 @@ def packed(value: object) -> str:
     """
     # Plain ASCII, so that half of a surrogate pair travels as its escape.
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=list)
-    return compressed(text.encode("ascii"))
+    return _compressed(text.encode("ascii"))
 
 
-def compressed(content: bytes) -> str:
-    """Bytes deflated, as base64."""
+def _compressed(content: bytes) -> str:
     return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
 def settings_tables(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The record as titled tables: its single values first, then one for each mapping in it."""
-    single = [(str(key), value) for key, value in run.items() if not isinstance(value, Mapping)]
-    tables: list[tuple[str, Mapping[str, Any]]] = [("run", dict(single))] if single else []
-    tables += [(str(key), value) for key, value in run.items() if isinstance(value, Mapping)]
-    return [(legible(name), list(flat(tree))) for name, tree in tables]
+    single = {key: value for key, value in run.items() if not isinstance(value, Mapping)}
+    trees = ({"run": single} if single else {}) | {key: tree for key, tree in run.items() if isinstance(tree, Mapping)}
+    return [(legible(str(name)), list(flat(tree))) for name, tree in trees.items()]
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -117,17 +105,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield legible(f"{prefix}{key}"), legible(text)
 
 
-def percent(value: float | None) -> str:
-    """A share as it is shown."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
-
-
 def _along(value: float) -> str:
-    """Where a number stands on the axis beside a claim, as CSS has it; at its end where it lies beyond."""
+    """Where a number is on the axis beside a claim, in CSS; a number beyond the axis is at its end."""
     low, high = _AXIS
     share: Any = (min(high, max(low, value)) - low) / (high - low)
     return f"{100 * share:.2f}%"

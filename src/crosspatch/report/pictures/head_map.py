@@ -1,33 +1,36 @@
-"""The heads of a model as a picture: layers upwards, heads rightwards, the transfer of each in its cell.
+"""The heads of a model as a picture: layers upwards, heads rightwards, each head's recovered fraction in its cell.
 
-Validated data, ready to draw, and what has to be said beside it: heads that were measured are marked, of the others
-the cell holds the estimate. It is drawn by `print` for paper and by the page's own script, in a notebook too.
+Heads that were measured are marked; of the others the cell holds the estimate. `print` draws it for paper, and the
+page's own script in a browser and in a notebook.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
+from crosspatch.characters import legible
 from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import POSITIONS
 from crosspatch.tables import SITE_EFFECTS
 
-# A head of this transfer or more is never drawn paler than it is: the scale of the picture reaches at least so far.
+# The least reach of the colour scale: small values are not drawn as strong ones.
 LEAST_REACH = 0.1
 _SOURCES = {
     "corrupt": "corrupted activations into the clean model",
     "repair": "clean activations into the corrupted model",
 }
+_HEADS = pl.col("component") == "head", pl.col("measure").is_in(["attribution", "recovered_fraction"])
 
 
 @dataclass(frozen=True, eq=False)
 class HeadMap:
-    """The heads of a domain, direction and positions: `cells` has a row for each, `layer`, `head`,
-    `recovered_fraction`, `exact`.
+    """The heads of a domain, direction and positions: see `of`.
 
-    Raises ValueError where there is none, where one stands there twice, or where a transfer is no number.
+    `cells` has a row for each head, by layer and head, with columns `layer`, `head`, `recovered_fraction`, and `exact`
+    for those that were measured.
     """
 
     domain: str
@@ -35,36 +38,28 @@ class HeadMap:
     positions: str
     cells: pl.DataFrame
 
-    def __post_init__(self) -> None:
-        wanted = {"layer": pl.Int32, "head": pl.Int32, "recovered_fraction": pl.Float64, "exact": pl.Boolean}
-        if dict(self.cells.schema) != wanted:
-            raise ValueError(f"a head map needs {', '.join(wanted)}, got {', '.join(self.cells.columns)}")
-        if self.cells.is_empty():
-            raise ValueError(f"no heads of {self.domain}, {self.direction}, to draw")
-        if any(self.cells[column].has_nulls() for column in wanted):
-            raise ValueError("a head map has no empty values: every head has an estimate at least")
-        if self.cells.select("layer", "head").is_duplicated().any():
-            raise ValueError(f"a head of {self.domain}, {self.direction}, stands there twice")
-        if not self.cells["recovered_fraction"].is_finite().all():
-            raise ValueError("a recovered fraction is not finite")
-        object.__setattr__(self, "cells", self.cells.sort("layer", "head"))
-
     @classmethod
     def of(cls, table: pl.DataFrame, domain: str, direction: str = "corrupt", positions: str = "all") -> HeadMap:
-        """Out of a table of site effects: what was measured, and the estimate where nothing was."""
+        """Out of a table of site effects: what was measured, and the estimate where nothing was.
+
+        Raises ValueError for a table without the columns of site effects, without such heads, or with a value that is
+        not finite.
+        """
         lacking = [column for column in SITE_EFFECTS.columns if column not in table.columns]
         if lacking:
             raise ValueError(f"a head map needs the columns of site effects, got none named {', '.join(lacking)}")
-        rows = table.filter(
-            pl.col("measure").is_in(["attribution", "recovered_fraction"]), pl.col("estimate").is_not_null()
-        )
+        rows = table.filter(*_HEADS, pl.col("estimate").is_not_null())
         cells = (
-            rows.filter(domain=domain, direction=direction, positions=positions, component="head")
+            rows.filter(domain=domain, direction=direction, positions=positions)
             .with_columns(exact=pl.col("measure") == "recovered_fraction")
-            .sort("exact", descending=True)
+            .sort("layer", "head", "exact", descending=[False, False, True])
             .unique(["layer", "head"], keep="first", maintain_order=True)
             .select("layer", "head", pl.col("estimate").alias("recovered_fraction"), "exact")
         )
+        if cells.is_empty():
+            raise ValueError(f"no heads of {domain}, {direction}, to draw")
+        if not cells["recovered_fraction"].is_finite().all():
+            raise ValueError("a recovered fraction is not finite")
         return cls(domain, direction, positions, cells)
 
     @property
@@ -79,12 +74,8 @@ class HeadMap:
 
     @property
     def reach(self) -> float:
-        """Where the scale ends on both sides of 0: the largest transfer, or what is drawn at least."""
-        return max(LEAST_REACH, float(self.cells["recovered_fraction"].abs().max() or 0.0))  # type: ignore[arg-type]
-
-    def exact(self) -> list[tuple[int, int]]:
-        """(layer, head) of those that were measured."""
-        return list(self.cells.filter("exact").select("layer", "head").iter_rows())
+        """Where the scale ends on both sides of 0: the largest value, or the least reach."""
+        return max(LEAST_REACH, float(self.cells["recovered_fraction"].abs().max()))  # type: ignore[arg-type]
 
     @property
     def title(self) -> str:
@@ -94,24 +85,39 @@ class HeadMap:
         return f"Recovered fraction of each head alone · {domain_title(self.domain)} · {moved}, {where}"
 
     def notes(self) -> list[str]:
-        """What must be said beside the picture, as sentences out of the numbers."""
-        measured = len(self.exact())
-        said = f"{measured:,} of {self.cells.height:,} heads are measured, marked with a ring"
+        """The sentences beside the picture."""
+        measured, best = (
+            self.cells["exact"].sum(),
+            self.cells.row(self.cells["recovered_fraction"].arg_max(), named=True),
+        )
         notes = ["All heads are measured."]
         if measured < self.cells.height:
-            notes = [f"{said}; of the others the colour is the estimate by gradients."]
-        best = self.cells.sort("recovered_fraction", descending=True, maintain_order=True).row(0, named=True)
+            notes = [
+                f"{measured:,} of {self.cells.height:,} heads are measured, marked with a ring; the colour of the "
+                "others is the estimate by gradients."
+            ]
         how = "measured" if best["exact"] else "estimated"
         share = f"{best['recovered_fraction']:.2f}".replace("-", "−")
-        notes.append(f"Most is carried by layer {best['layer']}, head {best['head']}: {share} ({how}).")
-        notes.append(
-            "A head is what the output projection reads: what became of that projection itself shows in attn_out alone."
-        )
-        return notes
+        return [
+            *notes,
+            f"Layer {best['layer']}, head {best['head']} recovers most: {share} ({how}).",
+            "A head is the input of the output projection. Only attn_out shows changes of that projection itself.",
+        ]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The picture as JSON, for the page."""
+        return {
+            "title": legible(self.title),
+            "notes": [legible(note) for note in self.notes()],
+            "layers": self.layers,
+            "heads": self.heads,
+            "reach": self.reach,
+            "cells": [list(cell) for cell in self.cells.iter_rows()],
+        }
 
 
 def head_maps(table: pl.DataFrame) -> list[HeadMap]:
     """One for each domain, direction and positions in which heads were localised, in the order of the table."""
-    heads = table.filter(pl.col("component") == "head", pl.col("measure").is_in(["attribution", "recovered_fraction"]))
-    found = heads.filter(pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
+    found = table.filter(*_HEADS, pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
     return [HeadMap.of(table, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -1,8 +1,7 @@
 """The heatmap of one prompt: layers upwards, generation steps rightwards, CTS in each cell that has one.
 
-Validated data, ready to draw, and what has to be said beside it. Each layer generates its own text, so rows
-end at different steps and a column holds different tokens. It is drawn by `print` for paper and by the page's own
-script, in a notebook too.
+Each layer generates its own text, so rows end at different steps and a column holds different tokens. `print` draws it
+for paper, and the page's own script in a browser and in a notebook.
 """
 
 from __future__ import annotations
@@ -15,35 +14,19 @@ import polars as pl
 from crosspatch.statistics.patch_mode import PatchMode, chosen_mode, modes, single_layers
 from crosspatch.tables import SCORES
 
-# One colour range for all heatmaps, so that a colour means the same in each; beyond it a cell is marked.
+# One colour range for all heatmaps, so a colour means the same in each; a cell beyond it is marked.
 CTS_RANGE = 1.5
 STATUSES = ("ok", "agree", "small_denominator", "unscheduled")
 
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """The scores of one prompt under one mode: `cells` has a row for each (layer, step) that was reached.
-
-    Raises ValueError for rows of several prompts or modes, for a cell that stands there twice, and for a
-    CTS where the status says that there is none (or none where it says there is one).
-    """
+    """The scores of one prompt under one mode: `cells` has a row for each (layer, step) that was reached."""
 
     prompt_id: str
     mode: PatchMode
     cells: pl.DataFrame
     question: str | None = None
-
-    def __post_init__(self) -> None:
-        cells = self.cells
-        lacking = [column for column in SCORES.columns if column not in cells.columns]
-        if lacking:
-            raise ValueError(f"a heatmap needs the columns of scores, got none named {', '.join(lacking)}")
-        if cells.is_empty():
-            raise ValueError(f"prompt {self.prompt_id!r} has no scores of single layers to draw")
-        if cells.height != self.mode.rows(cells.filter(pl.col("prompt_id") == self.prompt_id)).height:
-            raise ValueError(f"a heatmap holds one prompt and one mode, got rows beside {self.prompt_id!r}")
-        check_cells(cells)
-        object.__setattr__(self, "cells", cells.sort("layer", "step"))
 
     @classmethod
     def of(
@@ -56,20 +39,24 @@ class Heatmap:
     ) -> Heatmap:
         """The heatmap of one prompt out of any scores; without `prompt_id` the first prompt's.
 
-        Raises ValueError where the prompt has no scores, or several modes and none was chosen.
+        Raises ValueError where the prompt has no scores of single layers, or several modes and none was chosen; for
+        a cell that is there twice, and for a CTS where the status excludes one (or none where it requires one).
         """
+        lacking = [column for column in SCORES.columns if column not in scores.columns]
+        if lacking:
+            raise ValueError(f"a heatmap needs the columns of scores, got none named {', '.join(lacking)}")
         scores = single_layers(scores)
         if prompt_id is None:
-            if scores.is_empty():
-                raise ValueError("there are no scores of single layers to draw")
-            prompt_id = scores["prompt_id"][0]
+            prompt_id = next(iter(scores["prompt_id"]), "")
         rows = scores.filter(pl.col("prompt_id") == prompt_id)
-        if mode is None:
-            found = modes(rows)
-            if not found:
-                raise ValueError(f"no scores of single layers for prompt {prompt_id!r}")
-            mode = chosen_mode(found)
-        return cls(prompt_id, mode, mode.rows(rows), question)
+        if rows.is_empty():
+            raise ValueError(f"there are no scores of single layers to draw for prompt {prompt_id!r}")
+        mode = mode or chosen_mode(modes(rows))
+        cells = mode.rows(rows)
+        if cells.is_empty():
+            raise ValueError(f"prompt {prompt_id!r} has no scores of single layers as {mode.label}")
+        check_cells(cells)
+        return cls(str(prompt_id), mode, cells.sort("layer", "step"), question)
 
     @property
     def layers(self) -> list[int]:
@@ -89,7 +76,7 @@ class Heatmap:
         return dict(zip(last["step"], last["token"], strict=True))
 
     def notes(self) -> list[str]:
-        """What must be said beside the picture, as sentences out of the numbers."""
+        """The sentences beside the picture."""
         counts = [int((self.cells["status"] == status).sum()) for status in STATUSES]
         return cell_notes(counts, self.cells["cts"]) + ([self.mode.ceiling] if self.mode.ceiling else [])
 
@@ -97,14 +84,14 @@ class Heatmap:
 def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
     """How many cells are of each of STATUSES, and which CTS the colours do not show, as sentences."""
     total = sum(counts)
-    ok, agree, small, resting = counts
+    ok, agree, small, unscheduled = counts
     sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
     if agree:
-        sentence += f"; in {agree:,} both models want the same token"
+        sentence += f"; in {agree:,} both models predict the same token"
     if small:
         sentence += f"; in {small:,} they differ by too little to divide by"
-    if resting:
-        sentence += f"; in {resting:,} the schedule rested"
+    if unscheduled:
+        sentence += f"; in {unscheduled:,} nothing was patched"
     notes = [sentence + "."]
     beyond = cts.filter(cts.abs() > CTS_RANGE).to_list()
     if beyond:
@@ -117,20 +104,20 @@ def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
 
 
 def check_cells(cells: pl.DataFrame) -> None:
-    """Refuse scores that cannot be drawn: raises ValueError.
+    """Raises ValueError for scores that cannot be drawn.
 
-    For a patch's cell that stands there twice, a status that is none, and a CTS that is missing where the status says
-    that there is one, there where it says that there is none, or not finite.
+    These have a cell twice, an unknown status, a CTS that is not finite, none where the status is ok, or one where the
+    status is another.
     """
     keys = ["prompt_id", "patch", "direction", "persistence", "step"]
     twice = cells.filter(cells.select(keys).is_duplicated())
     if not twice.is_empty():
         prompt_id, patch, step = twice.select("prompt_id", "patch", "step").row(0)
-        raise ValueError(f"{patch}, step {step} of prompt {prompt_id!r} stands there twice")
+        raise ValueError(f"{patch}, step {step} of prompt {prompt_id!r} is there twice")
     foreign = sorted(set(cells["status"]) - set(STATUSES))
     if foreign:
         raise ValueError(f"got the status {foreign[0]!r}, expected one of {', '.join(STATUSES)}")
     if not (cells["cts"].is_not_null() == (cells["status"] == "ok")).all():
-        raise ValueError("CTS must be there where the status is ok, and null elsewhere")
+        raise ValueError("CTS must be a number where the status is ok, and null elsewhere")
     if not cells["cts"].drop_nulls().is_finite().all():
         raise ValueError("a CTS is not finite")

@@ -1,16 +1,21 @@
-"""Lines in panels side by side, validated and ready to draw: transfer with its controls, and accuracy, by layer."""
+"""Lines in panels side by side, validated and ready to draw.
+
+The recovered fraction with its controls and accuracy, by layer; losses, by optimizer step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
+from crosspatch.characters import natural_order
 from crosspatch.config import Direction
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.patch_mode import PatchMode, patched_layers
+from crosspatch.statistics.status import divergence
 from crosspatch.tables import REPAIRED
 
 # How a line is drawn: what is shown, of few points or of many; something beside it in the same colour, as a line or at
@@ -20,20 +25,32 @@ Role = Literal["main", "dense", "beside", "held out", "control"]
 _CONTROLS = {"self": "itself", "random": "random direction", "other_prompt": "another prompt's difference"}
 _UNPATCHED = ("clean", "corrupted")
 
+# What the losses are of; a control may be trained on right solutions too.
+TRAINED, HELD_OUT = "solutions trained on", "right solutions, held out"
+DIFFERENCE = "Divergence: held out minus trained on"
+# From this ratio of the largest to the smallest loss on, a linear axis shows the small ones as zero.
+_LOG_RATIO = 20.0
+_BY_STEP: Any = {"axis": "optimizer step", "unit": "nats a token", "missing": "no loss was logged"}
+
 
 @dataclass(frozen=True)
 class Line:
-    """A value at each of some layers or steps, with the ends of its interval; None where it is undefined."""
+    """A value at each of some layers or steps, with the ends of its interval; None where it is undefined.
+
+    Without `lows` and `highs` no value has an interval.
+    """
 
     name: str
     x: tuple[float, ...]
     values: tuple[float | None, ...]
-    lows: tuple[float | None, ...]
-    highs: tuple[float | None, ...]
+    lows: tuple[float | None, ...] = ()
+    highs: tuple[float | None, ...] = ()
     role: Role = "main"
     colour: int = 0
 
     def __post_init__(self) -> None:
+        for ends in ("lows", "highs"):
+            object.__setattr__(self, ends, getattr(self, ends) or (None,) * len(self.x))
         sizes = {len(part) for part in (self.x, self.values, self.lows, self.highs)}
         if len(sizes) > 1:
             raise ValueError(f"line {self.name!r}: x, values and ends differ in number, got {sorted(sizes)}")
@@ -142,13 +159,64 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
         pairs = right.filter(against=condition).head(1)
         if pairs.height:
             share = int(pairs["there"][0]) / int(pairs["pairs"][0])
-            nothing = (None,) * len(layers)
-            yield Line(f"{condition} model", layers, (share,) * len(layers), nothing, nothing, "control", i)
+            yield Line(f"{condition} model", layers, (share,) * len(layers), role="control", colour=i)
 
 
 def line_over_layers(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
     """A measure of tables such as tables.DEPTH, layer by layer; `rows` are of that measure alone."""
     ordered = rows.sort("layer")
-    columns = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
-    layers, values, lows, highs = columns
+    layers, values, lows, highs = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
     return Line(name, layers, values, lows, highs, role, colour)
+
+
+def training_panels(training: pl.DataFrame) -> list[Panel]:
+    """Losses and divergence by optimizer step, a colour a run; no panel where no loss was logged."""
+    runs = _runs(training)
+    losses, differences = [], []
+    for place, run in enumerate(runs):
+        before = f"{run}: " if len(runs) > 1 else ""
+        losses += _losses(training, "train_loss", run, f"{before}{TRAINED}", "dense", place)
+        losses += _losses(training, "eval_loss", run, f"{before}{HELD_OUT}", "held out", place)
+        differences += _losses(divergence(training), "divergence", run, f"{before}divergence", "main", place)
+    values = [value for line in losses for value in line.values if value is not None]
+    log = bool(values) and min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
+    panels = [
+        Panel("Loss, log scale" if log else "Loss", tuple(losses), log=log, **_BY_STEP),
+        Panel(DIFFERENCE, tuple(differences), levels=(0.0,), legend=False, **_BY_STEP),
+    ]
+    return panels if runs else []
+
+
+def search_panels(
+    training: pl.DataFrame, titles: Sequence[str] = ("Wrong solutions (trained)", "Right solutions (evaluated)")
+) -> list[Panel]:
+    """The variants of a search side by side, as the paper's Figure 2: loss on wrong solutions, loss on right ones.
+
+    No panel where no loss was logged.
+    """
+    runs = _runs(training)
+
+    def lines(column: str, role: Role) -> tuple[Line, ...]:
+        names = {run: run.removeprefix("variant-") for run in runs}
+        found = (_losses(training, column, run, name, role, at) for at, (run, name) in enumerate(names.items()))
+        return tuple(line for lines in found for line in lines)
+
+    trained, evaluated = lines("train_loss", "dense"), lines("eval_loss", "main")
+    positive = all(value > 0 for line in trained for value in line.values if value is not None)
+    panels = [
+        Panel(titles[0], trained, log=positive, **_BY_STEP),
+        Panel(titles[1], evaluated, legend=not trained, **_BY_STEP),
+    ]
+    return panels if runs else []
+
+
+def _runs(training: pl.DataFrame) -> list[str]:
+    """The runs with a loss; numbers in names count as numbers, so epochs-3 comes before epochs-12."""
+    some = training.filter(pl.any_horizontal(pl.col("train_loss", "eval_loss").is_finite()))
+    return sorted(some["run"].unique(), key=natural_order)
+
+
+def _losses(frame: pl.DataFrame, column: str, run: str, name: str, role: Role, colour: int) -> list[Line]:
+    """One run's line; none where no value is a number."""
+    points = frame.filter(pl.col("run") == run, pl.col(column).is_finite()).sort("step")
+    return [Line(name, tuple(points["step"]), tuple(points[column]), role=role, colour=colour)] if len(points) else []

@@ -1,6 +1,6 @@
 """The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
 
-Each as PNG and PDF, once for a column of a paper and once for a page; and the paper's own figures beside ours.
+Each is PNG and PDF, for a column of a paper and for a page. The paper's own figures are there too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from crosspatch.data.problem import Problem
 from crosspatch.files import written_whole
-from crosspatch.report.pictures.curves import TrainingCurves, search_panels, training_panels
 from crosspatch.report.pictures.head_map import head_maps
 from crosspatch.report.pictures.heatmap import Heatmap
-from crosspatch.report.pictures.panels import accuracy_panels, depth_panels
+from crosspatch.report.pictures.panels import accuracy_panels, depth_panels, search_panels, training_panels
 from crosspatch.report.print.heatmap import FIGURES, PUBLISHED, head_map_figure, heatmap_figure, paper_heatmap_figure
 from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.style import SIZES, Size, style
@@ -31,15 +30,15 @@ from crosspatch.storage.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# So many heatmaps are drawn: each takes a second or two, so that more would be most of a large run's report.
+# The number of heatmaps: each takes a second or two, and more would be most of the time of a large run's report.
 MOST_HEATMAPS = 12
 # A figure that can be drawn at any size, and its name.
 Drawing = tuple[str, Callable[[Size], "Figure"]]
 
-# Every name that write_figures gives or gave: what of these it does not make again is of an earlier report.
+# Every name that write_figures gives or gave. Such files that it does not make again are of an earlier report.
 _OURS = re.compile(
     r"(training|search|accuracy|depth-profile(-[a-z0-9-]+-(transient|persistent)[a-z0-9-]*)?"
-    r"|heads-[a-z0-9-]+-(text|step)|heatmap-\d{3,}-[a-z0-9-]+|paper-figure-[2-5])(-(column|page))?\.(png|pdf)"
+    r"|heads-[a-z0-9-]+-(all|current|text|step)|heatmap-\d{3,}-[a-z0-9-]+|paper-figure-[2-5])(-(column|page))?\.(png|pdf)"
 )
 
 
@@ -51,11 +50,11 @@ def write_figures(
     training: pl.DataFrame | None,
     summary: Summary | None = None,
 ) -> list[Path]:
-    """Writes whatever the frames allow and returns the paths; frames without rows give no figure.
+    """Write the figures that the frames allow and return their paths; frames without rows give no figure.
 
     `summary` has intervals and controls; None: made here of the scores alone. Of many prompts the first of each domain
-    have heatmaps; the scores of one prompt alone give its own, in another folder. Figures of an earlier report that
-    this one does not have are removed; files of other names stay. Raises ValueError for a prompt that `problems` lacks.
+    have heatmaps. Figures of an earlier report that this one does not have are removed; files of other names stay.
+    Raises ValueError for a prompt that `problems` lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = summary or Summary.of(domains_of(problems), scores=scores)
@@ -77,16 +76,14 @@ def write_figures(
 def _of_training(training: pl.DataFrame | None) -> Iterator[Drawing]:
     if training is None:
         return
-    searched = pl.col("run").str.starts_with("variant-")
-    curves, variants_of_search = (TrainingCurves.of(training.filter(which)) for which in (~searched, searched))
-    if curves.runs:
-        yield "training", partial(panels_figure, training_panels(curves))
-    if variants_of_search.runs:
-        yield "search", partial(panels_figure, search_panels(variants_of_search))
-        yield (
-            "paper-figure-2",
-            partial(panels_figure, search_panels(variants_of_search, ("Training loss", "Validation loss"))),
-        )
+    searched = training.filter(variant := pl.col("run").str.starts_with("variant-"))
+    for name, panels in (
+        ("training", training_panels(training.filter(~variant))),
+        ("search", search_panels(searched)),
+        ("paper-figure-2", search_panels(searched, ("Training loss", "Validation loss"))),
+    ):
+        if panels:
+            yield name, partial(panels_figure, panels)
 
 
 def _of_summary(summary: Summary, scores: pl.DataFrame | None) -> Iterator[Drawing]:
@@ -114,7 +111,7 @@ def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, Problem]) -> Iterat
             if (prompt_id,) not in rows:
                 continue
             problem = problems[prompt_id]
-            heatmap = Heatmap(prompt_id, mode, rows[prompt_id,], problem.question)
+            heatmap = Heatmap.of(rows[prompt_id,], prompt_id, mode=mode, question=problem.question)
             name = f"heatmap-{number:03d}-{slug(prompt_id)}{suffix}"
             yield name, partial(heatmap_figure, heatmap)
             if mode == PUBLISHED and first.get(problem.domain) == prompt_id:
@@ -123,7 +120,7 @@ def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, Problem]) -> Iterat
 
 
 def _suffixes(scores: pl.DataFrame) -> dict[PatchMode, str]:
-    """What the names of a mode's figures end with; a number tells apart those that would be called the same."""
+    """How the names of a mode's figures end; names that would be the same are numbered."""
     found = modes(scores)
     if len(found) < 2:
         return dict.fromkeys(found, "")
@@ -137,7 +134,7 @@ def _suffixes(scores: pl.DataFrame) -> dict[PatchMode, str]:
 
 
 def slug(text: str) -> str:
-    """What of a name may stand in a file name: a-z, 0-9 and single hyphens, at most 40 of them."""
+    """A name as part of a file name: a-z, 0-9 and single hyphens, at most 40 characters."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "prompt"
 
@@ -150,5 +147,7 @@ def _save(folder: Path, name: str, draw: Callable[[Size], Figure], size: Size) -
         metadata = {"CreationDate": None} if ending == "pdf" else None
         with written_whole(path) as partial, style():
             figure.savefig(partial, format=ending, metadata=metadata)
+        # Both files have one layout: it takes as long as the drawing.
+        figure.set_layout_engine("none")
         paths.append(path)
     return paths

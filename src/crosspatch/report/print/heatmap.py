@@ -1,80 +1,91 @@
 """Cells drawn by matplotlib, for print: a prompt's heatmap, ours and as in the paper's Figures 3 to 5, and the heads.
 
-As published, CTS is 0 wherever it is undefined and the colours go from 0 to 1: those figures serve comparison, and say
-so.
+The published figures set CTS to 0 wherever it is undefined and colour from 0 to 1. Ours of them are for comparison, and
+their notes say so. Cells are vector rectangles, since some viewers blur images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from crosspatch.characters import legible
 from crosspatch.report.pictures import palette
 from crosspatch.report.pictures.head_map import HeadMap
 from crosspatch.report.pictures.heatmap import CTS_RANGE, Heatmap
-from crosspatch.report.print.grid import NUMBERS, Scale, Sheet, draw_bars, draw_cells, draw_tokens, number_ticks
-from crosspatch.report.print.style import PAGE, POINT, TOKEN, Size, style, text_width, token_label
+from crosspatch.report.print.style import (
+    GREY,
+    LEADING,
+    PAGE,
+    POINT,
+    SMALL,
+    TEXT,
+    TITLE,
+    TOKEN,
+    Size,
+    new_figure,
+    style,
+    text_width,
+    token_label,
+    wrapped,
+)
 from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.statistics.profile import published_cts
 
-_COLOURS = LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE)
-_SCALE = Scale("CTS", _COLOURS, -CTS_RANGE, CTS_RANGE, (6, 2))
-# From the middle of a token to that of the next one, in inches, for both to be read.
-_PITCH = 1.1 * TOKEN * POINT
-# The tick of a token and the room round its text.
-_TICK = 0.1
-_WHITE = {"markerfacecolor": "white", "markeredgecolor": palette.MARK, "markeredgewidth": 0.4}
-_SMALL = {"color": palette.MARK, "markeredgewidth": 0.6}
-
-_RING: Any = {
-    "linestyle": "",
-    "marker": "o",
-    "markerfacecolor": "none",
-    "markeredgecolor": palette.MARK,
-    "markeredgewidth": 0.6,
-    "label": "measured",
-}
 # What the paper patches: the block's output, corrupted into clean, at the newest position of every step.
 PUBLISHED = PatchMode("resid_post", "corrupt", "transient")
 # The number of the figure that shows the first prompt of a domain.
 FIGURES = {"related": 3, "unrelated_math": 4, "general": 5}
 
+_COLOURS = LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE)
 _UPPER = LinearSegmentedColormap.from_list("published", [(2 * at - 1, c) for at, c in palette.CTS_SCALE if at >= 0.5])
-_PUBLISHED_SCALE = Scale("CTS", _UPPER, 0.0, 1.0, clipped=True)
+_GREYS = {"agree": palette.AGREE, "small_denominator": palette.SMALL_DENOMINATOR, "unscheduled": "white"}
+# From the middle of a token to that of the next one, in inches, for both to be read.
+_PITCH = 1.1 * TOKEN * POINT
+# Inches beside the frame, and all that stands above and below it but for title, tokens and notes.
+_BESIDE, _AROUND = 1.0, 0.75
+# A row is no lower and no higher than this; between the two, all rows together are 2.4 inches high, or 1.9.
+_ROW, _ROWS, _MOST = (0.055, 0.16), (2.4, 1.9), 4.5
+_MARK: Any = {"linestyle": "", "markeredgecolor": palette.MARK}
+
+Cells = Float[np.ndarray, "row column"]
 
 
 def heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
     """One prompt's heatmap: colour where CTS is defined, greys where it is not, white beyond its text."""
-    marks = list(_marks(heatmap))
-    same = Patch(color=palette.AGREE, label="both models want the same token")
-    handles = [
-        same,
-        *(
-            Line2D([], [], linestyle="", marker=marker, markersize=4, label=label, **look)
-            for marker, label, _, look in marks
-        ),
+    cells, cts = heatmap.cells, pl.col("cts")
+    # What colour alone would misstate. A stroke keeps the darker grey apart from the lighter one.
+    white = {"markerfacecolor": "white", "markeredgewidth": 0.4}
+    marks: list[tuple[str, pl.DataFrame, dict[str, Any]]] = [
+        ("difference too small", cells.filter(status="small_denominator"), {"marker": (2, 0, -45)}),
+        (f"above +{CTS_RANGE}", cells.filter(cts > CTS_RANGE), {"marker": "^", **white}),
+        (f"below −{CTS_RANGE}", cells.filter(cts < -CTS_RANGE), {"marker": "v", **white}),
     ]
     named = f"{heatmap.prompt_id}: {heatmap.question}" if heatmap.question else heatmap.prompt_id
     with style():
-        figure, axes, cell = _grid_figure(heatmap, size, named[:600], heatmap.notes(), _SCALE, handles)
-        row = {layer: place for place, layer in enumerate(heatmap.layers)}
-        draw_bars(axes, _reached(heatmap), palette.AGREE)
-        for status, colour in (("unscheduled", "white"), ("small_denominator", palette.SMALL_DENOMINATOR)):
-            of_status = heatmap.cells.filter(status=status).select("step", "layer").iter_rows()
-            draw_bars(axes, ((step - 0.5, row[at] - 0.5, 1, 1) for step, at in of_status), colour)
-        defined = heatmap.cells.filter(status="ok")
-        places = [(step, row[at]) for step, at in defined.select("step", "layer").iter_rows()]
-        draw_cells(axes, places, defined["cts"].to_list(), _SCALE)
-        for marker, label, cells, look in marks:
-            x, y = cells["step"].to_list(), [row[at] for at in cells["layer"]]
-            axes.plot(x, y, linestyle="", marker=marker, markersize=min(4.0, max(1.6, 0.8 * cell)), label=label, **look)
+        figure, axes, side = _of_prompt(heatmap, size, named[:600], heatmap.notes())
+        greys = {status: place for place, status in enumerate(_GREYS)}
+        # A cell with a CTS lies above the lighter grey.
+        codes = cells["status"].replace_strict(greys, default=0, return_dtype=pl.Float64)
+        _mesh(axes, _grid(heatmap, codes), ListedColormap(list(_GREYS.values())), (0, len(_GREYS) - 1))
+        _scale(axes, _mesh(axes, _grid(heatmap, cells["cts"]), _COLOURS, (-CTS_RANGE, CTS_RANGE)), "CTS")
+        handles: list[Any] = [Patch(color=palette.AGREE, label="both models predict the same token")]
+        for label, marked, look in marks:
+            if marked.height:
+                places = marked["step"], np.searchsorted(heatmap.layers, marked["layer"])
+                axes.plot(*places, **_MARK, markersize=side, label=label, **look)
+                handles.append(Line2D([], [], **_MARK, markersize=4, label=label, **look))
+        _legend(axes, handles, size, above=2.2)
     return figure
 
 
@@ -82,76 +93,122 @@ def paper_heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
     """Figure 3, 4 or 5: layers upwards, steps rightwards, CTS as it was published, colours from 0 to 1."""
     cells = published_cts(heatmap.cells)
     title = f'Corruption Transfer Per Step, Prompt: "{(heatmap.question or heatmap.prompt_id)[:600]}"'
-    row = {layer: place for place, layer in enumerate(heatmap.layers)}
     with style():
-        figure, axes, _ = _grid_figure(heatmap, size, title, _published_notes(cells), _PUBLISHED_SCALE, [])
-        draw_bars(axes, _reached(heatmap), palette.CTS_SCALE[3][1])
-        defined = cells.filter(pl.col("cts") != 0)
-        places = [(step, row[layer]) for step, layer in defined.select("step", "layer").iter_rows()]
-        draw_cells(axes, places, defined["cts"].to_list(), _PUBLISHED_SCALE)
+        figure, axes, _ = _of_prompt(heatmap, size, title, _published_notes(cells))
+        _scale(axes, _mesh(axes, _grid(heatmap, cells["cts"]), _UPPER, (0, 1)), "CTS", extend="both")
     return figure
 
 
 def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
-    """One cell a head, coloured by its transfer, cream at 0; a ring marks those that were measured.
+    """One cell a head, coloured by its effect, cream at 0; a ring marks those that were measured.
 
     Layers go upwards in a column, rightwards on a page, where they have more room.
     """
-    layers, heads = head_map.layers, head_map.heads
-    scale = Scale("recovered fraction", _COLOURS, -head_map.reach, head_map.reach)
-    across, up, names = (layers, heads, ("layer", "head")) if size.wide else (heads, layers, ("head", "layer"))
-
-    def place(layer: int, head: int) -> tuple[int, int]:
-        return (layers.index(layer), heads.index(head)) if size.wide else (heads.index(head), layers.index(layer))
-
-    exact = [place(*found) for found in head_map.exact()]
+    layers, heads, cells = head_map.layers, head_map.heads, head_map.cells
+    grid = np.full((len(layers), len(heads)), np.nan)
+    places = np.searchsorted(layers, cells["layer"]), np.searchsorted(heads, cells["head"])
+    grid[places] = cells["recovered_fraction"]
+    (up, y_label), (across, x_label) = (layers, "layer"), (heads, "head")
+    if size.wide:
+        up, y_label, across, x_label, grid, places = across, x_label, up, y_label, grid.T, places[::-1]
     with style():
-        ring = Line2D([], [], markersize=4, **_RING)
-        legend = [ring] if exact else []
-        sheet = Sheet(size, len(up), head_map.title, head_map.notes(), *names, legend=legend)
-        figure, axes = sheet.draw(scale)
-        width, height = sheet.frame
-        places = [place(*found) for found in head_map.cells.select("layer", "head").iter_rows()]
-        draw_cells(axes, places, head_map.cells["recovered_fraction"].to_list(), scale)
-        axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
-        axes.set_xticks(*number_ticks(across, width, upright=False))
-        axes.set_yticks(*number_ticks(up, height, upright=True))
-        if exact:
-            cell = min(width / len(across), height / len(up)) / POINT
-            axes.plot(*zip(*exact, strict=True), markersize=min(4.0, max(1.6, 0.7 * cell)), **_RING)
+        figure, axes, width, height = _framed(size, len(up), head_map.title, head_map.notes())
+        axes.set_xlim(-0.5, len(across) - 0.5)
+        _scale(axes, _mesh(axes, grid, _COLOURS, (-head_map.reach, head_map.reach)), "recovered fraction")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_xticks(*_ticks(across, width / max(text_width(f"{number}  ", SMALL) for number in across)))
+        axes.set_yticks(*_ticks(up, height / (1.2 * SMALL * POINT)))
+        exact = cells["exact"].to_numpy()
+        if exact.any():
+            look: Any = {**_MARK, "marker": "o", "markerfacecolor": "none", "markeredgewidth": 0.6, "label": "measured"}
+            axes.plot(places[1][exact], places[0][exact], markersize=_side(width, height, grid), **look)
+            _legend(axes, [Line2D([], [], markersize=4, **look)], size, above=0.5)
     return figure
 
 
-def _grid_figure(
-    heatmap: Heatmap, size: Size, title: str, notes: list[str], scale: Scale, legend: list[Any]
-) -> tuple[Figure, Axes, float]:
-    """All of a heatmap's figure but the cells; the axes for these, and the lesser side of a cell in points."""
+def _framed(
+    size: Size, rows: int, title: str, notes: Sequence[str], more: float = 0
+) -> tuple[Figure, Axes, float, float]:
+    """A figure with title and notes, the axes for the cells, and about how wide and high these are, in inches.
+
+    `more` are the inches that labels below the axes take.
+    """
+    whole, (lowest, highest) = size.width - 0.1, _ROW
+    head = wrapped(legible(title.replace("\n", " ")), TITLE, whole, most=3)
+    foot = "\n".join(wrapped(legible(note), SMALL, whole) for note in notes)
+    height = max(min(rows * min(max(_ROWS[not size.wide] / rows, lowest), highest), _MOST), 0.3)
+    lines = (head.count("\n") + 1) * TITLE + (foot.count("\n") + 1) * SMALL
+    figure = new_figure(size, height + _AROUND + more + lines * LEADING * POINT)
+    figure.suptitle(head, x=0.005, ha="left", fontsize=TITLE, linespacing=LEADING)
+    figure.supxlabel(foot, x=0.005, ha="left", fontsize=SMALL, linespacing=LEADING, color=GREY)
+    return figure, figure.add_subplot(), size.width - _BESIDE, height
+
+
+def _of_prompt(heatmap: Heatmap, size: Size, title: str, notes: Sequence[str]) -> tuple[Figure, Axes, float]:
+    """All of a heatmap's figure but the cells; the axes for these, and the size of a mark in a cell, in points."""
     steps, layers, tokens = heatmap.steps, heatmap.layers, heatmap.reference_tokens
-    sheet = Sheet(size, len(layers), title, notes, "", "layer")
-    width, height = sheet.frame
     disagreeing = heatmap.cells.filter(status="ok").group_by("step").len().sort("len", "step", descending=[True, False])
-    chosen = labelled_steps(list(tokens), disagreeing["step"].to_list(), width / len(steps))
+    chosen = labelled_steps(list(tokens), disagreeing["step"].to_list(), (size.width - _BESIDE) / len(steps))
     labels = {step: token_label(tokens[step]) for step in chosen}
-    sheet = Sheet(
-        size,
-        len(layers),
-        title,
-        notes,
-        _x_label(heatmap, len(labels), sum(step in tokens for step in disagreeing["step"])),
-        "layer",
-        below=max(text_width(label, TOKEN) for label in labels.values()) + _TICK if labels else NUMBERS,
-        above="step" if labels else "",
-        legend=legend,
-    )
-    figure, axes = sheet.draw(scale)
-    axes.set(xlim=(steps[0] - 0.5, steps[-1] + 0.5), ylim=(-0.5, len(layers) - 0.5))
-    axes.set_yticks(*number_ticks(layers, height, upright=True))
-    places, numbers = number_ticks(steps, width, upright=False)
-    axes.set_xticks([steps[place] for place in places], numbers)
+    more = max((text_width(label, TOKEN) for label in labels.values()), default=0.0)
+    figure, axes, width, height = _framed(size, len(layers), title, notes, more)
+    x_label = _x_label(heatmap, labels, sum(step in tokens for step in disagreeing["step"]))
+    axes.set_xlabel(wrapped(x_label, TEXT, size.width - 0.1))
+    axes.set(xlim=(steps[0] - 0.5, steps[-1] + 0.5), ylim=(-0.5, len(layers) - 0.5), ylabel="layer")
+    axes.set_yticks(*_ticks(layers, height / (1.2 * SMALL * POINT)))
+    places, numbers = _ticks(steps, width / text_width(f"{steps[-1]}  ", SMALL))
+    numbered = axes.secondary_xaxis("top") if labels else axes
+    numbered.set_xticks([steps[place] for place in places], numbers)
     if labels:
-        draw_tokens(axes, labels)
-        axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
-    return figure, axes, min(width / len(steps), height / len(layers)) / POINT
+        axes.set_xticks(list(labels), list(labels.values()), rotation=90, fontsize=TOKEN)
+        axes.annotate(
+            "step", (0, 1), (-4, 4), xycoords="axes fraction", textcoords="offset points", ha="right", fontsize=SMALL
+        )
+    return figure, axes, _side(width, height, np.empty((len(layers), len(steps))))
+
+
+def _grid(heatmap: Heatmap, values: pl.Series) -> Cells:
+    """Values of all cells by row and step; NaN where a text has ended or a value is missing."""
+    grid = np.full((len(heatmap.layers), len(heatmap.steps)), np.nan)
+    rows = np.searchsorted(heatmap.layers, heatmap.cells["layer"])
+    grid[rows, heatmap.cells["step"] - heatmap.steps[0]] = values.cast(pl.Float64).fill_null(np.nan)
+    return grid
+
+
+def _mesh(axes: Axes, grid: Cells, colours: Colormap, ends: tuple[float, float]) -> QuadMesh:
+    """Cells of width and height 1 round whole numbers, from the axes' first column on."""
+    first = axes.get_xlim()[0]
+    edges = first + np.arange(grid.shape[1] + 1), np.arange(grid.shape[0] + 1) - 0.5
+    # Sharp pixels in the PNG; a hairline of the same colour closes the seams that PDF viewers leave.
+    look: Any = {"antialiased": False, "linewidth": 0.15, "edgecolors": "face"}
+    return axes.pcolormesh(*edges, np.ma.masked_invalid(grid), cmap=colours, vmin=ends[0], vmax=ends[1], **look)
+
+
+def _scale(axes: Axes, cells: QuadMesh, label: str, **look: Any) -> None:
+    """The colours of the cells beside them, with their numbers."""
+    bar = axes.figure.colorbar(cells, ax=axes, pad=0.01, fraction=0.02, aspect=30, **look)
+    bar.set_label(label, fontsize=SMALL)
+
+
+def _legend(axes: Axes, handles: Sequence[Any], size: Size, above: float) -> None:
+    """What marks mean, above the axes by so many sizes of type."""
+    widest = max(text_width(str(handle.get_label()), SMALL) for handle in handles) + 4 * SMALL * POINT
+    columns = max(1, min(4, int((size.width - 0.4) / widest)))
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=above, ncols=columns)
+
+
+def _side(width: float, height: float, grid: Cells) -> float:
+    """How large a mark in a cell is, in points."""
+    return min(4.0, max(1.6, 0.8 * min(width / grid.shape[1], height / grid.shape[0]) / POINT))
+
+
+def _ticks(numbers: Sequence[int], room: float) -> tuple[list[int], list[str]]:
+    """Places and labels along an axis that has room for so many of them."""
+    every = next(
+        step for unit in (1, 10, 100, 1000, 10**4) for step in (unit, 2 * unit, 5 * unit) if len(numbers) / step <= room
+    )
+    places = list(range(0, len(numbers), every))
+    return places, [str(numbers[place]) for place in places]
 
 
 def labelled_steps(steps: list[int], disagreeing: list[int], pitch: float) -> list[int]:
@@ -168,36 +225,19 @@ def labelled_steps(steps: list[int], disagreeing: list[int], pitch: float) -> li
     return sorted(taken)
 
 
-def _x_label(heatmap: Heatmap, labels: int, disagreeing: int) -> str:
+def _x_label(heatmap: Heatmap, labels: Mapping[int, str], disagreeing: int) -> str:
     if not labels:
         return "generation step"
     which = "tokens of"
-    if labels < len(heatmap.reference_tokens):
-        some = "tokens" if labels == disagreeing else "some tokens"
-        which = f"{some} where the models disagree, of"
+    if len(labels) < len(heatmap.reference_tokens):
+        which = f"{'tokens' if len(labels) == disagreeing else 'some tokens'} where the models disagree, of"
     return f"{which} the text of layer {heatmap.layers[-1]} (other layers may differ)"
-
-
-def _reached(heatmap: Heatmap) -> Iterator[tuple[float, float, float, float]]:
-    """A bar for each layer, as long as its text."""
-    ends = heatmap.cells.group_by("layer").agg(first=pl.col("step").min(), last=pl.col("step").max()).sort("layer")
-    for place, (_, first, last) in enumerate(ends.iter_rows()):
-        yield first - 0.5, place - 0.5, last - first + 1, 1
-
-
-def _marks(heatmap: Heatmap) -> Iterator[tuple[Any, str, pl.DataFrame, dict[str, Any]]]:
-    """Marker, label, cells and look of what colour alone would misstate."""
-    # A stroke through the darker grey, which must not be told from the lighter one by shade alone.
-    small = (2, 0, -45), "difference too small", heatmap.cells.filter(status="small_denominator"), _SMALL
-    above = "^", f"above +{CTS_RANGE}", heatmap.cells.filter(pl.col("cts") > CTS_RANGE), _WHITE
-    below = "v", f"below −{CTS_RANGE}", heatmap.cells.filter(pl.col("cts") < -CTS_RANGE), _WHITE
-    yield from (mark for mark in (small, above, below) if mark[2].height)
 
 
 def _published_notes(cells: pl.DataFrame) -> list[str]:
     same = int((cells["clean_token_id"] == cells["corrupted_token_id"]).sum())
-    counted = f"in {same:,} of the {cells.height:,} cells both models want the same token"
-    notes = [f"As published: 0 stands where CTS is undefined, too; {counted}."]
+    counted = f"in {same:,} of the {cells.height:,} cells both models predict the same token"
+    notes = [f"As published: CTS is 0 where it is undefined, too; {counted}."]
     outside = cells.filter(~pl.col("cts").is_between(0, 1))["cts"].to_list()
     if outside:
         values = "1 value lies" if len(outside) == 1 else f"{len(outside):,} values lie"

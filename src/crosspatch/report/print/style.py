@@ -1,28 +1,28 @@
 """What all charts drawn by matplotlib, for print, have in common: sizes, type, settings, and text that fits.
 
-A figure is made as wide as it is printed, a column or a page, so that its text is as large as it says. Charts are
-`Figure` objects without pyplot, so nothing global is touched and no screen is needed. All text passes through
-`drawable`, and none is read as mathtext. Model output may be wider than any rule of thumb says, so each character is
-measured; all widths are in inches.
+A figure is as wide as it is printed, a column or a page, so its text has the size that it states; matplotlib's
+constrained layout places what stands on it. Charts are `Figure` objects without pyplot: nothing global changes and no
+screen is needed. All text passes through `drawable`, and matplotlib reads none of it as mathtext. Widths are in inches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from crosspatch.characters import visible
 
 # matplotlib draws nothing where a value is no number.
 BLANK = float("nan")
-
 # Pixels an inch of what is no vector drawing.
 DPI = 300
 # Sizes of type in points: titles, axes, legends and notes, tokens. Nothing is smaller than the last.
@@ -30,22 +30,17 @@ TITLE, TEXT, SMALL, TOKEN = 8.0, 7.0, 6.0, 5.5
 POINT = 1 / 72
 # From one line to the next, in sizes of type.
 LEADING = 1.25
-_ELLIPSIS = "…"
 GREY = "#59616d"
-# What is drawn across a panel to be read against.
+# The lines across a panel that mark fixed values.
 LEVEL = "#8b93a1"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How wide a figure is printed, in inches, and what such a figure is called."""
+    """How wide a figure is printed, in inches, and the word for such figures in file names."""
 
     name: str
     width: float
-
-    def __post_init__(self) -> None:
-        if not self.name.isalpha() or not self.width > 0:
-            raise ValueError(f"a size is a word and a width above 0, got {self.name!r} and {self.width!r}")
 
     @property
     def wide(self) -> bool:
@@ -108,9 +103,10 @@ def style() -> Iterator[None]:
         yield
 
 
-def whole_numbers(most: int = 10) -> MaxNLocator:
-    """Ticks at whole numbers, at most so many of them."""
-    return MaxNLocator(nbins=most, integer=True, steps=[1, 2, 5, 10])
+def new_figure(size: Size, height: float) -> Figure:
+    """An empty figure, laid out by matplotlib."""
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, hspace=0.02, wspace=0.03)
+    return Figure(figsize=(size.width, height), layout=layout)
 
 
 def drawable(text: str) -> str:
@@ -120,25 +116,22 @@ def drawable(text: str) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """How wide one line is at this size of type."""
-    return sum(map(_advance, text)) * size * POINT
+    """How wide one line of drawable text is at this size of type."""
+    font = get_font(findfont("DejaVu Sans"))
+    font.set_size(size, 72)
+    font.set_text(text)
+    return font.get_width_height()[0] / 64 * POINT
 
 
-def wrapped(text: str, size: float, within: float, most: int | None = None) -> list[str]:
-    """Drawable text in lines no wider than `within`, broken at blanks or where none is; `most` lines, cut said."""
-    lines = [line for paragraph in drawable(text).split("\n") for line in _broken(paragraph, size, within)]
-    if most is None or len(lines) <= most:
-        return lines
-    kept = lines[: most - 1]
-    return [*kept, cut(" ".join(lines[most - 1 :]), size, within)]
-
-
-def cut(text: str, size: float, within: float) -> str:
-    """The beginning of a line that is too wide, with an ellipsis."""
-    if text_width(text, size) <= within:
-        return text
-    room = within - text_width(_ELLIPSIS, size)
-    return text[: _fitting(text, size, room)].rstrip() + _ELLIPSIS
+def wrapped(text: str, size: float, within: float, most: int | None = None) -> str:
+    """Drawable text in lines no wider than `within`; of more than `most` lines the rest becomes an ellipsis."""
+    text = drawable(text)
+    # Characters differ in width, so the count that fits is found by trying; half of the size of type is narrow.
+    for columns in range(max(1, int(within / (size * POINT * 0.5))), 0, -1):
+        lines = textwrap.wrap(text, columns, max_lines=most, placeholder="…", break_on_hyphens=False)
+        if all(text_width(line, size) <= within for line in lines):
+            break
+    return "\n".join(lines)
 
 
 def token_label(token: str, limit: int = 12) -> str:
@@ -147,53 +140,12 @@ def token_label(token: str, limit: int = 12) -> str:
     for char in token[: limit + 1]:
         more = visible(char)
         if len(shown) + len(more) > limit:
-            return drawable(shown) + _ELLIPSIS
+            return drawable(shown) + "…"
         shown += more
     return drawable(shown or visible(token))
-
-
-def lines_height(lines: Sequence[str], size: float) -> float:
-    """How high lines of this size of type are, one below the other."""
-    return len(lines) * size * LEADING * POINT
-
-
-def _broken(text: str, size: float, within: float) -> list[str]:
-    lines, line = [], ""
-    for word in text.split(" "):
-        longer = f"{line} {word}" if line else word
-        if text_width(longer, size) <= within:
-            line = longer
-            continue
-        if line:
-            lines.append(line)
-        line = word
-        while text_width(line, size) > within:
-            end = max(1, _fitting(line, size, within))
-            lines.append(line[:end])
-            line = line[end:]
-    return [*lines, line] if line or not lines else lines
-
-
-def _fitting(text: str, size: float, within: float) -> int:
-    """How many characters fit."""
-    room, used = within / (size * POINT), 0.0
-    for place, char in enumerate(text):
-        used += _advance(char)
-        if used > room:
-            return place
-    return len(text)
-
-
-@cache
-def _advance(char: str) -> float:
-    """How far one character moves the pen, in sizes of type."""
-    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
-    font.set_size(100, 72)
-    index = font.get_char_index(ord(char))
-    return font.load_glyph(index).linearHoriAdvance / 65536 / 100
 
 
 @cache
 def _font_glyphs() -> frozenset[int]:
     # DejaVu Sans comes with matplotlib, so the figures look the same everywhere.
-    return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap())
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

@@ -27,7 +27,7 @@ const CONFIG = {
 async function draw(place) {
   if (place.drawing) return place.drawing;
   place.drawing = (async () => {
-    const [figure] = await Promise.all([unpacked(place.id), library()]);
+    const [{ figure }] = await Promise.all([unpacked(place.id), library()]);
     place.figure = figure;
     await Plotly.newPlot(place, figure.data, dress(figure.layout), CONFIG);
     place.dataset.drawn = "yes";
@@ -41,7 +41,7 @@ const near = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
 }, { rootMargin: "500px" });
 charts.forEach((place) => near.observe(place));
-// The others when there is nothing else to do: whoever prints the page does not wait for them.
+// The others when there is nothing else to do, so printing does not wait for them.
 const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
 const drawAll = async () => { for (const place of charts) { await idle(); await draw(place); } };
 addEventListener("load", () => setTimeout(drawAll, 3000));
@@ -62,7 +62,7 @@ for (const fold of document.querySelectorAll("details[data-table]")) {
   fold.addEventListener("toggle", async () => {
     if (!fold.open || fold.dataset.made) return;
     fold.dataset.made = "yes";
-    const { name, columns, rows } = await unpacked(fold.dataset.table);
-    showTable(fold.querySelector("div"), name, columns, rows);
+    const { table } = await unpacked(fold.dataset.table);
+    showTable(fold.querySelector("div"), table.name, table.columns, table.rows);
   });
 }

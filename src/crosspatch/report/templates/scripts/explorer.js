@@ -1,6 +1,6 @@
 // The explorer: one prompt under one variant as a picture, and the cell that is chosen in it.
 const WAYS = ["component", "direction", "persistence", "schedule"];
-const COLUMNS = ["patch", "layer", "step", "position", "token", "clean wants", "corrupted wants", "class", "status", "CTS",
+const COLUMNS = ["patch", "layer", "step", "position", "token", "clean predicts", "corrupted predicts", "class", "status", "CTS",
   "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
 const PROFILE_NAMES = { positions: "positions", disagreements: "disagree", disagreement_rate: "rate", ok_cells: "with CTS",
   small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", recovered_fraction: "recovered fraction" };
@@ -151,8 +151,8 @@ class Explorer {
   brief(i) {
     const { picture: p, index } = this, r = this.rowOf(i), status = index.statuses[p.status[i]];
     const lines = [["", `${this.title(r)}, step ${p.step[i]}`], ["generated", this.token(p.token_id[i])]];
-    if (status === "agree") lines.push(["both want", this.token(p.clean_token_id[i])]);
-    else lines.push(["clean wants", this.token(p.clean_token_id[i])], ["corrupted wants", this.token(p.corrupted_token_id[i])],
+    if (status === "agree") lines.push(["both predict", this.token(p.clean_token_id[i])]);
+    else lines.push(["clean predicts", this.token(p.clean_token_id[i])], ["corrupted predicts", this.token(p.corrupted_token_id[i])],
       ["ΔL", `clean ${shown(p.delta_clean[i])}, corrupted ${shown(p.delta_corrupted[i])}, patched ${shown(p.delta_patched[i])}`]);
     lines.push(["CTS", status === "ok" ? shown(p.cts[i]) : `undefined: ${this.why(status)}`],
       ["KL to corrupted", `clean ${shown(p.kl_clean[i])}, patched ${shown(p.kl_patched[i])} nats`],
@@ -161,7 +161,7 @@ class Explorer {
   }
 
   why(status) {
-    return { agree: "agree", small_denominator: "small_denominator, too close to divide", unscheduled: "unscheduled, the patch rested" }[status] ?? status;
+    return { agree: "agree", small_denominator: "small_denominator, too close to divide", unscheduled: "unscheduled, not patched at this step" }[status] ?? status;
   }
 
   rowOf(i) { return this.picture.rows.findIndex(({ start, cells }) => i >= start && i < start + cells); }

@@ -1,37 +1,34 @@
-// A picture of rows and columns on a canvas as wide as the screen, however many columns there are: what is scrolled out
-// of sight is not drawn. Rows run upwards.
-const MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace";
-const SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+// A picture of rows and columns, an element for each cell that is in sight: others are made when they are scrolled to.
+// Rows run upwards. The looks of cells are in report.css.
 // Wider for fingers.
 const [NARROWEST, WIDEST] = matchMedia("(pointer: coarse)").matches ? [16, 26] : [12, 26];
-const TALLEST = 18;
+const TOP = 32, TALLEST = 18, LETTER = 6.4;
+// Columns and rows beside the window that are drawn too.
+const BEYOND = 20;
 
 class Grid {
-  // `describe` gives the lines about a cell as [name, text], `choose` is told of a cell that was clicked or walked to.
+  // `describe` gives the lines about a cell as [name, text]; `choose` is called for a cell that was clicked or reached by keys.
   constructor(root, { label, describe, choose }) {
-    Object.assign(this, { describe, choose, model: null, hovered: null });
-    this.stage = make("div", { className: "stage" });
-    this.canvas = make("canvas", {});
-    this.scroller = make("div", { className: "grid", tabIndex: 0, role: "application", "aria-roledescription": "heatmap", "aria-label": label }, this.stage);
+    Object.assign(this, { describe, choose, model: null });
+    this.cells = make("div", { className: "cells" });
+    this.names = make("div", { className: "rows" });
+    this.scroller = make("div", { className: "grid", tabIndex: 0, role: "application", "aria-roledescription": "heatmap", "aria-label": label }, this.names, this.cells);
     this.tip = make("div", { className: "tip", role: "tooltip", hidden: true });
-    this.stage.append(this.canvas);
     root.replaceChildren(this.scroller);
     document.body.append(this.tip);
-    this.scroller.addEventListener("scroll", () => this.soon(), { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.key(event));
     this.scroller.addEventListener("blur", () => { this.tip.hidden = true; });
-    this.canvas.addEventListener("pointermove", (event) => this.hover(event));
-    this.canvas.addEventListener("pointerleave", () => { this.hovered = null; this.tip.hidden = true; this.soon(); });
-    this.canvas.addEventListener("click", (event) => { const at = this.at(event); if (at) this.go(...at); });
+    this.cells.addEventListener("pointermove", (event) => this.hover(event));
+    this.cells.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    this.cells.addEventListener("click", (event) => { const at = this.at(event); if (at) this.go(...at); });
+    for (const where of [this.scroller, window]) where.addEventListener("scroll", () => this.soon(), { passive: true });
     new ResizeObserver(() => this.layout()).observe(this.scroller);
-    darkness.addEventListener("change", () => this.soon());
   }
 
-  // rows: names, lowest first. columns: how many. numbers(c): what stands above a column, or null; label(c): below it.
+  // rows: names, lowest first. columns: how many. numbers(c): the number above a column, or null; label(c): the text below it.
   // cell(r, c): null, or { kind, value, faded, ring }. colour(value), reach: how a value is drawn, and where marks begin.
   show(model) {
     this.model = { numbers: (c) => c, label: () => "", ...model };
-    this.hovered = null;
     this.tip.hidden = true;
     this.layout();
   }
@@ -39,185 +36,78 @@ class Grid {
   layout() {
     const { model } = this;
     if (!model || !this.scroller.clientWidth) return;
-    const pen = this.canvas.getContext("2d");
-    pen.font = `12px ${SANS}`;
-    this.left = 22 + Math.min(170, Math.max(12, ...model.rows.map((name) => pen.measureText(name).width)));
-    this.width = this.scroller.clientWidth;
-    const room = (this.width - this.left - 2) / model.columns;
-    this.w = Math.max(NARROWEST, Math.min(WIDEST, room));
-    this.h = model.rows.length > 60 ? 10 : TALLEST;
-    this.top = 32;
-    pen.font = `10.5px ${MONO}`;
-    const labels = Array.from({ length: model.columns }, (_, c) => model.label(c));
-    this.bottom = Math.ceil(Math.max(0, ...labels.map((text) => pen.measureText(text).width))) + 12;
-    this.labels = labels;
-    this.height = this.top + this.h * model.rows.length + this.bottom;
-    // Browsers draw nothing on a canvas that is too high or too large.
-    const scale = Math.min(devicePixelRatio || 1, 3, 16_000 / this.height, Math.sqrt(16e6 / (this.width * this.height)));
-    this.stage.style.width = `${Math.max(this.left + this.w * model.columns + 2, 0)}px`;
-    this.stage.style.height = `${this.height}px`;
-    Object.assign(this.canvas.style, { width: `${this.width}px`, height: `${this.height}px` });
-    this.canvas.width = Math.round(this.width * scale);
-    this.canvas.height = Math.round(this.height * scale);
-    this.scale = scale;
+    const count = model.rows.length;
+    this.labels = Array.from({ length: model.columns }, (_, c) => model.label(c));
+    this.left = 22 + Math.min(170, Math.max(2, ...model.rows.map((name) => name.length)) * 7);
+    this.w = Math.max(NARROWEST, Math.min(WIDEST, (this.scroller.clientWidth - this.left - 2) / model.columns));
+    this.h = count > 60 ? 10 : TALLEST;
+    this.bottom = Math.ceil(Math.max(0, ...this.labels.map((text) => text.length)) * LETTER) + 12;
+    const height = TOP + this.h * count + this.bottom, every = Math.ceil(13 / this.h);
+    Object.assign(this.names.style, { width: `${this.left}px`, height: `${height}px` });
+    Object.assign(this.cells.style, { width: `${this.w * model.columns + 2}px`, height: `${height}px` });
+    this.names.replaceChildren(make("i", { style: "top:0;left:0" }, model.rowTitle), make("i", { style: `top:0;left:${this.left}px` }, model.columnTitle),
+      ...model.rows.map((name, r) => make("b", { style: `top:${this.y(r)}px;line-height:${this.h}px`, hidden: r % every && r !== model.chosen?.[0] }, name)));
+    this.drawn = null;
     this.paint();
   }
 
-  soon() {
-    this.asked ??= requestAnimationFrame(() => { this.asked = null; this.paint(); });
-  }
+  x(c) { return c * this.w; }
+  y(r) { return TOP + (this.model.rows.length - 1 - r) * this.h; }
 
+  soon() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.paint(); }); }
+
+  // The cells in sight and some around them, unless they are there already.
   paint() {
-    const { model, w, h, left, top } = this;
-    if (!model || !this.width) return;
-    const pen = this.canvas.getContext("2d"), count = model.rows.length, offset = this.scroller.scrollLeft;
-    const [ink, soft, agree, small, mark, page] = ["--ink", "--soft", "--agree", "--small", "--mark", "--page"].map(colour);
-    const hatch = this.hatch(pen, small, mark);
-    pen.setTransform(this.scale, 0, 0, this.scale, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
-    const from = Math.max(0, Math.floor(offset / w)), to = Math.min(model.columns, Math.ceil((offset + this.width - left) / w));
-    const x = (c) => left + c * w - offset, y = (r) => top + (count - 1 - r) * h;
-    pen.save();
-    pen.beginPath();
-    pen.rect(left, 0, this.width - left, this.height);
-    pen.clip();
-    const gap = w > 6 ? 1 : 0;
-    for (let r = 0; r < count; r++) {
-      for (let c = from; c < to; c++) {
+    const { model, scroller } = this;
+    if (!model || !this.w) return;
+    const within = (at, most) => Math.max(0, Math.min(most, at)), { top } = scroller.getBoundingClientRect(), rows = model.rows.length;
+    const left = scroller.scrollLeft / this.w, right = left + scroller.clientWidth / this.w;
+    const up = (-top - TOP) / this.h, down = up + innerHeight / this.h;
+    const [from, to] = [within(Math.floor(left), model.columns), within(Math.ceil(right), model.columns)];
+    const [first, last] = [within(Math.floor(rows - down), rows), within(Math.ceil(rows - up), rows)];
+    if (this.drawn && from >= this.drawn[0] && to <= this.drawn[1] && first >= this.drawn[2] && last <= this.drawn[3]) return;
+    this.drawn = [within(from - BEYOND, model.columns), within(to + BEYOND, model.columns), within(first - BEYOND, rows), within(last + BEYOND, rows)];
+    const [c0, c1, r0, r1] = this.drawn, parts = [], gap = this.w > 6 ? 1 : 0;
+    for (let r = r0; r < r1; r++) {
+      for (let c = c0; c < c1; c++) {
         const cell = model.cell(r, c);
         if (!cell) continue;
-        pen.globalAlpha = cell.faded ? 0.13 : 1;
-        if (cell.kind === "unscheduled") {
-          pen.fillStyle = soft;
-          pen.fillRect(x(c) + w / 2 - 1, y(r) + h / 2 - 1, 2, 2);
-          continue;
-        }
-        pen.fillStyle = cell.kind === "agree" ? agree : cell.kind === "small_denominator" ? hatch : model.colour(cell.value)[0];
-        pen.fillRect(x(c), y(r), w - gap, h - gap);
-        if (cell.kind === "ok" && Math.abs(cell.value) > model.reach) this.triangle(pen, x(c) + (w - gap) / 2, y(r) + (h - gap) / 2, Math.sign(cell.value));
-        if (cell.ring) this.ring(pen, x(c) + (w - gap) / 2, y(r) + (h - gap) / 2);
+        const colour = cell.kind === "ok" ? `;background:${model.colour(cell.value)[0]}` : "";
+        const mark = cell.ring ? "○" : cell.kind === "unscheduled" ? "·" : cell.kind === "ok" && Math.abs(cell.value) > model.reach ? (cell.value > 0 ? "▲" : "▼") : "";
+        parts.push(`<s class="${cell.kind}${cell.faded ? " faded" : ""}${cell.ring ? " ring" : ""}" data-at="${r},${c}" style="left:${this.x(c)}px;top:${this.y(r)}px${colour}">${mark}</s>`);
       }
     }
-    pen.globalAlpha = 1;
-    const outline = (at, line, colours) => {
-      if (!at) return;
-      const [r, c] = at;
-      colours.forEach((each, i) => {
-        pen.strokeStyle = each;
-        pen.lineWidth = line;
-        pen.strokeRect(x(c) - 1 - i * line, y(r) - 1 - i * line, w - gap + 2 + 2 * i * line, h - gap + 2 + 2 * i * line);
-      });
-    };
-    if (model.chosen) {
-      const [r] = model.chosen;
-      pen.strokeStyle = soft;
-      pen.lineWidth = 1;
-      pen.strokeRect(left - offset - 0.5, y(r) - 1.5, w * model.columns, h + 1);
-    }
-    outline(this.hovered, 1, [ink]);
-    outline(model.chosen, 2, [page, ink]);
-    this.numbers(pen, x, from, to, soft);
-    this.words(pen, x, from, to, ink, soft);
-    pen.restore();
-    pen.font = `12px ${SANS}`;
-    pen.textAlign = "right";
-    pen.textBaseline = "middle";
-    const every = Math.ceil(13 / h);
-    model.rows.forEach((name, r) => {
-      const own = model.chosen && model.chosen[0] === r;
-      if (r % every && !own) return;
-      pen.fillStyle = own ? ink : soft;
-      pen.font = `${own ? "bold " : ""}12px ${SANS}`;
-      pen.fillText(name, left - 7, y(r) + h / 2, left - 10);
-    });
-    pen.fillStyle = soft;
-    pen.font = `11px ${SANS}`;
-    pen.textAlign = "left";
-    pen.fillText(model.rowTitle ?? "", 0, 9);
-    pen.fillText(model.columnTitle ?? "", left, 9);
-  }
-
-  numbers(pen, x, from, to, soft) {
+    // Statuses, colours and numbers alone; words become text below.
+    this.cells.innerHTML = parts.join("");
+    this.cells.style.setProperty("--w", `${this.w - gap}px`);
+    this.cells.style.setProperty("--h", `${this.h - gap}px`);
     const spread = [1, 2, 5, 10, 20, 50, 100, 200].find((every) => every * this.w >= 30) ?? 500;
-    pen.fillStyle = soft;
-    pen.font = `11px ${SANS}`;
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
-    for (let c = from; c < to; c++) {
-      const number = this.model.numbers(c);
-      if (number % spread === 0) pen.fillText(number, x(c) + this.w / 2, 24);
+    for (let c = c0; c < c1; c++) {
+      if (model.numbers(c) % spread === 0) this.cells.append(make("i", { style: `left:${this.x(c) + this.w / 2}px` }, String(model.numbers(c))));
+      if (this.labels[c]) this.cells.append(make("u", { "data-column": c, style: `left:${this.x(c) + this.w / 2}px;top:${this.y(0) + this.h + 5}px` }, this.labels[c]));
     }
+    this.outline();
   }
 
-  words(pen, x, from, to, ink, soft) {
-    const chosen = this.model.chosen?.[1];
-    pen.font = `10.5px ${MONO}`;
-    pen.textAlign = "right";
-    for (let c = from; c < to; c++) {
-      if (!this.labels[c]) continue;
-      pen.save();
-      pen.translate(x(c) + this.w / 2, this.height - this.bottom + 5);
-      pen.rotate(-Math.PI / 2);
-      pen.fillStyle = c === chosen ? ink : soft;
-      pen.fillText(this.labels[c], 0, 0);
-      pen.restore();
-    }
+  // The chosen cell, its row and the text below its column.
+  outline() {
+    const { chosen } = this.model;
+    for (const old of this.scroller.querySelectorAll(".chosen")) old.classList.remove("chosen");
+    for (const old of this.cells.querySelectorAll(".row, .here")) old.remove();
+    if (!chosen) return;
+    const [r, c] = chosen;
+    this.cells.append(make("div", { className: "row", style: `top:${this.y(r) - 1}px;height:${this.h + 1}px` }),
+      make("div", { className: "here", style: `left:${this.x(c)}px;top:${this.y(r)}px` }));
+    for (const found of [this.names.querySelectorAll("b")[r], this.cells.querySelector(`[data-column="${c}"]`)]) found?.classList.add("chosen");
   }
 
-  triangle(pen, x, y, way) {
-    const size = Math.min(this.w, this.h) * 0.32;
-    pen.beginPath();
-    pen.moveTo(x - size, y + way * size * 0.75);
-    pen.lineTo(x + size, y + way * size * 0.75);
-    pen.lineTo(x, y - way * size * 0.85);
-    pen.closePath();
-    pen.fillStyle = "#ffffff";
-    pen.strokeStyle = "#101418";
-    pen.lineWidth = 1;
-    pen.fill();
-    pen.stroke();
-  }
-
-  ring(pen, x, y) {
-    for (const [line, look] of [[3, "#ffffff"], [1.4, "#101418"]]) {
-      pen.beginPath();
-      pen.arc(x, y, Math.min(this.w, this.h) * 0.26, 0, 2 * Math.PI);
-      pen.strokeStyle = look;
-      pen.lineWidth = line;
-      pen.stroke();
-    }
-  }
-
-  hatch(pen, ground, line) {
-    const tile = make("canvas", { width: 12, height: 12 }), draw = tile.getContext("2d");
-    draw.fillStyle = ground;
-    draw.fillRect(0, 0, 12, 12);
-    draw.strokeStyle = line;
-    draw.lineWidth = 1.6;
-    for (const shift of [-6, 0, 6, 12]) { draw.beginPath(); draw.moveTo(shift, 12); draw.lineTo(shift + 12, 0); draw.stroke(); }
-    const pattern = pen.createPattern(tile, "repeat");
-    pattern.setTransform(new DOMMatrix().scale(0.5));
-    return pattern;
-  }
-
-  at(event) {
-    const box = this.canvas.getBoundingClientRect(), { model } = this;
-    if (!model) return null;
-    const from = event.clientX - box.left, x = from - this.left + this.scroller.scrollLeft, y = event.clientY - box.top - this.top;
-    const r = model.rows.length - 1 - Math.floor(y / this.h), c = Math.floor(x / this.w);
-    const inside = from >= this.left && r >= 0 && r < model.rows.length && c >= 0 && c < model.columns;
-    return inside && model.cell(r, c) ? [r, c] : null;
-  }
+  at(event) { return event.target.dataset.at?.split(",").map(Number); }
 
   hover(event) {
     if (event.pointerType === "touch") return;
     const at = this.at(event);
-    if (String(at) !== String(this.hovered)) {
-      this.hovered = at;
-      if (at) this.tell(...at);
-      this.soon();
-    }
-    this.canvas.style.cursor = at ? "pointer" : "";
+    if (at && String(at) !== this.told) this.tell(...at);
+    this.told = String(at);
     this.tip.hidden = !at;
     if (!at) return;
     const { offsetWidth: wide, offsetHeight: tall } = this.tip;
@@ -234,14 +124,15 @@ class Grid {
   go(r, c) {
     this.model.chosen = [r, c];
     this.reveal(c);
-    this.soon();
+    this.outline();
     this.choose(r, c);
   }
 
   reveal(c) {
-    const x = c * this.w, view = this.width - this.left, offset = this.scroller.scrollLeft;
+    const x = this.x(c), view = this.scroller.clientWidth - this.left, offset = this.scroller.scrollLeft;
     if (x < offset + this.w) this.scroller.scrollLeft = Math.max(0, x - view / 3);
     else if (x + 2 * this.w > offset + view) this.scroller.scrollLeft = x - (2 * view) / 3;
+    this.paint();
   }
 
   key(event) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosspatch.report.token_tables import frequent_words, token_tables
+from crosspatch.report.tables import token_tables, words_table
 from crosspatch.tables import TOKENS, WORDS
 
 PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
@@ -24,16 +24,16 @@ def test_a_table_of_all_layers_together() -> None:
         {**row("operation", "recovered_fraction", 0.95), "late": True},
         row("digit", "recovered_fraction", None),
     ]
-    ((title, found),) = token_tables(TOKENS.frame(rows))
-    assert title == "Related mathematics, by class of token (resid_post corrupt)"
-    assert [line.name for line in found] == ["operation", "digit"]
-    share, rate, rate_excess, rate_p, transfer, excess, p = found[0].cells
+    (table,) = token_tables(TOKENS.frame(rows))
+    assert table.name == "Related mathematics, by class of token (resid_post corrupt)"
+    assert [row[0] for row in table.rows] == ["operation", "digit"]
+    share, rate, rate_excess, rate_p, transfer, excess, p = table.rows[0][1:]
     n = " (n_eff 7.5)"
     assert (share, transfer) == (f"0.60 [0.50, 0.70]{n}", f"0.30 [0.20, 0.40]{n}")
     assert (excess, p) == (f"−0.20 [−0.30, −0.10]{n}", "0.99")
     assert (rate, rate_excess, rate_p) == ("", "", "")
-    assert found[1].cells[4] == "nothing"
-    assert token_tables(TOKENS.frame()) == []
+    assert table.rows[1][5] == "nothing"
+    assert list(token_tables(TOKENS.frame())) == []
 
 
 def test_only_tokens_that_were_written_often_and_that_models_disagree_at() -> None:
@@ -43,4 +43,4 @@ def test_only_tokens_that_were_written_often_and_that_models_disagree_at() -> No
         return {"domain": "related", **PLACE, "token": token, **counts, **shares}
 
     words = WORDS.frame([word(" add", 9, 4), word("rare", 2, 2), word(" is", 9, 0)])
-    assert [found["token"] for found in frequent_words(words)] == [" add"]
+    assert [row[1] for row in words_table(words).rows] == ["␣add"]
