@@ -207,11 +207,11 @@ def print_claims(directory: RunDirectory) -> None:
 
 def print_selection(directory: RunDirectory) -> None:
     """How attribution patching or a search chose the patches."""
-    titles = {
-        ATTRIBUTION: "Attribution patching: recovered fraction along the target's own texts",
-        SEARCH: "Search, by round",
-    }
-    for schema, title in titles.items():
+    tables = (
+        (ATTRIBUTION, "Attribution patching: recovered fraction along the target's own texts"),
+        (SEARCH, "Search, by round"),
+    )
+    for schema, title in tables:
         frame = directory.read(schema).drop("component", "layer", "head", strict=False)
         columns = {name: _number(name) if dtype.is_float() else f"{{{name}}}" for name, dtype in frame.schema.items()}
         print_frame(title, frame, columns)
