@@ -24,7 +24,7 @@ class PatchResult:
     """Scores and texts of one or several prompts under some patches.
 
     `scores` has a row for each (prompt, patch, step), `generations` one for each text (see crosspatch.tables).
-    `vocabulary` has the texts by id of all tokens that some model wrote or wanted, as far as they were asked for;
+    `vocabulary` has the texts by id of all tokens that some model wrote or predicted, as far as they were asked for;
     `controls` a row for each cell of a control; `selection` tells why the patches were chosen, where they were.
     """
 
@@ -63,7 +63,7 @@ class PatchResult:
 
 
 def token_texts(scores: pl.DataFrame, prompts: PromptFormat) -> dict[int, str]:
-    """The texts by id of all tokens that some model wrote or wanted in scores."""
+    """The texts by id of all tokens that some model wrote or predicted in scores."""
     ids = scores.unpivot(list(_TOKENS))["value"].unique().sort()
     return {token_id: prompts.token_text(token_id) for token_id in ids}
 

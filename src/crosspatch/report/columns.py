@@ -51,7 +51,7 @@ class Tokens:
 
     @classmethod
     def of(cls, scores: pl.DataFrame, known: Mapping[int, str]) -> Tokens:
-        """Those that some model wrote or wanted; `known` are their texts by id."""
+        """Those that some model wrote or predicted; `known` are their texts by id."""
         ids = pl.concat([scores[column].rename("id") for column in _TOKENS]).value_counts(sort=True)["id"]
         return cls(tuple((token, legible(known[token]) if token in known else None) for token in ids))
 

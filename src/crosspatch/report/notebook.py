@@ -64,7 +64,7 @@ def heatmap(
 ) -> Picture:
     """One prompt's heatmap, with its texts, of a result, a run or a table of scores; without `prompt_id` the first's.
 
-    Results and runs know the texts of all tokens that a model wrote or wanted; of a table of scores `texts` may give
+    Results and runs know the texts of all tokens that a model wrote or predicted; of a table of scores `texts` may give
     them, by id. Raises ValueError where the prompt has no scores, or several modes and none was chosen.
     """
     problems: Mapping[str, Problem] = {}
