@@ -61,11 +61,13 @@ def replies(monkeypatch) -> Replies:
 def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies):
     prompts = [f"prompt {i}" for i in range(6)]
     judge = inspect_judge(NAME)
+    # Inspect keeps limits from one batch to the next.
+    judge(["a batch of one"])
     assert judge(prompts) == [str(rating(prompt)) for prompt in prompts]
     assert replies.most == 6
     assert judge(prompts[:2]) == [str(rating(prompt)) for prompt in prompts[:2]]
     # Nothing is cached.
-    assert len(replies.asked) == 8
+    assert len(replies.asked) == 9
 
 
 def test_half_a_surrogate_pair_in_a_reply_does_not_reach_a_table(monkeypatch, replies):

@@ -118,7 +118,7 @@ def test_a_teaching_is_planned_as_it_goes():
 def test_other_commands_have_a_dry_run_too(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command, without_related in (("search", 2), ("teach", 0)):
-        assert "what it would take" in cli(command, "teach", "--dry-run")[1]
+        assert "estimated cost" in cli(command, "teach", "--dry-run")[1]
         assert cli(command, "teach", "--dry-run", "--set", "data.related=0")[0] == without_related
     assert not list(tmp_path.iterdir())
 

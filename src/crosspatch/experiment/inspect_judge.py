@@ -21,6 +21,8 @@ PREFIX = "inspect:"
 _LOADED_HERE = ("hf", "nnterp", "sglang", "transformer_lens")
 # Inspect's default is to retry without end; six retries take some minutes.
 _RETRIES = 6
+# Batches are smaller. Inspect keeps the limit of a process's first request, so it must not depend on a batch.
+_CONNECTIONS = 1_000
 
 
 def check_inspect_judge(name: str) -> None:
@@ -61,7 +63,7 @@ def inspect_judge(name: str) -> Judge:
 
         # A client works only in the event loop in which it was made.
         async with _model(name) as model:
-            config = GenerateConfig(temperature=0, max_retries=_RETRIES, max_connections=len(asked))
+            config = GenerateConfig(temperature=0, max_retries=_RETRIES, max_connections=_CONNECTIONS)
             outputs = await asyncio.gather(*(model.generate(prompt, config=config, cache=False) for prompt in asked))
         # A reply may hold half of a surrogate pair, which cannot be written to a table.
         return [output.completion.encode("utf-8", "replace").decode("utf-8") for output in outputs]
