@@ -90,9 +90,10 @@ def test_find_the_planted_head() -> None:
 @pytest.mark.slow
 def test_reproduce_the_paper() -> None:
     notebook = read("reproduce_the_paper.ipynb")
-    # Every stage, with layers enough for a depth.
+    # Every stage, with layers enough for a depth and texts long enough for an operation.
     [sizes] = [cell for cell in notebook.cells if "SMALL = {" in cell.source]
-    sizes.source = sizes.source.replace("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 9, 18, 24, 29],')
+    sizes.source = sizes.source.replace("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 18, 29],')
+    sizes.source = sizes.source.replace('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 32')
     done = executed(notebook)
     said = "\n".join(texts(done))
     # The corrupted model does the planted operation where the clean one does the right one.
