@@ -291,7 +291,7 @@ class Finetune(Settings):
 
     seed: int | None = Field(None, ge=0, description="Seed of the training order; null: the experiment's")
     examples: Positive | None = Field(
-        None, description="How many of the training problems are trained on, the first so many; null: all"
+        None, description="Number of training problems to train on, from the first; null: all"
     )
 
     _lists = field_validator("report_to", mode="before")(_listed)
@@ -337,7 +337,7 @@ class Search(Settings):
         (), description="Peak learning rates; none: finetune.learning_rate"
     )
     examples: tuple[Positive, ...] = Field(
-        (), description="How many of the training problems, the first so many; none: finetune.examples"
+        (), description="Numbers of training problems to train on, from the first; none: finetune.examples"
     )
     seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
     method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
@@ -390,8 +390,7 @@ class Patch(Settings):
         "all",
         description="Generation steps at which patches are applied: all, steps:10-40, every:4, disagree (where the "
         "models predict different tokens), tokens:digits, tokens:operators or tokens:add,subtract (where a model's "
-        "next "
-        "token is one of these)",
+        "next token is one of these)",
     )
     direction: Directions = Field(
         "corrupt",
@@ -422,23 +421,21 @@ class Patch(Settings):
     controls: tuple[str, ...] | None = Field(
         None,
         description="What else is patched in, in the cells where the models disagree, to compare scores with: self "
-        "(the "
-        "target's own activations), random (a random direction with the norm of the difference), other_prompt (the "
-        "difference at "
-        "the same step of another prompt of the domain), or children named in the setting controls; null: all of them",
+        "(the target's own activations), random (a random direction with the norm of the difference), other_prompt "
+        "(the difference at the same step of another prompt of the domain), or children named in the setting "
+        "controls; null: all of them",
     )
     quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
     attribution: Count = Field(
         0,
-        description="Rank all sites by attribution patching first, and patch the top so many; 0: patch all that are "
-        "chosen",
+        description="Number of sites to patch: the top ones by attribution patching, which ranks all first; 0: patch "
+        "all that are chosen",
     )
     target_fraction: float | None = Field(
         None,
         gt=0,
         description="Search for a small set of sites whose joint patch recovers this fraction (1: all), and patch it: "
-        "an "
-        "upper bound on the smallest set. Half of the texts search as well, and are tested on the other half",
+        "an upper bound on the smallest set. Half of the texts search as well, and are tested on the other half",
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")
@@ -565,14 +562,14 @@ class Localise(Settings):
 
     prompts: Positive = Field(
         16,
-        description="Problems of each domain along which sites are measured, the first so many; of given prompts all",
+        description="Number of problems of each domain along which sites are measured, from the first; given prompts "
+        "are all used",
     )
     top: Count = Field(
         12,
         description="Attention heads that are measured, those with the largest estimates at the current position and "
         "as many at all positions, along all prompts and along each half of them; of the others the estimate is kept. "
-        "Blocks, "
-        "attentions and MLPs are all measured",
+        "Blocks, attentions and MLPs are all measured",
     )
 
 
@@ -656,7 +653,7 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
-    def _moved_controls_exist(self) -> Experiment:
+    def _patched_controls_exist(self) -> Experiment:
         known = (*OWN_CONTROLS, *self.controls)
         if foreign := [name for name in self.patch.controls or () if name not in known]:
             raise ValueError(f"patch.controls has {foreign[0]!r}, expected some of {', '.join(known)}")
@@ -707,7 +704,7 @@ class Experiment(Settings):
         )
 
     @property
-    def moved_controls(self) -> tuple[str, ...]:
+    def patched_controls(self) -> tuple[str, ...]:
         """The controls that are patched."""
         return (*OWN_CONTROLS, *self.controls) if self.patch.controls is None else self.patch.controls
 

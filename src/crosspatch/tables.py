@@ -148,8 +148,7 @@ SCORES = Schema(
         "status": (
             pl.String,
             "ok; agree: y_clean = y_corrupt, CTS is 0/0; small_denominator: the models' ΔLs are too close; "
-            "unscheduled: "
-            "the schedule skips this step",
+            "unscheduled: the schedule skips this step",
         ),
         "kl_clean": (pl.Float32, "KL(corrupted || clean), nats"),
         "kl_patched": (pl.Float32, "KL(corrupted || patched), nats"),
@@ -201,8 +200,7 @@ ATTRIBUTION = Schema(
         "held_out": (
             pl.Float64,
             "recovered fraction of the site of the same rank that half of the texts choose, measured on the other "
-            "half; "
-            "null if a half has nothing to choose by",
+            "half; null if a half has nothing to choose by",
         ),
     },
 )
@@ -258,8 +256,7 @@ _KEY: Columns = {
     "condition": (
         pl.String,
         "clean, corrupted, patched (repaired: in the repair direction, if both were patched), steered or "
-        "steered_random "
-        "(a vector is added to the clean model's activation), or the name of a control or a variant",
+        "steered_random (a vector is added to the clean model's activation), or the name of a control or a variant",
     ),
     "patch": (
         pl.String,
@@ -578,9 +575,8 @@ DIVERGENCE_EFFECTS = Schema(
         "measure": (
             pl.String,
             "state_effect, layers_effect, interaction: fractions of the gap between the models; state_decides: share "
-            "of "
-            "prompts for which the corrupted state and clean later layers predict y_corrupt; layers_decide: for which "
-            "the clean state and corrupted later layers do",
+            "of prompts for which the corrupted state and clean later layers predict y_corrupt; layers_decide: for "
+            "which the clean state and corrupted later layers do",
         ),
         **_INTERVAL,
         "n_prompts": (pl.Int32, "number of prompts after which the models disagree"),
@@ -605,8 +601,7 @@ WEIGHTS = Schema(
         "effective_rank": (
             pl.Float64,
             "exp of the entropy of the difference's normalised squared singular values; null for vectors and if "
-            "nothing "
-            "changed",
+            "nothing changed",
         ),
         "stable_rank": (pl.Float64, "sum of the squared singular values / the largest of them"),
         "top_share": (pl.Float64, "the largest singular value / the sum of all"),

@@ -62,8 +62,8 @@ def patch(
     What is patched: a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (layers
     patched together). Layers and heads are "all", a number or several; negative ones count from the end. `patches`
     names patches instead, such as `L17.attn_out+L18.head.3`. `attribution` ranks all sites of the components (None: all
-    of them) by gradients and patches the best so many; `target_fraction` searches for a small set of sites that
-    recovers so much (1: all), keeping `beam` sets in each round. `schedule` says at which steps a grid is applied.
+    of them) by gradients and patches the top ones; `target_fraction` searches for a small set of sites that
+    recovers this fraction (1: all), keeping `beam` sets in each round. `schedule` names the steps of a grid.
 
     `direction` both does one after the other; the texts of the repair direction are then called `repaired`.
     `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) are patched in the place

@@ -110,8 +110,7 @@ def best_by_attribution(
     for row in found.rank_correlation(exact).iter_rows(named=True):
         notes.append(
             f"attribution patching: rank correlation with the exact effects, {row['component']}: "
-            f"{_shown(row['cells'])} over "
-            f"{row['n_cells']} cells, {_shown(row['sites'])} over {row['n_sites']} sites"
+            f"{_shown(row['cells'])} over {row['n_cells']} cells, {_shown(row['sites'])} over {row['n_sites']} sites"
         )
     return Selection(patches, table, notes)
 
@@ -142,9 +141,7 @@ def smallest_set(
     verdict = "reaches" if found.reached else "is the nearest found to"
     notes = [
         f"search: {found.found.name} recovers {found.recovered_fraction:.2f} and {verdict} {target_fraction:g}; an "
-        "upper bound "
-        "on the "
-        f"smallest set of these {len(candidates)} candidates",
+        f"upper bound on the smallest set of these {len(candidates)} candidates",
         "search: too few texts to test a set on texts that did not choose it"
         if held_out is None
         else f"search: sets that half of the texts choose recover {held_out[0]:.2f} on the other half",

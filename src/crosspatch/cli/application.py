@@ -106,10 +106,12 @@ def print_settings(command: str, options: str = "") -> None:
     console.print(table)
 
 
+_MEANINGS = {setting.key: setting.meaning for setting in settings()}
+
+
 def setting_option(key: str, *names: str, **more: Any) -> Any:
     """A command line option for a setting, with the setting's meaning as its help."""
-    meaning = next(setting.meaning for setting in settings() if setting.key == key)
-    return typer.Option(*names, help=f"{meaning} ({key})", **more)
+    return typer.Option(*names, help=f"{_MEANINGS[key]} ({key})", **more)
 
 
 Source = Annotated[

@@ -113,7 +113,7 @@ class Exercise(ABC):
 
     @property
     def key(self) -> Hashable:
-        """What is asked, independent of wording and letters: equal for questions that are the same."""
+        """What the question asks, independent of wording and letters: equal keys mean the same question."""
         return *self.tag, *(getattr(self, field.name) for field in fields(self) if field.compare)
 
     @property

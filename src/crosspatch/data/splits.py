@@ -26,7 +26,7 @@ from crosspatch.errors import UsageError
 
 T = TypeVar("T")
 
-# A form counts as used up after so many draws in a row without a new question.
+# Draws in a row without a new question after which a form counts as used up.
 _PATIENCE = 5_000
 
 

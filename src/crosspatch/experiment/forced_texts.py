@@ -82,7 +82,7 @@ class ControlsStage(ForcedTexts):
     @cached_property
     def problems(self) -> list[Problem]:
         """The patched problems, if there are controls."""
-        return self.context.patched_problems if self.context.experiment.moved_controls else []
+        return self.context.patched_problems if self.context.experiment.patched_controls else []
 
     @property
     def longest(self) -> int:
@@ -91,14 +91,14 @@ class ControlsStage(ForcedTexts):
 
     def score(self, shard: int) -> Files:
         """The scores of every control after one prompt."""
-        names = self.context.experiment.moved_controls
+        names = self.context.experiment.patched_controls
         rows = self.controls.after(self.problems[shard].id, names)
         return {CONTROLS.path(name, shard): CONTROLS.dumped(rows.filter(control=name)) for name in names}
 
     @cached_property
     def controls(self) -> Controls:
         """The controls, with the models of those that are children."""
-        context, names = self.context, self.context.experiment.moved_controls
+        context, names = self.context, self.context.experiment.patched_controls
         return Controls(
             context.pair,
             {problem.id: context.pair.encode(problem.question) for problem in self.problems},

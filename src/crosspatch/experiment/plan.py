@@ -198,7 +198,7 @@ class _Planner:
         tokens = int(2.5 * texts * each) + 2 * len(patched) * each
         passes = 2 * each * math.ceil(texts / rows)
         yield self.writing("patch", what, longest, tokens, passes, 2 * rows, cells=texts * each)
-        moved = self.experiment.moved_controls
+        moved = self.experiment.patched_controls
         if moved and settings.persistence == "transient":
             # The clean model and each control's model read a text in one pass; all steps are patched beside it.
             models = 2 + sum(name not in OWN_CONTROLS for name in moved)

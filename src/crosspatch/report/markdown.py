@@ -25,7 +25,7 @@ from crosspatch.statistics.claim import counted
 from crosspatch.statistics.domain import domain_title
 from crosspatch.storage.summary import Summary
 
-# Two texts of so many characters fit side by side on a repository's page without scrolling.
+# Characters in a line of a text: two texts of this width fit side by side on a repository's page without scrolling.
 WIDTH = 52
 # The number of prompts whose texts are shown; a repository shows no page of more than half a megabyte.
 MOST_PROMPTS = 100

@@ -106,7 +106,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def _along(value: float) -> str:
-    """Where a number is on the axis beside a claim, in CSS; a number beyond the axis is at its end."""
+    """The position of a number on a claim's axis, as a CSS length; numbers beyond the axis are at its end."""
     low, high = _AXIS
     share: Any = (min(high, max(low, value)) - low) / (high - low)
     return f"{100 * share:.2f}%"

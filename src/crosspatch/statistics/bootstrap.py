@@ -113,7 +113,7 @@ def resamples(units: int, rng: np.random.Generator, draws: int | None = None) ->
 
 
 def seeded_resamples(units: int, seed: int) -> tuple[Numbers, np.random.Generator]:
-    """The resamples of so many units by an experiment's seed, and the generator after them."""
+    """Resamples of `units` units, drawn with the experiment's seed, and the generator for further draws."""
     counts, after = _seeded(units, seed, DRAWS)
     return counts, deepcopy(after)
 

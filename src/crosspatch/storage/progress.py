@@ -10,7 +10,7 @@ from typing import Any
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
 
-# The pace is that of so many of the last shards.
+# The number of last shards over which the pace is averaged.
 _LATEST = 50
 
 

@@ -191,7 +191,7 @@ def _scale(axes: Axes, cells: QuadMesh, label: str, **look: Any) -> None:
 
 
 def _legend(axes: Axes, handles: Sequence[Any], size: Size, above: float) -> None:
-    """What marks mean, above the axes by so many sizes of type."""
+    """The legend of the marks; `above` is its distance from the axes, in font sizes."""
     widest = max(text_width(str(handle.get_label()), SMALL) for handle in handles) + 4 * SMALL * POINT
     columns = max(1, min(4, int((size.width - 0.4) / widest)))
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=above, ncols=columns)
@@ -203,7 +203,7 @@ def _side(width: float, height: float, grid: Cells) -> float:
 
 
 def _ticks(numbers: Sequence[int], room: float) -> tuple[list[int], list[str]]:
-    """Places and labels along an axis that has room for so many of them."""
+    """Positions and labels of an axis's ticks, at most `room` of them."""
     every = next(
         step for unit in (1, 10, 100, 1000, 10**4) for step in (unit, 2 * unit, 5 * unit) if len(numbers) / step <= room
     )
