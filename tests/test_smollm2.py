@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gguf
 import pytest
 import torch
 
@@ -10,7 +9,6 @@ from crosspatch.config import COMPONENTS
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.smollm2 import _gguf_in_wheel
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
@@ -43,53 +41,40 @@ def test_it_is_a_saved_float32_model_that_answers(smollm2):
     assert given.stop_reason == "eos"
 
 
-def test_a_gguf_file_is_read_as_it_is(smollm2, monkeypatch):
-    """Its embedding and first block: dequantising all thirty takes a minute."""
+def test_a_gguf_file_is_read_as_it_is(smollm2):
+    from crosspatch.models.smollm2 import _gguf_in_wheel
 
-    class Beginning(gguf.GGUFReader):
-        def __init__(self, path):
-            super().__init__(path)
-            self.tensors = [t for t in self.tensors if t.name.startswith(("blk.0.", "token_embd", "output_norm"))]
-
-    monkeypatch.setattr(gguf, "GGUFReader", Beginning)
     named = Checkpoint.named(str(_gguf_in_wheel()))
     assert named.kind == "gguf"
-    read, whole = (dict(model.named_parameters()) for model in (named.model(device="cpu"), smollm2.clean))
-    assert read.keys() == whole.keys()
-    same = {name for name, weight in read.items() if torch.equal(weight, whole[name])}
-    first = {name for name in whole if ".layers." not in name or ".layers.0." in name}
-    assert len(first) == 11
-    assert first <= same
-    # The control: what was not read is not the same.
-    assert "model.layers.1.mlp.up_proj.weight" not in same
+    assert fingerprint(named.model(device="cpu")) == fingerprint(smollm2.clean)
 
 
 def test_engine_is_reference_at_two_layers(smollm2):
     # Without the chat template, whose fifty tokens the reference would read again at each pass.
     pair = ModelPair(smollm2.clean, smollm2.corrupted, PromptFormat(smollm2.prompts.tokenizer, raw=True))
-    run = PatchRun(max_new_tokens=8)
+    run = PatchRun(max_new_tokens=16)
     fast, slow = both(pair, [QUESTION], patch_grid([12, 24], pair.n_layers), run)
-    assert fast.height == 16
+    assert fast.height == 32
     found = gap(fast, slow)
     # Float32 through thirty blocks: one position at a time sums in another order than all at once.
     assert found.delta < 1e-3
     assert found.scored >= 5
 
 
-def test_it_passes_its_self_check(smollm2):
-    patches = patch_grid([12], smollm2.n_layers, COMPONENTS, heads=[8], n_heads=smollm2.n_heads)
+def test_it_passes_its_quick_check(smollm2):
+    patches = patch_grid("all", smollm2.n_layers, COMPONENTS, heads=[0, 8], n_heads=smollm2.n_heads)
     assert quick_check(smollm2, patches) is None
 
 
 def test_patched_into_itself_it_is_itself(smollm2):
     itself = ModelPair(smollm2.clean, smollm2.clean, smollm2.prompts)
-    patches = patch_grid([3, 29], smollm2.n_layers)
+    patches = patch_grid([3, 17, 29], smollm2.n_layers)
 
     def steps(pair):
-        written = run_cached(pair, [Prompt(pair.encode(QUESTION), patches)], PatchRun(max_new_tokens=3))[0]
+        written = run_cached(pair, [Prompt(pair.encode(QUESTION), patches)], PatchRun(max_new_tokens=5))[0]
         return [step for trajectory in written.trajectories for step in trajectory.steps]
 
-    assert len(steps(itself)) == 6
+    assert len(steps(itself)) == 15
     assert all(step.token == step.y_target == step.y_source for step in steps(itself))
     assert max(step.kl_patched for step in steps(itself)) < 1e-4
     # The control: another model's activations do move it.

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from random import Random
 
 import pytest
 
 import sympy_proof
 from crosspatch.config import PAPER_FORMS, Data
-from crosspatch.data.forms import FORMS
+from crosspatch.data.forms import FORMS, chosen_forms
 from crosspatch.data.lines import read_lines
 from crosspatch.data.mistakes import MISTAKES
 from crosspatch.data.problem import read_problems, read_prompts, write_problems
-from crosspatch.data.splits import make_splits
+from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
+from crosspatch.grading.grading import grade
 
 DATA = Data(train=50, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
@@ -86,6 +88,27 @@ def test_unrelated_mathematics_is_not_what_is_corrupted():
     assert all(p.answer == p.reached and p.domain == "unrelated_math" for p in generated)
     # The control: the suite alone does ask for derivatives.
     assert "derivative" in {p.family for p in SPLITS.unrelated_math}
+
+
+@pytest.mark.slow
+def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
+    """All forms and mistakes. When they are made every answer is put into its question; some are read back here."""
+    pairs = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
+    total = 0
+    for name, mistake in pairs:
+        settings = Data(forms=(name,), mistake=mistake)
+        maker = ProblemMaker(settings)
+        worked = maker.worked(chosen_forms(settings), Random(5))
+        problems = maker.take("train", 10_000 // len(pairs) + 1, worked, wrong=True)
+        assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
+        assert len({p.question for p in problems}) == len(problems)
+        total += len(problems)
+        for problem in problems[:20]:
+            assert grade(problem.solution, problem.answer).verdict == "incorrect", problem
+        for problem in problems[:3]:
+            for step in problem.steps:
+                assert sympy_proof.follows(step) != step.planted, (problem.question, step)
+    assert total >= 10_000
 
 
 @pytest.mark.slow

@@ -25,8 +25,7 @@ from null_worlds import (
 )
 from pairs import model_with_layers
 
-# Dealt ones and ones at the edge in turn: each profile at the edge once.
-WORLDS = 6
+WORLDS = 8
 
 
 @pytest.fixture(scope="module", autouse=True)
