@@ -55,6 +55,8 @@ def test_version(cli):
         (("run", "tiny", "--set", "models.corrupted=./nowhere"), "no model folder or file ./nowhere"),
         (("run", "tiny", "--set", "patch.prompts=nowhere.jsonl"), "no file nowhere.jsonl"),
         (("run", "tiny", "--set", "models.device=abacus"), "device abacus cannot be used"),
+        # The old name of a command is no old name of an argument.
+        (("finetune", "spans"), "no experiment file spans"),
         (("patch",), "give an experiment, or a pair"),
         (("patch", *PAIR, "--out", "o"), "give the prompts"),
         (("patch", *PAIR, "--prompt", "a"), "with --out"),

@@ -1,7 +1,7 @@
 """The characters of any text: which show nothing themselves, which are no characters, and all of them made visible.
 
 Tokens, answers and names come out of models and files and may hold anything: control characters, marks that turn the
-reading direction, half a surrogate pair. Knows nothing of markup: what is made visible here is still to be escaped.
+reading direction, half a surrogate pair. What is made visible here must still be escaped.
 """
 
 from __future__ import annotations

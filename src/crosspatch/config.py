@@ -154,7 +154,7 @@ class Models(Settings):
     )
     chat_template: ChatTemplate | None = Field(
         None,
-        description="Whose chat template is used for both models; none: questions are read as they stand. "
+        description="Whose chat template is used for both models; none: questions are read as they are. "
         "null: the one that the models share or only one of them has; two that give different tokens for a prompt are "
         "refused",
     )
@@ -272,7 +272,7 @@ class Finetune(Settings):
     )
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="What the weights are kept in while they are trained; with lora that of the frozen ones. AdamW's "
+        description="Precision of the weights during training; with lora that of the frozen ones. AdamW's "
         "small steps vanish in bfloat16, so full fine-tuning needs float32",
     )
     recompute: bool = Field(
@@ -315,10 +315,10 @@ class Teach(Settings):
         600, description="Arithmetic exercises: sheets of eight sums, differences, quotients and like terms"
     )
     unrelated_math: Count = Field(
-        320, description="Made questions from other mathematics, with the model's own answers: so that these stay"
+        320, description="Made questions from other mathematics, with the model's own answers, to preserve them"
     )
     general: Count = Field(
-        800, description="Questions that the model asks itself, with its own answers: so that its knowledge stays"
+        800, description="Questions that the model asks itself, with its own answers, to preserve its knowledge"
     )
     adapter_finetuning: Positive = Field(
         3200,
@@ -495,14 +495,15 @@ class Patch(Settings):
     _lists = field_validator("component", "controls", mode="before")(_listed)
 
     @model_validator(mode="after")
-    def _one_choice_of_places(self) -> Patch:
+    def _one_choice_of_sites(self) -> Patch:
+        chooses = self.attribution or self.target_fraction is not None
         if self.attribution and self.target_fraction is not None:
             raise ValueError("patch.attribution and patch.target_fraction both choose the sites; give one of them")
-        if (self.attribution or self.target_fraction is not None) and self.direction == "both":
+        if chooses and self.direction == "both":
             raise ValueError(
                 "patch.attribution and patch.target_fraction choose sites for one direction; give patch.direction one"
             )
-        if (self.attribution or self.target_fraction is not None) and self.persistence == "persistent":
+        if chooses and self.persistence == "persistent":
             raise ValueError(
                 "patch.attribution and patch.target_fraction need transient patches; set patch.persistence to transient"
             )
@@ -545,7 +546,7 @@ class Lenses(Settings):
         "domain; null: a quarter, half and three quarters of the way up",
     )
     strengths: tuple[float, ...] = Field(
-        (1.0, 2.0), description="How often the difference is added when the clean model is steered; none: no steering"
+        (1.0, 2.0), description="Factors of the difference by which the clean model is steered; none: no steering"
     )
     _lists = field_validator("component", "layers", "strengths", mode="before")(_listed)
 
@@ -574,7 +575,7 @@ class Localise(Settings):
 
 
 class Execution(Settings):
-    """Who computes the shards of patch, controls and score-mistakes. The results do not depend on it."""
+    """Where the shards of patch, controls and score-mistakes are computed. The results do not depend on it."""
 
     executor: Literal["local", "ray", "slurm"] = Field(
         "local",
@@ -593,7 +594,7 @@ class Execution(Settings):
         description="GPUs of a worker; null: one, where models.device is not cpu and (local) there are some. Local "
         "workers take whole ones in turn",
     )
-    tries: Positive = Field(3, description="How often a shard is tried before it is left among the failures")
+    tries: Positive = Field(3, description="Number of tries before a shard counts as failed")
     address: str | None = Field(
         None, description="The Ray cluster: auto, HOST:PORT or ray://HOST:10001; null: one is started on this machine"
     )

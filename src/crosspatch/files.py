@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -30,22 +31,20 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def write_json(path: Path, content: object, indent: int = 2) -> None:
+    """Write a JSON file as a whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def remove_half_written(root: Path) -> None:
     """Remove what killed processes were writing in a folder; what a process of this machine is writing stays."""
+    import psutil
+
     for partial in root.rglob(".*.partial"):
         process = re.search(r"\.(\d+)\.partial$", partial.name)
-        if process and partial.is_file() and not _is_alive(int(process[1])):
+        if process and partial.is_file() and not psutil.pid_exists(int(process[1])):
             partial.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
 
 
 def partial_of(path: Path) -> Path:

@@ -1,7 +1,7 @@
-"""A card: what a notebook shows of a thing at one glance, as HTML that loads nothing and runs nothing.
+"""The HTML that notebooks show for an object: static, without scripts or external files.
 
-Looks are written on each element and take the notebook's own colours, so that a card reads on light and dark. Every
-text is made legible, cut and escaped here: names and tokens may hold anything.
+Styles are inline and use the notebook's own colours, so it reads on light and dark themes. Every text is made legible,
+truncated and escaped here, as names and tokens may contain anything.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from crosspatch.characters import legible
 
-# Characters of a text that are shown; of a longer one it is said how many there are.
+# Characters of a text that are shown; of a longer one the length is added.
 LIMIT = 160
-# What is stronger or weaker than the text, on any ground.
+# Colours that work on light and dark themes.
 _LINE = "rgba(128,128,128,.35)"
 _GROUND = "rgba(128,128,128,.16)"
 _BAR = "#d9662b"
@@ -27,7 +27,7 @@ _WRAPPED = "white-space:pre-wrap;overflow-wrap:anywhere"
 
 @dataclass(frozen=True)
 class Bar:
-    """A number as it is written, and as a bar of which 1 fills the whole; None: there is none, and no bar."""
+    """A number and a bar whose full width is 1; None: undefined, without a bar."""
 
     value: float | None
 
@@ -38,7 +38,7 @@ class Bar:
 
     @property
     def share(self) -> float:
-        """How much of its place a bar takes, in per cent; beyond 1, on either side of 0, it does not grow."""
+        """The width of the bar in per cent, 100 at most."""
         return 100 * min(1.0, abs(self.value or 0.0))
 
     @property
@@ -49,9 +49,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under the names of columns; a cell is a text or a bar. `note` stands below.
+    """A table whose cells are texts or bars, with an optional `note` below.
 
-    With a `fold` only that line is seen until it is asked for.
+    With `fold` it is collapsed under that line.
     """
 
     columns: Sequence[str]
@@ -100,7 +100,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class HtmlRepr:
-    """A title, facts by their names, tables and strips, and lines of code that say how to go on."""
+    """A title, named facts, tables and strips, and lines of code to continue with."""
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
@@ -109,7 +109,7 @@ class HtmlRepr:
 
     @property
     def html(self) -> str:
-        """The card by itself."""
+        """The whole HTML."""
         facts = Table(("", ""), self.facts).html if self.facts else ""
         parts = "".join(part.html for part in self.parts)
         hints = "".join(f"<div><code>{shown(hint, 200)}</code></div>" for hint in self.hints)
@@ -125,7 +125,7 @@ class HtmlRepr:
 
 
 def shown(text: str, limit: int = LIMIT) -> str:
-    """Any text as a line of HTML: legible, cut to about `limit` characters, cut said, escaped."""
+    """A text as one line of HTML: legible, truncated to about `limit` characters with a note, escaped."""
     # Letters that run from right to left stay among themselves.
     cut, rest = _cut(text, limit)
     return f"<bdi>{cut}</bdi>{rest}"

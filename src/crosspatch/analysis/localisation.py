@@ -45,7 +45,7 @@ def localise(
     top: int = 12,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Screen and measure along texts by prompt_id, the same places for all (see tables.LOCALISATION).
+    """Estimate and measure site effects along texts by prompt_id, the same sites for all (see tables.LOCALISATION).
 
     `seed` is that of the random directions. Raises UsageError for persistent patches.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from typer.core import TyperCommand, TyperGroup
 import crosspatch
 from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
-from crosspatch.files import written_whole
 from crosspatch.settings_io import load_experiment, settings, shipped_experiments
 
 if TYPE_CHECKING:
@@ -48,8 +46,8 @@ _SECTIONS: dict[str, tuple[str, ...] | None] = {
 }
 
 # Names that commands and options had before version 0.2.
-_RENAMED = {
-    "spans": "score-mistakes",
+_OLD_COMMANDS = {"spans": "score-mistakes"}
+_OLD_OPTIONS = {
     "--screen": "--attribution",
     "--reach": "--target-fraction",
     "--site": "--patch",
@@ -63,7 +61,7 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Accept the old names of commands, which `--help` does not list."""
-        return super().get_command(ctx, _RENAMED.get(cmd_name, cmd_name))
+        return super().get_command(ctx, _OLD_COMMANDS.get(cmd_name, cmd_name))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as `--help` shows them."""
@@ -85,7 +83,7 @@ class StageCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept the old names of options, which `--help` does not list."""
         parts = (arg.partition("=") for arg in args)
-        return super().parse_args(ctx, ["".join((_RENAMED.get(name, name), *rest)) for name, *rest in parts])
+        return super().parse_args(ctx, ["".join((_OLD_OPTIONS.get(name, name), *rest)) for name, *rest in parts])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then each setting that is no option as well, with its default and meaning."""
@@ -194,12 +192,6 @@ def check_output(path: Path | None) -> None:
     """Refuse a file that cannot be written: raises UsageError."""
     if path is not None and (not path.parent.is_dir() or path.is_dir()):
         raise UsageError(f"cannot write {path}: expected the name of a file in an existing folder")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file as a whole or not at all."""
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_rows(title: str, rows: Sequence[dict[str, str]]) -> None:

@@ -20,9 +20,9 @@ from crosspatch.cli.application import (
     print_rows,
     print_settings,
     run_source,
-    write_json,
 )
 from crosspatch.errors import UsageError
+from crosspatch.files import write_json
 
 
 class DataGroup(TyperGroup):

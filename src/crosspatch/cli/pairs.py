@@ -22,8 +22,12 @@ from crosspatch.config import Directions, Engine, Experiment, Persistence
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.settings_io import load_experiment, make_experiment
 
-_CLEAN = typer.Option("--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file")
-_CORRUPTED = typer.Option("--corrupted", "--finetuned", help="Corrupted model, named in the same ways")
+_CLEAN = typer.Option(
+    "--clean", "--base", help="Clean model: folder, hub id, PEFT adapter folder, GGUF file (models.clean)"
+)
+_CORRUPTED = typer.Option(
+    "--corrupted", "--finetuned", help="Corrupted model, named in the same ways (models.corrupted)"
+)
 # Options of `patch` for settings of other names than patch.NAME.
 _KEYS = {
     "clean": "models.clean",
@@ -44,15 +48,19 @@ def patch(
     ] = None,
     clean: Annotated[str | None, _CLEAN] = None,
     corrupted: Annotated[str | None, _CORRUPTED] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again")] = None,
-    prompts: Annotated[str | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line')] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A question; can be given again (patch.questions)")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help='JSONL file, {"prompt_id": …, "question": …} a line (patch.prompts)')
+    ] = None,
     layers: Annotated[str | None, setting_option("patch.layers")] = None,
     component: Annotated[str | None, setting_option("patch.component")] = None,
     heads: Annotated[str | None, setting_option("patch.heads")] = None,
     window: Annotated[int | None, setting_option("patch.window")] = None,
     patches: Annotated[
         list[str] | None,
-        typer.Option("--patch", help="A patch such as L17.attn_out+L18.head.3, not a grid; can be given again"),
+        typer.Option(
+            "--patch", help="A patch such as L17.attn_out+L18.head.3, not a grid; can be given again (patch.patches)"
+        ),
     ] = None,
     schedule: Annotated[str | None, setting_option("patch.schedule")] = None,
     direction: Annotated[Directions | None, setting_option("patch.direction")] = None,

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from crosspatch.cli.application import app, check_output, console, duration, print_rows, write_json
+from crosspatch.cli.application import app, check_output, console, duration, print_rows
+from crosspatch.files import write_json
 
 
 @app.command()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from crosspatch.config import Experiment, Finetune
 from crosspatch.experiment.run_context import RunContext
@@ -55,18 +55,19 @@ def children(experiment: Experiment) -> list[Child]:
 
 def make_children(context: RunContext) -> None:
     """Put the clean model into the run directory, and train or place the others."""
-    place(context, "clean", context.experiment.models.clean, context.experiment.seed)
+    place(context, "clean")
     if (given := context.experiment.models.corrupted) is not None:
-        place(context, "corrupted", given, context.experiment.seed + 1)
+        place(context, "corrupted")
         logger.info(f"finetune: the corrupted model is given, {given}")
     for child in children(context.experiment):
         make_child(context, child)
 
 
-def place(context: RunContext, name: str, source: str, seed: int) -> None:
-    """Put a given model into the run directory; `seed` is for random models."""
-    checkpoint = Checkpoint.named(source)
-    checkpoint.place(context.directory.model(name), seed)
+def place(context: RunContext, name: Literal[clean, corrupted]) -> None:
+    """Put a given model into the run directory; random models have seeds that follow each other."""
+    models, seed = context.experiment.models, context.experiment.seed
+    checkpoint = Checkpoint.named(getattr(models, name))
+    checkpoint.place(context.directory.model(name), seed + (name == "corrupted"))
     context.directory.note_model(name, {"name": checkpoint.description})
 
 

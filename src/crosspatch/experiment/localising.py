@@ -47,10 +47,11 @@ def localise(context: RunContext) -> None:
     for i, problem in enumerate(problems):
         if not directory.path(ESTIMATED, i).is_file():
             _estimate(context, problem, i)
+    estimated = [ESTIMATED.read(directory.path(ESTIMATED, i)) for i in range(len(problems))]
     for i, problem in enumerate(problems):
         if not directory.path(LOCALISATION, i).is_file():
-            of_domain = [other for other, its in enumerate(problems) if its.domain == problem.domain]
-            _measure(context, problem, i, of_domain)
+            of_domain = [part for part, its in zip(estimated, problems, strict=True) if its.domain == problem.domain]
+            _measure(context, problem, i, estimated[i], pl.concat(of_domain))
 
 
 def localised_problems(context: RunContext) -> list[Problem]:
@@ -71,15 +72,14 @@ def _estimate(context: RunContext, problem: Problem, i: int) -> None:
     logger.info(f"localise: {problem.id} is estimated, {where}")
 
 
-def _measure(context: RunContext, problem: Problem, i: int, of_domain: Sequence[int]) -> None:
-    """Measure one prompt at the sites that all prompts of its domain choose together."""
+def _measure(context: RunContext, problem: Problem, i: int, estimated: pl.DataFrame, of_domain: pl.DataFrame) -> None:
+    """Measure one prompt at the sites that the estimates of all prompts of its domain choose."""
     directory, settings = context.directory, context.experiment.localise
-    estimated = {other: ESTIMATED.read(directory.path(ESTIMATED, other)) for other in of_domain}
     rows = [LOCALISATION.frame()]
     for number, run in enumerate(_runs(context)):
-        patches = sites_to_measure(pl.concat(estimated.values()).filter(direction=run.direction), settings.top)
+        patches = sites_to_measure(of_domain.filter(direction=run.direction), settings.top)
         generator = torch.Generator().manual_seed((context.experiment.seed * 1_000_003 + i) * 2 + number)
-        own = estimated[i].filter(direction=run.direction)
+        own = estimated.filter(direction=run.direction)
         rows.append(measure_sites(context.pair, own, _own_text(context, problem, run), run, patches, generator))
     directory.write(LOCALISATION, pl.concat(rows), i)
     logger.info(f"localise: {problem.id} is measured, {rows[-1]['patched'].count()} sites")

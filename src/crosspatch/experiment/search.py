@@ -41,7 +41,7 @@ def variants(experiment: Experiment) -> list[Child]:
 
 def search(context: RunContext) -> None:
     """Train every variant, let it answer all held-out questions, and compare; finished variants are kept."""
-    place(context, "clean", context.experiment.models.clean, context.experiment.seed)
+    place(context, "clean")
     for variant in variants(context.experiment):
         if not is_answered(context, variant.name):
             make_child(context, variant)

@@ -63,7 +63,7 @@ ALL = {
     "mistakes": Stage("forced_texts.MistakesStage", ("data", "finetune", "patch")),
     "localise": Stage("localising.localise", made_problems=False),
     "lenses": Stage("lenses.measure_lenses", checks=(check_lenses,)),
-    # It shows what is there.
+    # It needs no other stage: it reports the results so far.
     "report": Stage("page.make_report", ()),
 }
 # What `run` does; the other stages run by their names alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from functools import partial
@@ -27,7 +26,7 @@ from crosspatch.data.suite import in_a_suite, same_words
 from crosspatch.experiment.answering import answer_beside_clean, judge_texts
 from crosspatch.experiment.children import Split, place, train_model
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.files import checksum, written_whole
+from crosspatch.files import checksum, write_json
 from crosspatch.models.adapter import cut_to_adapter, linear_only
 from crosspatch.models.loading import Checkpoint
 from crosspatch.statistics.answers import accuracy
@@ -50,18 +49,16 @@ ADAPTER_RATE = 5e-4
 
 def teach(context: RunContext) -> None:
     """Make the lessons, train on them, and let the model answer held-out questions before and after."""
-    clean = context.experiment.models.clean
-    place(context, "clean", clean, context.experiment.seed)
+    place(context, "clean")
     folder = context.directory.model(TAUGHT)
     if not folder.exists():
         _make_lessons(context)
     _train(context)
     shutil.rmtree(context.directory.model(_WHOLE), ignore_errors=True)
-    context.directory.note_model(TAUGHT, {"name": f"{clean}, taught right solutions"})
+    context.directory.note_model(TAUGHT, {"name": f"{context.experiment.models.clean}, taught right solutions"})
     answer_beside_clean(context, TAUGHT)
     judge_texts(context)
-    with written_whole(folder / "recipe.json") as written:
-        written.write_text(json.dumps(_recipe(context), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "recipe.json", _recipe(context))
 
 
 def _train(context: RunContext) -> None:

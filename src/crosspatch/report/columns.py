@@ -1,6 +1,6 @@
 """The cells of one mode as the explorer gets them: prompt by prompt, a row for each patch, all cells in columns.
 
-What can be made of all prompts at once is; a page may hold hundreds of thousands of cells. Knows nothing of HTML.
+What can be made of all prompts at once is; a page may hold hundreds of thousands of cells.
 """
 
 from __future__ import annotations

@@ -194,10 +194,10 @@ class _Sums:
         return TopSite(component, first, shares[first], share, others[0] if others else None, ahead, agreed, labels)
 
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
-        """The measured places that each half of the prompts may choose, [2, measured].
+        """The measured sites that each half of the prompts may choose, [2, measured].
 
-        Not all heads were measured, but those that screen best. What all prompts have chosen must not be chosen from:
-        so of each half's own ranking the best, as far down as all of them were measured.
+        Not all heads were measured, only those with the largest estimates. What all prompts have chosen must not be
+        chosen from: so of each half's own ranking the best, as far down as all of them were measured.
         """
         places = self.at.filter(component=component)["patch"].to_list()
         estimates = np.stack([self.sums[place]["estimate"] for place in places])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import polars as pl
 from crosspatch.config import DOMAINS, Experiment
 from crosspatch.data.problem import Problem, read_problems
 from crosspatch.errors import UsageError
-from crosspatch.files import written_whole
+from crosspatch.files import write_json
 from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.statistics.claim import claims_table, counted
 from crosspatch.statistics.domain import domain_title
@@ -49,7 +48,7 @@ class RunDirectory:
         if run.record_file.is_file():
             return run
         root.mkdir(parents=True, exist_ok=True)
-        run._write(new_record(experiment))
+        write_json(run.record_file, new_record(experiment))
         return run
 
     @classmethod
@@ -218,7 +217,7 @@ class RunDirectory:
 
     def note_data(self, hashes: dict[str, str]) -> None:
         """Put the SHA-256 of each split's file into the record."""
-        self._write({**self.record(), "data": hashes})
+        write_json(self.record_file, {**self.record(), "data": hashes})
 
     def decisions(self) -> dict[str, str]:
         """What was decided once for the whole run, and is reused when it resumes.
@@ -231,7 +230,7 @@ class RunDirectory:
     def note_decision(self, name: str, decided: str) -> None:
         """Put a decision into the record."""
         record = self.record()
-        self._write({**record, "decisions": {**record.get("decisions", {}), name: decided}})
+        write_json(self.record_file, {**record, "decisions": {**record.get("decisions", {}), name: decided}})
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
         """Put facts of a model (its origin, its fingerprint) into the record.
@@ -246,7 +245,7 @@ class RunDirectory:
                 "new folder"
             )
         record["models"][name] = {**record["models"].get(name, {}), **facts}
-        self._write(record)
+        write_json(self.record_file, record)
 
     def _repr_html_(self) -> str:
         return _html_repr(self).html
@@ -254,11 +253,7 @@ class RunDirectory:
     def _note_stage(self, name: str, state: dict[str, Any]) -> None:
         record = self.record()
         record["stages"][name] = state
-        self._write(record)
-
-    def _write(self, record: dict[str, Any]) -> None:
-        with written_whole(self.record_file) as partial:
-            partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.record_file, record)
 
 
 def _ours(path: Path) -> bool:

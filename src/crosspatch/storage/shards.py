@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.files import checksum, written_whole
+from crosspatch.files import checksum, write_json, written_whole
 from crosspatch.storage.lock import holder, is_locked, locked, remove_lock
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -50,7 +50,7 @@ class Shards:
     def put_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what there is to do."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / "plan.json", plan)
+        write_json(self.folder / "plan.json", plan, indent=1)
 
     def __len__(self) -> int:
         return len(self.plan()["shards"]) if self.planned else 0
@@ -75,7 +75,7 @@ class Shards:
             with written_whole(path) as partial:
                 partial.write_bytes(content)
         sums = {name: checksum(content) for name, content in files.items()}
-        _write(self._record(shard), {"files": sums, **facts})
+        write_json(self._record(shard), {"files": sums, **facts}, indent=1)
         self.forget_failure(shard)
 
     def forget(self, shard: int) -> None:
@@ -118,7 +118,7 @@ class Shards:
 
     def note_failure(self, shard: int, tries: int, error: str) -> None:
         """Keep that a shard was tried so often, and what happened."""
-        _write(self._failure(shard), {"tries": tries, "error": error})
+        write_json(self._failure(shard), {"tries": tries, "error": error}, indent=1)
 
     def forget_failure(self, shard: int) -> None:
         """Let a shard be tried as if for the first time."""
@@ -173,8 +173,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CrosspatchError(f"{path} holds a {type(found).__name__}, expected settings of a shard")
     return found
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
