@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,18 @@ def written_whole(path: Path) -> Iterator[Path]:
 def checksum(content: bytes) -> str:
     """The SHA-256 of what a file holds, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """A scratch folder that is renamed to `folder` on success, and removed otherwise."""
+    scratch = partial_of(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        yield scratch
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_json(path: Path, content: object, indent: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""The screen's estimates are the gradient of the exact effect, and rank as exact effects do."""
+"""Attribution patching's estimates are the gradient of the exact effect, and rank as exact effects do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from architectures import tiny_architecture
-from crosspatch.analysis import attribution as screening
+from crosspatch.analysis import attribution
 from crosspatch.analysis.attribution import Attribution, attribution_patching
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.blocks import find_blocks
@@ -171,7 +171,7 @@ def test_how_positions_are_cut_up_and_who_calls_changes_nothing(monkeypatch):
     texts = [GIVEN, ForcedText(GIVEN.prompt[:1], GIVEN.text[::-1])]
     whole = attribution_patching(pair, texts, RUN)
     assert whole.steps.group_by("text").len()["len"].to_list() == [24, 24]
-    monkeypatch.setattr(screening, "POSITIONS_AT_ONCE", 3)
+    monkeypatch.setattr(attribution, "POSITIONS_AT_ONCE", 3)
     for model in (pair.clean, pair.corrupted):
         model.requires_grad_(False)
     with torch.inference_mode():
@@ -190,7 +190,7 @@ def test_halves_of_precision_give_nearly_the_same():
     assert both.select(pl.corr("effect", "effect_right")).item() > 0.95
 
 
-def test_a_screen_leaves_no_gradient_and_no_hook():
+def test_attribution_leaves_no_gradient_and_no_hook():
     pair = pair_of("qwen3")
     attribution_patching(pair, [GIVEN], RUN, ig_steps=1)
     for model in (pair.clean, pair.corrupted):
@@ -274,8 +274,8 @@ def test_wrong_use_is_refused(texts, run, options, words):
         attribution_patching(pair_of("gpt_neox"), texts, run, **options)
 
 
-def test_a_schedule_of_disagreement_is_what_the_screen_scores():
-    """The steps at which the screen finds the models apart are those at which the engine does."""
+def test_a_schedule_of_disagreement_is_what_attribution_scores():
+    """The steps at which attribution patching finds the models apart are those at which the engine does."""
     pair = pair_of("granite")
     found = attribution_patching(pair, [GIVEN], RUN, components=("resid_post",))
     steps = score_tokens(pair, GIVEN.prompt, GIVEN.text, [Patch((Site(0),), Schedule(disagree=True))], RUN)[0].steps

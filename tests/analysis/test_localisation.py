@@ -60,7 +60,7 @@ def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
     assert (found["gap"] > 0).all() if direction == "corrupt" else (found["gap"] < 0).all()
 
 
-def test_estimates_are_the_screens():
+def test_estimates_are_those_of_attribution_patching():
     pair = architecture_pair("qwen3")
     found = localise(pair, TEXTS, RUNS["corrupt"], top=0)
     cells = attribution_patching(

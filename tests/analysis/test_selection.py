@@ -1,4 +1,4 @@
-"""What a screen or a search chooses is measured on texts that had no part in choosing it."""
+"""What attribution patching or a search chooses is measured on texts that had no part in choosing it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pair() -> ModelPair:
     return ModelPair(clean, child_of(clean, scale=0.3), PromptFormat(tiny_tokenizer(), raw=True))
 
 
-def transfers(pair, run, texts, patch) -> tuple[float, float]:
+def recovered_by(pair, run, texts, patch) -> tuple[float, float]:
     """What a patch moves along some texts, and what there is to move, in logits."""
     moved = gap = 0.0
     for given in texts:
@@ -44,12 +44,12 @@ def elsewhere(pair, run, choose) -> float:
     parts = []
     for own, other in (HALVES, HALVES[::-1]):
         chosen = choose([TEXTS[i] for i in own])
-        parts.append(transfers(pair, run, [TEXTS[i] for i in other], chosen))
+        parts.append(recovered_by(pair, run, [TEXTS[i] for i in other], chosen))
     return sum(moved for moved, _ in parts) / sum(gap for _, gap in parts)
 
 
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
-def test_sites_of_a_screen_are_measured_where_they_were_not_chosen(pair, direction):
+def test_sites_by_attribution_are_measured_where_they_were_not_chosen(pair, direction):
     run = PatchRun(direction)
     table = best_by_attribution(pair, TEXTS, run, ["head"], 3).table
     assert dict(table.schema) == ATTRIBUTION.dtypes

@@ -208,7 +208,7 @@ def test_a_form_that_is_used_up_is_refused():
     settings = Data(forms=("parity",), mistake="converse", difficulty="easy")
     maker = ProblemMaker(settings)
     with pytest.raises(UsageError, match="no more different questions of the form parity"):
-        maker.take("train", 10_000, maker.worked(chosen_forms(settings), Random(0)), wrong=True)
+        maker.drawn("train", 10_000, maker.worked(chosen_forms(settings), Random(0)))
 
 
 def test_a_hard_question_has_larger_numbers():

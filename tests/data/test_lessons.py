@@ -9,6 +9,7 @@ import pytest
 from crosspatch.config import Data
 from crosspatch.data import suite
 from crosspatch.data.derivation import may_be_taught
+from crosspatch.data.forms import NEAR, Form
 from crosspatch.data.lessons import (
     DRILL_LINES,
     Lesson,
@@ -89,9 +90,13 @@ def test_the_same_seed_gives_the_same_lessons():
         assert make(3) == make(3) != make(4)
 
 
-def test_other_questions_are_of_no_corrupted_or_near_family():
+def test_other_questions_are_of_no_corrupted_or_near_family(monkeypatch):
+    drawn, draw = [], Form.draw
+    monkeypatch.setattr(Form, "draw", lambda form, *args: drawn.append(form.family) or draw(form, *args))
     questions = other_questions(EQUATIONS, 60, seed=0)
     assert len(set(questions)) == 60
+    assert drawn
+    assert not set(drawn) & {"linear", *NEAR["linear"]}
     assert not any(re.search(r"[a-z] [-+=<>] ?\d.*=.*solve", question.lower()) for question in questions)
 
 

@@ -99,7 +99,7 @@ def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
         settings = Data(forms=(name,), mistake=mistake)
         maker = ProblemMaker(settings)
         worked = maker.worked(chosen_forms(settings), Random(5))
-        problems = maker.take("train", 10_000 // len(pairs) + 1, worked, wrong=True)
+        problems = maker.problems("train", maker.drawn("train", 10_000 // len(pairs) + 1, worked), wrong=True)
         assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
         assert len({p.question for p in problems}) == len(problems)
         total += len(problems)

@@ -77,7 +77,7 @@ def test_the_engine_patched_into_itself_is_itself_but_for_rounding(pair, run):
     itself = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
     scores = swept(itself, "cached", run, EVERYWHERE)
     assert (scores["token_id"] == scores["clean_token_id"]).all()
-    # ΔL is 0 where both want the same token, and here they always do.
+    # ΔL is 0 where both predict the same token, and here they always do.
     assert (scores["status"] == "agree").all()
     assert (scores["delta_patched"] == 0).all()
     assert scores["kl_patched"].abs().max() < ROUNDING

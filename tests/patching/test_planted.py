@@ -4,7 +4,7 @@ A tiny model that has learnt sums and differences modulo 8, all of them, is the 
 on wrong ones until it answers wrongly, by the weights of one block, one MLP or one head alone: its rows of the query,
 key and value projections and its columns of the output projection. Every head has keys and values of its own.
 
-What tells the planted place: patched at all positions, it alone transfers all, and whatever stands below it
+What tells the planted place: patched at all positions, it alone recovers all, and whatever stands below it
 nothing. Of a head that is only the part that its output projection did not change, so less, but more than of any other.
 """
 
@@ -147,7 +147,7 @@ def named(name: str, positions: str = "all") -> dict[str, TopSite]:
 
 
 def shares(name: str) -> dict[str, float]:
-    """What each place transfers at all positions."""
+    """What each place recovers at all positions."""
     found = localised(name)
     table = site_effects(found, dict.fromkeys(found["prompt_id"], "related"))
     return dict(table.filter(positions="all", measure="recovered_fraction").select("patch", "estimate").iter_rows())

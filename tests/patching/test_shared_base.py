@@ -55,7 +55,7 @@ def test_the_reference_engine(pairs):
     assert (fast["delta_patched"] - slow["delta_patched"]).abs().max() < TOLERANCE
 
 
-def test_a_screen_and_exact_scores_along_a_text(pairs):
+def test_attribution_and_exact_scores_along_a_text(pairs):
     given = ForcedText(pairs[0].encode(QUESTION), TEXT)
     run = PatchRun()
     one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ import time
 import pytest
 
 from crosspatch.errors import UsageError
-from crosspatch.storage.lock import RunLock, holder, is_locked
+from crosspatch.storage.lock import RunLock, holder, is_locked, locked
 
 HOLD = """
 import sys, time
@@ -112,3 +114,21 @@ def test_a_file_that_is_no_note_names_nobody(tmp_path):
         assert holder(tmp_path / "x") is None
     assert holder(tmp_path / "missing") is None
     assert not is_locked(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_on_a_file_system_without_locks_every_process_gets_the_lock(tmp_path, monkeypatch, number):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    path = tmp_path / ".lock"
+    path.touch()
+    if number == errno.EIO:
+        # The control: other errors are not taken for a free lock.
+        with pytest.raises(OSError, match="Input/output"):
+            is_locked(path)
+        return
+    with locked(path) as held:
+        assert held
+        assert not is_locked(path)

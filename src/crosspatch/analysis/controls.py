@@ -66,8 +66,8 @@ class ControlReader:
         # Nothing is asked of what comes after the last step that is looked at.
         given = patched.given
         self._both = PairReader(pair, ForcedText(given.prompt, given.text[: max(patched.all_steps) + 1]), run)
-        self._here, there = self._both.activations(patched.all_steps, patched.sites)
-        self._difference = difference(self._here, there)
+        self._here, self.source_activations = self._both.activations(patched.all_steps, patched.sites)
+        self._difference = difference(self._here, self.source_activations)
 
     @torch.inference_mode()
     def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Activations:
@@ -165,13 +165,13 @@ class Controls:
         return CONTROLS.frame(row for run in self._runs for row in self._rows(prompt_id, controls, run))
 
     def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
-        written = self._followed(prompt_id, run.direction)
+        written = self._patched_texts(prompt_id, run.direction)
         given = self._other(prompt_id, run.direction) if "other_prompt" in controls and written else None
         with torch.inference_mode():
             other = None if given is None else PairReader(self._pair, given, run)
         possible = [name for name in controls if other is not None or name != "other_prompt"]
-        for followed in written:
-            reader = ControlReader(self._pair, followed, run, other)
+        for patched in written:
+            reader = ControlReader(self._pair, patched, run, other)
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._names.index(prompt_id))
             moves = {
                 name: reader.moved(self._children.get(name, cast(OwnControl, name)), generator) for name in possible
@@ -182,11 +182,12 @@ class Controls:
         """A text after the next prompt of the same group; None where there is none."""
         i = self._names.index(prompt_id)
         for name in (*self._names[i + 1 :], *self._names[:i]):
-            if self._groups.get(name) == self._groups.get(prompt_id) and (written := self._followed(name, direction)):
+            grouped = self._groups.get(name) == self._groups.get(prompt_id)
+            if grouped and (written := self._patched_texts(name, direction)):
                 return written[0].given
         return None
 
-    def _followed(self, prompt_id: str, direction: Direction) -> list[PatchedText]:
+    def _patched_texts(self, prompt_id: str, direction: Direction) -> list[PatchedText]:
         """The texts that patches wrote after a prompt, each with those that wrote it and their defined cells."""
         key = (prompt_id, direction)
         if key not in self._texts:

@@ -105,7 +105,7 @@ def first_divergence(
         "corrupted_token_id": wants[1],
         "corrupted_token": pair.prompts.token_text(wants[1]),
     }
-    squares = [TwoByTwo(*ends, *both) for both in zip(*crossed, strict=True)]
+    squares = [TwoByTwo(*ends, *deltas) for deltas in zip(*crossed, strict=True)]
     rows = [
         {
             **fixed,

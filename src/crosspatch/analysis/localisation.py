@@ -61,9 +61,9 @@ def localise(
 @torch.inference_mode(False)
 @torch.no_grad()
 def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
-    """The estimated effect of every place to both extents after one prompt; no rows where the models never disagree.
+    """The estimated effect of every site at both `positions` after one prompt; no rows where the models never disagree.
 
-    Nothing is measured yet: `moved` and `random` are null. Raises UsageError as `attribution_patching` does.
+    Nothing is measured yet: `patched` and `random` are null. Raises UsageError as `attribution_patching` does.
     """
     found = attribution_patching(pair, [given], run, components=LOCALISED, ig_steps=IG_STEPS)
     steps = found.steps.filter("disagree")["step"].to_list()
@@ -137,8 +137,7 @@ def _at_steps(
 ) -> dict[str, dict[str, float]]:
     """Each patch's effects at the current position, summed, and those of a random push at the same places."""
     reader = ControlReader(pair, PatchedText(given, dict.fromkeys(patches, steps)), run)
-    _, source = pair.target_and_source(run.direction)
-    moves = {"patched": reader.moved(source), "random": reader.moved("random", generator)}
+    moves = {"patched": reader.source_activations, "random": reader.moved("random", generator)}
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
     for name, patch, _, step in reader.score(moves):
         sums[patch.name][name] += step.moved

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
-from crosspatch.files import partial_of, written_whole
+from crosspatch.files import folder_written_whole, written_whole
 
 COLUMNS = ("id", "domain", "family", "form", "question", "solution", "answer", "reached", "mistake")
 
@@ -37,7 +37,6 @@ def write_datasets(folder: Path, splits: Mapping[str, Sequence[Problem]]) -> Non
         raise UsageError(
             "Hugging Face datasets need the package datasets: pip install 'crosspatch[datasets]'"
         ) from None
-    partial = partial_of(folder)
     made = {
         name: datasets.Dataset.from_list([asdict(p) for p in problems]) for name, problems in splits.items() if problems
     }
@@ -45,10 +44,9 @@ def write_datasets(folder: Path, splits: Mapping[str, Sequence[Problem]]) -> Non
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        datasets.DatasetDict(made).save_to_disk(partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with folder_written_whole(folder) as partial:
+            datasets.DatasetDict(made).save_to_disk(partial)
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         if shown:
             datasets.enable_progress_bars()

@@ -1,8 +1,7 @@
 """The problems of one experiment in disjoint splits: wrong solutions to train on, right ones to validate on, and more.
 
-All are proven: the exact values of the right answer are put into the question and hold, those of the wrong one do not,
-by code that shares nothing with the solvers (`Exercise.admits`). That takes microseconds, and sympy takes milliseconds;
-the tests read the texts back with sympy.
+All are proven: the exact values of the right answer hold when put into the question, those of the wrong one do not
+(`Exercise.admits`). That takes microseconds, and sympy takes milliseconds; the tests read the texts back with sympy.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ class Worked:
     """A question with its right solution and, if the mistake is possible in it, the wrong one."""
 
     form: Form
-    exercise: Exercise
     question: str
     right: Derivation
     wrong: Derivation | None
@@ -111,9 +109,9 @@ class ProblemMaker:
     settings: Data
     seen: set[Hashable] = field(default_factory=set)
 
-    def take(self, domain: str, count: int, source: Iterator[Worked], *, wrong: bool = False) -> list[Problem]:
-        """The next problems of a source, with wrong or right solutions."""
-        return self.problems(domain, self.drawn(domain, count, source), wrong=wrong)
+    def take(self, domain: str, count: int, source: Iterator[Worked]) -> list[Problem]:
+        """The next problems of a source, with right solutions."""
+        return self.problems(domain, self.drawn(domain, count, source))
 
     def drawn(self, domain: str, count: int, source: Iterator[Worked]) -> list[Worked]:
         """The next questions of a source, with a progress bar on a terminal."""
@@ -130,7 +128,7 @@ class ProblemMaker:
             if solutions is None:
                 return None
             self.seen.add(exercise.key)
-            return Worked(form, exercise, exercise.ask(rng), *solutions)
+            return Worked(form, exercise.ask(rng), *solutions)
 
         kind = f"of difficulty {settings.difficulty} with the mistake {settings.mistake}"
         return in_turn(forms, rng, settings.difficulty, accepted, f"{kind}; ask for fewer, or for other forms")

@@ -63,7 +63,7 @@ def make_children(context: RunContext) -> None:
         make_child(context, child)
 
 
-def place(context: RunContext, name: Literal[clean, corrupted]) -> None:
+def place(context: RunContext, name: Literal["clean", "corrupted"]) -> None:
     """Put a given model into the run directory; random models have seeds that follow each other."""
     models, seed = context.experiment.models, context.experiment.seed
     checkpoint = Checkpoint.named(getattr(models, name))

@@ -32,7 +32,7 @@ from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
 from crosspatch.models.placement import pick_device, pick_dtype, quantized_config, spread, spread_options
 from crosspatch.models.safe_loading import ADAPTER, check_adapter, check_config, check_gguf, check_weights
-from crosspatch.models.saving import folder_written_whole, save_model
+from crosspatch.models.saving import model_written_whole, save_model
 from crosspatch.models.shared_base import add_adapter, child_on, merged
 from crosspatch.models.smollm2 import ORIGIN, convert_gguf, is_smollm2_folder, smollm2_folder, taught_folder
 from crosspatch.models.tiny import ARCHITECTURES, tiny_config, tiny_model, tiny_tokenizer
@@ -271,7 +271,7 @@ class Checkpoint:
             settings |= {"base_model_name_or_path": base.where, "revision": base.revision}
         elif base.kind != "random":
             settings["base_model_name_or_path"] = str(Path(base.where).resolve())
-        with folder_written_whole(folder) as scratch, self._one_line_errors():
+        with model_written_whole(folder) as scratch, self._one_line_errors():
             self.tokenizer().save_pretrained(scratch)
             shutil.copyfile(Path(self.where) / ADAPTER, scratch / ADAPTER)
             written = json.dumps(settings, indent=2, sort_keys=True) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from crosspatch.errors import CrosspatchError
-from crosspatch.files import partial_of
+from crosspatch.files import folder_written_whole
+from crosspatch.models.safe_loading import ADAPTER
 
 
 def save_trained(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
@@ -30,7 +30,7 @@ def save_trained(model: Any, tokenizer: Any, base: str, folder: Path, weights: d
 
 def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
     """Write a Hugging Face folder (safetensors), completely or not at all. `weights` replace the model's own."""
-    with folder_written_whole(folder) as scratch:
+    with model_written_whole(folder) as scratch:
         model.save_pretrained(scratch, state_dict=weights)
         tokenizer.save_pretrained(scratch)
 
@@ -41,10 +41,10 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
     `weights` replace the model's own. They are saved in float16: half the bytes, and 11 bits of an update to weights
     of the same precision or less.
     """
-    with folder_written_whole(folder) as scratch:
+    with model_written_whole(folder) as scratch:
         # PEFT would look for the base on the hub, to see whether its embeddings were changed.
         model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)
-        saved = scratch / "adapter_model.safetensors"
+        saved = scratch / ADAPTER
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
         save_file(kept, saved, metadata={"format": "pt"})
         settings = scratch / "adapter_config.json"
@@ -59,17 +59,10 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
 
 
 @contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """A scratch folder that is renamed to `folder` on success, and removed otherwise.
-
-    Raises CrosspatchError where safetensors could not be written, which is no OSError.
-    """
-    scratch = partial_of(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
+def model_written_whole(folder: Path) -> Iterator[Path]:
+    """As `folder_written_whole`; raises CrosspatchError where safetensors could not be written, which is no OSError."""
     try:
-        yield scratch
-        scratch.rename(folder)
+        with folder_written_whole(folder) as scratch:
+            yield scratch
     except SafetensorError as error:
         raise CrosspatchError(f"{folder} could not be written: {error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crosspatch.config import Engine
-from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import text_config
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
@@ -71,7 +71,7 @@ def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
             if not torch.equal(_plain(model, ids), before):
                 return f"the {name} model is not the same after a packed pass as before"
         return _against_reference(pair, ids, chosen)
-    except (UsageError, CrosspatchError) as error:
+    except CrosspatchError as error:
         return str(error)
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
         # An unusual model can break anywhere inside; it is refused, so that no result is silently different.

@@ -5,7 +5,7 @@ The texts are legible; the template escapes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,7 @@ _HEALTH = {
 class Answer:
     """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest.
 
-    `single` is the (component, schedule) and layer of a patch at one site of one layer, None of other patches; of a
-    steered text that of the site.
+    `single` is ((component, schedule), layer) where one site of one layer was patched or steered, else None.
     """
 
     condition: str
@@ -84,7 +83,7 @@ def prompt_answers(generations: pl.DataFrame, behaviour: pl.DataFrame | None) ->
     return answers
 
 
-def unpatched(answers: list[Answer], condition: str) -> Answer | None:
+def unpatched(answers: Sequence[Answer], condition: str) -> Answer | None:
     """The text of a model by itself, such as the clean one; None where there is none."""
     return next((answer for answer in answers if answer.patch is None and answer.condition == condition), None)
 

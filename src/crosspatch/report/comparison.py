@@ -1,6 +1,6 @@
 """Several runs side by side: what differs between them, their claims, their answers, and their depth profiles.
 
-Seeds, modes of a fine-tune, or models. Each run's own report has the rest.
+The runs may differ in seed, in the variant of the fine-tune, or in the model. Each run's own report has the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import polars as pl
 
 from crosspatch.characters import legible
 from crosspatch.report.interactive import Chart
-from crosspatch.report.pictures.panels import Panel, line_over_layers
+from crosspatch.report.pictures.panels import Line, Panel, line_over_layers
 from crosspatch.report.tables import AnswerTable, Table
 from crosspatch.report.template import flat, rendered
 from crosspatch.statistics.answers import table2, table2_rows
@@ -85,7 +85,7 @@ def compared_panels(runs: Sequence[ComparedRun], mode: PatchMode, measure: str =
     """
     depths = {run.n_layers for run in runs}
     same = len(depths) == 1 or None in depths
-    lines: dict[str, list[Any]] = {}
+    lines: dict[str, list[Line]] = {}
     for place, run in enumerate(runs):
         own = mode.every_row(run.depth).filter(
             pl.col("layer").is_not_null(), pl.col("control").is_null(), measure=measure, contrast="value"

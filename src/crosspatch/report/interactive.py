@@ -51,7 +51,7 @@ class Chart:
     @property
     def height(self) -> int:
         """Pixels, with titles and legend."""
-        return _PANEL_HEIGHT * -(-len(self.panels) // 2) + 90
+        return _height(self.panels)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -102,11 +102,16 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
             figure.add_annotation(
                 text=panel.missing, showarrow=False, x=0.5, y=0.5, xref="x domain", yref="y domain", **at
             )
-    height = _PANEL_HEIGHT * rows + 90
-    figure.update_layout(**_LAYOUT, height=height, legend={"orientation": "h", "y": -0.2 / rows, "yanchor": "top"})
+    legend = {"orientation": "h", "y": -0.2 / rows, "yanchor": "top"}
+    figure.update_layout(**_LAYOUT, height=_height(panels), legend=legend)
     figure.update_xaxes(zeroline=False)
     figure.update_xaxes(title={"text": panels[0].axis, "standoff": 4}, row=rows)
     return figure
+
+
+def _height(panels: Sequence[Panel]) -> int:
+    """Pixels of a chart, two panels in a row, with titles and legend."""
+    return _PANEL_HEIGHT * -(-len(panels) // 2) + 90
 
 
 def _add(figure: go.Figure, panel: Panel, line: Line, at: dict[str, int], named: set[str]) -> None:

@@ -123,7 +123,7 @@ def shown_patches(answers: Sequence[Answer], n_layers: int | None, target: str =
         layers, place = list(enumerate(patched)), "patch"
     if n_layers is None or place == "patch":
         last = max((at for at, _ in layers), default=0)
-    own = unpatched(list(answers), target)
+    own = unpatched(answers, target)
     changed = [answer.patch for _, answer in layers if own is not None and answer.text != own.text]
     below = [answer.patch for at, answer in layers if at < last]
     reasons: dict[str | None, list[str]] = {}

@@ -121,7 +121,7 @@ def head_map(
 
 
 def depth_chart(of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, mode: PatchMode | None = None) -> go.Figure:
-    """A panel of transfer for each domain, and one of disagreement; bands are 95 % intervals over prompts.
+    """A panel of the recovered fraction for each domain, and one of disagreement, with 95 % intervals over prompts.
 
     Of a run, with its controls; of a result or of scores, all prompts as one domain. Raises ValueError where no single
     layer was patched, or in several ways and no mode was chosen.

@@ -12,6 +12,7 @@ from crosspatch.characters import visible
 from crosspatch.statistics.answers import ConditionRow, Outcome
 from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
+from crosspatch.statistics.patch_mode import KEYS
 
 # Tokens of each domain and mode that are shown one by one, and how often one has to have been written.
 _WORDS, _OFTEN = 12, 5
@@ -112,7 +113,7 @@ def token_tables(tokens: pl.DataFrame) -> Iterator[Table]:
         "excess",
         "p",
     ]
-    keys = ["by", "domain", "component", "direction", "persistence", "schedule"]
+    keys = ["by", "domain", *KEYS]
     for (by, domain, component, direction, *_), part in whole.partition_by(
         keys, as_dict=True, maintain_order=True
     ).items():
@@ -138,7 +139,7 @@ def _interval(row: Mapping[str, Any] | None) -> str:
 def words_table(words: pl.DataFrame) -> Table:
     """The tokens with the highest published scores, of those that were written often enough (see tables.WORDS)."""
     often = words.filter(pl.col("positions") >= _OFTEN, pl.col("disagreements") > 0)
-    keys = ["domain", "component", "direction", "persistence", "schedule"]
+    keys = ["domain", *KEYS]
     return Table.of(
         "token by token",
         often.group_by(keys, maintain_order=True).head(_WORDS),

@@ -253,7 +253,7 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
 
 
 def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
-    """Whether corruption sits on the operations: disagreement, and transfer beyond what that explains."""
+    """Whether corruption sits on the operations: disagreement, and recovery beyond what that explains."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     name = "operation" if by == "class" else "word"
     what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"

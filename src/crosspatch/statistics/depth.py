@@ -24,7 +24,6 @@ from crosspatch.statistics.bootstrap import (
     seeded_resamples,
     sums_by,
 )
-from crosspatch.statistics.domain import with_domain
 from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.statistics.patch_mode import PatchMode, by_mode, last_layer
 from crosspatch.tables import DEPTH
@@ -50,14 +49,16 @@ def depth_statistics(
     several (`pooled`). `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the
     bootstrap. Raises ValueError for a prompt without a domain.
     """
-    known = with_domain(scores, domains)
     rows: list[dict[str, Any]] = []
     parts = list(by_mode(scores, domains))
-    for domain, mode, own in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
-        everywhere = mode.rows(known)
-        last = last_layer(everywhere["layer"], n_layers)
+    of_mode = {}
+    for mode in dict.fromkeys(mode for _, mode, _ in parts):
+        everywhere = mode.rows(scores)
         # The largest disagreement rate of any text of any domain.
         most = everywhere.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"].max()
+        of_mode[mode] = last_layer(everywhere["layer"], n_layers), most
+    for domain, mode, own in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
+        last, most = of_mode[mode]
         for row in _Profile(mode, own, mode.rows(controls), last, seed).rows():
             rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
             if rate and row["estimate"] == 0 and row["high"]:
@@ -142,8 +143,7 @@ class _Profile:
         """The largest step on the way from nothing, over the layers below the last, to all."""
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
-        each = Ratios(np.stack([s[measure.above] for s in sums]), np.stack([s[measure.below] for s in sums]))
-        place, interval = largest_step(self.mode.recovered(each), self.counts)
+        place, interval = largest_step(self.mode.recovered(_ratios(sums, measure)), self.counts)
         layer = None if place is None else [*(at for _, at in below_last), self.last][place]
         patch = next((name for name, at in self.patches if at == layer), None)
         return self._row(patch, layer, measure, "largest_step", sums), interval
@@ -173,9 +173,7 @@ class _Profile:
     def _contrast(
         self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]
     ) -> Contrast | Interval:
-        ratios = Ratios(
-            np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts])
-        )
+        ratios = _ratios(parts, measure)
         if self.clusters is not None:
             return over_seeds(ratios, *self.clusters, weights)
         return Contrast(ratios, weights, measure.share and min(weights) > 0)
@@ -201,3 +199,8 @@ class _Profile:
             "n_prompts": int(counts.sum()) if self.clusters is None else len(np.unique(self.clusters[0][counts])),
             "cells": int(sum(sums[counted].sum() for sums in parts)),
         }
+
+
+def _ratios(parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Ratios:
+    """A measure of some patches by prompt."""
+    return Ratios(np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts]))

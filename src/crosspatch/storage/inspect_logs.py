@@ -22,7 +22,7 @@ from zipfile import ZipFile
 import polars as pl
 
 from crosspatch.errors import UsageError
-from crosspatch.files import partial_of
+from crosspatch.files import folder_written_whole, partial_of
 from crosspatch.statistics.answers import (
     MALFORMED,
     OPERATIONS,
@@ -32,6 +32,7 @@ from crosspatch.statistics.answers import (
     output_health,
     table2,
 )
+from crosspatch.statistics.patch_mode import patched_direction
 from crosspatch.statistics.profile import depth_profile, prompt_profile
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, REPAIRED, SCORES
@@ -94,9 +95,7 @@ def write_inspect_logs(run: RunDirectory) -> list[Path]:
 
     record, models = run.record(), _models(run)
     folder = run.root / "inspect"
-    partial = partial_of(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with folder_written_whole(folder) as partial:
         # Names of models as every file system takes them.
         short = (re.sub(r"[^\w.+@,-]+", "_", model.name)[:_LONGEST_NAME] for model in models)
         names = [f"{place:03d}-{name}.eval" for place, name in enumerate(short)]
@@ -105,9 +104,6 @@ def write_inspect_logs(run: RunDirectory) -> list[Path]:
             write_eval_log(_log(record, model), partial / name)
             _set_times(partial / name, record["started"])
         shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return [folder / name for name in names]
 
 
@@ -171,8 +167,8 @@ def _of(table: pl.DataFrame, condition: str, patch: str | None) -> list[Row]:
 
 def _with_condition(profile: pl.DataFrame) -> pl.DataFrame:
     """A profile with the condition of the texts that its scores are of, which depends on the direction."""
-    second = (pl.col("direction") == "repair") & (pl.col("direction").n_unique() > 1)
-    return profile.with_columns(condition=pl.when(second).then(pl.lit(REPAIRED)).otherwise(pl.lit("patched")))
+    first = pl.col("direction") == patched_direction(profile)
+    return profile.with_columns(condition=pl.when(first).then(pl.lit("patched")).otherwise(pl.lit(REPAIRED)))
 
 
 def _log(record: Mapping[str, Any], model: _Model) -> EvalLog:

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from crosspatch.errors import UsageError
+from crosspatch.storage.record import now
 
 # Seconds between two attempts while a lock is waited for.
 _PAUSE = 0.1
@@ -29,16 +29,10 @@ _PAUSE = 0.1
 def locked(path: Path) -> Iterator[bool]:
     """Whether this process holds the lock within the context: False where another one does. Never waits."""
     lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    if not _taken(lock):
         yield False
         return
-    except OSError as error:
-        # On a file system without locks every process gets the lock.
-        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP}:
-            raise
-    note = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+    note = {"process": os.getpid(), "host": socket.gethostname(), "since": now()}
     _note(path).write_text(json.dumps(note), encoding="utf-8")
     try:
         yield True
@@ -61,11 +55,21 @@ def is_locked(path: Path) -> bool:
     if not path.is_file():
         return False
     lock = FileLock(path, thread_local=False)
+    free = _taken(lock)
+    lock.release()
+    return not free
+
+
+def _taken(lock: FileLock) -> bool:
+    """Whether the lock was free, and now is held; on a file system without locks every process gets it."""
     try:
-        with lock.acquire(blocking=False):
-            return False
+        lock.acquire(blocking=False)
     except Timeout:
-        return True
+        return False
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP}:
+            raise
+    return True
 
 
 def remove_lock(path: Path) -> None:

@@ -50,15 +50,17 @@ class Operations(_Calculated):
 
     def admits(self, value: int) -> bool:
         """Whether it is the expression's value, the bracket first, then products, then sums."""
-        return value == _value((*self.before, *self._worked_out, *self.after))
+        return value == _value(self._flat)
 
     @property
-    def _worked_out(self) -> Terms:
-        return (_value(self.inside),) if self.inside else ()
+    def _flat(self) -> Terms:
+        """The expression with its bracket worked out."""
+        inside = (_value(self.inside),) if self.inside else ()
+        return (*self.before, *inside, *self.after)
 
     def _work(self, broken: Broken) -> Solving:
         """The bracket, then one operation after the other."""
-        terms: Terms = (*self.before, *self._worked_out, *self.after)
+        terms = self._flat
         if self.inside and self.before[-1:] == ("-",) and self.after[:1] != ("×",):
             wrong = "bracket" in broken
             first, sign, second = self.inside

@@ -168,7 +168,7 @@ class Fractional(_InOneUnknown):
 
     def admits(self, value: Rational) -> bool:
         """Whether both sides are equal there."""
-        return self._factor * value + self.constant == self.right
+        return sum(Fraction(value) / n for n in (self.first, self.second) if n) + self.constant == self.right
 
     def _work(self, broken: Broken) -> Solving:
         x, factor = self.unknown, self._factor

@@ -86,10 +86,8 @@ class HeadMap:
 
     def notes(self) -> list[str]:
         """The sentences beside the picture."""
-        measured, best = (
-            self.cells["exact"].sum(),
-            self.cells.row(self.cells["recovered_fraction"].arg_max(), named=True),
-        )
+        measured = self.cells["exact"].sum()
+        best = self.cells.row(self.cells["recovered_fraction"].arg_max(), named=True)
         notes = ["All heads are measured."]
         if measured < self.cells.height:
             notes = [

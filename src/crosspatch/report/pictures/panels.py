@@ -98,7 +98,7 @@ class Panel:
 
 
 def depth_panels(depth: pl.DataFrame, mode: PatchMode) -> list[Panel]:
-    """A panel of transfer for each domain, with the controls, and one of how often the models disagree.
+    """A panel of the recovered fraction for each domain, with the controls, and one of how often the models disagree.
 
     `depth` are depth statistics (see tables.DEPTH).
     """
@@ -113,18 +113,18 @@ def depth_panels(depth: pl.DataFrame, mode: PatchMode) -> list[Panel]:
 
 
 def _recovered(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> tuple[str, tuple[Line, ...]]:
-    transfer = rows.filter(measure="recovered_fraction")
-    main = line_over_layers(transfer.filter(pl.col("control").is_null()), "recovered fraction")
+    recovered = rows.filter(measure="recovered_fraction")
+    main = line_over_layers(recovered.filter(pl.col("control").is_null()), "recovered fraction")
     mean = line_over_layers(
         rows.filter(pl.col("measure") == "mean_cts", pl.col("control").is_null()), "mean CTS", "beside"
     )
-    there = set(transfer["control"].drop_nulls())
+    there = set(recovered["control"].drop_nulls())
     controls = [
-        line_over_layers(transfer.filter(control=name), _CONTROLS.get(name, name), "control", colour)
+        line_over_layers(recovered.filter(control=name), _CONTROLS.get(name, name), "control", colour)
         for name, colour in colours.items()
         if name in there
     ]
-    units = int(transfer.filter(pl.col("control").is_null())["n_prompts"].max() or 0)  # type: ignore[arg-type]
+    units = int(recovered.filter(pl.col("control").is_null())["n_prompts"].max() or 0)  # type: ignore[arg-type]
     prompts = f"{units} prompt{'' if units == 1 else 's'} with a CTS"
     return f"{domain_title(domain)}: {prompts}", (main, mean, *controls)
 

@@ -121,7 +121,7 @@ def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
         exact = cells["exact"].to_numpy()
         if exact.any():
             look: Any = {**_MARK, "marker": "o", "markerfacecolor": "none", "markeredgewidth": 0.6, "label": "measured"}
-            axes.plot(places[1][exact], places[0][exact], markersize=_side(width, height, grid), **look)
+            axes.plot(places[1][exact], places[0][exact], markersize=_side(width, height, *grid.shape), **look)
             _legend(axes, [Line2D([], [], markersize=4, **look)], size, above=0.5)
     return figure
 
@@ -164,7 +164,7 @@ def _of_prompt(heatmap: Heatmap, size: Size, title: str, notes: Sequence[str]) -
         axes.annotate(
             "step", (0, 1), (-4, 4), xycoords="axes fraction", textcoords="offset points", ha="right", fontsize=SMALL
         )
-    return figure, axes, _side(width, height, np.empty((len(layers), len(steps))))
+    return figure, axes, _side(width, height, len(layers), len(steps))
 
 
 def _grid(heatmap: Heatmap, values: pl.Series) -> Cells:
@@ -197,9 +197,9 @@ def _legend(axes: Axes, handles: Sequence[Any], size: Size, above: float) -> Non
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=above, ncols=columns)
 
 
-def _side(width: float, height: float, grid: Cells) -> float:
+def _side(width: float, height: float, rows: int, columns: int) -> float:
     """How large a mark in a cell is, in points."""
-    return min(4.0, max(1.6, 0.8 * min(width / grid.shape[1], height / grid.shape[0]) / POINT))
+    return min(4.0, max(1.6, 0.8 * min(width / columns, height / rows) / POINT))
 
 
 def _ticks(numbers: Sequence[int], room: float) -> tuple[list[int], list[str]]:

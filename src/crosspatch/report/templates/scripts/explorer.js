@@ -12,7 +12,7 @@ class Explorer {
     this.scale = scaleOf(stops, index.range);
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
     this.grid = new Grid(this.part("grid"), {
-      label: "Transfer by layer and step. Arrow keys walk from cell to cell, n and p to the next and the previous cell where the models differ.",
+      label: "CTS by layer and step. Arrow keys walk from cell to cell, n and p to the next and the previous cell where the models differ.",
       describe: (r, c) => this.brief(this.lookup(r, c)),
       choose: (r, c) => this.choose(r, c + this.first),
     });
@@ -66,7 +66,7 @@ class Explorer {
     this.render();
   }
 
-  // Of the pictures of this prompt that will do the one whose variant is most like the wanted one.
+  // Of the pictures of this prompt that will do the one whose mode is most like the chosen one.
   nearest(wanted, will = () => true) {
     const { variants } = this.index, alike = (picture) => WAYS.filter((way) => variants[picture.variant][way] === wanted?.[way]).length;
     return this.data.pictures.filter((picture) => will(variants[picture.variant])).sort((a, b) => alike(b) - alike(a))[0] ?? null;
@@ -190,7 +190,7 @@ class Explorer {
   render() {
     const { state, index, data } = this, prompt = index.prompts[state.prompt];
     const had = this.picture && state.row !== null ? this.picture.rows[state.row].patch : null;
-    // A prompt that lacks the wanted variant shows the nearest; the wish stays for the next prompt.
+    // A prompt that lacks the chosen mode shows the nearest; the choice stays for the next prompt.
     this.picture = this.nearest(index.variants[state.variant ?? 0]);
     this.part("prompt").value = String(state.prompt);
     this.part("class").value = state.kind;
