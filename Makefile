@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test venv lint docs wheel bench
+.PHONY: demo test venv lint docs wheel oldest bench
 
 demo: venv  ## The whole experiment on SmolLM2-135M, from wrong solutions to heatmap
 	$(BIN)/crosspatch run experiments/smollm2.yaml --out runs/demo
@@ -25,7 +25,14 @@ bench: venv  ## The first table of benchmarks/README.md, side by side in one run
 	$(BIN)/python benchmarks/run.py
 
 wheel: venv
+	rm -rf dist
 	$(BIN)/python -m build --wheel
+
+oldest: wheel  ## An environment in build/oldest with the wheel and the oldest versions of what it declares
+	rm -rf build/oldest
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --override constraints-cpu.txt --output-file build/oldest.txt pyproject.toml
+	$(BIN)/python -m venv build/oldest
+	build/oldest/bin/pip install --quiet --no-compile --constraint build/oldest.txt dist/crosspatch-*.whl beartype hypothesis pytest-xdist
 
 $(VENV)/.ready: pyproject.toml constraints-cpu.txt Makefile
 	$(PYTHON) -m venv $(VENV)
