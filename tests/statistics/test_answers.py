@@ -23,7 +23,7 @@ ANSWERS = [
 ]
 
 
-def test_counts_and_order() -> None:
+def test_table_2_counts_in_its_order_and_keeps_unparsed_answers_apart() -> None:
     table = table2(BEHAVIOUR.frame(ANSWERS))
     assert table.select("condition", "patch", "domain", "n").rows() == [
         ("clean", None, "related", 1),
@@ -32,35 +32,22 @@ def test_counts_and_order() -> None:
         ("patched", "L9.resid_post", "related", 1),
         ("patched", "L18.resid_post", "general", 1),
     ]
-    corrupted = table.row(2, named=True)
-    assert (corrupted["correct"], corrupted["incorrect"], corrupted["unparsed"]) == (1, 1, 2)
-    assert (corrupted["right"], corrupted["planted"], corrupted["neither"]) == (0, 2, 1)
-
-
-def test_display_keeps_unparsed_apart() -> None:
-    rows = table2_rows(table2(BEHAVIOUR.frame(ANSWERS)))
-    assert [row.label for row in rows] == [
-        "clean",
-        "corrupted",
-        "patched, L9.resid_post",
-        "patched, L18.resid_post",
-    ]
-    assert rows[0].outcomes["related"].answers == "1/1"
-    assert rows[1].outcomes["related"].answers == "1/4 (2 unparsed)"
-    assert rows[1].outcomes["related"].operations == "0 right · 2 planted · 1 neither"
-    assert rows[0].outcomes["general"].operations is None
-    assert "general" not in rows[1].outcomes
-
-
-def test_no_answers_give_no_rows() -> None:
+    counts = table.select("correct", "incorrect", "unparsed", "right", "planted", "neither").row(2)
+    assert counts == (1, 1, 2, 0, 2, 1)
+    rows = table2_rows(table)
+    assert [row.label for row in rows] == ["clean", "corrupted", "patched, L9.resid_post", "patched, L18.resid_post"]
+    clean, corrupted = rows[0].outcomes, rows[1].outcomes
+    assert (clean["related"].answers, clean["general"].operations) == ("1/1", None)
+    assert corrupted.keys() == {"related"}
+    assert corrupted["related"].answers == "1/4 (2 unparsed)"
+    assert corrupted["related"].operations == "0 right · 2 planted · 1 neither"
     assert table2_rows(table2(BEHAVIOUR.frame())) == []
 
 
-def test_a_foreign_verdict_is_an_error() -> None:
-    with pytest.raises(ValueError, match="maybe"):
-        table2(BEHAVIOUR.frame([answer("p", "clean", "maybe")]))
-    with pytest.raises(ValueError, match="sideways"):
-        table2(BEHAVIOUR.frame([answer("p", "clean", operation="sideways")]))
+@pytest.mark.parametrize("foreign", [{"verdict": "maybe"}, {"operation": "sideways"}])
+def test_a_foreign_verdict_or_operation_is_an_error(foreign) -> None:
+    with pytest.raises(ValueError, match=next(iter(foreign.values()))):
+        table2(BEHAVIOUR.frame([answer("p", "clean", **foreign)]))
 
 
 def answers(condition: str, verdicts: str, patch: str | None = None, operations: str = "") -> list[dict]:
@@ -70,13 +57,8 @@ def answers(condition: str, verdicts: str, patch: str | None = None, operations:
     return [answer(f"q{i}", condition, words[said], patch, words.get(done)) for i, (said, done) in enumerate(asked)]
 
 
-def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str = "correct", patch=None) -> dict:
-    [row] = table.filter(
-        pl.col("condition") == condition,
-        pl.col("outcome") == outcome,
-        pl.col("against").eq_missing(against),
-        pl.col("patch").eq_missing(patch),
-    ).to_dicts()
+def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str = "correct") -> dict:
+    [row] = table.filter(pl.col("against").eq_missing(against), condition=condition, outcome=outcome).to_dicts()
     return row
 
 
@@ -91,11 +73,13 @@ def test_shares_and_pairs_by_hand() -> None:
     # 4 lost and 1 gained: 2 · (1 + 5) / 2⁵.
     assert row["p_value"] == pytest.approx(12 / 32)
     # Patched were two questions only, and only these are compared.
-    patched = found(table, "patched", "clean", patch="L3")
+    patched = found(table, "patched", "clean")
     assert (patched["n"], patched["pairs"], patched["there"], patched["lost"], patched["gained"]) == (2, 2, 2, 1, 0)
-    assert found(table, "patched", "corrupted", patch="L3")["gained"] == 1
-    # Nothing is compared with itself.
+    assert found(table, "patched", "corrupted")["gained"] == 1
+    # Nothing is compared with itself, and one model alone has its share.
     assert set(table.filter(condition="clean")["against"]) == {"corrupted"}
+    alone = found(comparisons(BEHAVIOUR.frame(answers("clean", "cci"))), "clean", None)
+    assert (alone["estimate"], alone["p_value"], alone["pairs"]) == (pytest.approx(2 / 3), None, None)
 
 
 def test_operations_count_where_one_is_expected() -> None:
@@ -104,22 +88,14 @@ def test_operations_count_where_one_is_expected() -> None:
     )
     row = found(table, "corrupted", "clean", "planted")
     assert (row["count"], row["n"], row["gained"], row["lost"]) == (1, 2, 1, 0)
-    without = comparisons(BEHAVIOUR.frame(answers("clean", "cc")))
-    assert set(without["outcome"]) == {"correct"}
-
-
-def test_one_model_alone_has_its_share() -> None:
-    row = found(comparisons(BEHAVIOUR.frame(answers("clean", "cci"))), "clean", None)
-    assert (row["estimate"], row["p_value"], row["pairs"]) == (pytest.approx(2 / 3), None, None)
+    assert set(comparisons(BEHAVIOUR.frame(answers("clean", "cc")))["outcome"]) == {"correct"}
 
 
 def test_rows_are_in_the_order_of_table_2() -> None:
-    rows = [*answers("patched", "c", "L10"), *answers("patched", "c", "L9"), *answers("twin", "c")]
-    rows += [*answers("corrupted", "c"), *answers("clean", "c")]
+    order = [("clean", None), ("corrupted", None), ("twin", None), ("patched", "L9"), ("patched", "L10")]
+    rows = [row for condition, patch in reversed(order) for row in answers(condition, "c", patch)]
     table = comparisons(BEHAVIOUR.frame(rows)).select("condition", "patch").unique(maintain_order=True)
-    assert table.rows() == [
-        ("clean", None), ("corrupted", None), ("twin", None), ("patched", "L9"), ("patched", "L10"),
-    ]  # fmt: skip
+    assert table.rows() == order
 
 
 PROBLEMS = {
@@ -130,18 +106,12 @@ PROBLEMS = {
 }  # fmt: skip
 
 
-def row(name, condition, verdict, patch=None):
-    return answer(name, condition, verdict, patch, domain=PROBLEMS[name].domain)
-
-
 def test_right_answers_by_model_domain_and_form():
-    behaviour = BEHAVIOUR.frame(
-        [
-            row("g", "clean", "correct"), row("a", "clean", "correct"), row("b", "clean", "unparsed"),
-            row("c", "clean", "incorrect"), row("a", "corrupted", "incorrect"),
-            row("a", "patched", "correct", "L1.resid_post"),
-        ]
-    )  # fmt: skip
+    rows = [
+        ("g", "clean", "correct"), ("a", "clean", "correct"), ("b", "clean", "unparsed"), ("c", "clean", "incorrect"),
+        ("a", "corrupted", "incorrect"), ("a", "patched", "correct", "L1.resid_post"),
+    ]  # fmt: skip
+    behaviour = BEHAVIOUR.frame(answer(*row, domain=PROBLEMS[row[0]].domain) for row in rows)
     assert accuracy(behaviour, PROBLEMS).rows() == [
         ("clean", "related", "one", 1, 2, 0.5),
         ("clean", "related", "two", 0, 1, 0.0),
@@ -158,7 +128,7 @@ def test_shares_of_texts_with_each_fault():
         {"prompt_id": str(i), "condition": "clean", "patch": None, **sound, **faults}
         for i, faults in enumerate([{}, {"looped": 30}, {"unclosed": 2, "unparsable": 1}, {"cut_off": 1}])
     ]
-    (found,) = output_health(HEALTH.frame(texts)).iter_rows(named=True)
+    [found] = output_health(HEALTH.frame(texts)).to_dicts()
     assert found == {
         "condition": "clean", "patch": None, "texts": 4, "malformed": 0.5, "looped": 0.25, "backslash_runs": 0.0,
         "escaped_newlines": 0.0, "unclosed": 0.25, "unparsable": 0.25, "cut_off": 0.25,

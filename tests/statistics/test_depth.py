@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -49,16 +51,16 @@ def found(
 
 def test_measures_by_hand() -> None:
     table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS)
-    for measure, low, high in [
-        ("disagreement_rate", 0.5, 0.5),
-        ("mean_cts", 0.2, 0.8),
-        ("recovered_fraction", 0.2, 0.8),
-        ("kl_recovered_fraction", 0.1, 0.4),
-        ("flip_rate", 0.0, 1.0),
-        ("reciprocal_rank", 0.5, 1.0),
-    ]:
-        assert found(table, measure, 3)["estimate"] == pytest.approx(low, abs=1e-6), measure
-        assert found(table, measure, 5)["estimate"] == pytest.approx(high, abs=1e-6), measure
+    for measure, at_layers in {
+        "disagreement_rate": (0.5, 0.5),
+        "mean_cts": (0.2, 0.8),
+        "recovered_fraction": (0.2, 0.8),
+        "kl_recovered_fraction": (0.1, 0.4),
+        "flip_rate": (0.0, 1.0),
+        "reciprocal_rank": (0.5, 1.0),
+    }.items():
+        estimates = tuple(found(table, measure, layer)["estimate"] for layer in (3, 5))
+        assert estimates == pytest.approx(at_layers, abs=1e-6), measure
     step = found(table, "recovered_fraction", 5, contrast="step")
     assert step["estimate"] == pytest.approx(0.6, abs=1e-6)
     # The prompts differ, but each by the same at both layers: the step is surer than the transfer.
@@ -68,6 +70,11 @@ def test_measures_by_hand() -> None:
     assert (transfer["n_prompts"], transfer["cells"]) == (10, 10)
     assert found(table, "disagreement_rate", 3)["cells"] == 20
     assert table.filter(contrast="step", layer=3).is_empty()
+    # The bootstrap is seeded.
+    again, other = (depth_statistics(scores(), CONTROLS.frame(), DOMAINS, seed=seed) for seed in (0, 1))
+    assert (table.equals(again), table.equals(other)) == (True, False)
+    with pytest.raises(ValueError, match="no domain"):
+        depth_statistics(scores(), CONTROLS.frame(), {})
 
 
 def test_a_control_is_compared_in_the_same_cells() -> None:
@@ -80,16 +87,12 @@ def test_a_control_is_compared_in_the_same_cells() -> None:
     same = found(depth_statistics(scores(), controls(0.8), DOMAINS), "recovered_fraction", 5, "random", "beyond")
     assert same["low"] <= 1e-6
     assert same["high"] >= -1e-6
-
-
-def test_a_prompt_without_the_control_is_left_out_of_the_comparison() -> None:
-    far = scores().with_columns(
-        delta_patched=pl.when(prompt_id="p09").then(pl.lit(100.0, pl.Float32)).otherwise("delta_patched")
-    )
-    table = depth_statistics(far, controls(prompts=PROMPTS[:9]), DOMAINS)
+    # A prompt without the control is left out of the comparison.
+    far = pl.when(prompt_id="p09").then(pl.lit(100.0, pl.Float32)).otherwise("delta_patched")
+    table = depth_statistics(scores().with_columns(delta_patched=far), controls(prompts=PROMPTS[:9]), DOMAINS)
     assert found(table, "recovered_fraction", 5)["estimate"] > 5
-    assert found(table, "recovered_fraction", 5, "random", "beyond")["estimate"] == pytest.approx(0.7, abs=0.01)
-    assert found(table, "recovered_fraction", 5, "random", "beyond")["n_prompts"] == 9
+    beyond = found(table, "recovered_fraction", 5, "random", "beyond")
+    assert (beyond["estimate"], beyond["n_prompts"]) == (pytest.approx(0.7, abs=0.01), 9)
 
 
 def test_domains_stand_apart_and_few_prompts_have_no_interval() -> None:
@@ -125,25 +128,16 @@ def test_the_largest_step_on_the_way(direction, shares, largest, layer) -> None:
     assert (few["low"], few["high"]) == (None, None)
 
 
-def test_the_last_layer_is_left_out_where_it_was_patched() -> None:
-    def whole(n_layers: int | None) -> float:
-        table = depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)
-        rows = table.filter(pl.col("layer").is_null(), measure="recovered_fraction", contrast="value")
-        return None if rows.is_empty() else rows["estimate"][0]
-
-    # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
-    assert whole(6) is None
-    assert whole(None) is None
-    assert whole(8) == pytest.approx(0.5, abs=1e-6)
-
-
-def test_all_layers_count_alike_together() -> None:
+def test_all_layers_but_the_last_count_alike_together() -> None:
     # Layer 5 has nine cells more in each prompt, all as its first.
     more = [cell(prompt, 5, 2 + k, patched(0.8, i), token_id=2) for i, prompt in enumerate(PROMPTS) for k in range(9)]
     table = depth_statistics(pl.concat([scores(), SCORES.frame(more)]), controls(), DOMAINS, n_layers=8)
     assert found(table, "recovered_fraction", None)["estimate"] == pytest.approx((0.2 + 0.8) / 2, abs=1e-6)
     beyond = found(table, "recovered_fraction", None, "random", "beyond")
     assert beyond["estimate"] == pytest.approx(0.5 - 0.1, abs=1e-6)
+    # Layers 3 and 5: of a model of 6 there is one below the last, which is no more than itself.
+    for n_layers in (6, None):
+        assert depth_statistics(scores(), CONTROLS.frame(), DOMAINS, n_layers=n_layers)["layer"].null_count() == 0
 
 
 def test_a_control_is_compared_where_there_is_a_cts() -> None:
@@ -176,33 +170,38 @@ def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> Non
     assert none["high"] < some["low"]
 
 
-def test_the_bootstrap_is_seeded() -> None:
-    first, again, other = (depth_statistics(scores(), controls(), DOMAINS, seed=seed) for seed in (0, 0, 1))
-    assert first.equals(again)
-    assert not first.equals(other)
+NESTED = {f"{seed}/{prompt}": "related" for seed in range(5) for prompt in PROMPTS}
 
 
-def of_seeds(count: int) -> dict[str, pl.DataFrame]:
-    """The runs of so many seeds, of which every other one transfers more."""
+def of_seeds(
+    count: int, more: pl.Expr | float = 0.0, by_seed: tuple[float, ...] = (0.0, 0.2)
+) -> dict[str, pl.DataFrame]:
+    """The runs of several seeds, which transfer more by turns, and `more` in all of them."""
     return {
-        str(seed): scores().with_columns(delta_patched=pl.col("delta_patched") + 0.2 * (seed % 2))
+        str(seed): scores().with_columns(delta_patched=pl.col("delta_patched") + more + by_seed[seed % len(by_seed)])
         for seed in range(count)
     }
 
 
+def over_seeds(runs: dict[str, pl.DataFrame], shared=(), beside: pl.DataFrame | None = None, **more: Any) -> dict:
+    together, domains = pooled(runs, shared), DOMAINS if shared else NESTED
+    table = depth_statistics(together, CONTROLS.frame() if beside is None else beside, domains)
+    return found(table, "recovered_fraction", 5, **more)
+
+
 def test_several_seeds_are_drawn_above_their_prompts() -> None:
-    together = pooled(of_seeds(5), ())
-    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
-    table = depth_statistics(together, CONTROLS.frame(), domains)
-    row = found(table, "recovered_fraction", 5)
+    row = over_seeds(of_seeds(5))
     assert row["n_prompts"] == 5
     assert row["estimate"] == pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6)
-    # 50 prompts would have told it far more surely than 5 children can.
-    alone = found(depth_statistics(together.drop("seed"), CONTROLS.frame(), domains), "recovered_fraction", 5)
-    assert row["high"] - row["low"] > 3 * (alone["high"] - alone["low"])
+    # 50 prompts would have shown it far more surely than 5 children can.
+    alone = depth_statistics(pooled(of_seeds(5), ()).drop("seed"), CONTROLS.frame(), NESTED)
+    assert width(row) > 3 * width(found(alone, "recovered_fraction", 5))
     # Four seeds are too few.
-    four = depth_statistics(pooled(of_seeds(4), ()), CONTROLS.frame(), domains)
-    assert found(four, "recovered_fraction", 5)["low"] is None
+    assert over_seeds(of_seeds(4))["low"] is None
+
+
+def width(row: dict[str, Any]) -> float:
+    return row["high"] - row["low"]
 
 
 def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
@@ -210,28 +209,15 @@ def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:
         PROMPTS[0], *(f"0/{prompt}" for prompt in PROMPTS[1:]), *(f"1/{prompt}" for prompt in PROMPTS[1:]),
     ]  # fmt: skip
     # The same prompts transfer more under every seed: that varies between prompts, of which there are 10 and not 50.
-    runs = {
-        str(seed): scores().with_columns(
-            delta_patched=pl.col("delta_patched") + 0.3 * pl.col("prompt_id").is_in(PROMPTS[::2]) + 0.01 * seed
-        )
-        for seed in range(5)
-    }
-    crossed = found(depth_statistics(pooled(runs, PROMPTS), CONTROLS.frame(), DOMAINS), "recovered_fraction", 5)
-    domains = {f"{seed}/{prompt}": "related" for seed in "01234" for prompt in PROMPTS}
-    nested = found(depth_statistics(pooled(runs, ()), CONTROLS.frame(), domains), "recovered_fraction", 5)
+    runs = of_seeds(5, 0.3 * pl.col("prompt_id").is_in(PROMPTS[::2]), (0.0, 0.01, 0.02, 0.03, 0.04))
+    crossed, nested = over_seeds(runs, PROMPTS), over_seeds(runs)
     assert crossed["estimate"] == pytest.approx(nested["estimate"])
-    assert crossed["high"] - crossed["low"] > 3 * (nested["high"] - nested["low"])
+    assert width(crossed) > 3 * width(nested)
 
 
 def test_controls_of_several_seeds_are_compared_under_each() -> None:
-    runs = {str(seed): controls() for seed in range(5)}
-    table = depth_statistics(pooled(of_seeds(5), PROMPTS), pooled(runs, PROMPTS), DOMAINS)
-    beyond = found(table, "recovered_fraction", 5, "random", "beyond")
-    own, control = found(table, "recovered_fraction", 5), found(table, "recovered_fraction", 5, "random")
+    of_random = {"beside": pooled({str(seed): controls() for seed in range(5)}, PROMPTS), "control": "random"}
+    beyond = over_seeds(of_seeds(5), PROMPTS, contrast="beyond", **of_random)
+    own, control = over_seeds(of_seeds(5), PROMPTS), over_seeds(of_seeds(5), PROMPTS, **of_random)
     assert beyond["estimate"] == pytest.approx(own["estimate"] - control["estimate"])
     assert beyond["n_prompts"] == 5
-
-
-def test_a_prompt_without_a_domain_is_refused() -> None:
-    with pytest.raises(ValueError, match="no domain"):
-        depth_statistics(scores(), CONTROLS.frame(), {})

@@ -49,13 +49,6 @@ def test_half_of_the_effect_by_hand(curve, layer, direction):
     assert (row["of"], row["direction"], row["n_prompts"]) == ("effect", direction, 12)
 
 
-def test_other_components_have_no_half_since_they_do_not_add_up():
-    table = scores({0: 0.0, 10: 0.4, 20: 0.8}).with_columns(
-        component=pl.lit("attn_out"), patch=pl.col("patch").str.replace("resid_post", "attn_out")
-    )
-    assert halfway(table, BEHAVIOUR.frame(), DOMAINS, n_layers=30).is_empty()
-
-
 def answers(condition: str, right: list[bool], patch: str | None = None) -> list[dict]:
     verdicts = ("correct" if yes else "incorrect" for yes in right)
     return [answer(f"q{i:03d}", condition, verdict, patch) for i, verdict in enumerate(verdicts)]
@@ -82,29 +75,17 @@ def test_half_of_the_right_answers_by_hand(condition):
     assert row["direction"] == ("corrupt" if condition == "patched" else "repair")
 
 
-def first_significant(behaviour: pl.DataFrame, patched: range) -> int:
-    """The lowest layer from which on McNemar's test tells every patch from the clean model, after Bonferroni."""
-    found = max(patched)
-    for layer in sorted(patched, reverse=True):
-        rows = behaviour.filter(patch=f"L{layer}.resid_post", condition="patched")
-        lost = rows.join(behaviour.filter(condition="clean", verdict="correct"), on="prompt_id").filter(
-            verdict="incorrect"
-        )
-        if sign_test(lost.height, 0) * len(patched) > 0.05:
-            break
-        found = layer
-    return found
-
-
 def test_it_is_the_same_layer_for_any_number_of_prompts():
     """One true curve: questions turn at layer 20, give or take 4. Significance comes the earlier the more there are."""
     rng, patched = np.random.default_rng(0), range(29)
     half, significant = [], []
     for n in (12, 24, 48, 108):
-        behaviour = lost_from(rng.normal(20, 4, n), patched)
-        [row] = halfway(SCORES.frame(), behaviour, {}, n_layers=30).to_dicts()
+        turns = rng.normal(20, 4, n)
+        [row] = halfway(SCORES.frame(), lost_from(turns, patched), {}, n_layers=30).to_dicts()
         half.append(row["estimate"])
-        significant.append(first_significant(behaviour, patched))
+        # The lowest layer from which on McNemar's test tells every patch from the clean model, after Bonferroni.
+        told = [sign_test(int((turns <= layer).sum()), 0) * len(patched) <= 0.05 for layer in patched]
+        significant.append(next(layer for layer in patched if all(told[layer:])))
         assert row["low"] <= 20.5 <= row["high"]
     assert max(half) - min(half) < 2.5
     assert significant == sorted(significant, reverse=True)
@@ -119,9 +100,12 @@ def test_its_interval_has_its_coverage(name, prompts):
     assert 0.88 <= inside / len(found) <= 0.995
 
 
-def test_few_prompts_or_nothing_to_divide_by_have_no_interval():
+def test_few_prompts_have_no_interval_and_other_components_no_half():
     few = Ratios(np.array([[0.1] * 4, [0.9] * 4]), np.ones((2, 4)))
     found = crossing(few, [0, 1], 2, resamples(4, np.random.default_rng(0)))
     assert (found.estimate, found.known) == (0.5, False)
     assert crossing(Ratios(few.above, np.zeros((2, 4))), [0, 1], 2, np.ones((1, 4))).estimate is None
-    assert dict(halfway(SCORES.frame(), BEHAVIOUR.frame(), {}).schema) == pl.Schema(HALFWAY.dtypes)
+    # What a part of a block recovers does not add up.
+    table = scores({0: 0.0, 10: 0.4, 20: 0.8}).with_columns(component=pl.lit("attn_out"))
+    found = halfway(table, BEHAVIOUR.frame(), DOMAINS, n_layers=30)
+    assert (found.is_empty(), dict(found.schema)) == (True, pl.Schema(HALFWAY.dtypes))

@@ -55,10 +55,7 @@ def test_a_difference_of_independent_estimates_by_hand() -> None:
     assert found.low > 0.4 - 0.5
     assert Interval(0.5).minus(Interval(0.2, 0.1, 0.3)) == Interval(0.3)
     assert Interval(None).minus(found) == Interval(None)
-
-
-def test_the_other_sign_and_the_rest_turn_the_ends() -> None:
+    # The other sign, and the rest, turn the ends.
     found = Interval(0.25, 0.125, 0.5, 9.0)
     assert found.negated == Interval(-0.25, -0.5, -0.125, 9.0)
     assert found.rest == Interval(0.75, 0.5, 0.875, 9.0)
-    assert Interval(0.25).rest == Interval(0.75)

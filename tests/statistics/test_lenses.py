@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import polars as pl
 import pytest
 
 from crosspatch.statistics.lenses import (
@@ -36,33 +35,28 @@ def weight(child: str, layer: int | None, name: str, clean: float, delta: float,
     }
 
 
-WEIGHTS_FOUND = WEIGHTS.frame(
-    [
-        weight("corrupted", None, "embed", 100, 50),
-        weight("corrupted", 0, "q", 3, 3, effective_rank=8.0),
-        weight("corrupted", 0, "o", 4, 4),
-        weight("corrupted", 1, "q", 6, 0),
-        weight("corrupted", 1, "o", 8, 12),
-        weight("twin", 0, "q", 3, 0),
-        weight("twin", 0, "o", 4, 0),
-    ]
-)
-
-
 def test_weights_are_summed_as_squares():
-    layers = {(row["child"], row["layer"]): row for row in weights_by(WEIGHTS_FOUND, "layer").to_dicts()}
-    first, second = layers["corrupted", 0], layers["corrupted", 1]
-    assert (first["delta_norm"], first["clean_norm"], first["ratio"]) == (5, 5, 1)
-    assert (second["delta_norm"], second["clean_norm"], second["ratio"]) == (12, 10, 1.2)
-    # The embedding is in no block.
-    assert (first["share"], second["share"]) == (25 / 169, 144 / 169)
-    # A matrix that did not move has no rank.
-    assert (first["effective_rank"], second["effective_rank"]) == (6, 4)
-    assert layers["twin", 0]["share"] is None
-    assert layers["twin", 0]["ratio"] == 0
-    names = weights_by(WEIGHTS_FOUND, "name").filter(child="corrupted")
+    found = WEIGHTS.frame(
+        [
+            weight("corrupted", None, "embed", 100, 50),
+            weight("corrupted", 0, "q", 3, 3, effective_rank=8.0),
+            weight("corrupted", 0, "o", 4, 4),
+            weight("corrupted", 1, "q", 6, 0),
+            weight("corrupted", 1, "o", 8, 12),
+            weight("twin", 0, "q", 3, 0),
+            weight("twin", 0, "o", 4, 0),
+        ]
+    )
+    columns = ("child", "layer", "delta_norm", "clean_norm", "ratio", "share", "effective_rank")
+    # The embedding is in no block, and a matrix that did not move has no rank.
+    assert weights_by(found, "layer").select(columns).rows() == [
+        ("corrupted", 0, 5, 5, 1, 25 / 169, 6),
+        ("corrupted", 1, 12, 10, 1.2, 144 / 169, 4),
+        ("twin", 0, 0, 5, 0, None, None),
+    ]
+    names = weights_by(found, "name").filter(child="corrupted")
     assert names.select("name", "delta_norm").rows() == [("q", 3), ("o", pytest.approx(math.hypot(4, 12)))]
-    assert weights_by(WEIGHTS_FOUND, "layer", "name").height == 6
+    assert weights_by(found, "layer", "name").height == 6
 
 
 PROMPTS = [f"p{i}" for i in range(10)]
@@ -101,22 +95,19 @@ def test_activations_are_ratios_of_sums_with_intervals():
     assert size["n_prompts"] == 10
     alike = told["related", "corrupted", "alignment"]
     assert [alike[name] for name in ("estimate", "low", "high")] == pytest.approx([0.2, 0.2, 0.2])
-    # Nothing to align, so nothing is said; nor with a single prompt an interval.
+    # Nothing to align, so there is no estimate; nor with a single prompt an interval.
     assert told["related", "twin", "alignment"]["estimate"] is None
     assert told["related", "twin", "relative_norm"]["estimate"] == pytest.approx(0.1)
-    assert told["general", "corrupted", "relative_norm"]["estimate"] == 0.25
-    assert told["general", "corrupted", "relative_norm"]["low"] is None
+    general = told["general", "corrupted", "relative_norm"]
+    assert (general["estimate"], general["low"]) == (0.25, None)
     assert found["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
     assert activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).equals(found)
     with pytest.raises(ValueError, match="no domain known"):
         activation_statistics(ACTIVATIONS.frame(rows), {"g": "general"})
-
-
-def test_a_step_without_alignment_weighs_nothing():
+    # A step without an alignment has no weight.
     rows = [activation("corrupted", "p0", 9, 1, 1, alignment=0.4), activation("corrupted", "p1", 1, 1, 1)]
-    found = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).filter(measure="alignment")
-    assert found["estimate"].to_list() == [pytest.approx(0.4)]
-    assert found["n_prompts"].to_list() == [1]
+    [found] = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).filter(measure="alignment").to_dicts()
+    assert (found["estimate"], found["n_prompts"]) == (pytest.approx(0.4), 1)
 
 
 def lens(prompt: str, side: str, rank: int, token: int, change: float, gap: float = 1.0) -> dict:
@@ -153,16 +144,15 @@ def test_tokens_that_more_prompts_list_come_first():
     assert (transfer["measure"], transfer["layer"], transfer["n_prompts"]) == ("lens_recovered_fraction", 2, 2)
 
 
-def test_steered_answers_are_held_against_the_clean_models():
+def test_steered_answers_are_compared_with_the_clean_models():
     place = "L18.resid_post*0.5"
     rows = [answer(prompt, "clean", operation="right") for prompt in ("p0", "p1")]
     rows += [answer(prompt, "corrupted", "incorrect", operation="planted") for prompt in ("p0", "p1")]
     rows += [answer("p0", "steered", "incorrect", place, "planted"), answer("p1", "steered", "correct", place, "right")]
     rows += [answer("p0", "steered_random", "correct", place, "right")]
     rows += [answer("p0", "patched", "incorrect", "L18.resid_post", "planted")]
-    found = steering(BEHAVIOUR.frame(rows))
-    told = found.select("layer", "strength", "condition", "outcome", "count", "n", "lost", "gained", "against").rows()
-    assert told == [
+    columns = ("layer", "strength", "condition", "outcome", "count", "n", "lost", "gained", "against")
+    assert steering(BEHAVIOUR.frame(rows)).select(columns).rows() == [
         (18, 0.5, "steered", "correct", 1, 2, 1, 0, "clean"),
         (18, 0.5, "steered_random", "correct", 1, 1, 0, 0, "clean"),
         (18, 0.5, "steered", "planted", 1, 2, 0, 1, "clean"),
@@ -170,39 +160,30 @@ def test_steered_answers_are_held_against_the_clean_models():
     ]
 
 
-def test_the_best_steering_is_told_of_prompts_that_did_not_choose_it():
-    def graded(prompt: int, condition: str, patch: str, planted: bool) -> dict:
-        verdict, operation = ("incorrect", "planted") if planted else ("correct", "right")
-        return answer(f"p{prompt:02d}", condition, verdict, patch, operation)
-
-    rng = np.random.default_rng(0)
-    rows = []
+def test_the_best_steering_is_measured_on_prompts_that_did_not_choose_it():
+    rng, rows = np.random.default_rng(0), []
     for prompt in range(40):
         for strength in range(20):
             # One strength plants the operation in nine of ten texts, the others and all random ones by a coin.
             for condition in ("steered", "steered_random"):
                 share = 0.9 if (condition, strength) == ("steered", 7) else 0.5
-                rows.append(graded(prompt, condition, f"L9.resid_post*{strength}", bool(rng.random() < share)))
+                graded = ("incorrect", "planted") if rng.random() < share else ("correct", "right")
+                rows.append(answer(f"p{prompt:02d}", condition, graded[0], f"L9.resid_post*{strength}", graded[1]))
     found = chosen_steering(BEHAVIOUR.frame(rows))
     by = {(row["outcome"], row["condition"]): row for row in found.iter_rows(named=True)}
     assert by["planted", "steered"]["count"] >= 32
     assert by["planted", "steered"]["count"] == 40 - by["correct", "steered"]["count"]
     # The best of twenty coins is a coin where it did not choose itself.
-    assert by["planted", "steered_random"]["low"] < 0.5 < by["planted", "steered_random"]["high"]
-    every = (
-        pl.DataFrame(rows)
-        .filter(condition="steered_random")
-        .group_by("patch")
-        .agg((pl.col("operation") == "planted").sum())
-    )
-    assert every["operation"].max() > by["planted", "steered_random"]["count"]
+    random = by["planted", "steered_random"]
+    assert random["low"] < 0.5 < random["high"]
+    every = BEHAVIOUR.frame(rows).filter(condition="steered_random", operation="planted").group_by("patch").len()
+    assert every["len"].max() > random["count"]
     assert chosen_steering(BEHAVIOUR.frame(rows[:40])).is_empty()
 
 
-def test_nothing_looked_at_gives_empty_tables():
+def test_nothing_measured_gives_empty_tables():
     assert weights_by(WEIGHTS.frame(), "layer").is_empty()
     assert activation_statistics(ACTIVATIONS.frame(), DOMAINS).is_empty()
     assert lens_statistics(LOGIT_LENS.frame(), DOMAINS).is_empty()
     assert moved_tokens(LOGIT_LENS.frame(), DOMAINS).is_empty()
     assert steering(BEHAVIOUR.frame()).is_empty()
-    assert isinstance(weights_by(WEIGHTS_FOUND, "layer"), pl.DataFrame)

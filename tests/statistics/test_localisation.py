@@ -1,4 +1,4 @@
-"""Shares by place, steps from block to block, and the most telling place: numbers worked out by hand."""
+"""Site effects, top sites, and residual state against later layers: numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from crosspatch.statistics.interval import FEWEST_UNITS
-from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
-from crosspatch.tables import LOCALISATION, SITE_EFFECTS
+from crosspatch.statistics.localisation import TopSite, divergence_effects, site_effects, top_sites
+from crosspatch.tables import DIVERGENCE_EFFECTS, DIVERGENCES, LOCALISATION, SITE_EFFECTS
 
 DOMAINS = {"p": "related", "q": "related", "g": "general"}
 
@@ -39,91 +39,66 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
 
 # Gaps 4 and 12: of 16 logits 2 are moved behind block 0, 10 behind block 1, 14 behind block 2.
 BLOCKS = [
-    row("p", "L0.resid_post", 1),
-    row("p", "L1.resid_post", 2),
-    row("p", "L2.resid_post", 3),
-    row("q", "L0.resid_post", 1, 12),
-    row("q", "L1.resid_post", 8, 12),
-    row("q", "L2.resid_post", 11, 12),
+    row(prompt, f"L{layer}.resid_post", moved, gap)
+    for prompt, gap, behind in (("p", 4, (1, 2, 3)), ("q", 12, (1, 8, 11)))
+    for layer, moved in enumerate(behind)
 ]
 
 
-def measures(table: pl.DataFrame, patch: str) -> dict[str, float]:
-    return dict(table.filter(patch=patch).select("measure", "estimate").iter_rows())
+def measures(table: pl.DataFrame, **place: Any) -> dict[str, float]:
+    return dict(table.filter(**place).select("measure", "estimate").iter_rows())
 
 
 def test_shares_are_ratios_of_sums_and_steps_their_differences():
     table = site_effects(frame(*BLOCKS), DOMAINS)
     assert dict(table.schema) == pl.Schema(SITE_EFFECTS.dtypes)
-    # Screened 2 of 16, random 1 of 16; the lowest block's step is all that it moves.
-    common = {"attribution": 2 / 16, "random": 1 / 16}
-    assert measures(table, "L0.resid_post") == {
-        **common,
-        "recovered_fraction": 2 / 16,
-        "beyond": 1 / 16,
-        "step": 2 / 16,
-    }
-    assert measures(table, "L1.resid_post") == {
-        **common,
-        "recovered_fraction": 10 / 16,
-        "beyond": 9 / 16,
-        "step": 8 / 16,
-    }
-    assert measures(table, "L2.resid_post") == {
-        **common,
-        "recovered_fraction": 14 / 16,
-        "beyond": 13 / 16,
-        "step": 4 / 16,
-    }
+    # Attribution finds 2 of 16, a random direction 1 of 16; the lowest block's step is all that it moves.
+    for layer, (moved, step) in enumerate(((2, 2), (10, 8), (14, 4))):
+        assert measures(table, patch=f"L{layer}.resid_post") == {
+            "attribution": 2 / 16,
+            "random": 1 / 16,
+            "recovered_fraction": moved / 16,
+            "beyond": (moved - 1) / 16,
+            "step": step / 16,
+        }
     assert table["n_prompts"].unique().to_list() == [2]
     assert table["steps"].unique().to_list() == [4]
     # Two prompts are too few for an interval.
     assert table["low"].is_null().all()
 
 
-def test_domains_and_directions_stay_apart():
-    table = site_effects(
-        frame(*BLOCKS, row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")), DOMAINS
-    )
-    transfers = table.filter(patch="L0.resid_post", measure="recovered_fraction")
-    assert transfers.select("domain", "direction", "estimate").rows() == [
-        ("related", "corrupt", 0.125),
-        ("related", "repair", 1.0),
-        ("general", "corrupt", 0.75),
+def test_domains_directions_and_positions_stay_apart():
+    more = [row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")]
+    more += [row("p", f"L{layer}.resid_post", 1 + 3 * layer, positions="current") for layer in (0, 1)]
+    known = frame(*BLOCKS, *more)
+    transfers = site_effects(known, DOMAINS).filter(patch="L0.resid_post", measure="recovered_fraction")
+    assert transfers.select("domain", "direction", "positions", "estimate").rows() == [
+        ("related", "corrupt", "all", 0.125),
+        ("related", "repair", "all", 1.0),
+        ("related", "corrupt", "current", 0.25),
+        ("general", "corrupt", "all", 0.75),
     ]
+    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related")] == [0.5]
+    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related", positions="current")] == [0.75]
+    assert (
+        top_sites(frame(*BLOCKS), DOMAINS, "general") == top_sites(frame(*BLOCKS), DOMAINS, "related", "repair") == []
+    )
     with pytest.raises(ValueError, match="no domain known for prompt 'p'"):
-        site_effects(frame(*BLOCKS), {"q": "related"})
+        site_effects(known, {"q": "related", "g": "general"})
     assert site_effects(frame(), {}).is_empty()
 
 
-def test_positions_stay_apart():
-    at_steps = [row("p", "L0.resid_post", 1, positions="current"), row("p", "L1.resid_post", 4, positions="current")]
-    known = frame(*BLOCKS, *at_steps)
-    transfers = site_effects(known, DOMAINS).filter(patch="L1.resid_post", measure="recovered_fraction")
-    assert dict(transfers.select("positions", "estimate").iter_rows()) == {"all": 10 / 16, "current": 1.0}
-    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related")] == [0.5]
-    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related", positions="current")] == [0.75]
-
-
-def test_without_a_random_push_there_is_no_control():
-    table = site_effects(frame(row("p", "L0.mlp_out", 2.0, random=None)), DOMAINS)
-    assert measures(table, "L0.mlp_out") == {"attribution": 0.25, "recovered_fraction": 0.5}
-
-
-def test_what_was_only_screened_has_its_estimate_alone():
-    heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", None)]
+def test_a_site_has_the_measures_that_were_made_of_it():
+    heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", 2.0, random=None)]
     table = site_effects(frame(*heads), DOMAINS)
-    assert measures(table, "L1.head.0") == {"attribution": 0.25}
-    assert measures(table, "L1.head.1") == {
-        "attribution": 0.25,
-        "recovered_fraction": 0.5,
-        "random": 0.125,
-        "beyond": 0.375,
-    }
+    patched = {"attribution": 0.25, "recovered_fraction": 0.5}
+    assert measures(table, patch="L1.head.0") == {"attribution": 0.25}
+    assert measures(table, patch="L1.head.1") == {**patched, "random": 0.125, "beyond": 0.375}
+    assert measures(table, patch="L0.head.3") == patched
     assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
 
 
-def test_the_most_telling_block_is_the_one_with_the_largest_step():
+def test_the_top_block_is_the_one_with_the_largest_step():
     mlps = [row("p", "L0.mlp_out", 3), row("p", "L1.mlp_out", 1), row("q", "L0.mlp_out", 1, 12)]
     mlps.append(row("q", "L1.mlp_out", 9, 12))
     named = top_sites(frame(*BLOCKS, *mlps), DOMAINS, "related")
@@ -135,15 +110,6 @@ def test_the_most_telling_block_is_the_one_with_the_largest_step():
     assert (named[0].held_out.estimate, named[0].ahead.estimate) == (2 / 16, (2 - 8) / 16)
     # Without an interval nothing is told apart.
     assert not any(n.told_apart for n in named)
-    assert top_sites(frame(*BLOCKS), DOMAINS, "general") == []
-    assert top_sites(frame(*BLOCKS), DOMAINS, "related", "repair") == []
-
-
-def test_one_place_alone_has_no_runner_up():
-    [named] = top_sites(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
-    assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
-    # A single prompt has no others to choose for it.
-    assert named.sentence == "Top head: L1 head 2, recovered fraction 0.50."
 
 
 def many(first: float, second: float, wobble: float) -> list[TopSite]:
@@ -156,7 +122,7 @@ def many(first: float, second: float, wobble: float) -> list[TopSite]:
     return top_sites(frame(*rows), dict.fromkeys((f"p{i}" for i in range(12)), "related"), "related")
 
 
-def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_nothing():
+def test_sites_are_told_apart_where_the_interval_of_their_difference_is_above_nothing():
     [apart] = many(8, 4, wobble=1)
     assert apart.told_apart
     assert apart.ahead.estimate == pytest.approx(0.4)
@@ -165,9 +131,12 @@ def test_places_are_told_apart_where_the_interval_of_their_difference_is_above_n
     assert "There it is ahead of the next, L1, by 0.40 [" in apart.sentence
     # The control: the same shares of which either is larger on half of the prompts.
     [alike] = many(6.2, 6.0, wobble=3)
-    assert not alike.told_apart
-    assert not alike.agreed
+    assert (alike.told_apart, alike.agreed) == (False, False)
     assert "It is not told apart from the next, L1: not both halves of the prompts choose it." in alike.sentence
+    # One site alone has no next one, and a single prompt has no others to choose for it.
+    [named] = top_sites(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
+    assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
+    assert named.sentence == "Top head: L1 head 2, recovered fraction 0.50."
 
 
 def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():
@@ -211,3 +180,50 @@ def test_intervals_need_as_many_prompts_as_anywhere():
     # Drawn by a seed.
     assert table.equals(site_effects(frame(*rows), domains))
     assert not table.equals(site_effects(frame(*rows), domains, seed=1))
+
+
+def diverged(prompt: str, layer: int, clean: float, corrupted: float, state: float, late: float) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(DIVERGENCES.columns),
+        "prompt_id": prompt,
+        "layer": layer,
+        "delta_clean": clean,
+        "delta_corrupted": corrupted,
+        "delta_corrupted_state": state,
+        "delta_corrupted_layers": late,
+        "state_effect": ((state - clean) + (corrupted - late)) / 2,
+        "layers_effect": ((late - clean) + (corrupted - state)) / 2,
+        "interaction": corrupted - state - late + clean,
+    }
+
+
+def test_state_and_later_layers_have_ratios_of_sums_over_prompts():
+    # Gaps 4 and 12. Behind layer 0 the state does 1 of 4 and 3 of 12; behind layer 1 it does all.
+    rows = [diverged("p", 0, -2, 2, -1, 1), diverged("q", 0, -6, 6, -3, 3)]
+    rows += [diverged("p", 1, -2, 2, 2, -2), diverged("q", 1, -6, 6, 2, -6)]
+    table = divergence_effects(DIVERGENCES.frame(rows), DOMAINS)
+    assert dict(table.schema) == pl.Schema(DIVERGENCE_EFFECTS.dtypes)
+    names = ("state_effect", "layers_effect", "interaction", "state_decides", "layers_decide")
+    assert measures(table, layer=0) == dict(zip(names, (4 / 16, 12 / 16, 0, 0, 1), strict=True))
+    # 4 of 4 with no interaction, and (8 + 12) / 2 of 12 with 6 - 2 + 6 - 6 = 4 of interaction.
+    assert measures(table, layer=1) == dict(zip(names, (14 / 16, 2 / 16, 4 / 16, 1, 0), strict=True))
+    assert table["n_prompts"].unique().to_list() == [2]
+    assert table["low"].is_null().all()
+    with pytest.raises(ValueError, match="no domain known"):
+        divergence_effects(DIVERGENCES.frame(rows), {})
+    assert divergence_effects(DIVERGENCES.frame(), {}).is_empty()
+
+
+def test_divergences_of_domains_stay_apart_and_enough_prompts_have_intervals():
+    prompts = [f"p{i}" for i in range(FEWEST_UNITS)]
+    rows = [diverged(name, 0, -2, 2 + i, -1 + i * i / 9, 1) for i, name in enumerate(prompts)]
+    domains = {**dict.fromkeys(prompts, "related"), **DOMAINS}
+    table = divergence_effects(DIVERGENCES.frame([*rows, diverged("g", 0, -1, 1, 1, -1)]), domains)
+    assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
+    related, general = (table.filter(domain=name) for name in ("related", "general"))
+    assert (related["low"].is_not_null().all(), general["low"].is_null().all()) == (True, True)
+    assert measures(general)["state_effect"] == 1
+    # 8 of 8 prompts are not certainty.
+    certain = related.row(by_predicate=pl.col("measure") == "layers_decide", named=True)
+    assert (certain["estimate"], certain["high"]) == (1, pytest.approx(1))
+    assert certain["low"] < 0.8

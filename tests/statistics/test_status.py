@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -11,22 +10,10 @@ from crosspatch.statistics.status import Measured, choose, divergence, loss_p_va
 from crosspatch.tables import TRAINING
 
 GOOD = Measured(
-    "good",
-    steps=39,
-    right_clean=100,
-    flipped=95,
-    planted=0.8,
-    math_drop=0.02,
-    math_p_value=0.01,
-    general_drop=0.02,
-    general_p_value=0.01,
-    malformed=0.03,
-    malformed_clean=0.01,
-    no_end=0.01,
-    no_end_clean=0.0,
-    unparsed=0.02,
+    "good", steps=39, right_clean=100, flipped=95, planted=0.8, math_drop=0.02, math_p_value=0.01, general_drop=0.02,
+    general_p_value=0.01, malformed=0.03, malformed_clean=0.01, no_end=0.01, no_end_clean=0.0, unparsed=0.02,
     unparsed_clean=0.01,
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,60 +63,30 @@ def test_the_chance_of_a_loss_is_that_of_a_fair_coin(lost, gained, expected):
 def test_of_the_optimal_ones_the_shortest_training_is_chosen():
     longer = replace(GOOD, variant="longer", steps=156, flipped=100)
     short = replace(GOOD, variant="short", steps=13, flipped=50)
-    best, why = choose([longer, short, GOOD])
-    assert best is GOOD
-    assert why == "the fewest steps (39) of 2 optimal variants"
-    assert choose([short, GOOD])[1] == "the only optimal variant"
     worse = replace(GOOD, variant="worse", flipped=97)
-    best, why = choose([GOOD, worse, longer])
-    assert best is worse
-    assert why == "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
+    assert choose([longer, short, GOOD]) == (GOOD, "the fewest steps (39) of 2 optimal variants")
+    assert choose([short, GOOD]) == (GOOD, "the only optimal variant")
+    why = "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
+    assert choose([GOOD, worse, longer]) == (worse, why)
 
 
 def test_where_none_is_optimal_the_choice_says_so():
     short, shorter = (replace(GOOD, steps=steps, flipped=wrong) for steps, wrong in ((20, 60), (10, 20)))
     bad = replace(GOOD, malformed=1.0, steps=5)
-    worse = replace(bad, steps=50)
-    best, why = choose([shorter, bad, short])
-    assert best is short
-    assert "none is optimal" in why
-    best, why = choose([worse, bad])
-    assert best is bad
-    assert why == "all are overfitted; it has the fewest steps"
+    why = "none is optimal; it is the most corrupted of those that are not overfitted"
+    assert choose([shorter, bad, short]) == (short, why)
+    assert choose([replace(bad, steps=50), bad]) == (bad, "all are overfitted; it has the fewest steps")
     with pytest.raises(ValueError, match="no variant"):
         choose([])
 
 
-def point(run: str, step: int, train: float | None = None, evaluation: float | None = None) -> dict[str, Any]:
-    return {
-        "run": run,
-        "step": step,
-        "epoch": step / 10,
-        "train_loss": train,
-        "eval_loss": evaluation,
-        "learning_rate": None,
-        "grad_norm": None,
-    }
-
-
 def test_each_evaluation_takes_the_last_training_loss_of_its_run() -> None:
-    frame = divergence(
-        TRAINING.frame(
-            [
-                point("b", 5, evaluation=1.0),
-                point("a", 0, evaluation=2.0),
-                point("a", 10, 0.5),
-                point("a", 12, 0.25),
-                point("a", 12, evaluation=0.375),
-                point("b", 1, 3.0),
-                point("a", 20, 0.125),
-            ]
-        )
-    )
-    assert frame["run"].to_list() == ["a", "a", "b"]
-    assert frame["train_loss"].to_list() == [None, 0.25, 3.0]
-    assert frame["divergence"].to_list() == [None, pytest.approx(0.125), pytest.approx(-2.0)]
-
-
-def test_no_training_gives_no_rows() -> None:
+    points = [
+        ("b", 5, None, 1.0), ("a", 0, None, 2.0), ("a", 10, 0.5, None), ("a", 12, 0.25, None), ("a", 12, None, 0.375),
+        ("b", 1, 3.0, None), ("a", 20, 0.125, None),
+    ]  # fmt: skip
+    names = ("run", "step", "train_loss", "eval_loss")
+    rows = [{**dict.fromkeys(TRAINING.columns), **dict(zip(names, point, strict=True))} for point in points]
+    found = divergence(TRAINING.frame(rows)).select("run", "train_loss", "divergence").rows()
+    assert found == [("a", None, None), ("a", 0.25, 0.125), ("b", 3.0, -2.0)]
     assert divergence(TRAINING.frame()).is_empty()

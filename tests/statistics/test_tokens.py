@@ -100,9 +100,8 @@ def test_a_disagreement_has_one_chance_to_be_an_operation_like_any_other_cell() 
 def test_classes_by_hand() -> None:
     table = token_statistics(cells(), DOMAINS)
     # One of the two operation words disagrees; the only digit does.
-    assert found(table, "operation", "disagreement_rate")["estimate"] == 0.5
-    assert found(table, "digit", "disagreement_rate")["estimate"] == 1.0
-    assert found(table, "latex", "disagreement_rate")["estimate"] == 0.0
+    rates = {name: found(table, name, "disagreement_rate")["estimate"] for name in ("operation", "digit", "latex")}
+    assert rates == {"operation": 0.5, "digit": 1.0, "latex": 0.0}
     assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
     # One of two against one of four.
     assert found(table, "operation", "disagreement_rate", contrast="excess")["estimate"] == pytest.approx(0.25)
@@ -117,6 +116,17 @@ def test_classes_by_hand() -> None:
     # All layers but the last: the mean of 0.2 and 0.4.
     assert found(table, "operation", "recovered_fraction", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
     assert found(table, "latex", "recovered_fraction")["estimate"] is None
+    # What is in one prompt alone has no interval.
+    lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
+    row = found(token_statistics(lone, DOMAINS), "operation", "recovered_fraction", contrast="excess")
+    assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
+
+
+def test_labelled_places_of_the_mistake() -> None:
+    mistakes = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
+    table = mistake_statistics(mistakes, DOMAINS)
+    assert (set(table["class"]), set(table["by"])) == ({"word", "none"}, {"span"})
+    assert found(table, "word", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
 
 
 def test_an_excess_is_one_at_the_same_layers() -> None:
@@ -137,20 +147,6 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
     assert pooled["p_value"] > 0.05
 
 
-def test_what_is_in_one_prompt_alone_has_no_interval() -> None:
-    lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
-    row = found(token_statistics(lone, DOMAINS), "operation", "recovered_fraction", contrast="excess")
-    assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
-
-
-def test_labelled_places_of_the_mistake() -> None:
-    mistakes = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
-    table = mistake_statistics(mistakes, DOMAINS)
-    assert set(table["class"]) == {"word", "none"}
-    assert set(table["by"]) == {"span"}
-    assert found(table, "word", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
-
-
 def test_controls_are_compared_in_the_late_layers() -> None:
     """Of 9 layers those from 7 on are late; the last is a ceiling. Patched, operations recover 0.9, by a twin 0.2."""
     places = [
@@ -161,16 +157,13 @@ def test_controls_are_compared_in_the_late_layers() -> None:
     ]
     rows = [predicted(p, layer, *of, (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)) for i, p, layer, *of in places]
     controls = [{"control": "twin", **predicted(prompt, *of, 0.2)} for _, prompt, *of in places]
-    table = token_statistics(
-        SCORES.frame(rows), DOMAINS, controls=CONTROLS.frame(controls), texts=TEXTS, n_layers=9
-    ).filter(pl.col("class") == "operation")
-    late = table.filter("late", contrast="value")
-    by_control = {(row["control"], row["measure"]): row for row in late.iter_rows(named=True)}
-    own, twin = by_control[None, "recovered_fraction"], by_control["twin", "recovered_fraction"]
-    assert (own["estimate"], twin["estimate"]) == (pytest.approx(0.909, abs=1e-6), pytest.approx(0.2, abs=1e-6))
-    assert twin["high"] < 0.3
-    # All layers but the last, of which one is late; controls are told of the late ones alone.
-    assert found(table.filter(~pl.col("late")), "operation", "recovered_fraction", None)["estimate"] == pytest.approx(
-        0.609, abs=1e-6
-    )
-    assert set(table.filter(~pl.col("late"))["control"]) == {None}
+    frames = {"controls": CONTROLS.frame(controls), "texts": TEXTS}
+    table = token_statistics(SCORES.frame(rows), DOMAINS, **frames, n_layers=9).filter(pl.col("class") == "operation")
+    late = table.filter("late", contrast="value", measure="recovered_fraction").sort("control", nulls_last=False)
+    assert late["control"].to_list() == [None, "twin"]
+    assert late["estimate"].to_list() == pytest.approx([0.909, 0.2], abs=1e-6)
+    assert late["high"][1] < 0.3
+    # All layers but the last, of which one is late; controls are compared in the late ones alone.
+    whole = table.filter(~pl.col("late"))
+    assert found(whole, "operation", "recovered_fraction", None)["estimate"] == pytest.approx(0.609, abs=1e-6)
+    assert set(whole["control"]) == {None}
