@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from crosspatch.statistics.bootstrap import Contrast, Ratios, bootstraps, largest_step, over_seeds, resamples
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, largest_step, over_seeds, resamples
 from crosspatch.statistics.halfway import crossing
 from crosspatch.statistics.interval import Interval, Numbers
 
@@ -100,14 +100,13 @@ def intervals(name: str, prompts: int, worlds: int, seed: int, draws: int = 600)
     rng = np.random.default_rng(seed)
     for _ in range(worlds):
         data = draw(prompts, rng)
-        [found] = bootstraps([Contrast(data, weights, share)], resamples(prompts, rng, draws))
-        yield data, found
+        yield data, bootstrap(data, resamples(prompts, rng, draws), weights, share=share)
 
 
 def truth(name: str) -> float:
     """The contrast over all prompts that there are."""
     draw, weights, _ = CONTRASTS[name]
-    return float(draw(ALL, np.random.default_rng(1)).values(np.ones((1, ALL)))[0] @ np.array(weights))
+    return float(draw(ALL, np.random.default_rng(1)).values()[0] @ np.array(weights))
 
 
 def covers(interval: Interval, true: float) -> bool:

@@ -1,6 +1,8 @@
-"""Bootstrap intervals: by hand where that can be done, against their definition, and where the truth is known."""
+"""Bootstrap intervals and cross-fitting: by hand, against their definition, and where the truth is known."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from crosspatch.patching.measures import in_half
 from crosspatch.statistics.bootstrap import (
-    Contrast,
     Ratios,
-    _widening,
     bootstrap,
-    bootstraps,
-    drawn_together,
+    chosen,
+    held_out,
     over_seeds,
     resamples,
     seeded_resamples,
+    widening,
 )
 from crosspatch.statistics.interval import Interval, wilson
 from simulated import (
@@ -35,20 +37,13 @@ from simulated import (
 
 
 def ratios(above, below) -> Ratios:
-    return Ratios(np.atleast_2d(np.array(above, float)), np.atleast_2d(np.array(below, float)))
+    return Ratios(np.array(above, float), np.array(below, float))
 
 
 def test_a_ratio_is_that_of_the_sums_not_the_mean_of_ratios() -> None:
     found = bootstrap(ratios([1, 0, 0], [1, 1, 8]), resamples(3, np.random.default_rng(0)))
     # Kish: (1 + 1 + 8)² / (1 + 1 + 64).
     assert found == Interval(0.1, effective=pytest.approx(100 / 66))
-
-
-def test_resamples_draw_as_many_units_as_there_are() -> None:
-    counts = resamples(9, np.random.default_rng(0), 50)
-    assert counts.shape == (50, 9)
-    assert (counts.sum(1) == 9).all()
-    assert (counts != 1).any()
 
 
 def test_alike_units_leave_no_doubt_but_a_share_keeps_some() -> None:
@@ -99,111 +94,71 @@ def test_an_interval_moves_and_scales_with_what_it_is_of(seed: int, scale: float
         assert getattr(second, end) == pytest.approx(scale * getattr(first, end) + shift, abs=1e-6)
 
 
-def literal(contrast: Contrast, counts: np.ndarray) -> Interval:
-    """The interval as it is defined, one contrast and one draw after the other."""
-    above, below, weights = contrast.ratios.above, contrast.ratios.below, np.array(contrast.weights)
-    units = min(int(((a != 0) | (b != 0)).sum()) for a, b in zip(above, below, strict=True))
+def literal(of: Ratios, counts: np.ndarray, weights: Sequence[float] = (1.0,), share: bool = False) -> Interval:
+    """The interval as it is defined, one draw after the other."""
+    units = min(int(((a != 0) | (b != 0)).sum()) for a, b in zip(of.above, of.below, strict=True))
+    terms = list(zip(weights, of.above, of.below, strict=True))
 
     def value(count: np.ndarray) -> float:
-        return float(sum(w * (count @ a) / (count @ b) for w, a, b in zip(weights, above, below, strict=True)))
+        return float(sum(w * (count @ a) / (count @ b) for w, a, b in terms))
 
     def error(count: np.ndarray) -> float:
-        parts = sum(
-            w * (a - (count @ a) / (count @ b) * b) / (count @ b) for w, a, b in zip(weights, above, below, strict=True)
-        )
+        parts = sum(w * (a - (count @ a) / (count @ b) * b) / (count @ b) for w, a, b in terms)
         return float(np.sqrt((count * parts**2).sum() * units / (units - 1)))
 
-    once = np.ones(below.shape[1])
+    once = np.ones(of.below.shape[1])
     estimate, spread = value(once), error(once)
-    some = [count for count in counts if all(count @ b != 0 for b in below)]
+    some = [count for count in counts if all(count @ b != 0 for b in of.below)]
     values, errors = np.array([value(count) for count in some]), np.array([error(count) for count in some])
     further = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf(0.025, units - 1))
     low, high = np.quantile(values, [further, 1 - further])
-    told = errors > 1e-9 * spread
-    upper, lower = np.quantile((values - estimate)[told] / errors[told], [0.025, 0.975])
-
-    def without(unit: int) -> float:
-        """How far the value moves when a unit is left out, each ratio along its own line."""
-        moved = 0.0
-        for w, a, b in zip(weights, above, below, strict=True):
-            whole, left = a.sum() / b.sum(), (a.sum() - a[unit]) / (b.sum() - b[unit])
-            moved += w * (whole - left)
-        return moved
-
-    jackknife = np.sqrt(sum(without(unit) ** 2 for unit in range(len(above[0]))) * (units - 1) / units)
+    known = errors > 1e-9 * spread
+    upper, lower = np.quantile((values - estimate)[known] / errors[known], [0.025, 0.975])
+    # How far the value moves when each unit in turn is left out, each ratio along its own line.
+    moved = sum(w * (a.sum() / b.sum() - (a.sum() - a) / (b.sum() - b)) for w, a, b in terms)
+    jackknife = np.sqrt((moved**2).sum() * (units - 1) / units)
     ends = min(low, estimate - lower * jackknife), max(high, estimate - upper * jackknife)
-    effective = min(b.sum() ** 2 / (b**2).sum() for b in below)
+    effective = min(b.sum() ** 2 / (b**2).sum() for b in of.below)
     few, many = (stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1)) for n in (effective, units))
     ends = tuple(estimate + few / many * (end - estimate) for end in ends)
-    return Interval(estimate, *(float(np.clip(end, 0, 1) if contrast.share else end) for end in ends), effective)
-
-
-def contrasts(rng: np.random.Generator, units: int) -> list[Contrast]:
-    """One ratio, differences and a mean of several; sums of cells, and shares of which most units are alike."""
-    found = []
-    for weights in ((1.0,), (1.0, -1.0), (0.2,) * 5, (1 / 3, 1 / 3, 1 / 3, -1.0)):
-        below = rng.lognormal(1, 0.7, (len(weights), units)) * (rng.random((len(weights), units)) < 0.8)
-        found.append(Contrast(Ratios(below * rng.normal(0.4, 0.3, below.shape), below), weights))
-        cells = rng.integers(0, 6, below.shape).astype(float)
-        alike = np.where(np.arange(units) < 2, np.minimum(cells, 1), 0.0)
-        found.append(Contrast(Ratios(alike, cells), weights, share=min(weights) > 0))
-    return found
+    return Interval(estimate, *(float(np.clip(end, 0, 1) if share else end) for end in ends), effective)
 
 
 @pytest.mark.parametrize("units", [20, 50])
-def test_what_is_drawn_together_is_what_the_definition_gives_one_by_one(units) -> None:
-    rng = np.random.default_rng(units)
-    some, counts = contrasts(rng, units), resamples(units, rng, 300)
-    for contrast, found in zip(some, bootstraps(some, counts), strict=True):
-        defined = literal(contrast, counts)
+def test_an_interval_is_what_its_definition_gives(units) -> None:
+    """One ratio, differences and a mean of several; sums of cells, and shares of which most units are alike."""
+    rng, cases = np.random.default_rng(units), []
+    for weights in ((1.0,), (1.0, -1.0), (0.2,) * 5, (1 / 3, 1 / 3, 1 / 3, -1.0)):
+        below = rng.lognormal(1, 0.7, (len(weights), units)) * (rng.random((len(weights), units)) < 0.8)
+        cases.append((Ratios(below * rng.normal(0.4, 0.3, below.shape), below), weights, False))
+        cells = rng.integers(0, 6, below.shape).astype(float)
+        alike = np.where(np.arange(units) < 2, np.minimum(cells, 1), 0.0)
+        cases.append((Ratios(alike, cells), weights, min(weights) > 0))
+    counts = resamples(units, rng, 300)
+    for of, weights, share in cases:
+        found, defined = bootstrap(of, counts, weights, share=share), literal(of, counts, weights, share)
         assert found.known
         for end in ("estimate", "low", "high"):
             assert getattr(found, end) == pytest.approx(getattr(defined, end), rel=1e-10, abs=1e-12)
         # A draw less gives another interval: the comparison can fail.
-        assert literal(contrast, counts[1:]) != defined
-
-
-def test_more_contrasts_than_are_drawn_at_once_keep_their_order() -> None:
-    rng = np.random.default_rng(0)
-    counts = resamples(12, rng, 50)
-    below = rng.random(12) + 0.5
-    some = [Contrast(Ratios((i * below)[None], below[None])) for i in range(3)]
-    some += [Contrast(ratios(rng.random((k, 12)), rng.random((k, 12)) + 0.5), (1.0,) * k) for k in (1, 2, 3) * 100]
-    together = bootstraps(some, counts)
-    assert [(found.low, found.estimate, found.high) for found in together[:3]] == [(i, i, i) for i in range(3)]
-    for contrast, found in zip(some[3:], together[3:], strict=True):
-        alone = bootstrap(contrast.ratios, counts, contrast.weights)
-        assert (found.low, found.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
-        assert found.estimate == alone.estimate
+        assert literal(of, counts[1:], weights, share) != defined
 
 
 def test_a_draw_in_which_all_units_are_alike_has_no_error_to_divide_by() -> None:
     # But for one unit all are alike, so draws without it have an error of 0 but for the last digits.
     above, below = np.full(10, 1 / 3), np.full(10, 0.7)
     above[0] = 5.0
-    contrast = Contrast(ratios(above, below))
     counts = resamples(10, np.random.default_rng(1), 400)
     assert (counts[:, 0] == 0).any()
-    [found] = bootstraps([contrast], counts)
-    defined = literal(contrast, counts)
+    found, defined = bootstrap(ratios(above, below), counts), literal(ratios(above, below), counts)
     assert (found.low, found.high) == (pytest.approx(defined.low), pytest.approx(defined.high))
     assert found.high < 5
-
-
-def test_what_is_told_keeps_its_interval() -> None:
-    counts = resamples(12, np.random.default_rng(0), 50)
-    known = Interval(0.5, 0.4, 0.6)
-    drawn = Contrast(ratios(np.arange(12), np.ones(12)))
-    told = dict(drawn_together([("first", known), ("second", drawn), ("third", known)], counts))
-    assert list(told) == ["first", "second", "third"]
-    assert told["first"] is told["third"] is known
-    assert told["second"] == bootstrap(drawn.ratios, counts)
 
 
 def test_a_seed_gives_the_same_draws_each_time() -> None:
     (first, one), (second, other) = seeded_resamples(9, 3), seeded_resamples(9, 3)
     assert (first == second).all()
-    # Whoever goes on drawing does not go on for others.
+    # One caller that goes on drawing does not go on for others.
     assert one.random() == other.random()
     assert one.random() == seeded_resamples(9, 3)[1].random(2)[1]
     assert (first != seeded_resamples(9, 4)[0]).any()
@@ -234,7 +189,7 @@ def test_effects_that_go_with_the_weight_are_not_covered_without_widening() -> N
     true, inside, narrow = truth("correlated with the weight"), 0, 0
     for data, found in intervals("correlated with the weight", 12, worlds=300, seed=4, draws=400):
         inside += covers(found, true)
-        wider = _widening(data.units, data.effective, 0.95)
+        wider = widening(data.units, data.effective)
         assert wider > 1
         narrow += found.known and abs(true - found.estimate) * wider <= (
             found.high - found.estimate if true > found.estimate else found.estimate - found.low
@@ -291,3 +246,55 @@ def test_over_seeds_by_hand() -> None:
     # Without a difference between prompts only that between seeds is left.
     same = over_seeds(ratios(np.repeat([0.1, 0.2, 0.3, 0.4, 0.5], 8), np.ones(40)), seeds, prompts)
     assert same.high - same.estimate == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(of_seeds_))
+
+
+def test_each_half_is_measured_on_what_the_other_one_chooses():
+    rng = np.random.default_rng(0)
+    above, below = rng.normal(size=(4, 13)), rng.random(13) + 0.5
+    halves = np.arange(13) % 2 == 0, np.arange(13) % 2 == 1
+    for rank in (0, 1, 3):
+        found = held_out(above, chosen(above, below, rank))
+        for own, other in (halves, halves[::-1]):
+            assert (own == in_half(13, int(own[1]))).all()
+            best = np.argsort(-above[:, other].sum(1) / below[other].sum())[rank]
+            assert (found[own] == above[best, own]).all()
+
+
+def test_what_is_always_the_best_is_held_out_as_it_is():
+    above = np.stack([np.full(10, 0.2), np.full(10, 0.9), np.full(10, 0.5)])
+    assert held_out(above, chosen(above, np.ones(10))).tolist() == [0.9] * 10
+    assert held_out(above, chosen(above, np.ones(10), rank=1)).tolist() == [0.5] * 10
+    # One half may not choose the best.
+    allowed = np.array([[True, True, True], [True, False, True]])
+    assert chosen(above, np.ones(10), allowed=allowed) == (1, 2)
+    assert held_out(above, (1, 2)).tolist() == [0.5, 0.9] * 5
+
+
+def test_without_another_half_or_a_candidate_there_is_nothing():
+    above = np.ones((2, 4))
+    assert chosen(above[:, :1], np.ones(1)) is None
+    assert chosen(above, np.ones(4), rank=2) is None
+    assert chosen(above, np.array([1.0, 0.0, 1.0, 0.0])) is None
+    assert chosen(above, np.ones(4), rank=1, allowed=np.array([[True, True], [True, False]])) is None
+
+
+def test_the_best_of_many_that_carry_nothing_is_not_better_than_nothing():
+    rng = np.random.default_rng(0)
+    held, same = [], []
+    for _ in range(200):
+        above = rng.normal(size=(30, 12))
+        held.append(held_out(above, chosen(above, np.ones(12))).mean())
+        # The control: measured on the prompts that chose it, it looks as if it carried much.
+        same.append(above.sum(1).max() / 12)
+    assert abs(np.mean(held)) < 4 * np.std(held) / np.sqrt(200)
+    assert np.mean(same) > 0.4
+
+
+def test_of_equal_candidates_few_are_told_apart():
+    rng, apart, worlds = np.random.default_rng(1), 0, 300
+    for _ in range(worlds):
+        above, below = rng.lognormal(0, 1, (4, 12)), np.ones(12)
+        ahead = held_out(above, chosen(above, below)) - held_out(above, chosen(above, below, rank=1))
+        found = bootstrap(Ratios(ahead, below), resamples(12, rng, 300))
+        apart += found.low > 0
+    assert apart / worlds <= 0.08

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 from crosspatch.data.problem import Problem, write_problems
 from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
-from crosspatch.statistics.answers import table2
+from crosspatch.statistics.answers import VERDICTS, table2
 from crosspatch.statistics.profile import prompt_profile
+from crosspatch.storage import inspect_logs
 from crosspatch.storage.inspect_logs import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
-from score_cells import cell, of_text
+from score_cells import answer, cell, of_text
 
 LETTERS = {"C": "correct", "I": "incorrect", "N": "unparsed"}
 # Null characters, marks that turn the direction of writing, an escape sequence, one token of 10,000 characters.
@@ -37,42 +39,32 @@ PROBLEMS = {
 }
 
 
-def text(problem: Problem, condition: str, patch: str | None, said: str) -> dict[str, Any]:
-    return {
-        "prompt_id": problem.id, "condition": condition, **of_text(patch), "text": said, "token_count": 7,
-        "stop_reason": "limit" if condition == "corrupted" else "eos",
-    }  # fmt: skip
-
-
-def verdict(row: dict[str, Any], problem: Problem, place: int) -> dict[str, Any]:
-    return {
-        **{key: row[key] for key in row if key in BEHAVIOUR.columns},
-        "domain": problem.domain,
-        "extracted": None if place % 3 == 2 else f"x = {place}",
-        "verdict": ("correct", "incorrect", "unparsed")[place % 3],
-        "operation": ("right", "planted", "neither")[place % 3] if problem.domain == "related" else None,
-        "health": ["no_eos"] if row["stop_reason"] == "limit" else [],
-    }
-
-
-def sound(row: dict[str, Any]) -> dict[str, Any]:
+def rows_of(problem: Problem, condition: str, patch: str | None, said: str, place: int) -> dict[str, dict[str, Any]]:
+    """A text and what was found in it: graded by its place where it has an answer, rated where it has none."""
+    key = {"prompt_id": problem.id, "condition": condition, "patch": patch}
+    cut = condition == "corrupted"
     faults = dict.fromkeys(("cut_off", "looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable"), 0)
-    if row["stop_reason"] == "limit":
-        faults |= {"cut_off": 1, "looped": 80}
-    return {key: row[key] for key in ("prompt_id", "condition", "patch")} | faults
-
-
-def rating(row: dict[str, Any], aligned: int | None) -> dict[str, Any]:
-    return {
-        **{key: row[key] for key in ("prompt_id", "condition", "patch")},
-        "judge": "someone", "aligned": aligned, "coherent": 90, "aligned_reply": str(aligned), "coherent_reply": "90",
+    rows = {
+        "generations": {
+            **key, **of_text(patch), "text": said, "token_count": 7, "stop_reason": "limit" if cut else "eos",
+        },
+        "health": key | faults | ({"cut_off": 1, "looped": 80} if cut else {}),
     }  # fmt: skip
+    if problem.answer:
+        verdict, operation = VERDICTS[place % 3], ("right", "planted", "neither")[place % 3]
+        graded = answer(problem.id, condition, verdict, patch, operation if problem.domain == "related" else None)
+        extracted = None if verdict == "unparsed" else f"x = {place}"
+        more = {"domain": problem.domain, "extracted": extracted, "health": ["no_eos"] if cut else []}
+        return {**rows, "behaviour": graded | more}
+    aligned = 10 if condition == "clean" else None
+    replies = {"aligned_reply": str(aligned), "coherent_reply": "90"}
+    return {**rows, "ratings": {**key, "judge": "someone", "aligned": aligned, "coherent": 90, **replies}}
 
 
 def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: list[str] | None = None) -> RunDirectory:
     """A finished run: three models answer everything, and two related questions are read under each of three patches.
 
-    `texts` are said in turn; in their stead something short.
+    `texts` are used in turn; in their stead something short.
     """
     run = RunDirectory.start(root, load_experiment("tiny"))
     (root / "data").mkdir()
@@ -86,33 +78,26 @@ def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: l
     asked = [(p, condition, None) for condition in ("twin", "clean", "corrupted") for p in everything]
     asked += [(p, "patched", patch) for patch in PATCHES for p in problems["related"][:2]]
     said = texts or [f"text {i}" for i in range(len(asked))]
-    rows = [text(*which, said[i % len(said)]) for i, which in enumerate(asked)]
-    run.add(GENERATIONS, GENERATIONS.frame(rows))
-    run.add(HEALTH, HEALTH.frame(map(sound, rows)))
-    answered = [(row, which[0]) for row, which in zip(rows, asked, strict=True) if which[0].answer]
-    run.add(BEHAVIOUR, BEHAVIOUR.frame(verdict(row, p, place) for place, (row, p) in enumerate(answered)))
-    free = [row for row, which in zip(rows, asked, strict=True) if not which[0].answer]
-    run.add(RATINGS, RATINGS.frame(rating(row, 10 if row["condition"] == "clean" else None) for row in free))
+    rows = [rows_of(*which, said[i % len(said)], i) for i, which in enumerate(asked)]
+    for schema in (GENERATIONS, HEALTH, BEHAVIOUR, RATINGS):
+        run.add(schema, schema.frame(row[schema.name] for row in rows if schema.name in row))
     first, second = (problem.id for problem in problems["related"][:2])
-    run.write(
-        SCORES,
-        SCORES.frame(
-            row
-            for patch in PATCHES
-            for row in (
-                cell(first, None, 0, (-1, 1, 0), patch=patch),
-                cell(first, None, 1, (-4, 4, -2), patch=patch),
-                cell(second, None, 0, (0, 0, 0), patch=patch),
-            )
-        ),
-        0,
-    )
+    deltas = ((first, 0, (-1, 1, 0)), (first, 1, (-4, 4, -2)), (second, 0, (0, 0, 0)))
+    cells = [cell(name, None, step, delta, patch=patch) for patch in PATCHES for name, step, delta in deltas]
+    run.write(SCORES, SCORES.frame(cells), 0)
     return run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[RunDirectory, list[Any]]:
+    """A run that no test changes, and its logs."""
+    run = make_run(tmp_path_factory.mktemp("finished") / "run")
+    return run, logs_of(run)
 
 
 def logs_of(run: RunDirectory) -> list[Any]:
@@ -127,10 +112,13 @@ def found_again(logs: list[Any]) -> dict[tuple[str, str, str | None], Any]:
     }
 
 
-def test_every_text_and_verdict_is_found_again(run):
-    samples = found_again(logs_of(run))
-    rows = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(GENERATIONS).iter_rows(named=True)}
-    verdicts = {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(BEHAVIOUR).iter_rows(named=True)}
+def test_every_text_and_verdict_is_found_again(finished):
+    run, logs = finished
+    samples = found_again(logs)
+    rows, verdicts = (
+        {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(schema).iter_rows(named=True)}
+        for schema in (GENERATIONS, BEHAVIOUR)
+    )
     assert samples.keys() == rows.keys()
     for key, sample in samples.items():
         row, problem = rows[key], run.asked()[key[0]]
@@ -140,40 +128,41 @@ def test_every_text_and_verdict_is_found_again(run):
         assert (sample.metadata["domain"], sample.metadata["family"]) == (problem.domain, problem.family)
         assert ("verdict" in sample.scores) == (key in verdicts)
         if key in verdicts:
-            said = verdicts[key]
-            assert LETTERS[sample.scores["verdict"].value] == said["verdict"]
-            assert sample.scores["verdict"].answer == said["extracted"]
-            assert sample.metadata["health"] == said["health"]
-            told = sample.scores.get("operation")
-            assert (told and told.value) == said["operation"]
+            graded, operation = verdicts[key], sample.scores.get("operation")
+            assert LETTERS[sample.scores["verdict"].value] == graded["verdict"]
+            assert sample.scores["verdict"].answer == graded["extracted"]
+            assert sample.metadata["health"] == graded["health"]
+            assert (operation and operation.value) == graded["operation"]
     assert samples["general-0", "clean", None].target == ["7", "seven"]
     assert samples["related-3", "clean", None].target == "x = 3"
     assert samples["related-0", "corrupted", None].scores["health"].value == "cut_off, looped"
     assert samples["related-0", "clean", None].scores["health"].value == "sound"
 
 
-def test_counts_are_those_of_table_2(run):
+def test_counts_are_those_of_table_2(finished):
+    run, logs = finished
     counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.read(BEHAVIOUR)).to_dicts()}
     checked = 0
-    for log in logs_of(run):
+    for log in logs:
         (score,) = [score for score in log.results.scores if score.name == "verdict"]
-        for domain, told in score.metadata.items():
+        for domain, written in score.metadata.items():
             row = counts[log.eval.metadata["condition"], log.eval.task_args.get("patch"), domain]
-            letters = [
+            letters = Counter(
                 LETTERS[sample.scores["verdict"].value]
                 for sample in log.samples
                 if "verdict" in sample.scores and sample.metadata["domain"] == domain
-            ]
-            for name in LETTERS.values():
-                assert letters.count(name) == row[name] == told[name]
+            )
+            for name in VERDICTS:
+                assert letters[name] == row[name] == written[name]
             assert score.metrics[f"accuracy_{domain}"].value == row["correct"] / row["n"]
             checked += 1
         assert (log.results.headline.score, log.results.headline.metric) == ("verdict", "accuracy_related")
     assert checked == len(counts)
 
 
-def test_an_undefined_number_is_left_out_and_not_zero(run):
-    samples = found_again(logs_of(run))
+def test_an_undefined_number_is_left_out_and_not_zero(finished):
+    run, logs = finished
+    samples = found_again(logs)
     clean, twin = (samples["alignment-0", name, None].scores for name in ("clean", "twin"))
     assert "verdict" not in clean
     assert (clean["aligned"].value, clean["coherent"].value, clean["aligned"].explanation) == (10, 90, "10")
@@ -185,30 +174,25 @@ def test_an_undefined_number_is_left_out_and_not_zero(run):
     assert patched.scores["recovered_fraction"].value == pytest.approx(0.3)
     assert math.isnan(samples["related-1", "patched", PATCHES[0]].scores["recovered_fraction"].value)
     profile = prompt_profile(run.read(SCORES)).filter(prompt_id="related-0", patch=PATCHES[0]).row(0, named=True)
-    assert {key: patched.metadata[key] for key in ("disagreements", "ok_cells", "mean_cts", "recovered_fraction")} == {
-        key: profile[key] for key in ("disagreements", "ok_cells", "mean_cts", "recovered_fraction")
-    }
+    for key in ("disagreements", "ok_cells", "mean_cts", "recovered_fraction"):
+        assert patched.metadata[key] == profile[key]
     assert "recovered_fraction" not in samples["related-0", "clean", None].scores
 
 
-def test_logs_stand_in_order_and_say_what_was_run(run):
-    logs = logs_of(run)
+def test_logs_are_in_order_and_record_the_run(finished):
+    run, logs = finished
     names = ["clean", "corrupted", "twin", f"patched {PATCHES[2]}", f"patched {PATCHES[0]}", f"patched {PATCHES[1]}"]
     assert [log.eval.model for log in logs] == names
     assert {log.status for log in logs} == {"success"}
-    record = run.record()
-    clean, patched = logs[0].eval, logs[-1].eval
+    record, clean = run.record(), logs[0].eval
     assert clean.model_args == {"clean": {"name": "random:qwen3", "fingerprint": "abc"}}
     assert clean.metadata["settings"] == record["settings"]
     assert clean.packages["torch"] == record["versions"]["torch"]
     assert clean.created == record["started"]
-    assert patched.task_args == {
-        "patch": PATCHES[1], "direction": "corrupt", "persistence": "transient",
-    }  # fmt: skip
+    assert logs[-1].eval.task_args == {"patch": PATCHES[1], "direction": "corrupt", "persistence": "transient"}
     assert len({log.eval.eval_id for log in logs}) == len(logs)
     listed = inspect_log.list_eval_logs(str(run.root / "inspect"))
-    assert len(listed) == len(logs)
-    assert {info.task for info in listed} == {"tiny"}
+    assert (len(listed), {info.task for info in listed}) == (len(logs), {"tiny"})
 
 
 def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run):
@@ -222,20 +206,16 @@ def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run):
 
 
 def test_each_direction_has_its_own_scores(run):
-    assert logs_of(run)[-1].eval.task_args["direction"] == "corrupt"
     texts = run.read(GENERATIONS).filter(condition="patched", patch=PATCHES[0])
     run.add(GENERATIONS, texts.with_columns(condition=pl.lit("repaired")))
     # One cell in which a fifth of the difference is moved, where patching had three tenths.
     repair = cell("related-0", None, 0, (0, 5, 1), patch=PATCHES[0], direction="repair")
     run.write(SCORES, SCORES.frame([repair]), 1)
     logs = logs_of(run)
-    transfer = {
-        name: s.scores["recovered_fraction"].value
-        for name, s in found_again(logs).items()
-        if "recovered_fraction" in s.scores
-    }
-    assert transfer["related-0", "patched", PATCHES[0]] == pytest.approx(0.3)
-    assert transfer["related-0", "repaired", PATCHES[0]] == pytest.approx(0.2)
+    samples = found_again(logs)
+    for condition, transfer in (("patched", 0.3), ("repaired", 0.2)):
+        score = samples["related-0", condition, PATCHES[0]].scores["recovered_fraction"]
+        assert score.value == pytest.approx(transfer)
     assert logs[-1].eval.model == f"repaired {PATCHES[0]}"
     assert logs[-1].eval.task_args["direction"] == "repair"
     (score,) = [score for score in logs[-1].results.scores if score.name == "recovered_fraction"]
@@ -256,15 +236,13 @@ def test_hostile_texts_come_through_as_they_are(tmp_path):
         sample = samples[row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]]
         assert sample.output.completion == row["text"]
         assert sample.input == run.asked()[row["prompt_id"]].question
+    # Half a surrogate pair, which UTF-8 cannot hold, is written out.
+    file = run.problems_file("prompts")
+    file.write_text(file.read_text().replace("Why?", "Why \\ud83d?"))
+    assert found_again(logs_of(run))[strange[2].id, "clean", None].input == "Why \\ud83d?"
 
 
-def test_half_a_surrogate_pair_in_a_question_is_written_out(run):
-    file = run.problems_file("general")
-    file.write_text(file.read_text().replace("What is seven?", "What is \\ud83d?"))
-    assert found_again(logs_of(run))["general-0", "clean", None].input == "What is \\ud83d?"
-
-
-def test_what_is_not_all_there_is_refused(run, tmp_path):
+def test_an_unfinished_run_is_refused(run, tmp_path):
     empty = RunDirectory.start(tmp_path / "empty", load_experiment("tiny"))
     with pytest.raises(UsageError, match="has no texts yet"):
         write_inspect_logs(empty)
@@ -298,14 +276,9 @@ def test_all_logs_are_written_or_none(run, monkeypatch):
     assert not list(run.root.glob(".inspect*"))
 
 
-def test_without_inspect_it_says_what_to_install(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+def test_inspect_is_imported_when_logs_are_written_and_the_error_names_what_to_install(run, monkeypatch):
+    for name in ("inspect_ai", "inspect_ai.log"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=r'pip install "crosspatch\[inspect\]"'):
-        write_inspect_logs(run)
+        importlib.reload(inspect_logs).write_inspect_logs(run)
     assert not (run.root / "inspect").exists()
-
-
-def test_inspect_is_imported_only_when_logs_are_written():
-    code = "import crosspatch.storage.inspect_logs, sys; print('inspect_ai' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]

@@ -24,52 +24,47 @@ with RunLock(Path(sys.argv[1])).{how}():
 """
 
 
-def other_process(root, how="alone") -> subprocess.Popen[str]:
-    """A process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD.format(how=how), root], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+@pytest.fixture
+def other_process(tmp_path):
+    """Starts a process that holds the lock of `tmp_path`; it is killed at the end of the test."""
+    started = []
+
+    def start(how: str = "alone") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD.format(how=how), tmp_path]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        ended(process)
 
 
-def test_the_second_is_refused_and_told_by_whom(tmp_path):
-    other = other_process(tmp_path)
-    try:
-        refused = pytest.raises(UsageError, match=f"another command is working in .*process {other.pid} on .*since 20")
-        with refused, RunLock(tmp_path).alone():
-            pytest.fail("two at once")
-        assert is_locked(RunLock(tmp_path).path)
-    finally:
-        other.kill()
-        other.communicate()
+def ended(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
-def test_a_lock_ends_with_a_process_that_is_killed(tmp_path):
-    other = other_process(tmp_path)
-    other.kill()
-    other.communicate()
-    assert holder(RunLock(tmp_path).path) is not None  # its name stays, the lock does not
-    assert not is_locked(RunLock(tmp_path).path)
-    with RunLock(tmp_path).alone():
-        assert is_locked(RunLock(tmp_path).path)
-    assert not is_locked(RunLock(tmp_path).path)
-    assert holder(RunLock(tmp_path).path) is None
+def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(tmp_path, other_process):
+    other, lock = other_process(), RunLock(tmp_path)
+    with pytest.raises(UsageError, match=f"another command is working in .*process {other.pid} on .*since 20"):
+        lock.alone().__enter__()
+    assert is_locked(lock.path)
+    ended(other)
+    assert holder(lock.path) is not None  # its name stays, the lock does not
+    assert not is_locked(lock.path)
+    with lock.alone():
+        assert is_locked(lock.path)
+    assert not is_locked(lock.path)
+    assert holder(lock.path) is None
 
 
-def test_several_together_and_none_beside_them_alone(tmp_path):
-    other = other_process(tmp_path, "together")
-    try:
-        with (
-            RunLock(tmp_path).together(),
-            pytest.raises(UsageError, match="several processes"),
-            RunLock(tmp_path).alone(),
-        ):
-            pytest.fail("alone beside others")
-    finally:
-        other.kill()
-        other.communicate()
-    with RunLock(tmp_path).alone():
-        pass
+def test_several_together_and_none_beside_them_alone(tmp_path, other_process):
+    other = other_process("together")
+    with RunLock(tmp_path).together():
+        assert is_alone_refused(tmp_path, match="several processes")
+    ended(other)
+    assert not is_alone_refused(tmp_path)
 
 
 def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp_path):
@@ -92,20 +87,19 @@ def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp
     other.join()
 
 
-def is_alone_refused(root) -> bool:
+def is_alone_refused(root, match: str = "") -> bool:
     try:
         with RunLock(root).alone():
             return False
-    except UsageError:
-        return True
+    except UsageError as error:
+        return match in str(error)
 
 
-def test_waiting_ends_when_the_other_does(tmp_path):
-    other = other_process(tmp_path)
+def test_waiting_ends_when_the_other_does(tmp_path, other_process):
+    other = other_process()
     threading.Timer(0.3, other.kill).start()
     with RunLock(tmp_path).alone(wait=True):
         assert other.wait() < 0
-    other.communicate()
 
 
 def test_a_file_that_is_no_note_names_nobody(tmp_path):

@@ -18,11 +18,6 @@ def run(tmp_path) -> RunDirectory:
     return run
 
 
-def test_stages_without_shards_have_their_state_alone(run):
-    (data,) = progress(run)
-    assert (data.stage, data.state, data.done, data.waiting, data.seconds_left) == ("data", "done", 0, 0, None)
-
-
 def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
     shards = Shards(run.root, "patch")
     shards.put_plan({"shards": [{"prompts": [f"p{i}"]} for i in range(10)]})
@@ -30,17 +25,17 @@ def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
         shards.keep(shard, {}, {"seconds": seconds})
     shards.note_failure(2, 3, "it broke")
     with shards.claim(3), shards.claim(4):
-        _, patch = progress(run)
+        data, patch = progress(run)
+        # A stage without shards has its state alone.
+        assert (data.stage, data.state, data.done, data.waiting, data.seconds_left) == ("data", "done", 0, 0, None)
         assert (patch.done, patch.running, patch.failed, patch.waiting) == (2, 2, 1, 5)
-        assert patch.seconds == 3.0
-        assert patch.seconds_left == 3.0 * 8 / 2
-        assert len(patch.workers) == 2
+        assert (patch.seconds, patch.seconds_left, len(patch.workers)) == (3.0, 3.0 * 8 / 2, 2)
     _, patch = progress(run)
     assert patch.seconds_left == 3.0 * 8
     assert [(f.shard, f.tries, f.error) for f in patch.failures] == [(2, 3, "it broke")]
 
 
-def test_what_is_damaged_is_said(run):
+def test_damage_is_reported(run):
     shards = Shards(run.root, "patch")
     shards.put_plan({"shards": [{"prompts": ["p"]}]})
     shards.keep(0, {"scores/part-00000.parquet": b"rows"}, {"seconds": 1.0})
@@ -57,9 +52,6 @@ def test_the_command_prints_and_writes_it(run, cli, tmp_path):
     assert "0 of 1" in out
     assert "shard 0 failed, 2 tries: [/b] it broke" in out
     assert '"failed": 1' in (tmp_path / "status.json").read_text()
-
-
-def test_a_folder_that_is_no_run_is_refused(cli, tmp_path):
+    # A folder that is no run is refused.
     code, _, err = cli("status", tmp_path)
-    assert code == 2
-    assert "is no run directory" in err
+    assert (code, "is no run directory" in err) == (2, True)

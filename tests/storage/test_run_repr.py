@@ -23,62 +23,52 @@ def shown(run: RunDirectory) -> str:
     return Reader(page).text
 
 
-def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
+def test_a_run_from_its_beginning(tmp_path: Path) -> None:
     run = RunDirectory.start(tmp_path / "run", make_experiment({"name": "mine"}))
     text = shown(run)
-    assert "Run: mine" in text
-    assert "no stage yet" in text
-    assert f"not made yet: crosspatch report {run.root}" in text
+    for words in ("Run: mine", "no stage yet", f"not made yet: crosspatch report {run.root}"):
+        assert words in text
     assert "heatmap" not in text
 
 
-def test_stages_say_how_far_they_came(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", prompts=1)
+def test_stages_and_claims_are_shown(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
     with run.stage("data"):
         pass
     with pytest.raises(RuntimeError), run.stage("patch"):
         raise RuntimeError("no memory left")
     run.report.write_text("")
     text = shown(run)
-    assert "data 0 s" in text
-    assert "patch, after 0 s: RuntimeError: no memory left" in text
-    assert str(run.report) in text
-    assert "not made yet" not in text
+    for words in ("data 0 s", "patch, after 0 s: RuntimeError: no memory left", str(run.report)):
+        assert words in text
     assert "crosspatch.heatmap(run)" in text
-
-
-def test_claims_are_counted_and_kept_under_a_fold(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run")
-    assert "Claims: " not in shown(run)
+    assert "not made yet" not in text
+    assert "Claims: " not in text
     summary = Summary.of_run(run)
     summary.write(run)
-    assert f"Claims: {counted(claim.verdict for claim in summary.claims)}" in shown(run)
-    assert all(claim.statement[:60] in shown(run) for claim in summary.claims)
+    text = shown(run)
+    assert f"Claims: {counted(claim.verdict for claim in summary.claims)}" in text
     page = summary._repr_html_()
     assert tame(page)
-    assert all(claim.statement[:60] in Reader(page).text for claim in summary.claims)
+    for claim in summary.claims:
+        assert claim.statement[:60] in text
+        assert claim.statement[:60] in Reader(page).text
+    # A run is opened by its name.
+    assert RunDirectory.existing(str(run.root)) == RunDirectory.existing(run.root) == run
+    with pytest.raises(UsageError, match="no run directory"):
+        RunDirectory.existing(str(tmp_path))
 
 
-def test_what_was_localised_is_named(tmp_path: Path) -> None:
+def test_top_sites_are_shown(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", prompts=1)
 
-    def place(head: int, moved: float) -> dict[str, object]:
-        return {
-            "prompt_id": "related-0",
-            "patch": f"L1.head.{head}",
-            "component": "head",
-            "layer": 1,
-            "head": head,
-            "direction": "corrupt",
-            "positions": "all",
-            "estimate": moved,
-            "patched": moved,
-            "random": None,
-            "gap": 2.0,
-            "steps": [1],
-        }
-
-    run.write(LOCALISATION, LOCALISATION.frame([place(0, 0.5), place(3, 1.5)]), 0)
+    place = {"prompt_id": "related-0", "component": "head", "layer": 1, "direction": "corrupt", "positions": "all"}
+    moved = {0: 0.5, 3: 1.5}
+    rows = [
+        {**place, "patch": f"L1.head.{head}", "head": head, "estimate": share, "patched": share, "random": None}
+        for head, share in moved.items()
+    ]
+    run.write(LOCALISATION, LOCALISATION.frame({**row, "gap": 2.0, "steps": [1]} for row in rows), 0)
     text = shown(run)
     assert "Top head: L1 head 3, recovered fraction 0.75" in text
     assert "crosspatch.head_map(run)" in text
@@ -91,11 +81,3 @@ def test_nothing_in_a_name_acts(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError), run.stage("patch"):
             raise RuntimeError(name)
         shown(run)
-
-
-def test_a_run_is_opened_by_its_name(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", prompts=1)
-    assert RunDirectory.existing(str(run.root)) == RunDirectory.existing(run.root) == run
-    assert run.domains() == {"related-0": "related"}
-    with pytest.raises(UsageError, match="no run directory"):
-        RunDirectory.existing(str(tmp_path))

@@ -21,14 +21,6 @@ def shards(tmp_path) -> Shards:
     return made
 
 
-def test_nothing_is_planned_at_first(tmp_path):
-    shards = Shards(tmp_path, "patch")
-    assert not shards.planned
-    assert len(shards) == 0
-    assert shards.left() == []
-    assert shards.damaged() == {}
-
-
 def test_a_shard_is_left_until_it_is_kept(shards):
     assert shards.left() == [0, 1, 2]
     shards.keep(1, {"scores/part-00001.parquet": b"rows"}, {"seconds": 2.0})
@@ -37,6 +29,8 @@ def test_a_shard_is_left_until_it_is_kept(shards):
     assert shards.record(1)["seconds"] == 2.0
     shards.forget(1)
     assert shards.left() == [0, 1, 2]
+    other = Shards(shards.root, "not planned yet")
+    assert (other.planned, len(other), other.left(), other.damaged()) == (False, 0, [], {})
 
 
 def test_a_claim_is_one_processs(shards):
@@ -78,14 +72,11 @@ def test_any_flipped_bit_and_any_lost_byte_is_noticed(tmp_path, content, data):
     assert shards.damaged() == {2: f"{path} is missing"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": 3}', "{}"])
-def test_a_record_that_cannot_be_read_is_damage_too(shards, content):
+def test_a_record_that_cannot_be_read_is_damage_too(shards):
     shards.keep(0, {}, {})
-    (shards.folder / "00000.json").write_text(content)
-    assert list(shards.damaged()) == [0]
-
-
-def test_a_plan_that_cannot_be_read_is_one_line(shards):
+    for content in ("", "{", "[]", '{"files": 3}', "{}"):
+        (shards.folder / "00000.json").write_text(content)
+        assert list(shards.damaged()) == [0]
     (shards.folder / "plan.json").write_text("{")
     with pytest.raises(CrosspatchError, match=r"plan\.json cannot be read"):
         shards.left()

@@ -105,7 +105,7 @@ COMPARED = ("mean_cts", "recovered_fraction", "flip_rate", "reciprocal_rank")
 def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
     """Which prompts are in the first half (0) or the second (1): every other one, in their order.
 
-    What one half chooses is measured on the other (see `statistics.cross_fit`).
+    What one half chooses is measured on the other (see `statistics.bootstrap.chosen`).
     """
     return np.arange(prompts) % 2 == half
 

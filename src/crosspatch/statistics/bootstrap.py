@@ -1,31 +1,29 @@
-"""The bootstrap of ratios of sums: prompts are resampled, and many ratios are measured on the same resamples.
+"""The bootstrap of ratios of sums: prompts are resampled, and all ratios of a table use the same resamples.
 
-Thousands of intervals of a run share their resamples, so they are computed together: a ratio and its error in a
-resample are made of sums over prompts, and all these sums are one matrix product. Works on numbers only, not on what
-they count.
+A ratio and its error in a resample are made of sums over prompts, and all these sums are one matrix product. Works on
+numbers only, not on what they count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from itertools import combinations_with_replacement
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
+from crosspatch.patching.measures import in_half
+from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import LEVEL, Interval, Numbers, too_few, wilson
 
-T = TypeVar("T")
-
 DRAWS = 2000
-# How many contrasts are computed at once, and the most ratios of a contrast whose products of sums are all taken.
-_AT_ONCE, _FEW = 128, 2
+# The most ratios of a contrast whose products of sums are all taken.
+_FEW = 2
 # A sum of squares this small beside its terms has lost its digits, and is taken again as it is written.
 _LOST = 1e-8
 # With fewer seeds there is no interval over them.
@@ -34,36 +32,47 @@ FEWEST_SEEDS = 5
 
 @dataclass(frozen=True)
 class Ratios:
-    """K ratios of sums over N units (prompts): each one's part in numerator (above) and denominator (below), [K, N]."""
+    """K ratios of sums over N units (prompts): each one's part in numerator (above) and denominator (below), [K, N].
+
+    A single ratio may be given as [N].
+    """
 
     above: Numbers
     below: Numbers
 
-    def values(self, counts: Numbers) -> Numbers:
-        """The ratios [draws, K] where each unit counts so often: [draws, N]."""
+    def __post_init__(self) -> None:
+        for name in ("above", "below"):
+            object.__setattr__(self, name, np.atleast_2d(getattr(self, name)))
+
+    def values(self, counts: Numbers | None = None) -> Numbers:
+        """The ratios [draws, K] where each unit counts so often, [draws, N]; None: once, as one draw."""
+        counts = np.ones((1, self.below.shape[1])) if counts is None else counts
         return (counts @ self.above.T) / (counts @ self.below.T)
 
     def defined(self, counts: Numbers) -> NDArray[np.bool_]:
         """In which draws no ratio has a denominator of 0."""
         return (counts @ self.below.T != 0).all(1)
 
+    @property
+    def undefined(self) -> bool:
+        """Whether a ratio has a denominator of 0."""
+        return not self.below.sum(1).all()
+
     def errors(self, counts: Numbers, values: Numbers, weights: Numbers) -> Numbers:
         """Linearized standard errors [draws] of the weighted sum of the ratios."""
-        return self.spread(counts, weights / (counts @ self.below.T), values)
-
-    def spread(self, counts: Numbers, shares: Numbers, values: Numbers) -> Numbers:
-        """The same where the weights over the denominators, [draws, K], are known."""
+        shares = weights / (counts @ self.below.T)
         # Each unit's part in the error, [draws, N].
         parts = shares @ self.above - (shares * values) @ self.below
         return np.sqrt(np.einsum("dn,dn,dn->d", counts, parts, parts) * self.units / (self.units - 1))
 
-    def influences(self, weights: Numbers) -> Numbers:
-        """How far the weighted sum of the ratios moves when a unit is left out, [N]: the jackknife's values.
+    def jackknife(self, weights: Numbers) -> float:
+        """The jackknife's standard error of the weighted sum: how far it moves when each unit in turn is left out.
 
-        A unit that has most of a denominator has more influence than in the linearized error.
+        A unit that has most of a denominator moves it further than the linearized error has it.
         """
         leverage = np.minimum(np.abs(self.below / self.below.sum(1)[:, None]), 1 - 1e-6)
-        return weights @ (self.residuals / (1 - leverage))
+        moved = weights @ (self.residuals / (1 - leverage))
+        return float(np.sqrt((moved**2).sum() * (self.units - 1) / self.units))
 
     @property
     def residuals(self) -> Numbers:
@@ -94,17 +103,8 @@ class Ratios:
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
 
     def around(self, values: Numbers) -> Ratios:
-        """The same less such `values` [K], so that every ratio is what it lies beyond them."""
+        """Each ratio less one of these values, [K]."""
         return Ratios(self.above - values[:, None] * self.below, self.below)
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of ratios (1 and -1: a difference); a `share` lies between 0 and 1."""
-
-    ratios: Ratios
-    weights: Sequence[float] = (1.0,)
-    share: bool = False
 
 
 def resamples(units: int, rng: np.random.Generator, draws: int | None = None) -> Numbers:
@@ -144,160 +144,121 @@ def sums_by(
     return found
 
 
+def estimates(
+    rows: pl.DataFrame,
+    domains: Mapping[str, str],
+    by: Sequence[str],
+    measures: Mapping[str, tuple[pl.Expr, pl.Expr]],
+    *,
+    seed: int,
+    shares: Collection[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Each measure, a ratio of two sums, for each domain and value of `by`: these, measure, interval and n_prompts.
+
+    All intervals of a domain are drawn from the same resamples of its prompts. `shares` are the measures that lie
+    between 0 and 1. Raises ValueError for a prompt that `domains` lacks.
+    """
+    known = with_domain(rows, domains)
+    sums = {f"{name}{side}": of.sum() for name, both in measures.items() for side, of in zip("+-", both, strict=True)}
+    for domain in ordered_domains(known["domain"]):
+        of_domain = known.filter(domain=domain)
+        prompts = of_domain.select("prompt_id").unique(maintain_order=True)
+        counts, _ = seeded_resamples(prompts.height, seed)
+        for key, of in sums_by(of_domain, prompts, by, sums).items():
+            for measure in measures:
+                ratio = Ratios(of[f"{measure}+"], of[f"{measure}-"])
+                yield {
+                    "domain": domain,
+                    **dict(zip(by, key, strict=True)),
+                    "measure": measure,
+                    **bootstrap(ratio, counts, share=measure in shares).columns,
+                    "n_prompts": int((ratio.below != 0).sum()),
+                }
+
+
 def bootstrap(
     ratios: Ratios, counts: Numbers, weights: Sequence[float] = (1.0,), *, share: bool = False, level: float = LEVEL
 ) -> Interval:
-    """The interval of one contrast: see `bootstraps`."""
-    return bootstraps([Contrast(ratios, weights, share)], counts, level)[0]
-
-
-def bootstraps(contrasts: Sequence[Contrast], counts: Numbers, level: float = LEVEL) -> list[Interval]:
-    """The interval of each contrast by resampling units; all have the same resamples, `counts`.
+    """The interval of a weighted sum of ratios (1 and -1: a difference) from resamples, [draws, N].
 
     The hull of two intervals, since neither alone has its coverage with a dozen units: percentiles, taken further out
     as Hesterberg (2015) has it for few units, and the studentized bootstrap (Efron and Tibshirani 1993, chapter 12)
     with the jackknife's error. Where units differ in weight it is widened as Student's t is for the effective number of
-    units (Kish). None for fewer than 8 units, or fewer than 5 effective ones. Units that are all alike give one of no
-    width; a share that of as many independent trials, so that 0 of 12 prompts is not certainty.
+    units (Kish). None for fewer than 8 units, or fewer than 5 effective ones. Units that are all alike give an interval
+    of no width; for a `share`, which lies between 0 and 1, they give the interval of as many independent trials, so
+    that 0 of 12 prompts is not certainty.
     """
-    found: list[Interval | _Undrawn] = [_before_drawing(contrast, level) for contrast in contrasts]
-    of_size: dict[int, list[int]] = {}
-    for place, one in enumerate(found):
-        if isinstance(one, _Undrawn):
-            of_size.setdefault(len(one.estimates), []).append(place)
-    for size, places in of_size.items():
-        step = _AT_ONCE if size <= _FEW else 1
-        for start in range(0, len(places), step):
-            some = places[start : start + step]
-            undrawn = [one for place in some if isinstance(one := found[place], _Undrawn)]
-            for place, interval in zip(some, _drawn(undrawn, counts, level), strict=True):
-                found[place] = interval
-    return [one for one in found if isinstance(one, Interval)]
-
-
-def drawn_together(rows: Iterable[tuple[T, Contrast | Interval]], counts: Numbers) -> Iterator[tuple[T, Interval]]:
-    """Rows with their intervals, in the same order; the intervals of contrasts are drawn together."""
-    found = list(rows)
-    intervals = iter(bootstraps([one for _, one in found if isinstance(one, Contrast)], counts))
-    for what, one in found:
-        yield what, next(intervals) if isinstance(one, Contrast) else one
-
-
-@dataclass(frozen=True)
-class _Undrawn:
-    """A contrast whose interval has to be drawn: its ratios [K], its value and its errors in the units as they are.
-
-    `error` is linearized, as the errors in draws are; `jackknife` is the larger one that the interval is made with.
-    """
-
-    contrast: Contrast
-    estimates: Numbers
-    estimate: float
-    error: float
-    jackknife: float
-    units: int
-    effective: float
-
-
-def _before_drawing(contrast: Contrast, level: float) -> Interval | _Undrawn:
-    """The interval where it needs no draws."""
-    ratios, weights = contrast.ratios, np.array(contrast.weights)
-    once = np.ones((1, ratios.below.shape[1]))
-    if not ratios.defined(once)[0]:
+    if ratios.undefined:
         return Interval(None)
-    estimates = ratios.values(once)
-    estimate, units, effective = float((estimates @ weights)[0]), ratios.units, ratios.effective
+    [at], weighing = ratios.values(), np.array(weights)
+    estimate, units, effective = float(at @ weighing), ratios.units, ratios.effective
     if ratios.few:
         return Interval(estimate, effective=effective)
-    error = float(ratios.around(estimates[0]).errors(once, np.zeros_like(estimates), weights)[0])
+    # What lies beyond the estimates is small, so its squares keep their digits.
+    centred = ratios.around(at)
+    error = float(centred.errors(np.ones((1, ratios.below.shape[1])), np.zeros_like(at), weighing)[0])
     if error < 1e-12:
-        if contrast.share:
+        if share:
             alike = wilson(round(estimate * int(effective)), int(effective), level)
             return replace(alike, estimate=estimate, effective=effective)
         return Interval(estimate, estimate, estimate, effective)
-    return _Undrawn(contrast, estimates[0], estimate, error, _jackknife(ratios, weights, units), units, effective)
+    beyond, errors = _drawn(centred, weighing, counts)
+    known = errors > 1e-9 * error
+    studentized = beyond[known] / errors[known]
+    tail, jackknife = (1 - level) / 2, ratios.jackknife(weighing)
+    upper, lower = np.quantile(studentized, [tail, 1 - tail])
+    low, high = _percentiles(estimate + beyond, units, level)
+    hull = min(low, estimate - lower * jackknife), max(high, estimate - upper * jackknife)
+    ends = _widened(estimate, hull, units, effective, level)
+    if share:
+        ends = max(ends[0], 0.0), min(ends[1], 1.0)
+    return Interval(estimate, *ends, effective)
 
 
-def _jackknife(ratios: Ratios, weights: Numbers, units: int) -> float:
-    """The jackknife's standard error of a weighted sum of ratios."""
-    return float(np.sqrt((ratios.influences(weights) ** 2).sum() * (units - 1) / units))
+def _drawn(centred: Ratios, weights: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
+    """A weighted sum of ratios and its error in the draws in which all ratios are defined.
 
-
-def _drawn(contrasts: Sequence[_Undrawn], counts: Numbers, level: float) -> Iterator[Interval]:
-    """The intervals of R contrasts of K ratios each."""
-    weights = np.array([one.contrast.weights for one in contrasts])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values, errors = _in_draws(contrasts, weights, counts)
-        known = errors > 1e-9 * np.array([[one.error] for one in contrasts])
-        estimates = np.array([[one.estimate] for one in contrasts])
-        studentized = np.where(known, (values - estimates) / errors, np.nan)
-    tail = (1 - level) / 2
-    further = np.array([_further(one.units, level) for one in contrasts])
-    lows, highs = _quantiles(values, further), _quantiles(values, 1 - further)
-    tails = np.full(len(contrasts), tail)
-    uppers, lowers = _quantiles(studentized, tails), _quantiles(studentized, 1 - tails)
-    for one, low, high, upper, lower in zip(contrasts, lows, highs, uppers, lowers, strict=True):
-        hull = min(low, one.estimate - lower * one.jackknife), max(high, one.estimate - upper * one.jackknife)
-        ends = _widened(one.estimate, hull, one.units, one.effective, level)
-        if one.contrast.share:
-            ends = max(ends[0], 0.0), min(ends[1], 1.0)
-        yield Interval(one.estimate, *ends, one.effective)
-
-
-def _in_draws(contrasts: Sequence[_Undrawn], weights: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
-    """Each contrast's value and error in each draw, [R, draws]: NaN where a ratio is not defined."""
-    # What lies beyond the estimates is small, so its squares keep their digits.
-    centred = [one.contrast.ratios.around(one.estimates) for one in contrasts]
-    above = _sums(np.stack([one.contrast.ratios.above for one in contrasts]), counts)
-    under = _sums(np.stack([ratios.below for ratios in centred]), counts)
-    under[under == 0] = np.nan
-    values, shares = above / under, weights[..., None] / under
-    beyond = values - np.stack([one.estimates for one in contrasts])[..., None]
-    if weights.shape[1] <= _FEW:
-        errors = _errors(centred, shares, beyond, counts)
-    else:
-        errors = np.stack([one.spread(counts, *of) for one, *of in zip(centred, shares.mT, beyond.mT, strict=True)])
-    return np.einsum("rk,rkd->rd", weights, values), errors
-
-
-def _errors(ratios: Sequence[Ratios], shares: Numbers, values: Numbers, counts: Numbers) -> Numbers:
-    """What `Ratios.spread` gives, [R, draws], multiplied out: a square is a sum of products that no draw changes."""
-    parts = np.stack([np.concatenate([one.above, one.below]) for one in ratios])
-    factors = np.concatenate([shares, -shares * values], axis=1)
-    pairs = list(combinations_with_replacement(range(parts.shape[1]), 2))
-    products = _sums(np.stack([parts[:, i] * parts[:, j] for i, j in pairs], axis=1), counts)
-    squares, sizes = np.zeros_like(products[:, 0]), np.zeros_like(products[:, 0])
-    for place, (i, j) in enumerate(pairs):
-        term = (1 + (i != j)) * factors[:, i] * factors[:, j] * products[:, place]
-        squares += term
-        sizes += np.abs(term)
-    units = np.array([[one.units] for one in ratios])
-    errors = np.sqrt(np.maximum(squares, 0.0) * units / (units - 1))
-    lost = squares < _LOST * sizes
-    for row in np.flatnonzero(lost.any(1)).tolist():
-        draws = lost[row]
-        errors[row, draws] = ratios[row].spread(counts[draws], shares[row][:, draws].T, values[row][:, draws].T)
-    return errors
-
-
-def _sums(columns: Numbers, counts: Numbers) -> Numbers:
-    """Sums over units of [R, M, N] in each draw: [R, M, draws]."""
-    # One product of two matrices: as many small ones take three times as long.
-    return (columns.reshape(-1, columns.shape[2]) @ counts.T).reshape(*columns.shape[:2], -1)
+    An error is a sum of squares. Of few ratios it is multiplied out: no draw changes the products of units' parts.
+    """
+    parts = np.concatenate([centred.above, centred.below])
+    if len(weights) > _FEW:
+        counts = counts[centred.defined(counts)]
+        values = centred.values(counts)
+        return values @ weights, centred.errors(counts, values, weights)
+    products = (parts[:, None] * parts).reshape(-1, parts.shape[1])
+    sums = np.concatenate([parts, products]) @ counts.T
+    if not (defined := sums[len(weights) : len(parts)].all(0)).all():
+        counts, sums = counts[defined], sums[:, defined]
+    above, below = sums[: len(parts)].reshape(2, len(weights), -1)
+    values, shares = above / below, weights[:, None] / below
+    factors = np.concatenate([shares, -shares * values])
+    products = sums[len(parts) :].reshape(len(parts), len(parts), -1)
+    squares = np.einsum("id,ijd,jd->d", factors, products, factors)
+    errors = np.sqrt(np.maximum(squares, 0.0) * centred.units / (centred.units - 1))
+    lost = squares < _LOST * np.einsum("id,ijd,jd->d", *map(np.abs, (factors, products, factors)))
+    errors[lost] = centred.errors(counts[lost], values.T[lost], weights)
+    return weights @ values, errors
 
 
 def percentiles(estimate: float, drawn: Numbers, ratios: Ratios, level: float = LEVEL) -> Interval:
     """The percentile interval of a number made of ratios, from its values in the draws, further out for few units.
 
-    None as in `bootstraps`.
+    None as in `bootstrap`.
     """
     units, effective = ratios.units, ratios.effective
     if ratios.few:
         return Interval(estimate, effective=effective)
-    further = _further(units, level)
-    low, high = np.quantile(drawn, [further, 1 - further])
-    ends = min(float(low), estimate), max(float(high), estimate)
-    return Interval(estimate, *_widened(estimate, ends, units, effective, level), effective)
+    low, high = _percentiles(drawn, units, level)
+    return Interval(
+        estimate, *_widened(estimate, (min(low, estimate), max(high, estimate)), units, effective, level), effective
+    )
+
+
+def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
+    """The ends of the percentile interval, taken further out for few units (Hesterberg 2015)."""
+    tail = special.ndtr(-np.sqrt(units / (units - 1)) * _t(units, level))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int | None, Interval]:
@@ -305,19 +266,20 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
 
     The largest of several estimates is too large. So the lower end allows for how far the largest of those steps that
     may be the largest lies above its own truth (Chernozhukov, Lee and Rosen 2013); the upper end is the largest upper
-    end of any step. No interval as in `bootstraps`, and nothing for a ratio that is not defined.
+    end of any step. No interval as in `bootstrap`, and nothing for a ratio that is not defined.
     """
-    once, units, effective = np.ones((1, counts.shape[1])), ratios.units, ratios.effective
-    if not ratios.defined(once)[0]:
+    if ratios.undefined:
         return None, Interval(None)
-    [steps] = _steps(ratios.values(once))
-    estimate = float(steps.max())
+    [steps] = _steps(ratios.values())
+    estimate, effective = float(steps.max()), ratios.effective
     if ratios.few:
         return int(steps.argmax()), Interval(estimate, effective=effective)
     some = counts[ratios.defined(counts)]
-    values, weights = ratios.values(some), _step_weights(len(ratios.above))
+    values = ratios.values(some)
+    # The steps as weights of the ratios, [K + 1, K]; the last one lacks its 1.
+    weights = np.diff(np.pad(np.eye(len(ratios.above)), ((1, 1), (0, 0))), axis=0)
     drawn, errors = _steps(values), np.stack([ratios.errors(some, values, of_step) for of_step in weights], axis=1)
-    error = np.array([_jackknife(ratios, of_step, units) for of_step in weights])
+    error = np.array([ratios.jackknife(of_step) for of_step in weights])
     if error.max() < 1e-12:
         return int(steps.argmax()), Interval(estimate, estimate, estimate, effective)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -332,11 +294,6 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
     beyond = float(np.quantile(studentized[:, may_be_largest].max(1), 1 - missing))
     low = float((steps - beyond * error)[may_be_largest].max())
     return int(steps.argmax()), Interval(estimate, min(low, estimate), max(float(highs.max()), estimate), effective)
-
-
-def _step_weights(ratios: int) -> Numbers:
-    """The steps from 0 over K ratios to 1 as weights of these, [K + 1, K]; the last one lacks its 1."""
-    return np.diff(np.pad(np.eye(ratios), ((1, 1), (0, 0))), axis=0)
 
 
 def _steps(values: Numbers) -> Numbers:
@@ -358,10 +315,10 @@ def over_seeds(
     Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds, 8 prompts
     or 5 effective prompts.
     """
-    weighing, once = np.array(weights), np.ones((1, ratios.above.shape[1]))
-    if not ratios.defined(once)[0]:
+    if ratios.undefined:
         return Interval(None)
-    estimate = float(ratios.values(once)[0] @ weighing)
+    weighing = np.array(weights)
+    estimate = float(ratios.values()[0] @ weighing)
     parts = weighing @ ratios.residuals
     sizes = np.abs(ratios.below).sum(0)
     by_prompt = np.bincount(prompts, sizes)
@@ -389,36 +346,47 @@ def _widened(
     estimate: float, ends: tuple[float, float], units: int, effective: float, level: float
 ) -> tuple[float, float]:
     """Widen an interval that was made for `units` prompts to the effective number of them."""
-    wider = _widening(units, effective, level)
+    wider = widening(units, effective, level)
     return estimate + wider * (float(ends[0]) - estimate), estimate + wider * (float(ends[1]) - estimate)
 
 
-def _widening(units: int, effective: float, level: float) -> float:
+def widening(units: int, effective: float, level: float = LEVEL) -> float:
     """The width of Student's interval with `effective` prompts over its width with `units` prompts."""
     few, many = (_t(n, level) * np.sqrt(n / (n - 1)) for n in (effective, float(units)))
     return max(1.0, float(few / many))
 
 
-@lru_cache(4096)
 def _t(units: float, level: float) -> float:
     """The quantile of Student's t with one degree of freedom less than units."""
-    return float(stats.t.ppf((1 + level) / 2, max(units - 1, 1)))
+    return float(special.stdtrit(max(units - 1, 1), (1 + level) / 2))
 
 
-@cache
-def _further(units: int, level: float) -> float:
-    """Where percentiles are taken so that they hold for few units (Hesterberg 2015)."""
-    return float(stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1)))
+def chosen(
+    above: Numbers, below: Numbers, rank: int = 0, allowed: NDArray[np.bool_] | None = None
+) -> tuple[int, int] | None:
+    """The candidate of this rank, 0 is the best, in each half of the prompts: cross-fitting.
+
+    The best of many candidates looks better on the prompts that chose it than it is. So each half of the prompts
+    chooses, and its choice is measured on the other half. With more folds the prompts that choose are nearly the same
+    in each, and intervals come out too narrow: up to 11 % of equal candidates were found different with 5 folds and up
+    to 18 % with 12, but about 5 % with halves.
+
+    `above` has the sums of K candidates after N prompts, [K, N], and `below` what all are divided by, [N]. `allowed`
+    are the candidates that each half may choose, [2, K]; None: all. None where a half has nothing to choose by, or no
+    candidate of that rank.
+    """
+    found = []
+    for half in (0, 1):
+        some = in_half(len(below), half)
+        may = np.ones(len(above), bool) if allowed is None else allowed[half]
+        total = below[some].sum()
+        if not total or may.sum() <= rank:
+            return None
+        shares = np.where(may, above[:, some].sum(1) / total, -np.inf)
+        found.append(int(np.argsort(-shares, kind="stable")[rank]))
+    return found[0], found[1]
 
 
-def _quantiles(rows: Numbers, shares: Numbers) -> Numbers:
-    """Of each row [draws] the quantile at its share, between two draws by the line through them; NaN is no draw."""
-    ordered = np.sort(rows, axis=1)
-    at = shares * ((~np.isnan(rows)).sum(1) - 1)
-    place = np.floor(at).astype(int)
-    low = np.take_along_axis(ordered, place[:, None], 1)[:, 0]
-    high = np.take_along_axis(ordered, np.minimum(place + 1, rows.shape[1] - 1)[:, None], 1)[:, 0]
-    part, apart = at - place, high - low
-    # As numpy does it, to the last digit.
-    between = np.where(part < 0.5, low + apart * part, high - apart * (1 - part))
-    return np.where(part == 0, low, between)
+def held_out(above: Numbers, choices: tuple[int, int]) -> Numbers:
+    """What each half's choice has above the line after the prompts of the other half: [N]."""
+    return np.where(in_half(above.shape[1], 1), above[choices[0]], above[choices[1]])

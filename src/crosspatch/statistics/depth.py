@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from crosspatch.patching.measures import COMPARED, DIFFER, MEASURES, SUMS, Measure
 from crosspatch.statistics.bootstrap import (
-    Contrast,
     Ratios,
-    drawn_together,
+    bootstrap,
     largest_step,
     over_seeds,
     seeded_resamples,
@@ -28,8 +27,9 @@ from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.statistics.patch_mode import PatchMode, by_mode, last_layer
 from crosspatch.tables import DEPTH
 
-# A row of the table, and its interval or the contrast that the interval is drawn for.
-Drawn = tuple[dict[str, Any], Contrast | Interval]
+# Sums of cells by name, [N units] each; and the columns of a patch, both None for the mean over layers.
+Sums = Mapping[str, Numbers]
+Place = Mapping[str, str | int | None]
 
 
 def depth_statistics(
@@ -94,7 +94,7 @@ class _Profile:
         unit = ["seed", "prompt_id"] if by_seed else ["prompt_id"]
         units = own.select(unit).unique(maintain_order=True)
         self.mode, self.last = mode, last
-        self.sums: dict[tuple[str, str | None], Mapping[str, Numbers]] = {
+        self.sums: dict[tuple[str, str | None], Sums] = {
             (patch, None): sums for (patch,), sums in sums_by(own, units, ["patch"], SUMS).items()
         }
         self.controls: list[str] = []
@@ -109,98 +109,84 @@ class _Profile:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows of the table of depth statistics, but for the domain."""
-        for row, interval in drawn_together(self._contrasts(), self.counts):
-            yield {**row, **interval.columns}
-
-    def _contrasts(self) -> Iterator[Drawn]:
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
-            yield from self._place(None, None, [patch for patch, _ in below_last])
+            yield from self._place({"patch": None, "layer": None}, [patch for patch, _ in below_last])
             if self.clusters is None:
                 yield self._largest_step(below_last)
         lowest = self.sums[self.patches[0][0], None]
-        below: Mapping[str, Numbers] | None = None
+        below: Sums | None = None
         for patch, layer in self.patches:
-            own = self.sums[patch, None]
-            yield from self._place(patch, layer, [patch])
+            place, own = {"patch": patch, "layer": layer}, self.sums[patch, None]
+            yield from self._place(place, [patch])
             if below is not None:
                 for measure in MEASURES.values():
                     for contrast, other in (("step", below), ("rise", lowest)):
-                        less = self._contrast([own, other], measure, (1.0, -1.0))
-                        yield self._row(patch, layer, measure, contrast, [own]), less
+                        found = self._interval([own, other], measure, (1.0, -1.0))
+                        yield self._row(place, measure, contrast, [own], found)
             below = own
 
-    def _place(self, patch: str | None, layer: int | None, patches: Sequence[str]) -> Iterator[Drawn]:
+    def _place(self, place: Place, patches: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Every measure of some patches, which count equally, by itself and compared with each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
-            yield self._row(patch, layer, measure, "value", own), self._mean(own, measure)
+            yield self._row(place, measure, "value", own, self._mean(own, measure))
         for control in self.controls:
             pairs = [(self.sums[n, None], self.sums[n, control]) for n in patches if (n, control) in self.sums]
-            if pairs:
-                yield from self._compared(patch, layer, control, pairs)
+            if not pairs:
+                continue
+            others = [other for _, other in pairs]
+            # A prompt after which the control was not measured is left out of the comparison.
+            own_there = [{name: np.where(o["ok_cells"] > 0, sums, 0.0) for name, sums in s.items()} for s, o in pairs]
+            alike = [1 / len(pairs)] * len(pairs)
+            for measure in (MEASURES[name] for name in COMPARED):
+                yield self._row(place, measure, "value", others, self._mean(others, measure), control)
+                weights = [*alike, *(-weight for weight in alike)]
+                beyond = self._interval([*own_there, *others], measure, weights)
+                yield self._row(place, measure, "beyond", others, beyond, control)
 
-    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> Drawn:
+    def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> dict[str, Any]:
         """The largest step on the way from nothing, over the layers below the last, to all."""
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
-        place, interval = largest_step(self.mode.recovered(_ratios(sums, measure)), self.counts)
-        layer = None if place is None else [*(at for _, at in below_last), self.last][place]
+        step, interval = largest_step(self.mode.recovered(_ratios(sums, measure)), self.counts)
+        layer = None if step is None else [*(at for _, at in below_last), self.last][step]
         patch = next((name for name, at in self.patches if at == layer), None)
-        return self._row(patch, layer, measure, "largest_step", sums), interval
+        return self._row({"patch": patch, "layer": layer}, measure, "largest_step", sums, interval)
 
-    def _compared(
-        self,
-        patch: str | None,
-        layer: int | None,
-        control: str,
-        pairs: Sequence[tuple[Mapping[str, Numbers], Mapping[str, Numbers]]],
-    ) -> Iterator[Drawn]:
-        """A control of some patches, and the patches less the control."""
-        others = [other for _, other in pairs]
-        # A control that was not measured after a prompt has nothing there to be compared with.
-        own = [{name: np.where(o["ok_cells"] > 0, values, 0.0) for name, values in whole.items()} for whole, o in pairs]
-        alike = [1 / len(pairs)] * len(pairs)
-        for measure in (MEASURES[name] for name in COMPARED):
-            yield self._row(patch, layer, measure, "value", others, control), self._mean(others, measure)
-            beyond = self._contrast([*own, *others], measure, [*alike, *(-weight for weight in alike)])
-            yield self._row(patch, layer, measure, "beyond", others, control), beyond
-
-    def _mean(self, parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Contrast | Interval:
+    def _mean(self, parts: Sequence[Sums], measure: Measure) -> Interval:
         """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
         some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
-        return self._contrast(some, measure, [1 / len(some)] * len(some))
+        return self._interval(some, measure, [1 / len(some)] * len(some))
 
-    def _contrast(
-        self, parts: Sequence[Mapping[str, Numbers]], measure: Measure, weights: Sequence[float]
-    ) -> Contrast | Interval:
+    def _interval(self, parts: Sequence[Sums], measure: Measure, weights: Sequence[float]) -> Interval:
         ratios = _ratios(parts, measure)
         if self.clusters is not None:
             return over_seeds(ratios, *self.clusters, weights)
-        return Contrast(ratios, weights, measure.share and min(weights) > 0)
+        return bootstrap(ratios, self.counts, weights, share=measure.share and min(weights) > 0)
 
     def _row(
         self,
-        patch: str | None,
-        layer: int | None,
+        place: Place,
         measure: Measure,
         contrast: str,
-        parts: Sequence[Mapping[str, Numbers]],
+        counted: Sequence[Sums],
+        interval: Interval,
         control: str | None = None,
     ) -> dict[str, Any]:
-        counted = "positions" if measure.name in ("disagreement_rate", "kl_recovered_fraction") else "ok_cells"
-        counts = sum(sums[measure.below] != 0 for sums in parts).astype(bool)
+        cells = "positions" if measure.name in ("disagreement_rate", "kl_recovered_fraction") else "ok_cells"
+        some = sum(sums[measure.below] != 0 for sums in counted).astype(bool)
         return {
             **self.mode.columns,
-            "patch": patch,
-            "layer": layer,
+            **place,
             "control": control,
             "measure": measure.name,
             "contrast": contrast,
-            "n_prompts": int(counts.sum()) if self.clusters is None else len(np.unique(self.clusters[0][counts])),
-            "cells": int(sum(sums[counted].sum() for sums in parts)),
+            **interval.columns,
+            "n_prompts": int(some.sum()) if self.clusters is None else len(np.unique(self.clusters[0][some])),
+            "cells": int(sum(sums[cells].sum() for sums in counted)),
         }
 
 
-def _ratios(parts: Sequence[Mapping[str, Numbers]], measure: Measure) -> Ratios:
+def _ratios(parts: Sequence[Sums], measure: Measure) -> Ratios:
     """A measure of some patches by prompt."""
     return Ratios(np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts]))

@@ -46,13 +46,12 @@ def halfway(
 def crossing(ratios: Ratios, layers: Sequence[int], last: int, counts: Numbers) -> Interval:
     """Where the curve of K ratios at K layers crosses one half, in layers; 1 is reached at the `last` one.
 
-    No interval for too few prompts (see `bootstraps`), nothing for a ratio that is not defined.
+    No interval for too few prompts (see `bootstrap`), nothing for a ratio that is not defined.
     """
-    once = np.ones((1, counts.shape[1]))
-    if not ratios.defined(once)[0]:
+    if ratios.undefined:
         return Interval(None)
     at = np.array([*layers, last], dtype=float)
-    estimate = float(_crossed(ratios.values(once), at)[0])
+    estimate = float(_crossed(ratios.values(), at)[0])
     drawn = _crossed(ratios.values(counts[ratios.defined(counts)]), at)
     found = percentiles(estimate, drawn, ratios)
     if found.low is None or found.high is None:

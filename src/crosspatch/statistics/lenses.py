@@ -6,15 +6,13 @@ All children are measured alike: a change that the corrupted model shares with i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from crosspatch.statistics.answers import OUTCOMES, comparisons
-from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples, sums_by
-from crosspatch.statistics.cross_fit import chosen, held_out
-from crosspatch.statistics.domain import ordered_domains, with_domain
+from crosspatch.statistics.bootstrap import chosen, estimates, held_out
+from crosspatch.statistics.domain import with_domain
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import STEERED, STEERED_RANDOM
 
@@ -36,10 +34,7 @@ _INTERVALS = {
     "head": pl.Int32,
     "at": pl.String,
     "measure": pl.String,
-    "estimate": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "effective": pl.Float64,
+    **dict.fromkeys(("estimate", "low", "high", "effective"), pl.Float64),
     "n_prompts": pl.Int32,
 }
 
@@ -74,7 +69,7 @@ def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str],
     relative_norm is Σ‖delta‖ / Σ‖clean‖ over steps, the others are means over steps; intervals are by bootstrap over
     prompts, the same draws for all children. Raises ValueError for a prompt that `domains` lacks.
     """
-    return _statistics(activations, domains, _ACTIVATION, seed)
+    return pl.DataFrame(estimates(activations, domains, _KEY, _ACTIVATION, seed=seed), schema=_INTERVALS)
 
 
 def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
@@ -86,7 +81,7 @@ def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, see
     once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
         component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
     )
-    return _statistics(once, domains, _GAPS, seed)
+    return pl.DataFrame(estimates(once, domains, _KEY, _GAPS, seed=seed), schema=_INTERVALS)
 
 
 def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
@@ -144,23 +139,3 @@ def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
             rows.append((outcome, condition, count, table.height, share.low, share.high))
     schema = {"outcome": pl.String, "condition": pl.String, "count": pl.Int64, "n": pl.Int64}
     return pl.DataFrame(rows, schema={**schema, "low": pl.Float64, "high": pl.Float64}, orient="row")
-
-
-def _statistics(
-    rows: pl.DataFrame, domains: Mapping[str, str], measures: Mapping[str, tuple[pl.Expr, pl.Expr]], seed: int
-) -> pl.DataFrame:
-    """Every measure of every child, domain, site and kind of step, from the same resamples of a domain's prompts."""
-    known = with_domain(rows, domains)
-    sums = {f"{name}{side}": of.sum() for name, both in measures.items() for side, of in zip("+-", both, strict=True)}
-    found: list[dict[str, Any]] = []
-    for domain in ordered_domains(known["domain"]):
-        of_domain = known.filter(domain=domain)
-        prompts = of_domain.select("prompt_id").unique(maintain_order=True)
-        counts, _ = seeded_resamples(prompts.height, seed)
-        for key, of in sums_by(of_domain, prompts, _KEY, sums).items():
-            for measure in measures:
-                ratio = Ratios(of[f"{measure}+"][None], of[f"{measure}-"][None])
-                place = {"domain": domain, **dict(zip(_KEY, key, strict=True)), "measure": measure}
-                n_prompts = int((ratio.below != 0).sum())
-                found.append({**place, **bootstrap(ratio, counts).columns, "n_prompts": n_prompts})
-    return pl.DataFrame(found, schema=_INTERVALS)

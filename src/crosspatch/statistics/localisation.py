@@ -21,8 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crosspatch.patching.measures import in_half
-from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples, sums_by
-from crosspatch.statistics.cross_fit import chosen, held_out
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, chosen, estimates, held_out, seeded_resamples
 from crosspatch.statistics.domain import ordered_domains, with_domain
 from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.tables import DIVERGENCE_EFFECTS, SITE_EFFECTS
@@ -226,16 +225,15 @@ class _Sums:
         return found
 
     def _ratio(self, above: Numbers) -> Interval:
-        return bootstrap(Ratios(above[None], self.gap[None]), self.counts)
+        return bootstrap(Ratios(above, self.gap), self.counts)
 
 
+_GAP = pl.col("delta_corrupted") - pl.col("delta_clean")
 _DECIDES = {"state_decides": "delta_corrupted_state", "layers_decide": "delta_corrupted_layers"}
 _EFFECTS = {
-    "gap": pl.col("delta_corrupted") - pl.col("delta_clean"),
-    "prompts": pl.lit(1.0),
-    **{name: pl.col(name) for name in ("state_effect", "layers_effect", "interaction")},
+    **{name: (pl.col(name), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
     # ΔL > 0: the corrupted model's token is the likelier of the two.
-    **{name: pl.col(delta) > 0 for name, delta in _DECIDES.items()},
+    **{name: (pl.col(delta) > 0, pl.lit(1.0)) for name, delta in _DECIDES.items()},
 }
 
 
@@ -244,20 +242,6 @@ def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *,
 
     Raises ValueError for a prompt without a domain.
     """
-    known = with_domain(divergences, domains)
-    sums, rows = {name: effect.cast(pl.Float64).sum() for name, effect in _EFFECTS.items()}, []
-    for domain in ordered_domains(known["domain"]):
-        of_domain = known.filter(domain=domain)
-        prompts = of_domain.select(pl.col("prompt_id").unique().sort())
-        counts, _ = seeded_resamples(prompts.height, seed)
-        for (layer,), of in sorted(sums_by(of_domain, prompts, ["layer"], sums).items()):
-            # A layer that was not measured after every prompt has fewer of them than are drawn.
-            if not of["prompts"].all():
-                continue
-            for measure in (name for name in _EFFECTS if name not in ("gap", "prompts")):
-                share = measure in _DECIDES
-                ratio = Ratios(of[measure][None], of["prompts" if share else "gap"][None])
-                interval = bootstrap(ratio, counts, share=share).columns
-                place = {"domain": domain, "layer": layer, "measure": measure}
-                rows.append({**place, **interval, "n_prompts": prompts.height})
+    effects = {name: tuple(part.cast(pl.Float64) for part in both) for name, both in _EFFECTS.items()}
+    rows = estimates(divergences.sort("prompt_id", "layer"), domains, ["layer"], effects, seed=seed, shares=_DECIDES)
     return DIVERGENCE_EFFECTS.frame(rows)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from crosspatch.patching.measures import CELLS, MEASURES, SUMS, Measure
-from crosspatch.statistics.bootstrap import Contrast, Ratios, drawn_together, seeded_resamples, sums_by
+from crosspatch.statistics.bootstrap import Ratios, bootstrap, seeded_resamples, sums_by
 from crosspatch.statistics.interval import Numbers
 from crosspatch.statistics.patch_mode import by_mode, last_layer, late_from
 from crosspatch.statistics.permutation import LabelledText, excess_p_values
@@ -113,30 +113,27 @@ class _Table:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each class and measure, and for its excess."""
-        for row, interval in drawn_together(self._contrasts(), self.counts):
-            yield {**row, **interval.columns}
-
-    def _contrasts(self) -> Iterator[tuple[dict[str, Any], Contrast]]:
         tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["recovered_fraction"]
         for i, name in enumerate(self.classes):
-            positions = self.sums["positions"][i].sum(0)
+            positions, of_all = self.sums["positions"][i].sum(0), self.sums["disagreements"].sum(1)
             if not positions.any():
                 continue
             for measure in (MEASURES[each] for each in COUNTED):
-                above, below = (self.sums[sum_of][i].sum(0) for sum_of in (measure.above, measure.below))
-                own = Contrast(Ratios(above[None], below[None]), share=measure.share)
-                yield self._row(name, measure.name, below), own
+                own = self._of_class(self.sums, i, measure)
+                yield self._row(name, measure.name, own, share=measure.share)
                 if measure.name in TESTED:
-                    excess = Contrast(self._class_and_rest(i, measure), (1.0, -1.0))
-                    yield (
-                        self._row(name, measure.name, below, contrast="excess", p_value=tested[measure.name][i]),
-                        excess,
-                    )
-            yield self._row(name, "share_of_disagreements", positions), self._share(i)
+                    excess, p_value = self._class_and_rest(i, measure), tested[measure.name][i]
+                    yield self._row(name, measure.name, excess, own.below, contrast="excess", p_value=p_value)
+            share = Ratios(of_all[i], of_all.sum(0))
+            yield self._row(name, "share_of_disagreements", share, positions, share=True)
             for control, sums in self.controls.items():
-                above, below = (sums[sum_of][i].sum(0) for sum_of in (transfer.above, transfer.below))
-                if below.any():
-                    yield self._row(name, transfer.name, below, control), Contrast(Ratios(above[None], below[None]))
+                own = self._of_class(sums, i, transfer)
+                if own.below.any():
+                    yield self._row(name, transfer.name, own, control=control)
+
+    @staticmethod
+    def _of_class(sums: _Sums, i: int, measure: Measure) -> Ratios:
+        return Ratios(sums[measure.above][i].sum(0), sums[measure.below][i].sum(0))
 
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.
@@ -151,10 +148,6 @@ class _Table:
         weights = (1 - own)[:, None], own[:, None]
         parts = [(sums[i], sums.sum(0) - sums[i]) for sums in (above, below)]
         return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
-
-    def _share(self, i: int) -> Contrast:
-        of_all = self.sums["disagreements"].sum(1)
-        return Contrast(Ratios(of_all[i][None], of_all.sum(0)[None]), share=True)
 
     def _p_values(self, name: str) -> list[float | None]:
         """The permutation test of each class, on what a cell has beyond its layer's mean."""
@@ -182,16 +175,22 @@ class _Table:
         self,
         name: str,
         measure: str,
-        counted: Numbers,
+        ratios: Ratios,
+        counted: Numbers | None = None,
+        *,
         control: str | None = None,
         contrast: str = "value",
         p_value: float | None = None,
+        share: bool = False,
     ) -> dict[str, Any]:
+        """A row with its interval; prompts with something in `counted` are counted (None: in the denominator)."""
+        interval = bootstrap(ratios, self.counts, (1.0, -1.0)[: len(ratios.above)], share=share)
         return {
             "class": name,
             "control": control,
             "measure": measure,
             "contrast": contrast,
+            **interval.columns,
             "p_value": p_value,
-            "n_prompts": int((counted != 0).sum()),
+            "n_prompts": int(((ratios.below if counted is None else counted) != 0).sum()),
         }
