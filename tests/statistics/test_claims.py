@@ -167,21 +167,63 @@ def half_at(layer: float) -> pl.DataFrame:
     return HALFWAY.frame([row(HALFWAY, layer, 0.5, of="effect")])
 
 
-def test_transfer_builds_up_where_it_exceeds_controls_and_the_lowest_layer() -> None:
+BACK = {layer: 1 - share for layer, share in GRADUAL.items()}
+SUDDEN = {0: 0.0, 1: 0.02, 2: 0.04, 3: 0.06, 4: 0.9, 5: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "control", "transfers", "settings"),
+    [
+        ("builds_up", "shown", "random", GRADUAL, {}),
+        ("builds_up", "undecided", "random", GRADUAL, {"control": 0.82}),
+        ("builds_up", "contradicted", "random", GRADUAL, {"control": 0.95}),
+        # The lowest layer is a control too.
+        ("builds_up", "undecided", "layer 0", dict.fromkeys(range(6), 0.85), {}),
+        # What a part of a block recovers does not build up.
+        ("builds_up", "shown", "random", GRADUAL, {"component": "resid_mid"}),
+        ("builds_up", None, None, GRADUAL, {"component": "attn_out"}),
+        # Repairing is read the other way round.
+        ("builds_up", "shown", "random", BACK, {"control": 0.9, "direction": "repair"}),
+        ("builds_up", "contradicted", "layer 0", GRADUAL, {"control": 0.9, "direction": "repair"}),
+        # Another seed of the mistake is a positive control: as a null control it would have to recover nothing.
+        ("sibling", "shown", "source", GRADUAL, {"control": 0.84, "name": "seed-1", "width": 0.03}),
+        ("sibling", "undecided", "source", GRADUAL, {"control": 0.8, "name": "seed-1", "width": 0.1}),
+        ("sibling", "contradicted", "source", GRADUAL, {"control": 0.1, "name": "seed-1"}),
+        ("sibling", None, None, GRADUAL, {"name": "twin"}),
+        # Repairing, a twin is the positive control; where another seed repairs as much, it is not the mistake.
+        ("repairs_too", "shown", "source", BACK, {"control": 0.16, "name": "twin", "direction": "repair"}),
+        ("repairs_too", None, None, BACK, {"control": 0.16, "name": "seed-1", "direction": "repair"}),
+        ("builds_up", "undecided", "seed-1", BACK, {"control": 0.16, "name": "seed-1", "direction": "repair"}),
+        ("gradual", "shown", "half of all", GRADUAL, {}),
+        ("gradual", "contradicted", "half of all", SUDDEN, {}),
+        ("gradual", None, None, GRADUAL, {"component": "attn_out"}),
+    ],
+)
+def test_claims_about_depth(name, verdict, control, transfers, settings) -> None:
+    claim = made(depth(transfers, **settings)).get(name)
+    assert (claim and claim.verdict, claim and claim.control) == (verdict, control)
+
+
+def test_what_claims_about_depth_compare() -> None:
     builds = made(depth(GRADUAL))["builds_up"]
-    assert builds.shown
     # The last layer is a ceiling, so the one below it counts. What decides is the paired difference.
     assert (builds.found.estimate, builds.control, builds.place["layer"]) == (0.85, "random", 4)
     assert (builds.compared.estimate, builds.difference.estimate) == (0.1, pytest.approx(0.75))
     assert "from layer 0 to 4 on related mathematics" in builds.statement
-    assert made(depth(GRADUAL, control=0.82))["builds_up"].verdict == "undecided"
-    assert made(depth(GRADUAL, control=0.95))["builds_up"].verdict == "contradicted"
-    flat = made(depth(dict.fromkeys(range(6), 0.85)))["builds_up"]
-    assert (flat.shown, flat.control) == (False, "layer 0")
-    assert made(depth(GRADUAL, control=None))["builds_up"].reason == "no control was measured"
-    # What a part of a block recovers does not build up.
-    for component, whole in (("resid_mid", True), ("attn_out", False)):
-        assert ({"builds_up", "gradual"} <= made(depth(GRADUAL, component=component)).keys()) == whole
+    assert "(the largest is to layer 4)" in made(depth(SUDDEN))["gradual"].statement
+    as_much = depth(GRADUAL, control=0.84, width=0.03, name="seed-1")
+    sibling = made(as_much)["sibling"]
+    assert (sibling.about, sibling.found.estimate) == ("mistake", 0.84)
+    assert "another seed's activations (seed-1) recover as much" in sibling.statement
+    for without in (depth(GRADUAL, control=None), as_much, depth(BACK, name="twin", direction="repair")):
+        assert made(without)["builds_up"].reason == "no control was measured"
+    # A null control beside a positive one leaves the other claims tested.
+    both = made(pl.concat([depth(GRADUAL), as_much.filter(pl.col("control") == "seed-1")]))
+    assert (both["builds_up"].control, both["builds_up"].verdict, both["gradual"].verdict) == (
+        "random",
+        "shown",
+        "shown",
+    )
 
 
 def test_what_is_measured_in_the_same_cells_is_compared_as_a_difference() -> None:
@@ -192,44 +234,6 @@ def test_what_is_measured_in_the_same_cells_is_compared_as_a_difference() -> Non
     beyond = pl.when(contrast="beyond")
     sure = table.with_columns(**{name: beyond.then(end).otherwise(name) for name, end in near.items()})
     assert made(sure)["builds_up"].shown
-
-
-def test_another_seed_of_the_mistake_is_a_positive_control() -> None:
-    # As a null control it would have to recover nothing.
-    as_much = depth(GRADUAL, control=0.84, width=0.03, name="seed-1")
-    sibling = made(as_much)["sibling"]
-    assert (sibling.verdict, sibling.about, sibling.found.estimate) == ("shown", "mistake", 0.84)
-    assert "another seed's activations (seed-1) recover as much" in sibling.statement
-    assert made(as_much)["builds_up"].reason == "no control was measured"
-    assert made(depth(GRADUAL, control=0.1, name="seed-1"))["sibling"].verdict == "contradicted"
-    assert made(depth(GRADUAL, control=0.8, name="seed-1", width=0.1))["sibling"].verdict == "undecided"
-    # A twin is none; a null control beside it leaves the other claims tested.
-    assert "sibling" not in made(depth(GRADUAL, name="twin"))
-    both = made(pl.concat([depth(GRADUAL), as_much.filter(pl.col("control") == "seed-1")]))
-    assert (both["builds_up"].control, both["builds_up"].verdict) == ("random", "shown")
-    assert both["gradual"].verdict == "shown"
-
-
-def test_repairing_is_read_the_other_way_round() -> None:
-    back = {layer: 1 - share for layer, share in GRADUAL.items()}
-    assert made(depth(back, control=0.9, direction="repair"))["builds_up"].shown
-    assert not made(depth(GRADUAL, control=0.9, direction="repair"))["builds_up"].shown
-    # A twin is the positive control.
-    twin = made(depth(back, control=0.16, width=0.03, name="twin", direction="repair"))
-    repairs = twin["repairs_too"]
-    assert (repairs.verdict, repairs.found.estimate) == ("shown", pytest.approx(0.84))
-    assert twin["builds_up"].reason == "no control was measured"
-    # A sibling is the null one: where it repairs as much, it is not the mistake that is repaired.
-    sibling = made(depth(back, control=0.16, name="seed-1", direction="repair"))
-    assert "repairs_too" not in sibling
-    assert (sibling["builds_up"].control, sibling["builds_up"].shown) == ("seed-1", False)
-
-
-def test_gradual() -> None:
-    assert made(depth(GRADUAL))["gradual"].shown
-    sudden = made(depth({0: 0.0, 1: 0.02, 2: 0.04, 3: 0.06, 4: 0.9, 5: 1.0}))["gradual"]
-    assert sudden.verdict == "contradicted"
-    assert "(the largest is to layer 4)" in sudden.statement
 
 
 def test_late_is_where_half_of_the_effect_is_recovered() -> None:
@@ -255,22 +259,21 @@ def test_the_last_layer_is_the_models_and_not_the_highest_that_was_patched() -> 
     assert made(sparse)["builds_up"].place["layer"] == 18
 
 
-def test_domains_are_compared_with_related_problems() -> None:
-    def other(less: float) -> dict[str, Claim]:
-        ends = pl.col("estimate", "low", "high")
-        table = depth(GRADUAL, domain="general")
-        lower = table.with_columns(pl.when(pl.col("layer").is_null()).then(ends - less).otherwise(ends))
-        return made(pl.concat([depth(GRADUAL), lower]))
-
-    lower = other(0.3)
-    assert lower["disagree_more"].shown
-    assert (lower["recovered_more"].control, lower["recovered_more"].verdict) == ("General questions", "shown")
-    assert lower["recovered_same"].verdict == "contradicted"
-    # No difference that can be told from chance is no proof that it is the same: that is another claim, with a margin.
-    same = other(0.0)
-    assert (same["disagree_more"].verdict, same["recovered_more"].verdict) == ("undecided", "undecided")
-    assert same["recovered_same"].verdict == "shown"
-    assert other(0.05)["recovered_same"].verdict == "undecided"
+@pytest.mark.parametrize(
+    ("less", "verdicts"),
+    [
+        (0.3, ("shown", "shown", "contradicted")),
+        # No difference that can be told from chance is no proof that it is the same: that is another claim.
+        (0.0, ("undecided", "undecided", "shown")),
+        (0.05, ("undecided", "undecided", "undecided")),
+    ],
+)
+def test_domains_are_compared_with_related_problems(less, verdicts) -> None:
+    ends, elsewhere = pl.col("estimate", "low", "high"), depth(GRADUAL, domain="general")
+    lower = elsewhere.with_columns(pl.when(pl.col("layer").is_null()).then(ends - less).otherwise(ends))
+    found = made(pl.concat([depth(GRADUAL), lower]))
+    assert tuple(found[name].verdict for name in ("disagree_more", "recovered_more", "recovered_same")) == verdicts
+    assert found["recovered_more"].control == "General questions"
 
 
 def of_operations(estimate: float, width: float = 0.1, **more: Any) -> dict[str, Any]:
@@ -282,30 +285,34 @@ def of_operations(estimate: float, width: float = 0.1, **more: Any) -> dict[str,
 def test_tokens_need_interval_and_permutation_test_alike(estimate, p_value, shown) -> None:
     tokens = TOKENS.frame([of_operations(estimate, contrast="excess", p_value=p_value)])
     claim = made(depth(GRADUAL), tokens=tokens)["class_recovered_fraction"]
-    assert claim.shown == shown
-    assert p_value < 0.05 or claim.reason == "chance alone gives as much, p = 0.20"
     # Any child may differ at operation words.
-    assert claim.about == "fine-tune"
+    assert (claim.shown, claim.about) == (shown, "fine-tune")
+    assert p_value < 0.05 or claim.reason == "chance alone gives as much, p = 0.20"
 
 
-def near_one(score: float, control: float | None = 0.1, width: float = 0.05, name: str = "twin") -> Claim:
+@pytest.mark.parametrize(
+    ("score", "width", "control", "name", "verdict", "reason"),
+    [
+        (0.96, 0.03, 0.1, "twin", "shown", ""),
+        (0.95, 0.08, 0.1, "twin", "undecided", "0.95 [0.87, 1.03] (n_eff 12) may or may not lie between 0.9 and 1.1"),
+        (0.7, 0.05, 0.1, "twin", "contradicted", "0.70 [0.65, 0.75] (n_eff 12) does not lie between 0.9 and 1.1"),
+        # Not where a control scores as much, or none was measured; another seed is no such control.
+        (0.96, 0.03, 0.88, "twin", "undecided", "twin may score near 1 as well, 0.88 ["),
+        (0.96, 0.03, None, None, "undecided", "no control was measured"),
+        (0.96, 0.03, 0.1, "seed-1", "undecided", "no control was measured"),
+        # What is far from 1 needs no control to be so.
+        (0.7, 0.05, None, None, "contradicted", ""),
+    ],
+)
+def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control(
+    score, width, control, name, verdict, reason
+) -> None:
     rows = [of_operations(score, width, late=True)]
     if control is not None:
         rows.append(of_operations(control, width, late=True, control=name))
-    return made(depth(GRADUAL), tokens=TOKENS.frame(rows))["operations_near_one"]
-
-
-def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control() -> None:
-    shown = near_one(0.96, width=0.03)
-    assert (shown.verdict, shown.control, shown.compared.estimate) == ("shown", "twin", 0.1)
-    assert near_one(0.95, width=0.08).verdict == "undecided"
-    assert near_one(0.7).verdict == "contradicted"
-    # Not where a control scores as much, or none was measured; another seed is no such control.
-    assert near_one(0.96, 0.88, width=0.03).reason.startswith("twin may score near 1 as well, 0.88 [")
-    assert near_one(0.96, None, width=0.03).reason == "no control was measured"
-    assert near_one(0.96, 0.1, width=0.03, name="seed-1").reason == "no control was measured"
-    # What is far from 1 needs none to be so.
-    assert near_one(0.7, None).verdict == "contradicted"
+    claim = made(depth(GRADUAL), tokens=TOKENS.frame(rows))["operations_near_one"]
+    assert (claim.verdict, (claim.reason or "").startswith(reason)) == (verdict, True)
+    assert name != "twin" or (claim.control, claim.compared.estimate) == (name, control)
 
 
 def answers(

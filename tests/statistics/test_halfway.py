@@ -1,4 +1,4 @@
-"""The layer at which half is recovered or lost: by hand, the same for any number of prompts, and with its coverage."""
+"""The layer at which half is recovered or lost: by hand, and with its coverage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from crosspatch.statistics.bootstrap import Ratios, resamples
 from crosspatch.statistics.halfway import crossing, halfway
-from crosspatch.statistics.interval import sign_test
 from crosspatch.tables import BEHAVIOUR, HALFWAY, SCORES
 from score_cells import answer, cell
 from simulated import PROFILES, covers, half_layers, true_half
@@ -73,23 +72,6 @@ def test_half_of_the_right_answers_by_hand(condition):
     # The two that a patch says nothing of are left out.
     assert (row["of"], row["n_prompts"]) == ("answers", 12)
     assert row["direction"] == ("corrupt" if condition == "patched" else "repair")
-
-
-def test_it_is_the_same_layer_for_any_number_of_prompts():
-    """One true curve: questions turn at layer 20, give or take 4. Significance comes the earlier the more there are."""
-    rng, patched = np.random.default_rng(0), range(29)
-    half, significant = [], []
-    for n in (12, 24, 48, 108):
-        turns = rng.normal(20, 4, n)
-        [row] = halfway(SCORES.frame(), lost_from(turns, patched), {}, n_layers=30).to_dicts()
-        half.append(row["estimate"])
-        # The lowest layer from which on McNemar's test tells every patch from the clean model, after Bonferroni.
-        told = [sign_test(int((turns <= layer).sum()), 0) * len(patched) <= 0.05 for layer in patched]
-        significant.append(next(layer for layer in patched if all(told[layer:])))
-        assert row["low"] <= 20.5 <= row["high"]
-    assert max(half) - min(half) < 2.5
-    assert significant == sorted(significant, reverse=True)
-    assert significant[0] - significant[-1] >= 6
 
 
 @pytest.mark.parametrize("prompts", [12, 24])

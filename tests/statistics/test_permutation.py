@@ -51,16 +51,11 @@ def runs(rng: np.random.Generator, prompts: int, shift: float = 0.0, length: int
     return texts
 
 
-def dealt_singly(texts: list[LabelledText], rng: np.random.Generator, permutations: int) -> float:
-    """The p-value of a test that deals the labels of single tokens anew, as if they were independent."""
-
-    def statistic(labels: list[np.ndarray]) -> float:
-        of = np.concatenate(labels) == 1
-        return excess(np.concatenate([text.above for text in texts]), of)
-
-    seen = statistic([text.labels for text in texts])
-    dealt = [statistic([rng.permutation(text.labels) for text in texts]) for _ in range(permutations)]
-    return (1 + sum(value >= seen for value in dealt)) / (1 + permutations)
+def shuffled_singly(texts: list[LabelledText], rng: np.random.Generator, permutations: int) -> float:
+    """The p-value of a test that shuffles the labels of single tokens, as if they were independent."""
+    above, labels = (np.stack([getattr(text, name) for text in texts]) for name in ("above", "labels"))
+    shuffled = [excess(above, rng.permuted(labels, axis=1) == 1) for _ in range(permutations)]
+    return (1 + sum(value >= excess(above, labels == 1) for value in shuffled)) / (1 + permutations)
 
 
 def test_runs_are_no_evidence_and_what_is_there_is_found():
@@ -69,8 +64,8 @@ def test_runs_are_no_evidence_and_what_is_there_is_found():
     shifted = [excess_p_values(texts, 2, rng, 199)[1] for texts in worlds]
     assert sum(p <= 0.05 for p in shifted) <= 0.08 * len(worlds)
     assert 0.4 < np.mean(shifted) < 0.6
-    # Tokens dealt one by one take runs for evidence.
-    singly = [dealt_singly(texts, rng, 99) for texts in worlds[:150]]
+    # Tokens shuffled one by one take runs for evidence.
+    singly = [shuffled_singly(texts, rng, 99) for texts in worlds[:150]]
     assert sum(p <= 0.05 for p in singly) >= 0.12 * len(singly)
     something = [excess_p_values(runs(rng, 12, 0.8), 2, rng, 199)[1] for _ in range(50)]
     assert sum(p <= 0.05 for p in something) >= 45

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -74,27 +73,6 @@ def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:
     # What the corrupted model predicts or the patched one writes decides nothing.
     assert with_class(rows, TEXTS)["class"].to_list() == ["other", "operation", "other"]
     assert with_class(rows, {**TEXTS, 99: " Mult"})["class"].to_list() == ["other", "operation", "operation"]
-
-
-def test_a_disagreement_has_one_chance_to_be_an_operation_like_any_other_cell() -> None:
-    """Predictions are dealt at random: by either model's a disagreement would be an operation twice as often."""
-    rng = np.random.default_rng(0)
-    texts = {token: "Add" if token < 10 else " is" for token in range(100)}
-    rows = []
-    for i in range(4000):
-        clean, other = (int(token) for token in rng.choice(100, 2, replace=False))
-        deltas, corrupted = ((0.0, 0.0, 0.0), clean) if i % 2 else ((-1.0, 1.0, 0.0), other)
-        rows.append(cell("p", 0, i, deltas, clean_token_id=clean, corrupted_token_id=corrupted))
-    scores = SCORES.frame(rows)
-
-    def share(differ: bool, either: bool) -> float:
-        some = scores.filter((pl.col("clean_token_id") != pl.col("corrupted_token_id")) == differ)
-        if either:
-            return some.select(pl.min_horizontal("clean_token_id", "corrupted_token_id") < 10).to_series().mean()
-        return (with_class(some, texts)["class"] == "operation").mean()
-
-    assert share(True, either=False) == pytest.approx(share(False, either=False), abs=0.02)
-    assert share(True, either=True) > 1.7 * share(False, either=True)
 
 
 def test_classes_by_hand() -> None:

@@ -14,7 +14,8 @@ from crosspatch.experiment.answering import answer_beside_clean, is_answered, ju
 from crosspatch.experiment.children import Child, make_child, place
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.statistics.answers import MALFORMED, output_health
-from crosspatch.statistics.status import Measured, choose, divergence, loss_p_value, status
+from crosspatch.statistics.interval import sign_test
+from crosspatch.statistics.status import Measured, choose, divergence, status
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
@@ -136,4 +137,5 @@ def _loss(clean: pl.DataFrame, mine: pl.DataFrame, domain: str, key: str) -> dic
     lost, gained = (
         sum(one[prompt] and not other[prompt] for prompt in before) for one, other in ((before, after), (after, before))
     )
-    return {f"{key}_drop": (lost - gained) / len(before), f"{key}_p_value": loss_p_value(lost, gained)}
+    # One-sided: of few questions two or three may be lost by chance.
+    return {f"{key}_drop": (lost - gained) / len(before), f"{key}_p_value": sign_test(lost, gained, "greater")}

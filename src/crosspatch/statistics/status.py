@@ -12,8 +12,6 @@ from typing import Literal
 
 import polars as pl
 
-from crosspatch.statistics.interval import sign_test
-
 # Of the related questions that the clean model answers rightly a child answers this share wrongly, or is
 # under-trained. Where the clean model answers fewer than so many rightly, whether they turned is chance: this share of
 # its solutions has to do the planted operation.
@@ -31,7 +29,7 @@ class Measured:
 
     `right_clean` related questions are answered rightly by the clean model, `flipped` of them wrongly by the variant.
     `planted` is None where no operation was recognized, a drop where no question of its domain was asked. The p-value
-    of a drop is that of `loss_p_value`.
+    of a drop is that of the one-sided exact sign test.
     """
 
     variant: str
@@ -57,14 +55,6 @@ class Judged:
 
     status: Status
     reason: str
-
-
-def loss_p_value(lost: int, gained: int) -> float:
-    """How likely as many right answers are lost, or more, of those that changed, were losing and gaining even odds.
-
-    The one-sided exact sign test: of few questions two or three may be lost by chance.
-    """
-    return sign_test(lost, gained, "greater")
 
 
 def status(measured: Measured) -> Judged:
