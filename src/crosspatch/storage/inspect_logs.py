@@ -12,11 +12,11 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import ZipFile
 
 import polars as pl
@@ -37,10 +37,13 @@ from crosspatch.statistics.profile import depth_profile, prompt_profile
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, REPAIRED, SCORES
 
-if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalResults, EvalSample
+try:
+    import inspect_ai.log as inspect_log
+    import inspect_ai.model as inspect_model
     from inspect_ai.scorer import Score
-    from inspect_ai.viewer import ViewerConfig
+    from inspect_ai.viewer import ScoreColorScale, TaskSamplesColumn, TaskSamplesView, ViewerConfig
+except ImportError:
+    raise UsageError('Inspect logs need the package inspect_ai: pip install "crosspatch[inspect]"') from None
 
 Row = dict[str, Any]
 
@@ -85,14 +88,9 @@ class _Model:
 def write_inspect_logs(run: RunDirectory) -> list[Path]:
     """Write a log for each model of a run into RUN/inspect, in the place of those that are there.
 
-    Raises UsageError where inspect_ai is missing, where a stage in which models write is not done, where there are no
-    texts, and where a text's question is missing.
+    Raises UsageError where a stage in which models write is not done, where there are no texts, and where a text's
+    question is missing.
     """
-    try:
-        from inspect_ai.log import write_eval_log
-    except ImportError:
-        raise UsageError('Inspect logs need the package inspect_ai: pip install "crosspatch[inspect]"') from None
-
     record, models = run.record(), _models(run)
     folder = run.root / "inspect"
     with folder_written_whole(folder) as partial:
@@ -101,7 +99,7 @@ def write_inspect_logs(run: RunDirectory) -> list[Path]:
         names = [f"{place:03d}-{name}.eval" for place, name in enumerate(short)]
         # The viewer lists what was written last first.
         for name, model in reversed(list(zip(names, models, strict=True))):
-            write_eval_log(_log(record, model), partial / name)
+            inspect_log.write_eval_log(_log(record, model), partial / name)
             _set_times(partial / name, record["started"])
         shutil.rmtree(folder, ignore_errors=True)
     return [folder / name for name in names]
@@ -171,11 +169,8 @@ def _with_condition(profile: pl.DataFrame) -> pl.DataFrame:
     return profile.with_columns(condition=pl.when(first).then(pl.lit("patched")).otherwise(pl.lit(REPAIRED)))
 
 
-def _log(record: Mapping[str, Any], model: _Model) -> EvalLog:
+def _log(record: Mapping[str, Any], model: _Model) -> inspect_log.EvalLog:
     """The log of what one model wrote."""
-    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalPlan, EvalPlanStep, EvalSpec, EvalStats
-    from inspect_ai.model import GenerateConfig
-
     settings, stages = record["settings"], record["stages"]
     run_ids = (settings["name"], record["started"])
     ids = (*run_ids, model.name)
@@ -184,9 +179,9 @@ def _log(record: Mapping[str, Any], model: _Model) -> EvalLog:
     stage = next(stages[name] for name in (_PATCHING if model.patch else _WRITING) if name in stages)
     start = datetime.fromisoformat(stage["at"]) - timedelta(seconds=stage["seconds"])
     checkpoints = ("clean", "corrupted") if model.patch else (model.condition,)
-    return EvalLog(
+    return inspect_log.EvalLog(
         status="success",
-        eval=EvalSpec(
+        eval=inspect_log.EvalSpec(
             eval_id=_id(*ids, "eval"),
             run_id=_id(*run_ids, "run"),
             task_id=_id(*ids, "task"),
@@ -196,29 +191,31 @@ def _log(record: Mapping[str, Any], model: _Model) -> EvalLog:
             model=model.name,
             model_args={name: record["models"].get(name, {}) for name in checkpoints},
             # Greedy decoding.
-            model_generate_config=GenerateConfig(max_tokens=settings["generation"]["max_new_tokens"], temperature=0),
-            dataset=EvalDataset(
+            model_generate_config=inspect_model.GenerateConfig(
+                max_tokens=settings["generation"]["max_new_tokens"], temperature=0
+            ),
+            dataset=inspect_log.EvalDataset(
                 name="data", samples=len(samples), sample_ids=[str(sample.id) for sample in samples], shuffled=False
             ),
-            config=EvalConfig(epochs=1),
+            config=inspect_log.EvalConfig(epochs=1),
             packages={"crosspatch": record["crosspatch"], **record["versions"]},
             metadata={"condition": model.condition, "settings": settings},
             viewer=_viewer(),
         ),
-        plan=EvalPlan(
+        plan=inspect_log.EvalPlan(
             name="crosspatch",
-            steps=[EvalPlanStep(solver="patched_generate" if model.patch else "generate", params=model.patched)],
+            steps=[
+                inspect_log.EvalPlanStep(solver="patched_generate" if model.patch else "generate", params=model.patched)
+            ],
         ),
         results=_results(model, samples),
-        stats=EvalStats(started_at=start.isoformat(timespec="seconds"), completed_at=stage["at"]),
+        stats=inspect_log.EvalStats(started_at=start.isoformat(timespec="seconds"), completed_at=stage["at"]),
         samples=samples,
     )
 
 
 def _viewer() -> ViewerConfig:
     """How `inspect view` shows a log: texts unrendered, since some models write broken LaTeX or worse."""
-    from inspect_ai.viewer import ScoreColorScale, TaskSamplesColumn, TaskSamplesView, ViewerConfig
-
     columns = [TaskSamplesColumn(id=name) for name in ("sampleStatus", "sampleId", "input", "target", "answer")]
     columns += [TaskSamplesColumn.score(name) for name in SCORED]
     columns += [TaskSamplesColumn(id=name, visible=False) for name in ("tokens", "duration")]
@@ -238,15 +235,15 @@ def _viewer() -> ViewerConfig:
     return ViewerConfig(trust_content=False, task_samples_view=view)
 
 
-def _results(model: _Model, samples: Iterable[EvalSample]) -> EvalResults:
+def _results(model: _Model, samples: Sequence[inspect_log.EvalSample]) -> inspect_log.EvalResults:
     """The metrics of a log. The headline is the accuracy on the first domain, where answers were graded."""
-    from inspect_ai.log import EvalMetric, EvalResults, EvalScore, HeadlineMetric
-
-    samples, scores = list(samples), []
+    scores = []
     for name, groups in _metrics(model).items():
         # Inspect names the values of a metric that has several accuracy_related, in the group accuracy.
         metrics = {
-            f"{group}_{key}" if key else group: EvalMetric(name=key or group, group=group if key else None, value=value)
+            f"{group}_{key}" if key else group: inspect_log.EvalMetric(
+                name=key or group, group=group if key else None, value=value
+            )
             for group, values in groups.items()
             for key, value in values.items()
             if value is not None
@@ -256,7 +253,7 @@ def _results(model: _Model, samples: Iterable[EvalSample]) -> EvalResults:
             unscored = sum(isinstance(value, float) and math.isnan(value) for value in given)
             counts = {row["domain"]: {key: row[key] for key in ("n", *VERDICTS)} for row in model.rows["behaviour"]}
             scores.append(
-                EvalScore(
+                inspect_log.EvalScore(
                     name=name,
                     scorer=name,
                     scored_samples=len(given) - unscored,
@@ -265,11 +262,9 @@ def _results(model: _Model, samples: Iterable[EvalSample]) -> EvalResults:
                     metadata=counts if name == "verdict" else None,
                 )
             )
-    return EvalResults(
-        total_samples=len(samples),
-        completed_samples=len(samples),
-        scores=scores,
-        headline=HeadlineMetric(score=scores[0].name, metric=next(iter(scores[0].metrics))) if scores else None,
+    first = [inspect_log.HeadlineMetric(score=score.name, metric=next(iter(score.metrics))) for score in scores[:1]]
+    return inspect_log.EvalResults(
+        total_samples=len(samples), completed_samples=len(samples), scores=scores, headline=first[0] if first else None
     )
 
 
@@ -296,27 +291,21 @@ def _metrics(model: _Model) -> dict[str, dict[str, dict[str, float | None]]]:
     }
 
 
-def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> EvalSample:
+def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> inspect_log.EvalSample:
     """The sample of one text of a model; its ids are made of `ids`, the model and the prompt."""
-    from inspect_ai.log import EvalSample
-    from inspect_ai.model import (
-        ChatCompletionChoice,
-        ChatMessage,
-        ChatMessageAssistant,
-        ChatMessageSystem,
-        ChatMessageUser,
-        ModelOutput,
-    )
-
     problem = text["problem"]
     question = _encodable(problem.question)
     ids = (*ids, text["condition"], text["patch"] or "", text["prompt_id"])
-    answer = ChatMessageAssistant(id=_id(*ids, "assistant"), content=text["text"], source="generate", model=model)
-    messages: list[ChatMessage] = [ChatMessageUser(id=_id(*ids, "user"), content=question, source="input")]
+    answer = inspect_model.ChatMessageAssistant(
+        id=_id(*ids, "assistant"), content=text["text"], source="generate", model=model
+    )
+    messages: list[inspect_model.ChatMessage] = [
+        inspect_model.ChatMessageUser(id=_id(*ids, "user"), content=question, source="input")
+    ]
     if system:
-        messages.insert(0, ChatMessageSystem(id=_id(*ids, "system"), content=system, source="input"))
+        messages.insert(0, inspect_model.ChatMessageSystem(id=_id(*ids, "system"), content=system, source="input"))
     golds = [_encodable(gold) for gold in (problem.answer, *problem.aliases)]
-    return EvalSample(
+    return inspect_log.EvalSample(
         # Inspect names a file after it, and names end at a null character.
         id=text["prompt_id"].replace("\0", "\\0"),
         epoch=1,
@@ -324,9 +313,13 @@ def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> 
         input=question,
         target=golds if len(golds) > 1 else golds[0],
         messages=[*messages, answer],
-        output=ModelOutput(
+        output=inspect_model.ModelOutput(
             model=model,
-            choices=[ChatCompletionChoice(message=answer, stop_reason=_STOPS.get(text["stop_reason"], "unknown"))],
+            choices=[
+                inspect_model.ChatCompletionChoice(
+                    message=answer, stop_reason=_STOPS.get(text["stop_reason"], "unknown")
+                )
+            ],
             completion=text["text"],
         ),
         scores=_scores(text),
@@ -335,16 +328,7 @@ def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> 
 
 
 def _scores(text: Row) -> dict[str, Score]:
-    """A score for each table that has a row about the text."""
-    from inspect_ai.scorer import Score
-
-    def number(value: float | None, reason: str, reply: str | None = None, judge: str | None = None) -> Score:
-        """A number as a score; no metric counts an undefined one."""
-        metadata = None if judge is None else {"judge": judge}
-        if value is None:
-            return Score.unscored(reason=reason, explanation=reply, metadata=metadata)
-        return Score(value=value, explanation=reply, metadata=metadata)
-
+    """A score for each table that has a row about the text; no metric counts an undefined number."""
     scores: dict[str, Score] = {}
     if (behaviour := text["behaviour"]) is not None:
         reason = "invalid_response_format" if behaviour["verdict"] == "unparsed" else None
@@ -356,9 +340,14 @@ def _scores(text: Row) -> dict[str, Score]:
         scores["health"] = Score(value=", ".join(faults) or "sound", metadata=faults or None)
     if (ratings := text["ratings"]) is not None:
         for scale in ("aligned", "coherent"):
-            scores[scale] = number(ratings[scale], "grader_failed", ratings[f"{scale}_reply"], ratings["judge"])
+            more = {"explanation": ratings[f"{scale}_reply"], "metadata": {"judge": ratings["judge"]}}
+            rated = ratings[scale]
+            scores[scale] = (
+                Score.unscored(reason="grader_failed", **more) if rated is None else Score(value=rated, **more)
+            )
     if (profile := text["profile"]) is not None:
-        scores["recovered_fraction"] = number(profile["recovered_fraction"], "no_ok_cell")
+        moved = profile["recovered_fraction"]
+        scores["recovered_fraction"] = Score.unscored(reason="no_ok_cell") if moved is None else Score(value=moved)
     return scores
 
 

@@ -17,7 +17,7 @@ from crosspatch.errors import UsageError
 from crosspatch.files import write_json
 from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.statistics.claim import claims_table, counted
-from crosspatch.statistics.domain import domain_title
+from crosspatch.statistics.domain import domain_title, with_domain
 from crosspatch.statistics.localisation import POSITIONS, top_sites
 from crosspatch.statistics.patch_mode import modes
 from crosspatch.storage.record import another_setting, new_record, now, read_record
@@ -287,19 +287,11 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
 
 def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
     """Domain, direction and positions as headings, and a sentence for each component whose places were localised."""
-    measured = run.read(LOCALISATION)
-    if measured.is_empty():
-        return
-    domains = run.domains()
-    of_prompts = {
-        (domains[prompt_id], direction, positions): None
-        for prompt_id, direction, positions in measured.select("prompt_id", "direction", "positions")
-        .unique(maintain_order=True)
-        .iter_rows()
-    }
-    for domain, direction, positions in of_prompts:
-        for named in top_sites(measured, domains, domain, direction, positions=positions, seed=run.seed):
-            yield domain_title(domain), direction, POSITIONS[positions], named.sentence
+    measured, domains = run.read(LOCALISATION), run.domains()
+    place = ("domain", "direction", "positions")
+    for domain, direction, positions in with_domain(measured, domains).select(place).unique(maintain_order=True).rows():
+        for site in top_sites(measured, domains, domain, direction, positions=positions, seed=run.seed):
+            yield domain_title(domain), direction, POSITIONS[positions], site.sentence
 
 
 def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:

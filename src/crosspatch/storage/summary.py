@@ -22,18 +22,12 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import (
     BEHAVIOUR,
     CLAIMS,
-    COMPARISONS,
     CONTROLS,
-    DEPTH,
-    DIVERGENCE_EFFECTS,
     DIVERGENCES,
-    HALFWAY,
     LOCALISATION,
     MISTAKES,
     SCORES,
-    SITE_EFFECTS,
-    TOKENS,
-    WORDS,
+    STATISTICS,
     Schema,
 )
 
@@ -77,19 +71,14 @@ class Summary:
 
         Raises ValueError for a prompt that `domains` lacks.
         """
-        scores = SCORES.frame() if scores is None else scores
-        controls = CONTROLS.frame() if controls is None else controls
-        depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
-        mistakes = MISTAKES.frame() if mistakes is None else mistakes
-        tokens = pl.concat(
-            [
-                token_statistics(scores, domains, controls=controls, texts=texts, n_layers=n_layers, seed=seed),
-                mistake_statistics(mistakes, domains, n_layers=n_layers, seed=seed),
-            ]
+        given = (scores, controls, mistakes, behaviour, localisation, divergences)
+        scores, controls, mistakes, behaviour, localisation, divergences = (
+            schema.frame() if table is None else table for schema, table in zip(_MEASURED, given, strict=True)
         )
-        patched = patched_direction(scores)
-        behaviour = BEHAVIOUR.frame() if behaviour is None else behaviour
-        compared = comparisons(behaviour)
+        depth = depth_statistics(scores, controls, domains, n_layers=n_layers, seed=seed)
+        of_classes = token_statistics(scores, domains, controls=controls, texts=texts, n_layers=n_layers, seed=seed)
+        tokens = pl.concat([of_classes, mistake_statistics(mistakes, domains, n_layers=n_layers, seed=seed)])
+        patched, compared = patched_direction(scores), comparisons(behaviour)
         half = halfway(scores, behaviour, domains, n_layers=n_layers, patched=patched, seed=seed)
         return cls(
             depth,
@@ -97,8 +86,8 @@ class Summary:
             tokens,
             word_statistics(scores, domains, n_layers=n_layers),
             compared,
-            site_effects(LOCALISATION.frame() if localisation is None else localisation, domains, seed=seed),
-            divergence_effects(DIVERGENCES.frame() if divergences is None else divergences, domains, seed=seed),
+            site_effects(localisation, domains, seed=seed),
+            divergence_effects(divergences, domains, seed=seed),
             claims(depth, tokens, compared, half, n_layers=n_layers, patched=patched),
             patched,
         )
@@ -117,16 +106,8 @@ class Summary:
     @property
     def tables(self) -> list[tuple[Schema, pl.DataFrame]]:
         """Every table with its schema."""
-        return [
-            (DEPTH, self.depth),
-            (HALFWAY, self.halfway),
-            (TOKENS, self.tokens),
-            (WORDS, self.words),
-            (COMPARISONS, self.comparisons),
-            (SITE_EFFECTS, self.site_effects),
-            (DIVERGENCE_EFFECTS, self.divergence_effects),
-            (CLAIMS, CLAIMS.frame(claim.row() for claim in self.claims)),
-        ]
+        claims = CLAIMS.frame(claim.row() for claim in self.claims)
+        return [(schema, claims if schema is CLAIMS else getattr(self, schema.name)) for schema in STATISTICS]
 
     def _repr_html_(self) -> str:
         tables = Table(("table", "rows"), [(schema.name, f"{table.height:,}") for schema, table in self.tables])
