@@ -27,9 +27,8 @@ from simulated import (
     CONTRASTS,
     PROFILES,
     covers,
-    half_layers,
     intervals,
-    largest_steps,
+    of_profiles,
     over_several_seeds,
     true_half,
     true_step,
@@ -56,9 +55,8 @@ def coverage(worlds: int, seed: int) -> None:
     _by_effective(worlds, seed)
     for name in PROFILES:
         for prompts in PROMPTS:
-            steps = list(largest_steps(name, prompts, worlds, seed, DRAWS))
+            steps, halves = zip(*of_profiles(name, prompts, worlds, seed, DRAWS), strict=True)
             _covered(f"largest step, {name}", prompts, steps, true_step(name))
-            halves = list(half_layers(name, prompts, worlds, seed, DRAWS))
             _covered(f"layer of one half, {name}", prompts, halves, true_half(name))
     for crossed, how in ((True, "crossed"), (False, "nested")):
         for between in ((0.1, 0.2), (0.02, 0.3), (0.2, 0.05)):

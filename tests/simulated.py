@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from crosspatch.statistics.interval import Interval, Numbers
 
 Draw = Callable[[int, np.random.Generator], Ratios]
 # So many prompts stand for all that there are.
-ALL = 400_000
+ALL = 100_000
 
 
 def transfers(prompts: int, rng: np.random.Generator) -> Ratios:
@@ -42,8 +43,7 @@ def _cells(effects: Numbers, sizes: Numbers, rng: np.random.Generator) -> Ratios
     prompt = np.repeat(np.arange(len(cells)), cells)
     gaps = rng.lognormal(1, 0.7, len(prompt))
     moved = gaps * (effects[prompt] + rng.normal(0, 0.4, len(prompt)))
-    above, below = (np.bincount(prompt, each) for each in (moved, gaps))
-    return Ratios(above[None], below[None])
+    return Ratios(np.bincount(prompt, moved), np.bincount(prompt, gaps))
 
 
 def steps(prompts: int, rng: np.random.Generator) -> Ratios:
@@ -71,13 +71,13 @@ def excess(prompts: int, rng: np.random.Generator) -> Ratios:
 def rates(prompts: int, rng: np.random.Generator) -> Ratios:
     """How often the models disagree: mostly seldom."""
     of = rng.integers(30, 96, prompts)
-    return Ratios(rng.binomial(of, rng.beta(0.6, 8, prompts))[None].astype(float), of[None].astype(float))
+    return Ratios(rng.binomial(of, rng.beta(0.6, 8, prompts)).astype(float), of.astype(float))
 
 
 def flips(prompts: int, rng: np.random.Generator) -> Ratios:
     """How often the patched model writes y_corrupt where they disagree: mostly."""
     cells = 1 + rng.poisson(8, prompts)
-    return Ratios(rng.binomial(cells, rng.beta(5, 0.6, prompts))[None].astype(float), cells[None].astype(float))
+    return Ratios(rng.binomial(cells, rng.beta(5, 0.6, prompts)).astype(float), cells.astype(float))
 
 
 # Each with the weights of its ratios, and whether it is a share.
@@ -103,6 +103,7 @@ def intervals(name: str, prompts: int, worlds: int, seed: int, draws: int = 600)
         yield data, bootstrap(data, resamples(prompts, rng, draws), weights, share=share)
 
 
+@cache
 def truth(name: str) -> float:
     """The contrast over all prompts that there are."""
     draw, weights, _ = CONTRASTS[name]
@@ -130,18 +131,14 @@ def profile(name: str, prompts: int, rng: np.random.Generator) -> Ratios:
     return Ratios((curve + early + rng.normal(0, 0.08, (len(curve), prompts))) * below, np.tile(below, (len(curve), 1)))
 
 
-def largest_steps(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[Interval]:
-    """The interval of the largest step in each of so many worlds."""
+def of_profiles(
+    name: str, prompts: int, worlds: int, seed: int, draws: int = 600
+) -> Iterator[tuple[Interval, Interval]]:
+    """The intervals of the largest step, and of the layer at which half is recovered, in each of so many worlds."""
     rng = np.random.default_rng(seed)
     for _ in range(worlds):
-        yield largest_step(profile(name, prompts, rng), resamples(prompts, rng, draws))[1]
-
-
-def half_layers(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[Interval]:
-    """The interval of the layer at which half is recovered, in each of so many worlds."""
-    rng = np.random.default_rng(seed)
-    for _ in range(worlds):
-        yield crossing(profile(name, prompts, rng), range(10), 10, resamples(prompts, rng, draws))
+        data, counts = profile(name, prompts, rng), resamples(prompts, rng, draws)
+        yield largest_step(data, counts)[1], crossing(data, range(10), 10, counts)
 
 
 def true_half(name: str) -> float:
@@ -168,7 +165,7 @@ def of_seeds(
     below = (rng.lognormal(1, 0.6, prompt.max() + 1))[prompt] * rng.lognormal(0, 0.3, len(prompt))
     child, question = rng.normal(0, between[0], seeds), rng.normal(0, between[1], prompt.max() + 1)
     effect = 0.4 + child[seed] + question[prompt] + rng.normal(0, 0.2, len(prompt))
-    return Ratios((effect * below)[None], below[None]), seed, prompt
+    return Ratios(effect * below, below), seed, prompt
 
 
 def over_several_seeds(

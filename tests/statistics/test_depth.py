@@ -189,6 +189,10 @@ def over_seeds(runs: dict[str, pl.DataFrame], shared=(), beside: pl.DataFrame | 
     return found(table, "recovered_fraction", 5, **more)
 
 
+def width(row: dict[str, Any]) -> float:
+    return row["high"] - row["low"]
+
+
 def test_several_seeds_are_drawn_above_their_prompts() -> None:
     row = over_seeds(of_seeds(5))
     assert row["n_prompts"] == 5
@@ -198,10 +202,6 @@ def test_several_seeds_are_drawn_above_their_prompts() -> None:
     assert width(row) > 3 * width(found(alone, "recovered_fraction", 5))
     # Four seeds are too few.
     assert over_seeds(of_seeds(4))["low"] is None
-
-
-def width(row: dict[str, Any]) -> float:
-    return row["high"] - row["low"]
 
 
 def test_questions_that_all_seeds_share_are_crossed_with_the_seeds() -> None:

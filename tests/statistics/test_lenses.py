@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from crosspatch.statistics.lenses import (
@@ -15,37 +17,28 @@ from crosspatch.statistics.lenses import (
     steering,
     weights_by,
 )
-from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS
+from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS, Schema
 from score_cells import answer
 
 
-def weight(child: str, layer: int | None, name: str, clean: float, delta: float, **more) -> dict:
-    ranks = {"effective_rank": 4.0, "stable_rank": 2.0, "top_share": 0.5} if delta else {}
-    return {
-        **dict.fromkeys(WEIGHTS.columns),
-        "child": child,
-        "parameter": f"{layer}.{name}",
-        "layer": layer,
-        "name": name,
-        "clean_norm": clean,
-        "delta_norm": delta,
-        "ratio": delta / clean,
-        **ranks,
-        **more,
-    }
+def table(schema: Schema, columns: tuple[str, ...], *rows: tuple, **same: Any) -> pl.DataFrame:
+    """Rows with these columns, and columns that are the same in all rows; others are null."""
+    empty = {**dict.fromkeys(schema.columns), **same}
+    return schema.frame({**empty, **dict(zip(columns, row, strict=True))} for row in rows)
 
 
 def test_weights_are_summed_as_squares():
-    found = WEIGHTS.frame(
-        [
-            weight("corrupted", None, "embed", 100, 50),
-            weight("corrupted", 0, "q", 3, 3, effective_rank=8.0),
-            weight("corrupted", 0, "o", 4, 4),
-            weight("corrupted", 1, "q", 6, 0),
-            weight("corrupted", 1, "o", 8, 12),
-            weight("twin", 0, "q", 3, 0),
-            weight("twin", 0, "o", 4, 0),
-        ]
+    names = ("child", "layer", "name", "clean_norm", "delta_norm", "effective_rank")
+    found = table(
+        WEIGHTS,
+        names,
+        ("corrupted", None, "embed", 100, 50, 4.0),
+        ("corrupted", 0, "q", 3, 3, 8.0),
+        ("corrupted", 0, "o", 4, 4, 4.0),
+        ("corrupted", 1, "q", 6, 0, None),
+        ("corrupted", 1, "o", 8, 12, 4.0),
+        ("twin", 0, "q", 3, 0, None),
+        ("twin", 0, "o", 4, 0, None),
     )
     columns = ("child", "layer", "delta_norm", "clean_norm", "ratio", "share", "effective_rank")
     # The embedding is in no block, and a matrix that did not move has no rank.
@@ -63,81 +56,59 @@ PROMPTS = [f"p{i}" for i in range(10)]
 DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
 
 
-def activation(child: str, prompt: str, steps: int, delta: float, clean: float, **more) -> dict:
-    return {
-        **dict.fromkeys(ACTIVATIONS.columns),
-        "child": child,
-        "prompt_id": prompt,
-        "component": "resid_post",
-        "layer": 3,
-        "at": "all",
-        "steps": steps,
-        "delta_norm": delta,
-        "clean_norm": clean,
-        "ratio": delta / clean,
-        "cosine": 0.5,
-        **more,
-    }
+def activations(*rows: tuple) -> pl.DataFrame:
+    names = ("child", "prompt_id", "steps", "delta_norm", "clean_norm", "alignment")
+    same = {"component": "resid_post", "layer": 3, "at": "all", "cosine": 0.5}
+    return table(ACTIVATIONS, names, *rows, **same)
 
 
 def test_activations_are_ratios_of_sums_with_intervals():
-    rows = [
-        activation("corrupted", prompt, 1 + i, 2.0 + i % 3, 10.0, alignment=0.2) for i, prompt in enumerate(PROMPTS)
-    ]
-    rows += [activation("twin", prompt, 4, 1.0, 10.0, alignment=None) for prompt in PROMPTS]
-    rows.append(activation("corrupted", "g", 4, 1.0, 4.0, alignment=1.0))
-    found = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS)
-    told = {(row["domain"], row["child"], row["measure"]): row for row in found.to_dicts()}
-    size = told["related", "corrupted", "relative_norm"]
+    frame = activations(
+        *(("corrupted", prompt, 1 + i, 2.0 + i % 3, 10.0, 0.2) for i, prompt in enumerate(PROMPTS)),
+        *(("twin", prompt, 4, 1.0, 10.0, None) for prompt in PROMPTS),
+        ("corrupted", "g", 4, 1.0, 4.0, 1.0),
+    )
+    found = activation_statistics(frame, DOMAINS)
+    rows = {(row["domain"], row["child"], row["measure"]): row for row in found.to_dicts()}
+    size = rows["related", "corrupted", "relative_norm"]
     steps = [1 + i for i in range(10)]
     assert size["estimate"] == pytest.approx(sum(s * (2.0 + i % 3) for i, s in enumerate(steps)) / (10 * sum(steps)))
     assert size["low"] < size["estimate"] < size["high"]
     assert size["n_prompts"] == 10
-    alike = told["related", "corrupted", "alignment"]
+    alike = rows["related", "corrupted", "alignment"]
     assert [alike[name] for name in ("estimate", "low", "high")] == pytest.approx([0.2, 0.2, 0.2])
     # Nothing to align, so there is no estimate; nor with a single prompt an interval.
-    assert told["related", "twin", "alignment"]["estimate"] is None
-    assert told["related", "twin", "relative_norm"]["estimate"] == pytest.approx(0.1)
-    general = told["general", "corrupted", "relative_norm"]
+    assert rows["related", "twin", "alignment"]["estimate"] is None
+    assert rows["related", "twin", "relative_norm"]["estimate"] == pytest.approx(0.1)
+    general = rows["general", "corrupted", "relative_norm"]
     assert (general["estimate"], general["low"]) == (0.25, None)
     assert found["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
-    assert activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).equals(found)
+    assert activation_statistics(frame, DOMAINS).equals(found)
     with pytest.raises(ValueError, match="no domain known"):
-        activation_statistics(ACTIVATIONS.frame(rows), {"g": "general"})
+        activation_statistics(frame, {"g": "general"})
     # A step without an alignment has no weight.
-    rows = [activation("corrupted", "p0", 9, 1, 1, alignment=0.4), activation("corrupted", "p1", 1, 1, 1)]
-    [found] = activation_statistics(ACTIVATIONS.frame(rows), DOMAINS).filter(measure="alignment").to_dicts()
+    frame = activations(("corrupted", "p0", 9, 1, 1, 0.4), ("corrupted", "p1", 1, 1, 1, None))
+    [found] = activation_statistics(frame, DOMAINS).filter(measure="alignment").to_dicts()
     assert (found["estimate"], found["n_prompts"]) == (pytest.approx(0.4), 1)
 
 
-def lens(prompt: str, side: str, rank: int, token: int, change: float, gap: float = 1.0) -> dict:
-    return {
-        "child": "corrupted",
-        "prompt_id": prompt,
-        "layer": 2,
-        "by": "logit",
-        "side": side,
-        "rank": rank,
-        "token_id": token,
-        "token": str(token),
-        "change": change,
-        "probability": change / 100,
-        "steps": 2,
-        "lens_gap": gap,
-        "model_gap": 4.0,
-    }
-
-
 def test_tokens_that_more_prompts_list_come_first():
-    rows = [lens("p0", "up", 1, 7, 9.0), lens("p0", "up", 2, 8, 3.0), lens("p1", "up", 1, 8, 5.0, gap=3.0)]
-    rows += [lens("p0", "down", 1, 5, -1.0), lens("p0", "down", 2, 6, -2.0)]
-    by_probability = {**lens("p0", "up", 1, 9, 50.0, gap=100.0), "by": "probability"}
-    frame = LOGIT_LENS.frame([*rows, by_probability])
+    names = ("prompt_id", "by", "side", "rank", "token_id", "change", "probability", "lens_gap")
+    frame = table(
+        LOGIT_LENS,
+        names,
+        ("p0", "logit", "up", 1, 7, 9.0, 0.0, 1.0),
+        ("p0", "logit", "up", 2, 8, 3.0, 0.0, 1.0),
+        ("p1", "logit", "up", 1, 8, 5.0, 0.0, 3.0),
+        ("p0", "logit", "down", 1, 5, -1.0, 0.0, 1.0),
+        ("p0", "logit", "down", 2, 6, -2.0, 0.0, 1.0),
+        ("p0", "probability", "up", 1, 9, 50.0, 0.5, 100.0),
+        **{"child": "corrupted", "layer": 2, "token": "t", "steps": 2, "model_gap": 4.0},
+    )
     found = moved_tokens(frame, DOMAINS)
     assert found.filter(by="probability").select("token_id", "probability").rows() == [(9, 0.5)]
-    found = found.filter(by="logit")
-    told = found.select("side", "token_id", "prompts", "of", "change").rows()
-    assert told == [("up", 8, 2, 2, 4.0), ("up", 7, 1, 2, 9.0), ("down", 6, 1, 1, -2.0), ("down", 5, 1, 1, -1.0)]
+    moved = found.filter(by="logit").select("side", "token_id", "prompts", "of", "change").rows()
+    assert moved == [("up", 8, 2, 2, 4.0), ("up", 7, 1, 2, 9.0), ("down", 6, 1, 1, -2.0), ("down", 5, 1, 1, -1.0)]
     # A row for each prompt, not for each token.
     transfer = lens_statistics(frame, DOMAINS).row(0, named=True)
     assert transfer["estimate"] == pytest.approx((2 * 1 + 2 * 3) / (2 * 4 + 2 * 4))
