@@ -80,15 +80,13 @@ def test_shares_and_pairs_by_hand() -> None:
     assert set(table.filter(condition="clean")["against"]) == {"corrupted"}
     alone = found(comparisons(BEHAVIOUR.frame(answers("clean", "cci"))), "clean", None)
     assert (alone["estimate"], alone["p_value"], alone["pairs"]) == (pytest.approx(2 / 3), None, None)
-
-
-def test_operations_count_where_one_is_expected() -> None:
+    # Operations count where one is expected.
+    assert set(table["outcome"]) == {"correct"}
     table = comparisons(
         BEHAVIOUR.frame([*answers("clean", "cc", operations="rr"), *answers("corrupted", "ii", operations="pn")])
     )
     row = found(table, "corrupted", "clean", "planted")
     assert (row["count"], row["n"], row["gained"], row["lost"]) == (1, 2, 1, 0)
-    assert set(comparisons(BEHAVIOUR.frame(answers("clean", "cc")))["outcome"]) == {"correct"}
 
 
 def test_rows_are_in_the_order_of_table_2() -> None:

@@ -77,6 +77,7 @@ def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:
 
 def test_classes_by_hand() -> None:
     table = token_statistics(cells(), DOMAINS)
+    assert token_statistics(cells(), DOMAINS).equals(table)
     # One of the two operation words disagrees; the only digit does.
     rates = {name: found(table, name, "disagreement_rate")["estimate"] for name in ("operation", "digit", "latex")}
     assert rates == {"operation": 0.5, "digit": 1.0, "latex": 0.0}

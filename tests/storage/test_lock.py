@@ -42,7 +42,8 @@ def other_process(tmp_path):
 
 def ended(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdout.close()
 
 
 def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(tmp_path, other_process):
