@@ -114,8 +114,8 @@ def test_it_holds_the_texts_side_by_side(full: str) -> None:
 def test_claims_are_said_with_their_numbers(problems: dict[str, Problem]) -> None:
     high, low = Interval(0.9, 0.8, 1.0), Interval(0.1, 0.0, 0.2)
     claims = [
-        Claim("a", "it *builds* up", "fine-tune", high, "random", low, p_value=0.01),
-        Claim("b", "it does not", "mistake", low, "twin", high, difference=Interval(-0.8, -1.0, -0.6)),
+        Claim("a", "it *builds* up", high, "random", low, p_value=0.01),
+        Claim("b", "it does not", low, "twin", high, difference=Interval(-0.8, -1.0, -0.6)),
     ]
     empty = Summary.of({})
     summary = Summary(**{**vars(empty), "claims": claims})

@@ -22,7 +22,7 @@ RECOVERED = "recovered_fraction"
 
 
 def claim(difference: Interval | None = HIGH, range_: Range = MORE, **more: Any) -> Claim:
-    return Claim("name", "something holds", "mistake", HIGH, "control", LOW, range_, difference, **more)
+    return Claim("name", "something holds", HIGH, "control", LOW, range_, difference, **more)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def claim(difference: Interval | None = HIGH, range_: Range = MORE, **more: Any)
 def test_verdicts(interval: Interval, range_: Range, verdict: str) -> None:
     assert claim(interval, range_).verdict == verdict
     # Without a difference the number itself decides.
-    assert Claim("n", "s", "mistake", interval, "c", LOW, range_).verdict == verdict
+    assert Claim("n", "s", interval, "c", LOW, range_).verdict == verdict
 
 
 @pytest.mark.parametrize(

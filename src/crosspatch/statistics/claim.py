@@ -87,12 +87,12 @@ class Claim:
 
     name: str
     statement: str
-    about: Literal["mistake", "fine-tune"]
     found: Interval
     control: str
     compared: Interval
     range: Range = MORE
     difference: Interval | None = None
+    about: Literal["mistake", "fine-tune"] = "fine-tune"
     p_value: float | None = None
     one_sided: bool = False
     untested: str | None = None

@@ -7,7 +7,6 @@ questions are compared by their paired difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from math import floor
 from typing import Any
 
@@ -20,7 +19,6 @@ from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired
 from crosspatch.statistics.patch_mode import KEYS, PatchMode, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
-HALF, NOTHING = fixed(0.5), fixed(0.0)
 # Patched with its own activation a model stays as it is: that checks the engine, and nothing can be compared with it.
 _IDENTITY = "self"
 # The whole state of a position, in which things build up; what a part of a block recovers alone does not add up.
@@ -48,7 +46,7 @@ def claims(
         if mode.component in _WHOLE_STATE:
             for domain in ordered_domains(own["domain"]):
                 transfer = own.filter(measure="recovered_fraction", domain=domain)
-                found += _Profile(transfer, half.filter(domain=domain, of="effect"), mode, domain, n_layers).claims()
+                found += _profile(transfer, half.filter(domain=domain, of="effect"), mode, domain, n_layers)
         if mode.direction == "corrupt":
             found += _domains(own, mode.columns)
             related = of_tokens.filter(domain="related")
@@ -69,115 +67,84 @@ def is_null_control(control: str, direction: str) -> bool:
     return (control in MADE_CONTROLS) == (direction == "corrupt")
 
 
-@dataclass(frozen=True)
-class _Profile:
-    """What one mode transfers in one domain (see tables.DEPTH), and the layer at which half of it is recovered."""
+def _profile(
+    rows: pl.DataFrame, half: pl.DataFrame, mode: PatchMode, domain: str, n_layers: int | None
+) -> Iterator[Claim]:
+    """The claims about what one mode recovers in one domain (see tables.DEPTH), and where half of it is recovered."""
+    layers = rows.filter(contrast="value")["layer"].drop_nulls().unique().sort()
+    last = last_layer(layers, n_layers)
+    # The last layer is a ceiling.
+    below_last = layers.filter(layers < last).to_list()
+    if len(below_last) < 2:
+        return
+    lowest, top = below_last[0], below_last[-1]
+    where = f"on {domain_title(domain).lower()}, {mode.component} {mode.direction}"
+    place = {**mode.columns, "domain": domain, "layer": top}
 
-    rows: pl.DataFrame
-    half: pl.DataFrame
-    mode: PatchMode
-    domain: str
-    n_layers: int | None
+    def share(layer: int, control: str | None = None) -> Interval:
+        """The part of the way from target to source, in either direction."""
+        return mode.recovered(_interval(rows, contrast="value", layer=layer, control=control))
 
-    @property
-    def place(self) -> dict[str, Any]:
-        """What of a claim's place is the same for all of them."""
-        return {**self.mode.columns, "domain": self.domain}
+    def gain(contrast: str, control: str | None = None) -> Interval:
+        """How much further the top patch goes than a control in the same cells, or than the lowest patch."""
+        difference = _interval(rows, contrast=contrast, layer=top, control=control)
+        return difference.negated if mode.direction == "repair" else difference
 
-    def claims(self) -> Iterator[Claim]:
-        """The claims about one profile."""
-        layers = self.rows.filter(contrast="value")["layer"].drop_nulls().unique().sort()
-        last = last_layer(layers, self.n_layers)
-        # The last layer is a ceiling.
-        below_last = layers.filter(layers < last).to_list()
-        if len(below_last) < 2:
-            return
-        lowest, top = below_last[0], below_last[-1]
-        where = f"on {domain_title(self.domain).lower()}, {self.mode.component} {self.mode.direction}"
-        controls = self.rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
-        builds = self._builds_up(lowest, top, controls, where)
-        yield builds
-        yield from self._as_much(top, controls, where)
-        rest = None if builds.shown else "the recovered fraction is not shown to build up at all"
-        largest = self._largest_step()
-        to = "" if largest is None else f" (the largest is to layer {largest})"
-        yield Claim(
-            "gradual",
-            f"no single step from one patched layer to the next adds half of the recovered fraction {where}{to}",
-            "fine-tune",
-            self._of("largest_step"),
-            "half of all",
-            HALF,
-            Range(most=0.5),
-            untested=rest,
-            place={**self.place, "layer": largest},
-        )
-        if not self.half.is_empty():
-            statement = f"half of the effect is recovered {where}, at layer"
-            yield _at_the_papers_depth("late", statement, _interval(self.half), below_last, last, self.place, rest)
-
-    def _builds_up(self, lowest: int, top: int, controls: list[str], where: str) -> Claim:
-        null = [name for name in controls if is_null_control(name, self.mode.direction)]
-        differences = {name: self._gain("beyond", top, name) for name in null}
-        # The lowest layer is a control too: without a rise nothing builds up.
-        at_lowest = f"layer {lowest}"
-        differences[at_lowest] = self._gain("rise", top)
-        control = MORE.hardest(differences)
-        return Claim(
-            "builds_up",
-            f"the recovered fraction builds up from layer {lowest} to {top} {where}",
-            "fine-tune",
-            self._share(top, None),
-            control,
-            self._share(lowest, None) if control == at_lowest else self._share(top, control),
-            difference=differences[control],
-            untested=None if null else "no control was measured",
-            place={**self.place, "layer": top},
-        )
-
-    def _as_much(self, top: int, controls: list[str], where: str) -> Iterator[Claim]:
-        """Positive controls, children with the mistake (repairing: without it): they recover as much as the source."""
-        direction = self.mode.direction
-        positive = [name for name in controls if name != _IDENTITY and not is_null_control(name, direction)]
-        if not positive:
-            return
-        differences = {name: self._gain("beyond", top, name).negated for name in positive}
+    measured = rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
+    null = [name for name in measured if is_null_control(name, mode.direction)]
+    # The lowest layer is a control too: without a rise nothing builds up.
+    at_lowest = f"layer {lowest}"
+    differences = {**{name: gain("beyond", name) for name in null}, at_lowest: gain("rise")}
+    control = MORE.hardest(differences)
+    builds = Claim(
+        "builds_up",
+        f"the recovered fraction builds up from layer {lowest} to {top} {where}",
+        share(top),
+        control,
+        share(lowest) if control == at_lowest else share(top, control),
+        difference=differences[control],
+        untested=None if null else "no control was measured",
+        place=place,
+    )
+    yield builds
+    # Positive controls, children with the mistake (repairing: without it), recover as much as the source.
+    differences = {name: gain("beyond", name).negated for name in measured if name not in (_IDENTITY, *null)}
+    if differences:
         control = AS_MUCH.hardest(differences)
         name, whose = (
             ("sibling", "another seed's activations")
-            if direction == "corrupt"
+            if mode.direction == "corrupt"
             else ("repairs_too", "activations of a child without the mistake")
         )
         yield Claim(
             name,
             f"{whose} ({control}) recover as much as the source's, to within {MARGIN:g}, at layer {top} {where}",
-            "mistake",
-            self._share(top, control),
+            share(top, control),
             "source",
-            self._share(top, None),
+            share(top),
             AS_MUCH,
             differences[control],
-            place={**self.place, "layer": top},
+            about="mistake",
+            place=place,
         )
-
-    def _largest_step(self) -> int | None:
-        found = self.rows.filter(contrast="largest_step")["layer"]
-        return None if found.is_empty() or found[0] is None else int(found[0])
-
-    def _share(self, layer: int, control: str | None) -> Interval:
-        """The part of the way from target to source, whichever way."""
-        return self.mode.recovered(self._of("value", layer, control))
-
-    def _gain(self, contrast: str, layer: int, control: str | None = None) -> Interval:
-        """How much further the patch goes: than a control in the same cells, or than the patch of the lowest layer."""
-        difference = self._of(contrast, layer, control)
-        return difference.negated if self.mode.direction == "repair" else difference
-
-    def _of(self, contrast: str, layer: int | None = None, control: str | None = None) -> Interval:
-        rows = self.rows.filter(pl.col("contrast") == contrast, pl.col("control").eq_missing(control))
-        if layer is not None:
-            rows = rows.filter(layer=layer)
-        return _interval(rows)
+    untested = None if builds.shown else "the recovered fraction is not shown to build up at all"
+    step = rows.filter(contrast="largest_step")
+    largest = step["layer"].first()
+    to = "" if largest is None else f" (the largest is to layer {largest})"
+    yield Claim(
+        "gradual",
+        f"no single step from one patched layer to the next adds half of the recovered fraction {where}{to}",
+        _interval(step),
+        "half of all",
+        fixed(0.5),
+        Range(most=0.5),
+        untested=untested,
+        place={**place, "layer": largest},
+    )
+    if not half.is_empty():
+        statement = f"half of the effect is recovered {where}, at layer"
+        place = {**place, "layer": None}
+        yield _at_the_papers_depth("late", statement, _interval(half), below_last, last, place, untested)
 
 
 def _at_the_papers_depth(
@@ -197,7 +164,6 @@ def _at_the_papers_depth(
     return Claim(
         name,
         f"{statement} {late:.1f} or above, the paper's 28 of 36 in depth",
-        "fine-tune",
         found,
         "the paper's layer",
         fixed(late),
@@ -237,11 +203,10 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
             ),
         ):
             rows = whole.filter(measure=measure)
-            related, others = (_interval(rows.filter(domain=each)) for each in ("related", domain))
+            related, others = (_interval(rows, domain=each) for each in ("related", domain))
             yield Claim(
                 name,
                 f"{statement}, {place['component']} at all layers but the last",
-                "fine-tune",
                 related,
                 domain_title(domain),
                 others,
@@ -267,11 +232,11 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
         yield Claim(
             f"{by}_{measure}",
             f"{statement}, {place['component']} at all layers but the last",
-            # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
-            "fine-tune" if by == "class" else "mistake",
             _interval(excess),
             "no excess",
-            NOTHING,
+            fixed(0.0),
+            # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
+            about="fine-tune" if by == "class" else "mistake",
             p_value=excess["p_value"][0],
             one_sided=True,
             place={**place, "domain": "related"},
@@ -300,7 +265,6 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
         "operations_near_one",
         f"operation words score near 1, to within {MARGIN:g}, in the late layers of related problems, "
         f"{place['component']}",
-        "fine-tune",
         _interval(found),
         control,
         compared,
@@ -334,13 +298,13 @@ def _behaviour(
         yield Claim(
             f"behaviour_{outcome}",
             f"the corrupted model {statement} {others}",
-            # Only a child without the mistake separates its effect from that of fine-tuning as such.
-            "mistake" if children or outcome == "planted" else "fine-tune",
             _interval(own),
             control,
-            _interval(rows.filter(condition=control)),
+            _interval(rows, condition=control),
             range_,
             differences[control],
+            # Only a child without the mistake separates its effect from that of fine-tuning as such.
+            about="mistake" if children or outcome == "planted" else "fine-tune",
             p_value=sign_test(lost, gained),
             untested=_few("questions", asked),
             place={"domain": "related"},
@@ -376,7 +340,6 @@ def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, 
             name,
             f"at least {1 - MARGIN:.0%} of the clean model's right answers on {domain_title(domain).lower()} are kept "
             f"{whose}",
-            "fine-tune",
             wilson(row["there"] - row["lost"], row["there"]),
             "threshold",
             fixed(1 - MARGIN),
@@ -415,7 +378,6 @@ def _patched_answers(
         yield Claim(
             name,
             f"under a patch of {statement} right answers on related problems, at layer {top}",
-            "fine-tune",
             _interval(rows),
             f"the {against} model",
             wilson(row["there"], row["pairs"]),
@@ -440,6 +402,7 @@ def _patched_answers(
         yield from _kept(at_top, "patched_kept", f"under a patch of layer {top}", place)
 
 
-def _interval(rows: pl.DataFrame) -> Interval:
-    """The interval in the first row; nothing where there is none."""
-    return Interval(None) if rows.is_empty() else Interval.of_row(rows.row(0, named=True))
+def _interval(rows: pl.DataFrame, **place: str | int | None) -> Interval:
+    """The interval in the first row at a place; nothing where there is none."""
+    found = rows.filter(*(pl.col(name).eq_missing(pl.lit(value)) for name, value in place.items()))
+    return Interval(None) if found.is_empty() else Interval.of_row(found.row(0, named=True))
