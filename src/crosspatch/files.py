@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and checksums by which damage is noticed."""
+"""Files that are written whole or not at all, and checksums that detect damage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Another name to write under; what was written takes the name `path` when all went well, and is gone otherwise."""
-    # Two processes that write the same file must not take each other's beginning away: the last one wins.
+    """A temporary path to write to; it is renamed to `path` on success, and removed otherwise."""
+    # Each process has another temporary file: of two that write the same file the last one wins.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        # The name must not be on the disk before what it names, should the power fail.
+        # The contents must be on the disk before the name, in case the power fails.
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
@@ -28,7 +28,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def checksum(content: bytes) -> str:
-    """The SHA-256 of what a file holds, in hexadecimal."""
+    """The SHA-256 of a file's contents, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -51,7 +51,7 @@ def write_json(path: Path, content: object, indent: int = 2) -> None:
 
 
 def remove_half_written(root: Path) -> None:
-    """Remove what killed processes were writing in a folder; what a process of this machine is writing stays."""
+    """Remove the temporary files of killed processes in a folder; files of running processes stay."""
     import psutil
 
     for partial in root.rglob(".*.partial"):
@@ -61,5 +61,5 @@ def remove_half_written(root: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """The hidden name under which a folder, or a file that is gone on with, is written before it is whole."""
+    """The hidden name of a folder, or of a file that is written in several runs, until it is whole."""
     return path.with_name(f".{path.name}.partial")

@@ -43,7 +43,7 @@ class Bar:
 
     @property
     def colour(self) -> str:
-        """One colour above 0, another one below."""
+        """The colour: one for numbers above 0, another for numbers below."""
         return _BELOW if (self.value or 0.0) < 0 else _BAR
 
 
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Strip:
-    """Many numbers side by side as upright bars, each with its name under the pointer; the first and last are named."""
+    """Many numbers side by side as upright bars with a tooltip each; the first and the last are named."""
 
     title: str
     names: Sequence[str]
@@ -116,7 +116,7 @@ class HtmlRepr:
         go_on = (
             f'<div style="border-top:1px solid {_LINE};margin-top:6px;padding-top:6px">{hints}</div>' if hints else ""
         )
-        # A `$` in a text is no mathematics: notebooks look for it in all output but of these classes.
+        # Notebooks render `$…$` as mathematics in all output but of these classes.
         return (
             f'<div class="mathjax_ignore tex2jax_ignore" style="border:1px solid {_LINE};border-radius:6px;'
             f"padding:8px 12px;margin:2px 0;max-width:760px;overflow-x:auto;color:inherit;font-size:13px;"
@@ -126,13 +126,13 @@ class HtmlRepr:
 
 def shown(text: str, limit: int = LIMIT) -> str:
     """A text as one line of HTML: legible, truncated to about `limit` characters with a note, escaped."""
-    # Letters that run from right to left stay among themselves.
+    # Isolates text that runs from right to left.
     cut, rest = _cut(text, limit)
     return f"<bdi>{cut}</bdi>{rest}"
 
 
 def _cut(text: str, limit: int) -> tuple[str, str]:
-    """A text's beginning in one line, legible and escaped, and what says that there is more."""
+    """A text's beginning in one line, legible and escaped, and a note if it is truncated."""
     cut = html.escape(legible(text[:limit].replace("\n", " ").replace("\t", " ")))
     return cut, f"… ({len(text):,} characters)" if len(text) > limit else ""
 

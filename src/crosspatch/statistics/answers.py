@@ -1,9 +1,8 @@
-"""How models answered, patched or not: the paper's Table 2, counted and compared, and what their texts are like.
+"""How models answered, patched or not: the paper's Table 2, its comparisons, and the faults of texts.
 
-Unparsed answers are counted apart from incorrect ones, and operations apart from answers, because a model can do the
-planted step and still reach no number. Every model and patch is compared with the clean model, and with the corrupted
-one, on the questions that both were asked: how many answers were lost, how many gained, and how likely that is by
-chance.
+Unparsed and incorrect answers are counted separately. Operations are counted as well, because a model can do the
+planted step and still reach no number. Every model and patch is compared with the clean model and with the corrupted
+one on the questions that both were asked: how many answers were lost, how many were gained, and the p-value.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ConditionRow:
-    """One row of the table as it is shown; a domain that the condition was not asked is absent."""
+    """One row of the table in the report; a domain is absent if the condition was not asked about it."""
 
     condition: str
     patch: str | None
@@ -89,7 +88,7 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
-    """The rows of `table2` as they are shown: clean, corrupted, other children, then the patches by depth."""
+    """The rows of `table2` for the report: clean, corrupted, other children, then the patches by depth."""
     outcomes: dict[tuple[str, str | None], dict[str, Outcome]] = {}
     for row in table.iter_rows(named=True):
         counts = {key: row[key] for key in ("n", *VERDICTS, *OPERATIONS)}
@@ -104,7 +103,7 @@ def condition_order(condition: str, patch: str | None) -> tuple[int, list[tuple[
 
 _KEY = ("condition", "patch", "domain")
 _PATCHED = ("component", "layer", "head", "schedule", "window", "strength")
-# What is counted, and among which answers: unparsed ones are not right, but no operation can be asked of some.
+# Each outcome, and the answers among which it is counted: unparsed ones are not right, and some have no operation.
 OUTCOMES = {
     "correct": (pl.col("verdict") == "correct", pl.lit(True)),
     "planted": (pl.col("operation") == "planted", pl.col("operation").is_not_null()),
@@ -142,7 +141,7 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def _against(part: pl.DataFrame, judged: pl.DataFrame, condition: str, patch: str | None) -> Iterator[dict[str, Any]]:
-    """What was lost and gained against each reference model; one row without where there is none to compare with."""
+    """What was lost and gained against each reference model; a row of nulls if there is no reference model."""
     found = False
     for reference in REFERENCES:
         other = judged.filter(pl.col("condition") == reference, pl.col("patch").is_null())
@@ -193,7 +192,7 @@ def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.Dat
     )
 
 
-# All faults of the text itself; that a text was cut off may be its limit's fault.
+# All faults of the text itself. A text may be cut off because of the token limit.
 MALFORMED = ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable")
 
 

@@ -24,7 +24,7 @@ from crosspatch.statistics.interval import LEVEL, Interval, Numbers, too_few, wi
 DRAWS = 2000
 # The most ratios of a contrast whose products of sums are all taken.
 _FEW = 2
-# A sum of squares this small beside its terms has lost its digits, and is taken again as it is written.
+# A sum of squares this small beside its terms has lost its digits, and is computed again from the parts.
 _LOST = 1e-8
 # With fewer seeds there is no interval over them.
 FEWEST_SEEDS = 5
@@ -45,7 +45,7 @@ class Ratios:
             object.__setattr__(self, name, np.atleast_2d(getattr(self, name)))
 
     def values(self, counts: Numbers | None = None) -> Numbers:
-        """The ratios [draws, K] where each unit counts so often, [draws, N]; None: once, as one draw."""
+        """The ratios [draws, K] for the counts of units, [draws, N]; None: one draw with every unit once."""
         counts = np.ones((1, self.below.shape[1])) if counts is None else counts
         return (counts @ self.above.T) / (counts @ self.below.T)
 
@@ -68,7 +68,7 @@ class Ratios:
     def jackknife(self, weights: Numbers) -> float:
         """The jackknife's standard error of the weighted sum: how far it moves when each unit in turn is left out.
 
-        A unit that has most of a denominator moves it further than the linearized error has it.
+        A unit with most of a denominator moves it further than the linearized error says.
         """
         leverage = np.minimum(np.abs(self.below / self.below.sum(1)[:, None]), 1 - 1e-6)
         moved = weights @ (self.residuals / (1 - leverage))
@@ -89,17 +89,17 @@ class Ratios:
 
     @property
     def few(self) -> bool:
-        """Whether there are too few units for an interval."""
+        """Whether the units are too few for an interval."""
         return too_few(self.units, self.effective)
 
     @property
     def rest(self) -> Ratios:
-        """What each leaves to 1."""
+        """Each ratio subtracted from 1."""
         return Ratios(self.below - self.above, self.below)
 
     @property
     def units(self) -> int:
-        """How many units have something in the ratio that has fewest of them."""
+        """The number of units with a nonzero part; the smallest of all ratios."""
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
 
     def around(self, values: Numbers) -> Ratios:
@@ -108,7 +108,7 @@ class Ratios:
 
 
 def resamples(units: int, rng: np.random.Generator, draws: int | None = None) -> Numbers:
-    """How often each unit is in each of several bootstrap samples of as many units: [draws, units]."""
+    """The count of each unit in each of several bootstrap samples of as many units: [draws, units]."""
     return rng.multinomial(units, np.full(units, 1 / units), size=draws or DRAWS).astype(np.float64)
 
 
@@ -120,7 +120,7 @@ def seeded_resamples(units: int, seed: int) -> tuple[Numbers, np.random.Generato
 
 @lru_cache(4)
 def _seeded(units: int, seed: int, draws: int) -> tuple[Numbers, np.random.Generator]:
-    # The same for each layer and each table, and they take as long to draw as to use.
+    # All layers and tables use the same ones, and drawing takes as long as using them.
     rng = np.random.default_rng([seed, units])
     counts = resamples(units, rng, draws)
     counts.flags.writeable = False
@@ -194,7 +194,7 @@ def bootstrap(
     estimate, units, effective = float(at @ weighing), ratios.units, ratios.effective
     if ratios.few:
         return Interval(estimate, effective=effective)
-    # What lies beyond the estimates is small, so its squares keep their digits.
+    # Differences from the estimates are small, so their squares keep their digits.
     centred = ratios.around(at)
     error = float(centred.errors(np.ones((1, ratios.below.shape[1])), np.zeros_like(at), weighing)[0])
     if error < 1e-12:
@@ -262,11 +262,11 @@ def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float
 
 
 def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple[int | None, Interval]:
-    """The largest of the steps from 0 over K ratios to 1, and to which of these it leads: K where it is to the 1.
+    """The largest of the steps from 0 over K ratios to 1, and the index of the ratio it leads to (K: to the 1).
 
-    The largest of several estimates is too large. So the lower end allows for how far the largest of those steps that
-    may be the largest lies above its own truth (Chernozhukov, Lee and Rosen 2013); the upper end is the largest upper
-    end of any step. No interval as in `bootstrap`, and nothing for a ratio that is not defined.
+    The largest of several estimates is biased upwards. The lower end allows for that bias among the steps that may be
+    the largest (Chernozhukov, Lee and Rosen 2013); the upper end is the largest upper end of any step. No interval as
+    in `bootstrap`; no estimate if a ratio is not defined.
     """
     if ratios.undefined:
         return None, Interval(None)
@@ -284,12 +284,12 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
         return int(steps.argmax()), Interval(estimate, estimate, estimate, effective)
     with np.errstate(divide="ignore", invalid="ignore"):
         studentized = np.where(errors > 1e-9 * error.max(), (drawn - steps) / errors, 0.0)
-    # By the jackknife's error alone: widened for unequal prompts, as ratios are, it would be covered too often.
+    # By the jackknife's error alone: widened for unequal prompts, as ratios are, the interval would be too wide.
     tail = (1 - level) / 2
     lower, upper = np.quantile(studentized, [1 - tail, tail], axis=0)
     lows, highs = steps - lower * error, steps - upper * error
     may_be_largest = highs >= lows.max()
-    # Where several may be the largest, not all of their upper ends miss: then the lower end may miss as often as both.
+    # If several steps may be the largest, not all of their upper ends miss, so the lower end may miss twice as often.
     missing = tail * min(2, int(may_be_largest.sum()))
     beyond = float(np.quantile(studentized[:, may_be_largest].max(1), 1 - missing))
     low = float((steps - beyond * error)[may_be_largest].max())
@@ -312,7 +312,7 @@ def over_seeds(
 
     Units are (seed, prompt) pairs, given by their numbers, [N] each. The squared half-width is the sum of the variance
     between seeds and of what prompts add to it (Cameron, Gelbach and Miller 2011), each with its own quantile of
-    Student's t. Prompts that no two seeds share add nothing to what seeds have. None for fewer than 5 seeds, 8 prompts
+    Student's t. Prompts that no two seeds share add nothing. None for fewer than 5 seeds, 8 prompts
     or 5 effective prompts.
     """
     if ratios.undefined:
@@ -329,14 +329,14 @@ def over_seeds(
     if n_seeds < FEWEST_SEEDS or too_few(n_prompts, effective):
         return Interval(estimate, effective=effective)
     pairs = int((sizes != 0).sum())
-    # What a seed and a prompt have by their meeting is in both sums.
+    # The interaction of seed and prompt is in both sums.
     of_prompts = max(between_prompts - float((parts**2).sum()) * pairs / (pairs - 1), 0.0)
     reach = np.sqrt(_t(n_seeds, level) ** 2 * between_seeds + _t(n_prompts, level) ** 2 * of_prompts)
     return Interval(estimate, float(estimate - reach), float(estimate + reach), effective)
 
 
 def _between(parts: Numbers, sizes: Numbers, clusters: NDArray[np.int64]) -> tuple[int, float]:
-    """How many clusters were counted, and the variance of a sum of parts that only these vary in."""
+    """The number of clusters with a nonzero part, and the variance between clusters of the sum of all parts."""
     of_cluster = np.bincount(clusters, parts)
     count = int((np.bincount(clusters, sizes) != 0).sum())
     return count, float((of_cluster**2).sum() * count / max(count - 1, 1))
@@ -388,5 +388,5 @@ def chosen(
 
 
 def held_out(above: Numbers, choices: tuple[int, int]) -> Numbers:
-    """What each half's choice has above the line after the prompts of the other half: [N]."""
+    """The sums of each half's choice after the prompts of the other half: [N]."""
     return np.where(in_half(above.shape[1], 1), above[choices[0]], above[choices[1]])

@@ -20,8 +20,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _PLACE = ("domain", "component", "direction", "persistence", "schedule", "layer")
 # The level of the permutation or sign test that has to agree with an interval.
 ALPHA = 0.05
-# How much less still counts as "as much", and how far from it still counts as "the same": of a recovered fraction or a
-# share of answers.
+# The margin of non-inferiority ("as much") and equivalence ("the same"), for recovered fractions and shares of answers.
 MARGIN = 0.1
 
 
@@ -52,7 +51,7 @@ class Range:
         )
 
     def hardest(self, intervals: Mapping[str, Interval]) -> str:
-        """Of several numbers that all have to lie inside, the one that is hardest to show; one without an interval."""
+        """The name of the number that is hardest to show inside the range; first of all one without an interval."""
 
         def room(name: str) -> float:
             interval = intervals[name]
@@ -78,11 +77,11 @@ AS_MUCH, THE_SAME = Range(least=-MARGIN), Range(-MARGIN, MARGIN)
 class Claim:
     """`statement` is shown where `decides`, with all of its interval, lies within `range`.
 
-    `found` is the number that was measured and `compared` that of its `control`; what decides is their difference on
-    the same cells or questions, or `found` itself where there is no other (None). `about` says whether it is a claim
-    about the mistake or about the fine-tune as such; `place` is the domain, mode and layer, as far as they apply.
-    `p_value` is the p-value of a test that has to agree, None without one; a `one_sided` test has a small one where the
-    claim holds, and a large one where the opposite does. `untested` says why nothing was tested.
+    `found` is the measured number and `compared` the number of its `control`. Their `difference` on the same cells or
+    questions decides, or `found` itself if there is no difference (None). A claim is `about` the mistake or about the
+    fine-tune; `place` is the domain, mode and layer, as far as they apply. `p_value` is that of a test that has to
+    agree (None: no test); a `one_sided` test has a small p-value if the claim holds and a large one if the opposite
+    holds. `untested` is the reason why nothing was tested.
     """
 
     name: str
@@ -114,7 +113,7 @@ class Claim:
 
     @property
     def is_share(self) -> bool:
-        """Whether its numbers lie about 0 and 1; layers do not."""
+        """Whether its numbers are shares or fractions, and not layers."""
         return self.compared.estimate is None or self.compared.estimate <= 1
 
     @property

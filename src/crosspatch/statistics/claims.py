@@ -1,4 +1,4 @@
-"""What a run shows, claim by claim: the paper's claims about transfer, tokens and behaviour, each with its control.
+"""What a run shows: the paper's claims about recovered fractions, tokens and behaviour, each with its control.
 
 Every claim is listed, shown or not; the numbers decide its verdict (see `claim`). Measurements on the same cells or
 questions are compared by their paired difference.
@@ -19,9 +19,9 @@ from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired
 from crosspatch.statistics.patch_mode import KEYS, PatchMode, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
-# Patched with its own activation a model stays as it is: that checks the engine, and nothing can be compared with it.
+# A model that is patched with its own activation does not change. This checks the engine and is no control of a claim.
 _IDENTITY = "self"
-# The whole state of a position, in which things build up; what a part of a block recovers alone does not add up.
+# Components that hold the whole state of a position. What parts of blocks recover does not add up.
 _WHOLE_STATE = ("resid_mid", "resid_post")
 
 
@@ -34,7 +34,7 @@ def claims(
     n_layers: int | None = None,
     patched: Direction = "corrupt",
 ) -> list[Claim]:
-    """All claims that the tables can bear, in the order in which they are reported.
+    """All claims for which the tables have rows, in the order in which they are reported.
 
     The tables are those of `tables` with these names; `n_layers` is the model's depth (None: not known, see
     `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
@@ -45,8 +45,8 @@ def claims(
         own, half, of_tokens = (mode.every_row(table) for table in (depth, halfway, tokens))
         if mode.component in _WHOLE_STATE:
             for domain in ordered_domains(own["domain"]):
-                transfer = own.filter(measure="recovered_fraction", domain=domain)
-                found += _profile(transfer, half.filter(domain=domain, of="effect"), mode, domain, n_layers)
+                recovered = own.filter(measure="recovered_fraction", domain=domain)
+                found += _profile(recovered, half.filter(domain=domain, of="effect"), mode, domain, n_layers)
         if mode.direction == "corrupt":
             found += _domains(own, mode.columns)
             related = of_tokens.filter(domain="related")
@@ -158,7 +158,7 @@ def _at_the_papers_depth(
 ) -> Claim:
     """Whether a layer is at least as deep as the paper's 28 of 36."""
     late = late_from(last)
-    # Between patched layers the curve is interpolated, not measured.
+    # Between patched layers the curve is only interpolated.
     if not any(late - 1 <= layer <= late for layer in patched):
         untested = f"layer {floor(late)}, just below the paper's depth, was not patched"
     return Claim(
@@ -174,7 +174,7 @@ def _at_the_papers_depth(
 
 
 def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
-    """Related problems against each other domain: how often the models disagree, and how much is recovered there."""
+    """Related problems compared with each other domain: how often the models disagree, and how much is recovered."""
     whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null(), contrast="value")
     if "related" not in whole["domain"]:
         return
@@ -218,7 +218,7 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
 
 
 def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
-    """Whether corruption sits on the operations: disagreement, and recovery beyond what that explains."""
+    """Whether the models disagree more, and more is recovered, at operation words or at the mistake's words."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     name = "operation" if by == "class" else "word"
     what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
@@ -235,7 +235,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
             _interval(excess),
             "no excess",
             fixed(0.0),
-            # Whatever is fine-tuned on solutions may differ at their operations; places of the mistake are labelled.
+            # Any fine-tune on solutions may differ at their operations; words of the mistake are labelled.
             about="fine-tune" if by == "class" else "mistake",
             p_value=excess["p_value"][0],
             one_sided=True,
@@ -269,7 +269,7 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
         control,
         compared,
         near_one,
-        # What is far from 1 needs no control to be so.
+        # A score far from 1 contradicts the claim without a control.
         untested=None if near_one.misses(_interval(found)) else untested,
         place={**place, "domain": "related"},
     )
@@ -280,7 +280,7 @@ def _behaviour(
 ) -> Iterator[Claim]:
     """What the models answered, unpatched and patched."""
     unpatched = comparisons.filter(pl.col("patch").is_null())
-    # Other seeds, and what a search has tried, have the mistake: only children without it are controls.
+    # Other seeds and variants of a search have the mistake: only children without it are controls.
     children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
     others = "the clean model and the children without the mistake" if children else "the clean model"
     for outcome, range_, statement in (
@@ -303,7 +303,7 @@ def _behaviour(
             _interval(rows, condition=control),
             range_,
             differences[control],
-            # Only a child without the mistake separates its effect from that of fine-tuning as such.
+            # Only a child without the mistake separates the effect of the mistake from that of fine-tuning.
             about="mistake" if children or outcome == "planted" else "fine-tune",
             p_value=sign_test(lost, gained),
             untested=_few("questions", asked),
@@ -317,7 +317,7 @@ def _behaviour(
 
 
 def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, int, int] | None:
-    """How many answers of `other` a model has lost, how many it has gained, and of how many questions."""
+    """How many answers of `other` a model has lost and gained, and the number of questions that both were asked."""
     rows = comparisons.filter(condition=condition, against=other)
     turned = rows.is_empty()
     if turned:
@@ -330,7 +330,7 @@ def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, 
 
 
 def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, Any]) -> Iterator[Claim]:
-    """Whether right answers of the other domains are kept: nine in ten of them at least."""
+    """Whether at least nine in ten right answers of the other domains are kept."""
     rows = comparisons.filter(against="clean", outcome="correct")
     for domain in ordered_domains(rows["domain"]):
         if domain == "related":

@@ -1,4 +1,4 @@
-"""What transfers at each layer, with intervals, beside its controls and from one layer to the next.
+"""Depth profiles with intervals: every measure at each layer, its controls, and steps from layer to layer.
 
 Each profile is of one patch mode and the prompts of one domain. Comparisons are on the same prompts, which are
 resampled together.
@@ -42,9 +42,10 @@ def depth_statistics(
 ) -> pl.DataFrame:
     """Every measure of every single-layer patch with its interval (see tables.DEPTH), domain by domain.
 
-    With `control` null the patch itself; the contrast `step` is a measure less that of the layer below, `rise` less
-    that of the lowest, of those patched. With a control, what it has in the cells of the patch, and as `beyond` the
-    patch less the control. With `layer` null the mean over all layers but the last, which transfers everything.
+    Rows with `control` null are of the patch itself; the contrast `step` is a measure minus that of the next lower
+    patched layer, `rise` minus that of the lowest one. Rows with a control are of the control in the cells of the
+    patch, and with the contrast `beyond` of the patch minus the control. Rows with `layer` null are the mean over all
+    layers but the last, which recovers everything.
     Intervals are of 95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with
     several (`pooled`). `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the
     bootstrap. Raises ValueError for a prompt without a domain.
@@ -54,7 +55,7 @@ def depth_statistics(
     of_mode = {}
     for mode in dict.fromkeys(mode for _, mode, _ in parts):
         everywhere = mode.rows(scores)
-        # The largest disagreement rate of any text of any domain.
+        # The largest disagreement rate of any text in any domain.
         most = everywhere.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"].max()
         of_mode[mode] = last_layer(everywhere["layer"], n_layers), most
     for domain, mode, own in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
@@ -62,14 +63,14 @@ def depth_statistics(
         for row in _Profile(mode, own, mode.rows(controls), last, seed).rows():
             rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
             if rate and row["estimate"] == 0 and row["high"]:
-                # They disagree after no prompt here. After some they might, as often as after any other.
+                # The models disagree after none of these prompts. After others they might, as often as anywhere.
                 row["high"] *= most
             rows.append({"domain": domain, **row})
     return DEPTH.frame(rows)
 
 
 def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.DataFrame:
-    """The scores of several seeds' runs together, by the names of the seeds.
+    """The scores of the runs of several seeds in one table, by the names of the seeds.
 
     Prompt ids in `shared` name the same question in every run. Others belong to one run, and get the seed's name.
     """
@@ -83,7 +84,7 @@ def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.Da
 
 
 class _Profile:
-    """One mode in one domain: for each patch, and each control of it, the sums of its cells, [N units] each.
+    """One mode in one domain: for each patch and each of its controls the sums of its cells, [N units] each.
 
     A unit is a prompt; with several seeds it is a prompt under one seed, and `clusters` are the numbers of its seed and
     of its prompt, [N] each. `last` is the model's last layer.
@@ -145,7 +146,7 @@ class _Profile:
                 yield self._row(place, measure, "beyond", others, beyond, control)
 
     def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> dict[str, Any]:
-        """The largest step on the way from nothing, over the layers below the last, to all."""
+        """The largest step on the way from 0, over the layers below the last, to 1."""
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
         step, interval = largest_step(self.mode.recovered(_ratios(sums, measure)), self.counts)
@@ -154,7 +155,7 @@ class _Profile:
         return self._row({"patch": patch, "layer": layer}, measure, "largest_step", sums, interval)
 
     def _mean(self, parts: Sequence[Sums], measure: Measure) -> Interval:
-        """The mean of a measure over some patches, of those that have it: texts of late layers have other cells."""
+        """The mean of a measure over the patches for which it is defined: texts of late layers have other cells."""
         some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
         return self._interval(some, measure, [1 / len(some)] * len(some))
 

@@ -1,6 +1,6 @@
 """The domains of questions: their names for people and the order in which they are shown.
 
-A prompt file may have domains of its own; they come after ours.
+A prompt file may name other domains; they come after ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TITLES = {
 
 
 def domain_title(domain: str) -> str:
-    """The domain's name as a heading; one that crosspatch does not know keeps its own."""
+    """The domain's name as a heading; the name itself if crosspatch does not know the domain."""
     return _TITLES.get(domain, domain)
 
 

@@ -1,8 +1,8 @@
 """The layer at which half of the effect is recovered, and half of the right answers are lost.
 
-Where a difference first becomes significant depends on how many prompts there are; where a curve crosses one half does
-not. The curve over layers is sorted first, since it rises but for noise (the rearrangement of Chernozhukov,
-Fernández-Val and Galichon 2010), and crossed along straight lines between the patched layers.
+The layer at which a difference first becomes significant depends on the number of prompts; the layer at which a curve
+crosses one half does not. The curve over layers is sorted first, since it rises but for noise (the rearrangement of
+Chernozhukov, Fernández-Val and Galichon 2010), and interpolated linearly between the patched layers.
 """
 
 from __future__ import annotations

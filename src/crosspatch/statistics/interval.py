@@ -17,7 +17,7 @@ from scipy import stats
 Numbers = NDArray[np.float64]
 
 LEVEL = 0.95
-# Fewer prompts than these, or fewer effective ones (Kish), give no interval: it would rest on two or three of them.
+# With fewer prompts, or fewer effective ones (Kish), there is no interval: two or three prompts would decide it.
 FEWEST_UNITS, FEWEST_EFFECTIVE = 8, 5.0
 
 
@@ -25,8 +25,8 @@ FEWEST_UNITS, FEWEST_EFFECTIVE = 8, 5.0
 class Interval:
     """An estimate with the two ends of its interval, both None where there are too few prompts for one.
 
-    `effective` is Kish's effective number of prompts (or answers), (Σw)² / Σw²: as many prompts of equal weight would
-    give as much information. None where nothing was counted, as for a fixed number.
+    `effective` is Kish's effective number of prompts (or answers), (Σw)² / Σw²: the number of prompts of equal weight
+    that would give as much information. None for a fixed number.
     """
 
     estimate: float | None
@@ -41,7 +41,7 @@ class Interval:
 
     @property
     def columns(self) -> dict[str, float | None]:
-        """Its part of a table's row."""
+        """Its columns of a table's row."""
         return {"estimate": self.estimate, "low": self.low, "high": self.high, "effective": self.effective}
 
     @property
@@ -61,12 +61,12 @@ class Interval:
 
     @property
     def negated(self) -> Interval:
-        """The interval of the same number with the other sign."""
+        """The interval of the number with the other sign."""
         return self._turned(lambda end: -end)
 
     @property
     def rest(self) -> Interval:
-        """The interval of what is left to 1."""
+        """The interval of 1 minus the number."""
         return self._turned(lambda end: 1 - end)
 
     def _turned(self, of: Callable[[float], float]) -> Interval:
@@ -91,7 +91,7 @@ class Interval:
 
 
 def too_few(units: int, effective: float) -> bool:
-    """Whether so many prompts, or effective ones (Kish), are too few for an interval."""
+    """Whether these prompts, or effective ones (Kish), are too few for an interval."""
     return units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE
 
 
@@ -129,8 +129,8 @@ def paired_difference(lost: int, gained: int, pairs: int, level: float = LEVEL) 
 
 
 def sign_test(lost: int, gained: int, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
-    """Exact p-value that pairs which differ do so by chance (McNemar's test, exact); 1 where none does.
+    """The exact p-value of McNemar's test on the pairs that differ; 1 if none does.
 
-    `greater` is one-sided: how likely as many or more are lost.
+    `greater` is one-sided: the probability that as many or more are lost.
     """
     return float(stats.binomtest(lost, lost + gained, alternative=alternative).pvalue) if lost + gained else 1.0

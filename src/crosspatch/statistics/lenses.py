@@ -1,6 +1,7 @@
-"""What the lenses show, summed up: weights by layer and matrix, activations by layer with intervals, raised tokens.
+"""Summaries of the lenses: weights by layer and matrix, activations by layer with intervals, raised tokens.
 
-All children are measured alike: a change that the corrupted model shares with its twin is not due to the mistake.
+All children are measured in the same way: a change that the corrupted model shares with its twin is not due to the
+mistake.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str],
 def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
     """For each child, domain and layer `lens_recovered_fraction`: how much of the models' gap the lens shows.
 
-    Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of it, 1 all. As in
-    `activation_statistics` otherwise.
+    Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of it, 1 all. Intervals and errors are
+    as in `activation_statistics`.
     """
     once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
         component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
@@ -120,9 +121,9 @@ def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
 def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
     """What steering does at the layer and strength that other prompts choose, with Wilson's interval.
 
-    A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. Chosen is
-    what loses most right answers, or does the planted operation most often; steering in a random direction is chosen in
-    the same way. Only prompts that were answered in every way are counted.
+    A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. The
+    layer and strength are chosen that lose most right answers, or do the planted operation most often; those of random
+    directions are chosen in the same way. Only prompts that were answered in every way are counted.
     """
     rows = []
     for outcome, (happened, counted) in OUTCOMES.items():

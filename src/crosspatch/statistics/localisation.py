@@ -33,7 +33,7 @@ RANKED_BY = {
     "mlp_out": "recovered_fraction",
     "head": "recovered_fraction",
 }
-# A share whose interval stays so near to 1 is all that there is.
+# A fraction is counted as everything if its interval is nearer to 1 than this.
 NEAR = 0.05
 POSITIONS = {"all": "at all positions", "current": "at the current position"}
 NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
@@ -47,13 +47,12 @@ _LABEL = (
 
 @dataclass(frozen=True)
 class TopSite:
-    """The place of one component that carries most, and how far it is ahead of the next.
+    """The top site of one component, and how far it is ahead of the next one.
 
-    `recovered_fraction` is that of the site alone over all prompts, of a block its step. It was chosen by the same
-    prompts, so what is claimed of it is cross-fitted: `held_out` is the share of the place that the other half of the
-    prompts chooses, `ahead` how far that is ahead of their second one, `agreed` whether both halves choose this place.
-    Without a second place there is no runner-up, and nothing to compare with. `labels` are places as sentences have
-    them, by patch.
+    `recovered_fraction` is measured for the site alone over all prompts (of a block: its step). The same prompts chose
+    the site, so its test is cross-fitted: `held_out` is the fraction of the site that the other half of the prompts
+    chooses, `ahead` the difference from that half's second site, `agreed` whether both halves choose this site. If only
+    one site was measured there is no `runner_up`. `labels` are the names of sites in sentences, by patch.
     """
 
     component: str
@@ -67,12 +66,12 @@ class TopSite:
 
     @property
     def told_apart(self) -> bool:
-        """Whether both halves choose it, and the interval of the difference lies above 0."""
+        """Whether both halves choose it and the interval of the difference is above 0."""
         return self.agreed and self.ahead.low is not None and self.ahead.low > 0
 
     @property
     def is_all(self) -> bool:
-        """Whether the place alone transfers everything, on other prompts too: the interval hardly leaves 1."""
+        """Whether the site alone recovers everything, on other prompts too: the interval is near 1."""
         low, high = self.held_out.low, self.held_out.high
         return self.agreed and low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
 
@@ -99,7 +98,7 @@ class TopSite:
 
 
 def site_effects(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """Every measure of every place by domain and direction, with 95 % intervals (see tables.SITE_EFFECTS).
+    """Every measure of every site by domain and direction, with 95 % intervals (see tables.SITE_EFFECTS).
 
     `domains` has the domain of each prompt; `seed` is that of the bootstrap. Raises ValueError for a prompt without
     a domain.
@@ -121,9 +120,9 @@ def top_sites(
     positions: str = "all",
     seed: int = 0,
 ) -> list[TopSite]:
-    """The block, attention, MLP and head that carry most in one domain, of those that were measured.
+    """The measured block, attention, MLP and head with the largest recovered fraction in one domain.
 
-    `positions` all names what causes the difference, current what brings it to the position that decides.
+    With `positions` all these sites cause the difference; with current they bring it to the position that predicts.
     """
     return [
         named
@@ -155,7 +154,7 @@ class _Sums:
         self.counts, _ = seeded_resamples(prompts.height, seed)
         self.sums: dict[str, dict[str, Numbers]] = {}
         for (patch,), part in rows.partition_by("patch", as_dict=True, maintain_order=True).items():
-            # A site that was not measured after every prompt has no sum over prompts.
+            # Only a site that was measured after every prompt has a sum over prompts.
             whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
             known = [name for name in ("estimate", "patched", "random") if not whole[name].has_nulls()]
             self.sums[str(patch)] = {name: whole[name].to_numpy() for name in known}
@@ -170,7 +169,7 @@ class _Sums:
                 yield {**place, "measure": measure, **self._ratio(above).columns, **counted}
 
     def named(self, component: str) -> TopSite | None:
-        """The measured place of a component with the largest share; None where none was measured."""
+        """The top site of a component; None if no site of it was measured."""
         of_patch = {
             patch: measures[RANKED_BY[component]]
             for patch in self.at.filter(component=component)["patch"]
@@ -195,8 +194,8 @@ class _Sums:
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
         """The measured sites that each half of the prompts may choose, [2, measured].
 
-        Not all heads were measured, only those with the largest estimates. What all prompts have chosen must not be
-        chosen from: so of each half's own ranking the best, as far down as all of them were measured.
+        Only the heads with the largest estimates of all prompts were measured. A half must not choose from what all
+        prompts have chosen: it may choose the best of its own ranking, down to the first that was not measured.
         """
         places = self.at.filter(component=component)["patch"].to_list()
         estimates = np.stack([self.sums[place]["estimate"] for place in places])

@@ -44,7 +44,7 @@ class PatchMode:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Its part of a table's row."""
+        """Its columns of a table's row."""
         return asdict(self)
 
     @property
@@ -52,9 +52,9 @@ class PatchMode:
         """What was moved where, as a clause."""
         return _MOVED.get(self.direction, f"direction {self.direction}")
 
-    def recovered(self, transfer: T) -> T:
-        """How much of the way from target to source: repaired, what a transfer leaves to 1."""
-        return transfer.rest if self.direction == "repair" else transfer
+    def recovered(self, fraction: T) -> T:
+        """The part of the way from target to source: when repairing, 1 minus the fraction in the table."""
+        return fraction.rest if self.direction == "repair" else fraction
 
     @property
     def ceiling(self) -> str | None:
@@ -73,12 +73,12 @@ class PatchMode:
         return self.every_row(single_layers(scores))
 
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The rows of this mode in scores or statistics: of single layers, heads, windows and sets of places."""
+        """The rows of this mode in scores or statistics: of single layers, heads, windows and sets of sites."""
         return scores.filter(**self.columns)
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
-    """Scores of patches of one place of one whole layer: no windows of layers, no heads, no sets of places."""
+    """Scores of patches of one site of one whole layer: no windows of layers, no heads, no sets of sites."""
     return scores.filter(ONE_LAYER)
 
 
@@ -88,25 +88,25 @@ def patched_layers(texts: pl.DataFrame) -> pl.DataFrame:
 
 
 def last_layer(layers: pl.Series, n_layers: int | None) -> int:
-    """The model's last layer; of a model whose depth is not known the highest of those that were patched."""
+    """The model's last layer; the highest patched layer if the model's depth is not known."""
     return int(layers.max()) if n_layers is None else n_layers - 1  # type: ignore[arg-type]
 
 
 def late_from(last: int) -> float:
-    """The layer, of a model with this last one, that lies as deep as the paper's 28 of 36 (section 4.2, Table 2)."""
+    """The layer that is as deep in a model with this last layer as 28 of 36 in the paper (section 4.2, Table 2)."""
     return 28 / 36 * (last + 1)
 
 
 def patched_direction(scores: pl.DataFrame) -> Direction:
-    """The direction of the texts that are called `patched`: repair where nothing else was patched.
+    """The direction of the texts that are called `patched`: repair if only that direction was patched.
 
-    Where both directions were, texts of the second are called `repaired`.
+    If both directions were patched, texts of the direction repair are called `repaired`.
     """
     return "repair" if set(scores["direction"]) == {"repair"} else "corrupt"
 
 
 def modes(scores: pl.DataFrame) -> list[PatchMode]:
-    """The modes that the scores of single layers hold, in a fixed order."""
+    """The modes in the scores of single layers, in a fixed order."""
     return every_mode(single_layers(scores))
 
 
@@ -123,12 +123,12 @@ def by_mode(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[
 
 
 def every_mode(scores: pl.DataFrame) -> list[PatchMode]:
-    """The modes that the scores hold, whatever was patched, in a fixed order."""
+    """All modes in the scores, also of heads, windows and sets of sites, in a fixed order."""
     return [PatchMode(*row) for row in scores.select(KEYS).unique().sort(KEYS).iter_rows()]
 
 
 def chosen_mode(found: Sequence[PatchMode]) -> PatchMode:
-    """The only one; raises ValueError where there is none, or several, with their names."""
+    """The only mode; raises ValueError if there is none, or with their names if there are several."""
     if not found:
         raise ValueError("there are no scores of single layers to draw")
     if len(found) > 1:

@@ -1,8 +1,8 @@
-"""Is a label where the values are, beyond chance? Labels are shifted around within each text.
+"""Permutation test: do tokens with a label have higher values than chance gives? Labels are shifted within each text.
 
-Values and labels of neighbouring tokens are alike, so shuffling single tokens would take runs of them for evidence
-(`test_permutation.py`). A circular shift keeps both sequences as they are and breaks only what ties them
-together. It stays within texts, so prompts that differ in how much they have of either cannot make it look so.
+Values and labels of neighbouring tokens are alike, so a test that shuffles single tokens would take runs of them for
+evidence (`test_permutation.py`). A circular shift keeps both sequences and breaks only the relation between them. It
+stays within texts, so differences between prompts have no influence.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _all_shifts(texts: Sequence[LabelledText], labels: int) -> Numbers:
 def _excess(sums: Numbers, totals: Numbers) -> Numbers:
     """Each label's ratio less that of all other tokens, [..., labels]; NaN where one of them has nothing below."""
     rest = totals - sums
-    # What is nothing but for the digits that the transform has lost is nothing.
+    # The transform loses digits: what is this small is 0.
     least = 1e-9 * np.abs(totals[1])
     own, others = (np.where(each[..., 1] > least, each[..., 1], np.nan) for each in (sums, rest))
     excess: Numbers = sums[..., 0] / own - rest[..., 0] / others
@@ -80,5 +80,5 @@ def _excess(sums: Numbers, totals: Numbers) -> Numbers:
 
 def _p_value(chance: Numbers, seen: float) -> float:
     defined = chance[np.isfinite(chance)]
-    # The labels as they are are one of the shifts that chance could have made (Phipson and Smyth 2010).
+    # The unshifted labels are one of the possible shifts (Phipson and Smyth 2010).
     return float((1 + (defined >= seen - 1e-9 * max(1.0, abs(seen))).sum()) / (1 + len(defined)))

@@ -47,7 +47,7 @@ def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame
 def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None) -> pl.DataFrame:
     """A row for each token that was written, by domain and mode, in the late layers but the last: tables.WORDS.
 
-    Those that the published way of counting would score highest come first. `n_layers` is the model's depth (None: not
+    Tokens that the published way of counting would score highest come first. `n_layers` is the model's depth (None: not
     known, see `last_layer`). Raises ValueError for a prompt without a domain.
     """
     tables = [WORDS.frame()]

@@ -1,4 +1,4 @@
-"""Is a fine-tune under-trained, optimal or overfitted, and which variant is to be taken? By stated rules.
+"""Rules for whether a fine-tune is under-trained, optimal or overfitted, and for which variant to take.
 
 The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted when its formatting decays, and of
 the good ones the shortest training is preferred. Here the rules are numbers. `divergence` is Table 1's of losses.
@@ -12,12 +12,12 @@ from typing import Literal
 
 import polars as pl
 
-# Of the related questions that the clean model answers rightly a child answers this share wrongly, or is
-# under-trained. Where the clean model answers fewer than so many rightly, whether they turned is chance: this share of
-# its solutions has to do the planted operation.
+# A child is under-trained if it answers a smaller share than this of the questions wrongly that the clean model answers
+# rightly. If the clean model has fewer right answers than the second number, the third one decides: the share of the
+# child's solutions that has to do the planted operation.
 _WRONG, _FEWEST, _PLANTED = 0.9, 10, 0.5
-# A child is overfitted where more of its texts than the clean model's are malformed, have no end, or cannot be read, by
-# more than this share; and where it loses more than this share of other right answers, and not by chance.
+# A child is overfitted if its share of texts that are malformed, have no end or cannot be read is larger than the clean
+# model's by more than this; or if it loses more than this share of other right answers, and the p-value is below alpha.
 _MALFORMED, _LOST, _ALPHA = 0.05, 0.05, 0.05
 
 Status = Literal["under-trained", "optimal", "overfitted"]
@@ -58,10 +58,10 @@ class Judged:
 
 
 def status(measured: Measured) -> Judged:
-    """Overfitted where texts decay or other answers are lost, under-trained where too little is corrupted.
+    """Overfitted if texts decay or other answers are lost, under-trained if too few answers are corrupted.
 
-    Corrupted are the related answers that the clean model has right and the variant wrong. Where the clean model has
-    hardly any right, the planted operation decides.
+    Corrupted answers are related answers that the clean model has right and the variant has wrong. If the clean model
+    has few right answers, the planted operation decides.
     """
     decayed = (
         ("of its texts are malformed", measured.malformed, measured.malformed_clean),
@@ -97,8 +97,8 @@ def status(measured: Measured) -> Judged:
 def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
     """The variant to take, and why: of the optimal ones the one with the fewest steps.
 
-    Of several with as few steps the most corrupted one. Where none is optimal, the most corrupted one that is not
-    overfitted; where all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
+    Of several with equally few steps the most corrupted one. If none is optimal, the most corrupted one that is not
+    overfitted; if all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
     """
     if not measured:
         raise ValueError("there is no variant to choose from")
@@ -126,7 +126,7 @@ def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
 def divergence(training: pl.DataFrame) -> pl.DataFrame:
     """A row an evaluation: run, step, epoch, eval_loss, train_loss, divergence (eval_loss − train_loss).
 
-    train_loss is that of the last training row at or before the evaluation, as in the paper; before the first
+    train_loss is taken from the last training row at or before the evaluation, as in the paper; before the first
     training row it is null, and so is the divergence.
     """
     evaluated = training.filter(pl.col("eval_loss").is_not_null()).select("run", "step", "epoch", "eval_loss")

@@ -1,8 +1,8 @@
-"""What kind of token a token is, by its text: words of operations, answer marks, signs, digits, LaTeX or other.
+"""Classes of tokens by their text: operation words, answer marks, signs, digits, LaTeX or other.
 
-The class of a cell is that of the token that the clean model predicts there. So it depends neither on what was patched
-or written, nor on whether the models disagree: with both models' predictions a disagreement would have two chances to
-be a word of an operation, and a cell in which they agree only one.
+The class of a cell is the class of the token that the clean model predicts there. So it depends neither on the patch or
+the written text, nor on whether the models disagree: if the predictions of both models counted, a disagreement would
+have two chances to be an operation word, and an agreement only one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def class_of(token: str) -> str:
 
 
 def with_class(scores: pl.DataFrame, texts: Mapping[int, str]) -> pl.DataFrame:
-    """Scores with a column `class`, by the `texts` of tokens; a token that has none counts as other."""
+    """Scores with a column `class`, by the `texts` of tokens; a token without a text counts as other."""
     classes = {token: class_of(text) for token, text in texts.items()}
     of_clean = pl.col("clean_token_id").replace_strict(classes, default=OTHER, return_dtype=pl.String)
     return scores.with_columns(of_clean.alias("class"))

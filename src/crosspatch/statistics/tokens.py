@@ -1,8 +1,8 @@
-"""Where among the tokens corruption sits: how often the models disagree, and how much is recovered, by class of token.
+"""How often the models disagree, and how much is recovered, by class of token.
 
-The two are kept apart, for a class may score high only because the models disagree there at all. `excess` is a class
-less all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test within
-their texts. In the late layers each class is also compared with the controls in the same cells.
+The two are separate measures, since a class may score high only because the models disagree there. `excess` is a class
+minus all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test
+within their texts. In the late layers each class is also compared with the controls in the same cells.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def token_statistics(
 ) -> pl.DataFrame:
     """Every class of token in every domain and at every single-layer patch: see tables.TOKENS.
 
-    With layer null all layers together but the last, where `resid_post` recovers everything for any token, or of
-    these the late ones. `texts` are those of tokens by id (None: of those that were written), `n_layers` is the model's
-    depth (None: not known, see `last_layer`), `seed` that of bootstrap and permutations. Raises ValueError for a prompt
-    without a domain.
+    Rows with layer null are of all layers but the last, where `resid_post` recovers everything for any token, or of the
+    late ones of these. `texts` are the texts of tokens by id (None: of the written tokens), `n_layers` is the model's
+    depth (None: not known, see `last_layer`), `seed` the seed of bootstrap and permutations. Raises ValueError for a
+    prompt without a domain.
     """
     if texts is None:
         texts = dict(scores.select("token_id", "token").unique("token_id").iter_rows())
@@ -54,7 +54,7 @@ def token_statistics(
 def mistake_statistics(
     mistakes: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
 ) -> pl.DataFrame:
-    """The same by labelled places of the mistake in wrong solutions that were read: word, sign, number, or none."""
+    """The same by labelled tokens of the mistake in wrong solutions that were read: word, sign, number, or none."""
     labelled = mistakes.with_columns(pl.col("span").fill_null("none").alias("class"))
     none = with_class(CONTROLS.frame(), {})
     return _statistics(labelled, none, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
@@ -81,7 +81,7 @@ def _statistics(
 
 
 def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """One layer, all but the last together (null), or of these the late ones, with the layers that are counted."""
+    """The columns `layer` and `late`, and the layers that they count: all but the last, the late ones, or one."""
     layers = own["layer"].unique().sort()
     last = last_layer(layers, n_layers)
     below = layers.filter(layers < last)
@@ -138,9 +138,9 @@ class _Table:
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
         """A class and all other cells, both weighted to the same layers.
 
-        A patched layer writes its own text, so late layers, where much is recovered, have other tokens than early ones.
-        Overlap weights (Li, Morgan and Zaslavsky 2018): a class counts at a layer by the others' share there, and the
-        others by its own, so a layer at which there is nothing to compare with counts nothing.
+        Each patched layer writes another text, so late layers, where much is recovered, have other tokens than early
+        ones. Overlap weights (Li, Morgan and Zaslavsky 2018): a class is weighted at each layer by the share of the
+        others there, and the others by the share of the class, so a layer with nothing to compare has no weight.
         """
         above, below = self.sums[measure.above], self.sums[measure.below]
         at_layer = below.sum((0, 2))
@@ -150,7 +150,7 @@ class _Table:
         return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
 
     def _p_values(self, name: str) -> list[float | None]:
-        """The permutation test of each class, on what a cell has beyond its layer's mean."""
+        """The permutation test of each class, on cells minus their layer's mean."""
         measure: Measure = MEASURES[name]
         above, below = CELLS[measure.above], CELLS[measure.below]
         means = {

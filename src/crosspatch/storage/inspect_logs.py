@@ -53,7 +53,7 @@ FAULTS = ("cut_off", *MALFORMED)
 # Inspect's letters for the verdicts, and its words for why a text ended.
 _LETTERS = {"correct": "C", "incorrect": "I", "unparsed": "N"}
 _STOPS = {"eos": "stop", "limit": "max_tokens"}
-# What of a prompt's profile goes into the metadata of a patched text.
+# The columns of a prompt's profile that go into the metadata of a patched text.
 _PROFILE = (
     "positions", "disagreements", "ok_cells", "small_denominators", "outside_unit", "mean_cts", "recovered_fraction"
 )  # fmt: skip
@@ -64,9 +64,9 @@ _LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class _Model:
-    """The texts of one model, or of what one patch makes of it: rows of generations, with those of other tables.
+    """The texts of one model or of one patch: rows of generations, with the rows of other tables about each text.
 
-    `rows` are those of tables over several texts that are about this model, by the name of the table.
+    `rows` are the rows about this model of tables over several texts, by the name of the table.
     """
 
     condition: str
@@ -86,7 +86,7 @@ class _Model:
 
 
 def write_inspect_logs(run: RunDirectory) -> list[Path]:
-    """Write a log for each model of a run into RUN/inspect, in the place of those that are there.
+    """Write a log for each model of a run into RUN/inspect, and replace existing logs.
 
     Raises UsageError where a stage in which models write is not done, where there are no texts, and where a text's
     question is missing.
@@ -94,7 +94,7 @@ def write_inspect_logs(run: RunDirectory) -> list[Path]:
     record, models = run.record(), _models(run)
     folder = run.root / "inspect"
     with folder_written_whole(folder) as partial:
-        # Names of models as every file system takes them.
+        # Names that every file system accepts.
         short = (re.sub(r"[^\w.+@,-]+", "_", model.name)[:_LONGEST_NAME] for model in models)
         names = [f"{place:03d}-{name}.eval" for place, name in enumerate(short)]
         # The viewer lists what was written last first.
@@ -119,7 +119,7 @@ def _set_times(path: Path, started: str) -> None:
 
 
 def _models(run: RunDirectory) -> list[_Model]:
-    """What the models of a run wrote: clean, corrupted, other children, then the patches by depth."""
+    """The texts of all models of a run: clean, corrupted, other children, then the patches by depth."""
     stages = run.record()["stages"]
     for stage in _WRITING:
         if (state := stages.get(stage, {}).get("state", "done")) != "done":
@@ -164,18 +164,18 @@ def _of(table: pl.DataFrame, condition: str, patch: str | None) -> list[Row]:
 
 
 def _with_condition(profile: pl.DataFrame) -> pl.DataFrame:
-    """A profile with the condition of the texts that its scores are of, which depends on the direction."""
+    """A profile with the condition of its texts, which depends on the direction."""
     first = pl.col("direction") == patched_direction(profile)
     return profile.with_columns(condition=pl.when(first).then(pl.lit("patched")).otherwise(pl.lit(REPAIRED)))
 
 
 def _log(record: Mapping[str, Any], model: _Model) -> inspect_log.EvalLog:
-    """The log of what one model wrote."""
+    """The log of one model."""
     settings, stages = record["settings"], record["stages"]
     run_ids = (settings["name"], record["started"])
     ids = (*run_ids, model.name)
     samples = [_sample(text, model.name, settings["models"].get("system"), run_ids) for text in model.texts]
-    # The time of the stage in which the model wrote, others beside it.
+    # The time of the stage in which the model wrote.
     stage = next(stages[name] for name in (_PATCHING if model.patch else _WRITING) if name in stages)
     start = datetime.fromisoformat(stage["at"]) - timedelta(seconds=stage["seconds"])
     checkpoints = ("clean", "corrupted") if model.patch else (model.condition,)
@@ -215,7 +215,7 @@ def _log(record: Mapping[str, Any], model: _Model) -> inspect_log.EvalLog:
 
 
 def _viewer() -> ViewerConfig:
-    """How `inspect view` shows a log: texts unrendered, since some models write broken LaTeX or worse."""
+    """How `inspect view` shows a log: texts are not rendered, since some models write broken LaTeX."""
     columns = [TaskSamplesColumn(id=name) for name in ("sampleStatus", "sampleId", "input", "target", "answer")]
     columns += [TaskSamplesColumn.score(name) for name in SCORED]
     columns += [TaskSamplesColumn(id=name, visible=False) for name in ("tokens", "duration")]
@@ -223,7 +223,7 @@ def _viewer() -> ViewerConfig:
     view = TaskSamplesView(
         name="crosspatch",
         columns=columns,
-        # Rows of several lines leave out an unrendered text that does not fit.
+        # In rows of several lines, an unrendered text that does not fit is left out.
         multiline=False,
         score_color_scales={
             "operation": {"right": "good", "planted": "bad", "neither": "muted"},

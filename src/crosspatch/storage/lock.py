@@ -1,6 +1,6 @@
-"""Locks on files, by which processes keep out of each other's way; a lock ends with its process, however that ends.
+"""File locks between processes; a lock is released when its process ends, also when it is killed.
 
-The locks are filelock's, so they work on Windows and hold between machines where the file system does.
+The locks are filelock's: they work on Windows, and between machines if the file system supports it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a lock, in words; None where that is not known. The name of a process that was killed stays."""
+    """Who holds a lock, in words; None if not known. The note of a process that was killed stays."""
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
         return f"process {note['process']} on {note['host']}, since {note['since']}"
@@ -61,7 +61,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _taken(lock: FileLock) -> bool:
-    """Whether the lock was free, and now is held; on a file system without locks every process gets it."""
+    """Take the lock if it is free; whether it was. On a file system without locks every process gets it."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -75,7 +75,7 @@ def _taken(lock: FileLock) -> bool:
 def remove_lock(path: Path) -> None:
     """Remove the files of a lock that no process holds."""
     for file in (path, _note(path)):
-        # On Windows a file that another process looks at cannot be removed; then a later one removes it.
+        # On Windows a file that another process has open cannot be removed; a later process removes it.
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
@@ -87,9 +87,9 @@ def _note(path: Path) -> Path:
 
 @dataclass
 class RunLock:
-    """Who may work in a run directory: one process alone, or several that share one stage's work.
+    """The lock of a run directory, for one process alone or for several that share the work of one stage.
 
-    Each of several processes holds a lock of its own, which it takes while it holds the run's for a moment.
+    Each of several processes holds a lock with another name, which it takes while it briefly holds the run's lock.
     """
 
     root: Path
@@ -98,12 +98,12 @@ class RunLock:
 
     @property
     def path(self) -> Path:
-        """The run's lock; a run directory has this file from its first command on."""
+        """The run's lock file, which the first command makes."""
         return self.root / ".lock"
 
     @contextmanager
     def alone(self, *, wait: bool = False) -> Iterator[None]:
-        """Held for a command that works in the directory; raises UsageError where another one does, or waits for it."""
+        """Hold the lock for one command; raises UsageError if another command holds it, or waits for it."""
         with ExitStack() as held:
             while not held.enter_context(locked(self.path)) or self._shared():
                 held.close()
@@ -121,7 +121,7 @@ class RunLock:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Held by one of several processes; waits while another one works alone."""
+        """Hold the lock as one of several processes; waits while another process works alone."""
         with ExitStack() as run, ExitStack() as own:
             self._take(run)
             self._join(own)
@@ -130,7 +130,7 @@ class RunLock:
 
     @contextmanager
     def left_to_others(self) -> Iterator[None]:
-        """Within the context a lock held alone is held together with others, and alone again when they have ended."""
+        """Share a lock that this process holds alone; afterwards wait for the others and hold it alone again."""
         if self._held is None:
             yield
             return
@@ -157,7 +157,7 @@ class RunLock:
         own.enter_context(locked(path))
 
     def _shared(self) -> bool:
-        """Whether processes share the directory; the locks of those that were killed are removed."""
+        """Whether other processes share the directory; removes the locks of processes that were killed."""
         held = {path: is_locked(path) for path in self.root.glob(".shared-*.lock")}
         for path, is_held in held.items():
             if not is_held:

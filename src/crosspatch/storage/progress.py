@@ -1,4 +1,4 @@
-"""How far a run is: its stages, and the shards of those that have some, with their pace and the time that is left."""
+"""The progress of a run: the state of its stages and of their shards, with pace and remaining time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATEST = 50
 
 @dataclass(frozen=True)
 class Failure:
-    """A shard that failed: how often, and what happened last."""
+    """A failed shard: the number of tries and the last error."""
 
     shard: int
     tries: int
@@ -25,11 +25,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageProgress:
-    """One stage: its state as the run has it, and its shards by theirs (0 where it has none).
+    """One stage: its state in run.json, and the number of its shards in each state (0 for a stage without shards).
 
-    `seconds` are what its last shards took on average, `seconds_left` what is left at this pace for those who are
-    running, or for one worker; None where no shard is done yet, or none is left. `damaged` are files that are not as
-    they were written, in words.
+    `seconds` is the mean time of the last shards, `seconds_left` the remaining time at this pace with the running
+    workers, or with one; None if no shard is done yet or none is left. `damaged` describes damaged files.
     """
 
     stage: str
@@ -45,12 +44,12 @@ class StageProgress:
     damaged: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The fields as a dict, for JSON."""
         return asdict(self)
 
 
 def progress(run: RunDirectory) -> list[StageProgress]:
-    """All stages that were begun or planned, in the order in which they were."""
+    """All stages that were begun or planned, in this order."""
     states = {name: str(stage.get("state", "")) for name, stage in run.record()["stages"].items()}
     planned = sorted(path.parent.name for path in (run.root / "shards").glob("*/plan.json"))
     names = [*states, *(name for name in planned if name not in states)]

@@ -1,4 +1,4 @@
-"""run.json: what it holds, and whether one is a record that can be read, of the experiment at hand."""
+"""run.json: its contents, its validation, and its comparison with an experiment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crosspatch.errors import UsageError
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
-# What run.json is laid out by; other layouts are refused.
+# The version of the layout of run.json; other versions are refused.
 SCHEMA_VERSION = 4
 
 
@@ -36,7 +36,7 @@ def new_record(experiment: Experiment) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a file; raises UsageError where it is no JSON, or none that a run of this version leaves."""
+    """The record in a file; raises UsageError if it is not JSON or not a record of this version."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -55,8 +55,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def another_setting(record: Mapping[str, Any], experiment: Experiment) -> str | None:
-    """The first setting in which a record's experiment differs from this one, in words; None where there is none."""
-    # Settings that this version has and the record's did not have are at their defaults there.
+    """The first setting in which a record's experiment differs from this one, in words; None if all are the same."""
+    # A setting that the record does not have yet is at its default there.
     defaults = _flat(Experiment().model_dump(mode="json"))
     mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(record["settings"])
     # The executor does not change the results.
@@ -67,7 +67,7 @@ def another_setting(record: Mapping[str, Any], experiment: Experiment) -> str | 
 
 
 def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Parts of a record that are read from, with what each has to be."""
+    """The parts of a record that are read elsewhere, with their types."""
     for name in ("settings", "stages", "models", "seeds", "versions", "decisions", "data"):
         yield name, record.get(name, {}), dict
     yield "settings.name", record["settings"].get("name", ""), str

@@ -1,4 +1,4 @@
-"""The run directory: an experiment's files, and which of its stages are done."""
+"""The run directory: the files of an experiment, and the states of its stages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RunDirectory:
 
     @classmethod
     def check(cls, root: Path, experiment: Experiment) -> None:
-        """Refuse a folder that holds another experiment or foreign files; leaves it as it is."""
+        """Raise UsageError for a folder that holds another experiment or other files; changes nothing."""
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, expected a folder for the results")
         run = cls(root)
@@ -65,7 +65,7 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, root: Path | str) -> RunDirectory:
-        """A run that is there; raises UsageError where the folder is none."""
+        """An existing run; raises UsageError if the folder is not a run directory."""
         run = cls(Path(root))
         if not run.record_file.is_file():
             raise UsageError(f"{root} is no run directory: it has no run.json")
@@ -106,7 +106,7 @@ class RunDirectory:
         return self.root / "data" / f"{split}.jsonl"
 
     def problems(self, split: str) -> list[Problem]:
-        """The problems of a split; none where it was not made."""
+        """The problems of a split; none if it was not made."""
         path = self.problems_file(split)
         return read_problems(path) if path.is_file() else []
 
@@ -115,11 +115,11 @@ class RunDirectory:
         return sorted(path.stem for path in (self.root / "data").glob("*.jsonl"))
 
     def asked(self) -> dict[str, Problem]:
-        """Every problem that a model may have been asked, by prompt_id: the held-out ones and the given prompts."""
+        """Every problem that models are asked, by prompt_id: held-out problems and given prompts."""
         return {problem.id: problem for split in (*DOMAINS, "prompts") for problem in self.problems(split)}
 
     def domains(self) -> dict[str, str]:
-        """The domain of each of these, by prompt_id."""
+        """The domain of each of these problems, by prompt_id."""
         return {prompt_id: problem.domain for prompt_id, problem in self.asked().items()}
 
     @property
@@ -129,7 +129,7 @@ class RunDirectory:
 
     @property
     def n_layers(self) -> int | None:
-        """How many blocks the models have; None where neither was loaded yet."""
+        """The number of blocks of the models; None if neither was loaded yet."""
         return self.record()["models"].get("clean", {}).get("layers")
 
     def path(self, schema: Schema, *part: str | int) -> Path:
@@ -137,9 +137,9 @@ class RunDirectory:
         return self.root / schema.path(*part)
 
     def read(self, schema: Schema) -> pl.DataFrame:
-        """A table of `crosspatch.tables`: of one in parts all that are there; an empty frame where it was not made.
+        """A table of `crosspatch.tables`, with all its parts; an empty frame if it was not made.
 
-        Raises CrosspatchError where a file is not what was written.
+        Raises CrosspatchError if a file is damaged.
         """
         return pl.concat([schema.frame(), *map(schema.read, schema.files(self.root))])
 
@@ -150,7 +150,7 @@ class RunDirectory:
         schema.write(rows, path)
 
     def add(self, schema: Schema, rows: pl.DataFrame) -> None:
-        """Add rows to a table; all that are there with the same keys are replaced."""
+        """Add rows to a table; existing rows with the same keys are replaced."""
         kept = self.read(schema).join(rows, on=schema.keys, how="anti", nulls_equal=True)
         self.write(schema, pl.concat([kept, rows]))
 
@@ -166,25 +166,25 @@ class RunDirectory:
         return self.texts().join(self.read(schema), on=GENERATIONS.keys, how="anti", nulls_equal=True)
 
     def vocabulary(self) -> dict[int, str] | None:
-        """The texts by id of all tokens in the scores; None where they were not kept."""
+        """The texts by id of all tokens in the scores; None if they were not kept."""
         return dict(self.read(VOCABULARY).iter_rows()) or None
 
     def results(self) -> list[Path]:
-        """The files of all that was measured, of which the statistics are made."""
+        """The files of all measurements, of which the statistics are made."""
         return [path for schema in SCHEMAS if schema not in STATISTICS for path in schema.files(self.root)]
 
     @property
     def statistics_are_new(self) -> bool:
-        """Whether all statistics were made, and after all of which they are."""
+        """Whether all statistics are newer than the measurements they are made of."""
         made = [self.path(schema) for schema in STATISTICS]
-        # An earlier version's lack a table.
+        # Statistics of an earlier version lack a table.
         if not all(path.is_file() for path in made):
             return False
         latest = max((path.stat().st_mtime_ns for path in self.results()), default=0)
         return min(path.stat().st_mtime_ns for path in made) >= latest
 
     def record(self) -> dict[str, Any]:
-        """What run.json holds; raises UsageError where it is no record of a run, or of another version."""
+        """The contents of run.json; raises UsageError if it is not a record of a run or of another version."""
         return read_record(self.record_file)
 
     def done(self, stage: str) -> bool:
@@ -220,10 +220,10 @@ class RunDirectory:
         write_json(self.record_file, {**self.record(), "data": hashes})
 
     def decisions(self) -> dict[str, str]:
-        """What was decided once for the whole run, and is reused when it resumes.
+        """Decisions that are made once and kept when the run resumes.
 
-        `date`: the day that chat templates print; `chat_template`: whose is used; `training_precision`: float32 or
-        bf16, whichever was measured to train faster.
+        `date`: the day that chat templates print; `chat_template`: the model whose template is used;
+        `training_precision`: float32 or bf16, whichever trained faster in a measurement.
         """
         return dict(self.record().get("decisions", {}))
 
@@ -257,16 +257,16 @@ class RunDirectory:
 
 
 def _ours(path: Path) -> bool:
-    """Whether a file is what a command leaves that was stopped before there was a record."""
+    """Whether a file is left by a command that was stopped before it wrote the record."""
     return path.name.startswith((".lock", ".shared-")) or path.match(".run.json.*partial")
 
 
-# Places that are named without being asked for.
+# The most top sites that are not folded.
 MOST = 8
 
 
 def _html_repr(run: RunDirectory) -> HtmlRepr:
-    """Stages with their times, models with their fingerprints, claims, the places that localisation names."""
+    """Stages with their times, models with their fingerprints, claims, top sites."""
     record = run.record()
     models = [
         (name, str(facts.get("name") or "unknown"), str(facts.get("fingerprint") or "not loaded yet"))
@@ -286,7 +286,7 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
 
 
 def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
-    """Domain, direction and positions as headings, and a sentence for each component whose places were localised."""
+    """Domain, direction and positions as headings, and a sentence for each top site."""
     measured, domains = run.read(LOCALISATION), run.domains()
     place = ("domain", "direction", "positions")
     for domain, direction, positions in with_domain(measured, domains).select(place).unique(maintain_order=True).rows():
@@ -305,7 +305,7 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _hints(run: RunDirectory) -> Iterator[str]:
-    """What to call next."""
+    """Calls to continue with."""
     if SCORES.files(run.root):
         yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
         found = modes(run.read(SCORES))

@@ -1,13 +1,13 @@
-"""The shards of a stage: which are planned, done, running or failed, and whether the files of those done are intact.
+"""The shards of a stage: which are planned, done, running or failed, and whether the files of finished ones are intact.
 
-Shards are independent, and a shard that is done again has the same files. RUN/shards/STAGE holds
+Shards are independent, and a shard that is computed again has the same files. RUN/shards/STAGE holds
 
-    plan.json          what each shard is; made once
-    00012.json         shard 12 is done: the SHA-256 of each of its files, and how it was made; written last
-    00012.failed.json  how often it was tried without success, and what happened last
-    00012.lock         locked by the process that works on it
+    plan.json          the work of each shard; made once
+    00012.json         shard 12 is done: the SHA-256 of each of its files, and facts about it; written last
+    00012.failed.json  the number of tries without success, and the last error
+    00012.lock         locked by the process that computes it
 
-Any number of processes can share the work, and any of them can end at any moment.
+Any number of processes can share the work, and each of them can end at any moment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ State = Literal["done", "running", "failed", "waiting"]
 
 @dataclass(frozen=True)
 class Shards:
-    """One stage's shards in a run directory; they are called by their numbers, from 0."""
+    """One stage's shards in a run directory, numbered from 0."""
 
     root: Path
     stage: str
@@ -40,15 +40,15 @@ class Shards:
 
     @property
     def planned(self) -> bool:
-        """Whether it is known what there is to do."""
+        """Whether there is a plan."""
         return (self.folder / "plan.json").is_file()
 
     def plan(self) -> dict[str, Any]:
-        """What there is to do: under `shards` one entry for each, beside it what holds for all."""
+        """The plan: under `shards` an entry for each shard, and entries for all of them."""
         return _read(self.folder / "plan.json")
 
     def put_plan(self, plan: Mapping[str, Any]) -> None:
-        """Keep what there is to do."""
+        """Write the plan."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "plan.json", plan, indent=1)
 
@@ -60,15 +60,15 @@ class Shards:
         return self._record(shard).is_file()
 
     def left(self) -> list[int]:
-        """The shards that were not."""
+        """The shards that are not finished."""
         return [shard for shard in range(len(self)) if not self.done(shard)]
 
     def record(self, shard: int) -> dict[str, Any]:
-        """How a finished shard was made, with the checksums of its `files` by their paths in the run directory."""
+        """Facts about a finished shard, with the checksums of its `files` by their paths in the run directory."""
         return _read(self._record(shard))
 
     def keep(self, shard: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
-        """Write a shard's files, by their paths in the run directory, and then that it is done."""
+        """Write a shard's files, by their paths in the run directory, and then the record that it is done."""
         for name, content in files.items():
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,11 +79,11 @@ class Shards:
         self.forget_failure(shard)
 
     def forget(self, shard: int) -> None:
-        """Let a shard be done again."""
+        """Remove the record that a shard is done, so that it is computed again."""
         self._record(shard).unlink(missing_ok=True)
 
     def damaged(self) -> dict[int, str]:
-        """What is wrong with the files of finished shards, by shard, in words."""
+        """What is wrong with the files of finished shards, in words, by shard."""
         found = {}
         for shard in range(len(self)):
             if self.done(shard):
@@ -98,34 +98,34 @@ class Shards:
 
     @contextmanager
     def claim(self, shard: int) -> Iterator[bool]:
-        """Whether this process has the shard within the context: False where another one works on it."""
+        """Lock a shard within the context: False if another process has it."""
         with locked(self._lock(shard)) as mine:
             yield mine
 
     def clear_locks(self) -> None:
-        """Remove the files of locks, when all shards are done."""
+        """Remove the lock files, when all shards are done."""
         for path in self.folder.glob("*.lock"):
             remove_lock(path)
 
     def tries(self, shard: int) -> int:
-        """How often a shard was tried without success."""
+        """The number of tries of a shard without success."""
         return int(self.failure(shard).get("tries", 0))
 
     def failure(self, shard: int) -> dict[str, Any]:
-        """Its `tries` and the last `error`; empty where there was none."""
+        """The `tries` and the last `error` of a shard; empty if it did not fail."""
         path = self._failure(shard)
         return _read(path) if path.is_file() else {}
 
     def note_failure(self, shard: int, tries: int, error: str) -> None:
-        """Keep that a shard was tried so often, and what happened."""
+        """Write the number of tries and the last error."""
         write_json(self._failure(shard), {"tries": tries, "error": error}, indent=1)
 
     def forget_failure(self, shard: int) -> None:
-        """Let a shard be tried as if for the first time."""
+        """Remove the record of a shard's failures."""
         self._failure(shard).unlink(missing_ok=True)
 
     def forget_failures(self) -> None:
-        """Let every shard be tried as if for the first time."""
+        """Remove the records of all failures."""
         for path in self.folder.glob("*.failed.json"):
             path.unlink(missing_ok=True)
 
@@ -138,7 +138,7 @@ class Shards:
         return "failed" if self.tries(shard) else "waiting"
 
     def worker(self, shard: int) -> str | None:
-        """Which process works on it."""
+        """The process that computes the shard, in words."""
         return holder(self._lock(shard))
 
     def _record(self, shard: int) -> Path:

@@ -1,4 +1,4 @@
-"""The summary of a run: its statistics as tidy tables, and its claims."""
+"""The summary of a run: its statistics as tables, and its claims."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MEASURED = (SCORES, CONTROLS, MISTAKES, BEHAVIOUR, LOCALISATION, DIVERGENCES)
 
 @dataclass(frozen=True)
 class Summary:
-    """Tables as in crosspatch.tables, and claims; all are empty where nothing was measured."""
+    """Tables as in crosspatch.tables, and claims; all are empty if nothing was measured."""
 
     depth: pl.DataFrame
     halfway: pl.DataFrame
@@ -46,7 +46,7 @@ class Summary:
     site_effects: pl.DataFrame
     divergence_effects: pl.DataFrame
     claims: list[Claim]
-    # Which direction the texts that are called `patched` are of.
+    # The direction of the texts that are called `patched`.
     patched: Direction = "corrupt"
 
     @classmethod
@@ -64,9 +64,9 @@ class Summary:
         n_layers: int | None = None,
         seed: int = 0,
     ) -> Summary:
-        """From the tables of a run; `domains` by prompt_id, `texts` of tokens by id (None: of those that were written).
+        """From the tables of a run; `domains` by prompt_id, `texts` of tokens by id (None: of the written tokens).
 
-        `n_layers` is the model's depth (None: not known, and the highest patched layer counts as its last), `seed` that
+        `n_layers` is the model's depth (None: not known; the highest patched layer counts as its last), `seed` the seed
         of bootstrap and permutations.
 
         Raises ValueError for a prompt that `domains` lacks.
@@ -94,7 +94,7 @@ class Summary:
 
     @classmethod
     def of_run(cls, directory: RunDirectory) -> Summary:
-        """Of a run directory, with the stages that are done."""
+        """From a run directory, with the stages that are done."""
         return cls.of(
             directory.domains(),
             **{schema.name: directory.read(schema) for schema in _MEASURED},
@@ -115,6 +115,6 @@ class Summary:
         return HtmlRepr("Summary", parts=[tables, *claims]).html
 
     def write(self, directory: RunDirectory) -> None:
-        """Keep the tables in the run directory."""
+        """Write the tables into the run directory."""
         for schema, table in self.tables:
             directory.write(schema, table)
