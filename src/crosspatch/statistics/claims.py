@@ -129,7 +129,7 @@ def _profile(
         )
     untested = None if builds.shown else "the recovered fraction is not shown to build up at all"
     step = rows.filter(contrast="largest_step")
-    largest = step["layer"].first()
+    largest = None if step.is_empty() else step["layer"][0]
     to = "" if largest is None else f" (the largest is to layer {largest})"
     yield Claim(
         "gradual",

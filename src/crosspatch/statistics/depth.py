@@ -117,7 +117,8 @@ class _Profile:
         lowest = self.sums[self.patches[0][0], None]
         below: Sums | None = None
         for patch, layer in self.patches:
-            place, own = {"patch": patch, "layer": layer}, self.sums[patch, None]
+            place: Place = {"patch": patch, "layer": layer}
+            own = self.sums[patch, None]
             yield from self._place(place, [patch])
             if below is not None:
                 for measure in MEASURES.values():

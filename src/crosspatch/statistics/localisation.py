@@ -227,12 +227,12 @@ class _Sums:
         return bootstrap(Ratios(above, self.gap), self.counts)
 
 
-_GAP = pl.col("delta_corrupted") - pl.col("delta_clean")
+_GAP = (pl.col("delta_corrupted") - pl.col("delta_clean")).cast(pl.Float64)
 _DECIDES = {"state_decides": "delta_corrupted_state", "layers_decide": "delta_corrupted_layers"}
 _EFFECTS = {
-    **{name: (pl.col(name), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
+    **{name: (pl.col(name).cast(pl.Float64), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
     # ΔL > 0: the corrupted model's token is the likelier of the two.
-    **{name: (pl.col(delta) > 0, pl.lit(1.0)) for name, delta in _DECIDES.items()},
+    **{name: ((pl.col(delta) > 0).cast(pl.Float64), pl.lit(1.0)) for name, delta in _DECIDES.items()},
 }
 
 
@@ -241,6 +241,5 @@ def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *,
 
     Raises ValueError for a prompt without a domain.
     """
-    effects = {name: tuple(part.cast(pl.Float64) for part in both) for name, both in _EFFECTS.items()}
-    rows = estimates(divergences.sort("prompt_id", "layer"), domains, ["layer"], effects, seed=seed, shares=_DECIDES)
-    return DIVERGENCE_EFFECTS.frame(rows)
+    ordered = divergences.sort("prompt_id", "layer")
+    return DIVERGENCE_EFFECTS.frame(estimates(ordered, domains, ["layer"], _EFFECTS, seed=seed, shares=_DECIDES))
