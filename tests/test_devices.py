@@ -1,32 +1,45 @@
-"""A pair in other places is the pair on the CPU: `benchmarks/devices.py`, with a GPU and without one."""
+"""A pair on any devices gives the numbers of the CPU: `benchmarks/devices.py` with a GPU, and on two simulated ones."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from crosspatch.models.pair import ModelPair
+from crosspatch.patching import batches
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.two_stream.packing import Packing
+from pairs import QUESTION, make_pair
+from places import CPU, A, B, place_of, placed, put_in_turn, put_whole, two_devices
+
+SIMULATED = {
+    "qwen3, clean on one, corrupted on another": (lambda m: put_whole(m, A), lambda m: put_whole(m, B)),
+    "qwen3, blocks of both in turn": (put_in_turn, put_in_turn),
+    "gpt2, blocks of one in turn, the other on the CPU": (put_in_turn, lambda m: m),
+}
 
 
 @pytest.fixture(scope="module")
 def devices():
+    """The benchmark of devices, on a shorter text where there is no GPU."""
     path = Path(__file__).parent.parent / "benchmarks" / "devices.py"
     spec = importlib.util.spec_from_file_location("devices", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["devices"] = module
     with pytest.MonkeyPatch.context() as patch:
+        # Frozen dataclasses look their module up.
+        patch.setitem(sys.modules, "devices", module)
         patch.setenv("TQDM_DISABLE", "1")
         spec.loader.exec_module(module)
         if not torch.cuda.is_available():
-            # Weights that are brought in are read for each layer of each pass.
-            module.TEXT, module.GENERATED = module.TEXT[:12], 4
+            module.TEXT, module.GENERATED = module.TEXT[:6], 3
         yield module
-    del sys.modules["devices"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +53,44 @@ def beyond(devices, now, before) -> list:
     return [row for row in devices.compared("pair", now, before) if not row.holds]
 
 
-def test_weights_that_are_brought_in_when_used(devices, saved):
+@pytest.mark.parametrize("name", SIMULATED)
+def test_a_pair_on_simulated_devices(devices, monkeypatch, name):
+    pair = make_pair(name.split(",")[0], n_layers=2)
+    before = devices.observed(pair)
+    monkeypatch.setattr(batches, "free_memory", lambda device: 10**9)
+    on_clean, on_corrupted = SIMULATED[name]
+    with two_devices():
+        elsewhere = ModelPair(
+            on_clean(copy.deepcopy(pair.clean)), on_corrupted(copy.deepcopy(pair.corrupted)), pair.prompts
+        )
+        places = {place_of(weight) for model in (elsewhere.clean, elsewhere.corrupted) for weight in model.parameters()}
+        assert len(places - {CPU}) >= 1
+        assert not beyond(devices, devices.observed(elsewhere), before)
+
+
+def test_simulated_devices_fail_where_two_gpus_would(monkeypatch):
+    with two_devices():
+        on_a, on_b = placed(torch.ones(3), A), torch.ones(3, device=B)
+        assert (on_a.device, on_b.device, (on_a + 1).device, on_a.to(on_b).device) == (A, B, A, B)
+        with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):
+            on_a + on_b
+        with pytest.raises(RuntimeError, match="got tensors on cpu, cuda:0"):
+            on_a * torch.ones(3)
+        with pytest.raises(RuntimeError, match="got tensors on"):
+            on_a[torch.tensor([0], device=B)]
+        assert on_a[torch.tensor([0])].device == A
+        assert (on_a + on_b.to(A)).cpu().tolist() == [2, 2, 2]
+
+    # An index that isn't moved to a block's device.
+    pair = make_pair("qwen3", n_layers=2)
+    monkeypatch.setattr(Packing, "on", lambda self, device: self)
+    with two_devices():
+        spread = ModelPair(put_in_turn(copy.deepcopy(pair.clean)), pair.corrupted, pair.prompts)
+        with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):
+            score_tokens(spread, pair.encode(QUESTION), [5, 6, 7], patch_grid("all", 2), PatchRun())
+
+
+def test_weights_that_are_loaded_when_used(devices, saved):
     clean, child, _, before = saved
     pair = ModelPair.load(clean, child, device="cpu")
     elsewhere = ModelPair.of(*map(devices._until_used("cpu"), (pair.clean, pair.corrupted)), pair.prompts.tokenizer)
@@ -55,21 +105,17 @@ def test_another_pair_is_noticed(devices, saved):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("place", range(7))
-def test_on_a_gpu(devices, saved, place):
+@pytest.mark.parametrize("place", range(9))
+def test_on_gpus(devices, saved, place):
+    if place >= 7 and torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
     clean, child, _, before = saved
     name, load = list(devices.placed(clean, child).items())[place]
     assert not beyond(devices, devices.observed(load()), before), name
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-@pytest.mark.parametrize("place", [7, 8])
-def test_on_two_gpus(devices, saved, place):
-    test_on_a_gpu(devices, saved, place)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_an_adapter_on_the_base_of_a_gpu(devices, saved):
     clean, _, adapter, _ = saved
     merged = devices.observed(ModelPair.load(clean, adapter, device="cpu", share_base=False))
-    assert not beyond(devices, devices.observed(partial(ModelPair.load, clean, adapter, device="cuda")()), merged)
+    assert not beyond(devices, devices.observed(ModelPair.load(clean, adapter, device="cuda")), merged)
