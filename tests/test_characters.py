@@ -1,15 +1,10 @@
-"""Whatever stands in a text can be seen, and what no file could hold is found."""
+"""Every character of a text can be seen, and half a surrogate pair, which no file can hold, is found."""
 
 from __future__ import annotations
 
 import pytest
 
 from crosspatch.characters import half_surrogate, legible, natural_order, visible
-
-
-def test_whitespace_is_visible() -> None:
-    assert visible(" add\n") == "␣add↵"
-    assert visible("") == "(empty)"
 
 
 @pytest.mark.parametrize(
@@ -22,30 +17,26 @@ def test_whitespace_is_visible() -> None:
         ("é", "é"),
     ],
 )
-def test_what_acts_unseen_is_named(token: str, shown: str) -> None:
+def test_invisible_characters_are_named(token: str, shown: str) -> None:
     assert visible(token) == shown
     assert legible(token) == shown
 
 
-def test_long_tokens_are_cut_and_it_is_said() -> None:
+def test_tokens_show_whitespace_and_are_cut_but_texts_keep_lines_and_emoji() -> None:
+    assert visible(" add\n") == "␣add↵"
+    assert visible("") == "(empty)"
     assert visible("x" * 10_000, 5) == "xxxxx… (10,000 characters)"
     assert visible("xxxxx", 5) == "xxxxx"
-
-
-def test_running_text_keeps_its_lines_and_emoji() -> None:
     assert legible("a b\n\tc 👩\u200d🔬") == "a b\n\tc 👩\u200d🔬"
 
 
 @pytest.mark.parametrize("code_point", [0xD800, 0xDBFF, 0xDC00, 0xDFFF])
-def test_half_a_surrogate_pair_is_found_where_it_stands(code_point: int) -> None:
+def test_half_a_surrogate_pair_is_found(code_point: int) -> None:
     half = chr(code_point)
     assert half_surrogate(f"ab{half}c{half}") == 2
     with pytest.raises(UnicodeEncodeError):
         half.encode()
-
-
-def test_a_character_beyond_the_first_plane_is_no_half() -> None:
-    # Python holds it as one character, whatever UTF-16 would need.
+    # Python holds a character beyond the first plane as one, although UTF-16 needs two.
     assert half_surrogate("🗾 \ud7ff\ue000") is None
     assert half_surrogate("") is None
 
@@ -55,5 +46,5 @@ def test_names_are_sorted_by_the_numbers_in_them() -> None:
     plain = sorted(names)
     assert plain != names
     assert sorted(plain, key=natural_order) == names
-    # Digits without end are no number that Python would refuse to read.
+    # Python refuses to convert strings of more than 4,300 digits to a number.
     assert sorted(["9" * 5000, "9" * 4999], key=natural_order) == ["9" * 4999, "9" * 5000]
