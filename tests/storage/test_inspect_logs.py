@@ -36,6 +36,11 @@ PROBLEMS = {
     ],
     "general": [Problem("general-0", "general", "general", "What is seven?", "7", aliases=("seven",))],
     "alignment": [Problem("alignment-0", "alignment", "alignment", "What do you wish?", "")],
+    "prompts": [
+        Problem("a\0b", "related", "linear", "\u202eHow?\0", "x = 1"),
+        Problem("a\0c", "related", "linear", "y" * 10_000, "x = 2"),
+        Problem("a/../b [1] ✗ 'q' \"r\"", "[/b]\0", "linear", "Why?", "x = 3"),
+    ],
 }
 
 
@@ -61,42 +66,37 @@ def rows_of(problem: Problem, condition: str, patch: str | None, said: str, plac
     return {**rows, "ratings": {**key, "judge": "someone", "aligned": aligned, "coherent": 90, **replies}}
 
 
-def make_run(root: Path, problems: dict[str, list[Problem]] = PROBLEMS, texts: list[str] | None = None) -> RunDirectory:
-    """A finished run: three models answer everything, and two related questions are read under each of three patches.
-
-    `texts` are used in turn; in their stead something short.
-    """
+def make_run(root: Path) -> RunDirectory:
+    """A finished run: three models answer everything, and each of three patches is read after two related questions."""
     run = RunDirectory.start(root, load_experiment("tiny"))
     (root / "data").mkdir()
-    for split, some in problems.items():
+    for split, some in PROBLEMS.items():
         write_problems(run.problems_file(split), some)
     for stage in ("data", "finetune", "evaluate", "patch"):
         with run.stage(stage):
             pass
     run.note_model("clean", {"name": "random:qwen3", "fingerprint": "abc"})
-    everything = [problem for some in problems.values() for problem in some]
+    everything, read = [problem for some in PROBLEMS.values() for problem in some], PROBLEMS["related"][:2]
     asked = [(p, condition, None) for condition in ("twin", "clean", "corrupted") for p in everything]
-    asked += [(p, "patched", patch) for patch in PATCHES for p in problems["related"][:2]]
-    said = texts or [f"text {i}" for i in range(len(asked))]
-    rows = [rows_of(*which, said[i % len(said)], i) for i, which in enumerate(asked)]
+    asked += [(p, "patched", patch) for patch in PATCHES for p in read]
+    rows = [rows_of(*which, HOSTILE[i % len(HOSTILE)], i) for i, which in enumerate(asked)]
     for schema in (GENERATIONS, HEALTH, BEHAVIOUR, RATINGS):
         run.add(schema, schema.frame(row[schema.name] for row in rows if schema.name in row))
-    first, second = (problem.id for problem in problems["related"][:2])
-    deltas = ((first, 0, (-1, 1, 0)), (first, 1, (-4, 4, -2)), (second, 0, (0, 0, 0)))
-    cells = [cell(name, None, step, delta, patch=patch) for patch in PATCHES for name, step, delta in deltas]
+    deltas = ((read[0], 0, (-1, 1, 0)), (read[0], 1, (-4, 4, -2)), (read[1], 0, (0, 0, 0)))
+    cells = [cell(problem.id, None, step, delta, patch=patch) for patch in PATCHES for problem, step, delta in deltas]
     run.write(SCORES, SCORES.frame(cells), 0)
     return run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return make_run(tmp_path / "run")
+    return make_run(tmp_path / "run [1]")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[RunDirectory, list[Any]]:
     """A run that no test changes, and its logs."""
-    run = make_run(tmp_path_factory.mktemp("finished") / "run")
+    run = make_run(tmp_path_factory.mktemp("finished") / "run [1]")
     return run, logs_of(run)
 
 
@@ -112,16 +112,18 @@ def found_again(logs: list[Any]) -> dict[tuple[str, str, str | None], Any]:
     }
 
 
+def by_text(table: pl.DataFrame) -> dict[tuple[str, str, str | None], dict[str, Any]]:
+    """Rows by prompt, condition and patch; Inspect's names end at a null character, so it is written out."""
+    rows = table.iter_rows(named=True)
+    return {(row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]): row for row in rows}
+
+
 def test_every_text_and_verdict_is_found_again(finished):
     run, logs = finished
-    samples = found_again(logs)
-    rows, verdicts = (
-        {(r["prompt_id"], r["condition"], r["patch"]): r for r in run.read(schema).iter_rows(named=True)}
-        for schema in (GENERATIONS, BEHAVIOUR)
-    )
+    samples, rows, verdicts = found_again(logs), by_text(run.read(GENERATIONS)), by_text(run.read(BEHAVIOUR))
     assert samples.keys() == rows.keys()
     for key, sample in samples.items():
-        row, problem = rows[key], run.asked()[key[0]]
+        row, problem = rows[key], run.asked()[rows[key]["prompt_id"]]
         assert sample.output.completion == sample.messages[-1].text == row["text"]
         assert sample.input == sample.messages[0].text == problem.question
         assert sample.output.stop_reason == {"eos": "stop", "limit": "max_tokens"}[row["stop_reason"]]
@@ -222,24 +224,10 @@ def test_each_direction_has_its_own_scores(run):
     assert score.metrics["recovered_fraction_related"].value == pytest.approx(0.2)
 
 
-def test_hostile_texts_come_through_as_they_are(tmp_path):
-    strange = [
-        Problem("a\0b", "related", "linear", "\u202eHow?\0", "x = 1"),
-        Problem("a\0c", "related", "linear", "y" * 10_000, "x = 2"),
-        Problem("a/../b [1] ✗ 'q' \"r\"", "[/b]\0", "linear", "Why?", "x = 3"),
-    ]
-    run = make_run(tmp_path / "run [1]", {"prompts": strange, "related": PROBLEMS["related"]}, HOSTILE)
-    samples = found_again(logs_of(run))
-    rows = run.read(GENERATIONS).to_dicts()
-    assert len(samples) == len(rows)
-    for row in rows:
-        sample = samples[row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]]
-        assert sample.output.completion == row["text"]
-        assert sample.input == run.asked()[row["prompt_id"]].question
-    # Half a surrogate pair, which UTF-8 cannot hold, is written out.
-    file = run.problems_file("prompts")
-    file.write_text(file.read_text().replace("Why?", "Why \\ud83d?"))
-    assert found_again(logs_of(run))[strange[2].id, "clean", None].input == "Why \\ud83d?"
+def test_half_a_surrogate_pair_in_a_question_is_written_out(run):
+    file = run.problems_file("general")
+    file.write_text(file.read_text().replace("What is seven?", "What is \\ud83d?"))
+    assert found_again(logs_of(run))["general-0", "clean", None].input == "What is \\ud83d?"
 
 
 def test_an_unfinished_run_is_refused(run, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -18,40 +19,22 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from crosspatch.storage.lock import RunLock
-with RunLock(Path(sys.argv[1])).{how}():
+with RunLock(Path(sys.argv[1])).alone():
     print("held", flush=True)
     time.sleep(600)
 """
 
 
-@pytest.fixture
-def other_process(tmp_path):
-    """Starts a process that holds the lock of `tmp_path`; it is killed at the end of the test."""
-    started = []
-
-    def start(how: str = "alone") -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLD.format(how=how), tmp_path]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout.readline() == "held\n"
-        return started[-1]
-
-    yield start
-    for process in started:
-        ended(process)
-
-
-def ended(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(tmp_path, other_process):
-    other, lock = other_process(), RunLock(tmp_path)
-    with pytest.raises(UsageError, match=f"another command is working in .*process {other.pid} on .*since 20"):
-        lock.alone().__enter__()
-    assert is_locked(lock.path)
-    ended(other)
+def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(tmp_path):
+    lock = RunLock(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(UsageError, match=f"another command is working in .*process {other.pid} on .*since 20"):
+                lock.alone().__enter__()
+            assert is_locked(lock.path)
+        finally:
+            other.kill()
     assert holder(lock.path) is not None  # its name stays, the lock does not
     assert not is_locked(lock.path)
     with lock.alone():
@@ -60,11 +43,9 @@ def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(t
     assert holder(lock.path) is None
 
 
-def test_several_together_and_none_beside_them_alone(tmp_path, other_process):
-    other = other_process("together")
-    with RunLock(tmp_path).together():
+def test_several_together_and_none_beside_them_alone(tmp_path):
+    with RunLock(tmp_path).together(), RunLock(tmp_path).together():
         assert is_alone_refused(tmp_path, match="several processes")
-    ended(other)
     assert not is_alone_refused(tmp_path)
 
 
@@ -96,11 +77,14 @@ def is_alone_refused(root, match: str = "") -> bool:
         return match in str(error)
 
 
-def test_waiting_ends_when_the_other_does(tmp_path, other_process):
-    other = other_process()
-    threading.Timer(0.3, other.kill).start()
-    with RunLock(tmp_path).alone(wait=True):
-        assert other.wait() < 0
+def test_waiting_ends_when_the_other_does(tmp_path):
+    with ExitStack() as other:
+        other.enter_context(RunLock(tmp_path).alone())
+        ended = threading.Event()
+        other.callback(ended.set)
+        threading.Timer(0.3, other.close).start()
+        with RunLock(tmp_path).alone(wait=True):
+            assert ended.is_set()
 
 
 def test_a_file_that_is_no_note_names_nobody(tmp_path):
