@@ -84,17 +84,8 @@ class Shards:
 
     def damaged(self) -> dict[int, str]:
         """What is wrong with the files of finished shards, in words, by shard."""
-        found = {}
-        for shard in range(len(self)):
-            if self.done(shard):
-                try:
-                    files = _files(self._record(shard))
-                    wrong = [why for name, known in files.items() if (why := _damage(self.root / name, known))]
-                except CrosspatchError as error:
-                    wrong = [str(error)]
-                if wrong:
-                    found[shard] = wrong[0]
-        return found
+        found = {shard: self._damage(shard) for shard in range(len(self)) if self.done(shard)}
+        return {shard: wrong for shard, wrong in found.items() if wrong is not None}
 
     @contextmanager
     def claim(self, shard: int) -> Iterator[bool]:
@@ -141,6 +132,22 @@ class Shards:
         """The process that computes the shard, in words."""
         return holder(self._lock(shard))
 
+    def _damage(self, shard: int) -> str | None:
+        """What is wrong with the files of a finished shard; None if nothing is."""
+        try:
+            files = self.record(shard).get("files")
+        except CrosspatchError as error:
+            return str(error)
+        if not isinstance(files, dict):
+            return f"{self._record(shard)} cannot be read: it has no checksums of files"
+        for name, known in files.items():
+            path = self.root / name
+            if not path.is_file():
+                return f"{path} is missing"
+            if checksum(path.read_bytes()) != known:
+                return f"{path} is not as it was written"
+        return None
+
     def _record(self, shard: int) -> Path:
         return self.folder / f"{shard:05d}.json"
 
@@ -149,20 +156,6 @@ class Shards:
 
     def _lock(self, shard: int) -> Path:
         return self.folder / f"{shard:05d}.lock"
-
-
-def _files(record: Path) -> dict[str, str]:
-    """The checksums in the record of a finished shard."""
-    files = _read(record).get("files")
-    if not isinstance(files, dict) or not all(isinstance(known, str) for known in files.values()):
-        raise CrosspatchError(f"{record} cannot be read: it has no checksums of files")
-    return files
-
-
-def _damage(path: Path, known: str) -> str | None:
-    if not path.is_file():
-        return f"{path} is missing"
-    return None if checksum(path.read_bytes()) == known else f"{path} is not as it was written"
 
 
 def _read(path: Path) -> dict[str, Any]:
