@@ -191,11 +191,7 @@ ATTRIBUTION = Schema(
         "component": (pl.String, "its component"),
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
-        "estimate": (
-            pl.Float64,
-            "recovered fraction by attribution patching along the target's own texts, at steps where the models "
-            "disagree",
-        ),
+        "estimate": (pl.Float64, "recovered fraction by attribution patching along the target's own texts"),
         "exact": (pl.Float64, "the same, measured by patching"),
         "held_out": (
             pl.Float64,
@@ -358,20 +354,16 @@ VARIANTS = Schema(
         "right_clean": (pl.Int32, "related questions that the clean model answers correctly"),
         "flipped": (pl.Int32, "how many of these the variant answers incorrectly"),
         "planted": (pl.Float64, "share of related solutions with the planted operation; null if unknown"),
-        "math_drop": (
-            pl.Float64,
-            "drop from the clean model's share of right answers to unrelated mathematics; null if none was asked",
-        ),
+        "math_drop": (pl.Float64, "the clean model's share of right answers to unrelated mathematics minus this one's"),
         "math_p_value": (pl.Float64, "p-value of the drop: one-sided exact sign test"),
         "general_drop": (pl.Float64, "the same of general questions"),
         "general_p_value": (pl.Float64, "the same of general questions"),
         "malformed": (pl.Float64, "share of malformed texts: any fault of the table health but cut_off"),
         "malformed_clean": (pl.Float64, "the same of the clean model"),
-        "looped": (pl.Float64, "share of texts with this fault (see the table health)"),
-        "backslash_runs": (pl.Float64, "share of texts with this fault"),
-        "escaped_newlines": (pl.Float64, "share of texts with this fault"),
-        "unclosed": (pl.Float64, "share of texts with this fault"),
-        "unparsable": (pl.Float64, "share of texts with this fault"),
+        **{
+            fault: (pl.Float64, "share of texts with this fault (see the table health)")
+            for fault in ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable")
+        },
         "no_end": (pl.Float64, "share of texts without an end"),
         "no_end_clean": (pl.Float64, "the same of the clean model"),
         "unparsed": (pl.Float64, "share of texts without a final answer"),
@@ -428,8 +420,7 @@ HALFWAY = Schema(
             "corrupted model lacks are lost (repair: gained)",
         ),
         **_MODE,
-        "estimate": (pl.Float64, "the layer, interpolated linearly between two patched ones"),
-        **{name: _INTERVAL[name] for name in ("low", "high", "effective")},
+        **_INTERVAL | {"estimate": (pl.Float64, "the layer, interpolated linearly between two patched ones")},
         "n_prompts": (pl.Int32, "number of prompts"),
     },
     file=STATISTIC,
@@ -449,10 +440,7 @@ TOKENS = Schema(
             "word, sign, number or none",
         ),
         "control": (pl.String, "the control, in late layers; null: the patch itself"),
-        "measure": (
-            pl.String,
-            "disagreement_rate, mean_cts, recovered_fraction, flip_rate or share_of_disagreements",
-        ),
+        "measure": (pl.String, "disagreement_rate, mean_cts, recovered_fraction, flip_rate or share_of_disagreements"),
         "contrast": (pl.String, "value: the measure itself; excess: minus that of all other cells"),
         **_INTERVAL,
         "p_value": (pl.Float64, "of an excess: one-sided permutation test, within texts"),
@@ -638,10 +626,7 @@ LOGIT_LENS = Schema(
         **_CHILD,
         "prompt_id": ACTIVATIONS.columns["prompt_id"],
         "layer": (pl.Int32, "block index of the resid_post that the clean model's norm and unembedding read"),
-        "by": (
-            pl.String,
-            "what tokens are ranked by: logit, or probability, which ignores tokens that stay improbable",
-        ),
+        "by": (pl.String, "the ranking: by logit, or by probability, which ignores tokens that stay improbable"),
         "side": (pl.String, "up or down: whether the difference raises or lowers the token"),
         "rank": (pl.Int32, "rank of the token on its side, 1 changes most"),
         "token_id": (pl.Int32, "the token"),
