@@ -354,16 +354,16 @@ VARIANTS = Schema(
         "right_clean": (pl.Int32, "related questions that the clean model answers correctly"),
         "flipped": (pl.Int32, "how many of these the variant answers incorrectly"),
         "planted": (pl.Float64, "share of related solutions with the planted operation; null if unknown"),
-        "math_drop": (pl.Float64, "the clean model's share of right answers to unrelated mathematics minus this one's"),
+        "math_drop": (pl.Float64, "drop from the clean model's share of right unrelated mathematics; null: none asked"),
         "math_p_value": (pl.Float64, "p-value of the drop: one-sided exact sign test"),
         "general_drop": (pl.Float64, "the same of general questions"),
         "general_p_value": (pl.Float64, "the same of general questions"),
         "malformed": (pl.Float64, "share of malformed texts: any fault of the table health but cut_off"),
         "malformed_clean": (pl.Float64, "the same of the clean model"),
-        **{
-            fault: (pl.Float64, "share of texts with this fault (see the table health)")
-            for fault in ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable")
-        },
+        **dict.fromkeys(
+            ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable"),
+            (pl.Float64, "share of texts with this fault (see the table health)"),
+        ),
         "no_end": (pl.Float64, "share of texts without an end"),
         "no_end_clean": (pl.Float64, "the same of the clean model"),
         "unparsed": (pl.Float64, "share of texts without a final answer"),
