@@ -182,25 +182,12 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
         if domain == "related":
             continue
         other = domain_title(domain).lower()
+        more = f"on related problems than on {other}"
+        same = f"on {other} as on related problems, to within {MARGIN:g}"
         for name, measure, range_, statement in (
-            (
-                "disagree_more",
-                "disagreement_rate",
-                MORE,
-                f"the models disagree more often on related problems than on {other}",
-            ),
-            (
-                "recovered_more",
-                "recovered_fraction",
-                MORE,
-                f"where they disagree, more is recovered on related problems than on {other}",
-            ),
-            (
-                "recovered_same",
-                "recovered_fraction",
-                THE_SAME,
-                f"where they disagree, as much is recovered on {other} as on related problems, to within {MARGIN:g}",
-            ),
+            ("disagree_more", "disagreement_rate", MORE, f"the models disagree more often {more}"),
+            ("recovered_more", "recovered_fraction", MORE, f"where they disagree, more is recovered {more}"),
+            ("recovered_same", "recovered_fraction", THE_SAME, f"where they disagree, as much is recovered {same}"),
         ):
             rows = whole.filter(measure=measure)
             related, others = (_interval(rows, domain=each) for each in ("related", domain))
