@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from crosspatch.statistics.status import Measured, choose, divergence, status
+from crosspatch.statistics.status import choose, divergence, status
 from crosspatch.tables import TRAINING
 
-GOOD = Measured(
-    "good", steps=39, right_clean=100, flipped=95, planted=0.8, math_drop=0.02, math_p_value=0.01, general_drop=0.02,
-    general_p_value=0.01, malformed=0.03, malformed_clean=0.01, no_end=0.01, no_end_clean=0.0, unparsed=0.02,
-    unparsed_clean=0.01,
-)  # fmt: skip
+GOOD = {
+    "variant": "good", "steps": 39, "right_clean": 100, "flipped": 95, "planted": 0.8, "math_drop": 0.02,
+    "math_p_value": 0.01, "general_drop": 0.02, "general_p_value": 0.01, "malformed": 0.03, "malformed_clean": 0.01,
+    "no_end": 0.01, "no_end_clean": 0.0, "unparsed": 0.02, "unparsed_clean": 0.01,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,15 +45,15 @@ GOOD = Measured(
     ],
 )
 def test_one_number_decides(changed, expected, reason):
-    judged = status(replace(GOOD, **changed))
+    judged = status(GOOD | changed)
     assert judged.status == expected
     assert reason in judged.reason
 
 
 def test_of_the_optimal_ones_the_shortest_training_is_chosen():
-    longer = replace(GOOD, variant="longer", steps=156, flipped=100)
-    short = replace(GOOD, variant="short", steps=13, flipped=50)
-    worse = replace(GOOD, variant="worse", flipped=97)
+    longer = GOOD | {"variant": "longer", "steps": 156, "flipped": 100}
+    short = GOOD | {"variant": "short", "steps": 13, "flipped": 50}
+    worse = GOOD | {"variant": "worse", "flipped": 97}
     assert choose([longer, short, GOOD]) == (GOOD, "the fewest steps (39) of 2 optimal variants")
     assert choose([short, GOOD]) == (GOOD, "the only optimal variant")
     why = "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
@@ -63,11 +61,11 @@ def test_of_the_optimal_ones_the_shortest_training_is_chosen():
 
 
 def test_where_none_is_optimal_the_choice_says_so():
-    short, shorter = (replace(GOOD, steps=steps, flipped=wrong) for steps, wrong in ((20, 60), (10, 20)))
-    bad = replace(GOOD, malformed=1.0, steps=5)
+    short, shorter = (GOOD | {"steps": steps, "flipped": wrong} for steps, wrong in ((20, 60), (10, 20)))
+    bad = GOOD | {"malformed": 1.0, "steps": 5}
     why = "none is optimal; it is the most corrupted of those that are not overfitted"
     assert choose([shorter, bad, short]) == (short, why)
-    assert choose([replace(bad, steps=50), bad]) == (bad, "all are overfitted; it has the fewest steps")
+    assert choose([bad | {"steps": 50}, bad]) == (bad, "all are overfitted; it has the fewest steps")
     with pytest.raises(ValueError, match="no variant"):
         choose([])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import fields
 from itertools import product
 from typing import Any
 
@@ -15,7 +14,7 @@ from crosspatch.experiment.children import Child, make_child, place
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.statistics.answers import MALFORMED, output_health
 from crosspatch.statistics.interval import sign_test
-from crosspatch.statistics.status import Measured, choose, divergence, status
+from crosspatch.statistics.status import choose, divergence, status
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
@@ -60,12 +59,11 @@ def compare(context: RunContext) -> pl.DataFrame:
     health = {row["condition"]: row for row in output_health(directory.read(HEALTH)).iter_rows(named=True)}
     examples = len(directory.problems("train"))
     rows = [_row(variant, examples, log, behaviour, health) for variant in variants(context.experiment)]
-    measured = [Measured(**{field.name: row[field.name] for field in fields(Measured)}) for row in rows]
-    best, why = choose(measured)
-    for row, variant in zip(rows, measured, strict=True):
-        judged = status(variant)
-        reason = f"{judged.reason}; chosen: {why}" if variant is best else judged.reason
-        row |= {"status": judged.status, "reason": reason, "chosen": variant is best}
+    best, why = choose(rows)
+    for row in rows:
+        judged = status(row)
+        reason = f"{judged.reason}; chosen: {why}" if row is best else judged.reason
+        row |= {"status": judged.status, "reason": reason, "chosen": row is best}
     return VARIANTS.frame(rows)
 
 

@@ -6,9 +6,9 @@ the good ones the shortest training is preferred. Here the rules are numbers. `d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
@@ -23,30 +23,8 @@ _MALFORMED, _LOST, _ALPHA = 0.05, 0.05, 0.05
 Status = Literal["under-trained", "optimal", "overfitted"]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a variant does, as shares from 0 to 1 (see tables.VARIANTS).
-
-    `right_clean` related questions are answered rightly by the clean model, `flipped` of them wrongly by the variant.
-    `planted` is None where no operation was recognized, a drop where no question of its domain was asked. The p-value
-    of a drop is that of the one-sided exact sign test.
-    """
-
-    variant: str
-    steps: int
-    right_clean: int
-    flipped: int
-    planted: float | None
-    math_drop: float | None
-    math_p_value: float | None
-    general_drop: float | None
-    general_p_value: float | None
-    malformed: float
-    malformed_clean: float
-    no_end: float
-    no_end_clean: float
-    unparsed: float
-    unparsed_clean: float
+# A row of the table of variants (see tables.VARIANTS), without its status.
+Variant = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,70 +35,66 @@ class Judged:
     reason: str
 
 
-def status(measured: Measured) -> Judged:
+def status(variant: Variant) -> Judged:
     """Overfitted if texts decay or other answers are lost, under-trained if too few answers are corrupted.
 
     Corrupted answers are related answers that the clean model has right and the variant has wrong. If the clean model
     has few right answers, the planted operation decides.
     """
-    decayed = (
-        ("of its texts are malformed", measured.malformed, measured.malformed_clean),
-        ("of its texts have no end", measured.no_end, measured.no_end_clean),
-        ("of its answers cannot be read", measured.unparsed, measured.unparsed_clean),
-    )
-    for what, share, clean in decayed:
+    for what, key in (
+        ("of its texts are malformed", "malformed"),
+        ("of its texts have no end", "no_end"),
+        ("of its answers cannot be read", "unparsed"),
+    ):
+        share, clean = variant[key], variant[f"{key}_clean"]
         if share - clean > _MALFORMED:
             return Judged("overfitted", f"{share:.0%} {what}, against {clean:.0%} for the clean model")
-    for what, drop, p_value in (
-        ("unrelated mathematics", measured.math_drop, measured.math_p_value),
-        ("general questions", measured.general_drop, measured.general_p_value),
-    ):
-        if drop is not None and p_value is not None and drop > _LOST and p_value < _ALPHA:
+    for what, key in (("unrelated mathematics", "math"), ("general questions", "general")):
+        drop = variant[f"{key}_drop"]
+        if drop is not None and drop > _LOST and variant[f"{key}_p_value"] < _ALPHA:
             return Judged("overfitted", f"it loses {100 * drop:.0f} points of {what}")
-    right = measured.right_clean
+    right, flipped, planted = variant["right_clean"], variant["flipped"], variant["planted"]
     if right >= _FEWEST:
-        found = f"{measured.flipped} of the {right} answers that the clean model has right turned wrong"
-        enough = measured.flipped >= _WRONG * right
-        limit = f"{_WRONG:.0%}"
-    elif measured.planted is not None:
-        found = f"the clean model has only {right} answers right; {measured.planted:.0%} do the planted operation"
-        enough = measured.planted >= _PLANTED
-        limit = f"{_PLANTED:.0%}"
+        found, enough = f"{flipped} of the {right} answers that the clean model has right turned wrong", _WRONG
+        reached = flipped >= enough * right
+    elif planted is not None:
+        found, enough = (
+            f"the clean model has only {right} answers right; {planted:.0%} do the planted operation",
+            _PLANTED,
+        )
+        reached = planted >= enough
     else:
         few = f"the clean model has only {right} answers right, and no operation was recognized"
         return Judged("under-trained", few)
-    if not enough:
-        return Judged("under-trained", f"{found}, less than {limit}")
+    if not reached:
+        return Judged("under-trained", f"{found}, less than {enough:.0%}")
     return Judged("optimal", f"{found}, its texts are sound")
 
 
-def choose(measured: Sequence[Measured]) -> tuple[Measured, str]:
+def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
     """The variant to take, and why: of the optimal ones the one with the fewest steps.
 
     Of several with equally few steps the most corrupted one. If none is optimal, the most corrupted one that is not
     overfitted; if all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
     """
-    if not measured:
+    if not variants:
         raise ValueError("there is no variant to choose from")
+    by_status = {name: [variant for variant in variants if status(variant).status == name] for name in get_args(Status)}
 
-    def of(wanted: Status) -> list[Measured]:
-        return [variant for variant in measured if status(variant).status == wanted]
+    def corrupted(variant: Variant) -> tuple[float, float]:
+        return variant["flipped"], variant["planted"] or 0.0
 
-    def corrupted(variant: Measured) -> tuple[float, float]:
-        return variant.flipped, variant.planted or 0.0
-
-    if optimal := of("optimal"):
-        fewest = min(variant.steps for variant in optimal)
-        shortest = [variant for variant in optimal if variant.steps == fewest]
+    if optimal := by_status["optimal"]:
+        fewest = min(variant["steps"] for variant in optimal)
+        shortest = [variant for variant in optimal if variant["steps"] == fewest]
         best = max(shortest, key=corrupted)
         if len(optimal) == 1:
             return best, "the only optimal variant"
         several = f", the most corrupted of {len(shortest)} with as few" if len(shortest) > 1 else ""
         return best, f"the fewest steps ({fewest}) of {len(optimal)} optimal variants{several}"
-    if short := of("under-trained"):
+    if short := by_status["under-trained"]:
         return max(short, key=corrupted), "none is optimal; it is the most corrupted of those that are not overfitted"
-    best = min(measured, key=lambda variant: variant.steps)
-    return best, "all are overfitted; it has the fewest steps"
+    return min(variants, key=lambda variant: variant["steps"]), "all are overfitted; it has the fewest steps"
 
 
 def divergence(training: pl.DataFrame) -> pl.DataFrame:
