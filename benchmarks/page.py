@@ -24,7 +24,7 @@ from crosspatch.tables import SCORES
 LAYERS, STEPS, PROMPTS, WORDS = 36, 1024, 9, 5_000
 HOVERS = 300
 
-# From the event to the frame after it, in which it is drawn.
+# From the event to the frame after it, which shows the description.
 _HOVER = """async ([x, y]) => {
     const box = explorer.grid.scroller.getBoundingClientRect(), start = performance.now();
     const at = { clientX: box.left + x, clientY: box.top + y, pointerType: "mouse", bubbles: true };
@@ -98,9 +98,7 @@ def hovers(page: Page) -> list[float]:
     """Milliseconds of each of many hovers at random places, the picture scrolled between them."""
     chance = random.Random(1)
     page.locator("#explorer .grid").scroll_into_view_if_needed()
-    width, height = page.evaluate(
-        "[explorer.grid.scroller.clientWidth, explorer.grid.scroller.clientHeight - explorer.grid.bottom]"
-    )
+    width, height = page.evaluate("[explorer.grid.scroller.clientWidth, explorer.grid.y(0)]")
     taken = []
     for _ in range(HOVERS):
         if chance.random() < 0.1:
@@ -127,7 +125,7 @@ def measured() -> list[tuple[str, str]]:
         taken = hovers(page)
         turning = page.evaluate(
             "async () => { const start = performance.now(); await explorer.open(5);"
-            " await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
+            " do await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); while (explorer.grid.asked);"
             " return performance.now() - start; }"
         )
         browser.close()

@@ -6,16 +6,21 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
 from crosspatch.data.problem import Problem
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.report.page import write_report
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, SITE_EFFECTS, TRAINING
 from score_cells import of_text, steps_of
 
+RUN = {"name": "demo", "settings": {"patch": {"layers": [0, 6]}}, "versions": {"torch": "2.13.0"}}
 HOSTILE = [
     "</script><script>alert(1)</script>",
     '<b>bold</b><a href="https://example.org">x</a>',
@@ -83,11 +88,6 @@ def unpacked(page: str, name: str) -> Any:
 @pytest.fixture(scope="session")
 def scores() -> pl.DataFrame:
     return SCORES.frame(CELLS)
-
-
-@pytest.fixture
-def make_scores() -> Callable[..., pl.DataFrame]:
-    return SCORES.frame
 
 
 @pytest.fixture(scope="session")
@@ -165,23 +165,67 @@ def behaviour() -> pl.DataFrame:
     )
 
 
-def loss(step: int, train: float | None = None, evaluation: float | None = None, run: str = "r") -> dict[str, Any]:
-    return {
-        "run": run,
-        "step": step,
-        "epoch": 0.0,
-        "train_loss": train,
-        "eval_loss": evaluation,
-        "learning_rate": None,
-        "grad_norm": None,
-    }
+def losses(points: Iterable[tuple[Any, ...]], run: str = "r") -> pl.DataFrame:
+    """Curves of points (step, training loss, evaluation loss), of which the last ones may be left out."""
+    padded = ((*point, None, None)[:3] for point in points)
+    columns = ("step", "train_loss", "eval_loss")
+    fixed = {"run": run, "epoch": 0.0, "learning_rate": None, "grad_norm": None}
+    return TRAINING.frame(fixed | dict(zip(columns, point, strict=True)) for point in padded)
 
 
 @pytest.fixture(scope="session")
 def training() -> pl.DataFrame:
-    return TRAINING.frame([loss(0, evaluation=1.0), loss(1, 1.0), loss(2, 0.02), loss(2, evaluation=0.5)])
+    return losses([(0, None, 1.0), (1, 1.0), (2, 0.02), (2, None, 0.5)])
 
 
-@pytest.fixture
-def make_training() -> Callable[..., pl.DataFrame]:
-    return lambda points: TRAINING.frame([loss(*point) for point in points])
+def site_effect(
+    layer: int, head: int | None, estimate: float | None, measure: str = "attribution", **more: Any
+) -> dict[str, Any]:
+    """A row of the table of site effects: a head, or the attention's output where no head is given."""
+    component = "attn_out" if head is None else "head"
+    fixed = {"domain": "related", "direction": "corrupt", "positions": "all", "n_prompts": 4, "steps": 9}
+    site = {"patch": f"L{layer}.{component}" + ("" if head is None else f".{head}"), "component": component}
+    values = {"layer": layer, "head": head, "measure": measure, "estimate": estimate}
+    return {**dict.fromkeys(SITE_EFFECTS.columns), **fixed, **site, **values, **more}
+
+
+@pytest.fixture(scope="session")
+def full_page(
+    made_once: Callable[..., Path], generations: pl.DataFrame, behaviour: pl.DataFrame, training: pl.DataFrame
+) -> Path:
+    """A page of two prompts, two directions, two kinds of components, heads, and texts with formulas."""
+    problems = {
+        "p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8"),
+        "q": Problem("q", "general", "geography", "Which sea?", ""),
+    }
+    repair = [score(6, step, 0.25, direction="repair") for step in range(2)]
+    heads = [
+        score(6, step, 0.5, head=2, component="head", patch="L6.head.2", token=token, token_id=500 + step)
+        for step, token in enumerate(["so $x", "^2", "$ is", " 41"])
+    ]
+    other = [score(6, step, prompt_id="q", token=" sea") for step in range(3)]
+    scores = SCORES.frame([*CELLS, *repair, *heads, *other])
+    texts = pl.concat([generations, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
+    domains = {name: problem.domain for name, problem in problems.items()}
+    measured = [(0, 0, 0.02), (0, 1, -0.04), (6, 0, 0.3, "recovered_fraction"), (6, 1, 0.01)]
+    summary = replace(
+        Summary.of(domains, scores=scores, behaviour=behaviour),
+        site_effects=SITE_EFFECTS.frame(site_effect(*each) for each in measured),
+    )
+
+    def make(folder: Path) -> None:
+        write_report(
+            folder / "report.html",
+            title="Demo",
+            run=RUN,
+            problems=problems,
+            scores=scores,
+            generations=texts,
+            behaviour=behaviour,
+            training=training,
+            summary=summary,
+            texts={900: " 900", 100: " t0"},
+        )
+        assert [path.name for path in folder.iterdir()] == ["report.html"]
+
+    return made_once("report", make) / "report.html"

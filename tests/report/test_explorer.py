@@ -32,90 +32,67 @@ def of(scores, problems, generations=None, behaviour=None, texts=None):
 def test_every_cell_is_there_once_with_all_that_is_known_of_it(scores, problems, generations, behaviour):
     index, (part,) = of(scores, problems, generations, behaviour, {900: " wrong"})
     (picture,) = part["pictures"]
-    assert [(row["name"], row["start"], row["cells"]) for row in picture["rows"]] == [
-        ("0", 0, 2),
-        ("6", 2, 3),
-        ("29", 5, 4),
-    ]
-    tokens = [text for _, text in index["vocabulary"]]
-    seen = []
-    for row in picture["rows"]:
-        for i in range(row["start"], row["start"] + row["cells"]):
-            seen.append(
-                {
-                    "layer": row["layer"],
-                    "step": picture["step"][i],
-                    "status": index["statuses"][picture["status"][i]],
-                    "cts": picture["cts"][i],
-                    "delta_patched": picture["delta_patched"][i],
-                    "token": tokens[picture["token_id"][i]],
-                    "corrupted": tokens[picture["corrupted_token_id"][i]],
-                }
-            )
-    assert seen == [
-        {
-            "layer": cell["layer"],
-            "step": cell["step"],
-            "status": cell["status"],
-            "cts": cell["cts"],
-            "delta_patched": cell["delta_patched"],
-            "token": cell["token"],
-            "corrupted": " wrong" if cell["corrupted_token_id"] == 900 else cell["token"],
-        }
-        for cell in CELLS
-    ]
-    assert picture["kl_patched"] == [None] * len(CELLS)
+    rows = [(row["name"], row["layer"], row["start"], row["cells"]) for row in picture["rows"]]
+    assert rows == [("0", 0, 0, 2), ("6", 6, 2, 3), ("29", 29, 5, 4)]
+    for name in (
+        "step",
+        "position",
+        "cts",
+        "delta_clean",
+        "delta_corrupted",
+        "delta_patched",
+        "kl_clean",
+        "kl_patched",
+    ):
+        assert picture[name] == [cell[name] for cell in CELLS]
+    assert picture["rank_corrupted"] == [1] * len(CELLS)
+    assert [index["statuses"][place] for place in picture["status"]] == [cell["status"] for cell in CELLS]
+    words = [(" wrong" if cell["corrupted_token_id"] == 900 else cell["token"]) for cell in CELLS]
+    for name, tokens in (
+        ("token_id", scores["token"]),
+        ("clean_token_id", scores["token"]),
+        ("corrupted_token_id", words),
+    ):
+        assert [index["vocabulary"][place][1] for place in picture[name]] == list(tokens)
     assert "ceiling" in picture["ceiling"]
     # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, recovered fraction
     assert picture["rows"][1]["profile"] == [3, 2, pytest.approx(2 / 3), 1, 1, 1, -0.5, -0.5]
 
 
 def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
-    _, (part,) = of(scores, problems, generations, behaviour)
-    rows = part["pictures"][0]["rows"]
+    more = GENERATIONS.frame([generation("twin", "c")])
+    _, (part,) = of(scores, problems, pl.concat([generations, more]), behaviour)
     texts = part["texts"]
     assert [(text["condition"], text["patch"]) for text in texts] == [
         ("clean", None),
         ("corrupted", None),
+        ("twin", None),
         ("patched", "L6.resid_post"),
         ("patched", "L29.resid_post"),
     ]
-    assert [row["text"] for row in rows] == [None, 2, 3]
+    assert [row["text"] for row in part["pictures"][0]["rows"]] == [None, 3, 4]
     assert (texts[1]["shared"], texts[1]["own"]) == ("Divide ", "it. x = 4")
+    assert texts[2]["own"] == "c"
+    assert texts[3]["likeness"] == "the clean text"
     # The letters of a patched text are those of its tokens.
-    assert texts[3]["own"] == ""
-    assert texts[3]["verdict"] == "incorrect"
-    assert texts[2]["likeness"] == "the clean text"
+    assert (texts[4]["own"], texts[4]["verdict"]) == ("", "incorrect")
+    # Prompts without scores are shown where nothing was patched.
+    _, (part,) = of(None, problems, generations)
+    assert (part["pictures"], len(part["texts"])) == ([], 4)
 
 
 def test_directions_find_their_own_texts(problems):
     scores = SCORES.frame([score(3, 0, 0.5), score(3, 0, 0.25, direction="repair")])
-    generations = GENERATIONS.frame(
-        [generation("patched", "a", "L3.resid_post"), generation("repaired", "b", "L3.resid_post")]
-    )
-    index, (part,) = of(scores, problems, generations)
+    texts = [generation("patched", "a", "L3.resid_post"), generation("repaired", "b", "L3.resid_post")]
+    index, (part,) = of(scores, problems, GENERATIONS.frame(texts))
     found = {
-        index["variants"][p["variant"]]["direction"]: part["texts"][p["rows"][0]["text"]] for p in part["pictures"]
+        index["variants"][p["variant"]]["direction"]: part["texts"][p["rows"][0]["text"]]["condition"]
+        for p in part["pictures"]
     }
-    assert {direction: text["condition"] for direction, text in found.items()} == {
-        "corrupt": "patched",
-        "repair": "repaired",
-    }
+    assert found == {"corrupt": "patched", "repair": "repaired"}
 
 
-def test_the_texts_of_other_children_are_there(problems, scores):
-    generations = GENERATIONS.frame([generation("clean", "a"), generation("twin", "b")])
-    _, (part,) = of(scores, problems, generations)
-    assert [(text["condition"], text["own"]) for text in part["texts"]] == [("clean", "a"), ("twin", "b")]
-
-
-def test_prompts_without_scores_are_shown_where_nothing_was_patched(problems, generations):
-    _, (part,) = of(None, problems, generations)
-    assert part["pictures"] == []
-    assert len(part["texts"]) == 4
-
-
-def test_heads_windows_and_schedules_are_variants_and_rows(problems):
+def test_heads_sets_of_layers_and_schedules_are_modes_and_rows(problems):
     scores = SCORES.frame(
         [
             score(3, 0, 0.5, head=1, component="head", patch="L3.head.1"),
@@ -154,8 +131,6 @@ def test_unknown_tokens_and_infinite_numbers_travel(problems):
 def test_scores_that_cannot_be_drawn_are_refused(problems, scores):
     with pytest.raises(ValueError, match="is there twice"):
         of(pl.concat([scores, scores]), problems)
-    with pytest.raises(ValueError, match="CTS must be a number"):
-        of(scores.with_columns(cts=None), problems)
     with pytest.raises(ValueError, match="no problem is known"):
         of(scores, {})
 
@@ -163,8 +138,7 @@ def test_scores_that_cannot_be_drawn_are_refused(problems, scores):
 def test_hostile_texts_are_made_legible(hostile_scores, hostile_problems, hostile_generations):
     index, parts = of(hostile_scores, hostile_problems, hostile_generations)
     everything = json.dumps([index, parts], ensure_ascii=False)
-    for char in ("\x00", "\x1b", "\u202e", "\u200f", "\u2028", "\ud83d"):
-        assert char not in everything
+    assert not re.search("[\x00\x1b\u202e\u200f\u2028\ud83d]", everything)
     assert "⟨U+202E⟩" in everything
     assert "⟨U+D83D⟩" in index["prompts"][0]["question"]
 
@@ -227,28 +201,20 @@ def elements(tree):
 @pytest.mark.parametrize(
     ("written", "drawn"),
     [
-        (r"$\frac{1}{2}$", ["math", "mrow", "mfrac", "mrow", "mn", "mrow", "mn"]),
-        (
-            r"\[\begin{aligned}x&=1\end{aligned}\]",
-            ["math", "mrow", "mtable", "mtr", "mtd", "mi", "mtd", "mi", "mo", "mn"],
-        ),
-        (r"\(x\)", ["math", "mrow", "mi"]),
+        (r"$\frac{1}{2}$", "math mrow mfrac mrow mn mrow mn"),
+        (r"\[\begin{aligned}x&=1\end{aligned}\]", "math mrow mtable mtr mtd mi mtd mi mo mn"),
+        (r"\(x\)", "math mrow mi"),
     ],
 )
 def test_formulas_become_trees(written, drawn):
     found = formulas([f"so {written}, and {written}"])
     assert list(found) == [written]
-    assert [tree[0] for tree in elements(found[written])] == drawn
+    assert [tree[0] for tree in elements(found[written])] == drawn.split()
 
 
-@pytest.mark.parametrize(
-    "written", [r"$\frac{1$", r"$\nosuchcommand x$", "$5 and $6", "$ x$", r"\(unclosed", "$$", "x"]
-)
-def test_what_is_no_formula_stays_as_it_was_written(written):
-    assert formulas([written]) == {}
-
-
-def test_a_formula_without_end_of_depth_is_left_as_it_is():
+def test_what_is_no_formula_or_too_deep_stays_as_it_was_written():
+    texts = [r"$\frac{1$", r"$\nosuchcommand x$", "$5 and $6", "$ x$", r"\(unclosed", "$$", "x"]
+    assert [formulas([text]) for text in texts] == [{}] * len(texts)
     shallow, deep = (r"\[" + "^{" * depth + "x" + "}" * depth + r"\]" for depth in (5, 246))
     assert formulas([shallow])
     assert formulas([deep]) == {}

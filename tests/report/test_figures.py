@@ -1,12 +1,10 @@
-"""The figures on disk."""
+"""The figures on disk, what stands in them, and how text is fitted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import polars as pl
@@ -29,7 +27,6 @@ from crosspatch.report.print.style import (
     TEXT,
     TITLE,
     TOKEN,
-    Size,
     drawable,
     text_width,
     token_label,
@@ -37,7 +34,7 @@ from crosspatch.report.print.style import (
 )
 from crosspatch.tables import SCORES, TRAINING
 
-from .conftest import CELLS, score
+from .conftest import CELLS, losses, score
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -48,9 +45,7 @@ def every_form(*figures: str) -> list[str]:
     return [f"{name}-{size}.{ending}" for name in figures for size in ("column", "page") for ending in ("png", "pdf")]
 
 
-def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(
-    tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
-) -> None:
+def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(tmp_path, scores, training, problems):
     before = dict(mpl.rcParams)
     paths = write_figures(tmp_path / "figures", problems=problems, scores=scores, training=training)
     assert names(paths) == every_form("training", "depth-profile", "heatmap-001-p", "paper-figure-3")
@@ -72,41 +67,28 @@ def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(
             assert data.count(b"/Subtype /Image") == ("heatmap" in path.name or "paper" in path.name)
 
 
-def test_hostile_text_raises_no_warning_and_stays_out_of_names(
-    tmp_path: Path, hostile_scores: pl.DataFrame, hostile_problems: dict[str, Problem]
-) -> None:
-    paths = write_figures(tmp_path, problems=hostile_problems, scores=hostile_scores, training=None)
-    assert len(paths) == 8
-    assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", name) for name in names(paths))
-
-
 @pytest.mark.usefixtures("unpainted")
-def test_each_variant_has_its_own_figures(
-    tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
-) -> None:
-    more = {"persistent": {"persistence": "persistent"}, "scheduled": {"patch": "L0.resid_post@every:2"}}
-    frame = make_scores([CELLS[0], *(score(0, 0, 0.5, **keys) for keys in more.values())])
-    found = names(write_figures(tmp_path, problems=problems, scores=frame, training=None))
-    assert len(found) == len(set(found)) == 4 * (2 * 3 + 1)
+def test_each_mode_has_its_own_figures_and_names_that_would_be_the_same_are_numbered(tmp_path, problems):
+    def figures(*cells: dict) -> list[str]:
+        found = names(write_figures(tmp_path, problems=problems, scores=SCORES.frame(cells), training=None))
+        assert len(found) == len(set(found))
+        return found
+
+    persistent, scheduled = {"persistence": "persistent"}, {"patch": "L0.resid_post@every:2"}
+    found = figures(CELLS[0], score(0, 0, 0.5, **persistent), score(0, 0, 0.5, **scheduled))
+    assert len(found) == 4 * (2 * 3 + 1)
     assert "heatmap-001-p-resid-post-corrupt-transient-page.png" in found
     assert "heatmap-001-p-resid-post-corrupt-transient-every-2-page.png" in found
     assert "depth-profile-resid-post-corrupt-persistent-column.pdf" in found
-
-
-@pytest.mark.usefixtures("unpainted")
-def test_variants_whose_names_would_be_the_same_are_numbered(
-    tmp_path: Path, make_scores: Callable[..., pl.DataFrame], problems: dict[str, Problem]
-) -> None:
-    frame = make_scores([score(0, 0, 0.5, patch=f"L0.resid_post@tokens:{token}") for token in ("+", "-", "*")])
-    found = names(write_figures(tmp_path, problems=problems, scores=frame, training=None))
-    assert len(found) == len(set(found)) == 4 * 2 * 3
+    found = figures(*(score(0, 0, 0.5, patch=f"L0.resid_post@tokens:{token}") for token in ("+", "-", "*")))
+    assert len(found) == 4 * 2 * 3
     assert "depth-profile-resid-post-corrupt-transient-tokens-3-page.png" in found
+    slugs = {"related-003": "related-003", "../../etc/passwd": "etc-passwd", "日本": "prompt", "É" * 99: "e" * 40}
+    assert {text: slug(text) for text in slugs} == slugs
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_what_an_earlier_report_made_is_removed_and_nothing_else(
-    tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]
-) -> None:
+def test_what_an_earlier_report_made_is_removed_and_nothing_else(tmp_path, scores, training, problems):
     earlier = ["search.png", "heatmap-002-q.pdf", "depth-profile-resid-post-repair-transient.png", "accuracy-page.pdf"]
     earlier += ["heads-related-corrupt-text-column.png", "paper-figure-2-page.png", "heatmap-001-p.png", "training.pdf"]
     foreign = ["mine.png", "heatmap.png", "heatmap-final.pdf", "training.svg", "heads-up.png", "my-search.png"]
@@ -114,42 +96,39 @@ def test_what_an_earlier_report_made_is_removed_and_nothing_else(
     for name in (*earlier, *foreign):
         (tmp_path / name).write_text("x")
     (tmp_path / "accuracy.png").mkdir()
-    paths = write_figures(tmp_path, problems=problems, scores=scores, training=None)
-    assert {path.name for path in tmp_path.iterdir()} == {*names(paths), *foreign, "accuracy.png"}
-
-
-@pytest.mark.usefixtures("unpainted")
-def test_all_that_is_made_would_be_known_again(
-    tmp_path: Path, scores: pl.DataFrame, training: pl.DataFrame, problems: dict[str, Problem]
-) -> None:
     searched = training.with_columns(run=pl.lit("variant-epochs-3"))
     both = pl.concat([scores, scores.with_columns(direction=pl.lit("repair"))])
-    write_figures(tmp_path, problems=problems, scores=both, training=pl.concat([training, searched]))
-    assert len(list(tmp_path.iterdir())) == 4 * (1 + 2 + 2 * 2 + 1)
+    paths = write_figures(tmp_path, problems=problems, scores=both, training=pl.concat([training, searched]))
+    assert len(paths) == 4 * (1 + 2 + 2 * 2 + 1)
+    assert {path.name for path in tmp_path.iterdir()} == {*names(paths), *foreign, "accuracy.png"}
+    # All that is made is known again.
     write_figures(tmp_path, problems={}, scores=None, training=None)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {*foreign, "accuracy.png"}
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_the_papers_figures_are_the_first_prompt_of_each_domain(
-    tmp_path: Path, make_scores: Callable[..., pl.DataFrame]
-) -> None:
+def test_the_papers_figures_are_the_first_prompt_of_each_domain(tmp_path):
     domains = {"g": "general", "u": "unrelated_math", "r": "related", "s": "related", "n": "near"}
     problems = {name: Problem(name, domain, "f", name, "1") for name, domain in domains.items()}
-    frame = make_scores([score(0, 0, 0.5, prompt_id=name) for name in domains])
-    found = names(write_figures(tmp_path / "all", problems=problems, scores=frame, training=None))
-    assert [name for name in found if "paper" in name] == every_form(
-        "paper-figure-3", "paper-figure-4", "paper-figure-5"
-    )
-    # Another way of patching is none of the paper's.
-    for other in ({"direction": "repair"}, {"persistence": "persistent"}, {"component": "mlp_out"}):
+    frame = SCORES.frame(score(0, 0, 0.5, prompt_id=name) for name in domains)
+
+    def of_the_paper(**other: str) -> list[str]:
         rows = frame.with_columns(**{key: pl.lit(value) for key, value in other.items()})
-        found = names(write_figures(tmp_path / "other", problems=problems, scores=rows, training=None))
-        assert not [name for name in found if "paper" in name]
+        return [
+            name
+            for name in names(write_figures(tmp_path, problems=problems, scores=rows, training=None))
+            if "paper" in name
+        ]
+
+    assert of_the_paper() == every_form("paper-figure-3", "paper-figure-4", "paper-figure-5")
+    # Another way of patching is none of the paper's.
+    assert of_the_paper(direction="repair") == []
+    assert of_the_paper(persistence="persistent") == []
+    assert of_the_paper(component="mlp_out") == []
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_papers_heatmap_counts_as_published(scores: pl.DataFrame, size: Size) -> None:
+def test_the_papers_heatmap_counts_as_published(scores, size):
     figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), size)
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
@@ -161,109 +140,100 @@ def test_the_papers_heatmap_counts_as_published(scores: pl.DataFrame, size: Size
     assert cells.get_clim() == (0.0, 1.0)
 
 
-def many_steps(make_scores: Callable[..., pl.DataFrame]) -> Heatmap:
+def many_steps() -> Heatmap:
     """96 steps of which every third, and three in a row, disagree."""
-    wide = "W" * 12
-    cells = [score(0, step, 0.5 if step % 3 == 0 or 50 <= step <= 52 else None, token=wide) for step in range(96)]
-    return Heatmap.of(make_scores(cells), question="long " * 100)
+    disagree = {*range(0, 96, 3), 50, 51, 52}
+    cells = [score(0, step, 0.5 if step in disagree else None, token="W" * 12) for step in range(96)]
+    return Heatmap.of(SCORES.frame(cells), question="long " * 100)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", ["small", "hostile", "many"])
-def test_text_is_of_its_size_within_the_figure_and_apart(
-    which: str,
-    size: Size,
-    scores: pl.DataFrame,
-    hostile_scores: pl.DataFrame,
-    hostile_problems: dict[str, Problem],
-    make_scores: Callable[..., pl.DataFrame],
-) -> None:
-    question = next(iter(hostile_problems.values())).question
+@pytest.mark.parametrize(
+    ("which", "size", "draw"),
+    [
+        ("small", COLUMN, heatmap_figure),
+        ("small", PAGE, paper_heatmap_figure),
+        ("hostile", COLUMN, paper_heatmap_figure),
+        ("hostile", PAGE, heatmap_figure),
+        ("many", COLUMN, heatmap_figure),
+        ("many", COLUMN, paper_heatmap_figure),
+        ("many", PAGE, heatmap_figure),
+    ],
+)
+def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw, scores, hostile_scores, hostile_problems):
+    [problem] = hostile_problems.values()
     heatmap = {
         "small": lambda: Heatmap.of(scores),
-        "hostile": lambda: Heatmap.of(hostile_scores, question=question),
-        "many": lambda: many_steps(make_scores),
+        "hostile": lambda: Heatmap.of(hostile_scores, question=problem.question),
+        "many": many_steps,
     }[which]()
-    for draw in (heatmap_figure, paper_heatmap_figure):
-        figure = draw(heatmap, size)
-        renderer = FigureCanvasAgg(figure).get_renderer()
-        figure.draw(renderer)
-        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-        assert {text.get_fontsize() for text in texts} <= {TITLE, TEXT, SMALL, TOKEN}
-        page = figure.bbox.padded(2)
-        for text in texts:
-            box = text.get_window_extent(renderer)
-            assert page.x0 <= box.x0, text
-            assert box.x1 <= page.x1, text
-            assert page.y0 <= box.y0, text
-            assert box.y1 <= page.y1, text
-        boxes = [text.get_window_extent(renderer) for text in figure.axes[0].get_xticklabels()]
-        assert boxes
-        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    figure = draw(heatmap, size)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert {text.get_fontsize() for text in texts} <= {TITLE, TEXT, SMALL, TOKEN}
+    page = figure.bbox.padded(2)
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        assert page.x0 <= box.x0, text
+        assert box.x1 <= page.x1, text
+        assert page.y0 <= box.y0, text
+        assert box.y1 <= page.y1, text
+    labels = figure.axes[0].get_xticklabels()
+    boxes = [text.get_window_extent(renderer) for text in labels]
+    assert boxes
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    if which == "hostile":
+        # Nothing is read as mathematics.
+        assert "$\\frac{1}{$" in [label.get_text() for label in labels]
+        assert not any(text.get_parse_math() for text in texts)
 
 
-def test_tokens_are_labelled_where_there_is_room(make_scores: Callable[..., pl.DataFrame]) -> None:
-    heatmap = many_steps(make_scores)
+def test_tokens_are_labelled_where_there_is_room():
     assert labelled_steps([0, 1, 2], [1], pitch=0.1) == [0, 1, 2]
     assert labelled_steps([0, 1, 2, 9], [2, 1, 9, 7], pitch=0.05) == [2, 9]
-    figure = heatmap_figure(heatmap, COLUMN)
+    figure = heatmap_figure(many_steps(), COLUMN)
     label = figure.axes[0].get_xlabel().replace("\n", " ")
     assert "some tokens where the models disagree, of the text of layer 0" in label
     assert 5 < len(figure.axes[0].get_xticks()) < 34
 
 
-@pytest.mark.parametrize("frames", [(None, None), (SCORES.frame(), TRAINING.frame())])
-def test_no_data_gives_no_figure(tmp_path: Path, frames: tuple[Any, Any]) -> None:
-    assert write_figures(tmp_path, problems={}, scores=frames[0], training=frames[1]) == []
-
-
-def test_a_prompt_without_a_problem_is_an_error(tmp_path: Path, scores: pl.DataFrame) -> None:
+def test_no_data_gives_no_figure_and_a_prompt_without_a_problem_is_an_error(tmp_path, scores):
+    assert write_figures(tmp_path, problems={}, scores=None, training=None) == []
+    assert write_figures(tmp_path, problems={}, scores=SCORES.frame(), training=TRAINING.frame()) == []
     with pytest.raises(ValueError, match="'p'"):
         write_figures(tmp_path, problems={}, scores=scores, training=None)
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("related-003", "related-003"),
-        ("../../etc/passwd", "etc-passwd"),
-        ("日本", "prompt"),
-        ("É" * 99, "e" * 40),
-    ],
-)
-def test_slugs(text: str, name: str) -> None:
-    assert slug(text) == name
-
-
-def test_the_axis_is_logarithmic_only_where_it_must_be(make_training: Callable[..., pl.DataFrame]) -> None:
-    assert training_panels(make_training([(1, 1.0), (2, 0.01)]))[0].log
-    assert not training_panels(make_training([(1, 1.0), (2, 0.5)]))[0].log
+def test_the_axis_is_logarithmic_only_where_it_must_be():
+    assert training_panels(losses([(1, 1.0), (2, 0.01)]))[0].log
+    assert not training_panels(losses([(1, 1.0), (2, 0.5)]))[0].log
     # A loss of exactly 0 has no place on a logarithmic axis.
-    assert not training_panels(make_training([(1, 1.0), (2, 0.01), (3, 0.0)]))[0].log
+    assert not training_panels(losses([(1, 1.0), (2, 0.01), (3, 0.0)]))[0].log
+    for low, kind in ((0.01, "log"), (0.5, "linear")):
+        panels = training_panels(losses([(1, 1.0), (2, low), (2, None, 0.5)]))
+        axes = panels_figure(panels).axes
+        assert [(each.get_yscale(), each.get_xlabel(), each.get_ylabel()) for each in axes] == [
+            (kind, "optimizer step", "nats a token"),
+            ("linear", "optimizer step", "nats a token"),
+        ]
+        layout = plotly_figure(panels).layout
+        assert (layout.yaxis.type or "linear", layout.yaxis2.type) == (kind, None)
 
 
-def test_curves_leave_out_what_is_no_number(make_training: Callable[..., pl.DataFrame]) -> None:
-    losses, difference = training_panels(make_training([(1, 1.0), (2, float("nan")), (2, None, 0.5)]))
-    assert [(line.name, line.x, line.values) for line in losses.lines] == [
+def test_curves_leave_out_what_is_no_number():
+    curves, difference = training_panels(losses([(1, 1.0), (2, float("nan")), (2, None, 0.5)]))
+    assert [(line.name, line.x, line.values) for line in curves.lines] == [
         (TRAINED, (1,), (1.0,)),
         (HELD_OUT, (2,), (0.5,)),
     ]
     assert (difference.title, difference.lines) == (DIFFERENCE, ())
-    assert training_panels(make_training([(1, float("nan"))])) == []
+    assert training_panels(losses([(1, float("nan"))])) == []
 
 
-def test_variants_come_in_the_order_of_their_numbers(make_training: Callable[..., pl.DataFrame]) -> None:
-    names = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
-    training = pl.concat([make_training([(1, 1.0), (2, 0.5)]).with_columns(run=pl.lit(name)) for name in names])
-    trained, _ = search_panels(training)
-    assert [line.name for line in trained.lines] == ["corrupted", "epochs-3", "epochs-12", "epochs-20"]
-
-
-def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., pl.DataFrame]) -> None:
+def test_each_run_has_its_colour_and_is_named_once():
     """Corrupted and twin must not be taken for each other; and a twin is trained on right solutions."""
-    rows = [(1, 1.0), (2, 0.5), (2, None, 0.5)]
     runs = ["corrupted", "shuffled", "twin"]
-    curves = pl.concat([make_training(rows).with_columns(run=pl.lit(run)) for run in runs])
+    curves = pl.concat([losses([(1, 1.0), (2, 0.5), (2, None, 0.5)], run) for run in runs])
     figure = panels_figure(training_panels(curves))
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [f"{run}: {what}" for run in runs for what in (TRAINED, HELD_OUT)]
@@ -275,45 +245,26 @@ def test_each_run_has_its_colour_and_is_named_once(make_training: Callable[..., 
     assert len({trace.line.color for trace in traces}) == 3
 
 
-def test_panels_stand_beside_one_another_on_a_page_and_below_in_a_column(
-    make_training: Callable[..., pl.DataFrame],
-) -> None:
-    names = ["variant-epochs-3", "variant-epochs-12"]
-    rows = [(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)]
-    curves = pl.concat([make_training(rows).with_columns(run=pl.lit(name)) for name in names])
+def test_a_search_is_two_panels_beside_one_another_on_a_page_and_below_in_a_column():
+    runs = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
+    curves = pl.concat([losses([(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)], run) for run in runs])
     for size in SIZES:
         figure = panels_figure(search_panels(curves), size)
         figure.draw_without_rendering()
         trained, evaluated = (axes.get_position() for axes in figure.axes)
         assert (trained.x1 < evaluated.x0) == (size == PAGE)
         assert (trained.y0 > evaluated.y1) == (size == COLUMN)
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["epochs-3", "epochs-12"]
-        assert [len(axes.lines) for axes in figure.axes] == [2, 2]
-
-
-def test_a_search_that_was_only_evaluated_names_its_variants(make_training: Callable[..., pl.DataFrame]) -> None:
-    curves = make_training([(1, None, 0.5), (2, None, 0.6)]).with_columns(run=pl.lit("variant-a"))
-    trained, _ = (figure := panels_figure(search_panels(curves))).axes
+        # Variants are in the order of their numbers.
+        named = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert named == ["corrupted", "epochs-3", "epochs-12", "epochs-20"]
+        assert [len(axes.lines) for axes in figure.axes] == [4, 4]
+    only_evaluated = losses([(1, None, 0.5), (2, None, 0.6)], "variant-a")
+    trained, _ = (figure := panels_figure(search_panels(only_evaluated))).axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a"]
     assert trained.texts[0].get_text() == "no loss was logged"
 
 
-def test_both_libraries_have_the_axis_that_the_losses_need(make_training: Callable[..., pl.DataFrame]) -> None:
-    for low, kind in ((0.01, "log"), (0.5, "linear")):
-        panels = training_panels(make_training([(1, 1.0), (2, low), (2, None, 0.5)]))
-        figure = panels_figure(panels)
-        assert [axes.get_yscale() for axes in figure.axes] == [kind, "linear"]
-        assert [axes.get_xlabel() for axes in figure.axes] == ["optimizer step"] * 2
-        assert [axes.get_ylabel() for axes in figure.axes] == ["nats a token"] * 2
-        assert (plotly_figure(panels).layout.yaxis.type or "linear") == kind
-        assert plotly_figure(panels).layout.yaxis2.type is None
-
-
-def test_missing_glyphs_are_boxes() -> None:
-    assert drawable("x 日🗾\n−é") == "x ▯▯\n−é"
-
-
-def test_text_is_broken_and_cut_where_its_room_ends() -> None:
+def test_text_is_broken_and_cut_where_its_room_ends():
     lines = wrapped("a few words and " + "W" * 200, TEXT, 2.0).split("\n")
     assert all(text_width(line, TEXT) <= 2.0 for line in lines)
     assert "".join(lines).replace(" ", "") == "afewwordsand" + "W" * 200
@@ -324,11 +275,7 @@ def test_text_is_broken_and_cut_where_its_room_ends() -> None:
     assert wrapped("as it is", TEXT, 2.0, most=1) == "as it is"
     # The font's own measure: a digit is 0.636 sizes of type wide.
     assert text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.4)
-
-
-@pytest.mark.parametrize(
-    ("token", "label"),
-    [(" t", "␣t"), ("", "(empty)"), ("x" * 13, "x" * 12 + "…"), ("\x00\x01", "⟨U+0000⟩…"), ("日", "▯")],
-)
-def test_labels_of_tokens(token: str, label: str) -> None:
-    assert token_label(token) == label
+    # Missing glyphs are boxes.
+    assert drawable("x 日🗾\n−é") == "x ▯▯\n−é"
+    labels = {" t": "␣t", "": "(empty)", "x" * 13: "x" * 12 + "…", "\x00\x01": "⟨U+0000⟩…", "日": "▯"}
+    assert {token: token_label(token) for token in labels} == labels

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from crosspatch.characters import legible
 from crosspatch.data.problem import Problem
-from crosspatch.report.answers import Answer, prompt_answers
+from crosspatch.report.answers import prompt_answers
 from crosspatch.report.markdown import LONGEST, WIDTH, shown_patches, write_markdown
 from crosspatch.statistics.claim import Claim
 from crosspatch.statistics.interval import Interval
@@ -39,9 +39,9 @@ ACTING = [
 ]
 
 
-def render_markdown(**frames: Any) -> str:
+def render_markdown(title: str = "t", **frames: Any) -> str:
     with TemporaryDirectory() as folder:
-        return write_markdown(Path(folder) / "report.md", **frames).read_text(encoding="utf-8")
+        return write_markdown(Path(folder) / "report.md", title=title, **frames).read_text(encoding="utf-8")
 
 
 class Rendered(HTMLParser):
@@ -79,23 +79,19 @@ class Rendered(HTMLParser):
         return [re.sub("↩\n", "", text.removeprefix("\n").removesuffix("\n")) for text in self.texts]
 
 
-@pytest.fixture
-def full(scores: pl.DataFrame, generations: pl.DataFrame, behaviour: pl.DataFrame, problems: dict[str, Problem]) -> str:
-    return render_markdown(
-        title="Demo", problems=problems, scores=scores, generations=generations, behaviour=behaviour, n_layers=30
-    )
+@pytest.fixture(scope="module")
+def full(scores, generations, behaviour, problems) -> str:
+    return render_markdown(problems=problems, scores=scores, generations=generations, behaviour=behaviour, n_layers=30)
 
 
-def test_it_holds_the_texts_side_by_side(full: str) -> None:
-    page = Rendered(full)
-    assert page.cells() == [
-        "Solve for x: $8x = 41$",
-        "41/8",
-        "Divide by 8. x = 5",
-        "Divide it. x = 4",
-        "Divide by 8. x = 5",
-        "Divide by 8. x = 4",
-    ]
+@pytest.fixture(scope="module")
+def page(full) -> Rendered:
+    return Rendered(full)
+
+
+def test_it_holds_the_texts_side_by_side(full, page) -> None:
+    question, texts = ["Solve for x: $8x = 41$", "41/8"], ["Divide by 8. x = 5", "Divide it. x = 4"]
+    assert page.cells() == [*question, *texts, "Divide by 8. x = 5", "Divide by 8. x = 4"]
     for sentence in (
         "1. p",
         "clean: correct, operation right",
@@ -119,7 +115,7 @@ def test_claims_are_said_with_their_numbers(problems: dict[str, Problem]) -> Non
     ]
     empty = Summary.of({})
     summary = Summary(**{**vars(empty), "claims": claims})
-    text = render_markdown(title="t", problems=problems, summary=summary)
+    text = render_markdown(problems=problems, summary=summary)
     assert "1 shown, 1 contradicted, 0 undecided." in text
     assert "- **shown**: it \\*builds\\* up: 0.90 [0.80, 1.00], random: 0.10 [0.00, 0.20], p = 0.01\n" in text
     assert "- **contradicted**: it does not: 0.10 [0.00, 0.20], twin: 0.90 [0.80, 1.00], difference −0.80 [" in text
@@ -127,60 +123,51 @@ def test_claims_are_said_with_their_numbers(problems: dict[str, Problem]) -> Non
     assert "em" not in Rendered(text).tags
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_what_is_missing_is_said(empty: bool, problems: dict[str, Problem]) -> None:
-    frames: dict[str, Any] = {}
-    if empty:
-        frames = {"scores": SCORES.frame(), "generations": GENERATIONS.frame(), "behaviour": BEHAVIOUR.frame()}
-    text = render_markdown(title="Nothing", problems={}, **frames)
-    for sentence in ("No claims", "No answers were graded in this run.", "No prompt was patched in this run."):
-        assert sentence in text
-    # Scores whose texts are not there yet, and texts whose scores are not.
-    assert "No texts were kept of this prompt." in render_markdown(
-        title="t", problems=problems, scores=SCORES.frame([score(3, 0)])
-    )
+def test_what_is_missing_is_said(problems: dict[str, Problem]) -> None:
+    empty = {"scores": SCORES.frame(), "generations": GENERATIONS.frame(), "behaviour": BEHAVIOUR.frame()}
+    for text in (render_markdown(problems={}), render_markdown(problems={}, **empty)):
+        for sentence in ("No claims", "No answers were graded in this run.", "No prompt was patched in this run."):
+            assert sentence in text
+    # Scores whose texts are not there yet, texts whose scores are not, and the clean text alone.
+    scores = SCORES.frame([score(3, 0)])
+    assert "No texts were kept of this prompt." in render_markdown(problems=problems, scores=scores)
     half = GENERATIONS.frame([generation("patched", "x = 4", "L3.resid_post")])
-    page = Rendered(render_markdown(title="t", problems=problems, generations=half))
+    page = Rendered(render_markdown(problems=problems, generations=half))
     assert page.text.count("no text") == 2
     assert "x = 4" in page.text
     assert "b" not in page.tags
     only_clean = GENERATIONS.frame([generation("clean", "x = 4")])
-    page = Rendered(
-        render_markdown(title="t", problems=problems, scores=SCORES.frame([score(3, 0)]), generations=only_clean)
-    )
+    page = Rendered(render_markdown(problems=problems, scores=scores, generations=only_clean))
     assert page.text.count("no text") == 2
 
 
 @pytest.mark.parametrize("written", [*ACTING, "".join(ACTING)])
-def test_nothing_that_a_model_wrote_acts(written: str, full: str, behaviour: pl.DataFrame) -> None:
+def test_nothing_that_a_model_wrote_acts(written: str, page: Rendered, behaviour: pl.DataFrame) -> None:
     # A table holds no half of a surrogate pair; questions and titles may.
     kept = written.encode("utf-8", "replace").decode()
     problems = {kept: Problem(kept, "related", "f", written, written)}
-    texts = GENERATIONS.frame(
-        generation(condition, text, patch, kept)
-        for condition, text, patch in (
-            ("clean", kept, None),
-            ("corrupted", f"first {kept}", None),
-            ("patched", kept, "L1.resid_post"),
-        )
-    )
+    texts = [
+        generation("clean", kept, None, kept),
+        generation("corrupted", f"first {kept}", None, kept),
+        generation("patched", kept, "L1.resid_post", kept),
+    ]
     graded = behaviour.with_columns(condition=pl.lit(kept))
-    text = render_markdown(title=written, problems=problems, generations=texts, behaviour=graded)
-    page = Rendered(text)
-    assert set(page.tags) <= set(Rendered(full).tags)
-    assert page.attributes == {("valign", "top")}
+    text = render_markdown(written, problems=problems, generations=GENERATIONS.frame(texts), behaviour=graded)
+    found = Rendered(text)
+    assert set(found.tags) <= set(page.tags)
+    assert found.attributes == {("valign", "top")}
     for tag in ("code", "table", "h1", "h2", "h3", "h4"):
-        assert page.tags.count(tag) == Rendered(full).tags.count(tag)
+        assert found.tags.count(tag) == page.tags.count(tag)
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e\u200f\u2028\ud800-\udfff]", text.replace("\t", ""))
     # Nothing is lost but what lies beyond the longest that is shown.
-    question, answer, clean, corrupted, *_ = page.cells()
+    question, answer, clean, corrupted, *_ = found.cells()
     if len(legible(written)) < LONGEST:
         assert [question, clean, corrupted] == [legible(written), legible(kept), legible(f"first {kept}")]
         assert answer == (legible(written) or "not known")
     else:
         assert clean.startswith(legible(kept)[:LONGEST])
         assert "characters)" in clean
-    assert all(len(line) <= WIDTH + 3 for cell in page.texts for line in cell.split("\n"))
+    assert all(len(line) <= WIDTH + 3 for cell in found.texts for line in cell.split("\n"))
 
 
 def test_the_parser_would_notice_what_acts() -> None:
@@ -188,51 +175,46 @@ def test_the_parser_would_notice_what_acts() -> None:
     assert {"h1", "li", "hr"} <= set(page.tags)
 
 
-def answers(*patched: tuple[str, str], corrupted: str = "b") -> list[Answer]:
-    rows = [generation("clean", "a"), generation("corrupted", corrupted)]
-    return prompt_answers(GENERATIONS.frame(rows + [generation("patched", t, patch) for patch, t in patched]), None)
+def shown(n_layers: int | None, *patched: tuple[str, str], target: str = "clean") -> list[tuple[str | None, str]]:
+    """The patches that are shown, and why, of a prompt whose clean text is "a" and whose corrupted text is "b"."""
+    rows = [generation("clean", "a"), generation("corrupted", "b")]
+    rows += [generation("patched", text, patch if "." in patch else f"{patch}.resid_post") for patch, text in patched]
+    found = shown_patches(prompt_answers(GENERATIONS.frame(rows), None), n_layers, target)
+    return [(answer.patch, why) for answer, why in found]
 
 
 @pytest.mark.parametrize(
-    ("patched", "n_layers", "shown"),
+    ("patched", "n_layers", "layers"),
     [
-        (
-            [("L1.resid_post", "a"), ("L5.resid_post", "c"), ("L9.resid_post", "d"), ("L10.resid_post", "b")],
-            11,
-            ["L5", "L9"],
-        ),
+        ([("L1", "a"), ("L5", "c"), ("L9", "d"), ("L10", "b")], 11, ["L5", "L9"]),
         # One that is both, one that changes nothing, the last layer alone, and layers below an unpatched last one.
-        ([("L1.resid_post", "a"), ("L9.resid_post", "d"), ("L10.resid_post", "b")], 11, ["L9"]),
-        ([("L1.resid_post", "a"), ("L9.resid_post", "a")], 11, ["L9"]),
-        ([("L10.resid_post", "b")], 11, ["L10"]),
-        ([("L1.resid_post", "c"), ("L9.resid_post", "d")], 30, ["L1", "L9"]),
-        ([("L1.resid_post", "c"), ("L9.resid_post", "d")], None, ["L1"]),
+        ([("L1", "a"), ("L9", "d"), ("L10", "b")], 11, ["L9"]),
+        ([("L1", "a"), ("L9", "a")], 11, ["L9"]),
+        ([("L10", "b")], 11, ["L10"]),
+        ([("L1", "c"), ("L9", "d")], 30, ["L1", "L9"]),
+        ([("L1", "c"), ("L9", "d")], None, ["L1"]),
         # Another component does not stand in for the one that is shown.
-        ([("L1.attn_out", "c"), ("L2.resid_post", "a"), ("L3.resid_post", "c"), ("L4.resid_post", "b")], 5, ["L3"]),
+        ([("L1.attn_out", "c"), ("L2", "a"), ("L3", "c"), ("L4", "b")], 5, ["L3"]),
         ([], 5, []),
     ],
 )
-def test_which_patched_texts_are_shown(patched: list[tuple[str, str]], n_layers: int | None, shown: list[str]) -> None:
-    found = shown_patches(answers(*patched), n_layers)
-    assert [str(answer.patch).partition(".")[0] for answer, _ in found] == shown
+def test_which_patched_texts_are_shown(patched: list[tuple[str, str]], n_layers: int | None, layers: list[str]) -> None:
+    assert [str(patch).partition(".")[0] for patch, _ in shown(n_layers, *patched)] == layers
 
 
 def test_the_choice_is_explained() -> None:
-    [(_, why)] = shown_patches(answers(("L9.resid_post", "d"), ("L10.resid_post", "b")), 11)
-    assert why == "the lowest layer whose text is changed, the highest layer below the last"
-    [(_, why)] = shown_patches(answers(("L9.resid_post", "a"), ("L10.resid_post", "a")), 11)
-    assert why == "the highest layer below the last, no layer changes the text"
-    found = shown_patches(answers(("L3.head.1", "a"), ("L4.head.2", "c"), ("L5-7.resid_post", "a")), 11)
-    assert [(answer.patch, why) for answer, why in found] == [
+    assert shown(11, ("L9", "d"), ("L10", "b")) == [
+        ("L9.resid_post", "the lowest layer whose text is changed, the highest layer below the last")
+    ]
+    assert shown(11, ("L9", "a"), ("L10", "a")) == [
+        ("L9.resid_post", "the highest layer below the last, no layer changes the text")
+    ]
+    assert shown(11, ("L3.head.1", "a"), ("L4.head.2", "c"), ("L5-7.resid_post", "a")) == [
         ("L4.head.2", "the lowest patch whose text is changed, the highest patch below the last")
     ]
     # In the repair direction the corrupted model is the one that is patched.
-    [(answer, _), _] = shown_patches(
-        answers(("L1.resid_post", "b"), ("L2.resid_post", "a"), ("L3.resid_post", "a"), ("L4.resid_post", "a")),
-        5,
-        "corrupted",
-    )
-    assert answer.patch == "L2.resid_post"
+    (patch, _), _ = shown(5, ("L1", "b"), ("L2", "a"), ("L3", "a"), ("L4", "a"), target="corrupted")
+    assert patch == "L2.resid_post"
 
 
 def test_it_is_written_whole(tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]) -> None:

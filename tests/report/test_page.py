@@ -3,126 +3,74 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import zlib
-from html.parser import HTMLParser
+from html import unescape
 from pathlib import Path
-from typing import Any
 
-import polars as pl
 import pytest
 
-from crosspatch.data.problem import Problem
 from crosspatch.report.answers import prompt_answers, unpatched
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
+from crosspatch.report.tables import token_tables, words_table
 from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.statistics.patch_mode import modes
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TOKENS, TRAINING, WORDS
 
-from .conftest import HOSTILE, score
-
-RUN = {"name": "demo", "settings": {"patch": {"layers": [0, 6]}}, "versions": {"torch": "2.13.0"}}
+from .conftest import RUN, score, unpacked
 
 
-class Page(HTMLParser):
-    """What a browser would find: elements, addresses, script bodies and the visible text."""
+class Page:
+    """A page's source, its tags, its text without the data that travels packed, and the names of these."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.text = ""
-        self._script: dict[str, str | None] | None = None
         self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
+        self.packed = set(re.findall(r'<script type="text/plain" id="data-(.*?)">', self.source))
+        markup = re.sub(r"(<(script|style).*?>).*?</", r"\1</", self.source, flags=re.DOTALL)
+        self.tags = set(re.findall(r"<([a-z0-9]+)", markup))
+        self.text = unescape(re.sub(r"<[^>]*>", "", markup))
+        self.markup = markup
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self._script = dict(attrs) if tag == "script" else None
-
-    def handle_endtag(self, tag: str) -> None:
-        self._script = None
-
-    @property
-    def packed(self) -> dict[str, str]:
-        """What travels packed, by its name."""
-        return {
-            str(attrs["id"]).removeprefix("data-"): body
-            for attrs, body in self.scripts
-            if attrs.get("type") == "text/plain"
-        }
-
-    def unpacked(self, name: str) -> Any:
-        return json.loads(zlib.decompress(base64.b64decode(self.packed[name])))
-
-    def handle_data(self, data: str) -> None:
-        if self._script is not None:
-            self.scripts.append((self._script, data))
-        else:
-            self.text += data
+    def of(self, name: str) -> list[str]:
+        """The values of an attribute."""
+        return re.findall(rf'\s{name}="(.*?)"', self.markup)
 
 
 @pytest.fixture(scope="module")
-def full(
-    tmp_path_factory: pytest.TempPathFactory,
-    scores: pl.DataFrame,
-    generations: pl.DataFrame,
-    behaviour: pl.DataFrame,
-    training: pl.DataFrame,
-    problems: dict[str, Problem],
-) -> Page:
-    path = tmp_path_factory.mktemp("page") / "out" / "report.html"
-    write_report(
-        path,
-        title="Demo",
-        run=RUN,
-        problems=problems,
-        scores=scores,
-        generations=generations,
-        behaviour=behaviour,
-        training=training,
-    )
-    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
-    return Page(path)
+def full(full_page):
+    return Page(full_page)
 
 
-def test_it_holds_everything_and_loads_nothing(full: Page) -> None:
-    assert "plotly.js v" in zlib.decompress(base64.b64decode(full.packed["plotly"]))[:400].decode()
+def test_it_holds_everything_and_loads_nothing(full):
+    [plotly] = re.findall(r'id="data-plotly">(.*?)<', full.source)
+    assert "plotly.js v" in zlib.decompress(base64.b64decode(plotly))[:400].decode()
     assert len(full.source.encode()) < 2.5e6
     assert not re.search(r"https?://", full.source)
-    assert not {"link", "img", "iframe", "object", "base"} & set(full.tags)
-    for name, value in full.attributes:
-        assert name != "src"
-        if name == "href":
-            assert str(value).startswith("#")
-        else:
-            assert "http://" not in str(value)
-            assert "https://" not in str(value)
+    assert not {"link", "img", "iframe", "object", "base"} & full.tags
+    assert full.of("src") == []
+    assert all(value.startswith("#") for value in full.of("href"))
     assert "default-src 'none'" in full.source
     assert 'plotlyServerURL: ""' in full.source
-    assert "url(" not in re.search(r"<style>(.*?)</style>", full.source, re.S)[1]  # type: ignore[index]
+    assert "url(" not in re.search(r"<style>(.*?)</style>", full.source, re.DOTALL)[1]
 
 
-def test_each_chart_has_its_data_and_its_table(full: Page) -> None:
-    charts = {"training-curves", "accuracy", "depth-0"}
-    assert set(full.packed) == {"plotly", "explorer", "prompt-0", *charts}
-    ids = [value for name, value in full.attributes if name == "id"]
+def test_each_chart_has_its_data_and_its_table(full):
+    charts = {"training-curves", "accuracy", "depth-0", "depth-1"}
+    assert full.packed == {"plotly", "explorer", "prompt-0", "prompt-1", "heads", *charts}
+    ids = full.of("id")
     assert set(ids) >= charts
     assert len(set(ids)) == len(ids)
-    assert {value for name, value in full.attributes if name == "data-table"} == charts
-    table = full.unpacked("depth-0")["table"]
-    assert table["columns"] == ["panel", "line", "layer", "value", "low", "high"]
-    assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", 0, 0.125, None, None] in table["rows"]
-    assert full.unpacked("depth-0")["figure"]["data"][0]["x"] == [0, 6, 29]
+    assert set(full.of("data-table")) == charts
+    depth = unpacked(full.source, "depth-0")
+    assert depth["table"]["columns"] == ["panel", "line", "layer", "value", "low", "high"]
+    assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", 0, 0.125, None, None] in depth["table"]["rows"]
+    assert depth["figure"]["data"][0]["x"] == [0, 6, 29]
 
 
-def test_it_says_what_was_run_and_found(full: Page) -> None:
+def test_it_says_what_was_run_and_found(full):
     for sentence in (
-        "The models predict different tokens at 6 of 9 (66.7 %) patched steps.",
+        "The models predict different tokens at 6 of 12 (50.0 %) patched steps.",
         "0/1 (1 unparsed)",
         "patched, L29.resid_post",
         "2.13.0",
@@ -133,11 +81,9 @@ def test_it_says_what_was_run_and_found(full: Page) -> None:
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_sections_without_data_say_so(tmp_path: Path, empty: bool) -> None:
-    frames: dict[str, Any] = {}
-    if empty:
-        schemas = {"scores": SCORES, "generations": GENERATIONS, "behaviour": BEHAVIOUR, "training": TRAINING}
-        frames = {name: schema.frame() for name, schema in schemas.items()}
+def test_sections_without_data_say_so(tmp_path, empty):
+    schemas = {"scores": SCORES, "generations": GENERATIONS, "behaviour": BEHAVIOUR, "training": TRAINING}
+    frames = {name: schema.frame() for name, schema in schemas.items()} if empty else {}
     page = Page(write_report(tmp_path / "r.html", title="Nothing", run={}, problems={}, **frames))
     for sentence in (
         "No layer was patched in this run.",
@@ -151,52 +97,22 @@ def test_sections_without_data_say_so(tmp_path: Path, empty: bool) -> None:
     assert not page.packed
 
 
-def test_scores_without_a_defined_cell(tmp_path: Path, problems: dict[str, Problem]) -> None:
-    scores = SCORES.frame([score(3, 0), score(3, 1)])
-    page = Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
-    assert "No cell has a CTS, so nothing can be said" in page.text
-    assert "No cell has a CTS, so there is no recovered fraction to draw." in page.text
-    assert page.unpacked("prompt-0")["texts"] == []
+def test_scores_without_a_defined_cell_and_of_several_layers(tmp_path, problems):
+    def page(*cells) -> Page:
+        scores = SCORES.frame(cells)
+        return Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
 
-
-def test_patches_of_several_places_are_in_the_explorer_alone(tmp_path: Path, problems: dict[str, Problem]) -> None:
-    scores = SCORES.frame([score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post")])
-    page = Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
-    assert "no patches of single layers" in page.text
-    (picture,) = page.unpacked("prompt-0")["pictures"]
+    undefined = page(score(3, 0), score(3, 1))
+    assert "No cell has a CTS, so nothing can be said" in undefined.text
+    assert "No cell has a CTS, so there is no recovered fraction to draw." in undefined.text
+    assert unpacked(undefined.source, "prompt-0")["texts"] == []
+    several = page(score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post"))
+    assert "no patches of single layers" in several.text
+    (picture,) = unpacked(several.source, "prompt-0")["pictures"]
     assert [row["name"] for row in picture["rows"]] == ["L3.resid_post+L4.resid_post"]
 
 
-def test_hostile_text_is_shown_and_never_acts(
-    tmp_path: Path,
-    hostile_scores: pl.DataFrame,
-    hostile_generations: pl.DataFrame,
-    hostile_problems: dict[str, Problem],
-    full: Page,
-) -> None:
-    page = Page(
-        write_report(
-            tmp_path / "hostile.html",
-            title=HOSTILE[0],
-            run={HOSTILE[0]: {HOSTILE[1]: HOSTILE}, HOSTILE[1]: "\ud800"},
-            problems=hostile_problems,
-            scores=hostile_scores,
-            generations=hostile_generations,
-        )
-    )
-    # No element that the template does not have; `b` and `a` are ours as well, so they are counted elsewhere.
-    assert set(page.tags) <= set(full.tags)
-    assert HOSTILE[0] in page.text
-    assert "alert(1)" not in "".join(body for attrs, body in page.scripts if attrs.get("type") is None)
-    assert all(str(value).startswith("#") for name, value in page.attributes if name == "href")
-    for body in page.packed.values():
-        assert re.fullmatch(r"[A-Za-z0-9+/]+=*", body)
-    assert "\x00" not in page.source
-    assert "\u202e" not in page.source
-    assert "{{ 7 * 7 }}" in json.dumps(page.unpacked("explorer"))
-
-
-def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]) -> None:
+def test_a_failed_report_leaves_the_old_one(tmp_path, scores, problems):
     path = write_report(tmp_path / "r.html", title="first", run={}, problems=problems)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="'p'"):
@@ -205,7 +121,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path: Path, scores: pl.DataFrame
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None:
+def test_findings_by_hand(scores, behaviour):
     (mode,) = modes(scores)
     assert score_findings(scores, mode, {"p": "related"}) == [
         "The models predict different tokens at 6 of 9 (66.7 %) patched steps.",
@@ -220,13 +136,55 @@ def test_findings_by_hand(scores: pl.DataFrame, behaviour: pl.DataFrame) -> None
     ]
 
 
-def test_answers_part_from_the_clean_one_at_a_word(generations: pl.DataFrame, behaviour: pl.DataFrame) -> None:
+def test_answers_part_from_the_clean_one_at_a_word(generations, behaviour):
     answers = prompt_answers(generations, behaviour)
     corrupted = unpatched(answers, "corrupted")
     assert corrupted is not None
-    assert (corrupted.shared, corrupted.own) == ("Divide ", "it. x = 4")
-    assert corrupted.verdict == "unparsed"
+    assert (corrupted.shared, corrupted.own, corrupted.verdict) == ("Divide ", "it. x = 4", "unparsed")
     _, _, early, late = answers
     assert (early.patch, early.likeness, early.own) == ("L6.resid_post", "the clean text", "")
     assert (late.shared, late.own, late.health) == ("Divide by 8. x = ", "4", ("repeats itself",))
     assert early.verdict is None
+
+
+# ---- tables of tokens
+
+PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
+
+
+def row(name: str, measure: str, estimate: float | None, layer: int | None = None, **more: object) -> dict:
+    ends = {"low": None, "high": None} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
+    fixed = {"domain": "related", **PLACE, "layer": layer, "late": False, "by": "class", "class": name, "control": None}
+    counted = {"effective": 7.5, "p_value": None, "n_prompts": 9}
+    return {**fixed, "measure": measure, "contrast": "value", "estimate": estimate, **ends, **counted, **more}
+
+
+def test_a_table_of_all_layers_together() -> None:
+    rows = [
+        row("operation", "share_of_disagreements", 0.6),
+        row("operation", "recovered_fraction", 0.3),
+        row("operation", "recovered_fraction", -0.2, contrast="excess", p_value=0.99),
+        row("operation", "recovered_fraction", 0.9, layer=3),
+        {**row("operation", "recovered_fraction", 0.95), "late": True},
+        row("digit", "recovered_fraction", None),
+    ]
+    (table,) = token_tables(TOKENS.frame(rows))
+    assert table.name == "Related mathematics, by class of token (resid_post corrupt)"
+    assert [row[0] for row in table.rows] == ["operation", "digit"]
+    share, rate, rate_excess, rate_p, transfer, excess, p = table.rows[0][1:]
+    n = " (n_eff 7.5)"
+    assert (share, transfer) == (f"0.60 [0.50, 0.70]{n}", f"0.30 [0.20, 0.40]{n}")
+    assert (excess, p) == (f"−0.20 [−0.30, −0.10]{n}", "0.99")
+    assert (rate, rate_excess, rate_p) == ("", "", "")
+    assert table.rows[1][5] == "nothing"
+    assert list(token_tables(TOKENS.frame())) == []
+
+
+def test_only_tokens_that_were_written_often_and_that_models_disagree_at() -> None:
+    def word(token: str, positions: int, disagreements: int) -> dict:
+        counts = {"positions": positions, "prompts": 2, "disagreements": disagreements}
+        shares = {"disagreement_rate": disagreements / positions, "mean_cts": 1.0, "published_cts": 0.5}
+        return {"domain": "related", **PLACE, "token": token, **counts, **shares}
+
+    words = WORDS.frame([word(" add", 9, 4), word("rare", 2, 2), word(" is", 9, 0)])
+    assert [row[1] for row in words_table(words).rows] == ["␣add"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
+from crosspatch.patching.result import PatchResult
 from crosspatch.report.interactive import panels_figure as plotly_figure
 from crosspatch.report.interactive import plotly_name
+from crosspatch.report.notebook import depth_chart
 from crosspatch.report.pictures.panels import Line, Panel, accuracy_panels, depth_panels
 from crosspatch.report.print.panels import panels_figure as matplotlib_figure
 from crosspatch.statistics.answers import comparisons
 from crosspatch.statistics.depth import depth_statistics
 from crosspatch.statistics.patch_mode import PatchMode
-from crosspatch.tables import BEHAVIOUR, CONTROLS, SCORES
+from crosspatch.storage.summary import Summary
+from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, SCORES
+from experiment.runs import made_run
 from score_cells import cell, of_text
 
-VARIANT = PatchMode("resid_post", "corrupt", "transient")
+MODE = PatchMode("resid_post", "corrupt", "transient")
 PROMPTS = [f"p{i}" for i in range(9)]
 DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
 
@@ -36,7 +42,7 @@ def depth() -> pl.DataFrame:
 
 
 def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> None:
-    related, general, rate = depth_panels(depth(), VARIANT)
+    related, general, rate = depth_panels(depth(), MODE)
     assert related.title == "Related mathematics: 9 prompts with a CTS"
     names = ["recovered fraction", "mean CTS", "itself", "random direction", "twin"]
     assert [line.name for line in related.lines] == names
@@ -61,7 +67,7 @@ def test_a_control_has_one_colour_where_another_domain_lacks_one() -> None:
     ]
     own = [cell(p, layer, 0, (-1, 1, 0)) for p in PROMPTS for layer in (0, 1, 2)]
     table = depth_statistics(SCORES.frame(own + more), CONTROLS.frame(controls), DOMAINS | {"h": "general"})
-    related, general, _ = panels = depth_panels(table, VARIANT)
+    related, general, _ = panels = depth_panels(table, MODE)
     of_related = {line.name: line.colour for line in related.lines if line.role == "control"}
     of_general = {line.name: line.colour for line in general.lines if line.role == "control"}
     assert list(of_related) == ["another prompt's difference", "random direction", "twin"]
@@ -74,16 +80,14 @@ def test_a_control_has_one_colour_where_another_domain_lacks_one() -> None:
 
 
 def test_a_frame_without_a_value_runs_over_the_same_layers() -> None:
-    panels = depth_panels(depth(), VARIANT)
+    panels = depth_panels(depth(), MODE)
     low, high = panels[1].reach
     assert -1 < low < 0
     assert 2 < high < 3
     assert matplotlib_figure(panels).axes[1].get_xlim() == (low, high)
     assert plotly_figure(panels).layout.xaxis2.range == (low, high)
     assert Panel("empty", ()).reach == (-0.5, 0.5)
-
-
-def test_another_variant_has_no_panel() -> None:
+    # Another mode has no panel.
     assert depth_panels(depth(), PatchMode("mlp_out", "corrupt", "transient")) == []
     assert depth_panels(depth(), PatchMode("resid_post", "corrupt", "transient", "every:2")) == []
 
@@ -111,14 +115,11 @@ def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:
     assert lines["corrupted model"].values == (0.0,) * 3
     assert lines["corrupted into clean"].band
     assert not lines["clean model"].band
-
-
-def test_without_patches_there_is_no_accuracy_by_layer() -> None:
     assert accuracy_panels(comparisons(behaviour().filter(pl.col("patch").is_null()))) == []
 
 
 def test_both_libraries_draw_every_line_and_band() -> None:
-    panels = depth_panels(depth(), VARIANT)
+    panels = depth_panels(depth(), MODE)
     printed = matplotlib_figure(panels)
     titles = [axes.get_title(loc="left").replace("\n", " ") for axes in printed.axes if axes.axison]
     assert titles == [panel.title for panel in panels]
@@ -149,4 +150,40 @@ def test_plotly_gets_no_markup_and_no_mathematics() -> None:
 def test_lines_of_unequal_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in number"):
         Line("x", (0, 1), (0.5,), (None,), (None,))
-    assert not Panel("empty", ()).defined
+
+
+# ---- the depth profile in one call
+
+
+def fractions(figure) -> list[float]:
+    """The values of the first panel's main line."""
+    return [round(value, 3) for value in figure.data[0].y]
+
+
+def test_it_draws_the_recovered_fraction_of_runs_summaries_and_scores(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", prompts=2)
+    summary, scores = Summary.of_run(run), run.read(SCORES)
+    evenly = [0.0, 0.25, 0.5, 0.75, 1.0]
+    figures = [depth_chart(of) for of in (run, summary, scores, PatchResult(scores, GENERATIONS.frame()))]
+    assert [fractions(figure) for figure in figures] == [evenly] * 4
+    titles = [figure.layout.annotations[0].text for figure in figures]
+    named = ["Related mathematics", "Related mathematics", "Own prompts", "Own prompts"]
+    assert titles == [f"{name}: 2 prompts with a CTS" for name in named]
+    # In a notebook letters and lines can be read on light and dark; the page gives its charts colours itself.
+    level = int(figures[0].layout.font.color[1:3], 16)
+    assert 0x60 < level < 0xA0
+    assert "rgba" in figures[0].layout.xaxis.gridcolor
+    assert plotly_figure([Panel("p", ())]).layout.font.color is None
+
+
+def test_one_mode_is_drawn(tmp_path: Path) -> None:
+    scores = made_run(tmp_path / "run", prompts=1).read(SCORES)
+    other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
+    both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
+    with pytest.raises(ValueError, match="choose a mode"):
+        depth_chart(both)
+    assert fractions(depth_chart(both, mode=PatchMode("resid_post", "repair", "transient"))) == [0.5] * 5
+    with pytest.raises(ValueError, match="no single layer was patched as mlp_out"):
+        depth_chart(scores, mode=PatchMode("mlp_out", "corrupt", "transient"))
+    with pytest.raises(ValueError, match="no scores"):
+        depth_chart(scores.head(0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
@@ -19,35 +17,9 @@ from crosspatch.tables import GENERATIONS, SCORES
 
 from .conftest import generation, score
 
-PROBLEMS = {
-    **{f"r{i}": Problem(f"r{i}", "related", "", f"Related {i}?", "1") for i in range(5)},
-    **{f"g{i}": Problem(f"g{i}", "general", "", f"General {i}?", "1") for i in range(2)},
-}
 PROMPTS = [*(f"r{i}" for i in range(5)), *(f"g{i}" for i in range(2))]
-
-
-def test_domains_take_turns_and_the_order_stays() -> None:
-    found = Selection.of(PROMPTS, PROBLEMS, 4)
-    assert found.shown == ("r0", "r1", "g0", "g1")
-    assert found.left_out == ("r2", "r3", "r4")
-    assert found.counted == "4 of 7 prompts, the first of each domain in turn"
-    assert Selection.of(PROMPTS, PROBLEMS, 7) == Selection(tuple(PROMPTS))
-    # A domain whose prompts are all there leaves its room to the others.
-    assert Selection.of(PROMPTS, PROBLEMS, 6).shown == ("r0", "r1", "r2", "r3", "g0", "g1")
-
-
-def test_each_domain_shows_one_and_goes_no_further_than_it_has_room() -> None:
-    sizes = {**dict.fromkeys(PROMPTS, 10), "r0": 100, "r2": 1}
-    assert Selection.of(PROMPTS, PROBLEMS, 25, sizes).shown == ("r0", "g0")
-    # What does not fit is not jumped over: which prompts are seen is no matter of their sizes.
-    assert Selection.of(PROMPTS, PROBLEMS, 115, sizes).shown == ("r0", "g0")
-    assert Selection.of(PROMPTS, PROBLEMS, 131, sizes).shown == ("r0", "r1", "r2", "g0", "g1")
-
-
-def test_names_are_legible_and_of_very_many_it_is_said_how_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "MOST_NAMES", 2)
-    assert Selection(("a",), ("b", "\u202ec", "d", "e")).names == ["b", "⟨U+202E⟩c", "and 2 more"]
-    assert Selection(("a",), ("b", "c")).names == ["b", "c"]
+PROBLEMS = {p: Problem(p, "related" if p[0] == "r" else "general", "", f"Question {p}?", "1") for p in PROMPTS}
+TEXTS = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
 
 
 @pytest.fixture
@@ -55,55 +27,61 @@ def scores() -> pl.DataFrame:
     return SCORES.frame(score(layer, step, 0.5, prompt_id=p) for p in PROMPTS for layer in (0, 6) for step in range(3))
 
 
-def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch, tmp_path) -> None:
-    texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
-    whole = Explorer.of(PROBLEMS, scores, texts, None)
+def test_domains_take_turns_and_go_no_further_than_there_is_room():
+    found = Selection.of(PROMPTS, PROBLEMS, 4)
+    assert found == Selection(("r0", "r1", "g0", "g1"), ("r2", "r3", "r4"))
+    assert found.counted == "4 of 7 prompts, the first of each domain in turn"
+    assert Selection.of(PROMPTS, PROBLEMS, 7) == Selection(tuple(PROMPTS))
+    # A domain whose prompts are all there leaves its room to the others.
+    assert Selection.of(PROMPTS, PROBLEMS, 6).shown == ("r0", "r1", "r2", "r3", "g0", "g1")
+    sizes = {**dict.fromkeys(PROMPTS, 10), "r0": 100, "r2": 1}
+    assert Selection.of(PROMPTS, PROBLEMS, 25, sizes).shown == ("r0", "g0")
+    # What does not fit is not jumped over: which prompts are seen is no matter of their sizes.
+    assert Selection.of(PROMPTS, PROBLEMS, 115, sizes).shown == ("r0", "g0")
+    assert Selection.of(PROMPTS, PROBLEMS, 131, sizes).shown == ("r0", "r1", "r2", "g0", "g1")
+
+
+def test_names_are_legible_and_of_very_many_it_is_said_how_many_more(monkeypatch):
+    monkeypatch.setattr(prompts, "MOST_NAMES", 2)
+    assert Selection(("a",), ("b", "\u202ec", "d", "e")).names == ["b", "⟨U+202E⟩c", "and 2 more"]
+    assert Selection(("a",), ("b", "c")).names == ["b", "c"]
+
+
+def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch, tmp_path):
+    whole = Explorer.of(PROBLEMS, scores, TEXTS, None)
     assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
     monkeypatch.setattr(explorer, "MOST_CELLS", 25)
-    some = Explorer.of(PROBLEMS, scores, texts, None)
+    some = Explorer.of(PROBLEMS, scores, TEXTS, None)
     assert [prompt["id"] for prompt in some.index["prompts"]] == ["r0", "r1", "g0", "g1"]
     # What is there is what a page with room for all has there.
     kept = [PROMPTS.index(prompt) for prompt in some.selection.shown]
     assert list(some.prompts) == [whole.prompts[place] for place in kept]
-
-    def page() -> str:
-        path = tmp_path / "report.html"
-        return write_report(path, title="t", run={}, problems=PROBLEMS, scores=scores, generations=texts).read_text(
-            encoding="utf-8"
-        )
-
-    said = page()
+    frames = {"problems": PROBLEMS, "scores": scores, "generations": TEXTS}
+    said = write_report(tmp_path / "report.html", title="t", run={}, **frames).read_text(encoding="utf-8")
     assert "4 of 7 prompts, the first of each domain in turn" in said
     assert "<bdi>r2</bdi>, <bdi>r3</bdi>, <bdi>r4</bdi>" in said
     assert "<dt>patched prompts in 2 domains</dt><dd>7</dd>" in said
-    monkeypatch.undo()
-    assert "have no room on a page" not in page()
+    # Answers alone take room too.
+    monkeypatch.setattr(explorer, "MOST_CELLS", int(TEXTS["token_count"][0]) * 4)
+    assert Explorer.of(PROBLEMS, None, TEXTS, None).selection.left_out == ("r2", "r3", "r4")
 
 
-def test_answers_alone_take_room_too(monkeypatch) -> None:
-    texts = GENERATIONS.frame(generation("clean", "text", prompt_id=p) for p in PROMPTS)
-    room = int(texts["token_count"][0]) * 4
-    monkeypatch.setattr(explorer, "MOST_CELLS", room)
-    assert Explorer.of(PROBLEMS, None, texts, None).selection.left_out == ("r2", "r3", "r4")
+def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch, tmp_path):
+    def markdown_of() -> str:
+        frames = {"problems": PROBLEMS, "scores": scores, "generations": TEXTS}
+        return write_markdown(tmp_path / "report.md", title="t", **frames).read_text(encoding="utf-8")
 
-
-def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch, tmp_path) -> None:
-    texts = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
-    whole = write_markdown(
-        tmp_path / "report.md", title="t", problems=PROBLEMS, scores=scores, generations=texts
-    ).read_text(encoding="utf-8")
+    whole = markdown_of()
     assert all(f"text of {p}" in whole for p in PROMPTS)
     assert "Left out" not in whole
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
-    said = write_markdown(
-        tmp_path / "report.md", title="t", problems=PROBLEMS, scores=scores, generations=texts
-    ).read_text(encoding="utf-8")
+    said = markdown_of()
     assert "Here are those of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
     assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
 
 
-def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, scores, monkeypatch) -> None:
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+@pytest.mark.usefixtures("unpainted")
+def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, scores, monkeypatch):
     monkeypatch.setattr(figures, "MOST_HEATMAPS", 3)
 
     def heatmaps(folder: str, frame: pl.DataFrame) -> list[str]:

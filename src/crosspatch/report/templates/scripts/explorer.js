@@ -257,7 +257,7 @@ class Explorer {
   choose(row, step) {
     const other = row !== this.state.row;
     Object.assign(this.state, { row, step });
-    if (other) this.grid.layout();
+    if (other) this.grid.label();
     this.tell();
     this.texts.show();
     this.remember();

@@ -1,18 +1,20 @@
-// A picture of rows and columns, an element for each cell that is in sight: others are made when they are scrolled to.
-// Rows run upwards. The looks of cells are in report.css.
+// A picture of rows and columns with an element for each cell, rows upwards. Cells are made in tiles: those in sight first,
+// then those beside them, a few tiles in each frame, so the page answers while they are made. The looks are in report.css.
 // Wider for fingers.
 const [NARROWEST, WIDEST] = matchMedia("(pointer: coarse)").matches ? [16, 26] : [12, 26];
 const TOP = 32, TALLEST = 18, LETTER = 6.4;
-// Columns and rows beside the window that are drawn too.
-const BEYOND = 20;
+// Rows and columns of a tile, and tiles made in a frame.
+const TILE = 16, BATCH = 2;
 
 class Grid {
   // `describe` gives the lines about a cell as [name, text]; `choose` is called for a cell that was clicked or reached by keys.
   constructor(root, { label, describe, choose }) {
-    Object.assign(this, { describe, choose, model: null });
+    Object.assign(this, { describe, choose, model: null, tiles: new Map() });
     this.cells = make("div", { className: "cells" });
     this.names = make("div", { className: "rows" });
     this.scroller = make("div", { className: "grid", tabIndex: 0, role: "application", "aria-roledescription": "heatmap", "aria-label": label }, this.names, this.cells);
+    this.row = make("div", { className: "row" });
+    this.here = make("div", { className: "here" });
     this.tip = make("div", { className: "tip", role: "tooltip", hidden: true });
     root.replaceChildren(this.scroller);
     document.body.append(this.tip);
@@ -21,8 +23,10 @@ class Grid {
     this.cells.addEventListener("pointermove", (event) => this.hover(event));
     this.cells.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     this.cells.addEventListener("click", (event) => { const at = this.at(event); if (at) this.go(...at); });
-    for (const where of [this.scroller, window]) where.addEventListener("scroll", () => this.soon(), { passive: true });
-    new ResizeObserver(() => this.layout()).observe(this.scroller);
+    for (const [where, what] of [[this.scroller, "scroll"], [window, "scroll"], [window, "resize"]]) where.addEventListener(what, () => this.soon(), { passive: true });
+    addEventListener("beforeprint", () => this.paint(Infinity));
+    // Its height is ours.
+    new ResizeObserver(() => { if (this.scroller.clientWidth !== this.width) this.layout(); }).observe(this.scroller);
   }
 
   // rows: names, lowest first. columns: how many. numbers(c): the number above a column, or null; label(c): the text below it.
@@ -30,24 +34,33 @@ class Grid {
   show(model) {
     this.model = { numbers: (c) => c, label: () => "", ...model };
     this.tip.hidden = true;
+    this.told = null;
     this.layout();
   }
 
   layout() {
-    const { model } = this;
-    if (!model || !this.scroller.clientWidth) return;
-    const count = model.rows.length;
-    this.labels = Array.from({ length: model.columns }, (_, c) => model.label(c));
+    const { model, scroller } = this, width = (this.width = scroller.clientWidth);
+    if (!model || !width) return;
+    const count = model.rows.length, every = Math.ceil(13 / (this.h = count > 60 ? 10 : TALLEST));
     this.left = 22 + Math.min(170, Math.max(2, ...model.rows.map((name) => name.length)) * 7);
-    this.w = Math.max(NARROWEST, Math.min(WIDEST, (this.scroller.clientWidth - this.left - 2) / model.columns));
-    this.h = count > 60 ? 10 : TALLEST;
-    this.bottom = Math.ceil(Math.max(0, ...this.labels.map((text) => text.length)) * LETTER) + 12;
-    const height = TOP + this.h * count + this.bottom, every = Math.ceil(13 / this.h);
-    Object.assign(this.names.style, { width: `${this.left}px`, height: `${height}px` });
-    Object.assign(this.cells.style, { width: `${this.w * model.columns + 2}px`, height: `${height}px` });
+    this.w = Math.max(NARROWEST, Math.min(WIDEST, (width - this.left - 2) / model.columns));
+    for (const [name, size] of [["--w", this.w], ["--h", this.h]]) scroller.style.setProperty(name, `${size}px`);
+    this.names.style.width = `${this.left}px`;
+    this.cells.style.width = `${this.w * model.columns + 2}px`;
     this.names.replaceChildren(make("i", { style: "top:0;left:0" }, model.rowTitle), make("i", { style: `top:0;left:${this.left}px` }, model.columnTitle),
-      ...model.rows.map((name, r) => make("b", { style: `top:${this.y(r)}px;line-height:${this.h}px`, hidden: r % every && r !== model.chosen?.[0] }, name)));
-    this.drawn = null;
+      ...model.rows.map((name, r) => make("b", { style: `top:${this.y(r)}px`, className: r % every ? "between" : "" }, name)));
+    this.cells.replaceChildren(this.row, this.here);
+    this.tiles.clear();
+    this.label();
+  }
+
+  // The texts below the columns, which are of another row when that is chosen.
+  label() {
+    const { model } = this;
+    this.labels = Array.from({ length: model.columns }, (_, c) => model.label(c));
+    const height = TOP + this.h * model.rows.length + Math.ceil(Math.max(0, ...this.labels.map((text) => text.length)) * LETTER) + 12;
+    for (const side of [this.names, this.cells]) side.style.height = `${height}px`;
+    for (const [key, tile] of this.tiles) if (key.startsWith("labels")) { tile.remove(); this.tiles.delete(key); }
     this.paint();
   }
 
@@ -56,52 +69,79 @@ class Grid {
 
   soon() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.paint(); }); }
 
-  // The cells in sight and some around them, unless they are there already.
-  paint() {
-    const { model, scroller } = this;
-    if (!model || !this.w) return;
-    const within = (at, most) => Math.max(0, Math.min(most, at)), { top } = scroller.getBoundingClientRect(), rows = model.rows.length;
-    const left = scroller.scrollLeft / this.w, right = left + scroller.clientWidth / this.w;
-    const up = (-top - TOP) / this.h, down = up + innerHeight / this.h;
-    const [from, to] = [within(Math.floor(left), model.columns), within(Math.ceil(right), model.columns)];
-    const [first, last] = [within(Math.floor(rows - down), rows), within(Math.ceil(rows - up), rows)];
-    if (this.drawn && from >= this.drawn[0] && to <= this.drawn[1] && first >= this.drawn[2] && last <= this.drawn[3]) return;
-    this.drawn = [within(from - BEYOND, model.columns), within(to + BEYOND, model.columns), within(first - BEYOND, rows), within(last + BEYOND, rows)];
-    const [c0, c1, r0, r1] = this.drawn, parts = [], gap = this.w > 6 ? 1 : 0;
-    for (let r = r0; r < r1; r++) {
-      for (let c = c0; c < c1; c++) {
-        const cell = model.cell(r, c);
-        if (!cell) continue;
-        const colour = cell.kind === "ok" ? `;background:${model.colour(cell.value)[0]}` : "";
-        const mark = cell.ring ? "○" : cell.kind === "unscheduled" ? "·" : cell.kind === "ok" && Math.abs(cell.value) > model.reach ? (cell.value > 0 ? "▲" : "▼") : "";
-        parts.push(`<s class="${cell.kind}${cell.faded ? " faded" : ""}${cell.ring ? " ring" : ""}" data-at="${r},${c}" style="left:${this.x(c)}px;top:${this.y(r)}px${colour}">${mark}</s>`);
+  // Some of the tiles that are lacking in sight and beside it; tiles further away are removed.
+  paint(most = BATCH) {
+    const { model, scroller, tiles } = this;
+    if (!model || !this.width) return;
+    const within = (at, most) => Math.max(0, Math.min(Math.ceil(most / TILE) - 1, Math.floor(at / TILE))), rows = model.rows.length;
+    const left = scroller.scrollLeft / this.w, right = left + this.width / this.w;
+    const up = rows - (-scroller.getBoundingClientRect().top - TOP) / this.h, down = up - innerHeight / this.h;
+    const [c0, c1, r0, r1] = [within(left, model.columns), within(right, model.columns), within(down, rows), within(up, rows)];
+    const wanted = new Map();
+    for (let c = c0 - 1; c <= c1 + 1; c++) {
+      if (c < 0 || c * TILE >= model.columns) continue;
+      const beside = c < c0 || c > c1;
+      wanted.set(`labels,${c}`, [beside, () => this.columns(c * TILE)]);
+      for (let r = r0 - 1; r <= r1 + 1; r++) {
+        if (r >= 0 && r * TILE < rows) wanted.set(`${r},${c}`, [beside || r < r0 || r > r1, () => this.tile(r * TILE, c * TILE)]);
       }
     }
-    // Statuses, colours and numbers alone; words become text below.
-    this.cells.innerHTML = parts.join("");
-    this.cells.style.setProperty("--w", `${this.w - gap}px`);
-    this.cells.style.setProperty("--h", `${this.h - gap}px`);
-    const spread = [1, 2, 5, 10, 20, 50, 100, 200].find((every) => every * this.w >= 30) ?? 500;
-    for (let c = c0; c < c1; c++) {
-      if (model.numbers(c) % spread === 0) this.cells.append(make("i", { style: `left:${this.x(c) + this.w / 2}px` }, String(model.numbers(c))));
-      if (this.labels[c]) this.cells.append(make("u", { "data-column": c, style: `left:${this.x(c) + this.w / 2}px;top:${this.y(0) + this.h + 5}px` }, this.labels[c]));
+    for (const [key, tile] of tiles) if (!wanted.has(key)) { tile.remove(); tiles.delete(key); }
+    const lacking = [...wanted].filter(([key]) => !tiles.has(key)).sort(([, [a]], [, [b]]) => a - b);
+    for (const [key, [, made]] of lacking.slice(0, most)) {
+      tiles.set(key, made());
+      this.cells.append(tiles.get(key));
     }
     this.outline();
+    if (lacking.length > most) this.soon();
+  }
+
+  // A tile of cells from a row and a column on, its rows downwards; an empty element stands where no cell is.
+  tile(low, from) {
+    const { model } = this, high = Math.min(low + TILE, model.rows.length) - 1, to = Math.min(from + TILE, model.columns), parts = [];
+    for (let r = high; r >= low; r--) {
+      for (let c = from; c < to; c++) {
+        const cell = model.cell(r, c);
+        if (!cell) { parts.push("<s></s>"); continue; }
+        const { kind, value, faded, ring } = cell, ground = kind === "ok" ? ` style="background:${model.colour(value)[0]}"` : "";
+        const mark = ring ? "○" : kind === "unscheduled" ? "·" : kind === "ok" && Math.abs(value) > model.reach ? (value > 0 ? "▲" : "▼") : "";
+        parts.push(`<s class="${kind}${faded ? " faded" : ""}${ring ? " ring" : ""}"${ground}>${mark}</s>`);
+      }
+    }
+    // Statuses, colours and marks alone: what models wrote never becomes HTML.
+    return make("div", { className: "tile", innerHTML: parts.join(""),
+      style: `left:${this.x(from)}px;top:${this.y(high)}px;grid-template-columns:repeat(${to - from},var(--w))` });
+  }
+
+  // The numbers above some columns and the texts below them.
+  columns(from) {
+    const { model } = this, part = make("div", { className: "labels" }), place = (c) => this.x(c) + this.w / 2;
+    const spread = [1, 2, 5, 10, 20, 50, 100, 200].find((every) => every * this.w >= 30) ?? 500;
+    for (let c = from; c < Math.min(from + TILE, model.columns); c++) {
+      if (model.numbers(c) % spread === 0) part.append(make("i", { style: `left:${place(c)}px` }, String(model.numbers(c))));
+      if (this.labels[c]) part.append(make("u", { "data-column": c, style: `left:${place(c)}px;top:${this.y(0) + this.h + 5}px` }, this.labels[c]));
+    }
+    return part;
   }
 
   // The chosen cell, its row and the text below its column.
   outline() {
     const { chosen } = this.model;
     for (const old of this.scroller.querySelectorAll(".chosen")) old.classList.remove("chosen");
-    for (const old of this.cells.querySelectorAll(".row, .here")) old.remove();
+    this.row.hidden = this.here.hidden = !chosen;
     if (!chosen) return;
     const [r, c] = chosen;
-    this.cells.append(make("div", { className: "row", style: `top:${this.y(r) - 1}px;height:${this.h + 1}px` }),
-      make("div", { className: "here", style: `left:${this.x(c)}px;top:${this.y(r)}px` }));
+    this.row.style.top = `${this.y(r) - 1}px`;
+    Object.assign(this.here.style, { left: `${this.x(c)}px`, top: `${this.y(r)}px` });
     for (const found of [this.names.querySelectorAll("b")[r], this.cells.querySelector(`[data-column="${c}"]`)]) found?.classList.add("chosen");
   }
 
-  at(event) { return event.target.dataset.at?.split(",").map(Number); }
+  // The row and the column under the pointer; null where there is no cell.
+  at({ clientX, clientY }) {
+    const { model } = this, box = this.cells.getBoundingClientRect();
+    const r = model.rows.length - 1 - Math.floor((clientY - box.top - TOP) / this.h), c = Math.floor((clientX - box.left) / this.w);
+    return r >= 0 && r < model.rows.length && c >= 0 && c < model.columns && model.cell(r, c) ? [r, c] : null;
+  }
 
   hover(event) {
     if (event.pointerType === "touch") return;

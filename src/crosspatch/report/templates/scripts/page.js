@@ -23,7 +23,8 @@ const percent = (value) => (value === null ? dash : signed((100 * value).toFixed
 // Data of the page: JSON or script, deflated and in base64.
 async function unpack(name) {
   const source = document.getElementById("data-" + name).textContent;
-  const bytes = Uint8Array.from(atob(source.trim()), (letter) => letter.charCodeAt(0));
+  const letters = atob(source.trim()), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
 }
 const unpacked = async (name) => JSON.parse(await unpack(name));
