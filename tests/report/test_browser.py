@@ -101,7 +101,7 @@ class Opened:
             """async () => {
                 await Promise.allSettled(window.explorer?.parts?.values() ?? []);
                 const frame = () => new Promise(requestAnimationFrame);
-                do { await frame(); await frame(); } while (window.explorer?.grid.asked);
+                do { await frame(); await frame(); } while (window.explorer?.grid?.asked);
             }"""
         )
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspatch.data.problem import Problem
-from crosspatch.report.columns import whole_letters
 from crosspatch.report.explorer import Explorer
 from crosspatch.report.formulas import formula_tree, formulas
+from crosspatch.report.letters import whole_letters
 from crosspatch.report.template import packed
 from crosspatch.tables import GENERATIONS, SCORES
 

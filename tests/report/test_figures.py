@@ -185,7 +185,7 @@ def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw, scor
     if which == "hostile":
         # Nothing is read as mathematics.
         assert "$\\frac{1}{$" in [label.get_text() for label in labels]
-        assert not any(text.get_parse_math() for text in texts)
+        assert not any(label.get_parse_math() for label in labels)
 
 
 def test_tokens_are_labelled_where_there_is_room():

@@ -43,25 +43,23 @@ class Table:
         return cls(name, [title for title, _ in columns.values()], texts)
 
 
+# The counts of a depth profile, each with its title and the form in which its values are shown.
+PROFILE: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "positions": ("positions", str),
+    "disagreements": ("disagree", str),
+    "disagreement_rate": ("rate", percent),
+    "ok_cells": ("with CTS", str),
+    "small_denominators": ("too small", str),
+    "outside_unit": ("outside [0, 1]", str),
+    "mean_cts": ("mean CTS", number),
+    "recovered_fraction": ("recovered fraction", number),
+}
+
+
 def depth_table(profile: pl.DataFrame, name: str) -> Table:
-    """What was counted of a depth profile, layer by layer."""
-    return Table.of(
-        name,
-        profile,
-        {
-            "domain": ("domain", domain_title),
-            "prompts": ("prompts", str),
-            "layer": ("layer", str),
-            "positions": ("positions", str),
-            "disagreements": ("disagree", str),
-            "disagreement_rate": ("rate", percent),
-            "ok_cells": ("with CTS", str),
-            "small_denominators": ("too small", str),
-            "outside_unit": ("outside [0, 1]", str),
-            "mean_cts": ("mean CTS", number),
-            "recovered_fraction": ("recovered fraction", number),
-        },
-    )
+    """The counts of a depth profile, layer by layer."""
+    place = {"domain": ("domain", domain_title), "prompts": ("prompts", str), "layer": ("layer", str)}
+    return Table.of(name, profile, {**place, **PROFILE})
 
 
 def variants_table(searched: pl.DataFrame) -> Table:

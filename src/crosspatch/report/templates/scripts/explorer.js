@@ -2,8 +2,6 @@
 const WAYS = ["component", "direction", "persistence", "schedule"];
 const COLUMNS = ["patch", "layer", "step", "position", "token", "clean predicts", "corrupted predicts", "class", "status", "CTS",
   "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
-const PROFILE_NAMES = { positions: "positions", disagreements: "disagree", disagreement_rate: "rate", ok_cells: "with CTS",
-  small_denominators: "too small", outside_unit: "outside [0, 1]", mean_cts: "mean CTS", recovered_fraction: "recovered fraction" };
 const LONGEST = 32;
 
 class Explorer {
@@ -276,7 +274,7 @@ class Explorer {
   tables() {
     const { picture: p, index } = this;
     const rates = { rate: percent };
-    showTable(this.part("layers"), this.name() + " layers", ["patch", ...index.profile.map((name) => PROFILE_NAMES[name] ?? name)], p.rows.map((row) => [row.patch, ...row.profile]), rates);
+    showTable(this.part("layers"), this.name() + " layers", ["patch", ...index.profile], p.rows.map((row) => [row.patch, ...row.profile]), rates);
     showTable(this.part("cells"), this.name(), COLUMNS, this.rows());
   }
 
