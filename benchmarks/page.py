@@ -33,6 +33,14 @@ _HOVER = """async ([x, y]) => {
     return performance.now() - start;
 }"""
 
+# From the choice of a prompt to the frame after which all cells in sight and beside it are there.
+_TURN = """async (prompt) => {
+    const start = performance.now();
+    await explorer.open(prompt);
+    do await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); while (explorer.grid.asked);
+    return performance.now() - start;
+}"""
+
 
 def made_up_scores(seed: int = 0) -> pl.DataFrame:
     """Scores of every status; one cell in eight has a CTS, and texts part from each other."""
@@ -123,11 +131,7 @@ def measured() -> list[tuple[str, str]]:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         opened = [opening(page, path) for _ in range(5)]
         taken = hovers(page)
-        turning = page.evaluate(
-            "async () => { const start = performance.now(); await explorer.open(5);"
-            " do await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); while (explorer.grid.asked);"
-            " return performance.now() - start; }"
-        )
+        turning = page.evaluate(_TURN, 5)
         browser.close()
         size = path.stat().st_size / 1e6
     return [
