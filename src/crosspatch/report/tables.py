@@ -28,6 +28,10 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
+# Columns of a frame, each with its title and the form in which its values are shown.
+Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of texts under the names of columns; the first text of a row is its heading."""
@@ -37,14 +41,14 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     @classmethod
-    def of(cls, name: str, rows: pl.DataFrame, columns: Mapping[str, tuple[str, Callable[[Any], str]]]) -> Table:
-        """Some columns of a frame, each with the name and the form in which its values are shown."""
+    def of(cls, name: str, rows: pl.DataFrame, columns: Columns) -> Table:
+        """Some columns of a frame."""
         texts = [[form(row[key]) for key, (_, form) in columns.items()] for row in rows.iter_rows(named=True)]
         return cls(name, [title for title, _ in columns.values()], texts)
 
 
-# The counts of a depth profile, each with its title and the form in which its values are shown.
-PROFILE: dict[str, tuple[str, Callable[[Any], str]]] = {
+# The counts of a depth profile.
+PROFILE: Columns = {
     "positions": ("positions", str),
     "disagreements": ("disagree", str),
     "disagreement_rate": ("rate", percent),
@@ -58,7 +62,7 @@ PROFILE: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 def depth_table(profile: pl.DataFrame, name: str) -> Table:
     """The counts of a depth profile, layer by layer."""
-    place = {"domain": ("domain", domain_title), "prompts": ("prompts", str), "layer": ("layer", str)}
+    place: Columns = {"domain": ("domain", domain_title), "prompts": ("prompts", str), "layer": ("layer", str)}
     return Table.of(name, profile, {**place, **PROFILE})
 
 
