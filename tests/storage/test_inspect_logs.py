@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -144,22 +143,14 @@ def test_every_text_and_verdict_is_found_again(finished):
 def test_counts_are_those_of_table_2(finished):
     run, logs = finished
     counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.read(BEHAVIOUR)).to_dicts()}
-    checked = 0
     for log in logs:
         (score,) = [score for score in log.results.scores if score.name == "verdict"]
         for domain, written in score.metadata.items():
-            row = counts[log.eval.metadata["condition"], log.eval.task_args.get("patch"), domain]
-            letters = Counter(
-                LETTERS[sample.scores["verdict"].value]
-                for sample in log.samples
-                if "verdict" in sample.scores and sample.metadata["domain"] == domain
-            )
-            for name in VERDICTS:
-                assert letters[name] == row[name] == written[name]
+            row = counts.pop((log.eval.metadata["condition"], log.eval.task_args.get("patch"), domain))
+            assert written == {name: row[name] for name in ("n", *VERDICTS)}
             assert score.metrics[f"accuracy_{domain}"].value == row["correct"] / row["n"]
-            checked += 1
         assert (log.results.headline.score, log.results.headline.metric) == ("verdict", "accuracy_related")
-    assert checked == len(counts)
+    assert counts == {}
 
 
 def test_an_undefined_number_is_left_out_and_not_zero(finished):
