@@ -78,12 +78,6 @@ def test_modes_are_those_of_single_layers() -> None:
     assert mode.rows(frame).height == len(CELLS)
 
 
-def test_the_ceiling_depends_on_the_direction() -> None:
-    assert "near 1" in str(PatchMode("resid_post", "corrupt", "transient").ceiling)
-    assert "near 0" in str(PatchMode("resid_post", "repair", "transient").ceiling)
-    assert PatchMode("mlp_out", "corrupt", "transient").ceiling is None
-
-
 def test_a_published_score_is_disagreement_times_transfer() -> None:
     # Of layers 0 to 8, 7 is late and not the last.
     disagree = (("p", 0, " add", 1), ("p", 2, "$$", 0))
