@@ -133,24 +133,20 @@ def _models(run: RunDirectory) -> list[_Model]:
     if foreign := sorted(set(generations["prompt_id"]) - problems.keys()):
         raise UsageError(f"the prompt {foreign[0]} ({len(foreign)} such) has no question in {run.root}/data")
     behaviour, health, ratings, scores = (run.read(schema) for schema in (BEHAVIOUR, HEALTH, RATINGS, SCORES))
-    of_text = {
-        "behaviour": _by_text(behaviour),
-        "health": _by_text(health),
-        "ratings": _by_text(ratings),
-        "profile": _by_text(_with_condition(prompt_profile(scores))),
+    # What is known about each text, and about all texts of a model.
+    results = {
+        "behaviour": (behaviour, table2(behaviour)),
+        "health": (health, output_health(health)),
+        "ratings": (ratings, mean_ratings(ratings)),
+        "profile": tuple(map(_with_condition, (prompt_profile(scores), depth_profile(scores, run.domains())))),
     }
-    of_model = {
-        "behaviour": table2(behaviour),
-        "health": output_health(health),
-        "ratings": mean_ratings(ratings),
-        "profile": _with_condition(depth_profile(scores, run.domains())),
-    }
+    of_text = {name: _by_text(rows) for name, (rows, _) in results.items()}
     texts: dict[tuple[str, str | None], list[Row]] = {}
     for key, row in _by_text(generations).items():
-        results = {name: rows.get(key) for name, rows in of_text.items()}
-        texts.setdefault(key[1:], []).append({**row, "problem": problems[key[0]], **results})
+        of_row = {name: rows.get(key) for name, rows in of_text.items()}
+        texts.setdefault(key[1:], []).append({**row, "problem": problems[key[0]], **of_row})
     return [
-        _Model(*key, texts[key], {name: _of(table, *key) for name, table in of_model.items()})
+        _Model(*key, texts[key], {name: _of(table, *key) for name, (_, table) in results.items()})
         for key in sorted(texts, key=lambda key: condition_order(*key))
     ]
 
