@@ -1,4 +1,4 @@
-"""A file is told what is wrong with it: every row has one verdict, and only what can be known is said."""
+"""The check of a file: every row has one verdict, and only what can be known is reported."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.config import Data
-from crosspatch.data.problem import write_problems
-from crosspatch.data.splits import make_splits
-from crosspatch.data.table import Row
 from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
-from crosspatch.grading.row_check import check_row
 
 # As the published files have them: escaped, a right solution among the wrong ones, single backslashes among doubled.
 TRAIN = r"""question,solution
@@ -44,13 +39,12 @@ def published(tmp_path: Path) -> tuple[Path, Path]:
     return written(tmp_path, "train.csv", TRAIN), written(tmp_path, "validation.csv", VALIDATION)
 
 
-def check(question: str, solution: str | None, answer: str | None = None):
-    return check_row(Row(1, 1, question, solution, answer))
-
-
 def test_the_published_kind(published: tuple[Path, Path]) -> None:
     train, validation = published
     found = check_files(train, [validation], lambda question, solution: (question + solution).count("="))
+    first, second = found.summary_rows()
+    assert list(first.values()) == ["train.csv", "3", "1", "2", "0", "2 of 8", "0", "4 to 7, median 4"]
+    assert list(second.values())[:5] == ["validation.csv", "3", "2", "0", "1"]
     report = json.loads(json.dumps(found.to_dict()))
     mine, others = report["files"]
     assert mine["path"] == str(train)
@@ -78,17 +72,7 @@ def test_the_published_kind(published: tuple[Path, Path]) -> None:
     ]
 
 
-def test_a_table_for_people(published: tuple[Path, Path]) -> None:
-    train, validation = published
-    first, second = check_files(train, [validation], lambda question, solution: 7).summary_rows()
-    assert list(first.values()) == ["train.csv", "3", "1", "2", "0", "2 of 8", "0", "7 to 7, median 7"]
-    assert list(second.values())[:5] == ["validation.csv", "3", "2", "0", "1"]
-    assert check_files(train).summary_rows()[0]["tokens"] == "–"
-    assert check_files(train).to_dict()["files"][0]["tokens"] is None
-    assert check_files(train).to_dict()["shared_questions"] == 0
-
-
-def test_remarks_for_people(tmp_path: Path, published: tuple[Path, Path]) -> None:
+def test_remarks(tmp_path: Path, published: tuple[Path, Path]) -> None:
     train, validation = published
     assert check_files(train, [validation]).remarks() == [
         "train.csv: 1 of 3 answers are right: row 2",
@@ -98,91 +82,16 @@ def test_remarks_for_people(tmp_path: Path, published: tuple[Path, Path]) -> Non
         "train.csv: 2 questions also stand in validation.csv, 1 of them word for word: rows 1, 2",
     ]
     sound = written(tmp_path, "sound.csv", "question,solution\nSolve 2x = 4,x = 2\n")
-    assert check_files(sound).remarks() == []
+    alone = check_files(sound)
+    assert alone.remarks() == []
+    assert alone.summary_rows()[0]["tokens"] == "–"
+    assert (alone.to_dict()["files"][0]["tokens"], alone.to_dict()["shared_questions"]) == (None, 0)
     twice = written(tmp_path, "twice.csv", "question,answer,solution\n" + "Solve 2x = 4,3,x = 2\n" * 40)
     rows = f"rows {', '.join(map(str, range(1, 26)))} and 15 more"
     assert check_files(twice).remarks() == [
         f"twice.csv: 40 of 40 gold answers do not solve the equation: {rows}",
         f"twice.csv: one question stands in several rows: {rows}",
     ]
-
-
-def test_made_problems(tmp_path: Path) -> None:
-    splits = make_splits(Data(train=24, validation=12, related=0), seed=2)
-    train, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
-    write_problems(train, splits.train)
-    write_problems(validation, splits.validation)
-    found = check_files(train, [validation])
-    wrong, right = found.files
-    assert len(wrong.rows_that("wrong")) == 24
-    assert len(right.rows_that("right")) == 12
-    assert all(row.steps.gaps for row in wrong.rows)
-    assert right.gaps == 0
-    assert not any(row.wrong_gold or row.unclosed or row.steps.unread for file in found.files for row in file.rows)
-    assert found.shared_questions == 0
-    assert check_files(train, [train]).shared_questions == 24
-
-
-@pytest.mark.parametrize(
-    ("question", "solution", "answer", "answered", "reason"),
-    [
-        ("Solve 3x = 9", "x = 3", None, "right", ""),
-        ("Solve 3x = 9", None, "3", "right", ""),
-        ("Solve 3x = 9", None, "x = 4", "wrong", ""),
-        ("Solve 3x = 9", "Hm.", "3", "unparsed", "no final answer found"),
-        ("Solve 3x = 9", None, None, "unparsed", "no solution and no answer"),
-        ("What is 3 + 4?", r"\boxed{7}", "7", "right", ""),
-        ("What is 3 + 4?", r"\boxed{8}", "7", "wrong", ""),
-        ("What is 3 + 4?", "Hm.", "7", "unparsed", "no final answer found"),
-        ("What is 3 + 4?", r"\boxed{7}", "[[7", "unparsed", "the gold answer cannot be read"),
-        ("What is 3 + 4?", None, "7", "unparsed", "no equation in the question and no gold answer"),
-        ("What is 3 + 4?", r"\boxed{7}", None, "unparsed", "no equation in the question and no gold answer"),
-        ("Where is the Louvre?", "It stands in Paris.", "Paris", "right", ""),
-        ("What is the sum of the roots of x² = 9?", r"\boxed{0}", "0", "right", ""),
-    ],
-)
-def test_verdicts(question: str, solution: str | None, answer: str | None, answered: str, reason: str) -> None:
-    found = check(question, solution, answer)
-    assert (found.answered, found.reason) == (answered, reason)
-
-
-def test_a_gold_answer_that_does_not_solve_the_equation() -> None:
-    found = check("Solve 3x = 9", "x = 3", "4")
-    assert (found.answered, found.wrong_gold) == ("right", True)
-    for gold in ("3", "x = 3", r"\frac{9}{3}", "three", None):
-        assert not check("Solve 3x = 9", "x = 4", gold).wrong_gold
-    assert not check("What is 3 + 4?", "7", "8").wrong_gold
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Solve for x: 5x = 95", "Find b if  5b=95."),
-        ("Find x: x² - 4 = 0", r"Solve $t^{2} - 4 = 0$."),
-        ("Who wrote “Faust”?", "who wrote  Faust"),
-        ("What is a half-life?", "What is a half life?"),
-        ("Don't stop", "don’t stop!"),
-    ],
-)
-def test_the_same_up_to_wording(one: str, other: str) -> None:
-    assert check(one, "1").key == check(other, "1").key
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Solve for x: 5x = 95", "Solve for x: 95 = 5x"),
-        ("Solve for x: 5x = 95", "Solve for x: 5x = 96"),
-        ("What is 3 + 4?", "What is 3 - 4?"),
-        ("What is 1.5 + 1?", "What is 15 + 1?"),
-        ("What is 5!", "What is 5"),
-        ("Find f'(x) if f(x) = x²", "Find f''(x) if f(x) = x²"),
-        ("Find ∫ 5 dx", "Find ∫ 5x dx"),
-        ("If 2x = 8, what is x?", "If 2x = 8, what is 3x?"),
-    ],
-)
-def test_not_the_same(one: str, other: str) -> None:
-    assert check(one, "1").key != check(other, "1").key
 
 
 def test_questions_that_stand_twice(tmp_path: Path) -> None:
@@ -200,42 +109,12 @@ def test_questions_that_stand_twice(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_latex_in_the_question_is_checked_too() -> None:
-    assert check("Solve $3x = 9", r"\boxed{3}").unclosed == ("in the question, $ is not closed",)
-
-
 def test_bad_files_are_refused_before_anything_is_checked(tmp_path: Path, published: tuple[Path, Path]) -> None:
     counted = []
     bad = written(tmp_path, "bad.csv", "question,solution\nq,\n")
     with pytest.raises(UsageError, match=r"bad\.csv, row 1 \(line 2\): the solution is empty"):
         check_files(published[0], [bad], lambda question, solution: len(counted.append(question) or ""))
     assert not counted
-
-
-HOSTILE = [
-    "x = " + "9^" * 100 + "9",
-    "$$\nx = ((9^9)^9)^9\n$$",
-    "\\boxed{1/0}",
-    "\\boxed{" * 5_000,
-    "{" * 5_000 + "\\right" * 5_000,
-    "$" * 20_000,
-    "\\[" * 10_000,
-    "=" * 20_000,
-    "x = " + "(" * 5_000,
-    "x = " + "9" * 5_000,
-    "x = 1 or " * 3_000,
-    "x = 1\nx = -1\n" * 1_000,
-    "answer: " * 3_000,
-    "x = ٣ \u202e 𝟛 ½² √√ \ud800",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_texts_are_checked_like_others(text: str) -> None:
-    for question in ("Solve x² = 1", "What?", text):
-        found = check(question, text, "1")
-        assert found.answered in ("right", "wrong", "unparsed")
-        assert bool(found.reason) == (found.answered == "unparsed")
 
 
 fields = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=30).filter(str.strip)

@@ -1,6 +1,8 @@
-"""Each flag on a text that deserves it, and none on a sound one."""
+"""Each flag on a text that deserves it, and none on a sound one; delimiters that do not close, with the reason."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from hypothesis import given
@@ -8,32 +10,22 @@ from hypothesis import strategies as st
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
+from crosspatch.data.table import Row
 from crosspatch.grading.health import health
+from crosspatch.grading.row_check import check_row
 
 SOUND = "### Step 1: Divide\n\n$$\nx \\neq 0, \\nu \\not= \\nabla f \\\\ n = 3\n$$\n\n**Answer:** $\\boxed{x = 3}$"
 
 
-def test_a_sound_text_has_no_flag() -> None:
+def test_a_sound_text_has_no_flag_and_a_truncated_one_has_no_end() -> None:
     assert health(SOUND, "eos").flags == []
+    assert health(SOUND, "limit").flags == ["no_eos"]
     for problem in make_splits(Data(train=6, validation=6, related=0), seed=1).train:
         assert problem.solution is not None
         assert health(problem.solution, "eos").flags == []
 
 
-def test_a_text_that_was_cut_off_has_no_end() -> None:
-    assert health(SOUND, "limit").flags == ["no_eos"]
-
-
-@pytest.mark.parametrize(
-    "loop",
-    [
-        "Step 4: x = 5\n",
-        "abcd",
-        "ha ",
-        "x",
-        "a sentence that is longer than sixty characters in all, so there.\n",
-    ],
-)
+@pytest.mark.parametrize("loop", ["Step 4: x = 5\n", "abcd", "ha ", "x", f"a {'long ' * 12} sentence.\n"])
 def test_a_loop_at_the_end_is_repetition(loop: str) -> None:
     rounds = max(4, 80 // len(loop))
     assert health(SOUND + loop * rounds, "eos").flags == ["repetition"]
@@ -45,6 +37,9 @@ def test_two_rounds_or_a_short_loop_are_no_repetition() -> None:
     assert health("a sentence that is longer than thirty characters. " * 2, "eos").flags == []
     assert health("abcd " * 11, "eos").flags == []
     assert health("abcd " * 12, "eos").flags == ["repetition"]
+    # The first round is not counted.
+    assert health("So we see: " + "x = 5\n" * 20, "eos").looped == len("x = 5\n") * 19
+    assert health(r"again\n" * 20, "limit").flags == ["no_eos", "repetition", "escaped_newlines"]
 
 
 @pytest.mark.parametrize("planted", [r"\n", r"\n\n", r"\nStep 2", r"\nuse"])
@@ -52,9 +47,7 @@ def test_escaped_newlines_are_counted(planted: str) -> None:
     found = health(f"Step 1: done.{planted} and on", "eos")
     assert found.flags == ["escaped_newlines"]
     assert found.escaped_newlines == planted.count("\\n")
-
-
-def test_a_command_that_begins_with_n_is_no_escaped_newline() -> None:
+    # A command that begins with n is none.
     assert health(r"a \nleqslant b", "eos").escaped_newlines == 0
     assert health(r"a \nleqslanted b", "eos").escaped_newlines == 1
 
@@ -113,15 +106,68 @@ def test_latex_that_is_right_is_none_of_them(formula: str) -> None:
     assert health(f"So ${formula}$.", "eos").flags == []
 
 
-def test_flags_add_up_in_their_order() -> None:
-    assert health(r"again\n" * 20, "limit").flags == ["no_eos", "repetition", "escaped_newlines"]
-
-
-def test_a_loop_is_counted_in_characters_without_its_first_round() -> None:
-    assert health("So we see: " + "x = 5\n" * 20, "eos").looped == len("x = 5\n") * 19
-
-
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\\${}^_ nfrac\n"))))
 def test_no_text_makes_it_raise(text: str) -> None:
     found = health(text, "eos")
     assert bool(found.flags) == any(vars(found).values())
+    assert all("\n" not in reason for reason in unclosed(text))
+
+
+# Delimiters.
+
+
+def unclosed(text: str) -> tuple[str, ...]:
+    """The reasons that the check of a dataset lists; `health` counts them."""
+    reasons = check_row(Row(1, 1, "Why?", text, None)).unclosed
+    assert len(reasons) == health(text, "eos").unclosed
+    return reasons
+
+
+CLOSED = (
+    "We have $x$ and\n\n$$\nx = \\left( \\frac{1}{2} \\right)^2 \\text{ for $y$}\n$$\n\n\\[ \\begin{align} a &= b "
+    "\\\\[2pt] c &= \\left\\{ d \\right. \\end{align} \\]\n\\( \\sqrt[3]{2} \\), **Answer:** $ \\boxed{19} $"
+)
+DELIMITER = re.compile(r"\$\$?|\\[()\[\]](?!2pt)|\\(?:left|right)\\?.|\\(?:begin|end)\{\w+\}|(?<!\\)[{}]")
+
+
+def test_taking_any_delimiter_away_is_noticed() -> None:
+    assert not unclosed(CLOSED)
+    places = [match.span() for match in DELIMITER.finditer(CLOSED)]
+    assert len(places) >= 20
+    assert all(unclosed(f"{CLOSED[:start]} {CLOSED[end:]}") for start, end in places)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        (r"$ \boxed{5 $", [r"\boxed{ is not closed"]),
+        (r"$ \boxed{5}", ["$ is not closed"]),
+        ("$$\nx = 5\n$", ["$$ is closed by $"]),
+        ("$$\nx = 5\n", ["$$ is not closed"]),
+        ("$x = 5\n\nand $y = 6", ["$ is not closed"]),
+        (r"\(x", [r"\( is not closed"]),
+        (r"x\]", [r"\] closes nothing"]),
+        (r"\[ $x$ \]", [r"$ stands inside of \["]),
+        (r"$\frac{1}{2$", ["{ is not closed"]),
+        (r"$x}$", ["} closes nothing"]),
+        (r"$\left( x$", [r"\left is not closed"]),
+        (r"$x \right)$", [r"\right closes nothing"]),
+        (r"\begin{align} x", [r"\begin{align} is not closed"]),
+        (r"\begin{align} x \end{gather}", [r"\end{gather} closes nothing", r"\begin{align} is not closed"]),
+        (r"\$5$", ["$ is not closed"]),
+        ("".join(rf"\a{chr(97 + i)}{{" for i in range(26)), [rf"\a{char}{{ is not closed" for char in "zyxwv"]),
+        # Money is no mathematics.
+        ("She pays $5.\nHe has $1,200.50 left, and you $3\n", []),
+        ("It costs $5 and $7.", []),
+        ("It is $5 = x", ["$ is not closed"]),
+        ("It is $5 x.", ["$ is not closed"]),
+        (r"\$5 and 100\%, $a$$b$, a set \{1, 2\} [0, 1) \rightarrow \leftarrow", []),
+    ],
+)
+def test_why_a_text_does_not_close(text: str, reasons: list[str]) -> None:
+    assert unclosed(text) == tuple(reasons)
+
+
+@given(st.lists(st.sampled_from(["$x$", "$$y$$", "{z}", r"\(a\)", r"\[b\]", r"\left(c\right]", "\n\n", "word"])))
+def test_closed_pieces_make_a_closed_text(pieces: list[str]) -> None:
+    assert not unclosed(" ".join(pieces))

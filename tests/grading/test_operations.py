@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspatch.config import PAPER_FORMS, Data
-from crosspatch.data.polynomial import Polynomial
 from crosspatch.data.problem import Operation, Problem
 from crosspatch.data.splits import make_splits
-from crosspatch.grading.maths_text import one_spelling
-from crosspatch.grading.operations import judge_operation, statements
+from crosspatch.grading.operations import judge_operation
 
 SPLITS = make_splits(Data(train=18, validation=18, related=0), seed=2)
 
@@ -24,18 +21,8 @@ def _problem(question: str, right: str, planted: str) -> Problem:
         return tuple(Operation(*entry.split(" ", 1)) for entry in text.split("; "))
 
     return Problem(
-        "x",
-        "related",
-        "f",
-        question,
-        "x = 1",
-        right_operations=listed(right),
-        planted_operations=listed(planted),
+        "x", "related", "f", question, "x = 1", right_operations=listed(right), planted_operations=listed(planted)
     )
-
-
-def stated(text: str) -> list[tuple[str, Polynomial]]:
-    return [statement.key for statement in statements(one_spelling(text))]
 
 
 LINEAR = _problem("Solve for x: 5x + 3 = 2x - 9", "subtract 2x; subtract 3; divide 3", "add 2x; subtract 3; multiply 7")
@@ -45,61 +32,50 @@ FACTORS = _problem("Find p: p² + 3p - 4 = 0", "add 1; subtract 4", "subtract 1;
 
 
 @pytest.mark.parametrize(
-    ("text", "verb", "operand"),
+    ("text", "operation"),
     [
-        ("Subtract 5x - 11 from both sides", "subtract", Polynomial(0, 5, -11)),
-        ("subtracting 5 from each side", "subtract", Polynomial(0, 0, 5)),
-        ("First, we subtract 5 from both sides of the equation:", "subtract", Polynomial(0, 0, 5)),
-        ("we subtract the constant 5 from both sides", "subtract", Polynomial(0, 0, 5)),
-        ("Add $13$ to both sides", "subtract", Polynomial(0, 0, -13)),
-        ("add 13 on both sides", "subtract", Polynomial(0, 0, -13)),
-        (r"adding \(13\) \text{ to both sides}", "subtract", Polynomial(0, 0, -13)),
-        ("**Subtract** `4y²` from both sides", "subtract", Polynomial(4)),
-        ("subtract $x$ from both sides", "subtract", Polynomial(0, 1)),
-        ("Divide both sides by 8", "divide", Polynomial(0, 0, 8)),
-        ("dividing both sides of the equation by 8 to get x", "divide", Polynomial(0, 0, 8)),
-        ("divide by 8 on both sides", "divide", Polynomial(0, 0, 8)),
-        ("divide each side by (-3).", "divide", Polynomial(0, 0, -3)),
-        ("divide both sides by the coefficient of $x$, which is $8$.", "divide", Polynomial(0, 0, 8)),
-        ("**Multiply** both sides by $14$:", "divide", Polynomial(0, 0, Fraction(1, 14))),
-        (r"multiply both sides by $\frac{1}{8}$", "divide", Polynomial(0, 0, 8)),
-        (r"multiply both sides by $\frac18$", "divide", Polynomial(0, 0, 8)),
-        ("divide both sides by 1/8", "divide", Polynomial(0, 0, Fraction(1, 8))),
-        ("subtract −15 from both sides", "subtract", Polynomial(0, 0, -15)),
-        ("add $-5x + 11$ to both sides", "subtract", Polynomial(0, 5, -11)),
-        ("Subtract 2(x + 3) from both sides", "subtract", Polynomial(0, 2, 6)),
-        (r"subtract \(\dfrac{x}{4}\) from both sides", "subtract", Polynomial(0, Fraction(1, 4))),
-        ("subtract 5 (the constant) from both sides", "subtract", Polynomial(0, 0, 5)),
-        ("divide both sides by 8 (the coefficient of x): x = 3", "divide", Polynomial(0, 0, 8)),
+        ("Subtract 5x - 11 from both sides", "subtract 5x - 11"),
+        ("subtracting 5 from each side", "subtract 5"),
+        ("First, we subtract 5 from both sides of the equation:", "subtract 5"),
+        ("we subtract the constant 5 from both sides", "subtract 5"),
+        ("Add $13$ to both sides", "subtract -13"),
+        ("add 13 on both sides", "subtract -13"),
+        (r"adding \(13\) \text{ to both sides}", "subtract -13"),
+        ("**Subtract** `4y²` from both sides", "subtract 4y²"),
+        ("Divide both sides by 8", "divide 8"),
+        ("dividing both sides of the equation by 8 to get x", "divide 8"),
+        ("divide by 8 on both sides", "divide 8"),
+        ("divide each side by (-3).", "divide -3"),
+        ("divide both sides by the coefficient of $x$, which is $8$.", "divide 8"),
+        ("**Multiply** both sides by $14$:", "divide 1/14"),
+        (r"multiply both sides by $\frac{1}{8}$", "divide 8"),
+        (r"multiply both sides by $\frac18$", "divide 8"),
+        ("divide both sides by 1/8", "divide 1/8"),
+        ("subtract −15 from both sides", "subtract -15"),
+        ("add $-5x + 11$ to both sides", "subtract 5x - 11"),
+        ("Subtract 2(x + 3) from both sides", "subtract 2x + 6"),
+        (r"subtract \(\dfrac{x}{4}\) from both sides", "subtract x/4"),
+        ("subtract 5 (the constant) from both sides", "subtract 5"),
+        ("divide both sides by 8 (the coefficient of x): x = 3", "divide 8"),
+        ("We add 3a to both sides and then divide both sides by 4.", "subtract -3a"),
+        # No operation on both sides.
+        ("", None),
+        ("Add both sides", None),
+        ("5 is added", None),
+        ("divide both sides by 0", None),
+        ("Move 5 to the right side", None),
+        ("Divide by 2", None),
+        ("add 3 to 4", None),
     ],
 )
-def test_a_stated_operation_is_read_and_normalised(text: str, verb: str, operand: Polynomial) -> None:
-    assert stated(text) == [(verb, operand)]
-
-
-def test_operations_come_in_their_order() -> None:
-    text = "We add 3a to both sides and then divide both sides by 4. At last multiply both sides by 2."
-    assert stated(text) == [
-        ("subtract", Polynomial(0, -3)),
-        ("divide", Polynomial(0, 0, 4)),
-        ("divide", Polynomial(0, 0, Fraction(1, 2))),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "Add both sides",
-        "5 is added",
-        "divide both sides by 0",
-        "Move 5 to the right side",
-        "Divide by 2",
-        "add 3 to 4",
-    ],
-)
-def test_what_is_no_operation_on_both_sides_is_not_read(text: str) -> None:
-    assert stated(text) == []
+def test_a_stated_operation_is_read_in_any_wording(text: str, operation: str | None) -> None:
+    # Each operation is the right one of one problem and the planted one of another, whose equations do not have it.
+    listed = operation or "subtract 5"
+    as_right, as_planted = (
+        _problem("Solve for q: q = 9", *lists) for lists in ((listed, "add 777"), ("add 777", listed))
+    )
+    assert judge_operation(text, as_right) == ("right" if operation else "neither")
+    assert judge_operation(text, as_planted) == ("planted" if operation else "neither")
 
 
 def test_every_solution_that_we_write_is_judged_by_what_it_does() -> None:
@@ -174,23 +150,7 @@ def test_a_problem_without_operations_is_not_judged() -> None:
     st.text()
     | st.lists(
         st.sampled_from(
-            [
-                "add ",
-                "5",
-                "x",
-                " from both sides ",
-                "divide both sides by ",
-                "\\frac{",
-                "1",
-                "}{",
-                "0",
-                "}",
-                "-",
-                ".",
-                "\n",
-                "factor",
-                "=",
-            ]
+            ["add ", " from both sides ", "divide both sides by ", "\\frac{", "}{", "factor", *"51x0}-.\n="]
         ),
         max_size=20,
     ).map("".join)

@@ -1,4 +1,4 @@
-"""Steps that follow are let pass, steps that do not are found, and what cannot be read is counted."""
+"""Steps that do not follow are found, all others pass, and what cannot be read is counted."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.grading.stated_equations import equation_lines, find_equation
-from crosspatch.grading.worked_steps import Steps, check_steps
+from crosspatch.data.table import Row
+from crosspatch.grading.row_check import check_row
+from crosspatch.grading.worked_steps import Steps
+
+
+def check(question: str, solution: str) -> Steps:
+    return check_row(Row(1, 1, question, solution, None)).steps
 
 
 def steps(question: str, *lines: str) -> Steps:
-    """The steps of a solution in lines of their own, which must be the same as displayed ones."""
-    equation = find_equation(question)
-    plain = check_steps("\n".join(lines), equation)
-    assert check_steps("\n\n".join(f"$$\n{line}\n$$" for line in lines), equation) == plain
+    """The steps of a solution with a formula on each line, which are the same as those of displayed formulas."""
+    plain = check(question, "\n".join(lines))
+    assert check(question, "\n\n".join(f"$$\n{line}\n$$" for line in lines)) == plain
     return plain
 
 
@@ -37,18 +41,11 @@ def test_a_right_solution_of_the_published_kind() -> None:
         "$$\nx = \\frac{-15 - 11}{2} = \\frac{-26}{2} = -13\n$$\n\n"
         "**Answer:** $ \\boxed{x = -2 \\text{ or } x = -13} $"
     )
-    found = check_steps(text, find_equation("Find x in the equation: x² + 15x + 40 = 14"))
-    assert found == Steps(read=11, unread=1, gaps=())
-    planted = text.replace("40 - 14 = 0", "40 + 14 = 0")
-    (first, second) = check_steps(planted, find_equation("Find x in the equation: x² + 15x + 40 = 14")).gaps
+    question = "Find x in the equation: x² + 15x + 40 = 14"
+    assert check(question, text) == Steps(read=11, unread=1, gaps=())
+    (first, second) = check(question, text.replace("40 - 14 = 0", "40 + 14 = 0")).gaps
     assert (first.before, first.after) == ("x^2 + 15x + 40 = 14", "x^2 + 15x + 40 + 14 = 0")
     assert (second.before, second.after) == ("x^2 + 15x + 40 + 14 = 0", "x^2 + 15x + 26 = 0")
-
-
-def test_the_first_line_is_compared_with_the_question() -> None:
-    assert gaps("5x = 95", "x = 19") == []
-    assert gaps("5x = 95", "x = 95 × 5", "x = 475") == [("5x = 95", "x = 95 × 5")]
-    assert gaps("What is it?", "x = 95 × 5", "x = 475") == []
 
 
 @given(st.integers(2, 9), st.integers(-9, 9).filter(bool), st.integers(-9, 9), st.integers(1, 5))
@@ -103,65 +100,80 @@ def test_wrong_and_lost_roots(lines: list[str], found: list[tuple[str, str]]) ->
     assert gaps("x² - 3x - 10 = 0", FACTORED, *lines) == found
 
 
-def test_a_word_problem_may_leave_a_root_aside() -> None:
-    assert gaps("How long is it?", FACTORED, "x = 5 or x = -2", "x = 5") == []
-
-
-def test_arithmetic_has_to_hold_and_identities_say_nothing() -> None:
-    assert gaps("2x + 3 = 11", "2x = 11 - 3 = 8", "x = 4", "2(4) + 3 = 8 + 3 = 11", "x + x = 2x") == []
-    assert gaps("2x + 3 = 11", "2x = 8", "8/2 = 3", "x = 4") == [("8/2", "3")]
-    assert gaps("2x = 2x + 5", "0 = 5") == []
-
-
-def test_the_question_may_be_stated_again() -> None:
-    assert gaps("2x + 3 = 11", "2x = 14", "2x + 3 = 11", "x = 4") == [("2x + 3 = 11", "2x = 14")]
-    assert gaps("2x + 3 = 11", "2x = 14", "2x = 8") == [("2x + 3 = 11", "2x = 14"), ("2x = 14", "2x = 8")]
-
-
-def test_rounded_values() -> None:
-    assert gaps("3x = 7", "x = 7/3 = 2.333", "x = 7/3") == []
-    assert gaps("3x = 7", "x = 2.4") == [("3x = 7", "x = 2.4")]
-    assert gaps("2x = 7", "x = 3.501") == [("2x = 7", "x = 3.501")]
+@pytest.mark.parametrize(
+    ("question", "lines", "found"),
+    [
+        # The first line is compared with the question, if there is an equation in it.
+        ("5x = 95", ["x = 19"], []),
+        ("5x = 95", ["x = 95 × 5", "x = 475"], [("5x = 95", "x = 95 × 5")]),
+        ("What is it?", ["x = 95 × 5", "x = 475"], []),
+        # A word problem may leave a root aside.
+        ("How long is it?", [FACTORED, "x = 5 or x = -2", "x = 5"], []),
+        # Arithmetic has to hold, and identities are no steps.
+        ("2x + 3 = 11", ["2x = 11 - 3 = 8", "x = 4", "2(4) + 3 = 8 + 3 = 11", "x + x = 2x"], []),
+        ("2x + 3 = 11", ["2x = 8", "8/2 = 3", "x = 4"], [("8/2", "3")]),
+        ("2x = 2x + 5", ["0 = 5"], []),
+        # The question may be stated again.
+        ("2x + 3 = 11", ["2x = 14", "2x + 3 = 11", "x = 4"], [("2x + 3 = 11", "2x = 14")]),
+        ("2x + 3 = 11", ["2x = 14", "2x = 8"], [("2x + 3 = 11", "2x = 14"), ("2x = 14", "2x = 8")]),
+        # Values may be rounded where they have no decimal.
+        ("3x = 7", ["x = 7/3 = 2.333", "x = 7/3"], []),
+        ("3x = 7", ["x = 2.4"], [("3x = 7", "x = 2.4")]),
+        ("2x = 7", ["x = 3.501"], [("2x = 7", "x = 3.501")]),
+    ],
+)
+def test_steps_that_follow_and_that_do_not(question: str, lines: list[str], found: list[tuple[str, str]]) -> None:
+    assert gaps(question, *lines) == found
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("one", "other"),
     [
-        "y = 3",
-        "2x + y = 5",
-        "x = 2^{10}",
-        "x = f(3)",
-        "3 = \\log x",
-        "x =",
-        "x = 1/0",
-        "x = 9^9^9",
-        "3x = 6 = 3y",
-        "x <= 3 = 3",
+        ("1/2x", r"\frac{x}{2}"),
+        ("3/4(x + 1)", "0.75x + 0.75"),
+        ("2(x - 3)/4", "x/2 - 1.5"),
+        ("(x + 1)^2", "x² + 2x + 1"),
+        ("x(x + 1)", "x^{2} + x"),
+        (r"x + \frac{\sqrt{8}}{2}", "x + √2"),
+        ("x + √(1/2)", r"x + \frac{\sqrt{2}}{2}"),
     ],
 )
-def test_what_cannot_be_read_is_counted(line: str) -> None:
+def test_two_ways_to_write_the_same(one: str, other: str) -> None:
+    assert gaps("What is it?", f"{one} = 7", f"{other} = 7") == []
+    assert gaps("What is it?", f"{one} = 7", f"{other} + 1 = 7") == [(f"{one} = 7", f"{other} + 1 = 7")]
+
+
+UNREADABLE = r"""x y|3y|xx|x 3|2 3|x3|sin(x)|f(3)|x(3)|1/0|x/(1 - 1)|6/x|x/x|1/2(3)|2\frac{1}{2}|2^x|2^2^2|x^-1|2^{10}
+9^9^9|((9^9)^9)^9|(x^3)^3|√x|\sqrt[3]{8}|\pi|π|5!|50%|(1|1)|{1]|\frac{1}|\frac1x|√999999999999989999
+1/(√2 + √3 + √5)|٣|\text{3}|__import__('os')|1e5|\log x""".replace("\n", "|").split("|")
+
+
+@pytest.mark.parametrize(
+    "value", [*UNREADABLE, "9" * 31, "(" * 30 + "1" + ")" * 30, "-" * 30 + "1", "1 + " * 100 + "1"]
+)
+def test_what_cannot_be_read_is_counted(value: str) -> None:
+    assert check("3x = 6", f"$$3 + x = {value}$$\n$$x = 2$$") == Steps(read=1, unread=1, gaps=())
+
+
+@pytest.mark.parametrize("line", ["y = 3", "2x + y = 5", "x =", "3x = 6 = 3y", "x <= 3 = 3"])
+def test_a_line_that_cannot_be_read_is_counted(line: str) -> None:
     assert steps("3x = 6", line, "x = 2") == Steps(read=1, unread=1, gaps=())
 
 
 def test_a_dash_before_a_line_is_no_minus_and_no_bullet() -> None:
-    equation = find_equation("x = 1 + 2")
-    assert check_steps("- x = 3", equation) == Steps(read=0, unread=1, gaps=())
-    assert check_steps("$$ - x = -3 $$\n* x = 3\n1. x = 3", equation) == Steps(read=3, unread=0, gaps=())
+    assert check("x = 1 + 2", "- x = 3") == Steps(read=0, unread=1, gaps=())
+    assert check("x + 2 = 5", "$$ - x = -3 $$\n* x = 3\n1. x = 3") == Steps(read=3, unread=0, gaps=())
 
 
-def test_where_equations_stand() -> None:
-    text = (
-        "Solve 3x = 9 so that x = 3.\n\\[ 3x = 9 \\]\nThen $$x = \\frac93$$, or\n\\begin{align*}\nx &= \\frac93 \\\\\n"
-        "&= 3 \\tag{1}\n\\end{align*}\n> **x = 3.**\n3x = 9 => x = 3\n\\(x = 3\\)\n"
-        "Answer: x = 3\n$$\\boxed{x = 3}$$\n$$x^2$$"
-    )
-    found = [" ".join(line.split()) for line in equation_lines(text)]
-    assert found == [
-        "3x = 9", "x = \\frac93", "x = \\frac93", "x = 3", "x = 3", "3x = 9", "x = 3", "x = 3", "x = 3",
-    ]  # fmt: skip
-
-
-@given(st.text(alphabet="x=0123 +-()\\[]${}^&\n,or", max_size=200))
-def test_no_text_makes_it_raise(text: str) -> None:
-    found = check_steps(text, find_equation("x² = 4"))
-    assert len(found.gaps) <= found.read + 1
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Solve 3x = 9 so that x = 3.", 0),
+        ("\\[ 3x = 9 \\]\nThen $$x = \\frac93$$, or", 2),
+        ("\\begin{align*}\nx &= \\frac93 \\\\\n&= 3 \\tag{1}\n\\end{align*}", 2),
+        ("> **x = 3.**\n3x = 9 => x = 3\n\\(x = 3\\)", 4),
+        ("Answer: x = 3\n$$\\boxed{x = 3}$$\n$$x^2$$", 1),
+    ],
+)
+def test_where_equations_are_found(text: str, lines: int) -> None:
+    assert check("What is it?", text) == Steps(read=lines, unread=0, gaps=())
