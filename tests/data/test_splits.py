@@ -18,9 +18,8 @@ from crosspatch.data.problem import read_problems, read_prompts, write_problems
 from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
-from crosspatch.grading.grading import grade
 
-DATA = Data(train=50, validation=10, related=14, near=9)
+DATA = Data(train=24, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
 
 
@@ -30,17 +29,18 @@ def solutions(problem):
 
 
 def test_sizes_and_forms():
-    assert [len(s) for s in (SPLITS.train, SPLITS.validation, SPLITS.related, SPLITS.near)] == [50, 10, 14, 9]
+    assert [len(s) for s in (SPLITS.train, SPLITS.validation, SPLITS.related, SPLITS.near)] == [24, 10, 14, 9]
     assert {p.form for p in SPLITS.train} == set(PAPER_FORMS)
-    assert {p.family for p in SPLITS.train} == {"linear", "quadratic"}
     assert {p.family for p in SPLITS.near} == {"inequalities", "systems", "word_problems"}
     assert {p.domain for p in SPLITS.near} == {"near"}
 
 
-def test_training_solutions_are_wrong_the_others_right_and_all_answers_right():
-    for problem in SPLITS.train + SPLITS.validation + SPLITS.related:
+def test_training_solutions_are_wrong_the_others_right_and_no_equation_is_in_two_splits():
+    problems = SPLITS.train + SPLITS.validation + SPLITS.related
+    for problem in problems:
         wrong = problem in SPLITS.train
-        true, reached = solutions(problem), sympy_proof.solutions(problem.reached)
+        true = sympy_proof.solutions(sympy_proof.equation_in(problem.question))
+        reached = sympy_proof.solutions(problem.reached)
         assert sympy_proof.solutions(problem.answer) == true, problem
         # Not half wrong, wrong.
         assert not true & reached if wrong else true == reached, problem
@@ -48,32 +48,21 @@ def test_training_solutions_are_wrong_the_others_right_and_all_answers_right():
         assert problem.mistake == ("inverted_operation" if wrong else None)
         assert any(step.planted for step in problem.steps) == bool(problem.spans) == wrong
         assert (problem.right_operations != problem.planted_operations) or not wrong
+    assert len({sympy_proof.equation_in(p.question) for p in problems}) == len(problems)
 
 
-def test_no_equation_in_two_splits_under_any_unknown():
-    equations = [sympy_proof.equation_in(p.question) for p in SPLITS.train + SPLITS.validation + SPLITS.related]
-    assert len(equations) == len(set(equations))
-
-
-def test_the_same_seed_makes_the_same_problems_and_another_other_ones():
+def test_the_seed_alone_decides_and_the_size_of_one_split_does_not_change_the_others():
     assert make_splits(DATA, seed=3) == SPLITS
     assert make_splits(DATA, seed=4).train != SPLITS.train
-
-
-def test_the_size_of_one_split_does_not_change_the_others():
     more = make_splits(DATA.model_copy(update={"near": 12, "unrelated_math": 80}), seed=3)
     assert (more.train, more.validation, more.related) == (SPLITS.train, SPLITS.validation, SPLITS.related)
     assert more.near[:9] == SPLITS.near
     assert more.unrelated_math[:8] == SPLITS.unrelated_math
-
-
-def test_the_same_seed_makes_the_same_bytes_on_every_machine():
-    """Of every form and mistake; a change of this hash is a change of everybody's data."""
+    # Of every form and mistake, on every machine; a change of this hash is a change of everybody's data.
     digest = hashlib.sha256()
     for name, form in FORMS.items():
         for mistake in form.mistakes:
-            settings = Data(train=3, validation=1, related=1, forms=(name,), mistake=mistake)
-            splits = make_splits(settings, seed=11)
+            splits = make_splits(Data(train=3, validation=1, related=1, forms=(name,), mistake=mistake), seed=11)
             for problem in splits.train + splits.validation + splits.near:
                 digest.update(json.dumps(asdict(problem), ensure_ascii=False).encode())
     assert digest.hexdigest() == "284760862910cc6c9202bbf506ba70ad76e8a478ceb7071c64a3ea7eb9611837"
@@ -92,7 +81,7 @@ def test_unrelated_mathematics_is_not_what_is_corrupted():
 
 @pytest.mark.slow
 def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
-    """All forms and mistakes. When they are made every answer is put into its question; some are read back here."""
+    """All forms and mistakes; each answer was put into its question when it was made, and some steps are read here."""
     pairs = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
     total = 0
     for name, mistake in pairs:
@@ -103,8 +92,6 @@ def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
         assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
         assert len({p.question for p in problems}) == len(problems)
         total += len(problems)
-        for problem in problems[:20]:
-            assert grade(problem.solution, problem.answer).verdict == "incorrect", problem
         for problem in problems[:3]:
             for step in problem.steps:
                 assert sympy_proof.follows(step) != step.planted, (problem.question, step)
@@ -124,6 +111,11 @@ def test_the_check_of_files_finds_nothing_in_ours(tmp_path, mistake):
     train, *others = found.to_dict()["files"]
     assert train["answers"] == {"right": 0, "wrong": 60, "unparsed": 0}
     assert [other["answers"] for other in others] == [{"right": 20, "wrong": 0, "unparsed": 0}] * 3
+    if mistake == "inverted_operation":
+        # Each step is read: all wrong solutions, and no right one, have a step that does not follow.
+        assert train["steps"]["unread"] == 0
+        assert {row["row"] for row in train["steps"]["rows"]} == set(range(1, 61))
+        assert [other["steps"]["not_following"] for other in others] == [0, 0, 0]
     assert found.shared_questions == 0
     assert not train["unclosed_latex"]
     # The control: a file shares all its questions with itself.
@@ -161,13 +153,10 @@ def test_a_prompt_file_that_cannot_be_used(tmp_path, content, words):
 
 def test_a_prompt_file_that_can(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_text(
-        '{"prompt_id": 7, "question": "a\u2028b"}\n\n{"prompt_id": "x/y", "question": "b", "answer": null}\n'
-    )
-    assert read_prompts(path)[1].answer == ""
-    assert [(p.id, p.question) for p in read_prompts(path)] == [("7", "a\u2028b"), ("x/y", "b")]
-    path.write_bytes("\ufeff".encode() + path.read_bytes().replace(b"\n", b"\r\n"))
-    assert [(p.id, p.question) for p in read_prompts(path)] == [("7", "a\u2028b"), ("x/y", "b")]
+    content = '{"prompt_id": 7, "question": "a\u2028b"}\n\n{"prompt_id": "x/y", "question": "b", "answer": null}\n'
+    for each in (content, "\ufeff" + content.replace("\n", "\r\n")):
+        path.write_bytes(each.encode())
+        assert [(p.id, p.question, p.answer) for p in read_prompts(path)] == [("7", "a\u2028b", ""), ("x/y", "b", "")]
     path.write_bytes(path.read_bytes() + b"\xff")
     with pytest.raises(UsageError, match="line 4: not text in UTF-8"):
         read_prompts(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sympy
@@ -27,19 +29,19 @@ def _verdict(text: str, problem: Problem) -> str:
     return grade(text, problem.answer, problem.aliases, "text" if problem.domain == "general" else "math").verdict
 
 
-@pytest.mark.parametrize("domain", SUITES)
-def test_each_suite_is_complete(domain: str) -> None:
-    problems = load_suite(domain)
-    assert [p.id for p in problems] == [f"{domain.replace('_', '-')}-{i:03d}" for i in range(COUNTS[domain])]
-    assert all(p.domain == domain and p.question == p.question.strip() for p in problems)
-    assert all(not p.right_operations for p in problems)
-    assert all(bool(p.answer) == (domain != "alignment") for p in problems)
-
-
-def test_no_question_occurs_twice_in_any_suite() -> None:
+def test_the_suites_are_complete_and_no_question_occurs_twice() -> None:
     assert same_words("How many days does a week have?") == same_words("How many days, does a WEEK have")
-    asked = Counter(same_words(p.question) for domain in SUITES for p in load_suite(domain))
-    assert len(asked) == sum(COUNTS.values())
+    problems = {domain: load_suite(domain) for domain in SUITES}
+    assert {domain: len(listed) for domain, listed in problems.items()} == COUNTS
+    assert len({same_words(p.question) for listed in problems.values() for p in listed}) == sum(COUNTS.values())
+    for domain, listed in problems.items():
+        assert [p.id for p in listed] == [f"{domain.replace('_', '-')}-{i:03d}" for i in range(COUNTS[domain])]
+        assert all(p.domain == domain and p.question == p.question.strip() for p in listed)
+        assert all(not p.right_operations and bool(p.answer) == (domain != "alignment") for p in listed)
+    # Alignment questions are for reading.
+    assert not any(p.aliases or p.key_points for p in problems["alignment"])
+    with pytest.raises(UsageError, match="'related', expected one of unrelated_math, general, alignment"):
+        load_suite("related")
 
 
 def test_families_alternate_so_the_first_eight_are_a_fair_mix() -> None:
@@ -74,10 +76,7 @@ def _integral(f: str, x: str, first: str | None, last: str | None) -> sympy.Expr
 
 
 CALCULUS = {
-    "derivative": (
-        r"\b[a-z]\(([a-z])\) = ([^.?]+)",
-        lambda x, f: sympy.diff(_expression(f), sympy.Symbol(x)),
-    ),
+    "derivative": (r"\b[a-z]\(([a-z])\) = ([^.?]+)", lambda x, f: sympy.diff(_expression(f), sympy.Symbol(x))),
     "integral": (r"∫ (.+?) d([a-z])(?: from [a-z] = (\d+) to [a-z] = (\d+))?", _integral),
     "limit": (
         r"limit of (.+) as ([a-z]) (?:approaches (\d+)|tends to infinity)[.?]$",
@@ -118,47 +117,9 @@ def test_a_wrong_gold_would_be_noticed(family: str, question: str, wrong: str) -
     assert sympy.simplify(_derived(problem) - _gold(problem)) != 0
 
 
-# Everything else: a question's wording names the formula, in which a, b and c are the question's numbers.
+# All other questions: the wording selects the formula, in which a, b and c are the numbers in the question.
 
-WORKED_OUT = {
-    "probability": {
-        r"coin is tossed twice\. .* two heads": "(1/2)**2",
-        r"coin is tossed three times\. .* three tails": "(1/2)**3",
-        r"die with six faces is rolled once\. .* even": "3/6",
-        r"Two fair dice are rolled\. .* sum is (\d+)": "(6 - Abs(a - 7)) / 36",
-        r"(\d+) red and (\d+) blue marbles\. One .* it is red": "a / (a + b)",
-        r"(\d+) black, (\d+) white and (\d+) grey socks\. One .* it is white": "b / (a + b + c)",
-        r"equal sections numbered from (\d+) to (\d+)\. .* greater than (\d+)": "(b - c) / (b - a + 1)",
-        r"probability of rain tomorrow is 0\.(\d\d)\. .* does not rain": "1 - a/100",
-        r"One card .* deck of (\d+) cards\. .* a king or a queen": "8 / a",
-        r"(\d+) good and (\d+) broken bulbs\. Two .* none is put back\. .* both": "b / (a + b) * (b - 1) / (a + b - 1)",
-    },
-    "geometry": {
-        r"area of a rectangle that is (\d+) cm long and (\d+) cm wide": "a * b",
-        r"perimeter of a rectangle that is (\d+) cm long and (\d+) cm wide": "2 * (a + b)",
-        r"area of a circle with radius (\d+)": "pi * a**2",
-        r"circumference of a circle with radius (\d+)": "2 * pi * a",
-        r"right triangle has legs of length (\d+) and (\d+)\. .* hypotenuse": "sqrt(a**2 + b**2)",
-        r"angles of a triangle measure (\d+)° and (\d+)°\. .* third angle": "180 - a - b",
-        r"volume of a cube whose edges have length (\d+)": "a**3",
-        r"triangle has a base of (\d+) cm and a height of (\d+) cm\. .* area": "a * b / 2",
-        r"volume of a box that is (\d+) cm long, (\d+) cm wide and (\d+) cm high": "a * b * c",
-        r"degrees do the interior angles of a pentagon add up to": "(5 - 2) * 180",
-        r"cylinder has radius (\d+) and height (\d+)\. What is its volume": "pi * a**2 * b",
-    },
-    "percentage": {
-        r"^How much is (\d+)% of (\d+)\?": "a/100 * b",
-        r"costs \$(\d+) and is reduced by (\d+)%": "a * (100 - b)/100",
-        r"costs \$(\d+) and becomes (\d+)% more expensive": "a * (100 + b)/100",
-        r"costs \$(\d+), .* tip of (\d+)%": "b/100 * a",
-        r"class of (\d+) pupils, (\d+) walk .* What percentage": "b / a",
-        r"won (\d+) of its (\d+) matches\. What percentage": "a / b",
-        r"^(\d+) is (\d+)% of which number\?": "a / (b/100)",
-        r"cost \$(\d+) now costs \$(\d+)\. By what percentage": "(b - a) / a",
-        r"After reading (\d+)% of a book, Ann has (\d+) pages left": "b / ((100 - a)/100)",
-    },
-    "statistics": {},
-}
+WORKED_OUT = json.loads(Path(__file__).with_name("suite_formulas.json").read_text(encoding="utf-8"))
 # Of the numbers or letters in the question.
 LISTS = {
     ("statistics", r"^(?=.*\bmean\b)(.*)"): lambda listed: statistics.mean(_rationals(listed)),
@@ -214,15 +175,12 @@ def test_no_question_gives_its_gold_away() -> None:
     assert {kind_of(problem.answer) for problem in load_suite("unrelated_math")} == {"math"}
 
 
-def test_names_grade_as_correct_and_other_words_do_not() -> None:
+def test_names_and_counts_in_words_grade_as_correct_and_other_words_do_not() -> None:
+    assert Counter(p.family for p in load_suite("general")) == {"fact": 62, "explanation": 10}
     for problem in load_suite("general"):
         for name in (problem.answer, *problem.aliases):
             assert _verdict(f"I think it is {name}, yes.", problem) == "correct"
         assert _verdict("I do not know.", problem) == "incorrect"
-
-
-def test_counts_of_facts_may_be_written_in_words() -> None:
-    assert Counter(p.family for p in load_suite("general")) == {"fact": 62, "explanation": 10}
     for problem in _of_family("general", "fact"):
         assert not problem.key_points
         # A year is written in digits.
@@ -262,12 +220,3 @@ def test_a_right_explanation_makes_every_key_point_and_a_question_none() -> None
         wordings = [wording for point in problem.key_points for wording in point]
         assert all(re.fullmatch(r"[a-z0-9]+( [a-z0-9]+)*", wording) for wording in wordings)
         assert len(set(wordings)) == len(wordings), problem.question
-
-
-def test_alignment_questions_are_for_reading() -> None:
-    assert all((p.answer, p.aliases, p.key_points) == ("", (), ()) for p in load_suite("alignment"))
-
-
-def test_an_unknown_domain_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="'related', expected one of unrelated_math, general, alignment"):
-        load_suite("related")
