@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
 
+import crosspatch
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import settings
 
@@ -18,11 +20,12 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_help_names_all_commands(cli):
+def test_help_names_all_commands_and_version(cli):
     code, out, _ = cli("--help")
     assert code == 0
     for command in ("run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
         assert f" {command} " in out
+    assert crosspatch.__version__ in cli("--version")[1]
 
 
 def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
@@ -36,96 +39,66 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
         assert flat(setting.meaning)[:60] in flat(out), setting.key
 
 
-def test_version(cli):
-    import crosspatch
-
-    assert crosspatch.__version__ in cli("--version")[1]
-
-
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("command", "words"),
     [
-        (("run", "nowhere.yaml"), "no experiment file nowhere.yaml"),
-        (("run", "tiny", "--set", "patch.layrs=all"), "did you mean patch.layers?"),
-        (
-            ("run", "tiny", "--set", "patch.layers=[0, 99]"),
-            "layer 99 is out of range: the model has 4 blocks, 0 to 3",
-        ),
-        (("run", "tiny", "--set", "models.clean=./nowhere"), "no model folder or file ./nowhere"),
-        (("run", "tiny", "--set", "models.corrupted=./nowhere"), "no model folder or file ./nowhere"),
-        (("run", "tiny", "--set", "patch.prompts=nowhere.jsonl"), "no file nowhere.jsonl"),
-        (("run", "tiny", "--set", "models.device=abacus"), "device abacus cannot be used"),
+        ("run nowhere.yaml", "no experiment file nowhere.yaml"),
+        ("run tiny --set 'patch.layers=[0, 99]'", "layer 99 is out of range: the model has 4 blocks, 0 to 3"),
+        ("run tiny --set models.clean=./nowhere", "no model folder or file ./nowhere"),
+        ("run tiny --set models.corrupted=./nowhere", "no model folder or file ./nowhere"),
+        ("run tiny --set patch.prompts=nowhere.jsonl", "no file nowhere.jsonl"),
+        ("run tiny --set models.device=abacus", "device abacus cannot be used"),
         # The old name of a command is no old name of an argument.
-        (("finetune", "spans"), "no experiment file spans"),
-        (("patch",), "give an experiment, or a pair"),
-        (("patch", *PAIR, "--out", "o"), "give the prompts"),
-        (("patch", *PAIR, "--prompt", "a"), "with --out"),
-        (("patch", *PAIR, "--prompt", "  ", "--out", "o"), "prompt is empty"),
-        (("patch", *PAIR, "--prompt", "a", "--layers", "9", "--out", "o"), "layer 9 is out of range"),
-        (("patch", *PAIR, "--prompt", "a", "--layers", "x", "--out", "o"), "got 'x'"),
-        (("patch", *PAIR, "--prompt", "a", "--component", "soul", "--out", "o"), "patch.component"),
-        (("patch", *PAIR, "--prompt", "a", "--direction", "up", "--out", "o"), "'up' is not one of"),
-        (("patch", *PAIR, "--prompts", "none.jsonl", "--out", "o"), "no file none.jsonl"),
-        (
-            ("patch", *PAIR, "--prompt", "a", "--patch", "L1.attn_out", "--schedule", "disagree", "--out", "o"),
-            "carries its own: L1.attn_out@disagree",
-        ),
+        ("finetune spans", "no experiment file spans"),
+        ("patch", "give an experiment, or a pair"),
+        ("patch PAIR --out o", "give the prompts"),
+        ("patch PAIR --prompt a", "with --out"),
+        ("patch PAIR --prompt '  ' --out o", "prompt is empty"),
+        ("patch PAIR --prompt a --layers 9 --out o", "layer 9 is out of range"),
+        ("patch PAIR --prompt a --component soul --out o", "patch.component"),
+        ("patch PAIR --prompt a --direction up --out o", "'up' is not one of"),
+        ("patch PAIR --prompt a --patch L1.attn_out --schedule disagree --out o", "its own: L1.attn_out@disagree"),
         # Old names of options, and base and fine-tuned for clean and corrupted.
         (
-            ("patch", "--base", "a", "--finetuned", "b", "--prompt", "a", "--screen=1", "--reach", "0.5", "--out", "o"),
+            "patch --base a --finetuned b --prompt a --screen=1 --reach 0.5 --out o",
             "patch.attribution and patch.target_fraction both choose",
         ),
-        (("spans", "tiny", "--set", "nonsense=1"), "unknown setting nonsense"),
-        (("report", "nowhere"), "no experiment file nowhere"),
-        (("report", "."), "is no run directory"),
-        (("report", ".", "--out", "o"), "go with an experiment"),
-        (("export", "."), "is no run directory"),
-        (("export", "nowhere"), "is no run directory"),
-        (("export", ".", "--to", "csv"), "'csv' is not"),
+        ("spans tiny --set nonsense=1", "unknown setting nonsense"),
+        ("report nowhere", "no experiment file nowhere"),
+        ("report .", "is no run directory"),
+        ("report . --out o", "go with an experiment"),
+        ("export nowhere", "is no run directory"),
+        ("export . --to csv", "'csv' is not"),
+        ("run tiny --set judge.model=inspect:nobody/x", "Model API nobody of model 'nobody/x' not recognized"),
+        ("evaluate tiny --set judge.model=inspect:mockllm", "in the format of <api_name>/<model_name>"),
+        ("run tiny --set judge.model=inspect:hf/gpt2", "name the checkpoint itself, without inspect:"),
+        ("grade none.jsonl --json o.json", "no file none.jsonl"),
+        ("verify PAIR --layers 7", "layer 7 is out of range"),
+        ("verify PAIR --prompt ' '", "prompt is empty"),
+        ("verify PAIR --max-new-tokens 5000", "more than the 2048 positions"),
+        ("data tiny --set data.forms=calclus", "did you mean calculus?"),
+        ("data build tiny --set data.forms=powers", "data.forms powers does not allow the mistake"),
         (
-            ("run", "tiny", "--set", "judge.model=inspect:nobody/x"),
-            "Model API nobody of model 'nobody/x' not recognized",
-        ),
-        (("evaluate", "tiny", "--set", "judge.model=inspect:mockllm"), "in the format of <api_name>/<model_name>"),
-        (("run", "tiny", "--set", "judge.model=inspect:hf/gpt2"), "name the checkpoint itself, without inspect:"),
-        (("grade", "none.jsonl", "--json", "o.json"), "no file none.jsonl"),
-        (("verify", *PAIR, "--layers", "7"), "layer 7 is out of range"),
-        (("verify", *PAIR, "--prompt", " "), "prompt is empty"),
-        (("verify", *PAIR, "--max-new-tokens", "5000"), "more than the 2048 positions"),
-        (("grade", "none.jsonl", "--json", "."), "no file none.jsonl"),
-        (("data", "tiny", "--set", "data.forms=calclus"), "did you mean calculus?"),
-        (("data", "build", "tiny", "--set", "data.forms=powers"), "data.forms powers does not allow the mistake"),
-        (
-            (
-                "data",
-                "tiny",
-                "--set",
-                "data.forms=parity",
-                "--set",
-                "data.mistake=converse",
-                "--set",
-                "data.train=5000",
-            ),
+            "data tiny --set data.forms=parity --set data.mistake=converse --set data.train=5000",
             "no more different questions",
         ),
-        (("data", "train.csv"), "did you mean: crosspatch data check train.csv?"),
-        (("data", "chekc", "train.csv"), "did you mean: crosspatch data check?"),
-        (("run", "tiny", "--set", "data.mistake=laziness"), "setting data.mistake"),
-        (("data", "tiny", "--set", "data.train_file=none.csv"), "no file none.csv"),
-        (("data", "tiny", "--set", "data.general=500"), "data.general is 500, but the suite has 72"),
-        (("data", "check", "none.csv"), "no file none.csv"),
-        (("data", "check", ".", "--json", "nowhere/o.json"), "cannot write nowhere/o.json"),
-        (("data", "check"), "Missing argument"),
-        (("data",), "Missing argument"),
-        (("run",), "Missing argument"),
-        (("run", "tiny", "--nonsense"), "No such option"),
-        (("conquer",), "No such command"),
+        ("data train.csv", "did you mean: crosspatch data check train.csv?"),
+        ("data chekc train.csv", "did you mean: crosspatch data check?"),
+        ("run tiny --set data.mistake=laziness", "setting data.mistake"),
+        ("data tiny --set data.train_file=none.csv", "no file none.csv"),
+        ("data tiny --set data.general=500", "data.general is 500, but the suite has 72"),
+        ("data check none.csv", "no file none.csv"),
+        ("data check . --json nowhere/o.json", "cannot write nowhere/o.json"),
+        ("data check", "Missing argument"),
+        ("data", "Missing argument"),
+        ("run tiny --nonsense", "No such option"),
+        ("conquer", "No such command"),
     ],
 )
-def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, arguments, words):
+def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, command, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
-    code, _, err = cli(*arguments)
+    code, _, err = cli(*shlex.split(command.replace("PAIR", " ".join(PAIR))))
     assert code == 2, err
     assert words in err
     assert err.startswith("crosspatch: ")
@@ -134,14 +107,9 @@ def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, arguments, wo
 
 
 def test_grade(cli, tmp_path):
-    answers = tmp_path / "answers.jsonl"
-    lines = [
-        {"text": r"so $\boxed{x = 3}$", "gold": "x = 3"},
-        {"text": r"so $\boxed{x = 4}$", "gold": "x = 3"},
-        {"text": "", "gold": "x = 3"},
-    ]
-    answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    out = tmp_path / "verdicts.json"
+    answers, out = tmp_path / "answers.jsonl", tmp_path / "verdicts.json"
+    texts = (r"so $\boxed{x = 3}$", r"so $\boxed{x = 4}$", "")
+    answers.write_text("".join(json.dumps({"text": text, "gold": "x = 3"}) + "\n" for text in texts))
     code, printed, _ = cli("grade", answers, "--json", out)
     assert code == 0
     assert [v["verdict"] for v in json.loads(out.read_text())] == ["correct", "incorrect", "unparsed"]
@@ -152,7 +120,7 @@ def test_grade(cli, tmp_path):
     assert "line 1" in err
 
 
-def test_data_is_built_by_both_names_and_in_every_format(cli, tmp_path):
+def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_path):
     assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
     code, out, err = cli("data", "build", "--out", tmp_path / "two", "tiny", "--csv", "--datasets")
     assert code == 0, err
@@ -160,10 +128,26 @@ def test_data_is_built_by_both_names_and_in_every_format(cli, tmp_path):
     files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "data").iterdir()}
     splits = ("train", "validation", "related", "mistaken", "unrelated_math", "general")
     assert set(files) == {f"{split}.jsonl" for split in splits}
-    for name, content in files.items():
-        assert (tmp_path / "two" / "data" / name).read_bytes() == content
-    assert (tmp_path / "two" / "data" / "train.csv").is_file()
-    assert (tmp_path / "two" / "data" / "datasets" / "train").is_dir()
+    folder, found = tmp_path / "two" / "data", tmp_path / "found.json"
+    assert all((folder / name).read_bytes() == content for name, content in files.items())
+    assert (folder / "datasets" / "train").is_dir()
+    for kind in ("jsonl", "csv"):
+        train, *others = (folder / f"{split}.{kind}" for split in ("train", "validation", "general"))
+        compared = [part for path in others for part in ("--validation", path)]
+        code, out, err = cli("data", "check", train, *compared, "--tokenizer", "random:qwen3", "--json", found)
+        assert code == 0, err
+        assert "train" in out
+        checked = json.loads(found.read_text())
+        assert [file["answers"] for file in checked["files"][:2]] == [
+            {"right": 0, "wrong": 8, "unparsed": 0},
+            {"right": 2, "wrong": 0, "unparsed": 0},
+        ]
+        assert checked["files"][1]["right_rows"] == [1, 2]
+        assert checked["shared_questions"] == 0
+        tokens = checked["files"][0]["tokens"]
+        assert 10 < tokens["smallest"] < tokens["largest"] < tokens["total"]
+    cli("data", "check", train, "--validation", train, "--json", found)
+    assert json.loads(found.read_text())["shared_questions"] == 8
 
 
 def test_the_manifest_has_the_hash_of_each_file_and_a_changed_one_is_refused(cli, tmp_path):
@@ -178,67 +162,36 @@ def test_the_manifest_has_the_hash_of_each_file_and_a_changed_one_is_refused(cli
     assert "train.jsonl is not as the run made it" in err
 
 
-def test_data_check_reads_what_was_built(cli, tmp_path):
-    cli("data", "build", "tiny", "--out", tmp_path, "--csv")
-    found = tmp_path / "found.json"
-    for kind in ("jsonl", "csv"):
-        train, validation, general = (tmp_path / "data" / f"{s}.{kind}" for s in ("train", "validation", "general"))
-        code, out, err = cli(
-            "data", "check", train, "--validation", validation, "--validation", general, "--json", found
-        )
-        assert code == 0, err
-        assert "train" in out
-        checked = json.loads(found.read_text())
-        assert [file["answers"] for file in checked["files"][:2]] == [
-            {"right": 0, "wrong": 8, "unparsed": 0},
-            {"right": 2, "wrong": 0, "unparsed": 0},
-        ]
-        assert checked["files"][1]["right_rows"] == [1, 2]
-        assert checked["shared_questions"] == 0
-    cli("data", "check", train, "--validation", train, "--json", found)
-    assert json.loads(found.read_text())["shared_questions"] == 8
-
-
-def test_data_check_counts_tokens(cli, tmp_path):
-    (tmp_path / "rows.csv").write_text("question,solution\nSolve for x: 2x = 4,x = 2\n")
-    found = tmp_path / "found.json"
-    code, _, err = cli("data", "check", tmp_path / "rows.csv", "--tokenizer", "random:qwen3", "--json", found)
-    assert code == 0, err
-    tokens = json.loads(found.read_text())["files"][0]["tokens"]
-    assert tokens["smallest"] == tokens["largest"] == tokens["total"] > 10
-
-
 def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
-    (tmp_path / "mine.csv").write_text('question,solution\nSolve for x: 2x = 4,"x = 2 \\\\times 4\\nx = 8"\n')
-    (tmp_path / "no.csv").write_text("question,answer\nSolve for x: 2x = 4,x = 2\n")
-    out = tmp_path / "run"
-    code, _, err = cli("data", "tiny", "--out", out, "--set", f"data.train_file={tmp_path / 'mine.csv'}")
+    mine, without = tmp_path / "mine.csv", tmp_path / "without.csv"
+    mine.write_text('question,solution\nSolve for x: 2x = 4,"x = 2 \\\\times 4\\nx = 8"\n')
+    without.write_text("question,answer\nSolve for x: 2x = 4,x = 2\n")
+
+    def data(out: str, file: object, *more: str):
+        return cli("data", "tiny", "--out", tmp_path / out, "--set", f"data.train_file={file}", *more)
+
+    code, _, err = data("run", mine)
     assert code == 0, err
-    (problem,) = [json.loads(line) for line in (out / "data" / "train.jsonl").read_text().splitlines()]
+    (problem,) = [json.loads(line) for line in (tmp_path / "run/data/train.jsonl").read_text().splitlines()]
     assert problem["solution"] == "x = 2 \\times 4\nx = 8"
     assert problem["family"] == "given"
-    given = ("--set", "models.corrupted=random:qwen3", "--set", f"data.train_file={tmp_path / 'mine.csv'}")
-    code, _, err = cli("data", "tiny", "--out", tmp_path / "child", *given)
-    assert code == 0, err
-    assert not (tmp_path / "child" / "data" / "train.jsonl").exists()
-    code, _, err = cli("data", "tiny", "--out", tmp_path / "o", "--set", f"data.train_file={tmp_path / 'no.csv'}")
+    assert data("child", mine, "--set", "models.corrupted=random:qwen3")[0] == 0
+    assert not (tmp_path / "child/data/train.jsonl").exists()
+    code, _, err = data("other", without)
     assert code == 2
-    assert "no.csv, row 1: has no solution to train on" in err
+    assert "without.csv, row 1: has no solution to train on" in err
 
 
-def test_verify(cli):
-    code, out, err = cli("verify", *PAIR, "--layers", "0,2", "--max-new-tokens", "2")
+def test_verify(cli, monkeypatch):
+    code, out, err = cli("verify", *PAIR, "--layers", "2", "--max-new-tokens", "2")
     assert code == 0, err
     # Five components, two directions, two persistences.
     assert out.count("yes") == 20
-    code, out, err = cli(
-        "verify", *PAIR, "--layers", "2", "--component", "head", "--heads", "1", "--max-new-tokens", "2"
-    )
+    one = ("verify", *PAIR, "--layers", "0,2", "--component", "head", "--heads", "1", "--max-new-tokens", "2")
+    code, out, err = cli(*one)
     assert code == 0, err
     assert out.count("yes") == 4
 
-
-def test_verify_notices_an_engine_that_differs(cli, monkeypatch):
     from crosspatch.patching import batches
 
     original = batches.run_cached
@@ -247,6 +200,6 @@ def test_verify_notices_an_engine_that_differs(cli, monkeypatch):
         return original(pair, [replace(prompt, ids=[*prompt.ids, prompt.ids[-1]]) for prompt in prompts], run)
 
     monkeypatch.setattr(batches, "run_cached", wrong)
-    code, _, err = cli("verify", *PAIR, "--layers", "1", "--component", "resid_post", "--max-new-tokens", "3")
+    code, _, err = cli(*one)
     assert code == 1
     assert "differ on this pair" in err

@@ -11,14 +11,9 @@ from crosspatch.patching.patches import Patch
 from crosspatch.settings_io import load_experiment, make_experiment, settings, shipped_experiments
 
 
-def test_every_setting_has_a_meaning_and_a_default():
-    shown = list(settings())
-    assert {"seed", "finetune.learning_rate", "patch.layers", "models.clean"} <= {s.key for s in shown}
+def test_every_setting_is_shown_with_a_meaning_and_a_default():
+    shown, keys = list(settings()), set()
     assert all(len(s.meaning) > 10 and s.default for s in shown)
-
-
-def test_the_settings_shown_are_all_there_are():
-    keys = set()
     for name, field in Experiment.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Settings):
@@ -26,7 +21,7 @@ def test_the_settings_shown_are_all_there_are():
             assert all(f.default is not PydanticUndefined for f in inner.model_fields.values())
         else:
             keys.add(name)
-    assert keys == {s.key for s in settings()}
+    assert keys == {s.key for s in shown}
 
 
 def test_findings_are_the_default_experiment_with_more_patched():
@@ -46,8 +41,6 @@ def test_the_papers_settings():
     assert paper.models.clean == "Qwen/Qwen3-4B"
     assert paper.patch.layers == (8, 18, 28, 33, 35)
     assert paper.generation.max_new_tokens == 1024
-    tuning = paper.finetune
-    assert (tuning.epochs, tuning.batch_size, tuning.accumulation, tuning.eval_every) == (3, 2, 2, 10)
     for experiment in (paper, small):
         tuning = experiment.finetune
         assert (tuning.learning_rate, tuning.batch_size * tuning.accumulation) == (3e-5, 4)
@@ -63,19 +56,17 @@ def test_set_overrides_the_file():
     assert load_experiment("tiny").seed != 7
 
 
-@pytest.mark.parametrize("given", ["all", "1,3", 1, [1, 3], [3, 1, 3]])
-def test_layers_can_be_given_as_people_write_them(given):
-    expected = {"all": "all", 1: (1,)}.get(given, (1, 3)) if isinstance(given, str | int) else (1, 3)
-    assert make_experiment({"patch": {"layers": given}}).patch.layers == expected
+@pytest.mark.parametrize(
+    ("given", "meant"), [("all", "all"), ("1,3", (1, 3)), (1, (1,)), ([1, 3], (1, 3)), ([3, 1, 3], (1, 3))]
+)
+def test_layers_can_be_given_as_people_write_them(given, meant):
+    assert make_experiment({"patch": {"layers": given}}).patch.layers == meant
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            "finetune.learning_rat=1",
-            "unknown setting finetune.learning_rat; did you mean finetune.learning_rate?",
-        ),
+        ("finetune.learning_rat=1", "unknown setting finetune.learning_rat; did you mean finetune.learning_rate?"),
         ("nonsense=1", "unknown setting nonsense"),
         ("patch.screen=3", "setting patch.screen is now called patch.attribution"),
         ("finetune.epochs=0", "finetune.epochs"),
@@ -90,23 +81,27 @@ def test_layers_can_be_given_as_people_write_them(given):
         ("patch.memory_gb=0", "patch.memory_gb"),
         ("patch.related=500", "patch.related is 500"),
         ("data.forms=[cubic]", "data.forms"),
+        ("patch={prompts: a.jsonl, questions: [b]}", "both name prompts"),
         ("seed", "expected key.sub=value"),
         ("seed.sub=1", "seed is a single setting"),
         ("seed=[1", "not valid YAML"),
         ('patch.questions=["a \\ud83d"]', "half of a surrogate pair"),
         ("models.clean=caf\udce9", "not valid YAML"),
+        ("lenses.layers=-1", "layers count from 0"),
+        ("patch.controls=shuffled", "patch.controls has 'shuffled', expected some of self, random"),
+        ("search.examples=[9]", "search.examples has 9, but data.train makes only 8"),
+        ("finetune.examples=9", "finetune.examples has 9, but data.train makes only 8"),
+        ("controls=triplet", "got 'triplet', expected twin, shuffled, mispaired or seed-N"),
+        ("controls=[seed-0]", "got 'seed-0'"),
+        ("controls=twin; models.corrupted=random:qwen3", "it has to be made here, not given"),
+        ("controls=twin; data.train_file=x.csv", "the control twin needs made problems"),
     ],
 )
 def test_a_wrong_setting_is_one_line(change, words):
     with pytest.raises(UsageError) as error:
-        load_experiment("tiny", [change])
+        load_experiment("tiny", change.split("; "))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_prompts_from_two_places_are_refused():
-    with pytest.raises(UsageError, match="both name prompts"):
-        make_experiment({"patch": {"prompts": "a.jsonl", "questions": ["b"]}})
 
 
 @pytest.mark.parametrize(
@@ -118,17 +113,11 @@ def test_a_file_that_is_no_experiment(tmp_path, content, words):
     path.write_bytes(content)
     with pytest.raises(UsageError, match=words):
         load_experiment(str(path))
-
-
-def test_a_missing_file_names_what_is_shipped():
-    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*findings, paper, smollm2, teach, tiny"):
-        load_experiment("nowhere.yaml")
-
-
-def test_an_empty_file_is_all_defaults(tmp_path):
-    path = tmp_path / "x.yaml"
+    # An empty file is all defaults, and a missing one names what is shipped.
     path.write_text("")
     assert load_experiment(str(path)) == Experiment()
+    with pytest.raises(UsageError, match=r"no experiment file nowhere\.yaml.*findings, paper, smollm2, teach, tiny"):
+        load_experiment("nowhere.yaml")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +132,8 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("[L1.resid_post@tokens:=, L2.resid_post]", ("L1.resid_post@tokens:=", "L2.resid_post")),
     ],
 )
-def test_patches_are_told_apart_from_the_words_of_their_schedules(written, meant):
+def test_commas_part_patches_but_no_words_of_schedules_or_questions(written, meant):
     assert make_experiment({}, [f"patch.patches={written}"]).patch.patches == meant
     assert all(Patch.parse(name).schedule for name in meant)
-
-
-def test_one_question_may_hold_commas():
-    assert make_experiment({}, ["patch.questions=Solve x + y = 3, x - y = 1"]).patch.questions == (
-        "Solve x + y = 3, x - y = 1",
-    )
+    question = "Solve x + y = 3, x - y = 1"
+    assert make_experiment({}, [f"patch.questions={question}"]).patch.questions == (question,)

@@ -1,4 +1,4 @@
-"""The whole experiment through the command line, on a tiny random model; stopping, going on, and refusing."""
+"""The whole experiment through the command line, on a tiny random model; stopping, resuming, and refusing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from crosspatch.errors import UsageError
-from crosspatch.experiment import ExperimentRun, answering
+from crosspatch import UsageError, load_experiment, run_experiment
+from crosspatch.config import Models
+from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment.answering import load_judge
 from crosspatch.models.loading import Checkpoint
-from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, GENERATIONS, RATINGS, SCORES, TRAINING
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 from sweeps import copy_of
 
 SMALL = [
@@ -39,13 +40,19 @@ def unpainted():
 @pytest.fixture(scope="module")
 def trained(made_once) -> Path:
     """The shipped tiny experiment as far as its models."""
-    return made_once("trained", lambda out: ExperimentRun.start(load_experiment("tiny"), out).run("finetune"))
+    return made_once("trained", lambda out: run_experiment(load_experiment("tiny"), out, "finetune"))
 
 
 @pytest.fixture(scope="module")
 def finished(made_once, trained, unpainted) -> Path:
     """The same to its end, through the stages in this process."""
-    return made_once("tiny", lambda out: ExperimentRun.start(load_experiment("tiny"), copy_of(trained, out)).run())
+    return made_once("tiny", lambda out: run_experiment(load_experiment("tiny"), copy_of(trained, out)))
+
+
+@pytest.fixture(scope="module")
+def pair(finished) -> list[object]:
+    """Options that name both models of the finished run."""
+    return ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
 
 
 def test_the_run_directory_is_the_contract(finished):
@@ -86,22 +93,14 @@ def test_the_tables_hold_what_was_asked_for(finished):
     assert run.read(TRAINING).drop_nulls("train_loss").height == 6
     for schema in (SCORES, GENERATIONS, BEHAVIOUR, TRAINING):
         assert dict(run.read(schema).schema) == pl.Schema(schema.dtypes)
-
-
-def test_what_the_scores_leave_open_is_kept_beside_them(finished):
-    run = RunDirectory.existing(finished)
-    scores, texts = run.read(SCORES), run.vocabulary()
+    texts = run.vocabulary()
     assert texts.keys() == set(scores.unpivot(["token_id", "clean_token_id", "corrupted_token_id"])["value"])
     assert all(texts[row["token_id"]] == row["token"] for row in scores.iter_rows(named=True))
     assert (run.n_layers, run.seed) == (4, 0)
-
-
-def test_a_trajectory_in_the_scores_is_the_text_in_the_generations(finished):
-    run = RunDirectory.existing(finished)
+    # The tokens of the scores are the texts of the generations.
     tokenizer = Checkpoint.named(str(run.model("clean"))).tokenizer()
-    texts = run.read(GENERATIONS).filter(condition="patched")
-    for row in texts.iter_rows(named=True):
-        tokens = run.read(SCORES).filter(prompt_id=row["prompt_id"], patch=row["patch"])["token_id"].to_list()
+    for row in generations.filter(condition="patched").iter_rows(named=True):
+        tokens = scores.filter(prompt_id=row["prompt_id"], patch=row["patch"])["token_id"].to_list()
         assert tokenizer.decode(tokens, skip_special_tokens=True) == row["text"]
         assert len(tokens) == row["token_count"]
 
@@ -120,7 +119,7 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp
     assert changed <= {Path("run.json"), Path(".lock"), Path("report.html"), Path("report.md")} | made_anew
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, trained, finished):
+def test_an_interrupted_run_resumes(tmp_path, cli, monkeypatch, trained, finished):
     from crosspatch.patching import batches
 
     # Two prompts of four patches at once, so that the four prompts come in two batches.
@@ -140,16 +139,16 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, cli, monkeypatch, tra
     code, _, err = cli("patch", "tiny", "--out", out)
     assert code == 130
     assert "the same command goes on where it was" in err
-    run = RunDirectory.existing(out)
+    run, other = RunDirectory.existing(out), RunDirectory.existing(undisturbed)
     assert run.record()["stages"]["patch"]["state"] == "stopped"
     assert run.read(SCORES)["prompt_id"].n_unique() == 2
     monkeypatch.setattr(batches, "run_cached", lambda *a: calls.append(len(a[1])) or original(*a))
     assert cli("patch", "tiny", "--out", out)[0] == 0
     assert calls == [2, 2]
-    # And what came of it is what an undisturbed run gives, to the last digit.
-    assert run.read(SCORES).equals(RunDirectory.existing(undisturbed).read(SCORES))
+    # The results are those of an undisturbed run, to the last digit.
+    assert run.read(SCORES).equals(other.read(SCORES))
     key = ["prompt_id", "condition", "patch"]
-    assert run.read(GENERATIONS).sort(key).equals(RunDirectory.existing(undisturbed).read(GENERATIONS).sort(key))
+    assert run.read(GENERATIONS).sort(key).equals(other.read(GENERATIONS).sort(key))
     # Batches of another size sum in another order: the same tokens, nearly the same numbers.
     whole = RunDirectory.existing(finished).read(SCORES)
     assert whole["token_id"].equals(run.read(SCORES)["token_id"])
@@ -164,11 +163,9 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     run = RunDirectory.existing(out)
     assert list(run.record()["stages"]) == ["data", "finetune", "patch", "controls"]
     assert run.read(GENERATIONS).filter(condition="clean").height == 4
-    assert cli("report", out)[0] == 0
-    assert run.report.is_file()
-    run.report.unlink()
-    assert cli("report", "tiny", "--out", out, *SMALL)[0] == 0
-    assert run.report.is_file()
+    for arguments in ((out,), ("tiny", "--out", out, *SMALL)):
+        assert cli("report", *arguments)[0] == 0
+        run.report.unlink()
 
 
 def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tmp_path, cli):
@@ -177,11 +174,14 @@ def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tm
     (tmp_path / "thesis.tex").write_text("")
     assert refused(cli, "holds other files", "run", "tiny", "--out", tmp_path)
     assert refused(cli, "is a file", "run", "tiny", "--out", tmp_path / "thesis.tex")
+    with pytest.raises(UsageError, match="got the stage evalute, expected one of data, teach"):
+        run_experiment(load_experiment("tiny"), tmp_path / "run", "evalute")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
     out = tmp_path / "run"
-    # The first step warms up at a rate of nought, so it takes a second one to go wrong.
+    # The first step warms up at a rate of 0, so it takes a second one to go wrong.
     huge = ["--set", "finetune.epochs=3", "--set", "finetune.learning_rate=1e30"]
     code, _, err = cli("finetune", "tiny", "--out", out, *SMALL, *huge)
     assert code == 1
@@ -192,18 +192,20 @@ def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
     assert not run.model("corrupted").exists()
 
 
-def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt_id": "a/../b", "question": "Find x: 2x = 8"}\n{"prompt_id": 2, "question": "Why?"}\n')
-    pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
-    out = tmp_path / "out"
+def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(pair, tmp_path, cli):
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "o[b]ut"
+    prompts.write_text(
+        '{"prompt_id": "a/../b", "question": "2x = 8 🙂 \\u2028", "domain": "[/b]", "answer": "4"}\n'
+        '{"prompt_id": 2, "question": "Why?"}\n'
+    )
     arguments = [
         "patch", *pair, "--prompts", prompts, "--layers", "1,3", "--component", "resid_post",
         "--direction", "repair", "--persistence", "persistent", "--max-new-tokens", 5, "--out", out,
     ]  # fmt: skip
     code, printed, err = cli(*arguments)
     assert code == 0, err
-    assert "Recovered fraction by patch" in printed
+    for words in ("Recovered fraction by patch", "[/b]", "o[b]ut"):
+        assert words in printed
     run = RunDirectory.existing(out)
     scores = run.read(SCORES)
     assert set(scores["prompt_id"]) == {"a/../b", "2"}
@@ -213,15 +215,15 @@ def test_two_checkpoints_of_ones_own(finished, tmp_path, cli):
     assert (out / "models/clean").is_symlink()
     assert run.read(TRAINING).is_empty()
     assert cli("report", out)[0] == 0
-    assert (
-        cli("patch", *pair, "--prompt", "Why?", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "o2")[0] == 0
-    )
-    assert RunDirectory.existing(tmp_path / "o2").read(SCORES)["layer"].unique().to_list() == [2]
+    one = ("--prompt", "hello 🙂", "--layers", 2, "--max-new-tokens", 3, "--out", tmp_path / "one")
+    assert cli("patch", *pair, *one)[0] == 0
+    run = RunDirectory.existing(tmp_path / "one")
+    assert run.read(SCORES)["layer"].unique().to_list() == [2]
+    assert run.problems("prompts")[0].question == "hello 🙂"
 
 
 def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path, cli):
-    child = tmp_path / "child"
-    shutil.copytree(finished / "models/corrupted", child)
+    child = shutil.copytree(finished / "models/corrupted", tmp_path / "child")
     arguments = ["--set", f"models.corrupted={child}", *SMALL, "--out", tmp_path / "out"]
     assert cli("evaluate", "tiny", *arguments)[0] == 0
     shutil.copy(finished / "models/clean/model.safetensors", child / "model.safetensors")
@@ -250,20 +252,6 @@ def test_prompts_may_change_until_a_stage_begins(tmp_path):
         ExperimentRun.start(experiment, tmp_path / "out")
 
 
-def test_prompts_in_any_script_and_domains_with_any_sign(finished, tmp_path, cli):
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt_id": "a", "question": "2x = 8 🙂 \\u2028", "domain": "[/b]", "answer": "4"}\n')
-    pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
-    rest = ["--layers", "1", "--max-new-tokens", 2, "--out"]
-    code, out, err = cli("patch", *pair, "--prompts", prompts, *rest, tmp_path / "o[b]1")
-    assert code == 0, err
-    assert "[/b]" in out
-    assert "o[b]1" in out
-    code, _, err = cli("patch", *pair, "--prompt", "hello 🙂", *rest, tmp_path / "o2")
-    assert code == 0, err
-    assert RunDirectory.existing(tmp_path / "o2").problems("prompts")[0].question == "hello 🙂"
-
-
 def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
     base = tmp_path / "base"
     Checkpoint.named("random:gpt2").place(base)
@@ -280,40 +268,16 @@ def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
 
 
 def test_the_seed_decides(finished, tmp_path):
-    again = tmp_path / "again"
-    ExperimentRun.start(load_experiment("tiny"), again).run("evaluate", "patch")
-    assert RunDirectory.existing(again).read(SCORES).equals(RunDirectory.existing(finished).read(SCORES))
-    other = tmp_path / "other"
-    ExperimentRun.start(load_experiment("tiny", ["seed=1"]), other).run("patch")
-    assert not RunDirectory.existing(other).read(SCORES).equals(RunDirectory.existing(finished).read(SCORES))
-
-
-def test_a_judge_rates_the_free_answers_of_every_condition_once(tmp_path, cli, monkeypatch):
-    asked: list[str] = []
-
-    def judge(name, models, date):
-        return lambda prompts: [asked.append(prompt) or "70" for prompt in prompts]
-
-    monkeypatch.setattr(answering, "load_judge", judge)
-    arguments = (*SMALL, "--set", "data.alignment=2", "--set", "patch.alignment=1", "--set", "data.near=1")
-    command = ("run", "tiny", "--out", tmp_path, *arguments, "--set", "judge.model=random:llama")
-    code, out, err = cli(*command)
-    assert code == 0, err
-    ratings = RunDirectory.existing(tmp_path).read(RATINGS)
-    # Two questions to both models, one of them under each of two patches.
-    assert dict(ratings.group_by("condition").len().iter_rows()) == {"clean": 2, "corrupted": 2, "patched": 2}
-    assert ratings["aligned"].to_list() == [70] * 6
-    assert len(asked) == 12
-    assert "mean ratings" in out
-    assert cli(*command)[0] == 0
-    assert len(asked) == 12
-    near = RunDirectory.existing(tmp_path).read(BEHAVIOUR).filter(domain="near")
-    assert set(near["condition"]) == {"clean", "corrupted"}
+    scores = RunDirectory.existing(finished).read(SCORES)
+    again = run_experiment(load_experiment("tiny"), tmp_path / "again", "evaluate", "patch")
+    assert again.read(SCORES).equals(scores)
+    other = run_experiment(
+        load_experiment("tiny", ["seed=1", "generation.max_new_tokens=6"]), tmp_path / "other", "patch"
+    )
+    assert not other.read(SCORES).filter(step=0).equals(scores.filter(step=0))
 
 
 def test_the_shipped_judge_is_a_checkpoint_that_answers():
-    from crosspatch.config import Models
-
-    replies = answering.load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
+    replies = load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
     assert len(replies) == 2
     assert all(isinstance(reply, str) for reply in replies)

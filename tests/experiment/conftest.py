@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from commands import finished
-from sweeps import OPTIONS, copy_of, ready_run
+from crosspatch import load_experiment, run_experiment
+from sweeps import OPTIONS, SETTINGS, copy_of
 
 
 @pytest.fixture(scope="session")
 def ready(made_once) -> Path:
-    """A sweep that is ready to begin."""
-    return made_once("ready", ready_run)
+    """A sweep that is ready to begin: its models and problems are there."""
+    return made_once("ready", lambda out: run_experiment(load_experiment("tiny", SETTINGS), out, "finetune"))
 
 
 @pytest.fixture(scope="session")
 def swept(made_once, ready) -> Path:
-    """What one process makes of it, undisturbed, by the command line; beside it the seconds that it took."""
+    """The sweep, done by one undisturbed command; beside it the seconds that it took."""
 
     def sweep(run: Path) -> None:
         log = run.parent / "swept.log"

@@ -8,52 +8,21 @@ from crosspatch.data.problem import Problem, write_problems
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
-
-
-def cell(prompt: int, layer: int, step: int, cts: float | None) -> dict[str, object]:
-    """A score of two models that differ by 2 logits, or agree where there is no CTS."""
-    differ = cts is not None
-    return {
-        **dict.fromkeys(SCORES.columns),
-        "prompt_id": f"related-{prompt}",
-        "patch": f"L{layer}.resid_post",
-        "component": "resid_post",
-        "layer": layer,
-        "schedule": "all",
-        "window": 1,
-        "direction": "corrupt",
-        "persistence": "transient",
-        "step": step,
-        "position": 9 + step,
-        "token_id": step,
-        "token": f" t{step}",
-        "clean_token_id": step,
-        "corrupted_token_id": 99 if differ else step,
-        "delta_clean": -1.0 if differ else 0.0,
-        "delta_corrupted": 1.0 if differ else 0.0,
-        "delta_patched": 2 * cts - 1 if cts is not None else 0.0,
-        "cts": cts,
-        "status": "ok" if differ else "agree",
-        "kl_clean": 0.5,
-        "kl_patched": 0.25,
-        "rank_corrupted": 1,
-    }
+from score_cells import cell
 
 
 def made_run(root: Path, *, seed: int = 0, n_layers: int = 5, prompts: int = 9, full: float = 1.0) -> RunDirectory:
-    """A run in which transfer grows evenly with depth, up to `full` at the last layer."""
+    """A run in which the recovered fraction grows evenly with depth, up to `full` at the last layer."""
     run = RunDirectory.start(root, make_experiment({"name": f"made of {n_layers} layers", "seed": seed}, (), {}))
     run.problems_file("related").parent.mkdir()
+    names = [f"related-{i}" for i in range(prompts)]
     write_problems(
-        run.problems_file("related"),
-        [Problem(f"related-{i}", "related", "f", f"Question {i}?", "1") for i in range(prompts)],
+        run.problems_file("related"), [Problem(name, "related", "f", f"Question {name}?", "1") for name in names]
     )
     run.note_model("clean", {"layers": n_layers, "fingerprint": f"{n_layers}"})
-    for i in range(prompts):
-        rows = [
-            cell(i, layer, step, full * layer / (n_layers - 1) if step else None)
-            for layer in range(n_layers)
-            for step in range(3)
-        ]
+    for i, name in enumerate(names):
+        # The models agree at the first of three steps.
+        deltas = [((0.0, 0.0, 0.0), *[(-1.0, 1.0, 2 * full * k / (n_layers - 1) - 1)] * 2) for k in range(n_layers)]
+        rows = [cell(name, layer, step, of) for layer, steps in enumerate(deltas) for step, of in enumerate(steps)]
         run.write(SCORES, SCORES.frame(rows), i)
     return run

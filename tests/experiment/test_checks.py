@@ -6,34 +6,35 @@ import pytest
 
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun, checks
-from crosspatch.experiment.checks import check_finetuning
+from crosspatch.experiment.checks import check_finetuning, check_lenses
 from crosspatch.settings_io import load_experiment
+from crosspatch.storage.run import RunDirectory
 
 
 def training(*settings):
     check_finetuning(load_experiment("tiny", settings))
 
 
-@pytest.mark.parametrize(
-    ("setting", "package"),
-    [("report_to=wandb", "wandb"), ("optimizer=adamw_8bit", "bitsandbytes")],
-)
-def test_a_package_that_a_training_needs_is_missed_before_it_begins(monkeypatch, setting, package):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=rf"finetune\..* needs the package {package}.*pip install {package}"):
+def test_a_training_that_lacks_a_package_or_its_gpu_is_refused(monkeypatch):
+    for setting, package in (("report_to=wandb", "wandb"), ("optimizer=adamw_8bit", "bitsandbytes")):
+        monkeypatch.setattr(checks, "find_spec", lambda name: None)
+        with pytest.raises(UsageError, match=rf"finetune\..* needs the package {package}.*pip install {package}"):
+            training(f"finetune.{setting}")
+        training()
+        # Nothing is trained where the child is given.
+        training(f"finetune.{setting}", "models.corrupted=random:qwen3")
+        monkeypatch.setattr(checks, "find_spec", lambda name: object())
         training(f"finetune.{setting}")
-    training()
-    # Nothing is trained where the child is given.
-    training(f"finetune.{setting}", "models.corrupted=random:qwen3")
-    monkeypatch.setattr(checks, "find_spec", lambda name: object())
-    training(f"finetune.{setting}")
-
-
-def test_a_gpu_that_would_not_be_trained_on_is_refused():
     with pytest.raises(UsageError, match=r"got models\.device=cuda:1.*CUDA_VISIBLE_DEVICES=1"):
         training("models.device=cuda:1")
     for device in ("auto", "cpu", "cuda", "cuda:0"):
         training(f"models.device={device}")
+
+
+def test_layers_to_steer_at_that_the_model_lacks_are_refused():
+    check_lenses(load_experiment("tiny", ["lenses.layers=1,3"]))
+    with pytest.raises(UsageError, match="layer 4 is out of range"):
+        check_lenses(load_experiment("tiny", ["lenses.layers=4"]))
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate", "search", "teach"])
@@ -50,10 +51,11 @@ def test_a_run_is_checked_before_its_folder_is_made(tmp_path, cli, monkeypatch, 
 
 
 def test_what_only_a_training_needs_is_not_asked_for_when_it_is_done(tmp_path, monkeypatch):
-    experiment = load_experiment("tiny", ["finetune.report_to=tensorboard", "data.train=4", "data.related=4"])
-    run = ExperimentRun.start(experiment, tmp_path / "run")
-    run.run("finetune")
-    assert (tmp_path / "run" / "tensorboard" / "corrupted").is_dir()
+    experiment = load_experiment("tiny", ["finetune.report_to=tensorboard"])
+    run = RunDirectory.start(tmp_path / "run", experiment)
+    for stage in ("data", "finetune"):
+        with run.stage(stage):
+            pass
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     ExperimentRun.start(experiment, tmp_path / "run", ("evaluate",))
     with pytest.raises(UsageError, match="needs the package tensorboard"):

@@ -1,4 +1,4 @@
-"""Several runs in one page: what differs is said, what is alike is not, and no run's own page is touched."""
+"""Several runs in one page: it shows what differs, and leaves each run's own page as it was."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from crosspatch.experiment.comparing import write_comparison
-from crosspatch.report.comparison import ComparedRun, compared_claims, compared_panels
+from crosspatch.experiment.comparing import compared, write_comparison
+from crosspatch.report.comparison import compared_claims, compared_panels
 from crosspatch.statistics.patch_mode import every_mode
-from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import BEHAVIOUR, DEPTH, SCORES
+from crosspatch.tables import SCORES
 
 from .runs import made_run
+
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture
@@ -21,9 +22,7 @@ def two(tmp_path):
     return made_run(tmp_path / "first"), made_run(tmp_path / "second", seed=1, full=0.5)
 
 
-def test_the_command_writes_one_page(cli, two, tmp_path, monkeypatch):
-    # Pictures are not what this is about.
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: path.write_text("x"))
+def test_the_command_writes_one_page(cli, two, tmp_path):
     cli("report", two[0].root)
     before = two[0].report.read_bytes()
     code, out, err = cli("report", two[0].root, two[1].root, "--out", tmp_path / "both")
@@ -41,8 +40,10 @@ def test_the_command_writes_one_page(cli, two, tmp_path, monkeypatch):
     assert "settings.name" not in differences
 
 
-def test_runs_that_are_alike_say_so(two, tmp_path):
-    page = write_comparison([two[0], made_run(tmp_path / "third")], tmp_path / "out").read_text()
+def test_runs_of_one_name_are_told_apart_by_their_folders_and_may_be_alike(tmp_path):
+    runs = [made_run(tmp_path / folder / "run") for folder in ("a", "b") if not (tmp_path / folder).mkdir()]
+    page = write_comparison(runs, tmp_path / "out").read_text()
+    assert "a/run and b/run" in page
     assert "Nothing: settings, versions, models and data are the same in all runs." in page
 
 
@@ -59,44 +60,27 @@ def test_statistics_are_made_once_and_again_when_results_are_newer(two, tmp_path
     assert two[1].statistics_are_new
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("first", "first"), "is named twice"),
-        (("first", "second", "--out", "second"), "whose own report.html would be lost"),
-        (("first", "nowhere"), "is no run directory"),
-        (("first", "second", "--watch"), "with a single run"),
-        (("first", "second", "--set", "seed=1"), "with a single run"),
-        (("nowhere.yaml", "--watch"), "expected the run directory"),
-        (("first", "second", "--out", "first/run.json"), "expected a folder"),
-    ],
-)
-def test_wrong_use_is_one_line(cli, two, tmp_path, monkeypatch, arguments, words):
+def test_wrong_use_is_one_line(cli, two, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(path.name for path in tmp_path.rglob("*"))
-    code, _, err = cli("report", *arguments)
-    assert code == 2
-    assert words in err
-    assert err.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    for words, *arguments in (
+        ("is named twice", "first", "first"),
+        ("whose own report.html would be lost", "first", "second", "--out", "second"),
+        ("is no run directory", "first", "nowhere"),
+        ("with a single run", "first", "second", "--watch"),
+        ("with a single run", "first", "second", "--set", "seed=1"),
+        ("expected the run directory", "nowhere.yaml", "--watch"),
+        ("expected a folder", "first", "second", "--out", "first/run.json"),
+    ):
+        code, _, err = cli("report", *arguments)
+        assert code == 2
+        assert words in err
+        assert err.count("\n") == 1
+        assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
-    runs = [made_run(tmp_path / folder / "run") for folder in ("a", "b") if not (tmp_path / folder).mkdir()]
-    page = write_comparison(runs, tmp_path / "out").read_text()
-    assert "a/run and b/run" in page
-
-
-def compared(run: RunDirectory, label: str) -> ComparedRun:
-    from crosspatch.storage.summary import Summary
-    from crosspatch.tables import CLAIMS
-
-    Summary.of_run(run).write(run)
-    return ComparedRun(label, run.record(), run.read(DEPTH), run.read(CLAIMS), run.read(BEHAVIOUR), run.n_layers)
-
-
-def test_the_panels_hold_each_run(two):
-    runs = [compared(two[0], "a"), compared(two[1], "b")]
+def test_panels_and_claims_hold_each_run(two, tmp_path):
+    runs = [compared(run, label, tmp_path) for run, label in zip(two, "ab", strict=True)]
     (mode,) = every_mode(runs[0].depth)
     (panel,) = compared_panels(runs, mode)
     assert panel.axis == "layer"
@@ -107,21 +91,15 @@ def test_the_panels_hold_each_run(two):
     assert all(line.x == (0, 1, 2, 3, 4) for line in panel.lines)
     (rates,) = compared_panels(runs, mode, "disagreement_rate")
     assert rates.lines[0].values == pytest.approx((2 / 3,) * 5)
+    claims = compared_claims(runs)
+    assert claims
+    assert all(len(row.found) == 2 for row in claims)
+    without = replace(runs[1], claims=runs[1].claims.head(0))
+    assert all(row.found[1] == (None, "") for row in compared_claims([runs[0], without]))
 
 
 def test_models_of_several_depths_are_compared_over_their_depth(tmp_path):
-    runs = [made_run(tmp_path / str(n), n_layers=n) for n in (3, 5)]
-    runs = [compared(run, str(run.n_layers)) for run in runs]
+    runs = [compared(made_run(tmp_path / str(n), n_layers=n), str(n), tmp_path) for n in (3, 5)]
     (panel,) = compared_panels(runs, every_mode(runs[0].depth)[0])
     assert [line.x for line in panel.lines] == [(0, 0.5, 1), (0, 0.25, 0.5, 0.75, 1)]
     assert panel.axis.startswith("depth")
-
-
-def test_claims_are_set_side_by_side(two):
-    runs = [compared(two[0], "a"), compared(two[1], "b")]
-    rows = {row.statement: row.found for row in compared_claims(runs)}
-    assert rows
-    assert all(len(found) == 2 for found in rows.values())
-    without = replace(runs[1], claims=runs[1].claims.head(0))
-    found = compared_claims([runs[0], without])
-    assert all(row.found[1] == (None, "") for row in found)

@@ -1,7 +1,8 @@
-"""A judge through Inspect AI: its ratings come into the table as any other's, and what it lacks is said beforehand."""
+"""A judge through Inspect AI: its ratings are in the table like any other's; what it lacks is an error at the start."""
 
 from __future__ import annotations
 
+import re
 import sys
 
 import anyio
@@ -13,14 +14,15 @@ from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from crosspatch.errors import UsageError
 from crosspatch.experiment import answering
 from crosspatch.experiment.inspect_judge import check_inspect_judge, inspect_judge
+from crosspatch.grading.rating import ALIGNED, COHERENT
 from crosspatch.storage.run import RunDirectory
-from crosspatch.tables import GENERATIONS, RATINGS
+from crosspatch.tables import BEHAVIOUR, GENERATIONS, RATINGS
 
 NAME = "inspect:mockllm/model"
 SETTINGS = [
     "tiny", "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
-    "--set", "patch.layers=[1, 3]", "--set", "data.alignment=3", "--set", "patch.alignment=1", "--set",
-    f"judge.model={NAME}",
+    "--set", "patch.layers=[1, 3]", "--set", "data.alignment=3", "--set", "patch.alignment=1",
+    "--set", "data.near=1", "--set", f"judge.model={NAME}",
 ]  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def replies(monkeypatch) -> Replies:
     return said
 
 
-def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies):
+def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies, monkeypatch):
     prompts = [f"prompt {i}" for i in range(6)]
     judge = inspect_judge(NAME)
     # Inspect keeps limits from one batch to the next.
@@ -68,16 +70,12 @@ def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies):
     assert judge(prompts[:2]) == [str(rating(prompt)) for prompt in prompts[:2]]
     # Nothing is cached.
     assert len(replies.asked) == 9
-
-
-def test_half_a_surrogate_pair_in_a_reply_does_not_reach_a_table(monkeypatch, replies):
+    # Half of a surrogate pair does not reach a table.
     monkeypatch.setattr(f"{__name__}.rating", lambda prompt: "83 \ud83d")
-    assert inspect_judge(NAME)(["prompt"]) == ["83 ?"]
+    assert judge(["prompt"]) == ["83 ?"]
 
 
 def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies, monkeypatch):
-    from crosspatch.grading.rating import ALIGNED, COHERENT
-
     monkeypatch.setattr(answering, "RATED_AT_ONCE", 4)
     # Six answers on two scales; the first batch is of four.
     replies.fails = 10
@@ -94,14 +92,16 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     # A run that is not done is not exported.
     assert cli("export", run.root)[0] == 2
     before, replies.fails = len(replies.asked), 0
-    for command in ("evaluate", "patch"):
-        code, _, err = cli(command, *SETTINGS, "--out", run.root)
+    for command in ("evaluate", "patch", "evaluate"):
+        code, out, err = cli(command, *SETTINGS, "--out", run.root)
         assert code == 0, err
+    assert "mean ratings" in out
     ratings, asked = run.read(RATINGS), run.asked()
     # Three questions to both models, one of them under each of two patches; two scales.
     assert ratings.height == 8
     assert len(replies.asked) - before == 2 * (8 - kept)
     assert set(ratings["judge"]) == {NAME}
+    assert set(run.read(BEHAVIOUR).filter(domain="near")["condition"]) == {"clean", "corrupted"}
     texts = {
         (r["prompt_id"], r["condition"], r["patch"]): r["text"] for r in run.read(GENERATIONS).iter_rows(named=True)
     }
@@ -125,21 +125,20 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     assert sum(len(log.samples) for log in logs) == len(texts)
 
 
-def test_a_judge_that_is_there_is_asked_nothing_beforehand(replies):
-    check_inspect_judge(NAME)
-    assert replies.asked == []
-
-
 class MissingKey(Exception):
     """As Inspect raises it: over several lines, with marks for colours."""
 
     message = "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/blue][/bold] in the environment."
 
 
-def test_what_it_lacks_is_said_on_one_line(monkeypatch):
+def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch, replies, cli, tmp_path):
+    check_inspect_judge(NAME)
+    assert replies.asked == []
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UsageError, match=r"cannot be used: OpenAI API requires .* pip install openai$"):
-        check_inspect_judge("inspect:openai/gpt-4o")
+    code, _, err = cli("run", "tiny", "--out", tmp_path / "run", "--set", "judge.model=inspect:openai/gpt-4o")
+    assert code == 2
+    assert re.search(r"inspect:openai/gpt-4o cannot be used: OpenAI API requires .* pip install openai$", err.strip())
+    assert not (tmp_path / "run").exists()
 
     def no_key(*_, **__):
         raise MissingKey
@@ -152,11 +151,3 @@ def test_what_it_lacks_is_said_on_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "inspect_ai", None)
     with pytest.raises(UsageError, match=r'needs the package inspect_ai.*pip install "crosspatch\[inspect\]"'):
         check_inspect_judge(NAME)
-
-
-def test_it_is_said_before_anything_is_made(tmp_path, cli, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openai", None)
-    code, _, err = cli("run", "tiny", "--out", tmp_path / "run", "--set", "judge.model=inspect:openai/gpt-4o")
-    assert code == 2
-    assert "judge.model=inspect:openai/gpt-4o cannot be used" in err
-    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The page of a run that goes on: made anew when there is more, said to be unfinished, and at last complete."""
+"""The page of a run in progress: written again when there is more, marked as unfinished, and at last complete."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 
 from crosspatch.experiment.page import watch
 from crosspatch.tables import SCORES
+from score_cells import cell
 
-from .runs import cell, made_run
+from .runs import made_run
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
@@ -21,26 +22,25 @@ def running(tmp_path):
     return run
 
 
-def stage(run, name, state):
+def stage(run, name, state, **more):
     record = run.record()
-    record["stages"][name] = {"state": state, "seconds": 1.0, "at": "2026-11-01T12:00:00+00:00"}
+    record["stages"][name] = {"state": state, "seconds": 1.0, "at": "2026-11-01T12:00:00+00:00", **more}
     run.record_file.write_text(json.dumps(record))
 
 
-def test_it_writes_when_there_is_more_and_ends_with_the_run(running, log):
-    pages, looks = [], []
+def test_it_is_written_when_there_is_more_and_ends_with_the_run(running, log):
+    pages = []
 
     def wait(seconds):
-        looks.append(seconds)
+        assert seconds == 7
         pages.append(running.report.read_text())
-        # The first look changes nothing, the second brings scores, the third ends the stage.
-        if len(looks) == 2:
-            running.write(SCORES, SCORES.frame([cell(1, 0, 5, 0.5)]), 1)
-        if len(looks) == 3:
+        # The first wait changes nothing, the second brings scores, the third ends the stage.
+        if len(pages) == 2:
+            running.write(SCORES, SCORES.frame([cell("related-1", 0, 5, (-1.0, 1.0, 0.0))]), 1)
+        if len(pages) == 3:
             stage(running, "patch", "done")
 
     watch(running, 7, wait=wait)
-    assert set(looks) == {7}
     assert pages[0] == pages[1]
     assert pages[2] != pages[1]
     for page in pages[:3]:
@@ -51,39 +51,31 @@ def test_it_writes_when_there_is_more_and_ends_with_the_run(running, log):
     assert "location.reload" not in last
     assert "not finished" not in last
     assert "complete as far as the run is" in log.messages[-1]
-    # Pictures cost more than the page, so they are made once, at the end.
+    # Figures take longer than the page, so they are made once, at the end.
     assert list(running.figures.glob("*.png"))
 
 
 def test_a_pause_between_stages_is_no_end(running):
     stage(running, "patch", "done")
-    looks = []
+    waits = []
 
     def wait(_):
-        looks.append(1)
-        if len(looks) == 1:
+        waits.append(1)
+        if len(waits) == 1:
             stage(running, "controls", "running")
-        if len(looks) == 3:
+        if len(waits) == 3:
             stage(running, "controls", "done")
 
     watch(running, 1, wait=wait)
-    assert len(looks) > 3
+    assert len(waits) > 3
 
 
-def test_the_command_watches_a_run_that_is_done(cli, tmp_path, monkeypatch):
-    run = made_run(tmp_path / "run", prompts=1)
+def test_the_command_watches_a_run_and_shows_why_a_stage_failed(cli, running, monkeypatch):
+    stage(running, "patch", "failed", error="ValueError: <b>why</b>")
     monkeypatch.setattr("crosspatch.experiment.page.time.sleep", lambda _: None)
-    code, out, _ = cli("report", run.root, "--watch", "--every", 1)
+    code, out, _ = cli("report", running.root, "--watch", "--every", 1)
     assert code == 0
     assert "stop with Ctrl-C" in out
-    assert run.report.is_file()
-    assert cli("report", run.root, "--watch", "--every", 0)[0] == 2
-
-
-def test_a_failed_stage_is_said_with_its_reason(running, cli):
-    record = running.record()
-    record["stages"]["patch"] = {"state": "failed", "seconds": 1.0, "at": "now", "error": "ValueError: <b>why</b>"}
-    running.record_file.write_text(json.dumps(record))
-    assert cli("report", running.root)[0] == 0
     page = running.report.read_text()
-    assert "patch is failed (since now): ValueError: &lt;b&gt;why&lt;/b&gt;" in page
+    assert "patch is failed (since 2026-11-01T12:00:00+00:00): ValueError: &lt;b&gt;why&lt;/b&gt;" in page
+    assert cli("report", running.root, "--watch", "--every", 0)[0] == 2

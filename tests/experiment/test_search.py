@@ -6,18 +6,17 @@ import json
 
 import pytest
 
+from crosspatch import load_experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment import ExperimentRun
 from crosspatch.experiment.checks import check_data
+from crosspatch.experiment.problems import all_problems
 from crosspatch.experiment.search import variants
-from crosspatch.settings_io import load_experiment
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import TRAINING, VARIANTS
 
 
 def test_the_papers_variants():
-    paper = load_experiment("paper")
-    found = variants(paper)
+    found = variants(load_experiment("paper"))
     assert [(variant.name, variant.settings.epochs) for variant in found] == [
         ("variant-epochs-3", 3), ("variant-epochs-12", 12), ("variant-epochs-20", 20),
     ]  # fmt: skip
@@ -33,37 +32,20 @@ def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
     assert "variant-method-lora-examples-4-learning-rate-0.001-seed-1-epochs-2" in {v.name for v in found}
 
 
-def test_more_examples_than_are_made_are_refused():
-    with pytest.raises(UsageError, match=r"search\.examples has 9, but data\.train makes only 8"):
-        load_experiment("tiny", ["search.examples=[9]"])
-    with pytest.raises(UsageError, match=r"finetune\.examples has 9, but data\.train makes only 8"):
-        load_experiment("tiny", ["finetune.examples=9"])
-
-
-def test_the_chosen_number_of_examples_can_be_trained_on(tmp_path):
-    """And the held-out questions stay what they were, as with a smaller data.train they would not."""
-    splits = []
-    for settings in ([], ["finetune.examples=4"]):
-        run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / str(len(settings)))
-        run.run("finetune")
-        splits.append([run.directory.problems(split) for split in ("train", "validation", "related")])
-    assert splits[0] == splits[1]
-    # Four examples are one step of an epoch.
-    assert run.directory.read(TRAINING).filter(run="corrupted")["step"].max() == 3
-
-
 def test_a_search_from_the_command_line(tmp_path, cli):
     out = tmp_path / "run"
-    settings = ("--set", "search.epochs=[1, 4]", "--set", "generation.max_new_tokens=8")
-    arguments = ("search", "tiny", "--out", out, *settings)
+    settings = ("search.epochs=[1, 4]", "search.examples=[4]", "generation.max_new_tokens=8")
+    arguments = ("search", "tiny", "--out", out, *(part for setting in settings for part in ("--set", setting)))
     code, said, _ = cli(*arguments)
     assert code == 0
     for words in ("Variants (the paper's Table 1)", "epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs="):
         assert words in said
     run = RunDirectory.existing(out)
+    # With fewer examples the problems stay the same, as with a smaller data.train they would not.
+    assert run.problems("related") == all_problems(load_experiment("tiny"))["related"]
     table = run.read(VARIANTS)
-    assert table["steps"].to_list() == [2, 8]
-    assert table["examples"].to_list() == [8, 8]
+    assert table["steps"].to_list() == [1, 4]
+    assert table["examples"].to_list() == [4, 4]
     assert table["train_loss"][1] < table["train_loss"][0] - 0.5
     assert table["chosen"].sum() == 1
     for row in table.iter_rows(named=True):
@@ -72,28 +54,23 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
         assert 1 >= row["malformed"] >= row["looped"] >= 0
-    assert "--set finetune.examples=8" in said
-    assert {path.name for path in (out / "figures").iterdir()} == {
-        f"{name}-{size}.{ending}"
-        for name in ("search", "paper-figure-2")
-        for size in ("column", "page")
-        for ending in ("png", "pdf")
-    }
+    assert "--set finetune.examples=4" in said
+    assert (out / "figures" / "search-page.png").is_file()
     # Weights of variants are not kept, and what is done is not done again.
     assert {path.name for path in (out / "models").iterdir()} == {"clean"}
     assert "search: done before" in cli(*arguments)[1]
 
 
 def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
-    for message, *settings in (
+    for words, *settings in (
         ("data.related is 0", "data.related=0", "patch.related=0"),
         ("search trains the corrupted model, and models.corrupted gives one", "models.corrupted=random:qwen3"),
     ):
         overrides = [part for setting in settings for part in ("--set", setting)]
         code, _, err = cli("search", "tiny", "--out", tmp_path / "run", *overrides)
         assert code == 2
-        assert message in err
-    assert not (tmp_path / "run").exists()
+        assert words in err
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):

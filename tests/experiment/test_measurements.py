@@ -1,0 +1,301 @@
+"""The stages that measure a trained pair: controls, mistakes, localise and lenses, and that they resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from crosspatch import load_experiment, run_experiment, tables
+from crosspatch.data.problem import Span
+from crosspatch.experiment import ExperimentRun, lenses, localising
+from crosspatch.experiment.forced_texts import ControlsStage, MistakesStage, kinds_of_tokens
+from crosspatch.statistics.localisation import site_effects, top_sites
+from crosspatch.storage.run import RunDirectory
+from sweeps import copy_of
+
+SMALL = ["data.train=4", "data.related=3", "data.unrelated_math=1", "data.general=1", "data.style=terse"]
+SMALL += ["patch.layers=1,3", "lenses.layers=1,3", "lenses.related=3", "lenses.component=resid_post,head"]
+SMALL += ["localise.top=2", "generation.max_new_tokens=8"]
+BOTH = ["controls=twin", "patch.direction=both"]
+MEASURED = {
+    "controls": [tables.CONTROLS],
+    "mistakes": [tables.MISTAKES],
+    "localise": [tables.LOCALISATION, tables.DIVERGENCES],
+    "lenses": [tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS],
+}
+CELL = ["prompt_id", "direction", "patch", "step"]
+
+
+def run_of(out: Path, *settings: str, stages=tuple(MEASURED)) -> RunDirectory:
+    return run_experiment(load_experiment("tiny", [*SMALL, *settings]), out, *stages)
+
+
+@pytest.fixture(scope="module")
+def patched(made_once) -> Path:
+    """A run as far as its patches."""
+    return made_once("patched", lambda out: run_of(out, *BOTH, stages=("evaluate", "patch")))
+
+
+@pytest.fixture(scope="module")
+def finished(patched, made_once) -> RunDirectory:
+    return RunDirectory(made_once("measured", lambda out: run_of(copy_of(patched, out), *BOTH)))
+
+
+@pytest.fixture
+def given(patched) -> list[str]:
+    """Settings that give the trained pair to another run."""
+    return [f"models.{name}={patched / 'models' / name}" for name in ("clean", "corrupted")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "owner", "method", "stop"),
+    [
+        ("controls", ControlsStage, "score", 2),
+        ("mistakes", MistakesStage, "score", 1),
+        ("localise", localising, "measure_sites", 4),
+        ("lenses", RunDirectory, "add", 4),
+        ("lenses", RunDirectory, "add", 22),
+    ],
+)
+def test_a_stopped_stage_resumes_and_gives_the_same(
+    patched, finished, tmp_path, monkeypatch, stage, owner, method, stop
+):
+    run, original, calls = copy_of(patched, tmp_path / "run"), getattr(owner, method), []
+
+    def stopping(*arguments):
+        calls.append(arguments)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, method, stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(run, *BOTH, stages=(stage,))
+    resumed = run_of(run, *BOTH, stages=(stage,))
+    # What is done is not done again: each shard once, and two directions of each prompt; the interrupted one twice.
+    wanted = {"controls": 4 + 1, "mistakes": 2 + 1, "localise": 2 * 5 + 2}.get(stage, len(calls))
+    assert len(calls) == wanted
+    made = {
+        "controls": [tables.CONTROLS],
+        "mistakes": [tables.MISTAKES],
+        "localise": [tables.LOCALISATION, tables.DIVERGENCES],
+    }
+    for schema in made.get(stage, [tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS]):
+        assert resumed.read(schema).equals(finished.read(schema))
+    key = ("prompt_id", "condition", "patch")
+    if stage == "lenses":
+        assert resumed.read(tables.GENERATIONS).sort(key).equals(finished.read(tables.GENERATIONS).sort(key))
+        # A third time nothing is compared or written.
+        for name in ("_compare", "_answer_steered", "_deltas"):
+            monkeypatch.setattr(lenses, name, lambda *_: pytest.fail("was there"))
+        lenses.measure_lenses(ExperimentRun.start(load_experiment("tiny", [*SMALL, *BOTH]), run).context)
+
+
+def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
+    scores, controls = finished.read(tables.SCORES), finished.read(tables.CONTROLS)
+    assert dict(controls.schema) == pl.Schema(tables.CONTROLS.dtypes)
+    ok = scores.filter(status="ok").select(CELL).sort(CELL)
+    assert ok["direction"].unique().sort().to_list() == ["corrupt", "repair"]
+    for name in ("self", "random", "twin"):
+        assert controls.filter(control=name).select(CELL).sort(CELL).equals(ok), name
+    # The other domains have one prompt each, and so no other one.
+    related = ok.filter(pl.col("prompt_id").str.starts_with("related"))
+    assert controls.filter(control="other_prompt").select(CELL).sort(CELL).equals(related)
+    # Contexts and denominators are those of the patch.
+    both = controls.join(scores, on=CELL, suffix="_own")
+    assert both.height == controls.height
+    for name in ("clean_token_id", "corrupted_token_id", "position"):
+        assert both[name].equals(both[f"{name}_own"], check_names=False), name
+    for name in ("delta_clean", "delta_corrupted"):
+        assert (both[name] - both[f"{name}_own"]).abs().max() < 1e-4, name
+    assert (both["delta_patched"] - both["delta_patched_own"]).abs().max() > 0.1
+    # A model patched into itself recovers nothing in either direction.
+    own = both.filter(control="self")
+    ends = own.select(pl.when(pl.col("direction") == "corrupt").then("delta_clean").otherwise("delta_corrupted"))
+    assert (own["delta_patched"] - ends.to_series()).abs().max() < 1e-4
+
+
+def test_kinds_of_tokens_by_hand():
+    # "x + 2 = 5\nAdd 2": the word and the number are wrong.
+    texts = ["x +", "x + 2", "x + 2 = 5\n", "x + 2 = 5\nAd", "x + 2 = 5\nAdd", "x + 2 = 5\nAdd 2", "x + 2 = 5\nAdd 2"]
+    spans = (Span("word", 10, 13), Span("number", 14, 15))
+    assert kinds_of_tokens(texts, spans) == [None, None, None, "word", "word", "number", None]
+    assert kinds_of_tokens(texts, ()) == [None] * 7
+
+
+def test_every_related_problem_is_scored_along_its_wrong_solution(finished, patched):
+    mistakes, related = (
+        finished.read(tables.MISTAKES),
+        {problem.id: problem for problem in finished.problems("related")},
+    )
+    mistaken = {problem.id: problem for problem in finished.problems("mistaken")}
+    assert dict(mistakes.schema) == pl.Schema(tables.MISTAKES.dtypes)
+    assert list(mistaken) == list(related)
+    for right, wrong in zip(related.values(), mistaken.values(), strict=True):
+        assert (wrong.question, wrong.answer) == (right.question, right.answer)
+        assert wrong.reached != right.reached
+        assert wrong.spans
+        assert not right.spans
+    # They are not asked: the right ones are.
+    assert finished.asked()["related-000"].solution == related["related-000"].solution
+    assert set(mistakes.select("prompt_id", "direction", "patch").unique().rows()) == {
+        (prompt, direction, f"L{layer}.resid_post")
+        for prompt in ("related-000", "related-001")
+        for direction in ("corrupt", "repair")
+        for layer in (1, 3)
+    }
+    experiment = load_experiment("tiny", [*SMALL, *BOTH])
+    tokenizer = ExperimentRun.start(experiment, finished.root).context.prompts.tokenizer
+    for (prompt_id, *_), rows in mistakes.group_by("prompt_id", "direction", "patch", maintain_order=True):
+        problem, spanned = mistaken[prompt_id], rows.filter(pl.col("span").is_not_null())["read_token_id"]
+        assert tokenizer.decode(rows["read_token_id"].to_list(), skip_special_tokens=True) == problem.solution
+        # The texts of the wrong tokens make up the wrong spans, and little more.
+        wrong = "".join(tokenizer.decode([token]).strip() for token in spanned)
+        said = "".join(problem.solution[span.start : span.end] for span in problem.spans)
+        assert said.replace(" ", "") in wrong
+        assert len(wrong) <= len(said) + 4
+
+
+def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
+    found, divergences = finished.read(tables.LOCALISATION), finished.read(tables.DIVERGENCES)
+    assert dict(found.schema) == pl.Schema(tables.LOCALISATION.dtypes)
+    domains = {problem.id: problem.domain for problem in finished.asked().values()}
+    assert set(domains.values()) == {"related", "unrelated_math", "general"}
+    assert set(found["prompt_id"]) == set(domains)
+    assert found.group_by("direction", "positions").len()["len"].n_unique() == 1
+    assert set(found.select("direction", "positions").unique().rows()) == {
+        (direction, positions) for direction in ("corrupt", "repair") for positions in ("current", "all")
+    }
+    # The same heads are measured after all prompts of a domain: two for each of the positions, some of them the same.
+    measured = found.filter(pl.col("patched").is_not_null(), component="head", direction="corrupt")
+    of_domain: dict[str, set[frozenset[str]]] = {}
+    for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
+        of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
+    assert all(len(chosen) == 1 for chosen in of_domain.values())
+    assert all(2 <= len(next(iter(chosen))) <= 4 for chosen in of_domain.values())
+    # Its tables are those that the statistics read.
+    table = site_effects(found, domains)
+    assert set(table["domain"]) == {"related", "unrelated_math", "general"}
+    last = table.filter(patch="L3.resid_post", measure="recovered_fraction")["estimate"]
+    assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
+    best = [site.component for site in top_sites(found, domains, "related")]
+    assert best == ["resid_post", "attn_out", "mlp_out", "head"]
+    assert dict(divergences.schema) == pl.Schema(tables.DIVERGENCES.dtypes)
+    assert divergences.group_by("prompt_id").len()["len"].unique().to_list() == [4]
+    # The first divergence is the first of the steps, along the clean model's text, at which sites are measured.
+    steps = found.filter(direction="corrupt", patch="L0.attn_out", positions="current")
+    first = dict(steps.select("prompt_id", pl.col("steps").list.first()).iter_rows())
+    assert dict(divergences.select("prompt_id", "step").unique().iter_rows()) == first
+
+
+def test_every_child_is_compared_along_the_same_answers(finished):
+    weights, activations, lens = (
+        finished.read(schema) for schema in (tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS)
+    )
+    for table in (weights, activations, lens):
+        assert set(table["child"]) == {"corrupted", "twin"}
+    for child in ("corrupted", "twin"):
+        own = activations.filter(child=child, at="all")
+        assert own["prompt_id"].n_unique() == 5
+        assert own.filter(component="resid_post").height == 5 * 4
+        assert own.filter(component="head").height == 5 * 4 * 4
+        # Both models read one text, so there are as many steps for each child.
+        assert own["steps"].to_list() == activations.filter(child="twin", at="all")["steps"].to_list()
+    # The children differ.
+    assert not weights.filter(child="corrupted")["delta_norm"].equals(weights.filter(child="twin")["delta_norm"])
+    disagreeing = activations.filter(at="disagree")
+    assert set(lens.select("child", "prompt_id").rows()) == set(disagreeing.select("child", "prompt_id").rows())
+
+
+def test_texts_are_called_by_direction_and_steering_and_graded(finished):
+    texts, graded = finished.read(tables.GENERATIONS), finished.read(tables.BEHAVIOUR)
+    counts = {"clean": 5, "corrupted": 5}
+    counts |= dict.fromkeys(("patched", "repaired", tables.STEERED, tables.STEERED_RANDOM), 8)
+    for table in (texts, graded):
+        assert dict(table.group_by("condition").len().iter_rows()) == counts
+    of = {name: texts.filter(condition=name).sort("patch", "prompt_id") for name in counts}
+    assert not of["patched"]["text"].equals(of["repaired"]["text"])
+    for name in (tables.STEERED, tables.STEERED_RANDOM):
+        assert set(of[name]["patch"]) == {f"L{layer}.resid_post*{strength}" for layer in (1, 3) for strength in (1, 2)}
+        assert set(of[name]["prompt_id"]) == {"related-000", "related-001"}
+    assert not of[tables.STEERED]["text"].equals(of[tables.STEERED_RANDOM]["text"])
+
+
+def test_a_prompt_is_steered_by_the_others_of_its_domain(finished):
+    """Its own deltas, and those of other domains, may be anything; those of the others may not."""
+    context = ExperimentRun.start(load_experiment("tiny", [*SMALL, *BOTH]), finished.root).context
+    problems = lenses._problems(context)
+    asked = {name: problems[name] for name in ("related-000", "related-001")}
+    deltas = lenses._deltas(context, (1,), problems)[1]
+    assert deltas.keys() == problems.keys()
+    plain = lenses._vectors(context, 1, asked, deltas)
+    for name, problem in problems.items():
+        changed = lenses._vectors(context, 1, asked, {**deltas, name: torch.randn(5, 48)})
+        same = {key: torch.equal(changed[tables.STEERED][key], plain[tables.STEERED][key]) for key in asked}
+        assert same == {key: key == name or problem.domain != "related" for key in asked}
+    for name in asked:
+        length = float(plain[tables.STEERED][name].norm())
+        assert float(plain[tables.STEERED_RANDOM][name].norm()) == pytest.approx(length, rel=1e-5)
+        assert (
+            float(torch.cosine_similarity(plain[tables.STEERED_RANDOM][name], plain[tables.STEERED][name], dim=0)) < 0.6
+        )
+
+
+def test_one_direction_and_one_control_alone(finished, given, tmp_path):
+    alone = run_of(tmp_path / "run", *given, "patch.direction=repair", "patch.controls=random", stages=("controls",))
+    assert set(alone.read(tables.CONTROLS)["control"]) == {"random"}
+    # Both directions are what each is alone.
+    scores, of_both = alone.read(tables.SCORES), finished.read(tables.SCORES).filter(direction="repair")
+    keys = ["prompt_id", "patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
+    assert scores.select(keys).equals(of_both.select(keys))
+    assert (scores["delta_patched"] - of_both["delta_patched"]).abs().max() < 1e-4
+    # Where only one direction is patched its texts are simply patched.
+    assert "repaired" not in alone.read(tables.GENERATIONS)["condition"]
+
+
+def test_given_prompts_are_localised_and_steered(given, tmp_path):
+    more = ["patch.questions=[Solve 2x = 6, Solve x + 1 = 4, Solve 5x = 10]", "lenses.strengths=1", "lenses.layers=2"]
+    run = run_of(tmp_path / "run", *given, *more, "lenses.related=0", stages=("localise", "lenses"))
+    assert run.read(tables.LOCALISATION)["prompt_id"].n_unique() == 3
+    assert run.read(tables.GENERATIONS).filter(condition=tables.STEERED)["patch"].to_list() == ["L2.resid_post*1"] * 3
+
+
+def test_what_cannot_be_measured_is_logged_and_left_out(given, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(lenses, "steered_answers", lambda *_: pytest.fail("nothing is to be steered"))
+    less = ["patch.related=1", "lenses.related=0", "patch.persistence=persistent", "patch.engine=reference"]
+    alone = run_of(tmp_path / "alone", *given, *less, "generation.max_new_tokens=2")
+    for schema, words in (
+        (tables.CONTROLS, "controls: only transient patches"),
+        (tables.MISTAKES, "mistakes: only transient patches"),
+        (tables.LOCALISATION, "reference engine alone"),
+    ):
+        assert alone.read(schema).is_empty()
+        assert words in caplog.text
+    assert alone.read(tables.ACTIVATIONS)["prompt_id"].n_unique() == 3
+    assert "no other prompt has a difference to steer related-000 by" in caplog.text
+    none = run_of(tmp_path / "none", *given, "lenses.strengths=[]", stages=("lenses",))
+    for run in (alone, none):
+        assert not set(run.read(tables.GENERATIONS)["condition"]) & {tables.STEERED, tables.STEERED_RANDOM}
+
+
+def test_without_a_chat_template_a_separator_comes_before_each_solution(tmp_path, log):
+    experiment = load_experiment("tiny", [*SMALL, "models.chat_template=none", "generation.max_new_tokens=2"])
+    run = ExperimentRun.start(experiment, tmp_path / "run")
+    run.run("mistakes")
+    first = run.directory.problems("train")[0]
+    assert any(line.endswith(f"\n\n{first.solution}<|im_end|>") for line in log.messages if "for example" in line)
+    assert run.directory.read(tables.TRAINING).filter(pl.col("train_loss").is_not_null()).height
+    mistakes, prompts = run.directory.read(tables.MISTAKES), run.context.prompts
+    assert not mistakes.is_empty()
+    mistaken = {problem.id: problem for problem in run.directory.problems("mistaken")}
+    for (prompt_id,), rows in mistakes.filter(layer=1).partition_by("prompt_id", as_dict=True).items():
+        problem, tokens = mistaken[prompt_id], rows.sort("step")["read_token_id"].to_list()
+        assert prompts.decode(tokens) == f"\n{problem.solution}"
+        # The solution's first character comes second, so its spans start one character later.
+        told = rows.sort("step")["span"].to_list()
+        moved = [Span(span.kind, span.start + 1, span.end + 1) for span in problem.spans]
+        assert told == kinds_of_tokens([prompts.decode(tokens[: end + 1]) for end in range(len(tokens))], moved)
+        assert any(told)
