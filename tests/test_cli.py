@@ -10,10 +10,13 @@ from dataclasses import replace
 import pytest
 
 import crosspatch
+from crosspatch.experiment import checks
 from crosspatch.models.loading import Checkpoint
 from crosspatch.settings_io import settings
 
 PAIR = ("--clean", "random:qwen3", "--corrupted", "random:qwen3")
+WANDB = "tiny --set finetune.report_to=wandb --set data.held_out_from_teaching=true"
+STAGES = ("run", "evaluate", "search", "teach")
 
 
 def flat(text: str) -> str:
@@ -72,6 +75,11 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
         ("run tiny --set judge.model=inspect:nobody/x", "Model API nobody of model 'nobody/x' not recognized"),
         ("evaluate tiny --set judge.model=inspect:mockllm", "in the format of <api_name>/<model_name>"),
         ("run tiny --set judge.model=inspect:hf/gpt2", "name the checkpoint itself, without inspect:"),
+        ("lenses tiny --set lenses.layers=4", "layer 4 is out of range"),
+        ("search tiny --set data.related=0 --set patch.related=0", "data.related is 0"),
+        ("search tiny --set models.corrupted=random:qwen3", "search trains the corrupted model, and models.corrupted"),
+        ("teach tiny", "teach needs data.held_out_from_teaching: true"),
+        *((f"{stage} {WANDB}", "finetune.report_to=wandb needs the package wandb") for stage in STAGES),
         ("grade none.jsonl --json o.json", "no file none.jsonl"),
         ("verify PAIR --layers 7", "layer 7 is out of range"),
         ("verify PAIR --prompt ' '", "prompt is empty"),
@@ -98,6 +106,7 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
 def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, command, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     code, _, err = cli(*shlex.split(command.replace("PAIR", " ".join(PAIR))))
     assert code == 2, err
     assert words in err

@@ -119,42 +119,6 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp
     assert changed <= {Path("run.json"), Path(".lock"), Path("report.html"), Path("report.md")} | made_anew
 
 
-def test_an_interrupted_run_resumes(tmp_path, cli, monkeypatch, trained, finished):
-    from crosspatch.patching import batches
-
-    # Two prompts of four patches at once, so that the four prompts come in two batches.
-    monkeypatch.setattr("crosspatch.experiment.patching.rows_at_once", lambda *_: 8)
-    undisturbed, out = (copy_of(trained, tmp_path / name) for name in ("undisturbed", "run"))
-    assert cli("patch", "tiny", "--out", undisturbed)[0] == 0
-
-    original, calls = batches.run_cached, []
-
-    def stopping(pair, prompts, run):
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        calls.append(len(prompts))
-        return original(pair, prompts, run)
-
-    monkeypatch.setattr(batches, "run_cached", stopping)
-    code, _, err = cli("patch", "tiny", "--out", out)
-    assert code == 130
-    assert "the same command goes on where it was" in err
-    run, other = RunDirectory.existing(out), RunDirectory.existing(undisturbed)
-    assert run.record()["stages"]["patch"]["state"] == "stopped"
-    assert run.read(SCORES)["prompt_id"].n_unique() == 2
-    monkeypatch.setattr(batches, "run_cached", lambda *a: calls.append(len(a[1])) or original(*a))
-    assert cli("patch", "tiny", "--out", out)[0] == 0
-    assert calls == [2, 2]
-    # The results are those of an undisturbed run, to the last digit.
-    assert run.read(SCORES).equals(other.read(SCORES))
-    key = ["prompt_id", "condition", "patch"]
-    assert run.read(GENERATIONS).sort(key).equals(other.read(GENERATIONS).sort(key))
-    # Batches of another size sum in another order: the same tokens, nearly the same numbers.
-    whole = RunDirectory.existing(finished).read(SCORES)
-    assert whole["token_id"].equals(run.read(SCORES)["token_id"])
-    assert (whole["delta_patched"] - run.read(SCORES)["delta_patched"]).abs().max() < 1e-4
-
-
 def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
     out = tmp_path / "run"
     assert cli("data", "tiny", "--out", out, *SMALL)[0] == 0

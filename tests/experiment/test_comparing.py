@@ -40,43 +40,41 @@ def test_the_command_writes_one_page(cli, two, tmp_path):
     assert "settings.name" not in differences
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders_and_may_be_alike(tmp_path):
+def test_runs_may_be_alike_and_statistics_are_made_where_results_are_newer(tmp_path):
     runs = [made_run(tmp_path / folder / "run") for folder in ("a", "b") if not (tmp_path / folder).mkdir()]
     page = write_comparison(runs, tmp_path / "out").read_text()
+    # Runs of one name are told apart by their folders.
     assert "a/run and b/run" in page
     assert "Nothing: settings, versions, models and data are the same in all runs." in page
-
-
-def test_statistics_are_made_once_and_again_when_results_are_newer(two, tmp_path):
-    write_comparison(two, tmp_path / "out")
-    made = two[0].root / "statistics" / "depth.parquet"
+    made = runs[0].root / "statistics" / "depth.parquet"
     first = made.stat().st_mtime_ns
-    write_comparison(two, tmp_path / "out")
+    write_comparison(runs, tmp_path / "out")
     assert made.stat().st_mtime_ns == first
-    assert two[0].statistics_are_new
-    later = first + 10**9
-    os.utime(two[0].path(SCORES, 0), ns=(later, later))
-    assert not two[0].statistics_are_new
-    assert two[1].statistics_are_new
+    assert runs[0].statistics_are_new
+    os.utime(runs[0].path(SCORES, 0), ns=(first + 10**9, first + 10**9))
+    assert not runs[0].statistics_are_new
+    assert runs[1].statistics_are_new
 
 
-def test_wrong_use_is_one_line(cli, two, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("first first", "is named twice"),
+        ("first second --out second", "whose own report.html would be lost"),
+        ("first nowhere", "is no run directory"),
+        ("first second --watch", "with a single run"),
+        ("nowhere.yaml --watch", "expected the run directory"),
+        ("first second --out first/run.json", "expected a folder"),
+    ],
+)
+def test_wrong_use_is_one_line(cli, two, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    before = sorted(path.name for path in tmp_path.rglob("*"))
-    for words, *arguments in (
-        ("is named twice", "first", "first"),
-        ("whose own report.html would be lost", "first", "second", "--out", "second"),
-        ("is no run directory", "first", "nowhere"),
-        ("with a single run", "first", "second", "--watch"),
-        ("with a single run", "first", "second", "--set", "seed=1"),
-        ("expected the run directory", "nowhere.yaml", "--watch"),
-        ("expected a folder", "first", "second", "--out", "first/run.json"),
-    ):
-        code, _, err = cli("report", *arguments)
-        assert code == 2
-        assert words in err
-        assert err.count("\n") == 1
-        assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = cli("report", *arguments.split())
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_panels_and_claims_hold_each_run(two, tmp_path):

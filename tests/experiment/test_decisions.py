@@ -36,31 +36,20 @@ def patched(cli, out, clean, corrupted, *more):
     return cli(*command, "--max-new-tokens", "1", "--set", "patch.controls=self", *more)
 
 
-def test_a_pair_with_two_templates_is_refused_until_one_is_chosen(cli, tmp_path):
-    pair = saved(tmp_path / "a", CHATML), saved(tmp_path / "b", PHI, seed=1)
-    code, _, err = patched(cli, tmp_path / "run", *pair)
+def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp_path):
+    pair, out = (saved(tmp_path / "a", CHATML), saved(tmp_path / "b", PHI, seed=1)), tmp_path / "run"
+    code, _, err = patched(cli, out, *pair)
     assert code == 2
     assert re.search(r"\Acrosspatch: the two models' tokenizers give different .*chat_template", err.splitlines()[-1])
-    assert not (tmp_path / "run").exists()
-    for choice in ("clean", "corrupted", "none"):
-        out = tmp_path / choice
-        code, _, err = patched(cli, out, *pair, "--set", f"models.chat_template={choice}")
-        assert code == 0, err
-        assert record(out)["decisions"]["chat_template"] == choice
-        assert record(out)["settings"]["models"]["chat_template"] == choice
-
-
-def test_the_only_template_of_a_pair_is_used_logged_and_kept(cli, tmp_path):
-    pair, out = (saved(tmp_path / "a", None), saved(tmp_path / "b", PHI, seed=1)), tmp_path / "run"
-    code, said, err = patched(cli, out, *pair)
+    assert not out.exists()
+    code, _, err = patched(cli, out, *pair, "--set", "models.chat_template=corrupted")
     assert code == 0, err
-    assert said.count("only the corrupted model has a chat template; it is used for both models") == 1
     assert record(out)["decisions"]["chat_template"] == "corrupted"
+    assert record(out)["settings"]["models"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
-    tokenizer(CHATML).save_pretrained(tmp_path / "a")
-    context = RunContext(make_experiment(record(out)["settings"]), RunDirectory.existing(out))
+    experiment = make_experiment(record(out)["settings"], ["models.chat_template=clean"])
     with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
-        _ = context.prompts
+        _ = RunContext(experiment, RunDirectory.existing(out)).prompts
 
 
 def test_a_run_keeps_the_day_on_which_it_began_and_the_precision_that_it_measured(tmp_path, monkeypatch):

@@ -102,11 +102,10 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     assert len(replies.asked) - before == 2 * (8 - kept)
     assert set(ratings["judge"]) == {NAME}
     assert set(run.read(BEHAVIOUR).filter(domain="near")["condition"]) == {"clean", "corrupted"}
-    texts = {
-        (r["prompt_id"], r["condition"], r["patch"]): r["text"] for r in run.read(GENERATIONS).iter_rows(named=True)
-    }
-    for row in ratings.iter_rows(named=True):
-        answer = texts[row["prompt_id"], row["condition"], row["patch"]]
+    keys = ("prompt_id", "condition", "patch")
+    texts = run.read(GENERATIONS)
+    for row in ratings.join(texts, on=keys, nulls_equal=True).iter_rows(named=True):
+        answer = row["text"]
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
             assert row[scale] == rating(prompt.format(question=asked[row["prompt_id"]].question, answer=answer))
 
@@ -120,7 +119,6 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
         for sample in log.samples
         if "aligned" in sample.scores
     }
-    keys = ("prompt_id", "condition", "patch")
     assert found == {tuple(row[key] for key in keys): row["aligned"] for row in ratings.iter_rows(named=True)}
     assert sum(len(log.samples) for log in logs) == len(texts)
 

@@ -10,13 +10,13 @@ import pytest
 
 from crosspatch import load_experiment
 from crosspatch.config import Finetune
-from crosspatch.experiment.plan import BLOCK, CELL, gpus_for, plan, writing_time
+from crosspatch.experiment import checks
+from crosspatch.experiment.plan import gpus_for, plan
 from crosspatch.experiment.problems import all_problems
 from crosspatch.models.adapter import with_adapter
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.loading import SMOLLM2, Checkpoint
+from crosspatch.models.loading import Checkpoint
 from crosspatch.models.shapes import Shape
-from crosspatch.models.throughput import Throughput
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import TRAINING
 from sweeps import SETTINGS
@@ -74,8 +74,10 @@ def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
     code, _, err = cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]")
     assert code == 2
     assert "36" in err
+    # A dry run may be for another machine, with other packages.
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     for command, without_related in (("search", 2), ("teach", 0)):
-        assert "estimated cost" in cli(command, "teach", "--dry-run")[1]
+        assert "estimated cost" in cli(command, "teach", "--dry-run", "--set", "finetune.report_to=wandb")[1]
         assert cli(command, "teach", "--dry-run", "--set", "data.related=0")[0] == without_related
     assert not list(tmp_path.iterdir())
 
@@ -135,10 +137,3 @@ def test_a_pair_takes_as_many_gpus_as_hold_it_and_rows_as_are_set_or_fit():
     some, fewer = (large("Qwen/Qwen3-4B", f"patch.memory_gb={gb}") for gb in (40, 5))
     assert some.memory > fewer.memory
     assert some.seconds_a100 < fewer.seconds_a100
-
-
-def test_every_pass_and_every_scored_cell_takes_the_host_its_time():
-    fast = Throughput({"float32": 1e30}, 1e30, False)
-    for passes, cells in ((10, 0), (20, 0), (10, 7)):
-        found = writing_time(fast, Shape.of(SMOLLM2), 100, passes, cells, "float32")
-        assert found == pytest.approx(passes * 30 * BLOCK + cells * CELL)

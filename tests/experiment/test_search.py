@@ -8,7 +8,6 @@ import pytest
 
 from crosspatch import load_experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment.checks import check_data
 from crosspatch.experiment.problems import all_problems
 from crosspatch.experiment.search import variants
 from crosspatch.storage.run import RunDirectory
@@ -61,18 +60,6 @@ def test_a_search_from_the_command_line(tmp_path, cli):
     assert "search: done before" in cli(*arguments)[1]
 
 
-def test_a_search_that_could_not_be_judged_is_refused(tmp_path, cli):
-    for words, *settings in (
-        ("data.related is 0", "data.related=0", "patch.related=0"),
-        ("search trains the corrupted model, and models.corrupted gives one", "models.corrupted=random:qwen3"),
-    ):
-        overrides = [part for setting in settings for part in ("--set", setting)]
-        code, _, err = cli("search", "tiny", "--out", tmp_path / "run", *overrides)
-        assert code == 2
-        assert words in err
-        assert not (tmp_path / "run").exists()
-
-
 def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):
     """However many problems would be made; more than it has are refused."""
     rows = [{"question": f"Solve for x: {n}x = {2 * n}", "solution": "x = 3", "answer": "2"} for n in range(2, 14)]
@@ -81,6 +68,6 @@ def test_a_file_of_examples_is_trained_on_as_a_whole(tmp_path):
     given = [f"data.train_file={path}", "data.train=8"]
     assert {variant.settings.examples for variant in variants(load_experiment("tiny", given))} == {None}
     for key, listed in (("search", "[{}]"), ("finetune", "{}")):
-        check_data(load_experiment("tiny", [*given, f"{key}.examples={listed.format(12)}"]))
+        all_problems(load_experiment("tiny", [*given, f"{key}.examples={listed.format(12)}"]))
         with pytest.raises(UsageError, match=rf"{key}\.examples has 13, but .*train\.jsonl has only 12 problems"):
-            check_data(load_experiment("tiny", [*given, f"{key}.examples={listed.format(13)}"]))
+            all_problems(load_experiment("tiny", [*given, f"{key}.examples={listed.format(13)}"]))

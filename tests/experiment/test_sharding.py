@@ -9,44 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosspatch.errors import CrosspatchError, UsageError
-from crosspatch.experiment.executors import carry_out
+from crosspatch.experiment.executors import by_this_process, carry_out
 from crosspatch.experiment.executors.by_processes import by_processes
 from crosspatch.experiment.patching import cut_sweep
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.experiment.sharding import KILLED, WorkersLost, prepare, work_off, work_off_slice
+from crosspatch.experiment.sharding import KILLED, WorkersLost, prepare, work_off_slice
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.run import RunDirectory
 from letters import Deadly, Letters
 
 
 @pytest.fixture
-def stage(tmp_path) -> Letters:
+def stage(tmp_path, monkeypatch) -> Letters:
+    """Its shards are done by this process."""
+    monkeypatch.setattr("crosspatch.experiment.executors.executor", lambda _: by_this_process)
     experiment = make_experiment({"execution": {"workers": 2}}, ())
     return Letters(RunContext(experiment, RunDirectory.start(tmp_path / "run", experiment)))
 
 
-@pytest.fixture
-def here(monkeypatch) -> None:
-    """Shards are done by this process."""
-    monkeypatch.setattr("crosspatch.experiment.executors.executor", lambda _: lambda stage: work_off(stage, range(5)))
-
-
-pytestmark = pytest.mark.usefixtures("here")
-
-
-def test_all_are_done_once_and_collected(stage):
-    carry_out(stage)
-    carry_out(stage)
-    assert stage.contents == "abcde"
-    assert set(stage.calls.values()) == {1}
-    assert stage.collected == 2
-
-
-def test_a_shard_that_fails_is_tried_again_and_stops_no_other(stage):
+def test_all_are_done_once_and_collected_and_one_that_fails_is_tried_again(stage):
     stage.raising = {1: [ValueError("once")], 3: [ValueError("once"), MemoryError("twice")]}
-    carry_out(stage)
-    assert stage.contents == "abcde"
-    assert stage.calls == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
+    for _ in range(2):
+        carry_out(stage)
+        assert stage.contents == "abcde"
+        assert stage.calls == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
+    assert stage.collected == 2
 
 
 def test_one_that_always_fails_is_left_with_its_error_while_the_others_finish(stage):
@@ -77,15 +64,11 @@ def test_an_error_that_would_stop_every_shard_ends_the_stage_and_is_no_failure(s
     assert stage.contents == "abcde"
 
 
-def test_a_shard_that_another_process_computes_is_left_to_it(stage):
+def test_slices_share_the_work_and_leave_what_another_process_computes(stage):
     prepare(stage)
     with stage.shards.claim(2):
-        work_off(stage, range(5))
-    assert stage.shards.left() == [2]
-
-
-def test_slices_share_the_work(stage):
-    prepare(stage)
+        work_off_slice(stage, 1, 2)
+    assert stage.shards.left() == [1, 2, 3]
     for number, left in ((1, [1, 3]), (2, [])):
         work_off_slice(stage, number, 2)
         assert stage.shards.left() == left
@@ -94,15 +77,6 @@ def test_slices_share_the_work(stage):
     with pytest.raises(CrosspatchError, match="shard 0: ValueError: x"):
         work_off_slice(stage, 1, 2)
     work_off_slice(stage, 2, 2)
-
-
-def test_a_damaged_file_is_reported_and_made_again(stage, caplog):
-    carry_out(stage)
-    (stage.context.directory.root / "scores/part-00003.parquet").write_text("x")
-    carry_out(stage)
-    assert stage.contents == "abcde"
-    assert stage.calls == {0: 1, 1: 1, 2: 1, 3: 2, 4: 1}
-    assert any("part-00003.parquet is not as it was written; it is made again" in line for line in caplog.messages)
 
 
 def by_workers(stage, *deadly: int) -> Deadly:

@@ -49,13 +49,10 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     code, said, _ = cli("teach", experiment, "--out", out)
     assert code == 0
     assert "Right answers" in said
-    assert (
-        "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons" in said
-    )
-    assert [(job["name"], len(job["train"]), len(job["validation"])) for job in sent] == [
-        ("taught-whole", 31, 3),
-        ("taught", 8, 3),
-    ]
+    counts = "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons"
+    assert counts in said
+    jobs = [(job["name"], len(job["train"]), len(job["validation"])) for job in sent]
+    assert jobs == [("taught-whole", 31, 3), ("taught", 8, 3)]
     assert all(job["settings"].precision != "auto" for job in sent)
     run = RunDirectory.existing(out)
     folder = run.model("taught")
@@ -93,10 +90,3 @@ def test_a_stopped_teaching_resumes_with_the_lessons_that_are_there(experiment, 
     assert cli("teach", experiment, "--out", out)[0] == 0
     assert {path.name: read_lessons(path) for path in (out / "lessons").iterdir()} == lessons
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]
-
-
-def test_a_model_is_not_measured_on_what_it_was_taught(experiment, tmp_path, cli):
-    code, _, err = cli("teach", experiment, "--out", tmp_path / "run", "--set", "data.held_out_from_teaching=false")
-    assert code == 2
-    assert "teach needs data.held_out_from_teaching: true" in err
-    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""What is refused before anything runs: settings that do not fit the models, and folders of other runs.
+"""What is refused before anything runs: settings that do not fit the models, and trainings that cannot run.
 
 Every check raises UsageError.
 """
@@ -12,23 +12,13 @@ from crosspatch.config import Experiment
 from crosspatch.config import Patch as PatchSettings
 from crosspatch.errors import UsageError
 from crosspatch.experiment.inspect_judge import PREFIX, check_inspect_judge
-from crosspatch.experiment.problems import all_problems, given_examples, given_prompts
-from crosspatch.files import checksum
-from crosspatch.storage.run import RunDirectory
-
-
-def check_data(experiment: Experiment, *, made: bool = False) -> None:
-    """Refuse problems that cannot be made or read; if they are `made` already, only the files are read."""
-    if made:
-        given_examples(experiment)
-    else:
-        all_problems(experiment)
+from crosspatch.experiment.problems import given_prompts
 
 
 def check(experiment: Experiment) -> None:
     """Refuse what can be refused without a model's weights."""
     from crosspatch.models.chat import pair_format
-    from crosspatch.models.compatibility import check_checkpoints, check_length
+    from crosspatch.models.compatibility import check_checkpoints, check_length, numbered
     from crosspatch.models.loading import Checkpoint
     from crosspatch.models.placement import pick_device
 
@@ -39,10 +29,24 @@ def check(experiment: Experiment) -> None:
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, ours, theirs = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config)
+    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
     prompts = pair_format(ours, theirs, models.chat_template, system=models.system, warn=lambda line: None)
     # Made problems are short: one of them shows whether the template and the length are usable.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_patches(settings: PatchSettings, config: Any) -> None:
+    """Refuse layers and heads that a model of this (text) configuration does not have, and malformed schedules."""
+    from crosspatch.models.compatibility import numbered
+    from crosspatch.patching.patches import Patch, Schedule
+
+    Schedule.parse(settings.schedule)
+    sites = [site for name in settings.patches for site in Patch.parse(name).sites]
+    for layers in (settings.layers, [site.layer for site in sites]):
+        numbered("layer", layers, config.num_hidden_layers)
+    for heads in (settings.heads, [site.head for site in sites if site.head is not None]):
+        numbered("head", heads, config.num_attention_heads)
 
 
 def check_judge(experiment: Experiment) -> None:
@@ -50,11 +54,9 @@ def check_judge(experiment: Experiment) -> None:
     from crosspatch.models.loading import Checkpoint
 
     name = experiment.judge.model
-    if name is None:
-        return
-    if name.startswith(PREFIX):
+    if name is not None and name.startswith(PREFIX):
         check_inspect_judge(name)
-    else:
+    elif name is not None:
         Checkpoint.named(name).config()
 
 
@@ -75,24 +77,9 @@ def check_training(experiment: Experiment) -> None:
             raise UsageError(f"{setting} needs the package {package}, which is not installed: pip install {package}")
     if device.startswith("cuda:") and device != "cuda:0":
         raise UsageError(
-            f"got models.device={device}, expected cuda where a model is trained: that is the first GPU that is "
-            f"visible; CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command chooses it"
+            f"got models.device={device}, expected cuda: models are trained on the first GPU that is visible; set "
+            f"CUDA_VISIBLE_DEVICES={device.removeprefix('cuda:')} before the command to choose it"
         )
-
-
-def check_patches(settings: PatchSettings, config: Any) -> None:
-    """Refuse layers and heads that a model of this (text) configuration does not have, and malformed schedules."""
-    from crosspatch.models.compatibility import numbered
-    from crosspatch.patching.patches import Patch, Schedule
-
-    n_layers, n_heads = config.num_hidden_layers, config.num_attention_heads
-    Schedule.parse(settings.schedule)
-    numbered("layer", settings.layers, n_layers)
-    numbered("head", settings.heads, n_heads)
-    for name in settings.patches:
-        sites = Patch.parse(name).sites
-        numbered("layer", [site.layer for site in sites], n_layers)
-        numbered("head", [site.head for site in sites if site.head is not None], n_heads)
 
 
 def check_search(experiment: Experiment) -> None:
@@ -109,20 +96,3 @@ def check_teaching(experiment: Experiment) -> None:
         raise UsageError(
             "teach needs data.held_out_from_teaching: true, so that no held-out question can be among the lessons"
         )
-
-
-def check_lenses(experiment: Experiment) -> None:
-    """Refuse to steer at layers that the model does not have."""
-    from crosspatch.models.compatibility import numbered
-    from crosspatch.models.loading import Checkpoint
-
-    config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
-    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
-
-
-def check_files(directory: RunDirectory) -> None:
-    """Refuse to resume a run whose problems have been changed since they were made."""
-    for split, before in directory.record().get("data", {}).items():
-        path = directory.problems_file(split)
-        if not path.is_file() or checksum(path.read_bytes()) != before:
-            raise UsageError(f"{path} is not as the run made it; give --out a new folder, or put it back")

@@ -8,7 +8,7 @@ from pathlib import Path
 from crosspatch.config import DataFormat, Experiment
 from crosspatch.data.export import write_csv, write_datasets
 from crosspatch.data.problem import Problem, given_problems, read_prompts, write_problems
-from crosspatch.data.splits import Splits, make_splits, mispaired
+from crosspatch.data.splits import make_splits, mispaired
 from crosspatch.data.suite import load_suite
 from crosspatch.errors import UsageError
 from crosspatch.experiment.run_context import RunContext
@@ -38,36 +38,24 @@ def make_problems(context: RunContext) -> None:
 
 def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
     """All problems of an experiment, made or given, by split. Raises UsageError where they cannot be made or read."""
-    splits = experiment_splits(experiment)
-    made = {
-        "related": splits.related,
-        "mistaken": splits.mistaken,
-        "near": splits.near,
-        "unrelated_math": splits.unrelated_math,
-    }
-    made |= training_problems(experiment, splits) | suite_questions(experiment)
-    if given := given_prompts(experiment):
-        taken = {problem.id for problems in made.values() for problem in problems} & {p.id for p in given}
-        if taken:
-            raise UsageError(f"the prompt_id {min(taken)} is that of a made problem; give the prompt another one")
-        made["prompts"] = given
+    controls, data = experiment.controls, experiment.data
+    splits = make_splits(data, experiment.seed, shuffled="shuffled" in controls)
+    made = {name: getattr(splits, name) for name in ("related", "mistaken", "near", "unrelated_math")}
+    if experiment.makes_the_child:
+        made |= {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
+        made |= {name: getattr(splits, name) for name in ("twin", "shuffled") if name in controls}
+        if "mispaired" in controls:
+            made["mispaired"] = mispaired(splits.twin, experiment.seed)
+    for domain, count in (("general", data.general), ("alignment", data.alignment)):
+        suite = load_suite(domain)
+        if count > len(suite):
+            raise UsageError(f"data.{domain} is {count}, but the suite has {len(suite)} questions")
+        made[domain] = suite[:count]
+    made["prompts"] = given_prompts(experiment)
+    taken = {problem.id for split, problems in made.items() if split != "prompts" for problem in problems}
+    if twice := taken & {problem.id for problem in made["prompts"]}:
+        raise UsageError(f"the prompt_id {min(twice)} is that of a made problem; give the prompt another one")
     return {split: problems for split, problems in made.items() if problems}
-
-
-def experiment_splits(experiment: Experiment) -> Splits:
-    """The made problems of an experiment, with those of its controls."""
-    return make_splits(experiment.data, experiment.seed, shuffled="shuffled" in experiment.controls)
-
-
-def training_problems(experiment: Experiment, splits: Splits) -> dict[str, list[Problem]]:
-    """The problems that children are trained and validated on, by split; none where the child is given."""
-    if not experiment.makes_the_child:
-        return {}
-    trained = {"train": splits.train, "validation": splits.validation} | given_examples(experiment)
-    trained |= {name: getattr(splits, name) for name in ("twin", "shuffled") if name in experiment.controls}
-    if "mispaired" in experiment.controls:
-        trained["mispaired"] = mispaired(splits.twin, experiment.seed)
-    return trained
 
 
 def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
@@ -80,17 +68,6 @@ def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
     for split, problems in splits.items():
         write_csv(folder / f"{split}.csv", problems)
     return folder
-
-
-def suite_questions(experiment: Experiment) -> dict[str, list[Problem]]:
-    """The first questions of the suites, as many as the settings ask for."""
-    asked: dict[str, list[Problem]] = {}
-    for domain in ("general", "alignment"):
-        count, suite = getattr(experiment.data, domain), load_suite(domain)
-        if count > len(suite):
-            raise UsageError(f"data.{domain} is {count}, but the suite has {len(suite)} questions")
-        asked[domain] = suite[:count]
-    return asked
 
 
 def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:

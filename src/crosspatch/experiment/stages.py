@@ -18,18 +18,15 @@ from crosspatch.config import Experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment.checks import (
     check,
-    check_data,
-    check_files,
     check_finetuning,
     check_judge,
-    check_lenses,
     check_search,
     check_teaching,
     check_training,
 )
-from crosspatch.experiment.problems import keep_prompts
+from crosspatch.experiment.problems import all_problems, given_examples, keep_prompts
 from crosspatch.experiment.run_context import RunContext
-from crosspatch.files import remove_half_written
+from crosspatch.files import checksum, remove_half_written
 from crosspatch.storage.lock import RunLock
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
@@ -62,7 +59,7 @@ ALL = {
     "controls": Stage("forced_texts.ControlsStage", ("data", "finetune", "patch"), made_problems=False),
     "mistakes": Stage("forced_texts.MistakesStage", ("data", "finetune", "patch")),
     "localise": Stage("localising.localise", made_problems=False),
-    "lenses": Stage("lenses.measure_lenses", checks=(check_lenses,)),
+    "lenses": Stage("lenses.measure_lenses"),
     # It needs no other stage: it reports the results so far.
     "report": Stage("page.make_report", ()),
 }
@@ -87,8 +84,10 @@ class ExperimentRun:
         directory = RunDirectory(out)
         needed, exists = _with_needs(stages, experiment), directory.record_file.is_file()
         to_do = [stage for stage in needed if not (exists and directory.done(stage))]
-        if "data" in needed:
-            check_data(experiment, made="data" not in to_do)
+        if "data" in to_do:
+            all_problems(experiment)
+        elif "data" in needed:
+            given_examples(experiment)
         if list(stages) != ["data"]:
             check(experiment)
         for stage in to_do:
@@ -101,7 +100,7 @@ class ExperimentRun:
             out.mkdir(parents=True, exist_ok=True)
             with RunLock(out).alone(wait=True):
                 keep_prompts(experiment, RunDirectory.start(out, experiment))
-        check_files(directory)
+        _check_files(directory)
         return cls(RunContext(experiment, directory))
 
     @property
@@ -169,6 +168,14 @@ def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> Run
     run = ExperimentRun.start(experiment, Path(out), stages or STAGES)
     run.run(*stages)
     return run.directory
+
+
+def _check_files(directory: RunDirectory) -> None:
+    """Refuse to resume a run whose problems have been changed since they were made: raises UsageError."""
+    for split, before in directory.record().get("data", {}).items():
+        path = directory.problems_file(split)
+        if not path.is_file() or checksum(path.read_bytes()) != before:
+            raise UsageError(f"{path} is not as the run made it; give --out a new folder, or restore the file")
 
 
 def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
