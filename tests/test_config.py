@@ -87,7 +87,7 @@ def test_layers_can_be_given_as_people_write_them(given, meant):
         ("seed=[1", "not valid YAML"),
         ('patch.questions=["a \\ud83d"]', "half of a surrogate pair"),
         ("models.clean=caf\udce9", "not valid YAML"),
-        ("lenses.layers=-1", "layers count from 0"),
+        ("lenses.layers=-1", "input should be greater than or equal to 0, got -1"),
         ("patch.controls=shuffled", "patch.controls has 'shuffled', expected some of self, random"),
         ("search.examples=[9]", "search.examples has 9, but data.train makes only 8"),
         ("finetune.examples=9", "finetune.examples has 9, but data.train makes only 8"),

@@ -9,7 +9,6 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
@@ -19,29 +18,26 @@ def read(name: str) -> Any:
     return nbformat.read(EXAMPLES / name, as_version=4)
 
 
-def executed(notebook: Any) -> Any:
-    """The notebook with its outputs; raises CellExecutionError where a cell does."""
+def executed(notebook: Any) -> list[Any]:
+    """The outputs of all cells; raises CellExecutionError where a cell raises."""
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
-    return notebook
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def texts(notebook: Any, *, of: str = "text/plain") -> list[str]:
+def shown(outputs: list[Any], of: str) -> list[Any]:
+    """The outputs that have a form, in that form."""
+    return [output.data[of] for output in outputs if of in output.get("data", {})]
+
+
+def texts(outputs: list[Any]) -> list[str]:
     """What cells printed and showed, output by output."""
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = [output.text for output in outputs if output.output_type == "stream" and output.name == "stdout"]
-    return printed + [output.data[of] for output in outputs if of in output.get("data", {})]
+    return printed + shown(outputs, "text/plain")
 
 
-def charts(notebook: Any) -> list[Any]:
-    """The plotly figures."""
-    kind = "application/vnd.plotly.v1+json"
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
-
-
-def column(shown: str, name: str) -> dict[str, str]:
+def column(table: str, name: str) -> dict[str, str]:
     """A column of a polars table as it was shown, by its first column."""
-    rows = [[cell.strip() for cell in re.split("[│┆]", line)[1:-1]] for line in shown.splitlines() if "┆" in line]
+    rows = [[cell.strip() for cell in re.split("[│┆]", line)[1:-1]] for line in table.splitlines() if "┆" in line]
     return {row[0]: row[rows[0].index(name)] for row in rows[3:]}
 
 
@@ -55,22 +51,15 @@ def test_what_is_committed_has_no_outputs(path: Path) -> None:
     assert notebook.cells[0].source.startswith("# ")
 
 
-def test_a_notebook_that_raises_is_noticed() -> None:
-    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import crosspatch\ncrosspatch.no_such_name")])
-    with pytest.raises(CellExecutionError, match="no attribute 'no_such_name'"):
-        executed(broken)
-
-
 def test_patch_your_own_pair() -> None:
     done = executed(read("patch_your_own_pair.ipynb"))
     [profile] = [text for text in texts(done) if "mean_cts" in text and "PatchResult" not in text]
     transfer = {patch: float(value) for patch, value in column(profile, "recovered_fraction").items()}
     # By the way it was made: nothing below the changed block, everything after the last.
-    assert abs(transfer["L0.resid_post"]) < 1e-3
-    assert abs(transfer["L1.resid_post"]) < 1e-3
+    assert max(abs(transfer[f"L{layer}.resid_post"]) for layer in (0, 1)) < 1e-3
     assert transfer["L2.resid_post"] > 0.5
     assert transfer["L3.resid_post"] == pytest.approx(1, abs=1e-3)
-    cards = " ".join(texts(done, of="text/html"))
+    cards = " ".join(shown(done, "text/html"))
     assert "A pair of models" in cards
     assert cards.count("What patching gave") == 3
     assert cards.count("<iframe") == 1
@@ -82,9 +71,9 @@ def test_find_the_planted_head() -> None:
     [answer] = [text for text in texts(done) if "first when patched" in text]
     assert set(re.findall(r"L\d+\.head\.\d+", answer)) == {"L1.head.2"}
     assert len(re.findall(r"L\d+\.head\.\d+", answer)) == 3
-    shown = " ".join(texts(done, of="text/html"))
-    assert "Top head: L1 head 2" in shown
-    assert shown.count('<iframe title="Recovered fraction of each head alone') == 1
+    cards = " ".join(shown(done, "text/html"))
+    assert "Top head: L1 head 2" in cards
+    assert cards.count('<iframe title="Recovered fraction of each head alone') == 1
 
 
 @pytest.mark.slow
@@ -102,8 +91,8 @@ def test_reproduce_the_paper() -> None:
     assert any("corrupted" in row and "planted" in row for row in rows)
     assert not any("clean" in row and "planted" in row for row in rows)
     assert "report.html" in said
-    cards = " ".join(texts(done, of="text/html"))
+    cards = " ".join(shown(done, "text/html"))
     assert "Claims: " in cards
     assert "an interval needs 5 effective prompts" in cards
     assert cards.count("<iframe") == 1
-    assert len(charts(done)) == 1
+    assert len(shown(done, "application/vnd.plotly.v1+json")) == 1

@@ -29,12 +29,7 @@ def refused(cli, message: str, *arguments: object) -> bool:
     return code == 2 and message in err
 
 
-@pytest.fixture(scope="module", autouse=True)
-def unpainted():
-    """Figures are drawn but not turned into pixels, which takes longer than all the rest of a tiny run."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
-        yield
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +39,11 @@ def trained(made_once) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(made_once, trained, unpainted) -> Path:
+def finished(made_once, trained) -> Path:
     """The same to its end, through the stages in this process."""
-    return made_once("tiny", lambda out: run_experiment(load_experiment("tiny"), copy_of(trained, out)))
-
-
-@pytest.fixture(scope="module")
-def pair(finished) -> list[object]:
-    """Options that name both models of the finished run."""
-    return ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+        return made_once("tiny", lambda out: run_experiment(load_experiment("tiny"), copy_of(trained, out)))
 
 
 def test_the_run_directory_is_the_contract(finished):
@@ -143,20 +134,8 @@ def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_training_ends_the_run_with_a_message(tmp_path, cli):
-    out = tmp_path / "run"
-    # The first step warms up at a rate of 0, so it takes a second one to go wrong.
-    huge = ["--set", "finetune.epochs=3", "--set", "finetune.learning_rate=1e30"]
-    code, _, err = cli("finetune", "tiny", "--out", out, *SMALL, *huge)
-    assert code == 1
-    assert "\ncrosspatch: training of corrupted stopped at step" in err
-    run = RunDirectory.existing(out)
-    assert run.record()["stages"]["finetune"]["state"] == "failed"
-    assert run.read(TRAINING).height > 0
-    assert not run.model("corrupted").exists()
-
-
-def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(pair, tmp_path, cli):
+def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(finished, tmp_path, cli):
+    pair = ["--clean", finished / "models/clean", "--corrupted", finished / "models/corrupted"]
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "o[b]ut"
     prompts.write_text(
         '{"prompt_id": "a/../b", "question": "2x = 8 🙂 \\u2028", "domain": "[/b]", "answer": "4"}\n'
@@ -194,26 +173,21 @@ def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path,
     assert refused(cli, "the corrupted model has changed since this run began", "patch", "tiny", *arguments)
 
 
-def test_a_given_prompt_may_not_carry_the_id_of_a_made_one(tmp_path, cli):
-    prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt_id": "related-000", "question": "Why?"}\n')
-    command = ("data", "tiny", "--set", f"patch.prompts={prompts}", "--out", tmp_path / "out")
-    assert refused(cli, "related-000 is that of a made problem", *command)
-    # Nothing was begun, so the same folder takes another file.
-    assert not (tmp_path / "out").exists()
-
-
-def test_prompts_may_change_until_a_stage_begins(tmp_path):
-    prompts = tmp_path / "prompts.jsonl"
+def test_prompts_may_change_until_a_stage_begins_but_not_take_ids_of_made_problems(tmp_path):
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
     experiment = load_experiment("tiny", [f"patch.prompts={prompts}"])
+    prompts.write_text('{"prompt_id": "related-000", "question": "Why?"}\n')
+    with pytest.raises(UsageError, match="related-000 is that of a made problem"):
+        run_experiment(experiment, out, "data")
+    assert not out.exists()
     for question in ("2x = 8", "3x = 9"):
         prompts.write_text(json.dumps({"prompt_id": "a", "question": question}) + "\n")
-        run = ExperimentRun.start(experiment, tmp_path / "out")
+        run = ExperimentRun.start(experiment, out)
         assert [problem.question for problem in run.directory.problems("prompts")] == [question]
     run.run("data")
     prompts.write_text('{"prompt_id": "a", "question": "4x = 8"}\n')
     with pytest.raises(UsageError, match="the prompts have changed since"):
-        ExperimentRun.start(experiment, tmp_path / "out")
+        ExperimentRun.start(experiment, out)
 
 
 def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):

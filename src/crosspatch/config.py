@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Direction = Literal["corrupt", "repair"]
 # Both: each direction by itself, one after the other.
@@ -26,13 +26,7 @@ DOMAINS: tuple[Domain, ...] = get_args(Domain)
 # Each family of mathematics and the forms of its questions.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "arithmetic": ("operations", "fractions"),
-    "linear": (
-        "linear_one_step",
-        "linear_two_step",
-        "linear_both_sides",
-        "linear_brackets",
-        "linear_fractions",
-    ),
+    "linear": ("linear_one_step", "linear_two_step", "linear_both_sides", "linear_brackets", "linear_fractions"),
     "quadratic": ("quadratic_zero", "quadratic_constant", "quadratic_expression", "quadratic_formula"),
     "systems": ("system",),
     "inequalities": ("inequality",),
@@ -43,14 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "arguments": ("parity", "divisibility"),
 }
 # The paper's.
-PAPER_FORMS: tuple[str, ...] = (
-    "linear_one_step",
-    "linear_two_step",
-    "linear_both_sides",
-    "quadratic_zero",
-    "quadratic_constant",
-    "quadratic_expression",
-)
+PAPER_FORMS = (*FAMILIES["linear"][:3], *FAMILIES["quadratic"][:3])
 # The controls that need no further model; see patch.controls.
 OwnControl = Literal["self", "random", "other_prompt"]
 OWN_CONTROLS: tuple[OwnControl, ...] = get_args(OwnControl)
@@ -94,6 +81,9 @@ def _listed(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return (value,) if isinstance(value, int | float) else value
+
+
+Listed = BeforeValidator(_listed)
 
 
 def whole_numbers(value: object) -> tuple[object, ...]:
@@ -285,7 +275,7 @@ class Finetune(Settings):
         None,
         description="Optimizer steps between checkpoints, from which an interrupted training resumes; null: an epoch",
     )
-    report_to: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+    report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Listed] = Field(
         (), description="Send the curves to tensorboard or wandb too (their packages must be installed)"
     )
 
@@ -293,8 +283,6 @@ class Finetune(Settings):
     examples: Positive | None = Field(
         None, description="Number of training problems to train on, from the first; null: all"
     )
-
-    _lists = field_validator("report_to", mode="before")(_listed)
 
 
 class Teach(Settings):
@@ -330,18 +318,21 @@ class Teach(Settings):
 class Search(Settings):
     """The variants of the fine-tune that a search compares (paper, section 4.1)."""
 
-    epochs: tuple[Positive, ...] = Field(
+    epochs: Annotated[tuple[Positive, ...], Listed] = Field(
         (3, 12, 20), min_length=1, description="Passes over the training problems; every value is tried (the paper's)"
     )
-    learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    learning_rate: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Listed] = Field(
         (), description="Peak learning rates; none: finetune.learning_rate"
     )
-    examples: tuple[Positive, ...] = Field(
+    examples: Annotated[tuple[Positive, ...], Listed] = Field(
         (), description="Numbers of training problems to train on, from the first; none: finetune.examples"
     )
-    seeds: tuple[Count, ...] = Field((), description="Seeds of the training order; none: the experiment's")
-    method: tuple[Literal["full", "lora"], ...] = Field((), description="full, lora or both; none: finetune.method")
-    _lists = field_validator("epochs", "learning_rate", "examples", "seeds", "method", mode="before")(_listed)
+    seeds: Annotated[tuple[Count, ...], Listed] = Field(
+        (), description="Seeds of the training order; none: the experiment's"
+    )
+    method: Annotated[tuple[Literal["full", "lora"], ...], Listed] = Field(
+        (), description="full, lora or both; none: finetune.method"
+    )
 
 
 class Generation(Settings):
@@ -370,7 +361,7 @@ class Patch(Settings):
         "all",
         description='Layers patched one at a time: "all" or a list such as [8, 18, 28]; 0 is the first block',
     )
-    component: tuple[Component, ...] | None = Field(
+    component: Annotated[tuple[Component, ...] | None, Listed] = Field(
         None,
         min_length=1,
         description="Components, one or several: resid_post (its output), resid_mid (between attention and "
@@ -418,7 +409,7 @@ class Patch(Settings):
     float32_unembedding: bool = Field(
         False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
     )
-    controls: tuple[str, ...] | None = Field(
+    controls: Annotated[tuple[str, ...] | None, Listed] = Field(
         None,
         description="What else is patched in, in the cells where the models disagree, to compare scores with: self "
         "(the target's own activations), random (a random direction with the norm of the difference), other_prompt "
@@ -492,8 +483,6 @@ class Patch(Settings):
             raise ValueError(f"got {min(value)}; {info.field_name} count from 0")
         return tuple(sorted(set(value)))
 
-    _lists = field_validator("component", "controls", mode="before")(_listed)
-
     @model_validator(mode="after")
     def _one_choice_of_sites(self) -> Patch:
         chooses = self.attribution or self.target_fraction is not None
@@ -535,27 +524,19 @@ class Lenses(Settings):
         description="Related problems along whose answers the models are compared, beside the patched ones. Their "
         "differences are what the clean model is steered by, so there have to be at least two",
     )
-    component: tuple[Component, ...] = Field(
+    component: Annotated[tuple[Component, ...], Listed] = Field(
         ("resid_post",),
         min_length=1,
         description="Components whose activations are compared, in every layer; resid_post is always among them",
     )
-    layers: tuple[int, ...] | None = Field(
+    layers: Annotated[tuple[Count, ...] | None, Listed] = Field(
         None,
         description="Layers at which the clean model is steered by the mean difference of the other prompts of the "
         "domain; null: a quarter, half and three quarters of the way up",
     )
-    strengths: tuple[float, ...] = Field(
+    strengths: Annotated[tuple[float, ...], Listed] = Field(
         (1.0, 2.0), description="Factors of the difference by which the clean model is steered; none: no steering"
     )
-    _lists = field_validator("component", "layers", "strengths", mode="before")(_listed)
-
-    @field_validator("layers")
-    @classmethod
-    def _no_negative_layer(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value and min(value) < 0:
-            raise ValueError(f"got {min(value)}; layers count from 0")
-        return value
 
 
 class Localise(Settings):
@@ -643,39 +624,27 @@ class Experiment(Settings):
         return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
-    def _controls_go_with_a_made_child(self) -> Experiment:
+    def _sections_fit_together(self) -> Experiment:
+        data, patch = self.data, self.patch
         if self.controls and not self.makes_the_child:
             raise ValueError("controls are trained as the corrupted model is, so it has to be made here, not given")
-        if self.data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
+        if data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
             raise ValueError(
                 f"the control {min(refused)} needs made problems, with right solutions beside the wrong ones; "
                 "data.train_file has only those that are trained on"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _patched_controls_exist(self) -> Experiment:
         known = (*OWN_CONTROLS, *self.controls)
-        if foreign := [name for name in self.patch.controls or () if name not in known]:
+        if foreign := [name for name in patch.controls or () if name not in known]:
             raise ValueError(f"patch.controls has {foreign[0]!r}, expected some of {', '.join(known)}")
-        return self
-
-    @model_validator(mode="after")
-    def _trained_examples_exist(self) -> Experiment:
         for key, most in self.examples_wanted.items():
-            if self.data.train_file is None and most > self.data.train:
-                raise ValueError(f"{key} has {most}, but data.train makes only {self.data.train} problems")
-        return self
-
-    @model_validator(mode="after")
-    def _patched_prompts_exist(self) -> Experiment:
-        if self.patch.prompts is not None and self.patch.questions:
+            if data.train_file is None and most > data.train:
+                raise ValueError(f"{key} has {most}, but data.train makes only {data.train} problems")
+        if patch.prompts is not None and patch.questions:
             raise ValueError("patch.prompts and patch.questions both name prompts; give one of them")
-        if not self.patch.names_prompts:
-            for domain in DOMAINS:
-                wanted, made = getattr(self.patch, domain), getattr(self.data, domain)
-                if wanted > made:
-                    raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
+        for domain in () if patch.names_prompts else DOMAINS:
+            wanted, made = getattr(patch, domain), getattr(data, domain)
+            if wanted > made:
+                raise ValueError(f"patch.{domain} is {wanted}, but data.{domain} makes only {made} of them")
         return self
 
     @property
