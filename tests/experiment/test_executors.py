@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.util import find_spec
 
 import psutil
 import pytest
@@ -16,7 +15,6 @@ from crosspatch.errors import UsageError
 from crosspatch.experiment import executors
 from crosspatch.experiment.executors import by_slurm as by_slurm_module
 from crosspatch.experiment.executors import by_this_process
-from crosspatch.experiment.executors.by_processes import PRELOADED
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.experiment.patching import PatchStage
 from crosspatch.experiment.run_context import RunContext
@@ -32,22 +30,6 @@ def alone(swept, tmp_path_factory):
     run, log = copy_of(swept, root / "run"), root / "log"
     assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
     return run
-
-
-def test_one_process_leaves_a_part_for_each_shard_and_rows_in_the_stated_order(alone):
-    run = RunDirectory.existing(alone)
-    assert len(list((alone / "scores").iterdir())) == 12
-    prompts = list(run.asked())
-    rows = [
-        (prompts.index(prompt), layer, step)
-        for prompt, layer, step in run.read(SCORES).select("prompt_id", "layer", "step").iter_rows()
-    ]
-    assert rows == sorted(rows)
-    assert len({prompt for prompt, *_ in rows}) == 6
-    assert not left_behind(alone)
-    assert all(find_spec(module) is not None for module in PRELOADED)
-    facts = run.record()["models"]
-    assert facts["clean"]["fingerprint"] != facts["corrupted"]["fingerprint"]
 
 
 def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_the_same(ready, alone, tmp_path):
@@ -66,8 +48,16 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # The record has the models that workers loaded, though workers do not write it.
-    of_models = [RunDirectory.existing(root).record()["models"] for root in (run, alone)]
-    assert of_models[0] == of_models[1]
+    facts, of_one = (RunDirectory.existing(root).record()["models"] for root in (run, alone))
+    assert facts == of_one
+    assert facts["clean"]["fingerprint"] != facts["corrupted"]["fingerprint"]
+    # There is a part for each shard, with rows in the stated order.
+    assert len(list((run / "scores").iterdir())) == 12
+    prompts = list(RunDirectory(run).asked())
+    keys = RunDirectory(run).read(SCORES).select("prompt_id", "layer", "step").iter_rows()
+    rows = [(prompts.index(prompt), layer, step) for prompt, layer, step in keys]
+    assert rows == sorted(rows)
+    assert len({prompt for prompt, *_ in rows}) == 6
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass, field
 
 import anyio
-import inspect_ai.log as inspect_log
 import inspect_ai.model as inspect_model
 import pytest
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
@@ -26,24 +26,25 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+@dataclass
 class Replies:
-    """What the mock model says, how often it was asked, and by how many at once; the `fails`-th time it fails."""
+    """A mock model: the prompts that it was asked, and the most at once; at the call number `fails` it fails."""
 
-    def __init__(self, fails: int = 0) -> None:
-        self.fails, self.asked, self.now, self.most = fails, [], 0, 0
+    fails: int = 0
+    asked: list[str] = field(default_factory=list)
+    now: int = 0
+    most: int = 0
 
     async def __call__(self, messages, tools, tool_choice, config) -> ModelOutput:
-        prompt = messages[-1].text
-        self.asked.append(prompt)
-        place = len(self.asked)
-        self.now += 1
+        self.asked.append(messages[-1].text)
+        place, self.now = len(self.asked), self.now + 1
         self.most = max(self.most, self.now)
-        # The first waits longest: what comes back last must not be taken for the last prompt's.
+        # The first waits longest: the last reply must not be taken for that to the last prompt.
         await anyio.sleep(0.05 / place)
         self.now -= 1
         if place == self.fails:
             raise RuntimeError("invalid key sk-very-secret")
-        output = ModelOutput.from_content("mockllm/model", str(rating(prompt)))
+        output = ModelOutput.from_content("mockllm/model", str(rating(messages[-1].text)))
         output.usage = ModelUsage()
         return output
 
@@ -75,7 +76,7 @@ def test_each_prompt_gets_its_own_reply_and_a_batch_is_asked_at_once(replies, mo
     assert judge(["prompt"]) == ["83 ?"]
 
 
-def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replies, monkeypatch):
+def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     monkeypatch.setattr(answering, "RATED_AT_ONCE", 4)
     # Six answers on two scales; the first batch is of four.
     replies.fails = 10
@@ -89,8 +90,6 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
     assert kept == 4
     assert "did not answer" in run.record_file.read_text()
     assert not any("secret" in file.read_text(errors="replace") for file in run.root.glob("*.*"))
-    # A run that is not done is not exported.
-    assert cli("export", run.root)[0] == 2
     before, replies.fails = len(replies.asked), 0
     for command in ("evaluate", "patch", "evaluate"):
         code, out, err = cli(command, *SETTINGS, "--out", run.root)
@@ -108,19 +107,6 @@ def test_the_stages_rate_with_it_once_and_the_logs_have_it(tmp_path, cli, replie
         answer = row["text"]
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
             assert row[scale] == rating(prompt.format(question=asked[row["prompt_id"]].question, answer=answer))
-
-    code, out, err = cli("export", run.root)
-    assert code == 0, err
-    assert "4 logs; read them with: inspect view start --log-dir" in out
-    logs = [inspect_log.read_eval_log(info) for info in inspect_log.list_eval_logs(str(run.root / "inspect"))]
-    found = {
-        (sample.id, log.eval.metadata["condition"], sample.metadata.get("patch")): sample.scores["aligned"].value
-        for log in logs
-        for sample in log.samples
-        if "aligned" in sample.scores
-    }
-    assert found == {tuple(row[key] for key in keys): row["aligned"] for row in ratings.iter_rows(named=True)}
-    assert sum(len(log.samples) for log in logs) == len(texts)
 
 
 class MissingKey(Exception):

@@ -60,9 +60,8 @@ def given(patched) -> list[str]:
         ("lenses", RunDirectory, "add", 22),
     ],
 )
-def test_a_stopped_stage_resumes_and_gives_the_same(
-    patched, finished, tmp_path, monkeypatch, stage, owner, method, stop
-):
+def test_a_stopped_stage_resumes(patched, finished, tmp_path, monkeypatch, stage, owner, method, stop):
+    """And gives the same as one that is not stopped."""
     run, original, calls = copy_of(patched, tmp_path / "run"), getattr(owner, method), []
 
     def stopping(*arguments):

@@ -14,19 +14,12 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import TRAINING, VARIANTS
 
 
-def test_the_papers_variants():
-    found = variants(load_experiment("paper"))
-    assert [(variant.name, variant.settings.epochs) for variant in found] == [
-        ("variant-epochs-3", 3), ("variant-epochs-12", 12), ("variant-epochs-20", 20),
-    ]  # fmt: skip
-    assert {variant.settings.learning_rate for variant in found} == {3e-5}
-    assert {(variant.settings.examples, variant.seed) for variant in found} == {(None, 0)}
-
-
 def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
     varied = ["search.epochs=[1, 2, 1]", "search.learning_rate=[1e-4, 1e-3]", "search.seeds=[0, 1]"]
     varied += ["search.examples=[4, 8]", "search.method=[full, lora]"]
     found = variants(load_experiment("tiny", varied))
+    # The paper's vary the epochs alone.
+    assert [v.name for v in variants(load_experiment("paper"))] == [f"variant-epochs-{n}" for n in (3, 12, 20)]
     assert len({variant.name for variant in found}) == len(found) == 32
     assert "variant-method-lora-examples-4-learning-rate-0.001-seed-1-epochs-2" in {v.name for v in found}
 

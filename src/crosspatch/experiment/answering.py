@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import date as Date
+from typing import Any
 
 from crosspatch.config import Models
 from crosspatch.experiment.inspect_judge import PREFIX, inspect_judge
@@ -12,7 +14,7 @@ from crosspatch.grading.grading_worker import GradingWorker
 from crosspatch.grading.judge import examine, judge
 from crosspatch.grading.rating import Judge, rate
 from crosspatch.models.chat import PromptFormat, stop_tokens
-from crosspatch.models.generation import answer
+from crosspatch.models.generation import Answer, answer
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.sweep import text_row
@@ -47,26 +49,41 @@ def is_answered(context: RunContext, child: str) -> bool:
 
 
 def answer_missing(context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair) -> None:
-    """Let the clean model of a pair, or its child, answer what it has not answered yet; each batch is written."""
-    settings, limit = context.experiment.generation, context.experiment.generation.max_new_tokens
+    """Let the clean model of a pair, or its child, answer what it has not answered yet."""
+    limit = context.experiment.generation.max_new_tokens
     left = _missing(context, questions, condition)
-    for _, question in left:
+    for question in left.values():
         pair.encode(question, limit)
     model = pair.clean if condition == "clean" else pair.corrupted
-    for start in range(0, len(left), settings.batch_size):
-        names, asked = zip(*left[start : start + settings.batch_size], strict=True)
-        answers = answer(model, pair.prompts, list(asked), limit, pair.stop_tokens)
+
+    def answers(names: list[str]) -> list[Answer]:
+        return answer(model, pair.prompts, [left[name] for name in names], limit, pair.stop_tokens)
+
+    write_answers(context, list(left), answers, condition)
+
+
+def write_answers(
+    context: RunContext,
+    names: list[str],
+    answers: Callable[[list[str]], list[Answer]],
+    condition: str,
+    patch: dict[str, Any] | None = None,
+) -> None:
+    """Let a model answer prompts, and write each batch; `patch` has the columns of the texts' patch."""
+    size = context.experiment.generation.batch_size
+    for start in range(0, len(names), size):
+        batch = names[start : start + size]
         rows = (
-            text_row(name, condition, None, given.text, given.token_count, given.stop_reason)
-            for name, given in zip(names, answers, strict=True)
+            text_row(name, condition, patch, given.text, given.token_count, given.stop_reason)
+            for name, given in zip(batch, answers(batch), strict=True)
         )
         context.directory.add(GENERATIONS, GENERATIONS.frame(rows))
 
 
-def _missing(context: RunContext, questions: dict[str, str], condition: str) -> list[tuple[str, str]]:
-    """The questions, with their ids, that a model has not answered yet."""
+def _missing(context: RunContext, questions: dict[str, str], condition: str) -> dict[str, str]:
+    """The questions, by prompt_id, that a model has not answered yet."""
     there = set(context.directory.read(GENERATIONS).filter(condition=condition)["prompt_id"])
-    return [(name, question) for name, question in questions.items() if name not in there]
+    return {name: question for name, question in questions.items() if name not in there}
 
 
 def judge_texts(context: RunContext) -> None:

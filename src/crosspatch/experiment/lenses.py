@@ -20,11 +20,11 @@ from crosspatch.analysis.logit_lens import lens_rows
 from crosspatch.analysis.steering import Steering, mean_without, random_like, steered_answers
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.data.problem import Problem
-from crosspatch.experiment.answering import answer_missing, judge_texts
+from crosspatch.experiment.answering import answer_missing, judge_texts, write_answers
 from crosspatch.experiment.run_context import RunContext
+from crosspatch.models.generation import Answer
 from crosspatch.models.site import Site
 from crosspatch.models.weight_delta import weight_delta
-from crosspatch.patching.sweep import text_row
 from crosspatch.tables import ACTIVATIONS, GENERATIONS, LOGIT_LENS, STEERED, STEERED_RANDOM, WEIGHTS
 
 # The vector to add for each prompt, by the condition of the texts.
@@ -157,16 +157,11 @@ def _answer_steered(
     vectors: Mapping[str, Float[Tensor, " D"]],
 ) -> None:
     """Let the clean model answer steered, batch by batch; each batch is written."""
-    pair, settings, everything = context.pair, context.experiment.generation, list(asked)
-    for start in range(0, len(asked), settings.batch_size):
-        names = everything[start : start + settings.batch_size]
-        encoded = [pair.encode(asked[name].question, settings.max_new_tokens) for name in names]
+    pair, limit = context.pair, context.experiment.generation.max_new_tokens
+
+    def answers(names: list[str]) -> list[Answer]:
+        encoded = [pair.encode(asked[name].question, limit) for name in names]
         added = torch.stack([vectors[name] for name in names])
-        answers = steered_answers(
-            pair.clean, pair.prompts, encoded, added, steering, settings.max_new_tokens, pair.stop_tokens
-        )
-        rows = (
-            text_row(name, condition, steering.columns, given.text, given.token_count, given.stop_reason)
-            for name, given in zip(names, answers, strict=True)
-        )
-        context.directory.add(GENERATIONS, GENERATIONS.frame(rows))
+        return steered_answers(pair.clean, pair.prompts, encoded, added, steering, limit, pair.stop_tokens)
+
+    write_answers(context, list(asked), answers, condition, steering.columns)
