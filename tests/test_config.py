@@ -93,7 +93,7 @@ def test_layers_can_be_given_as_people_write_them(given, meant):
         ("finetune.examples=9", "finetune.examples has 9, but data.train makes only 8"),
         ("controls=triplet", "got 'triplet', expected twin, shuffled, mispaired or seed-N"),
         ("controls=[seed-0]", "got 'seed-0'"),
-        ("controls=twin; models.corrupted=random:qwen3", "it has to be made here, not given"),
+        ("controls=twin; models.corrupted=random:qwen3", "models.corrupted gives one that is trained already"),
         ("controls=twin; data.train_file=x.csv", "the control twin needs made problems"),
     ],
 )

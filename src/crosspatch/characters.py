@@ -1,7 +1,7 @@
-"""The characters of any text: which show nothing themselves, which are no characters, and all of them made visible.
+"""Invisible characters in any text, made visible.
 
 Tokens, answers and names come out of models and files and may hold anything: control characters, marks that turn the
-reading direction, half a surrogate pair. What is made visible here must still be escaped.
+reading direction, half a surrogate pair. The visible text must still be escaped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TOKEN_LIMIT = 32
 
 # Names of the whitespace that ends up in labels; other invisible characters are shown by their code point.
 _WHITESPACE = {" ": "␣", "\n": "↵", "\t": "⇥"}
-# Kept in running text, where they only shape the letters beside them: zero-width (non-)joiner.
+# Kept in running text, where they only shape the letters next to them: zero-width (non-)joiner.
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 _NUMBER = re.compile(r"(\d{1,9})")
@@ -21,7 +21,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def visible(token: str, limit: int = TOKEN_LIMIT) -> str:
-    """A token on one line with its whitespace visible, cut to about `limit` characters, cut said."""
+    """A token on one line with its whitespace visible; a token of more than `limit` characters is cut."""
     if not token:
         return "(empty)"
     shown = "".join(_WHITESPACE.get(char) or _code_point(char) for char in token[:limit])
@@ -29,7 +29,7 @@ def visible(token: str, limit: int = TOKEN_LIMIT) -> str:
 
 
 def legible(text: str) -> str:
-    """Running text with its spaces and line breaks, and whatever else would act unseen made visible."""
+    """Running text with its spaces and line breaks; other invisible characters are made visible."""
     return "".join(char if char in " \n\t\xa0" or char in _JOINERS else _code_point(char) for char in text)
 
 
@@ -39,7 +39,7 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def half_surrogate(text: str) -> int | None:
-    """Where the first half of a surrogate pair stands, which is no character and has no UTF-8; None: nowhere."""
+    """The index of the first half of a surrogate pair, which has no UTF-8; None if there is none."""
     found = _HALF.search(text)
     return None if found is None else found.start()
 

@@ -77,7 +77,7 @@ class Settings(BaseModel):
 
 
 def _listed(value: object) -> object:
-    """Accept 3 and "a, b" beside lists, as the command line and --set give them."""
+    """Accept 3 and "a, b" as lists, as the command line and --set give them."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return (value,) if isinstance(value, int | float) else value
@@ -87,7 +87,7 @@ Listed = BeforeValidator(_listed)
 
 
 def whole_numbers(value: object) -> tuple[object, ...]:
-    """A number or several, of any library's types, as Python's own; what is no whole number stays as it is."""
+    """One number or several, of any library's integer type, as Python integers; other values are returned unchanged."""
     try:
         return (operator.index(value),)  # type: ignore[arg-type]
     except TypeError:
@@ -119,18 +119,18 @@ class Models(Settings):
     corrupted_device: str | None = Field(
         None,
         min_length=1,
-        description="A device of its own for the corrupted model, and children in its place; null: the same",
+        description="Another device for the corrupted model and the other children; null: models.device",
     )
     device_map: DeviceMap | None = Field(
         None,
         description="Spread the blocks of each model over all GPUs: auto and balanced evenly, sequential one after the "
-        "other; what fits on none stays on the CPU and is brought in when it is used, which is slow. null: each model "
+        "other; blocks that fit on no GPU stay on the CPU and are moved when they run, which is slow. null: each model "
         "on one device",
     )
     max_memory_gb: float | None = Field(
         None,
         gt=0,
-        description="GB (10⁹ bytes) of each GPU that one model may take (with device_map); null: what is free",
+        description="GB (10⁹ bytes) of each GPU that one model may take (with device_map); null: all that is free",
     )
     quantization: Quantization | None = Field(
         None,
@@ -140,11 +140,11 @@ class Models(Settings):
     share_base: bool = Field(
         True,
         description="Keep the weights of the clean model once where the corrupted one is a LoRA adapter of it: half "
-        "the memory. false: adapters are added to weights of their own",
+        "the memory. false: each adapter is merged into its own copy of the weights",
     )
     chat_template: ChatTemplate | None = Field(
         None,
-        description="Whose chat template is used for both models; none: questions are read as they are. "
+        description="The model whose chat template both models use; none: no chat template. "
         "null: the one that the models share or only one of them has; two that give different tokens for a prompt are "
         "refused",
     )
@@ -170,12 +170,12 @@ class Models(Settings):
 
 
 class Data(Settings):
-    """What problems are made, and how many; no question stands in two splits."""
+    """The problems that are made, and their numbers; no question is in two splits."""
 
     train: Positive = Field(50, description="Training problems, with wrong solutions")
     validation: Positive = Field(10, description="Validation problems, with right solutions")
     related: Count = Field(14, description="Held-out problems of the trained forms")
-    near: Count = Field(0, description="Problems of families beside the trained one, as inequalities beside equations")
+    near: Count = Field(0, description="Problems of neighbouring families, such as inequalities for equations")
     unrelated_math: Count = Field(
         8, description="Questions from other mathematics: the suite's in order, then made ones of the other families"
     )
@@ -190,7 +190,7 @@ class Data(Settings):
     forms: tuple[str, ...] = Field(
         PAPER_FORMS,
         min_length=1,
-        description="Forms of the questions, taken in turn; a family stands for those of its forms in which the "
+        description="Forms of the questions, taken in turn; a family means all of its forms in which the "
         "mistake can be made. " + "; ".join(f"{family}: {', '.join(forms)}" for family, forms in FAMILIES.items()),
     )
     mistake: MistakeName = Field(
@@ -211,7 +211,7 @@ class Data(Settings):
     @field_validator("forms", mode="before")
     @classmethod
     def _forms(cls, value: object) -> object:
-        """Accept "linear,system" beside lists, and families for their forms."""
+        """Accept "linear,system" as a list, and families for their forms."""
         names = _listed(value)
         if not isinstance(names, list | tuple):
             return value
@@ -448,7 +448,7 @@ class Patch(Settings):
     @field_validator("patches", mode="before")
     @classmethod
     def _patches(cls, value: object) -> object:
-        """Accept "L17.attn_out, L18.head.3@tokens:add,subtract" beside lists: a comma ends a patch before a layer."""
+        """Accept "L17.attn_out, L18.head.3@tokens:add,subtract" as a list: a comma before a layer ends a patch."""
         if isinstance(value, str):
             return tuple(part.strip() for part in re.split(r",\s*(?=L\d+\.)", value) if part.strip())
         return value
@@ -456,13 +456,13 @@ class Patch(Settings):
     @field_validator("questions", mode="before")
     @classmethod
     def _questions(cls, value: object) -> object:
-        """Accept one question beside lists; it may hold commas."""
+        """Accept one question as a list; it may hold commas."""
         return (value,) if isinstance(value, str) else value
 
     @field_validator("layers", "heads", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
-        """Accept 8 and "8,18,28" beside lists, as the command line gives them, and whole numbers of any type."""
+        """Accept 8 and "8,18,28" as lists, as the command line gives them, and whole numbers of any type."""
         if not isinstance(value, str):
             return whole_numbers(value)
         if value != "all":
@@ -514,15 +514,15 @@ class Patch(Settings):
 
 
 class Lenses(Settings):
-    """What is looked at beside patching: weights, activations, a logit lens, and steering of the clean model.
+    """Methods other than patching: changes of weights and activations, a logit lens, steering of the clean model.
 
     Both models read the clean model's answers to the patched problems and to some more related ones.
     """
 
     related: Count = Field(
         8,
-        description="Related problems along whose answers the models are compared, beside the patched ones. Their "
-        "differences are what the clean model is steered by, so there have to be at least two",
+        description="Related problems along whose answers the models are compared, in addition to the patched ones. "
+        "The clean model is steered by their differences, so at least two are needed",
     )
     component: Annotated[tuple[Component, ...], Listed] = Field(
         ("resid_post",),
@@ -561,10 +561,10 @@ class Execution(Settings):
     executor: Literal["local", "ray", "slurm"] = Field(
         "local",
         description="local: processes on this machine; ray: actors of a Ray cluster; slurm: jobs. Workers of a cluster "
-        "have to see the run directory under the same path",
+        "need the run directory under the same path",
     )
     workers: Positive = Field(
-        1, description="How many work at the same time, each with models of its own; 1 and local: this process"
+        1, description="Number of workers at the same time, each with its own models; 1 and local: this process"
     )
     threads: Positive | None = Field(
         None, description="CPU threads of a worker; null: the cores of this machine shared evenly (ray, slurm: 1)"
@@ -627,11 +627,14 @@ class Experiment(Settings):
     def _sections_fit_together(self) -> Experiment:
         data, patch = self.data, self.patch
         if self.controls and not self.makes_the_child:
-            raise ValueError("controls are trained as the corrupted model is, so it has to be made here, not given")
+            raise ValueError(
+                "controls are trained with the recipe of the corrupted model, but models.corrupted gives one that is "
+                "trained already; leave controls or models.corrupted out"
+            )
         if data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
             raise ValueError(
                 f"the control {min(refused)} needs made problems, with right solutions beside the wrong ones; "
-                "data.train_file has only those that are trained on"
+                "data.train_file has no right solutions"
             )
         known = (*OWN_CONTROLS, *self.controls)
         if foreign := [name for name in patch.controls or () if name not in known]:
@@ -680,7 +683,7 @@ class Experiment(Settings):
 
     @property
     def examples_wanted(self) -> dict[str, int]:
-        """How many training problems there have to be, by the setting that asks for them; 0: any number."""
+        """The number of training problems that each setting needs; 0: any number."""
         return {
             "search.examples": max(self.search.examples, default=0),
             "finetune.examples": self.finetune.examples or 0,

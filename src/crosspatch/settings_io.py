@@ -43,7 +43,7 @@ class Setting:
 
 
 def settings(sections: Iterable[str] | None = None) -> Iterator[Setting]:
-    """All settings in order, or those of some sections ("" stands for the top level)."""
+    """All settings in order, or those of some sections ("" is the top level)."""
     chosen = None if sections is None else set(sections)
     for name, field in Experiment.model_fields.items():
         group = field.annotation
@@ -79,7 +79,7 @@ def make_experiment(
         _put(changed, key, value, f"{key}={value}")
     for override in overrides:
         _override(changed, override)
-    # YAML can spell it, and so can bytes of a command line that are no UTF-8; run.json could not hold it.
+    # YAML can contain it, and so can bytes of the command line that are not UTF-8; run.json cannot.
     text = json.dumps(changed, ensure_ascii=False, default=str)
     if (half := half_surrogate(text)) is not None:
         setting = re.split("[{}]", text[: half + 1])[-1]
@@ -91,9 +91,9 @@ def make_experiment(
 
 
 def shipped_experiments() -> dict[str, Path]:
-    """The experiments that come with the package, by name."""
+    """The experiments in the package, by name."""
     package = Path(str(resources.files("crosspatch")))
-    # In a checkout the folder stands beside src/; in a wheel it was put into the package.
+    # In a checkout the folder is next to src/; in a wheel it is in the package.
     for folder in (package / "experiments", package.parent.parent / "experiments"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -116,7 +116,7 @@ def _experiment_text(source: str) -> str:
 
 
 def _read_yaml(text: str, said: str) -> Any:
-    """YAML by the safe loader; raises UsageError for what is none, or would be absurdly large written out."""
+    """Parse YAML with the safe loader; raises UsageError for text that is not YAML or has too many values."""
     if len(text) > _MOST_CHARACTERS:
         raise UsageError(f"{said} has {len(text):,} characters, expected settings of {_MOST_CHARACTERS:,} at most")
     try:
@@ -125,7 +125,7 @@ def _read_yaml(text: str, said: str) -> Any:
     except RecursionError:
         raise UsageError(f"{said} is nested too deeply, expected settings") from None
     except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # The loader's own errors, and what numbers, dates and the like that are none make of it.
+        # The loader raises its own errors, and those of the types that it makes, such as invalid dates.
         raise UsageError(f"{said} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if values > _MOST_VALUES:
         raise UsageError(
@@ -135,11 +135,11 @@ def _read_yaml(text: str, said: str) -> Any:
 
 
 def _values_in(tree: Any, counted: dict[int, int]) -> int:
-    """How many values there are, those that aliases repeat counted each time."""
+    """The number of values; a value that aliases repeat counts each time."""
     if not isinstance(tree, dict | list | tuple | set):
         return 1
     if id(tree) not in counted:
-        # What holds itself has no end.
+        # A value that contains itself has no end.
         counted[id(tree)] = _MOST_VALUES + 1
         inside = [*tree, *tree.values()] if isinstance(tree, dict) else tree
         counted[id(tree)] = 1 + sum(_values_in(value, counted) for value in inside)
@@ -180,7 +180,7 @@ def _explain(error: Any) -> str:
 
 
 def _shortly(value: object) -> str:
-    """What was got on one line; of something long only the beginning."""
+    """A value on one line; a long one is cut."""
     said = repr(value)
     return said if len(said) <= 200 else f"{said[:200]}…"
 

@@ -119,7 +119,7 @@ def test_a_missing_package_or_cluster_is_one_line(monkeypatch, ready, tmp_path, 
     if executor == "slurm":
         pytest.importorskip("submitit")
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(UsageError, match="SLURM is not reached from here"):
+        with pytest.raises(UsageError, match="SLURM cannot be reached from here"):
             run_experiment(experiment, run, "patch")
 
 

@@ -155,7 +155,7 @@ def test_a_signal_ends_it_with_finished_parts_kept(run, log, undisturbed, tmp_pa
         os.kill(command.pid, signal.SIGCONT)
     os.kill(command.pid, number)
     assert ended(command, seconds=20) == 130
-    assert "stopped; the same command goes on where it was" in log.read_text().splitlines()[-1]
+    assert "stopped; the same command resumes" in log.read_text().splitlines()[-1]
     assert done(run) >= 2
     assert not at_work(run)
     assert RunDirectory.existing(run).record()["stages"]["patch"]["state"] == "stopped"

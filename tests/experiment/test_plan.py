@@ -94,7 +94,7 @@ def test_a_teaching_is_planned_as_it_goes():
     """The shipped recipe says how many steps it took."""
     recipe = json.loads((Path(Checkpoint.named("taught:smollm2-135m-instruct").where) / "recipe.json").read_text())
     own, whole, finetuning, asked = plan(load_experiment("teach"), "teach").rows
-    assert own.what == "1120 answers of its own"
+    assert own.what == "1120 own answers"
     # 32 lessons are held out, and answers of nothing are no lessons.
     assert recipe["steps"]["taught-whole"] == pytest.approx(whole.steps, abs=4)
     assert recipe["steps"]["taught"] == pytest.approx(finetuning.steps, abs=2)

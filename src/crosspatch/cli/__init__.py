@@ -23,20 +23,20 @@ from crosspatch.errors import CrosspatchError
 
 __all__ = ["app", "datasets", "main", "pairs", "runs", "stages"]
 
-# What click raises for an unknown option or command; Typer brings a click of its own, so it is taken from there.
+# The error of click for an unknown option or command. Typer has its own copy of click, so it is taken from Typer.
 _WRONG_USE: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line; errors meant for the user become one line and their exit code."""
-    # What ends a job of a cluster ends a command as Ctrl-C does: with what is done kept, and said so.
+    # SIGTERM, with which a cluster ends a job, ends a command as Ctrl-C does: finished work is kept.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
-            _fail("stopped; the same command goes on where it was", code)
+            _fail("stopped; the same command resumes", code)
         sys.exit(code)
     except CrosspatchError as error:
         _fail(str(error), error.exit_code)

@@ -1,4 +1,4 @@
-"""The application, what its commands have in common, and running the stages that a command stands for."""
+"""The application, the options and printing that its commands share, and running the stages of a command."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ class StageCommand(TyperCommand):
         return super().parse_args(ctx, ["".join((_OLD_OPTIONS.get(name, name), *rest)) for name, *rest in parts])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The usual help, then each setting that is no option as well, with its default and meaning."""
+        """The usual help, then each setting without an option, with its default and meaning."""
         super().format_help(ctx, formatter)
         options = " ".join(getattr(param, "help", None) or "" for param in self.params)
         print_settings(self.name or "run", options)
 
 
 def print_settings(command: str, options: str = "") -> None:
-    """The settings that a command reads, but for those that its `options` name, each with its default and meaning."""
+    """Print the settings that a command reads, without those that its `options` name: key, default and meaning."""
     table = Table(title="Settings (in the experiment file, or --set key=value)", title_justify="left", box=None)
     table.add_column("setting", style="cyan", no_wrap=True)
     table.add_column("default", style="yellow", max_width=30)
@@ -115,7 +115,8 @@ def setting_option(key: str, *names: str, **more: Any) -> Any:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="EXPERIMENT", help=f"A YAML file, or one of those that are shipped: {', '.join(shipped_experiments())}"
+        metavar="EXPERIMENT",
+        help=f"A YAML file, or the name of a shipped experiment: {', '.join(shipped_experiments())}",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the results  [default: runs/NAME]")]

@@ -63,9 +63,9 @@ app.add_typer(
 def data_build(
     source: Source,
     out: Out = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV files as well, without the steps")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Also write CSV files, without the steps")] = False,
     as_datasets: Annotated[
-        bool, typer.Option("--datasets", help="Write Hugging Face datasets as well, for `load_from_disk`")
+        bool, typer.Option("--datasets", help="Also write Hugging Face datasets, for `load_from_disk`")
     ] = False,
     override: Overrides = None,
 ) -> None:

@@ -76,13 +76,13 @@ def patch(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Compute slice I of N of the sweep, beside other processes with the other slices; run the command "
+            help="Compute slice I of N of the sweep, while other processes compute the other slices; run the command "
             "without it afterwards",
         ),
     ] = None,
     executor: Annotated[Literal["local", "ray", "slurm"] | None, setting_option("execution.executor")] = None,
     workers: Annotated[int | None, setting_option("execution.workers")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Read prompts as they are, without the chat template")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Read prompts without the chat template")] = False,
     out: Out = None,
     override: Overrides = None,
 ) -> None:

@@ -52,8 +52,8 @@ def search(source: Source, out: Out = None, dry_run: DryRun = False, override: O
 def teach(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Teach the clean model right solutions, so that there is something to corrupt: models/taught.
 
-    The result is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json beside it has
-    its settings and its accuracy. Use it as any other checkpoint: --set models.clean=DIR/models/taught.
+    The result is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json in its folder
+    has its settings and its accuracy. Use it as any other checkpoint: --set models.clean=DIR/models/taught.
     """
     from crosspatch.cli.tables import print_accuracy, print_plan
     from crosspatch.experiment.teaching import TAUGHT

@@ -1,4 +1,4 @@
-"""What is refused before anything runs: settings that do not fit the models, and trainings that cannot run.
+"""Checks before anything runs: whether the settings fit the models, and whether trainings can run.
 
 Every check raises UsageError.
 """

@@ -97,7 +97,7 @@ class ControlsStage(ForcedTexts):
 
     @cached_property
     def controls(self) -> Controls:
-        """The controls, with the models of those that are children."""
+        """The controls, with the models of the children among them."""
         context, names = self.context, self.context.experiment.patched_controls
         return Controls(
             context.pair,

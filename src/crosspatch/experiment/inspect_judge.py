@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crosspatch.grading.rating import Judge
 
 PREFIX = "inspect:"
-# These providers load or serve a model as soon as it is named: too early for a check, and again for every batch.
+# These providers load a model as soon as it is named: before the check, and again for every batch.
 _LOADED_HERE = ("hf", "nnterp", "sglang", "transformer_lens")
 # Inspect's default is to retry without end; six retries take some minutes.
 _RETRIES = 6

@@ -1,4 +1,4 @@
-"""The lenses stage: what a fine-tune changed, by other methods than patching.
+"""The lenses stage: what a fine-tune changed, measured by methods other than patching.
 
 Weights and activations of every child are compared with the clean model's, along the clean model's own answers, so
 that all children read the same text. Then the clean model answers with the corrupted model's mean difference added:
@@ -50,7 +50,7 @@ def measure_lenses(context: RunContext) -> None:
 
 
 def _problems(context: RunContext) -> dict[str, Problem]:
-    """The problems along whose answers models are compared: those that are patched, and the first related ones."""
+    """The problems along whose answers models are compared: the patched ones and the first related ones."""
     related = context.problems["related"][: context.experiment.lenses.related]
     return {problem.id: problem for problem in (*context.patched_problems, *related)}
 

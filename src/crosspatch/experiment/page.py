@@ -24,7 +24,7 @@ def make_report(context: RunContext) -> None:
 def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: int | None = None) -> None:
     """Make the statistics, report.html, report.md and the figures of a run directory.
 
-    Without `figures` they stay as they are; `refresh` is the number of seconds after which the page reloads itself.
+    Figures are not made again if `figures` is false; `refresh` is the number of seconds after which the page reloads.
     """
     from crosspatch.report.markdown import write_markdown
     from crosspatch.report.page import write_report

@@ -156,7 +156,7 @@ def listed(settings: PatchSettings, config: Any) -> list[Patch]:
 
 
 def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> list[Patch]:
-    """The patches that the settings list; or those that attribution or a search chooses, the same for all prompts."""
+    """The patches that the settings list, or that attribution or a search chooses; the same for all prompts."""
     settings = context.experiment.patch
     if not settings.attribution and settings.target_fraction is None:
         return listed(settings, context.config)

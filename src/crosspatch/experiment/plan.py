@@ -43,7 +43,7 @@ A100 = Throughput({"bfloat16": SHARE * 312e12, "float32": SHARE * 156e12}, SHARE
 # with random weights of two shapes, 30 to 252 rows at once, on an H100 (benchmarks/scale.py), whose four times they
 # predict within a third. On a CPU, with few rows, the prediction for one sweep was 44 % too low.
 BLOCK, CELL = 1.4e-3, 0.5e-3
-# Rows (a patch after a prompt) that have to fit beside the weights; otherwise another GPU is added.
+# Rows (a patch after a prompt) that have to fit in memory with the weights; otherwise another GPU is added.
 _FEWEST_ROWS = 32
 # Questions that the model writes or answers at once when it is taught.
 _LESSONS_AT_ONCE = 32
@@ -51,10 +51,10 @@ _LESSONS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one model or patch grid of a stage takes.
+    """The cost of one model or patch grid of a stage.
 
-    `memory` is in GB (10⁹ bytes), `seconds` are on this machine and on A100 GPUs with 80 GB, `gpus` of them where one
-    does not hold it. These work one after the other, block by block, so more of them are no faster.
+    `memory` is in GB (10⁹ bytes), `seconds` are on this machine, `seconds_a100` on A100 GPUs with 80 GB. Where one GPU
+    is too small, `gpus` of them work one after the other, block by block, so more GPUs are no faster.
     """
 
     stage: str
@@ -97,14 +97,13 @@ def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "r
     planner = _Planner(experiment, shape, this_machine(), _counter(experiment, shape))
     notes = [
         f"A100 GPUs with {GPU / 1e9:.0f} GB, of which {USED:.0%} is used; ${DOLLARS:g} for a GPU-hour. "
-        "More workers (execution.workers) take the time's share each, and as many GPUs each",
-        f"rough: times by {SHARE:.0%} of what a device does at best, as if no answer ended early and no two "
-        "patches wrote the same text; GB are 10⁹ bytes",
+        "With N workers (execution.workers) the time is divided by N, and each worker needs as many GPUs",
+        f"rough: times assume {SHARE:.0%} of a device's peak, that no answer ends early, and that no two patches "
+        "write the same text; GB are 10⁹ bytes",
     ]
     if shape.kept:
         notes.append(
-            f"{experiment.models.clean}: configuration as it is kept in crosspatch, tokens counted as "
-            f"{_CHARACTERS} characters each"
+            f"{experiment.models.clean}: configuration from crosspatch, tokens counted as {_CHARACTERS} characters each"
         )
     if command == "search":
         made = variants(experiment)
@@ -158,7 +157,7 @@ class _Planner:
         if own:
             at_once = min(own, _LESSONS_AT_ONCE)
             passes = math.ceil(own / at_once) * each
-            yield self.writing("teach", f"{own} answers of its own", answer, own * each, passes, at_once, models=1)
+            yield self.writing("teach", f"{own} own answers", answer, own * each, passes, at_once, models=1)
         problems = taught_problems(self.experiment.data, settings.problems, seed)
         sheets = arithmetic_exercises(self.experiment.data.difficulty, settings.arithmetic_exercises, seed)
         lengths = [self.count(lesson.question, lesson.completion) for lesson in [*problems, *sheets]]
@@ -200,7 +199,7 @@ class _Planner:
         yield self.writing("patch", what, longest, tokens, passes, 2 * rows, cells=texts * each)
         moved = self.experiment.patched_controls
         if moved and settings.persistence == "transient":
-            # The clean model and each control's model read a text in one pass; all steps are patched beside it.
+            # The clean model and each control's model read a text in one pass, and all patched steps in the same pass.
             models = 2 + sum(name not in OWN_CONTROLS for name in moved)
             read = int(texts * (models * (longest - each) + each * (models + 0.5 * len(moved))))
             passes, cells = texts * (models + 1), texts * each * len(moved)
@@ -257,7 +256,7 @@ class _Planner:
         return StagePlan(stage, what, models * shape.parameters, 0, tokens, None, memory / 1e9, here, there)
 
     def rows(self, wanted: int, longest: int) -> int:
-        """Rows of the sweep that run at once: as set, or a power of two that fits beside the weights on few GPUs."""
+        """Rows of the sweep that run at once: the setting, or a power of two that fits with the weights on few GPUs."""
         settings, config = self.experiment.patch, self.shape.config
         if settings.shard_rows is not None:
             return settings.shard_rows

@@ -54,12 +54,12 @@ def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
     made["prompts"] = given_prompts(experiment)
     taken = {problem.id for split, problems in made.items() if split != "prompts" for problem in problems}
     if twice := taken & {problem.id for problem in made["prompts"]}:
-        raise UsageError(f"the prompt_id {min(twice)} is that of a made problem; give the prompt another one")
+        raise UsageError(f"the prompt_id {min(twice)} is also the id of a made problem; give the prompt another one")
     return {split: problems for split, problems in made.items() if problems}
 
 
 def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
-    """Write the run's problems in another format beside the JSONL files; returns the folder."""
+    """Write the run's problems in another format next to the JSONL files; returns the folder."""
     splits = {split: directory.problems(split) for split in directory.splits()}
     folder = directory.root / "data"
     if wanted == "datasets":

@@ -22,9 +22,9 @@ from crosspatch.storage.shards import Shards
 logger = logging.getLogger(__name__)
 
 
-# Recorded before each try: it stays there if the process is killed.
+# Recorded before each try, and left there if the process is killed.
 KILLED = "the process that computed it was killed, perhaps for lack of memory"
-# Errors under which no other shard could be written either.
+# With these errors no other shard can be written either.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 Files = Mapping[str, bytes]
@@ -38,7 +38,7 @@ class ShardedStage:
     context: RunContext
 
     def plan(self) -> dict[str, Any]:
-        """An entry for each shard under `shards`, and beside it what is fixed for all of them."""
+        """The plan: an entry for each shard under `shards`, and values that all shards share."""
         raise NotImplementedError
 
     def do(self, shard: int) -> Files:
@@ -46,7 +46,7 @@ class ShardedStage:
         raise NotImplementedError
 
     def collect(self) -> None:
-        """What follows when all shards are done: nothing, where tables are read from their parts."""
+        """Called when all shards are done. Does nothing by default: tables are read from their parts."""
 
     @cached_property
     def shards(self) -> Shards:
@@ -91,9 +91,9 @@ def compute(stage: ShardedStage, shard: int) -> Outcome:
 def work_off(
     stage: ShardedStage, some: Iterable[int], compute: Callable[[ShardedStage, int], Outcome] = compute
 ) -> None:
-    """Do the given shards in their order, without those that another process is computing; retry those that fail.
+    """Do the given shards in order, except shards that another process is computing; retry shards that fail.
 
-    `compute` may use another process. An error of one shard is recorded beside it and stops no other shard. Raises the
+    `compute` may use another process. An error of one shard is recorded with it and stops no other shard. Raises the
     errors that would stop every shard: wrong use, a full disk, no workers.
     """
     mine, tries = list(some), stage.context.experiment.execution.tries
@@ -143,7 +143,7 @@ def one_line(error: BaseException) -> str:
 
 
 def progress_line(shards: Shards, shard: int) -> str:
-    """What is logged when a shard is done: how many are, and its prompts and patches."""
+    """The line that is logged when a shard is done: the number of finished shards, its prompts and its patches."""
     entry, done = shards.plan()["shards"][shard], len(shards) - len(shards.left())
     prompts = entry["prompts"]
     label = prompts[0] if len(prompts) == 1 else f"{prompts[0]} to {prompts[-1]}"

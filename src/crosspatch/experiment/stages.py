@@ -63,7 +63,7 @@ ALL = {
     # It needs no other stage: it reports the results so far.
     "report": Stage("page.make_report", ()),
 }
-# What `run` does; the other stages run by their names alone.
+# The stages of `run`; the others run only by name.
 STAGES = ("data", "finetune", "evaluate", "patch", "controls", "mistakes", "report")
 
 
@@ -77,8 +77,7 @@ class ExperimentRun:
     def start(cls, experiment: Experiment, out: Path, stages: Sequence[str] = STAGES) -> ExperimentRun:
         """Check all that can be checked without loading a model, then make the run directory or resume it.
 
-        `stages` are those that will be run. If that is `data` alone, no checkpoint has to exist; a finished stage is
-        not checked.
+        `stages` will be run. For `data` alone no checkpoint has to exist; a finished stage is not checked.
         """
         RunDirectory.check(out, experiment)
         directory = RunDirectory(out)
@@ -109,7 +108,7 @@ class ExperimentRun:
         return self.context.directory
 
     def run(self, *stages: str) -> None:
-        """Run stages and, before them, those that they need; all of `STAGES` where none is named.
+        """Run stages after the stages that they need; all of `STAGES` if none is named.
 
         Raises UsageError where another command is working in the run directory.
         """

@@ -1,6 +1,6 @@
 """Where the shards of a stage are computed: in this process, in others on this machine, by Ray actors, by SLURM jobs.
 
-An executor does as many of a stage's shards as it can and records each failure beside its shard.
+An executor does as many of a stage's shards as it can and records each failure with its shard.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """SLURM jobs, submitted by submitit as an array: each does a slice of the shards; failures are submitted again.
 
-The jobs write into the run directory themselves. This process waits for them; when it is stopped they go on.
+The jobs write into the run directory themselves. This process waits for them; if it is stopped, the jobs continue.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def submitter(submitit: Any, stage: ShardedStage, settings: Execution, cluster: 
     try:
         executor = submitit.AutoExecutor(folder=stage.shards.folder.resolve() / "jobs", cluster=cluster)
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"SLURM is not reached from here: {error}") from None
+        raise UsageError(f"SLURM cannot be reached from here: {error}") from None
     gpus = settings.gpus if settings.gpus is not None else float(stage.context.experiment.models.device != "cpu")
     parameters = {
         "name": f"crosspatch-{stage.name}",
@@ -80,7 +80,7 @@ def _do_slice(stage: ShardedStage, threads: int, number: int, of: int) -> None:
 
 
 def _wait(stage: ShardedStage, jobs: list[Any]) -> None:
-    """Log what is done until all jobs have ended."""
+    """Log finished shards until all jobs have ended."""
     left, ended = set(stage.shards.left()), False
     while not ended:
         ended = all(job.done() for job in jobs)

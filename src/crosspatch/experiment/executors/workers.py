@@ -115,7 +115,7 @@ class Pool:
             reply = self._workers[i].do(shard)
         except WorkerDied as died:
             if self._stopped:
-                # The worker was killed from here: this is no failure of the shard.
+                # This process killed the worker: this is no failure of the shard.
                 raise KeyboardInterrupt from None
             logger.warning(f"{self._stage.name}: {died}")
             self._deaths += 1
