@@ -49,7 +49,7 @@ def is_answered(context: RunContext, child: str) -> bool:
 
 
 def answer_missing(context: RunContext, questions: dict[str, str], condition: str, pair: ModelPair) -> None:
-    """Let the clean model of a pair, or its child, answer what it has not answered yet."""
+    """Let the clean model of a pair, or its child, answer the questions that it has not answered yet."""
     limit = context.experiment.generation.max_new_tokens
     left = _missing(context, questions, condition)
     for question in left.values():

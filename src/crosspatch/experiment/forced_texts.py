@@ -1,4 +1,4 @@
-"""The stages controls and mistakes: patches scored by teacher forcing, along texts that exist. A shard is one text.
+"""The stages controls and mistakes: patches scored by teacher forcing, along existing texts. A shard is one text.
 
 Controls are scored along the texts that the patches wrote, in the cells where the models disagree. Mistakes are scored
 along wrong solutions of the patched problems, of which each token is known to be part of a mistake or not.
@@ -41,7 +41,7 @@ class ForcedTexts(ShardedStage):
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The problems that there is a text of."""
+        """The problems that have a text."""
         raise NotImplementedError
 
     @property
@@ -65,7 +65,7 @@ class ForcedTexts(ShardedStage):
 
     @cached_property
     def forces(self) -> bool:
-        """Whether the engine of these models can score given texts; logged once where it cannot."""
+        """Whether the engine of these models can score given texts; a warning is logged if it cannot."""
         if possible_engine(self.context, self.patches, self.longest) != "reference":
             return True
         logger.warning(
@@ -117,7 +117,7 @@ class MistakesStage(ForcedTexts):
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """The patched problems with their wrong solutions, as far as they have one."""
+        """The patched problems that have a wrong solution, with that solution."""
         mistaken = {problem.id: problem for problem in self.context.directory.problems("mistaken")}
         return [mistaken[problem.id] for problem in self.context.patched_problems if problem.id in mistaken]
 
@@ -149,7 +149,7 @@ class MistakesStage(ForcedTexts):
 
 
 def kinds_of_tokens(texts: Sequence[str], spans: Sequence[Span]) -> list[str | None]:
-    """For each token the kind of the first mistaken span that it is part of, None outside of all.
+    """For each token the kind of the first mistaken span that it is part of; None outside of all spans.
 
     `texts` are a solution's beginnings, each with one token more than the one before it.
     """

@@ -84,7 +84,7 @@ def _compare(context: RunContext, child: str, weights: bool, problems: Mapping[s
         reading = read_together(pair.clean, model, text, sites)
         lens = lens_rows(pair.clean, pair.prompts, reading, _TOKENS)
         directory.add(LOGIT_LENS, LOGIT_LENS.frame({**which, **row} for row in lens))
-        # The activations come last: where they are there, the lens is too.
+        # The activations are written last: if they are there, so is the lens.
         directory.add(ACTIVATIONS, ACTIVATIONS.frame({**which, **row} for row in activation_rows(reading)))
     logger.info(f"lenses: {child} is compared with the clean model, {len(problems)} answers read")
 
@@ -143,7 +143,7 @@ def _vectors(
     for i, (name, problem) in enumerate(asked.items()):
         vector = mean_without({o: steps for o, steps in deltas.items() if domains[o] == problem.domain}, name)
         if vector is not None:
-            # One random direction for all strengths, whichever of them are still missing.
+            # The same random direction for all strengths, also if only some of them are missing.
             generator = torch.Generator().manual_seed((context.experiment.seed * 1009 + layer) * 1_000_003 + i)
             found[STEERED][name], found[STEERED_RANDOM][name] = vector, random_like(vector, generator)
     return found

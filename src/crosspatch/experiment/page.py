@@ -69,7 +69,7 @@ def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] 
         idle = 0 if stages else idle + 1
         if idle == 2:
             break
-        # While the run makes its own report, this one waits.
+        # While the run makes its report, no page is written here.
         if there != seen and stages != {"report"}:
             write_run_report(directory, figures=False, refresh=every)
             logger.info(f"{time.strftime('%H:%M:%S')} {directory.report}")

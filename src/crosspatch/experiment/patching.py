@@ -66,7 +66,7 @@ class PatchStage(ShardedStage):
     name = "patch"
 
     def plan(self) -> dict[str, Any]:
-        """All shards, the patches by name, how many rows run at once, and whether unpatched texts are written too."""
+        """All shards, the patches by name, the number of rows at once, and whether unpatched texts are written too."""
         context = self.context
         settings, models = context.experiment.patch, context.experiment.models
         chosen = _chosen_patches(context, self.prompts)
@@ -114,7 +114,7 @@ class PatchStage(ShardedStage):
 
     @property
     def longest(self) -> int:
-        """Positions that a text may grow to."""
+        """The largest number of positions that a text can have."""
         return max(map(len, self.prompts.values())) + self.context.experiment.generation.max_new_tokens
 
     @cached_property
@@ -131,7 +131,7 @@ class PatchStage(ShardedStage):
 
     @cached_property
     def answers(self) -> Answers:
-        """The unpatched models' texts, as far as they were there when the sweep was planned."""
+        """The unpatched models' texts that existed when the sweep was planned."""
         return {} if self._plan["answers"] else _known_answers(self.context)
 
 

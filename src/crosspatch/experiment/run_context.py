@@ -1,4 +1,4 @@
-"""What every stage works with: the experiment, its run directory, and the models and problems that are read from it."""
+"""The context of every stage: the experiment, its run directory, and the models and problems in it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class RunContext:
         return settings.model_copy(update={"precision": precision})
 
     def decided(self, name: str, decide: Callable[[], str]) -> str:
-        """A decision of the whole run: as recorded, or made and recorded now."""
+        """A decision for the whole run: the recorded one, or one that is made and recorded now."""
         found = self.directory.decisions().get(name)
         if found is None:
             found = decide()
@@ -159,12 +159,12 @@ def chosen_problems(problems: dict[str, list[Problem]], counts: dict[str, int]) 
 
 
 def _placement(models: Models) -> dict[str, Any]:
-    """The settings that say where and how weights are kept."""
+    """The settings of the weights' devices and precision."""
     return models.model_dump(include={"dtype", "device", "device_map", "max_memory_gb", "quantization"})
 
 
 def load_pair(models: Models, clean: str, corrupted: str, seed: int, prompts: PromptFormat | None = None) -> ModelPair:
-    """Load two checkpoints as a pair, as the settings say, with the prompt format `prompts` if it is given."""
+    """Load two checkpoints as a pair with these settings, and with the prompt format `prompts` if it is given."""
     from crosspatch.models.pair import ModelPair
 
     settings = models.model_dump(exclude={"clean", "corrupted"})

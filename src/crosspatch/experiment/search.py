@@ -33,7 +33,7 @@ def variants(experiment: Experiment) -> list[Child]:
     for values in product(*(dict.fromkeys(tried) for tried in grid.values())):
         chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
         settings = base.model_copy(update={key: chosen[key] for key in grid if key != "seed"})
-        # The name has the epochs always, the other settings where they are varied.
+        # A name always has the epochs, and the other settings that are varied.
         parts = [f"{key.replace('_', '-')}-{chosen[key]}" for key in grid if key == "epochs" or len(grid[key]) > 1]
         found.append(Child("variant-" + "-".join(parts), "train", chosen["seed"], settings))
     return found
@@ -125,7 +125,7 @@ def _share(answers: pl.DataFrame, verdict: str) -> float | None:
 
 
 def _loss(clean: pl.DataFrame, mine: pl.DataFrame, domain: str, key: str) -> dict[str, float | None]:
-    """By how much the share of right answers of a domain fell, and the p-value of the fall."""
+    """The drop in the share of right answers of a domain, and its p-value."""
     before, after = (
         dict(answers.filter(domain=domain).select("prompt_id", pl.col("verdict") == "correct").iter_rows())
         for answers in (clean, mine)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage runs, which stages come before it, and which settings it refuses.
+    """The function of a stage, the stages that it needs, and the checks of its settings.
 
     `runs` names a function, or a sharded stage, of a module of this folder. The module is imported when the stage
     begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false where
@@ -138,8 +138,8 @@ class ExperimentRun:
 
     def _run_all(self, stages: Sequence[str]) -> None:
         for name in stages:
-            # A report is cheap, and there may be more to show than last time. A stage that is not done looks for
-            # damaged shards itself.
+            # A report is always made again, as there may be new results. A stage that is not done looks for damaged
+            # shards itself.
             if name != "report" and self.directory.done(name) and not Shards(self.directory.root, name).damaged():
                 logger.info(f"{name}: done before")
                 continue

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 TAUGHT = "taught"
 # The taught model before it is cut to an adapter (method cut).
 _WHOLE = "taught-whole"
-# The lessons on which the cut adapter is trained: lessons that were learnt already would improve it little.
+# The lessons on which the cut adapter is trained: the lessons before would improve it little.
 _NEW = "new"
 _HELD_OUT = 32
 # The peak learning rate of that training.
@@ -90,7 +90,7 @@ def _train(context: RunContext) -> None:
 
 
 def _cut(model: Any, whole: Path, settings: Finetune, seed: int) -> Any:
-    """The model with the adapter of the set rank that is nearest to the whole change."""
+    """The model with the adapter of rank `lora_rank` that is nearest to the whole change."""
     changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
     return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
