@@ -168,8 +168,8 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     assert set(found.select("direction", "positions").unique().rows()) == {
         (direction, positions) for direction in ("corrupt", "repair") for positions in ("current", "all")
     }
-    # The same heads are measured after all prompts of a domain: two for each of the positions, by all prompts and by each
-    # half of them; some of them are the same.
+    # The same heads are measured after all prompts of a domain: two for each of the positions, by all prompts and by
+    # each half of them; some of them are the same.
     measured = found.filter(pl.col("patched").is_not_null(), component="head", direction="corrupt")
     of_domain: dict[str, set[frozenset[str]]] = {}
     for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
