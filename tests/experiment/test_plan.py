@@ -69,7 +69,7 @@ def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, said, _ = cli("run", "paper", "--dry-run")
     assert code == 0
-    for words in ("finetune", "corrupted, full", "4.02 G", "39", "GB", "on an A100", "configuration as it is kept"):
+    for words in ("finetune", "corrupted, full", "4.02 G", "39", "GB", "on an A100", "configuration from crosspatch"):
         assert words in said
     code, _, err = cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]")
     assert code == 2
