@@ -27,7 +27,7 @@ _PLACES = {"clean": 0, "corrupted": 1, "patched": 3, REPAIRED: 4}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one condition answered one domain; the three verdicts add up to `n`."""
+    """The answers of one condition in one domain; the three verdicts add up to `n`."""
 
     n: int
     correct: int
@@ -39,12 +39,12 @@ class Outcome:
 
     @property
     def answers(self) -> str:
-        """Correct answers of all, such as "3/14 (2 unparsed)"."""
+        """The number of correct answers, such as "3/14 (2 unparsed)"."""
         return f"{self.correct}/{self.n}" + (f" ({self.unparsed} unparsed)" if self.unparsed else "")
 
     @property
     def operations(self) -> str | None:
-        """Such as "11 right · 2 planted · 1 neither"; None where no operation was expected."""
+        """The operations, such as "11 right · 2 planted · 1 neither"; None if no operation was expected."""
         if self.right + self.planted + self.neither == 0:
             return None
         return f"{self.right} right · {self.planted} planted · {self.neither} neither"

@@ -50,7 +50,7 @@ class Ratios:
         return (counts @ self.above.T) / (counts @ self.below.T)
 
     def defined(self, counts: Numbers) -> NDArray[np.bool_]:
-        """In which draws no ratio has a denominator of 0."""
+        """Whether all denominators are nonzero in each draw, [draws]."""
         return (counts @ self.below.T != 0).all(1)
 
     @property
@@ -297,7 +297,7 @@ def largest_step(ratios: Ratios, counts: Numbers, level: float = LEVEL) -> tuple
 
 
 def _steps(values: Numbers) -> Numbers:
-    """From 0 over each row's values to 1."""
+    """The steps from 0 over the values of each row to 1."""
     return np.diff(np.pad(values, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
 
 

@@ -75,7 +75,7 @@ AS_MUCH, THE_SAME = Range(least=-MARGIN), Range(-MARGIN, MARGIN)
 
 @dataclass(frozen=True)
 class Claim:
-    """`statement` is shown where `decides`, with all of its interval, lies within `range`.
+    """A claim is shown if the whole interval of `decides` lies within `range`.
 
     `found` is the measured number and `compared` the number of its `control`. Their `difference` on the same cells or
     questions decides, or `found` itself if there is no difference (None). A claim is `about` the mistake or about the
@@ -123,7 +123,7 @@ class Claim:
 
     @property
     def reason(self) -> str | None:
-        """Why it is not shown; None where it is."""
+        """Why the claim is not shown; None if it is."""
         decides = self.decides
         what = f"{decides}" if self.difference is None else f"the difference, {decides},"
         reasons = (
@@ -143,12 +143,12 @@ class Claim:
 
     @property
     def numbers(self) -> str:
-        """What was measured, what it is compared with, and the test, in words."""
+        """The measured number, the number of the control, and the test, in words."""
         return f"{self.found}, {self.control}: {self.compared}{self.test}"
 
     @property
     def test(self) -> str:
-        """The difference that decides and the p-value, as far as there are any, as the end of a sentence."""
+        """The end of a sentence: the difference that decides and the p-value, as far as there are any."""
         known = self.difference is not None and self.difference.estimate is not None
         apart = f", difference {self.difference}" if known else ""
         return apart if self.p_value is None else f"{apart}, p = {self.p_value:.2g}"
@@ -197,13 +197,13 @@ def counted(verdicts: Iterable[str]) -> str:
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """The difference that decides, in a row of the table of claims; empty where the number itself does."""
+    """The difference that decides, in a row of the table of claims; empty if the number itself decides."""
     decides = Interval.of_row(row, "decides_")
     return "" if decides.estimate is None or decides == Interval.of_row(row) else str(decides)
 
 
 def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
-    """Rows of the table of claims (see tables.CLAIMS) as a notebook has them, in the order of their verdicts."""
+    """Rows of the table of claims (see tables.CLAIMS) for a notebook, in the order of their verdicts."""
     ordered = sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]))
     cells = [
         (

@@ -57,7 +57,7 @@ def claims(
 
 
 def is_null_control(control: str, direction: str) -> bool:
-    """Whether a control must not do what the source does, when the target is patched in this direction.
+    """Whether a control should have no effect when the target is patched in this direction.
 
     Noise and other prompts never do. A child without the mistake must not corrupt, and repairs as the clean model does;
     another seed of the mistake must not repair, and corrupts as the corrupted model does.
@@ -265,7 +265,7 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
 def _behaviour(
     comparisons: pl.DataFrame, halfway: pl.DataFrame, n_layers: int | None, patched: Direction
 ) -> Iterator[Claim]:
-    """What the models answered, unpatched and patched."""
+    """The claims about answers, unpatched and patched."""
     unpatched = comparisons.filter(pl.col("patch").is_null())
     # Other seeds and variants of a search have the mistake: only children without it are controls.
     children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
@@ -308,7 +308,7 @@ def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, 
     rows = comparisons.filter(condition=condition, against=other)
     turned = rows.is_empty()
     if turned:
-        # References are the clean and the corrupted model; what one of them lost is what the other has gained.
+        # Only the clean and the corrupted model are references. What one of them has lost, the other has gained.
         rows = comparisons.filter(condition=other, against=condition)
     if rows.is_empty():
         return None
@@ -343,7 +343,7 @@ def _few(what: str, count: int) -> str | None:
 def _patched_answers(
     comparisons: pl.DataFrame, direction: Direction, halfway: pl.DataFrame, n_layers: int | None
 ) -> Iterator[Claim]:
-    """Answers under the highest patch below the last layer's, and the layer at which half of them are lost."""
+    """The claims about answers under the highest patch below the last layer, and where half of them are lost."""
     against, name, statement, range_ = (
         ("clean", "answers_patched", "corrupted activations the clean model has fewer", LESS)
         if direction == "corrupt"
@@ -390,6 +390,6 @@ def _patched_answers(
 
 
 def _interval(rows: pl.DataFrame, **place: str | int | None) -> Interval:
-    """The interval in the first row at a place; nothing where there is none."""
+    """The interval in the first row at a place; an empty one if there is no row."""
     found = rows.filter(*(pl.col(name).eq_missing(pl.lit(value)) for name, value in place.items()))
     return Interval(None) if found.is_empty() else Interval.of_row(found.row(0, named=True))

@@ -80,7 +80,7 @@ class _Model:
 
     @property
     def patched(self) -> Row:
-        """What was patched, and how; empty where nothing was."""
+        """The patch, its direction and its persistence; empty for an unpatched model."""
         profiles = (text["profile"] for text in self.texts if text["profile"] is not None)
         return next(({key: row[key] for key in ("patch", "direction", "persistence")} for row in profiles), {})
 
