@@ -143,9 +143,7 @@ def of_profiles(
 
 def true_half(name: str) -> float:
     """The layer at which half of a profile is recovered."""
-    curve = np.array([*PROFILES[name], 1.0])
-    first = int((curve < 0.5).sum())
-    return float(first - 1 + (0.5 - curve[first - 1]) / (curve[first] - curve[first - 1]))
+    return float(np.interp(0.5, [*PROFILES[name], 1.0], range(11)))
 
 
 def true_step(name: str) -> float:
