@@ -179,8 +179,7 @@ def test_intervals_have_their_coverage(name, prompts) -> None:
     assert (name, prompts) != ("correlated with the weight", 12) or inside > narrow
 
 
-@pytest.mark.parametrize("name", PROFILES)
-@pytest.mark.parametrize("prompts", [12, 24])
+@pytest.mark.parametrize(("name", "prompts"), [*((name, 12) for name in PROFILES), ("even steps", 24)])
 def test_the_largest_step_and_the_layer_of_one_half_have_their_coverage(name, prompts) -> None:
     found = list(of_profiles(name, prompts, worlds=250, seed=3, draws=400))
     for one, true in zip(zip(*found, strict=True), (true_step(name), true_half(name)), strict=True):
