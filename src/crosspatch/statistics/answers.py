@@ -7,7 +7,7 @@ one on the questions that both were asked: how many answers were lost, how many 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,47 +120,40 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for outcome, (happened, counted) in OUTCOMES.items():
         judged = behaviour.filter(counted).select(*_KEY, *_PATCHED, "prompt_id", happened.alias("yes"))
-        parts = sorted(
-            judged.partition_by(_KEY, as_dict=True).items(),
-            key=lambda part: (condition_order(part[0][0], part[0][1]), domains.index(part[0][2])),
-        )
-        for (condition, patch, domain), part in parts:
-            share = wilson(int(part["yes"].sum()), part.height)
+        unpatched = judged.filter(pl.col("patch").is_null())
+        parts = judged.partition_by(_KEY, as_dict=True)
+        for key in sorted(parts, key=lambda key: (condition_order(key[0], key[1]), domains.index(key[2]))):
+            part, (condition, patch, domain) = parts[key], key
+            count = int(part["yes"].sum())
             fixed = {
                 **part.select(_PATCHED).row(0, named=True),
-                "condition": condition,
-                "patch": patch,
-                "domain": domain,
+                **dict(zip(_KEY, key, strict=True)),
                 "outcome": outcome,
-                "count": int(part["yes"].sum()),
+                "count": count,
                 "n": part.height,
-                **share.columns,
+                **wilson(count, part.height).columns,
             }
-            rows += [{**fixed, **pairs} for pairs in _against(part, judged.filter(domain=domain), condition, patch)]
+            found = [
+                {"against": name, **_pairs(part, other)}
+                for name in REFERENCES
+                if (condition, patch) != (name, None)
+                and not (other := unpatched.filter(condition=name, domain=domain)).is_empty()
+            ]
+            # One row of nulls if there is no reference model.
+            rows += [{**fixed, **pairs} for pairs in found or [dict.fromkeys(_PAIRS)]]
     return COMPARISONS.frame(rows)
 
 
-def _against(part: pl.DataFrame, judged: pl.DataFrame, condition: str, patch: str | None) -> Iterator[dict[str, Any]]:
-    """What was lost and gained against each reference model; a row of nulls if there is no reference model."""
-    found = False
-    for reference in REFERENCES:
-        other = judged.filter(pl.col("condition") == reference, pl.col("patch").is_null())
-        if other.is_empty() or (condition == reference and patch is None):
-            continue
-        both = part.join(other, on="prompt_id", suffix="_other")
-        lost, gained = ((both["yes"] != both["yes_other"]) & both[name] for name in ("yes_other", "yes"))
-        counts = int(lost.sum()), int(gained.sum())
-        found = True
-        yield {
-            "against": reference,
-            "pairs": both.height,
-            "there": int(both["yes_other"].sum()),
-            "lost": counts[0],
-            "gained": counts[1],
-            "p_value": sign_test(*counts),
-        }
-    if not found:
-        yield dict.fromkeys(("against", "pairs", "there", "lost", "gained", "p_value"))
+_PAIRS = ("against", "pairs", "there", "lost", "gained", "p_value")
+
+
+def _pairs(part: pl.DataFrame, other: pl.DataFrame) -> dict[str, Any]:
+    """What was lost and gained against a reference model, on the questions that both answered."""
+    both = part.join(other, on="prompt_id", suffix="_other")
+    own, others = both["yes"], both["yes_other"]
+    lost, gained = int((others & ~own).sum()), int((own & ~others).sum())
+    counts = {"pairs": both.height, "there": int(others.sum()), "lost": lost, "gained": gained}
+    return {**counts, "p_value": sign_test(lost, gained)}
 
 
 def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.DataFrame:
