@@ -127,9 +127,8 @@ def test_the_papers_figures_are_the_first_prompt_of_each_domain(tmp_path):
     assert of_the_paper(component="mlp_out") == []
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_papers_heatmap_counts_as_published(scores, size):
-    figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), size)
+def test_the_papers_heatmap_counts_as_published(scores):
+    figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), COLUMN)
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
     assert "in 3 of the 9 cells both models predict the same token" in said

@@ -42,7 +42,7 @@ def full(full_page):
     return Page(full_page)
 
 
-def test_it_holds_everything_and_loads_nothing(full):
+def test_it_holds_everything_says_what_was_found_and_loads_nothing(full):
     [plotly] = re.findall(r'id="data-plotly">(.*?)<', full.source)
     assert "plotly.js v" in zlib.decompress(base64.b64decode(plotly))[:400].decode()
     assert len(full.source.encode()) < 2.5e6
@@ -53,22 +53,8 @@ def test_it_holds_everything_and_loads_nothing(full):
     assert "default-src 'none'" in full.source
     assert 'plotlyServerURL: ""' in full.source
     assert "url(" not in re.search(r"<style>(.*?)</style>", full.source, re.DOTALL)[1]
-
-
-def test_each_chart_has_its_data_and_its_table(full):
-    charts = {"training-curves", "accuracy", "depth-0", "depth-1"}
-    assert full.packed == {"plotly", "explorer", "prompt-0", "prompt-1", "heads", *charts}
     ids = full.of("id")
-    assert set(ids) >= charts
     assert len(set(ids)) == len(ids)
-    assert set(full.of("data-table")) == charts
-    depth = unpacked(full.source, "depth-0")
-    assert depth["table"]["columns"] == ["panel", "line", "layer", "value", "low", "high"]
-    assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", 0, 0.125, None, None] in depth["table"]["rows"]
-    assert depth["figure"]["data"][0]["x"] == [0, 6, 29]
-
-
-def test_it_says_what_was_run_and_found(full):
     for sentence in (
         "The models predict different tokens at 6 of 12 (50.0 %) patched steps.",
         "0/1 (1 unparsed)",
