@@ -88,11 +88,13 @@ class Opened:
 
     def click(self, selector: str) -> None:
         """Click, and wait until the page is drawn."""
-        self.click(selector)
+        self.page.click(selector)
+        self.settled()
 
     def press(self, key: str) -> None:
         """Press a key, and wait until the page is drawn."""
-        self.press(key)
+        self.page.keyboard.press(key)
+        self.settled()
 
     def go(self, address: str) -> None:
         """Follow an address within the page."""
@@ -332,7 +334,7 @@ def test_an_address_leads_back_to_the_cell(page, browser, full_page):
         again.settled()
         assert "layer 6, step 1" in again.text("cell")
         for wrong, said in (
-            ("nowhere", "a prompt that this report does not hold"),
+            ("nowhere", "a prompt that is not in this report"),
             ("q&patch=L6.resid_post&step=77", "a cell that is not there"),
         ):
             again.go(f"prompt={wrong}")
@@ -633,6 +635,8 @@ def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser, problems,
     )
     with opened(browser, unscored) as page:
         assert "This browser cannot unpack" in page.page.locator("main").inner_text()
+        assert any("DecompressionStream" in wrong for wrong in page.wrong)
+        page.wrong.clear()
 
 
 def test_the_watch_notices_what_is_wrong(tmp_path, browser):

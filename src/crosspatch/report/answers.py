@@ -1,7 +1,4 @@
-"""One prompt's answers side by side: clean, corrupted, and each patch's.
-
-The texts are legible; the template escapes them.
-"""
+"""The answers to one prompt: of the clean model, of the corrupted model, and of each patch, as legible text."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _HEALTH = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated text; `shared` is its beginning as far as it is the clean model's, `own` the rest.
+    """One generated text; `shared` is the beginning that it has in common with the clean text, `own` the rest.
 
     `single` is ((component, schedule), layer) where one site of one layer was patched or steered, else None.
     """
@@ -51,9 +48,9 @@ class Answer:
 
 
 def prompt_answers(generations: pl.DataFrame, behaviour: pl.DataFrame | None) -> list[Answer]:
-    """The answers to one prompt with their grades, where there are any: clean, corrupted, other children, patches.
+    """The answers to one prompt with their grades, if any: clean, corrupted, other models, then patches by layer.
 
-    Both frames are of that prompt alone; patches are in the order of their layers.
+    Both frames hold that prompt alone.
     """
     grades: dict[tuple[str, str | None], dict[str, Any]] = {}
     if behaviour is not None:
@@ -63,7 +60,7 @@ def prompt_answers(generations: pl.DataFrame, behaviour: pl.DataFrame | None) ->
     answers = []
     for row in rows:
         grade, text = grades.get((row["condition"], row["patch"]), {}), row["text"] or ""
-        # The others are compared with the clean answer, so that one is not split itself.
+        # Other answers are compared with the clean one, which is not split.
         same = 0 if row["condition"] == "clean" else _shared_words(text, texts.get("clean"))
         answers.append(
             Answer(
@@ -84,7 +81,7 @@ def prompt_answers(generations: pl.DataFrame, behaviour: pl.DataFrame | None) ->
 
 
 def unpatched(answers: Sequence[Answer], condition: str) -> Answer | None:
-    """The text of a model by itself, such as the clean one; None where there is none."""
+    """The text of an unpatched model, such as clean; None if it has none."""
     return next((answer for answer in answers if answer.patch is None and answer.condition == condition), None)
 
 
@@ -94,7 +91,7 @@ def _single(row: Mapping[str, Any]) -> tuple[tuple[str, str], int] | None:
 
 
 def _shared_words(text: str, clean: str | None) -> int:
-    """Length of the common beginning, cut back to the start of the word at which the texts part."""
+    """Length of the common beginning, up to the word at which the texts diverge."""
     if not clean:
         return 0
     pairs = enumerate(zip(text, clean, strict=False))

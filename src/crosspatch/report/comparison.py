@@ -1,6 +1,6 @@
 """Several runs side by side: what differs between them, their claims, their answers, and their depth profiles.
 
-The runs may differ in seed, in the variant of the fine-tune, or in the model. Each run's own report has the rest.
+The runs may differ in seed, in the training variant, or in the model. Each run's own report has more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
 from crosspatch.statistics.patch_mode import KEYS, PatchMode, every_mode
 
-# The parts of a run's record on how it was made; times and stages are not among them.
+# The parts of a run's record that describe how it was made, without times and stages.
 _MADE_OF = ("settings", "seeds", "versions", "models", "data")
 _PLACE = ("claim", "domain", *KEYS)
 _MEASURES = {"recovered_fraction": "Recovered fraction", "disagreement_rate": "Disagreement rate"}
@@ -30,10 +30,9 @@ _MEASURES = {"recovered_fraction": "Recovered fraction", "disagreement_rate": "D
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: its name here, its record, and its tables (see crosspatch.tables).
+    """One run: its label on the page, its record, and its tables (see crosspatch.tables).
 
-    `link` is the address of its own report from the page, None where it has none; `n_layers` is None where it is not
-    known.
+    `link` is the relative address of its own report (None: it has no report); `n_layers` is None if unknown.
     """
 
     label: str
@@ -47,14 +46,14 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim and, for each run, its verdict there (None: the run does not have it) and its numbers."""
+    """A claim with its verdict and its numbers in each run; the verdict is None if the run lacks the claim."""
 
     statement: str
     found: tuple[tuple[str | None, str], ...]
 
 
 def compared_settings(runs: Sequence[ComparedRun]) -> Table:
-    """The settings, versions, models and data that are not the same in all runs, with their values in each."""
+    """The settings, versions, models and data that differ between the runs, with their values in each."""
     made = [dict(flat({key: run.record.get(key, {}) for key in _MADE_OF})) for run in runs]
     keys = dict.fromkeys(key for values in made for key in values)
     rows = [[key, *(values.get(key, "–") for values in made)] for key in keys]
@@ -63,7 +62,7 @@ def compared_settings(runs: Sequence[ComparedRun]) -> Table:
 
 
 def compared_claims(runs: Sequence[ComparedRun]) -> list[ClaimRow]:
-    """The claims of all runs, in the order in which they are met."""
+    """The claims of all runs, in the order of the first run that has them."""
     statements: dict[tuple[Any, ...], str] = {}
     found: list[dict[tuple[Any, ...], tuple[str, str]]] = []
     for run in runs:
@@ -81,7 +80,7 @@ def compared_claims(runs: Sequence[ComparedRun]) -> list[ClaimRow]:
 def compared_panels(runs: Sequence[ComparedRun], mode: PatchMode, measure: str = "recovered_fraction") -> list[Panel]:
     """A panel for each domain with a line for each run.
 
-    Over layers, or, where the models have several depths, over parts of the depth.
+    The axis is the layer, or the relative depth if the models differ in depth.
     """
     depths = {run.n_layers for run in runs}
     same = len(depths) == 1 or None in depths
@@ -108,7 +107,7 @@ def compared_panels(runs: Sequence[ComparedRun], mode: PatchMode, measure: str =
 
 
 def render_comparison(runs: Sequence[ComparedRun], title: str) -> str:
-    """The page as a string; each run has a label of its own."""
+    """The page as a string; the labels of the runs must differ."""
     charts: list[tuple[PatchMode, list[tuple[str, Chart]]]] = []
     for place, mode in enumerate(every_mode(pl.concat(run.depth for run in runs))):
         drawn = [

@@ -1,7 +1,4 @@
-"""What the numbers say, in sentences: counted, neutral, nothing that is not in the frames.
-
-Compares nothing and calls nothing large or small: what intervals and controls bear out is told by claims.
-"""
+"""Counts in sentences. Comparisons, with intervals and controls, are claims (see crosspatch.statistics.claims)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from crosspatch.statistics.profile import depth_profile
 
 
 def score_findings(scores: pl.DataFrame, mode: PatchMode, domains: Mapping[str, str]) -> list[str]:
-    """How often the models disagree under one mode, and how much is recovered where they do, as sentences."""
+    """Sentences on how often the models disagree under one mode, and how much is recovered where they disagree."""
     rows = mode.rows(scores)
     if rows.is_empty():
         return []
@@ -41,7 +38,7 @@ def score_findings(scores: pl.DataFrame, mode: PatchMode, domains: Mapping[str, 
 
 
 def behaviour_findings(rows: list[ConditionRow]) -> list[str]:
-    """How the unpatched models answered each domain: answers, and operations where some were expected."""
+    """Sentences on the unpatched models' answers by domain, with operations where operations were expected."""
     unpatched = [row for row in rows if row.patch is None]
     sentences = []
     for domain in ordered_domains(domain for row in unpatched for domain in row.outcomes):

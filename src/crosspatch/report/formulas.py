@@ -1,7 +1,7 @@
-"""Formulas in generated texts, as trees of MathML that a page may build element by element.
+"""Formulas in generated texts, as trees of MathML that a page builds element by element.
 
-LaTeX out of a model is hostile: only elements and attributes that are known to draw mathematics are kept, and a formula
-that the library does not read stays as it was written.
+Generated LaTeX is untrusted: only an allow-list of elements and attributes is kept, and a formula that the library
+cannot parse stays text.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from xml.etree.ElementTree import Element
 
 from crosspatch.characters import legible
 
-# The page finds formulas by the same pattern, so it has to mean the same to JavaScript.
-# A dollar sign opens one only beside something and closes none before a digit: "$5 and $6" is money.
+# The page uses the same pattern, so it must mean the same in JavaScript.
+# No space follows an opening dollar sign and no digit a closing one: "$5 and $6" is money.
 FORMULA = (
     r"\\\[([\s\S]{1,800}?)\\\]|\\\(([\s\S]{1,800}?)\\\)|\$\$([\s\S]{1,800}?)\$\$|\$(?!\s)([^$\n]{0,399}[^$\s])\$(?!\d)"
 )
-# So many different formulas of a run are drawn; a page of more would take long to make.
+# The most formulas of a run that are converted; more would take long.
 MOST_FORMULAS = 5_000
 
-# Deeper than any formula; JSON and browsers go no deeper than a few hundred.
+# No real formula is nested deeper; JSON and browsers allow a few hundred levels.
 _DEEPEST = 60
 
-# [tag, attributes, children]; a child is such a tree again, or a text.
+# [tag, attributes, children]; a child is a tree or a text.
 Tree = list[object]
 
 _ELEMENTS = frozenset((
@@ -38,12 +38,12 @@ _ATTRIBUTES = frozenset((
     "rowspacing", "columnspacing", "width", "height", "depth", "notation", "linebreak", "scriptlevel",
 ))  # fmt: skip
 _CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
-# The library has these under the name of another environment.
+# Environments that the library knows as align*.
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:aligned|split|gathered)\}")
 
 
 def formulas(texts: Iterable[str]) -> dict[str, Tree]:
-    """The formulas in legible texts that can be drawn, by what stands in the text, delimiters included."""
+    """The formulas of legible texts that can be drawn, by their source with delimiters."""
     found = dict.fromkeys(match[0] for text in texts for match in re.finditer(FORMULA, text))
     trees = {}
     for written in list(found)[:MOST_FORMULAS]:
@@ -55,7 +55,7 @@ def formulas(texts: Iterable[str]) -> dict[str, Tree]:
 
 @cache
 def formula_tree(written: str) -> Tree | None:
-    """One formula with its delimiters as a tree; None where it is no LaTeX that can be drawn."""
+    """One formula with its delimiters as a tree; None if it cannot be drawn."""
     from latex2mathml.converter import convert_to_element
 
     match = re.fullmatch(FORMULA, written)
@@ -65,13 +65,13 @@ def formula_tree(written: str) -> Tree | None:
     display = "block" if written[:2] in (r"\[", "$$") else "inline"
     try:
         return _tree(convert_to_element(_ENVIRONMENT.sub(r"\\\1{align*}", latex), display=display))
-    # The library raises whatever its parts raise: IndexError, KeyError, its own.
+    # The library raises errors of many types, such as IndexError and KeyError.
     except Exception:
         return None
 
 
 class _UnknownError(Exception):
-    """A tree that is no plain mathematics."""
+    """A tree with an element that is not on the allow-list."""
 
 
 def _tree(element: Element, depth: int = 0) -> Tree:
@@ -79,7 +79,7 @@ def _tree(element: Element, depth: int = 0) -> Tree:
     if depth > _DEEPEST or tag not in _ELEMENTS or len(children) != _CHILDREN.get(tag, len(children)):
         raise _UnknownError(tag)
     text = legible(unescape(element.text or ""))
-    # A command that the library does not know comes back as a name.
+    # The library returns an unknown command as a name.
     if text.startswith("\\") and len(text) > 1:
         raise _UnknownError(text)
     attributes = {name: str(value) for name, value in element.attrib.items() if name in _ATTRIBUTES}

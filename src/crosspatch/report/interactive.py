@@ -1,6 +1,6 @@
-"""Lines in panels drawn by plotly, for the page and for notebooks, with the same look on light and dark.
+"""Panels of lines drawn by plotly, for the page and for notebooks.
 
-Names come from runs and may hold anything, HTML and `$` signs too: plotly gets them escaped.
+Names come from runs and may contain HTML and `$` signs, so they are escaped for plotly.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LAYOUT: dict[str, Any] = {
     "hoverlabel": {"font": {"size": 12}, "align": "left"},
 }
 
-# The page gives its charts the colours of light or dark itself. In a notebook these are readable on both.
+# Colours for notebooks, readable on light and dark. The page sets the colours of its charts itself.
 _INK, _RULE = "#7d838d", "rgba(128,128,128,.28)"
-# The dashes of a line, and whether its points are marked.
+# The dashes of a line, and whether its points have markers.
 _LOOKS: dict[Role, tuple[str, bool]] = {
     "main": ("solid", True),
     "dense": ("solid", False),
@@ -41,7 +41,7 @@ _PANEL_HEIGHT = 330
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels as a chart on a page: its element's id, the width in pixels below which it scrolls, what it shows."""
+    """Panels as a chart on a page, with the id of its element and the width in pixels below which it scrolls."""
 
     id: str
     label: str
@@ -69,7 +69,7 @@ class Chart:
 
 
 def panels_figure(panels: Sequence[Panel]) -> go.Figure:
-    """Panels side by side, two in a row, intervals as bands; a click on the legend hides a line and its band."""
+    """Panels, two in a row, with intervals as bands; a click on the legend hides a line and its band."""
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
     figure = make_subplots(
@@ -88,7 +88,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
             if line.defined:
                 _add(figure, panel, line, at, named)
         if not panel.defined:
-            # Axes without a trace are not drawn, and their annotation would be drawn in another panel.
+            # Plotly draws no axes without a trace, and would put their annotation into another panel.
             figure.add_scatter(x=[None], y=[None], showlegend=False, hoverinfo="skip", **at)
             figure.update_xaxes(range=panel.reach, **at)
         for level in panel.levels:
@@ -96,7 +96,7 @@ def panels_figure(panels: Sequence[Panel]) -> go.Figure:
         if panel.share:
             figure.update_yaxes(tickformat=".0~%", rangemode="tozero", **at)
         if panel.log:
-            # As it is printed: 0.0001, not 100µ.
+            # 0.0001, not 100µ.
             figure.update_yaxes(type="log", dtick=1, exponentformat="none", tickformat="~f", **at)
         if not panel.defined:
             figure.add_annotation(
@@ -162,7 +162,7 @@ def _number(value: float, share: bool) -> str:
 
 
 def for_notebook(figure: go.Figure) -> go.Figure:
-    """The figure with text and lines that are readable on light and dark, for a notebook."""
+    """The figure with colours that are readable on light and dark, for a notebook."""
     figure.update_layout(font={"color": _INK})
     figure.update_xaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
     figure.update_yaxes(gridcolor=_RULE, linecolor=_RULE, zerolinecolor=_RULE)
@@ -170,6 +170,6 @@ def for_notebook(figure: go.Figure) -> go.Figure:
 
 
 def plotly_name(text: str, limit: int = 60) -> str:
-    """A name (a run, a domain) that plotly shows as it is, with its spaces."""
+    """A name escaped for plotly and cut at `limit` characters."""
     shown = legible(text.replace("\n", " ")[:limit]) + ("…" if len(text) > limit else "")
     return html.escape(shown, quote=False).replace("$", "&#36;").replace("%{", "%&#123;")

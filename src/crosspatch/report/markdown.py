@@ -1,7 +1,7 @@
 """The report as Markdown: the claims, Table 2, and the texts side by side as in the paper's Appendix B.
 
-It is readable as plain text and on a repository page. What models wrote is in HTML tables, escaped and without a
-blank line, so it is not read as Markdown; names are escaped for Markdown. The words are in templates/report.md.j2.
+It can be read as plain text and on a repository page. Generated texts are in HTML tables, escaped and without blank
+lines, so they are not read as Markdown; names are escaped for Markdown. The template is templates/report.md.j2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_PROMPTS = 100
 # Characters of a text that are shown; a longer one states its length.
 LONGEST = 6000
 _FOLD = "↩"
-# Mark the word at which texts part while they are folded and escaped; `legible` leaves neither in any text.
+# Placeholders for <b> and </b> until a text is wrapped and escaped; `legible` removes both characters from all texts.
 _OPEN, _CLOSE = "\x01", "\x02"
 _FIRST_WORD = re.compile(r"\s*\S*")
 # Characters with a meaning in a line of Markdown; an underscore has one only at the edge of a word.
@@ -55,8 +55,8 @@ def write_markdown(
 ) -> Path:
     """Write the report and return its path; any of the frames may be missing or empty.
 
-    `summary` has the claims; None: made here of scores and answers alone. `n_layers` is the model's depth (None: the
-    highest patched layer counts as the last). Raises ValueError for a patched prompt that `problems` lacks.
+    `summary` has the claims; None: computed here from scores and answers alone. `n_layers` is the model's depth (None:
+    the highest patched layer counts as the last). Raises ValueError for a patched prompt that `problems` lacks.
     """
     summary = summary or Summary.of(domains_of(problems), scores=scores, behaviour=behaviour, n_layers=n_layers)
     target = "clean" if summary.patched == "corrupt" else "corrupted"
@@ -95,7 +95,7 @@ def write_markdown(
 def _prompt(
     problem: Problem, texts: pl.DataFrame | None, grades: pl.DataFrame | None, n_layers: int | None, target: str
 ) -> dict[str, Any]:
-    """What is shown of one prompt: question, right answer, and its texts two and two."""
+    """One prompt: its question, the right answer, and its texts in pairs."""
     facts = [("question", problem.question), ("right answer", problem.answer or "not known")]
     answers = [] if texts is None else prompt_answers(texts, grades)
     clean, corrupted = (unpatched(answers, name) for name in ("clean", "corrupted"))
@@ -111,10 +111,10 @@ def _prompt(
 
 
 def shown_patches(answers: Sequence[Answer], n_layers: int | None, target: str = "clean") -> list[tuple[Answer, str]]:
-    """The patched texts to show, lowest first, and why these: the lowest that is changed, the highest below the last.
+    """The patched texts to show, with reasons: the lowest layer that changes the text, the highest below the last.
 
-    Of single layers of one component (`resid_post` where it was patched) if there are any, else of all patches in
-    their order. `target` is the model that was patched: a text is changed where it is not that model's.
+    Only single layers of one component count (`resid_post` if it was patched), or all patches in their order if there
+    are no single layers. `target` is the patched model; a text is changed where it differs from that model's own.
     """
     patched = [answer for answer in answers if answer.condition == "patched"]
     layers, place = _single_layers(patched), "layer"
@@ -147,7 +147,7 @@ def _single_layers(patched: Sequence[Answer]) -> list[tuple[int, Answer]]:
 
 
 def _cell(name: str, answer: Answer | None, clean: Answer | None) -> tuple[str, str]:
-    """The heading of a text, and the text; both may hold anything."""
+    """The heading of a text, and the text as HTML."""
     if answer is None:
         return name, "no text"
     facts = [answer.verdict or "not graded"]
@@ -166,7 +166,7 @@ def _cell(name: str, answer: Answer | None, clean: Answer | None) -> tuple[str, 
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Cells with headings, as HTML without a blank line: at one, Markdown would begin again."""
+    """Cells with headings, as HTML without blank lines, which would end the HTML in Markdown."""
     lines = ["<table>"]
     for row in rows:
         lines += ["<tr>", *(f"<th>{_one_line(heading)}</th>" for heading, _ in row), "</tr>"]
@@ -175,7 +175,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _pre(text: str) -> str:
-    """Legible text as it stands, in lines of a readable width, escaped, and without a blank line."""
+    """Legible text, wrapped, escaped and without blank lines."""
     if len(text) > LONGEST:
         text, whole = text[:LONGEST], len(text) - text.count(_OPEN) - text.count(_CLOSE)
         text += f"… ({whole:,} characters)" + _CLOSE * (text.count(_OPEN) - text.count(_CLOSE))
@@ -183,7 +183,7 @@ def _pre(text: str) -> str:
     for line in (part for paragraph in text.split("\n") for part in _folded(paragraph)):
         escaped = html.escape(line, quote=False).replace(_OPEN, "<b>").replace(_CLOSE, "</b>")
         if not line:
-            # Is at the beginning of the next line.
+            # The line break is at the start of the next line.
             lines += "&#10;"
         elif line.isspace():
             lines += f"&#{ord(line[0])};{escaped[1:]}\n"
@@ -205,6 +205,6 @@ def _one_line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name, which may hold anything, within a line of Markdown: shown as it is, cut at 200 characters."""
+    """A name escaped for a line of Markdown, cut at 200 characters."""
     shown = legible(text[:200].replace("\n", " ").replace("\t", " ")) + ("…" if len(text) > 200 else "")
     return _ACTIVE.sub(r"\\\g<0>", shown.strip())

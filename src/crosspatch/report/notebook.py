@@ -1,6 +1,6 @@
-"""Pictures in one call, for notebooks: the explorer of one prompt, the heads of a model, the depth profile.
+"""Pictures for notebooks: the explorer of one prompt, the heads of a model, the depth profile.
 
-The first two are the page's own, alone in a page that loads nothing; the last is a chart by plotly.
+The first two are parts of the report in a page of their own, which loads nothing; the last is a plotly chart.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
 
-# The domain of prompts of which nothing is known, as in a run of one's own prompts.
+# The domain of prompts without a problem, such as the user's own prompts.
 OWN = "prompts"
-# Pixels of a row, of all that stands above and below the rows, and of the highest frame; what is below is scrolled to.
+# Pixels of a row, of everything above and below the rows, and of the highest frame, which scrolls.
 _ROW, _AROUND, _HIGHEST = 18, 560, 900
 
 
@@ -36,7 +36,7 @@ _ROW, _AROUND, _HIGHEST = 18, 560, 900
 class Picture:
     """A picture with its controls, as an HTML page of its own; a notebook shows it in a frame.
 
-    The frame may run the page's scripts and save its tables, and reaches nothing of the notebook.
+    The frame may run the page's scripts and save its tables. It has no access to the notebook.
     """
 
     title: str
@@ -62,10 +62,10 @@ def heatmap(
     mode: PatchMode | None = None,
     texts: Mapping[int, str] | None = None,
 ) -> Picture:
-    """One prompt's heatmap, with its texts, of a result, a run or a table of scores; without `prompt_id` the first's.
+    """The heatmap and the texts of one prompt (None: the first) of a result, a run or a table of scores.
 
-    Results and runs know the texts of all tokens that a model wrote or predicted; of a table of scores `texts` may give
-    them, by id. Raises ValueError where the prompt has no scores, or several modes and none was chosen.
+    Results and runs know the texts of all generated and predicted tokens; for a table of scores, `texts` may give them
+    by id. Raises ValueError if the prompt has no scores, or has several modes and none was chosen.
     """
     problems: Mapping[str, Problem] = {}
     known: Mapping[int, str] = {}
@@ -100,10 +100,10 @@ def head_map(
     direction: str | None = None,
     positions: str = "all",
 ) -> Picture:
-    """The heads of a run that was localised, or of a table of site effects; without `domain` those of the first.
+    """The heads of a localised run, of a summary or of a table of site effects, of one domain (None: the first).
 
-    A ring marks heads that were measured; of the others the colour is the estimate by gradients. `positions` is all
-    (patched at all positions) or current. Raises ValueError where no heads were localised so.
+    A ring marks measured heads; the colour of other heads is the estimate by gradients. `positions` is all (patched at
+    all positions) or current. Raises ValueError if there are no such heads.
     """
     if isinstance(of, RunDirectory):
         of = Summary.of_run(of)
@@ -123,8 +123,8 @@ def head_map(
 def depth_chart(of: RunDirectory | Summary | PatchResult | pl.DataFrame, *, mode: PatchMode | None = None) -> go.Figure:
     """A panel of the recovered fraction for each domain, and one of disagreement, with 95 % intervals over prompts.
 
-    Of a run, with its controls; of a result or of scores, all prompts as one domain. Raises ValueError where no single
-    layer was patched, or in several ways and no mode was chosen.
+    A run has its controls too; all prompts of a result or of scores are one domain. Raises ValueError if no single
+    layer was patched, or if there are several modes and none was chosen.
     """
     if isinstance(of, RunDirectory):
         of = Summary.of_run(of)

@@ -37,7 +37,7 @@ from crosspatch.statistics.patch_mode import PatchMode, modes
 from crosspatch.statistics.profile import depth_profile
 from crosspatch.storage.summary import Summary
 
-# Of more patched models Table 2 shows the rows folded.
+# Above this number of patched models, Table 2 folds their rows.
 _MOST_PATCHED = 12
 
 
@@ -70,10 +70,9 @@ def write_report(
 ) -> Path:
     """Write the page and return its path; any of the frames may be missing or empty.
 
-    `run` is shown as it is (settings, versions, fingerprints): every mapping in it becomes a folded table. `summary`
-    has intervals, controls and claims; None: made here of scores and answers alone. `texts` of tokens by id; None:
-    those of tokens that were written are known. `refresh` are seconds after which the page loads itself again.
-    The page appears under its name only when it is complete.
+    Every mapping in `run` (settings, versions, fingerprints) becomes a folded table. `summary` has intervals, controls
+    and claims; None: computed here from scores and answers alone. `texts` of tokens by id; None: those of generated
+    tokens are known. The page reloads every `refresh` seconds. The file appears only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
     scores, generations, behaviour, training = (
@@ -117,7 +116,7 @@ def _depths(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summ
     for place, mode in enumerate(modes(scores)):
         profile = depth_profile(mode.rows(scores), domains)
         panels = depth_panels(summary.depth, mode)
-        # A run in progress may have scores that its summary did not have yet.
+        # The scores of a run in progress may be newer than its summary.
         if panels:
             yield Depth(
                 mode,
@@ -139,7 +138,7 @@ def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]
 
 
 def _compared(summary: Summary) -> dict[tuple[str, str | None, str], str]:
-    """The interval of each model's right answers by domain, and which it lost and gained against the clean model."""
+    """The interval of each model's accuracy by domain, and the answers it lost and gained against the clean model."""
     texts = {}
     right = summary.comparisons.filter(outcome="correct")
     for row in right.sort(pl.col("against") == "clean").iter_rows(named=True):
@@ -166,7 +165,7 @@ def _facts(scores: pl.DataFrame | None, problems: Mapping[str, Problem]) -> list
 
 
 def unfinished(run: Mapping[str, Any]) -> list[str]:
-    """The stages that a run has not finished, as sentences out of its record; without the report's own stage."""
+    """A sentence for each stage that a run has not finished, except the stage `report` itself."""
     sentences = []
     for name, stage in run.get("stages", {}).items():
         state = stage.get("state")

@@ -1,7 +1,6 @@
-"""The prompts of a report: their domains, their order, and which of them are shown where there are too many for all.
+"""The prompts of a report: their domains, their order, and the selection if there are too many to show.
 
-Domains take turns, and each shows its prompts in their order: never by what their scores are, so that what is seen is
-no better than what is not.
+Domains take turns, and each shows its prompts in their order. Scores play no part in the selection.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from crosspatch.characters import visible
 from crosspatch.data.problem import Problem
 from crosspatch.statistics.domain import ordered_domains
 
-# So many names are listed of those that are left out.
+# The most names of omitted prompts that are listed.
 MOST_NAMES = 2_000
 
 
@@ -26,7 +25,7 @@ def domains_of(problems: Mapping[str, Problem]) -> dict[str, str]:
 
 
 def prompts_in(frame: pl.DataFrame, problems: Mapping[str, Problem]) -> list[str]:
-    """The prompts of a frame, by domain and then as they come; ValueError for one without a problem."""
+    """The prompts of a frame, by domain and then in the order of the frame; ValueError for one without a problem."""
     found = frame["prompt_id"].unique(maintain_order=True).to_list()
     missing = [prompt_id for prompt_id in found if prompt_id not in problems]
     if missing:
@@ -37,7 +36,7 @@ def prompts_in(frame: pl.DataFrame, problems: Mapping[str, Problem]) -> list[str
 
 @dataclass(frozen=True)
 class Selection:
-    """The prompts that are shown and those that are left out, both in the report's order."""
+    """The prompts that are shown and those that are left out, in the order of the report."""
 
     shown: tuple[str, ...]
     left_out: tuple[str, ...] = ()
@@ -50,9 +49,9 @@ class Selection:
         most: int,
         sizes: Mapping[str, int] | None = None,
     ) -> Selection:
-        """As many as have room in `most`; each takes as much as `sizes` says, or 1.
+        """As many prompts as fit in `most`; each counts as its number in `sizes`, or as 1.
 
-        Every domain shows one, whatever it takes; a domain that has no room for its next prompt shows no more.
+        Every domain shows at least one prompt. A domain stops at the first prompt that does not fit.
         """
         by_domain: dict[str, list[str]] = {}
         for prompt_id in prompts:
@@ -83,7 +82,7 @@ class Selection:
 
     @property
     def names(self) -> list[str]:
-        """The names of those that are left out, as they are shown; of very many the last entry says how many more."""
+        """The names of omitted prompts; the last entry counts the names that are not listed."""
         listed = [visible(name, 80).replace("␣", " ") for name in self.left_out[:MOST_NAMES]]
         more = len(self.left_out) - len(listed)
         return [*listed, f"and {more:,} more"] if more else listed

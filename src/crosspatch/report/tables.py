@@ -1,4 +1,4 @@
-"""The tables of the report, as they are shown: titles, columns and texts, for the page and for Markdown."""
+"""The tables of the report, for the page and for Markdown: titles, columns and cells as text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from crosspatch.statistics.domain import domain_title, ordered_domains
 from crosspatch.statistics.interval import Interval
 from crosspatch.statistics.patch_mode import KEYS
 
-# Tokens of each domain and mode that are shown one by one, and how often one has to have been written.
+# The number of tokens listed for each domain and mode, and how often a listed token was generated at least.
 _WORDS, _OFTEN = 12, 5
 
 
 def percent(value: float | None) -> str:
-    """A share as it is shown."""
+    """A share as a percentage."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def number(value: float | None) -> str:
-    """A number of three decimals as it is shown."""
+    """A number with three decimals."""
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
@@ -102,7 +102,7 @@ def variants_table(searched: pl.DataFrame) -> Table:
 
 
 def token_tables(tokens: pl.DataFrame) -> Iterator[Table]:
-    """A table for each domain, mode and way of grouping tokens: by class, or by labelled mistake (tables.TOKENS)."""
+    """A table for each domain, mode and grouping of tokens: by class, or by labelled mistake (see tables.TOKENS)."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     ways = {"class": "by class of token", "span": "along wrong solutions, by what is wrong"}
     columns = [
@@ -139,7 +139,7 @@ def _interval(row: Mapping[str, Any] | None) -> str:
 
 
 def words_table(words: pl.DataFrame) -> Table:
-    """The tokens with the highest published scores, of those that were written often enough (see tables.WORDS)."""
+    """The frequent tokens with the highest published scores (see tables.WORDS)."""
     often = words.filter(pl.col("positions") >= _OFTEN, pl.col("disagreements") > 0)
     keys = ["domain", *KEYS]
     return Table.of(
@@ -160,7 +160,7 @@ def words_table(words: pl.DataFrame) -> Table:
 
 @dataclass(frozen=True)
 class AnswerCell:
-    """How one model answered one domain (None: not asked), and the texts that the cell shows."""
+    """One model's answers in one domain (None: not asked), and the lines of text in the cell."""
 
     outcome: Outcome | None
     texts: Sequence[str]
@@ -168,7 +168,7 @@ class AnswerCell:
 
 @dataclass(frozen=True)
 class AnswerTable:
-    """Table 2: a row for each model or patch, with a cell for each domain, and with its malformed texts if counted."""
+    """Table 2: a row for each model or patch, with a cell for each domain, and its malformed texts if counted."""
 
     name: str
     columns: Sequence[str]
@@ -182,7 +182,7 @@ class AnswerTable:
         compared: Mapping[tuple[str, str | None, str], str] | None = None,
         malformed: Mapping[tuple[str, str | None], str] | None = None,
     ) -> AnswerTable:
-        """`compared` has a text for some models and domains, `malformed` the malformed texts of models."""
+        """`compared` has a line of text by model and domain, `malformed` the malformed texts by model."""
         domains = ordered_domains(domain for row in rows for domain in row.outcomes)
         columns = [domain_title(domain) for domain in domains] + (["Malformed texts"] if malformed else [])
         found = []

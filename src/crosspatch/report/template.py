@@ -1,7 +1,7 @@
-"""The pages' templates: escaped throughout, with the looks that all pages share.
+"""The templates of pages, with automatic escaping, and the packing of data.
 
-Data of a page travels packed: JSON, compressed, in letters that mean nothing to a reader of HTML. The page unpacks it
-where it is needed (`unpack` in templates/scripts/page.js).
+A page holds its data as compressed JSON in base64 and unpacks each part when it is needed (`unpack` in
+templates/scripts/page.js).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AXIS = (-0.25, 1.05)
 
 
 def rendered(name: str, *, title: str, refresh: int | None = None, **values: object) -> str:
-    """A page of `templates`; `refresh` are seconds after which it loads itself again."""
+    """A page made from a template; it reloads every `refresh` seconds."""
     return (
         environment()
         .get_template(f"{name}.html.j2")
@@ -42,17 +42,17 @@ def rendered(name: str, *, title: str, refresh: int | None = None, **values: obj
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Write a page, which appears under its name only when it is complete; returns its path."""
+    """Write a page and return its path; the file appears only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
-        # A lone half of a surrogate pair has no UTF-8.
+        # UTF-8 has no lone surrogates.
         partial.write_text(page, encoding="utf-8", errors="replace")
     return path
 
 
 @cache
 def plotting() -> str:
-    """The one copy of the plotting code, packed."""
+    """Plotly's script, packed."""
     from plotly.offline import get_plotlyjs
 
     return _compressed(get_plotlyjs().encode())
@@ -75,11 +75,11 @@ def environment() -> Environment:
 
 
 def packed(value: object) -> str:
-    """A value of JSON as base64 of its deflated text: a-z, A-Z, 0-9, +, / and = alone.
+    """A JSON value as base64 of its deflated text.
 
     Raises ValueError for a number that JSON does not have (NaN, an infinity).
     """
-    # Plain ASCII, so that half of a surrogate pair travels as its escape.
+    # ASCII escapes keep lone surrogates.
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=list)
     return _compressed(text.encode("ascii"))
 
@@ -89,14 +89,14 @@ def _compressed(content: bytes) -> str:
 
 
 def settings_tables(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The record as titled tables: its single values first, then one for each mapping in it."""
+    """The record as titled tables: first its single values, then each mapping."""
     single = {key: value for key, value in run.items() if not isinstance(value, Mapping)}
     trees = ({"run": single} if single else {}) | {key: tree for key, tree in run.items() if isinstance(tree, Mapping)}
     return [(legible(str(name)), list(flat(tree))) for name, tree in trees.items()]
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key, value) of every single value in nested mappings."""
+    """(dotted key, value) of every value in nested mappings."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -106,7 +106,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def _along(value: float) -> str:
-    """The position of a number on a claim's axis, as a CSS length; numbers beyond the axis are at its end."""
+    """The position of a number on a claim's axis as a CSS length, clipped to the axis."""
     low, high = _AXIS
     share: Any = (min(high, max(low, value)) - low) / (high - low)
     return f"{100 * share:.2f}%"

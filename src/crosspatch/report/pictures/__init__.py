@@ -1,1 +1,1 @@
-"""What pictures hold, validated and ready to draw, and their colours."""
+"""The validated content of pictures, and their colours; matplotlib, plotly and the page draw it."""

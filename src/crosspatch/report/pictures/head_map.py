@@ -1,7 +1,7 @@
 """The heads of a model as a picture: layers upwards, heads rightwards, each head's recovered fraction in its cell.
 
-Heads that were measured are marked; of the others the cell holds the estimate. `print` draws it for paper, and the
-page's own script in a browser and in a notebook.
+Measured heads are marked; the cells of other heads have the estimate by gradients. `print` draws the picture for paper,
+and the page's script in a browser or notebook.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from crosspatch.statistics.domain import domain_title
 from crosspatch.statistics.localisation import POSITIONS
 from crosspatch.tables import SITE_EFFECTS
 
-# The least reach of the colour scale: small values are not drawn as strong ones.
+# The least range of the colour scale, so small values are not drawn in strong colours.
 LEAST_REACH = 0.1
 _SOURCES = {
     "corrupt": "corrupted activations into the clean model",
@@ -29,8 +29,8 @@ _HEADS = pl.col("component") == "head", pl.col("measure").is_in(["attribution", 
 class HeadMap:
     """The heads of a domain, direction and positions: see `of`.
 
-    `cells` has a row for each head, by layer and head, with columns `layer`, `head`, `recovered_fraction`, and `exact`
-    for those that were measured.
+    `cells` has a row for each head, sorted, with columns `layer`, `head`, `recovered_fraction` and `exact` (whether it
+    was measured).
     """
 
     domain: str
@@ -40,10 +40,10 @@ class HeadMap:
 
     @classmethod
     def of(cls, table: pl.DataFrame, domain: str, direction: str = "corrupt", positions: str = "all") -> HeadMap:
-        """Out of a table of site effects: what was measured, and the estimate where nothing was.
+        """From a table of site effects: the measured value of each head, or else its estimate.
 
-        Raises ValueError for a table without the columns of site effects, without such heads, or with a value that is
-        not finite.
+        Raises ValueError if the table lacks columns of site effects, has no such heads, or has a value that is not
+        finite.
         """
         lacking = [column for column in SITE_EFFECTS.columns if column not in table.columns]
         if lacking:
@@ -74,12 +74,12 @@ class HeadMap:
 
     @property
     def reach(self) -> float:
-        """Where the scale ends on both sides of 0: the largest value, or the least reach."""
+        """The end of the scale on both sides of 0: the largest magnitude, and at least LEAST_REACH."""
         return max(LEAST_REACH, float(self.cells["recovered_fraction"].abs().max()))  # type: ignore[arg-type]
 
     @property
     def title(self) -> str:
-        """What is drawn, in words."""
+        """The title of the picture."""
         moved = _SOURCES.get(self.direction, self.direction)
         where = POSITIONS.get(self.positions, self.positions)
         return f"Recovered fraction of each head alone · {domain_title(self.domain)} · {moved}, {where}"
@@ -116,6 +116,6 @@ class HeadMap:
 
 
 def head_maps(table: pl.DataFrame) -> list[HeadMap]:
-    """One for each domain, direction and positions in which heads were localised, in the order of the table."""
+    """A head map for each domain, direction and positions, in the order of the table."""
     found = table.filter(*_HEADS, pl.col("estimate").is_not_null()).select("domain", "direction", "positions")
     return [HeadMap.of(table, *row) for row in found.unique(maintain_order=True).iter_rows()]

@@ -1,7 +1,7 @@
 """The heatmap of one prompt: layers upwards, generation steps rightwards, CTS in each cell that has one.
 
-Each layer generates its own text, so rows end at different steps and a column holds different tokens. `print` draws it
-for paper, and the page's own script in a browser and in a notebook.
+Each layer generates its own text, so rows end at different steps and the tokens of a column differ. `print` draws the
+heatmap for paper, and the page's script in a browser or notebook.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import polars as pl
 from crosspatch.statistics.patch_mode import PatchMode, chosen_mode, modes, single_layers
 from crosspatch.tables import SCORES
 
-# One colour range for all heatmaps, so a colour means the same in each; a cell beyond it is marked.
+# All heatmaps share this colour range; a cell beyond it is marked.
 CTS_RANGE = 1.5
 STATUSES = ("ok", "agree", "small_denominator", "unscheduled")
 
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """The scores of one prompt under one mode: `cells` has a row for each (layer, step) that was reached."""
+    """The scores of one prompt under one mode; `cells` has a row for each generated (layer, step)."""
 
     prompt_id: str
     mode: PatchMode
@@ -37,10 +37,10 @@ class Heatmap:
         mode: PatchMode | None = None,
         question: str | None = None,
     ) -> Heatmap:
-        """The heatmap of one prompt out of any scores; without `prompt_id` the first prompt's.
+        """The heatmap of one prompt of a table of scores (None: the first prompt).
 
-        Raises ValueError where the prompt has no scores of single layers, or several modes and none was chosen; for
-        a cell that is there twice, and for a CTS where the status excludes one (or none where it requires one).
+        Raises ValueError if the prompt has no scores of single layers, if it has several modes and none was chosen, and
+        for cells that `check_cells` refuses.
         """
         lacking = [column for column in SCORES.columns if column not in scores.columns]
         if lacking:
@@ -60,7 +60,7 @@ class Heatmap:
 
     @property
     def layers(self) -> list[int]:
-        """The layers, lowest first; they need not be neighbours."""
+        """The layers, lowest first; they need not be consecutive."""
         return self.cells["layer"].unique().sort().to_list()
 
     @property
@@ -71,7 +71,7 @@ class Heatmap:
 
     @property
     def reference_tokens(self) -> dict[int, str]:
-        """Step to token in the last layer's own text, whose tokens stand under the axis."""
+        """Step to token in the text of the last layer; these tokens label the axis."""
         last = self.cells.filter(pl.col("layer") == self.layers[-1])
         return dict(zip(last["step"], last["token"], strict=True))
 
@@ -82,7 +82,7 @@ class Heatmap:
 
 
 def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
-    """How many cells are of each of STATUSES, and which CTS the colours do not show, as sentences."""
+    """Sentences on the `counts` of cells by status, in the order of STATUSES, and on CTS beyond the colour range."""
     total = sum(counts)
     ok, agree, small, unscheduled = counts
     sentence = f"{ok:,} of {total:,} cells have a CTS" if ok else f"None of the {total:,} cells has a CTS"
@@ -106,8 +106,8 @@ def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
 def check_cells(cells: pl.DataFrame) -> None:
     """Raises ValueError for scores that cannot be drawn.
 
-    These have a cell twice, an unknown status, a CTS that is not finite, none where the status is ok, or one where the
-    status is another.
+    The reasons are a cell that is there twice, an unknown status, a CTS that is not finite, a CTS that is missing where
+    the status is ok, and one that is there where the status is another.
     """
     keys = ["prompt_id", "patch", "direction", "persistence", "step"]
     twice = cells.filter(cells.select(keys).is_duplicated())

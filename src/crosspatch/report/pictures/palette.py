@@ -1,8 +1,8 @@
-"""The colours of all pictures, chosen for colour-blind readers and for light and dark pages."""
+"""The colours of all pictures, suitable for colour-blind readers and for light and dark pages."""
 
 from __future__ import annotations
 
-# Diverging, with cream at 0: it differs from the greys of undefined cells and from the page behind.
+# Diverging, with cream at 0, which differs from the greys of undefined cells and from the page.
 CTS_SCALE = (
     (0.0, "#1f3f77"),
     (0.17, "#3f7cb8"),
@@ -19,5 +19,5 @@ SERIES = ("#2f6db5", "#d9662b", "#2c9a7c", "#a8498f", "#8a7a1f", "#5a6472")
 
 
 def series(place: int) -> str:
-    """The colour of the series at this place; they repeat after six."""
+    """The colour of a series; six colours repeat."""
     return SERIES[place % len(SERIES)]

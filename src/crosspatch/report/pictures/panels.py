@@ -18,26 +18,26 @@ from crosspatch.statistics.patch_mode import PatchMode, patched_layers
 from crosspatch.statistics.status import divergence
 from crosspatch.tables import REPAIRED
 
-# How a line is drawn: what is shown, of few points or of many; something beside it in the same colour, as a line or at
-# few points; or what it is compared with.
+# How a line is drawn: a measure with few points (main) or many (dense), a second measure in the same colour (beside) or
+# one with few points (held out), or a control.
 Role = Literal["main", "dense", "beside", "held out", "control"]
 
 _CONTROLS = {"self": "itself", "random": "random direction", "other_prompt": "another prompt's difference"}
 _UNPATCHED = ("clean", "corrupted")
 
-# What the losses are of; a control may be trained on right solutions too.
+# The names of the losses; a control may be trained on right solutions.
 TRAINED, HELD_OUT = "solutions trained on", "right solutions, held out"
 DIFFERENCE = "Divergence: held out minus trained on"
-# From this ratio of the largest to the smallest loss on, a linear axis shows the small ones as zero.
+# Above this ratio of the largest to the smallest loss the axis is logarithmic.
 _LOG_RATIO = 20.0
 _BY_STEP: Any = {"axis": "optimizer step", "unit": "nats a token", "missing": "no loss was logged"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A value at each of some layers or steps, with the ends of its interval; None where it is undefined.
+    """Values by layer or step with their intervals; None where a value or an interval is undefined.
 
-    Without `lows` and `highs` no value has an interval.
+    Empty `lows` and `highs` mean that no value has an interval.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Line:
 
     @property
     def band(self) -> bool:
-        """Whether it has an interval anywhere."""
+        """Whether any value has an interval."""
         return any(low is not None for low in self.lows)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines in one frame; `levels` are drawn across it, `share` says that values are shares of 1.
+    """Lines in one frame; `levels` are horizontal lines, and `share` means that values are shares of 1.
 
-    `axis` names what the lines run over: layers, steps, or, where models of several depths are compared, parts of the
-    depth. Without `legend` another panel says what the colours are. `missing` stands in a frame without a line.
+    `axis` is the name of x: layer, step or relative depth. `legend` is false if another panel has the same legend.
+    `missing` is the text of a frame without lines.
     """
 
     title: str
@@ -91,20 +91,20 @@ class Panel:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The lowest and the highest x of its lines, with a little room beside them."""
+        """The range of x of all lines, with a margin."""
         layers = [x for line in self.lines for x in line.x] or [0.0]
         room = 0.05 * (max(layers) - min(layers)) or 0.5
         return min(layers) - room, max(layers) + room
 
 
 def depth_panels(depth: pl.DataFrame, mode: PatchMode) -> list[Panel]:
-    """A panel of the recovered fraction for each domain, with the controls, and one of how often the models disagree.
+    """A panel of the recovered fraction and its controls for each domain, and one of the disagreement rate.
 
     `depth` are depth statistics (see tables.DEPTH).
     """
     own = mode.every_row(depth).filter(pl.col("layer").is_not_null(), contrast="value")
     domains = ordered_domains(own["domain"])
-    # A control has one colour in all panels, also where another domain lacks one.
+    # A control has the same colour in all panels, even if a domain lacks another control.
     colours = {name: i for i, name in enumerate(own["control"].drop_nulls().unique(maintain_order=True), start=1)}
     panels = [Panel(*_recovered(own.filter(domain=domain), domain, colours), levels=(0.0, 1.0)) for domain in domains]
     rates = own.filter(measure="disagreement_rate")
@@ -130,7 +130,7 @@ def _recovered(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> t
 
 
 def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -> list[Panel]:
-    """A panel of right answers under patching for each domain: by layer, in either direction, with the models' own.
+    """A panel of accuracy under patching by layer for each domain, with that of the unpatched models.
 
     `comparisons` are those of tables.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
     no single layer was patched.
@@ -155,7 +155,7 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
         yield line_over_layers(rows, name, colour=i)
     layers = tuple(sorted(patched["layer"].unique()))
     for i, condition in enumerate(_UNPATCHED, start=2):
-        # On the questions that were patched: what the other model has on those pairs.
+        # On the patched questions: the accuracy of the other model of each pair.
         pairs = right.filter(against=condition).head(1)
         if pairs.height:
             share = int(pairs["there"][0]) / int(pairs["pairs"][0])
@@ -163,14 +163,14 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
 
 
 def line_over_layers(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
-    """A measure of tables such as tables.DEPTH, layer by layer; `rows` are of that measure alone."""
+    """A measure by layer; `rows` are those of one measure in a table such as tables.DEPTH."""
     ordered = rows.sort("layer")
     layers, values, lows, highs = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
     return Line(name, layers, values, lows, highs, role, colour)
 
 
 def training_panels(training: pl.DataFrame) -> list[Panel]:
-    """Losses and divergence by optimizer step, a colour a run; no panel where no loss was logged."""
+    """Losses and divergence by optimizer step, with a colour for each run; no panels if no loss was logged."""
     runs = _runs(training)
     losses, differences = [], []
     for place, run in enumerate(runs):
@@ -190,9 +190,9 @@ def training_panels(training: pl.DataFrame) -> list[Panel]:
 def search_panels(
     training: pl.DataFrame, titles: Sequence[str] = ("Wrong solutions (trained)", "Right solutions (evaluated)")
 ) -> list[Panel]:
-    """The variants of a search side by side, as the paper's Figure 2: loss on wrong solutions, loss on right ones.
+    """The training variants as in the paper's Figure 2: loss on wrong solutions, loss on right ones.
 
-    No panel where no loss was logged.
+    No panels if no loss was logged.
     """
     runs = _runs(training)
 
@@ -211,12 +211,12 @@ def search_panels(
 
 
 def _runs(training: pl.DataFrame) -> list[str]:
-    """The runs with a loss; numbers in names count as numbers, so epochs-3 comes before epochs-12."""
+    """The runs with a loss in natural order: epochs-3 is before epochs-12."""
     some = training.filter(pl.any_horizontal(pl.col("train_loss", "eval_loss").is_finite()))
     return sorted(some["run"].unique(), key=natural_order)
 
 
 def _losses(frame: pl.DataFrame, column: str, run: str, name: str, role: Role, colour: int) -> list[Line]:
-    """One run's line; none where no value is a number."""
+    """One run's line; empty if no value is finite."""
     points = frame.filter(pl.col("run") == run, pl.col(column).is_finite()).sort("step")
     return [Line(name, tuple(points["step"]), tuple(points[column]), role=role, colour=colour)] if len(points) else []

@@ -1,1 +1,1 @@
-"""Pictures drawn by matplotlib, for papers: `figures/` of a run."""
+"""Figures drawn by matplotlib for papers: `figures/` of a run."""

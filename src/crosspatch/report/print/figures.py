@@ -1,6 +1,6 @@
-"""The figures on disk: training curves, depth profiles, accuracy under patching, heads, and one heatmap a prompt.
+"""The figure files: training curves, depth profiles, accuracy under patching, heads, and heatmaps of prompts.
 
-Each is PNG and PDF, for a column of a paper and for a page. The paper's own figures are there too.
+Each figure is written as PNG and PDF, as wide as a column and as a page. The published figures are redrawn too.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from crosspatch.storage.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The number of heatmaps: each takes a second or two, and more would be most of the time of a large run's report.
+# The most prompts with a heatmap, each of which takes a second or two.
 MOST_HEATMAPS = 12
-# A figure that can be drawn at any size, and its name.
+# The name of a figure, and a function that draws it at a size.
 Drawing = tuple[str, Callable[[Size], "Figure"]]
 
-# Every name that write_figures gives or gave. Such files that it does not make again are of an earlier report.
+# All names that write_figures gives or gave. Other files with such names belong to an earlier report.
 _OURS = re.compile(
     r"(training|search|accuracy|depth-profile(-[a-z0-9-]+-(transient|persistent)[a-z0-9-]*)?"
     r"|heads-[a-z0-9-]+-(all|current|text|step)|heatmap-\d{3,}-[a-z0-9-]+|paper-figure-[2-5])(-(column|page))?\.(png|pdf)"
@@ -52,8 +52,8 @@ def write_figures(
 ) -> list[Path]:
     """Write the figures that the frames allow and return their paths; frames without rows give no figure.
 
-    `summary` has intervals and controls; None: made here of the scores alone. Of many prompts the first of each domain
-    have heatmaps. Figures of an earlier report that this one does not have are removed; files of other names stay.
+    `summary` has intervals and controls; None: computed here from the scores alone. The first prompts of each domain
+    have heatmaps. Figures of an earlier report are removed; files with other names stay.
     Raises ValueError for a prompt that `problems` lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _of_prompts(scores: pl.DataFrame, problems: Mapping[str, Problem]) -> Iterat
 
 
 def _suffixes(scores: pl.DataFrame) -> dict[PatchMode, str]:
-    """How the names of a mode's figures end; names that would be the same are numbered."""
+    """The endings of the names of each mode's figures; equal endings are numbered."""
     found = modes(scores)
     if len(found) < 2:
         return dict.fromkeys(found, "")
@@ -143,11 +143,11 @@ def _save(folder: Path, name: str, draw: Callable[[Size], Figure], size: Size) -
     figure, paths = draw(size), []
     for ending in ("png", "pdf"):
         path = folder / f"{name}-{size.name}.{ending}"
-        # No date inside: the same scores give the same file.
+        # Without a date, the same scores give the same file.
         metadata = {"CreationDate": None} if ending == "pdf" else None
         with written_whole(path) as partial, style():
             figure.savefig(partial, format=ending, metadata=metadata)
-        # Both files have one layout: it takes as long as the drawing.
+        # Both files share the layout, which takes as long as drawing.
         figure.set_layout_engine("none")
         paths.append(path)
     return paths

@@ -1,7 +1,7 @@
-"""Cells drawn by matplotlib, for print: a prompt's heatmap, ours and as in the paper's Figures 3 to 5, and the heads.
+"""Heatmaps drawn by matplotlib: a prompt's scores, the same as published (Figures 3 to 5), and the heads.
 
-The published figures set CTS to 0 wherever it is undefined and colour from 0 to 1. Ours of them are for comparison, and
-their notes say so. Cells are vector rectangles, since some viewers blur images.
+The published figures set CTS to 0 where it is undefined and have colours from 0 to 1; they are redrawn for comparison,
+with a note. Cells are vector rectangles because some viewers blur images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from crosspatch.report.print.style import (
 from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.statistics.profile import published_cts
 
-# What the paper patches: the block's output, corrupted into clean, at the newest position of every step.
+# The paper's mode: the block's output, corrupted into clean, at the current position of every step.
 PUBLISHED = PatchMode("resid_post", "corrupt", "transient")
 # The number of the figure that shows the first prompt of a domain.
 FIGURES = {"related": 3, "unrelated_math": 4, "general": 5}
@@ -50,11 +50,11 @@ FIGURES = {"related": 3, "unrelated_math": 4, "general": 5}
 _COLOURS = LinearSegmentedColormap.from_list("cts", palette.CTS_SCALE)
 _UPPER = LinearSegmentedColormap.from_list("published", [(2 * at - 1, c) for at, c in palette.CTS_SCALE if at >= 0.5])
 _GREYS = {"agree": palette.AGREE, "small_denominator": palette.SMALL_DENOMINATOR, "unscheduled": "white"}
-# From the middle of a token to that of the next one, in inches, for both to be read.
+# The least distance between the centres of two token labels, in inches.
 _PITCH = 1.1 * TOKEN * POINT
-# Inches beside the frame, and all that stands above and below it but for title, tokens and notes.
+# Inches beside the axes, and above and below them without title, tokens and notes.
 _BESIDE, _AROUND = 1.0, 0.75
-# A row is no lower and no higher than this; between the two, all rows together are 2.4 inches high, or 1.9.
+# Inches: the least and greatest height of a row, the aim for all rows (page, column), and the most for all rows.
 _ROW, _ROWS, _MOST = (0.055, 0.16), (2.4, 1.9), 4.5
 _MARK: Any = {"linestyle": "", "markeredgecolor": palette.MARK}
 
@@ -62,9 +62,9 @@ Cells = Float[np.ndarray, "row column"]
 
 
 def heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
-    """One prompt's heatmap: colour where CTS is defined, greys where it is not, white beyond its text."""
+    """One prompt's heatmap: colours where CTS is defined, greys where it is not, white after the end of a text."""
     cells, cts = heatmap.cells, pl.col("cts")
-    # What colour alone would misstate. A stroke keeps the darker grey apart from the lighter one.
+    # Marks for cells that colour alone does not show; a stroke tells the darker grey from the lighter one.
     white = {"markerfacecolor": "white", "markeredgewidth": 0.4}
     marks: list[tuple[str, pl.DataFrame, dict[str, Any]]] = [
         ("difference too small", cells.filter(status="small_denominator"), {"marker": (2, 0, -45)}),
@@ -75,7 +75,7 @@ def heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
     with style():
         figure, axes, side = _of_prompt(heatmap, size, named[:600], heatmap.notes())
         greys = {status: place for place, status in enumerate(_GREYS)}
-        # A cell with a CTS lies above the lighter grey.
+        # Cells with a CTS are drawn over the lighter grey.
         codes = cells["status"].replace_strict(greys, default=0, return_dtype=pl.Float64)
         _mesh(axes, _grid(heatmap, codes), ListedColormap(list(_GREYS.values())), (0, len(_GREYS) - 1))
         _scale(axes, _mesh(axes, _grid(heatmap, cells["cts"]), _COLOURS, (-CTS_RANGE, CTS_RANGE)), "CTS")
@@ -100,9 +100,9 @@ def paper_heatmap_figure(heatmap: Heatmap, size: Size = PAGE) -> Figure:
 
 
 def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
-    """One cell a head, coloured by its effect, cream at 0; a ring marks those that were measured.
+    """The recovered fraction of each head; a ring marks measured heads.
 
-    Layers go upwards in a column, rightwards on a page, where they have more room.
+    Layers go upwards in a figure for a column and rightwards in a wider one.
     """
     layers, heads, cells = head_map.layers, head_map.heads, head_map.cells
     grid = np.full((len(layers), len(heads)), np.nan)
@@ -129,9 +129,9 @@ def head_map_figure(head_map: HeadMap, size: Size = PAGE) -> Figure:
 def _framed(
     size: Size, rows: int, title: str, notes: Sequence[str], more: float = 0
 ) -> tuple[Figure, Axes, float, float]:
-    """A figure with title and notes, the axes for the cells, and about how wide and high these are, in inches.
+    """A figure with title and notes, its axes, and their approximate width and height in inches.
 
-    `more` are the inches that labels below the axes take.
+    `more` is the height in inches of the labels below the axes.
     """
     whole, (lowest, highest) = size.width - 0.1, _ROW
     head = wrapped(legible(title.replace("\n", " ")), TITLE, whole, most=3)
@@ -145,7 +145,7 @@ def _framed(
 
 
 def _of_prompt(heatmap: Heatmap, size: Size, title: str, notes: Sequence[str]) -> tuple[Figure, Axes, float]:
-    """All of a heatmap's figure but the cells; the axes for these, and the size of a mark in a cell, in points."""
+    """A prompt's figure without cells, its axes, and the size in points of a mark in a cell."""
     steps, layers, tokens = heatmap.steps, heatmap.layers, heatmap.reference_tokens
     disagreeing = heatmap.cells.filter(status="ok").group_by("step").len().sort("len", "step", descending=[True, False])
     chosen = labelled_steps(list(tokens), disagreeing["step"].to_list(), (size.width - _BESIDE) / len(steps))
@@ -168,7 +168,7 @@ def _of_prompt(heatmap: Heatmap, size: Size, title: str, notes: Sequence[str]) -
 
 
 def _grid(heatmap: Heatmap, values: pl.Series) -> Cells:
-    """Values of all cells by row and step; NaN where a text has ended or a value is missing."""
+    """Values by row and step; NaN after the end of a text and where a value is missing."""
     grid = np.full((len(heatmap.layers), len(heatmap.steps)), np.nan)
     rows = np.searchsorted(heatmap.layers, heatmap.cells["layer"])
     grid[rows, heatmap.cells["step"] - heatmap.steps[0]] = values.cast(pl.Float64).fill_null(np.nan)
@@ -176,34 +176,34 @@ def _grid(heatmap: Heatmap, values: pl.Series) -> Cells:
 
 
 def _mesh(axes: Axes, grid: Cells, colours: Colormap, ends: tuple[float, float]) -> QuadMesh:
-    """Cells of width and height 1 round whole numbers, from the axes' first column on."""
+    """Cells of width and height 1, centred on whole numbers, from the first column of the axes."""
     first = axes.get_xlim()[0]
     edges = first + np.arange(grid.shape[1] + 1), np.arange(grid.shape[0] + 1) - 0.5
-    # Sharp pixels in the PNG; a hairline of the same colour closes the seams that PDF viewers leave.
+    # Sharp edges in PNG; a hairline of the same colour closes the gaps that PDF viewers show.
     look: Any = {"antialiased": False, "linewidth": 0.15, "edgecolors": "face"}
     return axes.pcolormesh(*edges, np.ma.masked_invalid(grid), cmap=colours, vmin=ends[0], vmax=ends[1], **look)
 
 
 def _scale(axes: Axes, cells: QuadMesh, label: str, **look: Any) -> None:
-    """The colours of the cells beside them, with their numbers."""
+    """The colour bar."""
     bar = axes.figure.colorbar(cells, ax=axes, pad=0.01, fraction=0.02, aspect=30, **look)
     bar.set_label(label, fontsize=SMALL)
 
 
 def _legend(axes: Axes, handles: Sequence[Any], size: Size, above: float) -> None:
-    """The legend of the marks; `above` is its distance from the axes, in font sizes."""
+    """The legend of the marks, `above` font sizes above the axes."""
     widest = max(text_width(str(handle.get_label()), SMALL) for handle in handles) + 4 * SMALL * POINT
     columns = max(1, min(4, int((size.width - 0.4) / widest)))
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=above, ncols=columns)
 
 
 def _side(width: float, height: float, rows: int, columns: int) -> float:
-    """How large a mark in a cell is, in points."""
+    """The size of a mark in a cell, in points."""
     return min(4.0, max(1.6, 0.8 * min(width / columns, height / rows) / POINT))
 
 
 def _ticks(numbers: Sequence[int], room: float) -> tuple[list[int], list[str]]:
-    """Positions and labels of an axis's ticks, at most `room` of them."""
+    """Positions and labels of at most `room` ticks."""
     every = next(
         step for unit in (1, 10, 100, 1000, 10**4) for step in (unit, 2 * unit, 5 * unit) if len(numbers) / step <= room
     )
@@ -212,9 +212,9 @@ def _ticks(numbers: Sequence[int], room: float) -> tuple[list[int], list[str]]:
 
 
 def labelled_steps(steps: list[int], disagreeing: list[int], pitch: float) -> list[int]:
-    """The steps whose tokens can be read at so many inches a step: all, or disagreeing ones as far as there is room.
+    """The steps with a token label, at `pitch` inches a step: all steps, or as many of `disagreeing` as fit.
 
-    Of two that lie too close the one that comes first in `disagreeing` is taken.
+    Of two steps that are too close, the first one in `disagreeing` is taken.
     """
     if pitch >= _PITCH:
         return steps

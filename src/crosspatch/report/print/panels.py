@@ -1,4 +1,4 @@
-"""Lines drawn by matplotlib, for print: panels beside one another on a page, below one another in a column."""
+"""Panels of lines drawn by matplotlib, side by side in a wide figure, stacked in one for a column."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _LOOKS: dict[Role, tuple[str, str | None, float, float]] = {
 
 
 def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
-    """Panels with intervals as bands. The legend of most of them stands below, that of others in the panel."""
+    """Panels with intervals as bands. One legend below serves most panels; other panels have their own."""
     columns = min(2 if len(panels) == 4 else 3, len(panels)) if size.wide else 1
     rows = -(-len(panels) // columns)
     with style():
-        # The legend below has its place beside the height of the panels.
+        # The last term is the height of the legend.
         figure = new_figure(size, (1.75 if size.wide else 1.35) * rows + 0.45)
         grid = figure.subplots(rows, columns, squeeze=False, sharex="none" if size.wide else "all").flatten()
         for axes in grid[len(panels) :]:
@@ -54,7 +54,7 @@ def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
             frozenset((line.name, line.role, line.colour) for line in p.lines if line.defined and p.legend)
             for p in panels
         ]
-        # One legend for as many panels as possible: those whose lines are all in it.
+        # The legend below is that of the panel whose lines include those of the most panels.
         most = max(
             named, key=lambda lines: (bool(lines) and sum(bool(own) and own <= lines for own in named), len(lines))
         )
@@ -67,9 +67,9 @@ def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
 
 
 def _legend_below(figure: Figure, size: Size, axes: Axes) -> None:
-    """The names of the lines of a panel, below all panels."""
+    """A panel's legend, below all panels."""
     handles, labels = axes.get_legend_handles_labels()
-    # The line before the text and the blank behind it, in sizes of type.
+    # The width of the line before a label and the space after it.
     beside = 4 * SMALL * POINT
     labels = [wrapped(label, SMALL, size.width - beside, most=1) for label in labels]
     columns = max(1, int(size.width / (max(text_width(label, SMALL) for label in labels) + beside)))

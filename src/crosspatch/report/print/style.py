@@ -1,8 +1,8 @@
-"""What all charts drawn by matplotlib, for print, have in common: sizes, type, settings, and text that fits.
+"""Sizes, fonts, matplotlib settings and text fitting shared by all figures for print.
 
-A figure is as wide as it is printed, a column or a page, so its text has the size that it states; matplotlib's
-constrained layout places what stands on it. Charts are `Figure` objects without pyplot: nothing global changes and no
-screen is needed. All text passes through `drawable`, and matplotlib reads none of it as mathtext. Widths are in inches.
+A figure has its printed width, so font sizes are true; matplotlib's constrained layout places its parts. Figures are
+`Figure` objects without pyplot, so no global state changes and no display is needed. All text passes through `drawable`
+and is never parsed as mathtext. Widths are in inches.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from crosspatch.characters import visible
 
-# matplotlib draws nothing where a value is no number.
+# matplotlib leaves a gap at NaN.
 BLANK = float("nan")
-# Pixels an inch of what is no vector drawing.
+# Pixels per inch of PNG files.
 DPI = 300
-# Sizes of type in points: titles, axes, legends and notes, tokens. Nothing is smaller than the last.
+# Font sizes in points: titles, axes, legends and notes, tokens. No text is smaller than the last.
 TITLE, TEXT, SMALL, TOKEN = 8.0, 7.0, 6.0, 5.5
 POINT = 1 / 72
-# From one line to the next, in sizes of type.
+# Line spacing, in font sizes.
 LEADING = 1.25
 GREY = "#59616d"
-# The lines across a panel that mark fixed values.
+# The colour of horizontal lines at fixed values.
 LEVEL = "#8b93a1"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How wide a figure is printed, in inches, and the word for such figures in file names."""
+    """The printed width of a figure in inches, and its word in file names."""
 
     name: str
     width: float
 
     @property
     def wide(self) -> bool:
-        """Whether panels have room beside one another."""
+        """Whether panels fit side by side."""
         return self.width > 5
 
 
@@ -56,7 +56,7 @@ _STYLE: Any = {
     "text.usetex": False,
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
-    # One font in one weight: each more is embedded in each PDF anew, which takes longer than the drawing.
+    # One font: each PDF embeds every font it uses, which takes longer than drawing.
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
     "axes.titlesize": TITLE,
@@ -91,14 +91,14 @@ _STYLE: Any = {
     "savefig.facecolor": "white",
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
-    # TrueType: Type 3 fonts are refused by many journals, and their text cannot be edited.
+    # TrueType: many journals refuse Type 3 fonts.
     "pdf.fonttype": 42,
 }
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Our settings while a figure is made or saved; the user's own come back afterwards."""
+    """Use our matplotlib settings while a figure is made or saved, then restore the user's."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -110,13 +110,13 @@ def new_figure(size: Size, height: float) -> Figure:
 
 
 def drawable(text: str) -> str:
-    """Text in which matplotlib's own font has every glyph; a box stands for the others (emoji, CJK)."""
+    """Text with a box in place of glyphs that matplotlib's font lacks (emoji, CJK)."""
     known = _font_glyphs()
     return "".join(char if char == "\n" or ord(char) in known else "▯" for char in text)
 
 
 def text_width(text: str, size: float) -> float:
-    """How wide one line of drawable text is at this size of type."""
+    """The width of one line of drawable text at a font size."""
     font = get_font(findfont("DejaVu Sans"))
     font.set_size(size, 72)
     font.set_text(text)
@@ -124,9 +124,9 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrapped(text: str, size: float, within: float, most: int | None = None) -> str:
-    """Drawable text in lines no wider than `within`; of more than `most` lines the rest becomes an ellipsis."""
+    """Drawable text in lines no wider than `within`; an ellipsis replaces lines after `most`."""
     text = drawable(text)
-    # Characters differ in width, so the count that fits is found by trying; half of the size of type is narrow.
+    # Characters differ in width, so we try counts, from that of narrow characters (half a font size) downwards.
     for columns in range(max(1, int(within / (size * POINT * 0.5))), 0, -1):
         lines = textwrap.wrap(text, columns, max_lines=most, placeholder="…", break_on_hyphens=False)
         if all(text_width(line, size) <= within for line in lines):
@@ -135,7 +135,7 @@ def wrapped(text: str, size: float, within: float, most: int | None = None) -> s
 
 
 def token_label(token: str, limit: int = 12) -> str:
-    """A token as it stands under an axis: of so many characters at most, an ellipsis for the rest."""
+    """A token as a label of an axis, cut at `limit` characters with an ellipsis."""
     shown = ""
     for char in token[: limit + 1]:
         more = visible(char)
@@ -147,5 +147,5 @@ def token_label(token: str, limit: int = 12) -> str:
 
 @cache
 def _font_glyphs() -> frozenset[int]:
-    # DejaVu Sans comes with matplotlib, so the figures look the same everywhere.
+    # matplotlib ships DejaVu Sans, so figures look the same everywhere.
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

@@ -1,11 +1,11 @@
-// The charts with axes and lines. Plotly is unpacked when the first of them comes near.
+// Charts of lines. Plotly is unpacked when the first chart is about to be scrolled into view.
 let plotly = null;
 function library() {
   plotly ??= unpack("plotly").then((source) => document.head.append(make("script", { textContent: source })));
   return plotly;
 }
 
-// Charts take their colours from the page, in light and in dark.
+// Charts have the colours of the page, light or dark.
 function dress(layout) {
   const [ink, soft, rule, card] = ["--ink", "--soft", "--rule", "--card"].map(colour);
   layout.font = { ...layout.font, color: ink };
@@ -17,7 +17,7 @@ function dress(layout) {
   return layout;
 }
 
-// The buttons are named one by one: plotly's own set has one that uploads the chart to a server.
+// The buttons are listed, because plotly's default set has one that uploads the chart to a server.
 const CONFIG = {
   responsive: true,
   displaylogo: false,
@@ -35,17 +35,17 @@ async function draw(place) {
   return place.drawing;
 }
 
-// Drawn when they come near, so that the page opens at once.
+// Charts are drawn shortly before they scroll into view, so the page opens at once.
 const charts = [...document.querySelectorAll(".chart")];
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
 }, { rootMargin: "500px" });
 charts.forEach((place) => near.observe(place));
-// The others when there is nothing else to do, so printing does not wait for them.
+// Other charts are drawn when the browser is idle, so printing does not wait for them.
 const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
 const drawAll = async () => { for (const place of charts) { await idle(); await draw(place); } };
 addEventListener("load", () => setTimeout(drawAll, 3000));
-// A chart is as wide as its window, and paper is narrower.
+// Charts are scaled to the width of paper in pixels.
 const PAPER = 640;
 addEventListener("beforeprint", () => {
   for (const place of charts) {
@@ -57,7 +57,7 @@ darkness.addEventListener("change", () => {
   for (const place of charts) if (place.figure) Plotly.relayout(place, dress(place.layout));
 });
 
-// Each chart as a table, made when it is unfolded.
+// The table of each chart is made when it is unfolded.
 for (const fold of document.querySelectorAll("details[data-table]")) {
   fold.addEventListener("toggle", async () => {
     if (!fold.open || fold.dataset.made) return;

@@ -1,4 +1,4 @@
-// The explorer: one prompt under one variant as a picture, and the cell that is chosen in it.
+// The explorer: one prompt under one mode of patching as a picture, and the chosen cell.
 const WAYS = ["component", "direction", "persistence", "schedule"];
 const COLUMNS = ["patch", "layer", "step", "position", "token", "clean predicts", "corrupted predicts", "class", "status", "CTS",
   "ΔL clean", "ΔL corrupted", "ΔL patched", "KL clean", "KL patched", "rank of corrupted's token"];
@@ -10,7 +10,7 @@ class Explorer {
     this.scale = scaleOf(stops, index.range);
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
     this.grid = new Grid(this.part("grid"), {
-      label: "CTS by layer and step. Arrow keys walk from cell to cell, n and p to the next and the previous cell where the models differ.",
+      label: "CTS by layer and step. Arrow keys move from cell to cell, n and p to the next and the previous cell where the models disagree.",
       describe: (r, c) => this.brief(this.lookup(r, c)),
       choose: (r, c) => this.choose(r, c + this.first),
     });
@@ -41,7 +41,7 @@ class Explorer {
       const select = (this.selects[way] = this.part(way));
       select.append(...values.map((value) => make("option", { value }, value)));
       select.disabled = values.length < 2;
-      // Few runs rest at any step, so the choice is there only where it is one.
+      // Most runs patch all steps, so the list is there only if there is a choice.
       if (way === "schedule" && values.length < 2) select.closest("label").remove();
       select.addEventListener("change", () => this.change(way, select.value));
     }
@@ -53,7 +53,7 @@ class Explorer {
       button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
     }
     this.part("csv").addEventListener("click", () => saveCsv(`${this.name()} ${this.state.kind}`, COLUMNS, this.rows(true)));
-    // In a notebook's frame an address would be the notebook's.
+    // In the frame of a notebook the address would be that of the notebook.
     this.part("link").hidden = location.protocol === "about:";
     this.part("other").addEventListener("change", () => this.texts.other());
   }
@@ -64,7 +64,7 @@ class Explorer {
     this.render();
   }
 
-  // Of the pictures of this prompt that will do the one whose mode is most like the chosen one.
+  // The picture of this prompt whose mode is most like the wanted one, among those that `will` accepts.
   nearest(wanted, will = () => true) {
     const { variants } = this.index, alike = (picture) => WAYS.filter((way) => variants[picture.variant][way] === wanted?.[way]).length;
     return this.data.pictures.filter((picture) => will(variants[picture.variant])).sort((a, b) => alike(b) - alike(a))[0] ?? null;
@@ -73,7 +73,7 @@ class Explorer {
   async open(prompt, wish = {}) {
     const ticket = (this.ticket = {});
     if (!this.parts.has(prompt)) {
-      // A few prompts are kept unpacked; a page may hold hundreds.
+      // Only a few prompts are kept unpacked; a page may have hundreds.
       if (this.parts.size > 5) this.parts.delete(this.parts.keys().next().value);
       this.parts.set(prompt, unpacked("prompt-" + prompt));
     }
@@ -91,17 +91,17 @@ class Explorer {
     const asked = new URLSearchParams(location.hash.slice(1)), { prompts, variants, classes } = this.index;
     const prompt = prompts.findIndex(({ id }) => id === asked.get("prompt"));
     if (prompt < 0) {
-      this.say("The address names a prompt that this report does not hold.");
+      this.say("The address names a prompt that is not in this report.");
       this.lost = !this.data;
       return false;
     }
     const variant = variants.findIndex((each) => WAYS.every((way) => !asked.has(way) || asked.get(way) === each[way]));
     const step = asked.has("step") ? Number(asked.get("step")) : null;
     const kind = classes.includes(asked.get("class")) ? asked.get("class") : "";
-    if (variant < 0) this.say("The address names a way of patching that this report does not hold.");
+    if (variant < 0) this.say("The address names a mode of patching that is not in this report.");
     this.lost = variant < 0;
     this.open(prompt, { variant: Math.max(0, variant), patch: asked.get("patch"), step: Number.isInteger(step) ? step : null, kind });
-    // A page that refreshes itself stays where its reader is.
+    // A page that reloads keeps its scroll position.
     if (performance.getEntriesByType("navigation")[0]?.type !== "reload" || this.data) this.root.scrollIntoView();
     return true;
   }
@@ -120,10 +120,10 @@ class Explorer {
   remember() {
     const address = this.address();
     this.part("link").href = address;
-    // What an address got wrong is said until something else is chosen.
+    // An error in the address is shown until something else is chosen.
     if (!this.lost) this.say("");
     this.lost = false;
-    // What the page opens with is no choice of its reader.
+    // The first cell was not chosen by the reader, so it is not in the address.
     if (this.settled) try { history.replaceState(null, "", address); } catch { /* an address that cannot be kept is no loss */ }
     this.settled = true;
   }
@@ -165,7 +165,7 @@ class Explorer {
   rowOf(i) { return this.picture.rows.findIndex(({ start, cells }) => i >= start && i < start + cells); }
   title(r) { const row = this.picture.rows[r]; return /^\d/.test(row.name) ? `layer ${row.name}` : row.patch; }
 
-  // All cells that are shown, as rows of a table; with tokens quoted as JSON for a file.
+  // All shown cells as rows of a table; tokens are quoted as JSON for a file.
   rows(quoted = false) {
     const { picture: p, index } = this, token = (place) => {
       const [id, text] = index.vocabulary[place];
@@ -188,7 +188,7 @@ class Explorer {
   render() {
     const { state, index, data } = this, prompt = index.prompts[state.prompt];
     const had = this.picture && state.row !== null ? this.picture.rows[state.row].patch : null;
-    // A prompt that lacks the chosen mode shows the nearest; the choice stays for the next prompt.
+    // A prompt that lacks the chosen mode shows the nearest one; the choice is kept for the next prompt.
     this.picture = this.nearest(index.variants[state.variant ?? 0]);
     this.part("prompt").value = String(state.prompt);
     this.part("class").value = state.kind;
@@ -239,7 +239,7 @@ class Explorer {
 
   short(place) { const text = this.token(place); return text.length > 12 ? text.slice(0, 11) + "…" : text; }
 
-  // Which cell is chosen: as before or as asked where it is there, else the strongest of the highest row but one.
+  // The chosen cell: the previous or requested one if it is there, else the one with the highest CTS in the second highest row.
   settle(patch, columns) {
     const { picture: p, index, state } = this, ok = index.statuses.indexOf("ok");
     const row = p.rows.findIndex((each) => each.patch === patch);
@@ -261,7 +261,7 @@ class Explorer {
     this.remember();
   }
 
-  // Everything known of the chosen cell, and what its texts are.
+  // The description of the chosen cell.
   tell() {
     const { picture, state } = this;
     if (!picture) return;

@@ -1,9 +1,9 @@
-// A picture of rows and columns with an element for each cell, rows upwards. Cells are made in tiles: those in sight first,
-// then those beside them, a few tiles in each frame, so the page answers while they are made. The looks are in report.css.
-// Wider for fingers.
+// A heatmap with an element for each cell, rows upwards. Cells are made in tiles, a few in each frame, so the page stays
+// responsive: tiles in view first, then their neighbours. The style is in report.css.
+// Cells are wider on touch screens.
 const [NARROWEST, WIDEST] = matchMedia("(pointer: coarse)").matches ? [16, 26] : [12, 26];
 const TOP = 32, TALLEST = 18, LETTER = 6.4;
-// Rows and columns of a tile, and tiles made in a frame.
+// Rows and columns of a tile, and tiles made per frame.
 const TILE = 16, BATCH = 2;
 
 class Grid {
@@ -25,7 +25,7 @@ class Grid {
     this.cells.addEventListener("click", (event) => { const at = this.at(event); if (at) this.go(...at); });
     for (const [where, what] of [[this.scroller, "scroll"], [window, "scroll"], [window, "resize"]]) where.addEventListener(what, () => this.soon(), { passive: true });
     addEventListener("beforeprint", () => this.paint(Infinity));
-    // Its height is ours.
+    // The height follows from the rows and labels, so only a change of width needs a new layout.
     new ResizeObserver(() => { if (this.scroller.clientWidth !== this.width) this.layout(); }).observe(this.scroller);
   }
 
@@ -54,7 +54,7 @@ class Grid {
     this.label();
   }
 
-  // The texts below the columns, which are of another row when that is chosen.
+  // The labels below the columns, which belong to the chosen row.
   label() {
     const { model } = this;
     this.labels = Array.from({ length: model.columns }, (_, c) => model.label(c));
@@ -69,7 +69,7 @@ class Grid {
 
   soon() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.paint(); }); }
 
-  // Some of the tiles that are lacking in sight and beside it; tiles further away are removed.
+  // Make at most `most` missing tiles in view or next to it, and remove all others.
   paint(most = BATCH) {
     const { model, scroller, tiles } = this;
     if (!model || !this.width) return;
@@ -96,7 +96,7 @@ class Grid {
     if (lacking.length > most) this.soon();
   }
 
-  // A tile of cells from a row and a column on, its rows downwards; an empty element stands where no cell is.
+  // A tile of cells, its rows downwards; an element without a class is no cell.
   tile(low, from) {
     const { model } = this, high = Math.min(low + TILE, model.rows.length) - 1, to = Math.min(from + TILE, model.columns), parts = [];
     for (let r = high; r >= low; r--) {
@@ -108,12 +108,12 @@ class Grid {
         parts.push(`<s class="${kind}${faded ? " faded" : ""}${ring ? " ring" : ""}"${ground}>${mark}</s>`);
       }
     }
-    // Statuses, colours and marks alone: what models wrote never becomes HTML.
+    // The HTML has statuses, colours and marks only, never generated text.
     return make("div", { className: "tile", innerHTML: parts.join(""),
       style: `left:${this.x(from)}px;top:${this.y(high)}px;grid-template-columns:repeat(${to - from},var(--w))` });
   }
 
-  // The numbers above some columns and the texts below them.
+  // The numbers above the columns of a tile and the labels below them.
   columns(from) {
     const { model } = this, part = make("div", { className: "labels" }), place = (c) => this.x(c) + this.w / 2;
     const spread = [1, 2, 5, 10, 20, 50, 100, 200].find((every) => every * this.w >= 30) ?? 500;
@@ -124,7 +124,7 @@ class Grid {
     return part;
   }
 
-  // The chosen cell, its row and the text below its column.
+  // Outline the chosen cell and its row, and emphasise the label of its column.
   outline() {
     const { chosen } = this.model;
     for (const old of this.scroller.querySelectorAll(".chosen")) old.classList.remove("chosen");
@@ -136,7 +136,7 @@ class Grid {
     for (const found of [this.names.querySelectorAll("b")[r], this.cells.querySelector(`[data-column="${c}"]`)]) found?.classList.add("chosen");
   }
 
-  // The row and the column under the pointer; null where there is no cell.
+  // The row and the column under the pointer; null if there is no cell.
   at({ clientX, clientY }) {
     const { model } = this, box = this.cells.getBoundingClientRect();
     const r = model.rows.length - 1 - Math.floor((clientY - box.top - TOP) / this.h), c = Math.floor((clientX - box.left) / this.w);
@@ -190,7 +190,7 @@ class Grid {
     if (step) {
       const [rise, run] = step, stop = model.rows.length - 1;
       let to = [Math.min(stop, Math.max(0, at[0] + rise)), at[1] + run];
-      // Texts end at different steps: up and down go to the nearest step of the other row.
+      // Texts end at different steps, so up and down go to the nearest step of the other row.
       if (!there(to) && rise) to = cells(to[0]).filter(([, c]) => c <= at[1]).pop() ?? cells(to[0])[0];
       if (to && there(to)) at = to;
     } else if (event.key === "Home" || event.key === "End") {
@@ -204,7 +204,7 @@ class Grid {
   }
 }
 
-// A value on the scale of the page, blue below 0, red above: [its colour, that of letters on it].
+// Maps a value to [background, text colour] on the scale of the page, blue below 0 and red above.
 function scaleOf(stops, reach) {
   const STEPS = 256;
   const channels = stops.map(([at, hex]) => [at, ...[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))]);

@@ -1,4 +1,4 @@
-// The heads as a picture: layers upwards, heads rightwards.
+// The heatmap of heads: layers upwards, heads rightwards.
 class Heads {
   constructor(root, maps, stops) {
     Object.assign(this, { maps });
@@ -8,7 +8,7 @@ class Heads {
     select.closest("label").hidden = maps.length < 2;
     select.addEventListener("change", () => this.open(Number(select.value), stops));
     this.grid = new Grid(this.part("grid"), {
-      label: "Recovered fraction of each head alone. Arrow keys walk from head to head.",
+      label: "Recovered fraction of each head alone. Arrow keys move from head to head.",
       describe: (r, c) => this.brief(r, c),
       choose: (r, c) => { this.part("said").textContent = this.brief(r, c).map(([name, text]) => [name, text].filter(Boolean).join(" ")).join(", "); },
     });
@@ -19,7 +19,7 @@ class Heads {
     const map = (this.map = this.maps[place]), scale = scaleOf(stops, map.reach);
     const at = new Map(map.cells.map((cell) => [`${cell[0]},${cell[1]}`, cell]));
     this.find = (r, c) => at.get(`${map.layers[r]},${map.heads[c]}`);
-    // Where there is a list of pictures, it says which one is drawn.
+    // If there is a list of pictures, the list has the title.
     this.part("title").textContent = this.maps.length > 1 ? "" : map.title;
     this.part("notes").textContent = map.notes.join(" ");
     this.part("said").textContent = "";

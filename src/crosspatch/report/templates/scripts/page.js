@@ -1,4 +1,4 @@
-// What every part of the page uses: elements, data, tables, downloads. Text from models becomes text nodes only.
+// Shared by all parts of the page: elements, data, tables, downloads. Generated text becomes text nodes only.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -20,7 +20,7 @@ function shown(value, digits = 3) {
 }
 const percent = (value) => (value === null ? dash : signed((100 * value).toFixed(1)) + " %");
 
-// Data of the page: JSON or script, deflated and in base64.
+// Data of the page: JSON or a script, deflated and in base64.
 async function unpack(name) {
   const source = document.getElementById("data-" + name).textContent;
   const letters = atob(source.trim()), bytes = new Uint8Array(letters.length);
@@ -29,7 +29,7 @@ async function unpack(name) {
 }
 const unpacked = async (name) => JSON.parse(await unpack(name));
 
-// Spreadsheets run what begins with these; a quote before it keeps it text.
+// Spreadsheets execute text that starts with these characters, unless a quote precedes it.
 const inert = (text) => (/^[=+\-@\t\r]/.test(text) ? "'" + text : text);
 const field = (value) => (typeof value === "number" ? String(value) : `"${inert(String(value ?? "")).replace(/"/g, '""')}"`);
 function saveCsv(name, columns, rows) {
@@ -40,7 +40,7 @@ function saveCsv(name, columns, rows) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-// A table of any length, a page of it at a time, with all of it to download. `format` gives a column's values their look.
+// A table of any length, shown in pages, with a download of all rows. `format` has a function for the values of a column.
 const PAGE_ROWS = 60;
 function showTable(place, name, columns, rows, format = {}) {
   const body = make("tbody"), where = make("span", { className: "muted" });
@@ -66,7 +66,7 @@ function showTable(place, name, columns, rows, format = {}) {
   fill();
 }
 
-// Tables that the page was written with can be downloaded too.
+// Tables that are in the HTML can be downloaded too.
 for (const table of document.querySelectorAll("table[data-name]")) {
   const cells = (row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "));
   const save = () => saveCsv(table.dataset.name, cells(table.tHead.rows[0]), [...table.tBodies[0].rows].map(cells));

@@ -1,5 +1,5 @@
-// The texts of the explorer's prompt: the clean and the corrupted model's, and between them that of the chosen row, token
-// by token in the colours of their scores.
+// The texts of the explorer's prompt: of the clean model, of the corrupted model, and of the chosen row, whose tokens
+// have the colours of their scores.
 const WHITESPACE = { " ": "␣", "\n": "↵", "\t": "⇥", "\u00a0": "␣" };
 
 class Texts {
@@ -16,7 +16,7 @@ class Texts {
     this.write("corrupted", corrupted, corrupted && this.parted(corrupted.shared + corrupted.own, whole === null ? null : corrupted.shared.length));
     if (picture && state.row !== null) {
       const row = picture.rows[state.row], text = row.text === null ? null : data.texts[row.text];
-      // The clean text itself parts nowhere, though its tokens end with one that is no letter.
+      // A row with the clean text diverges nowhere, although its tokens end with a token that has no letters.
       const other = text?.likeness.startsWith("the clean") ? null : whole;
       this.write("patched", text ?? {}, this.tokens(row, other));
     }
@@ -52,7 +52,7 @@ class Texts {
     );
   }
 
-  // A text, and a mark where it parts from the other one; what comes before that is soft.
+  // A text with a mark where it diverges from the other one; the text before the mark is grey.
   parted(text, at) {
     if (at === null) return this.running(text);
     const mark = at < text.length ? [this.mark()] : [];
@@ -74,7 +74,7 @@ class Texts {
     return [...nodes, text.slice(last)];
   }
 
-  // The tokens of one row as they were written, each in the colour of its score, formulas drawn where that is wanted.
+  // The tokens of one row, each in the colour of its score, with drawn formulas if the box is ticked.
   tokens({ start, cells, letters }, clean) {
     const { picture: p, index } = this.explorer, nodes = [], pieces = [];
     let whole = "", parted = clean === null ? -1 : null;
@@ -113,7 +113,7 @@ class Texts {
     return cells.reduce((best, i) => (weight(i) > weight(best) ? i : best));
   }
 
-  // `formula` are the cells of the tokens that a drawn formula took; it has the colour of the strongest, `i`.
+  // `formula` has the cells of the tokens of a drawn formula, which has the colour of the strongest one, `i`.
   span(i, content, formula = null) {
     const { explorer } = this, { picture: p, state } = explorer, { kind, value, faded } = explorer.cell(i);
     const chosen = (formula ?? [i]).some((each) => p.step[each] === state.step);
@@ -127,7 +127,7 @@ class Texts {
   }
 }
 
-// A tree of MathML, element by element; what may be in it was decided when the page was written.
+// Builds a tree of MathML; the report allows only known elements and attributes in it (see formulas.py).
 const MATHML = make("div", { innerHTML: "<math></math>" }).firstChild.namespaceURI;
 function mathml([tag, attributes, children]) {
   const element = document.createElementNS(MATHML, tag);
