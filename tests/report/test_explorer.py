@@ -81,17 +81,6 @@ def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
     assert (part["pictures"], len(part["texts"])) == ([], 4)
 
 
-def test_directions_find_their_own_texts(problems):
-    scores = SCORES.frame([score(3, 0, 0.5), score(3, 0, 0.25, direction="repair")])
-    texts = [generation("patched", "a", "L3.resid_post"), generation("repaired", "b", "L3.resid_post")]
-    index, (part,) = of(scores, problems, GENERATIONS.frame(texts))
-    found = {
-        index["variants"][p["variant"]]["direction"]: part["texts"][p["rows"][0]["text"]]["condition"]
-        for p in part["pictures"]
-    }
-    assert found == {"corrupt": "patched", "repair": "repaired"}
-
-
 def test_heads_sets_of_layers_and_schedules_are_modes_and_rows(problems):
     scores = SCORES.frame(
         [

@@ -215,13 +215,3 @@ def test_the_choice_is_explained() -> None:
     # In the repair direction the corrupted model is the one that is patched.
     (patch, _), _ = shown(5, ("L1", "b"), ("L2", "a"), ("L3", "a"), ("L4", "a"), target="corrupted")
     assert patch == "L2.resid_post"
-
-
-def test_it_is_written_whole(tmp_path: Path, scores: pl.DataFrame, problems: dict[str, Problem]) -> None:
-    path = write_markdown(tmp_path / "out" / "report.md", title="first", problems=problems, scores=scores)
-    before = path.read_bytes()
-    assert before.startswith(b"# first\n")
-    with pytest.raises(ValueError, match="'p'"):
-        write_markdown(path, title="second", problems={}, scores=scores)
-    assert path.read_bytes() == before
-    assert [found.name for found in path.parent.iterdir()] == ["report.md"]

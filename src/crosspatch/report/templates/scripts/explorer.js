@@ -232,7 +232,6 @@ class Explorer {
       reach: index.range,
       chosen: state.row === null ? null : [state.row, state.step - this.first],
     });
-    if (state.row !== null) this.grid.reveal(state.step - this.first);
     this.part("notes").textContent = p.notes.join(" ");
     if (this.table) this.tables();
   }

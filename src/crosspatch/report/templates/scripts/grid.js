@@ -1,10 +1,10 @@
-// A heatmap with an element for each cell, rows upwards. Cells are made in tiles, a few in each frame, so the page stays
-// responsive: tiles in view first, then their neighbours. The style is in report.css.
+// A heatmap with an element for each cell, rows upwards. Cells are made in tiles, and in scrolling a few tiles per frame,
+// so the page stays responsive: tiles in view first, then their neighbours. The style is in report.css.
 // Cells are wider on touch screens.
 const [NARROWEST, WIDEST] = matchMedia("(pointer: coarse)").matches ? [16, 26] : [12, 26];
 const TOP = 32, TALLEST = 18, LETTER = 6.4;
 // Rows and columns of a tile, and tiles made per frame.
-const TILE = 16, BATCH = 2;
+const TILE = 16, BATCH = 4;
 
 class Grid {
   // `describe` gives the lines about a cell as [name, text]; `choose` is called for a cell that was clicked or reached by keys.
@@ -24,7 +24,7 @@ class Grid {
     this.cells.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     this.cells.addEventListener("click", (event) => { const at = this.at(event); if (at) this.go(...at); });
     for (const [where, what] of [[this.scroller, "scroll"], [window, "scroll"], [window, "resize"]]) where.addEventListener(what, () => this.soon(), { passive: true });
-    addEventListener("beforeprint", () => this.paint(Infinity));
+    addEventListener("beforeprint", () => this.paint(true));
     // The height follows from the rows and labels, so only a change of width needs a new layout.
     new ResizeObserver(() => { if (this.scroller.clientWidth !== this.width) this.layout(); }).observe(this.scroller);
   }
@@ -35,10 +35,10 @@ class Grid {
     this.model = { numbers: (c) => c, label: () => "", ...model };
     this.tip.hidden = true;
     this.told = null;
-    this.layout();
+    this.layout(true);
   }
 
-  layout() {
+  layout(revealing = false) {
     const { model, scroller } = this, width = (this.width = scroller.clientWidth);
     if (!model || !width) return;
     const count = model.rows.length, every = Math.ceil(13 / (this.h = count > 60 ? 10 : TALLEST));
@@ -51,6 +51,7 @@ class Grid {
       ...model.rows.map((name, r) => make("b", { style: `top:${this.y(r)}px`, className: r % every ? "between" : "" }, name)));
     this.cells.replaceChildren(this.row, this.here);
     this.tiles.clear();
+    if (revealing && model.chosen) this.reveal(model.chosen[1]);
     this.label();
   }
 
@@ -61,7 +62,7 @@ class Grid {
     const height = TOP + this.h * model.rows.length + Math.ceil(Math.max(0, ...this.labels.map((text) => text.length)) * LETTER) + 12;
     for (const side of [this.names, this.cells]) side.style.height = `${height}px`;
     for (const [key, tile] of this.tiles) if (key.startsWith("labels")) { tile.remove(); this.tiles.delete(key); }
-    this.paint();
+    this.paint(true);
   }
 
   x(c) { return c * this.w; }
@@ -69,8 +70,8 @@ class Grid {
 
   soon() { this.asked ??= requestAnimationFrame(() => { this.asked = null; this.paint(); }); }
 
-  // Make at most `most` missing tiles in view or next to it, and remove all others.
-  paint(most = BATCH) {
+  // Make some missing tiles in view or next to it, or `all` in view, and remove all others.
+  paint(all = false) {
     const { model, scroller, tiles } = this;
     if (!model || !this.width) return;
     const within = (at, most) => Math.max(0, Math.min(Math.ceil(most / TILE) - 1, Math.floor(at / TILE))), rows = model.rows.length;
@@ -88,6 +89,7 @@ class Grid {
     }
     for (const [key, tile] of tiles) if (!wanted.has(key)) { tile.remove(); tiles.delete(key); }
     const lacking = [...wanted].filter(([key]) => !tiles.has(key)).sort(([, [a]], [, [b]]) => a - b);
+    const most = all ? lacking.filter(([, [beside]]) => !beside).length : BATCH;
     for (const [key, [, made]] of lacking.slice(0, most)) {
       tiles.set(key, made());
       this.cells.append(tiles.get(key));
@@ -172,7 +174,6 @@ class Grid {
     const x = this.x(c), view = this.scroller.clientWidth - this.left, offset = this.scroller.scrollLeft;
     if (x < offset + this.w) this.scroller.scrollLeft = Math.max(0, x - view / 3);
     else if (x + 2 * this.w > offset + view) this.scroller.scrollLeft = x - (2 * view) / 3;
-    this.paint();
   }
 
   key(event) {
