@@ -130,7 +130,7 @@ def test_what_is_missing_is_said(problems: dict[str, Problem]) -> None:
             assert sentence in text
     # Scores whose texts are not there yet, texts whose scores are not, and the clean text alone.
     scores = SCORES.frame([score(3, 0)])
-    assert "No texts were kept of this prompt." in render_markdown(problems=problems, scores=scores)
+    assert "No texts of this prompt were kept." in render_markdown(problems=problems, scores=scores)
     half = GENERATIONS.frame([generation("patched", "x = 4", "L3.resid_post")])
     page = Rendered(render_markdown(problems=problems, generations=half))
     assert page.text.count("no text") == 2

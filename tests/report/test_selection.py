@@ -76,7 +76,10 @@ def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch, tm
     assert "Left out" not in whole
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
     said = markdown_of()
-    assert "Here are those of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
+    assert (
+        "The report has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4."
+        in said
+    )
     assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
 
 
