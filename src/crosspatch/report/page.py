@@ -7,7 +7,6 @@ states that it has none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,12 @@ from crosspatch.report.tables import (
 from crosspatch.report.template import rendered, settings_tables, write_page
 from crosspatch.statistics.answers import output_health, table2, table2_rows
 from crosspatch.statistics.interval import Interval
-from crosspatch.statistics.patch_mode import PatchMode, modes
+from crosspatch.statistics.patch_mode import modes
 from crosspatch.statistics.profile import depth_profile
 from crosspatch.storage.summary import Summary
 
 # Above this number of patched models, Table 2 folds their rows.
 _MOST_PATCHED = 12
-
-
-@dataclass(frozen=True)
-class Depth:
-    """One mode's depth profile: its chart, the same as numbers, and sentences about it."""
-
-    mode: PatchMode
-    chart: Chart
-    numbers: Table
-    findings: list[str]
-    defined: bool
 
 
 def write_report(
@@ -111,20 +99,21 @@ def write_report(
     return write_page(path, page)
 
 
-def _depths(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summary) -> Iterator[Depth]:
+def _depths(scores: pl.DataFrame, problems: Mapping[str, Problem], summary: Summary) -> Iterator[dict[str, Any]]:
+    """Each mode's depth profile: its chart, the same as numbers, sentences about it, and whether any cell has a CTS."""
     domains = domains_of(problems)
     for place, mode in enumerate(modes(scores)):
         profile = depth_profile(mode.rows(scores), domains)
         panels = depth_panels(summary.depth, mode)
         # The scores of a run in progress may be newer than its summary.
         if panels:
-            yield Depth(
-                mode,
-                Chart(f"depth-{place}", f"Depth profile, {mode.label}", panels),
-                depth_table(profile, f"depth {mode.label}"),
-                score_findings(scores, mode, domains),
-                bool(profile["ok_cells"].sum()),
-            )
+            yield {
+                "mode": mode,
+                "chart": Chart(f"depth-{place}", f"Depth profile, {mode.label}", panels),
+                "numbers": depth_table(profile, f"depth {mode.label}"),
+                "findings": score_findings(scores, mode, domains),
+                "defined": profile["ok_cells"].sum() > 0,
+            }
 
 
 def _malformed(health: pl.DataFrame | None) -> dict[tuple[str, str | None], str]:
