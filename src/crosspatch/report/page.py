@@ -22,7 +22,6 @@ from crosspatch.report.pictures.panels import accuracy_panels, depth_panels, tra
 from crosspatch.report.prompts import domains_of, prompts_in
 from crosspatch.report.tables import (
     AnswerTable,
-    Table,
     depth_table,
     percent,
     token_tables,
