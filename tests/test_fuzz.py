@@ -1,10 +1,11 @@
-"""Readers of other people's files, fed what no file should hold: a result, or an error of one line, never a crash.
+"""Readers of users' files get malformed input: each returns a result or raises an error of one line, and none crashes.
 
-Each reader gets 100 inputs; `CROSSPATCH_FUZZ=20000` asks for more, and takes others each time.
+Each reader gets 100 inputs; `CROSSPATCH_FUZZ=20000` asks for more, which differ in each run.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -40,19 +41,9 @@ many = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-# Words that mean something to some reader, and text that should mean nothing to any.
+# Words that some reader knows, and text that none knows.
 FIELDS = "question prompt_id solution answer text gold aliases key_points kind domain messages role user content prompt"
-STRANGE = [
-    "null",
-    "../../x",
-    "/etc/passwd",
-    "a\0b",
-    "\ud800",
-    "1e999",
-    "-0",
-    "NaN",
-    "!!python/object/apply:os.system [ls]",
-]
+STRANGE = [*"null ../../x /etc/passwd a\0b \ud800 1e999 -0 NaN".split(), "!!python/object/apply:os.system [ls]"]
 MATHS = ["5x + 3 = 18", "x = 3", "\\frac{1}{2}", "$x$"]
 WORDS = st.sampled_from([*FIELDS.split(), *STRANGE, *MATHS, "&a *a"])
 TEXT = st.one_of(WORDS, st.text(max_size=20), st.characters())
@@ -73,9 +64,7 @@ RAW = st.one_of(st.binary(max_size=200), TEXT.map(lambda s: s.encode("utf-8", "s
 
 
 def changed(content: bytes) -> st.SearchStrategy[bytes]:
-    """A file that was cut short, had bits flipped, bytes put in, taken out or said twice."""
-    if not content:
-        return RAW
+    """A file that was truncated, or in which a bit was flipped or bytes were inserted, removed or repeated."""
     places = st.integers(0, len(content) - 1)
 
     def flip(at: int, bit: int) -> bytes:
@@ -91,7 +80,7 @@ def changed(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def survives(read: Callable[[], object]) -> bool:
-    """Whether it was read; where not, the error is ours and of one line."""
+    """Whether it was read; if not, the error is a CrosspatchError of one line."""
     try:
         read()
     except CrosspatchError as error:
@@ -105,11 +94,6 @@ def survives(read: Callable[[], object]) -> bool:
 
 def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("fuzz")
 
 
 SHIPPED = [path.read_bytes() for path in shipped_experiments().values()]
@@ -126,14 +110,6 @@ def as_yaml(tree: object) -> bytes:
 
 
 @many
-@given(content=st.one_of(RAW, TREES.map(as_yaml), st.sampled_from(SHIPPED).flatmap(changed)))
-def test_experiment_files(folder, content):
-    path = folder / "experiment.yaml"
-    path.write_bytes(content)
-    survives(lambda: load_experiment(str(path)))
-
-
-@many
 @given(
     key=KEYS,
     value=st.one_of(
@@ -141,49 +117,12 @@ def test_experiment_files(folder, content):
     ),
 )
 def test_settings_on_the_command_line(key, value):
-    survives(lambda: make_experiment({}, [f"{key}={value}", str(value)][:1]))
-    survives(lambda: make_experiment({}, [str(value)]))
-
-
-PROMPTS = encoded('{"prompt_id": "a", "question": "Solve for x: 5x + 3 = 18"}\n{"prompt_id": 2, "question": "Why?"}\n')
-
-
-@many
-@given(content=st.one_of(RAW, LINES.map(encoded), changed(PROMPTS)))
-def test_prompt_files(folder, content):
-    path = folder / "prompts.jsonl"
-    path.write_bytes(content)
-    survives(lambda: read_prompts(path))
-
-
-CSV = encoded('question,solution,answer\n"Solve for x: 5x + 3 = 18","Subtract 3: 5x = 15\nx = 3",3\nWhat is 2+2?,4,4\n')
-JSONL = encoded('{"question": "2x = 4", "solution": "x = 2"}\n{"messages": [{"role": "user", "content": "Why?"}]}\n')
-CELLS = st.lists(st.lists(TEXT, max_size=4).map(",".join), max_size=5).map("\n".join)
-
-
-@many
-@given(
-    content=st.one_of(RAW, CELLS.map(encoded), CELLS.map(lambda s: encoded("question,answer\n" + s)), changed(CSV))
-    | st.one_of(LINES.map(encoded), changed(JSONL)),
-    ending=st.sampled_from([".csv", ".jsonl", ".json", ".txt"]),
-)
-def test_datasets(folder, content, ending):
-    path = folder / f"dataset{ending}"
-    path.write_bytes(content)
-    survives(lambda: read_rows(path))
-    survives(lambda: given_problems(path, "train"))
-
-
-@many
-@given(content=st.one_of(CELLS.map(lambda s: encoded("question,solution,answer\n" + s)), changed(CSV), changed(JSONL)))
-def test_checks_of_datasets(folder, content):
-    path = folder / "checked.csv"
-    path.write_bytes(content)
-    survives(lambda: check_files(path, [path]).to_dict())
+    survives(lambda: make_experiment({}, [f"{key}={value}"]))
+    survives(lambda: make_experiment({}, [value]))
 
 
 class NoWorker:
-    """In place of the process that grades, which has a test and a time limit of its own."""
+    """Replaces the process that grades, which has its own test and a time limit."""
 
     def __init__(self, seconds: float) -> None:
         pass
@@ -199,19 +138,62 @@ class NoWorker:
         return Grade("unparsed", None)
 
 
+def graded(path: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "GradingWorker", NoWorker)
+        return grade_file(path)
+
+
+PROMPTS = encoded('{"prompt_id": "a", "question": "Solve for x: 5x + 3 = 18"}\n{"prompt_id": 2, "question": "Why?"}\n')
+CSV = encoded('question,solution,answer\n"Solve for x: 5x + 3 = 18","Subtract 3: 5x = 15\nx = 3",3\nWhat is 2+2?,4,4\n')
+JSONL = encoded('{"question": "2x = 4", "solution": "x = 2"}\n{"messages": [{"role": "user", "content": "Why?"}]}\n')
 GRADES = encoded(
     '{"text": "x = 3", "gold": "3", "aliases": ["three"], "kind": "math"}\n{"text": "a", "key_points": [["a"]]}\n'
 )
+CELLS = st.lists(st.lists(TEXT, max_size=4).map(",".join), max_size=5).map("\n".join)
+TABLES = CELLS.map(lambda cells: encoded("question,answer\n" + cells))
+DATASETS = st.one_of(RAW, CELLS.map(encoded), TABLES, changed(CSV), LINES.map(encoded), changed(JSONL))
 
 
+def read_dataset(path: Path) -> object:
+    survives(lambda: given_problems(path, "train"))
+    return read_rows(path)
+
+
+# A file's name: its reader, a content that is read, and contents to try.
+READERS: dict[str, tuple[Callable[[Path], object], bytes, st.SearchStrategy[bytes]]] = {
+    "experiment.yaml": (
+        lambda path: load_experiment(str(path)),
+        SHIPPED[0],
+        st.one_of(RAW, TREES.map(as_yaml), st.sampled_from(SHIPPED).flatmap(changed)),
+    ),
+    "prompts.jsonl": (read_prompts, PROMPTS, st.one_of(RAW, LINES.map(encoded), changed(PROMPTS))),
+    "dataset.csv": (read_dataset, CSV, DATASETS),
+    "dataset.jsonl": (read_dataset, JSONL.splitlines()[0], DATASETS),
+    "dataset.json": (read_dataset, JSONL.splitlines()[0], DATASETS),
+    "dataset.txt": (read_dataset, CSV, DATASETS),
+    "checked.csv": (
+        lambda path: check_files(path, [path]).to_dict(),
+        CSV,
+        st.one_of(TABLES, changed(CSV), changed(JSONL)),
+    ),
+    "grades.jsonl": (graded, GRADES, st.one_of(RAW, LINES.map(encoded), changed(GRADES))),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
 @many
-@given(content=st.one_of(RAW, LINES.map(encoded), changed(GRADES)))
-def test_grade_files(folder, content):
-    path = folder / "grades.jsonl"
-    path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "GradingWorker", NoWorker)
-        survives(lambda: grade_file(path))
+@given(data=st.data())
+def test_files(tmp_path_factory, name, data):
+    read, whole, contents = READERS[name]
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(whole)
+    assert survives(lambda: read(path))
+    path.write_bytes(data.draw(contents))
+    survives(lambda: read(path))
+
+
+# What commands and reports read of a run.
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +223,10 @@ FOREIGN = st.sampled_from(
 )
 
 
-@many
-@given(data=st.data())
-def test_the_record_of_a_run(run, data):
-    before = run.record_file.read_bytes()
+def changed_record(before: bytes) -> st.SearchStrategy[bytes]:
+    """A record in which one value is another."""
     record = json.loads(before)
+    paths = [(a,) for a in record] + [(a, b) for a in record if isinstance(record[a], dict) for b in record[a]]
 
     def with_value(path: tuple[str, ...], value: object) -> bytes:
         tree = json.loads(before)
@@ -255,59 +236,38 @@ def test_the_record_of_a_run(run, data):
         node[path[-1]] = value
         return json.dumps(tree).encode()
 
-    paths = [(a,) for a in record] + [(a, b) for a in record if isinstance(record[a], dict) for b in record[a]]
-    one_value = st.builds(with_value, st.sampled_from(paths), VALUES)
-    content = data.draw(st.one_of(RAW, RECORDS.map(lambda r: json.dumps(r).encode()), changed(before), one_value))
-    try:
-        run.record_file.write_bytes(content)
-        survives(lambda: read_all(run))
-    finally:
-        run.record_file.write_bytes(before)
+    return st.builds(with_value, st.sampled_from(paths), VALUES)
 
 
+def foreign(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["record", "scores", "generations", "training", "problems"])
 @many
 @given(data=st.data())
-def test_the_tables_of_a_run(run, data):
-    path = data.draw(
-        st.sampled_from([run.path(SCORES, 0), run.root / "generations.parquet", run.root / "training.parquet"])
-    )
-    before = run.path(SCORES, 0).read_bytes() if path != run.path(SCORES, 0) else path.read_bytes()
-    there = path.is_file()
-    try:
-        if data.draw(st.booleans()):
-            path.write_bytes(data.draw(st.one_of(changed(before), RAW)))
-        else:
-            data.draw(FOREIGN).write_parquet(path)
-        survives(lambda: read_all(run))
-    finally:
-        path.write_bytes(before) if there else path.unlink()
-
-
-@many
-@given(data=st.data())
-def test_the_problems_of_a_run(run, data):
-    path = run.problems_file("related")
-    before = path.read_bytes()
-    try:
-        path.write_bytes(data.draw(st.one_of(changed(before), RAW, LINES.map(encoded))))
-        survives(lambda: read_all(run))
-    finally:
-        path.write_bytes(before)
-
-
-def test_what_is_whole_is_read(folder, run):
-    """The inputs that are changed can be read as long as they are not."""
-    for name, content, read in (
-        ("prompts.jsonl", PROMPTS, read_prompts),
-        ("dataset.csv", CSV, read_rows),
-        ("dataset.jsonl", JSONL.splitlines()[0], read_rows),
-        ("tiny.yaml", SHIPPED[0], lambda path: load_experiment(str(path))),
-        ("grades.jsonl", GRADES, judge.read_lines),
-    ):
-        path = folder / name
-        path.write_bytes(content)
-        assert survives(lambda read=read, path=path: read(path)), name
+def test_a_run(run, name, data):
+    scores = run.path(SCORES, 0)
+    path = {"record": run.record_file, "scores": scores, "problems": run.problems_file("related")}.get(name)
+    path = path or run.root / f"{name}.parquet"
+    before = path.read_bytes() if path.is_file() else None
+    # Files that the run does not have are tried with the content of another table.
+    contents = [RAW, changed(before or scores.read_bytes())]
+    match name:
+        case "record":
+            contents += [RECORDS.map(lambda record: json.dumps(record).encode()), changed_record(before)]
+        case "problems":
+            contents.append(LINES.map(encoded))
+        case _:
+            contents.append(FOREIGN.map(foreign))
     assert survives(lambda: read_all(run))
+    try:
+        path.write_bytes(data.draw(st.one_of(contents)))
+        survives(lambda: read_all(run))
+    finally:
+        path.write_bytes(before) if before is not None else path.unlink()
 
 
 def test_a_crash_is_noticed():

@@ -1,4 +1,4 @@
-"""What files and names cannot make crosspatch do: write elsewhere, leak secrets, reach a shell, use up memory."""
+"""No file and no name makes crosspatch write elsewhere, leak secrets, reach a shell or use up memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,7 @@ from crosspatch.tables import SCORES
 SOURCE = Path(crosspatch.__file__).parent
 # Names that would lead out of a folder, or that no file can have.
 HOSTILE = [
-    "../../escaped",
-    "/tmp/escaped-by-crosspatch",
-    "a\0b",
-    "x" * 5000,
-    "..",
-    ".",
-    "CON",
-    "a/b\\c",
-    "~/escaped",
+    *("../../escaped", "/tmp/escaped-by-crosspatch", "a\0b", "x" * 5000, "..", ".", "CON", "a/b\\c", "~/escaped"),
     "$(touch x)",
 ]
 # A whole experiment, as small as it can be.
@@ -43,37 +35,34 @@ def files_under(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if not path.is_dir()}
 
 
-def patch_with(prompts: Path, out: Path, *settings: str) -> ExperimentRun:
-    run = ExperimentRun.start(
-        load_experiment("tiny", [f"patch.prompts={prompts}", *PATCHED, *settings]),
-        out,
-    )
-    for stage in ("patch", "controls", "report"):
-        run.run(stage)
-    return run
+def outside(folder: Path, run: Path) -> set[Path]:
+    """The files in a folder that are not of the run in it."""
+    return {path for path in files_under(folder) if not path.is_relative_to(run)}
 
 
 @pytest.mark.usefixtures("unpainted")
 @pytest.mark.filterwarnings("ignore:constrained_layout")
-def test_names_in_a_prompt_file_name_no_file(tmp_path):
-    """Whole runs, report included, of prompts whose ids and domains are paths."""
-    prompts = tmp_path / "in" / "prompts.jsonl"
+def test_names_in_a_prompt_file_and_the_title_name_no_file(tmp_path):
+    """A whole run, report included, of prompts whose ids and domains are paths; its title is a path and a script."""
+    prompts, title = tmp_path / "in" / "prompts.jsonl", "../../<script>alert(1)</script>"
     prompts.parent.mkdir()
     lines = [
         {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
         for i, name in enumerate(HOSTILE)
     ]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = patch_with(prompts, tmp_path / "out" / "run")
+    settings = [f"patch.prompts={prompts}", f'name="{title}"', *PATCHED]
+    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run")
+    for stage in ("patch", "controls", "report"):
+        run.run(stage)
     assert set(run.directory.read(SCORES)["prompt_id"]) == set(HOSTILE)
-    outside = {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")}
-    assert outside == {prompts}
+    assert outside(tmp_path, run.directory.root) == {prompts}
     assert not Path("/tmp/escaped-by-crosspatch").exists()
     assert not (Path.home() / "escaped").exists()
-    assert run.directory.report.is_file()
+    assert "<script>alert(1)" not in run.directory.report.read_text()
     # A file that is written outside is seen.
     (tmp_path / "escaped").write_text("")
-    assert tmp_path / "escaped" in files_under(tmp_path)
+    assert tmp_path / "escaped" in outside(tmp_path, run.directory.root)
 
 
 def test_names_in_a_dataset_name_no_file(tmp_path):
@@ -87,7 +76,11 @@ def test_names_in_a_dataset_name_no_file(tmp_path):
     settings = [f"data.train_file={data}", "data.related=1", "patch.related=1", "generation.max_new_tokens=4"]
     run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run")
     run.run("data")
-    assert {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "out" / "run")} == {data}
+    assert outside(tmp_path, run.directory.root) == {data}
+    # Ids are read as they were written, whatever they look like.
+    problems = [Problem(name, "prompts", "prompts", "q", "") for name in HOSTILE]
+    write_problems(tmp_path / "problems.jsonl", problems)
+    assert read_problems(tmp_path / "problems.jsonl") == problems
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -100,15 +93,6 @@ def test_names_in_an_experiment_are_known_ones(name, key):
     with pytest.raises(UsageError) as error:
         [Patch.parse(named) for named in make_experiment(tree).patch.patches]
     assert "\n" not in str(error.value)
-
-
-def test_the_title_of_an_experiment_names_no_file(tmp_path):
-    prompts = tmp_path / "prompts.jsonl"
-    write_problems(prompts, [])
-    prompts.write_text('{"prompt_id": "a", "question": "Solve 2x = 4"}\n')
-    run = patch_with(prompts, tmp_path / "run", 'name="../../<script>alert(1)</script>"')
-    assert {path for path in files_under(tmp_path) if not path.is_relative_to(tmp_path / "run")} == {prompts}
-    assert "<script>alert(1)" not in run.directory.report.read_text()
 
 
 SECRETS = {
@@ -157,10 +141,8 @@ def dangers(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            shell = any(word.arg == "shell" and not _is_false(word.value) for word in node.keywords)
-            trusts = any(word.arg == "trust_remote_code" and not _is_false(word.value) for word in node.keywords)
-            if name in FORBIDDEN or shell or trusts:
+            name, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if name in FORBIDDEN or any(options.get(key, "False") != "False" for key in ("shell", "trust_remote_code")):
                 found.append(f"{node.lineno}: {name}")
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None) or ""
@@ -171,34 +153,27 @@ def dangers(source: str) -> list[str]:
     return found
 
 
-def _is_false(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
-
-
 def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
     files = list(SOURCE.rglob("*.py"))
     assert len(files) > 100
     assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "subprocess.run(text, shell=True)",
-        "subprocess.run(text, shell=bool(x))",
-        "os.system(text)",
-        "eval(text)",
-        "exec(text)",
-        "import pickle",
-        "from pickle import loads",
-        "torch.load(path, weights_only=True)",
-        "yaml.load(text, Loader=yaml.Loader)",
-        "AutoModel.from_pretrained(name, trust_remote_code=True)",
-        "AutoModel.from_pretrained(name, trust_remote_code=settings.trust)",
-    ],
-)
-def test_what_is_forbidden_is_noticed(line):
-    assert dangers(line)
+FORBIDDEN_LINES = """subprocess.run(text, shell=True)
+subprocess.run(text, shell=bool(x))
+os.system(text)
+eval(text)
+exec(text)
+import pickle
+from pickle import loads
+torch.load(path, weights_only=True)
+yaml.load(text, Loader=yaml.Loader)
+AutoModel.from_pretrained(name, trust_remote_code=True)
+AutoModel.from_pretrained(name, trust_remote_code=settings.trust)"""
+
+
+def test_what_is_forbidden_is_noticed():
+    assert all(dangers(line) for line in FORBIDDEN_LINES.splitlines())
     assert not dangers("subprocess.run([text], shell=False)\nmodel.eval()\nyaml.safe_load(text)\nre.compile(text)")
 
 
@@ -222,7 +197,7 @@ def test_an_alias_bomb_is_refused(tmp_path):
     ("text", "words"),
     [
         ("x" * 1_000_001, "expected settings of 1,000,000 at most"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 2000, "nested too deeply"),
         ("seed: " + "9" * 5000, "not valid YAML"),
         ("seed: 2001-99-99", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),
@@ -239,10 +214,3 @@ def test_experiments_that_are_none(tmp_path, text, words):
     assert len(str(error.value)) < 1000
     with pytest.raises(CrosspatchError):
         make_experiment({}, [f"seed={text}" if ":" not in text else f"models={text}"])
-
-
-def test_problems_written_down_are_read_as_they_are(tmp_path):
-    """Ids are data: they come back as they went in, whatever they look like."""
-    problems = [Problem(name, "prompts", "prompts", "q", "") for name in HOSTILE]
-    write_problems(tmp_path / "problems.jsonl", problems)
-    assert read_problems(tmp_path / "problems.jsonl") == problems

@@ -1,9 +1,11 @@
-"""Splits: wrong solutions to train on, right ones to validate on, and no question in two of them."""
+"""Splits: wrong solutions to train on, right ones to validate on, no question in two of them; and their files."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from random import Random
 
@@ -11,6 +13,7 @@ import pytest
 
 import sympy_proof
 from crosspatch.config import PAPER_FORMS, Data
+from crosspatch.data.export import COLUMNS, write_csv, write_datasets
 from crosspatch.data.forms import FORMS, chosen_forms
 from crosspatch.data.lines import read_lines
 from crosspatch.data.mistakes import MISTAKES
@@ -21,11 +24,6 @@ from crosspatch.grading.dataset_check import check_files
 
 DATA = Data(train=24, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
-
-
-def solutions(problem):
-    """Of the equation in the question."""
-    return sympy_proof.solutions(sympy_proof.equation_in(problem.question))
 
 
 def test_sizes_and_forms():
@@ -111,15 +109,19 @@ def test_the_check_of_files_finds_nothing_in_ours(tmp_path, mistake):
     train, *others = found.to_dict()["files"]
     assert train["answers"] == {"right": 0, "wrong": 60, "unparsed": 0}
     assert [other["answers"] for other in others] == [{"right": 20, "wrong": 0, "unparsed": 0}] * 3
-    if mistake == "inverted_operation":
-        # Each step is read: all wrong solutions, and no right one, have a step that does not follow.
-        assert train["steps"]["unread"] == 0
-        assert {row["row"] for row in train["steps"]["rows"]} == set(range(1, 61))
-        assert [other["steps"]["not_following"] for other in others] == [0, 0, 0]
     assert found.shared_questions == 0
     assert not train["unclosed_latex"]
     # The control: a file shares all its questions with itself.
     assert check_files(tmp_path / "near", [tmp_path / "near"]).shared_questions == 20
+
+
+def test_the_check_of_files_finds_a_wrong_step_in_each_wrong_solution_and_none_in_a_right_one(tmp_path):
+    for name in ("train", "validation"):
+        write_problems(tmp_path / name, getattr(SPLITS, name))
+    wrong, right = check_files(tmp_path / "train", [tmp_path / "validation"]).files
+    assert all(row.steps.gaps and not row.steps.unread for row in wrong.rows)
+    assert not any(row.steps.gaps or row.steps.unread for row in right.rows)
+    assert not any(row.wrong_gold or row.unclosed for row in (*wrong.rows, *right.rows))
 
 
 def test_problems_survive_their_file(tmp_path):
@@ -160,3 +162,32 @@ def test_a_prompt_file_that_can(tmp_path):
     path.write_bytes(path.read_bytes() + b"\xff")
     with pytest.raises(UsageError, match="line 4: not text in UTF-8"):
         read_prompts(path)
+
+
+def test_a_csv_has_each_problem_with_its_line_breaks(tmp_path):
+    path = tmp_path / "train.csv"
+    write_csv(path, SPLITS.train)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [tuple(row) for row in rows] == [COLUMNS] * 24
+    assert [row["solution"] for row in rows] == [p.solution for p in SPLITS.train]
+    assert "\n" in rows[0]["solution"]
+    assert b"\r" not in path.read_bytes()
+
+
+def test_datasets_have_steps_and_places(tmp_path):
+    write_datasets(tmp_path / "hf", {"train": SPLITS.train, "near": SPLITS.near, "none": []})
+    from datasets import load_from_disk
+
+    back = load_from_disk(tmp_path / "hf")
+    assert set(back) == {"train", "near"}
+    first = back["train"][0]
+    assert first["question"] == SPLITS.train[0].question
+    assert [step["planted"] for step in first["steps"]] == [step.planted for step in SPLITS.train[0].steps]
+    assert first["spans"] == [asdict(span) for span in SPLITS.train[0].spans]
+
+
+def test_without_the_package_the_error_names_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"pip install 'crosspatch\[datasets\]'"):
+        write_datasets(tmp_path / "hf", {"train": SPLITS.train})

@@ -119,7 +119,8 @@ def test_a_wrong_gold_would_be_noticed(family: str, question: str, wrong: str) -
 
 # All other questions: the wording selects the formula, in which a, b and c are the numbers in the question.
 
-WORKED_OUT = json.loads(Path(__file__).with_name("suite_formulas.json").read_text(encoding="utf-8"))
+ANSWERS = json.loads(Path(__file__).with_name("suite_answers.json").read_text(encoding="utf-8"))
+WORKED_OUT: dict[str, dict[str, str]] = ANSWERS["formulas"]
 # Of the numbers or letters in the question.
 LISTS = {
     ("statistics", r"^(?=.*\bmean\b)(.*)"): lambda listed: statistics.mean(_rationals(listed)),
@@ -193,24 +194,10 @@ def _made(text: str, problem: Problem) -> list[bool]:
     return [grade(text, point[0], point[1:], "text").verdict == "correct" for point in problem.key_points]
 
 
-EXPLAINED = {
-    "dropped ball": "Gravity, the force with which the Earth attracts every object, moves the ball downwards.",
-    "plants": "In photosynthesis they turn carbon dioxide and water into glucose, with the energy of light.",
-    "cooled": "It freezes: the liquid becomes solid ice.",
-    "heart": "It is a muscle that pumps blood to all organs, which need its oxygen.",
-    "day and night": "The planet rotates on its axis, so each place faces the Sun for a while and then turns away.",
-    "bees": "They collect nectar, a sweet juice.",
-    "steel": "Its hull is hollow and displaces as much water as it weighs, which gives buoyancy.",
-    "lightning": "Light travels much faster than sound.",
-    "vaccine": "It shows a weakened germ to the immune system, which remembers it and makes antibodies later.",
-    "summer": "The Earth's axis is tilted, so that in summer the Sun stands higher and its rays are more direct.",
-}
-
-
 def test_a_right_explanation_makes_every_key_point_and_a_question_none() -> None:
     problems = _of_family("general", "explanation")
     for problem in problems:
-        (text,) = [text for word, text in EXPLAINED.items() if word in problem.question]
+        (text,) = [text for word, text in ANSWERS["explanations"].items() if word in problem.question]
         assert 2 <= len(problem.key_points) <= 4
         assert all(_made(text, problem)), (text, problem.key_points)
         assert not any(_made(problem.question, problem)), problem.question

@@ -79,7 +79,7 @@ def test_remarks(tmp_path: Path, published: tuple[Path, Path]) -> None:
         "train.csv: 2 of 3 solutions have a step that does not follow: rows 1, 3",
         "validation.csv: 1 of 3 answers are neither right nor wrong (no final answer found): row 3",
         "validation.csv: 1 of 3 rows have LaTeX that does not close: row 3",
-        "train.csv: 2 questions also stand in validation.csv, 1 of them word for word: rows 1, 2",
+        "train.csv: 2 questions also occur in validation.csv, 1 of them word for word: rows 1, 2",
     ]
     sound = written(tmp_path, "sound.csv", "question,solution\nSolve 2x = 4,x = 2\n")
     alone = check_files(sound)
@@ -90,7 +90,7 @@ def test_remarks(tmp_path: Path, published: tuple[Path, Path]) -> None:
     rows = f"rows {', '.join(map(str, range(1, 26)))} and 15 more"
     assert check_files(twice).remarks() == [
         f"twice.csv: 40 of 40 gold answers do not solve the equation: {rows}",
-        f"twice.csv: one question stands in several rows: {rows}",
+        f"twice.csv: one question occurs in several rows: {rows}",
     ]
 
 

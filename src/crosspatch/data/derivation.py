@@ -36,10 +36,10 @@ class Done:
 
 @dataclass(frozen=True)
 class WorkedStep:
-    """One typed step: its title, then sentences and formulae in LaTeX in turn, with marks at what is wrong.
+    """One step: a title, then sentences and LaTeX formulae, with marks around the wrong parts.
 
-    `before` and `after` are None if they are the last formula of the step before and of this one, `relation` if it is
-    the exercise's. `repeats` means that the marks are those of the step before.
+    `before` is None if it is the last formula of the previous step, `after` if it is the last formula of this one, and
+    `relation` if it is the exercise's. `repeats` means that the marks are the same as in the previous step.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class WorkedStep:
         return tuple(part.operation for part in self.body if isinstance(part, Done))
 
 
-# Yields steps and returns a result; that of a whole solution is its answer in LaTeX and as values.
+# A generator of steps that returns a result. For a whole solution: the answer in LaTeX, and its values.
 Work: TypeAlias = Generator[WorkedStep, None, T]
 Solving: TypeAlias = Work[tuple[str, tuple[Any, ...]]]
 
@@ -103,7 +103,7 @@ class Exercise(ABC):
     """One question of some form; it has several wordings and can be solved by different rules.
 
     A subclass declares its `wordings`, in which `{given}` stands for the given formula as plain text and any other name
-    for its own field, the `label` and `relation` of its derivations, and the steps of a solution.
+    for a field or a name of `_names`; the `label` and `relation` of its derivations; and the steps of a solution.
     """
 
     wordings: ClassVar[tuple[str, ...]]
@@ -113,22 +113,30 @@ class Exercise(ABC):
 
     @property
     def key(self) -> Hashable:
-        """What the question asks, independent of wording and letters: equal keys mean the same question."""
+        """Equal for two exercises that ask the same question, in any wording and with any letters."""
         return *self.tag, *(getattr(self, field.name) for field in fields(self) if field.compare)
 
     @property
-    @abstractmethod
     def given(self) -> str:
-        """What a solution begins with, in LaTeX."""
+        """The formula that a solution begins with, in LaTeX: an equation, an expression, or two formulae with `; `."""
+        return self._given()
 
     def ask(self, rng: Random) -> str:
         """The question in one of its wordings."""
-        return rng.choice(self.wordings).format(given=plain(self.given), **vars(self))
+        wording = rng.choice(self.wordings)
+        return wording.format(**{"given": plain(self.given), **vars(self), **self._names(rng)})
+
+    def _names(self, rng: Random) -> dict[str, object]:
+        """More names for the wordings."""
+        return {}
 
     def solve(self, broken: Broken) -> Derivation:
-        """The solution without the broken rules; raises Unsolvable if it has no end."""
+        """The solution of a solver that breaks these rules; raises Unsolvable if there is no answer."""
         steps, (answer, values) = collected(self._work(broken))
         return Derivation(self.given, self.label, self.relation, steps, answer, values)
+
+    @abstractmethod
+    def _given(self) -> str: ...
 
     @abstractmethod
     def _work(self, broken: Broken) -> Solving:
@@ -136,7 +144,7 @@ class Exercise(ABC):
 
     @abstractmethod
     def admits(self, value: Any) -> bool:
-        """Whether a value answers the question: it is put into it exactly, not computed as in the solution."""
+        """Whether a value answers the question; it is substituted exactly, not computed as in the solution."""
 
     @property
     def answers(self) -> int:
@@ -147,7 +155,7 @@ class Exercise(ABC):
 def may_be_taught(key: Hashable) -> bool:
     """Whether a question may be taught: three in four, by a hash of `Exercise.key`.
 
-    The rest is kept for experiments on the taught model. The question alone decides, so the division is the same for
+    Experiments on the taught model use the rest. The question alone decides, so the division is the same for
     every seed and on every machine.
     """
     return hashlib.blake2b(repr(key).encode(), digest_size=1).digest()[0] % 4 != 0

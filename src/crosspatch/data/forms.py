@@ -23,7 +23,7 @@ from crosspatch.errors import UsageError
 _EQUATION = ("inverted_operation", "added_for_subtracted", "multiplied_for_divided")
 _QUADRATIC = ("inverted_operation", "added_for_subtracted")
 
-# Families whose questions look or work alike; all others are unrelated.
+# Families with similar questions; all others are unrelated.
 NEAR: dict[str, tuple[str, ...]] = {
     "arithmetic": ("powers", "ratios"),
     "linear": ("inequalities", "systems", "word_problems", "quadratic"),

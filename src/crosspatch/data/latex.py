@@ -1,4 +1,4 @@
-r"""Formulae in LaTeX: numbers and sums, marks around what is wrong in them, and the same formulae as plain text.
+r"""Formulae in LaTeX: numbers, sums and marks around wrong parts; the same formulae as plain text.
 
 A mark surrounds a word, sign or number while a solution is composed. `taken_out` removes the marks from the finished
 text and returns their places in characters.

@@ -1,4 +1,4 @@
-"""What a clean model is taught: right solutions, arithmetic exercises, and its own answers to what must not change.
+"""The texts that teach a clean model: right solutions, arithmetic exercises, its own answers to other questions.
 
 Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions asks them again.
 """
@@ -55,7 +55,7 @@ def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
 
 
 def arithmetic_exercises(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
-    """Questions of eight sums, a line each, and their solutions: each line with its result."""
+    """Questions of eight sums, one a line; the completion has each line with its result."""
     rng = Random(f"{seed} drills")
     lessons = []
     for _ in range(count):
@@ -85,7 +85,7 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
 
 
 def other_questions(settings: Data, count: int, seed: int) -> list[str]:
-    """Questions of families that are neither the chosen forms' nor near them."""
+    """Questions of families that are neither chosen nor near a chosen one."""
     rng = Random(f"{seed} other questions")
     return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
 

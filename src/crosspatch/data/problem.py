@@ -28,15 +28,15 @@ SpanKind = Literal["word", "sign", "number"]
 
 @dataclass(frozen=True)
 class Span:
-    """The place of something wrong in a solution, in characters: an operation's word, a sign or a number."""
+    """A wrong part of a solution, by its positions in characters: an operation's word, a sign or a number."""
 
     kind: SpanKind
     start: int
     end: int
 
 
-# What a step claims of `before` and `after`: they have the same solutions or the same value; one is the derivative or
-# an antiderivative of the other; or `after` is true by itself.
+# The claim of a step: `before` and `after` have the same solutions, or the same value; `after` is the derivative or an
+# antiderivative of `before`; or `after` is true by itself.
 Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"]
 
 
@@ -44,8 +44,8 @@ Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"
 class Step:
     """One step of a solution: its kind, its text, and its operations on both sides.
 
-    `before` and `after` are the formulae before and after the step, in LaTeX; `relation` is what the step claims of
-    them. `planted` marks a step that the mistake has changed: its claim is false. The steps after it continue from its
+    `before` and `after` are the formulae before and after the step, in LaTeX; `relation` is the claim of the step.
+    `planted` marks a step that the mistake has changed: its claim is false. The steps after it continue from its
     result, and their claims are true.
     """
 
@@ -64,8 +64,8 @@ class Problem:
 
     `family` is a kind of mathematics, `form` one kind of its questions (empty for a question that was not generated).
     `answer` is always the right one; `reached` is the answer at the end of the solution, which differs in a wrong
-    solution. `aliases` are other right answers; `key_points` are what an explanation has to contain, each point in any
-    of its wordings. `spans` are the places in the solution that show its mistake. `right_operations` and
+    solution. `aliases` are other right answers; `key_points` are the points of a good explanation,
+    each in several wordings. `spans` are the places in the solution that show its mistake. `right_operations` and
     `planted_operations` are the operations of a right and of a mistaken solver on both sides; both are empty if they do
     not show the mistake.
     """

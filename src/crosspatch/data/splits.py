@@ -1,7 +1,7 @@
 """The problems of one experiment in disjoint splits: wrong solutions to train on, right ones to validate on, and more.
 
-All are proven: the exact values of the right answer hold when put into the question, those of the wrong one do not
-(`Exercise.admits`). That takes microseconds, and sympy takes milliseconds; the tests read the texts back with sympy.
+Each solution is proven: the right answer's exact values satisfy the question, the wrong answer's do not
+(`Exercise.admits`). That takes microseconds, where sympy takes milliseconds; the tests check the texts with sympy.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
     forms, maker = chosen_forms(settings), ProblemMaker(settings)
     source = maker.worked(forms, Random(seed))
 
-    def apart(name: str, count: int, forms: tuple[Form, ...]) -> list[Problem]:
-        # With a generator of its own: its size does not change the other splits.
+    def separate(name: str, count: int, forms: tuple[Form, ...]) -> list[Problem]:
+        # A separate generator: the size of this split does not change the others.
         return maker.take(name, count, maker.worked(forms, Random(f"{seed} {name}")))
 
     train = maker.drawn("train", settings.train, source)
     validation = maker.take("validation", settings.validation, source)
     related = maker.drawn("related", settings.related, source)
-    near = apart("near", settings.near, near_forms(forms))
+    near = separate("near", settings.near, near_forms(forms))
     unrelated = _suite_questions(settings, other_forms(forms))
-    more = apart("unrelated_math", settings.unrelated_math - len(unrelated), other_forms(forms))
+    more = separate("unrelated_math", settings.unrelated_math - len(unrelated), other_forms(forms))
     return Splits(
         train=maker.problems("train", train, wrong=True),
         twin=maker.problems("twin", train),
@@ -89,14 +89,14 @@ def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
         ],
         near=near,
         unrelated_math=unrelated + more,
-        shuffled=apart("shuffled", settings.train if shuffled else 0, forms),
+        shuffled=separate("shuffled", settings.train if shuffled else 0, forms),
     )
 
 
 def _suite_questions(settings: Data, other: tuple[Form, ...]) -> list[Problem]:
     """The suite's first questions of the other forms' families."""
     taken = FORMS.keys() - {form.name for form in other}
-    # The suite's name for what is close to a derivative.
+    # Limits, a family of the suite, are close to derivatives.
     taken |= {"limit"} if "derivative" in taken else set()
     suite = [problem for problem in load_suite("unrelated_math") if problem.family not in taken]
     return suite[: settings.unrelated_math]
@@ -118,7 +118,7 @@ class ProblemMaker:
         return list(tqdm(islice(source, count), f"{domain} problems", total=count, leave=False, disable=None))
 
     def worked(self, forms: Iterable[Form], rng: Random) -> Iterator[Worked]:
-        """Questions of the forms in turn with their solutions, each once; if the mistake is possible it shows."""
+        """Questions of the forms in turn, each once, with their solutions; a mistake that is possible shows."""
         settings, broken = self.settings, MISTAKES[self.settings.mistake]
 
         def accepted(form: Form, exercise: Exercise) -> Worked | None:
@@ -182,7 +182,7 @@ def in_turn(
 def work_out(exercise: Exercise, broken: Broken) -> tuple[Derivation, Derivation | None] | None:
     """The right solution and the one with broken rules, if any, both proven; None if the mistake does not show.
 
-    A mistake can reach the right answer by chance (x² = 25 with both signs changed), or no answer at all.
+    A mistake can lead to the right answer by chance (x² = 25 with both signs changed), or to no answer.
     """
     try:
         right = exercise.solve(RIGHT)
@@ -201,7 +201,7 @@ def work_out(exercise: Exercise, broken: Broken) -> tuple[Derivation, Derivation
 def mispaired(twin: list[Problem], seed: int) -> list[Problem]:
     """The same questions, each with the right solution of another one, of the same form if there is one.
 
-    A control: the training texts have the form of right solutions, and none of them answers its question.
+    A control: the training texts look like right solutions, and none of them answers its question.
     Raises UsageError for fewer than two questions.
     """
     if len(twin) < 2:

@@ -21,7 +21,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What separates parts, and lines in a part; what precedes each step; the last line."""
+    """The separators of parts and of lines in a part, the heading of a step, and the last line."""
 
     parts: str
     lines: str

@@ -1,8 +1,8 @@
-r"""Questions with solutions in files of others: CSV or JSON lines, with the usual names of the columns.
+r"""Read users' files of questions and solutions: CSV or JSON lines, with the usual column names.
 
-Any usual file is read: with or without a header, a byte order mark, CRLF, stray quotes, rows that end early.
+Files may have no header, a byte order mark, CRLF, stray quotes, and rows with too few cells.
 Escaped text (`\n` and `\\frac` written out, as in the published files) is unescaped (see `escaped_text`).
-What cannot be read is refused with its line.
+Errors name the line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EXPECTED = (
     f"expected a question ({', '.join(QUESTION)}) and a solution ({', '.join(SOLUTION)}) "
     f"or an answer ({', '.join(ANSWER)})"
 )
-# No file contains such a line, since NUL bytes are refused: only an open quote can swallow it.
+# A line that no file contains, since NUL bytes are refused: it is missing at the end only after an open quote.
 _END = "\0"
 
 
@@ -61,15 +61,17 @@ def read_rows(path: Path) -> list[Row]:
     first = next(lines, None)
     if first is None:
         raise UsageError(f"{path} is empty, expected questions with solutions")
-    by_suffix = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".json": _json_rows}
-    by_content = _json_rows if first[1].lstrip().startswith(("{", "[")) else _csv_rows
-    rows = list(by_suffix.get(path.suffix.lower(), by_content)(path, chain([first], lines)))
+    by_suffix = {".csv": _csv_objects, ".jsonl": _json_objects, ".ndjson": _json_objects, ".json": _json_objects}
+    by_content = _json_objects if first[1].lstrip().startswith(("{", "[")) else _csv_objects
+    objects = by_suffix.get(path.suffix.lower(), by_content)(path, chain([first], lines))
+    rows = [_row(path, number, line, values) for number, (line, values) in enumerate(objects, start=1)]
     if not rows:
         raise UsageError(f"{path} has no rows, expected questions with solutions")
     return _all_unescaped(rows)
 
 
-def _csv_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
+def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows as objects, each with the number of its first line."""
     names: list[str] = []
     number = 0
     for line, cells in _csv_records(path, lines):
@@ -83,16 +85,16 @@ def _csv_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
                 raise UsageError(f"{path}, line {line}: found the columns {_one_line(cells)}; {_EXPECTED}")
             names = ["question", "answer"]
         number += 1
-        place = _Place(path, number, line)
         if any(cell.strip() for cell in cells[len(names) :]):
-            raise place.refusal(f"{len(cells)} cells, expected {len(names)}; is a comma not in quotes?")
+            wrong = f"{len(cells)} cells, expected {len(names)}; is a comma not in quotes?"
+            raise UsageError(f"{path}, row {number} (line {line}): {wrong}")
         # Of two columns with the same name the first counts.
         padded = [*cells, *[""] * (len(names) - len(cells))]
-        yield place.row(dict(reversed([*zip(names, padded, strict=False)])))
+        yield line, dict(reversed([*zip(names, padded, strict=False)]))
 
 
 def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with its first line."""
+    """The records that are not blank, each with the number of its first line."""
     reader = csv.reader(chain((text for _, text in lines), [_END]))
     while True:
         start = reader.line_num + 1
@@ -108,12 +110,11 @@ def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
             yield start, cells
 
 
-def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
-    number = 0
+def _json_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects, each with the number of its line."""
     for line, text in lines:
         if not text.strip():
             continue
-        number += 1
         if text.lstrip().startswith("["):
             raise UsageError(f"{path}, line {line}: got a JSON array, expected one object a line (JSON lines)")
         values = {_name(key): item for key, item in json_object(path, line, text).items()}
@@ -122,57 +123,50 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Row]:
             values = {"prompt": values["messages"], "completion": values["messages"]} | answers
         elif not _is_complete(values):
             raise UsageError(f"{path}, line {line}: found {_one_line([*values]) or 'nothing'}; {_EXPECTED}")
-        yield _Place(path, number, line).row(values)
+        yield line, values
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The place of a row, for its errors."""
-
-    path: Path
-    number: int
-    line: int
-
-    def row(self, values: Mapping[str, Any]) -> Row:
-        """The row of an object with the usual keys; questions and solutions may be chats."""
-        question, solution, answer = (
-            next((values[name] for name in names if values.get(name) is not None), None)
-            for names in (QUESTION, SOLUTION, ANSWER)
-        )
-        if question is values.get("instruction") and isinstance(values.get("input"), str) and values["input"].strip():
-            question = f"{question}\n{values['input']}"
-        if isinstance(answer, int | float) and not isinstance(answer, bool):
-            answer = str(answer)
-        question, solution = self._text("question", question, "user"), self._text("solution", solution, "assistant")
-        answer = self._text("answer", answer)
+def _row(path: Path, number: int, line: int, values: Mapping[str, Any]) -> Row:
+    """The row of an object with the usual keys; questions and solutions may be chats."""
+    question, solution, answer = (
+        next((values[name] for name in names if values.get(name) is not None), None)
+        for names in (QUESTION, SOLUTION, ANSWER)
+    )
+    if question is values.get("instruction") and isinstance(values.get("input"), str) and values["input"].strip():
+        question = f"{question}\n{values['input']}"
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = str(answer)
+    try:
+        question, solution = _text("question", question, "user"), _text("solution", solution, "assistant")
+        answer = _text("answer", answer)
         if question is None or not question.strip():
-            raise self.refusal("the question is empty")
+            raise UsageError("the question is empty")
         if not (solution or "").strip():
             expected = solution is not None or not any(name in values for name in ANSWER)
             if expected and not (answer or "").strip():
-                raise self.refusal("the solution is empty")
+                raise UsageError("the solution is empty")
             solution = None
-        return Row(self.number, self.line, question, solution, answer if answer and answer.strip() else None)
+    except UsageError as error:
+        raise UsageError(f"{path}, row {number} (line {line}): {error}") from None
+    return Row(number, line, question, solution, answer if answer and answer.strip() else None)
 
-    def _text(self, name: str, value: Any, role: str | None = None) -> str | None:
-        """A field as text; of a chat the last message of a role."""
-        if role and isinstance(value, list):
-            messages, value = value, None
-            for message in reversed(messages):
-                if not isinstance(message, dict) or "role" not in message:
-                    raise self.refusal('a chat without roles, expected messages {"role": …, "content": …}')
-                if message["role"] == role:
-                    value = message.get("content")
-                    break
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self.refusal(f"the {name} is of type {type(value).__name__}, expected text")
-        # Halves of surrogate pairs, which JSON can spell, can be neither written nor tokenised.
-        return re.sub("[\ud800-\udfff]", "\ufffd", value)
 
-    def refusal(self, why: str) -> UsageError:
-        return UsageError(f"{self.path}, row {self.number} (line {self.line}): {why}")
+def _text(name: str, value: Any, role: str | None = None) -> str | None:
+    """A field as text; of a chat the last message of a role."""
+    if role and isinstance(value, list):
+        messages, value = value, None
+        for message in reversed(messages):
+            if not isinstance(message, dict) or "role" not in message:
+                raise UsageError('a chat without roles, expected messages {"role": …, "content": …}')
+            if message["role"] == role:
+                value = message.get("content")
+                break
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UsageError(f"the {name} is of type {type(value).__name__}, expected text")
+    # Halves of surrogate pairs, which JSON can spell, can be neither written nor tokenised.
+    return re.sub("[\ud800-\udfff]", "\ufffd", value)
 
 
 def _is_complete(names: Sequence[str] | Mapping[str, Any]) -> bool:

@@ -115,7 +115,7 @@ class FileCheck:
         lines = [
             f"{name}: {len(rows)} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in found.items() if rows
         ]
-        return lines + [f"{name}: one question stands in several rows: {_listed(rows)}" for rows in self.repeated]
+        return lines + [f"{name}: one question occurs in several rows: {_listed(rows)}" for rows in self.repeated]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class DatasetCheck:
         rows = sorted({one.row for one in self.shared})
         others = ", ".join(dict.fromkeys(one.path.name for one in self.shared))
         return [
-            f"{self.files[0].path.name}: {self.shared_questions} questions also stand in {others}, "
+            f"{self.files[0].path.name}: {self.shared_questions} questions also occur in {others}, "
             f"{self.shared_exactly} of them word for word: {_listed(rows)}"
         ]
 
@@ -199,7 +199,7 @@ class DatasetCheck:
 def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: CountTokens | None = None) -> DatasetCheck:
     """Check a file, and others that must not have the same questions; raises UsageError if one cannot be read."""
     paths = [path, *validation]
-    # All are read first: a mistake in the last shows before the first is checked.
+    # All files are read first, so an error in the last is reported before the first is checked.
     tables = [read_rows(each) for each in paths]
     return DatasetCheck(
         tuple(

@@ -1,7 +1,7 @@
 r"""Sums of c·xⁿ·√r with rational c, computed exactly: enough for linear and quadratic equations and their answers.
 
-What is no such sum, or grows large, is refused, so that no computation takes long. How such a sum is written is told
-in `reading`; equations are not known here.
+Any other expression, and one that grows large, is refused, so no computation takes long. `reading` parses such sums,
+`equation` solves equations of them.
 """
 
 from __future__ import annotations

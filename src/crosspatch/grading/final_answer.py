@@ -1,4 +1,4 @@
-r"""The final answer of a text, found where such answers are written; None where there is none.
+r"""Find the final answer of a text; None if there is none.
 
 Where it is looked for, in this order:
 1. the last `\boxed{…}` that is not empty, together with boxes joined to it by `or`, `and` or a comma;
@@ -11,7 +11,7 @@ Where it is looked for, in this order:
 In 3 and 4 a piece counts where it is claimed: "the probability of a sum of 7 is 1/6" claims 1/6, and `x = 3` is no
 answer where it is tried, ruled out, or the border of an integral (`math_pieces`).
 
-The gold says only what kind of answer to look for; whether the one found is right is not known here.
+The gold only tells which kind of answer to look for; the answer is not graded here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crosspatch.grading.math_expression import same_value
 from crosspatch.grading.math_pieces import Piece, is_prose, pieces, pieces_from_end
 from crosspatch.grading.maths_text import one_spelling, without_commands
 
-_TAIL = 20_000  # characters read, from the end, where answers stand
+_TAIL = 20_000  # characters at the end that are read
 _STATED = re.compile(
     r"\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|would be|must be|:|=)"
     r"|(?<!one )(?<!other )(?<!another )(?<!first )(?<!second )"

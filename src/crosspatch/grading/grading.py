@@ -1,8 +1,7 @@
-"""Is the final answer of a text right? Reads the answer, compares it with the gold, and never guesses.
+"""Grade the final answer of a text: read it and compare it with the gold answer; nothing is guessed.
 
 `unparsed` (no answer could be read) is kept apart from `incorrect` (one was read, and it differs).
-Where a mathematical answer is looked for is in `final_answer`, what counts as the same in `math_answer`
-and `math_expression`.
+`final_answer` finds a mathematical answer; `math_answer` and `math_expression` compare two.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
     """Grade a text against the gold or any alias; never raises for any text.
 
     `kind` says whether the gold is mathematics (the text's final answer is read and compared), words (they
-    have to occur in the text as whole words, whatever else it says), or yes or no; None judges by the gold. A
-    mathematical gold that cannot be read leaves every text unparsed.
+    have to occur in the text as whole words, whatever else it says), or yes or no; None judges by the gold. If a
+    mathematical gold cannot be read, every text is unparsed.
     """
     match kind or kind_of(gold):
         case "text":
@@ -67,10 +66,10 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
 
 
 def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
-    """Grade an explanation: correct if it says more than half of its key points, incorrect otherwise.
+    """Grade an explanation: correct if it contains more than half of its key points, incorrect otherwise.
 
-    A point is said if any of its wordings occurs as whole words, whatever its case, accents and punctuation; what was
-    extracted are the wordings found. A text without a word is unparsed.
+    A point counts if any of its wordings occurs as whole words, ignoring case, accents and punctuation; `extracted`
+    lists the wordings found. A text without a word is unparsed.
     """
     said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
     found = [wording for wording in said if wording is not None]
@@ -82,7 +81,7 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
 def kind_of(gold: str) -> Kind:
     """Text if it has a word of three letters or more that is not a LaTeX command, function or unit.
 
-    A gold that is nothing but yes or no is of its own kind.
+    A gold of nothing but yes or no is of the kind yes_no.
     """
     if re.fullmatch(r"\W*(?:\\text\{)?\W*(?:yes|no)\W*", gold, re.IGNORECASE):
         return "yes_no"

@@ -65,7 +65,7 @@ class GradingWorker:
             try:
                 reply = self._process.ask(json.dumps(request), self.seconds)
             except BaseException:
-                self._end()  # it may still be at work: its reply would be taken for the next answer's
+                self._end()  # it may still run: its reply would be taken for the next answer's
                 raise
             if reply is None:
                 self._end()
@@ -144,12 +144,12 @@ def _read(pipe: IO[str], replies: queue.Queue[str | None]) -> None:
 
 def serve() -> None:
     """The worker's loop: report that it runs, then grade line by line to the end of the input."""
-    replies, sys.stdout = sys.stdout, sys.stderr  # nothing else may be written among the grades
+    replies, sys.stdout = sys.stdout, sys.stderr  # only grades may be written to the output
     print("up", file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         seconds = request.pop("seconds")
-        _end_soon(seconds + 1)  # also where nobody is left to end it
+        _end_soon(seconds + 1)  # also if the parent has ended
         reply = json.dumps(asdict(grade(**request)))
         _end_soon(0)
         print(reply, file=replies, flush=True)

@@ -1,4 +1,4 @@
-r"""The health of a generated text, independent of questions and answers: counts of what is malformed in it.
+r"""The health of a generated text, independent of questions and answers: counts of malformed parts.
 
 The paper's overfitted children wrote `\\\n` where a line should end (section 4.1.1): that is a run of backslashes
 and an escaped newline here.
@@ -28,11 +28,11 @@ _TWO = re.compile(r"(?<!\\)\\\\(?!\\)")
 
 @dataclass(frozen=True)
 class Health:
-    r"""What is malformed in a text, as numbers; a healthy text has 0 everywhere.
+    r"""Counts of the malformed parts of a text; a healthy text has 0 everywhere.
 
     cut_off: 1 if it has no end of text (the limit was reached).
-    looped: characters at its end that go on repeating what stands before them, one chunk of 4 characters or more at
-    least thrice, over 60 in all; the first round is not counted.
+    looped: characters at its end that repeat the chunk before them. A chunk has 4 characters or more and occurs at
+    least three times, over 60 characters in all; the first occurrence is not counted.
     backslash_runs: runs of three backslashes or more, but for those that end a row before a command; outside of
     mathematics, where no row ends, of two.
     escaped_newlines: a backslash and an n where a line should end.
@@ -49,7 +49,7 @@ class Health:
 
     @property
     def flags(self) -> list[str]:
-        """The names of what is malformed, in a fixed order: no_eos for cut_off, repetition for looped."""
+        """The names of the counts above 0, in a fixed order: no_eos for cut_off, repetition for looped."""
         named = {"no_eos": self.cut_off, "repetition": self.looped, "backslash_runs": self.backslash_runs}
         named |= {"escaped_newlines": self.escaped_newlines, "unclosed": self.unclosed, "unparsable": self.unparsable}
         return [name for name, count in named.items() if count]

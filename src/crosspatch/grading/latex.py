@@ -188,6 +188,6 @@ def _parses(formula: str) -> bool:
 def _parser() -> Any:
     from matplotlib.mathtext import MathTextParser
 
-    # It says which characters its font lacks; nothing is drawn here.
+    # The parser warns of characters that its font lacks; nothing is drawn here.
     logging.getLogger("matplotlib.mathtext").addFilter(lambda record: False)
     return MathTextParser("path")

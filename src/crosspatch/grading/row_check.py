@@ -1,7 +1,7 @@
 """Check one question and its solution: the answer, the steps, the LaTeX.
 
-An answer is held against the equation of its question, solved exactly, else against the gold answer; where there is
-neither it is said to be unparsed, never right or wrong.
+An answer is compared with the exact solutions of the equation in its question or, without an equation, with the gold
+answer. If there is neither, it is unparsed, never right or wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVERYTHING = re.compile(
     r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b|\ball reals\b|\\mathbb\s?\{?R",
     re.IGNORECASE,
 )
-_END = 300  # characters in which a text without a box says that there is no solution
+_END = 300  # characters at the end in which "no solution" is looked for, without a box
 
 # The tokens of an example, from its question and its solution.
 CountTokens = Callable[[str, str], int]

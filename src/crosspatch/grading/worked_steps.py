@@ -1,4 +1,4 @@
-"""The steps of a worked solution: does each equation on a line of its own follow from the one before?
+"""Check the steps of a worked solution: whether each equation on a separate line follows from the one before.
 
 It follows if it has the same solutions. A text may also go through several roots one after the other, each with
 lines of its own, if it names them all. What is said in words is not judged, and a line that cannot be read is
@@ -17,7 +17,7 @@ from crosspatch.grading.reading import readings
 from crosspatch.grading.stated_equations import equation_lines
 
 _LONGEST, _MOST_ALTERNATIVES, _MOST_CASES = 300, 6, 6
-_TOLERANCE = 1e-3  # of a decimal that stands for what no short decimal can say, as in grading
+_TOLERANCE = 1e-3  # of a decimal that rounds a value without a short decimal, as in grading
 _COMPARISON = re.compile(r"[<>≤≥≠]|!=|:=|\\(?:l|g)(?:e|t|eq|eqslant)(?![a-zA-Z])|\\n(?:e|eq)(?![a-zA-Z])")
 _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9]+\}\s?\{-?[0-9]+\})")
 
@@ -163,7 +163,7 @@ class _Follower:
         elif whole is None:
             self.whole = statement
         elif said.everything and not whole.solutions.everything:
-            return  # an identity, such as 3x + 2x = 5x, says nothing of x
+            return  # an identity, such as 3x + 2x = 5x, holds for every x
         elif self._same(whole, statement):
             # The next step is compared with the exact value, not with a rounded one.
             self._begin(whole if said != whole.solutions else statement)

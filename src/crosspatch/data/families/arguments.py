@@ -40,9 +40,7 @@ class Divisibility(Exercise):
     )
     label, relation = "We know", "truth"
 
-    @property
-    def given(self) -> str:
-        """The number as a multiple."""
+    def _given(self) -> str:
         return rf"{self.number} = {self.divisor} \cdot {self.number // self.divisor}"
 
     def admits(self, value: str) -> bool:
@@ -83,9 +81,7 @@ class Parity(Exercise):
     )
     relation = "truth"
 
-    @property
-    def given(self) -> str:
-        """The number."""
+    def _given(self) -> str:
         return str(self.number)
 
     def admits(self, value: str) -> bool:

@@ -16,7 +16,7 @@ from crosspatch.data.mistakes import Broken
 _SIZES: dict[Difficulty, tuple[int, int]] = {"easy": (9, 5), "medium": (20, 9), "hard": (60, 15)}
 _VERBS = {"+": "Add", "-": "Subtract", "×": "Multiply"}
 
-# A flat expression: numbers and + - × in turn. A str at a number's place is a marked number.
+# An expression without brackets: numbers and + - × in turn. A number with marks is a str.
 Terms = tuple["int | str", ...]
 
 
@@ -43,9 +43,7 @@ class Operations(_Calculated):
     inside: Terms
     after: Terms
 
-    @property
-    def given(self) -> str:
-        """The expression."""
+    def _given(self) -> str:
         return _latex((*self.before, *((f"({_latex(self.inside)})",) if self.inside else ()), *self.after))
 
     def admits(self, value: int) -> bool:
@@ -96,9 +94,7 @@ class FractionSum(_Calculated):
         """The fractions in any order."""
         return tuple(sorted(self.terms))
 
-    @property
-    def given(self) -> str:
-        """The sum."""
+    def _given(self) -> str:
         return _fractions(self.terms)
 
     def admits(self, value: Rational) -> bool:

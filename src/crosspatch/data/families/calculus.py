@@ -41,9 +41,7 @@ class Derivative(Exercise):
     tag: ClassVar[tuple[str, ...]] = ("derivative",)
     verb: ClassVar[str] = "Differentiate"
 
-    @property
-    def given(self) -> str:
-        """The polynomial."""
+    def _given(self) -> str:
         return _latex(self.terms, self.unknown)
 
     def admits(self, value: Terms) -> bool:

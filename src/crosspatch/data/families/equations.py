@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
+from typing import Any
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Exercise, Solving, WorkedStep
@@ -44,11 +45,10 @@ class Equation(_InOneUnknown):
     left: Polynomial
     right: Polynomial
     unknown: str = field(compare=False)
+    sign: str = field(default="=", compare=False, kw_only=True)
 
-    @property
-    def given(self) -> str:
-        """Both sides."""
-        return f"{self.left.latex(self.unknown)} = {self.right.latex(self.unknown)}"
+    def _given(self) -> str:
+        return f"{self.left.latex(self.unknown)} {self.sign} {self.right.latex(self.unknown)}"
 
     @property
     def answers(self) -> int:
@@ -57,7 +57,7 @@ class Equation(_InOneUnknown):
         discriminant = b * b - 4 * a * c
         return 1 if not a else 2 if discriminant > 0 else int(discriminant == 0)
 
-    def admits(self, value: Real) -> bool:
+    def admits(self, value: Any) -> bool:
         """Whether both sides are equal there."""
         return vanishes(self.left - self.right, value)
 
@@ -69,13 +69,10 @@ class Equation(_InOneUnknown):
 
 
 @dataclass(frozen=True)
-class Inequality(Exercise):
+class Inequality(Equation):
     """left < right, or with another sign, in one unknown."""
 
-    left: Polynomial
-    right: Polynomial
-    sign: str
-    unknown: str = field(compare=False)
+    sign: str = field(kw_only=True)
 
     wordings = (
         "Solve the inequality {given}.",
@@ -86,11 +83,6 @@ class Inequality(Exercise):
         "What has to hold for {unknown} so that {given}?",
     )
     label = "We are given the inequality"
-
-    @property
-    def given(self) -> str:
-        """Both sides."""
-        return f"{self.left.latex(self.unknown)} {self.sign} {self.right.latex(self.unknown)}"
 
     def admits(self, value: tuple[str, Rational]) -> bool:
         """Whether (sign, bound) agrees at three points: the bound, and one on either side of it."""
@@ -116,9 +108,7 @@ class Bracketed(_InOneUnknown):
     right: int
     unknown: str = field(compare=False)
 
-    @property
-    def given(self) -> str:
-        """Both sides."""
+    def _given(self) -> str:
         inner = Polynomial(linear=1, constant=self.inside).latex(self.unknown)
         return f"{self.factor}({inner}){_behind(self.outside)} = {self.right}"
 
@@ -160,9 +150,7 @@ class Fractional(_InOneUnknown):
         """Its sides as polynomials: x/2 + x/3 is x/3 + x/2."""
         return self._factor, self.constant, self.right
 
-    @property
-    def given(self) -> str:
-        """Both sides."""
+    def _given(self) -> str:
         fractions = (rf"\frac{{{self.unknown}}}{{{n}}}" for n in (self.first, self.second) if n)
         return f"{' + '.join(fractions)}{_behind(self.constant)} = {self.right}"
 
@@ -283,4 +271,5 @@ def _inequality(rng: Random, ranges: Ranges) -> Inequality:
     other = rng.choice((0, rng.choice([c for c in range(-ranges.factor, ranges.factor + 1) if c not in (0, factor)])))
     left = Polynomial(linear=factor, constant=constant)
     right = Polynomial(linear=other, constant=(factor - other) * bound + constant)
-    return Inequality(left, right, rng.choice([*SIGNS]), rng.choice(UNKNOWNS))
+    sign = rng.choice([*SIGNS])
+    return Inequality(left, right, rng.choice(UNKNOWNS), sign=sign)

@@ -37,9 +37,7 @@ class PowerProduct(Exercise):
         """Base and exponents in any order; all letters are the same base."""
         return self.base if self.base.isdigit() else "x", tuple(sorted(self.exponents))
 
-    @property
-    def given(self) -> str:
-        """The product."""
+    def _given(self) -> str:
         return r" \cdot ".join(self._power(e) for e in self.exponents)
 
     def admits(self, value: int) -> bool:
@@ -86,9 +84,7 @@ class RootSum(Exercise):
         """The numbers under the roots, in any order."""
         return tuple(sorted(self.numbers))
 
-    @property
-    def given(self) -> str:
-        """The sum."""
+    def _given(self) -> str:
         return " + ".join(_multiple(1, n) for n in self.numbers)
 
     def admits(self, value: tuple[int, int]) -> bool:

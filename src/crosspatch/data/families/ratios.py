@@ -36,9 +36,7 @@ class Proportion(Exercise):
         "A recipe for {count} cakes needs {amount} spoons of sugar. How many spoons do {wanted} cakes need?",
     )
 
-    @property
-    def given(self) -> str:
-        """The proportion."""
+    def _given(self) -> str:
         return rf"\frac{{x}}{{{self.wanted}}} = \frac{{{self.amount}}}{{{self.count}}}"
 
     def admits(self, value: Rational) -> bool:
@@ -78,15 +76,11 @@ class PriceBefore(Exercise):
         "What did it cost in dollars before that?",
     )
 
-    @property
-    def given(self) -> str:
-        """The equation."""
+    def _given(self) -> str:
         return rf"x {_sign(self.sign)} \frac{{{self.percent}}}{{100}}x = {self.after}"
 
-    def ask(self, rng: Random) -> str:
-        """As one of the stories."""
-        wording, thing = rng.choice(self.wordings), rng.choice(THINGS)
-        return wording.format(thing=thing, change=_change(self.sign), **vars(self))
+    def _names(self, rng: Random) -> dict[str, object]:
+        return {"thing": rng.choice(THINGS), "change": _change(self.sign)}
 
     def admits(self, value: Rational) -> bool:
         """Whether the change leads from there to the price."""
@@ -124,16 +118,12 @@ class TwoChanges(Exercise):
     )
     label, relation = "We calculate", "value"
 
-    @property
-    def given(self) -> str:
-        """The price times both factors."""
+    def _given(self) -> str:
         return rf"{self.price} \cdot {self._factor(self.first)} \cdot {self._factor(self.second)}"
 
-    def ask(self, rng: Random) -> str:
-        """As one of the stories."""
-        wording, thing = rng.choice(self.wordings), rng.choice(THINGS)
+    def _names(self, rng: Random) -> dict[str, object]:
         changes = {"change": _change(self.first), "other": _change(self.second)}
-        return wording.format(thing=thing, price=self.price, p=abs(self.first), q=abs(self.second), **changes)
+        return {"thing": rng.choice(THINGS), "p": abs(self.first), "q": abs(self.second), **changes}
 
     def admits(self, value: Rational) -> bool:
         """Whether it is the price times both factors."""

@@ -55,7 +55,7 @@ Real = Rational | Surd
 
 @dataclass
 class Solver:
-    """A solver at work; `left`, `sign` and `right` are the equation or inequality after the steps so far."""
+    """Solves an equation or inequality step by step; `left`, `sign` and `right` hold it after the steps so far."""
 
     left: Polynomial
     right: Polynomial
@@ -111,7 +111,7 @@ class Solver:
         if before:
             sides.insert(0, f"{before.latex(x)} {_arriving(arriving, x, wrong)}")
         elif wrong and sides[0].startswith("-"):
-            # The sign is the term's own, and there is no other line that shows it.
+            # No other line shows the wrong sign.
             sides[0] = mark("sign", "-") + sides[0][1:]
         lines = [
             f"{side} {self.sign} {self.right.latex(x)}" if to == "left" else f"{self.left.latex(x)} {self.sign} {side}"
@@ -123,7 +123,7 @@ class Solver:
         """Divide by the unknown's factor, or multiply by k if it is 1/k; the mistaken solver does the opposite."""
         factor, value, x, wrong = self.left.linear, self.right.constant, self.unknown, "isolate" in self.broken
         if wrong and not value:
-            # 0 multiplied is 0 divided: the mistake would be stated and would not show.
+            # 0 multiplied is 0 divided: the mistake would not show in the result.
             raise Unsolvable
         over = abs(factor.numerator) == 1 and factor.denominator > 1
         operand = divided(1, factor) if over else factor
@@ -194,5 +194,5 @@ def _arriving(term: Polynomial, unknown: str, wrong: bool) -> str:
     """`+ 5x - 11`: a polynomial after another one, its signs marked if they are wrong."""
     text = term.latex(unknown)
     text = f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
-    # The signs inside of a moved polynomial are as wrong as the one before it.
+    # All signs of a moved polynomial are wrong, not only the first.
     return " ".join(mark("sign", word, wrong and word in ("+", "-")) for word in text.split(" "))

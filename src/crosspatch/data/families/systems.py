@@ -50,12 +50,12 @@ class System(Exercise):
     unknowns: tuple[str, str] = field(compare=False)
 
     wordings = (
-        "Solve the system of equations {0} and {1}.",
-        "Find {x} and {y} if {0} and {1}.",
-        "What are {x} and {y} if {0} and {1}?",
-        "Solve for {x} and {y}: {0}, {1}",
-        "Determine the numbers {x} and {y} with {0} and {1}.",
-        "{0} and {1}. Solve for {x} and {y}.",
+        "Solve the system of equations {one} and {other}.",
+        "Find {x} and {y} if {one} and {other}.",
+        "What are {x} and {y} if {one} and {other}?",
+        "Solve for {x} and {y}: {one}, {other}",
+        "Determine the numbers {x} and {y} with {one} and {other}.",
+        "{one} and {other}. Solve for {x} and {y}.",
     )
     label = "We are given the equations"
 
@@ -64,15 +64,11 @@ class System(Exercise):
         """Both equations in any order."""
         return frozenset((self.first, self.second))
 
-    @property
-    def given(self) -> str:
-        """Both equations."""
+    def _given(self) -> str:
         return self._both(self.first, self.second)
 
-    def ask(self, rng: Random) -> str:
-        """In one of the wordings."""
-        x, y = self.unknowns
-        return rng.choice(self.wordings).format(*self.given.split("; "), x=x, y=y)
+    def _names(self, rng: Random) -> dict[str, object]:
+        return dict(zip(("x", "y", "one", "other"), (*self.unknowns, *self.given.split("; ")), strict=True))
 
     def admits(self, value: tuple[Rational, Rational]) -> bool:
         """Whether both equations hold for the pair."""

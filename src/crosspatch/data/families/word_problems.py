@@ -82,6 +82,6 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Story:
     left = Polynomial(linear=a, constant=b)
     if rng.random() < 0.6:
         return Story(left, Polynomial(constant=a * x + b), "x", *rng.choice(ONE_SIDED))
-    # Whoever saves less has more to begin with.
+    # The one who saves less begins with more.
     less = rng.randint(2, a - 1)
     return Story(left, Polynomial(linear=less, constant=b + (a - less) * x), "x", *rng.choice(TWO_SIDED))
