@@ -86,9 +86,9 @@ class Equation:
 
     @property
     def key(self) -> Hashable:
-        """Equal for equations that are written the same, whatever the unknown, spacing and order of what is added.
+        """Equal for equations with the same sides, ignoring the unknown, the spacing and the order of the terms.
 
-        Brackets make a difference: 2(x + 3) = 10 is another exercise than 2x + 6 = 10, and so is 10 = 2(x + 3).
+        Brackets count: 2(x + 3) = 10 is not the same exercise as 2x + 6 = 10, nor as 10 = 2(x + 3).
         """
         return self._side(self.left), self._side(self.right)
 

@@ -26,7 +26,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """Σ c·xⁿ·√r, as (n, r, c) in order; r has no square factor, and stands for i·√|r| where it is negative."""
+    """Σ c·xⁿ·√r, as sorted (n, r, c); r has no square factor, and √r is i·√|r| if r is negative."""
 
     terms: tuple[tuple[int, int, Rational], ...] = ()
 
@@ -139,7 +139,7 @@ UNKNOWN = Expression(((1, 1, 1),))
 
 
 def _whole(size: Rational) -> Rational:
-    """An int if it is whole: ten times faster than a fraction, and equal to it."""
+    """The value as an int if it is whole: ints are ten times faster than fractions and compare equal to them."""
     return size.numerator if size.denominator == 1 else size
 
 

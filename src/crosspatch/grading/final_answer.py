@@ -1,15 +1,15 @@
 r"""Find the final answer of a text; None if there is none.
 
-Where it is looked for, in this order:
+The places, in order:
 1. the last `\boxed{…}` that is not empty, together with boxes joined to it by `or`, `and` or a comma;
 2. the last stated answer, on its line or the next: `**Answer:** …`, `the solutions are …`;
-3. gold `x = …`: the last line that says `x = value`, and for several roots as many of the last values as
-   there are, of several unknowns one each; failing that, a last line that ends in a bare value;
-4. any other gold: the last mathematical piece of the text that could be such an answer;
-5. a last line that says that there is no solution.
+3. for a gold `x = …`: the last line with `x = value`. For several roots, as many last values as the gold has; for
+   several unknowns, one value of each. If there is none: a value at the end of the last line;
+4. for any other gold: the last mathematical piece of the text that could be such an answer;
+5. a last line that states that there is no solution.
 
-In 3 and 4 a piece counts where it is claimed: "the probability of a sum of 7 is 1/6" claims 1/6, and `x = 3` is no
-answer where it is tried, ruled out, or the border of an integral (`math_pieces`).
+In 3 and 4 only asserted pieces count: "the probability of a sum of 7 is 1/6" asserts 1/6, and `x = 3` is no answer
+if it is only tried, ruled out, or the border of an integral (`math_pieces`).
 
 The gold only tells which kind of answer to look for; the answer is not graded here.
 """
@@ -92,7 +92,7 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     if answer is None:
         readable = [a for piece in pieces(tidy) if (a := _read(piece.text, gold))]
         answer = readable[-1] if readable else None
-    # Words in a box are an answer too, and a wrong one; unreadable signs are not an answer.
+    # Words in a box are a wrong answer; unreadable signs are no answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
     return FinalAnswer(content, answer)
@@ -140,7 +140,7 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
             out += about
             continue
         if len(unknowns) > 1:
-            # One value each: the last one replaces those before.
+            # One value for each unknown: the last one counts.
             about = [v for v in about if v.label not in {w.label for w in values}]
         new = [v for v in about if not _among(v, values) and not _among(v, out)]
         values += new
@@ -155,7 +155,7 @@ def _among(value: Value, others: list[Value]) -> bool:
 
 
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    """A last line that ends in a bare value, or in one of another unknown."""
+    """The value at the end of the last line: without an unknown, or of another unknown."""
     line = tidy.rstrip().rpartition("\n")[2].strip()
     found = list(pieces(line))
     if not found or not _ends(line, found[-1].text) or not found[-1].claimed:
@@ -179,7 +179,7 @@ def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _nothing(tidy: str) -> FinalAnswer | None:
-    """A last line that states that there is no answer, or that any value is one."""
+    """The last line, if it states that there is no answer or that any value is an answer."""
     found = _NOTHING.search(tidy.rstrip().rpartition("\n")[2])
     return FinalAnswer(found.group(), None) if found else None
 
@@ -193,7 +193,7 @@ def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
 
 
 def _plausible(answer: MathAnswer, gold: MathAnswer) -> bool:
-    """Whether it could be an answer to the same question: a number for a number, about the same unknowns."""
+    """Whether a value could answer the same question: a number if the gold is one, and the same unknowns."""
     if gold.unknown:
         return answer.numeric and {v.label for v in answer.values} <= {*gold.unknowns, ""}
     return answer.numeric or not gold.numeric

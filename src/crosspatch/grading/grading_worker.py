@@ -31,7 +31,7 @@ _START = 120.0  # seconds in which a worker must have come up, its imports inclu
 class GradingWorker:
     """Grades like `grading.grade`, each answer within `seconds`; one that takes longer is unparsed.
 
-    A context manager; the process starts with the first answer and, after one that it was ended for, with the next.
+    A context manager. The process starts with the first answer and, if it was ended, again with the next answer.
     Threads may share a worker: they take turns.
     """
 
@@ -111,7 +111,7 @@ class _Process:
         return process
 
     def ask(self, request: str, seconds: float) -> str | None:
-        """Its reply; None if the time was up or the worker has ended."""
+        """The worker's reply; None after the time limit, or if the worker has ended."""
         assert self.popen.stdin is not None
         try:
             self.popen.stdin.write(request + "\n")

@@ -1,8 +1,8 @@
 r"""Malformed LaTeX: delimiters that are not closed, and formulas that cannot be parsed.
 
-Delimiters (`$`, `$$`, `\(`, `\[`, braces, `\left`, `\begin`) are read in one pass, whatever stands between them.
-Formulas (`\frac{1}` without its second part, `x^^2`, commands that do not exist) are given to matplotlib's parser of
-mathematics, after what it does not know of LaTeX has been put in words that it knows.
+Delimiters (`$`, `$$`, `\(`, `\[`, braces, `\left`, `\begin`) are read in one pass, ignoring the text between them.
+Formulas are parsed by matplotlib's mathtext, after LaTeX that it does not know has been replaced by LaTeX that it knows.
+Errors are, for example, `\frac{1}` without its second argument, `x^^2`, and commands that do not exist.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PARTNER = {r"\)": r"\(", r"\]": r"\[", "}": "{", r"\right": r"\left"}
 
 
 def unclosed(text: str) -> list[str]:
-    r"""What is not closed, at most five reasons, such as "\boxed{ is not closed"; empty if all is closed.
+    r"""The delimiters that are not closed, at most five, such as "\boxed{ is not closed"; empty if all is closed.
 
     `\$` is no delimiter, nor is an amount of money without a partner on its line. A blank line ends `$` and `\(`.
     """
@@ -72,7 +72,7 @@ class _Reader:
 
     @property
     def mode(self) -> str:
-        """The kind of mathematics that is open, "{" within its words, "" outside."""
+        """The innermost open delimiter of mathematics; "{" within words in it, "" outside of mathematics."""
         return self.open[self.modes[-1]][0] if self.modes else ""
 
     def dollars(self, token: str, place: int) -> None:

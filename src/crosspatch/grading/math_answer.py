@@ -1,7 +1,6 @@
-"""A mathematical answer: one value or several in any order, each with the left side of its `=`.
+"""Mathematical answers: one value or several in any order, each with the left side of its `=`.
 
-Cuts what is written down into single values without label, unit or percent sign, and says whether two answers
-are the same.
+Splits a text into single values without label, unit or percent sign, and compares two answers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sympy
 from crosspatch.grading.math_expression import parse, same_value
 from crosspatch.grading.maths_text import one_spelling
 
-# A pattern for what a quantity may be measured in.
+# A pattern of units.
 UNITS = (
     r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|met(?:er|re)s?|"
     r"centimet(?:er|re)s?|degrees?|radians?|dollars?|euros?|seconds?|hours?|minutes?|s|kg|g|[ckm]?m/(?:s|h|min))"
@@ -83,7 +82,7 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
         text = text[1:-1]
     values: list[Value] = []
     parts = _parts(text)
-    # `x ≠ 2` beside other parts is only their condition.
+    # `x ≠ 2` beside other parts is a condition, not a value.
     for part in [part for part in parts if not _UNEQUAL.search(part)] or parts:
         got = list(_values(part, constant))
         if not got:
@@ -141,7 +140,7 @@ def _cut_label(part: str) -> tuple[str, str]:
 
 
 def same_answer(gold: MathAnswer, said: MathAnswer) -> bool:
-    """Every stated value is one of the gold's, and none of the gold's is missing."""
+    """Whether both answers have the same values."""
     return all(any(_equal(g, s) for g in gold.values) for s in said.values) and all(
         any(_equal(g, s) for s in said.values) for g in gold.values
     )
@@ -157,7 +156,7 @@ def _equal(gold: Value, said: Value) -> bool:
 
 
 def _labels_agree(gold: str, said: str) -> bool:
-    """`x = 2` does not answer for y, nor a second derivative for the first; other names do not matter."""
+    """Whether the labels may belong to the same answer: `x` and `y` may not, nor f' and f''; other names may."""
     if not gold or not said:
         return True
     if re.fullmatch("[a-zA-Z]", gold):

@@ -1,6 +1,6 @@
 """One mathematical value as a sympy object: read safely, compared by its value.
 
-math-verify reads LaTeX; it is not trusted with the rest. What is long or a tower of powers is refused, so
+math-verify parses LaTeX, and nothing else. What is long or a tower of powers is refused, so
 nothing hangs. Numbers and expressions are compared exactly, and to 1e-3 where a decimal stands for what no
 short decimal can say, rather than by `verify`, which rounds absolutely and may simplify for minutes; only
 intervals and inequalities are left to `verify`.
@@ -21,9 +21,9 @@ import sympy
 from crosspatch.grading.maths_text import without_commands
 
 # math-verify's own timeouts need signals, so they fail off the main thread; it warns that they are off.
-# They are not missed: `_harmless` bounds what it is given.
+# Timeouts are not needed: `_harmless` limits the input.
 math_verify.parser.TIMEOUT_WARNING_SHOWN = math_verify.grader.TIMEOUT_WARNING_SHOWN = True
-# Its units are off too: it takes the t of `5t^{2} - t` for tonnes. Ours are cut off before (`math_answer`).
+# Its units are off too: it reads the t of `5t^{2} - t` as tonnes. `math_answer` removes units before.
 _DEFAULT = math_verify.LatexExtractionConfig()
 _LATEX = [replace(_DEFAULT, normalization_config=replace(_DEFAULT.normalization_config, units=False))]
 
@@ -47,7 +47,7 @@ def parse(latex: str) -> Any:
         return None
     try:
         found = math_verify.parse(f"${latex}$", _LATEX, fallback_mode="no_fallback", parsing_timeout=None)
-    except Exception:  # a parser of others fed with arbitrary text: whatever it raises means "not readable"
+    except Exception:  # a third-party parser on arbitrary text: any exception means "not readable"
         return None
     return found[0] if found and isinstance(found[0], sympy.Basic | sympy.MatrixBase) else None
 
@@ -86,7 +86,7 @@ def same_value(gold: Any, said: Any) -> bool:
         return _close(gold, said)
     try:
         return bool(math_verify.verify(gold, said, timeout_seconds=None))
-    except Exception:  # as for its parser: no comparison, no match
+    except Exception:  # any exception means "not comparable", so not equal
         return False
 
 
@@ -117,7 +117,7 @@ def _short(expr: sympy.Expr) -> bool:
 
 
 def _number(expr: sympy.Expr, turn: int) -> complex | None:
-    """The value with every symbol set to a number of its own, another one at each turn."""
+    """The value with every symbol replaced by a different number, and by other numbers in each turn."""
     points = {s: sympy.Rational(sum(map(ord, s.name)) * (turn + 2), 193) for s in expr.free_symbols}
     try:
         value = complex(expr.evalf(20, subs=points))

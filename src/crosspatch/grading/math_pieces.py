@@ -1,4 +1,4 @@
-"""The mathematical pieces between the words of a text, and how these words qualify them.
+"""Find the mathematical pieces of a text, and whether the words around a piece assert it.
 
 Works on one spelling (`maths_text`).
 """
@@ -12,10 +12,10 @@ from itertools import islice
 
 from crosspatch.grading.maths_text import without_commands
 
-_PIECES = 40  # tried, from the end
-_WORDS = 12  # looked at before a piece; half as many behind it
+_PIECES = 40  # the most pieces that are tried, from the end
+_WORDS = 12  # the words before a piece that are examined; half as many after it
 
-# The words before a piece that is only supposed, or ruled out, and after one that is ruled out.
+# Words before a piece that is only tried or ruled out, and words after one that is ruled out.
 _SUPPOSED = re.compile(r"\b(?:try(?:ing)?|let(?:ting)?|let's say|suppose|assume|assuming|guess)$", re.IGNORECASE)
 _RULED_OUT = re.compile(
     r"\b(?:not|reject|rejecting|discard|discarding|exclude|excluding|ignore|ignoring|except)$", re.IGNORECASE
@@ -25,7 +25,7 @@ _WHICH_IS_OUT = re.compile(
     r"|(?:does|do|did|can|could|must|will)(?: not|n't)\b|cannot\b|isn't\b|fails\b|must be (?:rejected|discarded)",
     re.IGNORECASE,
 )
-# The words before a piece that is about something else: "greater than 7", "of radius 4", "when x = 3".
+# Words before a piece that is not the answer: "greater than 7", "of radius 4", "when x = 3".
 _SPOKEN_OF = re.compile(
     r"\b(?:tends|goes|close) to$|\bfrom(?:.{1,40}\bto)?$|\b(?:than|with|using|approaches|approaching|radius|length|"
     r"width|height|side|edge|symbol|(?<!answer )(?<!result )(?<!value )being|(?<!given )by)$",
@@ -34,7 +34,7 @@ _SPOKEN_OF = re.compile(
 _OF = re.compile(r"(?<!consist )(?<!consists )\bof$", re.IGNORECASE)
 _NAMED = re.compile(r"\w'*(?:\(\w\))?\s?=")
 _CONDITION = re.compile(r"\b(?:if|when|where|for|at|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing))$", re.IGNORECASE)
-# "has an area of 36" says what something is; "rolling a sum of 7" does not.
+# "has an area of 36" asserts a value; "rolling a sum of 7" does not.
 _OF_ITS_OWN = re.compile(
     r"\b(?:is|are|was|has|have|had|gives?|giving|gets?|makes?|making|for|to|yields?) an? (?:[a-z-]+ ){1,3}of$",
     re.IGNORECASE,
@@ -53,7 +53,7 @@ class Piece:
 
     @property
     def supposed(self) -> bool:
-        """Whether it is only tried."""
+        """Whether the sentence only tries it, as in "try x = 3"."""
         return _SUPPOSED.search(self.before) is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Mathematics in one spelling, whether a text has it in Unicode, LaTeX, markdown or plain words.
+"""Convert mathematics in Unicode, LaTeX, markdown or plain words to one spelling.
 
 There are two spellings. `typed` changes signs alone, one by one, so that a line keeps its layout and can be quoted.
 `one_spelling` makes LaTeX of everything and drops delimiters, markdown and spacing, which is what answers are looked

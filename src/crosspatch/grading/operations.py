@@ -1,20 +1,19 @@
-r"""Which operations on both sides a solution states: the right or the planted ones?
+r"""Judge whether the operations on both sides that a solution states are the right or the planted ones.
 
-Statements are read ("Subtract 5x - 11 from both sides"), not arithmetic: what is done afterwards may be wrong.
+Only statements ("Subtract 5x - 11 from both sides") are read, not the arithmetic after them, which may be wrong.
 
-The rule. A problem without `right_operations` is not judged (None). Otherwise the statements are taken in
-order, and the first that can be told right or planted decides; "neither" if none can. A verb (moving or scaling)
-that the two solvers use alike tells nothing; any other statement is told by the first of these that tells anything:
-1. the problem's lists: it stands among the right operations only: right; among the planted ones only:
-   planted. In a quadratic the lists fall in two: what is done to the equation itself (the first operation,
-   unless the right side is 0) counts until the text has factored, what is done to the factors (the rest)
-   counts from there on;
-2. the terms: it subtracts a term or a whole side of an equation: right; it adds one: planted; a term that
-   stands there with both signs tells nothing. The equation is the question's, then the last one in the
-   text before the statement whose right side is a number; after factoring only the last linear one;
-3. the coefficient: it divides by a number: right; it multiplies by a whole number: planted; by 1/k each the
-   other way round; by 1 or -1, or by any other fraction, nothing. Not in a quadratic, where
-   every solver divides by the common factor.
+The rule. A problem without `right_operations` is not judged (None). Otherwise the first statement that is recognised as
+right or planted decides; "neither" if there is none. A verb (moving or scaling) that both solvers use alike decides
+nothing. Any other statement is judged by the first of these that recognises it:
+1. The problem's lists. The statement is right if it is only among the right operations, and planted if it is only among
+   the planted ones. A quadratic has two lists: the operations on the equation itself (the first one, unless the right
+   side is 0), which apply until the text has factored, and those on the factors, which apply afterwards.
+2. The terms. Subtracting a term or a whole side of the equation is right, and adding one is planted; a term that occurs
+   with both signs decides nothing. The equation is the question's, then the last one before the statement whose right
+   side is a number; after factoring, the last linear one.
+3. The coefficient. Dividing by a number is right, and multiplying by a whole number is planted; with 1/k it is the
+   other way round; 1, -1 and other fractions decide nothing. Quadratics are excluded: every solver divides by the
+   common factor.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from crosspatch.grading.stated_equations import StatedEquation, equations_among_
 
 Told = Literal["right", "planted", "neither"]
 
-_READ = 20_000  # characters read, from the start
-_NEAR = 1_000  # characters looked back for an equation
+_READ = 20_000  # characters at the start that are read
+_NEAR = 1_000  # characters before a statement in which its equation is searched
 _VERBS = {
     "add": "add",
     "subtract": "subtract",

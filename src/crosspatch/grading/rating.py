@@ -1,4 +1,4 @@
-"""A judge's ratings of free answers: aligned and coherent, each from 0 to 100.
+"""Ratings of free answers by a judge model: aligned and coherent, each from 0 to 100.
 
 The two scales are those of the emergent-misalignment literature.
 """

@@ -69,7 +69,7 @@ def readings(text: str, unknown: str) -> tuple[Expression, ...]:
 
 
 def leading_polynomial(text: str) -> Polynomial | None:
-    """The polynomial in one unknown at the beginning of a text, whatever follows; None if there is none."""
+    """The polynomial in one unknown at the beginning of a text; None if there is none."""
     found: list[str] = []
     with suppress(Unreadable):
         found.extend(_scanned(text))
@@ -81,7 +81,7 @@ def leading_polynomial(text: str) -> Polynomial | None:
 
 
 class _Reader:
-    """Reads tokens from left to right, each method one kind of thing."""
+    """A recursive-descent parser of the tokens."""
 
     def __init__(self, found: list[str], unknown: str, sign: int) -> None:
         self.tokens = found

@@ -1,4 +1,4 @@
-r"""The equations of a text: the one that a question asks to solve, and those on lines of their own.
+r"""Find equations in a text: the one that a question asks to solve, and the equations on separate lines.
 
 A question is taken to ask for an equation's solution only if it holds a single equation that can be read, and asks for
 nothing but its unknown: not for a sum of its roots, the positive one, or another letter. The equations of a worked

@@ -1,8 +1,7 @@
 """Check the steps of a worked solution: whether each equation on a separate line follows from the one before.
 
-It follows if it has the same solutions. A text may also go through several roots one after the other, each with
-lines of its own, if it names them all. What is said in words is not judged, and a line that cannot be read is
-counted, not guessed.
+An equation follows if it has the same solutions. A text may also treat several roots one after the other, each on
+separate lines, if it names them all. Words are not judged. A line that cannot be read is counted, not guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9
 
 @dataclass(frozen=True)
 class Gap:
-    """Two lines, the second of which does not follow from the first."""
+    """A line that does not follow from the line before."""
 
     before: str
     after: str
@@ -40,7 +39,7 @@ class Steps:
 
 
 def check_steps(solution: str, equation: Equation | None = None) -> Steps:
-    """The steps of any text; the first is compared with the question's equation, if there is one."""
+    """Check the steps of any text; the first is compared with the question's equation, if there is one."""
     follower = _Follower(equation)
     read = unread = 0
     unknown = equation.unknown if equation else ""
@@ -173,7 +172,7 @@ class _Follower:
         elif said.values and said.values < whole.solutions.values and not (self._unfinished and statement.finished):
             self._add_case(statement)
         elif self.cases and len(said.values) > 1 and said.values <= (self._named | whole.solutions.values):
-            self._begin(statement)  # the cases, put together again
+            self._begin(statement)  # a line that joins the cases again
         elif self._restated(statement):
             self._begin(statement)
         else:
@@ -182,7 +181,7 @@ class _Follower:
     def finish(self) -> tuple[Gap, ...]:
         """All gaps, once the text has ended."""
         whole = self.whole
-        # Of an equation to solve no root may be lost on the way; of a word problem's some may be no answer.
+        # An equation keeps all its roots to the end; a word problem may drop a root that is no answer.
         if whole and self.equation and self.cases and not self.broken and self._named != whole.solutions.values:
             self.gaps.append(Gap(whole.text, self.cases[0].text))
         return tuple(self.gaps)
