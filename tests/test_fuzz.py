@@ -43,9 +43,9 @@ many = settings(
 
 # Words that some reader knows, and text that none knows.
 FIELDS = "question prompt_id solution answer text gold aliases key_points kind domain messages role user content prompt"
-STRANGE = [*"null ../../x /etc/passwd a\0b \ud800 1e999 -0 NaN".split(), "!!python/object/apply:os.system [ls]"]
+STRANGE = ["null", "../../x", "/etc/passwd", "a\0b", "\ud800", "1e999", "-0", "NaN"]
 MATHS = ["5x + 3 = 18", "x = 3", "\\frac{1}{2}", "$x$"]
-WORDS = st.sampled_from([*FIELDS.split(), *STRANGE, *MATHS, "&a *a"])
+WORDS = st.sampled_from([*FIELDS.split(), *STRANGE, *MATHS, "&a *a", "!!python/object/apply:os.system [ls]"])
 TEXT = st.one_of(WORDS, st.text(max_size=20), st.characters())
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), TEXT, st.sampled_from([10**400, -(10**18), 1e308, 2**63])

@@ -1,7 +1,7 @@
 r"""Malformed LaTeX: delimiters that are not closed, and formulas that cannot be parsed.
 
 Delimiters (`$`, `$$`, `\(`, `\[`, braces, `\left`, `\begin`) are read in one pass, ignoring the text between them.
-Formulas are parsed by matplotlib's mathtext, after LaTeX that it does not know has been replaced by LaTeX that it knows.
+Formulas are parsed by matplotlib's mathtext, after LaTeX that it does not know has been rewritten.
 Errors are, for example, `\frac{1}` without its second argument, `x^^2`, and commands that do not exist.
 """
 
