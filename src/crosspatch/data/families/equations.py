@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from crosspatch.config import Difficulty
 from crosspatch.data.derivation import Exercise, Solving, WorkedStep
@@ -21,7 +21,7 @@ SIGNS = {"<": operator.lt, ">": operator.gt, r"\leq": operator.le, r"\geq": oper
 
 
 class _InOneUnknown(Exercise):
-    wordings = (
+    wordings: ClassVar[tuple[str, ...]] = (
         "Solve for {unknown}: {given}",
         "If {given} what is {unknown}?",
         "{given}. Solve for {unknown}.",
