@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class Ratios:
         totals = self.below.sum(1)[:, None]
         return self.around(self.above.sum(1) / totals[:, 0]).above / totals
 
-    @property
+    @cached_property
     def effective(self) -> float:
         """Kish's effective number of units, (Σw)² / Σw² of their parts in a denominator; the smallest of all ratios."""
         sizes = np.abs(self.below)
@@ -97,7 +97,7 @@ class Ratios:
         """Each ratio subtracted from 1."""
         return Ratios(self.below - self.above, self.below)
 
-    @property
+    @cached_property
     def units(self) -> int:
         """The number of units with a nonzero part; the smallest of all ratios."""
         return int(((self.above != 0) | (self.below != 0)).sum(1).min())
