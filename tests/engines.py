@@ -1,7 +1,8 @@
-"""Both engines side by side, for the tests: the same trajectories as tables, and how far they are apart."""
+"""Run both engines on the same prompts and compare their trajectories, as tables or step by step."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.tables import SCORES
 
 KEYS = ["prompt_id", "patch", "step"]
-# What has to be the same, and what as near as float32 sums in another order are.
+# Columns that must be equal, and columns that may differ by float32 sums in another order.
 WORDS = [*KEYS, "position", "token_id", "clean_token_id", "corrupted_token_id"]
 DELTAS = ["delta_clean", "delta_corrupted", "delta_patched"]
 KLS = ["kl_clean", "kl_patched"]
-# Of single steps: their numbers, and what has to be the same.
+# The same for the fields of single steps.
 NUMBERS = ("delta_target", "delta_source", "delta_patched", *KLS)
 TOKENS = ("token", "y_target", "y_source", "applied")
 # Logits and nats: a pass of one position and a pass of many sum in another order.
@@ -44,8 +45,7 @@ def both(
     """All questions by the cached engine in one batch, and each by the reference alone."""
     ids = {question: pair.encode(question) for question in questions}
     drafts = known or [()] * len(ids)
-    prompts = [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)]
-    fast = run_cached(pair, prompts, run)
+    fast = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)], run)
     with remembered_unpatched_passes():
         slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
     for one, other in zip(fast, slow, strict=True):
@@ -58,7 +58,7 @@ def both(
 
 @dataclass(frozen=True)
 class Gap:
-    """How far two tables of the same steps are apart, and how much there was to compare."""
+    """The largest differences of two tables of the same steps, and how many steps were compared."""
 
     steps: int
     scored: int
@@ -74,10 +74,10 @@ class Gap:
 def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
     """Asserts the same rows, tokens and statuses."""
     assert fast.select(WORDS).equals(slow.select(WORDS))
-    # At the threshold itself the status is a matter of rounding.
+    # At the threshold itself, 1e-4 logits, the status is a matter of rounding.
     differing = fast.filter(fast["status"] != slow["status"])
     assert set(differing["status"]) <= {"ok", "small_denominator"}
-    assert (differing["delta_corrupted"] - differing["delta_clean"]).abs().max() or 2 * TOLERANCE > 0
+    assert ((differing["delta_corrupted"] - differing["delta_clean"]).abs() < 3 * TOLERANCE).all()
     assert (fast["rank_corrupted"] - slow["rank_corrupted"]).abs().max() <= 1
 
     def largest(names: list[str]) -> float:
@@ -107,47 +107,34 @@ def remembered_unpatched_passes() -> Iterator[None]:
         yield
 
 
-@dataclass
-class Counts:
-    """What the engine did: rounds, drafted tokens that were kept and not, texts that parted, lanes copied."""
-
-    rounds: int = 0
-    kept: int = 0
-    rejected: int = 0
-    parted: int = 0
-    forked: int = 0
-
-
 @contextmanager
-def counted() -> Iterator[Counts]:
-    """Within the context the counts grow as the engine runs."""
-    counts = Counts()
-    kept, parted, fork = engine._Lockstep._kept, engine._Lockstep._parted, KeyValues.fork
-    read = engine.Rounds.read
+def counted() -> Iterator[Counter]:
+    """Within the context it counts what the engine does.
 
-    def counting_kept(self, wanted, draft):
-        said = kept(self, wanted, draft)
-        counts.kept += len(said) - 1
-        counts.rejected += len(draft) - (len(said) - 1)
-        return said
+    `rounds`, drafted tokens that were `kept` and `rejected`, texts that `parted`, lanes that were `forked`.
+    """
+    counts: Counter = Counter()
+    count = {
+        (engine.Rounds, "read"): lambda result, *_: {"rounds": 1},
+        (engine._Lockstep, "_kept"): lambda kept, _, predicted, draft: {
+            "kept": len(kept) - 1,
+            "rejected": len(draft) - len(kept) + 1,
+        },
+        (engine._Lockstep, "_parted"): lambda texts, _, text, draft, groups: {"parted": len(groups) > 1},
+        (KeyValues, "fork"): lambda lane, *_: {"forked": 1},
+    }
 
-    def counting_parted(self, text, draft, parties):
-        counts.parted += len(parties) > 1
-        return parted(self, text, draft, parties)
+    def counting(original, counted_in):
+        def call(*arguments):
+            result = original(*arguments)
+            counts.update(counted_in(result, *arguments))
+            return result
 
-    def counting_fork(self, lane, length):
-        counts.forked += 1
-        return fork(self, lane, length)
-
-    def counting_read(self, stretches):
-        counts.rounds += 1
-        return read(self, stretches)
+        return call
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine._Lockstep, "_kept", counting_kept)
-        patch.setattr(engine._Lockstep, "_parted", counting_parted)
-        patch.setattr(engine.Rounds, "read", counting_read)
-        patch.setattr(KeyValues, "fork", counting_fork)
+        for (owner, name), counted_in in count.items():
+            patch.setattr(owner, name, counting(getattr(owner, name), counted_in))
         yield counts
 
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from architectures import PARALLEL, tiny_architecture
 from crosspatch.config import COMPONENTS, Component
+from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
@@ -48,10 +49,19 @@ def make_pair(architecture: str, *, raw: bool = False, n_layers: int | None = No
 
 
 @cache
-def architecture_pair(name: str) -> ModelPair:
-    """A tiny pair of any architecture that reads text as it is; so near that they often want the same token."""
+def architecture_pair(name: str, scale: float = 0.08) -> ModelPair:
+    """A tiny pair of any architecture without a chat template; by default they often predict the same token."""
     clean = tiny_architecture(name)
-    return ModelPair(clean, child_of(clean, scale=0.08), PromptFormat(tiny_tokenizer(), raw=True))
+    return ModelPair(clean, child_of(clean, scale=scale), PromptFormat(tiny_tokenizer(), raw=True))
+
+
+def child_in(pair: ModelPair, *layers: int, part: str = "") -> ModelPair:
+    """The clean model, and a child with the corrupted model's weights in some blocks, or in one part of them."""
+    child = copy.deepcopy(pair.clean)
+    for layer in layers:
+        here, there = (find_blocks(model)[layer].get_submodule(part) for model in (child, pair.corrupted))
+        here.load_state_dict(there.state_dict())
+    return ModelPair(pair.clean, child, pair.prompts)
 
 
 def components_of(name: str) -> tuple[Component, ...]:

@@ -61,7 +61,7 @@ def test_patch_your_own_pair() -> None:
     assert transfer["L3.resid_post"] == pytest.approx(1, abs=1e-3)
     cards = " ".join(shown(done, "text/html"))
     assert "A pair of models" in cards
-    assert cards.count("What patching gave") == 3
+    assert cards.count("Result of patching") == 3
     assert cards.count("<iframe") == 1
     assert "Heatmap of two-step" in cards
 

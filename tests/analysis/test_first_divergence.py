@@ -1,9 +1,6 @@
-"""The first divergence: the published algorithm's numbers, the unpatched models in the corners, nothing invented."""
+"""The first divergence: its four numbers are the published algorithm's, with the unpatched models in the corners."""
 
 from __future__ import annotations
-
-import copy
-from functools import cache
 
 import pytest
 import torch
@@ -11,7 +8,6 @@ import torch
 from crosspatch.analysis.first_divergence import TwoByTwo, first_divergence
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import find_blocks
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -20,77 +16,62 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import patched_logits
 from crosspatch.patching.trajectory import PatchRun
 from engines import TOLERANCE, hooks_and_forwards
-from pairs import QUESTIONS, architecture_pair
-
-FAMILIES = ["qwen3", "gemma2", "gpt2", "gpt_neox", "granite"]
+from pairs import QUESTIONS, architecture_pair, child_in
 
 
-@cache
-def own_text(family: str) -> ForcedText:
-    """The clean model's text after the first question on which the pair's models part, but not at once."""
-    pair = architecture_pair(family)
+def own_text(pair: ModelPair, least: int = 1) -> ForcedText:
+    """The clean model's text after the first question on which the models diverge, at step `least` or later."""
     for question in QUESTIONS:
         ids = pair.encode(question)
-        text = continue_prompts(pair.clean, pair.prompts, [ids], 24, pair.stop_tokens)[0].tokens
-        found = first_divergence(pair, "p", ForcedText(ids, text), [0])
-        if found.height and found["step"][0] > 0:
-            return ForcedText(ids, text)
-    raise AssertionError("no text parts after its first step")
-
-
-def context(given: ForcedText, step: int) -> torch.Tensor:
-    return torch.tensor([[*given.prompt, *given.text[:step]]])
+        given = ForcedText(ids, continue_prompts(pair.clean, pair.prompts, [ids], 40, pair.stop_tokens)[0].tokens)
+        found = first_divergence(pair, "p", given, [0])
+        if found.height and found["step"][0] >= least:
+            return given
+    raise AssertionError("the models do not diverge")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2", "gpt_neox", "granite"])
 def test_the_four_are_the_published_algorithms(family):
-    pair, given = architecture_pair(family), own_text(family)
+    pair = architecture_pair(family)
+    given = own_text(pair)
+    before = hooks_and_forwards(pair.clean, pair.corrupted)
     found = first_divergence(pair, "p", given)
+    assert hooks_and_forwards(pair.clean, pair.corrupted) == before
     assert found["layer"].to_list() == [0, 1, 2, 3]
     step, y_clean, y_corrupt = found.select("step", "clean_token_id", "corrupted_token_id").row(0)
-    tokens = context(given, step)
-    assert found["position"].unique().to_list() == [tokens.shape[1] - 1]
+    for earlier in range(step + 1):
+        tokens = torch.tensor([[*given.prompt, *given.text[:earlier]]])
+        predicted = [int(last_logits(model, tokens).argmax()) for model in (pair.clean, pair.corrupted)]
+        # The text is the clean model's own.
+        assert predicted[0] == given.text[earlier]
+        assert (predicted[0] != predicted[1]) == (earlier == step)
+    assert predicted == [y_clean, y_corrupt]
+    last = tokens.shape[1] - 1
+    assert found["position"].unique().to_list() == [last]
 
     def delta(logits):
-        return float(logits[0, y_corrupt] - logits[0, y_clean])
+        return pytest.approx(float(logits[0, y_corrupt] - logits[0, y_clean]), abs=TOLERANCE)
 
     def patched(direction, layer):
-        run = PatchRun(direction)
-        where = Patch((Site(layer),))
-        return delta(patched_logits(*pair.target_and_source(direction), tokens, where, [tokens.shape[1] - 1], run))
+        models = pair.target_and_source(direction)
+        return delta(patched_logits(*models, tokens, Patch((Site(layer),)), [last], PatchRun(direction)))
 
     for row in found.iter_rows(named=True):
-        assert row["delta_clean"] == pytest.approx(delta(last_logits(pair.clean, tokens)), abs=TOLERANCE)
-        assert row["delta_corrupted"] == pytest.approx(delta(last_logits(pair.corrupted, tokens)), abs=TOLERANCE)
-        assert row["delta_corrupted_state"] == pytest.approx(patched("corrupt", row["layer"]), abs=TOLERANCE)
-        assert row["delta_corrupted_layers"] == pytest.approx(patched("repair", row["layer"]), abs=TOLERANCE)
-    # The two patches differ: neither could stand in the other's place.
-    assert (found["delta_corrupted_state"] - found["delta_corrupted_layers"]).abs().max() > 100 * TOLERANCE
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
-def test_it_is_the_first_step_at_which_they_want_different_tokens(family):
-    pair, given = architecture_pair(family), own_text(family)
-    found = first_divergence(pair, "p", given, [0])
-    step = found["step"][0]
-    for earlier in range(step + 1):
-        wants = [int(last_logits(m, context(given, earlier)).argmax()) for m in (pair.clean, pair.corrupted)]
-        # The text is the clean model's own.
-        assert wants[0] == given.text[earlier]
-        assert (wants[0] != wants[1]) == (earlier == step)
-    assert tuple(wants) == found.select("clean_token_id", "corrupted_token_id").row(0)
-
-
-def test_effects_add_up_to_what_lies_between_the_models():
-    pair = architecture_pair("qwen3")
-    for row in first_divergence(pair, "p", own_text("qwen3")).iter_rows(named=True):
+        assert row["delta_clean"] == delta(last_logits(pair.clean, tokens))
+        assert row["delta_corrupted"] == delta(last_logits(pair.corrupted, tokens))
+        assert row["delta_corrupted_state"] == patched("corrupt", row["layer"])
+        assert row["delta_corrupted_layers"] == patched("repair", row["layer"])
         gap = row["delta_corrupted"] - row["delta_clean"]
         assert row["state_effect"] + row["layers_effect"] == pytest.approx(gap, abs=TOLERANCE)
-        # What the state does alone is its mean effect less half of the interaction.
+        # The effect of the state alone is its mean effect less half of the interaction.
         alone = row["delta_corrupted_state"] - row["delta_clean"]
         assert alone == pytest.approx(row["state_effect"] - row["interaction"] / 2, abs=TOLERANCE)
+    # The two patches differ: neither could stand in the other's place.
+    assert (found["delta_corrupted_state"] - found["delta_corrupted_layers"]).abs().max() > 100 * TOLERANCE
+    some = first_divergence(pair, "p", given, [3, 1])
+    assert some["layer"].to_list() == [3, 1]
+    assert some["delta_corrupted_state"][0] == pytest.approx(found["delta_corrupted_state"][3], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -109,58 +90,26 @@ def test_the_two_by_two_by_hand(four, state_effect, layers_effect, interaction):
     assert (found.state_effect, found.layers_effect, found.interaction) == (state_effect, layers_effect, interaction)
 
 
-def child_with(pair: ModelPair, *layers: int) -> ModelPair:
-    """A child that differs from the clean model in some blocks alone."""
-    child = copy.deepcopy(pair.clean)
-    for layer in layers:
-        find_blocks(child)[layer].load_state_dict(find_blocks(pair.corrupted)[layer].state_dict())
-    return ModelPair(pair.clean, child, pair.prompts)
-
-
 @pytest.mark.parametrize("layer", [0, 3])
-def test_what_differs_below_the_cut_is_the_states_and_above_it_the_late_layers(layer):
-    pair = child_with(architecture_pair("qwen3"), layer)
-    for question in QUESTIONS:
-        ids = pair.encode(question)
-        text = continue_prompts(pair.clean, pair.prompts, [ids], 40, pair.stop_tokens)[0].tokens
-        rows = first_divergence(pair, "p", ForcedText(ids, text)).to_dicts()
-        if rows:
-            break
-    assert rows, "the models have to part somewhere"
-    last = rows[3]
-    # Norm and unembedding are shared: behind the last block the state is all there is.
+def test_what_differs_below_the_cut_is_the_states_and_above_it_the_later_layers(layer):
+    pair = child_in(architecture_pair("qwen3"), layer)
+    *below, last = first_divergence(pair, "p", own_text(pair, least=0)).to_dicts()
+    # Norm and unembedding are shared: after the last block only the state differs.
     assert last["layers_effect"] == pytest.approx(0, abs=TOLERANCE)
     assert last["interaction"] == pytest.approx(0, abs=TOLERANCE)
     assert abs(last["state_effect"]) > 100 * TOLERANCE
     if layer == 3:
-        # Below the block that differs both states are one.
-        for below in rows[:3]:
-            assert below["state_effect"] == pytest.approx(0, abs=TOLERANCE)
-            assert below["interaction"] == pytest.approx(0, abs=TOLERANCE)
+        # Below the block that differs both states are equal.
+        for row in below:
+            assert row["state_effect"] == pytest.approx(0, abs=TOLERANCE)
+            assert row["interaction"] == pytest.approx(0, abs=TOLERANCE)
 
 
-def test_identical_models_have_no_rows():
-    pair, given = architecture_pair("llama"), ForcedText([5, 6, 7], [8, 9, 10])
-    found = first_divergence(ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts), "p", given)
-    assert found.is_empty()
-
-
-def test_some_layers_and_many_texts_leave_nothing_behind():
-    pair, given = architecture_pair("gpt2"), own_text("gpt2")
-    before = hooks_and_forwards(pair.clean, pair.corrupted)
-    some, all_of_them = first_divergence(pair, "p", given, [3, 1]), first_divergence(pair, "p", given)
-    assert hooks_and_forwards(pair.clean, pair.corrupted) == before
-    assert some["layer"].to_list() == [3, 1]
-    same = all_of_them.filter(layer=3)["delta_corrupted_state"][0]
-    assert some["delta_corrupted_state"][0] == pytest.approx(same, abs=TOLERANCE)
-
-
-@pytest.mark.parametrize(("given", "layers"), [(ForcedText([1], []), None), (ForcedText([], [1]), None)])
-def test_nothing_to_read_is_refused(given, layers):
-    with pytest.raises(UsageError, match="empty prompt or text"):
-        first_divergence(architecture_pair("qwen3"), "p", given, layers)
-
-
-def test_a_layer_that_is_not_there_is_refused():
+def test_no_divergence_and_wrong_use():
+    pair = architecture_pair("llama")
+    assert first_divergence(child_in(pair), "p", ForcedText([5, 6, 7], [8, 9, 10])).is_empty()
+    for given in (ForcedText([1], []), ForcedText([], [1])):
+        with pytest.raises(UsageError, match="empty prompt or text"):
+            first_divergence(pair, "p", given)
     with pytest.raises(UsageError, match="layer 9 is out of range"):
-        first_divergence(architecture_pair("qwen3"), "p", ForcedText([1], [2]), [9])
+        first_divergence(pair, "p", ForcedText([1], [2]), [9])

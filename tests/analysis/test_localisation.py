@@ -1,8 +1,6 @@
-"""Localisation's sums are those of exact scores along the same texts, and which places are measured."""
+"""Localisation: its sums are those of exact scores along the same texts, and which sites are measured."""
 
 from __future__ import annotations
-
-import copy
 
 import polars as pl
 import pytest
@@ -14,9 +12,7 @@ from crosspatch.analysis.localisation import LOCALISED, WHOLE, estimate_sites, l
 from crosspatch.analysis.selection import IG_STEPS
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import find_blocks
 from crosspatch.models.hooks import editing, reading
-from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import delta
@@ -24,68 +20,87 @@ from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
 from engines import TOLERANCE
-from pairs import architecture_pair
+from pairs import architecture_pair, child_in
 
 TEXTS = {"a": ForcedText(range(20, 32), [*range(40, 64)]), "b": ForcedText([7, 9], [*range(90, 80, -1)])}
-RUNS = {direction: PatchRun(direction) for direction in ("corrupt", "repair")}
-FAMILIES = ["qwen3", "gemma3", "gpt_neox"]
+RUN = PatchRun()
+DIRECTIONS = ("corrupt", "repair")
 
 
-def known(frame: pl.DataFrame, column: str) -> dict[tuple[str, str], float]:
-    return {(prompt, patch): value for prompt, patch, value in frame.select("prompt_id", "patch", column).iter_rows()}
-
-
-@pytest.mark.parametrize("direction", RUNS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_measured_are_the_sums_of_exact_scores(family, direction):
-    pair, run = architecture_pair(family), RUNS[direction]
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("family", "direction"),
+    [("qwen3", "corrupt"), ("gemma3", "repair"), ("gpt_neox", "corrupt"), ("granite", "repair")],
+)
+def test_what_is_measured_is_what_the_engine_and_plain_passes_give(family, direction):
+    """At the current position the exact scores; at all positions plain passes with every position replaced."""
+    pair, run = architecture_pair(family), PatchRun(direction)
+    target, source = pair.target_and_source(direction)
     found = localise(pair, TEXTS, run, top=3)
-    measured = found.filter(pl.col("patched").is_not_null(), positions="current")
-    checked = 0
+    # ΔL keeps its sign in the repair direction, so the gap changes its own.
+    assert (found["gap"] > 0).all() if direction == "corrupt" else (found["gap"] < 0).all()
+    measured, checked = found.filter(pl.col("patched").is_not_null()), 0
     for name, given in TEXTS.items():
-        rows = measured.filter(prompt_id=name)
-        patches = [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]]
-        exact = score_tokens(pair, given.prompt, given.text, patches, run)
+        rows = measured.filter(prompt_id=name, positions="current")
+        exact = score_tokens(
+            pair, given.prompt, given.text, [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]], run
+        )
         for row, trajectory in zip(rows.iter_rows(named=True), exact, strict=True):
             steps = [i for i, step in enumerate(trajectory.steps) if step.applied]
             assert row["steps"] == steps
-            scored = [trajectory.steps[i] for i in steps]
-            moved = sum(step.delta_patched - step.delta_target for step in scored)
-            gap = sum(step.delta_source - step.delta_target for step in scored)
+            moved = sum(trajectory.steps[i].moved for i in steps)
+            gap = sum(trajectory.steps[i].gap for i in steps)
             assert row["patched"] == pytest.approx(moved, abs=len(steps) * TOLERANCE)
             assert row["gap"] == pytest.approx(gap, abs=len(steps) * TOLERANCE)
             checked += bool(steps)
+        rows = measured.filter(prompt_id=name, positions="all")
+        tokens = torch.tensor([given.read])
+        at = [given.first + step for step in steps]
+        predicted = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
+        own = delta(target(tokens).logits[0, at], *predicted)
+        for patch, moved in rows.select("patch", "patched").iter_rows():
+            site = Site.parse(patch)
+            with reading(source, [site]) as there:
+                source(tokens)
+            with editing(target, {site: lambda stream, there=there[site]: there.clone()}):
+                patched = delta(target(tokens).logits[0, at], *predicted)
+            assert moved == pytest.approx(float((patched - own).sum()), abs=len(at) * TOLERANCE), patch
     assert checked > 10
-    # Another direction moves the other way: ΔL keeps its sign, so what there is to move has another.
-    assert (found["gap"] > 0).all() if direction == "corrupt" else (found["gap"] < 0).all()
 
 
-def test_estimates_are_those_of_attribution_patching():
-    pair = architecture_pair("qwen3")
-    found = localise(pair, TEXTS, RUNS["corrupt"], top=0)
-    cells = attribution_patching(
-        pair, list(TEXTS.values()), RUNS["corrupt"], components=LOCALISED, ig_steps=IG_STEPS
-    ).cells
-    sums = cells.with_columns(
-        pl.col("text").replace_strict({0: "a", 1: "b"}, return_dtype=pl.String).alias("prompt_id")
-    )
-    wanted = known(sums.group_by("prompt_id", "patch").agg(pl.col("effect").sum()), "effect")
-    for key, value in known(found.filter(positions="current"), "estimate").items():
-        assert value == pytest.approx(wanted[key], abs=1e-3)
+@torch.no_grad()
+def test_estimates_are_those_of_attribution_and_the_slopes_of_the_exact_effects():
+    pair, given = architecture_pair("qwen3"), TEXTS["a"]
+    found = estimate_sites(pair, "a", given, RUN)
+    cells = attribution_patching(pair, [given], RUN, components=LOCALISED, ig_steps=IG_STEPS).cells
+    sums = cells.group_by("patch").agg(pl.col("effect").sum()).join(found.filter(positions="current"), on="patch")
+    assert sums["estimate"].to_list() == pytest.approx(sums["effect"].to_list(), abs=1e-3)
+    estimated = found.filter(positions="all")
+    assert sums.height == estimated.height == 28
+    tokens = torch.tensor([given.read])
+    at = [given.first + step for step in estimated["steps"][0]]
+    predicted = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
+    size = estimated["estimate"].abs().max()
+    for patch in ("L0.resid_post", "L1.attn_out", "L2.mlp_out", "L1.head.3"):
+        site = Site.parse(patch)
+        with reading(pair.corrupted, [site]) as there:
+            pair.corrupted(tokens)
+
+        def moved(share, site=site, there=there[site]):
+            with editing(pair.clean, {site: lambda stream: stream + share * (there - stream)}):
+                return float(delta(pair.clean(tokens).logits[0, at], *predicted).sum())
+
+        slope = (moved(0.01) - moved(-0.01)) / 0.02
+        [estimate] = estimated.filter(patch=patch)["estimate"]
+        assert estimate == pytest.approx(slope, abs=1e-2 * size), patch
 
 
-@pytest.mark.parametrize("direction", RUNS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
-    pair = architecture_pair("qwen3")
-    found = localise(pair, TEXTS, RUNS[direction], top=3)
-    assert (found["gap"] < 0).all() == (direction == "repair")
+    found = localise(architecture_pair("qwen3"), TEXTS, PatchRun(direction), top=3)
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
-    assert found.filter(positions="current").drop("positions").group_by("component").len().sort("component").rows() == [
-        ("attn_out", 8),
-        ("head", 32),
-        ("mlp_out", 8),
-        ("resid_post", 8),
-    ]
+    counts = dict(found.filter(positions="current").group_by("component").len().iter_rows())
+    assert counts == {"attn_out": 8, "head": 32, "mlp_out": 8, "resid_post": 8}
     of_heads = found.filter(component="head")
     best = set()
     for positions in ("current", "all"):
@@ -107,62 +122,19 @@ def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     assert len(sites_to_measure(found, 99)) == 12 + 16
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("direction", RUNS)
-@pytest.mark.parametrize("family", [*FAMILIES, "granite"])
-def test_throughout_a_text_is_what_plain_passes_with_every_position_replaced_give(family, direction):
-    pair = architecture_pair(family)
-    target, source = pair.target_and_source(direction)
-    found = localise(pair, TEXTS, RUNS[direction], top=2).filter(positions="all")
-    for name, given in TEXTS.items():
-        rows = found.filter(pl.col("patched").is_not_null(), prompt_id=name)
-        tokens = torch.tensor([given.read])
-        at = [given.first + step for step in rows["steps"][0]]
-        clean, corrupted = (model(tokens).logits[0, at] for model in (pair.clean, pair.corrupted))
-        wants = clean.argmax(-1), corrupted.argmax(-1)
-        own = delta(target(tokens).logits[0, at], *wants)
-        for patch, moved in rows.select("patch", "patched").iter_rows():
-            site = Site.parse(patch)
-            with reading(source, [site]) as there:
-                source(tokens)
-            with editing(target, {site: lambda stream, there=there[site]: there.clone()}):
-                patched = delta(target(tokens).logits[0, at], *wants)
-            assert moved == pytest.approx(float((patched - own).sum()), abs=len(at) * TOLERANCE), patch
-
-
-@torch.no_grad()
-def test_estimates_throughout_a_text_are_the_slopes_of_the_exact_effects():
-    pair, given = architecture_pair("qwen3"), TEXTS["a"]
-    estimated = estimate_sites(pair, "a", given, RUNS["corrupt"]).filter(positions="all")
-    tokens = torch.tensor([given.read])
-    at = [given.first + step for step in estimated["steps"][0]]
-    wants = [model(tokens).logits[0, at].argmax(-1) for model in (pair.clean, pair.corrupted)]
-    size = estimated["estimate"].abs().max()
-    for patch in ("L0.resid_post", "L1.attn_out", "L2.mlp_out", "L1.head.3"):
-        site = Site.parse(patch)
-        with reading(pair.corrupted, [site]) as there:
-            pair.corrupted(tokens)
-
-        def moved(share, site=site, there=there[site]):
-            with editing(pair.clean, {site: lambda stream: stream + share * (there - stream)}):
-                return float(delta(pair.clean(tokens).logits[0, at], *wants).sum())
-
-        slope = (moved(0.01) - moved(-0.01)) / 0.02
-        [estimate] = estimated.filter(patch=patch)["estimate"]
-        assert estimate == pytest.approx(slope, abs=1e-2 * size), patch
-
-
-def test_how_many_patches_share_a_pass_changes_nothing(monkeypatch):
+def test_how_patches_share_a_pass_and_who_calls_changes_nothing(monkeypatch):
     pair = architecture_pair("gemma3")
-    whole = localise(pair, TEXTS, RUNS["corrupt"], top=1)
+    whole = localise(pair, TEXTS, RUN, top=1)
     monkeypatch.setattr(all_positions, "POSITIONS_AT_ONCE", 30)
-    parts = localise(pair, TEXTS, RUNS["corrupt"], top=1)
+    with torch.inference_mode():
+        parts = localise(pair, TEXTS, RUN, top=1)
+    assert whole["patched"].count() > 0
     assert parts["patched"].drop_nulls().to_list() == pytest.approx(whole["patched"].drop_nulls().to_list(), abs=1e-3)
 
 
-def test_the_random_push_is_seeded_and_is_not_the_patch():
+def test_the_random_vector_is_seeded_and_is_not_the_patch():
     pair = architecture_pair("qwen3")
-    first, again, other = (localise(pair, TEXTS, RUNS["corrupt"], top=1, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (localise(pair, TEXTS, RUN, top=1, seed=seed) for seed in (0, 0, 1))
     assert first.equals(again)
     assert first.drop("random").equals(other.drop("random"))
     assert not first["random"].equals(other["random"])
@@ -171,41 +143,28 @@ def test_the_random_push_is_seeded_and_is_not_the_patch():
 
 
 @pytest.mark.parametrize("layer", [0, 2])
-def test_below_the_block_that_differs_nothing_is_moved(layer):
-    wide = architecture_pair("qwen3")
-    child = copy.deepcopy(wide.clean)
-    find_blocks(child)[layer].load_state_dict(find_blocks(wide.corrupted)[layer].state_dict())
+def test_below_the_block_that_differs_nothing_is_recovered(layer):
+    pair = child_in(architecture_pair("qwen3"), layer)
     texts = {name: ForcedText(given.prompt, [*given.text, *range(100, 140)]) for name, given in TEXTS.items()}
-    found = localise(ModelPair(wide.clean, child, wide.prompts), texts, RUNS["corrupt"], top=16)
+    found = localise(pair, texts, RUN, top=16)
     assert found.height
     below, above = found.filter(pl.col("layer") < layer), found.filter(pl.col("layer") >= layer)
     for column in ("patched", "random", "estimate"):
         assert below[column].abs().max() in (None, pytest.approx(0, abs=10 * TOLERANCE))
     assert above["patched"].abs().max() > 100 * TOLERANCE
-    # Throughout the text, above that block all is as in the child; and what comes out of the last is all that there is.
-    stitched = above.filter(component="resid_post", positions="all")
-    assert (stitched["patched"] / stitched["gap"]).to_list() == pytest.approx([1] * stitched.height, abs=1e-3)
-    last = found.filter(patch="L3.resid_post")
-    assert (last["patched"] / last["gap"]).to_list() == pytest.approx([1] * last.height, abs=1e-3)
+    # At all positions every resid_post from that block on recovers everything, and the last one at any positions.
+    for all_of_it in (
+        above.filter(component="resid_post", positions="all"),
+        found.filter(patch="L3.resid_post"),
+    ):
+        assert (all_of_it["patched"] / all_of_it["gap"]).to_list() == pytest.approx([1] * all_of_it.height, abs=1e-3)
 
 
-def test_models_that_agree_leave_no_rows():
+def test_models_that_agree_leave_no_rows_and_persistent_patches_are_refused():
     pair = architecture_pair("llama")
-    same = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
-    assert localise(same, TEXTS, RUNS["corrupt"]).is_empty()
-    assert localise(same, {}, RUNS["corrupt"]).is_empty()
-    assert estimate_sites(same, "a", TEXTS["a"], RUNS["corrupt"]).is_empty()
-
-
-def test_persistent_patches_are_refused():
+    same = child_in(pair)
+    assert localise(same, TEXTS, RUN).is_empty()
+    assert localise(same, {}, RUN).is_empty()
+    assert estimate_sites(same, "a", TEXTS["a"], RUN).is_empty()
     with pytest.raises(UsageError, match="persistent"):
-        localise(architecture_pair("llama"), TEXTS, PatchRun(persistence="persistent"))
-
-
-def test_who_calls_changes_nothing():
-    # Made outside: weights that are born in inference mode could never have a gradient.
-    pair = architecture_pair("gpt_neox")
-    with torch.inference_mode():
-        found = localise(pair, TEXTS, RUNS["corrupt"], top=1)
-    assert found["patched"].count() > 0
-    assert "attn_out" in found["component"]
+        localise(pair, TEXTS, PatchRun(persistence="persistent"))

@@ -1,89 +1,162 @@
-"""What attribution patching or a search chooses is measured on texts that had no part in choosing it."""
+"""Choosing patches: the search finds what was planted and measures exactly; choices are tested on other texts."""
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
-from architectures import tiny_architecture
 from crosspatch.analysis.attribution import attribution_patching
-from crosspatch.analysis.selection import CANDIDATES, IG_STEPS, SEARCHED, best_by_attribution, smallest_set
-from crosspatch.analysis.site_search import DISAGREE, search_sites
+from crosspatch.analysis.selection import (
+    CANDIDATES,
+    IG_STEPS,
+    SEARCHED,
+    best_by_attribution,
+    search_sites,
+    smallest_set,
+)
 from crosspatch.analysis.teacher_forcing import ForcedText
-from crosspatch.models.chat import PromptFormat
-from crosspatch.models.pair import ModelPair
-from crosspatch.models.tiny import tiny_tokenizer
-from crosspatch.patching.patches import Patch
+from crosspatch.models.site import Site
+from crosspatch.patching.measures import Recovered
+from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
-from pairs import child_of
+from pairs import architecture_pair, child_in
 
-TEXTS = [ForcedText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
+TEXTS = [ForcedText(list(range(20, 32)), [*range(40, 60)]), ForcedText([7, 3], [*range(30, 38)])]
+FIVE = [ForcedText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
 HALVES = ((0, 2, 4), (1, 3))
+RUN = PatchRun()
+PARTS = patch_grid("all", 4, ("attn_out", "mlp_out"))
 
 
 @pytest.fixture(scope="module")
-def pair() -> ModelPair:
-    clean = tiny_architecture("qwen3")
-    return ModelPair(clean, child_of(clean, scale=0.3), PromptFormat(tiny_tokenizer(), raw=True))
+def pair():
+    return architecture_pair("qwen3", 0.3)
 
 
-def recovered_by(pair, run, texts, patch) -> tuple[float, float]:
-    """What a patch moves along some texts, and what there is to move, in logits."""
-    moved = gap = 0.0
-    for given in texts:
-        [trajectory] = score_tokens(pair, given.prompt, given.text, [Patch(patch.sites, DISAGREE)], run)
-        steps = [step for step in trajectory.steps if step.y_target != step.y_source]
-        moved += sum(step.delta_patched - step.delta_target for step in steps)
-        gap += sum(step.delta_source - step.delta_target for step in steps)
-    return moved, gap
+def recovered_by(pair, run, texts, patch) -> Recovered:
+    """What a patch recovers along some texts at the steps of disagreement, by exact scores."""
+    scheduled = Patch(patch.sites, Schedule(disagree=True))
+    return recovered(
+        trajectory for given in texts for trajectory in score_tokens(pair, given.prompt, given.text, [scheduled], run)
+    )
 
 
-def elsewhere(pair, run, choose) -> float:
+def elsewhere(pair, run, choose) -> float | None:
     """What each half of the texts chooses, measured on the other half."""
-    parts = []
-    for own, other in (HALVES, HALVES[::-1]):
-        chosen = choose([TEXTS[i] for i in own])
-        parts.append(recovered_by(pair, run, [TEXTS[i] for i in other], chosen))
-    return sum(moved for moved, _ in parts) / sum(gap for _, gap in parts)
+    first, second = (
+        recovered_by(pair, run, [FIVE[i] for i in other], choose([FIVE[i] for i in own]))
+        for own, other in (HALVES, HALVES[::-1])
+    )
+    return (first + second).fraction
 
 
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
 def test_sites_by_attribution_are_measured_where_they_were_not_chosen(pair, direction):
     run = PatchRun(direction)
-    table = best_by_attribution(pair, TEXTS, run, ["head"], 3).table
+    table = best_by_attribution(pair, FIVE, run, ["head"], 3).table
     assert dict(table.schema) == ATTRIBUTION.dtypes
     for rank, row in enumerate(table.iter_rows(named=True)):
 
         def chosen(some, rank=rank):
             return attribution_patching(pair, some, run, components=["head"], ig_steps=IG_STEPS).top(3)[rank]
 
-        found = elsewhere(pair, run, chosen)
-        assert row["held_out"] == pytest.approx(found, abs=1e-5)
+        assert row["held_out"] == pytest.approx(elsewhere(pair, run, chosen), abs=1e-5)
     # On the texts that chose them they look better.
     assert table["held_out"][0] < table["exact"][0]
 
 
 def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
-    run = PatchRun()
-    selection = smallest_set(pair, TEXTS, run, None, 0.5, 1)
+    selection = smallest_set(pair, FIVE, RUN, None, 0.5, 1)
 
     def chosen(some):
-        candidates = attribution_patching(pair, some, run, components=SEARCHED, ig_steps=IG_STEPS).top(CANDIDATES)
-        return search_sites(pair, some, candidates, run, wanted=0.5).found
+        candidates = attribution_patching(pair, some, RUN, components=SEARCHED, ig_steps=IG_STEPS).top(CANDIDATES)
+        return search_sites(pair, some, candidates, RUN, wanted=0.5).found
 
-    found = elsewhere(pair, run, chosen)
+    found = elsewhere(pair, RUN, chosen)
     assert dict(selection.table.schema) == SEARCH.dtypes
-    # It stands beside the set that was chosen, and nowhere else.
-    told = selection.table.filter(patch=selection.patches[0].name)["held_out"].to_list()
-    assert told == [pytest.approx(found, abs=1e-5)]
+    # Only the row of the chosen set has it.
+    held_out = selection.table.filter(patch=selection.patches[0].name)["held_out"].to_list()
+    assert held_out == [pytest.approx(found, abs=1e-5)]
     assert selection.table["held_out"].null_count() == selection.table.height - 1
     assert selection.notes[-1] == f"search: sets that half of the texts choose recover {found:.2f} on the other half"
 
 
 def test_one_text_has_no_other_half(pair):
-    run = PatchRun()
-    assert best_by_attribution(pair, TEXTS[:1], run, ["head"], 2).table["held_out"].to_list() == [None, None]
-    selection = smallest_set(pair, TEXTS[:1], run, None, 0.5, 1)
+    assert best_by_attribution(pair, FIVE[:1], RUN, ["head"], 2).table["held_out"].to_list() == [None, None]
+    selection = smallest_set(pair, FIVE[:1], RUN, None, 0.5, 1)
     assert selection.table["held_out"].null_count() == selection.table.height
     assert "too few texts" in selection.notes[-1]
+
+
+@pytest.mark.parametrize(("layer", "direction"), [(1, "repair"), (3, "corrupt")])
+def test_the_part_that_differs_is_found_alone(pair, layer, direction):
+    run, only = PatchRun(direction), child_in(pair, layer, part="mlp")
+    candidates = attribution_patching(only, TEXTS, run, components=SEARCHED).top(4)
+    found = search_sites(only, TEXTS, candidates, run, wanted=0.3)
+    assert found.found == Patch((Site(layer, "mlp_out"),))
+    assert found.reached
+    assert found.rounds.height == 1
+    # The control: in the blocks before it nothing is found.
+    below = [patch for patch in PARTS if patch.layer < layer]
+    without = search_sites(only, TEXTS, below, run, wanted=0.3)
+    assert (without.found, without.reached, without.recovered_fraction, without.rounds.height) == (None, False, 0.0, 0)
+
+
+def test_both_parts_of_the_last_block_carry_all_that_it_does(pair):
+    found = search_sites(child_in(pair, 3), TEXTS, PARTS, RUN, wanted=0.999)
+    assert found.found == Patch((Site(3, "attn_out"), Site(3, "mlp_out")))
+    assert found.recovered_fraction == pytest.approx(1, abs=1e-4)
+    assert found.rounds["sites"].to_list() == [1, 2]
+    assert found.rounds["recovered_fraction"][0] < 0.999
+
+
+def test_the_recovered_fraction_is_that_of_the_exact_scores(pair):
+    found = search_sites(pair, TEXTS, PARTS, RUN, wanted=2.0, max_sites=2)
+    assert found.found is not None
+    assert not found.reached
+    assert found.recovered_fraction == pytest.approx(recovered_by(pair, RUN, TEXTS, found.found).fraction, abs=1e-5)
+    assert found.recovered_fraction == found.rounds["recovered_fraction"].max()
+    assert found.rounds["patch"].to_list()[-1] == found.found.name
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2"])
+def test_a_wider_beam_does_no_worse_than_the_greedy_search(family):
+    pair = architecture_pair(family, 0.4)
+    greedy, beam = (search_sites(pair, TEXTS, PARTS, RUN, wanted=9.0, beam=width, max_sites=4) for width in (1, 4))
+    assert greedy.rounds["rank"].max() == 1
+    assert 4 <= beam.rounds["rank"].max() <= 5
+    assert set(greedy.rounds["patch"]) <= set(beam.rounds["patch"])
+    for number in range(1, 5):
+        narrow, wide = (
+            search.rounds.filter(pl.col("round") <= number)["recovered_fraction"].max() for search in (greedy, beam)
+        )
+        # The same set in a batch with others sums in another order.
+        assert wide >= narrow - 1e-5
+
+
+def test_the_order_of_candidates_changes_nothing(pair):
+    there, back = (
+        search_sites(pair, TEXTS, candidates, RUN, wanted=9.0, beam=2, max_sites=3)
+        for candidates in (PARTS, [*PARTS[::-1], PARTS[0]])
+    )
+    assert there.rounds.equals(back.rounds)
+    assert there.found == back.found
+
+
+def test_sites_that_overwrite_one_another_are_not_patched_together(pair):
+    sites = ["L0.mlp_out", "L1.head.0", "L1.attn_out", "L1.resid_mid", "L2.resid_post"]
+    found = search_sites(pair, TEXTS, [Patch.parse("+".join(sites))], RUN, wanted=9.0, beam=9, least_gain=-9.0)
+    assert set(found.rounds["patch"]) == {*sites, "L0.mlp_out+L1.head.0", "L0.mlp_out+L1.attn_out"}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options", "words"),
+    [([], {}, "no candidate"), (PARTS, {"beam": 0}, "beam of 0"), (PARTS, {"max_sites": 0}, "at most 0")],
+)
+def test_wrong_use_is_refused(pair, candidates, options, words):
+    with pytest.raises(ValueError, match=words):
+        search_sites(pair, TEXTS, candidates, RUN, **options)
+    with pytest.raises(ValueError, match="same token at all steps"):
+        search_sites(child_in(pair), TEXTS, PARTS, RUN)

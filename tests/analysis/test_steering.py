@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from crosspatch.analysis.steering import Steering, _adding, mean_without, random_like, steered_answers
+from crosspatch.models.blocks import find_blocks
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.site import Site
@@ -18,41 +19,34 @@ TOKENS = 8
 @pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt2"])
 def case(request):
     pair = architecture_pair(request.param)
-    return pair, [pair.encode(question) for question in QUESTIONS]
+    vectors = torch.randn(3, 48, generator=torch.Generator().manual_seed(2))
+    return pair, [pair.encode(question) for question in QUESTIONS], vectors
 
 
-def answers(pair, encoded, vectors, steering):
-    return steered_answers(pair.clean, pair.prompts, encoded, vectors, steering, TOKENS, pair.stop_tokens)
+def answers(pair, encoded, vectors, steering, tokens=TOKENS, stops=None):
+    stops = pair.stop_tokens if stops is None else stops
+    return steered_answers(pair.clean, pair.prompts, encoded, vectors, steering, tokens, stops)
 
 
-def test_strength_nought_leaves_every_text_as_it_is(case):
-    pair, encoded = case
-    vectors = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
+def test_strength_0_changes_no_text_and_no_bit_of_a_logit(case):
+    pair, encoded, vectors = case
     plain = continue_prompts(pair.clean, pair.prompts, encoded, TOKENS, pair.stop_tokens)
     assert answers(pair, encoded, vectors, Steering(1, 0.0)) == plain
     assert answers(pair, encoded, 9 * vectors, Steering(1, 2.0)) != plain
+    ids = torch.tensor([encoded[0]])
+    with torch.no_grad():
+        logits = pair.clean(ids, use_cache=False).logits
+        with editing(pair.clean, {Site(1): _adding(0.0 * vectors[:1])}):
+            assert torch.equal(pair.clean(ids, use_cache=False).logits, logits)
     assert hooks_and_forwards(pair.clean) == 0
 
 
-def test_nought_changes_no_bit_of_any_logit(case):
-    pair, encoded = case
-    ids = torch.tensor([encoded[0]])
-    with torch.no_grad():
-        plain = pair.clean(ids, use_cache=False).logits
-        with editing(pair.clean, {Site(1): _adding(0.0 * torch.randn(1, 48))}):
-            assert torch.equal(pair.clean(ids, use_cache=False).logits, plain)
-        with editing(pair.clean, {Site(1): _adding(torch.randn(1, 48))}):
-            assert not torch.equal(pair.clean(ids, use_cache=False).logits[:, -1], plain[:, -1])
-
-
 def test_it_is_added_where_the_model_writes_and_nowhere_else(case):
-    """What a plain pass over the written text has at the layer, and the vector on top at the writing positions."""
-    pair, encoded = case
-    vector, layer = torch.randn(1, 48, generator=torch.Generator().manual_seed(1)), 1
+    """A plain pass over the written text, plus the vector at the writing positions."""
+    pair, encoded, vectors = case
+    vector, layer = vectors[:1], 1
     seen: list[torch.Tensor] = []
-    hook = pair.clean.model if hasattr(pair.clean, "model") else pair.clean.transformer
-    blocks = hook.layers if hasattr(hook, "layers") else hook.h
-    handle = blocks[layer + 1].register_forward_pre_hook(
+    handle = find_blocks(pair.clean)[layer + 1].register_forward_pre_hook(
         lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
     )
     try:
@@ -68,28 +62,20 @@ def test_it_is_added_where_the_model_writes_and_nowhere_else(case):
     assert added[0, : length - 1].abs().max() < 1e-5
 
 
-def test_every_prompt_has_its_own_vector(case):
-    pair, encoded = case
-    vectors = 20 * torch.randn(3, 48, generator=torch.Generator().manual_seed(2))
-    together = answers(pair, encoded, vectors, Steering(2, 1.0))
-    alone = [answers(pair, encoded[i : i + 1], vectors[i : i + 1], Steering(2, 1.0))[0] for i in range(3)]
+def test_every_prompt_has_its_own_vector_also_when_others_have_ended(case):
+    pair, encoded, vectors = case
+
+    def together_and_alone(vectors, *options):
+        alone = [answers(pair, encoded[i : i + 1], vectors[i : i + 1], *options)[0] for i in range(3)]
+        return answers(pair, encoded, vectors, *options), alone
+
+    together, alone = together_and_alone(20 * vectors, Steering(2, 1.0))
     assert together == alone
-    assert answers(pair, encoded, vectors.flip(0), Steering(2, 1.0)) != together
-
-
-def test_every_prompt_keeps_its_vector_when_others_are_at_their_end(case):
-    pair, encoded = case
-    vectors, steering = torch.randn(3, 48, generator=torch.Generator().manual_seed(2)), Steering(1, 1.0)
-
-    def steered(rows, stops):
-        some = [encoded[row] for row in rows]
-        return steered_answers(pair.clean, pair.prompts, some, vectors[rows], steering, 24, stops)
-
-    free = steered([0, 1, 2], pair.stop_tokens)
-    stops = frozenset({free[0].tokens[2]})
-    together = steered([0, 1, 2], stops)
+    assert answers(pair, encoded, 20 * vectors.flip(0), Steering(2, 1.0)) != together
+    stop = answers(pair, encoded, vectors, Steering(1, 1.0), 24)[0].tokens[2]
+    together, alone = together_and_alone(vectors, Steering(1, 1.0), 24, frozenset({stop}))
     assert len({given.token_count for given in together}) > 1
-    assert together == [steered([row], stops)[0] for row in range(3)]
+    assert together == alone
 
 
 def test_the_prompt_itself_is_left_out():
@@ -98,19 +84,19 @@ def test_the_prompt_itself_is_left_out():
     assert mean_without(deltas, "b").tolist() == [1.0] * 4
     # Each step counts alike.
     assert mean_without(deltas, "c").tolist() == pytest.approx([7 / 3] * 4)
-    for changed in (torch.randn(3, 4), torch.zeros(0, 4)):
-        assert torch.equal(mean_without({**deltas, "a": changed}, "a"), mean_without(deltas, "a"))
-        assert not torch.equal(mean_without({**deltas, "a": changed}, "c"), mean_without(deltas, "c"))
+    changed = {**deltas, "a": torch.randn(3, 4)}
+    assert torch.equal(mean_without(changed, "a"), mean_without(deltas, "a"))
+    assert not torch.equal(mean_without(changed, "c"), mean_without(deltas, "c"))
     assert mean_without({"a": torch.ones(2, 4), "c": torch.zeros(0, 4)}, "a") is None
 
 
 def test_the_random_control_is_as_long_and_seeded():
     vector = torch.randn(48, generator=torch.Generator().manual_seed(3))
-    drawn, again = (random_like(vector, torch.Generator().manual_seed(4)) for _ in range(2))
+    drawn, again, other = (random_like(vector, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
     assert float(drawn.norm()) == pytest.approx(float(vector.norm()), rel=1e-6)
     assert torch.equal(drawn, again)
     assert abs(float(torch.cosine_similarity(drawn, vector, dim=0))) < 0.5
-    assert not torch.equal(drawn, random_like(vector, torch.Generator().manual_seed(5)))
+    assert not torch.equal(drawn, other)
 
 
 def test_names():

@@ -9,42 +9,35 @@ import torch
 
 from crosspatch import ModelPair, UsageError, patch, score
 from crosspatch.config import Experiment
+from crosspatch.models.chat import unpad
 from crosspatch.models.compatibility import numbered
+from engines import gap
+from pairs import QUESTIONS, architecture_pair
 
 QUESTION = "Solve for x: 2x = 18"
 
 
 def test_both_directions_are_each_alone_one_after_the_other(qwen3_pair):
-    questions, options = {"a": QUESTION, "b": "x - 4 = 9"}, {"layers": [1, 2], "max_new_tokens": 4}
-    both = patch(qwen3_pair, questions, direction="both", **options)
-    alone = {
-        direction: patch(qwen3_pair, questions, direction=direction, **options) for direction in ("corrupt", "repair")
-    }
-    for direction, result in alone.items():
-        ours = both.scores.filter(direction=direction)
-        assert ours.drop("delta_patched", "cts").height == result.scores.height > 0
-        assert (ours["delta_patched"] - result.scores["delta_patched"]).abs().max() < 1e-4
-        assert ours["token_id"].equals(result.scores["token_id"])
-    # By prompt, then by direction; repaired texts have a name of their own, unpatched ones are there once.
+    questions, options = {"a": QUESTION, "b": "x - 4 = 9"}, {"layers": [1, 2], "max_new_tokens": 6}
+    directions = ("corrupt", "repair")
+    both, *alone = (patch(qwen3_pair, questions, direction=each, **options) for each in ("both", *directions))
+    for direction, result in zip(directions, alone, strict=True):
+        assert gap(both.scores.filter(direction=direction), result.scores).close
+    # By prompt, then by direction; repaired texts are called `repaired`, and unpatched ones are written once.
     assert both.scores.select("prompt_id", "direction").unique(maintain_order=True).rows() == [
-        (prompt, direction) for prompt in questions for direction in ("corrupt", "repair")
+        (prompt, direction) for prompt in questions for direction in directions
     ]
     counts = dict(both.generations.group_by("condition").len().iter_rows())
     assert counts == {"clean": 2, "corrupted": 2, "patched": 4, "repaired": 4}
-    texts = alone["repair"].generations.filter(pl.col("patch").is_not_null())["text"]
-    assert both.generations.filter(condition="repaired")["text"].equals(texts)
-    assert set(both.profile()["direction"]) == {"corrupt", "repair"}
-
-
-def test_the_text_of_a_patch_is_that_of_a_direction(qwen3_pair):
-    result = patch(qwen3_pair, QUESTION, layers=[1], direction="both", max_new_tokens=6)
-    texts = {c: result.generations.filter(condition=c)["text"][0] for c in ("patched", "repaired")}
-    assert result.text("L1.resid_post") == texts["patched"]
-    assert result.text("L1.resid_post", direction="repair") == texts["repaired"]
-    alone = patch(qwen3_pair, QUESTION, layers=[1], direction="repair", max_new_tokens=6)
-    assert alone.text("L1.resid_post") == alone.text("L1.resid_post", direction="repair") == texts["repaired"]
+    repaired = both.generations.filter(condition="repaired")["text"]
+    assert alone[1].generations.filter(pl.col("patch").is_not_null())["text"].equals(repaired)
+    assert set(both.profile()["direction"]) == set(directions)
+    # The text of a patch is the first direction's, or the one that is asked for.
+    assert both.text("L1.resid_post") == both.generations.filter(condition="patched")["text"][0]
+    assert both.text("L1.resid_post", direction="repair") == repaired[0] == alone[1].text("L1.resid_post")
+    assert alone[1].text("L1.resid_post", direction="repair") == repaired[0]
     with pytest.raises(UsageError, match=r"nothing was generated under L1\.resid_post"):
-        alone.text("L1.resid_post", direction="corrupt")
+        alone[1].text("L1.resid_post", direction="corrupt")
 
 
 @pytest.mark.parametrize(
@@ -63,14 +56,16 @@ def test_the_text_of_a_patch_is_that_of_a_direction(qwen3_pair):
         ("all", [0, 1, 2, 3]),
     ],
 )
-def test_layers_are_numbers_of_any_kind(qwen3_pair, layers, meant):
-    result = patch(qwen3_pair, QUESTION, layers=layers, max_new_tokens=1)
-    assert sorted(result.scores["layer"].unique()) == meant
+def test_layers_are_numbers_of_any_kind(layers, meant):
+    assert sorted(set(numbered("layer", layers, 4))) == meant
 
 
-def test_heads_are_numbers_of_any_kind(qwen3_pair):
-    result = patch(qwen3_pair, QUESTION, layers=1, component="head", heads=[-1, np.int8(0)], max_new_tokens=1)
+def test_layers_and_heads_are_counted_in_the_models(qwen3_pair):
+    result = patch(qwen3_pair, QUESTION, layers=-1, component="head", heads=[-1, np.int8(0)], max_new_tokens=1)
+    assert set(result.scores["layer"]) == {3}
     assert sorted(result.scores["head"].unique()) == [0, 3]
+    settings = Experiment.model_validate({"patch": {"layers": np.array([1, 2]), "heads": np.int64(3)}}).patch
+    assert (settings.layers, settings.heads) == ((1, 2), (3,))
 
 
 @pytest.mark.parametrize(
@@ -88,18 +83,47 @@ def test_layers_that_are_none(layers, words):
         numbered("layer", layers, 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16", "torch.bfloat16"])
-def test_precisions_are_torchs_or_their_names(dtype):
-    pair = ModelPair.load("random:qwen3", "random:qwen3", dtype=dtype, layers=-1, device="cpu")
-    assert pair.clean.dtype == pair.corrupted.dtype == torch.bfloat16
+def test_precisions_are_torchs_or_their_names():
+    for dtype in (torch.bfloat16, "bfloat16", "torch.bfloat16"):
+        pair = ModelPair.load("random:qwen3", "random:qwen3", dtype=dtype, layers=-1, device="cpu")
+        assert pair.clean.dtype == pair.corrupted.dtype == torch.bfloat16
     for wrong in (torch.int8, "int8", "half of it", None):
         with pytest.raises(UsageError, match="expected float32, bfloat16 or float16"):
             ModelPair.load("random:qwen3", "random:qwen3", dtype=wrong)
 
 
-def test_settings_take_numbers_of_any_kind():
-    patch = Experiment.model_validate({"patch": {"layers": np.array([1, 2]), "heads": np.int64(3)}}).patch
-    assert (patch.layers, patch.heads) == ((1, 2), (3,))
+# Padded batches of prompts of different length
+
+
+def padded(rows, side):
+    length = max(map(len, rows))
+    filled = [([9] * (length - len(row)), row) for row in rows]
+    ids = [fill + row if side == "left" else row + fill for fill, row in filled]
+    masks = [[0] * len(f) + [1] * len(row) if side == "left" else [1] * len(row) + [0] * len(f) for f, row in filled]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "persistence"),
+    [("qwen3", "left", "transient"), ("gpt2", "right", "persistent"), ("gemma3", "left", "persistent")],
+)
+def test_a_padded_batch_is_its_prompts(name, side, persistence):
+    pair = architecture_pair(name)
+    options = {"layers": [1, 3], "persistence": persistence, "max_new_tokens": 4, "quick_check": False}
+    together = patch(pair, padded([pair.encode(question) for question in QUESTIONS], side), **options)
+    for i, question in enumerate(QUESTIONS):
+        prompt_id = f"prompt-{i:03d}"
+        alone = patch(pair, {prompt_id: question}, **options)
+        assert gap(together.scores.filter(prompt_id=prompt_id), alone.scores).close
+        assert together.generations.filter(prompt_id=prompt_id).equals(alone.generations)
+
+
+def test_a_batch_that_is_not_padding_is_refused():
+    ids = torch.tensor([[1, 2, 3]])
+    assert unpad(ids, torch.tensor([[0, 1, 1]])) == [[2, 3]]
+    for mask, words in (([1, 0, 1], "a gap"), ([0, 0, 0], "no token")):
+        with pytest.raises(UsageError, match=words):
+            unpad(ids, torch.tensor([mask]))
 
 
 # Scores along a text
@@ -118,17 +142,25 @@ def test_scores_have_directions(qwen3_pair):
     assert exchanged["clean_token_id"].equals(corrupt["corrupted_token_id"])
 
 
-@pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25)])
+@pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25), (torch.float16, 0.03)])
 def test_the_threshold_of_scores_is_that_of_the_precision(dtype, threshold):
     pair = ModelPair.load("random:qwen3", "random:qwen3", dtype=dtype, device="cpu")
-    found = score(pair, "p", QUESTION, "x = 9, so x is 9, for 2 times 9 is 18 and no more", ["L1.resid_post"])
-    apart = found.filter(pl.col("clean_token_id") != pl.col("corrupted_token_id"))
-    assert apart.height > 5
-    for row in apart.iter_rows(named=True):
-        small = abs(row["delta_corrupted"] - row["delta_clean"]) < threshold
-        assert row["status"] == ("small_denominator" if small else "ok")
+    assert pair.small_denominator == threshold
+    exact = ModelPair.load("random:qwen3", "random:qwen3", device="cpu").corrupted
+    assert ModelPair(pair.clean, exact, pair.prompts).small_denominator == threshold
+    along = score(pair, "p", QUESTION, "x = 9, so x is 9, for 2 times 9 is 18 and no more", ["L1.resid_post"])
+    written = patch(pair, list(QUESTIONS), layers=[1], max_new_tokens=8, quick_check=False).scores
+    for found in (along, written):
+        apart = found.filter(pl.col("clean_token_id") != pl.col("corrupted_token_id"))
+        assert apart.height > 5
+        for row in apart.iter_rows(named=True):
+            small = abs(row["delta_corrupted"] - row["delta_clean"]) < threshold
+            assert row["status"] == ("small_denominator" if small else "ok")
+            assert (row["cts"] is None) == small
     loose = score(pair, "p", QUESTION, "x = 9", "L1.resid_post", small_denominator=1e9)
     assert not (loose["status"] == "ok").any()
+    every = patch(pair, QUESTION, layers=[1], max_new_tokens=4, small_denominator=0.0, quick_check=False).scores
+    assert "small_denominator" not in every["status"]
 
 
 def test_a_solution_is_tokenised_with_its_question(qwen3_pair):

@@ -16,39 +16,38 @@ from engines import equal_written
 from pairs import QUESTIONS, architecture_pair
 
 RUN = PatchRun(max_new_tokens=6)
-ALL = patch_grid("all", 4)
 
 
 @pytest.fixture(scope="module")
-def pair():
-    return architecture_pair("qwen3")
+def case():
+    """A pair, three prompts of four rows each, and what is written when all run at once."""
+    pair = architecture_pair("qwen3")
+    prompts = [Prompt(pair.encode(question), patch_grid("all", 4), answers=True) for question in QUESTIONS]
+    return pair, prompts, run_cached(pair, prompts, RUN)
 
 
-@pytest.fixture(scope="module")
-def prompts(pair):
-    return [Prompt(pair.encode(question), ALL, answers=True) for question in QUESTIONS]
+@pytest.fixture
+def limited(monkeypatch):
+    """Makes `run_cached` raise an error above a number of rows; returns the list of the rows that it gets."""
+
+    def limit(most: int, error: Exception) -> list[int]:
+        asked: list[int] = []
+
+        def run(pair, prompts, run):
+            asked.append(sum(len(prompt.patches) for prompt in prompts))
+            if asked[-1] > most:
+                raise error
+            return run_cached(pair, prompts, run)
+
+        monkeypatch.setattr(batches, "run_cached", run)
+        return asked
+
+    return limit
 
 
-@pytest.fixture(scope="module")
-def whole(pair, prompts):
-    return run_cached(pair, prompts, RUN)
-
-
-def limited(most: int, error: Exception):
-    """`run_cached` on a machine that holds so many rows, and what it was asked for."""
-    asked: list[int] = []
-
-    def run(pair, prompts, run):
-        asked.append(sum(len(prompt.patches) for prompt in prompts))
-        if asked[-1] > most:
-            raise error
-        return run_cached(pair, prompts, run)
-
-    return run, asked
-
-
-@pytest.mark.parametrize("rows", [1, 3, 4, 8, 256])
-def test_cut_up_is_whole(pair, prompts, whole, rows):
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_cut_up_is_whole(case, rows):
+    pair, prompts, whole = case
     equal_written(whole, list(run_in_batches(pair, prompts, RUN, rows)))
 
 
@@ -60,41 +59,41 @@ def test_cut_up_is_whole(pair, prompts, whole, rows):
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_and_goes_on_with_a_warning(pair, prompts, whole, monkeypatch, caplog, error):
-    run, asked = limited(3, error)
-    monkeypatch.setattr(batches, "run_cached", run)
+def test_out_of_memory_halves_and_continues_with_a_warning(case, limited, caplog, error):
+    pair, prompts, whole = case
+    asked = limited(3, error)
     equal_written(whole, list(run_in_batches(pair, prompts, RUN, 256)))
     # Three prompts of four rows; one of them; then two rows of each prompt at a time.
     assert asked == [12, 4, 2, 2, 2, 2, 2, 2]
     assert caplog.messages == [f"out of memory; continuing with {rows} rows at once" for rows in (6, 2)]
 
 
-def test_not_even_one_row(pair, prompts, monkeypatch):
-    run, asked = limited(0, torch.OutOfMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(batches, "run_cached", run)
-    with pytest.raises(CrosspatchError, match="memory does not hold one patch of one prompt"):
+@pytest.mark.parametrize(
+    ("error", "raised", "words", "last"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), CrosspatchError, "memory does not hold one patch of one", 1),
+        (RuntimeError("shapes do not fit"), RuntimeError, "shapes do not fit", 4),
+    ],
+    ids=["not even one row", "another error"],
+)
+def test_what_halving_cannot_help_is_raised(case, limited, error, raised, words, last):
+    pair, prompts, _ = case
+    asked = limited(0, error)
+    with pytest.raises(raised, match=words):
         list(run_in_batches(pair, prompts, RUN, 4))
-    assert asked[-1] == 1
+    assert asked[-1] == last
 
 
-def test_another_error_is_not_swallowed(pair, prompts, monkeypatch):
-    run, asked = limited(0, RuntimeError("shapes do not fit"))
-    monkeypatch.setattr(batches, "run_cached", run)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(run_in_batches(pair, prompts, RUN, 4))
-    assert len(asked) == 1
+def test_the_budget_sets_the_rows(case):
+    pair, *_ = case
 
-
-def test_the_budget_sets_the_rows(pair):
-    def fitting(positions: int, memory_gb: float | None) -> int:
-        return rows_at_once(text_config(pair.clean), torch.float32, pair.clean.device, positions, memory_gb)
+    def fitting(memory_gb: float | None) -> int:
+        return rows_at_once(text_config(pair.clean), torch.float32, pair.clean.device, 100, memory_gb)
 
     # Four layers, two key-value heads of 12, keys and values, four bytes, two models, for each position.
-    row = 4 * 2 * 12 * 2 * 4 * 2 * 100
-    assert fitting(100, 32.5 * row / 1e9) == 32
-    assert fitting(100, 63.5 * row / 1e9) == 32
-    assert fitting(100, 0.5 * row / 1e9) == 1
-    assert fitting(100, 1000.0) == batches.MOST_ROWS
-    # Left to itself it takes half of what is free.
-    assert 1 <= fitting(100, None) <= batches.MOST_ROWS
+    row = 4 * 2 * 12 * 2 * 4 * 2 * 100 / 1e9
+    assert [fitting(rows * row) for rows in (32.5, 63.5, 0.5)] == [32, 32, 1]
+    assert fitting(1000.0) == batches.MOST_ROWS
+    # The default is half of what is free.
+    assert 1 <= fitting(None) <= batches.MOST_ROWS
     assert [prompts_at_once(patches, 32) for patches in (1, 5, 32, 33)] == [32, 6, 1, 1]

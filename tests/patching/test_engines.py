@@ -1,4 +1,4 @@
-"""The cached engine gives what the published algorithm gives, however its work is cut up and whatever it drafts."""
+"""The cached engine gives what the published algorithm gives, however its work is split and whatever it drafts."""
 
 from __future__ import annotations
 
@@ -13,76 +13,61 @@ from crosspatch.analysis.patch import patch
 from crosspatch.config import Persistence
 from crosspatch.errors import UsageError
 from crosspatch.models.generation import answer
-from crosspatch.models.site import Site
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.trajectory import PatchRun
-from engines import WORDS, both, counted, equal_trajectories, equal_written, gap
-from pairs import QUESTION, QUESTIONS, architecture_pair, make_pair
+from engines import both, counted, equal_trajectories, equal_written, gap
+from pairs import ARCHITECTURES, QUESTION, QUESTIONS, architecture_pair, make_pair
 
 ALL = patch_grid("all", 4)
+PERSISTENCES = get_args(Persistence)
 
 
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
-@pytest.mark.parametrize("direction", ["corrupt", "repair"])
-def test_engine_is_reference_with_the_chat_template(pair, direction, persistence):
-    fast, slow = both(pair, [QUESTION], ALL, PatchRun(direction, persistence, 12))
+@pytest.mark.parametrize(
+    ("name", "direction", "persistence"),
+    [("qwen3", "corrupt", "persistent"), ("llama", "repair", "transient"), ("gpt2", "corrupt", "transient")],
+)
+def test_engine_is_reference_with_the_chat_template(name, direction, persistence):
+    fast, slow = both(make_pair(name), [QUESTION], ALL, PatchRun(direction, persistence, 12))
     found = gap(fast, slow)
     assert found.close
-    # The comparison is of something: steps with a score, and trajectories that part.
+    # The comparison has content: scored steps, and trajectories that diverge.
     assert found.scored > 10
     assert fast.group_by("patch").agg("token_id")["token_id"].n_unique() > 1
 
 
-def test_transient_and_persistent_are_two_experiments(qwen3_pair):
-    transient, _ = both(qwen3_pair, [QUESTION], ALL, PatchRun("corrupt", "transient", 8))
-    persistent, _ = both(qwen3_pair, [QUESTION], ALL, PatchRun("corrupt", "persistent", 8))
-    assert gap(transient.filter(step=0), persistent.filter(step=0)).close
-    assert not transient.select(WORDS).equals(persistent.select(WORDS))
-
-
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+@pytest.mark.parametrize("persistence", PERSISTENCES)
 def test_trajectories_end_at_the_stop_token(monkeypatch, persistence):
-    """Also where the stop stands inside a draft that goes on."""
+    """Also where the stop token stands inside a longer draft."""
     pair = architecture_pair("qwen3")
     run = PatchRun(persistence=persistence, max_new_tokens=12)
     ids = pair.encode(QUESTION)
     free = run_cached(pair, [Prompt(ids, ALL)], run)[0].trajectories
-    # A token that some trajectory says after its first step, now taken for the end of text.
-    stop = free[0].tokens[4]
+    known = [t.tokens for t in free]
+    # A token that some trajectory writes after its first step, now the end of text.
+    stop = known[0][4]
     monkeypatch.setattr(type(pair), "stop_tokens", frozenset({stop}))
     with counted() as counts:
-        known = [t.tokens for t in free]
         fast = run_cached(pair, [Prompt(ids, ALL, known=known, answers=True)], run)[0]
-    assert counts.rejected > 0
+    assert counts["rejected"] > 0
     equal_trajectories(fast.trajectories, run_reference(pair, ids, ALL, run))
     ended = [t for t in fast.trajectories if t.stop_reason == "eos"]
     assert ended
     for trajectory in ended:
         assert trajectory.tokens.index(stop) == len(trajectory.tokens) - 1
         assert not trajectory.text(pair.prompts).endswith(pair.prompts.token_text(stop))
-    assert sum(len(t.tokens) for t in fast.trajectories) < sum(len(t.tokens) for t in free)
+    assert sum(len(t.tokens) for t in fast.trajectories) < sum(map(len, known))
 
 
-def test_a_prompt_of_one_token():
-    pair = make_pair("qwen3", raw=True)
-    assert len(pair.encode("a")) == 1
-    for persistence in ("transient", "persistent"):
-        fast, slow = both(pair, ["a"], ALL, PatchRun("corrupt", persistence, 6))
-        assert fast["position"].min() == 0
-        assert gap(fast, slow).close
-
-
-@pytest.mark.parametrize("limit", [1, 2])
-def test_the_limit_counts_tokens(limit):
+def test_the_limit_counts_tokens():
     pair = architecture_pair("llama")
-    run = PatchRun(max_new_tokens=limit)
     ids = pair.encode(QUESTION)
-    long = run_cached(pair, [Prompt(ids, ALL)], PatchRun(max_new_tokens=8))[0].trajectories
-    short = run_cached(pair, [Prompt(ids, ALL, known=[t.tokens for t in long])], run)[0].trajectories
-    assert [t.tokens for t in short] == [t.tokens[:limit] for t in long]
-    assert {t.stop_reason for t in short} == {"limit"}
+    long = [t.tokens for t in run_cached(pair, [Prompt(ids, ALL)], PatchRun(max_new_tokens=8))[0].trajectories]
+    for limit in (1, 2):
+        short = run_cached(pair, [Prompt(ids, ALL, known=long)], PatchRun(max_new_tokens=limit))[0].trajectories
+        assert [t.tokens for t in short] == [tokens[:limit] for tokens in long]
+        assert {t.stop_reason for t in short} == {"limit"}
 
 
 @budget(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,49 +75,41 @@ def test_the_limit_counts_tokens(limit):
 def test_any_prompt_any_layers(qwen3_pair, data):
     question = data.draw(st.text(min_size=1, max_size=40).filter(str.strip))
     layers = data.draw(st.sets(st.integers(0, 3), min_size=1))
-    persistence = data.draw(st.sampled_from(["transient", "persistent"]))
+    persistence = data.draw(st.sampled_from(PERSISTENCES))
     fast, slow = both(qwen3_pair, [question], patch_grid(layers, 4), PatchRun("corrupt", persistence, 3))
     assert gap(fast, slow).close
 
 
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
-def test_batched_is_looped(pair, persistence):
+@pytest.mark.parametrize(("name", "persistence"), list(zip(ARCHITECTURES, [*PERSISTENCES, "transient"], strict=True)))
+def test_batched_is_looped(name, persistence):
+    pair = make_pair(name)
     run = PatchRun(persistence=persistence, max_new_tokens=8)
     prompts = [Prompt(pair.encode(q), ALL, answers=True) for q in QUESTIONS]
-    together = run_cached(pair, prompts, run)
-    for prompt, written in zip(prompts, together, strict=True):
+    for prompt, written in zip(prompts, run_cached(pair, prompts, run), strict=True):
         for one, trajectory in zip(ALL, written.trajectories, strict=True):
             alone = run_cached(pair, [Prompt(prompt.ids, [one])], run)[0].trajectories
             equal_trajectories(alone, [trajectory])
-
-
-def test_a_run_of_nothing():
-    pair = architecture_pair("qwen3")
-    assert run_cached(pair, [], PatchRun()) == []
-    written = run_cached(pair, [Prompt(pair.encode(QUESTION), [])], PatchRun())[0]
-    assert (written.trajectories, written.target.tokens, written.source.tokens) == ([], [], [])
 
 
 def truth(pair, run):
     return run_cached(pair, [Prompt(pair.encode(QUESTION), ALL, answers=True)], run)
 
 
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+@pytest.mark.parametrize("persistence", PERSISTENCES)
 def test_known_texts_save_rounds_and_change_nothing(persistence):
     pair = architecture_pair("qwen3")
     run = PatchRun(persistence=persistence, max_new_tokens=24)
     with counted() as without:
-        plain = truth(pair, run)
-    own = [plain[0].target.tokens, plain[0].source.tokens]
-    known = [*(t.tokens for t in plain[0].trajectories), *own]
+        [plain] = truth(pair, run)
+    known = [*(t.tokens for t in plain.trajectories), plain.target.tokens, plain.source.tokens]
     with counted() as drafted:
         helped = run_cached(pair, [Prompt(pair.encode(QUESTION), ALL, known=known, answers=True)], run)
-    equal_written(plain, helped)
-    assert drafted.rounds < without.rounds / 2
-    assert drafted.kept > without.kept
+    equal_written([plain], helped)
+    assert drafted["rounds"] < without["rounds"] / 2
+    assert drafted["kept"] > without["kept"]
 
 
-PLAIN = {persistence: PatchRun(persistence=persistence, max_new_tokens=8) for persistence in get_args(Persistence)}
+PLAIN = {persistence: PatchRun(persistence=persistence, max_new_tokens=8) for persistence in PERSISTENCES}
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +118,12 @@ def plain():
     return {persistence: truth(architecture_pair("gpt2"), run) for persistence, run in PLAIN.items()}
 
 
-# Which text, how much of its beginning, and anything at all after it: also more than there is room for.
+# Which text, how many of its first tokens, and any tokens after them: also more than the limit.
 GUESS = st.tuples(st.integers(0, 5), st.integers(0, 8), st.lists(st.integers(0, 511), max_size=12))
 
 
 @budget(max_examples=20, deadline=None)
-@given(persistence=st.sampled_from(get_args(Persistence)), guesses=st.lists(GUESS, max_size=3))
+@given(persistence=st.sampled_from(PERSISTENCES), guesses=st.lists(GUESS, max_size=3))
 def test_no_draft_changes_anything(plain, persistence, guesses):
     pair = architecture_pair("gpt2")
     written = plain[persistence][0]
@@ -157,29 +134,30 @@ def test_no_draft_changes_anything(plain, persistence, guesses):
 
 
 def test_own_answers_are_the_models_own(pair):
-    run = PatchRun(max_new_tokens=12)
     for direction in ("corrupt", "repair"):
         run = PatchRun(direction, max_new_tokens=12)
         prompts = [Prompt(pair.encode(q), ALL[:2], answers=True) for q in QUESTIONS]
         target, source = pair.target_and_source(direction)
         for question, written in zip(QUESTIONS, run_cached(pair, prompts, run), strict=True):
             for model, own in ((target, written.target), (source, written.source)):
-                given_ = answer(model, pair.prompts, [question], 12, pair.stop_tokens)[0]
-                assert (own.tokens, own.stop_reason) == (given_.tokens, given_.stop_reason)
-                assert own.text(pair.prompts) == given_.text
-    # The control: the two are not the same.
+                plain = answer(model, pair.prompts, [question], 12, pair.stop_tokens)[0]
+                assert (own.tokens, own.stop_reason) == (plain.tokens, plain.stop_reason)
+                assert own.text(pair.prompts) == plain.text
+    # The control: the two answers differ.
     assert written.target.tokens != written.source.tokens
 
 
-def test_answers_are_written_only_where_they_are_asked_for():
+def test_only_what_is_asked_for_is_written():
     pair = architecture_pair("qwen3")
-    ids = pair.encode(QUESTION)
-    prompts = [Prompt(ids, ALL), Prompt(ids, ALL, answers=True), Prompt(ids, [], answers=True)]
-    silent, asked, alone = run_cached(pair, prompts, PatchRun(max_new_tokens=6))
+    ids, run = pair.encode(QUESTION), PatchRun(max_new_tokens=6)
+    prompts = [Prompt(ids, ALL), Prompt(ids, ALL, answers=True), Prompt(ids, [], answers=True), Prompt(ids, [])]
+    silent, asked, alone, nothing = run_cached(pair, prompts, run)
     assert (silent.target.tokens, silent.source.tokens) == ([], [])
     assert (alone.target, alone.source) == (asked.target, asked.source)
     assert alone.target.tokens
     equal_trajectories(silent.trajectories, asked.trajectories)
+    assert (nothing.trajectories, nothing.target.tokens, nothing.source.tokens) == ([], [], [])
+    assert run_cached(pair, [], run) == []
 
 
 SEVERAL = [
@@ -193,56 +171,35 @@ SEVERAL = [
 ]
 
 
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
+@pytest.mark.parametrize("persistence", PERSISTENCES)
 def test_several_sites_at_once(persistence):
     pair = architecture_pair("gemma3")
     together = [Patch.parse(name) for name in SEVERAL]
     assert [patch.name for patch in together] == SEVERAL
+    windows = patch_grid("all", 4, ("attn_out",), window=3)
+    assert [w.name for w in windows] == ["L0.attn_out+L1.attn_out+L2.attn_out", "L1.attn_out+L2.attn_out+L3.attn_out"]
     # Beside patches of their first sites, which join the pass elsewhere.
     alone = [Patch(patch.sites[:1]) for patch in together]
-    fast, slow = both(pair, QUESTIONS[:2], [*together, *alone], PatchRun("corrupt", persistence, 3))
+    fast, slow = both(pair, QUESTIONS[:2], [*together, *windows, *alone], PatchRun("corrupt", persistence, 3))
     assert gap(fast, slow).close
     for pair_of in zip(together, alone, strict=True):
         several, one = (fast.filter(patch=patch.name, step=0)["kl_patched"] for patch in pair_of)
         assert (several - one).abs().max() > 1e-4
 
 
-def test_windows_of_layers(qwen3_pair):
-    windows = patch_grid("all", 4, ("attn_out",), window=3)
-    assert [w.name for w in windows] == [
-        "L0.attn_out+L1.attn_out+L2.attn_out",
-        "L1.attn_out+L2.attn_out+L3.attn_out",
-    ]
-    fast, slow = both(qwen3_pair, [QUESTION], windows, PatchRun(max_new_tokens=5))
-    assert gap(fast, slow).close
-    assert fast["layer"].null_count() == fast.height
-
-
-def test_the_python_api(qwen3_pair):
-    result = patch(qwen3_pair, {"a": QUESTION, "b": "Find y: 2y = 8"}, layers=[3, 1], max_new_tokens=5)
-    assert result.scores.group_by("prompt_id", "layer").len().height == 4
-    assert result.scores["layer"].unique().sort().to_list() == [1, 3]
-    assert result.generations.group_by("prompt_id", "condition").len().height == 6
-    assert result.text("clean", "b") != result.text("clean", "a")
-    assert isinstance(result.text("L3.resid_post"), str)
-    with pytest.raises(UsageError, match="nothing was generated under L2"):
-        result.text("L2.resid_post")
-
-
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
-def test_the_python_api_gives_the_same_by_either_engine(persistence):
-    pair = architecture_pair("llama")
-    options = {
-        "layers": [1, 3],
-        "component": ["resid_post", "head"],
-        "heads": [0],
-        "persistence": persistence,
-        "max_new_tokens": 4,
-    }
-    fast, slow = (patch(pair, list(QUESTIONS[:2]), engine=engine, **options) for engine in ("cached", "reference"))
+@pytest.mark.parametrize("persistence", PERSISTENCES)
+def test_patch_gives_the_same_by_either_engine(persistence):
+    pair, prompts = architecture_pair("llama"), dict(zip("ab", QUESTIONS, strict=False))
+    options = {"component": ["resid_post", "head"], "heads": [0], "persistence": persistence, "max_new_tokens": 4}
+    fast, slow = (patch(pair, prompts, layers=[3, 1], engine=engine, **options) for engine in ("cached", "reference"))
     assert gap(fast.scores, slow.scores).close
     assert fast.generations.equals(slow.generations)
     assert set(fast.generations["condition"]) == {"clean", "corrupted", "patched"}
+    assert fast.scores.group_by("prompt_id", "layer", "component").len().height == 8
+    assert fast.text("clean", "b") != fast.text("clean", "a")
+    assert isinstance(fast.text("L3.resid_post"), str)
+    with pytest.raises(UsageError, match="nothing was generated under L2"):
+        fast.text("L2.resid_post")
 
 
 @pytest.mark.parametrize(
@@ -276,16 +233,3 @@ def test_wrong_use_is_refused_before_anything_runs(qwen3_pair, monkeypatch, prom
     with pytest.raises(UsageError, match=words) as refused:
         patch(qwen3_pair, prompts, **options)
     assert "\n" not in str(refused.value)
-
-
-def test_a_patch_knows_its_place():
-    assert Patch.parse("L1.head.2").head == 2
-    assert Patch.parse("L1.head.2+L1.head.3").head is None
-    assert Patch.parse("L1.head.2+L1.head.3").layer == 1
-    assert Patch.parse("L1.mlp_out+L2.resid_post").layer is None
-    assert Patch.parse("L1.mlp_out+L2.resid_post").component == "mlp_out+resid_post"
-    assert [Patch((Site(2, c),)).entry for c in ("resid_post", "resid_mid", "attn_out", "mlp_out")] == [3, 2, 2, 2]
-    assert Patch.parse("L3.attn_out+L1.resid_post").entry == 2
-    assert Patch.parse("L2.resid_post + L1.resid_post") == Patch((Site(1), Site(2)))
-    with pytest.raises(UsageError, match="names a site twice"):
-        Patch.parse("L1.resid_post+L1.resid_post")

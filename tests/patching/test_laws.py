@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import polars as pl
 import pytest
@@ -18,15 +19,15 @@ from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
 from crosspatch.patching.trajectory import PatchRun
 from engines import CTS_TOLERANCE, LARGE_DENOMINATOR, hooks_and_forwards, remembered_unpatched_passes, table
-from pairs import QUESTION, architecture_pair
+from pairs import ARCHITECTURES, QUESTION, architecture_pair, child_in, make_pair
 
 ENGINES = ("cached", "reference")
 RUN = PatchRun(max_new_tokens=6)
 PERSISTENT = PatchRun(persistence="persistent", max_new_tokens=6)
 RESID = patch_grid("all", 4)
-# Each component, in a low and in the last block.
+# Each component, in a low block and in the last one.
 EVERYWHERE = patch_grid([1, 3], 4, ("resid_post", "resid_mid", "attn_out", "mlp_out", "head"), heads=[2], n_heads=4)
-# The cached engine's streams sum the same terms in another order than one another: float32 through four blocks.
+# The cached engine's two streams sum the same terms in different orders: float32 through four blocks.
 ROUNDING = 1e-5
 
 
@@ -39,37 +40,25 @@ def swept(pair, engine, run=RUN, patches=RESID, ids=None):
 
 
 def wide(scores: pl.DataFrame) -> pl.DataFrame:
-    """Steps with a score that rounding can hardly touch."""
+    """Steps with a CTS whose denominator is large compared with rounding."""
     return scores.filter(
         (pl.col("status") == "ok") & ((pl.col("delta_corrupted") - pl.col("delta_clean")).abs() > LARGE_DENOMINATOR)
     )
 
 
-def mixed(pair, name_is_child) -> ModelPair:
-    """The clean model, and one that has the child's parameters where the function says so of their names."""
-    child = copy.deepcopy(pair.clean)
-    changed = dict(pair.corrupted.named_parameters())
-    with torch.no_grad():
-        for name, own in child.named_parameters():
-            if name_is_child(name):
-                own.copy_(changed[name])
-    return ModelPair(pair.clean, child, pair.prompts)
+def either(one, other) -> list[tuple]:
+    """Every architecture with every engine, each of them with both variants in turn."""
+    return [(*case, (one, other)[sum(divmod(i, 2)) % 2]) for i, case in enumerate(product(ARCHITECTURES, ENGINES))]
 
 
-def block_of(name: str) -> int | None:
-    """The block that a parameter belongs to."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-@pytest.mark.parametrize("run", [RUN, PERSISTENT], ids=["transient", "persistent"])
-def test_the_reference_patched_into_itself_is_itself_to_the_bit(pair, run):
-    itself = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
-    scores = swept(itself, "reference", run, EVERYWHERE)
-    assert (scores["status"] == "agree").all()
-    assert (scores["token_id"] == scores["clean_token_id"]).all()
-    # Every logit enters the KL: not a bit of any has moved.
-    assert (scores["kl_patched"] == 0).all()
-    assert (scores["rank_corrupted"] == 1).all()
+@torch.inference_mode()
+def test_self_patched_logits_are_bit_identical(pair):
+    tokens = torch.tensor([pair.encode(QUESTION)])
+    own = last_logits(pair.clean, tokens)
+    last = tokens.shape[1] - 1
+    for patch, positions in product(EVERYWHERE, ([last], [last - 2, last - 1, last])):
+        assert torch.equal(patched_logits(pair.clean, pair.clean, tokens, patch, positions, RUN), own)
+        assert not torch.equal(patched_logits(pair.clean, pair.corrupted, tokens, patch, positions, RUN), own)
 
 
 @pytest.mark.parametrize("run", [RUN, PERSISTENT], ids=["transient", "persistent"])
@@ -82,102 +71,99 @@ def test_the_engine_patched_into_itself_is_itself_but_for_rounding(pair, run):
     assert (scores["delta_patched"] == 0).all()
     assert scores["kl_patched"].abs().max() < ROUNDING
     assert (scores["rank_corrupted"] == 1).all()
-    # The control: another model's activations do move them.
+    # The control: another model's activations change the KL.
     other = swept(pair, "cached", run, EVERYWHERE)
     assert other["kl_patched"].min() > 10 * ROUNDING
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("patch", EVERYWHERE, ids=lambda patch: patch.name)
-def test_self_patched_logits_are_bit_identical(pair, patch):
-    tokens = torch.tensor([pair.encode(QUESTION)])
-    own = last_logits(pair.clean, tokens)
-    last = [tokens.shape[1] - 1]
-    assert torch.equal(patched_logits(pair.clean, pair.clean, tokens, patch, last, RUN), own)
-    assert not torch.equal(patched_logits(pair.clean, pair.corrupted, tokens, patch, last, RUN), own)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("block", [1, 3])
-def test_below_the_block_that_differs_nothing_transfers(pair, engine, block):
-    scores = swept(mixed(pair, lambda name: block_of(name) == block), engine)
+@pytest.mark.parametrize(("name", "engine", "block"), either(1, 3))
+def test_below_the_block_that_differs_nothing_transfers(name, engine, block):
+    pair = make_pair(name)
+    scores = swept(child_in(pair, block), engine)
     below, above = (scores.filter(side) for side in (pl.col("layer") < block, pl.col("layer") >= block))
-    # What is moved in below is the target's own, to the bit. The reference then computes the same numbers; the
-    # engine's second stream those of its first in another order.
+    # Below the block the source's activations equal the target's, to the bit. The reference then computes the same
+    # numbers; the engine's second stream computes them in another order.
     tolerance = 0 if engine == "reference" else ROUNDING
     assert (below["delta_patched"] - below["delta_clean"]).abs().max() <= tolerance
     assert (below["kl_patched"] - below["kl_clean"]).abs().max() <= tolerance
     assert (below["token_id"] == below["clean_token_id"]).all()
     assert wide(below).height > 0
     assert wide(below)["cts"].abs().max() <= (0 if engine == "reference" else CTS_TOLERANCE)
-    # The control: from the block on it does. All of it only if no later block reads a past that differs.
+    # The control: from the block on something transfers; all of it only if no later block reads a past that differs.
     assert wide(above).height > 0
     assert wide(above)["cts"].abs().min() > CTS_TOLERANCE
     if block == pair.n_layers - 1:
         assert (wide(above)["cts"] - 1).abs().max() < CTS_TOLERANCE
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("component", ["attn_out", "mlp_out"])
-def test_only_the_half_that_differs_transfers(pair, engine, component):
+@pytest.mark.parametrize(("name", "engine", "component"), either("attn_out", "mlp_out"))
+def test_only_the_half_that_differs_transfers(name, engine, component):
     """Of the last block: what stands after it reads that half and nothing else that differs."""
-    halves = {"attn_out": ("attn.", "self_attn."), "mlp_out": ("mlp.",)}
-    here = mixed(pair, lambda name: block_of(name) == 3 and any(f".{half}" in name for half in halves[component]))
-    scores = swept(here, engine, patches=patch_grid([3], 4, ("attn_out", "mlp_out")))
-    that, other = (wide(scores.filter(side)) for side in (pl.col("component") == component, pl.lit(True)))
-    assert that.height > 0
+    parts = {"attn_out": "attn" if name == "gpt2" else "self_attn", "mlp_out": "mlp"}
+    here = child_in(make_pair(name), 3, part=parts[component])
+    scores = wide(swept(here, engine, patches=patch_grid([3], 4, ("attn_out", "mlp_out"))))
+    half, other = scores.filter(component=component), scores.filter(pl.col("component") != component)
+    assert half.height > 0
+    assert (half["cts"] - 1).abs().max() < CTS_TOLERANCE
     if component == "mlp_out":
-        assert (that["cts"] - 1).abs().max() < CTS_TOLERANCE
-        attention = other.filter(pl.col("component") == "attn_out")
-        assert attention["cts"].abs().max() < CTS_TOLERANCE
+        assert other["cts"].abs().max() < CTS_TOLERANCE
     else:
-        # The MLP reads the attention's half: moving either moves some of it.
-        assert (that["cts"] - 1).abs().max() < CTS_TOLERANCE
-        assert other.filter(pl.col("component") == "mlp_out")["cts"].abs().max() > CTS_TOLERANCE
+        # The MLP reads the attention's output, so patching its output transfers a part.
+        assert other["cts"].abs().max() > CTS_TOLERANCE
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_last_block_carries_everything_when_the_unembedding_is_shared(pair, engine):
-    scores = swept(mixed(pair, lambda name: block_of(name) is not None), engine)
-    last = scores.filter(pl.col("layer") == pair.n_layers - 1)
+    """So CTS of the corrupted model is 1, and of the clean one, which is what an idle patch leaves, 0."""
+    idle = Patch.parse("L3.resid_post@steps:99-")
+    scores = swept(child_in(pair, *range(4)), engine, patches=[*RESID, idle])
+    last = scores.filter(patch="L3.resid_post")
     assert last["kl_patched"].max() < ROUNDING
     assert (last["token_id"] == last["corrupted_token_id"]).all()
     assert (wide(last)["cts"] - 1).abs().max() < CTS_TOLERANCE
     # The control: the first block does not.
-    first = scores.filter(pl.col("layer") == 0)
-    assert first["kl_patched"].max() > 1e-2
+    assert scores.filter(layer=0)["kl_patched"].max() > 1e-2
+    for name, expected in (("L3.resid_post", 1), (idle.name, 0)):
+        differing = scores.filter(
+            (pl.col("delta_corrupted") - pl.col("delta_clean")).abs() > LARGE_DENOMINATOR,
+            pl.col("clean_token_id") != pl.col("corrupted_token_id"),
+            patch=name,
+        )
+        assert differing.height > 0
+        clean, corrupted, patched = (differing[f"delta_{state}"] for state in ("clean", "corrupted", "patched"))
+        assert ((patched - clean) / (corrupted - clean) - expected).abs().max() < CTS_TOLERANCE
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("layer", [0, 2])
-def test_what_a_patch_at_one_position_reaches(pair, layer):
-    """Earlier positions stay; later ones move as soon as they read the patched past, which is the persistent form."""
+def test_what_a_patch_at_one_position_reaches(pair):
+    """Earlier positions stay equal; later ones change as soon as they read the patched past: the persistent form."""
     tokens = torch.tensor([pair.encode(QUESTION)])
     where = tokens.shape[1] // 2
-    site = Site(layer)
-    with reading(pair.corrupted, [site]) as read:
-        pair.corrupted(tokens)
-
-    def at_one_position(hidden):
-        return torch.cat([hidden[:, :where], read[site][:, where : where + 1], hidden[:, where + 1 :]], dim=1)
-
     plain = pair.clean(tokens).logits[0]
-    with editing(pair.clean, {site: at_one_position}):
-        patched = pair.clean(tokens).logits[0]
-    assert torch.equal(patched[:where], plain[:where])
-    assert not torch.allclose(patched[where], plain[where])
-    assert not torch.allclose(patched[where + 1 :], plain[where + 1 :])
+    for site in (Site(0), Site(2)):
+        with reading(pair.corrupted, [site]) as read:
+            pair.corrupted(tokens)
+
+        def at_one_position(hidden, there=read[site]):
+            return torch.cat([hidden[:, :where], there[:, where : where + 1], hidden[:, where + 1 :]], dim=1)
+
+        with editing(pair.clean, {site: at_one_position}):
+            patched = pair.clean(tokens).logits[0]
+        assert torch.equal(patched[:where], plain[:where])
+        assert not torch.allclose(patched[where], plain[where])
+        assert not torch.allclose(patched[where + 1 :], plain[where + 1 :])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("patch", EVERYWHERE[:5], ids=lambda patch: patch.name)
+@pytest.mark.parametrize(
+    ("engine", "patch"), [*(("cached", patch) for patch in EVERYWHERE[:5]), ("reference", EVERYWHERE[0])], ids=str
+)
 def test_the_past_of_a_transient_patch_is_clean_and_of_a_persistent_one_is_not(engine, patch):
     """A later step of a transient trajectory equals the first one of a run whose prompt is that much longer."""
     pair = architecture_pair("qwen3")
     ids = pair.encode(QUESTION)
 
     def later_and_fresh(persistence):
-        run = PatchRun("corrupt", persistence, 4)
+        run = PatchRun("corrupt", persistence, 3)
         first = swept(pair, engine, run, [patch], ids)
         longer = swept(pair, engine, run, [patch], [*ids, *first["token_id"][:2].to_list()])
         return first["kl_patched"][2], longer["kl_patched"][0]
@@ -188,36 +174,20 @@ def test_the_past_of_a_transient_patch_is_clean_and_of_a_persistent_one_is_not(e
     assert later != pytest.approx(fresh, abs=10 * ROUNDING)
 
 
-@pytest.mark.parametrize("run", [RUN, PERSISTENT], ids=["transient", "persistent"])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_exchanging_the_models_exchanges_the_directions(pair, engine, run):
+@pytest.mark.parametrize(("name", "engine", "persistence"), either("transient", "persistent"))
+def test_exchanging_the_models_exchanges_the_directions(name, engine, persistence):
+    pair = make_pair(name)
+    run, back = (PatchRun(direction, persistence, 6) for direction in ("corrupt", "repair"))
     exchanged = ModelPair(pair.corrupted, pair.clean, pair.prompts)
     corrupt = swept(pair, engine, run, EVERYWHERE)
-    repair = swept(exchanged, engine, PatchRun("repair", run.persistence, run.max_new_tokens), EVERYWHERE)
+    repair = swept(exchanged, engine, back, EVERYWHERE)
     assert corrupt["token_id"].equals(repair["token_id"])
     assert corrupt["clean_token_id"].equals(repair["corrupted_token_id"])
     both = corrupt.with_columns(back=repair["cts"]).pipe(wide)
     assert both.height > 10
     assert (both["cts"] + both["back"] - 1).abs().max() < CTS_TOLERANCE
     # The control: without exchanging the models it is another experiment.
-    other = swept(pair, engine, PatchRun("repair", run.persistence, run.max_new_tokens), EVERYWHERE)
-    assert not corrupt["token_id"].equals(other["token_id"])
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_cts_of_the_clean_model_is_0_and_of_the_corrupted_one_1(pair, engine):
-    """A child with the clean unembedding, wholly moved in at the last block, and nothing moved in at all."""
-    shared = mixed(pair, lambda name: block_of(name) is not None)
-    for patch, expected in ((Patch((Site(3),)), 1), (Patch.parse("L3.resid_post@steps:99-"), 0)):
-        scores = swept(shared, engine, patches=[patch])
-        differing = scores.filter(
-            (pl.col("delta_corrupted") - pl.col("delta_clean")).abs() > LARGE_DENOMINATOR,
-            pl.col("clean_token_id") != pl.col("corrupted_token_id"),
-        )
-        assert differing.height > 0
-        deltas = (differing[name] for name in ("delta_clean", "delta_corrupted", "delta_patched"))
-        clean, corrupted, patched = deltas
-        assert ((patched - clean) / (corrupted - clean) - expected).abs().max() < CTS_TOLERANCE
+    assert not corrupt["token_id"].equals(swept(pair, engine, back, EVERYWHERE)["token_id"])
 
 
 class BrokenError(Exception):
@@ -225,7 +195,7 @@ class BrokenError(Exception):
 
 
 def breaking(after: int):
-    """A hook that raises at its so many-th call."""
+    """A hook that raises after this many calls."""
     calls = [0]
 
     def hook(*_):
@@ -236,16 +206,27 @@ def breaking(after: int):
     return hook
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("which", "after"), [("clean", 0), ("corrupted", 2), ("clean", 5)])
-def test_nothing_is_left_on_the_models_after_an_exception_inside_a_pass(pair, engine, which, after):
+@pytest.mark.parametrize(
+    ("engine", "which", "after", "where"),
+    [
+        ("cached", "clean", 0, "block"),
+        ("cached", "corrupted", 2, "block"),
+        ("cached", "clean", 5, "block"),
+        ("reference", "corrupted", 2, "block"),
+        ("reference", "clean", 5, "block"),
+        # While the body is replaced.
+        ("cached", "clean", 2, "unembedding"),
+    ],
+)
+def test_nothing_is_left_on_the_models_after_an_exception_inside_a_pass(pair, engine, which, after, where):
     models = (pair.clean, pair.corrupted)
-    # What is looked at once is looked at now.
+    # The first sweep examines the models, which happens once.
     before = swept(pair, engine, patches=RESID[:1])
     own = [model.config._attn_implementation for model in models]
     assert hooks_and_forwards(*models) == 0
     model = getattr(pair, which)
-    handle = find_blocks(model)[2].register_forward_hook(breaking(after))
+    module = find_blocks(model)[2] if where == "block" else model.get_output_embeddings()
+    handle = module.register_forward_hook(breaking(after))
     try:
         with pytest.raises(BrokenError):
             swept(pair, engine, patches=EVERYWHERE)
@@ -255,17 +236,3 @@ def test_nothing_is_left_on_the_models_after_an_exception_inside_a_pass(pair, en
     assert [model.config._attn_implementation for model in models] == own
     assert [text_config(model)._attn_implementation for model in models] == own
     assert swept(pair, engine, patches=RESID[:1]).equals(before)
-
-
-def test_nothing_is_left_on_the_models_after_an_exception_in_the_unembedding(pair):
-    """While the body is replaced."""
-    models = (pair.clean, pair.corrupted)
-    head = pair.clean.get_output_embeddings()
-    handle = head.register_forward_hook(breaking(2))
-    try:
-        with pytest.raises(BrokenError):
-            swept(pair, "cached")
-        assert hooks_and_forwards(*models) == 1
-    finally:
-        handle.remove()
-    assert hooks_and_forwards(*models) == 0

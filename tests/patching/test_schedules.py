@@ -1,4 +1,4 @@
-"""Schedules: their text, and the steps at which they apply, by both engines."""
+"""Schedules: their names, and the steps at which they apply, by both engines."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspatch.errors import UsageError
+from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch, Schedule
 from crosspatch.patching.trajectory import PatchRun
 from engines import both, gap
 from pairs import QUESTIONS, architecture_pair
 
-TEXTS = ["all", "steps:2-4", "steps:3-", "every:3", "disagree", "tokens:digits", "tokens:operators", "tokens:add,x"]
 STEPS = 8
-# A good part of what the tiny models say.
+# Half of the tokens that the tiny models write.
 WORDS = "tokens:we,sides,operators,v"
+WORD = st.text(st.characters(exclude_characters=",", categories=["L", "N", "S"]), min_size=1)
 
 
 def text_of(token: int) -> str:
     return ["7", " x ", "add", "Add", "+", "\\frac", "word", "x2", ""][token]
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_schedule_is_read_as_it_is_written(text):
-    assert Schedule.parse(text).name == text
-    assert Schedule.parse(f" {text} ") == Schedule.parse(text)
-    named = "L1.head.2+L3.resid_post" + ("" if text == "all" else f"@{text}")
-    assert Patch.parse(named).name == named
-    assert Patch.parse(named).schedule == Schedule.parse(text)
-
-
-WORD = st.text(st.characters(exclude_characters=",", categories=["L", "N", "S"]), min_size=1)
 
 
 @given(
@@ -41,31 +30,19 @@ WORD = st.text(st.characters(exclude_characters=",", categories=["L", "N", "S"])
     | st.just({"disagree": True})
     | st.fixed_dictionaries({"words": st.lists(WORD, min_size=1).map(tuple)})
 )
-def test_its_name_is_read_back(fields):
+def test_a_name_is_read_back(fields):
     schedule = Schedule(**fields)
-    assert Schedule.parse(schedule.name) == schedule
-    assert Patch.parse(f"L0.resid_post@{schedule.name}").schedule == schedule
+    assert Schedule.parse(schedule.name) == Schedule.parse(f" {schedule.name} ") == schedule
+    patch = Patch((Site(1, "head", 2), Site(3)), schedule)
+    assert Patch.parse(patch.name) == patch
+    assert Patch.parse(f"L3.resid_post + L1.head.2@{schedule.name}") == patch
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "none",
-        "all:1",
-        "steps",
-        "steps:",
-        "steps:4-2",
-        "steps:-3",
-        "steps:a-b",
-        "steps:1-2-3",
-        "every:0",
-        "every:-1",
-        "every:x",
-        "disagree:1",
-        "tokens:",
-        "tokens: , ",
-        "ALL",
+        *("", "none", "ALL", "all:1", "disagree:1", "tokens:", "tokens: , ", "every:0", "every:-1", "every:x"),
+        *("steps", "steps:", "steps:4-2", "steps:-3", "steps:a-b", "steps:1-2-3"),
     ],
 )
 def test_anything_else_is_refused_in_one_line(text):
@@ -75,21 +52,28 @@ def test_anything_else_is_refused_in_one_line(text):
     assert "steps:10-40" in str(refused.value)
 
 
-def applied(text: str, wants=(0, 0), steps=range(8)) -> list[int]:
-    return [step for step in steps if Schedule.parse(text).applies(step, *wants, text_of)]
-
-
 @pytest.mark.parametrize(
-    ("name", "columns"),
+    ("name", "columns", "entry"),
     [
-        ("L18.head.3@every:2", ("head", 18, 3, "every:2", 1)),
-        ("L17.resid_post+L18.resid_post", ("resid_post", None, None, "all", 2)),
-        ("L17.attn_out+L17.mlp_out", ("attn_out+mlp_out", 17, None, "all", 1)),
-        ("L2.head.0+L2.head.1", ("head", 2, None, "all", 1)),
+        ("L18.head.3@every:2", ("head", 18, 3, "every:2", 1), 18),
+        ("L17.resid_post+L18.resid_post", ("resid_post", None, None, "all", 2), 18),
+        ("L17.attn_out+L17.mlp_out", ("attn_out+mlp_out", 17, None, "all", 1), 17),
+        ("L2.head.0+L2.head.1", ("head", 2, None, "all", 1), 2),
+        ("L1.resid_post+L3.attn_out", ("attn_out+resid_post", None, None, "all", 2), 2),
+        ("L2.resid_mid", ("resid_mid", 2, None, "all", 1), 2),
+        ("L2.mlp_out", ("mlp_out", 2, None, "all", 1), 2),
     ],
 )
-def test_a_patch_stands_in_columns(name, columns):
-    assert tuple(Patch.parse(name).columns.values()) == (name, *columns)
+def test_a_patch_has_columns_and_an_entry(name, columns, entry):
+    patch = Patch.parse(name)
+    assert tuple(patch.columns.values()) == (name, *columns)
+    assert patch.entry == entry
+    with pytest.raises(UsageError, match="names a site twice"):
+        Patch.parse("L1.resid_post+L1.resid_post")
+
+
+def applied(text: str, tokens=(0, 0)) -> list[int]:
+    return [step for step in range(8) if Schedule.parse(text).applies(step, *tokens, text_of)]
 
 
 def test_by_hand():
@@ -111,45 +95,28 @@ def test_tokens_count_by_their_text(text, counting):
     assert {token for token in range(9) if applied(text, (6, token))} == counting
 
 
-def steps_of(frame: pl.DataFrame) -> set[int]:
-    return set(frame.filter(pl.col("status") != "unscheduled")["step"])
-
-
 @pytest.mark.parametrize("persistence", ["transient", "persistent"])
-@pytest.mark.parametrize("text", ["steps:2-4", "every:3", "disagree", "tokens:digits", WORDS])
-def test_engine_is_reference(text, persistence):
+def test_engine_is_reference(persistence):
+    """All schedules at once: rows of a text need not all be computed at a step."""
     pair = architecture_pair("gpt2")
-    schedule = Schedule.parse(text)
-    # Beside one that never rests: rows of a text need not all be computed at a step.
-    patches = [
-        Patch.parse(f"L1.resid_post@{text}"),
-        Patch.parse("L1.resid_post"),
-        Patch.parse(f"L0.head.1+L2.mlp_out@{text}"),
-        Patch.parse("L3.resid_post@steps:100-"),
-    ]
+    schedules = [Schedule.parse(text) for text in ("steps:2-4", "every:3", "disagree", "tokens:digits", WORDS)]
+    sites = [Patch.parse(name).sites for name in ("L1.resid_post", "L0.head.1+L2.mlp_out")]
+    always, never = Patch.parse("L1.resid_post"), Patch.parse("L3.resid_post@steps:100-")
+    patches = [always, never, *(Patch(some, schedule) for schedule in schedules for some in sites)]
     fast, slow = both(pair, QUESTIONS, patches, PatchRun("corrupt", persistence, STEPS))
     assert gap(fast, slow).close
-    scheduled = fast.filter(pl.col("patch").is_in([patches[0].name, patches[2].name]))
-    resting = scheduled.filter(pl.col("status") == "unscheduled")
-    assert 0 < resting.height < scheduled.height
-    assert resting["cts"].null_count() == resting.height
-    for row in scheduled.iter_rows(named=True):
-        wants = row["clean_token_id"], row["corrupted_token_id"]
-        assert (row["status"] != "unscheduled") == schedule.applies(row["step"], *wants, pair.prompts.token_text)
-    # A transient patch that rests is the target itself; a persistent one has its past.
-    itself = (resting["kl_patched"] - resting["kl_clean"]).abs() < 1e-5
-    if persistence == "transient":
-        assert itself.all()
-    else:
-        assert (~itself).any()
-    never = fast.filter(pl.col("patch") == patches[3].name)
-    assert (never["status"] == "unscheduled").all()
-    assert (never["token_id"] == never["clean_token_id"]).all()
-
-
-def test_a_schedule_is_about_generated_steps_and_not_positions():
-    pair = architecture_pair("qwen3")
-    fast, slow = both(pair, QUESTIONS[:2], [Patch.parse("L2.resid_post@steps:1-2")], PatchRun(max_new_tokens=4))
-    assert gap(fast, slow).close
-    assert steps_of(fast) == {1, 2}
-    assert fast["position"].n_unique() > 4
+    assert fast["position"].n_unique() > STEPS
+    for schedule in schedules:
+        scheduled = fast.filter(schedule=schedule.name)
+        idle = scheduled.filter(status="unscheduled")
+        assert 0 < idle.height < scheduled.height
+        assert idle["cts"].null_count() == idle.height
+        for row in scheduled.iter_rows(named=True):
+            tokens = row["clean_token_id"], row["corrupted_token_id"]
+            assert (row["status"] != "unscheduled") == schedule.applies(row["step"], *tokens, pair.prompts.token_text)
+        # An idle transient patch leaves the target as it is; a persistent one keeps its past.
+        itself = (idle["kl_patched"] - idle["kl_clean"]).abs() < 1e-5
+        assert itself.all() if persistence == "transient" else (~itself).any()
+    unscheduled = fast.filter(pl.col("status") == "unscheduled", patch=never.name)
+    assert unscheduled.height == fast.filter(patch=never.name).height
+    assert (unscheduled["token_id"] == unscheduled["clean_token_id"]).all()

@@ -1,4 +1,4 @@
-"""Scores of one step, on numbers worked out by hand."""
+"""Scores of one step, on numbers worked out by hand; scores along a text equal the published algorithm's."""
 
 from __future__ import annotations
 
@@ -9,21 +9,32 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.errors import CrosspatchError
+from crosspatch.errors import CrosspatchError, UsageError
+from crosspatch.patching import scoring
+from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.measures import Recovered, recovered_fraction
-from crosspatch.patching.patches import Patch
+from crosspatch.patching.patches import Patch, Schedule, patch_grid
+from crosspatch.patching.reference import step_scores
 from crosspatch.patching.scores import Contexts, Step, transfer_score
-from crosspatch.patching.trajectory import Trajectory, recovered
+from crosspatch.patching.scoring import score, score_tokens
+from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
+from engines import equal_steps, equal_trajectories
+from pairs import QUESTION, architecture_pair, components_of
 
-# Two tokens' worth of thought: the clean model wants token 0, the corrupted one token 1.
+# The clean model predicts token 0, the corrupted one token 1.
 CLEAN = torch.tensor([[3.0, 1.0, 0.0]])
 CORRUPTED = torch.tensor([[0.0, 4.0, 0.0]])
 PATCHED = torch.tensor([[2.0, 1.5, 1.7]])
+RUN = PatchRun(max_new_tokens=10)
 
 
 def scored(target, source, patched, direction="corrupt") -> Step:
     [step] = Contexts.of(target, source, direction).score(patched, [1], [True])
     return step
+
+
+def cts(step: Step) -> float | None:
+    return transfer_score(*step.deltas, agree=not step.disagree, small_denominator=0.0)[0]
 
 
 def test_by_hand():
@@ -35,8 +46,11 @@ def test_by_hand():
     # Tokens 0 and 2 stand above token 1 in the patched logits.
     assert step.rank_corrupted == 3
     # (-0.5 - -2) / (4 - -2)
-    cts, status = transfer_score(-2.0, 4.0, -0.5, agree=False, small_denominator=1e-4)
-    assert (cts, status) == (0.25, "ok")
+    assert cts(step) == 0.25
+    assert cts(scored(CLEAN, CORRUPTED, CLEAN)) == 0
+    assert cts(scored(CLEAN, CORRUPTED, CORRUPTED)) == 1
+    # Exchanging the models turns the score round.
+    assert cts(scored(CORRUPTED, CLEAN, PATCHED)) == pytest.approx(0.75)
 
 
 def test_kl_by_hand():
@@ -50,44 +64,24 @@ def test_kl_by_hand():
 
 def test_repairing_exchanges_target_and_source_and_nothing_else():
     there, back = scored(CLEAN, CORRUPTED, PATCHED), scored(CORRUPTED, CLEAN, PATCHED, "repair")
-    exchanged = replace(
+    # ΔL, KL and rank stay those of the clean and the corrupted model, to the bit.
+    assert back == replace(
         there,
         y_target=there.y_source,
         y_source=there.y_target,
         delta_target=there.delta_source,
         delta_source=there.delta_target,
     )
-    # ΔL, KL and rank stay those of the clean and the corrupted model, to the bit.
-    assert back == exchanged
-    # The control: the same models the other way round, unexchanged.
+    # The control: the same models in the other direction.
     assert scored(CORRUPTED, CLEAN, PATCHED).rank_corrupted == 1
 
 
-def test_the_clean_model_scores_zero_and_the_corrupted_one():
-    for state, expected in ((CLEAN, 0.0), (CORRUPTED, 1.0)):
-        step = scored(CLEAN, CORRUPTED, state)
-        assert transfer_score(*step.deltas, agree=False, small_denominator=0.0) == (expected, "ok")
-
-
-def test_exchanging_the_models_turns_the_score_round():
-    there = scored(CLEAN, CORRUPTED, PATCHED)
-    back = scored(CORRUPTED, CLEAN, PATCHED)
-
-    def cts(step):
-        return transfer_score(*step.deltas, agree=False, small_denominator=0.0)[0]
-
-    assert cts(there) + cts(back) == pytest.approx(1.0)
-    assert cts(there) != pytest.approx(cts(back))
-
-
-def test_agreement_is_no_score():
+def test_where_there_is_no_score():
     assert transfer_score(0.0, 0.0, 0.0, agree=True, small_denominator=1e-4) == (None, "agree")
-
-
-def test_a_small_denominator_is_no_score():
     near = {"delta_clean": -0.01, "delta_corrupted": 0.01, "delta_patched": 5.0, "agree": False}
     assert transfer_score(**near, small_denominator=0.03) == (None, "small_denominator")
     assert transfer_score(**near, small_denominator=0.01)[1] == "ok"
+    assert transfer_score(**near, small_denominator=0.01, applied=False) == (None, "unscheduled")
 
 
 def test_half_precision_logits_are_scored_in_float32():
@@ -100,16 +94,10 @@ def test_half_precision_logits_are_scored_in_float32():
 @pytest.mark.parametrize("state", ["clean", "corrupted", "patched"])
 def test_a_logit_that_is_no_number_is_no_score(state):
     states = {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}
-    scored(*states.values())
     states[state] = states[state].clone()
     states[state][0, 2] = float("nan")
     with pytest.raises(CrosspatchError, match=f"the {state} model's logits are not all numbers"):
         scored(*states.values())
-
-
-def test_shapes_are_checked():
-    with pytest.raises(Exception, match="patched"):
-        scored(CLEAN, CORRUPTED, PATCHED[0])
 
 
 def test_the_recovered_fraction_by_hand():
@@ -124,3 +112,51 @@ def test_the_recovered_fraction_by_hand():
     assert recovered([agreeing]).fraction is None
     sums = pl.DataFrame({"moved": [4.0, 0.0], "gap": [8.0, 0.0]})
     assert sums.select(recovered_fraction(pl.col("moved"), pl.col("gap"))).to_series().to_list() == [0.5, None]
+
+
+# Along a given text
+
+
+@pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt_neox"])
+def case(request):
+    """A pair, a prompt, a text and patches of all components."""
+    pair = architecture_pair(request.param)
+    patches = patch_grid([1, 3], 4, components_of(request.param), heads=[2], n_heads=4)
+    prompt = pair.encode(QUESTION)
+    text = run_cached(pair, [Prompt(prompt, [], answers=True)], RUN)[0].target.tokens
+    return pair, prompt, text, patches
+
+
+@pytest.mark.parametrize(("direction", "schedule"), [("corrupt", "disagree"), ("repair", "all")])
+def test_scores_are_the_references(case, direction, schedule):
+    pair, prompt, text, patches = case
+    run = PatchRun(direction)
+    patches = [Patch(patch.sites, Schedule.parse(schedule)) for patch in patches]
+    applied = set()
+    for trajectory in score_tokens(pair, prompt, text, patches, run):
+        assert len(trajectory.steps) == len(text)
+        for j, step in enumerate(trajectory.steps[:5]):
+            equal_steps(step, step_scores(pair, prompt + text[:j], trajectory.patch, run, j, []))
+            applied.add(step.applied)
+    assert True in applied
+
+
+def test_in_pieces_is_at_once(case, monkeypatch):
+    pair, prompt, text, patches = case
+    whole = score_tokens(pair, prompt, text, patches, RUN)
+    monkeypatch.setattr(scoring, "CELLS_AT_ONCE", 3 * len(patches))
+    equal_trajectories(whole, score_tokens(pair, prompt, text, patches, RUN))
+
+
+def test_as_a_table(case):
+    pair, prompt, text, patches = case
+    table = score(pair, "p", QUESTION, text, patches)
+    assert table.height == len(text) * len(patches)
+    assert set(table["patch"]) == {patch.name for patch in patches}
+    assert score(pair, "p", QUESTION, text, [patch.name for patch in patches]).equals(table)
+    with pytest.raises(UsageError, match="99"):
+        score(pair, "p", QUESTION, text, ["L99.resid_post"])
+    with pytest.raises(UsageError, match="only transient"):
+        score_tokens(pair, prompt, text, patches, PatchRun(persistence="persistent"))
+    with pytest.raises(UsageError, match="got no text"):
+        score_tokens(pair, prompt, [], patches, RUN)

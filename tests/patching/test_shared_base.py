@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from adapters import saved_adapter, saved_base
-from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
@@ -14,7 +13,6 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
-from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, TOLERANCE, hooks_and_forwards
 from pairs import ARCHITECTURES, QUESTION
@@ -32,10 +30,9 @@ def pairs(request, tmp_path_factory) -> tuple[ModelPair, ModelPair]:
     return shared, merged
 
 
-@pytest.mark.parametrize("persistence", ["transient", "persistent"])
-@pytest.mark.parametrize("direction", ["corrupt", "repair"])
+@pytest.mark.parametrize(("direction", "persistence"), [("corrupt", "persistent"), ("repair", "transient")])
 def test_a_sweep(pairs, direction, persistence):
-    options = {"component": COMPONENTS, "layers": [0, 2], "heads": [0, 3], "max_new_tokens": 10}
+    options = {"component": COMPONENTS, "layers": [0, 2], "heads": [0, 3], "max_new_tokens": 8}
     shared, merged = (
         patch(pair, QUESTION, direction=direction, persistence=persistence, **options).scores for pair in pairs
     )
@@ -45,42 +42,24 @@ def test_a_sweep(pairs, direction, persistence):
         assert (shared[name] - merged[name]).abs().max() < TOLERANCE
 
 
-def test_the_reference_engine(pairs):
+def test_the_reference_engine_and_the_quick_check_leave_no_hook(pairs):
     shared, _ = pairs
+    before = hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)
     fast, slow = (
         patch(shared, QUESTION, layers=[1], max_new_tokens=6, engine=engine).scores
         for engine in ("cached", "reference")
     )
     assert fast.select(WORDS).equals(slow.select(WORDS))
     assert (fast["delta_patched"] - slow["delta_patched"]).abs().max() < TOLERANCE
-
-
-def test_attribution_and_exact_scores_along_a_text(pairs):
-    given = ForcedText(pairs[0].encode(QUESTION), TEXT)
-    run = PatchRun()
-    one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)
-    assert one.drop("effect").equals(other.drop("effect"))
-    assert one["effect"].abs().max() > 0.1
-    assert (one["effect"] - other["effect"]).abs().max() < 1e-3
-    patches = patch_grid("all", pairs[0].n_layers, COMPONENTS, n_heads=pairs[0].n_heads)
-    one, other = (score_tokens(pair, given.prompt, given.text, patches, run) for pair in pairs)
-    for a, b in zip(one, other, strict=True):
-        for x, y in zip(a.steps, b.steps, strict=True):
-            assert x.delta_patched == pytest.approx(y.delta_patched, abs=TOLERANCE)
+    patches = patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)
+    assert quick_check(shared, patches) is None
+    assert (hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)) == before
 
 
 def test_localisation_with_its_controls(pairs):
     texts = {"p": ForcedText(pairs[0].encode(QUESTION), TEXT)}
-    one, other = (localise(pair, texts, PatchRun(), top=2) for pair in pairs)
+    one, other = (localise(pair, texts, PatchRun(), top=1) for pair in pairs)
     assert one.select("patch", "positions").equals(other.select("patch", "positions"))
+    assert one["estimate"].abs().max() > 0.1
     for name in ("estimate", "patched", "random"):
         assert (one[name] - other[name]).abs().max() < 1e-2
-
-
-def test_each_model_has_hooks_of_its_own(pairs):
-    """What is hooked on the child is not on the base, and nothing is left."""
-    shared, _ = pairs
-    before = hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)
-    patches = patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)
-    assert quick_check(shared, patches) is None
-    assert (hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)) == before

@@ -1,4 +1,4 @@
-"""One text read by the clean model and a child, in a plain pass each, and how far the child's activations lie apart.
+"""The difference between the activations of the clean model and a child along one text, read in a plain pass each.
 
 Nothing is patched, so this works on every model that has blocks.
 """
@@ -24,8 +24,8 @@ from crosspatch.patching.scores import predict
 class SharedReading:
     """The clean model and a child along one text of S steps.
 
-    Activations [S, W] by site, of heads as wide as these; `y_clean` and `y_corrupt` are the two models' top-1 tokens
-    at each step, `gap` the child's ΔL less the clean model's, in logits.
+    `clean` and `child` have activations [S, W] by site. `y_clean` and `y_corrupt` are the two models' top-1 tokens at
+    each step, `gap` is the child's ΔL less the clean model's, in logits.
     """
 
     clean: Mapping[Site, Float[Tensor, "S _"]]
@@ -46,34 +46,34 @@ class SharedReading:
 
 @torch.inference_mode()
 def read_together(clean: nn.Module, child: nn.Module, given: ForcedText, sites: Sequence[Site]) -> SharedReading:
-    """Let two models read a text. Raises UsageError for a site that one of them does not have."""
+    """Read a text with two models. Raises UsageError for a site that one of them lacks."""
     (of_clean, ours), (of_child, theirs) = (plain_pass(model, given.read, sites) for model in (clean, child))
     found = predict(clean, of_clean[given.first :], child, of_child[given.first :])
-    # On the CPU: places of any layer, on whichever device, are chosen by them.
+    # On the CPU, so that they can index the activations of layers on any device.
     gap = (found.delta_source - found.delta_target).cpu()
     here, there = ({site: read[given.first :] for site, read in each.items()} for each in (ours, theirs))
     return SharedReading(here, there, found.y_target.cpu(), found.y_source.cpu(), gap)
 
 
 def activation_rows(reading: SharedReading) -> Iterator[dict[str, Any]]:
-    """For each site a row over all steps, and one over those at which the models disagree, if there are any.
+    """For each site a row over all steps, and a row over the steps at which the models disagree, if there are any.
 
-    The columns of tables.ACTIVATIONS but for child and prompt.
+    The columns are those of tables.ACTIVATIONS without child and prompt.
     """
     chosen = {"all": torch.ones_like(reading.disagree), "disagree": reading.disagree}
     for site, here in reading.clean.items():
         there = reading.child[site].to(here.device)
         for at, steps in chosen.items():
             if steps.any():
-                place = {"component": site.component, "layer": site.layer, "head": site.head, "at": at}
-                yield {**place, "steps": int(steps.sum()), **_measured(here[steps], there[steps])}
+                where = {"component": site.component, "layer": site.layer, "head": site.head, "at": at}
+                yield {**where, "steps": int(steps.sum()), **_measured(here[steps], there[steps])}
 
 
 def alignment(deltas: Float[Tensor, "U W"]) -> Float[Tensor, " N"]:
-    """The cosine of each delta with the mean of the others; N deltas of the U have a direction to be compared.
+    """The cosine of each delta with the mean of the others, for the N of U deltas for which both are not 0.
 
-    Of the others: a mean with the delta itself in it is like it whatever the rest is, and the more so the fewer they
-    are. Independent directions have 0 on average.
+    The mean leaves out the delta itself: otherwise it would resemble the delta, the more so the fewer deltas there are.
+    Independent directions have 0 on average.
     """
     others = (deltas.sum(0) - deltas) / max(1, len(deltas) - 1)
     defined = (deltas.norm(dim=-1) > 0) & (others.norm(dim=-1) > 0)
@@ -81,7 +81,7 @@ def alignment(deltas: Float[Tensor, "U W"]) -> Float[Tensor, " N"]:
 
 
 def _measured(here: Float[Tensor, "U W"], there: Float[Tensor, "U W"]) -> dict[str, float | None]:
-    # On the CPU first: not every device knows float64.
+    # On the CPU first: not every device has float64.
     clean, child = here.cpu().double(), there.cpu().double()
     deltas = child - clean
     moved, size = deltas.norm(dim=-1), clean.norm(dim=-1)

@@ -1,9 +1,9 @@
-"""A place patched at every position of prompt and text at once, rather than at the step that is looked at alone.
+"""A site patched at every position of prompt and text at once, rather than at the step that is looked at alone.
 
-A transient patch shows where a fine-tune reaches the position that decides; what a part did to earlier positions it
-shows only where later parts read that. Patched throughout, a part does all that it does in the source: where it alone
-was tuned nothing is missing, and below it nothing moves. `resid_post` throughout is a stitched model, the source's
-blocks up to there and the target's above.
+A transient patch shows where the effect of a fine-tune reaches the deciding position. A part's effect on earlier
+positions shows only where later parts read it. Patched at all positions, a part has its whole effect: if it alone was
+tuned it recovers everything, and sites below it recover nothing. `resid_post` at all positions stitches the models: the
+source's blocks up to this one and the target's above.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosspatch.analysis.teacher_forcing import ForcedText
+from crosspatch.analysis.teacher_forcing import ForcedText, difference
 from crosspatch.models.hooks import editing, plain_pass, remembering, replacing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device
@@ -27,14 +27,14 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
+# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
 POSITIONS_AT_ONCE = 2048
 
 
 class AllPositions:
     """Target and source along a text, up to the last of some steps; N positions, W the width of a site.
 
-    To be used without gradients, but not in inference mode.
+    Use it without gradients, but not in inference mode.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AllPositions:
         self._unpatched = Predictions.of(*logits, run.direction)
 
     def effects(self, patches: Sequence[Patch]) -> dict[str, float]:
-        """ΔL of the patched target less the target's, each patch alone, summed over the steps; by the patch's name."""
+        """By name of each patch, alone: ΔL of the patched target less that of the target, summed over the steps."""
         found: dict[str, float] = {}
         size = max(1, POSITIONS_AT_ONCE // len(self._ids))
         ordered = sorted(patches, key=lambda patch: patch.entry)
@@ -63,21 +63,19 @@ class AllPositions:
         return found
 
     def estimates(self, sites: Sequence[Site]) -> dict[Site, float]:
-        """The same by gradients, of all sites at once: Σ over positions of gradient × (source − target)."""
+        """Estimates of the same for all sites at once: Σ over positions of gradient × (source − target)."""
         live: dict[Site, Tensor] = {}
         with torch.enable_grad(), editing(self._target, {site: remembering(live, site) for site in sites}):
             total = self._deltas(plain_pass(self._target, self._ids, ())[0]).sum()
         gradients = torch.autograd.grad(total, [live[site] for site in sites])
+        moves = difference(self._here, {site: self._there[site] for site in sites})
         return {
-            site: float((gradient[0].float() * self._moved(site).float()).sum())
+            site: float((gradient[0].float() * moves[site].float()).sum())
             for site, gradient in zip(sites, gradients, strict=True)
         }
 
-    def _moved(self, site: Site) -> Float[Tensor, "N W"]:
-        return self._there[site].to(self._here[site]) - self._here[site]
-
     def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
-        """Last hidden states of the target, each patch in a lane of its own; patches in the order of their entry."""
+        """Last hidden states of the target, each patch in its own lane; patches are sorted by their entry."""
         length = len(self._ids)
         past = KeyValues(self._device, length, lanes=len(patches))
         tokens: list[Token] = []

@@ -1,12 +1,12 @@
-"""Attribution patching: what every transient patch would do along given texts, estimated in a few passes.
+"""Attribution patching: estimate the effect of every transient patch along given texts, in a few passes.
 
-Attribution patching across two models. A patch's effect on a step is its ΔL less that of the unpatched target; to
-first order it is the gradient of ΔL at the site times what the patch would change there, source less target. A
-transient patch reads the target's own keys and values, and later positions do not read what it changes. So keys and
-values are constants, and one backward pass gives the gradients of all steps at all sites.
+A patch's effect on a step is its ΔL less that of the unpatched target. To first order it is the gradient of ΔL at the
+site times the change that the patch makes there, source less target. A transient patch reads the target's own keys and
+values, and later positions do not read the change. So keys and values are constants, and one backward pass gives the
+gradients of all steps at all sites.
 
 Estimates rank sites; measure the top ones with `score_tokens`. Only steps at which the models predict different
-tokens are computed: at others ΔL is 0 whatever is patched.
+tokens are computed: at other steps ΔL is 0 under every patch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tqdm import tqdm
 from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, difference
 from crosspatch.config import Component
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import find_blocks
 from crosspatch.models.components import find_components
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
@@ -33,10 +32,10 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
-# Positions whose gradients are taken at once: a backward pass holds all that led to them.
+# Positions whose gradients are taken at once: a backward pass keeps all activations that lead to them.
 POSITIONS_AT_ONCE = 128
 
-_PLACE = {"patch": pl.String, "component": pl.String, "layer": pl.Int32, "head": pl.Int32}
+_SITE = {"patch": pl.String, "component": pl.String, "layer": pl.Int32, "head": pl.Int32}
 _STEPS = {
     "step": pl.Int32,
     "target_token_id": pl.Int32,
@@ -52,37 +51,37 @@ class Attribution:
     """Estimated effects of patching each site alone, in logits.
 
     `cells` has a row for each site and step: `text` (its index), `patch`, `component`, `layer`, `head`, `step`,
-    `effect` (ΔL of the patched target less ΔL of the target) and whether the models `disagree` there; where they do
-    not the effect is 0. `steps` has the unpatched models' tokens and ΔLs at each step.
+    `effect` (ΔL of the patched target less ΔL of the target) and whether the models `disagree` there; where they agree
+    the effect is 0. `steps` has the unpatched models' tokens and ΔLs at each step.
     """
 
     cells: pl.DataFrame
     steps: pl.DataFrame
 
-    def ranking(self, components: Sequence[Component] | None = None) -> pl.DataFrame:
-        """Sites from the most to the least estimated `recovered_fraction`: Σ effect / Σ (ΔL_source − ΔL_target).
+    def ranking(self) -> pl.DataFrame:
+        """Sites from the highest to the lowest estimated `recovered_fraction`: Σ effect / Σ (ΔL_source − ΔL_target).
 
-        Sums go over all steps at which the models disagree: 0 is the target's behaviour, 1 the source's, whichever
-        direction. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
+        Sums are over all steps at which the models disagree: in either direction 0 is the target's behaviour and 1 the
+        source's. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
         """
         effect = pl.col("effect")
         ranked = (
-            self._scored(components)
-            .group_by(*_PLACE, maintain_order=True)
+            self.cells.filter("disagree")
+            .group_by(*_SITE, maintain_order=True)
             .agg(recovered_fraction=recovered_fraction(effect.sum(), self.gap), mean_size=effect.abs().mean())
         )
         return ranked.sort("recovered_fraction", descending=True, maintain_order=True)
 
-    def top(self, count: int, components: Sequence[Component] | None = None) -> list[Patch]:
-        """The patches of the `count` sites that rank highest, of all components or these."""
-        return [Patch.parse(name) for name in self.ranking(components)["patch"].head(count)]
+    def top(self, count: int) -> list[Patch]:
+        """The patches of the `count` sites with the highest rank."""
+        return [Patch.parse(name) for name in self.ranking()["patch"].head(count)]
 
     def rank_correlation(self, exact: Sequence[Sequence[Trajectory]]) -> pl.DataFrame:
         """Spearman's correlation of the estimates with exact effects, for each component that has any.
 
-        `exact` has for each text what `score_tokens` gave for some patches of single sites. `cells` correlates all
+        `exact` has for each text the result of `score_tokens` for some patches of single sites. `cells` correlates all
         (site, step) cells at which the models disagree, `sites` each site's mean over them; null where a correlation
-        is undefined. `n_cells` and `n_sites` say how many there are.
+        is undefined. `n_cells` and `n_sites` are their numbers.
         """
         measured = pl.DataFrame(
             [
@@ -94,26 +93,26 @@ class Attribution:
             schema={"text": pl.Int32, "patch": pl.String, "step": pl.Int32, "exact": pl.Float64},
             orient="row",
         )
-        cells = self._scored(None).join(measured, on=["text", "patch", "step"])
-        sites = cells.group_by(*_PLACE, maintain_order=True).agg(pl.col("effect", "exact").mean())
+        cells = self.cells.filter("disagree").join(measured, on=["text", "patch", "step"])
+        sites = cells.group_by(*_SITE, maintain_order=True).agg(pl.col("effect", "exact").mean())
         spearman = pl.corr("effect", "exact", method="spearman").fill_nan(None)
         of_cells = cells.group_by("component", maintain_order=True).agg(cells=spearman, n_cells=pl.len())
         of_sites = sites.group_by("component", maintain_order=True).agg(sites=spearman, n_sites=pl.len())
         return of_cells.join(of_sites, on="component", maintain_order="left")
 
     def of_texts(self, texts: Sequence[int]) -> Attribution:
-        """The same along some of the texts alone, by their indices."""
+        """The estimates along some of the texts, by their indices."""
         some = pl.col("text").is_in(list(texts))
         return Attribution(self.cells.filter(some), self.steps.filter(some))
 
     @property
     def agrees(self) -> bool:
-        """Whether the models predict the same token at every step, so that nothing can be ranked."""
+        """Whether the models predict the same token at every step, so that sites cannot be ranked."""
         return not self.steps["disagree"].any()
 
     @property
     def gap(self) -> float:
-        """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError where none."""
+        """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError without any."""
         if self.agrees:
             raise UsageError(
                 f"the models predict the same token at all {self.steps.height} steps, so there is nothing to "
@@ -121,10 +120,6 @@ class Attribution:
             )
         scored = self.steps.filter("disagree")
         return float((scored["delta_source"] - scored["delta_target"]).sum())
-
-    def _scored(self, components: Sequence[Component] | None) -> pl.DataFrame:
-        scored = self.cells.filter("disagree")
-        return scored if components is None else scored.filter(pl.col("component").is_in(list(components)))
 
 
 def attribution_patching(
@@ -135,14 +130,14 @@ def attribution_patching(
     components: Sequence[Component] = get_args(Component),
     ig_steps: int = 0,
 ) -> Attribution:
-    """Estimate what patching each site of the components would do at each step of some texts.
+    """Estimate the effect of patching each site of the components along some texts.
 
-    Gradients are those at the target's own activations. With `ig_steps` those of resid_post and resid_mid are the
-    mean over so many points between the target's stream and the source's, for a patch there moves the whole stream;
-    one of a part of a block does not, and is estimated worse so. Costs for each text two plain passes; for the steps
-    at which the models disagree two more, and a forward and backward pass for the gradients, and for each point.
-    Components that a block lacks are left out. Raises UsageError for persistent patches, whose past is not the
-    target's, for an empty prompt or text, and where no block has any of the components.
+    Gradients are taken at the target's own activations. With `ig_steps`, gradients of resid_post and resid_mid are the
+    mean over that many points between the target's stream and the source's, since a patch there replaces the whole
+    stream; parts of a block are estimated worse in this way. Each text costs two plain passes; its steps of
+    disagreement cost two more, and a forward and backward pass for the gradients and for each point. Components that a
+    block lacks are left out. Raises UsageError for persistent patches, whose past differs from the target's, for an
+    empty prompt or text, and where no block has any of the components.
     """
     if run.persistence == "persistent":
         raise UsageError(
@@ -153,16 +148,13 @@ def attribution_patching(
         raise UsageError(f"got {ig_steps} points to integrate over, expected 0 or more")
     if not texts:
         raise UsageError("got no text for attribution patching, expected at least one")
-    for given in texts:
-        if not given.prompt or not given.text:
-            raise UsageError(
-                "got an empty prompt or text for attribution patching, expected at least one token of each"
-            )
+    if not all(given.prompt and given.text for given in texts):
+        raise UsageError("got an empty prompt or text for attribution patching, expected at least one token of each")
     sites = [
         site
         for layer in range(pair.n_layers)
         for component in components
-        for site in _all_of(layer, component, pair.n_heads)
+        for site in (Site(layer, component, head) for head in (range(pair.n_heads) if component == "head" else (None,)))
         if all(find_components(model).has(site) for model in (pair.clean, pair.corrupted))
     ]
     if not sites:
@@ -187,15 +179,22 @@ def attribution_patching(
     return Attribution(pl.concat(cells), pl.concat(steps))
 
 
-def _all_of(layer: int, component: Component, n_heads: int) -> list[Site]:
-    return [Site(layer, component, head) for head in (range(n_heads) if component == "head" else (None,))]
-
-
 def _steps(found: Predictions) -> pl.DataFrame:
-    """What the unpatched models predict, step by step."""
+    """The unpatched models' predictions, step by step."""
     columns = (found.y_target, found.y_source, found.delta_target, found.delta_source, found.disagree)
     values = range(len(found.disagree)), *(column.tolist() for column in columns)
     return pl.DataFrame(dict(zip(_STEPS, values, strict=True)), schema=_STEPS)
+
+
+def _cells(sites: Sequence[Site], steps: pl.DataFrame, effects: Float[Tensor, "sites S"]) -> pl.DataFrame:
+    """The effects as rows, site by site and step by step."""
+    rows = [(Patch((site,)).name, site.component, site.layer, site.head) for site in sites]
+    return (
+        pl.DataFrame(rows, schema=_SITE, orient="row")
+        .join(steps.select("step", "disagree"), how="cross", maintain_order="left_right")
+        .with_columns(effect=pl.Series(effects.flatten().numpy(), dtype=pl.Float32))
+        .select(*_SITE, "step", "effect", "disagree")
+    )
 
 
 def _effects(
@@ -207,7 +206,7 @@ def _effects(
     ig_steps: int,
 ) -> Float[Tensor, "sites U"]:
     """Σ over a site's width of gradient × (source − target), at some steps."""
-    posts = [Site(layer) for layer in range(len(find_blocks(reader.target.model)))]
+    posts = [Site(layer) for layer in range(reader.n_layers)]
     here, there = reader.activations(at, [*sites, *posts])
     moves = difference(here, there)
     effects = dict.fromkeys(sites, torch.zeros(len(at)))
@@ -225,14 +224,3 @@ def _effects(
             # The midpoint rule.
             add(along, 1 / ig_steps, {site: here[site] + (k + 0.5) / ig_steps * moves[site] for site in posts})
     return torch.stack([effects[site] for site in sites])
-
-
-def _cells(sites: Sequence[Site], steps: pl.DataFrame, effects: Float[Tensor, "sites S"]) -> pl.DataFrame:
-    places = pl.DataFrame(
-        [(Patch((site,)).name, site.component, site.layer, site.head) for site in sites], schema=_PLACE, orient="row"
-    )
-    return (
-        places.join(steps.select("step", "disagree"), how="cross", maintain_order="left_right")
-        .with_columns(effect=pl.Series(effects.flatten().numpy(), dtype=pl.Float32))
-        .select(*_PLACE, "step", "effect", "disagree")
-    )

@@ -1,10 +1,10 @@
-"""Controls: other activations at the same sites and steps as a patch, in the contexts that the patch has written.
+"""Controls: other activations at the same sites and steps as a patch, along the text that the patch generated.
 
 A recovered fraction needs a comparison: a patch at the last layer recovers everything, and where two logits are close
-any change may exchange them. So in the cells where the models disagree other activations replace the source's: the
-target's own (an identity), the target's plus a random vector of the same norm, the target's plus another prompt's
-difference, or those of another child. Contexts, tokens and denominators are the patch's own, so scores can be compared
-cell by cell.
+any change may swap them. So in the cells where the models disagree, other activations replace the source's: the
+target's own (an identity), the target's plus a random vector with the norm of the difference, the target's plus another
+prompt's difference, or those of another child. Contexts, tokens and denominators are the patch's own, so scores can be
+compared cell by cell.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import CONTEXTS_AT_ONCE
 from crosspatch.patching.scores import Contexts, Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
-from crosspatch.tables import CONTROLS
+from crosspatch.tables import CONTROLS, SCORES
 
-# Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
+# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
 CELLS_AT_ONCE = 2048
-# Prompts and directions whose texts are kept.
+# Keep the texts of this many prompts and directions.
 _TEXTS_KEPT = 8
 
 
 @dataclass(frozen=True)
 class PatchedText:
-    """A text that some patches have written, and the steps of each that are looked at."""
+    """A text that some patches generated, and the steps of each patch at which controls are scored."""
 
     given: ForcedText
     steps: Mapping[Patch, Sequence[int]]
@@ -55,15 +55,15 @@ class PatchedText:
 
 
 class ControlReader:
-    """What the models of a pair, and perhaps other children, say along one text; controls are scored from that.
+    """Reads one text with the models of a pair, and scores controls along it.
 
-    `other` is another prompt's text, for the control `other_prompt`.
+    `other` reads another prompt's text, for the control `other_prompt`.
     """
 
     @torch.inference_mode()
     def __init__(self, pair: ModelPair, patched: PatchedText, run: PatchRun, other: PairReader | None = None) -> None:
         self._pair, self._patched, self._run, self._other = pair, patched, run, other
-        # Nothing is asked of what comes after the last step that is looked at.
+        # Tokens after the last scored step are not read.
         given = patched.given
         self._both = PairReader(pair, ForcedText(given.prompt, given.text[: max(patched.all_steps) + 1]), run)
         self._here, self.source_activations = self._both.activations(patched.all_steps, patched.sites)
@@ -71,12 +71,12 @@ class ControlReader:
 
     @torch.inference_mode()
     def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Activations:
-        """What a control patches in at every site and step.
+        """The activations that a control patches in at every site and step.
 
-        A model gives its own activations. `other_prompt` adds to the target's activations how the models differ at the
-        same steps of the other text, or at its last one. `random` adds vectors of the difference's norm in directions
-        drawn by a `generator` of the CPU, one for each site and step. Raises ValueError where generator or other text
-        are missing.
+        A model as a control gives its own activations. `other_prompt` adds to the target's activations the models'
+        difference at the same steps of the other text, or at its last step. `random` adds vectors with the norm of the
+        difference in directions drawn by `generator`, a CPU generator, one for each site and step. Raises ValueError
+        without the generator or the other text.
         """
         steps, sites = self._patched.all_steps, self._patched.sites
         if isinstance(control, nn.Module):
@@ -96,7 +96,7 @@ class ControlReader:
 
     @torch.inference_mode()
     def score(self, moves: Mapping[str, Activations]) -> list[tuple[str, Patch, int, Step]]:
-        """Control, patch, step and scores of every cell, for all controls by name."""
+        """Control, patch, step and scores of every cell, for the activations of all controls by name."""
         place = {step: row for row, step in enumerate(self._patched.all_steps)}
         named = [
             (name, Cell(step, patch, {site: moved[site][place[step]] for site in patch.sites}))
@@ -104,7 +104,7 @@ class ControlReader:
             for patch, steps in self._patched.steps.items()
             for step in steps
         ]
-        # Cells of one step side by side: they are scored against what both models say there.
+        # Cells of one step side by side: they share both models' predictions.
         named.sort(key=lambda cell: cell[1].step)
         found = []
         for start in range(0, len(named), CELLS_AT_ONCE):
@@ -136,11 +136,11 @@ class ControlReader:
 
 
 class Controls:
-    """The scores of controls along the texts that patches wrote, prompt by prompt.
+    """Scores controls along the texts that patches generated, prompt by prompt.
 
-    `prompts` are token ids by prompt_id, `scores` the sweep's; `children` are the models whose activations are controls
-    by their names. `other_prompt` takes the text of the next prompt of the same group (all are one where no `groups`
-    are given). `seed` is that of the random directions.
+    `prompts` are token ids by prompt_id, `scores` are the sweep's; `children` are models by name whose activations are
+    controls. `other_prompt` takes the text of the next prompt of the same group; without `groups` all prompts are one
+    group. `seed` seeds the random directions.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Controls:
         self._texts: dict[tuple[str, Direction], list[PatchedText]] = {}
 
     def after(self, prompt_id: str, controls: Sequence[str]) -> pl.DataFrame:
-        """The cells of some controls after one prompt; `other_prompt` is left out where there is no other."""
+        """The cells of some controls after one prompt; `other_prompt` is left out if there is no other prompt."""
         return CONTROLS.frame(row for run in self._runs for row in self._rows(prompt_id, controls, run))
 
     def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
@@ -179,7 +179,7 @@ class Controls:
             yield from reader.rows(moves, prompt_id)
 
     def _other(self, prompt_id: str, direction: Direction) -> ForcedText | None:
-        """A text after the next prompt of the same group; None where there is none."""
+        """A text after the next prompt of the same group, or None."""
         i = self._names.index(prompt_id)
         for name in (*self._names[i + 1 :], *self._names[:i]):
             grouped = self._groups.get(name) == self._groups.get(prompt_id)
@@ -188,25 +188,18 @@ class Controls:
         return None
 
     def _patched_texts(self, prompt_id: str, direction: Direction) -> list[PatchedText]:
-        """The texts that patches wrote after a prompt, each with those that wrote it and their defined cells."""
+        """The texts that patches generated after a prompt, each with its patches and the steps that have a CTS."""
         key = (prompt_id, direction)
         if key not in self._texts:
-            # Only the last few are needed again: that of the next prompt, as another prompt's.
+            # Only the last few are needed again, for `other_prompt`.
             while len(self._texts) > _TEXTS_KEPT:
                 del self._texts[next(iter(self._texts))]
-            scores = self._scores.get((prompt_id,))
-            found = {} if scores is None else _written(scores.filter(direction=direction))
+            scores = self._scores.get((prompt_id,), SCORES.frame()).filter(direction=direction)
+            steps_of: dict[tuple[int, ...], dict[Patch, list[int]]] = {}
+            for rows in scores.partition_by("patch", maintain_order=True):
+                if steps := rows.filter(pl.col("status") == "ok")["step"].to_list():
+                    text = tuple(rows.sort("step")["token_id"])
+                    steps_of.setdefault(text, {})[Patch.parse(rows["patch"][0])] = steps
             prompt = self._prompts[prompt_id]
-            self._texts[key] = [PatchedText(ForcedText(prompt, text), steps_of) for text, steps_of in found.items()]
+            self._texts[key] = [PatchedText(ForcedText(prompt, text), steps) for text, steps in steps_of.items()]
         return self._texts[key]
-
-
-def _written(scores: pl.DataFrame) -> dict[tuple[int, ...], dict[Patch, list[int]]]:
-    """The texts (token ids) in scores of one prompt and direction, with the defined steps of each patch."""
-    written: dict[tuple[int, ...], dict[Patch, list[int]]] = {}
-    for rows in scores.partition_by("patch", maintain_order=True):
-        steps = rows.filter(pl.col("status") == "ok")["step"].to_list()
-        if steps:
-            text = tuple(rows.sort("step")["token_id"])
-            written.setdefault(text, {})[Patch.parse(rows["patch"][0])] = steps
-    return written

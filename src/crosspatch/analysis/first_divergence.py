@@ -1,16 +1,17 @@
 """The first step at which the models predict different tokens, and how much of that the state and later layers cause.
 
-Up to that step both write the same text, so it is the one place where each can be compared on what it wrote itself.
-Cut the models behind a layer: what has come up to there at this position is the state, what is above are the late
-layers, which read their own model's past. Each can be the clean or the corrupted model's, which makes four ΔLs:
+Up to that step both models generate the same text, so it is the one step at which both can be compared on their own
+text. Cut the models after a layer: the residual stream there at this position is the state, and the blocks above it are
+the later layers, which read their own model's past. Each can be the clean or the corrupted model's, which gives four
+ΔLs:
 
 | ΔL | clean later layers | corrupted later layers |
 | --- | --- | --- |
 | clean state | `delta_clean`, the clean model | `delta_corrupted_layers`, a transient patch that repairs |
 | corrupted state | `delta_corrupted_state`, a transient patch that corrupts | `delta_corrupted`, the corrupted model |
 
-Of a 2 × 2 like this the effects of both factors add up to the gap, state_effect + layers_effect = delta_corrupted −
-delta_clean, and the interaction says how far either's effect depends on the other: 0 where they merely add.
+The effects of both factors add up to the gap: state_effect + layers_effect = delta_corrupted − delta_clean. The
+interaction is how far the effect of one depends on the other: 0 where they merely add.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from crosspatch.tables import DIVERGENCES
 
 @dataclass(frozen=True)
 class TwoByTwo:
-    """The four ΔLs of one layer, in logits, and what they say; see the table above."""
+    """The four ΔLs of one layer, in logits (see the table above), and the effects computed from them."""
 
     delta_clean: float
     delta_corrupted: float
@@ -45,21 +46,19 @@ class TwoByTwo:
 
     @property
     def state_effect(self) -> float:
-        """What the corrupted state does in place of the clean one, mean over both later layers."""
-        return (
-            (self.delta_corrupted_state - self.delta_clean) + (self.delta_corrupted - self.delta_corrupted_layers)
-        ) / 2
+        """The effect of replacing the clean state by the corrupted one, mean over both later layers."""
+        with_clean_layers = self.delta_corrupted_state - self.delta_clean
+        return (with_clean_layers + (self.delta_corrupted - self.delta_corrupted_layers)) / 2
 
     @property
     def layers_effect(self) -> float:
-        """What the corrupted later layers do in place of the clean ones, mean over both states."""
-        return (
-            (self.delta_corrupted_layers - self.delta_clean) + (self.delta_corrupted - self.delta_corrupted_state)
-        ) / 2
+        """The effect of replacing the clean later layers by the corrupted ones, mean over both states."""
+        with_clean_state = self.delta_corrupted_layers - self.delta_clean
+        return (with_clean_state + (self.delta_corrupted - self.delta_corrupted_state)) / 2
 
     @property
     def interaction(self) -> float:
-        """How much more the corrupted state does to corrupted later layers than to clean ones."""
+        """The effect of the corrupted state with corrupted later layers, less its effect with clean ones."""
         return self.delta_corrupted - self.delta_corrupted_state - self.delta_corrupted_layers + self.delta_clean
 
 
@@ -72,10 +71,10 @@ def first_divergence(
     *,
     float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """The 2 × 2 of state and later layers at each of `layers` (None: all); no rows where the models agree throughout.
+    """The 2 × 2 of state and later layers at each of `layers` (None: all); no rows where the models never disagree.
 
-    `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that is
-    not there.
+    `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that the
+    models lack.
     """
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")
@@ -88,10 +87,10 @@ def first_divergence(
     step = int(apart[0])
     own = [reader.unembed(reader.hidden[step : step + 1]) for reader in readers]
     found = Predictions.of(own[0], own[1].to(own[0].device))
-    wants = int(found.y_target), int(found.y_source)
+    y_clean, y_corrupt = int(found.y_target), int(found.y_source)
     ends = float(found.delta_target), float(found.delta_source)
     states = both.activations([step], [Site(layer) for layer in cuts])
-    # Each model's later layers upon the other one's states.
+    # Each model's later layers on the other model's states.
     crossed = [
         _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), found) if cuts else []
         for reader, state in zip(readers, reversed(states), strict=True)
@@ -100,23 +99,16 @@ def first_divergence(
         "prompt_id": prompt_id,
         "step": step,
         "position": given.first + step,
-        "clean_token_id": wants[0],
-        "clean_token": pair.prompts.token_text(wants[0]),
-        "corrupted_token_id": wants[1],
-        "corrupted_token": pair.prompts.token_text(wants[1]),
+        "clean_token_id": y_clean,
+        "clean_token": pair.prompts.token_text(y_clean),
+        "corrupted_token_id": y_corrupt,
+        "corrupted_token": pair.prompts.token_text(y_corrupt),
     }
-    squares = [TwoByTwo(*ends, *deltas) for deltas in zip(*crossed, strict=True)]
-    rows = [
-        {
-            **fixed,
-            "layer": layer,
-            **vars(each),
-            "state_effect": each.state_effect,
-            "layers_effect": each.layers_effect,
-            "interaction": each.interaction,
-        }
-        for layer, each in zip(cuts, squares, strict=True)
-    ]
+    rows = []
+    for layer, deltas in zip(cuts, zip(*crossed, strict=True), strict=True):
+        each = TwoByTwo(*ends, *deltas)
+        effects = {name: getattr(each, name) for name in ("state_effect", "layers_effect", "interaction")}
+        rows.append({**fixed, "layer": layer, **vars(each), **effects})
     return DIVERGENCES.frame(rows)
 
 

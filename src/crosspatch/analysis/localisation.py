@@ -1,15 +1,14 @@
-"""Where a fine-tune lives: every block, attention, MLP and head of a pair, along a given text after each prompt.
+"""Localisation of a fine-tune: the effect of every block, attention, MLP and head along a text after each prompt.
 
-All places are estimated by gradients; every whole part of a block, and the heads with the largest estimates along all
-texts or along half of them, are then patched exactly, each alone. Looked at are the steps at which the models predict
-different tokens. Each site is patched at two sets of positions: at the step that is looked at (a transient patch, and
-a random one of the same norm), and at every position of prompt and text. The first shows where the effect of the
-fine-tune reaches the deciding position, the second which part causes it: at a single step, a change at earlier
-positions is seen only where later parts read it. Kept are sums by prompt, of which `statistics` makes recovered
-fractions with intervals.
+Gradients estimate all sites. Every whole part of a block, and the heads with the largest estimates along all texts or
+along half of them, are then patched exactly, each alone, at the steps at which the models predict different tokens.
+Each site is patched at two sets of positions: at the step alone (a transient patch, and a random vector of the same
+norm), and at every position of prompt and text. The first shows where the effect of the fine-tune reaches the deciding
+position. The second shows which part causes it: at a single step, a change at earlier positions shows only where later
+parts read it. The tables have sums by prompt, from which `statistics` computes recovered fractions with intervals.
 
-A head is what the output projection reads: a change of the projection's own weights is seen in attn_out, not in any
-head.
+A head's activation is its part of the input of the output projection: a change of the projection's own weights shows in
+attn_out, not in any head.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
 
-# Parts of a block that are all measured: there are as many of each as layers.
+# All sites of these components are measured: each block has one of each.
 WHOLE: tuple[Component, ...] = ("resid_post", "attn_out", "mlp_out")
 LOCALISED: tuple[Component, ...] = (*WHOLE, "head")
 POSITIONS = ("current", "all")
@@ -45,9 +44,9 @@ def localise(
     top: int = 12,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Estimate and measure site effects along texts by prompt_id, the same sites for all (see tables.LOCALISATION).
+    """Estimate and measure site effects along texts by prompt_id, at the same sites in all (see tables.LOCALISATION).
 
-    `seed` is that of the random directions. Raises UsageError for persistent patches.
+    `seed` seeds the random directions. Raises UsageError for persistent patches.
     """
     estimated = {name: estimate_sites(pair, name, given, run) for name, given in texts.items()}
     patches = sites_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)
@@ -63,7 +62,7 @@ def localise(
 def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
     """The estimated effect of every site at both `positions` after one prompt; no rows where the models never disagree.
 
-    Nothing is measured yet: `patched` and `random` are null. Raises UsageError as `attribution_patching` does.
+    `patched` and `random` are null, since nothing is measured yet. Raises UsageError as `attribution_patching` does.
     """
     found = attribution_patching(pair, [given], run, components=LOCALISED, ig_steps=IG_STEPS)
     steps = found.steps.filter("disagree")["step"].to_list()
@@ -84,14 +83,14 @@ def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: Patc
 
 
 def sites_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
-    """Every whole part of a block, and at both `positions` the `top` heads by their estimated share of the gap.
+    """Every whole part of a block, and at both `positions` the `top` heads by their estimated recovered fraction.
 
-    The best heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
+    The top heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
     """
     prompts = estimated["prompt_id"].unique(maintain_order=True)
     best = []
     for some in (prompts, *(prompts.filter(in_half(len(prompts), half)) for half in (0, 1))):
-        # A share of the gap: repaired, what is to be moved is negative.
+        # As a fraction of the gap, which is negative in the repair direction.
         heads = (
             estimated.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
             .group_by("positions", "patch", maintain_order=True)
@@ -113,7 +112,7 @@ def measure_sites(
     patches: Sequence[Patch],
     generator: torch.Generator,
 ) -> pl.DataFrame:
-    """What `estimated` found after one prompt, with the exact effects of some places."""
+    """The rows of `estimated` for one prompt, with the exact effects of some patches."""
     if estimated.is_empty() or not patches:
         return estimated
     steps = estimated["steps"][0].to_list()
@@ -135,7 +134,7 @@ def _at_steps(
     steps: Sequence[int],
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
-    """Each patch's effects at the current position, summed, and those of a random push at the same places."""
+    """The summed effects of each patch at the current position, and of random vectors at the same sites."""
     reader = ControlReader(pair, PatchedText(given, dict.fromkeys(patches, steps)), run)
     moves = {"patched": reader.source_activations, "random": reader.moved("random", generator)}
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}

@@ -1,7 +1,7 @@
 """A logit lens of the activation delta: the change of the clean model's logits if the model ended at a layer.
 
 The clean model's final norm and unembedding are applied to its resid_post, and to resid_post plus the child's
-difference. Later blocks are skipped, so the lens shows what the residual stream holds already.
+difference. Later blocks are skipped, so the lens shows what the residual stream contains already at that layer.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Side = Literal["up", "down"]
 class LensChange:
     """Means over U steps: changes of all logits and probabilities [V], and of logit(y_corrupt) − logit(y_clean).
 
-    Rare tokens with similar unembedding vectors often have the largest changes of logits; the largest changes of
-    probabilities are those of tokens that the lens predicts before or after.
+    Rare tokens with similar unembedding vectors often have the largest changes of logits. Tokens that the lens predicts
+    before or after the change have the largest changes of probabilities.
     """
 
     logits: Float[Tensor, " V"]
@@ -51,7 +51,7 @@ def lens_change(
     y_clean: Int[Tensor, " U"],
     y_corrupt: Int[Tensor, " U"],
 ) -> LensChange:
-    """What deltas added to a model's stream change in the logits that its own norm and unembedding read there.
+    """The changes that deltas, added to a model's stream, make in the logits of its own final norm and unembedding.
 
     Raises UsageError for a model whose final norm is not found.
     """
@@ -69,9 +69,9 @@ def lens_change(
 
 
 def lens_rows(clean: nn.Module, prompts: PromptFormat, reading: SharedReading, top: int) -> Iterator[dict[str, Any]]:
-    """For each layer whose resid_post was read the `top` tokens raised and lowered, over the steps of disagreement.
+    """For each layer whose resid_post was read, the `top` raised and lowered tokens over the steps of disagreement.
 
-    The columns of tables.LOGIT_LENS but for child and prompt; none where the models never disagree.
+    The columns are those of tables.LOGIT_LENS without child and prompt. No rows where the models never disagree.
     """
     steps = reading.disagree
     if not steps.any():

@@ -54,32 +54,32 @@ def patch(
     float32_unembedding: bool = False,
     quick_check: bool = True,
 ) -> PatchResult:
-    """Patch each place of a grid alone while text is generated after each prompt, and score every step.
+    """Patch each site of a grid alone while text is generated after each prompt, and score every step.
 
-    `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called
-    prompt-000 and so on. A tokenizer's padded batch (input_ids, attention_mask) is read as it is.
+    `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called prompt-000
+    and so on. A tokenizer's padded batch (input_ids, attention_mask) is accepted too.
 
-    What is patched: a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (layers
+    The patches are a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (layers
     patched together). Layers and heads are "all", a number or several; negative ones count from the end. `patches`
     names patches instead, such as `L17.attn_out+L18.head.3`. `attribution` ranks all sites of the components (None: all
-    of them) by gradients and patches the top ones; `target_fraction` searches for a small set of sites that
-    recovers this fraction (1: all), keeping `beam` sets in each round. `schedule` names the steps of a grid.
+    of them) by gradients and patches the top ones; `target_fraction` searches for a small set of sites that recovers
+    this fraction (1: everything) and keeps `beam` sets in each round. `schedule` names the steps of a grid.
 
-    `direction` both does one after the other; the texts of the repair direction are then called `repaired`.
-    `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) are patched in the place
-    of the source's activations, in the cells where the models disagree; `seed` is that of the random directions.
+    With `direction` both, the repair direction follows the corrupt one, and its texts are called `repaired`.
+    `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) replace the source's
+    activations in the cells where the models disagree; `seed` seeds the random directions.
 
-    `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds what keys and values of
-    the rows that run at once may take; None is half of what is free. Progress and warnings are logged. Raises
-    UsageError for a place that the models do not have or an empty prompt, before anything runs.
+    `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds the keys and values of the
+    rows that run at once; None is half of the free memory. Progress and warnings are logged. Raises UsageError for a
+    site that the models lack or an empty prompt, before anything runs.
     """
     encoded = _encoded(pair, prompts, max_new_tokens)
     measured = _checked_controls(controls, children, persistence)
     runs = patch_runs(pair, direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
     pair.eval()
-    selection = None
     if attribution < 0:
         raise UsageError(f"got attribution {attribution}, expected how many sites to patch")
+    selection = None
     if attribution or target_fraction is not None:
         grid = ((layers, "all"), (heads, "all"), (window, 1), (schedule, "all"))
         if patches is not None or not all(isinstance(got, type(plain)) and got == plain for got, plain in grid):
@@ -101,15 +101,8 @@ def patch(
         )
         chosen = selection.patches
     else:
-        chosen = choose_patches(
-            pair,
-            layers,
-            component or "resid_post",
-            heads=heads,
-            window=window,
-            schedule=schedule,
-            patches=patches,
-        )
+        component = component or "resid_post"
+        chosen = choose_patches(pair, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
     longest = max(map(len, encoded.values())) + max_new_tokens
     if quick_check:
         engine = usable_engine(pair, chosen, engine, longest)
@@ -128,7 +121,7 @@ def patch(
 def _checked_controls(
     controls: Iterable[OwnControl], children: Mapping[str, nn.Module] | None, persistence: Persistence
 ) -> list[str]:
-    """The names of all controls; raises UsageError for one that is none, and for persistent patches."""
+    """The names of all controls; raises UsageError for an unknown one, and for persistent patches."""
     own, known = list(controls), get_args(OwnControl)
     if foreign := [name for name in own if name not in known]:
         raise UsageError(f"got the control {foreign[0]!r}, expected some of {', '.join(known)}; models go in children")
@@ -143,7 +136,7 @@ def _checked_controls(
 def _encoded(
     pair: ModelPair, prompts: str | Iterable[str] | Mapping[str, Any], max_new_tokens: int
 ) -> dict[str, list[int]]:
-    """Token ids by prompt_id. Raises UsageError where there is no prompt, or one is empty or too long."""
+    """Token ids by prompt_id. Raises UsageError without a prompt, or for one that is empty or too long."""
     if isinstance(prompts, Mapping) and "input_ids" in prompts:
         encoded = _named(unpad(prompts["input_ids"], prompts["attention_mask"]))
         for ids in encoded.values():
@@ -158,5 +151,5 @@ def _encoded(
 
 
 def _named(prompts: Iterable[T]) -> dict[str, T]:
-    """Prompts by the ids that they get where they have none: prompt-000 and so on."""
+    """Prompts by generated ids: prompt-000 and so on."""
     return {f"prompt-{i:03d}": prompt for i, prompt in enumerate(prompts)}

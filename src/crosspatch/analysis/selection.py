@@ -1,8 +1,11 @@
 """Choose the patches of a sweep: the top sites of attribution patching, or the set of sites that a search finds.
 
-Both use the target's own text after each prompt, and both measure the exact effects there. These are biased upwards on
-the texts that were used to choose, so both are cross-fitted: sites are chosen on each half of the texts and measured
-on the other half.
+Both use the target's own text after each prompt and measure exact effects along it. On the texts that chose the sites
+these effects are biased upwards, so both are cross-fitted: each half of the texts chooses sites, and the other half
+measures them.
+
+The best single sites need not be the best set, since two of them may carry the same information. So the search grows
+sets one site at a time and measures each set exactly.
 """
 
 from __future__ import annotations
@@ -12,36 +15,58 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
 from crosspatch.analysis.attribution import Attribution, attribution_patching
-from crosspatch.analysis.site_search import exact_effects, search_sites
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import COMPONENTS, Component
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
 from crosspatch.patching.measures import Recovered, in_half
-from crosspatch.patching.patches import Patch
+from crosspatch.patching.patches import Patch, Schedule
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Answers
-from crosspatch.patching.trajectory import PatchRun, recovered
+from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
 
-# Parts of blocks: a late resid_post recovers nearly everything, so every search would end there.
+# Parts of blocks: one late resid_post recovers nearly everything, so every search would end there.
 SEARCHED: tuple[Component, ...] = ("attn_out", "mlp_out", "head")
-# Sites that a search tries in each round: the top ones of attribution patching.
+# Candidate sites of a search: the top ones of attribution patching.
 CANDIDATES = 16
 # Points between the models' streams at which attribution patching takes gradients: one costs little, and ranks as well
-# in the repair direction as in the other.
+# in the repair direction as in the corrupt one.
 IG_STEPS = 1
+
+_ROUNDS = {"round": pl.Int32, "rank": pl.Int32, "patch": pl.String, "sites": pl.Int32, "recovered_fraction": pl.Float64}
+# Sorted sites that are patched together.
+_Set = tuple[Site, ...]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen patches, the table of their estimates and effects, and notes to log, a line each."""
+    """The chosen patches, the table of their estimates and effects, and notes to log, one line each."""
 
     patches: list[Patch]
     table: pl.DataFrame
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class SiteSearch:
+    """The sets that a search kept in each round, and the set that it found.
+
+    `rounds`: `round` (from 1), `rank` in it (from 1), `patch`, its number of `sites`, and the exact
+    `recovered_fraction`. `found` is the smallest set that reached the wanted fraction, or else the set with the largest
+    fraction; None where no site recovered anything. Its size is an upper bound: a smaller set that the search did not
+    measure may do.
+    """
+
+    rounds: pl.DataFrame
+    found: Patch | None
+    recovered_fraction: float
+    reached: bool
 
 
 def select_patches(
@@ -55,10 +80,10 @@ def select_patches(
     target_fraction: float | None = None,
     beam: int = 1,
 ) -> Selection:
-    """The `attribution` sites that rank highest by gradients, or the smallest set that recovers `target_fraction`.
+    """The `attribution` top sites by gradients, or the smallest set that recovers `target_fraction`.
 
-    Looked for along the target's own texts after prompts (token ids by prompt_id); `answers` has those that are there.
-    Raises UsageError where both ways to choose are asked for, or none.
+    Chosen along the target's own texts after prompts (token ids by prompt_id): those in `answers`, or texts that are
+    generated now. Raises UsageError where both ways to choose are given, or neither.
     """
     if bool(attribution) == (target_fraction is not None):
         raise UsageError("give attribution, how many sites to patch, or target_fraction, how much to recover")
@@ -71,7 +96,7 @@ def select_patches(
 def target_texts(
     pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, answers: Answers
 ) -> list[ForcedText]:
-    """Each prompt with the target's own text after it, which is written now where `answers` does not have it."""
+    """Each prompt with the target's own text after it, generated now where `answers` lacks it."""
     target, _ = pair.target_and_source(run.direction)
     name_of_target, _ = run.target_and_source
     texts = []
@@ -88,29 +113,29 @@ def target_texts(
 def best_by_attribution(
     pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, components: Sequence[Component] | None, count: int
 ) -> Selection:
-    """The `count` top sites of attribution patching, of all components or of these, with their exact effects."""
+    """The `count` top sites of attribution patching in some components (None: all), with their exact effects."""
     found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
     patches = found.top(count)
-    exact = exact_effects(pair, texts, run, patches)
+    exact = _exact_effects(pair, texts, run, patches)
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
-    ranked = found.ranking().with_columns(pl.col("recovered_fraction").alias("estimate")).head(count)
+    ranked = found.ranking().rename({"recovered_fraction": "estimate"}).drop("mean_size").head(count)
     table = ATTRIBUTION.frame(
         {
             **row,
             "exact": recovered(of_text[i] for of_text in exact).fraction,
             "held_out": held_out and held_out[i],
         }
-        for i, row in enumerate(ranked.select("patch", "component", "layer", "head", "estimate").iter_rows(named=True))
+        for i, row in enumerate(ranked.iter_rows(named=True))
     )
-    ranked_sites = found.cells["patch"].n_unique()
     notes = [
-        f"attribution patching: {ranked_sites} sites ranked along {len(texts)} texts, the best {len(patches)} "
-        "measured exactly"
+        f"attribution patching: {found.cells['patch'].n_unique()} sites ranked along {len(texts)} texts, the best "
+        f"{len(patches)} measured exactly"
     ]
     for row in found.rank_correlation(exact).iter_rows(named=True):
+        cells, sites = ("undefined" if row[of] is None else f"{row[of]:.2f}" for of in ("cells", "sites"))
         notes.append(
-            f"attribution patching: rank correlation with the exact effects, {row['component']}: "
-            f"{_shown(row['cells'])} over {row['n_cells']} cells, {_shown(row['sites'])} over {row['n_sites']} sites"
+            f"attribution patching: rank correlation with the exact effects, {row['component']}: {cells} over "
+            f"{row['n_cells']} cells, {sites} over {row['n_sites']} sites"
         )
     return Selection(patches, table, notes)
 
@@ -123,7 +148,7 @@ def smallest_set(
     target_fraction: float,
     beam: int,
 ) -> Selection:
-    """The smallest set whose joint patch recovers `target_fraction`, of the top sites of attribution patching.
+    """The smallest set of top sites of attribution patching whose joint patch recovers `target_fraction`.
 
     Raises CrosspatchError where no site recovers anything.
     """
@@ -152,6 +177,97 @@ def smallest_set(
     return Selection([found.found], SEARCH.frame(rounds.iter_rows(named=True)), notes)
 
 
+def search_sites(
+    pair: ModelPair,
+    texts: Sequence[ForcedText],
+    candidates: Sequence[Patch],
+    run: PatchRun,
+    *,
+    wanted: float = 0.8,
+    beam: int = 1,
+    max_sites: int = 8,
+    least_gain: float = 1e-3,
+) -> SiteSearch:
+    """Grow sets of sites out of `candidates` until the joint transient patch of one recovers the `wanted` fraction.
+
+    The recovered fraction is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at
+    which the unpatched models predict different tokens. Each round adds every candidate to every kept set, and keeps
+    the best `beam` of the sets that gain at least `least_gain`. Beam 1 is the greedy search; a wider beam always keeps
+    the greedy set too, so it does no worse. The search ends when a set reaches `wanted` or has `max_sites`, or when no
+    set gains. It is not exhaustive. Use candidates of attn_out, mlp_out and head: one late `resid_post` recovers nearly
+    everything.
+
+    Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models never disagree.
+    """
+    if beam < 1 or max_sites < 1:
+        raise UsageError(f"got a beam of {beam} and at most {max_sites} sites, expected at least 1 of each")
+    sites = sorted({site for patch in candidates for site in patch.sites})
+    if not sites:
+        raise UsageError("got no candidate sites, expected at least one; take the top sites of attribution patching")
+    kept: dict[_Set, float] = {(): 0.0}
+    greedy: _Set = ()
+    best: tuple[_Set, float] = (), 0.0
+    rows: list[tuple[int, int, str, int, float]] = []
+    for number in tqdm(range(1, max_sites + 1), desc=f"search of {len(sites)} sites", unit="round", leave=False):
+        grown = {parent: _grown(parent, sites) for parent in kept}
+        measured = _recovered(pair, texts, run, sorted({one for some in grown.values() for one in some}))
+        gaining = {one for parent, some in grown.items() for one in some if measured[one] - kept[parent] >= least_gain}
+        if not gaining:
+            break
+        ranked = sorted(gaining, key=lambda one: (-measured[one], one))
+        # The set that the greedy search would keep: the best of those grown from its last one.
+        line = (one for one in ranked if one in grown.get(greedy, ()) and measured[one] - kept[greedy] >= least_gain)
+        greedy = next(line, greedy)
+        kept = {one: measured[one] for i, one in enumerate(ranked) if i < beam or one == greedy}
+        for rank, (one, fraction) in enumerate(kept.items(), start=1):
+            rows.append((number, rank, Patch(one).name, len(one), fraction))
+        best = max([best, *kept.items()], key=lambda found: found[1])
+        if best[1] >= wanted:
+            break
+    found, fraction = best
+    rounds = pl.DataFrame(rows, schema=_ROUNDS, orient="row")
+    return SiteSearch(rounds, Patch(found) if found else None, fraction, bool(found) and fraction >= wanted)
+
+
+def _grown(sites: _Set, candidates: Sequence[Site]) -> list[_Set]:
+    """The set with each candidate added, unless one of its sites would overwrite the other."""
+    return [
+        tuple(sorted((*sites, more)))
+        for more in candidates
+        if not any(more == site or _overwrites(more, site) or _overwrites(site, more) for site in sites)
+    ]
+
+
+def _overwrites(site: Site, other: Site) -> bool:
+    """Whether patching `site` overwrites every effect of patching `other`, so the pair equals `site` alone."""
+    if site.component == "resid_post":
+        return other.layer <= site.layer
+    within = {"resid_mid": ("attn_out", "head"), "attn_out": ("head",)}.get(site.component, ())
+    if other.layer == site.layer:
+        return other.component in within
+    return site.component == "resid_mid" and other.layer < site.layer
+
+
+def _recovered(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
+    """The exact recovered fraction of each set, patched together, over all texts."""
+    exact = _exact_effects(pair, texts, run, [Patch(sites) for sites in sets])
+    fractions = {sites: recovered(of_text[i] for of_text in exact).fraction for i, sites in enumerate(sets)}
+    if None in fractions.values():
+        raise UsageError(
+            "the models predict the same token at all steps of the texts, so there is nothing to recover; "
+            "give other texts or longer ones"
+        )
+    return {sites: fraction for sites, fraction in fractions.items() if fraction is not None}
+
+
+def _exact_effects(
+    pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, patches: Sequence[Patch]
+) -> list[list[Trajectory]]:
+    """The scores of patches along each text, applied at the steps at which the models disagree."""
+    scheduled = [Patch(patch.sites, Schedule(disagree=True)) for patch in patches]
+    return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
+
+
 def _held_out(
     pair: ModelPair,
     texts: Sequence[ForcedText],
@@ -159,9 +275,9 @@ def _held_out(
     found: Attribution,
     choose: Callable[[Attribution, Sequence[ForcedText]], list[Patch]],
 ) -> list[float] | None:
-    """The recovered fraction, rank by rank, of the patches that each half of the texts chooses, on the other half.
+    """For each rank the recovered fraction of the patches that each half of the texts chooses, on the other half.
 
-    None where a half has no step at which the models disagree, or nothing to choose.
+    None where the models never disagree in a half, or a half chooses nothing.
     """
     halves = [np.flatnonzero(in_half(len(texts), half)).tolist() for half in (0, 1)]
     elsewhere: list[list[Recovered]] = []
@@ -170,11 +286,7 @@ def _held_out(
         if chooses.agrees or tested.agrees:
             return None
         patches = choose(chooses, [texts[i] for i in own])
-        exact = exact_effects(pair, [texts[i] for i in other], run, patches)
+        exact = _exact_effects(pair, [texts[i] for i in other], run, patches)
         elsewhere.append([recovered(of_text[i] for of_text in exact) for i in range(len(patches))])
     fractions = [(one + other).fraction for one, other in zip(*elsewhere, strict=False)]
     return [fraction for fraction in fractions if fraction is not None] or None
-
-
-def _shown(correlation: float | None) -> str:
-    return "undefined" if correlation is None else f"{correlation:.2f}"

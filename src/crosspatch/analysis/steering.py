@@ -1,4 +1,4 @@
-"""Steering: one vector a prompt, added to the stream of a model at every position at which it writes.
+"""Steering: add one vector for each prompt to the residual stream of a model, at every position that generates a token.
 
 Unlike a patch, the vector is the same at every position: if the mean difference of other prompts reproduces the child's
 behaviour, the fine-tune acts as one direction there. The control is a random vector of the same norm.
@@ -23,14 +23,14 @@ from crosspatch.patching.patches import Patch
 
 @dataclass(frozen=True)
 class Steering:
-    """A layer whose resid_post is steered, and how often the vector is added."""
+    """The layer whose resid_post is steered, and the factor of the vector."""
 
     layer: int
     strength: float
 
     @property
     def site(self) -> Site:
-        """The place."""
+        """The steered site."""
         return Site(self.layer)
 
     @property
@@ -40,18 +40,18 @@ class Steering:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its part of a row of tables.GENERATIONS."""
+        """The columns of tables.GENERATIONS from `patch` to `strength`."""
         return {**Patch((self.site,)).columns, "patch": self.name, "strength": self.strength}
 
 
 def mean_without(deltas: Mapping[str, Float[Tensor, "_ D"]], left_out: str) -> Float[Tensor, " D"] | None:
-    """The mean of the deltas of all prompts but one, each step counting alike; None where no other has any."""
+    """The mean of the deltas over all steps of all prompts but one; None where the other prompts have no steps."""
     others = [steps for prompt, steps in deltas.items() if prompt != left_out and len(steps)]
     return torch.cat(others).mean(0) if others else None
 
 
 def random_like(vectors: Float[Tensor, "*U D"], generator: torch.Generator) -> Float[Tensor, "*U D"]:
-    """Vectors of the same norms in random directions, drawn by a generator of the CPU."""
+    """Vectors of the same norms in random directions, drawn by a CPU generator."""
     noise = torch.randn(vectors.shape, generator=generator).to(vectors)
     return noise / noise.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
@@ -65,10 +65,10 @@ def steered_answers(
     max_new_tokens: int,
     stops: frozenset[int],
 ) -> list[Answer]:
-    """What a steered model writes after prompts given as token ids, each with a vector of its own, in one batch.
+    """Generate after prompts (token ids) with a steered model in one batch, each prompt with its own vector.
 
-    The vector is added at the last position of the prompt and at every one that is written; prompts are read as they
-    are otherwise, and later positions read the steered ones.
+    The vector is added at the last position of the prompt and at every generated position; later positions read the
+    steered ones.
     """
     with editing(model, {steering.site: _adding(steering.strength * vectors)}):
         return continue_prompts(model, prompts, encoded, max_new_tokens, stops, together=True)
@@ -76,7 +76,7 @@ def steered_answers(
 
 def _adding(vectors: Float[Tensor, "B D"]) -> Edit:
     def edit(stream: Tensor) -> Tensor:
-        # Padding is on the left, so the last position is the one that writes, in the prompt and after it.
+        # Padding is on the left, so the last position always generates the next token.
         steered = stream[:, -1:] + vectors[:, None].to(stream)
         return torch.cat([stream[:, :-1], steered], dim=1)
 

@@ -1,8 +1,8 @@
-"""A given text, and models that read it: their predictions, activations and gradients.
+"""Teacher forcing: models read a given text and give predictions, activations and gradients at some of its steps.
 
-The text is read once and leaves its keys and values. What is asked of single steps later is computed from these, with
-those steps' positions apart, as a transient patch sees them: so memory grows with the steps asked for, and a
-gradient at a position is that of its own step alone.
+A model reads the text once and keeps its keys and values. Later passes compute single steps from these, each position
+apart from the others, as a transient patch sees it. So memory grows with the steps that are computed, and the gradient
+at a position is that of its own step alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# At each site a row for each of U steps.
+# At each site one row for each of U steps.
 Activations = Mapping[Site, Float[Tensor, "U W"]]
 
 
@@ -39,7 +39,7 @@ class ForcedText:
 
     @property
     def read(self) -> list[int]:
-        """What a model reads that is to predict each token of the text."""
+        """The tokens that a model reads to predict each token of the text."""
         return [*self.prompt, *self.text[:-1]]
 
     @property
@@ -50,7 +50,7 @@ class ForcedText:
 
 @dataclass(frozen=True)
 class Cell:
-    """A patch at one step of a text, and what it moves to each of its sites."""
+    """A patch at one step of a text, and the activation that it sets at each of its sites."""
 
     step: int
     patch: Patch
@@ -58,9 +58,9 @@ class Cell:
 
 
 class TextReader:
-    """One model, and what a given text has left in it; S steps, U of them asked for, W the width of a site.
+    """One model with the keys and values of a given text; S steps, U of them computed, W the width of a site.
 
-    To be used without gradients, but not in inference mode: the past takes part in backward passes as a constant.
+    Use it without gradients, but not in inference mode: the past takes part in backward passes as a constant.
     """
 
     def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
@@ -78,13 +78,13 @@ class TextReader:
         return unembed(self.model, hidden, float32=self._float32)
 
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
-        """What stands at sites, at some steps."""
+        """The activations of sites at some steps."""
         with reading(self.model, sites) as activations:
             packed_pass(self.model, self._packing(steps), self._past)
         return {site: activation[0] for site, activation in activations.items()}
 
     def patched(self, cells: Sequence[Cell]) -> Float[Tensor, "C D"]:
-        """The last hidden states of the model under transient patches, each cell by itself."""
+        """The last hidden states of the model under transient patches, each cell apart."""
         order = sorted(range(len(cells)), key=lambda i: cells[i].patch.entry)
         ordered = [cells[i] for i in order]
         read, first = self.given.read, self.given.first
@@ -114,17 +114,17 @@ class TextReader:
         sites: Sequence[Site],
         streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
     ) -> list[Float[Tensor, "U W"]]:
-        """The gradient of each step's ΔL by what stands at each site at its position, the past being held fixed.
+        """The gradient of each step's ΔL by the activation of each site at its position; the past is constant.
 
-        With `streams` (values of resid_post) it is taken there instead of at what the model computes: values are
-        replaced, and gradients pass as if nothing had happened.
+        It is taken at the model's own activations, or with `streams` at these values of resid_post, which replace the
+        model's while gradients pass unchanged.
         """
         live: dict[Site, Tensor] = {}
         at = streams or {}
         edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
         with torch.enable_grad():
             hidden = packed_pass(self.model, self._packing(steps), self._past, edits=edits)
-        # The head by itself and a few positions at a time: logits of all of them need not be held.
+        # The unembedding apart and a few positions at a time, so that not all logits are in memory.
         ys = (y.to(hidden.device) for y in (y_clean, y_corrupt))
         parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
         of_hidden = [self._head_gradient(*part) for part in zip(*parts, strict=True)]
@@ -140,23 +140,23 @@ class TextReader:
         return torch.autograd.grad(total, wanted)[0]
 
     def _packing(self, steps: Sequence[int]) -> Packing:
-        """The positions of some steps, apart: each reads what the text has left before it, and itself."""
+        """The positions of some steps, apart: each reads the text before it, and itself."""
         read, first = self.given.read, self.given.first
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 
 
 class PairReader:
-    """Target and source of a run along one text; S steps, U of them asked for, W the width of a site."""
+    """Target and source of a run along one text; U of its steps are computed, W is the width of a site."""
 
     def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
-        self.given, self._run = given, run
+        self.given, self.n_layers, self._run = given, pair.n_layers, run
         self.target, self.source = (
             TextReader(model, given, float32_unembedding=run.float32_unembedding)
             for model in pair.target_and_source(run.direction)
         )
 
     def predictions(self) -> Predictions:
-        """What both models predict at each step."""
+        """Both models' predictions at each step."""
         states = (self.target.model, self.target.hidden, self.source.model, self.source.hidden)
         return predict(*states, self._run.direction, float32=self._run.float32_unembedding)
 
@@ -166,12 +166,12 @@ class PairReader:
 
 
 def difference(target: Activations, source: Activations) -> Activations:
-    """The source's activations less the target's."""
-    return {site: source[site].to(here) - here for site, here in target.items()}
+    """The source's activations less the target's, at the source's sites."""
+    return {site: there.to(target[site]) - target[site] for site, there in source.items()}
 
 
 def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
-    """For each site the edit that moves each cell's activation there."""
+    """For each site the edit that sets its activation in the cells whose patch has it."""
     at: dict[Site, dict[int, Tensor]] = {}
     for i, cell in enumerate(cells):
         for site in cell.patch.sites:

@@ -30,7 +30,7 @@ from crosspatch.patching.batches import prompts_at_once, rows_at_once
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.quick_check import usable_engine
 from crosspatch.patching.result import token_texts
-from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_patches, listed_patches, patch_runs
+from crosspatch.patching.sweep import Answers, Sweep, Unpatched, check_patches, choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import ATTRIBUTION, GENERATIONS, SCORES, SEARCH, SWEPT_TEXTS, VOCABULARY
 
@@ -144,7 +144,7 @@ def runs_of(context: RunContext) -> list[PatchRun]:
 
 def listed(settings: PatchSettings, config: Any) -> list[Patch]:
     """The grid of patches on a model of this (text) configuration, or the named patches."""
-    return listed_patches(
+    return choose_patches(
         config,
         settings.layers,
         settings.component or "resid_post",

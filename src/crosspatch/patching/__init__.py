@@ -4,7 +4,7 @@ Letters in the shapes of this folder:
 
 | letter | meaning |
 | --- | --- |
-| B | rows: one trajectory each |
+| B | rows, one trajectory each |
 | T | positions |
 | D | width of the model |
 | V | vocabulary |

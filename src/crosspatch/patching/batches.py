@@ -1,4 +1,4 @@
-"""How many rows run at once: as many as fit the memory budget, and fewer after running out of memory."""
+"""Run as many rows at once as fit the memory budget, and fewer after an out-of-memory error."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from crosspatch.patching.two_stream.key_values import bytes_per_position
 
 logger = logging.getLogger(__name__)
 
-# Share of the free memory that is used by default.
+# The part of the free memory that is used by default.
 SHARE = 0.5
-# More than so many rows gain nothing, and results come later.
+# More rows would gain nothing, and the first results would come later.
 MOST_ROWS = 256
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Free bytes on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     import psutil
@@ -33,11 +33,11 @@ def free_memory(device: torch.device) -> int:
 
 
 def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, positions: int, memory_gb: float | None) -> int:
-    """How many rows of so many positions fit a budget in GB (10⁹ bytes); None: half of what is free on the device.
+    """The number of rows of this length that fit a budget in GB (10⁹ bytes); None: half of the free memory.
 
-    `config` is the models' (text) configuration, `dtype` their precision. Counted as if no two rows shared a text, so
-    that a run whose rows all part stays within it. Always a power of two: sums depend in their last digit on what is
-    computed together, and that should not change with every megabyte that is free.
+    `config` is the models' (text) configuration, `dtype` their precision. The count assumes that no two rows share a
+    text, so a run whose texts all differ stays within the budget. It is a power of two: the last digit of a sum depends
+    on the size of the batch, and should not depend on every megabyte of free memory.
     """
     budget = free_memory(device) * SHARE if memory_gb is None else memory_gb * 1e9
     row = 2 * positions * bytes_per_position(config, dtype.itemsize)
@@ -46,14 +46,14 @@ def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, position
 
 
 def prompts_at_once(patches: int, rows: int) -> int:
-    """How many prompts run together when each has so many patches, at most `rows` rows in all."""
+    """The number of prompts that run together when each has this many patches, with at most `rows` rows in all."""
     return max(1, rows // max(1, patches))
 
 
 def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> Iterator[Written]:
-    """What `run_cached` gives for each prompt in order, running at most `rows` rows at once.
+    """The results of `run_cached` for each prompt in order, with at most `rows` rows at once.
 
-    Out of memory halves that, with a warning; raises CrosspatchError where not even one row fits.
+    An out-of-memory error halves the rows, with a warning. Raises CrosspatchError if not even one row fits.
     """
     start = 0
     while start < len(prompts):
@@ -76,7 +76,7 @@ def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, ro
 
 
 def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> list[Written]:
-    """All prompts in one run, or one prompt with more patches than rows in several."""
+    """Run all prompts at once, or a single prompt with more patches than rows in parts."""
     if len(prompts) > 1 or len(prompts[0].patches) <= rows:
         return run_cached(pair, prompts, run)
     prompt = prompts[0]

@@ -1,21 +1,21 @@
-"""Drafts of a text's next tokens, taken from texts that are already there.
+"""Drafts of a text's next tokens, taken from texts that exist already.
 
-The engine verifies each token of a draft, so a bad one costs time and changes nothing.
+The engine verifies each token of a draft, so a wrong draft costs time and changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Tokens that have to match before what followed them elsewhere is taken for a draft, and the most that is taken.
-# Long matches mostly mean that the same solution is being written again.
+# How many last tokens must match an earlier place, and how many tokens after that place become the draft. A long match
+# mostly means that the same solution is generated again.
 MATCHES = ((8, 16), (3, 4))
 
 
 class Drafts:
-    """The texts that were written after one prompt, and look-up in them.
+    """The texts generated after one prompt, in which drafts are looked up.
 
-    Texts that are known beforehand (the clean and the corrupted answer, say) are followed as long as they fit.
+    Texts that are known beforehand, such as the clean and the corrupted answer, are drafted as long as they fit.
     """
 
     def __init__(self, prompt: Sequence[int], known: Sequence[Sequence[int]] = ()) -> None:
@@ -27,17 +27,17 @@ class Drafts:
             self.note(text, 1)
 
     def note(self, text: list[int], start: int) -> None:
-        """Look up in `text` from now on, of which what stands before `start` (counted from 1) is known already.
+        """Add a text; its tokens before `start` (counted from 1) have been added already.
 
-        The list itself is kept, so that what is appended to it later can be drafted too.
+        The list itself is kept, so that tokens appended to it later can be drafted too.
         """
         for (length, _), seen in zip(MATCHES, self._seen, strict=True):
-            # Not its own end: nothing follows there, and what followed the same words elsewhere would be lost.
+            # Leave out the end of the text: nothing follows it, and it would hide earlier places with the same tokens.
             for end in range(max(start - 1, length), len(text)):
                 seen[tuple(text[end - length : end])] = (text, end)
 
     def follow(self, text: list[int], limit: int) -> list[int]:
-        """What comes next in a known text that began as this one, at most `limit` tokens; none if none did."""
+        """The next tokens, at most `limit`, of a known text that starts with this text; empty if none does."""
         if limit > 0:
             for known in self._known:
                 if len(known) > len(text) and known[: len(text)] == text:
@@ -45,7 +45,7 @@ class Drafts:
         return []
 
     def look_up(self, text: list[int], limit: int) -> list[int]:
-        """What followed the last tokens of a text where they stood before, at most `limit` tokens."""
+        """The tokens, at most `limit`, that followed the text's last tokens at an earlier place."""
         context = text if len(text) >= MATCHES[0][0] else self._prompt + text
         for (length, most), seen in zip(MATCHES, self._seen, strict=True):
             found = seen.get(tuple(context[-length:]))

@@ -1,6 +1,6 @@
-"""Measures of patches, prompt by prompt or over all cells: each is a ratio of two sums.
+"""Measures of patches, by prompt or over all cells: each is a ratio of two sums.
 
-Sums of prompts can be resampled, so tokens of one prompt are not counted as independent. Needs no torch.
+The sums of prompts can be resampled, so that tokens of one prompt do not count as independent. Needs no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crosspatch.config import COMPONENTS
 
-# What a cell is, and what it adds to a sum: Float64, since the columns are Float32 and there are thousands of cells.
+# The terms that a cell adds to the sums: Float64, since the columns are Float32 and there are thousands of cells.
 OK = pl.col("status") == "ok"
 DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
 _CLEAN, _CORRUPTED, _PATCHED = (pl.col(f"delta_{name}").cast(pl.Float64) for name in ("clean", "corrupted", "patched"))
@@ -31,7 +31,7 @@ CELLS = {
     "cts": _where(OK, pl.col("cts").cast(pl.Float64)),
     "moved": _where(OK, _PATCHED - _CLEAN),
     "gap": _where(OK, _CORRUPTED - _CLEAN),
-    # Where there is a CTS, as all else that a control is compared in: a schedule's rests are not among these.
+    # Only cells with a CTS, like the other measures in which controls are compared.
     "flips": (OK & (pl.col("token_id") == pl.col("corrupted_token_id"))).cast(pl.Float64),
     "reciprocal_ranks": _where(OK, 1 / pl.col("rank_corrupted").cast(pl.Float64)),
     "kl_clean": _KL_CLEAN,
@@ -42,7 +42,7 @@ SUMS = {name: cell.sum() for name, cell in CELLS.items()}
 
 @dataclass(frozen=True)
 class Recovered:
-    """Sums over cells, in logits: what patches moved, Σ(ΔL_patched − ΔL_target), of Σ(ΔL_source − ΔL_target)."""
+    """Sums over cells, in logits: `moved` is Σ(ΔL_patched − ΔL_target), `gap` is Σ(ΔL_source − ΔL_target)."""
 
     moved: float = 0.0
     gap: float = 0.0
@@ -52,12 +52,12 @@ class Recovered:
 
     @property
     def fraction(self) -> float | None:
-        """The recovered fraction: 0 is the target's behaviour, 1 the source's; None where there is no gap."""
+        """The recovered fraction: 0 is the target's behaviour, 1 the source's; None if the gap is 0."""
         return self.moved / self.gap if self.gap else None
 
 
 def recovered_fraction(moved: pl.Expr, gap: pl.Expr | float) -> pl.Expr:
-    """The same in expressions of the two sums; null where there is no gap."""
+    """The recovered fraction as an expression of the two sums; null where the gap is 0."""
     return pl.when(gap != 0).then(moved / gap)
 
 
@@ -73,7 +73,7 @@ class Measure:
 
     @property
     def ratio(self) -> pl.Expr:
-        """The measure in a table of sums; null where there is nothing to divide by."""
+        """The measure as an expression of a table of sums; null where the denominator is 0."""
         return recovered_fraction(pl.col(self.above), pl.col(self.below))
 
 
@@ -98,19 +98,19 @@ MEASURES = {
         Measure("reciprocal_rank", "reciprocal_ranks", "ok_cells", "mean of 1 / rank of y_corrupt there", True),
     )
 }
-# What a control, which is measured where the models disagree, can be compared in.
+# The measures in which controls are compared: controls are scored only where the models disagree.
 COMPARED = ("mean_cts", "recovered_fraction", "flip_rate", "reciprocal_rank")
 
 
 def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
-    """Which prompts are in the first half (0) or the second (1): every other one, in their order.
+    """A mask of the prompts in the first half (0) or the second (1): every other prompt, in their order.
 
-    What one half chooses is measured on the other (see `statistics.bootstrap.chosen`).
+    One half chooses, and the other half measures the choice (see `statistics.bootstrap.chosen`).
     """
     return np.arange(prompts) % 2 == half
 
 
-# The components that are whole, of which a layer has one each, and rows of patches at one place of one layer.
+# The components of which a layer has one each, and the rows of patches at one such site of one layer.
 LAYER_COMPONENTS = tuple(name for name in COMPONENTS if name != "head")
 ONE_LAYER = pl.col("layer").is_not_null() & pl.col("component").is_in(LAYER_COMPONENTS)
 
@@ -130,12 +130,12 @@ _POOLED = (
 
 
 def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """A row for each patch (and each value of `by` before it): what all its cells together come to.
+    """A row for each patch (and each value of the columns `by`), over all its cells together.
 
-    positions: cells; disagreements, disagreement_rate: those where y_clean and y_corrupt differ, their share;
-    ok_cells: cells with a CTS; mean_cts: its mean over them; recovered_fraction: Σ(ΔL_patch − ΔL_clean) over
-    Σ(ΔL_corrupt − ΔL_clean), the recovered fraction, which cells with a tiny denominator cannot dominate;
-    outside_unit: CTS values below 0 or above 1. mean_cts and recovered_fraction are null where no cell is ok.
+    positions: cells; disagreements, disagreement_rate: cells where y_clean and y_corrupt differ, their share; ok_cells:
+    cells with a CTS; mean_cts: its mean over them; recovered_fraction: Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt −
+    ΔL_clean), which cells with a tiny denominator cannot dominate; outside_unit: CTS values below 0 or above 1.
+    mean_cts and recovered_fraction are null where no cell is ok.
     """
     keys = (*by, *PATCH_KEYS)
     sums = scores.group_by(keys, maintain_order=True).agg(**SUMS, **_MORE_COUNTS)

@@ -18,10 +18,10 @@ _LATEX_OPERATORS = frozenset({"times", "cdot", "div", "frac", "pm", "sqrt"})
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps from `first` to `last` (None: to the end), every `every`-th of them, and of these perhaps not all.
+    """The steps at which a patch is applied: every `every`-th from `first` to `last` (None: to the end).
 
-    `disagree` keeps those at which the unpatched models predict different tokens; `words` those at which the token
-    that either of them would write next is one of these, `digits` and `operators` standing for classes.
+    `disagree` restricts them to steps at which the unpatched models predict different tokens; `words` to steps at which
+    one of them predicts one of these tokens, where `digits` and `operators` stand for classes of tokens.
     """
 
     first: int = 0
@@ -32,7 +32,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """A schedule as the settings write it; raises UsageError for anything else."""
+        """A schedule from its text in the settings; raises UsageError for anything else."""
         kind, _, rest = text.strip().partition(":")
         if kind == "all" and not rest:
             return cls()
@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def name(self) -> str:
-        """As `parse` reads it."""
+        """The text from which `parse` makes it."""
         if self.disagree:
             return "disagree"
         if self.words:
@@ -63,15 +63,15 @@ class Schedule:
 
     @property
     def looks(self) -> bool:
-        """Whether it depends on what the unpatched models would write."""
+        """Whether it depends on the unpatched models' predictions."""
         return self.disagree or bool(self.words)
 
     def may(self, step: int) -> bool:
-        """Whether the patch can be applied at a step, as far as its number tells."""
+        """Whether the number of the step allows the patch."""
         return step >= self.first and (self.last is None or step <= self.last) and (step - self.first) % self.every == 0
 
     def applies(self, step: int, y_target: int, y_source: int, text_of: Callable[[int], str]) -> bool:
-        """Whether the patch is applied at a step where the unpatched models would write these tokens."""
+        """Whether the patch is applied at a step at which the unpatched models predict these tokens."""
         if not self.may(step):
             return False
         if self.disagree:
@@ -113,7 +113,7 @@ class Patch:
 
     @property
     def name(self) -> str:
-        """The names of its sites, `L17.resid_post+L18.resid_post`, and after an @ its schedule unless that is all."""
+        """The names of its sites, `L17.resid_post+L18.resid_post`, and after an @ its schedule, if not `all`."""
         places = "+".join(site.name for site in self.sites)
         return places if self.schedule == ALL_STEPS else f"{places}@{self.schedule.name}"
 
@@ -125,7 +125,7 @@ class Patch:
 
     @property
     def head(self) -> int | None:
-        """Its head, or None where it is none or several."""
+        """Its head, or None without heads or with several."""
         heads = {site.head for site in self.sites}
         return heads.pop() if len(heads) == 1 else None
 
@@ -136,12 +136,12 @@ class Patch:
 
     @property
     def window(self) -> int:
-        """How many layers are patched together."""
+        """The number of layers that are patched together."""
         return len({site.layer for site in self.sites})
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its columns in a table's row, so that nothing has to parse the name."""
+        """Its columns in the row of a table."""
         return {
             "patch": self.name,
             "component": self.component,
@@ -153,7 +153,7 @@ class Patch:
 
     @property
     def entry(self) -> int:
-        """The first block that reads something patched, or holds a patched part: below it nothing differs."""
+        """The first block that reads a patched activation or contains a patched part; below it nothing changes."""
         return min(site.layer + (site.component == "resid_post") for site in self.sites)
 
 
@@ -167,10 +167,10 @@ def patch_grid(
     window: int = 1,
     schedule: Schedule = ALL_STEPS,
 ) -> list[Patch]:
-    """One patch for each component of each layer, in order of depth; for each head of it where that is a component.
+    """One patch for each component of each layer, in order of depth; of the component `head` one for each head.
 
-    `window` layers are patched together, each patch beginning at one of `layers`; windows that would reach beyond the
-    last block are left out.
+    Each patch has `window` layers, of which the first is one of `layers`; windows that would end beyond the last block
+    are left out.
     """
     first_layers = range(n_layers) if layers == "all" else sorted(set(layers))
     chosen_heads = range(n_heads) if heads == "all" else sorted(set(heads))

@@ -1,20 +1,25 @@
-"""Whether the cached engine gives on a pair what plain Hugging Face models give: a quick look before it is trusted.
+"""Compare the cached engine with plain Hugging Face passes and the published algorithm.
 
-`verify` compares more. A pair that fails is run by the reference engine, with a warning.
+`quick_check` does so before an engine is used: where it fails, the reference engine runs, with a warning.
+`compare_engines` is the longer comparison of the command `verify`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 
-from crosspatch.config import Engine
+from crosspatch.config import COMPONENTS, Component, Direction, Engine, Persistence
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import text_config
+from crosspatch.models.compatibility import Layers
+from crosspatch.models.components import find_components
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.placement import input_device, quantization_of
@@ -22,7 +27,8 @@ from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import step_scores
-from crosspatch.patching.rounds import Rounds, Row, Stretch
+from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.sweep import Sweep, choose_patches
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
@@ -30,19 +36,18 @@ from crosspatch.patching.two_stream.passes import packed_pass
 
 logger = logging.getLogger(__name__)
 
-# Differences allowed, as a share of the largest logit: what sums in another order may differ by.
+# Allowed differences as a share of the largest logit: sums in another order differ by this much.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-# Two to three times what a cached and an uncached pass of quantised SmolLM2 differ by.
+# Two to three times the difference between a cached and an uncached pass of quantised SmolLM2.
 _QUANTISED = {"8bit": 0.2, "4bit": 3e-2, None: 0.0}
-_STEPS = 2
 _PATCHES = 3
 PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
 
 
 def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int) -> Engine:
-    """The engine that was asked for, or the reference, with a warning that tells why, where the cached one fails.
+    """The `wanted` engine, or the reference where the cached one fails; a warning then gives the reason.
 
-    `positions` is how long texts may grow, prompt included.
+    `positions` is the largest length of a text with its prompt, in tokens.
     """
     if wanted == "reference":
         return wanted
@@ -55,10 +60,11 @@ def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, pos
 
 @torch.no_grad()
 def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
-    """Why the cached engine cannot be trusted with these patches on this pair, or None.
+    """The reason why the cached engine fails on these patches of this pair, or None.
 
-    Both models: a packed pass gives the plain logits, in one piece and in two; each hook that a patch needs fires
-    once; afterwards the model is as before. Then a few steps of a few patches against the published algorithm.
+    In both models a packed pass must give the plain logits, in one piece and in two, the hook of each site must run
+    once, and the model must be unchanged afterwards. A few steps of a few patches are compared with the published
+    algorithm.
     """
     ids = pair.prompts.tokenizer(PROBE, add_special_tokens=False).input_ids
     chosen = _spread(patches)
@@ -66,7 +72,7 @@ def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
     try:
         for model, name in ((pair.clean, "clean"), (pair.corrupted, "corrupted")):
             before = _plain(model, ids)
-            if wrong := _idle(model, ids, before) or _hooks(model, ids, sites):
+            if wrong := _packed(model, ids, before) or _hooks(model, ids, sites):
                 return f"{wrong} in the {name} model"
             if not torch.equal(_plain(model, ids), before):
                 return f"the {name} model is not the same after a packed pass as before"
@@ -74,12 +80,12 @@ def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
     except CrosspatchError as error:
         return str(error)
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
-        # An unusual model can break anywhere inside; it is refused, so that no result is silently different.
+        # An unusual model can break anywhere inside. Refuse it, so that no result is silently different.
         return f"a packed pass breaks with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
-    """A short check cannot see that rotary angles change with the length of the text."""
+    """Refuse rotary angles that change with the length of the text, which a short check cannot see."""
     config = text_config(pair.clean)
     rope = getattr(config, "rope_parameters", None) or {}
     # One set of angles for all layers, or one for each kind of layer.
@@ -91,8 +97,8 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
     return None
 
 
-def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
-    """The machinery without a patch, uncached (one piece) and cached (two)."""
+def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
+    """Compare unpatched packed passes, uncached (one piece) and cached (two), with the plain logits."""
     device = input_device(model)
     for pieces, where in (((0, len(ids)),), "a packed pass"), (((0, 5), (5, len(ids))), "a cached pass"):
         past = KeyValues(device, len(ids), lanes=1)
@@ -102,50 +108,44 @@ def _idle(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
             for first, last in pieces
         ]
         gap = _gap(unembed(model, torch.cat(hidden)), plain)
-        if not gap <= _tolerance(model):  # no number is no match
+        if not gap <= _tolerance(model):  # Also refuses NaN.
             return f"{where} gives logits that differ by {gap:.1e} of the largest"
     return None
 
 
 def _hooks(model: nn.Module, ids: list[int], sites: set[Site]) -> str | None:
-    """Every site is met exactly once in a pass."""
-    met: dict[Site, int] = dict.fromkeys(sites, 0)
+    """Test that the hook of every site runs exactly once in a pass."""
+    runs: dict[Site, int] = dict.fromkeys(sites, 0)
 
     def counting(site: Site) -> Callable[[Tensor], Tensor]:
         def edit(stream: Tensor) -> Tensor:
-            met[site] += 1
+            runs[site] += 1
             return stream
 
         return edit
 
     with editing(model, {site: counting(site) for site in sites}):
         _plain(model, ids)
-    wrong = [site for site, count in met.items() if count != 1]
-    return f"{wrong[0].name} is met {met[wrong[0]]} times in a pass, expected once," if wrong else None
+    wrong = [f"the hook at {site.name} runs {count} times" for site, count in runs.items() if count != 1]
+    return f"{wrong[0]} in a pass, expected once," if wrong else None
 
 
 def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]) -> str | None:
-    """Steps of a fixed text by both engines."""
-    run = PatchRun()
-    rounds = Rounds(pair, run, len(ids), lanes=1)
-    lanes = rounds.target_past.open(), rounds.source_past.open()
-    start = len(ids) - _STEPS
-    rounds.prefill([(ids[:start], *lanes)])
-    rows = [Row(Patch(patch.sites)) for patch in patches]
-    fast = rounds.read([Stretch(ids[start:], start, 0, *lanes, rows)])[0].rows
+    """Compare the last two steps of a fixed text with the published algorithm."""
+    run, text = PatchRun(), ids[-1:] * 2
     scale = float(_plain(pair.clean, ids).abs().max())
-    for row, steps in zip(rows, fast, strict=True):
-        for j, step in enumerate(steps):
-            slow = step_scores(pair, ids[: start + j + 1], row.patch, run, j, [])
+    for trajectory in score_tokens(pair, ids[:-1], text, [Patch(patch.sites) for patch in patches], run):
+        for j, step in enumerate(trajectory.steps):
+            slow = step_scores(pair, ids[: len(ids) - 1 + j], trajectory.patch, run, j, [])
             gap = max(abs(a - b) for a, b in zip(step.deltas, slow.deltas, strict=True))
             same = (step.y_target, step.y_source) == (slow.y_target, slow.y_source)
             if same and gap / scale > _tolerance(pair.clean):
-                return f"{row.patch.name} differs from the published algorithm by {gap:.1e} logits"
+                return f"{trajectory.patch.name} differs from the published algorithm by {gap:.1e} logits"
     return None
 
 
 def _spread(patches: Sequence[Patch]) -> list[Patch]:
-    """A few of the patches: of each component the first, a middle and the last one."""
+    """The first, a middle and the last patch of each component."""
     chosen: dict[Patch, None] = {}
     for component in sorted({patch.component for patch in patches}):
         these = [patch for patch in patches if patch.component == component]
@@ -155,7 +155,7 @@ def _spread(patches: Sequence[Patch]) -> list[Patch]:
 
 
 def _plain(model: Any, ids: list[int]) -> Tensor:
-    """The logits [T, V] of a model by itself."""
+    """The logits [T, V] of an unpatched model."""
     return model(input_ids=torch.tensor([ids], device=input_device(model)), use_cache=False).logits[0].float()
 
 
@@ -166,3 +166,59 @@ def _gap(a: Tensor, b: Tensor) -> float:
 
 def _tolerance(model: Any) -> float:
     return max(_TOLERANCE[model.dtype], _QUANTISED[quantization_of(model)])
+
+
+def compare_engines(
+    pair: ModelPair,
+    question: str,
+    layers: Layers = "all",
+    components: Sequence[Component] | None = None,
+    heads: Layers = "all",
+    max_new_tokens: int = 8,
+) -> pl.DataFrame:
+    """Patch one question with both engines, and return their largest differences.
+
+    A row for each component (None: all that both models have), direction and persistence: `component`, `direction`,
+    `persistence`, `steps`, `same_tokens`, and `largest_delta` (logits) and `largest_kl` (nats) over the steps with the
+    same tokens. Raises UsageError for a site that a model does not have.
+    """
+    rows = []
+    for component in _available_components(pair) if components is None else components:
+        patches = choose_patches(pair, layers, component, heads=heads)
+        for direction, persistence in product(get_args(Direction), get_args(Persistence)):
+            run = PatchRun(direction, persistence, max_new_tokens, pair.small_denominator)
+            encoded = {"verify": pair.encode(question, max_new_tokens)}
+            fast, slow = (
+                Sweep(pair, patches, [run], engine, rows=len(patches)).over(encoded, unpatched=False)[0]
+                for engine in get_args(Engine)
+            )
+            rows.append({"component": component, "direction": direction, "persistence": persistence})
+            rows[-1] |= _differences(fast, slow)
+    return pl.DataFrame(rows)
+
+
+def _available_components(pair: ModelPair) -> list[Component]:
+    """The components that every block of both models has."""
+
+    def has(component: Component) -> bool:
+        sites = [Site(layer, component, 0 if component == "head" else None) for layer in range(pair.n_layers)]
+        return all(find_components(model).has(site) for model in (pair.clean, pair.corrupted) for site in sites)
+
+    return [component for component in COMPONENTS if component == "resid_post" or has(component)]
+
+
+def _differences(fast: pl.DataFrame, slow: pl.DataFrame) -> dict[str, Any]:
+    tokens = ["patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
+    # After another token the contexts differ, and numbers cannot be compared.
+    both = fast.join(slow, on=tokens, suffix="_slow")
+
+    def largest(*columns: str) -> float:
+        gaps = both.select(pl.max_horizontal((pl.col(name) - pl.col(f"{name}_slow")).abs() for name in columns).max())
+        return float(gaps.item() or 0.0)
+
+    return {
+        "steps": fast.height,
+        "same_tokens": fast.select(tokens).equals(slow.select(tokens)),
+        "largest_delta": largest("delta_clean", "delta_corrupted", "delta_patched"),
+        "largest_kl": largest("kl_clean", "kl_patched"),
+    }

@@ -1,8 +1,8 @@
 """The published algorithm (paper, section 3.2.1), literal and slow: other engines are compared with it.
 
-Four full forward passes for each token of each patch, no cache. Only what the paper leaves open is added: the other
-components, the repair direction, schedules, and the persistent form, in which all generated positions at which the
-patch was applied are patched at every later step too.
+It makes four full forward passes for each token of each patch, without a cache. Added to the paper are the other
+components, the repair direction, schedules, and persistent patches, which also patch every earlier generated position
+at which they were applied.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of patching: scores and texts of some prompts under some patches. Needs no torch."""
+"""The result of patching: scores and texts of prompts under patches. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crosspatch.models.chat import PromptFormat
 from crosspatch.patching.measures import DIFFER, ONE_LAYER, pooled
 from crosspatch.tables import CONTROLS, REPAIRED
 
-# Columns of scores that hold tokens by their ids.
+# The columns of scores that have token ids.
 _TOKENS = ("token_id", "clean_token_id", "corrupted_token_id")
 
 
@@ -23,9 +23,9 @@ _TOKENS = ("token_id", "clean_token_id", "corrupted_token_id")
 class PatchResult:
     """Scores and texts of one or several prompts under some patches.
 
-    `scores` has a row for each (prompt, patch, step), `generations` one for each text (see crosspatch.tables).
-    `vocabulary` has the texts by id of all tokens that some model wrote or predicted, as far as they were asked for;
-    `controls` a row for each cell of a control; `selection` tells why the patches were chosen, where they were.
+    `scores` has a row for each (prompt, patch, step), `generations` a row for each text (see crosspatch.tables).
+    `vocabulary` has the texts by id of all generated or predicted tokens, `controls` a row for each cell of a control,
+    and `selection` the estimates and effects by which `attribution` or `target_fraction` chose the patches.
     """
 
     scores: pl.DataFrame
@@ -35,9 +35,9 @@ class PatchResult:
     selection: pl.DataFrame | None = None
 
     def text(self, patch: str, prompt_id: str | None = None, direction: Direction | None = None) -> str:
-        """What was generated under a patch by its name, `L18.resid_post`, or by `clean` or `corrupted`.
+        """The text generated under a patch, such as `L18.resid_post`, or by the model `clean` or `corrupted`.
 
-        Without a direction it is the first that was patched. Raises UsageError where there is no such text.
+        The default direction is the first that was patched. Raises UsageError if there is no such text.
         """
         named = (pl.col("patch") == patch) | (pl.col("patch").is_null() & (pl.col("condition") == patch))
         rows = self.generations.filter(named)
@@ -52,9 +52,9 @@ class PatchResult:
         return str(rows["text"][0])
 
     def profile(self) -> pl.DataFrame:
-        """A row for each patch: how often the models disagree, and how much is recovered where they do.
+        """A row for each patch over all prompts: how often the models disagree, and how much is recovered there.
 
-        Over all prompts together; the columns are those of `crosspatch.patching.measures.pooled`.
+        The columns are those of `crosspatch.patching.measures.pooled`.
         """
         return pooled(self.scores)
 
@@ -63,12 +63,12 @@ class PatchResult:
 
 
 def token_texts(scores: pl.DataFrame, prompts: PromptFormat) -> dict[int, str]:
-    """The texts by id of all tokens that some model wrote or predicted in scores."""
+    """The texts by id of all generated or predicted tokens in scores."""
     ids = scores.unpivot(list(_TOKENS))["value"].unique().sort()
     return {token_id: prompts.token_text(token_id) for token_id in ids}
 
 
-# Patches that a table shows; more of single layers stand side by side, of others the best are shown.
+# A table has at most this many patches. More patches of single layers become a strip; of others the best are shown.
 MOST = 8
 _COLUMNS = ("patch", "models disagree", "mean CTS", "recovered fraction")
 
@@ -77,7 +77,7 @@ def _html_repr(result: PatchResult) -> HtmlRepr:
     """Prompts, patches, disagreement and recovered fraction by patch, over all prompts together."""
     scores = result.scores
     if scores.is_empty():
-        return HtmlRepr("A result of patching, without scores")
+        return HtmlRepr("Result of patching, without scores")
     profile = result.profile()
     cells, differ = scores.height, int(scores.select(DIFFER.sum()).item())
     ways = scores.select("direction", "persistence").unique().sort("direction").iter_rows()
@@ -92,11 +92,11 @@ def _html_repr(result: PatchResult) -> HtmlRepr:
         f'result.text("{profile["patch"][-1]}"), result.text("clean"), result.text("corrupted")',
         *_heatmap_hint(scores),
     ]
-    return HtmlRepr("What patching gave", facts, [_recovered(profile)], hints)
+    return HtmlRepr("Result of patching", facts, [_recovered(profile)], hints)
 
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
-    """How a heatmap is drawn: of single layers, and of one way of patching them."""
+    """The call that draws a heatmap, which needs patches of single layers in one mode."""
     single = scores.filter(ONE_LAYER).select("component", "direction", "persistence", "schedule")
     ways = single.unique().sort(pl.all()).rows()
     if not ways:
@@ -109,7 +109,7 @@ def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
 
 
 def _recovered(profile: pl.DataFrame) -> Table | Strip:
-    """Recovered fractions by patch: all of a few; a strip of many single layers; the best of other patches."""
+    """Recovered fractions by patch: a table of a few, a strip of many single layers, or the best of other patches."""
     if profile.height <= MOST:
         return Table(_COLUMNS, [_row(row) for row in profile.iter_rows(named=True)])
     alike = profile.select("component", "direction", "persistence").n_unique() == 1

@@ -1,7 +1,7 @@
-"""The scores of generation steps, from the logits of the three model states (paper, section 3.2.2).
+"""The scores of generation steps, from the logits of the target, the source and the patched model.
 
-The unpatched models are target and source. ΔL, KL and rank are defined by the clean and the corrupted one, whichever
-direction is patched: ΔL = logit(y_corrupt) − logit(y_clean), with y the unpatched models' top-1 tokens.
+ΔL, KL and rank are defined by the clean and the corrupted model in either direction (paper, section 3.2.2):
+ΔL = logit(y_corrupt) − logit(y_clean), with y the top-1 tokens of the unpatched models.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Status = Literal["ok", "agree", "small_denominator", "unscheduled"]
 class Step:
     """The scores of a patch at one position; ΔLs in logits, KL in nats.
 
-    `token` is what the patched model generates, `y_target` and `y_source` are the unpatched models' top-1 tokens in
-    the same context. `kl_clean` is KL(corrupted ‖ clean), `kl_patched` KL(corrupted ‖ patched), and `rank_corrupted`
-    the rank of y_corrupt in the patched model. `applied`: whether the patch was, as its schedule says.
+    `token` is the token that the patched model generates; `y_target` and `y_source` are the unpatched models' top-1
+    tokens in the same context. `kl_clean` is KL(corrupted ‖ clean), `kl_patched` is KL(corrupted ‖ patched), and
+    `rank_corrupted` is the rank of y_corrupt in the patched model. `applied` is whether the schedule applied the patch.
     """
 
     token: int
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the two unpatched models predict in B contexts: their top-1 tokens, and the ΔL of each."""
+    """The predictions of the two unpatched models in B contexts: their top-1 tokens and ΔLs."""
 
     direction: Direction
     y_target: Int[Tensor, " B"]
@@ -103,7 +103,7 @@ def predict(
     *,
     float32: bool = False,
 ) -> Predictions:
-    """What both models predict from last hidden states, a few at a time: logits of all of them need not be held."""
+    """Both models' predictions from last hidden states, a few at a time, so that not all logits are in memory."""
     parts = [
         Predictions.of(
             unembed(target, one, float32=float32), unembed(source, other, float32=float32).to(one.device), direction
@@ -116,9 +116,9 @@ def predict(
 
 @dataclass(frozen=True)
 class Contexts:
-    """What the two unpatched models predict in B contexts; patched states are scored against it.
+    """The predictions of the two unpatched models in B contexts, with which patched logits are compared.
 
-    `probabilities` and their `entropy` are the corrupted model's.
+    `probabilities` and `entropy` (Σ p log p) are the corrupted model's.
     """
 
     predictions: Predictions
@@ -130,23 +130,20 @@ class Contexts:
     def of(
         cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
     ) -> Contexts:
-        """From both models' logits, which are taken in float32 whatever they come in.
-
-        Raises CrosspatchError for logits that are no numbers: no score could be made of them.
-        """
+        """From both models' logits, which are converted to float32. Raises CrosspatchError for logits that are NaN."""
         clean, corrupted = by_direction(direction, target.float(), source.float())
         log_corrupted = _log_probabilities("corrupted", corrupted)
         probabilities = log_corrupted.exp()
         once = [1] * len(clean)
-        # KL(p || q) = E_p[log p] - E_p[log q]. Of logarithms, not of logits: these would lose digits in so long a sum.
+        # KL(p || q) = E_p[log p] - E_p[log q]. Logits in place of the logarithms would lose digits in so long a sum.
         entropy = _expected(probabilities, log_corrupted, once)
         kl_clean = entropy - _expected(probabilities, _log_probabilities("clean", clean), once)
         return cls(Predictions.of(target, source, direction), probabilities, entropy, kl_clean)
 
     def score(self, patched: Float[Tensor, "C V"], counts: list[int], applied: Sequence[bool]) -> list[Step]:
-        """Score patched positions; `counts` says how many each context has, in their order.
+        """Score patched positions: `counts` of them for each context, in the order of the contexts.
 
-        `applied` says of each position whether its patch was.
+        `applied` is for each position whether its patch was applied.
         """
         patched = patched.float()
         of = torch.repeat_interleave(torch.tensor(counts)).to(patched.device)
@@ -155,7 +152,7 @@ class Contexts:
         in_patched = _at(patched, y_corrupt)
         log_patched = _log_probabilities("patched", patched)
         kl_patched = self.entropy[of] - _expected(self.probabilities, log_patched, counts)
-        # Over what is not needed any more: fresh memory would cost more than comparing.
+        # Reuse the memory of `log_patched`: an allocation would cost more than the comparison.
         above = torch.gt(patched, in_patched[:, None], out=log_patched)
         # In the order of Step's fields.
         columns = (
@@ -188,11 +185,10 @@ def transfer_score(
     small_denominator: float,
     applied: bool = True,
 ) -> tuple[float | None, Status]:
-    """CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), and whether it means anything.
+    """CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), the recovered fraction of one token, and its status.
 
-    Where both models predict the same token (`agree`) it is 0/0; where their differences are closer than
-    `small_denominator` (in logits) it is noise; where the patch was not `applied` (its schedule rests) there is
-    nothing to score. Each time it is None, never 0.
+    CTS is None, never 0, where both models predict the same token (`agree`: it would be 0/0), where the denominator is
+    below `small_denominator` (in logits: it would be noise), and where the schedule did not apply the patch.
     """
     if not applied:
         return None, "unscheduled"
@@ -209,7 +205,7 @@ def _at(logits: Float[Tensor, "N V"], token: Int[Tensor, " N"]) -> Float[Tensor,
 
 
 def _log_probabilities(state: str, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Logarithms of probabilities; every logit enters each of them, so any tells whether all are numbers."""
+    """Logarithms of probabilities; every logit enters each of them, so one of them shows whether any is NaN."""
     logs = logits.log_softmax(-1)
     if logs[:, 0].isnan().any():
         raise CrosspatchError(

@@ -1,7 +1,7 @@
-"""Teacher-forced scores: every patch at every position of a text that is given, in a few passes.
+"""Teacher-forced scores: every patch at every position of a given text, in a few passes.
 
-Nothing is generated: the patched models read the same text, and what each would write next is scored. So patches can
-be compared at the same steps, which trajectories of their own do not allow.
+Nothing is generated: each patched model reads the given text, and its next-token prediction is scored at every step. So
+patches can be compared at the same steps, which their own texts would not allow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import SCORES
 
-# Patched positions in one pass: enough to keep the processor busy, few enough that memory stays flat.
+# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
 CELLS_AT_ONCE = 4096
 
 
@@ -30,9 +30,9 @@ def score_tokens(
 ) -> list[Trajectory]:
     """Each patch's scores at each step of `text` (token ids) after `prompt`.
 
-    A step's token is what the patched model would write there, the context is always the given text: one row of
-    scores for each of its tokens. Transient patches only: a persistent one has no text but its own. Raises
-    UsageError for a persistent run or an empty text.
+    The token of a step is the top-1 token of the patched model, and the context is always the given text: there is one
+    step for each of its tokens. Patches are transient: a persistent patch has no text but its own. Raises UsageError
+    for a persistent run or an empty text.
     """
     if run.persistence == "persistent":
         raise UsageError("got persistent patches; along a given text only transient ones can be scored")
@@ -65,9 +65,9 @@ def score(
 ) -> pl.DataFrame:
     """The scores of the named patches at each token of a given text (see crosspatch.tables); patches are transient.
 
-    `text` is a solution, tokenised with its question as a training example is, or token ids, which are read as they
-    are. Patches are named as in `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None follows the models'
-    precision. Raises UsageError for a place that the models do not have.
+    `text` is a solution, tokenised with its question like a training example, or token ids. Patches have names such as
+    `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None follows the models' precision. Raises UsageError
+    for a site that the models lack.
     """
     runs = patch_runs(pair, direction, small_denominator=small_denominator, float32_unembedding=float32_unembedding)
     pair.eval()

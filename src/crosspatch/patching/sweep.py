@@ -1,4 +1,4 @@
-"""A sweep: every patch of a list after every prompt, in one direction or both, scored step by step."""
+"""A sweep runs every patch of a list after every prompt, in one direction or both, and scores every step."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from crosspatch.tables import GENERATIONS, REPAIRED, SCORES
 
 Unpatched = Literal["clean", "corrupted"]
 UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
-# The unpatched models' own texts by prompt_id, as far as they are known.
+# Known texts of the unpatched models by prompt_id.
 Answers = Mapping[str, Mapping[Unpatched, str]]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is patched, how (a run for each direction), by which engine, and how many rows run at once at most.
+    """Patches of a pair, a run for each direction, the engine, and the largest number of rows that run at once.
 
     A row is one patch after one prompt.
     """
@@ -47,7 +47,7 @@ class Sweep:
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Scores and texts of prompts (token ids by prompt_id), in the order of prompts, directions and patches.
 
-        The texts are the patched ones and, if the `unpatched` ones are wanted, those that `answers` does not have.
+        The texts are the patched ones and, with `unpatched`, the unpatched ones that `answers` lacks.
         """
         known = {name: dict((answers or {}).get(name, {})) for name in prompts}
         scores: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
@@ -64,7 +64,7 @@ class Sweep:
     def _written(
         self, prompts: Mapping[str, Sequence[int]], known: Answers, run: PatchRun, unpatched: bool
     ) -> Iterator[Written]:
-        """What is written after each prompt in one direction; `known` is read before anything is written."""
+        """Generate after each prompt in one direction; `known` is read before the generation begins."""
         if self.engine == "reference":
             return (_by_reference(self.pair, list(ids), self.patches, run) for ids in prompts.values())
         jobs = [
@@ -101,7 +101,7 @@ def _own_texts(written: Written, run: PatchRun) -> dict[Unpatched, OwnText]:
 
 
 def _by_reference(pair: ModelPair, prompt: list[int], patches: Sequence[Patch], run: PatchRun) -> Written:
-    """What the cached engine gives, by the published algorithm and plain generation."""
+    """The same as the cached engine's result, by the published algorithm and plain generation."""
     target, source = (
         OwnText(given.tokens, given.stop_reason)
         for model in pair.target_and_source(run.direction)
@@ -118,10 +118,10 @@ def patch_runs(
     small_denominator: float | None = None,
     float32_unembedding: bool = False,
 ) -> list[PatchRun]:
-    """How trajectories are made, a run for each direction; without `small_denominator` (logits) the pair's own.
+    """The settings of trajectories, a run for each direction; `small_denominator` (logits) defaults to the pair's.
 
-    Where both directions are patched, the texts of the repair direction are called `repaired`: they come from the same
-    patches. Raises UsageError for a direction or persistence that is none.
+    Where both directions are patched, the texts of the repair direction are called `repaired`, since both come from the
+    same patches. Raises UsageError for an unknown direction or persistence.
     """
     for got, known in ((direction, Directions), (persistence, Persistence)):
         if got not in get_args(known):
@@ -136,7 +136,7 @@ def patch_runs(
 
 
 def choose_patches(
-    pair: ModelPair,
+    models: ModelPair | Any,
     layers: Layers = "all",
     component: Component | Sequence[Component] = "resid_post",
     *,
@@ -145,27 +145,12 @@ def choose_patches(
     schedule: str = "all",
     patches: Iterable[Patch | str] | None = None,
 ) -> list[Patch]:
-    """The patches of a grid, or those named, checked against the pair; raises UsageError where it lacks a place."""
-    config = text_config(pair.clean)
-    chosen = listed_patches(config, layers, component, heads=heads, window=window, schedule=schedule, patches=patches)
-    check_patches(pair, chosen)
-    return chosen
+    """The patches of a grid, or the named ones, on a pair or on models of a (text) configuration.
 
-
-def listed_patches(
-    config: Any,
-    layers: Layers = "all",
-    component: Component | Sequence[Component] = "resid_post",
-    *,
-    heads: Layers = "all",
-    window: int = 1,
-    schedule: str = "all",
-    patches: Iterable[Patch | str] | None = None,
-) -> list[Patch]:
-    """The patches of a grid on models of a (text) configuration, or those named.
-
-    Whether their blocks have these components is `check_patches`'. Raises UsageError.
+    Only a pair tells whether its blocks have the components (`check_patches`). Raises UsageError for a site that the
+    models lack.
     """
+    config = text_config(models.clean) if isinstance(models, ModelPair) else models
     if patches is not None:
         if schedule != "all":
             raise UsageError(
@@ -174,11 +159,10 @@ def listed_patches(
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
         n_layers, n_heads = int(config.num_hidden_layers), int(config.num_attention_heads)
-        components = (component,) if isinstance(component, str) else tuple(component)
         chosen = patch_grid(
             numbered("layer", layers, n_layers),
             n_layers,
-            components,
+            (component,) if isinstance(component, str) else tuple(component),
             heads=numbered("head", heads, n_heads),
             n_heads=n_heads,
             window=window,
@@ -186,11 +170,13 @@ def listed_patches(
         )
     if not chosen:
         raise UsageError("there is no patch to make; choose at least one layer, component and head")
+    if isinstance(models, ModelPair):
+        check_patches(models, chosen)
     return chosen
 
 
 def check_patches(pair: ModelPair, patches: Iterable[Patch]) -> None:
-    """Raises UsageError for a patch at a place that one of the two models does not have, or cannot be patched at."""
+    """Refuse, with a UsageError, a patch at a site that one of the two models lacks or that cannot be patched."""
     sites = {site for patch in patches for site in patch.sites}
     for model in (pair.clean, pair.corrupted):
         find_components(model)  # Raises UsageError for blocks with several streams.
@@ -200,7 +186,7 @@ def check_patches(pair: ModelPair, patches: Iterable[Patch]) -> None:
 def text_row(
     prompt_id: str, condition: str, patched: Mapping[str, Any] | None, text: str, token_count: int, stop_reason: str
 ) -> dict[str, Any]:
-    """A row of the table of texts; `patched` has the columns that say what was patched or steered."""
+    """A row of the table of texts; `patched` has the columns of the patch or the steering."""
     return {
         **dict.fromkeys(GENERATIONS.columns),
         "prompt_id": prompt_id,

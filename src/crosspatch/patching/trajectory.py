@@ -1,4 +1,4 @@
-"""What one (prompt, patch) generated, step by step, with its scores."""
+"""The text that one patch generates after one prompt, with the scores of each step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from crosspatch.patching.scores import Step, transfer_score
 
 @dataclass(frozen=True)
 class PatchRun:
-    """How every trajectory of a run is made: the experiment's settings without its prompts.
+    """The settings of all trajectories of a run.
 
-    `max_new_tokens` counts tokens, `small_denominator` is in logits; `float32_unembedding` multiplies with the
-    unembedding in float32 whatever the weights are in; `condition` is what the table of texts calls the patched ones.
+    `small_denominator` is in logits. `float32_unembedding` multiplies with the unembedding in float32, also if the
+    weights have another type. `condition` is the name of the patched texts in the table of texts.
     """
 
     direction: Direction = "corrupt"
@@ -31,13 +31,13 @@ class PatchRun:
 
     @property
     def target_and_source(self) -> tuple[Literal["clean", "corrupted"], Literal["clean", "corrupted"]]:
-        """Which model is patched, and which one the activations come from."""
+        """The model that is patched, and the model whose activations are patched in."""
         return by_direction(self.direction, "clean", "corrupted")
 
 
 @dataclass
 class OwnText:
-    """What an unpatched model writes after a prompt; `tokens` with the closing one."""
+    """The text of an unpatched model after a prompt; `tokens` include the closing one."""
 
     tokens: list[int] = field(default_factory=list)
     stop_reason: Literal["eos", "limit"] = "limit"
@@ -70,7 +70,7 @@ class Trajectory:
         return [self.row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
     def row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
-        """One step's scores as the row of step `i`: from here on clean and corrupted, not target and source."""
+        """The scores of step `i` as a row, in which target and source become clean and corrupted."""
         clean_token, corrupted_token = by_direction(run.direction, step.y_target, step.y_source)
         delta_clean, delta_corrupted = by_direction(run.direction, step.delta_target, step.delta_source)
         cts, status = transfer_score(
@@ -104,6 +104,6 @@ class Trajectory:
 
 
 def recovered(trajectories: Iterable[Trajectory]) -> Recovered:
-    """What trajectories recover together, over the steps at which the models disagree."""
+    """The sums of all trajectories over the steps at which the models disagree."""
     steps = [step for trajectory in trajectories for step in trajectory.steps if step.disagree]
     return Recovered(sum((step.moved for step in steps), 0.0), sum((step.gap for step in steps), 0.0))

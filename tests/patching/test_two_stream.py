@@ -1,4 +1,4 @@
-"""Attention of packed passes against the same thing said one token at a time."""
+"""Packed passes: their attention equals attention one token at a time, and tokens may join late."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crosspatch.models.hooks import editing, reading
+from crosspatch.models.site import Site
 from crosspatch.patching.two_stream import attention
 from crosspatch.patching.two_stream.attention import PassAttention
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
+from crosspatch.patching.two_stream.passes import packed_pass
+from engines import TOLERANCE, hooks_and_forwards
+from pairs import architecture_pair
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")
@@ -26,9 +31,7 @@ def sliding(batch, head, query, key):
 
 def packed(lanes: dict[int, tuple[int, int, int]]) -> list[Token]:
     """For each lane (tokens read before, tokens read now, tokens apart at each of these)."""
-    staying = [
-        Token(0, before + j, lane) for lane, (before, now, _) in sorted(lanes.items()) for j in range(now) if now
-    ]
+    staying = [Token(0, before + j, lane) for lane, (before, now, _) in sorted(lanes.items()) for j in range(now)]
     apart = [
         Token(0, before + j, lane, apart=True)
         for lane, (before, now, copies) in sorted(lanes.items())
@@ -42,8 +45,7 @@ def filled(lanes: dict[int, tuple[int, int, int]], seed: int) -> KeyValues:
     """Lanes in which the tokens before now have left random keys and values."""
     torch.manual_seed(seed)
     past = KeyValues(CPU, positions=40, lanes=len(lanes))
-    for lane in range(max(lanes) + 1):
-        assert past.open() == lane
+    assert [past.open() for _ in lanes] == list(lanes)
     past_tokens = [Token(0, p, lane) for lane, (before, _, _) in lanes.items() for p in range(before)]
     packing = Packing(past_tokens, CPU)
     shape = KV_HEADS, len(past_tokens), WIDTH
@@ -74,42 +76,35 @@ def both(lanes, rule, seed):
     return fast, one_by_one(tokens, past, query, key, value, rule, 0.3)
 
 
-def per_lane():
-    # At least one token before: a pass over an empty lane is tried with whole models.
-    return st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 5))
+# At least one token before: whole models test a pass over an empty lane.
+PER_LANE = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 5))
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(per_lane(), min_size=1, max_size=6),
+    st.lists(PER_LANE, min_size=1, max_size=6),
     st.sampled_from([causal, sliding]),
     st.integers(0, 99),
     st.integers(0, 30),
 )
 def test_packed_is_one_by_one(lanes, rule, seed, lane_by_itself):
-    before = attention.LANE_BY_ITSELF
-    attention.LANE_BY_ITSELF = lane_by_itself
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "LANE_BY_ITSELF", lane_by_itself)
         fast, slow = both(dict(enumerate(lanes)), rule, seed)
-    finally:
-        attention.LANE_BY_ITSELF = before
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
 
 
 def test_a_wide_lane_is_read_by_itself(monkeypatch):
-    """One lane of many queries among narrow ones: two groups, and nothing changes."""
+    """One lane of many queries among narrow ones: two groups give the same."""
     lanes = {0: (5, 4, 10), 1: (3, 1, 1), 2: (9, 1, 1), 3: (2, 1, 0)}
     packing = Packing(packed(lanes), CPU)
     groups = attention._groups(packing, len(packing.tokens))
     assert [(group.first, group.last, group.width) for group in groups] == [(0, 3, 2), (0, 0, 42)]
     fast, slow = both(lanes, causal, 1)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
-
-
-def test_the_order_of_groups_matters(monkeypatch):
-    """The negative control of the two above: tokens in the order of their groups are other tokens."""
+    # The control: in the order of their groups the tokens are other tokens.
     monkeypatch.setattr(attention, "_scattered", lambda of_groups, joined: torch.cat(of_groups))
-    fast, slow = both({0: (5, 4, 10), 1: (3, 1, 1), 2: (9, 1, 1)}, causal, 1)
+    fast, slow = both(lanes, causal, 1)
     assert (fast - slow).abs().max() > 1e-2
 
 
@@ -127,3 +122,40 @@ def test_lanes_start_at_zero_and_grow(dtype):
     assert keys.sum() == 2 * KV_HEADS * WIDTH
     assert keys[2, :, 1].eq(1).all()
     assert keys[32, :, 99].eq(1).all()
+
+
+IDS = list(range(20, 32))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "entry"), [("qwen3", 1), ("gemma3", 3), ("gpt2", 3), ("gpt_neox", 1)])
+def test_tokens_that_join_late_need_none_from_the_start(name, entry):
+    model = architecture_pair(name).clean
+    past = KeyValues(CPU, len(IDS), lanes=1)
+    lane = past.open()
+    with reading(model, [Site(entry - 1)]) as read:
+        whole = packed_pass(model, Packing([Token(id, p, lane) for p, id in enumerate(IDS)], CPU), past)
+    stream = read[Site(entry - 1)][0]
+    # Tokens that join late compute what the text itself does from there on.
+    late = [Token(IDS[p], p, lane, entry, apart=True) for p in (3, 7)]
+    early = [Token(IDS[5], 5, lane, apart=True)]
+
+    def joined(tokens, places):
+        seen = []
+
+        def edit(activation):
+            seen.append(activation.shape[1])
+            return activation
+
+        before = hooks_and_forwards(model)
+        with editing(model, {Site(entry): edit}):
+            hidden = packed_pass(model, Packing(tokens, CPU), past, {entry: (stream, torch.tensor(places))})
+        assert hooks_and_forwards(model) == before
+        # Edits see these tokens and nothing else.
+        assert seen == [len(tokens)]
+        return hidden
+
+    assert torch.allclose(joined(late, [3, 7]), whole[[3, 7]], atol=TOLERANCE)
+    assert torch.allclose(joined([*early, *late], [3, 7]), whole[[5, 3, 7]], atol=TOLERANCE)
+    # The control: another position's stream is another token's.
+    assert not torch.allclose(joined(late, [7, 3]), whole[[3, 7]], atol=100 * TOLERANCE)
