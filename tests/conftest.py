@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -17,10 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from filelock import FileLock
 
-from shapes import check_shapes
+from shapes import checked_shapes, make_checkable
 
-# Shapes in annotations are checked at run time in every test. Before anything of the folders is imported.
-check_shapes("crosspatch.patching", "crosspatch.analysis")
+# Before anything of the folders is imported.
+make_checkable("crosspatch.patching", "crosspatch.analysis")
 
 from crosspatch.models.pair import ModelPair
 from pairs import ARCHITECTURES, make_pair
@@ -30,6 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules with slow tests come first, so no worker is left with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def shapes(request) -> Iterator[None]:
+    """Shapes in annotations are checked in the fast tests of the engine and of what is built on it."""
+    fast = not request.node.get_closest_marker("slow")
+    with checked_shapes() if fast and request.path.parent.name in {"patching", "analysis"} else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

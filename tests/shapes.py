@@ -1,28 +1,53 @@
-"""How shapes in annotations are checked in tests: by beartype, in the functions whose annotations have shapes.
+"""Shapes in annotations are checked in tests: by beartype, in the functions whose annotations have shapes.
 
 jaxtyping's import hook wraps every function, and a test of the engine then takes twice as long. Functions without a
-shape are left as they are; their types are mypy's.
+shape stay as they are; mypy checks their types. Slow tests and tests of other parts run without the checks, which
+would take a third of their time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import jaxtyping
 
+_CHECKED = ContextVar("_CHECKED", default=False)
 
-def check_shapes(*folders: str) -> None:
-    """Check the shapes in every module of these folders that is imported from now on."""
+
+def make_checkable(*folders: str) -> None:
+    """Make shapes checkable in every module of these folders that is imported from now on."""
     jaxtyped = jaxtyping.jaxtyped
 
     def where_shapes_are(*, typechecker: Any) -> Callable[[Any], Any]:
-        return lambda what: jaxtyped(what, typechecker=typechecker) if _has_shapes(what) else what
+        def decorate(what: Any) -> Any:
+            # Annotations are text; those with shapes have a text in them.
+            if not any("'" in str(annotation) for annotation in getattr(what, "__annotations__", {}).values()):
+                return what
+            checked = jaxtyped(what, typechecker=typechecker)
+            if isinstance(what, type):
+                return checked
+
+            @wraps(what)
+            def where_wanted(*args: Any, **kwargs: Any) -> Any:
+                return checked(*args, **kwargs) if _CHECKED.get() else what(*args, **kwargs)
+
+            return where_wanted
+
+        return decorate
 
     jaxtyping.jaxtyped = where_shapes_are
     jaxtyping.install_import_hook(folders, "beartype.beartype")
 
 
-def _has_shapes(what: Any) -> bool:
-    """Whether a function's or a class's annotations, which are text, have a text in them."""
-    return any("'" in str(annotation) for annotation in getattr(what, "__annotations__", {}).values())
+@contextmanager
+def checked_shapes() -> Iterator[None]:
+    """Within the context shapes are checked."""
+    token = _CHECKED.set(True)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)

@@ -143,6 +143,20 @@ def names_it(name: str, positions: str = "all") -> bool:
     return found.patch == name and found.told_apart
 
 
+@pytest.mark.slow
+def test_at_least_nine_planted_sites_of_ten_are_named():
+    for positions in ("all", "current"):
+        right = [name for name in PLANTED if names_it(name, positions)]
+        assert len(right) >= 0.9 * len(PLANTED), f"not named: {sorted(set(PLANTED) - set(right))}"
+    # The control: the labels of other sites of the same component.
+    wrong = [PLANTED[i - i % 4 + (i + 1) % 4] for i in range(len(PLANTED))]
+    assert not [
+        label
+        for label, name in zip(wrong, PLANTED, strict=True)
+        if top_of(name)[Site.parse(label).component].patch == label
+    ]
+
+
 @pytest.mark.parametrize("name", ["L1.resid_post", "L2.mlp_out", "L1.head.2"])
 def test_the_planted_site_is_named(name):
     site, found = Site.parse(name), top_of(name)
@@ -168,17 +182,3 @@ def test_of_a_child_tuned_everywhere_no_site_is_all():
     """The control: some site always ranks first, but here none recovers everything, and every whole part something."""
     assert not any(found.is_all for found in top_of("all").values())
     assert all(fraction > 0.02 for site, fraction in fractions("all").items() if site.head is None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("positions", ["all", "current"])
-def test_at_least_nine_planted_sites_of_ten_are_named(positions):
-    right = [name for name in PLANTED if names_it(name, positions)]
-    assert len(right) >= 0.9 * len(PLANTED), f"not named: {sorted(set(PLANTED) - set(right))}"
-    # The control: the labels of other sites of the same component.
-    wrong = [PLANTED[i - i % 4 + (i + 1) % 4] for i in range(len(PLANTED))]
-    assert not [
-        label
-        for label, name in zip(wrong, PLANTED, strict=True)
-        if top_of(name)[Site.parse(label).component].patch == label
-    ]

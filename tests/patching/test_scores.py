@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.patching import scoring
@@ -15,7 +16,7 @@ from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.measures import Recovered, recovered_fraction
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import step_scores
-from crosspatch.patching.scores import Contexts, Step, transfer_score
+from crosspatch.patching.scores import Contexts, Step, delta, transfer_score
 from crosspatch.patching.scoring import score, score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
 from engines import equal_steps, equal_trajectories
@@ -112,6 +113,13 @@ def test_the_recovered_fraction_by_hand():
     assert recovered([agreeing]).fraction is None
     sums = pl.DataFrame({"moved": [4.0, 0.0], "gap": [8.0, 0.0]})
     assert sums.select(recovered_fraction(pl.col("moved"), pl.col("gap"))).to_series().to_list() == [0.5, None]
+
+
+def test_shapes_in_annotations_are_checked():
+    tokens = torch.tensor([0, 1])
+    assert delta(torch.eye(2), tokens, tokens).tolist() == [0, 0]
+    with pytest.raises(TypeCheckError, match="delta"):
+        delta(torch.eye(2), tokens, tokens[:1])
 
 
 # Along a given text
