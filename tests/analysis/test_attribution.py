@@ -15,7 +15,7 @@ from crosspatch.models.blocks import find_blocks
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.patching.patches import Patch, Schedule
+from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Step
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory
@@ -232,12 +232,3 @@ def test_correlations_worked_out_by_hand():
 def test_wrong_use_is_refused(texts, run, options, words):
     with pytest.raises(ValueError, match=words):
         attribution_patching(architecture_pair("gpt_neox", 0.3), texts, run, **options)
-
-
-def test_the_engine_finds_the_same_steps_of_disagreement():
-    pair = architecture_pair("granite", 0.3)
-    found = attribution_patching(pair, [GIVEN], RUN, components=("resid_post",))
-    steps = score_tokens(pair, GIVEN.prompt, GIVEN.text, [Patch((Site(0),), Schedule(disagree=True))], RUN)[0].steps
-    assert found.steps["disagree"].to_list() == [step.applied for step in steps]
-    for name in ("delta_target", "delta_source"):
-        assert found.steps[name].to_list() == pytest.approx([getattr(step, name) for step in steps], abs=1e-4)

@@ -1,4 +1,4 @@
-"""Packed passes: their attention equals attention one token at a time, and tokens may join late."""
+"""The attention of packed passes equals attention one token at a time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.models.hooks import editing, reading
-from crosspatch.models.site import Site
 from crosspatch.patching.two_stream import attention
 from crosspatch.patching.two_stream.attention import PassAttention
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
-from crosspatch.patching.two_stream.passes import packed_pass
-from engines import TOLERANCE, hooks_and_forwards
-from pairs import architecture_pair
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")
@@ -122,40 +117,3 @@ def test_lanes_start_at_zero_and_grow(dtype):
     assert keys.sum() == 2 * KV_HEADS * WIDTH
     assert keys[2, :, 1].eq(1).all()
     assert keys[32, :, 99].eq(1).all()
-
-
-IDS = list(range(20, 32))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("name", "entry"), [("qwen3", 1), ("gemma3", 3), ("gpt2", 3), ("gpt_neox", 1)])
-def test_tokens_that_join_late_need_none_from_the_start(name, entry):
-    model = architecture_pair(name).clean
-    past = KeyValues(CPU, len(IDS), lanes=1)
-    lane = past.open()
-    with reading(model, [Site(entry - 1)]) as read:
-        whole = packed_pass(model, Packing([Token(id, p, lane) for p, id in enumerate(IDS)], CPU), past)
-    stream = read[Site(entry - 1)][0]
-    # Tokens that join late compute what the text itself does from there on.
-    late = [Token(IDS[p], p, lane, entry, apart=True) for p in (3, 7)]
-    early = [Token(IDS[5], 5, lane, apart=True)]
-
-    def joined(tokens, places):
-        seen = []
-
-        def edit(activation):
-            seen.append(activation.shape[1])
-            return activation
-
-        before = hooks_and_forwards(model)
-        with editing(model, {Site(entry): edit}):
-            hidden = packed_pass(model, Packing(tokens, CPU), past, {entry: (stream, torch.tensor(places))})
-        assert hooks_and_forwards(model) == before
-        # Edits see these tokens and nothing else.
-        assert seen == [len(tokens)]
-        return hidden
-
-    assert torch.allclose(joined(late, [3, 7]), whole[[3, 7]], atol=TOLERANCE)
-    assert torch.allclose(joined([*early, *late], [3, 7]), whole[[5, 3, 7]], atol=TOLERANCE)
-    # The control: another position's stream is another token's.
-    assert not torch.allclose(joined(late, [7, 3]), whole[[3, 7]], atol=100 * TOLERANCE)
