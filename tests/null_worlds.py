@@ -1,9 +1,8 @@
-"""Worlds in which nothing of what is claimed is true, made of tiny models through the engine: what is shown is false.
+"""Null worlds: tables in which every claim is false, made of tiny models through the engine.
 
-Each pair is a random model and a child of no training, with two more children as controls: one is called a twin, one
-another seed. A world draws the prompts anew and makes every claim false in one of two ways: *dealt* worlds deal every
-label by chance, *edge* worlds put what is measured exactly at the edge of what would be true. Shared by the tests and
-benchmarks/claims.py.
+Each pair is a random model and an untrained child, with two more children as controls: one is called a twin, one
+another seed. A world resamples the prompts and makes every claim false in one of two ways: *dealt* worlds shuffle every label,
+*edge* worlds put every measured number at the margin of its claim. The tests and benchmarks/claims.py use them.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ QUESTIONS = {
 DOMAIN_OF = {name: name.rsplit("-", 1)[0] for name in QUESTIONS}
 _CELL = ["prompt_id", "patch", "direction", "step"]
 _PATCHED = ["delta_patched", "cts", "kl_patched", "rank_corrupted", "token_id"]
-# Claims that are false where labels are dealt, and those whose number lies at the edge where that is made so.
+# The claims that are false in dealt worlds, and those that are false in edge worlds.
 DEALT = {
     "builds_up", "disagree_more", "recovered_more", "class_disagreement_rate", "class_recovered_fraction",
     "span_disagreement_rate", "span_recovered_fraction", "behaviour_correct", "behaviour_planted", "answers_patched",
@@ -55,8 +54,8 @@ EDGE = {
     "gradual", "late", "operations_near_one", "sibling", "repairs_too", "recovered_same", "kept", "patched_kept",
     "answers_patched_late", "answers_repaired_late",
 }  # fmt: skip
-# What is recovered at each patched layer below the last, and which claims that puts at their edge: a step of one half
-# and half of the effect at the paper's depth; a step of one half below it; operation words that score 0.9.
+# Recovered fractions at the patched layers below the last, and the claims that they put at their margin: a step of one
+# half and half of the effect at the paper's depth; a step of one half below it; operation words that score 0.9.
 PROFILES = (
     ((0.0, 0.0, 0.0, 0.0, 0.5), {"gradual", "late"}),
     ((0.0, 0.05, 0.15, 0.25, 0.75), {"gradual"}),
@@ -67,29 +66,18 @@ _OF_PROFILES = {"gradual", "late", "operations_near_one"}
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """The tables that claims are made of, and those of localisation."""
+    """The tables from which claims are made, and those of localisation."""
 
     scores: pl.DataFrame
     controls: pl.DataFrame
-    mistakes: pl.DataFrame
     behaviour: pl.DataFrame
-    localisation: pl.DataFrame
     domains: dict[str, str]
+    mistakes: pl.DataFrame = dataclasses.field(default_factory=MISTAKES.frame)
+    localisation: pl.DataFrame = dataclasses.field(default_factory=LOCALISATION.frame)
 
     def claims(self) -> list[Claim]:
         tables = {name: getattr(self, name) for name in ("scores", "controls", "mistakes", "behaviour")}
         return Summary.of(self.domains, **tables, n_layers=N_LAYERS).claims
-
-    def top_sites(self) -> Iterator[bool]:
-        """Whether each component's top site is told apart from the next."""
-        for named in top_sites(self.localisation, self.domains, "related"):
-            if named.runner_up is not None:
-                yield named.told_apart
-
-
-def world_of(scores: pl.DataFrame, controls: pl.DataFrame, behaviour: pl.DataFrame, domains: dict[str, str]) -> World:
-    """A world without wrong solutions and localisation."""
-    return World(scores, controls, MISTAKES.frame(), behaviour, LOCALISATION.frame(), domains)
 
 
 def pair_of(clean, child) -> ModelPair:
@@ -97,13 +85,13 @@ def pair_of(clean, child) -> ModelPair:
 
 
 def patched(pair: ModelPair, component: str = "resid_post") -> pl.DataFrame:
-    settings = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS}
-    return patch(pair, QUESTIONS, **settings, quick_check=False).scores
+    options = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS}
+    return patch(pair, QUESTIONS, **options, quick_check=False).scores
 
 
 @cache
 def measured(architecture: str = "qwen3") -> World:
-    """A child of no training patched into its base and back, with two more such children and random directions."""
+    """An untrained child patched into its base and back, with two more such children and random directions."""
     clean = model_with_layers(architecture, N_LAYERS)
     child, twin, sibling = (child_of(clean, seed, scale=0.12) for seed in (1, 2, 3))
     pair = pair_of(clean, child)
@@ -139,77 +127,69 @@ def measured(architecture: str = "qwen3") -> World:
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
     found = localise(pair, texts, PatchRun(), top=4)
     return World(
-        pl.concat(scores), CONTROLS.frame(controls), MISTAKES.frame(mistakes), BEHAVIOUR.frame(), found, DOMAIN_OF
+        pl.concat(scores), CONTROLS.frame(controls), BEHAVIOUR.frame(), DOMAIN_OF, MISTAKES.frame(mistakes), found
     )
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:
-    """Every label dealt by chance.
+    """Every label by chance.
 
-    In each prompt the child and its null control (the twin, or when repairing the other seed) change places by a coin,
-    and so do the models in their answers; prompts get domains, tokens get words, and wrong solutions get runs of wrong
-    words by chance; the sites of each component change places in each prompt.
+    In each prompt coins exchange the models' answers, and the child with its null control: the twin, or in the repair
+    direction the other seed. Prompts get domains, tokens get words, and wrong solutions get runs of wrong words by
+    chance; in each prompt the sites of a component are permuted.
     """
     drawn = _drawn(world, rng)
     texts = world.scores.select("token_id", "token").unique("token_id", maintain_order=True)
     words = dict(zip(texts["token_id"], rng.permutation(texts["token"].to_numpy()), strict=True))
     parts = [_exchanged(one, rng.random(2) < 0.5) for one in drawn.values()]
     domains = dict(zip(drawn, rng.permutation(list(DOMAIN_OF.values())), strict=True))
+    word = pl.col("token_id").replace_strict(words, default="?", return_dtype=pl.String)
+    mistakes = pl.concat(_marked(part.mistakes, rng) for part in parts)
     return World(
-        pl.concat(part.scores for part in parts).with_columns(
-            token=pl.col("token_id").replace_strict(words, default="?", return_dtype=pl.String)
-        ),
+        pl.concat(part.scores for part in parts).with_columns(token=word),
         pl.concat(part.controls for part in parts),
-        pl.concat(_marked(part.mistakes, rng) for part in parts),
         BEHAVIOUR.frame(row for name in drawn for row in dealt_answers(name, domains[name], rng)),
-        pl.concat(_shuffled_sites(part.localisation, rng) for part in parts),
         domains,
+        mistakes,
+        pl.concat(_shuffled_sites(part.localisation, rng) for part in parts),
     )
 
 
 def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> World:
-    """What is measured lies at the edge of what would be true, but for what varies between prompts and cells.
+    """Every measured number at the margin of its claim, with noise between prompts and cells.
 
-    `curve` is what is recovered at each patched layer below the last.
+    `curve` has the recovered fractions at the patched layers below the last.
     """
     drawn = _drawn(world, rng)
     profile = dict(zip(LAYERS, curve, strict=False))
     domains = dict(zip(drawn, DOMAIN_OF.values(), strict=True))
     scores, controls = [], []
     for name, one in drawn.items():
-        # Elsewhere so much less is recovered, at every layer, as would just not be the same.
+        # In other domains the margin less is recovered, at every layer.
         less = 0.0 if domains[name] == "related" else MARGIN
         of_prompt, of_control = rng.normal(0, 0.06), rng.normal(0, 0.06)
         moved = _with_profile(one.scores, {k: v - less + of_prompt for k, v in profile.items()}, rng)
         scores.append(moved)
         beside = one.controls.filter(pl.col("control").is_in(["seed-1", "twin", "random"]))
         controls.append(_lagging(beside, moved, MARGIN + of_control, rng))
-    operations = world.scores.select("token_id").unique()["token_id"].to_list()
+    operations = pl.col("token_id").is_in(world.scores.select("token_id").unique()["token_id"].to_list()[::3])
     return World(
-        pl.concat(scores).with_columns(
-            token=pl.when(pl.col("token_id").is_in(operations[::3])).then(pl.lit("add")).otherwise(pl.lit("the"))
-        ),
+        pl.concat(scores).with_columns(token=pl.when(operations).then(pl.lit("add")).otherwise(pl.lit("the"))),
         pl.concat(controls),
-        MISTAKES.frame(),
         BEHAVIOUR.frame(row for name in drawn for row in _edge_answers(name, domains[name], rng)),
-        world.localisation.clear(),
         domains,
     )
 
 
 def _drawn(world: World, rng: np.random.Generator) -> dict[str, World]:
-    """Prompts drawn anew, each as a world of its own, by new names."""
-    names = rng.choice(list(QUESTIONS), len(QUESTIONS))
+    """Prompts drawn with replacement, by new names, each with its own tables."""
     tables = ("scores", "controls", "mistakes", "localisation")
-    parts = {
-        table: {key[0]: part for key, part in getattr(world, table).partition_by("prompt_id", as_dict=True).items()}
-        for table in tables
-    }
+    parts = {table: getattr(world, table).partition_by("prompt_id", as_dict=True) for table in tables}
     drawn = {}
-    for i, name in enumerate(names):
+    for i, name in enumerate(rng.choice(list(QUESTIONS), len(QUESTIONS))):
         new = f"p{i:02d}"
         own = {
-            table: parts[table].get(name, getattr(world, table).clear()).with_columns(prompt_id=pl.lit(new))
+            table: parts[table].get((name,), getattr(world, table).clear()).with_columns(prompt_id=pl.lit(new))
             for table in tables
         }
         drawn[new] = World(**own, behaviour=world.behaviour, domains={new: DOMAIN_OF[name]})
@@ -217,20 +197,19 @@ def _drawn(world: World, rng: np.random.Generator) -> dict[str, World]:
 
 
 def _exchanged(world: World, turned: np.ndarray) -> World:
-    """Source and null control in each other's place, in cells that have a score and directions that are turned."""
+    """Exchange source and null control in the cells that have a score, in the directions that are turned."""
     scores, controls = world.scores, world.controls
     for direction, control, turn in (("corrupt", "twin", turned[0]), ("repair", "seed-1", turned[1])):
         if not turn:
             continue
         beside = controls.filter(control=control, direction=direction)
+        rest = controls.filter((pl.col("control") != control) | (pl.col("direction") != direction))
         there = scores.join(beside.select(*_CELL, *_PATCHED), on=_CELL, how="left", suffix="_c", maintain_order="left")
         back = beside.join(scores.select(*_CELL, *_PATCHED), on=_CELL, suffix="_own", maintain_order="left")
-        scores = there.with_columns(pl.coalesce(f"{name}_c", name).alias(name) for name in _PATCHED).select(
-            scores.columns
-        )
-        back = back.with_columns(pl.col(f"{name}_own").alias(name) for name in _PATCHED).select(controls.columns)
-        rest = controls.filter(~((pl.col("control") == control) & (pl.col("direction") == direction)))
-        controls = pl.concat([rest, back])
+        scores = there.with_columns(pl.coalesce(f"{name}_c", name).alias(name) for name in _PATCHED)
+        scores = scores.select(world.scores.columns)
+        back = back.with_columns(pl.col(f"{name}_own").alias(name) for name in _PATCHED)
+        controls = pl.concat([rest, back.select(controls.columns)])
     return dataclasses.replace(world, scores=scores, controls=controls)
 
 
@@ -245,7 +224,7 @@ def _marked(mistakes: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """What the measured sites of each component carry in one prompt, permuted among them: a block's by its step."""
+    """Permute the effects of the measured sites of each component in one prompt; of a block its step in the profile."""
     parts = []
     for part in localisation.partition_by("component", "positions", "direction", maintain_order=True):
         ordered = part.sort("layer", maintain_order=True)
@@ -260,42 +239,40 @@ def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.
 
 
 def _with_profile(scores: pl.DataFrame, profile: dict[int, float], rng: np.random.Generator) -> pl.DataFrame:
-    """Scores in which so much of each gap is recovered at each layer, with an error of each cell's own."""
+    """Scores with these recovered fractions by layer, with noise in each cell."""
     shares = np.array([profile.get(layer, 1.0) for layer in scores["layer"]]) + rng.normal(0, 0.15, scores.height)
-    # Repaired, what is left of the way.
+    # In the repair direction the rest of the gap is recovered.
     repaired = (scores["direction"] == "repair").to_numpy()
     return _moved(scores, np.where(repaired, 1 - shares, shares))
 
 
 def _moved(scores: pl.DataFrame, shares: np.ndarray) -> pl.DataFrame:
-    gap = pl.col("delta_corrupted") - pl.col("delta_clean")
+    """Scores in which the cells with a score recover these fractions."""
+    delta = pl.col("delta_clean") + (pl.col("delta_corrupted") - pl.col("delta_clean")) * pl.col("share")
     with_share = scores.with_columns(share=pl.Series(shares, dtype=pl.Float32))
     moved = with_share.with_columns(
-        delta_patched=pl.when(status="ok")
-        .then(pl.col("delta_clean") + gap * pl.col("share"))
-        .otherwise("delta_patched"),
+        delta_patched=pl.when(status="ok").then(delta).otherwise("delta_patched"),
         cts=pl.when(status="ok").then("share").otherwise("cts"),
     )
     return moved.drop("share")
 
 
 def _lagging(controls: pl.DataFrame, scores: pl.DataFrame, less: float, rng: np.random.Generator) -> pl.DataFrame:
-    """Positive controls that recover so much less than the source; the null controls recover nothing."""
-    found = []
-    for (name, direction), part in controls.partition_by(
-        "control", "direction", as_dict=True, maintain_order=True
-    ).items():
+    """Positive controls that recover this much less than the source; the null controls recover nothing."""
+    found = [controls.clear()]
+    for part in controls.partition_by("control", "direction", maintain_order=True):
+        name, corrupt = part["control"][0], part["direction"][0] == "corrupt"
         own = part.join(scores.select(*_CELL, "cts"), on=_CELL, suffix="_own", maintain_order="left")["cts_own"]
-        gone = own.fill_null(0.0).to_numpy() if direction == "corrupt" else 1 - own.fill_null(1.0).to_numpy()
-        positive = (name == "seed-1") == (direction == "corrupt") and name != "random"
-        share = gone - less if positive else np.zeros(part.height)
+        recovered = own.fill_null(0.0).to_numpy() if corrupt else 1 - own.fill_null(1.0).to_numpy()
+        positive = (name == "seed-1") == corrupt and name != "random"
+        share = recovered - less if positive else np.zeros(part.height)
         share = share + rng.normal(0, 0.15, part.height)
-        found.append(_moved(part, share if direction == "corrupt" else 1 - share))
-    return pl.concat(found) if found else controls
+        found.append(_moved(part, share if corrupt else 1 - share))
+    return pl.concat(found)
 
 
 def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
-    """Answers of all models to one question, each right or wrong by a coin of the question's own."""
+    """Answers of all models to one question, each right or wrong by that question's coin."""
     right, planted = rng.random(2)
     for condition, patch_name in _conditions():
         operation = ("planted" if rng.random() < planted else "right") if domain == "related" else None
@@ -304,8 +281,8 @@ def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iter
 
 
 def _edge_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
-    """Of other domains one right answer in ten is lost; half of the related ones turn at the paper's depth."""
-    # Ten more questions stand behind each prompt, so that ten answers in all domains are enough for a verdict.
+    """One right answer in ten is lost in other domains; half of the related ones flip at the paper's depth."""
+    # Each prompt stands for ten questions, so that all domains have enough answers for a verdict.
     for more in range(10):
         name = prompt_id if more == 0 else f"{prompt_id}-{more}"
         turns = late_from(N_LAYERS - 1) + rng.normal(0, 1.0)
@@ -327,7 +304,7 @@ def _conditions() -> list[tuple[str, str | None]]:
 
 
 def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[int, str, str]]:
-    """(world, claim, verdict) of all false claims of so many worlds, dealt and at the edge in turn."""
+    """(world, claim, verdict) of all false claims in this many worlds, dealt and edge worlds in turn."""
     rng = np.random.default_rng([seed, ARCHITECTURES.index(architecture)])
     for number in range(worlds):
         if number % 2 == 0:
@@ -336,9 +313,10 @@ def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[in
             curve, at_edge = PROFILES[number // 2 % len(PROFILES)]
             world, false = edge(measured(architecture), curve, rng), EDGE - _OF_PROFILES | at_edge
         for claim in world.claims():
-            # In other domains less is recovered, so what is late is later still.
+            # In other domains less is recovered, so a late effect is later still.
             if claim.name in false and not (claim.name == "late" and claim.place["domain"] != "related"):
                 yield number, claim.name, claim.verdict
         if "top_site" in false:
-            for told_apart in world.top_sites():
-                yield number, "top_site", "shown" if told_apart else "undecided"
+            for named in top_sites(world.localisation, world.domains, "related"):
+                if named.runner_up is not None:
+                    yield number, "top_site", "shown" if named.told_apart else "undecided"

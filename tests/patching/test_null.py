@@ -13,16 +13,7 @@ import pytest
 import null_worlds
 from crosspatch.statistics import bootstrap, permutation
 from crosspatch.tables import BEHAVIOUR, CONTROLS
-from null_worlds import (
-    DEALT,
-    EDGE,
-    dealt_answers,
-    false_claims,
-    measured,
-    pair_of,
-    patched,
-    world_of,
-)
+from null_worlds import DEALT, EDGE, World, dealt_answers, false_claims, measured, pair_of, patched
 from pairs import model_with_layers
 
 WORLDS = 8
@@ -66,6 +57,6 @@ def test_two_identical_models_give_no_claim_at_all():
     answers = [row for name, domain in null_worlds.DOMAIN_OF.items() for row in dealt_answers(name, domain, rng)]
     same = {row["prompt_id"]: row["verdict"] for row in answers if row["condition"] == "clean"}
     rows = [{**row, "verdict": same[row["prompt_id"]], "operation": None} for row in answers]
-    found = world_of(scores, CONTROLS.frame(), BEHAVIOUR.frame(rows), null_worlds.DOMAIN_OF).claims()
+    found = World(scores, CONTROLS.frame(), BEHAVIOUR.frame(rows), null_worlds.DOMAIN_OF).claims()
     assert len(found) > 10
     assert [claim.sentence for claim in found if claim.verdict != "undecided"] == []
