@@ -1,8 +1,8 @@
 """Null worlds: tables in which every claim is false, made of tiny models through the engine.
 
-Each pair is a random model and an untrained child, with two more children as controls: one is called a twin, one
-another seed. A world resamples the prompts and makes every claim false in one of two ways: *dealt* worlds shuffle every label,
-*edge* worlds put every measured number at the margin of its claim. The tests and benchmarks/claims.py use them.
+Each pair is a random model and an untrained child, with two more children as controls: a twin and another seed. A world
+resamples the prompts and makes every claim false in one of two ways: *dealt* worlds shuffle every label, *edge* worlds
+put every measured number at the margin of its claim. The tests and benchmarks/claims.py use them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Simulated devices for the tests: CPU tensors that report another device, and refuse to meet tensors of others.
+"""Simulated devices for the tests: CPU tensors that report another device, and do not mix with tensors of others.
 
-A tensor on `A` or `B` computes as on the CPU, but meets one of another device only as PyTorch lets GPUs' tensors meet:
-not at all, but for single numbers and indices on the CPU, and `to`. So what would fail on two GPUs fails here.
+A tensor on `A` or `B` computes on the CPU. It combines with a tensor of another device only where PyTorch lets a GPU's:
+single numbers, indices on the CPU, and `to`. So code that would fail on two GPUs fails here.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from crosspatch.models.blocks import name_of_blocks
 A, B = torch.device("cuda", 0), torch.device("cuda", 1)
 CPU = torch.device("cpu")
 
-# Places of a tensor by another one's: what may be chosen by an index on the CPU.
+# Functions that take a CPU index for a tensor on any device, and functions that move tensors.
 _INDEXING = {"__getitem__", "__setitem__", "index_select"}
 _MOVING = {"to", "cpu", "type_as"}
 
 
 class Placed(Tensor):
-    """A CPU tensor that says it is on another device."""
+    """A CPU tensor that reports another device."""
 
     place: torch.device
 
     @classmethod
     def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _called(func, args, kwargs or {})
+        return _called(func, args, dict(kwargs or {}))
 
 
 def place_of(tensor: Tensor) -> torch.device:
@@ -40,7 +40,7 @@ def place_of(tensor: Tensor) -> torch.device:
 
 
 def placed(tensor: Tensor, place: torch.device) -> Tensor:
-    """The same numbers, elsewhere."""
+    """The same numbers on a device."""
     with torch._C.DisableTorchFunctionSubclass():
         plain = tensor.as_subclass(Tensor) if isinstance(tensor, Placed) else tensor
         if place.type == "cpu":
@@ -59,7 +59,7 @@ def _called(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         if name in _MOVING:
             return _moved(name, args, kwargs)
         if name == "grad":
-            # Gradients go back from device to device by themselves.
+            # Autograd itself moves gradients between devices.
             found = func(*args, **kwargs)
             return tuple(placed(one, place_of(read)) for one, read in zip(found, args[1], strict=True))
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -82,26 +82,25 @@ def _moved(name: str, args: Any, kwargs: dict[str, Any]) -> Any:
     tensor, *rest = args
     if name == "cpu":
         return placed(tensor, CPU)
-    target = place_of(tensor)
-    plain: list[Any] = []
-    for value in (*rest, *([kwargs["device"]] if kwargs.get("device") is not None else [])):
+    target, plain = place_of(tensor), []
+    for value in (*rest, kwargs.pop("device", None)):
         if isinstance(value, Tensor):
             target = place_of(value)
             plain.append(value.dtype)
         elif isinstance(value, torch.device | str | int) and not isinstance(value, bool):
             target = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
-        else:
+        elif value is not None:
             plain.append(value)
-    kwargs = {key: value for key, value in kwargs.items() if key not in {"device", "non_blocking"}}
+    kwargs.pop("non_blocking", None)
     numbers = placed(tensor, CPU)
     return placed(numbers.to(*plain, **kwargs) if plain or kwargs else numbers, target)
 
 
 class _Making(TorchFunctionMode):
-    """Tensors that are made on a device that is not there, or are brought there, are too."""
+    """Makes tensors on simulated devices, and brings them there."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _called(func, args, kwargs or {})
+        return _called(func, args, dict(kwargs or {}))
 
 
 @contextmanager
@@ -122,7 +121,7 @@ def put_whole(model: Any, place: torch.device) -> Any:
 
 
 def put(module: nn.Module, place: torch.device) -> nn.Module:
-    """A module whose weights are elsewhere, and which brings its inputs there, as accelerate's hooks do."""
+    """A module with its weights on a device, to which it moves its inputs, as accelerate's hooks do."""
     plain = put_whole(module, place).forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -134,7 +133,7 @@ def put(module: nn.Module, place: torch.device) -> nn.Module:
 
 
 def put_in_turn(model: Any) -> Any:
-    """A model whose parts stand on both devices in turn."""
+    """A model with its parts on both devices in turn."""
     blocks = name_of_blocks(model)
     around = [
         module

@@ -23,17 +23,17 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Read, Rounds, Row, Stretch
 from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
 
-# Tokens drafted at first for a text that follows a known one, and at most: doubled while all is kept, halved when not.
+# The first and the largest length of a draft: it doubles while all its tokens are kept, and halves when they are not.
 FIRST_REACH, LONGEST_REACH = 8, 64
-# Tokens in a round up to which a draft is nearly free, since reading the weights dominates; by kind of device. A draft
-# that is not kept costs what it computes, so beyond that texts are generated token by token.
+# Up to this many tokens in a round, by kind of device, a draft is nearly free, since reading the weights dominates.
+# Beyond it texts are generated token by token: rejected drafts would cost their computation.
 FREE_TOKENS = {"cpu": 24}
 FREE_TOKENS_ELSEWHERE = 256
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt of a run: its tokens, the patches to generate under, and what is known of it.
+    """One prompt of a run: its tokens, the patches to generate under, and known texts.
 
     `known` are texts (token ids) to draft from, such as the unpatched answers; `answers` asks for these to be
     written too.
@@ -47,7 +47,7 @@ class Prompt:
 
 @dataclass
 class Written:
-    """What a run wrote after one prompt: a trajectory for each patch, and the models' own answers if asked."""
+    """The texts of a run after one prompt: a trajectory for each patch, and the models' own answers on request."""
 
     trajectories: list[Trajectory]
     target: OwnText
@@ -56,7 +56,7 @@ class Written:
 
 @dataclass
 class _Writer:
-    """One generation: of a patched row, or (row None) of one of the models by itself."""
+    """One generation: of a patched row, or (row None) of an unpatched model."""
 
     written: Trajectory | OwnText
     row: Row | None = None
@@ -65,7 +65,7 @@ class _Writer:
 
 @dataclass
 class _Text:
-    """One text and all writers that have generated it so far."""
+    """One text, and all writers that have generated it so far."""
 
     prompt: int
     tokens: list[int]
@@ -85,7 +85,7 @@ class _Text:
 
 @torch.inference_mode()
 def run_cached(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> list[Written]:
-    """Generate after each prompt under each of its patches alone; the same trajectories as the reference gives."""
+    """Generate after each prompt under each of its patches alone; the trajectories equal the reference's."""
     return _Lockstep(pair, prompts, run).written()
 
 
@@ -94,7 +94,7 @@ class _Lockstep:
 
     def __init__(self, pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> None:
         positions = max((len(prompt.ids) for prompt in prompts), default=0) + run.max_new_tokens
-        # A text for each writer; persistent rows keep pasts of their own besides.
+        # A text for each writer; persistent rows have their own pasts too.
         rows = sum(len(prompt.patches) for prompt in prompts)
         answers = sum(2 for prompt in prompts if prompt.answers)
         self.rounds = Rounds(pair, run, positions, answers + rows * (2 if run.persistence == "persistent" else 1))
@@ -123,7 +123,7 @@ class _Lockstep:
         return self.results
 
     def _opened(self) -> list[_Text]:
-        """Each prompt read, up to its last token, with all its writers together."""
+        """A text for each prompt, read up to its last token, with all its writers."""
         texts = []
         for p, (prompt, result) in enumerate(zip(self.prompts, self.results, strict=True)):
             writers = [_Writer(t, Row(t.patch)) for t in result.trajectories]
@@ -142,7 +142,7 @@ class _Lockstep:
         return texts
 
     def _drafted(self, texts: list[_Text]) -> list[list[int]]:
-        """A draft for each text: a known text that it follows, or what followed the same words before.
+        """A draft for each text: the continuation of a known text, or of an earlier place with the same tokens.
 
         The shortest texts come first, for they decide how many rounds there are.
         """
@@ -212,14 +212,14 @@ class _Lockstep:
             if draft:
                 kept_all = len(new_tokens) == len(draft) + 1
                 reach = min(2 * reach, LONGEST_REACH) if kept_all else max(reach // 2, 1)
-            # The last group keeps the list as well, so that drafts noted earlier include its later tokens.
+            # The last group keeps the list too, so that drafts noted earlier include its later tokens.
             tokens = text.tokens if len(onward) == len(groups) - 1 else list(text.tokens)
             tokens += new_tokens
             self.drafts[text.prompt].note(tokens, length + 1)
             onward.append(_Text(text.prompt, tokens, None, None, writers, reach))
         for i, new in enumerate(onward):
             read = before + len(new.tokens) - length
-            # The last party takes the lanes themselves.
+            # The last group takes the lanes themselves.
             last = i == len(onward) - 1
             if new.needs_target:
                 assert text.target_lane is not None

@@ -27,13 +27,13 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Contexts of which both models' logits are held at once, while what is patched there is scored.
+# Contexts whose logits of both models are in memory at once, while their patched positions are scored.
 CONTEXTS_AT_ONCE = 32
 
 
 @dataclass
 class Row:
-    """One patch of one text; `lane` keeps its own past where the patch is persistent."""
+    """One patch of one text; a persistent patch has its own past in `lane`."""
 
     patch: Patch
     lane: int | None = None
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass
 class Stretch:
-    """The next tokens of one text: `ids` stand at `start` and after, and each predicts one step from `step` on.
+    """The next tokens of one text: `ids` at the positions from `start`, which predict the steps from `step`.
 
     A lane of None means that this model does not read the text; patched rows need both.
     """
@@ -69,7 +69,7 @@ class Read:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One patched position: row `row` of stretch `stretch`, its `j`-th position; `applied` if anything is moved."""
+    """One patched position: the `j`-th of row `row` of stretch `stretch`; `applied` by its schedule or not."""
 
     stretch: int
     row: int
@@ -78,9 +78,9 @@ class _Cell:
 
 
 class Rounds:
-    """Rounds of one pair, with the keys and values that texts leave in both models.
+    """Rounds of one pair, with the keys and values of texts in both models.
 
-    `positions` and `lanes` are foreseen: the longest text with its prompt, and how many texts there can be.
+    `positions` and `lanes` are the expected length of the longest text with its prompt and number of texts.
     """
 
     def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
@@ -91,7 +91,7 @@ class Rounds:
         self.source_past = KeyValues(self.source_device, positions, lanes)
 
     def prefill(self, texts: Sequence[tuple[list[int], int | None, int | None]]) -> None:
-        """Let the models read texts whose steps are not scored: (ids, target lane, source lane) each."""
+        """Read texts whose steps are not scored: (ids, target lane, source lane) each."""
         for model, past, device, which in (
             (self.target, self.target_past, self.device, 1),
             (self.source, self.source_past, self.source_device, 2),
@@ -106,7 +106,7 @@ class Rounds:
                 packed_pass(model, Packing(tokens, device), past)
 
     def read(self, stretches: Sequence[Stretch]) -> list[Read]:
-        """One round over all stretches; lanes hold their tokens afterwards."""
+        """Run one round over all stretches; afterwards their lanes contain their tokens."""
         return _Round(self, stretches).scored()
 
 
@@ -141,7 +141,7 @@ class _Round:
         return [self._collected(s, predicted.get(s), steps, resting) for s in range(len(self.stretches))]
 
     def _read_source(self) -> tuple[Float[Tensor, "S D"], Mapping[Site, Tensor]]:
-        """The source's last hidden states, and its activations at every site that is moved, [S, ·] each."""
+        """The source's last hidden states, and its activations at every patched site, [S, ·] each."""
         tokens = self._tokens("source_lane")
         sites = {site for stretch in self.stretches for row in stretch.rows for site in row.patch.sites}
         if not tokens:
@@ -176,7 +176,7 @@ class _Round:
         return hidden[: len(base)], hidden[len(base) :]
 
     def _edits(self, cells: list[_Cell], activations: Mapping[Site, Tensor], offset: int) -> dict[Site, Edit]:
-        """For each site the edit that moves the source's activations into the cells whose patch has it."""
+        """For each site the edit that patches the source's activations into the cells whose patch has it."""
         moved: dict[Site, tuple[list[int], list[int]]] = {}
         for i, cell in enumerate(cells):
             if cell.applied:
@@ -190,7 +190,7 @@ class _Round:
         }
 
     def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
-        """The patched positions in the order in which they join.
+        """The patched positions in the order in which they join the pass.
 
         `unpatched` has both models' top-1 tokens at a position, where a schedule depends on them.
         """
@@ -200,7 +200,7 @@ class _Round:
             for r, row in enumerate(stretch.rows):
                 for j in range(len(stretch.ids)):
                     applied = self._applies(row.patch, stretch.step + j, unpatched.get((s, j)))
-                    # Where nothing is moved a transient row is the target itself; a persistent one has its past.
+                    # An unapplied transient patch is the target itself; an unapplied persistent one has its own past.
                     if applied or persistent:
                         cells.append(_Cell(s, r, j, applied))
         return sorted(cells, key=lambda cell: self._row(cell).patch.entry)
@@ -214,7 +214,7 @@ class _Round:
     def _rest(
         self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
     ) -> dict[tuple[int, int], Step]:
-        """The scores at some (stretch, position) where nothing is patched: all rows there are the target itself."""
+        """The scores at (stretch, position) pairs where no patch is applied: all rows there equal the target."""
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
             logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
@@ -225,7 +225,7 @@ class _Round:
     def _score(
         self, cells: list[_Cell], target: Tensor, source: Tensor, patched: Tensor
     ) -> dict[tuple[int, int, int], Step]:
-        """The scores of cells, by (stretch, row, position): unembedded a few at a time, and only numbers are kept."""
+        """The scores of cells by (stretch, row, position): a few are unembedded at a time, and no logits are kept."""
         at: dict[tuple[int, int], list[int]] = defaultdict(list)
         for number, cell in enumerate(cells):
             at[cell.stretch, cell.j].append(number)
@@ -250,7 +250,7 @@ class _Round:
         return steps
 
     def _contexts(self, of_target: Tensor, source: Tensor, positions: Sequence[tuple[int, int]]) -> Contexts:
-        """What both models say at some positions, from the target's logits there."""
+        """Both models' predictions at some positions, given the target's logits."""
         read = source[self._places_of("source_lane", positions, source.device)]
         of_source = self._unembed(self.rounds.source, read).to(of_target.device)
         return Contexts.of(of_target, of_source, self.rounds.run.direction)
@@ -270,7 +270,7 @@ class _Round:
         return Read([step.y_target for step in rows[0]], [step.y_source for step in rows[0]], rows)
 
     def _predicted(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
-        """Target's and source's top-1 tokens in each stretch in which nothing is patched."""
+        """The target's and the source's top-1 tokens in each stretch without patches."""
         chosen: dict[str, dict[int, list[int]]] = {}
         for which, model, hidden in (
             ("target_lane", self.rounds.target, target),
@@ -315,12 +315,12 @@ class _Round:
         return self._starts[which][cell.stretch] + cell.j
 
     def _places_of(self, which: str, positions: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-        """Where (stretch, position) pairs stand among the texts' tokens."""
+        """The indices of (stretch, position) pairs among the texts' tokens."""
         return _indices([self._starts[which][s] + j for s, j in positions], device)
 
     @cached_property
     def _starts(self) -> dict[str, dict[int, int]]:
-        """For target and source the place of each stretch's first token among the texts' tokens."""
+        """For target and source the index of each stretch's first token among the texts' tokens."""
         starts: dict[str, dict[int, int]] = {}
         for which in ("target_lane", "source_lane"):
             count, starts[which] = 0, {}

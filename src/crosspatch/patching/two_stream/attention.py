@@ -1,7 +1,7 @@
-"""Attention of a packed pass, as Hugging Face's attention interface asks for it.
+"""The attention of a packed pass, called through Hugging Face's attention interface.
 
-The mask comes as the rule from which the model would have built its own (causal, sliding, chunked), asked with true
-positions: so windows hold for a model of any kind.
+In place of a mask it gets the rule from which the model would build one (causal, sliding, chunked) and calls it with
+true positions, so windows are right in every model.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing
 
 NAME = "crosspatch_two_stream"
-# Attention weights computed at once, in numbers: they stay in the processor's cache, and memory stays flat.
+# Attention weights computed at once: few enough to fit the processor's cache and to bound memory.
 AT_ONCE = 4_000_000
-# What it costs to read one lane by itself, in queries of a lane that is read together with others.
+# The cost of reading one lane alone, in queries of a lane that is read together with others.
 LANE_BY_ITSELF = 20
 
 Index = slice | Tensor
@@ -46,9 +46,10 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Joined:
-    """Where the first so many tokens of a pass belong.
+    """The lanes and groups of the tokens that have joined a pass.
 
-    Indices of those that stay in their lanes and those apart: slices, which copy nothing, wherever they are runs.
+    `stays` and `apart` are the indices of tokens that stay in their lanes and of tokens apart: slices, which copy
+    nothing, where the indices are consecutive.
     """
 
     stays: Index
@@ -57,7 +58,7 @@ class _Joined:
     lanes: Int[Tensor, " S"]
     positions: Int[Tensor, " S"]
     groups: list[_Group]
-    # Where each token stands when the groups' tokens are put one after the other.
+    # The index of each token in the concatenation of the groups.
     order: Int[Tensor, " T"]
 
 
@@ -87,7 +88,7 @@ class PassAttention:
         softcap: float | None = None,
         sinks: Float[Tensor, " H"] | None = None,
     ) -> Float[Tensor, "T H W"]:
-        """What each token reads: from its lane as far as the rule allows, and from itself."""
+        """The attention output of each token: it reads its lane as far as the rule allows, and itself."""
         longest = self.packing.longest
         joined = self._where(query.shape[1], query.device)
         if len(joined.lanes):
@@ -105,7 +106,7 @@ class PassAttention:
                 owns.append(_gathered(own_weights[..., None], group))
         gathered = _scattered(reads, joined)
         if owns:
-            # A token apart reads its own value too, which no lane holds.
+            # A token apart also reads its own value, which is in no lane.
             of_own = _scattered(owns, joined)[joined.apart]
             repeated = value[:, joined.apart].repeat_interleave(query.shape[0] // value.shape[0], dim=0)
             gathered[joined.apart] += of_own * repeated.transpose(0, 1)
@@ -119,7 +120,7 @@ class PassAttention:
         scaling: float,
         softcap: float | None,
     ) -> Float[Tensor, "H T"]:
-        """The score of each token's own key where it stands apart: no lane holds it."""
+        """The score of the own key, which is in no lane, of each token apart."""
         grouped = query[:, joined.apart].unflatten(0, (key.shape[0], -1))
         own = query.new_full(query.shape[:2], torch.finfo(query.dtype).min)
         own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
@@ -143,24 +144,24 @@ class PassAttention:
         return self._joined[count, device]
 
     def _masks_of(self, rule: Rule, query: Float[Tensor, "H T K"]) -> list[Float[Tensor, "G Q N"]]:
-        """The mask of each group; the same for all layers of one rule, on one device, that compute as many tokens."""
+        """The mask of each group, shared by layers with the same rule, device and number of tokens."""
         count = query.shape[1]
         key = rule, query.dtype, count, query.device
         if key not in self._group_masks:
-            # Rules may hold tensors of their own, which lie where the pass begins.
+            # Rules may have tensors, which are on the device of the first block.
             mask = self._mask(rule, query.dtype)[None, :count].to(query.device)
             groups = self._where(count, query.device).groups
             self._group_masks[key] = [_spread(mask[:, group.tokens], group).squeeze(1) for group in groups]
         return self._group_masks[key]
 
     def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "T N"]:
-        """What is added to the scores: 0 where a token may read its lane."""
+        """The mask that is added to the scores: 0 where a token may read its lane."""
         if (rule, dtype) not in self._masks:
             packing = self.packing
             there = torch.arange(packing.longest, device=packing.device)[None]
             here = packing.positions[:, None]
             zero = torch.zeros((), dtype=torch.long, device=packing.device)
-            # A token apart stands in the place of the lane's token at its position.
+            # A token apart replaces the lane's token at its position.
             may = rule(zero, zero, here, there) & (there <= here) & ~(packing.apart[:, None] & (there == here))
             mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
             self._masks[rule, dtype] = mask.masked_fill(~may, torch.finfo(dtype).min)
@@ -168,10 +169,9 @@ class PassAttention:
 
 
 def _groups(packing: Packing, count: int) -> list[_Group]:
-    """The first so many tokens, grouped so that few queries are empty.
+    """The first `count` tokens in groups that waste few queries.
 
-    All lanes are read together with the first queries of each, as many as pay; what is left of lanes that have
-    more, lane by lane.
+    The first queries of each lane, up to a common width, are read for all lanes together; the rest lane by lane.
     """
     first, last = packing.span
     everything = slice(0, count)
@@ -192,7 +192,7 @@ def _groups(packing: Packing, count: int) -> list[_Group]:
 
 
 def _common_width(per_lane: list[int], lanes: int) -> int:
-    """How many queries of each of so many lanes are read together, by the least work."""
+    """The number of queries of each lane that are read together, chosen for the least work."""
 
     def work(width: int) -> int:
         left = [queries - width for queries in per_lane if queries > width]
@@ -202,14 +202,14 @@ def _common_width(per_lane: list[int], lanes: int) -> int:
 
 
 def _index(places: Int[Tensor, " P"]) -> Index:
-    """The same places, as a slice where they are a run."""
+    """The same indices, as a slice where they are consecutive."""
     if len(places) and int(places[-1] - places[0]) == len(places) - 1:
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
 
 
 def _spread(of_tokens: Float[Tensor, "H T K"], group: _Group) -> Tensor:
-    """What a group's tokens hold, by lane: [G, H, Q, K]; zeros where a lane has fewer queries than others."""
+    """The tensors of a group's tokens by lane: [G, H, Q, K]; zeros where a lane has fewer queries than others."""
     if group.places is None:
         return of_tokens[None]
     heads, _, width = of_tokens.shape
@@ -220,14 +220,14 @@ def _spread(of_tokens: Float[Tensor, "H T K"], group: _Group) -> Tensor:
 
 
 def _gathered(by_lane: Float[Tensor, "G H Q K"], group: _Group) -> Float[Tensor, "T H K"]:
-    """The opposite of `_spread`, tokens first."""
+    """The inverse of `_spread`, tokens first."""
     if group.places is None:
         return by_lane[0].transpose(0, 1)
     return by_lane.transpose(1, 2).flatten(0, 1).index_select(0, group.places)
 
 
 def _scattered(of_groups: list[Tensor], joined: _Joined) -> Float[Tensor, "T H K"]:
-    """What the groups' tokens hold, in the order of the pass."""
+    """The tensors of the groups' tokens in the order of the pass."""
     if len(of_groups) == 1:
         return of_groups[0]
     return torch.cat(of_groups).index_select(0, joined.order)
@@ -243,7 +243,7 @@ def _read(
     softcap: float | None,
     sinks: Float[Tensor, " H"] | None,
 ) -> tuple[Float[Tensor, "G H Q W"], Float[Tensor, "G H Q"] | None]:
-    """Softmax attention over lanes, a few queries at a time; and the weight that is left for each query itself."""
+    """Softmax attention over lanes, a few queries at a time, and the weight of each query's own key."""
     lanes, heads, queries, _ = query.shape
     length = keys.shape[2]
     step = max(1, AT_ONCE // (lanes * heads * length))
@@ -251,7 +251,7 @@ def _read(
     for start in range(0, queries, step):
         part = slice(start, start + step)
         size = min(step, queries - start)
-        # Queries of all heads that share a key-value head, side by side: its keys are read once.
+        # Queries of all heads that share a key-value head are side by side, so that its keys are read once.
         grouped = query[:, :, part].reshape(lanes, keys.shape[1], -1, query.shape[-1])
         scores = _capped(torch.matmul(grouped, keys.transpose(-1, -2)).mul_(scaling), softcap)
         scores = scores.view(lanes, heads, size, length).add_(mask[:, None, part])
@@ -289,7 +289,7 @@ def _forward(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that Hugging Face models call; [1, H, T, K] in, [1, T, H, K] out."""
+    """The attention function that Hugging Face models call: from [1, H, T, K] to [1, T, H, K]."""
     if not callable(attention_mask):
         raise UsageError(f"{type(module).__name__} makes its attention mask by itself, so positions cannot be packed")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -299,13 +299,13 @@ def _forward(
 
 
 def _rule(*, mask_function: Rule, **_: Any) -> Rule:
-    """In place of a mask: the rule it would have been made from."""
+    """In place of a mask, the rule from which it would be made."""
     return mask_function
 
 
 @contextmanager
 def attending(config: Any, attention: PassAttention) -> Iterator[None]:
-    """Within the context models of this (text) configuration attend so; afterwards as before."""
+    """Within the context, models of this (text) configuration use this attention."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _forward)

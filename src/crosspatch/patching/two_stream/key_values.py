@@ -10,46 +10,45 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Positions and lanes that are added at a time: each growth copies what is there.
+# Positions and lanes that are added at a time, since each growth copies everything.
 POSITIONS = 64
 LANES = 8
 
 
 class KeyValues:
-    """Lanes of keys and values, one for each text that is being read; position p of a text stands at p.
+    """Lanes of keys and values, one for each text that is being read; position p of a text is at index p.
 
-    Entries beyond the part that a text has read are stale, and `read` gets the length. So cropping a text is free,
-    and a text that branches gets a copy of the lane. `positions` and `lanes` are how many of
-    each are foreseen.
+    Entries beyond the length that `read` is given are stale. So cropping a text is free, and a text that branches gets
+    a copy of the lane. `positions` and `lanes` are the expected numbers of each.
     """
 
     def __init__(self, device: torch.device, positions: int, lanes: int) -> None:
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
-        # On a CPU memory is taken where something is written, so all lanes can stand ready; elsewhere at once.
+        # A CPU allocates memory only when it is written, so all lanes can be made at once.
         self._more_lanes = max(lanes, LANES) if device.type == "cpu" else LANES
         self._free: list[int] = []
         self._lanes = 0
         self._positions = positions
 
     def open(self) -> int:
-        """A lane with nothing in it."""
+        """A free lane."""
         if not self._free:
             self._grow(self._lanes + self._more_lanes, self._positions)
-        # The lowest, so that the lanes in use lie side by side and can be read without a copy.
+        # The lowest, so that the lanes in use are adjacent and can be read without a copy.
         lane = min(self._free)
         self._free.remove(lane)
         return lane
 
     def fork(self, lane: int, length: int) -> int:
-        """A lane that has read the first `length` positions of another."""
+        """A new lane with a copy of the first `length` positions of another."""
         forked = self.open()
         for kept in (*self._keys.values(), *self._values.values()):
             kept[forked, :, :length] = kept[lane, :, :length]
         return forked
 
     def close(self, lane: int) -> None:
-        """Give a lane back."""
+        """Free a lane."""
         self._free.append(lane)
 
     def write(
@@ -61,7 +60,7 @@ class KeyValues:
         positions: Int[Tensor, " T"],
         longest: int,
     ) -> None:
-        """Keep keys and values of T tokens at their lanes and positions, all below `longest`."""
+        """Store keys and values of T tokens at their lanes and positions, which are below `longest`."""
         if longest > self._positions:
             self._grow(self._lanes, -(-longest // POSITIONS) * POSITIONS)
         for kept, new in ((self._keys, keys), (self._values, values)):
@@ -77,7 +76,7 @@ class KeyValues:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Allocated memory in bytes."""
         return sum(kept.nbytes for kept in (*self._keys.values(), *self._values.values()))
 
     def _grow(self, lanes: int, positions: int) -> None:
@@ -91,7 +90,7 @@ class KeyValues:
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
-    """Zeros, not just any memory: a masked position counts 0 times its value, and 0 × NaN is NaN.
+    """Zeros rather than empty memory: a masked position has weight 0, and 0 × NaN is NaN.
 
     On a CPU the system gives them by the page, where something is written; PyTorch would write them all.
     """
@@ -102,7 +101,7 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
 
 
 def bytes_per_position(config: Any, itemsize: int) -> int:
-    """What one position of one lane costs, by a model's (text) configuration and the size of its numbers."""
+    """Bytes of one position of one lane, by a model's (text) configuration and the size of its numbers."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(config.num_hidden_layers * heads * width * 2 * itemsize)

@@ -1,4 +1,4 @@
-"""Which tokens a pass computes, where each belongs, and from which layer on."""
+"""The tokens of a packed pass, their lanes, and the block from which each is computed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import Tensor
 class Token:
     """One position to compute.
 
-    `lane` holds the keys and values that it reads. A token that is `apart` reads those before its position and its
-    own, and leaves none; any other leaves its own in the lane, and reads all up to itself. `entry` is the block
-    before which it joins the pass; 0 is the embedding.
+    It reads the keys and values of `lane`. A token that is `apart` reads those before its position and its own, and
+    leaves none; any other token leaves its own in the lane, and reads all up to itself. `entry` is the block before
+    which it joins the pass; 0 is the embedding.
     """
 
     id: int
@@ -31,7 +31,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Packing:
-    """T tokens side by side in one sequence, in the order in which they join."""
+    """T tokens in one sequence, in the order in which they join the pass."""
 
     tokens: Sequence[Token]
     device: torch.device
@@ -52,7 +52,7 @@ class Packing:
 
     @cached_property
     def apart(self) -> Bool[Tensor, " T"]:
-        """Which tokens leave nothing behind."""
+        """The tokens that leave no keys and values."""
         return torch.tensor([token.apart for token in self.tokens], device=self.device)
 
     @cached_property
@@ -61,7 +61,7 @@ class Packing:
         return self._tensor([token.lane for token in self.tokens])
 
     def on(self, device: torch.device) -> Packing:
-        """The same tokens, their tensors on another device: blocks of one model may stand on several."""
+        """The same tokens with tensors on another device, since blocks of one model may be on several."""
         return self if device == self.device else Packing(self.tokens, device)
 
     @cached_property
@@ -77,7 +77,7 @@ class Packing:
 
     @cached_property
     def slots(self) -> Int[Tensor, " T"]:
-        """How many tokens of the same lane joined before: the token's place among the queries of its lane."""
+        """For each token its index among the queries of its lane: the tokens of the lane that joined before."""
         seen: Counter[int] = Counter()
         slots = []
         for token in self.tokens:
@@ -90,11 +90,11 @@ class Packing:
         return [token.entry for token in self.tokens]
 
     def joined(self, layer: int) -> int:
-        """How many tokens a block computes; the last argument, the number of blocks, gives them all."""
+        """The number of tokens that a block computes; `layer` = the number of blocks gives all tokens."""
         return bisect_right(self._entries, layer)
 
     def per_lane(self, joined: int) -> dict[int, int]:
-        """How many of the first `joined` tokens each lane has."""
+        """The number of the first `joined` tokens in each lane."""
         return Counter(token.lane for token in self.tokens[:joined])
 
     def _tensor(self, values: list[int]) -> Tensor:

@@ -18,8 +18,8 @@ from crosspatch.patching.two_stream.attention import PassAttention, attending
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing
 
-# For each block before which tokens join: the hidden states among which theirs are found, or None where these are
-# in the pass itself; and their places there.
+# For each block before which tokens join: the hidden states from which theirs are taken (None: those of the pass
+# itself), and their indices there.
 Joins = Mapping[int, tuple[Float[Tensor, "N D"] | None, Int[Tensor, " J"]]]
 
 
@@ -32,10 +32,10 @@ def packed_pass(
 ) -> Float[Tensor, "T D"]:
     """The last hidden states (after the final norm) of all tokens of a pass.
 
-    A token that joins before block l > 0 starts with another token's stream at that point, as `joins` says. Edits
-    see the tokens in their packed order, as far as they have joined: [1, T, D]. None has to be there from the start.
+    A token that joins before block l > 0 starts with another token's residual stream at that point, given by `joins`.
+    Edits get the tokens that have joined, in their packed order: [1, T, D]. No token has to be there from the start.
     """
-    # Now, not within: the first time it watches a plain pass.
+    # Before the contexts below: the first call traces a plain pass.
     check_sites(model, edits or {})
     base = decoder(model)
     config = text_config(model)
@@ -55,7 +55,7 @@ def packed_pass(
 
 @contextmanager
 def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]:
-    """Within the context each block computes only the tokens that have joined before it."""
+    """Within the context, each block computes only the tokens that have joined before it."""
     blocks = find_blocks(model)
     whole = len(packing.tokens)
     counts = [packing.joined(layer) for layer in range(len(blocks))]
@@ -65,13 +65,13 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
     def narrow_at(layer: int) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # Blocks cannot compute nothing: until a token joins, the first one's embedding stands in.
+            # A block cannot compute 0 tokens: until a token joins, it computes the first token's embedding.
             count = max(1, counts[layer])
 
             def narrowed(value: Any) -> Any:
                 return _narrow(value, whole, count)
 
-            # The stream itself is whole before the first block only; after it, it has grown with the joins.
+            # Only before the first block does the residual stream have all tokens; later it grows with the joins.
             if "hidden_states" in kwargs:
                 stream = kwargs["hidden_states"]
                 others = {key: narrowed(value) for key, value in kwargs.items() if key != "hidden_states"}
@@ -103,7 +103,7 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
 
 def _narrow(value: Any, whole: int, count: int) -> Any:
-    """What a block gets for `whole` tokens (rotary angles, positions), for the first `count` of them."""
+    """An argument of a block (rotary angles, positions), cut from `whole` tokens to the first `count`."""
     if isinstance(value, Tensor):
         for dim, size in enumerate(value.shape):
             if size == whole:
@@ -117,7 +117,7 @@ def _narrow(value: Any, whole: int, count: int) -> Any:
 
 
 def _no_past() -> Any:
-    """A cache that keeps nothing: lanes do."""
+    """A cache that stores nothing, since lanes store keys and values."""
     from transformers import Cache
 
     class NoPast(Cache):  # type: ignore[misc]
