@@ -172,7 +172,9 @@ def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> Worl
         scores.append(moved)
         beside = one.controls.filter(pl.col("control").is_in(["seed-1", "twin", "random"]))
         controls.append(_lagging(beside, moved, MARGIN + of_control, rng))
-    operations = pl.col("token_id").is_in(world.scores.select("token_id").unique()["token_id"].to_list()[::3])
+    operations = pl.col("token_id").is_in(
+        world.scores.select("token_id").unique(maintain_order=True)["token_id"].to_list()[::3]
+    )
     return World(
         pl.concat(scores).with_columns(token=pl.when(operations).then(pl.lit("add")).otherwise(pl.lit("the"))),
         pl.concat(controls),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
-import torch
 
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
@@ -51,21 +49,8 @@ def test_bfloat16_gives_numbers_that_are_near_the_references(name, persistence):
     assert quick_check(pair, grid) is None
 
 
-@torch.inference_mode()
-def test_a_float32_unembedding_does_not_round_logits():
-    pair = in_bfloat16("qwen3")
-    tokens = torch.tensor([pair.encode(QUESTION)])
-    rounded, exact = (last_logits(pair.clean, tokens, float32=float32) for float32 in (False, True))
-    assert torch.equal(rounded, rounded.bfloat16().float())
-    assert not torch.equal(exact, exact.bfloat16().float())
-    assert torch.allclose(rounded, exact, atol=0.1)
-    # A float32 model gives the same either way.
-    clean = architecture_pair("qwen3").clean
-    assert torch.allclose(last_logits(clean, tokens), last_logits(clean, tokens, float32=True), atol=1e-5)
-
-
 @pytest.mark.parametrize("engine", ["cached", "reference"])
-def test_both_engines_can_have_it(engine):
+def test_a_float32_unembedding_does_not_round_logits(engine):
     pair = in_bfloat16("qwen3")
     ids, patches = pair.encode(QUESTION), patch_grid([1], 4)
 
@@ -83,3 +68,4 @@ def test_both_engines_can_have_it(engine):
     assert is_rounded(rounded)
     assert not is_rounded(exact) or not exact.disagree
     assert exact.kl_patched != rounded.kl_patched
+    assert exact.kl_patched == pytest.approx(rounded.kl_patched, abs=0.1)
