@@ -1,1 +1,1 @@
-"""What is built on the engine: attribution, localisation, controls, first divergence, lenses and steering."""
+"""Analyses that use the engine: attribution, localisation, controls, first divergence, lenses and steering."""

@@ -1,4 +1,4 @@
-"""A site patched at every position of prompt and text at once, rather than at the step that is looked at alone.
+"""Patch a site at every position of prompt and text at once, rather than at a single step.
 
 A transient patch shows where the effect of a fine-tune reaches the deciding position. A part's effect on earlier
 positions shows only where later parts read it. Patched at all positions, a part has its whole effect: if it alone was

@@ -89,6 +89,6 @@ def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: i
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator has no error class of its own.
+    # The CPU's allocator raises a RuntimeError.
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -32,9 +32,9 @@ Rule = Callable[[Any, Any, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Group:
-    """Queries that are read together: `tokens` of the pass, from the lanes `first` to `last`.
+    """Queries that are read together: `tokens` of the pass, in the lanes `first` to `last`.
 
-    `places` says where each stands among `width` queries a lane; None where there is one lane.
+    `places` are their indices among `width` queries for each lane; None if there is one lane.
     """
 
     tokens: Index
@@ -66,7 +66,7 @@ class _Joined:
 class PassAttention:
     """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide, values W wide.
 
-    Blocks may stand on several devices: what is made for a block is made where its queries are.
+    Blocks may be on several devices: the tensors for a block are made on the device of its queries.
     """
 
     packing: Packing

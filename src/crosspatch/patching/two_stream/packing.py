@@ -38,7 +38,7 @@ class Packing:
 
     def __post_init__(self) -> None:
         if self._entries != sorted(self._entries):
-            raise ValueError(f"tokens must stand in the order in which they join, got {self._entries}")
+            raise ValueError(f"tokens must be sorted by their entry, got entries {self._entries}")
 
     @cached_property
     def ids(self) -> Int[Tensor, " T"]:
