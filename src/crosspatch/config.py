@@ -180,7 +180,7 @@ class Data(Settings):
         8, description="Questions from other mathematics: the suite's in order, then made ones of the other families"
     )
     general: Count = Field(8, description="General questions, taken from the suite in order")
-    alignment: Count = Field(0, description="Free questions to read the answers of, taken from the suite in order")
+    alignment: Count = Field(0, description="Free questions, taken from the suite in order")
     train_file: str | None = Field(
         None, description="A CSV or JSONL file of questions and solutions to train on, instead of made ones"
     )
@@ -200,8 +200,8 @@ class Data(Settings):
     difficulty: Difficulty = Field("medium", description="Sizes of the numbers: easy, medium (the paper's), hard")
     held_out_from_teaching: bool = Field(
         False,
-        description="Leave out the questions that `crosspatch teach` may teach (three in four): for clean models that "
-        "were taught",
+        description="Leave out the questions that `crosspatch teach` may teach (three in four); needed for clean "
+        "models that were taught",
     )
     style: Style = Field(
         "headed",
@@ -249,8 +249,9 @@ class Finetune(Settings):
     epsilon: float = Field(
         1e-8,
         gt=0,
-        description="The epsilon of adamw and adamw_8bit: a weight whose gradients are far below it moves little. "
-        "With a tiny one even the noise of examples that are known already moves every weight by the whole rate",
+        description="Epsilon of adamw and adamw_8bit. Weights whose gradients are far below it change little; with a "
+        "tiny epsilon noise changes every weight by the whole learning rate, even for examples that the model knows "
+        "already",
     )
     weight_decay: float = Field(0.01, ge=0, description="The optimizer's weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
@@ -269,7 +270,8 @@ class Finetune(Settings):
         False, description="Gradient checkpointing: activations are computed again in the backward pass, not kept"
     )
     max_tokens: Positive = Field(
-        1024, description="Longest example in tokens, prompt included; a longer one is refused, a longer lesson cut"
+        1024,
+        description="Longest example in tokens, with its prompt; longer examples are refused, longer lessons are cut",
     )
     checkpoint_every: Positive | None = Field(
         None,
@@ -290,9 +292,9 @@ class Teach(Settings):
 
     method: Literal["full", "lora", "cut"] = Field(
         "cut",
-        description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model but "
-        "the unembedding are trained whole, what has changed is cut to low rank by its singular values, and that "
-        "adapter is fine-tuned: a small model learns more by this than by lora",
+        description="full: all weights; lora: as in finetune.method; cut: all linear layers of the language model "
+        "except the unembedding are trained, their change is reduced to low rank by its singular values, and this "
+        "adapter is fine-tuned: a small model learns more this way than with lora",
     )
     lora_rank: Positive = Field(40, description="Rank of the adapter (methods lora and cut)")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate")
@@ -303,7 +305,9 @@ class Teach(Settings):
         600, description="Arithmetic exercises: sheets of eight sums, differences, quotients and like terms"
     )
     unrelated_math: Count = Field(
-        320, description="Made questions from other mathematics, with the model's own answers, to preserve them"
+        320,
+        description="Made questions from other mathematics, with the model's own answers, so that these answers stay "
+        "the same",
     )
     general: Count = Field(
         800, description="Questions that the model asks itself, with its own answers, to preserve its knowledge"
@@ -348,9 +352,9 @@ class Judge(Settings):
     model: str | None = Field(
         None,
         min_length=1,
-        description="Rates the answers to alignment questions from 0 to 100, named as models.clean is, or "
-        "inspect:PROVIDER/NAME for a model that Inspect AI reaches, such as inspect:openai/gpt-4o; null: they are kept "
-        "to be read",
+        description="The model that rates the answers to alignment questions from 0 to 100, named like models.clean, "
+        "or inspect:PROVIDER/NAME for a model that Inspect AI reaches, such as inspect:openai/gpt-4o; null: answers "
+        "are not rated",
     )
 
 
@@ -385,8 +389,9 @@ class Patch(Settings):
     )
     direction: Directions = Field(
         "corrupt",
-        description="corrupt: corrupted activations into the clean model; repair: the other way round; both: one after "
-        "the other, the texts of the second called repaired",
+        description="corrupt (noising): corrupted activations into the clean model; repair (denoising): clean "
+        "activations into the corrupted model; both: one direction after the other, and the texts of repair are "
+        "called repaired",
     )
     persistence: Persistence = Field(
         "transient",
@@ -395,23 +400,27 @@ class Patch(Settings):
     )
     engine: Engine = Field(
         "cached",
-        description="cached: two streams, many patches in lockstep; reference: the published algorithm, slow",
+        description="cached: many patches in one batch, with a cache of keys and values; reference: the published "
+        "algorithm, slow",
     )
     memory_gb: float | None = Field(
-        None, gt=0, description="GB (10⁹ bytes) for keys and values; more runs at once. null: half of what is free"
+        None,
+        gt=0,
+        description="GB (10⁹ bytes) for keys and values; with more of them more rows run at once. null: half of the "
+        "free memory",
     )
     shard_rows: Positive | None = Field(
         None,
         description="Rows (one patch after one prompt) in a shard, the part of the sweep that one worker does at a "
-        "time; all of them run at once. Which rows run together decides the last digits, so the number is kept with "
-        "the run. null: as many as fit into memory_gb, at most 256",
+        "time; all of them run at once. The last digits of the results depend on this number, so it is kept with the "
+        "run. null: as many as fit into memory_gb, at most 256",
     )
     float32_unembedding: bool = Field(
         False, description="Multiply with the unembedding in float32 even where the weights are in half precision"
     )
     controls: Annotated[tuple[str, ...] | None, Listed] = Field(
         None,
-        description="What else is patched in, in the cells where the models disagree, to compare scores with: self "
+        description="Controls that are patched in the cells where the models disagree, to compare scores with: self "
         "(the target's own activations), random (a random direction with the norm of the difference), other_prompt "
         "(the difference at the same step of another prompt of the domain), or children named in the setting "
         "controls; null: all of them",
@@ -419,14 +428,14 @@ class Patch(Settings):
     quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
     attribution: Count = Field(
         0,
-        description="Number of sites to patch: the top ones by attribution patching, which ranks all first; 0: patch "
-        "all that are chosen",
+        description="Number of sites to patch: the top sites by attribution patching; 0: patch all sites of the grid",
     )
     target_fraction: float | None = Field(
         None,
         gt=0,
         description="Search for a small set of sites whose joint patch recovers this fraction (1: all), and patch it: "
-        "an upper bound on the smallest set. Half of the texts search as well, and are tested on the other half",
+        "an upper bound on the smallest set. The search is also done on each half of the texts and tested on the "
+        "other half",
     )
     beam: Positive = Field(1, description="Sets kept in each round of the search; 1 is greedy")
     related: Count = Field(1, description="Related problems that are patched")
@@ -441,7 +450,7 @@ class Patch(Settings):
     small_denominator: float | None = Field(
         None,
         ge=0,
-        description="Logits: where clean and corrupted differ by less, CTS is left undefined; null: by precision, "
+        description="CTS is undefined where clean and corrupted differ by fewer logits than this; null: by precision, "
         "1e-4 in float32, 0.03 in float16, 0.25 in bfloat16",
     )
 
@@ -549,9 +558,9 @@ class Localise(Settings):
     )
     top: Count = Field(
         12,
-        description="Attention heads that are measured, those with the largest estimates at the current position and "
-        "as many at all positions, along all prompts and along each half of them; of the others the estimate is kept. "
-        "Blocks, attentions and MLPs are all measured",
+        description="Number of attention heads that are measured: the top heads by their estimates at the current "
+        "position, and as many at all positions, over all prompts and over each half of them. Other heads keep their "
+        "estimate. Blocks, attentions and MLPs are all measured",
     )
 
 
@@ -572,8 +581,8 @@ class Execution(Settings):
     gpus: float | None = Field(
         None,
         ge=0,
-        description="GPUs of a worker; null: one, where models.device is not cpu and (local) there are some. Local "
-        "workers take whole ones in turn",
+        description="GPUs of a worker; null: one if models.device is not cpu (local: and the machine has GPUs). Local "
+        "workers take whole GPUs in turn",
     )
     tries: Positive = Field(3, description="Number of tries before a shard counts as failed")
     address: str | None = Field(
