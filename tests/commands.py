@@ -21,17 +21,14 @@ _context.set_forkserver_preload([*PRELOADED, "crosspatch.cli", "crosspatch.repor
 
 def started(log: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> ForkServerProcess:
     """A command that has been started, with more in its environment; what it prints goes into the log."""
-    process = _context.Process(
-        target=_run, args=(log, [str(argument) for argument in arguments], dict(environment or {}))
-    )
+    process = _context.Process(target=_run, args=(log, list(map(str, arguments)), dict(environment or {})))
     process.start()
     return process
 
 
-def finished(log: Path, *arguments: object, environment: Mapping[str, str] | None = None, seconds: float = 300) -> int:
+def finished(log: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> int:
     """The exit code of a command that is run to its end; of one that was killed, the signal's number, negative."""
-    process = started(log, *arguments, environment=environment)
-    return ended(process, seconds)
+    return ended(started(log, *arguments, environment=environment))
 
 
 def ended(process: ForkServerProcess, seconds: float = 300) -> int:

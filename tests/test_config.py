@@ -48,19 +48,10 @@ def test_the_papers_settings():
         assert (experiment.data.train, experiment.data.validation) == (50, 10)
 
 
-def test_set_overrides_the_file():
-    experiment = load_experiment("tiny", ["finetune.learning_rate=1e-4", "patch.layers=[3, 1]", "seed=7"])
-    assert experiment.finetune.learning_rate == 1e-4
-    assert experiment.patch.layers == (1, 3)
-    assert experiment.seed == 7
-    assert load_experiment("tiny").seed != 7
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"), [("all", "all"), ("1,3", (1, 3)), (1, (1,)), ([1, 3], (1, 3)), ([3, 1, 3], (1, 3))]
-)
-def test_layers_can_be_given_as_people_write_them(given, meant):
-    assert make_experiment({"patch": {"layers": given}}).patch.layers == meant
+def test_layers_can_be_given_as_people_write_them():
+    for given, meant in (("all", "all"), ("1,3", (1, 3)), (1, (1,)), ([1, 3], (1, 3)), ([3, 1, 3], (1, 3))):
+        assert make_experiment({"patch": {"layers": given}}).patch.layers == meant
+        assert load_experiment("tiny", [f"patch.layers={given}", "seed=7"]).patch.layers == meant
 
 
 @pytest.mark.parametrize(
@@ -104,15 +95,12 @@ def test_a_wrong_setting_is_one_line(change, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"a: [", "not valid YAML"), (b"- 1\n", "holds a list"), (b"\xff\xfe\x00", "UTF-8")],
-)
-def test_a_file_that_is_no_experiment(tmp_path, content, words):
+def test_a_file_that_is_no_experiment(tmp_path):
     path = tmp_path / "x.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=words):
-        load_experiment(str(path))
+    for content, words in ((b"a: [", "not valid YAML"), (b"- 1\n", "holds a list"), (b"\xff\xfe\x00", "UTF-8")):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=words):
+            load_experiment(str(path))
     # An empty file is all defaults, and a missing one names what is shipped.
     path.write_text("")
     assert load_experiment(str(path)) == Experiment()
@@ -120,20 +108,19 @@ def test_a_file_that_is_no_experiment(tmp_path, content, words):
         load_experiment("nowhere.yaml")
 
 
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [
-        ("L17.attn_out@tokens:add,subtract", ("L17.attn_out@tokens:add,subtract",)),
+def test_commas_part_patches_but_no_words_of_schedules_or_questions():
+    for written, *meant in (
+        ("L17.attn_out@tokens:add,subtract", "L17.attn_out@tokens:add,subtract"),
         (
-            "L17.attn_out@tokens:add,subtract,L18.head.3@tokens:digits, operators,  L2.mlp_out",
-            ("L17.attn_out@tokens:add,subtract", "L18.head.3@tokens:digits, operators", "L2.mlp_out"),
+            "L7.attn_out@tokens:a,L8.head.3@tokens:b, c,  L2.mlp_out",
+            "L7.attn_out@tokens:a",
+            "L8.head.3@tokens:b, c",
+            "L2.mlp_out",
         ),
-        ("L1.resid_post,L2.resid_post+L3.resid_post", ("L1.resid_post", "L2.resid_post+L3.resid_post")),
-        ("[L1.resid_post@tokens:=, L2.resid_post]", ("L1.resid_post@tokens:=", "L2.resid_post")),
-    ],
-)
-def test_commas_part_patches_but_no_words_of_schedules_or_questions(written, meant):
-    assert make_experiment({}, [f"patch.patches={written}"]).patch.patches == meant
-    assert all(Patch.parse(name).schedule for name in meant)
+        ("L1.resid_post,L2.resid_post+L3.resid_post", "L1.resid_post", "L2.resid_post+L3.resid_post"),
+        ("[L1.resid_post@tokens:=, L2.resid_post]", "L1.resid_post@tokens:=", "L2.resid_post"),
+    ):
+        assert make_experiment({}, [f"patch.patches={written}"]).patch.patches == tuple(meant)
+        assert all(Patch.parse(name).schedule for name in meant)
     question = "Solve x + y = 3, x - y = 1"
     assert make_experiment({}, [f"patch.questions={question}"]).patch.questions == (question,)
