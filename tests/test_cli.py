@@ -162,7 +162,7 @@ def test_the_manifest_has_the_hash_of_each_file_and_a_changed_one_is_refused(cli
     file.write_text(file.read_text().replace("Solve", "solve"))
     code, _, err = cli("data", "tiny", "--out", tmp_path)
     assert code == 2
-    assert "train.jsonl is not as the run made it" in err
+    assert "train.jsonl has changed since the run made it" in err
 
 
 def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):

@@ -174,7 +174,7 @@ def _check_files(directory: RunDirectory) -> None:
     for split, before in directory.record().get("data", {}).items():
         path = directory.problems_file(split)
         if not path.is_file() or checksum(path.read_bytes()) != before:
-            raise UsageError(f"{path} is not as the run made it; give --out a new folder, or restore the file")
+            raise UsageError(f"{path} has changed since the run made it; give --out a new folder, or restore the file")
 
 
 def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
