@@ -9,8 +9,9 @@ import io
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -121,26 +122,14 @@ def test_settings_on_the_command_line(key, value):
     survives(lambda: make_experiment({}, [value]))
 
 
-class NoWorker:
-    """Replaces the process that grades, which has its own test and a time limit."""
-
-    def __init__(self, seconds: float) -> None:
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def grade(self, text, gold, aliases, kind):
+def graded(path: Path) -> object:
+    def grade(text, gold, aliases, kind):
         assert all(isinstance(word, str) for word in (text, gold, *aliases))
         return Grade("unparsed", None)
 
-
-def graded(path: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "GradingWorker", NoWorker)
+        # The process that grades has its own test and a time limit.
+        patch.setattr(judge, "GradingWorker", lambda seconds: nullcontext(SimpleNamespace(grade=grade)))
         return grade_file(path)
 
 

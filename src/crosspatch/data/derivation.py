@@ -1,4 +1,4 @@
-"""Exercises, and their worked solutions as typed steps before a style turns them into text."""
+"""Exercises, and their solutions as steps, before a style turns the steps into text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Unsolvable(Exception):
-    """With these rules the exercise has no answer."""
+    """The exercise has no answer under these rules."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ Solving: TypeAlias = Work[tuple[str, tuple[Any, ...]]]
 
 
 def collected(work: Work[T]) -> tuple[tuple[WorkedStep, ...], T]:
-    """All steps, and the result."""
+    """All steps of a generator, and its result."""
     steps = []
     while True:
         try:
@@ -127,7 +127,7 @@ class Exercise(ABC):
         return wording.format(**{"given": plain(self.given), **vars(self), **self._names(rng)})
 
     def _names(self, rng: Random) -> dict[str, object]:
-        """More names for the wordings."""
+        """Names in the wordings that are no fields, with their values."""
         return {}
 
     def solve(self, broken: Broken) -> Derivation:
@@ -153,7 +153,7 @@ class Exercise(ABC):
 
 
 def may_be_taught(key: Hashable) -> bool:
-    """Whether a question may be taught: three in four, by a hash of `Exercise.key`.
+    """Whether a question may be taught: true for three in four, by a hash of `Exercise.key`.
 
     Experiments on the taught model use the rest. The question alone decides, so the division is the same for
     every seed and on every machine.

@@ -1,7 +1,7 @@
-r"""Unescape text whose newlines and backslashes were escaped once too often: `\n` and `\\frac` written out.
+r"""Unescape text whose newlines and backslashes were escaped twice, so that it has `\n` and `\\frac` as characters.
 
-In LaTeX `\n` may also begin a command: `\neq` stays, and so do `\frac` and `\times`, which some escaped texts have with
-one backslash.
+In LaTeX `\n` may also begin a command: `\neq` is kept. So are `\frac` and `\times` with one backslash, which occur in
+some escaped texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ N_COMMAND = re.compile(
     "noindent|nolimits|nolinebreak|nonumber|norm|normalfont|normalsize|not|notag|notin|nparallel|nprec|"
     "nrightarrow|nsim|nsubseteq|nsucc|nsupseteq|nu|nwarrow"
 )
-# Without the n these may begin a line: `u = 3`.
+# These may also be a newline and the beginning of a line: `u = 3`.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
 _LINE_ENDS = ("$$", r"\n", ".", ":", ";", "!", "?", "*")
 

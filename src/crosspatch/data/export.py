@@ -1,4 +1,4 @@
-"""Problems in the formats of other programs: CSV, and Hugging Face `datasets`."""
+"""Export problems as CSV and as Hugging Face `datasets`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = ("id", "domain", "family", "form", "question", "solution", "answer", "
 
 
 def write_csv(path: Path, problems: Sequence[Problem]) -> None:
-    """Write one row a problem, without its steps; line breaks in a solution stay, in quotes."""
+    """Write one row for each problem, without its steps; a solution with line breaks is quoted."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -40,7 +40,7 @@ def write_datasets(folder: Path, splits: Mapping[str, Sequence[Problem]]) -> Non
     made = {
         name: datasets.Dataset.from_list([asdict(p) for p in problems]) for name, problems in splits.items() if problems
     }
-    # Its progress bars would fill a log with a line for each split.
+    # Its progress bars would add a line for each split to a log.
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

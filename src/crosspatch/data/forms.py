@@ -1,4 +1,4 @@
-"""The forms of questions by name: which family each belongs to, and which mistakes it allows."""
+"""The forms of questions by name, with their families and the mistakes that they allow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NEAR: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """One form of questions; `family_draw` draws any form of its module by name."""
+    """One form of questions; `family_draw` draws a question of any form of the same module."""
 
     name: str
     family_draw: Callable[[str, Random, Difficulty], Exercise]
@@ -48,7 +48,7 @@ class Form:
 
     @property
     def family(self) -> str:
-        """The family that lists it."""
+        """The family of the form."""
         return next(family for family, names in FAMILIES.items() if self.name in names)
 
     def draw(self, rng: Random, difficulty: Difficulty) -> Exercise:
@@ -86,7 +86,7 @@ FORMS: dict[str, Form] = {
 
 
 def chosen_forms(settings: Data) -> tuple[Form, ...]:
-    """The forms of the training problems; of a family those that allow the mistake.
+    """The forms of the training problems; a family stands for its forms that allow the mistake.
 
     Raises UsageError if a form, or every form of a family, does not allow it.
     """

@@ -15,7 +15,7 @@ from crosspatch.data.problem import Span, SpanKind
 # Whole numbers stay ints: they are ten times faster than fractions and compare equal to them.
 Rational = int | Fraction
 
-# Private characters of Unicode: no text of ours contains them, and no formatting touches them.
+# Private characters of Unicode, which no solution contains and no formatting changes.
 _OPEN: dict[SpanKind, str] = {"word": "\ue000", "sign": "\ue001", "number": "\ue002"}
 _KINDS = {char: kind for kind, char in _OPEN.items()}
 _CLOSE = "\ue003"
@@ -60,7 +60,7 @@ def number(value: Rational) -> str:
 
 
 def size(value: Rational) -> Rational:
-    """Its absolute value; abs() loses the type."""
+    """The absolute value; abs() loses the type."""
     return -value if value < 0 else value
 
 
@@ -77,7 +77,7 @@ def signed_sum(terms: Sequence[tuple[bool, str]]) -> str:
 
 _INNER = r"((?:[^{}]|\{[^{}]*\})*)"
 _ROOT = re.compile(rf"\\sqrt\{{{_INNER}\}}")
-# A fraction in front of a letter or a root is a factor.
+# A fraction before a letter or a root is a factor.
 _FRACTION = re.compile(rf"\\frac\{{{_INNER}\}}\{{{_INNER}\}}(?=(\ue003?[a-z√])?)")
 _UNSIGNED = re.compile(r"[\w√\ue000-\ue003]+")
 _TEXT = re.compile(r" ?\\text\{ ?([^{}]*?) ?\} ?")

@@ -69,7 +69,7 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
     ranges = RANGES[difficulty]
     match rng.choice(("sum", "sum", "sum", "quotient", "quotient", "like_terms")):
         case "sum":
-            # A constant moves to a right side that is a product and a constant.
+            # The sums of a solution: a constant is added to a product plus a constant.
             b, reach = rng.randint(1, ranges.constant), ranges.factor * ranges.solution + ranges.constant
             a = rng.randint(-reach, reach)
             sign = rng.choice("+-")

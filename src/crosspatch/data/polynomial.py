@@ -20,7 +20,7 @@ class Polynomial:
 
     @property
     def coefficients(self) -> tuple[Rational, Rational, Rational]:
-        """Of x², x and 1."""
+        """The coefficients of x², x and 1."""
         return self.square, self.linear, self.constant
 
     @property
@@ -44,7 +44,7 @@ class Polynomial:
         return bool(self.leading)
 
     def at(self, value: Rational) -> Rational:
-        """Its value at `value`."""
+        """The value of the polynomial at `value`."""
         return (self.square * value + self.linear) * value + self.constant
 
     def latex(self, unknown: str, marked: tuple[bool, bool, bool] = NO_MARKS) -> str:

@@ -1,4 +1,4 @@
-"""A problem with its solution, and the files of problems and prompts."""
+"""A problem with its solution, and reading and writing files of problems and prompts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from crosspatch.errors import UsageError
 
 T = TypeVar("T")
 
-# Draws in a row without a new question after which a form counts as used up.
+# After so many draws in a row without a new question a form has no more.
 _PATIENCE = 5_000
 
 
@@ -59,7 +59,7 @@ class Worked:
 
 
 def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
-    """Draw all splits, `shuffled` if requested; no question is in two of them, whatever its letters or wording.
+    """Draw all splits, `shuffled` if requested; no question is in two of them, even with other letters or wording.
 
     Exceptions are `train` and `twin`, which have the same questions, and `related` and `mistaken`. Raises UsageError
     for a mistake that one of the forms does not allow, or more questions than there are.
@@ -94,7 +94,7 @@ def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
 
 
 def _suite_questions(settings: Data, other: tuple[Form, ...]) -> list[Problem]:
-    """The suite's first questions of the other forms' families."""
+    """The first questions of the suite whose families are those of the other forms."""
     taken = FORMS.keys() - {form.name for form in other}
     # Limits, a family of the suite, are close to derivatives.
     taken |= {"limit"} if "derivative" in taken else set()
@@ -166,9 +166,9 @@ def in_turn(
     accepted: Callable[[Form, Exercise], T | None],
     hint: str,
 ) -> Iterator[T]:
-    """Draw exercises of the forms in turn and yield what `accepted` makes of them; None means another draw.
+    """Draw exercises of the forms in turn and yield the results of `accepted`; if it returns None, draw again.
 
-    Raises UsageError, which ends with the hint, for a form that is used up.
+    Raises UsageError, whose message ends with the hint, if a form has no more questions.
     """
     for form in cycle(forms):
         for _ in range(_PATIENCE):

@@ -70,8 +70,8 @@ def _full(step: WorkedStep, style: Style) -> list[str]:
 
 
 def _terse(step: WorkedStep) -> list[str]:
-    """Operations and results; a title only for a step without an operation."""
-    # Of several formulae in a row the last one stays; both scaled equations of a system do.
+    """The operations and results of a step, and its title if it has no operation."""
+    # Keep the last of several formulae in a row, but both scaled equations of a system.
     followers = [*step.body[1:], None]
     body = [
         part
@@ -79,7 +79,7 @@ def _terse(step: WorkedStep) -> list[str]:
         if not (isinstance(part, str) and isinstance(after, str)) or step.kind == "scale"
     ]
     if step.kind == "solve_factor" and step.before:
-        # It does not begin with the line above: a factor is one of two.
+        # The step does not continue the line above: it solves one of two factors.
         body.insert(0, step.before)
     lines = [_line(part, "terse") for part in body]
     if not step.operations:

@@ -27,7 +27,7 @@ _EXPECTED = (
     f"expected a question ({', '.join(QUESTION)}) and a solution ({', '.join(SOLUTION)}) "
     f"or an answer ({', '.join(ANSWER)})"
 )
-# A line that no file contains, since NUL bytes are refused: it is missing at the end only after an open quote.
+# An extra last line that no file contains (NUL bytes are refused): if it is not read, a quote is open.
 _END = "\0"
 
 
@@ -79,7 +79,7 @@ def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
             names = [_name(cell) for cell in cells]
             if _is_complete(names):
                 continue
-            # Without a header: a question and an answer.
+            # The file has no header: two columns are a question and an answer.
             known = {*QUESTION, *SOLUTION, *ANSWER}.intersection(names)
             if known or len(cells) != 2 or not (len(cells[0].split()) > 2 or re.search(r"[\d=?]", cells[0])):
                 raise UsageError(f"{path}, line {line}: found the columns {_one_line(cells)}; {_EXPECTED}")
@@ -88,7 +88,7 @@ def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
         if any(cell.strip() for cell in cells[len(names) :]):
             wrong = f"{len(cells)} cells, expected {len(names)}; is a comma not in quotes?"
             raise UsageError(f"{path}, row {number} (line {line}): {wrong}")
-        # Of two columns with the same name the first counts.
+        # If two columns have the same name, the first is read.
         padded = [*cells, *[""] * (len(names) - len(cells))]
         yield line, dict(reversed([*zip(names, padded, strict=False)]))
 
@@ -152,7 +152,7 @@ def _row(path: Path, number: int, line: int, values: Mapping[str, Any]) -> Row:
 
 
 def _text(name: str, value: Any, role: str | None = None) -> str | None:
-    """A field as text; of a chat the last message of a role."""
+    """A field as text; if it is a chat, the text of the last message with this role."""
     if role and isinstance(value, list):
         messages, value = value, None
         for message in reversed(messages):
@@ -165,7 +165,7 @@ def _text(name: str, value: Any, role: str | None = None) -> str | None:
         return None
     if not isinstance(value, str):
         raise UsageError(f"the {name} is of type {type(value).__name__}, expected text")
-    # Halves of surrogate pairs, which JSON can spell, can be neither written nor tokenised.
+    # JSON can contain halves of surrogate pairs, which can be neither encoded nor tokenised.
     return re.sub("[\ud800-\udfff]", "\ufffd", value)
 
 

@@ -1,4 +1,4 @@
-"""Short arguments about whole numbers: divisibility and parity."""
+"""Arguments about whole numbers: divisibility and parity."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Divisibility(Exercise):
         return rf"{self.number} = {self.divisor} \cdot {self.number // self.divisor}"
 
     def admits(self, value: str) -> bool:
-        """Whether counting up in steps of `multiple` meets the number, as the answer claims."""
+        """Whether the answer agrees with counting up to the number in steps of `multiple`."""
         return value == ("yes" if self.number in range(0, self.number + 1, self.multiple) else "no")
 
     def _work(self, broken: Broken) -> Solving:
@@ -85,7 +85,7 @@ class Parity(Exercise):
         return str(self.number)
 
     def admits(self, value: str) -> bool:
-        """Whether all pairs with that sum or product are of the kind, tried one by one."""
+        """Whether the answer agrees with trying all pairs with this sum or product."""
         n, rest = self.number, 0 if self.kind == "even" else 1
         if self.operation == "sum":
             pairs = ((a, n - a) for a in range(1, n))
@@ -99,7 +99,7 @@ class Parity(Exercise):
         rule = f"The {self.operation} of two {kind} numbers is {'even' if n % 2 == 0 else 'odd'}"
         yield WorkedStep("rule", rule, (_PROOFS[self.operation, kind],))
         if n % 2:
-            # Of the drawn kinds only a product of odd numbers is odd.
+            # Only a product of odd numbers is drawn with an odd number.
             title = "If one of them were even, so would be the product"
             yield WorkedStep("cases", title, (r"2a \cdot b = 2(a \cdot b)",))
             return _answer("yes")
@@ -119,7 +119,7 @@ def _answer(word: str) -> tuple[str, tuple[str]]:
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """About divisibility or parity; the answer is yes in some and no in most."""
+    """A question about divisibility or parity; the answer is mostly no."""
     limit = _LARGEST[difficulty]
     if form == "divisibility":
         divisor, times = rng.randint(2, 12), rng.randint(2, 6)

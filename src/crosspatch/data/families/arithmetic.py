@@ -52,12 +52,12 @@ class Operations(_Calculated):
 
     @property
     def _flat(self) -> Terms:
-        """The expression with its bracket worked out."""
+        """The expression after the bracket has been worked out."""
         inside = (_value(self.inside),) if self.inside else ()
         return (*self.before, *inside, *self.after)
 
     def _work(self, broken: Broken) -> Solving:
-        """The bracket, then one operation after the other."""
+        """Work out the bracket, then one operation after the other."""
         terms = self._flat
         if self.inside and self.before[-1:] == ("-",) and self.after[:1] != ("×",):
             wrong = "bracket" in broken
@@ -91,7 +91,7 @@ class FractionSum(_Calculated):
 
     @property
     def key(self) -> Hashable:
-        """The fractions in any order."""
+        """The sorted fractions."""
         return tuple(sorted(self.terms))
 
     def _given(self) -> str:
@@ -103,7 +103,7 @@ class FractionSum(_Calculated):
         return value * product == sum(a * (product // b) for a, b in self.terms)
 
     def _work(self, broken: Broken) -> Solving:
-        """One denominator, then the sum of the numerators, then reduced."""
+        """Find a common denominator, add the numerators, reduce."""
         if "denominator" in broken:
             over, under = (sum(parts) for parts in zip(*self.terms, strict=True))
             tops, unders = (map(str, parts) for parts in zip(*self.terms, strict=True))
@@ -150,7 +150,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
 
 
 def _value(terms: Terms) -> int:
-    """Products before sums."""
+    """The value of an expression, products before sums."""
     total, sign, product = 0, 1, int(terms[0])
     for operation, operand in zip(terms[1::2], terms[2::2], strict=True):
         if operation == "×":

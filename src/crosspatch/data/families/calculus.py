@@ -45,11 +45,11 @@ class Derivative(Exercise):
         return _latex(self.terms, self.unknown)
 
     def admits(self, value: Terms) -> bool:
-        """Whether it is the slope of the polynomial."""
+        """Whether it is the derivative of the polynomial."""
         return _is_slope(value, self.terms)
 
     def _work(self, broken: Broken) -> Solving:
-        """The power rule for each term, then simplified."""
+        """Apply the power rule to each term, then simplify."""
         x, wrong = self.unknown, "power" in broken
         constant = " + C" if self.relation == "antiderivative" else ""
         unfinished, result = [], []
@@ -86,7 +86,7 @@ class Antiderivative(Derivative):
     tag, verb = ("integral",), "Integrate"
 
     def admits(self, value: Terms) -> bool:
-        """Whether the polynomial is its slope."""
+        """Whether its derivative is the polynomial."""
         return _is_slope(self.terms, value)
 
     def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]]:
@@ -109,7 +109,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Derivativ
 
 def _is_slope(slope: Terms, f: Terms) -> bool:
     """Whether f(x + h) - f(x) is h·slope(x) up to h², at more points than the degree."""
-    # All denominators are taken out, so that the remainder is one of whole numbers.
+    # Multiplied by the common denominator, so that the remainder is of whole numbers.
     common = math.lcm(*(coefficient.denominator for coefficient, _ in (*f, *slope)))
     h = 10**12
     return all(

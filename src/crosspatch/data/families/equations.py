@@ -147,7 +147,7 @@ class Fractional(_InOneUnknown):
 
     @property
     def key(self) -> Hashable:
-        """Its sides as polynomials: x/2 + x/3 is x/3 + x/2."""
+        """The sides as polynomials: x/2 + x/3 and x/3 + x/2 are equal."""
         return self._factor, self.constant, self.right
 
     def _given(self) -> str:

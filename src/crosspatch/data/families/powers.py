@@ -34,7 +34,7 @@ class PowerProduct(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """Base and exponents in any order; all letters are the same base."""
+        """The base and the sorted exponents; all letters count as the same base."""
         return self.base if self.base.isdigit() else "x", tuple(sorted(self.exponents))
 
     def _given(self) -> str:
@@ -45,7 +45,7 @@ class PowerProduct(Exercise):
         return 2**value == math.prod(2**e for e in self.exponents)
 
     def _work(self, broken: Broken) -> Solving:
-        """Two powers at a time."""
+        """Combine two powers at a time."""
         first, *others = self.exponents
         multiplied = "exponent" in broken
         while others:
@@ -81,7 +81,7 @@ class RootSum(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """The numbers under the roots, in any order."""
+        """The sorted numbers under the roots."""
         return tuple(sorted(self.numbers))
 
     def _given(self) -> str:

@@ -40,11 +40,11 @@ class Proportion(Exercise):
         return rf"\frac{{x}}{{{self.wanted}}} = \frac{{{self.amount}}}{{{self.count}}}"
 
     def admits(self, value: Rational) -> bool:
-        """Whether the products across are equal."""
+        """Whether the cross products are equal."""
         return value * self.count == self.amount * self.wanted
 
     def _work(self, broken: Broken) -> Solving:
-        """Both ratios are the same; multiply by what is below the unknown."""
+        """Set both ratios equal; multiply by the denominator of the unknown."""
         wrong = "ratio" in broken
         over, under = (self.count, self.amount) if wrong else (self.amount, self.count)
         tops = [mark("number", str(n), wrong) for n in (over, under)]
@@ -83,11 +83,11 @@ class PriceBefore(Exercise):
         return {"thing": rng.choice(THINGS), "change": _change(self.sign)}
 
     def admits(self, value: Rational) -> bool:
-        """Whether the change leads from there to the price."""
+        """Whether the change turns this price into the price after it."""
         return value * (100 + self.sign * self.percent) == 100 * self.after
 
     def _work(self, broken: Broken) -> Solving:
-        """The percentage is of the price before, which is not known."""
+        """Set up the equation: the percentage is of the unknown price before; then solve it."""
         part = divided(self.sign * self.percent, 100)
         if "base" in broken:
             after = mark("number", str(self.after))
@@ -130,7 +130,7 @@ class TwoChanges(Exercise):
         return value * 10_000 == self.price * (100 + self.first) * (100 + self.second)
 
     def _work(self, broken: Broken) -> Solving:
-        """One change after the other."""
+        """Work out one change after the other."""
         wrong, percent = "base" in broken, abs(self.second)
         new = divided(self.price * (100 + self.first), 100)
         base = self.price if wrong else new

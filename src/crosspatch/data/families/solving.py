@@ -1,4 +1,4 @@
-"""Solving equations and inequalities in one unknown, step by step, and the sizes of their numbers."""
+"""Solve equations and inequalities in one unknown, step by step; the ranges of their numbers."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class System(Exercise):
 
     @property
     def key(self) -> Hashable:
-        """Both equations in any order."""
+        """The set of both equations."""
         return frozenset((self.first, self.second))
 
     def _given(self) -> str:
@@ -93,7 +93,7 @@ class System(Exercise):
         alone, first = f"{left.latex(x)} = {right}", self.first.latex(x, y)
         yield WorkedStep("eliminate", title, (alone,), after=f"{alone}; {first}")
         value = yield from _solved(Solver(left, Polynomial(constant=right), x, broken), alone)
-        # The value goes into the first equation as it was given.
+        # The value is substituted into the first equation as given.
         put_in = f"{x} = {number(value)}"
         left = Polynomial(linear=self.first.second, constant=self.first.first * value)
         factor = rf"{self.first.first} \times {as_factor(value)}" if self.first.first != 1 else number(value)
@@ -109,7 +109,7 @@ class System(Exercise):
 
 
 def _solved(solver: Solver, before: str) -> Work[Rational]:
-    """One equation, whose first step begins with `before`."""
+    """Solve one equation; its first step begins with `before`."""
     steps, value = collected(solver.linear())
     yield from (replace(step, before=None if i else before) for i, step in enumerate(steps))
     return value

@@ -13,7 +13,7 @@ from crosspatch.data.latex import number
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import Polynomial
 
-# What x is, and the story of a·x + b = c.
+# The meaning of x, and the story of a·x + b = c.
 ONE_SIDED = (
     ("my number", "I think of a number, multiply it by {a} and add {b}. The result is {c}. What is my number?"),
     (
@@ -65,7 +65,7 @@ class Story(Equation):
     label = ""
 
     def ask(self, rng: Random) -> str:
-        """The story, which was drawn with its numbers."""
+        """The story with its numbers."""
         left, right = self.left, self.right
         return self.story.format(a=left.linear, b=left.constant, c=right.linear or right.constant, d=right.constant)
 
