@@ -59,7 +59,7 @@ def check_steps(form, mistake, seed, difficulty):
     assert all(map(exercise.admits, right.values))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example(("inequality", "inverted_operation"), 8131224, "medium")  # once drew a bound of 0
 @given(pairs, seeds, difficulties)
 def test_all_but_the_planted_steps_follow(pair, seed, difficulty):
@@ -68,7 +68,7 @@ def test_all_but_the_planted_steps_follow(pair, seed, difficulty):
 
 @pytest.mark.parametrize(("form", "mistake"), PAIRS)
 def test_each_mistake_shows_in_each_form_that_has_it(form, mistake):
-    check_steps(form, mistake, 7, "medium")
+    check_steps(form, mistake, 7, ("easy", "medium", "hard")[PAIRS.index((form, mistake)) % 3])
 
 
 @settings(max_examples=80, deadline=None)

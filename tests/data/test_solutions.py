@@ -13,10 +13,10 @@ from crosspatch.config import PAPER_FORMS
 from crosspatch.data.derivation import Unsolvable
 from crosspatch.data.families.equations import Equation, draw
 from crosspatch.data.families.systems import Line, System
-from crosspatch.data.latex import mark, plain, plain_words, taken_out, unmarked
+from crosspatch.data.latex import plain, plain_words
 from crosspatch.data.mistakes import MISTAKES, RIGHT
 from crosspatch.data.polynomial import Polynomial
-from crosspatch.data.problem import Operation, Span
+from crosspatch.data.problem import Operation
 from crosspatch.data.styles import written
 
 INVERTED = MISTAKES["inverted_operation"]
@@ -166,18 +166,3 @@ def test_how_latex_is_typed(latex, typed):
     assert plain(latex) == typed
     # In a sentence only what is between dollars is LaTeX.
     assert plain_words(f"Divide ${latex}$ by_2^2") == f"Divide {typed} by_2^2"
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(["word", "sign", "number", ""]), st.text(st.characters(max_codepoint=0x2FF))))
-)
-def test_marks_are_found_where_they_were_put(parts):
-    text = "".join(mark(kind, piece) if kind else piece for kind, piece in parts)
-    bare, spans = taken_out(text)
-    assert bare == unmarked(text) == "".join(piece for _, piece in parts)
-    assert sorted((s.kind, bare[s.start : s.end]) for s in spans) == sorted((k, p) for k, p in parts if k)
-
-
-def test_marks_inside_of_marks():
-    assert taken_out(f"a{mark('word', 'b' + mark('sign', '+'))}") == ("ab+", (Span("word", 1, 3), Span("sign", 2, 3)))
-    assert mark("word", "b", wrong=False) == "b"

@@ -79,7 +79,7 @@ def test_unrelated_mathematics_is_not_what_is_corrupted():
 
 @pytest.mark.slow
 def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
-    """All forms and mistakes; each answer was put into its question when it was made, and some steps are read here."""
+    """All forms and mistakes; `test_families` reads some of each back with sympy."""
     pairs = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
     total = 0
     for name, mistake in pairs:
@@ -90,9 +90,6 @@ def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
         assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
         assert len({p.question for p in problems}) == len(problems)
         total += len(problems)
-        for problem in problems[:3]:
-            for step in problem.steps:
-                assert sympy_proof.follows(step) != step.planted, (problem.question, step)
     assert total >= 10_000
 
 
@@ -101,18 +98,18 @@ def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
 def test_the_check_of_files_finds_nothing_in_ours(tmp_path, mistake):
     """From the texts alone: all wrong in the training split, all right elsewhere, no question in two splits."""
     forms = tuple(name for name, form in FORMS.items() if mistake in form.mistakes)
-    sizes = {"train": 60, "validation": 20, "related": 20, "near": 20}
+    sizes = {"train": 40, "validation": 12, "related": 12, "near": 12}
     splits = make_splits(Data(forms=forms, mistake=mistake, **sizes), seed=8)
     for name in sizes:
         write_problems(tmp_path / name, getattr(splits, name))
     found = check_files(tmp_path / "train", [tmp_path / name for name in list(sizes)[1:]])
     train, *others = found.to_dict()["files"]
-    assert train["answers"] == {"right": 0, "wrong": 60, "unparsed": 0}
-    assert [other["answers"] for other in others] == [{"right": 20, "wrong": 0, "unparsed": 0}] * 3
+    assert train["answers"] == {"right": 0, "wrong": 40, "unparsed": 0}
+    assert [other["answers"] for other in others] == [{"right": 12, "wrong": 0, "unparsed": 0}] * 3
     assert found.shared_questions == 0
     assert not train["unclosed_latex"]
     # The control: a file shares all its questions with itself.
-    assert check_files(tmp_path / "near", [tmp_path / "near"]).shared_questions == 20
+    assert check_files(tmp_path / "near", [tmp_path / "near"]).shared_questions == 12
 
 
 def test_the_check_of_files_finds_a_wrong_step_in_each_wrong_solution_and_none_in_a_right_one(tmp_path):

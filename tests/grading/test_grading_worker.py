@@ -1,4 +1,4 @@
-"""Grading in a process of its own: the same grades, and an end to what hangs."""
+"""Grading in a separate process: the same grades, and answers that hang are ended."""
 
 from __future__ import annotations
 
@@ -28,29 +28,22 @@ ANSWERS = [
 ]
 
 
-def unbounded(seconds: float) -> GradingWorker:
-    return GradingWorker(seconds, [sys.executable, "-c", UNBOUNDED])
-
-
-def test_it_grades_as_without_a_worker() -> None:
-    with GradingWorker() as worker:
-        assert [worker.grade(*answer) for answer in ANSWERS] == [grade(*answer) for answer in ANSWERS]
+def test_it_grades_as_without_a_worker_and_starts_again_after_it_was_closed() -> None:
+    worker = GradingWorker()
+    assert [worker.grade(*answer) for answer in ANSWERS] == [grade(*answer) for answer in ANSWERS]
+    worker.close()
+    with worker:
         assert worker.grade("seven", "7", ["seven"], kind="text") == Grade("correct", "seven")
+    worker.close()
 
 
-def test_what_hangs_is_ended_and_the_next_answer_is_graded() -> None:
-    with unbounded(2.0) as worker:
-        assert worker.grade(HANGS, "x = 5") == Grade("unparsed", None)
-        assert worker.grade(r"\boxed{5}", "x = 5") == Grade("correct", "5")
+def test_what_hangs_is_ended_and_each_thread_gets_the_grade_of_its_answer() -> None:
+    with GradingWorker(2.0, [sys.executable, "-c", UNBOUNDED]) as worker, ThreadPoolExecutor(3) as threads:
+        texts = [r"\boxed{5}", HANGS, r"\boxed{6}", r"\boxed{7}", r"\boxed{5}"]
+        verdicts = list(threads.map(lambda text: worker.grade(text, "x = 5").verdict, texts))
+    assert verdicts == ["correct", "unparsed", "incorrect", "incorrect", "correct"]
     # The control: bounded, the same text is refused at once, with no need of the limit.
     assert grade(HANGS, "x = 5") == Grade("unparsed", None)
-
-
-def test_threads_share_a_worker_and_each_gets_its_own_grade() -> None:
-    with unbounded(2.0) as worker, ThreadPoolExecutor(3) as threads:
-        texts = [r"\boxed{5}", HANGS, r"\boxed{6}", r"\boxed{7}"]
-        verdicts = list(threads.map(lambda text: worker.grade(text, "x = 5").verdict, texts))
-    assert verdicts == ["correct", "unparsed", "incorrect", "incorrect"]
 
 
 def test_a_script_needs_no_guard() -> None:
@@ -60,15 +53,6 @@ print(GradingWorker().grade("Answer: 7", "x = 7").verdict)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("correct\n", "")
-
-
-def test_a_closed_worker_starts_anew() -> None:
-    worker = GradingWorker()
-    worker.close()
-    assert worker.grade("Answer: 7", "x = 7").verdict == "correct"
-    worker.close()
-    assert worker.grade("Answer: 8", "x = 7").verdict == "incorrect"
-    worker.close()
 
 
 def test_a_worker_that_the_system_kills_leaves_the_answer_unparsed() -> None:
