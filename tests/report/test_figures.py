@@ -112,19 +112,16 @@ def test_the_papers_figures_are_the_first_prompt_of_each_domain(tmp_path):
     problems = {name: Problem(name, domain, "f", name, "1") for name, domain in domains.items()}
     frame = SCORES.frame(score(0, 0, 0.5, prompt_id=name) for name in domains)
 
-    def of_the_paper(**other: str) -> list[str]:
-        rows = frame.with_columns(**{key: pl.lit(value) for key, value in other.items()})
-        return [
-            name
-            for name in names(write_figures(tmp_path, problems=problems, scores=rows, training=None))
-            if "paper" in name
-        ]
+    def of_the_paper(scores: pl.DataFrame, **mode: str) -> list[str]:
+        rows = scores.with_columns(**{key: pl.lit(value) for key, value in mode.items()})
+        found = names(write_figures(tmp_path, problems=problems, scores=rows, training=None))
+        return [name for name in found if "paper" in name]
 
-    assert of_the_paper() == every_form("paper-figure-3", "paper-figure-4", "paper-figure-5")
+    assert of_the_paper(frame) == every_form("paper-figure-3", "paper-figure-4", "paper-figure-5")
     # Another way of patching is none of the paper's.
-    assert of_the_paper(direction="repair") == []
-    assert of_the_paper(persistence="persistent") == []
-    assert of_the_paper(component="mlp_out") == []
+    related = frame.filter(prompt_id="r")
+    for other in ({"direction": "repair"}, {"persistence": "persistent"}, {"component": "mlp_out"}):
+        assert of_the_paper(related, **other) == []
 
 
 def test_the_papers_heatmap_counts_as_published(scores):
