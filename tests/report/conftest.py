@@ -18,7 +18,7 @@ from crosspatch.data.problem import Problem
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, SITE_EFFECTS, TRAINING
-from score_cells import of_text, steps_of
+from score_cells import answer, cell, of_text, steps_of
 
 RUN = {"name": "demo", "settings": {"patch": {"layers": [0, 6]}}, "versions": {"torch": "2.13.0"}}
 HOSTILE = [
@@ -38,32 +38,13 @@ HOSTILE = [
 def score(at: int, step: int, cts: float | None = None, status: str | None = None, **more: Any) -> dict[str, Any]:
     """A cell between models that differ by 2 logits, or that agree where no CTS is given."""
     status = status or ("agree" if cts is None else "ok")
-    differ = status != "agree"
-    values = {
-        "prompt_id": "p",
-        "patch": f"L{at}.resid_post",
-        "component": "resid_post",
-        "layer": at,
-        "head": None,
-        **steps_of(more),
-        "direction": "corrupt",
-        "persistence": "transient",
-        "step": step,
-        "position": 10 + step,
-        "token_id": 100 + step,
-        "token": f" t{step}",
-        "clean_token_id": 100 + step,
-        "corrupted_token_id": 900 if differ else 100 + step,
-        "delta_clean": -1.0 if differ else 0.0,
-        "delta_corrupted": 1.0 if differ else 0.0,
-        "delta_patched": 0.0 if cts is None else 2 * cts - 1,
-        "cts": cts,
-        "status": status,
-        "kl_clean": 0.25,
-        "kl_patched": None,
-        "rank_corrupted": 1,
-    }
-    return {**values, **more}
+    differ, token = status != "agree", 100 + step
+    deltas = (-1.0, 1.0) if differ else (0.0, 0.0)
+    own = {"patch": f"L{at}.resid_post", "layer": at, "position": 10 + step, "token": f" t{step}", "token_id": token}
+    own |= {"clean_token_id": token, "corrupted_token_id": 900 if differ else token, "cts": cts, "status": status}
+    values = {**own, "kl_clean": 0.25, "kl_patched": None, **more}
+    patched = 0.0 if cts is None else 2 * cts - 1
+    return {**cell("p", None, step, (*deltas, patched)), **steps_of(values), **values}
 
 
 CELLS = [
@@ -121,48 +102,26 @@ def generation(condition: str, text: str, patch: str | None = None, prompt_id: s
 
 @pytest.fixture(scope="session")
 def generations() -> pl.DataFrame:
-    return GENERATIONS.frame(
-        [
-            generation("patched", "Divide by 8. x = 4", "L29.resid_post"),
-            generation("patched", "Divide by 8. x = 5", "L6.resid_post"),
-            generation("clean", "Divide by 8. x = 5"),
-            generation("corrupted", "Divide it. x = 4"),
-        ]
-    )
+    patched = {"L29.resid_post": "Divide by 8. x = 4", "L6.resid_post": "Divide by 8. x = 5"}
+    texts = [generation("patched", text, patch) for patch, text in patched.items()]
+    own = [generation("clean", "Divide by 8. x = 5"), generation("corrupted", "Divide it. x = 4")]
+    return GENERATIONS.frame(texts + own)
 
 
 @pytest.fixture(scope="session")
 def hostile_generations() -> pl.DataFrame:
-    return GENERATIONS.frame(
-        [
-            generation(condition, text, patch, HOSTILE[0])
-            for text in ["".join(HOSTILE)]
-            for condition, patch in (("clean", None), ("corrupted", None), ("patched", HOSTILE[0]))
-        ]
-    )
+    texts = {"clean": None, "corrupted": None, "patched": HOSTILE[0]}
+    return GENERATIONS.frame(generation(name, "".join(HOSTILE), patch, HOSTILE[0]) for name, patch in texts.items())
 
 
 @pytest.fixture(scope="session")
 def behaviour() -> pl.DataFrame:
-    def answer(condition: str, verdict: str, operation: str, patch: str | None = None) -> dict[str, Any]:
-        return {
-            "prompt_id": "p",
-            "domain": "related",
-            "condition": condition,
-            **of_text(patch),
-            "extracted": "5",
-            "verdict": verdict,
-            "operation": operation,
-            "health": ["repetition"] if patch else [],
-        }
-
-    return BEHAVIOUR.frame(
-        [
-            answer("clean", "correct", "right"),
-            answer("corrupted", "unparsed", "planted"),
-            answer("patched", "incorrect", "planted", "L29.resid_post"),
-        ]
-    )
+    rows = [
+        answer("p", "clean", "correct", None, "right"),
+        answer("p", "corrupted", "unparsed", None, "planted"),
+        answer("p", "patched", "incorrect", "L29.resid_post", "planted") | {"health": ["repetition"]},
+    ]
+    return BEHAVIOUR.frame(rows)
 
 
 def losses(points: Iterable[tuple[Any, ...]], run: str = "r") -> pl.DataFrame:
