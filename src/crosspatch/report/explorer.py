@@ -46,7 +46,7 @@ Vocabulary = list[tuple[int, str | None]]
 class Explorer:
     """`index` is what the page needs at once, `prompts` a part for each shown prompt, in order; both are JSON.
 
-    `selection` names the prompts that are shown and those that are left out.
+    `selection` names the shown and the omitted prompts.
     """
 
     index: dict[str, Any]
@@ -63,11 +63,10 @@ class Explorer:
         texts: Mapping[int, str] | None = None,
         modes: Sequence[PatchMode] | None = None,
     ) -> Explorer:
-        """The prompts that were patched, or, where none was, those that were answered, as far as there is room.
+        """As many patched prompts as fit on a page, or as many answered prompts if none was patched.
 
-        `texts` of tokens by id; None: those of generated tokens are known. `modes` that are shown; None: all. Raises
-        ValueError for a prompt that `problems` lacks, a cell that is there twice, or a CTS where the status excludes
-        one.
+        `texts` of tokens by id; None: only generated tokens have a text. `modes` are the shown modes; None: all. Raises
+        ValueError for a prompt that `problems` lacks, and for scores that `check_cells` refuses.
         """
         # Prompts that were answered but not patched are in Table 2; their texts would bury the patched ones.
         selection = _selection(scores if scores is not None else generations, problems)
@@ -119,7 +118,7 @@ class Explorer:
 
 
 def _selection(shown: pl.DataFrame | None, problems: Mapping[str, Problem]) -> Selection:
-    """The prompts for which there is room: each cell counts as 1, or each token of a text where none was patched."""
+    """The prompts that fit on a page: each cell counts as 1, or each token of a text if no prompt was patched."""
     if shown is None:
         return Selection(())
     tokens = pl.col("token_count").sum() if "token_count" in shown.columns else pl.len()
@@ -148,7 +147,7 @@ def _pictures(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each prompt under one mode as JSON: a row for each patch, lowest first, and the cells of all rows in columns.
 
-    `scores` have a column `class`; `condition` is that of the texts of the mode. Numbers are rounded; tokens, classes
+    `scores` have a column `class`; `condition` is the condition of the mode's texts. Numbers are rounded; tokens, classes
     and statuses are places in their lists.
     """
     own = mode.every_row(scores)

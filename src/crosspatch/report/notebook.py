@@ -34,7 +34,7 @@ _ROW, _AROUND, _HIGHEST = 18, 560, 900
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its controls, as an HTML page of its own; a notebook shows it in a frame.
+    """A picture with its controls, as a separate HTML page; a notebook shows it in a frame.
 
     The frame may run the page's scripts and save its tables. It has no access to the notebook.
     """

@@ -58,8 +58,8 @@ def write_report(
     """Write the page and return its path; any of the frames may be missing or empty.
 
     Every mapping in `run` (settings, versions, fingerprints) becomes a folded table. `summary` has intervals, controls
-    and claims; None: computed here from scores and answers alone. `texts` of tokens by id; None: those of generated
-    tokens are known. The page reloads every `refresh` seconds. The file appears only when it is complete.
+    and claims; None: computed here from scores and answers alone. `texts` of tokens by id; None: only generated
+    tokens have a text. The page reloads every `refresh` seconds. The file appears only when it is complete.
     Raises ValueError for scores or generations of a prompt that `problems` lacks.
     """
     scores, generations, behaviour, training = (

@@ -36,7 +36,7 @@ def prompts_in(frame: pl.DataFrame, problems: Mapping[str, Problem]) -> list[str
 
 @dataclass(frozen=True)
 class Selection:
-    """The prompts that are shown and those that are left out, in the order of the report."""
+    """The shown prompts and the omitted prompts, in the order of the report."""
 
     shown: tuple[str, ...]
     left_out: tuple[str, ...] = ()

@@ -130,10 +130,10 @@ def _recovered(rows: pl.DataFrame, domain: str, colours: Mapping[str, int]) -> t
 
 
 def accuracy_panels(comparisons: pl.DataFrame, patched: Direction = "corrupt") -> list[Panel]:
-    """A panel of accuracy under patching by layer for each domain, with that of the unpatched models.
+    """A panel for each domain with the accuracy by patched layer, and the accuracy of the unpatched models.
 
-    `comparisons` are those of tables.COMPARISONS, `patched` is the direction of the texts of that name. No panel where
-    no single layer was patched.
+    `comparisons` is a table as in tables.COMPARISONS; `patched` is the direction of the condition `patched`. No panels
+    if no single layer was patched.
     """
     right = patched_layers(comparisons.filter(outcome="correct"))
     return [
@@ -163,7 +163,7 @@ def _accuracies(right: pl.DataFrame, of_patched: Direction) -> Iterator[Line]:
 
 
 def line_over_layers(rows: pl.DataFrame, name: str, role: Role = "main", colour: int = 0) -> Line:
-    """A measure by layer; `rows` are those of one measure in a table such as tables.DEPTH."""
+    """A measure by layer; `rows` are the rows of one measure in a table such as tables.DEPTH."""
     ordered = rows.sort("layer")
     layers, values, lows, highs = (tuple(ordered[column]) for column in ("layer", "estimate", "low", "high"))
     return Line(name, layers, values, lows, highs, role, colour)

@@ -54,7 +54,7 @@ def panels_figure(panels: Sequence[Panel], size: Size = PAGE) -> Figure:
             frozenset((line.name, line.role, line.colour) for line in p.lines if line.defined and p.legend)
             for p in panels
         ]
-        # The legend below is that of the panel whose lines include those of the most panels.
+        # The legend below belongs to the panel whose lines include all lines of the most panels.
         most = max(
             named, key=lambda lines: (bool(lines) and sum(bool(own) and own <= lines for own in named), len(lines))
         )

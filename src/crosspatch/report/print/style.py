@@ -126,7 +126,7 @@ def text_width(text: str, size: float) -> float:
 def wrapped(text: str, size: float, within: float, most: int | None = None) -> str:
     """Drawable text in lines no wider than `within`; an ellipsis replaces lines after `most`."""
     text = drawable(text)
-    # Characters differ in width, so we try counts, from that of narrow characters (half a font size) downwards.
+    # Characters differ in width, so we try line lengths, the longest first (characters half a font size wide).
     for columns in range(max(1, int(within / (size * POINT * 0.5))), 0, -1):
         lines = textwrap.wrap(text, columns, max_lines=most, placeholder="…", break_on_hyphens=False)
         if all(text_width(line, size) <= within for line in lines):

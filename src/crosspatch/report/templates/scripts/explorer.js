@@ -53,7 +53,7 @@ class Explorer {
       button.addEventListener("click", () => { this.table = button.dataset.view === "table"; this.render(); });
     }
     this.part("csv").addEventListener("click", () => saveCsv(`${this.name()} ${this.state.kind}`, COLUMNS, this.rows(true)));
-    // In the frame of a notebook the address would be that of the notebook.
+    // In a notebook's frame, the address would lead to the notebook.
     this.part("link").hidden = location.protocol === "about:";
     this.part("other").addEventListener("change", () => this.texts.other());
   }
@@ -64,7 +64,7 @@ class Explorer {
     this.render();
   }
 
-  // The picture of this prompt whose mode is most like the wanted one, among those that `will` accepts.
+  // Of the pictures of this prompt that `will` accepts, the one whose mode is most like `wanted`.
   nearest(wanted, will = () => true) {
     const { variants } = this.index, alike = (picture) => WAYS.filter((way) => variants[picture.variant][way] === wanted?.[way]).length;
     return this.data.pictures.filter((picture) => will(variants[picture.variant])).sort((a, b) => alike(b) - alike(a))[0] ?? null;
