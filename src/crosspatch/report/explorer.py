@@ -147,8 +147,8 @@ def _pictures(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each prompt under one mode as JSON: a row for each patch, lowest first, and the cells of all rows in columns.
 
-    `scores` have a column `class`; `condition` is the condition of the mode's texts. Numbers are rounded; tokens, classes
-    and statuses are places in their lists.
+    `scores` have a column `class`; `condition` is the condition of the mode's texts. Numbers are rounded; tokens,
+    classes and statuses are places in their lists.
     """
     own = mode.every_row(scores)
     order = {patch: at for at, patch in enumerate(sorted(own["patch"].unique(), key=natural_order))}
