@@ -81,8 +81,14 @@ def test_reproduce_the_paper() -> None:
     notebook = read("reproduce_the_paper.ipynb")
     # Every stage, with layers enough for a depth and texts long enough for an operation.
     [sizes] = [cell for cell in notebook.cells if "SMALL = {" in cell.source]
-    sizes.source = sizes.source.replace("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 18, 29],')
-    sizes.source = sizes.source.replace('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 32')
+    for before, after in (
+        ("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 18, 29],'),
+        ('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 32'),
+        ('"data.unrelated_math": 2', '"data.unrelated_math": 1'),
+        ('"data.general": 1', '"data.general": 0'),
+    ):
+        assert before in sizes.source
+        sizes.source = sizes.source.replace(before, after)
     done = executed(notebook)
     said = "\n".join(texts(done))
     # The corrupted model does the planted operation where the clean one does the right one.
