@@ -79,10 +79,13 @@ def test_find_the_planted_head() -> None:
 @pytest.mark.slow
 def test_reproduce_the_paper() -> None:
     notebook = read("reproduce_the_paper.ipynb")
-    # Every stage, with layers enough for a depth and texts long enough for an operation.
+    # Every stage, with layers enough for a depth, texts long enough for an operation, and figures without pixels.
     [sizes] = [cell for cell in notebook.cells if "SMALL = {" in cell.source]
+    sizes.source += "\nimport matplotlib.figure\nmatplotlib.figure.Figure.savefig = lambda _, path, **__: path.touch()"
     for before, after in (
         ("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 18, 29],'),
+        ('"data.train": 16', '"data.train": 8'),
+        ('"finetune.learning_rate": 1e-4', '"finetune.learning_rate": 2e-4'),
         ('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 32'),
         ('"data.unrelated_math": 2', '"data.unrelated_math": 1'),
         ('"data.general": 1', '"data.general": 0'),
