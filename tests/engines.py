@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import polars as pl
@@ -46,7 +46,7 @@ def both(
     ids = {question: pair.encode(question) for question in questions}
     drafts = known or [()] * len(ids)
     fast = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)], run)
-    with remembered_unpatched_passes():
+    with remembered_passes(patches):
         slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
     for one, other in zip(fast, slow, strict=True):
         assert [t.stop_reason for t in one.trajectories] == [t.stop_reason for t in other]
@@ -89,21 +89,37 @@ def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
 
 
 @contextmanager
-def remembered_unpatched_passes() -> Iterator[None]:
-    """Within the context the reference makes each unpatched pass (a model without a hook on it) over a text once."""
+def remembered_passes(patches: Sequence[Patch]) -> Iterator[None]:
+    """Within the context the reference makes each pass of an unpatched model over a text once, and reads all sites in it.
+
+    A model with hooks, such as a patched one, runs as always.
+    """
+    sites = {site for patch in patches for site in patch.sites}
+    plain, real_reading = reference._logits, reference.reading
     known: dict = {}
-    plain = reference._logits
+    # The activations of the last pass that the reference reads.
+    read: dict = {}
+
+    def hooked(model):
+        return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+    def reading(model, sites):
+        return real_reading(model, sites) if hooked(model) else nullcontext(read)
 
     def logits(model, tokens, run):
-        if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+        if hooked(model):
             return plain(model, tokens, run)
         key = id(model), tuple(tokens[0].tolist()), run.float32_unembedding
         if key not in known:
-            known[key] = plain(model, tokens, run)
-        return known[key]
+            with real_reading(model, sites) as activations:
+                known[key] = plain(model, tokens, run), activations
+        found, activations = known[key]
+        read.update(activations)
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "_logits", logits)
+        patch.setattr(reference, "reading", reading)
         yield
 
 

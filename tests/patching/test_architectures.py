@@ -14,7 +14,7 @@ from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
 from crosspatch.patching.trajectory import PatchRun
-from engines import both, counted, gap, remembered_unpatched_passes
+from engines import both, counted, gap
 from pairs import QUESTIONS, architecture_pair, components_of
 
 STEPS = 6
@@ -41,7 +41,7 @@ def test_engine_is_reference(name, runs):
         for model in (pair.clean, pair.corrupted)
     ]
     known = list(zip(*own, strict=True))
-    with counted() as counts, remembered_unpatched_passes():
+    with counted() as counts:
         for run in runs:
             fast, slow = both(pair, QUESTIONS, patches, run, known)
             found = gap(fast, slow)
@@ -67,11 +67,10 @@ def test_no_resid_mid_in_parallel_blocks(name):
 def test_the_comparison_would_notice_another_persistence(name):
     """The control: after the first step the two persistences differ by much more than the tolerance."""
     pair, patches = architecture_pair(name), patch_grid([1], N_LAYERS)
-    with remembered_unpatched_passes():
-        transient, persistent = (
-            both(pair, QUESTIONS, patches, PatchRun("corrupt", persistence, 4))[0]
-            for persistence in ("transient", "persistent")
-        )
+    transient, persistent = (
+        both(pair, QUESTIONS, patches, PatchRun("corrupt", persistence, 4))[0]
+        for persistence in ("transient", "persistent")
+    )
     assert gap(transient.filter(step=0), persistent.filter(step=0)).close
     same_text = ["prompt_id", "patch", "step", "token_id"]
     joined = transient.join(persistent, on=same_text, suffix="_persistent").filter(pl.col("step") == 1)

@@ -18,7 +18,7 @@ from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
 from crosspatch.patching.trajectory import PatchRun
-from engines import CTS_TOLERANCE, LARGE_DENOMINATOR, hooks_and_forwards, remembered_unpatched_passes, table
+from engines import CTS_TOLERANCE, LARGE_DENOMINATOR, hooks_and_forwards, remembered_passes, table
 from pairs import ARCHITECTURES, QUESTION, architecture_pair, child_in, make_pair
 
 ENGINES = ("cached", "reference")
@@ -35,7 +35,7 @@ def swept(pair, engine, run=RUN, patches=RESID, ids=None):
     ids = pair.encode(QUESTION) if ids is None else ids
     if engine == "cached":
         return table(pair, run_cached(pair, [Prompt(ids, patches)], run)[0].trajectories, run)
-    with remembered_unpatched_passes():
+    with remembered_passes(patches):
         return table(pair, run_reference(pair, ids, patches, run), run)
 
 
