@@ -90,7 +90,7 @@ def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
 
 @contextmanager
 def remembered_passes(patches: Sequence[Patch]) -> Iterator[None]:
-    """Within the context the reference makes each pass of an unpatched model over a text once, and reads all sites in it.
+    """Within the context the reference runs an unpatched model over a text once, and reads all sites in that pass.
 
     A model with hooks, such as a patched one, runs as always.
     """
