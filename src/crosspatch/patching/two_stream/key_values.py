@@ -92,7 +92,7 @@ class KeyValues:
 def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Zeros rather than empty memory: a masked position has weight 0, and 0 × NaN is NaN.
 
-    On a CPU the system gives them by the page, where something is written; PyTorch would write them all.
+    On a CPU, NumPy's zeros take memory only where they are written; PyTorch's would write all of it.
     """
     if like.device.type != "cpu":
         return like.new_zeros(shape)
