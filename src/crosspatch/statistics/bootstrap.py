@@ -206,7 +206,7 @@ def bootstrap(
     known = errors > 1e-9 * error
     studentized = beyond[known] / errors[known]
     tail, jackknife = (1 - level) / 2, ratios.jackknife(weighing)
-    upper, lower = np.quantile(studentized, [tail, 1 - tail])
+    upper, lower = _quantiles(studentized, tail)
     low, high = _percentiles(estimate + beyond, units, level)
     hull = min(low, estimate - lower * jackknife), max(high, estimate - upper * jackknife)
     ends = _widened(estimate, hull, units, effective, level)
@@ -236,7 +236,8 @@ def _drawn(centred: Ratios, weights: Numbers, counts: Numbers) -> tuple[Numbers,
     squares = np.einsum("id,ijd,jd->d", factors, products, factors)
     errors = np.sqrt(np.maximum(squares, 0.0) * centred.units / (centred.units - 1))
     lost = squares < _LOST * np.einsum("id,ijd,jd->d", *map(np.abs, (factors, products, factors)))
-    errors[lost] = centred.errors(counts[lost], values.T[lost], weights)
+    if lost.any():
+        errors[lost] = centred.errors(counts[lost], values.T[lost], weights)
     return weights @ values, errors
 
 
@@ -257,7 +258,14 @@ def percentiles(estimate: float, drawn: Numbers, ratios: Ratios, level: float = 
 def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
     """The ends of the percentile interval, taken further out for few units (Hesterberg 2015)."""
     tail = special.ndtr(-np.sqrt(units / (units - 1)) * _t(units, level))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return _quantiles(drawn, tail)
+
+
+def _quantiles(drawn: Numbers, tail: float) -> tuple[float, float]:
+    """The quantiles at `tail` and 1 - `tail`: those of numpy.quantile, with less overhead."""
+    ordered = np.sort(drawn)
+    last = len(ordered) - 1
+    low, high = np.interp([tail * last, (1 - tail) * last], np.arange(len(ordered)), ordered)
     return float(low), float(high)
 
 
