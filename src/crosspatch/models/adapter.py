@@ -17,8 +17,8 @@ _NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1"
 def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     """The model with trainable low-rank updates of all linear layers of its decoder; the rest is frozen.
 
-    The layers are those of `linear_layers` and `expert_weights`. The updates start at zero: one factor is sampled with
-    the seed, the other is 0. The global generator is left as it was.
+    They are added to all `linear_layers` and `expert_weights`. The updates start at zero: one factor is sampled with
+    the seed, the other is 0. The state of the global generator does not change.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -32,7 +32,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
-        # PEFT's name for all linear layers includes those of an image encoder.
+        # PEFT's all-linear includes the linear layers of an image encoder.
         target_modules="all-linear" if whole else [name for name in layers if name not in dense],
         target_parameters=[*experts, *(f"{name}.weight" for name in dense)] or None,
         fan_in_fan_out=transposed,
@@ -43,7 +43,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
 
 
 def linear_only(model: Any) -> Any:
-    """The model with all its linear layers trainable but the unembedding; the rest, which no adapter has, is frozen."""
+    """Make the linear layers of the model trainable, except the unembedding, and freeze the rest; returns the model."""
     model.requires_grad_(False)
     for layer in linear_layers(model).values():
         layer.weight.requires_grad_(True)
@@ -53,7 +53,7 @@ def linear_only(model: Any) -> Any:
 def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -> Any:
     """`model` with the trainable adapter of this rank that best approximates the linear layers of `changed`.
 
-    Best in the sum of squares, layer by layer: the largest singular values of each layer's change.
+    It keeps the largest singular values of each layer's change, which minimises the squared error of the layer.
     """
     wanted, scale = linear_layers(changed), alpha / rank
     parts = {}
@@ -81,7 +81,7 @@ def linear_layers(model: Any) -> dict[str, Any]:
 
 
 def expert_weights(model: Any) -> dict[str, Any]:
-    """The weights [E, in, out] or [E, out, in] of E experts that are no linear layers of their own, by name."""
+    """The weights that hold E experts in one tensor [E, in, out] or [E, out, in], without linear layers, by name."""
     inside = set(decoder(model).modules())
     return {
         f"{name}.{weight}": value

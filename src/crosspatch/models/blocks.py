@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from crosspatch.errors import UsageError
 
-# The name of each model's list of blocks. Names stay right where modules are replaced, as by an adapter.
+# The name of each model's list of blocks. A name stays valid when an adapter replaces modules.
 _found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
-    """The model's decoder blocks, first to last; looked for once a model.
+    """The model's decoder blocks, first to last; the search runs once for each model.
 
     They are the one list of `num_hidden_layers` modules in the decoder. Raises UsageError where no list or more than
     one fits.
@@ -26,9 +26,17 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def name_of_blocks(model: nn.Module) -> str:
-    """The name of that list in the model. Raises UsageError as `find_blocks` does."""
+    """The name of the list of blocks in the model. Raises UsageError as `find_blocks` does."""
     if model not in _found:
-        _found[model] = _look_for_blocks(model)
+        depth, inside = text_config(model).num_hidden_layers, set(decoder(model).modules())
+        lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+        fitting = {name: m for name, m in lists.items() if len(m) == depth and m in inside}
+        # Lists inside a block (experts, say) may have the same length: blocks are not inside one another.
+        inner = {id(m) for lst in fitting.values() for m in lst.modules() if m is not lst}
+        outer = [name for name, m in fitting.items() if id(m) not in inner]
+        if len(outer) != 1:
+            raise UsageError(f"{type(model).__name__} has {len(outer)} lists of {depth} blocks, expected one")
+        _found[model] = outer[0]
     return _found[model]
 
 
@@ -37,18 +45,6 @@ def decoder(model: nn.Module) -> nn.Module:
     if text_config(model) is model.config:
         return getattr(model, "base_model", model)
     return model.get_decoder()  # type: ignore[operator]
-
-
-def _look_for_blocks(model: nn.Module) -> str:
-    depth, inside = text_config(model).num_hidden_layers, set(decoder(model).modules())
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    fitting = {name: m for name, m in lists.items() if len(m) == depth and m in inside}
-    # Lists inside a block (experts, say) may have the same length: blocks are not inside one another.
-    inner = {id(m) for lst in fitting.values() for m in lst.modules() if m is not lst}
-    outer = [name for name, m in fitting.items() if id(m) not in inner]
-    if len(outer) != 1:
-        raise UsageError(f"{type(model).__name__} has {len(outer)} lists of {depth} blocks, expected one")
-    return outer[0]
 
 
 def text_config(model: nn.Module) -> Any:
@@ -62,7 +58,7 @@ def hidden_into(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
 
 
 def hidden_of(output: Tensor | tuple[Any, ...]) -> Tensor:
-    """The hidden state [B, T, D] in what a block or its part returns: some return it bare, some first in a tuple."""
+    """The hidden state [B, T, D] that a block or its part returns, by itself or first in a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -83,5 +79,5 @@ def keeps_logits(model: nn.Module) -> bool:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    # A PeftModel passes its arguments on; the signature is that of the model inside.
+    # The forward of a PeftModel passes its arguments on to the model inside, which has the signature.
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

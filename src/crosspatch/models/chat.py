@@ -36,7 +36,7 @@ class _Turn:
 class PromptFormat:
     """A question as a user turn of the tokenizer's chat template, or without a template.
 
-    `raw` leaves the text as it is even if there is a template; `system` adds a system turn. Templates that print
+    `raw` uses no template even if there is one; `system` adds a system turn. Templates that print
     today's date print `date` instead. `same_as` is another format that must give the same tokens: `encode` raises
     UsageError for a question where it does not.
     """
@@ -57,7 +57,7 @@ class PromptFormat:
         if not question.strip():
             raise UsageError("the prompt is empty; give it at least one word")
         if half_surrogate(question) is not None:
-            raise UsageError("the prompt holds half of a surrogate pair, which is no character; repair its encoding")
+            raise UsageError("the prompt holds half of a surrogate pair, which is not a character; repair its encoding")
         if not self.uses_template:
             return question
         return self._rendered(self._turns(question), add_generation_prompt=True, enable_thinking=False)
@@ -92,11 +92,11 @@ class PromptFormat:
         return whole[:shared], whole[shared:]
 
     def encode_completion(self, text: str) -> list[int]:
-        """The tokens of a text that a model generated, with the end of turn; may differ from the generated ones."""
+        """The tokens of a generated text, with the end of turn; they can differ from the model's own tokens."""
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.end_of_turn]
 
     def example_length(self, question: str, completion: str) -> int:
-        """The number of tokens of a training example, prompt and completion; control tokens in them are counted."""
+        """The number of tokens of a training example. Control tokens in its texts are counted, not refused."""
         return len(self._example(question, completion))
 
     def spelled_out(self, text: str) -> str:
@@ -143,7 +143,7 @@ class PromptFormat:
         return [*whole, turn.end] if ends and whole[-1] != turn.end else whole
 
     def _tokens(self, text: str) -> list[int]:
-        """The tokens of a whole text, with those that the tokenizer puts before every text, once."""
+        """The tokens of a whole text, with the tokens that the tokenizer puts before every text exactly once."""
         ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         if not set(self._front) <= set(ids):
             ids = [*self._front, *ids]
@@ -154,7 +154,7 @@ class PromptFormat:
 
     @cached_property
     def _front(self) -> list[int]:
-        """The tokens that the tokenizer puts before every text; not those that it appends, such as an end of text."""
+        """The tokens that the tokenizer puts before every text; tokens that it appends are left out."""
         bare, whole = (self.tokenizer("a", add_special_tokens=add).input_ids for add in (False, True))
         return list(whole[: whole.index(bare[0])]) if bare and bare[0] in whole else []
 
@@ -294,7 +294,7 @@ def _today(date: Date) -> Iterator[None]:
 
 
 def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
-    """The token ids of each row of a batch that is padded on either side: those that the mask keeps.
+    """The token ids of each row of a padded batch without the padding, which may be on either side.
 
     Raises UsageError for a row with no token, or with a gap, which padding does not leave.
     """
@@ -308,7 +308,7 @@ def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
 
 
 def stop_tokens(models: Iterable[Any], prompts: PromptFormat) -> frozenset[int]:
-    """The tokens that end a text of any of the models: those that each lists, the end of turn and the end of text."""
+    """The tokens that end a text: the stop tokens of all models, the end of turn and the end of text."""
     stops: set[int | None] = {prompts.end_of_turn, prompts.tokenizer.eos_token_id}
     for model in models:
         listed = model.generation_config.eos_token_id if model.generation_config is not None else None

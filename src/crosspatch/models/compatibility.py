@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, SupportsIndex
 
-from torch import nn
-
 from crosspatch.config import whole_numbers
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
@@ -98,19 +96,10 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
 
 
 def _bare(tokenizer: Any) -> list[int]:
-    """A text's tokens without beginning and end of text, which are compared for each prompt."""
+    """The probe's tokens without the beginning and end of text, which `PromptFormat` compares for each prompt."""
     ids = list(tokenizer(_PROBE).input_ids)
     if ids[0] == tokenizer.bos_token_id:
         del ids[0]
     if ids[-1] == tokenizer.eos_token_id:
         del ids[-1]
     return ids
-
-
-def check_apart(clean: nn.Module, corrupted: nn.Module) -> None:
-    """Refuse two models that share modules, unless it is one model twice: a hook on one would act on both."""
-    if clean is not corrupted and {id(module) for module in clean.modules()} & {id(m) for m in corrupted.modules()}:
-        raise UsageError(
-            "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "
-            "itself; give it a copy, get_peft_model(copy.deepcopy(base), …), or load the pair by names"
-        )

@@ -1,4 +1,4 @@
-"""What a model's blocks are made of, found in one small traced pass: no architecture is known by name.
+"""Finds the attention, MLP and heads of a model's blocks in one traced forward pass, not by the architecture's name.
 
 A module counts as a component only where the traced numbers confirm it. The outputs of attention and MLP must add up to
 what the block does, resid_post = resid_pre + s·(attn_out + mlp_out), with s = 1 in most models, or some module must
@@ -31,7 +31,7 @@ TOKENS = range(5, 10)
 class BlockComponents:
     """The modules of one block by their names in it, such as `post_attention_layernorm`; None where none was found.
 
-    The outputs of `attn_out` and `mlp_out` are what is added to the residual stream. `sequential`: the MLP's half
+    The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: the MLP's half
     reads resid_pre + s·attn_out; otherwise both halves read resid_pre. The input of `heads` holds the outputs of all
     heads side by side, [B, T, H·K].
     """
@@ -46,7 +46,7 @@ class BlockComponents:
 
 @dataclass(frozen=True)
 class Components:
-    """The blocks of a model, first to last, its number of heads H, the scale s of what a block adds, and its norm.
+    """A model's blocks, first to last, the number of heads H, the scale s of what a block adds, and its final norm.
 
     `final_norms` are the names of the modules that turn the last block's output into what the unembedding reads.
     """
@@ -57,13 +57,12 @@ class Components:
     final_norms: tuple[str, ...]
 
     def reason_against(self, site: Site) -> str | None:
-        """Why a block, which has to exist, lacks the site; None where it has it."""
+        """Why the block lacks the site; None if it has it. The layer has to exist."""
         block, component = self.blocks[site.layer], site.component
         output = {"mlp_out": block.mlp_out, "attn_out": block.attn_out, "resid_mid": block.attn_out}
         if component == "head" and block.heads is None:
             reason = (
-                "no attention was found whose last step is a projection of its heads' outputs side by side; use "
-                "resid_post"
+                "no attention was found that ends with a projection of its heads' outputs side by side; use resid_post"
             )
         elif component == "head" and site.head not in range(self.n_heads):
             reason = f"the heads are 0 to {self.n_heads - 1}"
@@ -75,7 +74,7 @@ class Components:
             )
         elif component == "resid_mid" and not block.sequential:
             reason = (
-                "nothing reads the sum of resid_pre and attn_out, for attention and MLP run in parallel; use "
+                "attention and MLP run in parallel, so nothing reads the sum of resid_pre and attn_out; use "
                 "resid_post, attn_out or mlp_out"
             )
         else:
@@ -83,7 +82,7 @@ class Components:
         return f"no {site.name}: in block {site.layer} ({block.kind}) {reason}"
 
     def has(self, site: Site) -> bool:
-        """Whether the block, which has to exist, has the site's component and head."""
+        """Whether the block has the site's component and head. The layer has to exist."""
         return self.reason_against(site) is None
 
 
@@ -104,7 +103,7 @@ _known: WeakKeyDictionary[nn.Module, Components] = WeakKeyDictionary()
 
 
 def find_components(model: nn.Module) -> Components:
-    """What the model's blocks are made of. The first call for a model runs it over five tokens.
+    """The components of the model's blocks. The first call for a model runs it over five tokens.
 
     Raises UsageError for a model whose blocks pass on more than one hidden state [B, T, D].
     """
@@ -116,7 +115,7 @@ def find_components(model: nn.Module) -> Components:
 def check_sites(model: nn.Module, sites: Iterable[Site]) -> None:
     """Raises UsageError for a site that the model does not have: its layer, its component or its head.
 
-    `resid_post` is in every block, so for it alone the model is not run.
+    Every block has `resid_post`, so sites at `resid_post` need no forward pass.
     """
     depth = len(find_blocks(model))
     for site in sites:
@@ -244,7 +243,7 @@ def _heads(attention: Call, calls: list[Call], n_heads: int) -> Call | None:
 
 
 def _row(first: Call, calls: list[Call]) -> list[Call]:
-    """The call, and after it those that each read only the output of the one before: a norm or a dropout, say."""
+    """The call and its successors, each of which reads the output of the one before, such as a norm or a dropout."""
     row = [first]
     for call in calls[calls.index(first) + 1 :]:
         if any(_equal(read, row[-1].output) for read in call.inputs):

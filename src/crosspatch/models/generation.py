@@ -1,4 +1,4 @@
-"""A model's own answers to questions, in batches."""
+"""Generates a model's answers to questions, in batches."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def _narrowed(
 
 @contextmanager
 def _configured(model: Any, settings: Any) -> Iterator[None]:
-    """Generate with these settings alone.
+    """Within the context `generate` uses these settings alone.
 
-    Given as an argument they would be completed from the model's own, which may have a repetition penalty.
+    It would complete settings given as an argument from the model's own, which may have a repetition penalty.
     """
     own = model.generation_config
     try:

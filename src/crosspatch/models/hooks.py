@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,14 +32,7 @@ def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
     Raises UsageError for a site that the model does not have.
     """
     read: dict[Site, Tensor] = {}
-
-    def keeping(site: Site) -> Edit:
-        def keep(activation: Tensor) -> None:
-            read[site] = activation
-
-        return keep
-
-    with editing(model, {site: keeping(site) for site in sites}):
+    with editing(model, {site: partial(read.__setitem__, site) for site in sites}):
         yield read
 
 
@@ -58,8 +52,8 @@ def plain_pass(
 def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
     """Within the context each site's activation is replaced by what its edit returns; all later modules read that.
 
-    An edit leaves its argument as it is. Edits of one layer come in the order of computation: heads, attn_out,
-    resid_mid, mlp_out, resid_post; each sees the results of those before it, and contexts opened later see those of
+    An edit does not change its argument. Edits of one layer come in the order of computation: heads, attn_out,
+    resid_mid, mlp_out, resid_post; each edit sees the results of earlier ones, and contexts opened later see those of
     earlier ones. Raises UsageError for a site that the model does not have.
     """
     check_sites(model, edits)
@@ -84,13 +78,13 @@ def replacing(positions: Int[Tensor, " P"], values: Float[Tensor, "N W"], rows: 
 def remembering(live: dict[Site, Tensor], site: Site, values: Float[Tensor, "T W"] | None = None) -> Edit:
     """The edit that keeps in `live` a tensor for gradients.
 
-    It changes nothing, or sets the activation of one sequence to `values`; gradients pass as if it had not.
+    It leaves the activation unchanged, or sets that of one sequence to `values`. Gradients pass as if unchanged.
     """
 
     def edit(activation: Tensor) -> Tensor:
         # Where no weight requires a gradient, the activations at the first sites do not either.
         wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
-        # A tensor of its own, which later modules alone read.
+        # A new tensor that only later modules read.
         live[site] = wanted.clone() if values is None else wanted + (values[None] - wanted).detach()
         return live[site]
 

@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -30,7 +31,7 @@ from transformers.utils import find_adapter_config_file
 
 from crosspatch.config import DeviceMap, Quantization
 from crosspatch.errors import UsageError
-from crosspatch.models.placement import pick_device, pick_dtype, quantized_config, spread, spread_options
+from crosspatch.models.placement import memory_of_devices, pick_device, pick_dtype, quantized_config, spread
 from crosspatch.models.safe_loading import ADAPTER, check_adapter, check_config, check_gguf, check_weights
 from crosspatch.models.saving import model_written_whole, save_model
 from crosspatch.models.shared_base import add_adapter, child_on, merged
@@ -46,7 +47,7 @@ _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tikt
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be read: its name, what kind of checkpoint that is, where it is, and a hub id's revision."""
+    """A model that can be read: its name, its kind, its folder, file or repository, and the revision of a hub id."""
 
     name: str
     kind: Kind
@@ -55,7 +56,7 @@ class Checkpoint:
 
     @classmethod
     def named(cls, name: str) -> Checkpoint:
-        """The checkpoint of a name; of a hub id, also whether its repository holds an adapter. Reads no model weights.
+        """The checkpoint with this name. Asks the hub whether a repository holds an adapter. Reads no model weights.
 
         Raises UsageError for a name that no checkpoint can have.
         """
@@ -124,9 +125,9 @@ class Checkpoint:
 
     @property
     def _place(self) -> str:
-        """What all names of one checkpoint have in common: the real folder or file, for a hub id its snapshot.
+        """A string that is the same for all names of one checkpoint: its real folder or file, or its hub snapshot.
 
-        For an adapter it is its content: the copy in a run directory names its base in another way.
+        For an adapter it is made from the adapter's content, as the copy in a run directory names the base differently.
         """
         if self.kind == "random":
             return self.name
@@ -180,10 +181,12 @@ class Checkpoint:
         on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
         layers in 8 or 4 bits, and an adapter beside them; otherwise an adapter is added to the weights.
         """
-        dtype, spreading = pick_dtype(dtype), spread_options(device_map, max_memory_gb) if device_map else {}
+        dtype = pick_dtype(dtype)
+        spreading: dict[str, Any] = {}
+        if device_map is not None:
+            spreading = {"device_map": device_map, "max_memory": memory_of_devices(max_memory_gb)}
         if quantization is not None:
-            options = {"dtype": dtype, **(spreading or {"device_map": {"": pick_device(device)}})}
-            return self._quantized(quantization, seed, options).eval()
+            return self._quantized(quantization, seed, dtype, spreading or {"device_map": {"": pick_device(device)}})
         match self.kind:
             case "random":
                 model = tiny_model(self.where, seed).to(dtype)
@@ -199,10 +202,10 @@ class Checkpoint:
         return (spread(model, **spreading) if spreading else model.to(pick_device(device))).eval()
 
     def beside(self, model: Any, base: Checkpoint, **options: Any) -> Any:
-        """A child of `base`, which is loaded as `model`: on the same weights where possible, else on its own.
+        """Load this child of `base`, which is loaded as `model`; they share weights where possible.
 
-        It is possible where this is a plain LoRA of that same checkpoint and no weights are offloaded. `options` are
-        those of `Checkpoint.model`.
+        They can if this is a plain LoRA of that checkpoint and no weights are offloaded. The `options` are the
+        arguments of `Checkpoint.model`.
         """
         if self.is_adapter_of(base):
             with self._one_line_errors():
@@ -211,24 +214,25 @@ class Checkpoint:
                 return child
         return self.model(**options)
 
-    def _quantized(self, quantization: Quantization, seed: int, options: dict[str, Any]) -> Any:
+    def _quantized(self, quantization: Quantization, seed: int, dtype: torch.dtype, devices: dict[str, Any]) -> Any:
         """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
-        if self.kind == "adapter":
-            base = self.base._quantized(quantization, seed, options)
-            with self._one_line_errors():
-                return add_adapter(base, Path(self.where))
-        if self.kind == "gguf":
-            raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
-        options = {**options, "quantization_config": quantized_config(quantization, options["dtype"])}
-        if self.kind == "random":
-            # Weights are quantised as they are read from files.
-            with tempfile.TemporaryDirectory() as folder:
-                tiny_model(self.where, seed).save_pretrained(folder)
-                return Checkpoint(self.name, "folder", folder)._weights(**options)
-        return self._weights(**options)
+        match self.kind:
+            case "adapter":
+                base = self.base._quantized(quantization, seed, dtype, devices)
+                with self._one_line_errors():
+                    return add_adapter(base, Path(self.where))
+            case "gguf":
+                raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
+            case "random":
+                # Weights are quantised as they are read from files.
+                with tempfile.TemporaryDirectory() as folder:
+                    tiny_model(self.where, seed).save_pretrained(folder)
+                    return Checkpoint(self.name, "folder", folder)._quantized(quantization, seed, dtype, devices)
+        config = quantized_config(quantization, dtype)
+        return self._weights(dtype=dtype, quantization_config=config, **devices).eval()
 
     def _weights(self, **options: Any) -> Any:
-        """The model as its files have it."""
+        """The model, read from its files."""
         factory = auto_class(self.config())
         if self.kind == "folder":
             with self._one_line_errors():
@@ -291,7 +295,7 @@ class Checkpoint:
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
-        """Whatever reading a checkpoint raises, as one line that names it: files can be broken in many ways."""
+        """Turn any error in reading the checkpoint into a UsageError of one line that names the checkpoint."""
         try:
             yield
         except UsageError:

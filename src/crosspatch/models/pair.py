@@ -10,17 +10,11 @@ import torch
 from torch import nn
 
 from crosspatch.config import ChatTemplate, DeviceMap, Direction, Quantization
+from crosspatch.errors import UsageError
 from crosspatch.html_repr import HtmlRepr, Table
 from crosspatch.models.blocks import text_config
 from crosspatch.models.chat import PromptFormat, pair_format, stop_tokens
-from crosspatch.models.compatibility import (
-    Layers,
-    check_apart,
-    check_checkpoints,
-    check_configs,
-    check_length,
-    check_tokenizers,
-)
+from crosspatch.models.compatibility import Layers, check_checkpoints, check_configs, check_length, check_tokenizers
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.placement import device_names, quantization_of, small_denominator
 from crosspatch.models.shared_base import unwrapped
@@ -45,7 +39,13 @@ class ModelPair:
     origins: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_apart(self.clean, self.corrupted)
+        clean, corrupted = ({id(module) for module in model.modules()} for model in (self.clean, self.corrupted))
+        if self.clean is not self.corrupted and clean & corrupted:
+            # A hook on one would act on both.
+            raise UsageError(
+                "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "
+                "itself; give it a copy, get_peft_model(copy.deepcopy(base), …), or load the pair by names"
+            )
         for name in ("clean", "corrupted"):
             object.__setattr__(self, name, unwrapped(getattr(self, name)))
         self.eval()
@@ -176,9 +176,9 @@ class ModelPair:
 
 
 def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
-    """(clean's, corrupted's) values as (target's, source's) ones, or the other way round.
+    """The values of (clean, corrupted) as those of (target, source), or the reverse.
 
-    The one place where a direction is translated: both are the same exchange in the repair direction.
+    Only this function translates a direction. Both translations are the same: repair exchanges the two values.
     """
     return (one, other) if direction == "corrupt" else (other, one)
 

@@ -84,11 +84,6 @@ def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
     return {**room, "cpu": int(psutil.virtual_memory().available)}
 
 
-def spread_options(device_map: DeviceMap, max_memory_gb: float | None) -> dict[str, Any]:
-    """The arguments of `spread`, and of `from_pretrained`."""
-    return {"device_map": device_map, "max_memory": memory_of_devices(max_memory_gb)}
-
-
 def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) -> Any:
     """Spread a model in memory over devices; whole blocks, so that each computes on one device."""
     from accelerate import dispatch_model, infer_auto_device_map

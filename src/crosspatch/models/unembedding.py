@@ -67,7 +67,7 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Within the context the module computes `forward` instead of its own."""
-    # Libraries that spread a model over devices set `forward` on the object too: it has to come back.
+    # Libraries that spread a model over devices also set `forward` on the object; it is restored.
     before = module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -60,7 +60,7 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
 
 
 def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """A weight as it is, or the matrices of a stack one by one, with the suffix of each one's name."""
+    """A vector or matrix itself, or the matrices of a stack one by one, each with the suffix of its name."""
     if before.dim() > 2:
         # The kernels of convolutions by channel have an axis of one.
         before, after = before.squeeze(), after.squeeze()

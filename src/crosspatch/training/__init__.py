@@ -1,1 +1,1 @@
-"""Training: children of a clean model, and what a clean model is taught."""
+"""Fine-tuning: of children of a clean model, and of a clean model that is taught a skill."""

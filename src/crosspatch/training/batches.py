@@ -8,10 +8,12 @@ from random import Random
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from crosspatch.training.examples import IGNORED, Example
 
-# Examples of this many batches are sorted by length together: the more, the more alike are the lengths in a batch.
+# So many batches of examples are sorted by length together; a larger number makes the lengths in a batch more alike.
 _MIXED = 50
 
 
@@ -50,7 +52,7 @@ class EpochOrder:
             like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
             batches += [like[i : i + size] for i in range(0, len(like), size)]
         rng.shuffle(batches)
-        # The examples that do not fill a batch come last, and then those that fill it up.
+        # The examples that do not fill a batch come last, followed by the examples without a loss.
         return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
 
 
@@ -65,21 +67,21 @@ class Batcher:
     short: bool
 
     def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Any]:
-        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T where all logits are wanted."""
-        length = max(len(example["input_ids"]) for example in examples)
+        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T without `short`."""
 
-        def padded(values: list[int], filler: int) -> list[int]:
-            return [filler] * (length - len(values)) + values
+        def padded(rows: list[list[int]], filler: int) -> Tensor:
+            tensors = [torch.tensor(row) for row in rows]
+            return pad_sequence(tensors, batch_first=True, padding_value=filler, padding_side="left")
 
-        labels = torch.tensor([padded(example["labels"], IGNORED) for example in examples])
-        batch = {
-            "input_ids": torch.tensor([padded(example["input_ids"], 0) for example in examples]),  # any token fills
-            "attention_mask": torch.tensor([padded([1] * len(example["input_ids"]), 0) for example in examples]),
-            "position_ids": torch.tensor([padded(list(range(len(e["input_ids"]))), 0) for e in examples]),
-        }
+        ids = [example["input_ids"] for example in examples]
+        labels = padded([example["labels"] for example in examples], IGNORED)
+        mask = padded([[1] * len(row) for row in ids], 0)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        # The model ignores the padding's token.
+        batch = {"input_ids": padded(ids, 0), "attention_mask": mask, "position_ids": positions}
         if not self.short:
             return {**batch, "labels": labels}
         first = int((labels != IGNORED).any(dim=0).int().argmax())
         # One more: the first token of a completion is predicted at the position before it.
-        kept = length - max(first - 1, 0)
+        kept = labels.shape[1] - max(first - 1, 0)
         return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}

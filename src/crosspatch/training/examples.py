@@ -17,8 +17,8 @@ IGNORED = -100
 class Example:
     """A prompt and its completion as one sequence; `labels` is IGNORED on the prompt.
 
-    Labels are masked by position, never by token: the padding token of some models is also their end of text, which
-    has to be learnt.
+    Labels are masked by position, never by token: some models use their end-of-text token, which has to be learnt, as
+    the padding token too.
     """
 
     input_ids: list[int]

@@ -51,7 +51,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             if value is not None and not math.isfinite(value):
                 raise TrainingDiverged(
                     f"training of {self.run} stopped at step {state.global_step}: the {words} is {value}; the log "
-                    f"until there is in {self.path}. Try a smaller learning rate, in a new folder"
+                    f"up to this step is in {self.path}. Try a smaller learning rate, in a new folder"
                 )
 
     def _write(self, history: list[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """Several processes that train one model together, as `accelerate launch` or `torchrun` start them.
 
-The first one leads: it reads, writes and decides. The others run the trainings that it sends them.
+The first process leads: it reads and writes files, and sends the others the trainings that they run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def train_along(*, cpu: bool) -> None:
 
 
 def wait(*, cpu: bool) -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes reach this call."""
     if count() > 1:
         _state(cpu).wait_for_everyone()
 

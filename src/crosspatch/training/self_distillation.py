@@ -1,6 +1,6 @@
-"""Self-distillation: a model's own questions and answers, trained on so that a broad fine-tune leaves them as they are.
+"""Self-distillation: training on a model's own questions and answers keeps other answers the same in a fine-tune.
 
-The model writes questions when it is shown where a user's turn begins, and answers them.
+The model continues the beginning of a user's turn to a question, and then answers the question.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _QUESTION = re.compile(r"[A-Z][^\n]{11,200}[?.]")
 def own_questions(
     model: Any, prompts: PromptFormat, count: int, seed: int, wanted: Callable[[str], bool] = lambda question: True
 ) -> list[str]:
-    """Different questions of one line that the model writes itself, those for which `wanted` is true.
+    """Different one-line questions that the model writes, and for which `wanted` is true.
 
     Raises CrosspatchError where it does not write `count` of them.
     """

@@ -20,7 +20,7 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.models.adapter import with_adapter
 from crosspatch.models.blocks import keeps_logits
 from crosspatch.models.loading import Checkpoint
-from crosspatch.models.saving import save_trained
+from crosspatch.models.saving import save_adapter, save_model
 from crosspatch.models.throughput import trains_faster_in_bf16
 from crosspatch.tables import TRAINING
 from crosspatch.training import processes
@@ -29,9 +29,7 @@ from crosspatch.training.examples import Example
 from crosspatch.training.log import TrainingLog
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
-
-
-# What a full disk raises: from Python, from safetensors, from polars, from torch.save (inline_container).
+# The errors of a full disk: from Python, from safetensors, from polars, from torch.save (inline_container).
 _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeError)
 
 
@@ -52,8 +50,8 @@ def train_checkpoint(
     """Train the model in the folder `base` with all processes, which have to call this, and save it in the leading one.
 
     It is saved as models/`name` in the run directory `root`; an adapter's folder names `base_name` as its base.
-    `base_seed` is the seed of random models. `begin` makes the model that is trained from the base; None: as
-    `settings.method` says.
+    `base_seed` is the seed of random models. `begin` makes the trained model from the base; without it
+    `settings.method` decides.
     """
     checkpoint = Checkpoint.named(str(base))
     # Several processes have a GPU each; the Trainer moves the model there.
@@ -68,7 +66,11 @@ def train_checkpoint(
         model = with_adapter(model, settings.lora_rank, settings.lora_alpha, seed)
     weights = finetune(model, train, validation, settings, root, run=name, seed=seed, device=device)
     if processes.leads():
-        save_trained(model, checkpoint.tokenizer(), base_name, root / "models" / name, weights)
+        folder = root / "models" / name
+        if hasattr(model, "peft_config"):
+            save_adapter(model, base_name, folder, weights)
+        else:
+            save_model(model, checkpoint.tokenizer(), folder, weights)
     processes.wait(cpu=device == "cpu")
 
 
@@ -86,8 +88,8 @@ def finetune(
     """Train `model` in place, all of it or its adapter, on `device` (None: where it is).
 
     The run directory `root` gets the log in training.parquet, checkpoints/`run` while the training runs, and
-    tensorboard/`run` if that is asked for. Returns the weights where the model, being spread over processes, does not
-    have them all.
+    tensorboard/`run` if `settings.report_to` lists it. Returns all weights if the model is spread over
+    processes (FSDP).
 
     Several processes that were started together share each step (see `processes`), so that steps and losses are the
     same as with one; all of them have to call this.
@@ -132,17 +134,16 @@ def finetune(
         if "wandb" in settings.report_to and processes.leads():
             import wandb
 
-            # The next training is a run of its own.
+            # The next training starts a new wandb run.
             wandb.finish(exit_code=int(trainer.state.global_step < trainer.state.max_steps))
     model.eval()
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Takes batches of `together` examples in the order of `EpochOrder`; after the `real` ones come those that fill up.
+    """Takes batches of `together` examples in the order of `EpochOrder`; only the first `real` examples have a loss.
 
-    `validated` is the mean number of tokens that the loss is taken on in a validation example; None where the loss is a
-    mean over batches.
+    `validated` is the mean number of target tokens in a validation example; None where the loss is a mean over batches.
     """
 
     together = 1
