@@ -23,7 +23,7 @@ _COMMON = (
 PARALLEL = frozenset({"gpt_neox", "phi", "cohere2"})
 
 
-def _config(family: str, **changes: Any) -> Any:
+def tiny_family(family: str, **changes: Any) -> Any:
     """The family's configuration at the common tiny shape; keys that it does not have are ignored."""
     common = tiny_config("llama")
     shared = {key: getattr(common, key) for key in (*_SHAPE, *_COMMON)}
@@ -32,57 +32,48 @@ def _config(family: str, **changes: Any) -> Any:
 
 _SLIDING = {"sliding_window": 8, "layer_types": SLIDING_AND_FULL}
 # A quarter of 12 is an odd number of rotary dimensions: half of them turn instead.
-_HALF_ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}
+_ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+_HALF_ROTARY = {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}
 
 ARCHITECTURES: dict[str, Callable[[], Any]] = {
-    "qwen2": partial(_config, "Qwen2"),
-    "qwen3": partial(_config, "Qwen3"),
-    "qwen3_sliding": partial(_config, "Qwen3", use_sliding_window=True, **_SLIDING),
+    "qwen2": partial(tiny_family, "Qwen2"),
+    "qwen3": partial(tiny_family, "Qwen3"),
+    "qwen3_sliding": partial(tiny_family, "Qwen3", use_sliding_window=True, **_SLIDING),
     "qwen3_moe": partial(
-        _config,
-        "Qwen3Moe",
-        num_experts=4,
-        num_experts_per_tok=2,
-        moe_intermediate_size=32,
-        mlp_only_layers=[1],
+        tiny_family, "Qwen3Moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, mlp_only_layers=[1]
     ),
-    "llama": partial(_config, "Llama"),
-    "mistral": partial(_config, "Mistral", sliding_window=8),
+    "llama": partial(tiny_family, "Llama"),
+    "mistral": partial(tiny_family, "Mistral", sliding_window=8),
     "gemma2": partial(
-        _config,
+        tiny_family,
         "Gemma2",
         query_pre_attn_scalar=12,
+        **_SLIDING,
         attn_logit_softcapping=5.0,
         final_logit_softcapping=10.0,
-        **_SLIDING,
     ),
-    "gemma3": partial(_config, "Gemma3Text", query_pre_attn_scalar=12, **_SLIDING),
+    "gemma3": partial(tiny_family, "Gemma3Text", query_pre_attn_scalar=12, **_SLIDING),
     "gpt_oss": partial(
-        _config,
-        "GptOss",
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        **_SLIDING,
+        tiny_family, "GptOss", num_local_experts=4, num_experts_per_tok=2, rope_parameters=_ROPE, **_SLIDING
     ),
     "gpt2": partial(tiny_config, "gpt2"),
-    "gpt_neox": partial(_config, "GPTNeoX", use_parallel_residual=True, **_HALF_ROTARY),
-    "olmo2": partial(_config, "Olmo2"),
-    "phi": partial(_config, "Phi", **_HALF_ROTARY),
-    "phi3": partial(_config, "Phi3"),
-    "cohere2": partial(_config, "Cohere2", logit_scale=0.8, **_SLIDING),
+    "gpt_neox": partial(tiny_family, "GPTNeoX", use_parallel_residual=True, **_HALF_ROTARY),
+    "olmo2": partial(tiny_family, "Olmo2"),
+    "phi": partial(tiny_family, "Phi", **_HALF_ROTARY),
+    "phi3": partial(tiny_family, "Phi3"),
+    "cohere2": partial(tiny_family, "Cohere2", logit_scale=0.8, **_SLIDING),
     "granite": partial(
-        _config,
+        tiny_family,
         "Granite",
         residual_multiplier=0.5,
         attention_multiplier=0.4,
         embedding_multiplier=3.0,
         logits_scaling=0.8,
     ),
-    "smollm3": partial(_config, "SmolLM3", no_rope_layers=[1, 0, 1, 0]),
-    "stablelm": partial(_config, "StableLm", **_HALF_ROTARY),
-    "starcoder2": partial(_config, "Starcoder2"),
-    "glm4": partial(_config, "Glm4"),
+    "smollm3": partial(tiny_family, "SmolLM3", no_rope_layers=[1, 0, 1, 0]),
+    "stablelm": partial(tiny_family, "StableLm", **_HALF_ROTARY),
+    "starcoder2": partial(tiny_family, "Starcoder2"),
+    "glm4": partial(tiny_family, "Glm4"),
 }
 
 

@@ -22,9 +22,9 @@ TRAIN, VALIDATION = (
 )
 
 
-def tuned(model, folder, settings, train=TRAIN, validation=VALIDATION):
+def tuned(model, folder, settings, train=TRAIN, validation=VALIDATION, **options):
     """Fine-tune a model in place; returns the log."""
-    finetune(model, train, validation, settings, folder)
+    finetune(model, train, validation, settings, folder, **options)
     return TRAINING.read(folder / TRAINING.path()).filter(run="corrupted")
 
 

@@ -1,4 +1,4 @@
-"""Blocks, their components and the final norm, over all architectures; and what is refused where it is not there."""
+"""Blocks, their components, sites and the final norm, over all architectures; what a model lacks is refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import nn
 from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
-from crosspatch.models import components as module
-from crosspatch.models.blocks import find_blocks, hidden_into, hidden_of, with_hidden
+from crosspatch.models.blocks import find_blocks
 from crosspatch.models.components import check_sites, final_norm, find_components, trace
 from crosspatch.models.hooks import reading
 from crosspatch.models.site import Site
@@ -46,18 +45,6 @@ def tiny(family: str, **settings):
         return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
-# Blocks
-
-
-def test_hidden_states_in_what_blocks_get_and_return():
-    hidden, other = torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
-    assert hidden_of(hidden) is hidden_of((hidden, "weights")) is hidden
-    assert with_hidden(hidden, other) is other
-    assert with_hidden((hidden, "weights"), other) == (other, "weights")
-    assert hidden_into((hidden, other), {}) is hidden
-    assert hidden_into((), {"attention_mask": other, "hidden_states": hidden}) is hidden
-
-
 def lists_of_four(*names: str) -> nn.Module:
     model = nn.Module()
     model.config = ARCHITECTURES["qwen3"]()
@@ -80,9 +67,6 @@ def test_blocks_are_the_one_list_of_the_right_length():
     # Also when they are replaced.
     model.layers = nn.ModuleList(nn.Linear(1, 1) for _ in range(4))
     assert find_blocks(model) is model.layers
-
-
-# Components
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -117,18 +101,18 @@ def test_a_parallel_block_has_no_site_between_its_halves(name):
         for weight in find_blocks(model)[1].attention.dense.parameters():
             weight.detach().zero_()
     check_sites(model, [Site(1, "attn_out"), Site(1, "mlp_out"), Site(1, "head", 0), Site(1)])
-    with pytest.raises(UsageError, match=r"no L1\.resid_mid: in block 1 .* run in parallel; use resid_post"):
+    with pytest.raises(UsageError, match=r"no L1\.resid_mid: in block 1 .* run in parallel, .* use resid_post"):
         check_sites(model, [Site(1, "resid_mid")])
 
 
 def test_layers_and_heads_out_of_range():
     model = tiny_architecture("gpt2")
-    everything = [Site(layer, c, 3 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
-    check_sites(model, everything)
+    there = [Site(layer, c, 3 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
+    check_sites(model, there)
     with pytest.raises(UsageError, match=r"no L4\.resid_post: the layers of GPT2LMHeadModel are 0 to 3"):
-        check_sites(model, [*everything, Site(4)])
+        check_sites(model, [*there, Site(4)])
     with pytest.raises(UsageError, match=r"no L0\.head\.4: in block 0 \(GPT2Block\) the heads are 0 to 3"):
-        check_sites(model, [*everything, Site(0, "head", 4)])
+        check_sites(model, [*there, Site(0, "head", 4)])
 
 
 def lacks(model, layer: int) -> set[str]:
@@ -145,38 +129,34 @@ def test_what_does_not_add_up_is_refused():
         check_sites(adds_itself, [Site(0, "attn_out")])
     with pytest.raises(UsageError, match=r"no attention was found .* use resid_post"):
         check_sites(adds_itself, [Site(0, "head", 0)])
-    two_mlps = tiny(
-        "GraniteMoeShared",
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=32,
-        num_local_experts=2,
-        shared_intermediate_size=32,
-        residual_multiplier=0.5,
-    )
-    assert lacks(two_mlps, 0) == {"mlp_out"}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"intermediate_size": 32, "num_local_experts": 2, "shared_intermediate_size": 32}
+    assert lacks(tiny("GraniteMoeShared", **heads, **sizes, residual_multiplier=0.5), 0) == {"mlp_out"}
     assert lacks(tiny("Falcon", num_attention_heads=4), 0) == {"resid_mid", "attn_out", "mlp_out"}
     # The control: the same family where nothing is changed in place.
     assert not lacks(tiny("Falcon", num_attention_heads=4, parallel_attn=False), 0)
 
-
-def test_blocks_of_one_model_may_differ():
-    config = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
-    model = tiny("Lfm2", layer_types=["conv", "full_attention"] * 2, **config)
+    # Blocks of one model may differ.
+    mixed = tiny("Lfm2", layer_types=["conv", "full_attention"] * 2, intermediate_size=96, **heads)
     for layer in range(4):
-        assert lacks(model, layer) == (set() if layer % 2 else {"resid_mid", "attn_out", "mlp_out", "head"})
+        assert lacks(mixed, layer) == (set() if layer % 2 else {"resid_mid", "attn_out", "mlp_out", "head"})
 
 
-def test_a_model_is_traced_once_and_not_at_all_for_block_outputs():
+def test_a_model_is_traced_once_and_forgotten_with_it():
     model = tiny_architecture("llama")
     passes = []
     model.model.register_forward_hook(lambda *_: passes.append(1))
     check_sites(model, [Site(0), Site(3)])
+    # For block outputs alone it is not traced at all.
     assert not passes
     for _ in range(2):
         check_sites(model, [Site(0, "attn_out"), Site(3, "head", 1)])
         final_norm(model)
     assert len(passes) == 1
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_tracing_leaves_the_model_as_it_was():
@@ -197,17 +177,27 @@ def test_tracing_leaves_the_model_as_it_was():
     assert hooks_and_forwards(model) == 1
 
 
-def test_what_is_known_of_a_model_does_not_keep_it():
-    model = tiny_architecture("llama")
-    find_components(model)
-    assert model in module._known
-    gone = weakref.ref(model)
-    del model
-    gc.collect()
-    assert gone() is None
+def test_names_and_their_order():
+    names = ["L0.attn_out", "L0.head.2", "L0.head.10", "L0.resid_post", "L1.head.0", "L1.mlp_out", "L1.resid_mid"]
+    sites = [Site.parse(name) for name in names]
+    assert [site.name for site in sorted(set(sites))] == names
+    assert sites[2:4] == [Site(0, "head", 10), Site(0)]
 
 
-# Final norm and unembedding
+def test_no_names_of_sites():
+    for name in ("", "L3", "L².resid_post", "L-1.resid_post", "Lx.attn_out", "L3.resid", "L3.head.x", "L3.mlp_out "):
+        with pytest.raises(UsageError, match=r"such as L18\.resid_post or L18\.head\.3"):
+            Site.parse(name)
+    with pytest.raises(UsageError, match=r"needs its number, such as L3\.head\.0"):
+        Site.parse("L3.head")
+    with pytest.raises(UsageError, match="head 1 with attn_out"):
+        Site.parse("L3.attn_out.1")
+    for numbers in ((-1,), (0, "head", -1)):
+        with pytest.raises(UsageError, match="count from 0"):
+            Site(*numbers)
+    with pytest.raises(UsageError, match="got component 'resid_pre', expected one of resid_post, "):
+        Site(0, "resid_pre")
+
 
 TOKENS = torch.tensor([[5, 17, 301, 44, 9, 120]])
 

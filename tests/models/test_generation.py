@@ -15,18 +15,15 @@ from pairs import QUESTION, architecture_pair, child_of
 QUESTIONS = ["a", QUESTION, "Which b satisfies b² + 8b + 12 = 0, and why is it so?"]
 
 
-def test_batched_is_looped_and_padded_is_unpadded(pair):
+def test_batched_is_looped_and_what_the_engine_generates_for_a_model_patched_into_itself(pair):
     together = answer(pair.clean, pair.prompts, QUESTIONS, 12, pair.stop_tokens)
     alone = [answer(pair.clean, pair.prompts, [question], 12, pair.stop_tokens)[0] for question in QUESTIONS]
     assert together == alone
     assert len({given.text for given in together}) == 3
-
-
-def test_an_answer_is_what_the_engine_generates_for_a_model_patched_into_itself(pair):
     itself = ModelPair(pair.clean, pair.clean, pair.prompts)
     prompt = Prompt(itself.encode(QUESTION), patch_grid([1], pair.n_layers))
     trajectory = run_cached(itself, [prompt], PatchRun(max_new_tokens=12))[0].trajectories[0]
-    given = answer(pair.clean, pair.prompts, [QUESTION], 12, pair.stop_tokens)[0]
+    given = together[QUESTIONS.index(QUESTION)]
     assert given.text == trajectory.text(pair.prompts)
     assert (given.tokens, given.stop_reason) == (trajectory.tokens, trajectory.stop_reason)
 
@@ -45,24 +42,19 @@ def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pai
     assert any(words.count(char) > 1 for char in words)
 
 
-def test_an_answer_ends_at_any_stop_token(qwen3_pair):
+def test_an_answer_ends_at_any_stop_token_or_the_limit(qwen3_pair):
     free = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, qwen3_pair.stop_tokens)[0]
     assert (free.stop_reason, free.token_count) == ("limit", 10)
-    itself = ModelPair(qwen3_pair.clean, qwen3_pair.clean, qwen3_pair.prompts)
-    prompt = Prompt(itself.encode(QUESTION), patch_grid([0], 4))
-    tokens = run_cached(itself, [prompt], PatchRun(max_new_tokens=10))[0].trajectories[0].tokens
+    tokens = free.tokens
     stop = next(token for token in tokens[2:] if token not in tokens[:2])
     cut = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 10, frozenset({stop}))[0]
     assert cut.stop_reason == "eos"
     assert cut.token_count == tokens.index(stop) + 1
     assert free.text.startswith(cut.text)
     assert cut.text == qwen3_pair.prompts.decode(tokens[: cut.token_count - 1])
-
-
-@pytest.mark.parametrize("limit", [1, 3])
-def test_the_limit_counts_tokens(qwen3_pair, limit):
-    given = answer(qwen3_pair.clean, qwen3_pair.prompts, ["a", "b"], limit, qwen3_pair.stop_tokens)
-    assert [g.token_count for g in given] == [limit, limit]
+    for limit in (1, 3):
+        given = answer(qwen3_pair.clean, qwen3_pair.prompts, ["a", "b"], limit, qwen3_pair.stop_tokens)
+        assert [g.token_count for g in given] == [limit, limit]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2"])

@@ -18,11 +18,9 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
 from crosspatch.models.shapes import Shape
 from crosspatch.models.tiny import _SHAPE, tiny_tokenizer
-from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
 
-TEXT = {
-    **_SHAPE,
+TEXT = _SHAPE | {
     "vocab_size": 512,
     "initializer_range": 0.2,
     "pad_token_id": 0,
@@ -30,14 +28,8 @@ TEXT = {
     "eos_token_id": 2,
 }
 # As deep as the text decoder: the number of blocks alone does not identify them.
-IMAGES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "image_size": 28,
-    "patch_size": 14,
-}
+IMAGES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+IMAGES |= {"image_size": 28, "patch_size": 14}
 
 
 def gemma3():
@@ -83,7 +75,6 @@ def test_the_text_decoder_is_patched_as_the_published_algorithm_does(build):
     pair = ModelPair.of(made(build), made(build, seed=1), tiny_tokenizer())
     assert name_of_blocks(pair.clean).endswith("language_model.layers")
     patches = choose_patches(pair, "all", ["resid_post", "attn_out", "mlp_out"])
-    assert quick_check(pair, patches) is None
     fast, slow = (
         patch(pair, "Solve for x: 2x = 18", patches=patches, max_new_tokens=4, engine=engine)
         for engine in ("cached", "reference")
@@ -94,7 +85,7 @@ def test_the_text_decoder_is_patched_as_the_published_algorithm_does(build):
 
 
 @pytest.mark.parametrize("build", WRAPPERS)
-def test_they_are_read_and_planned_by_name(tmp_path, build):
+def test_they_are_read_planned_and_adapted_by_name(tmp_path, build):
     model = made(build)
     save_model(model, tiny_tokenizer(), tmp_path / "model")
     again = Checkpoint.named(str(tmp_path / "model")).model(device="cpu")
@@ -104,17 +95,12 @@ def test_they_are_read_and_planned_by_name(tmp_path, build):
     shape = Shape.of(str(tmp_path / "model"))
     assert shape.linear_sides == sum(sum(layer.weight.shape) for layer in linear_layers(model).values())
     assert shape.config.num_hidden_layers == 4
-
-
-@pytest.mark.parametrize("build", WRAPPERS)
-def test_low_rank_updates_are_the_language_models_alone(build):
-    model = made(build)
+    # Adapters are the language model's alone, though the image encoder has linear layers too.
+    inside = set(decoder(model).modules())
+    assert any(isinstance(m, torch.nn.Linear) and m not in inside for m in model.modules())
     trained = {name for name, weight in with_adapter(model, 2, 4, 0).named_parameters() if weight.requires_grad}
     assert len(trained) == 2 * 7 * 4
     assert all("language_model.layers" in name for name in trained)
-    # There are others that could be meant.
-    inside = set(decoder(model).modules())
-    assert any(isinstance(m, torch.nn.Linear) and m not in inside for m in model.modules())
 
 
 def gemma3n():
@@ -128,27 +114,10 @@ def gemma3n():
     return transformers.Gemma3nForCausalLM(config)
 
 
-def hyper_connected():
-    """A Llama whose blocks hand on two streams behind one another, [B, T, 2, D], as hyper-connections do."""
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT))
-    for block in model.model.layers:
-        inner = block.forward
-
-        def forward(hidden_states, *args, _inner=inner, **kwargs):
-            first = hidden_states if hidden_states.dim() == 3 else hidden_states[:, :, 0]
-            return torch.stack([_inner(first, *args, **kwargs)] * 2, dim=2)
-
-        block.forward = forward
-    model.model.norm.register_forward_pre_hook(lambda _, args: (args[0][:, :, 0],))
-    return model
-
-
 @pytest.mark.parametrize("engine", ["cached", "reference"])
-@pytest.mark.parametrize("build", [gemma3n, hyper_connected])
-def test_blocks_with_several_streams_are_refused(build, engine):
-    model = made(build)
-    child = made(build, seed=1) if build is hyper_connected else copy.deepcopy(model)
-    pair = ModelPair.of(model, child, tiny_tokenizer())
+def test_blocks_with_several_streams_are_refused(engine):
+    model = made(gemma3n)
+    pair = ModelPair.of(model, copy.deepcopy(model), tiny_tokenizer())
     with pytest.raises(UsageError, match="models with several streams cannot be patched") as refused:
         patch(pair, "2x = 18", layers=[1], max_new_tokens=2, engine=engine)
     assert "\n" not in str(refused.value)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapters import changed_settings, saved_base
+from adapters import changed_settings
 from crosspatch.errors import UsageError
+from crosspatch.models.chat import PromptFormat
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.safe_loading import check_gguf
@@ -59,8 +60,10 @@ def canary(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "consolidated.00.ckpt"])
 def test_pickled_weights_are_not_read(base, canary, name):
-    (base / "model.safetensors").unlink()
     torch.save(Canary(canary), base / name)
+    # Beside safetensors they are left alone.
+    ModelPair.load("random:qwen3", str(base), device="cpu")
+    (base / "model.safetensors").unlink()
     message = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
     assert name in message
     assert not canary.exists()
@@ -69,15 +72,12 @@ def test_pickled_weights_are_not_read(base, canary, name):
     assert canary.exists()
 
 
-def test_pickles_beside_safetensors_are_left_alone(base, canary):
-    torch.save(Canary(canary), base / "pytorch_model.bin")
-    torch.save(Canary(canary), base / "training_args.bin")
-    ModelPair.load("random:qwen3", str(base), device="cpu")
-    assert not canary.exists()
-
-
-def test_a_pickled_adapter_is_not_read(adapter, canary):
+def test_a_pickled_adapter_is_not_read_nor_one_looked_for_on_the_hub(adapter, canary, monkeypatch):
+    """PEFT takes the folder's name for a repository's where its weights are missing."""
     (adapter / "adapter_model.safetensors").unlink()
+    monkeypatch.chdir(adapter.parent.parent)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    refused(f"{adapter.parent.name}/adapter", "adapter_model.safetensors is missing")
     torch.save(Canary(canary), adapter / "adapter_model.bin")
     refused(str(adapter), "convert it: python -c .*adapter_model.bin")
     assert not canary.exists()
@@ -94,17 +94,6 @@ def test_an_index_cannot_name_other_files(base, canary, part):
     assert not canary.exists()
 
 
-def test_a_model_in_parts_is_read(tmp_path):
-    model = tiny_model("qwen3")
-    saved_base(tmp_path / "whole")
-    model.save_pretrained(tmp_path / "parts", max_shard_size="100KB")
-    assert (tmp_path / "parts" / "model.safetensors.index.json").is_file()
-    for file in (tmp_path / "whole").glob("token*"):
-        (tmp_path / "parts" / file.name).write_bytes(file.read_bytes())
-    read = Checkpoint.named(str(tmp_path / "parts")).model(device="cpu")
-    assert fingerprint(read) == fingerprint(model)
-
-
 def run_command(message: str) -> None:
     """Run the Python command in an error's message, split as a shell would split it."""
     python, option, code = shlex.split(message.partition("convert it: ")[2])
@@ -112,7 +101,7 @@ def run_command(message: str) -> None:
     exec(code, {})
 
 
-def test_the_way_to_convert_works(base, adapter):
+def test_the_way_to_convert_works_for_models_and_adapters(base, adapter):
     torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
     (base / "model.safetensors").unlink()
     run_command(refused(str(base), "convert it"))
@@ -150,19 +139,13 @@ def test_code_in_a_folder_is_not_run(base, canary, monkeypatch, known):
     assert canary.exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("attn_implementation", "somebody/attention"),
-        ("attn_implementation", "kernels-community/flash-attn3"),
-        ("attn_implementation", "flash_attention_2"),
-        ("attn_implementation", "paged|somebody/attention:forward"),
-        ("experts_implementation", "somebody/experts"),
-    ],
-)
-def test_attention_from_elsewhere_is_refused_and_torchs_own_is_not(base, key, value):
-    changed_settings(base, "config.json", **{key: value})
-    assert value in refused(str(base), "which may fetch code; remove")
+def test_attention_from_elsewhere_is_refused_and_torchs_own_is_not(base):
+    flash, paged = "kernels-community/flash-attn3", "paged|somebody/attention:forward"
+    for value in ("somebody/attention", flash, "flash_attention_2", paged):
+        changed_settings(base, "config.json", attn_implementation=value)
+        assert value in refused(str(base), "which may fetch code; remove")
+    changed_settings(base, "config.json", attn_implementation="eager", experts_implementation="somebody/experts")
+    assert "somebody/experts" in refused(str(base), "which may fetch code; remove")
     changed_settings(base, "config.json", attn_implementation="eager", experts_implementation=None)
     assert Checkpoint.named(str(base)).model(device="cpu").config._attn_implementation == "eager"
 
@@ -181,14 +164,6 @@ def test_an_adapter_cannot_name_a_module_to_import(base, adapter, canary, tmp_pa
     refused(str(adapter), "fetches further adapters")
 
 
-def test_an_adapter_without_weights_is_not_looked_for_on_the_hub(adapter, monkeypatch):
-    """PEFT takes the folder's name for a repository's where its weights are missing."""
-    (adapter / "adapter_model.safetensors").unlink()
-    monkeypatch.chdir(adapter.parent.parent)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
-    refused(f"{adapter.parent.name}/adapter", "adapter_model.safetensors is missing")
-
-
 @pytest.mark.parametrize("named", ["/no/such/folder", "../../elsewhere/deep", "a/b/c", "", 7, None, ["x"]])
 def test_a_base_that_is_no_model_is_one_line(adapter, named):
     changed_settings(adapter, base_model_name_or_path=named)
@@ -196,38 +171,25 @@ def test_a_base_that_is_no_model_is_one_line(adapter, named):
 
 
 @pytest.mark.parametrize(
-    "template",
-    [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ cycler.__init__.__globals__.os.system('touch canary') }}",
-        "{% include '/etc/passwd' %}",
-        "{{ messages.append(1) }}",
-    ],
+    "template", ["{{ cycler.__init__.__globals__.os.system('touch canary') }}", "{% include '/etc/passwd' %}"]
 )
 def test_a_chat_template_stays_in_its_sandbox(base, canary, monkeypatch, template):
     (base / "chat_template.jinja").write_text(template)
     monkeypatch.chdir(canary.parent)
-    pair = ModelPair.load(str(base), str(base), device="cpu")
     with pytest.raises(UsageError, match="the chat template refuses the prompt") as error:
-        pair.encode("Solve for x: 5x + 3 = 18")
+        PromptFormat(Checkpoint.named(str(base)).tokenizer()).encode("Solve for x: 5x + 3 = 18")
     assert "\n" not in str(error.value)
     assert not canary.exists()
 
 
-# GGUF files whose rotary angles would be wrong in transformers are refused; SmolLM2's is not
-
-
-def written_gguf(folder: Path, architecture: str = "llama", *, tensor: str | None = None, **settings: object) -> Path:
+def written_gguf(folder: Path, architecture: str = "llama", *, tensor: str = "token_embd.weight", **settings) -> Path:
     """A GGUF file with some settings of its architecture, dots as double underscores."""
     path = folder / "model.gguf"
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in settings.items():
-        name = f"{architecture}.{key.replace('__', '.')}"
-        if isinstance(value, str):
-            writer.add_string(name, value)
-        else:
-            writer.add_float32(name, value)
-    writer.add_tensor(tensor or "token_embd.weight", np.ones((2, 2), dtype=np.float32))
+        add = writer.add_string if isinstance(value, str) else writer.add_float32
+        add(f"{architecture}.{key.replace('__', '.')}", value)
+    writer.add_tensor(tensor, np.ones((2, 2), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -239,35 +201,27 @@ def written_gguf(folder: Path, architecture: str = "llama", *, tensor: str | Non
     ("settings", "words"),
     [
         ({"rope__scaling__type": "linear", "rope__scaling__factor": 8.0}, r"rope\.scaling\.type is linear"),
-        ({"rope__scaling__type": "yarn"}, "is yarn"),
         ({"rope__scaling__factor": 4.0}, r"rope\.scaling\.factor is 4\.0"),
         ({"rope__scaling__attn_factor": 1.2}, "attn_factor"),
         ({"rope__scale_linear": 2.0}, "scale_linear is 2"),
         ({"tensor": "rope_freqs.weight"}, r"tensor rope_freqs\.weight"),
         ({"tensor": "rope_factors_long.weight", "architecture": "phi3"}, "rope_factors_long"),
-        ({"architecture": "gemma3", "rope__scaling__type": "linear"}, r"gemma3\.rope\.scaling\.type"),
+        ({"architecture": "gemma3", "rope__scaling__type": "yarn"}, r"gemma3\.rope\.scaling\.type is yarn"),
     ],
 )
 def test_scaled_rotary_angles_are_refused(tmp_path, settings, words):
     path = written_gguf(tmp_path, **settings)
-    for read in (Checkpoint.named(str(path)).config, Checkpoint.named(str(path)).model):
+    checkpoint = Checkpoint.named(str(path))
+    for read in (checkpoint.config, checkpoint.model, lambda: convert_gguf(path, tmp_path / "folder")):
         with pytest.raises(UsageError, match=words) as refused:
             read()
         assert "\n" not in str(refused.value)
-    with pytest.raises(UsageError, match=words):
-        convert_gguf(path, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"rope__scaling__type": "none", "rope__freq_base": 10000.0, "rope__scaling__original_context_length": 4096.0},
-        {"rope__scaling__factor": 1.0, "rope__scaling__yarn_beta_fast": 32.0},
-        # Of this one transformers reads the scaling.
-        {"architecture": "gpt-oss", "rope__scaling__type": "yarn", "rope__scaling__factor": 32.0},
-    ],
-)
-def test_other_gguf_files_are_not_refused(tmp_path, settings):
-    check_gguf(written_gguf(tmp_path, **settings))
+def test_other_gguf_files_are_not_refused(tmp_path):
+    check_gguf(written_gguf(tmp_path))
+    check_gguf(written_gguf(tmp_path, rope__scaling__type="none", rope__freq_base=10000.0))
+    check_gguf(written_gguf(tmp_path, rope__scaling__factor=1.0, rope__scaling__yarn_beta_fast=32.0))
+    # Of this one transformers reads the scaling.
+    check_gguf(written_gguf(tmp_path, "gpt-oss", rope__scaling__type="yarn", rope__scaling__factor=32.0))

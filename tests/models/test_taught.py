@@ -35,10 +35,7 @@ def test_the_adapter_ships_with_its_recipe():
     constants = {"answer_tokens": ANSWER_TOKENS, "adapter_rate": ADAPTER_RATE}
     assert recipe["teach"].items() <= ({**taught, "method": named.teach.method} | constants).items()
     assert Data(**recipe["data"]) == named.data
-
-
-def test_the_default_experiment_asks_what_was_not_taught():
-    recipe = json.loads((Path(Checkpoint.named(TAUGHT).where) / "recipe.json").read_text())
+    # The default experiment asks what was not taught.
     default = load_experiment("smollm2")
     assert default.models.clean == TAUGHT
     assert default.data.held_out_from_teaching
