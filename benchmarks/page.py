@@ -1,4 +1,4 @@
-"""The page of a large run in a browser: how long it takes to open, and to tell the cell under the pointer.
+"""The page of a large run in a browser: how long it takes to open, to show another prompt, and to describe a cell.
 
 36 layers, 1,024 steps and 9 prompts of made-up scores, as a sweep over Qwen3-4B would give; needs Chromium.
 """
@@ -43,7 +43,7 @@ _TURN = """async (prompt) => {
 
 
 def made_up_scores(seed: int = 0) -> pl.DataFrame:
-    """Scores of every status; one cell in eight has a CTS, and texts part from each other."""
+    """Random scores; one cell in eight has a CTS, and the texts of layers differ."""
     chance = random.Random(seed)
     words = [f" w{chance.randrange(10**6)}" for _ in range(WORDS)]
     rows = []
@@ -85,7 +85,7 @@ def made_up_scores(seed: int = 0) -> pl.DataFrame:
 
 
 def write(path: Path) -> float:
-    """The page with its statistics, and the seconds that it took."""
+    """Write the page and return the seconds that it took, statistics included."""
     scores = made_up_scores()
     problems = {f"p{i}": Problem(f"p{i}", "related", "made up", f"Question {i}", "1") for i in range(PROMPTS)}
     start = time.perf_counter()
@@ -137,9 +137,9 @@ def measured() -> list[tuple[str, str]]:
     return [
         (f"page of {LAYERS} layers × {STEPS:,} steps × {PROMPTS} prompts", f"{size:.1f} MB, made in {seconds:.0f} s"),
         ("… opened, to its first picture", f"{statistics.median(opened):.2f} s (slowest of 5: {max(opened):.2f})"),
-        ("… another prompt chosen", f"{turning:.0f} ms"),
+        ("… another prompt shown", f"{turning:.0f} ms"),
         (
-            "… a cell under the pointer told and drawn",
+            "… a cell under the pointer described",
             f"{statistics.median(taken):.0f} ms (95 of 100 within {taken[int(0.95 * len(taken))]:.0f}, "
             f"slowest {taken[-1]:.0f})",
         ),
