@@ -44,13 +44,11 @@ def seconds(swept) -> float:
 
 @pytest.fixture
 def run(ready, tmp_path) -> Path:
-    """A sweep that is ready to begin."""
     return copy_of(ready, tmp_path / "run")
 
 
 @pytest.fixture
 def log(tmp_path) -> Path:
-    """Where commands print to."""
     return tmp_path / "log"
 
 
@@ -99,7 +97,6 @@ def test_workers_are_killed_at_random_moments(ready, run, log, undisturbed, seco
 
 
 def kills_in(log: Path) -> int:
-    """How many workers were killed, by the log."""
     return log.read_text().count("ended with signal 9") if log.exists() else 0
 
 
@@ -110,14 +107,7 @@ def workers_of(command: ForkServerProcess) -> list[int]:
     return []
 
 
-def alive(process: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 def at_work(run: Path) -> bool:
-    """Whether some shard is being computed."""
     return any(is_locked(path) for path in run.glob("shards/*/*.lock"))
 
 
@@ -139,7 +129,13 @@ def test_workers_end_with_a_driver_that_is_killed(run, log):
     until(lambda: at_work(run) and len(workers_of(command)) == 2)
     workers = workers_of(command)
     assert killed(command)
-    until(lambda: not any(alive(worker) for worker in workers))
+
+    def alive(worker: int) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(worker).status() != psutil.STATUS_ZOMBIE
+        return False
+
+    until(lambda: not any(map(alive, workers)))
     assert not at_work(run)
 
 

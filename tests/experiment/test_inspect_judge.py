@@ -101,12 +101,12 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     assert len(replies.asked) - before == 2 * (8 - kept)
     assert set(ratings["judge"]) == {NAME}
     assert set(run.read(BEHAVIOUR).filter(domain="near")["condition"]) == {"clean", "corrupted"}
-    keys = ("prompt_id", "condition", "patch")
-    texts = run.read(GENERATIONS)
-    for row in ratings.join(texts, on=keys, nulls_equal=True).iter_rows(named=True):
-        answer = row["text"]
+    texts = ratings.join(run.read(GENERATIONS), on=("prompt_id", "condition", "patch"), nulls_equal=True)
+    assert texts.height == 8
+    for row in texts.iter_rows(named=True):
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
-            assert row[scale] == rating(prompt.format(question=asked[row["prompt_id"]].question, answer=answer))
+            question = asked[row["prompt_id"]].question
+            assert row[scale] == rating(prompt.format(question=question, answer=row["text"]))
 
 
 class MissingKey(Exception):
