@@ -71,7 +71,7 @@ def test_out_of_memory_halves_and_continues_with_a_warning(case, limited, caplog
 @pytest.mark.parametrize(
     ("error", "raised", "words", "last"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), CrosspatchError, "memory does not hold one patch of one", 1),
+        (torch.OutOfMemoryError("CUDA out of memory"), CrosspatchError, "one patch of one prompt does not fit", 1),
         (RuntimeError("shapes do not fit"), RuntimeError, "shapes do not fit", 4),
     ],
     ids=["not even one row", "another error"],

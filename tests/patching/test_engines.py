@@ -184,7 +184,7 @@ def test_patch_gives_the_same_by_either_engine(persistence):
         ("a", {"layers": [-5]}, "out of range"),
         ("", {}, "empty"),
         ([], {}, "got no prompt"),
-        ("a", {"layers": []}, "no patch to make"),
+        ("a", {"layers": []}, "got no patch"),
         ("a", {"component": "head", "heads": [4]}, "4 heads, 0 to 3"),
         ("a", {"patches": ["L9.resid_post"]}, "layers of Qwen3ForCausalLM are 0 to 3"),
         ("a", {"patches": ["resid_post"]}, "got site"),

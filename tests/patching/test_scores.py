@@ -97,7 +97,7 @@ def test_a_logit_that_is_no_number_is_no_score(state):
     states = {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}
     states[state] = states[state].clone()
     states[state][0, 2] = float("nan")
-    with pytest.raises(CrosspatchError, match=f"the {state} model's logits are not all numbers"):
+    with pytest.raises(CrosspatchError, match=f"the {state} model's logits contain NaN"):
         scored(*states.values())
 
 

@@ -1,4 +1,4 @@
-"""Run as many rows at once as fit the memory budget, and fewer after an out-of-memory error."""
+"""Batches: as many rows as fit the memory budget run at once, and fewer after an out-of-memory error."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from crosspatch.patching.two_stream.key_values import bytes_per_position
 
 logger = logging.getLogger(__name__)
 
-# The part of the free memory that is used by default.
+# The fraction of the free memory that is used by default.
 SHARE = 0.5
-# More rows would gain nothing, and the first results would come later.
+# More rows at once would not be faster, and the first results would come later.
 MOST_ROWS = 256
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on a device."""
+    """Return the free bytes on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     import psutil
@@ -33,11 +33,11 @@ def free_memory(device: torch.device) -> int:
 
 
 def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, positions: int, memory_gb: float | None) -> int:
-    """The number of rows of this length that fit a budget in GB (10⁹ bytes); None: half of the free memory.
+    """Return how many rows of `positions` tokens fit in `memory_gb` (10⁹ bytes; None: half of the free memory).
 
     `config` is the models' (text) configuration, `dtype` their precision. The count assumes that no two rows share a
-    text, so a run whose texts all differ stays within the budget. It is a power of two: the last digit of a sum depends
-    on the size of the batch, and should not depend on every megabyte of free memory.
+    text, so a run whose texts all differ stays within the budget. The count is a power of two, so that small changes
+    of the free memory do not change the batch size, on which the last digits of sums depend.
     """
     budget = free_memory(device) * SHARE if memory_gb is None else memory_gb * 1e9
     row = 2 * positions * bytes_per_position(config, dtype.itemsize)
@@ -46,12 +46,12 @@ def rows_at_once(config: Any, dtype: torch.dtype, device: torch.device, position
 
 
 def prompts_at_once(patches: int, rows: int) -> int:
-    """The number of prompts that run together when each has this many patches, with at most `rows` rows in all."""
+    """Return how many prompts with this many patches each run together, with at most `rows` rows in total."""
     return max(1, rows // max(1, patches))
 
 
 def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> Iterator[Written]:
-    """The results of `run_cached` for each prompt in order, with at most `rows` rows at once.
+    """Yield the result of `run_cached` for each prompt in order, with at most `rows` rows at once.
 
     An out-of-memory error halves the rows, with a warning. Raises CrosspatchError if not even one row fits.
     """
@@ -65,7 +65,7 @@ def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, ro
                 raise
             if rows == 1:
                 raise CrosspatchError(
-                    "memory does not hold one patch of one prompt; lower generation.max_new_tokens or use a device "
+                    "one patch of one prompt does not fit in memory; lower generation.max_new_tokens or use a device "
                     "with more memory"
                 ) from None
             rows = max(1, min(rows, sum(len(prompt.patches) for prompt in some)) // 2)
@@ -76,7 +76,7 @@ def run_in_batches(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, ro
 
 
 def _run_some(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun, rows: int) -> list[Written]:
-    """Run all prompts at once, or a single prompt with more patches than rows in parts."""
+    """Run all prompts at once; if a single prompt has more patches than `rows`, run it in parts."""
     if len(prompts) > 1 or len(prompts[0].patches) <= rows:
         return run_cached(pair, prompts, run)
     prompt = prompts[0]

@@ -1,21 +1,21 @@
-"""Drafts of a text's next tokens, taken from texts that exist already.
+"""Drafts of a text's next tokens, copied from other texts (prompt lookup decoding).
 
-The engine verifies each token of a draft, so a wrong draft costs time and changes nothing.
+The engine verifies each token of a draft, so a wrong draft costs time but does not change the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# How many last tokens must match an earlier place, and how many tokens after that place become the draft. A long match
-# mostly means that the same solution is generated again.
+# (number of last tokens that must match an earlier place, length of the draft copied from there). A longer match gets a
+# longer draft, since the text mostly repeats an earlier solution.
 MATCHES = ((8, 16), (3, 4))
 
 
 class Drafts:
     """The texts generated after one prompt, in which drafts are looked up.
 
-    Texts that are known beforehand, such as the clean and the corrupted answer, are drafted as long as they fit.
+    A text in `known`, such as the clean or the corrupted answer, is the draft as long as the generated text equals it.
     """
 
     def __init__(self, prompt: Sequence[int], known: Sequence[Sequence[int]] = ()) -> None:
@@ -27,17 +27,17 @@ class Drafts:
             self.note(text, 1)
 
     def note(self, text: list[int], start: int) -> None:
-        """Add a text; its tokens before `start` (counted from 1) have been added already.
+        """Add a text, whose tokens before `start` (counted from 1) have already been added.
 
-        The list itself is kept, so that tokens appended to it later can be drafted too.
+        The list is not copied, so that tokens appended to it later can be drafted too.
         """
         for (length, _), seen in zip(MATCHES, self._seen, strict=True):
-            # Leave out the end of the text: nothing follows it, and it would hide earlier places with the same tokens.
+            # Skip the end of the text: nothing follows it, and it would hide earlier places with the same tokens.
             for end in range(max(start - 1, length), len(text)):
                 seen[tuple(text[end - length : end])] = (text, end)
 
     def follow(self, text: list[int], limit: int) -> list[int]:
-        """The next tokens, at most `limit`, of a known text that starts with this text; empty if none does."""
+        """Return the next tokens, at most `limit`, of a known text that starts with `text`; empty if there is none."""
         if limit > 0:
             for known in self._known:
                 if len(known) > len(text) and known[: len(text)] == text:
@@ -45,7 +45,7 @@ class Drafts:
         return []
 
     def look_up(self, text: list[int], limit: int) -> list[int]:
-        """The tokens, at most `limit`, that followed the text's last tokens at an earlier place."""
+        """Return the tokens, at most `limit`, that followed the last tokens of `text` at an earlier place."""
         context = text if len(text) >= MATCHES[0][0] else self._prompt + text
         for (length, most), seen in zip(MATCHES, self._seen, strict=True):
             found = seen.get(tuple(context[-length:]))

@@ -1,10 +1,10 @@
-"""The cached engine: many patches of many prompts generate in lockstep, drafts are verified many tokens at a time.
+"""The cached engine: generate under many patches of many prompts in one batch, with speculative drafts of tokens.
 
 Rows (one patch after one prompt) that have generated the same text so far share it: both models read it once. Each
-round reads the last token of every text and its draft, if it has one; a row keeps the part of the draft that it would
-have generated, and one token more. Rows whose tokens differ continue in separate texts.
+batched step reads the last token of every text and its draft, if it has one; a row keeps the part of the draft that it
+would have generated, and one more token. Rows whose tokens differ continue in separate texts.
 
-The unpatched models' own answers can be written in the same rounds, at no cost but their own tokens.
+The unpatched models' answers can be generated in the same batch; only their tokens are added to it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Read, Rounds, Row, Stretch
 from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
 
-# The first and the largest length of a draft: it doubles while all its tokens are kept, and halves when they are not.
+# The first and the largest length of a draft: the length doubles if all its tokens were kept, and else halves.
 FIRST_REACH, LONGEST_REACH = 8, 64
-# Up to this many tokens in a round, by kind of device, a draft is nearly free, since reading the weights dominates.
-# Beyond it texts are generated token by token: rejected drafts would cost their computation.
+# Up to this many tokens in a batched step, by type of device, drafts are nearly free, since reading the weights
+# dominates. With more tokens there are no drafts: rejected drafts would cost their computation.
 FREE_TOKENS = {"cpu": 24}
 FREE_TOKENS_ELSEWHERE = 256
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt of a run: its tokens, the patches to generate under, and known texts.
+    """One prompt of a run: its token ids, and the patches to generate under.
 
-    `known` are texts (token ids) to draft from, such as the unpatched answers; `answers` asks for these to be
-    written too.
+    `known` are texts (token ids) to draft from, such as the unpatched answers. With `answers`, the unpatched models'
+    answers are generated too.
     """
 
     ids: list[int]
@@ -47,7 +47,7 @@ class Prompt:
 
 @dataclass
 class Written:
-    """The texts of a run after one prompt: a trajectory for each patch, and the models' own answers on request."""
+    """The texts generated from one prompt: a trajectory for each patch, and the unpatched models' answers, if any."""
 
     trajectories: list[Trajectory]
     target: OwnText
@@ -56,7 +56,7 @@ class Written:
 
 @dataclass
 class _Writer:
-    """One generation: of a patched row, or (row None) of an unpatched model."""
+    """One generation: by a patched row, or by an unpatched model if `row` is None."""
 
     written: Trajectory | OwnText
     row: Row | None = None
@@ -65,7 +65,7 @@ class _Writer:
 
 @dataclass
 class _Text:
-    """One text, and all writers that have generated it so far."""
+    """One text, and all writers that have generated exactly this text so far."""
 
     prompt: int
     tokens: list[int]
@@ -85,16 +85,16 @@ class _Text:
 
 @torch.inference_mode()
 def run_cached(pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> list[Written]:
-    """Generate after each prompt under each of its patches alone; the trajectories equal the reference's."""
+    """Generate from each prompt under each of its patches separately; trajectories equal the reference engine's."""
     return _Lockstep(pair, prompts, run).written()
 
 
 class _Lockstep:
-    """All texts of a run, while they are generated."""
+    """The state of a run: all its texts while they are generated."""
 
     def __init__(self, pair: ModelPair, prompts: Sequence[Prompt], run: PatchRun) -> None:
         positions = max((len(prompt.ids) for prompt in prompts), default=0) + run.max_new_tokens
-        # A text for each writer; persistent rows have their own pasts too.
+        # In the worst case each writer has its own text; each persistent row also has its own cache slot.
         rows = sum(len(prompt.patches) for prompt in prompts)
         answers = sum(2 for prompt in prompts if prompt.answers)
         self.rounds = Rounds(pair, run, positions, answers + rows * (2 if run.persistence == "persistent" else 1))
@@ -123,7 +123,7 @@ class _Lockstep:
         return self.results
 
     def _opened(self) -> list[_Text]:
-        """A text for each prompt, read up to its last token, with all its writers."""
+        """Open a text with all its writers for each prompt, and prefill the prompt except for its last token."""
         texts = []
         for p, (prompt, result) in enumerate(zip(self.prompts, self.results, strict=True)):
             writers = [_Writer(t, Row(t.patch)) for t in result.trajectories]
@@ -142,9 +142,9 @@ class _Lockstep:
         return texts
 
     def _drafted(self, texts: list[_Text]) -> list[list[int]]:
-        """A draft for each text: the continuation of a known text, or of an earlier place with the same tokens.
+        """Draft the next tokens of each text from a known text, or from an earlier place with the same tokens.
 
-        The shortest texts come first, for they decide how many rounds there are.
+        The shortest texts get their drafts first, because they determine the number of batched steps.
         """
         drafts: list[list[int]] = [[] for _ in texts]
         free = FREE_TOKENS.get(self.rounds.device.type, FREE_TOKENS_ELSEWHERE) - len(texts)
@@ -193,7 +193,7 @@ class _Lockstep:
         return self._parted(text, draft, groups)
 
     def _kept(self, predicted: list[int], draft: list[int]) -> list[int]:
-        """A writer's next tokens: the part of the draft that it predicts, and one more; nothing after a stop."""
+        """Return a writer's next tokens: the part of the draft that it predicts and one more, up to a stop token."""
         new_tokens = [predicted[0]]
         for drafted, after in zip(draft, predicted[1:], strict=True):
             if new_tokens[-1] != drafted or drafted in self.stops:
@@ -202,7 +202,7 @@ class _Lockstep:
         return new_tokens
 
     def _parted(self, text: _Text, draft: list[int], groups: dict[tuple[int, ...], list[_Writer]]) -> list[_Text]:
-        """One text for each group of writers; the last one keeps the lanes, the others get copies."""
+        """Split a text into one for each group of writers; the last one keeps the cache slots, others get copies."""
         target, source = self.rounds.target_past, self.rounds.source_past
         length = len(text.tokens)
         before = len(self.prompts[text.prompt].ids) - 1 + length
@@ -219,7 +219,7 @@ class _Lockstep:
             onward.append(_Text(text.prompt, tokens, None, None, writers, reach))
         for i, new in enumerate(onward):
             read = before + len(new.tokens) - length
-            # The last group takes the lanes themselves.
+            # The last group keeps the original cache slots.
             last = i == len(onward) - 1
             if new.needs_target:
                 assert text.target_lane is not None

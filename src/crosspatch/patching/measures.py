@@ -1,6 +1,6 @@
 """Measures of patches, by prompt or over all cells: each is a ratio of two sums.
 
-The sums of prompts can be resampled, so that tokens of one prompt do not count as independent. Needs no torch.
+The bootstrap resamples the sums of whole prompts, since tokens of one prompt are not independent. Needs no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crosspatch.config import COMPONENTS
 
-# The terms that a cell adds to the sums: Float64, since the columns are Float32 and there are thousands of cells.
+# The terms that a cell adds to the sums, as Float64: the columns are Float32, too coarse to sum thousands of cells.
 OK = pl.col("status") == "ok"
 DIFFER = pl.col("clean_token_id") != pl.col("corrupted_token_id")
 _CLEAN, _CORRUPTED, _PATCHED = (pl.col(f"delta_{name}").cast(pl.Float64) for name in ("clean", "corrupted", "patched"))
@@ -31,7 +31,7 @@ CELLS = {
     "cts": _where(OK, pl.col("cts").cast(pl.Float64)),
     "moved": _where(OK, _PATCHED - _CLEAN),
     "gap": _where(OK, _CORRUPTED - _CLEAN),
-    # Only cells with a CTS, like the other measures in which controls are compared.
+    # Only cells with a CTS count, as in the other measures by which patches are compared with controls.
     "flips": (OK & (pl.col("token_id") == pl.col("corrupted_token_id"))).cast(pl.Float64),
     "reciprocal_ranks": _where(OK, 1 / pl.col("rank_corrupted").cast(pl.Float64)),
     "kl_clean": _KL_CLEAN,
@@ -63,7 +63,7 @@ def recovered_fraction(moved: pl.Expr, gap: pl.Expr | float) -> pl.Expr:
 
 @dataclass(frozen=True)
 class Measure:
-    """A ratio of two sums over cells; a `share` cannot leave [0, 1]."""
+    """A ratio of two sums over cells; a `share` is always between 0 and 1."""
 
     name: str
     above: str
@@ -81,7 +81,7 @@ MEASURES = {
     measure.name: measure
     for measure in (
         Measure("disagreement_rate", "disagreements", "positions", "share of steps with y_clean ≠ y_corrupt", True),
-        Measure("mean_cts", "cts", "ok_cells", "mean CTS over the cells that have one"),
+        Measure("mean_cts", "cts", "ok_cells", "mean CTS over the cells with a CTS"),
         Measure(
             "recovered_fraction",
             "moved",
@@ -94,23 +94,23 @@ MEASURES = {
             "kl_clean",
             "1 − ΣKL(corrupted‖patched) / ΣKL(corrupted‖clean), all steps",
         ),
-        Measure("flip_rate", "flips", "ok_cells", "share of the cells with a CTS where y_corrupt is written", True),
+        Measure("flip_rate", "flips", "ok_cells", "share of cells with a CTS where token = y_corrupt", True),
         Measure("reciprocal_rank", "reciprocal_ranks", "ok_cells", "mean of 1 / rank of y_corrupt there", True),
     )
 }
-# The measures in which controls are compared: controls are scored only where the models disagree.
+# The measures by which patches are compared with controls, which are scored only where the models disagree.
 COMPARED = ("mean_cts", "recovered_fraction", "flip_rate", "reciprocal_rank")
 
 
 def in_half(prompts: int, half: int) -> NDArray[np.bool_]:
-    """A mask of the prompts in the first half (0) or the second (1): every other prompt, in their order.
+    """Return a mask of the prompts at even (half 0) or odd (half 1) indices.
 
-    One half chooses, and the other half measures the choice (see `statistics.bootstrap.chosen`).
+    A patch is chosen on one half and measured on the other (see `statistics.bootstrap.chosen`).
     """
     return np.arange(prompts) % 2 == half
 
 
-# The components of which a layer has one each, and the rows of patches at one such site of one layer.
+# The components that occur once in a layer, and a filter for patches of one such component in one layer.
 LAYER_COMPONENTS = tuple(name for name in COMPONENTS if name != "head")
 ONE_LAYER = pl.col("layer").is_not_null() & pl.col("component").is_in(LAYER_COMPONENTS)
 
@@ -130,12 +130,12 @@ _POOLED = (
 
 
 def pooled(scores: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """A row for each patch (and each value of the columns `by`), over all its cells together.
+    """Aggregate the scores into one row for each patch (and each combination of values of the columns `by`).
 
-    positions: cells; disagreements, disagreement_rate: cells where y_clean and y_corrupt differ, their share; ok_cells:
-    cells with a CTS; mean_cts: its mean over them; recovered_fraction: Σ(ΔL_patch − ΔL_clean) / Σ(ΔL_corrupt −
-    ΔL_clean), which cells with a tiny denominator cannot dominate; outside_unit: CTS values below 0 or above 1.
-    mean_cts and recovered_fraction are null where no cell is ok.
+    positions: cells; disagreements, disagreement_rate: number and share of cells where y_clean and y_corrupt differ;
+    ok_cells: cells with a CTS; mean_cts: mean CTS over the ok cells; recovered_fraction: Σ(ΔL_patch − ΔL_clean) /
+    Σ(ΔL_corrupt − ΔL_clean), so cells with a tiny denominator cannot dominate; outside_unit: CTS values below 0 or
+    above 1. mean_cts and recovered_fraction are null where no cell is ok.
     """
     keys = (*by, *PATCH_KEYS)
     sums = scores.group_by(keys, maintain_order=True).agg(**SUMS, **_MORE_COUNTS)

@@ -1,4 +1,4 @@
-"""Patches: sites that are patched together and the schedule of steps, parsed from their names; and grids of them."""
+"""Patches: sites that are patched together, at the steps of a schedule; parsed from names, or built as grids."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LATEX_OPERATORS = frozenset({"times", "cdot", "div", "frac", "pm", "sqrt"})
 class Schedule:
     """The steps at which a patch is applied: every `every`-th from `first` to `last` (None: to the end).
 
-    `disagree` restricts them to steps at which the unpatched models predict different tokens; `words` to steps at which
-    one of them predicts one of these tokens, where `digits` and `operators` stand for classes of tokens.
+    With `disagree`, only steps at which the unpatched models' top-1 tokens differ; with `words`, only steps at which
+    an unpatched model predicts one of these tokens (`digits` and `operators` stand for classes of tokens).
     """
 
     first: int = 0
@@ -32,7 +32,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """A schedule from its text in the settings; raises UsageError for anything else."""
+        """Parse a schedule from its text in the settings; raises UsageError if the text is not a schedule."""
         kind, _, rest = text.strip().partition(":")
         if kind == "all" and not rest:
             return cls()
@@ -50,7 +50,7 @@ class Schedule:
 
     @property
     def name(self) -> str:
-        """The text from which `parse` makes it."""
+        """The text that `parse` turns into this schedule."""
         if self.disagree:
             return "disagree"
         if self.words:
@@ -63,15 +63,15 @@ class Schedule:
 
     @property
     def looks(self) -> bool:
-        """Whether it depends on the unpatched models' predictions."""
+        """Whether the schedule depends on the unpatched models' predictions."""
         return self.disagree or bool(self.words)
 
     def may(self, step: int) -> bool:
-        """Whether the number of the step allows the patch."""
+        """Whether the schedule allows the patch at this step number, whatever the models predict."""
         return step >= self.first and (self.last is None or step <= self.last) and (step - self.first) % self.every == 0
 
     def applies(self, step: int, y_target: int, y_source: int, text_of: Callable[[int], str]) -> bool:
-        """Whether the patch is applied at a step at which the unpatched models predict these tokens."""
+        """Whether the patch is applied at this step, given the unpatched models' top-1 tokens."""
         if not self.may(step):
             return False
         if self.disagree:
@@ -104,7 +104,7 @@ class Patch:
 
     @classmethod
     def parse(cls, name: str) -> Patch:
-        """A patch by its name, `L17.attn_out+L18.head.3@disagree`; raises UsageError."""
+        """Parse a patch from its name, such as `L17.attn_out+L18.head.3@disagree`; raises UsageError if malformed."""
         places, at, steps = name.partition("@")
         sites = tuple(Site.parse(place.strip()) for place in places.split("+"))
         if len(set(sites)) < len(sites):
@@ -113,25 +113,25 @@ class Patch:
 
     @property
     def name(self) -> str:
-        """The names of its sites, `L17.resid_post+L18.resid_post`, and after an @ its schedule, if not `all`."""
+        """The sites' names joined by +, and @ with the schedule unless `all`: `L17.attn_out+L18.mlp_out@disagree`."""
         places = "+".join(site.name for site in self.sites)
         return places if self.schedule == ALL_STEPS else f"{places}@{self.schedule.name}"
 
     @property
     def layer(self) -> int | None:
-        """Its layer, or None where it spans several."""
+        """The layer of its sites, or None if they are in several layers."""
         layers = {site.layer for site in self.sites}
         return layers.pop() if len(layers) == 1 else None
 
     @property
     def head(self) -> int | None:
-        """Its head, or None without heads or with several."""
+        """The head of its sites, or None if they have no head or several heads."""
         heads = {site.head for site in self.sites}
         return heads.pop() if len(heads) == 1 else None
 
     @property
     def component(self) -> str:
-        """Its component; several are joined by a plus sign."""
+        """The component of its sites; several components are joined by a plus sign."""
         return "+".join(sorted({site.component for site in self.sites}))
 
     @property
@@ -141,7 +141,7 @@ class Patch:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its columns in the row of a table."""
+        """The patch's values for the columns of a table row."""
         return {
             "patch": self.name,
             "component": self.component,
@@ -153,7 +153,7 @@ class Patch:
 
     @property
     def entry(self) -> int:
-        """The first block that reads a patched activation or contains a patched part; below it nothing changes."""
+        """The start block: the first block whose computation the patch changes."""
         return min(site.layer + (site.component == "resid_post") for site in self.sites)
 
 
@@ -167,10 +167,10 @@ def patch_grid(
     window: int = 1,
     schedule: Schedule = ALL_STEPS,
 ) -> list[Patch]:
-    """One patch for each component of each layer, in order of depth; of the component `head` one for each head.
+    """Return one patch for each layer and component, by depth; the component `head` gives one patch for each head.
 
-    Each patch has `window` layers, of which the first is one of `layers`; windows that would end beyond the last block
-    are left out.
+    Each patch spans `window` consecutive layers and starts at one of `layers`; windows that would extend beyond the
+    last block are skipped.
     """
     first_layers = range(n_layers) if layers == "all" else sorted(set(layers))
     chosen_heads = range(n_heads) if heads == "all" else sorted(set(heads))

@@ -1,7 +1,7 @@
 """Compare the cached engine with plain Hugging Face passes and the published algorithm.
 
-`quick_check` does so before an engine is used: where it fails, the reference engine runs, with a warning.
-`compare_engines` is the longer comparison of the command `verify`.
+`quick_check` runs before an engine is used; if it fails, the reference engine is used, with a warning.
+`compare_engines` is the longer comparison, for the command `verify`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from crosspatch.patching.two_stream.passes import packed_pass
 
 logger = logging.getLogger(__name__)
 
-# Allowed differences as a share of the largest logit: sums in another order differ by this much.
+# Allowed differences, relative to the largest logit: adding in another order changes logits by up to this much.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 # Two to three times the difference between a cached and an uncached pass of quantised SmolLM2.
 _QUANTISED = {"8bit": 0.2, "4bit": 3e-2, None: 0.0}
@@ -45,7 +45,7 @@ PROBE = "Solve for x: 3x - 15 = 5x. Move 15 to the other side."
 
 
 def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, positions: int) -> Engine:
-    """The `wanted` engine, or the reference where the cached one fails; a warning then gives the reason.
+    """Return the `wanted` engine, or the reference if the cached one fails its check; a warning gives the reason.
 
     `positions` is the largest length of a text with its prompt, in tokens.
     """
@@ -60,11 +60,11 @@ def usable_engine(pair: ModelPair, patches: Sequence[Patch], wanted: Engine, pos
 
 @torch.no_grad()
 def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
-    """The reason why the cached engine fails on these patches of this pair, or None.
+    """Return the reason why the cached engine fails on these patches of this pair, or None if it works.
 
-    In both models a packed pass must give the plain logits, in one piece and in two, the hook of each site must run
-    once, and the model must be unchanged afterwards. A few steps of a few patches are compared with the published
-    algorithm.
+    In both models, packed passes (in one chunk and in two) must give the logits of an ordinary forward pass, each
+    site's hook must run once, and the model must be unchanged afterwards. A few steps of a few patches are compared
+    with the published algorithm.
     """
     ids = pair.prompts.tokenizer(PROBE, add_special_tokens=False).input_ids
     chosen = _spread(patches)
@@ -75,20 +75,20 @@ def quick_check(pair: ModelPair, patches: Sequence[Patch]) -> str | None:
             if wrong := _packed(model, ids, before) or _hooks(model, ids, sites):
                 return f"{wrong} in the {name} model"
             if not torch.equal(_plain(model, ids), before):
-                return f"the {name} model is not the same after a packed pass as before"
+                return f"a packed pass changes the {name} model"
         return _against_reference(pair, ids, chosen)
     except CrosspatchError as error:
         return str(error)
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
-        # An unusual model can break anywhere inside. Refuse it, so that no result is silently different.
-        return f"a packed pass breaks with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        # An unusual model can raise any of these errors. Reject it, so that no result is silently wrong.
+        return f"a packed pass raises {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
-    """Refuse rotary angles that change with the length of the text, which a short check cannot see."""
+    """Reject rotary angles that depend on the length of the text, which a check on a short text cannot detect."""
     config = text_config(pair.clean)
     rope = getattr(config, "rope_parameters", None) or {}
-    # One set of angles for all layers, or one for each kind of layer.
+    # `rope` has one set of angles for all layers, or one set for each type of layer.
     for angles in (rope, *(kind for kind in rope.values() if isinstance(kind, dict))):
         if angles.get("rope_type") in {"dynamic", "longrope"}:
             trained = angles.get("original_max_position_embeddings") or config.max_position_embeddings
@@ -98,7 +98,7 @@ def _shifting_positions(pair: ModelPair, positions: int) -> str | None:
 
 
 def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
-    """Compare unpatched packed passes, uncached (one piece) and cached (two), with the plain logits."""
+    """Compare unpatched packed passes, uncached (one chunk) and cached (two), with an ordinary pass's logits."""
     device = input_device(model)
     for pieces, where in (((0, len(ids)),), "a packed pass"), (((0, 5), (5, len(ids))), "a cached pass"):
         past = KeyValues(device, len(ids), lanes=1)
@@ -114,7 +114,7 @@ def _packed(model: nn.Module, ids: list[int], plain: Tensor) -> str | None:
 
 
 def _hooks(model: nn.Module, ids: list[int], sites: set[Site]) -> str | None:
-    """Test that the hook of every site runs exactly once in a pass."""
+    """Check that each site's hook runs exactly once in a pass."""
     runs: dict[Site, int] = dict.fromkeys(sites, 0)
 
     def counting(site: Site) -> Callable[[Tensor], Tensor]:
@@ -145,7 +145,7 @@ def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]
 
 
 def _spread(patches: Sequence[Patch]) -> list[Patch]:
-    """The first, a middle and the last patch of each component."""
+    """Return the first, the middle and the last patch of each component."""
     chosen: dict[Patch, None] = {}
     for component in sorted({patch.component for patch in patches}):
         these = [patch for patch in patches if patch.component == component]
@@ -155,7 +155,7 @@ def _spread(patches: Sequence[Patch]) -> list[Patch]:
 
 
 def _plain(model: Any, ids: list[int]) -> Tensor:
-    """The logits [T, V] of an unpatched model."""
+    """Return the logits [T, V] of an unpatched model."""
     return model(input_ids=torch.tensor([ids], device=input_device(model)), use_cache=False).logits[0].float()
 
 
@@ -178,9 +178,9 @@ def compare_engines(
 ) -> pl.DataFrame:
     """Patch one question with both engines, and return their largest differences.
 
-    A row for each component (None: all that both models have), direction and persistence: `component`, `direction`,
-    `persistence`, `steps`, `same_tokens`, and `largest_delta` (logits) and `largest_kl` (nats) over the steps with the
-    same tokens. Raises UsageError for a site that a model does not have.
+    The table has a row for each of `components` (None: all that both models have), direction and persistence, with
+    columns `component`, `direction`, `persistence`, `steps`, `same_tokens`, and `largest_delta` (logits) and
+    `largest_kl` (nats) over the steps with the same tokens. Raises UsageError for a site that a model does not have.
     """
     rows = []
     for component in _available_components(pair) if components is None else components:
@@ -198,7 +198,7 @@ def compare_engines(
 
 
 def _available_components(pair: ModelPair) -> list[Component]:
-    """The components that every block of both models has."""
+    """Return the components that every block of both models has."""
 
     def has(component: Component) -> bool:
         sites = [Site(layer, component, 0 if component == "head" else None) for layer in range(pair.n_layers)]
@@ -209,7 +209,7 @@ def _available_components(pair: ModelPair) -> list[Component]:
 
 def _differences(fast: pl.DataFrame, slow: pl.DataFrame) -> dict[str, Any]:
     tokens = ["patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
-    # After another token the contexts differ, and numbers cannot be compared.
+    # Once the engines' tokens differ, so do the contexts, and scores cannot be compared.
     both = fast.join(slow, on=tokens, suffix="_slow")
 
     def largest(*columns: str) -> float:

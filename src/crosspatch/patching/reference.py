@@ -1,6 +1,6 @@
-"""The published algorithm (paper, section 3.2.1), literal and slow: other engines are compared with it.
+"""The reference engine: the paper's algorithm (section 3.2.1) without optimisations, to compare the cached engine with.
 
-It makes four full forward passes for each token of each patch, without a cache. Added to the paper are the other
+It runs four full forward passes for each token of each patch, without a cache. It extends the paper by the other
 components, the repair direction, schedules, and persistent patches, which also patch every earlier generated position
 at which they were applied.
 """
@@ -21,7 +21,7 @@ from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 @torch.inference_mode()
 def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run: PatchRun) -> list[Trajectory]:
-    """Generate after `prompt` (token ids) under each patch alone, recomputing everything at every step."""
+    """Generate from `prompt` (token ids) under each patch separately, recomputing the whole text at every step."""
     trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
     for trajectory in trajectories:
         applied: list[int] = []
@@ -38,7 +38,7 @@ def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run:
 
 
 def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun, step: int, applied: list[int]) -> Step:
-    """The scores of one step after `tokens`; `applied` are the positions at which the patch was applied before."""
+    """Score the step after `tokens`; `applied` are the earlier positions at which the patch was applied."""
     target, source = pair.target_and_source(run.direction)
     text = torch.tensor([tokens])
     of_target = _logits(target, text, run)
@@ -52,7 +52,7 @@ def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun,
 def patched_logits(
     target: nn.Module, source: nn.Module, tokens: Tensor, patch: Patch, positions: list[int], run: PatchRun
 ) -> Tensor:
-    """The target's logits [1, V] after `tokens` [1, T], with the source's activations at some positions."""
+    """Return the target's logits [1, V] after `tokens` [1, T], with the source's activations patched at `positions`."""
     with reading(source, patch.sites) as activations:
         _logits(source, tokens, run)
     at = torch.tensor(positions, dtype=torch.long)

@@ -24,8 +24,8 @@ class PatchResult:
     """Scores and texts of one or several prompts under some patches.
 
     `scores` has a row for each (prompt, patch, step), `generations` a row for each text (see crosspatch.tables).
-    `vocabulary` has the texts by id of all generated or predicted tokens, `controls` a row for each cell of a control,
-    and `selection` the estimates and effects by which `attribution` or `target_fraction` chose the patches.
+    `vocabulary` maps the ids of all generated or predicted tokens to their texts, `controls` has a row for each cell of
+    a control, and `selection` has the estimates and effects by which `attribution` or `target_fraction` chose patches.
     """
 
     scores: pl.DataFrame
@@ -35,9 +35,9 @@ class PatchResult:
     selection: pl.DataFrame | None = None
 
     def text(self, patch: str, prompt_id: str | None = None, direction: Direction | None = None) -> str:
-        """The text generated under a patch, such as `L18.resid_post`, or by the model `clean` or `corrupted`.
+        """Return the text generated under a patch, such as `L18.resid_post`, or by the model `clean` or `corrupted`.
 
-        The default direction is the first that was patched. Raises UsageError if there is no such text.
+        The default is the first direction that was patched. Raises UsageError if there is no such text.
         """
         named = (pl.col("patch") == patch) | (pl.col("patch").is_null() & (pl.col("condition") == patch))
         rows = self.generations.filter(named)
@@ -52,7 +52,7 @@ class PatchResult:
         return str(rows["text"][0])
 
     def profile(self) -> pl.DataFrame:
-        """A row for each patch over all prompts: how often the models disagree, and how much is recovered there.
+        """Aggregate over all prompts, one row per patch: how often the models disagree, and the recovered fraction.
 
         The columns are those of `crosspatch.patching.measures.pooled`.
         """
@@ -63,18 +63,18 @@ class PatchResult:
 
 
 def token_texts(scores: pl.DataFrame, prompts: PromptFormat) -> dict[int, str]:
-    """The texts by id of all generated or predicted tokens in scores."""
+    """Map the ids of all generated or predicted tokens in `scores` to their texts."""
     ids = scores.unpivot(list(_TOKENS))["value"].unique().sort()
     return {token_id: prompts.token_text(token_id) for token_id in ids}
 
 
-# A table has at most this many patches. More patches of single layers become a strip; of others the best are shown.
+# A table shows at most this many patches. If there are more, single layers become a strip, else the best are shown.
 MOST = 8
 _COLUMNS = ("patch", "models disagree", "mean CTS", "recovered fraction")
 
 
 def _html_repr(result: PatchResult) -> HtmlRepr:
-    """Prompts, patches, disagreement and recovered fraction by patch, over all prompts together."""
+    """Build the HTML representation: prompts, patches, disagreement, and the recovered fraction of each patch."""
     scores = result.scores
     if scores.is_empty():
         return HtmlRepr("Result of patching, without scores")
@@ -96,7 +96,7 @@ def _html_repr(result: PatchResult) -> HtmlRepr:
 
 
 def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
-    """The call that draws a heatmap, which needs patches of single layers in one mode."""
+    """Return the call that draws a heatmap, or nothing without patches of single layers."""
     single = scores.filter(ONE_LAYER).select("component", "direction", "persistence", "schedule")
     ways = single.unique().sort(pl.all()).rows()
     if not ways:
@@ -109,7 +109,7 @@ def _heatmap_hint(scores: pl.DataFrame) -> list[str]:
 
 
 def _recovered(profile: pl.DataFrame) -> Table | Strip:
-    """Recovered fractions by patch: a table of a few, a strip of many single layers, or the best of other patches."""
+    """Show recovered fractions: a table of a few patches, a strip of many single layers, or a table of the best."""
     if profile.height <= MOST:
         return Table(_COLUMNS, [_row(row) for row in profile.iter_rows(named=True)])
     alike = profile.select("component", "direction", "persistence").n_unique() == 1

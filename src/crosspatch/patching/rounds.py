@@ -1,6 +1,6 @@
-"""One round: both models read the next tokens of some texts, and every patch of each text is computed and scored.
+"""One batched step: both models read the next tokens of some texts, and every patch of each text is scored.
 
-The source's pass gives the activations; the target's pass computes its own positions and the patched ones.
+The source's forward pass gives the activations; the target's computes its unpatched positions and the patched ones.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Contexts whose logits of both models are in memory at once, while their patched positions are scored.
+# Maximum number of contexts scored at once; the logits of both models for them are held in memory.
 CONTEXTS_AT_ONCE = 32
 
 
 @dataclass
 class Row:
-    """One patch of one text; a persistent patch has its own past in `lane`."""
+    """One patch of one text; a persistent patch has its own keys and values in the cache slot `lane`."""
 
     patch: Patch
     lane: int | None = None
@@ -41,9 +41,9 @@ class Row:
 
 @dataclass
 class Stretch:
-    """The next tokens of one text: `ids` at the positions from `start`, which predict the steps from `step`.
+    """A chunk of one text: the token `ids` at positions from `start` on, which predict the steps from `step` on.
 
-    A lane of None means that this model does not read the text; patched rows need both.
+    If a cache slot (`target_lane`, `source_lane`) is None, that model does not read the text; `rows` need both models.
     """
 
     ids: list[int]
@@ -56,10 +56,9 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Read:
-    """The results of one stretch.
+    """The results of one chunk: each model's top-1 token after each position, and each row's scores by position.
 
-    The next tokens that target and source would write after each position (empty where they did not read it), and
-    for each row the scores of each position.
+    A model's list of tokens is empty if the model did not read the chunk.
     """
 
     target_tokens: list[int]
@@ -69,7 +68,7 @@ class Read:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One patched position: the `j`-th of row `row` of stretch `stretch`; `applied` by its schedule or not."""
+    """Position `j` of row `row` of chunk `stretch`; `applied` is whether the schedule applies the patch there."""
 
     stretch: int
     row: int
@@ -78,9 +77,9 @@ class _Cell:
 
 
 class Rounds:
-    """Rounds of one pair, with the keys and values of texts in both models.
+    """The batched steps of one pair, with both models' key-value caches.
 
-    `positions` and `lanes` are the expected length of the longest text with its prompt and number of texts.
+    `positions` is the expected length of the longest text with its prompt, `lanes` the expected number of texts.
     """
 
     def __init__(self, pair: ModelPair, run: PatchRun, positions: int, lanes: int) -> None:
@@ -91,7 +90,7 @@ class Rounds:
         self.source_past = KeyValues(self.source_device, positions, lanes)
 
     def prefill(self, texts: Sequence[tuple[list[int], int | None, int | None]]) -> None:
-        """Read texts whose steps are not scored: (ids, target lane, source lane) each."""
+        """Fill the caches with texts without scoring; each text is (ids, target cache slot, source cache slot)."""
         for model, past, device, which in (
             (self.target, self.target_past, self.device, 1),
             (self.source, self.source_past, self.source_device, 2),
@@ -106,13 +105,13 @@ class Rounds:
                 packed_pass(model, Packing(tokens, device), past)
 
     def read(self, stretches: Sequence[Stretch]) -> list[Read]:
-        """Run one round over all stretches; afterwards their lanes contain their tokens."""
+        """Run one step over all chunks, and add their keys and values to their cache slots."""
         return _Round(self, stretches).scored()
 
 
 @dataclass(frozen=True)
 class _Round:
-    """The state of one round."""
+    """The state of one batched step."""
 
     rounds: Rounds
     stretches: Sequence[Stretch]
@@ -141,7 +140,7 @@ class _Round:
         return [self._collected(s, predicted.get(s), steps, resting) for s in range(len(self.stretches))]
 
     def _read_source(self) -> tuple[Float[Tensor, "S D"], Mapping[Site, Tensor]]:
-        """The source's last hidden states, and its activations at every patched site, [S, ·] each."""
+        """Return the source's last hidden states, and its activations [S, ·] at every patched site."""
         tokens = self._tokens("source_lane")
         sites = {site for stretch in self.stretches for row in stretch.rows for site in row.patch.sites}
         if not tokens:
@@ -154,9 +153,9 @@ class _Round:
     def _read_target(
         self, cells: list[_Cell], activations: Mapping[Site, Tensor], streams: Mapping[int, Tensor] | None
     ) -> tuple[Float[Tensor, "S D"], Float[Tensor, "C D"]]:
-        """The target's last hidden states: of the texts and, in the order of `cells`, of patched positions.
+        """Return the target's last hidden states at the chunks' tokens and at the patched positions `cells`.
 
-        With `streams` (the target's hidden states before blocks) the texts have been read, and only cells are.
+        If `streams` (the target's hidden states before each start block) is given, only the cells are computed.
         """
         base = self._tokens("target_lane") if streams is None else []
         patched = [self._token(cell) for cell in cells]
@@ -176,7 +175,7 @@ class _Round:
         return hidden[: len(base)], hidden[len(base) :]
 
     def _edits(self, cells: list[_Cell], activations: Mapping[Site, Tensor], offset: int) -> dict[Site, Edit]:
-        """For each site the edit that patches the source's activations into the cells whose patch has it."""
+        """Return for each site the edit that writes the source's activations into the cells that patch this site."""
         moved: dict[Site, tuple[list[int], list[int]]] = {}
         for i, cell in enumerate(cells):
             if cell.applied:
@@ -190,9 +189,9 @@ class _Round:
         }
 
     def _cells(self, unpatched: Mapping[tuple[int, int], Step]) -> list[_Cell]:
-        """The patched positions in the order in which they join the pass.
+        """Return the patched positions, sorted by the block at which their computation starts.
 
-        `unpatched` has both models' top-1 tokens at a position, where a schedule depends on them.
+        `unpatched` has both models' top-1 tokens at the positions where a schedule depends on them.
         """
         persistent = self.rounds.run.persistence == "persistent"
         cells = []
@@ -200,7 +199,7 @@ class _Round:
             for r, row in enumerate(stretch.rows):
                 for j in range(len(stretch.ids)):
                     applied = self._applies(row.patch, stretch.step + j, unpatched.get((s, j)))
-                    # An unapplied transient patch is the target itself; an unapplied persistent one has its own past.
+                    # A transient patch that is not applied equals the target; a persistent one has its own cache slot.
                     if applied or persistent:
                         cells.append(_Cell(s, r, j, applied))
         return sorted(cells, key=lambda cell: self._row(cell).patch.entry)
@@ -214,7 +213,7 @@ class _Round:
     def _rest(
         self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
     ) -> dict[tuple[int, int], Step]:
-        """The scores at (stretch, position) pairs where no patch is applied: all rows there equal the target."""
+        """Score (chunk, position) pairs at which no patch is applied, so that every row equals the target."""
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
             logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
@@ -225,7 +224,7 @@ class _Round:
     def _score(
         self, cells: list[_Cell], target: Tensor, source: Tensor, patched: Tensor
     ) -> dict[tuple[int, int, int], Step]:
-        """The scores of cells by (stretch, row, position): a few are unembedded at a time, and no logits are kept."""
+        """Score cells by (chunk, row, position), a few at a time, so that few logits are in memory."""
         at: dict[tuple[int, int], list[int]] = defaultdict(list)
         for number, cell in enumerate(cells):
             at[cell.stretch, cell.j].append(number)
@@ -250,7 +249,7 @@ class _Round:
         return steps
 
     def _contexts(self, of_target: Tensor, source: Tensor, positions: Sequence[tuple[int, int]]) -> Contexts:
-        """Both models' predictions at some positions, given the target's logits."""
+        """Compute both models' predictions at some positions, given the target's logits there."""
         read = source[self._places_of("source_lane", positions, source.device)]
         of_source = self._unembed(self.rounds.source, read).to(of_target.device)
         return Contexts.of(of_target, of_source, self.rounds.run.direction)
@@ -270,7 +269,7 @@ class _Round:
         return Read([step.y_target for step in rows[0]], [step.y_source for step in rows[0]], rows)
 
     def _predicted(self, target: Tensor, source: Tensor) -> dict[int, tuple[list[int], list[int]]]:
-        """The target's and the source's top-1 tokens in each stretch without patches."""
+        """Return the target's and the source's top-1 tokens for each chunk without patches."""
         chosen: dict[str, dict[int, list[int]]] = {}
         for which, model, hidden in (
             ("target_lane", self.rounds.target, target),
@@ -292,7 +291,7 @@ class _Round:
         return unembed(model, hidden, float32=self.rounds.run.float32_unembedding)
 
     def _tokens(self, which: str) -> list[Token]:
-        """The texts' own tokens in the order of the stretches."""
+        """Return the unpatched tokens of all chunks that this model reads, chunk by chunk."""
         return [
             Token(id, stretch.start + j, getattr(stretch, which))
             for stretch in self.stretches
@@ -315,12 +314,12 @@ class _Round:
         return self._starts[which][cell.stretch] + cell.j
 
     def _places_of(self, which: str, positions: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
-        """The indices of (stretch, position) pairs among the texts' tokens."""
+        """Return the indices of (chunk, position) pairs among the tokens of `_tokens`."""
         return _indices([self._starts[which][s] + j for s, j in positions], device)
 
     @cached_property
     def _starts(self) -> dict[str, dict[int, int]]:
-        """For target and source the index of each stretch's first token among the texts' tokens."""
+        """The index of each chunk's first token among the tokens of `_tokens`, for target and source."""
         starts: dict[str, dict[int, int]] = {}
         for which in ("target_lane", "source_lane"):
             count, starts[which] = 0, {}

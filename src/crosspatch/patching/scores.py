@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of the two unpatched models in B contexts: their top-1 tokens and ΔLs."""
+    """The unpatched models' top-1 tokens and ΔLs in B contexts."""
 
     direction: Direction
     y_target: Int[Tensor, " B"]
@@ -77,7 +77,7 @@ class Predictions:
     def of(
         cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
     ) -> Predictions:
-        """From both models' logits, on one device."""
+        """Compute predictions from both models' logits, which are on the same device."""
         target, source = target.float(), source.float()
         y_target, y_source = target.argmax(-1), source.argmax(-1)
         compared = by_direction(direction, y_target, y_source)
@@ -103,7 +103,7 @@ def predict(
     *,
     float32: bool = False,
 ) -> Predictions:
-    """Both models' predictions from last hidden states, a few at a time, so that not all logits are in memory."""
+    """Compute both models' predictions from last hidden states, a few at a time, so that few logits are in memory."""
     parts = [
         Predictions.of(
             unembed(target, one, float32=float32), unembed(source, other, float32=float32).to(one.device), direction
@@ -116,9 +116,9 @@ def predict(
 
 @dataclass(frozen=True)
 class Contexts:
-    """The predictions of the two unpatched models in B contexts, with which patched logits are compared.
+    """The unpatched models' predictions in B contexts, to compare patched logits with.
 
-    `probabilities` and `entropy` (Σ p log p) are the corrupted model's.
+    `probabilities` and the negative entropy Σ p log p (`entropy`) are the corrupted model's.
     """
 
     predictions: Predictions
@@ -130,20 +130,20 @@ class Contexts:
     def of(
         cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
     ) -> Contexts:
-        """From both models' logits, which are converted to float32. Raises CrosspatchError for logits that are NaN."""
+        """Compute contexts from both models' logits, in float32. Raises CrosspatchError if a logit is NaN."""
         clean, corrupted = by_direction(direction, target.float(), source.float())
         log_corrupted = _log_probabilities("corrupted", corrupted)
         probabilities = log_corrupted.exp()
         once = [1] * len(clean)
-        # KL(p || q) = E_p[log p] - E_p[log q]. Logits in place of the logarithms would lose digits in so long a sum.
+        # KL(p || q) = E_p[log p] - E_p[log q]. Logits instead of log-probabilities would lose digits in the long sum.
         entropy = _expected(probabilities, log_corrupted, once)
         kl_clean = entropy - _expected(probabilities, _log_probabilities("clean", clean), once)
         return cls(Predictions.of(target, source, direction), probabilities, entropy, kl_clean)
 
     def score(self, patched: Float[Tensor, "C V"], counts: list[int], applied: Sequence[bool]) -> list[Step]:
-        """Score patched positions: `counts` of them for each context, in the order of the contexts.
+        """Score C patched positions; the first `counts[0]` belong to the first context, and so on.
 
-        `applied` is for each position whether its patch was applied.
+        `applied` states for each position whether its patch was applied.
         """
         patched = patched.float()
         of = torch.repeat_interleave(torch.tensor(counts)).to(patched.device)
@@ -154,7 +154,7 @@ class Contexts:
         kl_patched = self.entropy[of] - _expected(self.probabilities, log_patched, counts)
         # Reuse the memory of `log_patched`: an allocation would cost more than the comparison.
         above = torch.gt(patched, in_patched[:, None], out=log_patched)
-        # In the order of Step's fields.
+        # The columns are in the order of Step's fields.
         columns = (
             patched.argmax(-1),
             predicted.y_target[of],
@@ -172,7 +172,7 @@ class Contexts:
 def delta(
     logits: Float[Tensor, "N V"], y_clean: Int[Tensor, " N"], y_corrupt: Int[Tensor, " N"]
 ) -> Float[Tensor, " N"]:
-    """ΔL = logit(y_corrupt) − logit(y_clean)."""
+    """Compute ΔL = logit(y_corrupt) − logit(y_clean)."""
     return _at(logits, y_corrupt) - _at(logits, y_clean)
 
 
@@ -185,10 +185,10 @@ def transfer_score(
     small_denominator: float,
     applied: bool = True,
 ) -> tuple[float | None, Status]:
-    """CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), the recovered fraction of one token, and its status.
+    """Return CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), one token's recovered fraction, and its status.
 
-    CTS is None, never 0, where both models predict the same token (`agree`: it would be 0/0), where the denominator is
-    below `small_denominator` (in logits: it would be noise), and where the schedule did not apply the patch.
+    CTS is None, never 0, if both models predict the same token (`agree`: 0/0), if the absolute denominator is below
+    `small_denominator` (in logits: the quotient would be noise), or if the schedule did not apply the patch.
     """
     if not applied:
         return None, "unscheduled"
@@ -205,12 +205,12 @@ def _at(logits: Float[Tensor, "N V"], token: Int[Tensor, " N"]) -> Float[Tensor,
 
 
 def _log_probabilities(state: str, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Logarithms of probabilities; every logit enters each of them, so one of them shows whether any is NaN."""
+    """Compute log-probabilities, and check that no logit is NaN: one NaN makes every log-probability of its row NaN."""
     logs = logits.log_softmax(-1)
     if logs[:, 0].isnan().any():
         raise CrosspatchError(
-            f"the {state} model's logits are not all numbers; if it runs in float16 try bfloat16 or float32 "
-            "(models.dtype), else look at its weights"
+            f"the {state} model's logits contain NaN; if the model runs in float16, set models.dtype to bfloat16 or "
+            "float32, else check its weights"
         )
     return logs
 
@@ -218,6 +218,6 @@ def _log_probabilities(state: str, logits: Float[Tensor, "N V"]) -> Float[Tensor
 def _expected(
     probabilities: Float[Tensor, "B V"], logs: Float[Tensor, "N V"], counts: list[int]
 ) -> Float[Tensor, " N"]:
-    """The mean of each row of logarithms under the probabilities of its context."""
+    """Compute the expectation of each row of `logs` under the probabilities of its context."""
     parts = zip(logs.split(counts), probabilities, strict=True)
     return torch.cat([torch.mv(part, weights) for part, weights in parts])

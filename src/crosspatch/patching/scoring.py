@@ -1,7 +1,7 @@
 """Teacher-forced scores: every patch at every position of a given text, in a few passes.
 
 Nothing is generated: each patched model reads the given text, and its next-token prediction is scored at every step. So
-patches can be compared at the same steps, which their own texts would not allow.
+all patches are compared in the same contexts; if each generated its own text, the contexts would differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import SCORES
 
-# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
+# Maximum number of patched positions in one pass, which bounds memory.
 CELLS_AT_ONCE = 4096
 
 
@@ -28,16 +28,16 @@ CELLS_AT_ONCE = 4096
 def score_tokens(
     pair: ModelPair, prompt: Sequence[int], text: Sequence[int], patches: Sequence[Patch], run: PatchRun
 ) -> list[Trajectory]:
-    """Each patch's scores at each step of `text` (token ids) after `prompt`.
+    """Score each patch at each step of `text` (token ids) after `prompt`.
 
-    The token of a step is the top-1 token of the patched model, and the context is always the given text: there is one
-    step for each of its tokens. Patches are transient: a persistent patch has no text but its own. Raises UsageError
-    for a persistent run or an empty text.
+    There is one step for each token of `text`, and the context is always the given text; the step's token is the
+    patched model's top-1 token. Patches must be transient: a persistent patch is defined only for the text it
+    generates. Raises UsageError for a persistent run or an empty text.
     """
     if run.persistence == "persistent":
-        raise UsageError("got persistent patches; along a given text only transient ones can be scored")
+        raise UsageError("got persistent patches, expected transient ones: a given text can only be scored with these")
     if not text:
-        raise UsageError("got no text to score along, expected at least one token")
+        raise UsageError("got an empty text to score, expected at least one token")
     rounds = Rounds(pair, run, len(prompt) + len(text), lanes=1)
     lanes = rounds.target_past.open(), rounds.source_past.open()
     rounds.prefill([([*prompt[:-1]], *lanes)])
@@ -63,11 +63,11 @@ def score(
     small_denominator: float | None = None,
     float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """The scores of the named patches at each token of a given text (see crosspatch.tables); patches are transient.
+    """Score transient patches at each token of a given text; the table is `SCORES` of crosspatch.tables.
 
     `text` is a solution, tokenised with its question like a training example, or token ids. Patches have names such as
-    `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None follows the models' precision. Raises UsageError
-    for a site that the models lack.
+    `L17.attn_out+L18.head.3`. `small_denominator` is in logits; None: by the models' precision. Raises UsageError for
+    a site that the models do not have.
     """
     runs = patch_runs(pair, direction, small_denominator=small_denominator, float32_unembedding=float32_unembedding)
     pair.eval()

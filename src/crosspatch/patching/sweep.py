@@ -1,4 +1,4 @@
-"""A sweep runs every patch of a list after every prompt, in one direction or both, and scores every step."""
+"""Sweeps: generate after every prompt under every patch, in one direction or both, and score every step."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from crosspatch.tables import GENERATIONS, REPAIRED, SCORES
 
 Unpatched = Literal["clean", "corrupted"]
 UNPATCHED: tuple[Unpatched, ...] = get_args(Unpatched)
-# Known texts of the unpatched models by prompt_id.
+# Texts of the unpatched models that already exist, by prompt_id.
 Answers = Mapping[str, Mapping[Unpatched, str]]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Patches of a pair, a run for each direction, the engine, and the largest number of rows that run at once.
+    """The patches of a pair, a run for each direction, the engine, and the maximum number of rows in a batch.
 
     A row is one patch after one prompt.
     """
@@ -45,9 +45,9 @@ class Sweep:
     def over(
         self, prompts: Mapping[str, Sequence[int]], answers: Answers | None = None, *, unpatched: bool = True
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Scores and texts of prompts (token ids by prompt_id), in the order of prompts, directions and patches.
+        """Return the scores and texts of prompts (token ids by prompt_id), by prompt, direction and patch.
 
-        The texts are the patched ones and, with `unpatched`, the unpatched ones that `answers` lacks.
+        The texts are the patched models' and, with `unpatched`, the unpatched models' that are not in `answers`.
         """
         known = {name: dict((answers or {}).get(name, {})) for name in prompts}
         scores: dict[str, list[pl.DataFrame]] = {name: [] for name in prompts}
@@ -64,7 +64,7 @@ class Sweep:
     def _written(
         self, prompts: Mapping[str, Sequence[int]], known: Answers, run: PatchRun, unpatched: bool
     ) -> Iterator[Written]:
-        """Generate after each prompt in one direction; `known` is read before the generation begins."""
+        """Generate after each prompt in one direction; later changes to `known` have no effect."""
         if self.engine == "reference":
             return (_by_reference(self.pair, list(ids), self.patches, run) for ids in prompts.values())
         jobs = [
@@ -96,12 +96,12 @@ class Sweep:
 
 
 def _own_texts(written: Written, run: PatchRun) -> dict[Unpatched, OwnText]:
-    """The unpatched models' texts, clean before corrupted."""
+    """Return the unpatched models' texts by condition, clean before corrupted."""
     return dict(zip(UNPATCHED, by_direction(run.direction, written.target, written.source), strict=True))
 
 
 def _by_reference(pair: ModelPair, prompt: list[int], patches: Sequence[Patch], run: PatchRun) -> Written:
-    """The same as the cached engine's result, by the published algorithm and plain generation."""
+    """Compute what the cached engine computes, with the published algorithm and ordinary generation."""
     target, source = (
         OwnText(given.tokens, given.stop_reason)
         for model in pair.target_and_source(run.direction)
@@ -118,10 +118,10 @@ def patch_runs(
     small_denominator: float | None = None,
     float32_unembedding: bool = False,
 ) -> list[PatchRun]:
-    """The settings of trajectories, a run for each direction; `small_denominator` (logits) defaults to the pair's.
+    """Return the settings of a run for each direction; `small_denominator` (logits) defaults to the pair's.
 
-    Where both directions are patched, the texts of the repair direction are called `repaired`, since both come from the
-    same patches. Raises UsageError for an unknown direction or persistence.
+    If both directions are patched, the condition of the repair direction's texts is `repaired`, to distinguish them
+    from the others under the same patch. Raises UsageError for an unknown direction or persistence.
     """
     for got, known in ((direction, Directions), (persistence, Persistence)):
         if got not in get_args(known):
@@ -145,16 +145,16 @@ def choose_patches(
     schedule: str = "all",
     patches: Iterable[Patch | str] | None = None,
 ) -> list[Patch]:
-    """The patches of a grid, or the named ones, on a pair or on models of a (text) configuration.
+    """Return the patches of a grid, or the named `patches`; `models` is a pair or a model's (text) configuration.
 
-    Only a pair tells whether its blocks have the components (`check_patches`). Raises UsageError for a site that the
-    models lack.
+    For a pair, `check_patches` also checks that its blocks have the components. Raises UsageError for a site that the
+    models do not have.
     """
     config = text_config(models.clean) if isinstance(models, ModelPair) else models
     if patches is not None:
         if schedule != "all":
             raise UsageError(
-                f"a schedule is for grids, got {schedule!r}; a patch by name carries its own: L18.attn_out@{schedule}"
+                f"got the schedule {schedule!r} with named patches; append it to each name: L18.attn_out@{schedule}"
             )
         chosen = [Patch.parse(named) if isinstance(named, str) else named for named in patches]
     else:
@@ -169,14 +169,14 @@ def choose_patches(
             schedule=Schedule.parse(schedule),
         )
     if not chosen:
-        raise UsageError("there is no patch to make; choose at least one layer, component and head")
+        raise UsageError("got no patch; choose at least one layer, component and head")
     if isinstance(models, ModelPair):
         check_patches(models, chosen)
     return chosen
 
 
 def check_patches(pair: ModelPair, patches: Iterable[Patch]) -> None:
-    """Refuse, with a UsageError, a patch at a site that one of the two models lacks or that cannot be patched."""
+    """Raise UsageError if a model of the pair does not have a patch's site, or the site cannot be patched."""
     sites = {site for patch in patches for site in patch.sites}
     for model in (pair.clean, pair.corrupted):
         find_components(model)  # Raises UsageError for blocks with several streams.
@@ -186,7 +186,7 @@ def check_patches(pair: ModelPair, patches: Iterable[Patch]) -> None:
 def text_row(
     prompt_id: str, condition: str, patched: Mapping[str, Any] | None, text: str, token_count: int, stop_reason: str
 ) -> dict[str, Any]:
-    """A row of the table of texts; `patched` has the columns of the patch or the steering."""
+    """Return a row of the table of texts; `patched` has the columns of the patch or the steering."""
     return {
         **dict.fromkeys(GENERATIONS.columns),
         "prompt_id": prompt_id,

@@ -16,10 +16,10 @@ from crosspatch.patching.scores import Step, transfer_score
 
 @dataclass(frozen=True)
 class PatchRun:
-    """The settings of all trajectories of a run.
+    """The settings that all trajectories of a run share.
 
-    `small_denominator` is in logits. `float32_unembedding` multiplies with the unembedding in float32, also if the
-    weights have another type. `condition` is the name of the patched texts in the table of texts.
+    `small_denominator` is in logits. `float32_unembedding` multiplies by the unembedding in float32, whatever the
+    dtype of the weights. `condition` is the name of the patched texts in the table of texts.
     """
 
     direction: Direction = "corrupt"
@@ -31,13 +31,13 @@ class PatchRun:
 
     @property
     def target_and_source(self) -> tuple[Literal["clean", "corrupted"], Literal["clean", "corrupted"]]:
-        """The model that is patched, and the model whose activations are patched in."""
+        """The names of the patched model (target) and of the model that gives the activations (source)."""
         return by_direction(self.direction, "clean", "corrupted")
 
 
 @dataclass
 class OwnText:
-    """The text of an unpatched model after a prompt; `tokens` include the closing one."""
+    """The text that an unpatched model generates; `tokens` include the stop token."""
 
     tokens: list[int] = field(default_factory=list)
     stop_reason: Literal["eos", "limit"] = "limit"
@@ -58,7 +58,7 @@ class Trajectory:
 
     @property
     def tokens(self) -> list[int]:
-        """The generated tokens, the closing one included."""
+        """The generated tokens, including the stop token."""
         return [step.token for step in self.steps]
 
     def text(self, prompts: PromptFormat) -> str:
@@ -66,11 +66,11 @@ class Trajectory:
         return OwnText(self.tokens, self.stop_reason).text(prompts)
 
     def rows(self, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> list[dict[str, Any]]:
-        """The trajectory as rows of the scores table."""
+        """Return the steps as rows of the scores table."""
         return [self.row(i, step, prompt_id, run, prompts) for i, step in enumerate(self.steps)]
 
     def row(self, i: int, step: Step, prompt_id: str, run: PatchRun, prompts: PromptFormat) -> dict[str, Any]:
-        """The scores of step `i` as a row, in which target and source become clean and corrupted."""
+        """Return step `i` as a row of the scores table, with columns for clean and corrupted, not target and source."""
         clean_token, corrupted_token = by_direction(run.direction, step.y_target, step.y_source)
         delta_clean, delta_corrupted = by_direction(run.direction, step.delta_target, step.delta_source)
         cts, status = transfer_score(
@@ -104,6 +104,6 @@ class Trajectory:
 
 
 def recovered(trajectories: Iterable[Trajectory]) -> Recovered:
-    """The sums of all trajectories over the steps at which the models disagree."""
+    """Sum `moved` and `gap` of all trajectories over the steps at which the models disagree."""
     steps = [step for trajectory in trajectories for step in trajectory.steps if step.disagree]
     return Recovered(sum((step.moved for step in steps), 0.0), sum((step.gap for step in steps), 0.0))

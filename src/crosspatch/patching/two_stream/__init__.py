@@ -1,11 +1,11 @@
-"""Two streams in one pass: an unmodified model reads texts as usual, and beside them the patched positions.
+"""Two streams in one forward pass of an unmodified model: the unpatched texts and the patched positions.
 
 A transient patch at position t never changes what position t + 1 reads. So all positions of a text, and all patches,
-can be computed in one pass: the first stream reads the texts and leaves its keys and values; a patched position
-attends to that stream's keys and values before it, and to its own at itself.
+can be computed in one pass: the first stream reads the texts and caches their keys and values; a patched position
+attends to the cached keys and values of earlier positions, and to its own key and value.
 
-All tokens of a pass lie side by side in one sequence (batch 1), texts of any length, patched positions last and in
-the order in which they join: a position patched at layer l is computed from layer l on. Besides attention, every
-operation of a decoder block works on one position alone, so only attention depends on which text a token
-belongs to. It is replaced through Hugging Face's attention interface, without changing the model.
+All tokens of a pass form one sequence (batch size 1): the texts, of any length, then the patched positions, sorted by
+their start block. A position patched at layer l is computed only from layer l on. Besides attention, every operation
+of a decoder block handles each position separately, so only attention depends on which text a token belongs to. The
+attention function is replaced through Hugging Face's attention interface, without changing the model.
 """

@@ -1,7 +1,7 @@
-"""The attention of a packed pass, called through Hugging Face's attention interface.
+"""The attention function of a packed pass, called through Hugging Face's attention interface.
 
-In place of a mask it gets the rule from which the model would build one (causal, sliding, chunked) and calls it with
-true positions, so windows are right in every model.
+Instead of a mask it gets the model's mask function (causal, sliding, chunked), and calls it with the tokens' positions
+in their texts, so attention windows are right in every model.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing
 
 NAME = "crosspatch_two_stream"
-# Attention weights computed at once: few enough to fit the processor's cache and to bound memory.
+# Maximum number of attention weights computed at once, so that they fit the processor's cache.
 AT_ONCE = 4_000_000
-# The cost of reading one lane alone, in queries of a lane that is read together with others.
+# The estimated cost of one more matrix product, for a cache slot that is read alone, as a number of queries.
 LANE_BY_ITSELF = 20
 
 Index = slice | Tensor
@@ -32,9 +32,9 @@ Rule = Callable[[Any, Any, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Group:
-    """Queries that are read together: `tokens` of the pass, in the lanes `first` to `last`.
+    """Queries computed in one matrix product: `tokens` of the pass, which attend to cache slots `first` to `last`.
 
-    `places` are their indices among `width` queries for each lane; None if there is one lane.
+    `places` are their indices in a grid with `width` queries for each slot; None if there is one slot.
     """
 
     tokens: Index
@@ -46,10 +46,10 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Joined:
-    """The lanes and groups of the tokens that have joined a pass.
+    """The cache slots and groups of the tokens that a block computes.
 
-    `stays` and `apart` are the indices of tokens that stay in their lanes and of tokens apart: slices, which copy
-    nothing, where the indices are consecutive.
+    `stays` and `apart` are the indices of cached and of patched tokens: slices, to avoid a copy, if the indices are
+    consecutive.
     """
 
     stays: Index
@@ -64,9 +64,10 @@ class _Joined:
 
 @dataclass
 class PassAttention:
-    """The attention of one pass of one model: T tokens, H heads, KV key-value heads, K wide, values W wide.
+    """The attention of one pass of one model.
 
-    Blocks may be on several devices: the tensors for a block are made on the device of its queries.
+    Shapes: T tokens, H heads, KV key-value heads, head width K, value width W. A model's blocks may be on several
+    devices, so a block's tensors are created on the device of its queries.
     """
 
     packing: Packing
@@ -88,7 +89,7 @@ class PassAttention:
         softcap: float | None = None,
         sinks: Float[Tensor, " H"] | None = None,
     ) -> Float[Tensor, "T H W"]:
-        """The attention output of each token: it reads its lane as far as the rule allows, and itself."""
+        """Compute each token's attention output: it attends to the positions that `rule` allows, and to itself."""
         longest = self.packing.longest
         joined = self._where(query.shape[1], query.device)
         if len(joined.lanes):
@@ -106,7 +107,7 @@ class PassAttention:
                 owns.append(_gathered(own_weights[..., None], group))
         gathered = _scattered(reads, joined)
         if owns:
-            # A token apart also reads its own value, which is in no lane.
+            # A patched token also attends to its own value, which is not in the cache.
             of_own = _scattered(owns, joined)[joined.apart]
             repeated = value[:, joined.apart].repeat_interleave(query.shape[0] // value.shape[0], dim=0)
             gathered[joined.apart] += of_own * repeated.transpose(0, 1)
@@ -120,7 +121,7 @@ class PassAttention:
         scaling: float,
         softcap: float | None,
     ) -> Float[Tensor, "H T"]:
-        """The score of the own key, which is in no lane, of each token apart."""
+        """Compute each patched token's attention score for its own key, which is not in the cache."""
         grouped = query[:, joined.apart].unflatten(0, (key.shape[0], -1))
         own = query.new_full(query.shape[:2], torch.finfo(query.dtype).min)
         own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
@@ -144,24 +145,24 @@ class PassAttention:
         return self._joined[count, device]
 
     def _masks_of(self, rule: Rule, query: Float[Tensor, "H T K"]) -> list[Float[Tensor, "G Q N"]]:
-        """The mask of each group, shared by layers with the same rule, device and number of tokens."""
+        """Return the mask of each group; layers with the same rule, device and number of tokens share it."""
         count = query.shape[1]
         key = rule, query.dtype, count, query.device
         if key not in self._group_masks:
-            # Rules may have tensors, which are on the device of the first block.
+            # A rule may contain tensors on the first block's device, so the mask is built there.
             mask = self._mask(rule, query.dtype)[None, :count].to(query.device)
             groups = self._where(count, query.device).groups
             self._group_masks[key] = [_spread(mask[:, group.tokens], group).squeeze(1) for group in groups]
         return self._group_masks[key]
 
     def _mask(self, rule: Rule, dtype: torch.dtype) -> Float[Tensor, "T N"]:
-        """The mask that is added to the scores: 0 where a token may read its lane."""
+        """Build the mask that is added to the attention scores: 0 where a token may attend."""
         if (rule, dtype) not in self._masks:
             packing = self.packing
             there = torch.arange(packing.longest, device=packing.device)[None]
             here = packing.positions[:, None]
             zero = torch.zeros((), dtype=torch.long, device=packing.device)
-            # A token apart replaces the lane's token at its position.
+            # A patched token replaces the cached token at its position.
             may = rule(zero, zero, here, there) & (there <= here) & ~(packing.apart[:, None] & (there == here))
             mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
             self._masks[rule, dtype] = mask.masked_fill(~may, torch.finfo(dtype).min)
@@ -169,9 +170,9 @@ class PassAttention:
 
 
 def _groups(packing: Packing, count: int) -> list[_Group]:
-    """The first `count` tokens in groups that waste few queries.
+    """Group the first `count` tokens so that little of the matrix products is padding.
 
-    The first queries of each lane, up to a common width, are read for all lanes together; the rest lane by lane.
+    Up to a common width, the queries of all cache slots are computed together; the remaining ones slot by slot.
     """
     first, last = packing.span
     everything = slice(0, count)
@@ -192,7 +193,7 @@ def _groups(packing: Packing, count: int) -> list[_Group]:
 
 
 def _common_width(per_lane: list[int], lanes: int) -> int:
-    """The number of queries of each lane that are read together, chosen for the least work."""
+    """Choose the number of queries of each cache slot that are computed together, for the least work."""
 
     def work(width: int) -> int:
         left = [queries - width for queries in per_lane if queries > width]
@@ -202,14 +203,14 @@ def _common_width(per_lane: list[int], lanes: int) -> int:
 
 
 def _index(places: Int[Tensor, " P"]) -> Index:
-    """The same indices, as a slice where they are consecutive."""
+    """Return the indices as a slice if they are consecutive, else unchanged."""
     if len(places) and int(places[-1] - places[0]) == len(places) - 1:
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
 
 
 def _spread(of_tokens: Float[Tensor, "H T K"], group: _Group) -> Tensor:
-    """The tensors of a group's tokens by lane: [G, H, Q, K]; zeros where a lane has fewer queries than others."""
+    """Arrange a group's tokens by cache slot, [G, H, Q, K]; slots with fewer queries are padded with zeros."""
     if group.places is None:
         return of_tokens[None]
     heads, _, width = of_tokens.shape
@@ -220,14 +221,14 @@ def _spread(of_tokens: Float[Tensor, "H T K"], group: _Group) -> Tensor:
 
 
 def _gathered(by_lane: Float[Tensor, "G H Q K"], group: _Group) -> Float[Tensor, "T H K"]:
-    """The inverse of `_spread`, tokens first."""
+    """Invert `_spread`; tokens are the first dimension of the result."""
     if group.places is None:
         return by_lane[0].transpose(0, 1)
     return by_lane.transpose(1, 2).flatten(0, 1).index_select(0, group.places)
 
 
 def _scattered(of_groups: list[Tensor], joined: _Joined) -> Float[Tensor, "T H K"]:
-    """The tensors of the groups' tokens in the order of the pass."""
+    """Concatenate the groups' tensors, and sort the tokens into the order of the pass."""
     if len(of_groups) == 1:
         return of_groups[0]
     return torch.cat(of_groups).index_select(0, joined.order)
@@ -243,7 +244,7 @@ def _read(
     softcap: float | None,
     sinks: Float[Tensor, " H"] | None,
 ) -> tuple[Float[Tensor, "G H Q W"], Float[Tensor, "G H Q"] | None]:
-    """Softmax attention over lanes, a few queries at a time, and the weight of each query's own key."""
+    """Attend to cache slots, a few queries at a time; also return the attention weight of each query's own key."""
     lanes, heads, queries, _ = query.shape
     length = keys.shape[2]
     step = max(1, AT_ONCE // (lanes * heads * length))
@@ -251,7 +252,7 @@ def _read(
     for start in range(0, queries, step):
         part = slice(start, start + step)
         size = min(step, queries - start)
-        # Queries of all heads that share a key-value head are side by side, so that its keys are read once.
+        # Queries of all heads that share a key-value head are adjacent, so that its keys are read once.
         grouped = query[:, :, part].reshape(lanes, keys.shape[1], -1, query.shape[-1])
         scores = _capped(torch.matmul(grouped, keys.transpose(-1, -2)).mul_(scaling), softcap)
         scores = scores.view(lanes, heads, size, length).add_(mask[:, None, part])
@@ -289,9 +290,9 @@ def _forward(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that Hugging Face models call: from [1, H, T, K] to [1, T, H, K]."""
+    """Compute attention when a Hugging Face model calls it: from [1, H, T, K] to [1, T, H, K]."""
     if not callable(attention_mask):
-        raise UsageError(f"{type(module).__name__} makes its attention mask by itself, so positions cannot be packed")
+        raise UsageError(f"{type(module).__name__} builds its own attention mask, so positions cannot be packed")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     read = _CURRENT.get().attend(layer, query[0], key[0], value[0], attention_mask, scaling, softcap, s_aux)
@@ -299,13 +300,13 @@ def _forward(
 
 
 def _rule(*, mask_function: Rule, **_: Any) -> Rule:
-    """In place of a mask, the rule from which it would be made."""
+    """Return the mask function itself instead of a mask."""
     return mask_function
 
 
 @contextmanager
 def attending(config: Any, attention: PassAttention) -> Iterator[None]:
-    """Within the context, models of this (text) configuration use this attention."""
+    """Within the context, models with this (text) configuration use this attention function."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _forward)

@@ -1,4 +1,4 @@
-"""The keys and values of texts that one model has read."""
+"""A key-value cache of the texts that one model has read."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Positions and lanes that are added at a time, since each growth copies everything.
+# The cache grows by this many positions and slots at a time, since each growth copies the whole cache.
 POSITIONS = 64
 LANES = 8
 
 
 class KeyValues:
-    """Lanes of keys and values, one for each text that is being read; position p of a text is at index p.
+    """A key-value cache with one slot (lane) for each text; position p of a text is at index p of its slot.
 
-    Entries beyond the length that `read` is given are stale. So cropping a text is free, and a text that branches gets
-    a copy of the lane. `positions` and `lanes` are the expected numbers of each.
+    `read` takes the valid length, and later positions of a slot are stale, so cropping a text is free. A text that
+    branches gets a copy of the slot. `positions` and `lanes` are the expected length of a text and number of texts.
     """
 
     def __init__(self, device: torch.device, positions: int, lanes: int) -> None:
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
-        # A CPU allocates memory only when it is written, so all lanes can be made at once.
+        # A CPU allocates memory only when it is written, so all slots can be created at once.
         self._more_lanes = max(lanes, LANES) if device.type == "cpu" else LANES
         self._free: list[int] = []
         self._lanes = 0
         self._positions = positions
 
     def open(self) -> int:
-        """A free lane."""
+        """Reserve a free cache slot and return its index."""
         if not self._free:
             self._grow(self._lanes + self._more_lanes, self._positions)
-        # The lowest, so that the lanes in use are adjacent and can be read without a copy.
+        # Take the lowest slot: slots in use stay adjacent and can be read without a copy.
         lane = min(self._free)
         self._free.remove(lane)
         return lane
 
     def fork(self, lane: int, length: int) -> int:
-        """A new lane with a copy of the first `length` positions of another."""
+        """Copy the first `length` positions of a slot into a new slot, and return its index."""
         forked = self.open()
         for kept in (*self._keys.values(), *self._values.values()):
             kept[forked, :, :length] = kept[lane, :, :length]
         return forked
 
     def close(self, lane: int) -> None:
-        """Free a lane."""
+        """Free a cache slot."""
         self._free.append(lane)
 
     def write(
@@ -60,7 +60,7 @@ class KeyValues:
         positions: Int[Tensor, " T"],
         longest: int,
     ) -> None:
-        """Store keys and values of T tokens at their lanes and positions, which are below `longest`."""
+        """Store keys and values of T tokens in their slots at their positions, all of which are below `longest`."""
         if longest > self._positions:
             self._grow(self._lanes, -(-longest // POSITIONS) * POSITIONS)
         for kept, new in ((self._keys, keys), (self._values, values)):
@@ -71,7 +71,7 @@ class KeyValues:
     def read(
         self, layer: int, first: int, last: int, longest: int
     ) -> tuple[Float[Tensor, "G KV N K"], Float[Tensor, "G KV N W"]]:
-        """Keys and values of the lanes `first` to `last`, up to position `longest`; views, no copies."""
+        """Return views of the keys and values in slots `first` to `last`, at positions below `longest`."""
         return tuple(kept[layer][first : last + 1, :, :longest] for kept in (self._keys, self._values))  # type: ignore[return-value]
 
     @property
@@ -90,9 +90,9 @@ class KeyValues:
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
-    """Zeros rather than empty memory: a masked position has weight 0, and 0 × NaN is NaN.
+    """Return zeros; uninitialised memory may contain NaN, and a masked position's weight 0 × NaN is NaN.
 
-    On a CPU, NumPy's zeros take memory only where they are written; PyTorch's would write all of it.
+    On a CPU, NumPy's zeros take memory only where they are written; PyTorch's zeros would take all of it at once.
     """
     if like.device.type != "cpu":
         return like.new_zeros(shape)
@@ -101,7 +101,7 @@ def _zeros(like: Tensor, *shape: int) -> Tensor:
 
 
 def bytes_per_position(config: Any, itemsize: int) -> int:
-    """Bytes of one position of one lane, by a model's (text) configuration and the size of its numbers."""
+    """Return the bytes of one cached position, from a model's (text) configuration and the bytes of one number."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(config.num_hidden_layers * heads * width * 2 * itemsize)

@@ -1,4 +1,4 @@
-"""The tokens of a packed pass, their lanes, and the block from which each is computed."""
+"""The tokens of a packed pass, with the cache slot and the start block of each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torch import Tensor
 class Token:
     """One position to compute.
 
-    It reads the keys and values of `lane`. A token that is `apart` reads those before its position and its own, and
-    leaves none; any other token leaves its own in the lane, and reads all up to itself. `entry` is the block before
-    which it joins the pass; 0 is the embedding.
+    It attends to the cache slot `lane`. A patched token (`apart`) attends to the earlier positions of the slot and to
+    its own key and value, which are not cached; any other token is cached before it attends. `entry` is the start
+    block: the first block that computes the token (0: from the embedding on).
     """
 
     id: int
@@ -31,42 +31,42 @@ class Token:
 
 @dataclass(frozen=True)
 class Packing:
-    """T tokens in one sequence, in the order in which they join the pass."""
+    """T tokens in one sequence, sorted by their start block."""
 
     tokens: Sequence[Token]
     device: torch.device
 
     def __post_init__(self) -> None:
         if self._entries != sorted(self._entries):
-            raise ValueError(f"tokens must be sorted by their entry, got entries {self._entries}")
+            raise ValueError(f"tokens must be sorted by their start block, got {self._entries}")
 
     @cached_property
     def ids(self) -> Int[Tensor, " T"]:
-        """Token ids."""
+        """The token ids."""
         return self._tensor([token.id for token in self.tokens])
 
     @cached_property
     def positions(self) -> Int[Tensor, " T"]:
-        """Positions in their texts."""
+        """The tokens' positions in their texts."""
         return self._tensor([token.position for token in self.tokens])
 
     @cached_property
     def apart(self) -> Bool[Tensor, " T"]:
-        """The tokens that leave no keys and values."""
+        """A mask of the patched tokens, whose keys and values are not cached."""
         return torch.tensor([token.apart for token in self.tokens], device=self.device)
 
     @cached_property
     def lanes(self) -> Int[Tensor, " T"]:
-        """Lanes of the tokens."""
+        """The tokens' cache slots."""
         return self._tensor([token.lane for token in self.tokens])
 
     def on(self, device: torch.device) -> Packing:
-        """The same tokens with tensors on another device, since blocks of one model may be on several."""
+        """Return the same tokens with tensors on another device: a model's blocks may be on several devices."""
         return self if device == self.device else Packing(self.tokens, device)
 
     @cached_property
     def span(self) -> tuple[int, int]:
-        """The first and the last lane in use."""
+        """The first and the last cache slot in use."""
         lanes = [token.lane for token in self.tokens]
         return min(lanes), max(lanes)
 
@@ -77,7 +77,7 @@ class Packing:
 
     @cached_property
     def slots(self) -> Int[Tensor, " T"]:
-        """For each token its index among the queries of its lane: the tokens of the lane that joined before."""
+        """Each token's index among the queries of its cache slot: the number of earlier tokens with the same slot."""
         seen: Counter[int] = Counter()
         slots = []
         for token in self.tokens:
@@ -90,11 +90,11 @@ class Packing:
         return [token.entry for token in self.tokens]
 
     def joined(self, layer: int) -> int:
-        """The number of tokens that a block computes; `layer` = the number of blocks gives all tokens."""
+        """Return the number of tokens that block `layer` computes; if `layer` is the number of blocks, all tokens."""
         return bisect_right(self._entries, layer)
 
     def per_lane(self, joined: int) -> dict[int, int]:
-        """The number of the first `joined` tokens in each lane."""
+        """Count the first `joined` tokens by cache slot."""
         return Counter(token.lane for token in self.tokens[:joined])
 
     def _tensor(self, values: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""One packed pass of an unmodified model."""
+"""One packed forward pass of an unmodified model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from crosspatch.patching.two_stream.attention import PassAttention, attending
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing
 
-# For each block before which tokens join: the hidden states from which theirs are taken (None: those of the pass
-# itself), and their indices there.
+# For each start block: the hidden states from which the new tokens' are copied (None: this pass's hidden states), and
+# the indices to copy.
 Joins = Mapping[int, tuple[Float[Tensor, "N D"] | None, Int[Tensor, " J"]]]
 
 
@@ -30,12 +30,12 @@ def packed_pass(
     joins: Joins | None = None,
     edits: Mapping[Site, Edit] | None = None,
 ) -> Float[Tensor, "T D"]:
-    """The last hidden states (after the final norm) of all tokens of a pass.
+    """Run a pass, and return the last hidden states (after the final norm) of all its tokens.
 
-    A token that joins before block l > 0 starts with another token's residual stream at that point, given by `joins`.
-    Edits get the tokens that have joined, in their packed order: [1, T, D]. No token has to be there from the start.
+    A token with start block l > 0 starts from another token's residual stream before block l, given by `joins`.
+    Edits get the tokens computed so far, in packed order: [1, T, D]. The pass may have no token with start block 0.
     """
-    # Before the contexts below: the first call traces a plain pass.
+    # Check before the contexts below change the model: the first call traces an unmodified forward pass.
     check_sites(model, edits or {})
     base = decoder(model)
     config = text_config(model)
@@ -55,7 +55,7 @@ def packed_pass(
 
 @contextmanager
 def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]:
-    """Within the context, each block computes only the tokens that have joined before it."""
+    """Within the context, each block computes only the tokens whose start block it has reached."""
     blocks = find_blocks(model)
     whole = len(packing.tokens)
     counts = [packing.joined(layer) for layer in range(len(blocks))]
@@ -65,13 +65,13 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
     def narrow_at(layer: int) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # A block cannot compute 0 tokens: until a token joins, it computes the first token's embedding.
+            # A block cannot compute 0 tokens: before the first start block, it computes the first token's embedding.
             count = max(1, counts[layer])
 
             def narrowed(value: Any) -> Any:
                 return _narrow(value, whole, count)
 
-            # Only before the first block does the residual stream have all tokens; later it grows with the joins.
+            # The residual stream has all tokens only before the first block; later blocks add tokens to it.
             if "hidden_states" in kwargs:
                 stream = kwargs["hidden_states"]
                 others = {key: narrowed(value) for key, value in kwargs.items() if key != "hidden_states"}
@@ -103,7 +103,7 @@ def _joining(model: nn.Module, packing: Packing, joins: Joins) -> Iterator[None]
 
 
 def _narrow(value: Any, whole: int, count: int) -> Any:
-    """An argument of a block (rotary angles, positions), cut from `whole` tokens to the first `count`."""
+    """Slice an argument of a block (rotary angles, positions) from `whole` tokens to the first `count`."""
     if isinstance(value, Tensor):
         for dim, size in enumerate(value.shape):
             if size == whole:
@@ -117,7 +117,7 @@ def _narrow(value: Any, whole: int, count: int) -> Any:
 
 
 def _no_past() -> Any:
-    """A cache that stores nothing, since lanes store keys and values."""
+    """Return a Hugging Face cache that stores nothing, since `KeyValues` stores the keys and values."""
     from transformers import Cache
 
     class NoPast(Cache):  # type: ignore[misc]
