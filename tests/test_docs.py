@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
-import pytest
 import typer.main
 
 import crosspatch
@@ -18,18 +18,9 @@ from test_house import ORDER
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-TEXTS = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def load_hooks():
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs_hooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-hooks = load_hooks()
+hooks = SimpleNamespace(**runpy.run_path(str(ROOT / "docs_hooks.py")))
 
 
 def sections(page: str) -> dict[str, str]:
@@ -38,25 +29,15 @@ def sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def missing_columns(page: str) -> set[str]:
-    found = sections(page)
-    schemas = [value for value in vars(tables).values() if isinstance(value, Schema)]
-    return {
-        f"{schema.name}.{column}"
-        for schema in schemas
-        for column in schema.columns
-        if f"\n| `{column}` | " not in found.get(schema.name, "")
-    }
+def below(command, path: str):
+    """All commands below a group."""
+    for name, sub in getattr(command, "commands", {}).items():
+        yield f"{path} {name}", sub
+        yield from below(sub, f"{path} {name}")
 
 
 def missing_options(page: str) -> set[str]:
     found = sections(page)
-
-    def below(command, path: str):
-        for name, sub in getattr(command, "commands", {}).items():
-            yield f"{path} {name}", sub
-            yield from below(sub, f"{path} {name}")
-
     return {
         f"{path} {option}"
         for path, command in below(typer.main.get_command(app), "crosspatch")
@@ -65,21 +46,24 @@ def missing_options(page: str) -> set[str]:
     }
 
 
-def missing_settings(page: str) -> set[str]:
-    return {setting.key for setting in settings() if f"| `{setting.key}` | " not in page}
-
-
 def broken_links(text: str, folder: Path) -> list[str]:
     """Relative links to files that are not there; anchors are checked when the site is built."""
-    targets = [link.partition("#")[0] for link in LINK.findall(text) if "://" not in link]
+    targets = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     return [target for target in targets if target and not (folder / target).exists()]
 
 
 def test_every_column_of_every_table_is_listed():
+    schemas = [value for value in vars(tables).values() if isinstance(value, Schema)]
+
+    def missing(page: str) -> set[str]:
+        found = sections(page)
+        rows = {(schema.name, column) for schema in schemas for column in schema.columns}
+        return {f"{name}.{column}" for name, column in rows if f"\n| `{column}` | " not in found.get(name, "")}
+
     page = hooks.columns()
-    assert missing_columns(page) == set()
+    assert missing(page) == set()
     damaged = re.sub(r"^\| `delta_patched` .*$", "", page, count=1, flags=re.MULTILINE)
-    assert missing_columns(damaged) == {"scores.delta_patched"}
+    assert missing(damaged) == {"scores.delta_patched"}
 
 
 def test_every_command_and_option_is_listed():
@@ -91,8 +75,8 @@ def test_every_command_and_option_is_listed():
 
 def test_every_setting_is_listed():
     page = hooks.all_settings()
-    assert missing_settings(page) == set()
-    assert missing_settings(page.replace("`patch.window`", "")) == {"patch.window"}
+    for text, missing in ((page, set()), (page.replace("`patch.window`", ""), {"patch.window"})):
+        assert {setting.key for setting in settings() if f"| `{setting.key}` | " not in text} == missing
 
 
 def test_text_in_tables_is_not_read_as_markdown():
@@ -101,13 +85,12 @@ def test_text_in_tables_is_not_read_as_markdown():
     )
 
 
-@pytest.mark.parametrize("name", ["commands", "settings", "columns"])
-def test_what_is_made_takes_the_place_of_its_mark(name):
-    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
-    made = hooks.filled(page)
-    assert "make docs" in page
-    assert "make docs" not in made
-    assert len(made) > 10 * len(page)
+def test_what_is_made_takes_the_place_of_its_mark():
+    for name in ("commands", "settings", "columns"):
+        page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+        made = hooks.filled(page)
+        assert ("make docs" in page, "make docs" in made) == (True, False)
+        assert len(made) > 10 * len(page)
 
 
 def test_every_public_name_has_its_reference():
@@ -123,12 +106,10 @@ def test_every_public_name_has_its_reference():
     assert missing(page.replace("::: crosspatch.analysis.patch.patch", "::: crosspatch.patching.patch")) == {"patch"}
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files_that_are_there(path):
-    assert broken_links(path.read_text(encoding="utf-8"), path.parent) == []
-
-
-def test_a_broken_link_is_found():
+def test_links_lead_to_files_that_are_there():
+    texts = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    broken = {path: broken_links(path.read_text(encoding="utf-8"), path.parent) for path in texts}
+    assert {path: links for path, links in broken.items() if links} == {}
     text = "[a](engine.md#places) [b](nowhere.md) ![c](pictures/none.svg) [d](https://example.org/x.md) [e](#here)"
     assert broken_links(text, DOCS) == ["nowhere.md", "pictures/none.svg"]
 
@@ -138,22 +119,18 @@ def files_named(text: str) -> list[str]:
     return re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", text)
 
 
-def lacking(names: list[str]) -> list[str]:
-    """Those that are not there: below the package, or for the tests below the repository."""
-    house = Path(crosspatch.__file__).parent
-    return [name for name in names if not (house / name).exists() and not (ROOT / name).exists()]
+def test_the_map_of_the_code_names_files_that_are_there_and_every_folder_in_the_order_of_imports():
+    def lacking(names: list[str]) -> list[str]:
+        """Those that are not there: below the package, or for the tests below the repository."""
+        house = Path(crosspatch.__file__).parent
+        return [name for name in names if not (house / name).exists() and not (ROOT / name).exists()]
 
-
-def test_the_map_of_the_code_names_files_that_are_there():
-    names = files_named((DOCS / "architecture.md").read_text(encoding="utf-8"))
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = files_named(text)
     assert len(names) > 50
     assert lacking(names) == []
     damaged = files_named("`patching/sweep.py`, `patching/nowhere.py`, `nowhere/`")
     assert lacking(damaged) == ["patching/nowhere.py", "nowhere/"]
-
-
-def test_the_map_of_the_code_lists_every_folder_in_the_order_of_imports():
-    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     table = text[text.index("| folder |") : text.index("`patch()` stands")]
     folders = [name.rstrip("/").removesuffix(".py") for name in files_named(table)]
     assert sorted(folders) == sorted(ORDER)
