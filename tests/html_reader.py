@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html.parser import HTMLParser
 
 HOSTILE = [
@@ -21,8 +22,8 @@ class Reader(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[tuple[str, str | None]] = set()
         self.classes: set[str] = set()
         self.open: list[str] = []
         self.text = ""
@@ -30,8 +31,8 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
+        self.tags[tag] += 1
+        self.attributes |= set(attrs)
         self.classes |= {part for name, value in attrs if name == "class" for part in (value or "").split()}
         self.open.append(tag)
 
@@ -51,4 +52,5 @@ def tame(page: str) -> bool:
     read = Reader(page)
     page.encode()
     hidden = any(mark in page for mark in "\x00\x1b\u202e\u200f\u2028")
-    return read.tags <= TAGS and read.attributes <= ATTRIBUTES and not read.open and not hidden
+    names = {name for name, _ in read.attributes}
+    return read.tags.keys() <= TAGS and names <= ATTRIBUTES and not read.open and not hidden

@@ -64,7 +64,7 @@ def test_above_and_below_nothing_have_two_colours() -> None:
 
 def test_a_fold_hides_nothing_for_good() -> None:
     read = Reader(Table(["claim"], [["it holds"]], fold="1 claim").html)
-    assert read.tags >= {"details", "summary"}
+    assert read.tags.keys() >= {"details", "summary"}
     assert "it holds" in read.text
     assert "details" not in Reader(Table(["claim"], [["it holds"]]).html).tags
 

@@ -53,6 +53,9 @@ class Opened:
     page: Page
     wrong: list[str] = field(default_factory=list)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.page, name)
+
     def cell(self, patch: str, step: int) -> ElementHandle:
         """A cell of the explorer's picture, brought into sight; without a class where the picture has no cell."""
         self.page.locator("#explorer .grid").scroll_into_view_if_needed()
@@ -154,10 +157,10 @@ def one_page(browser, full_page):
 @pytest.fixture
 def page(one_page):
     """The full page as it opens: one page for the tests that leave it open."""
-    one_page.page.emulate_media(color_scheme="light")
-    one_page.page.check('[data-part="formulas"]')
-    one_page.page.click('[data-view="picture"]')
-    one_page.page.evaluate("explorer.open(0, { variant: null, row: null, step: null, kind: '' })")
+    one_page.emulate_media(color_scheme="light")
+    one_page.check('[data-part="formulas"]')
+    one_page.click('[data-view="picture"]')
+    one_page.evaluate("explorer.open(0, { variant: null, row: null, step: null, kind: '' })")
     one_page.settled()
     yield one_page
     assert one_page.wrong == []
@@ -171,7 +174,7 @@ def cases(tmp_path: Path, prompts: dict[str, list[dict]], **more) -> Path:
 
 
 def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
-    assert page.page.title() == "Demo · crosspatch"
+    assert page.title() == "Demo · crosspatch"
     said = page.text("cell")
     # The strongest of the highest layer but one: step 2 of layer 6 is its only CTS.
     assert "layer 6, step 2" in said
@@ -181,7 +184,7 @@ def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
     assert "5 of 9 cells have a CTS; in 3 both models predict the same token; in 1 they differ by" in page.text("notes")
     assert "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked" in page.text("notes")
     numbers = ("0.00000704", "-0.00012345", "0.0123", "-2.5", "0", "12345")
-    assert [page.page.evaluate(f"shown({number})") for number in numbers] == [
+    assert [page.evaluate(f"shown({number})") for number in numbers] == [
         "7.04e−6", "−1.23e−4", "0.0123", "−2.5", "0", "12,345",
     ]  # fmt: skip
 
@@ -197,48 +200,39 @@ def test_the_colours_are_those_of_the_statuses_in_light_and_dark(page):
     assert [page.cell("L29.resid_post", step).inner_text() for step in range(4)] == ["", "▲", "▼", ""]
     # Where a text has ended there is no cell.
     assert page.cell("L0.resid_post", 3).get_attribute("class") is None
-    page.page.emulate_media(color_scheme="dark")
+    page.emulate_media(color_scheme="dark")
     assert page.look("L6.resid_post", 0)[0] != agree
 
 
-def test_a_cell_under_the_pointer_is_described(page):
-    tip = page.page.locator(".tip").first
+def test_a_cell_under_the_pointer_is_described_and_a_click_shows_the_text_of_its_layer(page):
+    tip = page.locator(".tip").first
     assert not tip.is_visible()
     page.cell("L29.resid_post", 1).hover()
     assert tip.is_visible()
-    for words in (
-        "layer 29, step 1",
-        "generated ␣t1",
-        "clean predicts ␣t1",
-        "corrupted predicts ␣900",
-        "CTS 4",
-        "rank of corrupted's token 1",
-    ):
+    predicted = ("generated ␣t1", "clean predicts ␣t1", "corrupted predicts ␣900", "rank of corrupted's token 1")
+    for words in ("layer 29, step 1", "CTS 4", *predicted):
         assert words in tip.inner_text()
-    page.page.mouse.move(5, 5)
+    page.mouse.move(5, 5)
     assert not tip.is_visible()
-
-
-def test_a_click_shows_the_text_of_that_layer(page):
     page.cell("L29.resid_post", 0).click()
     page.settled()
     assert page.text("row") == "layer 29"
     assert "t0 t1 t2 t3" in page.text("patched")
-    tokens = page.page.locator('[data-part="patched"] .token')
+    tokens = page.locator('[data-part="patched"] .token')
     assert tokens.count() == 4
     assert "rgb" in (tokens.nth(0).get_attribute("style") or "")
     assert tokens.nth(3).get_attribute("style") is None
     assert "chosen" in tokens.nth(0).get_attribute("class")
     # It never was the clean text: the mark stands before its first token. The corrupted one parts after a word.
-    assert page.page.locator('[data-part="patched"] .parting').count() == 1
-    assert page.page.locator('[data-part="corrupted"] .shared').inner_text() == "Divide "
+    assert page.locator('[data-part="patched"] .parting').count() == 1
+    assert page.locator('[data-part="corrupted"] .shared').inner_text() == "Divide "
     tokens.nth(2).click()
     page.settled()
     assert "layer 29, step 2" in page.text("cell")
 
 
 def test_the_keyboard_reaches_every_control_and_every_cell(page):
-    page.page.locator("#explorer .grid").focus()
+    page.locator("#explorer .grid").focus()
     walked = []
     for key in ("ArrowUp", "Home", "n", "n", "p", "End", "ArrowDown", "ArrowDown", "PageUp", "ArrowRight"):
         page.press(key)
@@ -249,23 +243,23 @@ def test_the_keyboard_reaches_every_control_and_every_cell(page):
         ("6", "2"), ("0", "1"), ("29", "1"), ("29", "2"),
     ]  # fmt: skip
     reached = set()
-    page.page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.activeElement.blur()")
     for _ in range(60):
-        page.page.keyboard.press("Tab")
-        reached.add(page.page.evaluate("document.activeElement.dataset.part ?? document.activeElement.className"))
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.dataset.part ?? document.activeElement.className"))
     controls = {"prompt", "before", "after", "component", "direction", "class", "csv", "link", "grid", "formulas"}
     assert controls <= reached
 
 
 def test_modes_prompts_and_classes_are_chosen_and_the_cell_is_kept(page):
-    assert page.page.locator('[data-part="persistence"]').is_disabled()
+    assert page.locator('[data-part="persistence"]').is_disabled()
     page.choose("direction", "repair")
-    assert "The clean model's activations moved into the corrupted model" in page.page.locator("#explorer").inner_text()
+    assert "The clean model's activations moved into the corrupted model" in page.locator("#explorer").inner_text()
     assert page.text("row") == "layer 6"
     page.choose("component", "head")
     assert page.text("row") == "layer 6.2"
     # Heads were patched in one direction only.
-    assert page.page.input_value('[data-part="direction"]') == "corrupt"
+    assert page.input_value('[data-part="direction"]') == "corrupt"
 
     def turned(button: str) -> str:
         page.click(f'[data-part="{button}"]')
@@ -290,54 +284,55 @@ def test_modes_prompts_and_classes_are_chosen_and_the_cell_is_kept(page):
 
 
 def saved(page, click):
-    with page.page.expect_download() as waiting:
+    with page.expect_download() as waiting:
         click()
     text = waiting.value.path().read_text(encoding="utf-8-sig")
     return waiting.value.suggested_filename, list(csv.reader(io.StringIO(text)))
 
 
 def test_what_is_shown_is_a_table_and_a_download(page):
-    name, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+    name, rows = saved(page, lambda: page.click('[data-part="csv"]'))
     assert name == "p-resid-post-corrupt-transient-all.csv"
     assert rows[0][:5] == ["patch", "layer", "step", "position", "token"]
     assert len(rows) == 1 + len(CELLS)
     assert rows[7][:5] == ["L29.resid_post", "29", "1", "11", '" t1"']
     assert rows[7][rows[0].index("CTS")] == "4"
     page.click('[data-view="table"]')
-    assert not page.page.locator("#explorer .grid").is_visible()
-    cells = page.page.locator('[data-part="cells"] tbody tr')
+    assert not page.locator("#explorer .grid").is_visible()
+    cells = page.locator('[data-part="cells"] tbody tr')
     assert cells.count() == len(CELLS)
     assert cells.nth(6).locator("td").nth(9).inner_text() == "4"
-    assert page.page.locator('[data-part="layers"] tbody tr').count() == 3
+    assert page.locator('[data-part="layers"] tbody tr').count() == 3
     page.click('[data-view="picture"]')
-    assert page.page.locator("#explorer .grid").is_visible()
+    assert page.locator("#explorer .grid").is_visible()
     page.choose("class", "digit")
-    _, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+    _, rows = saved(page, lambda: page.click('[data-part="csv"]'))
     # The cells in which the clean model predicts " t0".
     assert len(rows) == 4
     assert {row[rows[0].index("class")] for row in rows[1:]} == {"digit"}
-    name, rows = saved(page, page.page.locator("#answers .csv").first.click)
+    name, rows = saved(page, page.locator("#answers .csv").first.click)
     assert (name, rows[0][0]) == ("table-2.csv", "model")
 
 
 def test_an_address_leads_back_to_the_cell(page, browser, full_page):
     page.cell("L29.resid_post", 2).click()
     page.choose("class", "digit")
-    address = page.page.evaluate("location.hash")
-    assert page.page.locator('[data-part="link"]').get_attribute("href") == address
+    address = page.evaluate("location.hash")
+    assert page.locator('[data-part="link"]').get_attribute("href") == address
     assert "patch=L29.resid_post&step=2" in address
     with opened(browser, full_page, address) as again:
         assert "layer 29, step 2" in again.text("cell")
-        assert again.page.input_value('[data-part="class"]') == "digit"
-        again.page.evaluate("location.hash = '#prompt=q&step=1&patch=L6.resid_post'")
-        again.page.wait_for_selector("#explorer-root[data-shown=q]")
+        assert again.input_value('[data-part="class"]') == "digit"
+        again.evaluate("location.hash = '#prompt=q&step=1&patch=L6.resid_post'")
+        again.wait_for_selector("#explorer-root[data-shown=q]")
         again.settled()
         assert "layer 6, step 1" in again.text("cell")
-        for wrong, said in (
-            ("nowhere", "a prompt that is not in this report"),
-            ("q&patch=L6.resid_post&step=77", "a cell that is not there"),
-        ):
-            again.go(f"prompt={wrong}")
+        wrong = {
+            "nowhere": "a prompt that is not in this report",
+            "q&patch=L6.resid_post&step=77": "a cell that is not there",
+        }
+        for address, said in wrong.items():
+            again.go(f"prompt={address}")
             assert f"names {said}" in again.text("said")
         again.click('[data-part="after"]')
         assert again.text("said") == ""
@@ -345,27 +340,26 @@ def test_an_address_leads_back_to_the_cell(page, browser, full_page):
 
 def test_formulas_are_drawn_and_can_be_as_they_were_written(page):
     page.choose("component", "head")
-    patched = page.page.locator('[data-part="patched"]')
+    patched = page.locator('[data-part="patched"]')
     assert patched.locator("math msup").count() == 1
     # The formula took its tokens along; what stands around it is whole.
     assert patched.locator("bdi").text_content() == "so x2 is 41"
-    page.page.uncheck('[data-part="formulas"]')
+    page.uncheck('[data-part="formulas"]')
     page.settled()
     assert patched.locator("math").count() == 0
     assert patched.locator("bdi").inner_text() == "so $x^2$ is 41"
-    page.page.check('[data-part="formulas"]')
-    page.page.click("text=Other texts of this prompt")
-    assert "twin" in page.page.locator('[data-part="other"]').inner_text()
-    assert page.page.locator('[data-part="another"] mfrac').count() == 1
+    page.check('[data-part="formulas"]')
+    page.click("text=Other texts of this prompt")
+    assert "twin" in page.locator('[data-part="other"]').inner_text()
+    assert page.locator('[data-part="another"] mfrac').count() == 1
 
 
 def test_texts_modes_and_schedules_of_special_prompts(tmp_path, browser):
     written = zip(["so ", "$", "x", "^", "2", "$"], [None, None, 0.3, None, -0.9, None], strict=True)
+    same = enumerate(["same", " text", "<end>"])
     prompts = {
         "formula": [score(3, step, cts, token=token, token_id=700 + step) for step, (token, cts) in enumerate(written)],
-        "same": [
-            score(3, step, 0.5, token=token, token_id=step) for step, token in enumerate(["same", " text", "<end>"])
-        ],
+        "same": [score(3, step, 0.5, token=token, token_id=step) for step, token in same],
         "both": [score(3, 0, 0.5, direction=direction) for direction in ("corrupt", "repair")],
         "one": [score(3, 0, 0.5, direction="repair")],
         "scheduled": [score(3, 0, 0.1), *(score(3, step, status="unscheduled") for step in (1, 2)), score(3, 3, 0.9)],
@@ -375,7 +369,7 @@ def test_texts_modes_and_schedules_of_special_prompts(tmp_path, browser):
     path = cases(tmp_path, prompts, generations=GENERATIONS.frame(texts))
     with opened(browser, path, "#prompt=formula&patch=L3.resid_post&step=2") as page:
         # A formula has the colour and the cell of its strongest token; the chosen cell is another one of its tokens.
-        formula = page.page.locator('[data-part="patched"] .formula')
+        formula = page.locator('[data-part="patched"] .formula')
         assert formula.get_attribute("title") == "CTS −0.9"
         assert "chosen" in formula.get_attribute("class")
         formula.click()
@@ -384,17 +378,17 @@ def test_texts_modes_and_schedules_of_special_prompts(tmp_path, browser):
         # The clean text parts nowhere from itself.
         page.choose("prompt", "1")
         assert page.text("patched").endswith("same text<end>")
-        assert page.page.locator('[data-part="patched"] .parting').count() == 0
+        assert page.locator('[data-part="patched"] .parting').count() == 0
         # A prompt that lacks the chosen mode doesn't change the choice.
         directions = []
         for prompt in ("2", "3", "2"):
             page.choose("prompt", prompt)
-            directions.append(page.page.input_value('[data-part="direction"]'))
+            directions.append(page.input_value('[data-part="direction"]'))
         assert directions == ["corrupt", "repair", "corrupt"]
         # Steps that were not patched are no cells where the models differ.
         page.go("prompt=scheduled&patch=L3.resid_post&step=0")
         assert "in 2 nothing was patched" in page.text("notes")
-        page.page.locator("#explorer .grid").focus()
+        page.locator("#explorer .grid").focus()
         page.press("n")
         assert "layer 3, step 3" in page.text("cell")
 
@@ -404,37 +398,37 @@ def test_cells_are_made_when_they_come_into_sight(tmp_path, browser):
     heads = [(layer, head) for layer in range(30) for head in range(12)]
     tall = [score(layer, 0, 0.5, head=head, component="head", patch=f"L{layer}.head.{head}") for layer, head in heads]
     with opened(browser, cases(tmp_path, {"p": [*(score(0, step, 0.5) for step in range(600)), *tall]})) as page:
-        cells = page.page.locator("#explorer .tile s")
+        cells = page.locator("#explorer .tile s")
         assert 0 < cells.count() < 300
-        page.page.locator("#explorer .grid").focus()
+        page.locator("#explorer .grid").focus()
         page.press("End")
         assert "layer 0, step 599" in page.text("cell")
-        assert page.page.locator("#explorer .cells .here").bounding_box() is not None
+        assert page.locator("#explorer .cells .here").bounding_box() is not None
         for step in (599, 0):
             page.cell("L0.resid_post", step).hover()
-            assert f"step {step}" in page.page.locator(".tip").first.inner_text()
+            assert f"step {step}" in page.locator(".tip").first.inner_text()
         page.choose("component", "head")
         assert 0 < cells.count() < 360
-        page.page.locator("#explorer .keys-of-colour").scroll_into_view_if_needed()
+        page.locator("#explorer .keys-of-colour").scroll_into_view_if_needed()
         page.settled()
         page.cell("L0.head.0", 0).hover()
-        assert "layer 0.0, step 0" in page.page.locator(".tip").first.inner_text()
+        assert "layer 0.0, step 0" in page.locator(".tip").first.inner_text()
 
 
 def test_a_page_that_loads_itself_anew_keeps_the_cell_and_says_what_is_unfinished(tmp_path, browser, scores, problems):
     run = {**RUN, "stages": {"data": {"state": "done"}, "patch": {"state": "running", "at": "noon"}}}
     path = write_report(tmp_path / "r.html", title="t", run=run, problems=problems, scores=scores, refresh=60)
     with opened(browser, path, clock=True) as page:
-        said = page.page.locator("header").inner_text()
+        said = page.locator("header").inner_text()
         assert "This run is not finished." in said
         assert "patch is running (since noon)" in said
         assert "data is" not in said
         assert "5 of 9 cells" in page.text("notes")
-        page.page.evaluate("explorer.grid.go(2, 0)")
+        page.evaluate("explorer.grid.go(2, 0)")
         page.settled()
-        with page.page.expect_navigation():
-            page.page.clock.fast_forward(60_000)
-        page.page.wait_for_selector("#explorer-root[data-shown]")
+        with page.expect_navigation():
+            page.clock.fast_forward(60_000)
+        page.wait_for_selector("#explorer-root[data-shown]")
         page.settled()
         assert "layer 29, step 0" in page.text("cell")
 
@@ -444,13 +438,13 @@ def test_the_heads_are_drawn_and_told(page, browser, tmp_path):
     alone = head_map(SITE_EFFECTS.frame(effects)).write_html(tmp_path / "heads.html")
     with opened(browser, alone) as notebook:
         for each, head in ((page, 0), (notebook, 1)):
-            heads = each.page.locator("#heads")
+            heads = each.locator("#heads")
             heads.scroll_into_view_if_needed()
             heads.locator(".grid").focus()
             each.press("ArrowUp")
             said = heads.locator('[data-part="said"]').inner_text()
             assert f"layer 6, head {head}, recovered fraction 0.3, measured" in said
-    heads = page.page.locator("#heads")
+    heads = page.locator("#heads")
     assert "1 of 4 heads are measured" in heads.locator('[data-part="notes"]').inner_text()
     heads.locator("summary").click()
     assert heads.locator("tbody tr").count() == 4
@@ -459,13 +453,13 @@ def test_the_heads_are_drawn_and_told(page, browser, tmp_path):
 def test_charts_are_drawn_have_tables_and_fit_on_paper(browser, full_page):
     with opened(browser, full_page) as page:
         # Charts that nobody scrolled to are drawn too, so they can be printed.
-        charts = page.page.locator(".chart").count()
+        charts = page.locator(".chart").count()
         assert charts == 4
-        expect(page.page.locator(".chart[data-drawn]")).to_have_count(charts, timeout=30_000)
-        assert page.page.evaluate("scrollY") == 0
+        expect(page.locator(".chart[data-drawn]")).to_have_count(charts, timeout=30_000)
+        assert page.evaluate("scrollY") == 0
         for name, lines in (("training-curves", 3), ("depth-0", 3), ("accuracy", 1)):
-            assert page.page.locator(f"#{name} .scatterlayer .trace").count() >= lines
-            fold = page.page.locator(f'details[data-table="{name}"]')
+            assert page.locator(f"#{name} .scatterlayer .trace").count() >= lines
+            fold = page.locator(f'details[data-table="{name}"]')
             fold.locator("summary").click()
             fold.locator("tbody tr").first.wait_for()
             file, rows = saved(page, fold.locator(".csv").click)
@@ -474,76 +468,58 @@ def test_charts_are_drawn_have_tables_and_fit_on_paper(browser, full_page):
             assert rows[0][:2] + rows[0][3:] == ["panel", "line", "value", "low", "high"]
             if name == "depth-0":
                 assert ["Related mathematics: 1 prompt with a CTS", "mean CTS", "0", "0.125", "", ""] in rows
-        widths = (
-            "[...document.querySelectorAll('.chart .main-svg')].map((chart) => chart.getBoundingClientRect().width)"
-        )
-        assert max(page.page.evaluate(widths)) > 700
-        page.page.emulate_media(media="print")
-        page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert 600 < max(page.page.evaluate(widths)) <= 641
-        assert page.page.evaluate("getComputedStyle(document.body).printColorAdjust") == "exact"
+        widths = "Array.from(document.querySelectorAll('.chart .main-svg'), (x) => x.getBoundingClientRect().width)"
+        assert max(page.evaluate(widths)) > 700
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert 600 < max(page.evaluate(widths)) <= 641
+        assert page.evaluate("getComputedStyle(document.body).printColorAdjust") == "exact"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(browser, full_page, scheme):
     options = {"viewport": {"width": 390, "height": 844}, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
     with opened(browser, full_page, **options) as phone:
-        assert phone.page.evaluate("document.documentElement.scrollWidth") == 390
-        ground = phone.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert phone.evaluate("document.documentElement.scrollWidth") == 390
+        ground = phone.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")
         phone.cell("L29.resid_post", 0).tap()
         phone.settled()
         assert "layer 29, step 0" in phone.text("cell")
-        assert not phone.page.locator(".tip").first.is_visible()
+        assert not phone.locator(".tip").first.is_visible()
 
 
 # ---- what models may write
 
 
 def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_generations):
-    wild = [
-        *HOSTILE,
-        '"><img src=x onerror="window.ran = 1">',
-        "<svg onload=alert(1)>",
-        "javascript:alert(1)",
-        "🗾",
-        "=1+1",
-    ]
+    wild = [*HOSTILE, WILD, "<svg onload=alert(1)>", "javascript:alert(1)", "🗾", "=1+1"]
     cells = [score(4, step, 0.5, token_id=step, token=text, prompt_id=HOSTILE[0]) for step, text in enumerate(wild)]
-    name = '"><img src=x onerror="window.ran = 1">'
     path = write_report(
         tmp_path / "\"><img src=x onerror=alert(1)> & 'report'.html",
-        title=name,
-        run={name: {HOSTILE[1]: HOSTILE}, "half": "\ud800"},
+        title=WILD,
+        run={WILD: {HOSTILE[1]: HOSTILE}, "half": "\ud800"},
         problems=hostile_problems,
         scores=SCORES.frame(cells),
         generations=hostile_generations,
     )
     with opened(browser, path) as page:
-        page.page.click('[data-view="table"]')
-        for fold in page.page.locator("details > summary").all():
+        page.click('[data-view="table"]')
+        for fold in page.locator("details > summary").all():
             if fold.is_visible():
                 fold.click()
         page.settled()
-        page.page.click('[data-view="picture"]')
+        page.click('[data-view="picture"]')
         for step in range(len(wild)):
-            page.cell(page.page.evaluate("explorer.picture.rows[0].patch"), step).hover()
+            page.cell(page.evaluate("explorer.picture.rows[0].patch"), step).hover()
         page.settled()
         patched = page.text("patched")
-        for words in (
-            "</script><script>alert(1)</script>",
-            "<svg onload=alert(1)>",
-            '"><img src=x',
-            "⟨U+202E⟩",
-            "⟨U+0000⟩",
-            "🗾",
-        ):
+        for words in (HOSTILE[0], WILD, "<svg onload=alert(1)>", "⟨U+202E⟩", "⟨U+0000⟩", "🗾", "x" * 10_000):
             assert words in patched
-        assert "x" * 10_000 in patched
-        assert name in page.page.locator("h1").inner_text()
+        assert WILD in page.locator("h1").inner_text()
         page.harmless()
-        assert page.page.evaluate("document.documentElement.scrollWidth") == 1400
-        named, rows = saved(page, lambda: page.page.click('[data-part="csv"]'))
+        assert page.evaluate("document.documentElement.scrollWidth") == 1400
+        named, rows = saved(page, lambda: page.click('[data-part="csv"]'))
         assert re.fullmatch(r"[A-Za-z0-9-]{1,120}\.csv", named)
         # Quoted, so that no spreadsheet runs it.
         assert rows[1 + wild.index("=1+1")][4] == '"=1+1"'
@@ -551,23 +527,19 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
 
 def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
     summary = Summary.of({"p": "related"}, scores=scores)
-    claims = CLAIMS.frame(claim.row() for claim in summary.claims)
-    runs = [
-        ComparedRun(
-            name, {"settings": {"name": WILD, WILD: name}}, summary.depth, claims, BEHAVIOUR.frame(), 30, "a.html"
-        )
-        for name in (WILD, "\u202eplain")
-    ]
+    frames = (summary.depth, CLAIMS.frame(claim.row() for claim in summary.claims), BEHAVIOUR.frame())
+    names = (WILD, "\u202eplain")
+    runs = [ComparedRun(name, {"settings": {"name": WILD, WILD: name}}, *frames, 30, "a.html") for name in names]
     path = tmp_path / "report.html"
     path.write_text(render_comparison(runs, WILD))
     with opened(browser, path) as page:
-        page.page.locator("#recovered-fraction-0").scroll_into_view_if_needed()
-        page.page.wait_for_selector("#recovered-fraction-0[data-drawn]")
-        page.page.locator('details[data-table="recovered-fraction-0"] summary').click()
-        page.page.locator("details[data-table] tbody tr").first.wait_for()
-        assert WILD in page.page.locator("h1").inner_text()
-        assert "⟨U+202E⟩plain" in page.page.locator(".runs").inner_text()
-        assert page.page.evaluate("document.documentElement.scrollWidth") == 1400
+        page.locator("#recovered-fraction-0").scroll_into_view_if_needed()
+        page.wait_for_selector("#recovered-fraction-0[data-drawn]")
+        page.locator('details[data-table="recovered-fraction-0"] summary').click()
+        page.locator("details[data-table] tbody tr").first.wait_for()
+        assert WILD in page.locator("h1").inner_text()
+        assert "⟨U+202E⟩plain" in page.locator(".runs").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") == 1400
         page.harmless()
 
 
@@ -582,11 +554,11 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
     path = tmp_path / "notebook.html"
     path.write_text(f"<meta charset=utf-8>{shown}", encoding="utf-8", errors="replace")
     with opened(browser, path) as page:
-        frame = page.page.frames[1]
-        page.page.locator("iframe").scroll_into_view_if_needed()
+        frame = page.frames[1]
+        page.locator("iframe").scroll_into_view_if_needed()
         frame.wait_for_selector("#explorer-root[data-shown]")
         frame.locator(".grid").scroll_into_view_if_needed()
-        assert page.page.locator("iframe").bounding_box()["height"] > 500
+        assert page.locator("iframe").bounding_box()["height"] > 500
         for step in range(hostile_scores.height):
             frame.locator(".tile s").nth(step).hover()
             frame.wait_for_selector(f".tip:visible:has-text('step {step}')")
@@ -596,8 +568,8 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         assert not frame.locator('[data-part="link"]').is_visible()
         _, rows = saved(page, lambda: frame.click('[data-part="csv"]'))
         assert len(rows) == 1 + hostile_scores.height
-        assert "⟨U+D800⟩⟨U+202E⟩⟨U+0000⟩🗾xxx" in page.page.locator("body").inner_text()
-        assert page.page.locator("iframe").count() == 1
+        assert "⟨U+D800⟩⟨U+202E⟩⟨U+0000⟩🗾xxx" in page.locator("body").inner_text()
+        assert page.locator("iframe").count() == 1
         for each in (page.page, frame):
             assert WILD in each.locator("body").inner_text()
         page.harmless()
@@ -614,27 +586,25 @@ def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser, problems,
         "1 of 2 cells have a CTS; in 1 nothing was patched": [score(3, 0, status="unscheduled"), score(3, 1, 0.5)],
         "3 of 3 cells have a CTS": [score(3, step, 0.5) for step in range(3)],
     }
-    with opened(browser, cases(tmp_path, prompts)) as page:
-        for place, said in enumerate(prompts):
-            page.choose("prompt", str(place))
-            assert said in page.text("notes")
-            assert "No text." in page.text("clean")
-    only_undefined = {"p": next(iter(prompts.values()))}
-    with opened(browser, cases(tmp_path, only_undefined)) as page:
-        assert "None of the 2 cells has a CTS" in page.text("notes")
+    undefined = next(iter(prompts))
+    for shown in (prompts, {undefined: prompts[undefined]}):
+        with opened(browser, cases(tmp_path, shown)) as page:
+            for place, said in enumerate(shown):
+                page.choose("prompt", str(place))
+                assert said in page.text("notes")
+                assert "No text." in page.text("clean")
     nothing = write_report(tmp_path / "r.html", title="t", run=RUN, problems={})
     with opened(browser, nothing) as page:
-        assert "No prompt was patched or answered in this run." in page.page.locator("#explorer").inner_text()
+        assert "No prompt was patched or answered in this run." in page.locator("#explorer").inner_text()
     unscored = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, generations=generations)
     with opened(browser, unscored) as page:
         assert "This prompt has no scores" in page.text("none")
         assert "Divide by 8. x = 5" in page.text("clean")
-        assert not page.page.locator("#explorer .grid").is_visible()
-    unscored.write_text(
-        unscored.read_text().replace("<head>", "<head><script>delete window.DecompressionStream</script>")
-    )
+        assert not page.locator("#explorer .grid").is_visible()
+    old_browser = "<head><script>delete window.DecompressionStream</script>"
+    unscored.write_text(unscored.read_text().replace("<head>", old_browser))
     with opened(browser, unscored) as page:
-        assert "This browser cannot unpack" in page.page.locator("main").inner_text()
+        assert "This browser cannot unpack" in page.locator("main").inner_text()
         assert any("DecompressionStream" in wrong for wrong in page.wrong)
         page.wrong.clear()
 
@@ -644,7 +614,7 @@ def test_the_watch_notices_what_is_wrong(tmp_path, browser):
     bad = tmp_path / "bad.html"
     bad.write_text("<script>alert(1); fetch('http://127.0.0.1:9/x').catch(() => {}); nowhere();</script>")
     with opened(browser, bad) as page:
-        page.page.wait_for_timeout(200)
+        page.wait_for_timeout(200)
         assert any(wrong.startswith("dialog: 1") for wrong in page.wrong)
         assert any("nowhere" in wrong for wrong in page.wrong)
         assert "http://127.0.0.1:9/x" in page.wrong

@@ -71,11 +71,13 @@ def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
         ("patched", "L29.resid_post"),
     ]
     assert [row["text"] for row in part["pictures"][0]["rows"]] == [None, 3, 4]
-    assert (texts[1]["shared"], texts[1]["own"]) == ("Divide ", "it. x = 4")
+    corrupted, late = texts[1], texts[4]
+    assert (corrupted["shared"], corrupted["own"], corrupted["verdict"]) == ("Divide ", "it. x = 4", "unparsed")
     assert texts[2]["own"] == "c"
-    assert texts[3]["likeness"] == "the clean text"
+    assert (texts[3]["likeness"], texts[3]["verdict"]) == ("the clean text", None)
     # The letters of a patched text are those of its tokens.
-    assert (texts[4]["own"], texts[4]["verdict"]) == ("", "incorrect")
+    assert (late["own"], late["verdict"]) == ("", "incorrect")
+    assert "repeats itself" in late["health"]
     # Prompts without scores are shown where nothing was patched.
     _, (part,) = of(None, problems, generations)
     assert (part["pictures"], len(part["texts"])) == ([], 4)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from crosspatch.statistics.claim import Claim
 from crosspatch.statistics.interval import Interval
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
+from html_reader import Reader
 
 from .conftest import HOSTILE, generation, score
 
@@ -44,38 +46,16 @@ def render_markdown(title: str = "t", **frames: Any) -> str:
         return write_markdown(Path(folder) / "report.md", title=title, **frames).read_text(encoding="utf-8")
 
 
-class Rendered(HTMLParser):
-    """What a repository's page would hold: elements with their attributes, the cells' texts and all text."""
+class Rendered(Reader):
+    """What a repository's page would hold, and its texts."""
 
     def __init__(self, markdown: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: set[tuple[str, str | None]] = set()
-        self.texts: list[str] = []
-        self.text = ""
-        self._inside = False
         html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown)
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes |= set(attrs)
-        if tag == "pre":
-            self._inside = True
-            self.texts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = self._inside and tag != "pre"
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._inside:
-            # HTML drops a line break right after <pre>; ours stands there for whoever reads the source.
-            self.texts[-1] += data
+        super().__init__(html)
+        self.texts = [unescape(re.sub("<.*?>", "", text)) for text in re.findall("<pre>(.*?)</pre>", html, re.DOTALL)]
 
     def cells(self) -> list[str]:
-        """The texts as they were, put together again where they were broken."""
+        """The texts as they were, put together again where they were broken; their first line break is dropped."""
         return [re.sub("↩\n", "", text.removeprefix("\n").removesuffix("\n")) for text in self.texts]
 
 
@@ -84,12 +64,8 @@ def full(scores, generations, behaviour, problems) -> str:
     return render_markdown(problems=problems, scores=scores, generations=generations, behaviour=behaviour, n_layers=30)
 
 
-@pytest.fixture(scope="module")
-def page(full) -> Rendered:
-    return Rendered(full)
-
-
-def test_it_holds_the_texts_side_by_side(full, page) -> None:
+def test_it_holds_the_texts_side_by_side(full) -> None:
+    page = Rendered(full)
     question, texts = ["Solve for x: $8x = 41$", "41/8"], ["Divide by 8. x = 5", "Divide it. x = 4"]
     assert page.cells() == [*question, *texts, "Divide by 8. x = 5", "Divide by 8. x = 4"]
     for sentence in (
@@ -113,9 +89,7 @@ def test_claims_are_said_with_their_numbers(problems: dict[str, Problem]) -> Non
         Claim("a", "it *builds* up", high, "random", low, p_value=0.01),
         Claim("b", "it does not", low, "twin", high, difference=Interval(-0.8, -1.0, -0.6)),
     ]
-    empty = Summary.of({})
-    summary = Summary(**{**vars(empty), "claims": claims})
-    text = render_markdown(problems=problems, summary=summary)
+    text = render_markdown(problems=problems, summary=replace(Summary.of({}), claims=claims))
     assert "1 shown, 1 contradicted, 0 undecided." in text
     assert "- **shown**: it \\*builds\\* up: 0.90 [0.80, 1.00], random: 0.10 [0.00, 0.20], p = 0.01\n" in text
     assert "- **contradicted**: it does not: 0.10 [0.00, 0.20], twin: 0.90 [0.80, 1.00], difference −0.80 [" in text
@@ -131,33 +105,29 @@ def test_what_is_missing_is_said(problems: dict[str, Problem]) -> None:
     # Scores whose texts are not there yet, texts whose scores are not, and the clean text alone.
     scores = SCORES.frame([score(3, 0)])
     assert "No texts of this prompt were kept." in render_markdown(problems=problems, scores=scores)
-    half = GENERATIONS.frame([generation("patched", "x = 4", "L3.resid_post")])
-    page = Rendered(render_markdown(problems=problems, generations=half))
-    assert page.text.count("no text") == 2
-    assert "x = 4" in page.text
-    assert "b" not in page.tags
-    only_clean = GENERATIONS.frame([generation("clean", "x = 4")])
-    page = Rendered(render_markdown(problems=problems, scores=scores, generations=only_clean))
-    assert page.text.count("no text") == 2
+    for text, kept in ((("patched", "x = 4", "L3.resid_post"), None), (("clean", "x = 4"), scores)):
+        texts = GENERATIONS.frame([generation(*text)])
+        page = Rendered(render_markdown(problems=problems, scores=kept, generations=texts))
+        assert page.text.count("no text") == 2
+        assert "x = 4" in page.text
+        assert "b" not in page.tags
 
 
 @pytest.mark.parametrize("written", [*ACTING, "".join(ACTING)])
-def test_nothing_that_a_model_wrote_acts(written: str, page: Rendered, behaviour: pl.DataFrame) -> None:
+def test_nothing_that_a_model_wrote_acts(written: str, full: str, behaviour: pl.DataFrame) -> None:
     # A table holds no half of a surrogate pair; questions and titles may.
     kept = written.encode("utf-8", "replace").decode()
     problems = {kept: Problem(kept, "related", "f", written, written)}
-    texts = [
-        generation("clean", kept, None, kept),
-        generation("corrupted", f"first {kept}", None, kept),
-        generation("patched", kept, "L1.resid_post", kept),
-    ]
+    written_texts = (("clean", kept, None), ("corrupted", f"first {kept}", None), ("patched", kept, "L1.resid_post"))
+    texts = [generation(*text, prompt_id=kept) for text in written_texts]
     graded = behaviour.with_columns(condition=pl.lit(kept))
     text = render_markdown(written, problems=problems, generations=GENERATIONS.frame(texts), behaviour=graded)
-    found = Rendered(text)
-    assert set(found.tags) <= set(page.tags)
+    found, page = Rendered(text), Rendered(full)
+    assert found.tags.keys() <= page.tags.keys()
+    assert not found.open
     assert found.attributes == {("valign", "top")}
     for tag in ("code", "table", "h1", "h2", "h3", "h4"):
-        assert found.tags.count(tag) == page.tags.count(tag)
+        assert found.tags[tag] == page.tags[tag]
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e\u200f\u2028\ud800-\udfff]", text.replace("\t", ""))
     # Nothing is lost but what lies beyond the longest that is shown.
     question, answer, clean, corrupted, *_ = found.cells()
@@ -171,8 +141,7 @@ def test_nothing_that_a_model_wrote_acts(written: str, page: Rendered, behaviour
 
 
 def test_the_parser_would_notice_what_acts() -> None:
-    page = Rendered("<table><tr><td><pre>\n" + ACTING[len(HOSTILE)] + "</pre></td></tr></table>")
-    assert {"h1", "li", "hr"} <= set(page.tags)
+    assert {"h1", "li", "hr"} <= Rendered("<table><tr><td><pre>\n" + ACTING[len(HOSTILE)]).tags.keys()
 
 
 def shown(n_layers: int | None, *patched: tuple[str, str], target: str = "clean") -> list[tuple[str | None, str]]:
@@ -203,15 +172,13 @@ def test_which_patched_texts_are_shown(patched: list[tuple[str, str]], n_layers:
 
 
 def test_the_choice_is_explained() -> None:
-    assert shown(11, ("L9", "d"), ("L10", "b")) == [
-        ("L9.resid_post", "the lowest layer whose text is changed, the highest layer below the last")
-    ]
-    assert shown(11, ("L9", "a"), ("L10", "a")) == [
-        ("L9.resid_post", "the highest layer below the last, no layer changes the text")
-    ]
-    assert shown(11, ("L3.head.1", "a"), ("L4.head.2", "c"), ("L5-7.resid_post", "a")) == [
-        ("L4.head.2", "the lowest patch whose text is changed, the highest patch below the last")
-    ]
+    changed, below = "the lowest {} whose text is changed", "the highest {} below the last"
+    both = f"{changed}, {below}"
+    assert shown(11, ("L9", "d"), ("L10", "b")) == [("L9.resid_post", both.format("layer", "layer"))]
+    unchanged = f"{below}, no layer changes the text".format("layer")
+    assert shown(11, ("L9", "a"), ("L10", "a")) == [("L9.resid_post", unchanged)]
+    heads = shown(11, ("L3.head.1", "a"), ("L4.head.2", "c"), ("L5-7.resid_post", "a"))
+    assert heads == [("L4.head.2", both.format("patch", "patch"))]
     # In the repair direction the corrupted model is the one that is patched.
     (patch, _), _ = shown(5, ("L1", "b"), ("L2", "a"), ("L3", "a"), ("L4", "a"), target="corrupted")
     assert patch == "L2.resid_post"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from crosspatch.report.answers import prompt_answers, unpatched
 from crosspatch.report.findings import behaviour_findings, score_findings
 from crosspatch.report.page import write_report
 from crosspatch.report.tables import token_tables, words_table
@@ -120,17 +119,6 @@ def test_findings_by_hand(scores, behaviour):
         "Related mathematics, correct answers: clean 1/1, corrupted 0/1 (1 unparsed). "
         "Operations: clean 1 right · 0 planted · 0 neither; corrupted 0 right · 1 planted · 0 neither."
     ]
-
-
-def test_answers_part_from_the_clean_one_at_a_word(generations, behaviour):
-    answers = prompt_answers(generations, behaviour)
-    corrupted = unpatched(answers, "corrupted")
-    assert corrupted is not None
-    assert (corrupted.shared, corrupted.own, corrupted.verdict) == ("Divide ", "it. x = 4", "unparsed")
-    _, _, early, late = answers
-    assert (early.patch, early.likeness, early.own) == ("L6.resid_post", "the clean text", "")
-    assert (late.shared, late.own, late.health) == ("Divide by 8. x = ", "4", ("repeats itself",))
-    assert early.verdict is None
 
 
 # ---- tables of tokens
