@@ -90,14 +90,8 @@ def hostile_problems() -> dict[str, Problem]:
 
 
 def generation(condition: str, text: str, patch: str | None = None, prompt_id: str = "p") -> dict[str, Any]:
-    return {
-        "prompt_id": prompt_id,
-        "condition": condition,
-        **of_text(patch),
-        "text": text,
-        "token_count": 7,
-        "stop_reason": "eos",
-    }
+    fixed = {"token_count": 7, "stop_reason": "eos"}
+    return {"prompt_id": prompt_id, "condition": condition, **of_text(patch), "text": text, **fixed}
 
 
 @pytest.fixture(scope="session")

@@ -16,25 +16,14 @@ from crosspatch.data.problem import Problem
 from crosspatch.report.interactive import panels_figure as plotly_figure
 from crosspatch.report.pictures.heatmap import Heatmap
 from crosspatch.report.pictures.panels import DIFFERENCE, HELD_OUT, TRAINED, search_panels, training_panels
+from crosspatch.report.print import style
 from crosspatch.report.print.figures import slug, write_figures
 from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps, paper_heatmap_figure
 from crosspatch.report.print.panels import panels_figure
-from crosspatch.report.print.style import (
-    COLUMN,
-    PAGE,
-    SIZES,
-    SMALL,
-    TEXT,
-    TITLE,
-    TOKEN,
-    drawable,
-    text_width,
-    token_label,
-    wrapped,
-)
+from crosspatch.report.print.style import COLUMN, PAGE, TEXT
 from crosspatch.tables import SCORES, TRAINING
 
-from .conftest import CELLS, losses, score
+from .conftest import CELLS, HOSTILE, losses, score
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -65,6 +54,15 @@ def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(tmp_path, scores, tr
             assert b"/FontFile2" in data
             assert b"/Type3" not in data
             assert data.count(b"/Subtype /Image") == ("heatmap" in path.name or "paper" in path.name)
+
+
+def test_hostile_text_is_saved_without_a_warning_and_not_in_names(tmp_path, hostile_scores, hostile_problems):
+    """Runs in legends, the domain and the question in titles; a glyph that the font lacks would be a warning."""
+    curves = pl.concat([losses([(1, 1.0), (2, 0.5)], name) for name in HOSTILE if name.strip()])
+    paths = write_figures(tmp_path, problems=hostile_problems, scores=hostile_scores, training=curves)
+    made = [re.sub("heatmap-001-.*?-(?=column|page)", "heatmap-", name) for name in names(paths)]
+    assert made == every_form("training", "depth-profile", "heatmap")
+    assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", path.name) for path in paths)
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -166,14 +164,12 @@ def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw, scor
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert {text.get_fontsize() for text in texts} <= {TITLE, TEXT, SMALL, TOKEN}
+    assert {text.get_fontsize() for text in texts} <= {style.TITLE, TEXT, style.SMALL, style.TOKEN}
     page = figure.bbox.padded(2)
     for text in texts:
         box = text.get_window_extent(renderer)
-        assert page.x0 <= box.x0, text
-        assert box.x1 <= page.x1, text
-        assert page.y0 <= box.y0, text
-        assert box.y1 <= page.y1, text
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1, text
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1, text
     labels = figure.axes[0].get_xticklabels()
     boxes = [text.get_window_extent(renderer) for text in labels]
     assert boxes
@@ -200,7 +196,7 @@ def test_no_data_gives_no_figure_and_a_prompt_without_a_problem_is_an_error(tmp_
         write_figures(tmp_path, problems={}, scores=scores, training=None)
 
 
-def test_the_axis_is_logarithmic_only_where_it_must_be():
+def test_curves_are_of_numbers_and_their_axis_is_logarithmic_only_where_it_must_be():
     assert training_panels(losses([(1, 1.0), (2, 0.01)]))[0].log
     assert not training_panels(losses([(1, 1.0), (2, 0.5)]))[0].log
     # A loss of exactly 0 has no place on a logarithmic axis.
@@ -214,14 +210,10 @@ def test_the_axis_is_logarithmic_only_where_it_must_be():
         ]
         layout = plotly_figure(panels).layout
         assert (layout.yaxis.type or "linear", layout.yaxis2.type) == (kind, None)
-
-
-def test_curves_leave_out_what_is_no_number():
+    # What is no number is left out.
     curves, difference = training_panels(losses([(1, 1.0), (2, float("nan")), (2, None, 0.5)]))
-    assert [(line.name, line.x, line.values) for line in curves.lines] == [
-        (TRAINED, (1,), (1.0,)),
-        (HELD_OUT, (2,), (0.5,)),
-    ]
+    points = [(line.name, line.x, line.values) for line in curves.lines]
+    assert points == [(TRAINED, (1,), (1.0,)), (HELD_OUT, (2,), (0.5,))]
     assert (difference.title, difference.lines) == (DIFFERENCE, ())
     assert training_panels(losses([(1, float("nan"))])) == []
 
@@ -244,7 +236,7 @@ def test_each_run_has_its_colour_and_is_named_once():
 def test_a_search_is_two_panels_beside_one_another_on_a_page_and_below_in_a_column():
     runs = ["variant-epochs-20", "variant-epochs-3", "corrupted", "variant-epochs-12"]
     curves = pl.concat([losses([(1, 1.0), (2, 0.5), (2, None, 0.5), (3, None, 0.6)], run) for run in runs])
-    for size in SIZES:
+    for size in style.SIZES:
         figure = panels_figure(search_panels(curves), size)
         figure.draw_without_rendering()
         trained, evaluated = (axes.get_position() for axes in figure.axes)
@@ -261,17 +253,17 @@ def test_a_search_is_two_panels_beside_one_another_on_a_page_and_below_in_a_colu
 
 
 def test_text_is_broken_and_cut_where_its_room_ends():
-    lines = wrapped("a few words and " + "W" * 200, TEXT, 2.0).split("\n")
-    assert all(text_width(line, TEXT) <= 2.0 for line in lines)
+    lines = style.wrapped("a few words and " + "W" * 200, TEXT, 2.0).split("\n")
+    assert all(style.text_width(line, TEXT) <= 2.0 for line in lines)
     assert "".join(lines).replace(" ", "") == "afewwordsand" + "W" * 200
-    assert wrapped("", TEXT, 2.0) == ""
-    short = wrapped("W " * 500, TEXT, 2.0, most=2).split("\n")
+    assert style.wrapped("", TEXT, 2.0) == ""
+    short = style.wrapped("W " * 500, TEXT, 2.0, most=2).split("\n")
     assert len(short) == 2
     assert short[1].endswith("…")
-    assert wrapped("as it is", TEXT, 2.0, most=1) == "as it is"
+    assert style.wrapped("as it is", TEXT, 2.0, most=1) == "as it is"
     # The font's own measure: a digit is 0.636 sizes of type wide.
-    assert text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.4)
+    assert style.text_width("0" * 100, 72) == pytest.approx(63.6, abs=0.4)
     # Missing glyphs are boxes.
-    assert drawable("x 日🗾\n−é") == "x ▯▯\n−é"
+    assert style.drawable("x 日🗾\n−é") == "x ▯▯\n−é"
     labels = {" t": "␣t", "": "(empty)", "x" * 13: "x" * 12 + "…", "\x00\x01": "⟨U+0000⟩…", "日": "▯"}
-    assert {token: token_label(token) for token in labels} == labels
+    assert {token: style.token_label(token) for token in labels} == labels

@@ -93,8 +93,6 @@ def test_scores_without_a_defined_cell_and_of_several_layers(tmp_path, problems)
     assert unpacked(undefined.source, "prompt-0")["texts"] == []
     several = page(score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post"))
     assert "no patches of single layers" in several.text
-    (picture,) = unpacked(several.source, "prompt-0")["pictures"]
-    assert [row["name"] for row in picture["rows"]] == ["L3.resid_post+L4.resid_post"]
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path, scores, problems):

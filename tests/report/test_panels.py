@@ -19,7 +19,7 @@ from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CONTROLS, GENERATIONS, SCORES
 from experiment.runs import made_run
-from score_cells import cell, of_text
+from score_cells import answer, cell
 
 MODE = PatchMode("resid_post", "corrupt", "transient")
 PROMPTS = [f"p{i}" for i in range(9)]
@@ -97,13 +97,10 @@ def behaviour() -> pl.DataFrame:
     conditions += [("patched", f"L{layer}.resid_post", right) for layer, right in enumerate((3, 2, 0))]
     conditions += [("repaired", f"L{layer}.resid_post", right) for layer, right in enumerate((0, 1, 3))]
     return BEHAVIOUR.frame(
-        {
-            "prompt_id": f"q{i}", "domain": "related", "condition": condition, **of_text(patch), "extracted": None,
-            "verdict": "correct" if i < right else "incorrect", "operation": None, "health": [],
-        }
+        answer(f"q{i}", condition, "correct" if i < right else "incorrect", patch)
         for condition, patch, right in conditions
         for i in range(4)
-    )  # fmt: skip
+    )
 
 
 def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:

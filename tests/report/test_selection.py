@@ -20,14 +20,12 @@ from .conftest import generation, score
 PROMPTS = [*(f"r{i}" for i in range(5)), *(f"g{i}" for i in range(2))]
 PROBLEMS = {p: Problem(p, "related" if p[0] == "r" else "general", "", f"Question {p}?", "1") for p in PROMPTS}
 TEXTS = GENERATIONS.frame(generation("clean", f"text of {p}", prompt_id=p) for p in PROMPTS)
+SITES = [(layer, step) for layer in (0, 6) for step in range(3)]
+ALL_SCORES = SCORES.frame(score(*site, 0.5, prompt_id=p) for p in PROMPTS for site in SITES)
+FRAMES = {"problems": PROBLEMS, "scores": ALL_SCORES, "generations": TEXTS}
 
 
-@pytest.fixture
-def scores() -> pl.DataFrame:
-    return SCORES.frame(score(layer, step, 0.5, prompt_id=p) for p in PROMPTS for layer in (0, 6) for step in range(3))
-
-
-def test_domains_take_turns_and_go_no_further_than_there_is_room():
+def test_domains_take_turns_and_go_no_further_than_there_is_room(monkeypatch):
     found = Selection.of(PROMPTS, PROBLEMS, 4)
     assert found == Selection(("r0", "r1", "g0", "g1"), ("r2", "r3", "r4"))
     assert found.counted == "4 of 7 prompts, the first of each domain in turn"
@@ -39,25 +37,22 @@ def test_domains_take_turns_and_go_no_further_than_there_is_room():
     # What does not fit is not jumped over: which prompts are seen is no matter of their sizes.
     assert Selection.of(PROMPTS, PROBLEMS, 115, sizes).shown == ("r0", "g0")
     assert Selection.of(PROMPTS, PROBLEMS, 131, sizes).shown == ("r0", "r1", "r2", "g0", "g1")
-
-
-def test_names_are_legible_and_of_very_many_it_is_said_how_many_more(monkeypatch):
+    # Names are legible, and of very many it is said how many more there are.
     monkeypatch.setattr(prompts, "MOST_NAMES", 2)
     assert Selection(("a",), ("b", "\u202ec", "d", "e")).names == ["b", "⟨U+202E⟩c", "and 2 more"]
     assert Selection(("a",), ("b", "c")).names == ["b", "c"]
 
 
-def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scores, monkeypatch, tmp_path):
-    whole = Explorer.of(PROBLEMS, scores, TEXTS, None)
+def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(monkeypatch, tmp_path):
+    whole = Explorer.of(PROBLEMS, ALL_SCORES, TEXTS, None)
     assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
     monkeypatch.setattr(explorer, "MOST_CELLS", 25)
-    some = Explorer.of(PROBLEMS, scores, TEXTS, None)
+    some = Explorer.of(PROBLEMS, ALL_SCORES, TEXTS, None)
     assert [prompt["id"] for prompt in some.index["prompts"]] == ["r0", "r1", "g0", "g1"]
     # What is there is what a page with room for all has there.
     kept = [PROMPTS.index(prompt) for prompt in some.selection.shown]
     assert list(some.prompts) == [whole.prompts[place] for place in kept]
-    frames = {"problems": PROBLEMS, "scores": scores, "generations": TEXTS}
-    said = write_report(tmp_path / "report.html", title="t", run={}, **frames).read_text(encoding="utf-8")
+    said = write_report(tmp_path / "report.html", title="t", run={}, **FRAMES).read_text(encoding="utf-8")
     assert "4 of 7 prompts, the first of each domain in turn" in said
     assert "<bdi>r2</bdi>, <bdi>r3</bdi>, <bdi>r4</bdi>" in said
     assert "<dt>patched prompts in 2 domains</dt><dd>7</dd>" in said
@@ -66,25 +61,21 @@ def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(scor
     assert Explorer.of(PROBLEMS, None, TEXTS, None).selection.left_out == ("r2", "r3", "r4")
 
 
-def test_the_report_in_markdown_names_what_it_leaves_out(scores, monkeypatch, tmp_path):
+def test_the_report_in_markdown_names_what_it_leaves_out(monkeypatch, tmp_path):
     def markdown_of() -> str:
-        frames = {"problems": PROBLEMS, "scores": scores, "generations": TEXTS}
-        return write_markdown(tmp_path / "report.md", title="t", **frames).read_text(encoding="utf-8")
+        return write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
 
     whole = markdown_of()
     assert all(f"text of {p}" in whole for p in PROMPTS)
     assert "Left out" not in whole
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
     said = markdown_of()
-    assert (
-        "The report has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4."
-        in said
-    )
+    assert "has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
     assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, scores, monkeypatch):
+def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "MOST_HEATMAPS", 3)
 
     def heatmaps(folder: str, frame: pl.DataFrame) -> list[str]:
@@ -92,8 +83,8 @@ def test_of_many_prompts_some_have_heatmaps_and_one_alone_has_its_own(tmp_path, 
         return [path.stem for path in paths if path.name.startswith("heatmap") and path.name.endswith("-page.png")]
 
     # The numbers are those of the report, whichever are drawn.
-    assert heatmaps("all", scores) == ["heatmap-001-r0-page", "heatmap-002-r1-page", "heatmap-006-g0-page"]
-    assert heatmaps("one", scores.filter(prompt_id="r4")) == ["heatmap-001-r4-page"]
+    assert heatmaps("all", ALL_SCORES) == ["heatmap-001-r0-page", "heatmap-002-r1-page", "heatmap-006-g0-page"]
+    assert heatmaps("one", ALL_SCORES.filter(prompt_id="r4")) == ["heatmap-001-r4-page"]
     # Each way of patching has heatmaps of the same prompts.
-    both = pl.concat([scores, scores.with_columns(direction=pl.lit("repair"))])
+    both = pl.concat([ALL_SCORES, ALL_SCORES.with_columns(direction=pl.lit("repair"))])
     assert len(heatmaps("both", both)) == 4
