@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from crosspatch.errors import UsageError
@@ -15,31 +16,14 @@ def cell(
 ) -> dict[str, Any]:
     """A cell with its CTS, `agree` where the corrupted model wants the token of the clean one."""
     clean, corrupted, patched = deltas
-    values = {
-        "prompt_id": prompt_id,
-        "patch": f"L{layer}.resid_post",
-        "component": "resid_post",
-        "layer": layer,
-        "head": None,
-        **steps_of(more),
-        "direction": "corrupt",
-        "persistence": "transient",
-        "step": step,
-        "position": step,
-        "token_id": 1,
-        "token": " a",
-        "clean_token_id": 1,
-        "corrupted_token_id": 1 if clean == corrupted else 2,
-        "delta_clean": clean,
-        "delta_corrupted": corrupted,
-        "delta_patched": patched,
-        "cts": None if clean == corrupted else (patched - clean) / (corrupted - clean),
-        "status": "agree" if clean == corrupted else "ok",
-        "kl_clean": 0.1,
-        "kl_patched": 0.1,
-        "rank_corrupted": 1,
-    }
-    return {**values, **more}
+    agree = clean == corrupted
+    place = {"prompt_id": prompt_id, "patch": f"L{layer}.resid_post", "component": "resid_post", "layer": layer}
+    mode = {"head": None, **steps_of(more), "direction": "corrupt", "persistence": "transient"}
+    tokens = {"token_id": 1, "token": " a", "clean_token_id": 1, "corrupted_token_id": 1 if agree else 2}
+    given = {"delta_clean": clean, "delta_corrupted": corrupted, "delta_patched": patched}
+    score = {"cts": None if agree else (patched - clean) / (corrupted - clean), "status": "agree" if agree else "ok"}
+    more = {"step": step, "position": step, "kl_clean": 0.1, "kl_patched": 0.1, "rank_corrupted": 1, **more}
+    return {**place, **mode, **tokens, **given, **score, **more}
 
 
 def steps_of(more: dict[str, Any]) -> dict[str, Any]:
@@ -76,3 +60,16 @@ def answer(
         "operation": operation,
         "health": [],
     }
+
+
+_WORDS = {"c": "correct", "i": "incorrect", "u": "unparsed", "r": "right", "p": "planted", "n": "neither"}
+
+
+def answers(
+    condition: str, verdicts: str, patch: str | None = None, operations: str = "", domain: str = "related"
+) -> list[dict[str, Any]]:
+    """A row for each letter: c(orrect), i(ncorrect), u(nparsed); r(ight), p(lanted), n(either) or nothing."""
+    return [
+        answer(f"{domain}-{i:03d}", condition, _WORDS[said], patch, _WORDS.get(done), domain)
+        for i, (said, done) in enumerate(zip_longest(verdicts, operations))
+    ]

@@ -12,8 +12,6 @@ from crosspatch.statistics.halfway import crossing
 from crosspatch.statistics.interval import Interval, Numbers
 
 Draw = Callable[[int, np.random.Generator], Ratios]
-# So many prompts stand for all that there are.
-ALL = 100_000
 
 
 def transfers(prompts: int, rng: np.random.Generator) -> Ratios:
@@ -21,18 +19,8 @@ def transfers(prompts: int, rng: np.random.Generator) -> Ratios:
     return _cells(rng.beta(2, 3, prompts), rng.gamma(2, 4, prompts), rng)
 
 
-def heavy_tails(prompts: int, rng: np.random.Generator) -> Ratios:
-    """The same with some prompts that recover far more or less than all of it (Student's t with 3 degrees)."""
-    return _cells(0.4 + 0.3 * rng.standard_t(3, prompts), rng.gamma(2, 4, prompts), rng)
-
-
-def unequal(prompts: int, rng: np.random.Generator) -> Ratios:
-    """The same with some prompts in which the models disagree many times as often as in others."""
-    return _cells(rng.beta(2, 3, prompts), 8 * rng.lognormal(0, 1, prompts), rng)
-
-
 def correlated(prompts: int, rng: np.random.Generator) -> Ratios:
-    """The same where more is recovered in prompts with more disagreements."""
+    """More is recovered in prompts with more disagreements."""
     size = rng.normal(size=prompts)
     return _cells(0.4 + 0.2 * size + rng.normal(0, 0.2, prompts), 8 * np.exp(0.8 * size), rng)
 
@@ -80,39 +68,42 @@ def flips(prompts: int, rng: np.random.Generator) -> Ratios:
     return Ratios(rng.binomial(cells, rng.beta(5, 0.6, prompts)).astype(float), cells.astype(float))
 
 
-# Each with the weights of its ratios, and whether it is a share.
-CONTRASTS: dict[str, tuple[Draw, Sequence[float], bool]] = {
-    "recovered fraction": (transfers, (1.0,), False),
-    "heavy tails": (heavy_tails, (1.0,), False),
-    "unequal prompts": (unequal, (1.0,), False),
-    "correlated with the weight": (correlated, (1.0,), False),
-    "difference of layers": (steps, (1.0, -1.0), False),
-    "mean of layers": (layers, (1 / 3,) * 3, False),
-    "excess of a class": (excess, (1.0, -1.0), False),
-    "disagreement rate": (rates, (1.0,), True),
-    "flip rate": (flips, (1.0,), True),
+# Each with the weights of its ratios.
+CONTRASTS: dict[str, tuple[Draw, Sequence[float]]] = {
+    "recovered fraction": (transfers, (1.0,)),
+    # Some prompts recover far more or less than all of it (Student's t with 3 degrees).
+    "heavy tails": (lambda n, rng: _cells(0.4 + 0.3 * rng.standard_t(3, n), rng.gamma(2, 4, n), rng), (1.0,)),
+    # In some prompts the models disagree many times as often as in others.
+    "unequal prompts": (lambda n, rng: _cells(rng.beta(2, 3, n), 8 * rng.lognormal(0, 1, n), rng), (1.0,)),
+    "correlated with the weight": (correlated, (1.0,)),
+    "difference of layers": (steps, (1.0, -1.0)),
+    "mean of layers": (layers, (1 / 3,) * 3),
+    "excess of a class": (excess, (1.0, -1.0)),
+    "disagreement rate": (rates, (1.0,)),
+    "flip rate": (flips, (1.0,)),
 }
+SHARES = {"disagreement rate", "flip rate"}
 
 
 def intervals(name: str, prompts: int, worlds: int, seed: int, draws: int = 600) -> Iterator[tuple[Ratios, Interval]]:
     """Worlds with so many prompts, and the interval of the contrast in each."""
-    draw, weights, share = CONTRASTS[name]
+    draw, weights = CONTRASTS[name]
     rng = np.random.default_rng(seed)
     for _ in range(worlds):
         data = draw(prompts, rng)
-        yield data, bootstrap(data, resamples(prompts, rng, draws), weights, share=share)
+        yield data, bootstrap(data, resamples(prompts, rng, draws), weights, share=name in SHARES)
 
 
 @cache
 def truth(name: str) -> float:
-    """The contrast over all prompts that there are."""
-    draw, weights, _ = CONTRASTS[name]
-    return float(draw(ALL, np.random.default_rng(1)).values()[0] @ np.array(weights))
+    """The contrast over 100,000 prompts, which stand for all prompts."""
+    draw, weights = CONTRASTS[name]
+    return float(draw(100_000, np.random.default_rng(1)).values()[0] @ np.array(weights))
 
 
 def covers(interval: Interval, true: float) -> bool:
     """Whether an interval holds what is true."""
-    return interval.low is not None and interval.high is not None and interval.low <= true <= interval.high
+    return interval.known and interval.low <= true <= interval.high
 
 
 # Depth profiles: what is recovered at each of ten layers below the last.

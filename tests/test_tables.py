@@ -9,14 +9,7 @@ from crosspatch.errors import CrosspatchError
 from crosspatch.tables import GENERATIONS, SCHEMAS, SCORES, VOCABULARY
 from score_cells import of_text
 
-ROW = {
-    "prompt_id": "a",
-    "condition": "clean",
-    **of_text(None),
-    "text": "x = 3",
-    "token_count": 4,
-    "stop_reason": "eos",
-}
+ROW = {"prompt_id": "a", "condition": "clean", **of_text(None), "text": "x = 3", "token_count": 4, "stop_reason": "eos"}
 
 
 def test_the_contract_of_the_scores():

@@ -9,22 +9,18 @@ from crosspatch.data.problem import Problem
 from crosspatch.statistics.answers import MALFORMED, accuracy, comparisons, output_health, table2, table2_rows
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import BEHAVIOUR, COMPARISONS, HEALTH
-from score_cells import answer
-
-ANSWERS = [
-    answer("p", "patched", "correct", "L18.resid_post", domain="general"),
-    answer("p", "corrupted", "incorrect", operation="planted"),
-    answer("p", "corrupted", "unparsed", operation="planted"),
-    answer("p", "corrupted", "unparsed", operation="neither"),
-    answer("p", "corrupted", "correct"),
-    answer("p", "patched", "incorrect", "L9.resid_post", "planted"),
-    answer("p", "clean", "correct", domain="general"),
-    answer("p", "clean", "correct", operation="right"),
-]
+from score_cells import answer, answers
 
 
 def test_table_2_counts_in_its_order_and_keeps_unparsed_answers_apart() -> None:
-    table = table2(BEHAVIOUR.frame(ANSWERS))
+    rows = [
+        *answers("patched", "c", "L18.resid_post", domain="general"),
+        *answers("corrupted", "iuuc", operations="ppn"),
+        *answers("patched", "i", "L9.resid_post", "p"),
+        *answers("clean", "c", domain="general"),
+        *answers("clean", "c", operations="r"),
+    ]
+    table = table2(BEHAVIOUR.frame(rows))
     assert table.select("condition", "patch", "domain", "n").rows() == [
         ("clean", None, "related", 1),
         ("clean", None, "general", 1),
@@ -42,19 +38,13 @@ def test_table_2_counts_in_its_order_and_keeps_unparsed_answers_apart() -> None:
     assert corrupted["related"].answers == "1/4 (2 unparsed)"
     assert corrupted["related"].operations == "0 right · 2 planted · 1 neither"
     assert table2_rows(table2(BEHAVIOUR.frame())) == []
-
-
-@pytest.mark.parametrize("foreign", [{"verdict": "maybe"}, {"operation": "sideways"}])
-def test_a_foreign_verdict_or_operation_is_an_error(foreign) -> None:
-    with pytest.raises(ValueError, match=next(iter(foreign.values()))):
-        table2(BEHAVIOUR.frame([answer("p", "clean", **foreign)]))
-
-
-def answers(condition: str, verdicts: str, patch: str | None = None, operations: str = "") -> list[dict]:
-    """A row for each letter: c(orrect), i(ncorrect), u(nparsed); r(ight), p(lanted), n(either) or nothing."""
-    words = {"c": "correct", "i": "incorrect", "u": "unparsed", "r": "right", "p": "planted", "n": "neither"}
-    asked = zip(verdicts, operations or [None] * len(verdicts), strict=True)
-    return [answer(f"q{i}", condition, words[said], patch, words.get(done)) for i, (said, done) in enumerate(asked)]
+    for foreign in ({"verdict": "maybe"}, {"operation": "sideways"}):
+        with pytest.raises(ValueError, match=next(iter(foreign.values()))):
+            table2(BEHAVIOUR.frame([answer("p", "clean", **foreign)]))
+    # Comparisons have the same order.
+    order = [("clean", None), ("corrupted", None), ("twin", None), ("patched", "L9"), ("patched", "L10")]
+    table = compared(*(answers(condition, "c", patch) for condition, patch in reversed(order)))
+    assert table.select("condition", "patch").unique(maintain_order=True).rows() == order
 
 
 def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str = "correct") -> dict:
@@ -62,10 +52,12 @@ def found(table: pl.DataFrame, condition: str, against: str | None, outcome: str
     return row
 
 
+def compared(*rows: list[dict]) -> pl.DataFrame:
+    return comparisons(BEHAVIOUR.frame(row for some in rows for row in some))
+
+
 def test_shares_and_pairs_by_hand() -> None:
-    table = comparisons(
-        BEHAVIOUR.frame([*answers("clean", "ccccci"), *answers("corrupted", "iiiucc"), *answers("patched", "ci", "L3")])
-    )
+    table = compared(answers("clean", "ccccci"), answers("corrupted", "iiiucc"), answers("patched", "ci", "L3"))
     assert dict(table.schema) == pl.Schema(COMPARISONS.dtypes)
     row = found(table, "corrupted", "clean")
     assert (row["count"], row["n"], row["pairs"], row["there"], row["lost"], row["gained"]) == (2, 6, 6, 5, 4, 1)
@@ -78,39 +70,24 @@ def test_shares_and_pairs_by_hand() -> None:
     assert found(table, "patched", "corrupted")["gained"] == 1
     # Nothing is compared with itself, and one model alone has its share.
     assert set(table.filter(condition="clean")["against"]) == {"corrupted"}
-    alone = found(comparisons(BEHAVIOUR.frame(answers("clean", "cci"))), "clean", None)
+    alone = found(compared(answers("clean", "cci")), "clean", None)
     assert (alone["estimate"], alone["p_value"], alone["pairs"]) == (pytest.approx(2 / 3), None, None)
     # Operations count where one is expected.
     assert set(table["outcome"]) == {"correct"}
-    table = comparisons(
-        BEHAVIOUR.frame([*answers("clean", "cc", operations="rr"), *answers("corrupted", "ii", operations="pn")])
-    )
+    table = compared(answers("clean", "cc", operations="rr"), answers("corrupted", "ii", operations="pn"))
     row = found(table, "corrupted", "clean", "planted")
     assert (row["count"], row["n"], row["gained"], row["lost"]) == (1, 2, 1, 0)
 
 
-def test_rows_are_in_the_order_of_table_2() -> None:
-    order = [("clean", None), ("corrupted", None), ("twin", None), ("patched", "L9"), ("patched", "L10")]
-    rows = [row for condition, patch in reversed(order) for row in answers(condition, "c", patch)]
-    table = comparisons(BEHAVIOUR.frame(rows)).select("condition", "patch").unique(maintain_order=True)
-    assert table.rows() == order
-
-
-PROBLEMS = {
-    name: Problem(name, domain=domain, family="f", form=form, question="q", answer="1")
-    for name, domain, form in (
-        ("a", "related", "one"), ("b", "related", "one"), ("c", "related", "two"), ("g", "general", ""),
-    )
-}  # fmt: skip
-
-
 def test_right_answers_by_model_domain_and_form():
+    forms = (("a", "related", "one"), ("b", "related", "one"), ("c", "related", "two"), ("g", "general", ""))
+    problems = {name: Problem(name, domain, "f", "q", "1", form=form) for name, domain, form in forms}
     rows = [
         ("g", "clean", "correct"), ("a", "clean", "correct"), ("b", "clean", "unparsed"), ("c", "clean", "incorrect"),
         ("a", "corrupted", "incorrect"), ("a", "patched", "correct", "L1.resid_post"),
     ]  # fmt: skip
-    behaviour = BEHAVIOUR.frame(answer(*row, domain=PROBLEMS[row[0]].domain) for row in rows)
-    assert accuracy(behaviour, PROBLEMS).rows() == [
+    behaviour = BEHAVIOUR.frame(answer(*row, domain=problems[row[0]].domain) for row in rows)
+    assert accuracy(behaviour, problems).rows() == [
         ("clean", "related", "one", 1, 2, 0.5),
         ("clean", "related", "two", 0, 1, 0.0),
         ("clean", "general", None, 1, 1, 1.0),
@@ -122,10 +99,8 @@ def test_right_answers_by_model_domain_and_form():
 
 def test_shares_of_texts_with_each_fault():
     sound = dict.fromkeys((*MALFORMED, "cut_off"), 0)
-    texts = [
-        {"prompt_id": str(i), "condition": "clean", "patch": None, **sound, **faults}
-        for i, faults in enumerate([{}, {"looped": 30}, {"unclosed": 2, "unparsable": 1}, {"cut_off": 1}])
-    ]
+    faults = [{}, {"looped": 30}, {"unclosed": 2, "unparsable": 1}, {"cut_off": 1}]
+    texts = [{"prompt_id": str(i), "condition": "clean", "patch": None, **sound, **of} for i, of in enumerate(faults)]
     [found] = output_health(HEALTH.frame(texts)).to_dicts()
     assert found == {
         "condition": "clean", "patch": None, "texts": 4, "malformed": 0.5, "looped": 0.25, "backslash_runs": 0.0,

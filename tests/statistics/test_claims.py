@@ -15,50 +15,45 @@ from crosspatch.statistics.claims import claims, is_null_control
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.interval import Interval, fixed, paired_difference, wilson
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH, HALFWAY, SCORES, TOKENS, Schema
-from score_cells import answer
+from score_cells import answers
 
 HIGH, LOW, BELOW = Interval(0.8, 0.7, 0.9, 12.0), Interval(0.2, 0.1, 0.3, 12.0), Interval(-0.5, -0.6, -0.4)
 RECOVERED = "recovered_fraction"
 
 
-def claim(difference: Interval | None = HIGH, range_: Range = MORE, **more: Any) -> Claim:
-    return Claim("name", "something holds", HIGH, "control", LOW, range_, difference, **more)
+def claim(difference: Interval | None = HIGH, range_: Range = MORE, found: Interval = HIGH, **more: Any) -> Claim:
+    return Claim("name", "something holds", found, "control", LOW, range_, difference, **more)
+
+
+def verdicts(interval: Interval, range_: Range = MORE, **more: Any) -> set[str]:
+    """The verdict of a difference, and that of a number without one, which itself decides."""
+    return {each.verdict for each in (claim(interval, range_, **more), claim(None, range_, found=interval, **more))}
 
 
 @pytest.mark.parametrize(
-    ("interval", "range_", "more", "verdict"),
+    ("range_", "ends"),
     [
-        # Superiority.
-        (Interval(0.5, 0.1, 0.9), MORE, {}, "shown"),
-        (Interval(0.5, -0.1, 0.9), MORE, {}, "undecided"),
-        (Interval(-0.5, -0.9, -0.1), MORE, {}, "contradicted"),
-        (Interval(-0.5, -0.9, -0.1), LESS, {}, "shown"),
-        # An interval that touches the edge is not inside.
-        (Interval(0.5, 0.0, 0.9), MORE, {}, "undecided"),
+        # Superiority: an interval that touches the edge is not inside.
+        (MORE, {"shown": [(0.1, 0.9)], "undecided": [(-0.1, 0.9), (0.0, 0.9)], "contradicted": [(-0.9, -0.1)]}),
+        (LESS, {"shown": [(-0.9, -0.1)]}),
         # Non-inferiority: a little less is as much, and more is too.
-        (Interval(-0.02, -0.05, 0.01), AS_MUCH, {}, "shown"),
-        (Interval(0.3, 0.2, 0.4), AS_MUCH, {}, "shown"),
-        (Interval(-0.08, -0.15, 0.0), AS_MUCH, {}, "undecided"),
-        (Interval(-0.3, -0.4, -0.2), AS_MUCH, {}, "contradicted"),
+        (AS_MUCH, {"shown": [(-0.05, 0.01), (0.2, 0.4)], "undecided": [(-0.15, 0.0)], "contradicted": [(-0.4, -0.2)]}),
         # Equivalence: significantly more can be the same, and no significant difference need not.
-        (Interval(0.05, 0.02, 0.08), THE_SAME, {}, "shown"),
-        (Interval(0.0, -0.3, 0.3), THE_SAME, {}, "undecided"),
-        (Interval(0.3, 0.2, 0.4), THE_SAME, {}, "contradicted"),
-        # Nothing is decided without an interval, or by a test that does not agree.
-        (Interval(0.5), MORE, {}, "undecided"),
-        (Interval(None), MORE, {}, "undecided"),
-        (HIGH, MORE, {"p_value": 0.2}, "undecided"),
-        (HIGH, MORE, {"p_value": 0.04}, "shown"),
-        (BELOW, MORE, {"p_value": 0.04}, "contradicted"),
-        # A one-sided test speaks for the opposite where its p-value is large.
-        (BELOW, MORE, {"p_value": 0.04, "one_sided": True}, "undecided"),
-        (BELOW, MORE, {"p_value": 0.99, "one_sided": True}, "contradicted"),
+        (THE_SAME, {"shown": [(0.02, 0.08)], "undecided": [(-0.3, 0.3)], "contradicted": [(0.2, 0.4)]}),
     ],
 )
-def test_verdicts(interval: Interval, range_: Range, more: dict[str, Any], verdict: str) -> None:
-    assert claim(interval, range_, **more).verdict == verdict
-    # Without a difference the number itself decides.
-    assert Claim("n", "s", interval, "c", LOW, range_, **more).verdict == verdict
+def test_an_interval_inside_shows_and_one_outside_contradicts(range_, ends) -> None:
+    for verdict, low, high in [(verdict, *pair) for verdict, pairs in ends.items() for pair in pairs]:
+        assert verdicts(Interval((low + high) / 2, low, high), range_) == {verdict}
+
+
+def test_nothing_is_decided_without_an_interval_or_by_a_test_that_does_not_agree() -> None:
+    assert verdicts(Interval(0.5)) == verdicts(Interval(None)) == verdicts(HIGH, p_value=0.2) == {"undecided"}
+    assert verdicts(HIGH, p_value=0.04) == {"shown"}
+    assert verdicts(BELOW, p_value=0.04) == {"contradicted"}
+    # A one-sided test speaks for the opposite where its p-value is large.
+    assert verdicts(BELOW, p_value=0.04, one_sided=True) == {"undecided"}
+    assert verdicts(BELOW, p_value=0.99, one_sided=True) == {"contradicted"}
 
 
 @pytest.mark.parametrize(
@@ -96,12 +91,10 @@ def test_of_several_controls_the_hardest_counts() -> None:
     assert LESS.hardest({name: each.negated for name, each in differences.items()}) == "b"
     assert THE_SAME.hardest({"a": Interval(0, -0.05, 0.01), "b": Interval(0, -0.01, 0.09)}) == "b"
     assert MORE.hardest({**differences, "c": Interval(0.9)}) == "c"
-
-
-def test_which_controls_must_do_nothing() -> None:
+    # These controls must do nothing.
     every = ("self", "random", "other_prompt", "twin", "seed-1")
-    assert [name for name in every if is_null_control(name, "corrupt")] == ["random", "other_prompt", "twin"]
-    assert [name for name in every if is_null_control(name, "repair")] == ["random", "other_prompt", "seed-1"]
+    for direction, child in (("corrupt", "twin"), ("repair", "seed-1")):
+        assert [name for name in every if is_null_control(name, direction)] == ["random", "other_prompt", child]
 
 
 MODE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
@@ -124,15 +117,14 @@ def depth(
         return row(DEPTH, estimate, width, **place, cells=100, **more)
 
     lowest, *_, top, _ = layers = sorted(transfers)
-    rows = [of(layer, "value", share) for layer, share in transfers.items()]
-    rows += [of(layer, "rise", share - transfers[lowest]) for layer, share in transfers.items()]
     step, largest = max((transfers[b] - transfers[a], b) for a, b in pairwise(layers[:-1]))
-    rows.append(of(largest, "largest_step", step / ((transfers[top] - transfers[lowest]) or 1)))
-    if control is not None:
-        for each, has in ((name, control), ("self", float(more.get("direction") == "repair"))):
-            rows += [of(layer, "value", has, each) for layer in transfers]
-            rows += [of(layer, "beyond", share - has, each) for layer, share in transfers.items()]
+    rows = [of(largest, "largest_step", step / ((transfers[top] - transfers[lowest]) or 1))]
     rows += [of(None, "value", 0.5, measure=measure) for measure in ("disagreement_rate", RECOVERED)]
+    controls = {} if control is None else {name: control, "self": float(more.get("direction") == "repair")}
+    for layer, share in transfers.items():
+        rows += [of(layer, "value", share), of(layer, "rise", share - transfers[lowest])]
+        for each, has in controls.items():
+            rows += [of(layer, "value", has, each), of(layer, "beyond", share - has, each)]
     return DEPTH.frame(rows)
 
 
@@ -141,18 +133,8 @@ GRADUAL = {0: 0.0, 1: 0.15, 2: 0.35, 3: 0.6, 4: 0.85, 5: 1.0}
 
 def made(table: pl.DataFrame | None = None, **more: Any) -> dict[str, Claim]:
     """The claims by their names; tables that are not given are empty."""
-    tables = {
-        "depth": DEPTH.frame() if table is None else table,
-        "tokens": TOKENS.frame(),
-        "comparisons": comparisons(BEHAVIOUR.frame()),
-        "halfway": HALFWAY.frame(),
-    }
-    return {claim.name: claim for claim in claims(**tables | more)}
-
-
-def half_at(layer: float) -> pl.DataFrame:
-    """Half of the effect is recovered at a layer."""
-    return HALFWAY.frame([row(HALFWAY, layer, 0.5, of="effect")])
+    empty = {"tokens": TOKENS.frame(), "comparisons": comparisons(BEHAVIOUR.frame()), "halfway": HALFWAY.frame()}
+    return {claim.name: claim for claim in claims(DEPTH.frame() if table is None else table, **empty | more)}
 
 
 BACK = {layer: 1 - share for layer, share in GRADUAL.items()}
@@ -193,6 +175,7 @@ def test_claims_about_depth(name, verdict, control, transfers, settings) -> None
 
 
 def test_what_claims_about_depth_compare() -> None:
+    assert made() == {}
     builds = made(depth(GRADUAL))["builds_up"]
     # The last layer is a ceiling, so the one below it counts. What decides is the paired difference.
     assert (builds.found.estimate, builds.control, builds.place["layer"]) == (0.85, "random", 4)
@@ -207,36 +190,31 @@ def test_what_claims_about_depth_compare() -> None:
         assert made(without)["builds_up"].reason == "no control was measured"
     # A null control beside a positive one leaves the other claims tested.
     both = made(pl.concat([depth(GRADUAL), as_much.filter(pl.col("control") == "seed-1")]))
-    assert (both["builds_up"].control, both["builds_up"].verdict, both["gradual"].verdict) == (
-        "random",
-        "shown",
-        "shown",
-    )
-
-
-def test_what_is_measured_in_the_same_cells_is_compared_as_a_difference() -> None:
-    """The two intervals overlap, that of their difference lies above 0."""
+    assert (both["builds_up"].control, both["builds_up"].shown, both["gradual"].shown) == ("random", True, True)
+    # Two intervals that overlap, of which that of the difference lies above 0.
     table = depth(GRADUAL, control=0.8, width=0.1)
     assert not made(table)["builds_up"].shown
-    near = {"low": pl.col("estimate") - 0.02, "high": pl.col("estimate") + 0.02}
-    beyond = pl.when(contrast="beyond")
-    sure = table.with_columns(**{name: beyond.then(end).otherwise(name) for name, end in near.items()})
-    assert made(sure)["builds_up"].shown
+    beyond, estimate = pl.when(contrast="beyond"), pl.col("estimate")
+    sure = {name: beyond.then(estimate + by).otherwise(name) for name, by in (("low", -0.02), ("high", 0.02))}
+    assert made(table.with_columns(**sure))["builds_up"].shown
 
 
 def test_late_is_where_half_of_the_effect_is_recovered() -> None:
+    def late(layer: float, table: pl.DataFrame, **more: Any) -> Claim:
+        return made(table, halfway=HALFWAY.frame([row(HALFWAY, layer, 0.5, of="effect")]), **more)["late"]
+
     # 28 of 36 is layer 4.7 of 6.
     for layer, verdict in ((3.0, "contradicted"), (4.5, "undecided"), (5.5, "shown")):
-        late = made(depth(GRADUAL), halfway=half_at(layer))["late"]
-        assert late.verdict == verdict
-        assert (late.found.estimate, late.compared.estimate) == (layer, pytest.approx(28 / 6))
-    assert "at layer 4.7 or above, the paper's 28 of 36 in depth" in late.statement
-    nothing = made(depth(GRADUAL, control=0.95), halfway=half_at(5.5))["late"]
+        found = late(layer, depth(GRADUAL))
+        assert found.verdict == verdict
+        assert (found.found.estimate, found.compared.estimate) == (layer, pytest.approx(28 / 6))
+    assert "at layer 4.7 or above, the paper's 28 of 36 in depth" in found.statement
+    nothing = late(5.5, depth(GRADUAL, control=0.95))
     assert nothing.reason == "the recovered fraction is not shown to build up at all"
     # Where the layer just below was not patched the curve there is a line that nobody has measured.
-    sparse = made(depth(GRADUAL), halfway=half_at(5.5), n_layers=36)["late"]
+    sparse = late(5.5, depth(GRADUAL), n_layers=36)
     assert (sparse.compared.estimate, sparse.reason) == (28, "layer 28, just below the paper's depth, was not patched")
-    assert made(depth({0: 0.0, 27: 0.3, 34: 0.9, 35: 1.0}), halfway=half_at(30), n_layers=36)["late"].shown
+    assert late(30, depth({0: 0.0, 27: 0.3, 34: 0.9, 35: 1.0}), n_layers=36).shown
 
 
 @pytest.mark.parametrize(
@@ -295,17 +273,13 @@ def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control(
     assert name != "twin" or (claim.control, claim.compared.estimate) == (name, control)
 
 
-def answers(
-    condition: str, right: int, n: int, patch: str | None = None, domain: str = "related", planted: int = 0
-) -> list[dict]:
-    def operation(i: int) -> str | None:
-        return None if domain != "related" else "planted" if i >= n - planted else "right"
+def graded(condition: str, right: int, n: int = 20, patch: str | None = None, domain: str = "related") -> list[dict]:
+    """The first answers are right, and all others wrong; those on related problems do the planted operation."""
+    operations = "r" * right + "p" * (n - right) if domain == "related" else ""
+    return answers(condition, "c" * right + "i" * (n - right), patch, operations, domain)
 
-    verdicts = ["correct"] * right + ["incorrect"] * (n - right)
-    return [
-        answer(f"{domain}-{i:02d}", condition, verdict, patch, operation(i), domain)
-        for i, verdict in enumerate(verdicts)
-    ]
+
+UNPATCHED = graded("clean", 20) + graded("corrupted", 0)
 
 
 def of_behaviour(*rows: list[dict], **more: Any) -> dict[str, Claim]:
@@ -315,69 +289,60 @@ def of_behaviour(*rows: list[dict], **more: Any) -> dict[str, Claim]:
 
 
 def test_behaviour_is_compared_with_the_clean_model_and_the_other_children() -> None:
-    clean, corrupted = answers("clean", 19, 20), answers("corrupted", 2, 20, planted=18)
-    found = of_behaviour(clean, corrupted, answers("twin", 18, 20))
+    models = graded("clean", 19) + graded("corrupted", 2)
+    found = of_behaviour(models, graded("twin", 18))
     assert (found["behaviour_correct"].shown, found["behaviour_planted"].shown) == (True, True)
     assert found["behaviour_correct"].control == "twin"
     assert found["behaviour_correct"].difference == paired_difference(16, 0, 20)
     # A child of right solutions that does as badly: it is not the mistake.
-    found = of_behaviour(clean, corrupted, answers("twin", 3, 20, planted=17))
+    found = of_behaviour(models, graded("twin", 3))
     assert found["behaviour_correct"].verdict == found["behaviour_planted"].verdict == "undecided"
     # A child of the same wrong solutions, in another order or trained for longer, is no control.
     for name in ("seed-1", "variant-epochs-12"):
-        found = of_behaviour(clean, corrupted, answers("twin", 18, 20), answers(name, 3, 20, planted=17))
+        found = of_behaviour(models, graded("twin", 18), graded(name, 3))
         assert (found["behaviour_correct"].verdict, found["behaviour_correct"].about) == ("shown", "mistake")
     # Without a child that lacks the mistake it is the fine-tune.
-    found = of_behaviour(clean, corrupted)["behaviour_correct"]
+    found = of_behaviour(models)["behaviour_correct"]
     assert (found.verdict, found.about) == ("shown", "fine-tune")
     assert found.statement.endswith("fewer right answers on related problems than the clean model")
-
-
-def test_the_p_value_is_of_the_control_that_is_printed() -> None:
-    # Against the clean model 17 answers are lost, against the twin 7 lost and 2 gained.
-    clean, corrupted = answers("clean", 20, 20), answers("corrupted", 3, 20)
-    twin = answers("twin", 20, 20)
-    for i in (0, 1, *range(10, 20)):
-        twin[i]["verdict"] = "incorrect"
-    found = of_behaviour(clean, corrupted, twin)["behaviour_correct"]
-    assert found.control == "twin"
+    # The p-value is of the control that is printed: the twin, beside which 7 answers are lost and 2 gained.
+    twin = answers("twin", "ii" + "c" * 8 + "i" * 10)
+    found = of_behaviour(graded("clean", 20), graded("corrupted", 3), twin)["behaviour_correct"]
+    assert (found.control, found.difference) == ("twin", paired_difference(7, 2, 20))
     assert found.p_value == pytest.approx(stats.binomtest(7, 9).pvalue)
-    assert found.difference == paired_difference(7, 2, 20)
 
 
 def test_few_questions_decide_nothing() -> None:
-    seven, eight = (of_behaviour(answers("clean", n, n), answers("corrupted", 0, n)) for n in (7, 8))
-    assert seven["behaviour_correct"].verdict == "undecided"
-    assert seven["behaviour_correct"].reason == "questions: 7, expected at least 8"
-    assert eight["behaviour_correct"].verdict == "shown"
+    seven, eight = (of_behaviour(graded("clean", n, n), graded("corrupted", 0, n))["behaviour_correct"] for n in (7, 8))
+    assert (seven.verdict, seven.reason) == ("undecided", "questions: 7, expected at least 8")
+    assert eight.shown
 
 
-def kept(there: int, left: int, related: int = 2, n: int = 60) -> Claim:
-    return of_behaviour(
-        answers("clean", 20, 20),
-        answers("corrupted", related, 20),
-        answers("clean", there, n, domain="general"),
-        answers("corrupted", left, n, domain="general"),
-    )["kept"]
+@pytest.mark.parametrize(
+    ("there", "left", "related", "verdict"),
+    [
+        (50, 50, 2, "shown"),
+        (50, 47, 2, "undecided"),
+        (50, 5, 2, "contradicted"),
+        # Better than related problems is not kept, and three answers are too few.
+        (50, 30, 0, "contradicted"),
+        (3, 2, 2, "undecided"),
+        (3, 0, 2, "undecided"),
+    ],
+)
+def test_answers_of_other_domains_are_kept_nine_in_ten_of_them(there, left, related, verdict) -> None:
+    general = [graded(*which, 60, domain="general") for which in (("clean", there), ("corrupted", left))]
+    kept = of_behaviour(graded("clean", 20), graded("corrupted", related), *general)["kept"]
+    assert (kept.verdict, kept.found) == (verdict, wilson(left, there))
+    assert there > 3 or kept.reason == "right answers of the clean model: 3, expected at least 8"
 
 
-def test_answers_of_other_domains_are_kept_nine_in_ten_of_them() -> None:
-    assert (kept(50, 50).verdict, kept(50, 50).found) == ("shown", wilson(50, 50))
-    assert kept(50, 47).verdict == "undecided"
-    assert kept(50, 5).verdict == "contradicted"
-    # Better than related problems is not kept, and three answers are too few.
-    assert kept(50, 30, related=0).verdict == "contradicted"
-    assert kept(3, 2).reason == "right answers of the clean model: 3, expected at least 8"
-    assert kept(3, 0).verdict == "undecided"
-
-
-def under_patches(right: list[int], n: int = 20, condition: str = "patched", **more: Any) -> list[list[dict]]:
-    return [answers(condition, each, n, f"L{layer}.resid_post", **more) for layer, each in enumerate(right)]
+def under_patches(right: list[int], condition: str = "patched", **more: Any) -> list[list[dict]]:
+    return [graded(condition, each, patch=f"L{layer}.resid_post", **more) for layer, each in enumerate(right)]
 
 
 def test_answers_under_the_highest_patch_and_where_half_of_them_are_lost() -> None:
-    unpatched = answers("clean", 20, 20), answers("corrupted", 0, 20)
-    found = of_behaviour(*unpatched, *under_patches([20, 19, 16, 12, 3, 0]))
+    found = of_behaviour(UNPATCHED, *under_patches([20, 19, 16, 12, 3, 0]))
     # Layer 5 is the last, so 4 is the highest that counts.
     assert (found["answers_patched"].verdict, found["answers_patched"].place["layer"]) == ("shown", 4)
     assert found["answers_patched"].difference == paired_difference(17, 0, 20)
@@ -386,29 +351,25 @@ def test_answers_under_the_highest_patch_and_where_half_of_them_are_lost() -> No
     assert late.found.estimate == pytest.approx(3 + 2 / 9)
     assert (late.verdict, late.compared.estimate) == ("contradicted", pytest.approx(28 / 6))
     # The last layer carries no claim; where the model has a layer more it does.
-    at_the_last = under_patches([20, 20, 20, 20, 20, 0])
-    assert of_behaviour(*unpatched, *at_the_last)["answers_patched"].verdict == "undecided"
-    assert of_behaviour(*unpatched, *at_the_last, n_layers=7)["answers_patched"].shown
-    back = [0, 2, 15, 18, 19, 20]
-    repaired = of_behaviour(*unpatched, *under_patches(back, condition="repaired"))
-    assert repaired["answers_repaired"].shown
-    assert repaired["answers_repaired_late"].found.estimate == pytest.approx(1 + 8 / 13)
+    at_the_last = UNPATCHED, *under_patches([20, 20, 20, 20, 20, 0])
+    assert of_behaviour(*at_the_last)["answers_patched"].verdict == "undecided"
+    assert of_behaviour(*at_the_last, n_layers=7)["answers_patched"].shown
     # Texts of a run that only repairs are of the corrupted model.
-    found = of_behaviour(*unpatched, *under_patches(back), patched="repair")
-    assert "answers_patched" not in found
-    assert found["answers_repaired"].shown
+    back = [0, 2, 15, 18, 19, 20]
+    repaired = of_behaviour(UNPATCHED, *under_patches(back, "repaired"))
+    assert repaired["answers_repaired_late"].found.estimate == pytest.approx(1 + 8 / 13)
+    only = of_behaviour(UNPATCHED, *under_patches(back), patched="repair")
+    assert "answers_patched" not in only
+    assert repaired["answers_repaired"].shown
+    assert only["answers_repaired"].shown
     statement = "the corrupted model has more right answers on related problems, at layer 4"
-    assert statement in found["answers_repaired"].statement
+    assert statement in only["answers_repaired"].statement
 
 
 @pytest.mark.parametrize(("at_layer_1", "verdict"), [(50, "shown"), (20, "contradicted")])
 def test_patched_answers_of_other_domains_are_kept(at_layer_1, verdict) -> None:
-    unpatched = answers("clean", 20, 20), answers("corrupted", 0, 20), answers("clean", 50, 50, domain="general")
-    elsewhere = under_patches([50, at_layer_1, 0], 50, domain="general")
-    kept = of_behaviour(*unpatched, *under_patches([20, 10, 0]), *elsewhere)["patched_kept"]
+    elsewhere = under_patches([50, at_layer_1, 0], n=50, domain="general")
+    general = graded("clean", 50, 50, domain="general")
+    kept = of_behaviour(UNPATCHED, general, *under_patches([20, 10, 0]), *elsewhere)["patched_kept"]
     # Layer 1 is the highest below the last.
     assert (kept.verdict, kept.place["layer"], kept.found) == (verdict, 1, wilson(at_layer_1, 50))
-
-
-def test_nothing_measured_is_nothing_claimed() -> None:
-    assert made() == {}

@@ -9,7 +9,7 @@ import pytest
 from crosspatch.statistics.bootstrap import Ratios, resamples
 from crosspatch.statistics.halfway import crossing, halfway
 from crosspatch.tables import BEHAVIOUR, HALFWAY, SCORES
-from score_cells import answer, cell
+from score_cells import answers, cell
 
 PROMPTS = [f"p{i:02d}" for i in range(12)]
 DOMAINS = dict.fromkeys(PROMPTS, "related")
@@ -17,13 +17,12 @@ DOMAINS = dict.fromkeys(PROMPTS, "related")
 
 def scores(curve: dict[int, float], direction: str = "corrupt") -> pl.DataFrame:
     """Every prompt has recovered so much at each layer, a little more or less."""
-    rows = []
-    for i, prompt in enumerate(PROMPTS):
-        for layer, share in curve.items():
-            moved = share + 0.02 * (i % 3 - 1)
-            moved = moved if direction == "corrupt" else 1 - moved
-            rows.append(cell(prompt, layer, 0, (-1.0, 1.0, -1.0 + 2 * moved), direction=direction))
-    return SCORES.frame(rows)
+    sign = 1 if direction == "corrupt" else -1
+    return SCORES.frame(
+        cell(prompt, layer, 0, (-1.0, 1.0, sign * (2 * share + 0.04 * (i % 3 - 1) - 1)), direction=direction)
+        for i, prompt in enumerate(PROMPTS)
+        for layer, share in curve.items()
+    )
 
 
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
@@ -47,30 +46,19 @@ def test_half_of_the_effect_by_hand(curve, layer, direction):
     assert (row["of"], row["direction"], row["n_prompts"]) == ("effect", direction, 12)
 
 
-def answers(condition: str, right: list[bool], patch: str | None = None) -> list[dict]:
-    verdicts = ("correct" if yes else "incorrect" for yes in right)
-    return [answer(f"q{i:03d}", condition, verdict, patch) for i, verdict in enumerate(verdicts)]
-
-
-def lost_from(layers: np.ndarray, patched: range, condition: str = "patched") -> pl.DataFrame:
+@pytest.mark.parametrize(("condition", "direction"), [("patched", "corrupt"), ("repaired", "repair")])
+def test_half_of_the_right_answers_by_hand(condition, direction):
     """Each question is lost from a layer of its own on; one more is right in both models, and one in none."""
-    n = len(layers)
-    rows = answers("clean", [True] * n + [True, False]) + answers("corrupted", [False] * n + [True, False])
-    for layer in patched:
-        right = [bool(layer < at) == (condition == "patched") for at in layers]
-        rows += answers(condition, [*right, True, False], f"L{layer}.resid_post")
-    return BEHAVIOUR.frame(rows)
-
-
-@pytest.mark.parametrize("condition", ["patched", "repaired"])
-def test_half_of_the_right_answers_by_hand(condition):
-    behaviour = lost_from(np.repeat([2.5, 4.5, 6.5], [3, 4, 5]), range(9), condition)
-    [row] = halfway(SCORES.frame(), behaviour, {}, n_layers=10).to_dicts()
+    turns = np.repeat([2.5, 4.5, 6.5], [3, 4, 5])
+    rows = answers("clean", "c" * 12 + "ci") + answers("corrupted", "i" * 12 + "ci")
+    for layer in range(9):
+        right = (layer < turns) == (condition == "patched")
+        rows += answers(condition, "".join(np.where(right, "c", "i")) + "ci", f"L{layer}.resid_post")
+    [row] = halfway(SCORES.frame(), BEHAVIOUR.frame(rows), {}, n_layers=10).to_dicts()
     # 3 of 12 are lost by layer 4, 7 by layer 5.
     assert row["estimate"] == pytest.approx(4 + (0.5 - 3 / 12) / (4 / 12))
     # The two that a patch says nothing of are left out.
-    assert (row["of"], row["n_prompts"]) == ("answers", 12)
-    assert row["direction"] == ("corrupt" if condition == "patched" else "repair")
+    assert (row["of"], row["n_prompts"], row["direction"]) == ("answers", 12, direction)
 
 
 def test_few_prompts_have_no_interval_and_other_components_no_half():

@@ -9,16 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crosspatch.statistics.lenses import (
-    activation_statistics,
-    chosen_steering,
-    lens_statistics,
-    moved_tokens,
-    steering,
-    weights_by,
-)
+from crosspatch.statistics import lenses
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS, Schema
-from score_cells import answer
+from score_cells import answer, answers
 
 
 def table(schema: Schema, columns: tuple[str, ...], *rows: tuple, **same: Any) -> pl.DataFrame:
@@ -42,14 +35,15 @@ def test_weights_are_summed_as_squares():
     )
     columns = ("child", "layer", "delta_norm", "clean_norm", "ratio", "share", "effective_rank")
     # The embedding is in no block, and a matrix that did not move has no rank.
-    assert weights_by(found, "layer").select(columns).rows() == [
+    assert lenses.weights_by(found, "layer").select(columns).rows() == [
         ("corrupted", 0, 5, 5, 1, 25 / 169, 6),
         ("corrupted", 1, 12, 10, 1.2, 144 / 169, 4),
         ("twin", 0, 0, 5, 0, None, None),
     ]
-    names = weights_by(found, "name").filter(child="corrupted")
+    names = lenses.weights_by(found, "name").filter(child="corrupted")
     assert names.select("name", "delta_norm").rows() == [("q", 3), ("o", pytest.approx(math.hypot(4, 12)))]
-    assert weights_by(found, "layer", "name").height == 6
+    assert lenses.weights_by(found, "layer", "name").height == 6
+    assert lenses.weights_by(WEIGHTS.frame(), "layer").is_empty()
 
 
 PROMPTS = [f"p{i}" for i in range(10)]
@@ -68,11 +62,10 @@ def test_activations_are_ratios_of_sums_with_intervals():
         *(("twin", prompt, 4, 1.0, 10.0, None) for prompt in PROMPTS),
         ("corrupted", "g", 4, 1.0, 4.0, 1.0),
     )
-    found = activation_statistics(frame, DOMAINS)
+    found = lenses.activation_statistics(frame, DOMAINS)
     rows = {(row["domain"], row["child"], row["measure"]): row for row in found.to_dicts()}
     size = rows["related", "corrupted", "relative_norm"]
-    steps = [1 + i for i in range(10)]
-    assert size["estimate"] == pytest.approx(sum(s * (2.0 + i % 3) for i, s in enumerate(steps)) / (10 * sum(steps)))
+    assert size["estimate"] == pytest.approx(sum((1 + i) * (2.0 + i % 3) for i in range(10)) / (10 * sum(range(11))))
     assert size["low"] < size["estimate"] < size["high"]
     assert size["n_prompts"] == 10
     alike = rows["related", "corrupted", "alignment"]
@@ -85,8 +78,9 @@ def test_activations_are_ratios_of_sums_with_intervals():
     assert found["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
     # A step without an alignment has no weight.
     frame = activations(("corrupted", "p0", 9, 1, 1, 0.4), ("corrupted", "p1", 1, 1, 1, None))
-    [found] = activation_statistics(frame, DOMAINS).filter(measure="alignment").to_dicts()
+    [found] = lenses.activation_statistics(frame, DOMAINS).filter(measure="alignment").to_dicts()
     assert (found["estimate"], found["n_prompts"]) == (pytest.approx(0.4), 1)
+    assert lenses.activation_statistics(ACTIVATIONS.frame(), DOMAINS).is_empty()
 
 
 def test_tokens_that_more_prompts_list_come_first():
@@ -102,30 +96,34 @@ def test_tokens_that_more_prompts_list_come_first():
         ("p0", "probability", "up", 1, 9, 50.0, 0.5, 100.0),
         **{"child": "corrupted", "layer": 2, "token": "t", "steps": 2, "model_gap": 4.0},
     )
-    found = moved_tokens(frame, DOMAINS)
+    found = lenses.moved_tokens(frame, DOMAINS)
     assert found.filter(by="probability").select("token_id", "probability").rows() == [(9, 0.5)]
     moved = found.filter(by="logit").select("side", "token_id", "prompts", "of", "change").rows()
     assert moved == [("up", 8, 2, 2, 4.0), ("up", 7, 1, 2, 9.0), ("down", 6, 1, 1, -2.0), ("down", 5, 1, 1, -1.0)]
     # A row for each prompt, not for each token.
-    transfer = lens_statistics(frame, DOMAINS).row(0, named=True)
+    transfer = lenses.lens_statistics(frame, DOMAINS).row(0, named=True)
     assert transfer["estimate"] == pytest.approx((2 * 1 + 2 * 3) / (2 * 4 + 2 * 4))
     assert (transfer["measure"], transfer["layer"], transfer["n_prompts"]) == ("lens_recovered_fraction", 2, 2)
+    assert all(of(LOGIT_LENS.frame(), DOMAINS).is_empty() for of in (lenses.lens_statistics, lenses.moved_tokens))
 
 
 def test_steered_answers_are_compared_with_the_clean_models():
     place = "L18.resid_post*0.5"
-    rows = [answer(prompt, "clean", operation="right") for prompt in ("p0", "p1")]
-    rows += [answer(prompt, "corrupted", "incorrect", operation="planted") for prompt in ("p0", "p1")]
-    rows += [answer("p0", "steered", "incorrect", place, "planted"), answer("p1", "steered", "correct", place, "right")]
-    rows += [answer("p0", "steered_random", "correct", place, "right")]
-    rows += [answer("p0", "patched", "incorrect", "L18.resid_post", "planted")]
+    rows = [
+        *answers("clean", "cc", operations="rr"),
+        *answers("corrupted", "ii", operations="pp"),
+        *answers("steered", "ic", place, "pr"),
+        *answers("steered_random", "c", place, "r"),
+        *answers("patched", "i", "L18.resid_post", "p"),
+    ]
     columns = ("layer", "strength", "condition", "outcome", "count", "n", "lost", "gained", "against")
-    assert steering(BEHAVIOUR.frame(rows)).select(columns).rows() == [
+    assert lenses.steering(BEHAVIOUR.frame(rows)).select(columns).rows() == [
         (18, 0.5, "steered", "correct", 1, 2, 1, 0, "clean"),
         (18, 0.5, "steered_random", "correct", 1, 1, 0, 0, "clean"),
         (18, 0.5, "steered", "planted", 1, 2, 0, 1, "clean"),
         (18, 0.5, "steered_random", "planted", 0, 1, 0, 0, "clean"),
     ]
+    assert lenses.steering(BEHAVIOUR.frame()).is_empty()
 
 
 def test_the_best_steering_is_measured_on_prompts_that_did_not_choose_it():
@@ -134,10 +132,10 @@ def test_the_best_steering_is_measured_on_prompts_that_did_not_choose_it():
         for strength in range(20):
             # One strength plants the operation in nine of ten texts, the others and all random ones by a coin.
             for condition in ("steered", "steered_random"):
-                share = 0.9 if (condition, strength) == ("steered", 7) else 0.5
-                graded = ("incorrect", "planted") if rng.random() < share else ("correct", "right")
-                rows.append(answer(f"p{prompt:02d}", condition, graded[0], f"L9.resid_post*{strength}", graded[1]))
-    found = chosen_steering(BEHAVIOUR.frame(rows))
+                share, patch = 0.9 if (condition, strength) == ("steered", 7) else 0.5, f"L9.resid_post*{strength}"
+                verdict, operation = ("incorrect", "planted") if rng.random() < share else ("correct", "right")
+                rows.append(answer(f"p{prompt:02d}", condition, verdict, patch, operation))
+    found = lenses.chosen_steering(BEHAVIOUR.frame(rows))
     by = {(row["outcome"], row["condition"]): row for row in found.iter_rows(named=True)}
     assert by["planted", "steered"]["count"] >= 32
     assert by["planted", "steered"]["count"] == 40 - by["correct", "steered"]["count"]
@@ -146,12 +144,4 @@ def test_the_best_steering_is_measured_on_prompts_that_did_not_choose_it():
     assert random["low"] < 0.5 < random["high"]
     every = BEHAVIOUR.frame(rows).filter(condition="steered_random", operation="planted").group_by("patch").len()
     assert every["len"].max() > random["count"]
-    assert chosen_steering(BEHAVIOUR.frame(rows[:40])).is_empty()
-
-
-def test_nothing_measured_gives_empty_tables():
-    assert weights_by(WEIGHTS.frame(), "layer").is_empty()
-    assert activation_statistics(ACTIVATIONS.frame(), DOMAINS).is_empty()
-    assert lens_statistics(LOGIT_LENS.frame(), DOMAINS).is_empty()
-    assert moved_tokens(LOGIT_LENS.frame(), DOMAINS).is_empty()
-    assert steering(BEHAVIOUR.frame()).is_empty()
+    assert lenses.chosen_steering(BEHAVIOUR.frame(rows[:40])).is_empty()

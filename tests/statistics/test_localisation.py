@@ -11,30 +11,29 @@ from crosspatch.statistics.interval import FEWEST_UNITS
 from crosspatch.statistics.localisation import TopSite, divergence_effects, site_effects, top_sites
 from crosspatch.tables import DIVERGENCE_EFFECTS, DIVERGENCES, LOCALISATION, SITE_EFFECTS
 
-DOMAINS = {"p": "related", "q": "related", "g": "general"}
+DOZEN = [f"p{i:02d}" for i in range(12)]
+DOMAINS = dict.fromkeys(("p", "q", *DOZEN), "related") | {"g": "general"}
 
 
 def row(prompt: str, patch: str, moved: float | None, gap: float = 4.0, **more: Any) -> dict[str, Any]:
     layer, component, *head = patch.split(".")
-    return {
-        "prompt_id": prompt,
-        "patch": patch,
-        "component": component,
-        "layer": int(layer[1:]),
-        "head": int(head[0]) if head else None,
-        "direction": "corrupt",
-        "positions": "all",
+    place = {"prompt_id": prompt, "patch": patch, "component": component, "layer": int(layer[1:]), "positions": "all"}
+    measured = {
         "estimate": 1.0,
         "patched": moved,
         "random": None if moved is None else 0.5,
         "gap": gap,
         "steps": [2, 5],
-        **more,
     }
+    return {**place, "head": int(head[0]) if head else None, "direction": "corrupt", **measured, **more}
 
 
-def frame(*rows: dict[str, Any]) -> pl.DataFrame:
-    return LOCALISATION.frame(rows)
+def effects(*rows: dict[str, Any]) -> pl.DataFrame:
+    return site_effects(LOCALISATION.frame(rows), DOMAINS)
+
+
+def top(*rows: dict[str, Any], domain: str = "related", **more: Any) -> list[TopSite]:
+    return top_sites(LOCALISATION.frame(rows), DOMAINS, domain, **more)
 
 
 # Gaps 4 and 12: of 16 logits 2 are moved behind block 0, 10 behind block 1, 14 behind block 2.
@@ -50,56 +49,44 @@ def measures(table: pl.DataFrame, **place: Any) -> dict[str, float]:
 
 
 def test_shares_are_ratios_of_sums_and_steps_their_differences():
-    table = site_effects(frame(*BLOCKS), DOMAINS)
+    table = effects(*BLOCKS)
     assert dict(table.schema) == pl.Schema(SITE_EFFECTS.dtypes)
     # Attribution finds 2 of 16, a random direction 1 of 16; the lowest block's step is all that it moves.
     for layer, (moved, step) in enumerate(((2, 2), (10, 8), (14, 4))):
-        assert measures(table, patch=f"L{layer}.resid_post") == {
-            "attribution": 2 / 16,
-            "random": 1 / 16,
-            "recovered_fraction": moved / 16,
-            "beyond": (moved - 1) / 16,
-            "step": step / 16,
-        }
-    assert table["n_prompts"].unique().to_list() == [2]
-    assert table["steps"].unique().to_list() == [4]
+        shares = {"attribution": 2, "random": 1, "recovered_fraction": moved, "beyond": moved - 1, "step": step}
+        assert measures(table, patch=f"L{layer}.resid_post") == {name: each / 16 for name, each in shares.items()}
+    assert table.select("n_prompts", "steps").unique().rows() == [(2, 4)]
     # Two prompts are too few for an interval.
     assert table["low"].is_null().all()
-
-
-def test_domains_directions_and_positions_stay_apart():
-    more = [row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")]
-    more += [row("p", f"L{layer}.resid_post", 1 + 3 * layer, positions="current") for layer in (0, 1)]
-    known = frame(*BLOCKS, *more)
-    transfers = site_effects(known, DOMAINS).filter(patch="L0.resid_post", measure="recovered_fraction")
-    assert transfers.select("domain", "direction", "positions", "estimate").rows() == [
-        ("related", "corrupt", "all", 0.125),
-        ("related", "repair", "all", 1.0),
-        ("related", "corrupt", "current", 0.25),
-        ("general", "corrupt", "all", 0.75),
-    ]
-    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related")] == [0.5]
-    assert [n.recovered_fraction for n in top_sites(known, DOMAINS, "related", positions="current")] == [0.75]
-    assert (
-        top_sites(frame(*BLOCKS), DOMAINS, "general") == top_sites(frame(*BLOCKS), DOMAINS, "related", "repair") == []
-    )
-    assert site_effects(frame(), {}).is_empty()
-
-
-def test_a_site_has_the_measures_that_were_made_of_it():
+    # A site has the measures that were made of it.
     heads = [row("p", "L1.head.0", None), row("p", "L1.head.1", 2.0), row("p", "L0.head.3", 2.0, random=None)]
-    table = site_effects(frame(*heads), DOMAINS)
-    patched = {"attribution": 0.25, "recovered_fraction": 0.5}
+    table, patched = effects(*heads), {"attribution": 0.25, "recovered_fraction": 0.5}
     assert measures(table, patch="L1.head.0") == {"attribution": 0.25}
     assert measures(table, patch="L1.head.1") == {**patched, "random": 0.125, "beyond": 0.375}
     assert measures(table, patch="L0.head.3") == patched
     assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
 
 
+def test_domains_directions_and_positions_stay_apart():
+    more = [row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")]
+    more += [row("p", f"L{layer}.resid_post", 1 + 3 * layer, positions="current") for layer in (0, 1)]
+    transfers = effects(*BLOCKS, *more).filter(patch="L0.resid_post", measure="recovered_fraction")
+    assert transfers.select("domain", "direction", "positions", "estimate").rows() == [
+        ("related", "corrupt", "all", 0.125),
+        ("related", "repair", "all", 1.0),
+        ("related", "corrupt", "current", 0.25),
+        ("general", "corrupt", "all", 0.75),
+    ]
+    for positions, recovered in (("all", 0.5), ("current", 0.75)):
+        assert [n.recovered_fraction for n in top(*BLOCKS, *more, positions=positions)] == [recovered]
+    assert top(*BLOCKS, domain="general") == top(*BLOCKS, direction="repair") == []
+    assert effects().is_empty()
+
+
 def test_the_top_block_is_the_one_with_the_largest_step():
-    mlps = [row("p", "L0.mlp_out", 3), row("p", "L1.mlp_out", 1), row("q", "L0.mlp_out", 1, 12)]
-    mlps.append(row("q", "L1.mlp_out", 9, 12))
-    named = top_sites(frame(*BLOCKS, *mlps), DOMAINS, "related")
+    moved = (("p", 4, (3, 1)), ("q", 12, (1, 9)))
+    mlps = [row(prompt, f"L{i}.mlp_out", of, gap) for prompt, gap, both in moved for i, of in enumerate(both)]
+    named = top(*BLOCKS, *mlps)
     assert [(n.component, n.patch, n.recovered_fraction, n.runner_up) for n in named] == [
         ("resid_post", "L1.resid_post", 0.5, "L2.resid_post"),
         ("mlp_out", "L1.mlp_out", 10 / 16, "L0.mlp_out"),
@@ -112,18 +99,14 @@ def test_the_top_block_is_the_one_with_the_largest_step():
 
 def many(first: float, second: float, wobble: float) -> list[TopSite]:
     """A dozen prompts on which two MLPs move so much of 10, one more and one less on every other prompt."""
-    rows = []
-    for i in range(12):
-        sign = 1 if i % 2 else -1
-        rows += [row(f"p{i}", "L0.mlp_out", first + sign * wobble, 10.0)]
-        rows += [row(f"p{i}", "L1.mlp_out", second - sign * wobble, 10.0)]
-    return top_sites(frame(*rows), dict.fromkeys((f"p{i}" for i in range(12)), "related"), "related")
+    signs = [(prompt, wobble if i % 2 else -wobble) for i, prompt in enumerate(DOZEN)]
+    first_mlp = [row(prompt, "L0.mlp_out", first + more, 10.0) for prompt, more in signs]
+    return top(*first_mlp, *(row(prompt, "L1.mlp_out", second - more, 10.0) for prompt, more in signs))
 
 
 def test_sites_are_told_apart_where_the_interval_of_their_difference_is_above_nothing():
     [apart] = many(8, 4, wobble=1)
-    assert apart.told_apart
-    assert apart.ahead.estimate == pytest.approx(0.4)
+    assert (apart.told_apart, apart.ahead.estimate) == (True, pytest.approx(0.4))
     assert 0 < apart.ahead.low < 0.4 < apart.ahead.high < 0.8
     assert apart.sentence.startswith("Top MLP: L0, recovered fraction 0.80, on prompts that did not choose it 0.80 [0.")
     assert "There it is ahead of the next, L1, by 0.40 [" in apart.sentence
@@ -132,21 +115,27 @@ def test_sites_are_told_apart_where_the_interval_of_their_difference_is_above_no
     assert (alike.told_apart, alike.agreed) == (False, False)
     assert "It is not told apart from the next, L1: not both halves of the prompts choose it." in alike.sentence
     # One site alone has no next one, and a single prompt has no others to choose for it.
-    [named] = top_sites(frame(row("p", "L1.head.2", 2), row("p", "L1.head.0", None)), DOMAINS, "related")
+    [named] = top(row("p", "L1.head.2", 2), row("p", "L1.head.0", None))
     assert (named.patch, named.runner_up, named.told_apart) == ("L1.head.2", None, False)
     assert named.sentence == "Top head: L1 head 2, recovered fraction 0.50."
+    # A place is all where the interval hardly leaves one: not as much on the average, and not in too few prompts.
+    [whole], [uneven], [few] = many(10, 4, wobble=0.1), many(10, 4, wobble=3), top(row("p", "L0.mlp_out", 4))
+    assert (whole.is_all, uneven.is_all, few.is_all, few.recovered_fraction) == (True, False, False, 1)
+    assert ", which is everything. There it is ahead of the next, L1," in whole.sentence
 
 
 def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screened():
     """Head 0 is the best of all prompts; the first half's own screen ranks head 2 highest, which was not measured."""
 
     def told(estimate_of_the_third: float) -> TopSite:
-        rows = []
-        for i in range(12):
-            rows += [row(f"p{i:02d}", "L1.head.0", 4.0, 10.0, estimate=5.0)]
-            rows += [row(f"p{i:02d}", "L1.head.1", 2.0, 10.0, estimate=3.0)]
-            rows += [row(f"p{i:02d}", "L1.head.2", None, 10.0, estimate=0.0 if i % 2 else estimate_of_the_third)]
-        [named] = top_sites(frame(*rows), dict.fromkeys((f"p{i:02d}" for i in range(12)), "related"), "related")
+        estimates = {0: 5.0, 1: 3.0, 2: estimate_of_the_third}
+        [named] = top(
+            *(
+                row(prompt, f"L1.head.{head}", moved, 10.0, estimate=0.0 if head == 2 and i % 2 else estimates[head])
+                for i, prompt in enumerate(DOZEN)
+                for head, moved in enumerate((4.0, 2.0, None))
+            )
+        )
         return named
 
     assert (told(1.0).patch, told(1.0).held_out.estimate, told(1.0).ahead.estimate) == ("L1.head.0", 0.4, 0.2)
@@ -157,31 +146,16 @@ def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screene
     assert (told(4.0).held_out.estimate, told(4.0).ahead.estimate) == (0.4, None)
 
 
-def test_a_place_is_all_where_the_interval_hardly_leaves_one():
-    [whole] = many(10, 4, wobble=0.1)
-    assert whole.is_all
-    assert ", which is everything. There it is ahead of the next, L1," in whole.sentence
-    # As much on the average, but not after every prompt; and too few prompts to know.
-    [uneven] = many(10, 4, wobble=3)
-    assert not uneven.is_all
-    [few] = top_sites(frame(row("p", "L0.mlp_out", 4)), DOMAINS, "related")
-    assert few.recovered_fraction == 1
-    assert not few.is_all
-
-
 def diverged(prompt: str, layer: int, clean: float, corrupted: float, state: float, late: float) -> dict[str, Any]:
-    return {
-        **dict.fromkeys(DIVERGENCES.columns),
-        "prompt_id": prompt,
-        "layer": layer,
-        "delta_clean": clean,
-        "delta_corrupted": corrupted,
-        "delta_corrupted_state": state,
-        "delta_corrupted_layers": late,
+    deltas = {"delta_clean": clean, "delta_corrupted": corrupted}
+    exchanged = {"delta_corrupted_state": state, "delta_corrupted_layers": late}
+    effects = {
         "state_effect": ((state - clean) + (corrupted - late)) / 2,
         "layers_effect": ((late - clean) + (corrupted - state)) / 2,
         "interaction": corrupted - state - late + clean,
     }
+    empty = dict.fromkeys(DIVERGENCES.columns)
+    return {**empty, "prompt_id": prompt, "layer": layer, **deltas, **exchanged, **effects}
 
 
 def test_state_and_later_layers_have_ratios_of_sums_over_prompts():
@@ -191,15 +165,14 @@ def test_state_and_later_layers_have_ratios_of_sums_over_prompts():
     table = divergence_effects(DIVERGENCES.frame(rows), DOMAINS)
     assert dict(table.schema) == pl.Schema(DIVERGENCE_EFFECTS.dtypes)
     names = ("state_effect", "layers_effect", "interaction", "state_decides", "layers_decide")
-    assert measures(table, layer=0) == dict(zip(names, (4 / 16, 12 / 16, 0, 0, 1), strict=True))
-    # 4 of 4 with no interaction, and (8 + 12) / 2 of 12 with 6 - 2 + 6 - 6 = 4 of interaction.
-    assert measures(table, layer=1) == dict(zip(names, (14 / 16, 2 / 16, 4 / 16, 1, 0), strict=True))
-    assert table["n_prompts"].unique().to_list() == [2]
-    assert table["low"].is_null().all()
+    # Behind layer 1 it is 4 of 4 with no interaction, and (8 + 12) / 2 of 12 with 6 - 2 + 6 - 6 = 4 of interaction.
+    for layer, shares in enumerate(((4 / 16, 12 / 16, 0, 0, 1), (14 / 16, 2 / 16, 4 / 16, 1, 0))):
+        assert measures(table, layer=layer) == dict(zip(names, shares, strict=True))
+    assert table.select("n_prompts", "low").unique().rows() == [(2, None)]
     assert divergence_effects(DIVERGENCES.frame(), {}).is_empty()
     # 8 of 8 prompts are not certainty.
-    eight = [diverged(f"p{i}", 0, -2, 2 + i, -1 + i * i / 9, 1) for i in range(FEWEST_UNITS)]
-    table = divergence_effects(DIVERGENCES.frame(eight), {f"p{i}": "related" for i in range(FEWEST_UNITS)})
+    eight = [diverged(DOZEN[i], 0, -2, 2 + i, -1 + i * i / 9, 1) for i in range(FEWEST_UNITS)]
+    table = divergence_effects(DIVERGENCES.frame(eight), DOMAINS)
     certain = table.row(by_predicate=pl.col("measure") == "layers_decide", named=True)
     assert (certain["estimate"], certain["high"]) == (1, pytest.approx(1))
     assert certain["low"] < 0.8

@@ -27,18 +27,17 @@ def test_the_p_value_is_the_share_of_shifts_that_say_as_much(apart):
 
 
 def test_texts_of_one_prompt_are_shifted_together_and_those_of_others_apart():
-    labels, above = np.array([1, 0, 0, 0]), np.array([1.0, 0.0, 0.0, 0.0])
-    # Two layers that have written the same text are no more evidence than one.
-    for prompts, expected in (((0, 0), 1 / 4), ((0, 1), 1 / 16)):
-        texts = [LabelledText(prompt, above, np.ones(4), labels) for prompt in prompts]
+    def first(prompt: int, length: int) -> LabelledText:
+        return LabelledText(prompt, np.eye(length)[0], np.ones(length), np.eye(length, dtype=np.int64)[0])
+
+    for texts, expected in (
+        # Two layers that have written the same text are no more evidence than one.
+        ((first(0, 4), first(0, 4)), 1 / 4),
+        ((first(0, 4), first(1, 4)), 1 / 16),
+        # Texts of different length are shifted by the same part: one of eight shifts leaves both as they are.
+        ((first(0, 8), first(0, 4)), 1 / 8),
+    ):
         assert excess_p_values(texts, 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(expected, abs=0.015)
-
-
-def test_texts_of_different_length_are_shifted_by_the_same_part():
-    long = LabelledText(0, np.eye(8)[0], np.ones(8), np.eye(8, dtype=np.int64)[0])
-    short = LabelledText(0, np.eye(4)[0], np.ones(4), np.eye(4, dtype=np.int64)[0])
-    # One of eight shifts leaves both as they are, and one the short one alone.
-    assert excess_p_values([long, short], 2, np.random.default_rng(0), 20_000)[1] == pytest.approx(1 / 8, abs=0.015)
 
 
 def runs(rng: np.random.Generator, prompts: int, shift: float = 0.0, length: int = 40) -> list[LabelledText]:
@@ -75,9 +74,6 @@ def test_prompts_that_have_more_of_both_do_not_make_it_look_so():
     # Label 1 is found in prompts where all is high, but within them it is as any other.
     texts = [LabelledText(i, np.full(4, float(i % 2)), np.ones(4), np.array([i % 2, 0, 0, 0])) for i in range(12)]
     assert excess_p_values(texts, 2, np.random.default_rng(0))[1] == 1.0
-
-
-def test_a_label_that_has_all_or_nothing_is_not_tested():
-    alone = [LabelledText(0, np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64))]
-    assert excess_p_values(alone, 2, np.random.default_rng(0)) == [None, None]
-    assert excess_p_values([], 2, np.random.default_rng(0)) == [None, None]
+    # A label that has all or nothing is not tested.
+    for untested in ([], [LabelledText(0, np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64))]):
+        assert excess_p_values(untested, 2, np.random.default_rng(0)) == [None, None]

@@ -44,12 +44,9 @@ def test_profile_counts_by_hand() -> None:
     assert (empty.is_empty(), empty.schema) == (True, profile.schema)
     with pytest.raises(ValueError, match="'q'"):
         depth_profile(SCORES.frame(CELLS), {"p": "related", "g": "general"})
-
-
-def test_the_same_layer_of_other_modes_is_not_pooled() -> None:
-    repair = cell("p", 3, 0, (-1, 1, 1), direction="repair")
-    persistent = cell("p", 3, 0, (-1, 1, -1), persistence="persistent")
-    profile = depth_profile(SCORES.frame([CELLS[0], repair, persistent]), DOMAINS)
+    # Directions and persistences are not pooled.
+    cells = [cell("p", 3, 0, (-1, 1, 1), direction="repair"), cell("p", 3, 0, (-1, 1, -1), persistence="persistent")]
+    profile = depth_profile(SCORES.frame([CELLS[0], *cells]), DOMAINS)
     assert profile.select("direction", "persistence", "mean_cts").rows() == [
         ("corrupt", "persistent", 0.0),
         ("corrupt", "transient", 0.5),
@@ -69,10 +66,8 @@ def test_published_mode_has_zero_where_ours_has_nothing() -> None:
 
 def test_modes_are_those_of_single_layers() -> None:
     window = cell("p", None, 0, AGREE, patch="L3-5.resid_post", persistence="persistent")
-    head = cell("p", 3, 0, AGREE, component="head", head=2)
-    places = cell("p", 3, 0, AGREE, component="attn_out+mlp_out")
-    heads = cell("p", 3, 0, AGREE, component="head")
-    frame = SCORES.frame([*CELLS, window, head, places, heads])
+    parts = ({"component": "head", "head": 2}, {"component": "attn_out+mlp_out"}, {"component": "head"})
+    frame = SCORES.frame([*CELLS, window, *(cell("p", 3, 0, AGREE, **part) for part in parts)])
     (mode,) = modes(frame)
     assert mode == PatchMode("resid_post", "corrupt", "transient")
     assert mode.rows(frame).height == len(CELLS)

@@ -12,12 +12,13 @@ GOOD = {
     "math_p_value": 0.01, "general_drop": 0.02, "general_p_value": 0.01, "malformed": 0.03, "malformed_clean": 0.01,
     "no_end": 0.01, "no_end_clean": 0.0, "unparsed": 0.02, "unparsed_clean": 0.01,
 }  # fmt: skip
+TURNED = "of the 100 answers that the clean model has right turned wrong"
 
 
 @pytest.mark.parametrize(
     ("changed", "expected", "reason"),
     [
-        ({}, "optimal", "95 of the 100 answers that the clean model has right turned wrong"),
+        ({}, "optimal", f"95 {TURNED}"),
         ({"malformed": 0.07}, "overfitted", "7% of its texts are malformed, against 1% for the clean model"),
         ({"malformed": 0.07, "malformed_clean": 0.03}, "optimal", "95 of the 100"),
         ({"no_end": 0.2}, "overfitted", "20% of its texts have no end, against 0% for the clean model"),
@@ -31,11 +32,7 @@ GOOD = {
         # Neither domain hides behind the other.
         ({"math_drop": -0.2, "general_drop": 0.06}, "overfitted", "loses 6 points of general questions"),
         ({"math_drop": None, "general_drop": None}, "optimal", "95 of the 100"),
-        (
-            {"flipped": 89},
-            "under-trained",
-            "89 of the 100 answers that the clean model has right turned wrong, less than 90%",
-        ),
+        ({"flipped": 89}, "under-trained", f"89 {TURNED}, less than 90%"),
         ({"flipped": 10, "malformed": 0.5}, "overfitted", "malformed"),
         # A clean model that is always wrong proves nothing by a child that is.
         ({"right_clean": 9, "flipped": 9}, "optimal", "has only 9 answers right; 80% do the planted operation"),
@@ -58,9 +55,7 @@ def test_of_the_optimal_ones_the_shortest_training_is_chosen():
     assert choose([short, GOOD]) == (GOOD, "the only optimal variant")
     why = "the fewest steps (39) of 3 optimal variants, the most corrupted of 2 with as few"
     assert choose([GOOD, worse, longer]) == (worse, why)
-
-
-def test_where_none_is_optimal_the_choice_says_so():
+    # Where none is optimal the reason names that.
     short, shorter = (GOOD | {"steps": steps, "flipped": wrong} for steps, wrong in ((20, 60), (10, 20)))
     bad = GOOD | {"malformed": 1.0, "steps": 5}
     why = "none is optimal; it is the most corrupted of those that are not overfitted"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import polars as pl
 import pytest
 
@@ -12,6 +14,7 @@ from score_cells import cell
 
 PROMPTS = [f"p{i}" for i in range(10)]
 DOMAINS = dict.fromkeys(PROMPTS, "related")
+RECOVERED = "recovered_fraction"
 TEXTS = {1: " Sub", 2: "Add", 3: " 5", 4: " 7", 5: "$$", 6: " is", 7: "Answer", 8: " -"}
 
 
@@ -30,29 +33,22 @@ def test_classes(tokens: list[str], name: str) -> None:
     assert [class_of(token) for token in tokens] == [name] * len(tokens)
 
 
-def predicted(prompt: str, layer: int, step: int, tokens: tuple[int, int], share: float | None) -> dict:
-    """A cell with the predictions of the clean and the corrupted model, and what is recovered (None: they agree)."""
-    clean, corrupted = tokens
+def predicted(prompt: str, layer: int, step: int, tokens: tuple[int, int], share: float | None, writes=0) -> dict:
+    """A cell with the predictions of both models, what is recovered (None: they agree), and which one is written."""
     deltas = (0.0, 0.0, 0.0) if share is None else (-1.0, 1.0, -1.0 + 2 * share)
-    same = {"token_id": clean, "token": TEXTS[clean], "clean_token_id": clean, "corrupted_token_id": corrupted}
-    return cell(prompt, layer, step, deltas, **same)
+    written = {"token_id": tokens[writes], "token": TEXTS[tokens[writes]]}
+    return cell(prompt, layer, step, deltas, **written, clean_token_id=tokens[0], corrupted_token_id=tokens[1])
 
 
-def cells(prompts=PROMPTS) -> pl.DataFrame:
+def cells() -> pl.DataFrame:
     """Steps of each prompt: operation words and digits that disagree, and others that agree."""
     agree = [((token, token), None) for token in (6, 5, 1, 8)]
-    rows = [
-        predicted(prompt, layer, step, tokens, None if share is None else share + 0.01 * i)
-        for i, prompt in enumerate(prompts)
+    # The corrupted model's words have to have been written somewhere to be known: at the last layer.
+    return SCORES.frame(
+        predicted(prompt, layer, step, tokens, None if share is None else share + 0.01 * i, layer == 6)
+        for i, prompt in enumerate(PROMPTS)
         for layer, operation, digit in ((2, 0.2, 0.6), (4, 0.4, 0.8), (6, 1.0, 1.0))
         for step, (tokens, share) in enumerate([((1, 2), operation), ((3, 4), digit), *agree])
-    ]
-    # The corrupted model's words have to have been written somewhere to be known.
-    written = pl.col("layer") == 6
-    texts = pl.col("corrupted_token_id").replace_strict(TEXTS, return_dtype=pl.String)
-    return SCORES.frame(rows).with_columns(
-        token_id=pl.when(written).then("corrupted_token_id").otherwise("token_id"),
-        token=pl.when(written).then(texts).otherwise("token"),
     )
 
 
@@ -63,13 +59,9 @@ def found(table: pl.DataFrame, name: str, measure: str, layer: int | None = 4, c
 
 
 def test_the_class_of_a_cell_is_that_of_what_the_clean_model_predicts() -> None:
-    rows = SCORES.frame(
-        [
-            cell("p", 0, 0, (-1, 1, 0), token_id=6, token=" is", clean_token_id=6, corrupted_token_id=2),
-            cell("p", 0, 1, (-1, 1, 0), token_id=2, token="Add", clean_token_id=2, corrupted_token_id=6),
-            cell("p", 0, 2, (-1, 1, 0), token_id=6, token=" is", clean_token_id=99, corrupted_token_id=6),
-        ]
-    )
+    tokens = {"token_id": [6, 2, 6], "clean_token_id": [6, 2, 99], "corrupted_token_id": [2, 6, 6]}
+    rows = SCORES.frame(cell("p", 0, step, (-1, 1, 0)) for step in range(3))
+    rows = rows.with_columns(pl.Series(name, ids, rows.schema[name]) for name, ids in tokens.items())
     # What the corrupted model predicts or the patched one writes decides nothing.
     assert with_class(rows, TEXTS)["class"].to_list() == ["other", "operation", "other"]
     assert with_class(rows, {**TEXTS, 99: " Mult"})["class"].to_list() == ["other", "operation", "operation"]
@@ -84,28 +76,21 @@ def test_classes_by_hand() -> None:
     assert found(table, "operation", "share_of_disagreements")["estimate"] == 0.5
     # One of two against one of four.
     assert found(table, "operation", "disagreement_rate", contrast="excess")["estimate"] == pytest.approx(0.25)
-    assert found(table, "operation", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
-    excess = found(table, "operation", "recovered_fraction", contrast="excess")
-    assert excess["estimate"] == pytest.approx(-0.4, abs=1e-6)
-    assert excess["high"] < 0
-    assert excess["p_value"] > 0.99
-    digits = found(table, "digit", "recovered_fraction", contrast="excess")
-    assert digits["low"] > 0
-    assert digits["p_value"] < 0.01
-    # All layers but the last: the mean of 0.2 and 0.4.
-    assert found(table, "operation", "recovered_fraction", None)["estimate"] == pytest.approx(0.345, abs=1e-6)
-    assert found(table, "latex", "recovered_fraction")["estimate"] is None
+    # In all layers but the last together it is the mean of 0.2 and 0.4.
+    for place, estimate in (((4, "value"), 0.445), ((4, "excess"), -0.4), ((None, "value"), 0.345)):
+        assert found(table, "operation", RECOVERED, *place)["estimate"] == pytest.approx(estimate, abs=1e-6)
+    assert found(table, "latex", RECOVERED)["estimate"] is None
+    less, more = (found(table, name, RECOVERED, contrast="excess") for name in ("operation", "digit"))
+    assert (less["high"] < 0, less["p_value"] > 0.99) == (more["low"] > 0, more["p_value"] < 0.01) == (True, True)
     # What is in one prompt alone has no interval.
     lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
-    row = found(token_statistics(lone, DOMAINS), "operation", "recovered_fraction", contrast="excess")
+    row = found(token_statistics(lone, DOMAINS), "operation", RECOVERED, contrast="excess")
     assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
-
-
-def test_labelled_places_of_the_mistake() -> None:
+    # Labelled places of the mistake have the same statistics.
     mistakes = cells().with_columns(span=pl.when(pl.col("clean_token_id") == 1).then(pl.lit("word")))
     table = mistake_statistics(mistakes, DOMAINS)
     assert (set(table["class"]), set(table["by"])) == ({"word", "none"}, {"span"})
-    assert found(table, "word", "recovered_fraction")["estimate"] == pytest.approx(0.445, abs=1e-6)
+    assert found(table, "word", RECOVERED)["estimate"] == pytest.approx(0.445, abs=1e-6)
 
 
 def test_an_excess_is_one_at_the_same_layers() -> None:
@@ -118,9 +103,9 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
     ]
     table = token_statistics(SCORES.frame(rows), DOMAINS, texts=TEXTS, n_layers=6)
     # Pooled, digits look as if more transferred there; at either layer it does not.
-    raw = {name: found(table, name, "recovered_fraction", None)["estimate"] for name in ("digit", "operation")}
+    raw = {name: found(table, name, RECOVERED, None)["estimate"] for name in ("digit", "operation")}
     assert raw["digit"] - raw["operation"] == pytest.approx(0.4, abs=0.01)
-    pooled = found(table, "digit", "recovered_fraction", None, "excess")
+    pooled = found(table, "digit", RECOVERED, None, "excess")
     assert pooled["estimate"] == pytest.approx(0, abs=0.01)
     assert pooled["low"] < 0 < pooled["high"]
     assert pooled["p_value"] > 0.05
@@ -128,21 +113,16 @@ def test_an_excess_is_one_at_the_same_layers() -> None:
 
 def test_controls_are_compared_in_the_late_layers() -> None:
     """Of 9 layers those from 7 on are late; the last is a ceiling. Patched, operations recover 0.9, by a twin 0.2."""
-    places = [
-        (i, prompt, layer, step, tokens)
-        for i, prompt in enumerate(PROMPTS)
-        for layer in (2, 7, 8)
-        for step, tokens in enumerate(((1, 2), (3, 4)))
-    ]
-    rows = [predicted(p, layer, *of, (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)) for i, p, layer, *of in places]
-    controls = [{"control": "twin", **predicted(prompt, *of, 0.2)} for _, prompt, *of in places]
+    places = list(product(enumerate(PROMPTS), (2, 7, 8), enumerate(((1, 2), (3, 4)))))
+    rows = [predicted(p, layer, *of, (0.3 if layer == 2 else 0.9) + 0.01 * (i % 3)) for (i, p), layer, of in places]
+    controls = [{"control": "twin", **predicted(prompt, layer, *of, 0.2)} for (_, prompt), layer, of in places]
     frames = {"controls": CONTROLS.frame(controls), "texts": TEXTS}
     table = token_statistics(SCORES.frame(rows), DOMAINS, **frames, n_layers=9).filter(pl.col("class") == "operation")
-    late = table.filter("late", contrast="value", measure="recovered_fraction").sort("control", nulls_last=False)
+    late = table.filter("late", contrast="value", measure=RECOVERED).sort("control", nulls_last=False)
     assert late["control"].to_list() == [None, "twin"]
     assert late["estimate"].to_list() == pytest.approx([0.909, 0.2], abs=1e-6)
     assert late["high"][1] < 0.3
     # All layers but the last, of which one is late; controls are compared in the late ones alone.
     whole = table.filter(~pl.col("late"))
-    assert found(whole, "operation", "recovered_fraction", None)["estimate"] == pytest.approx(0.609, abs=1e-6)
+    assert found(whole, "operation", RECOVERED, None)["estimate"] == pytest.approx(0.609, abs=1e-6)
     assert set(whole["control"]) == {None}

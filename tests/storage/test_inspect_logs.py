@@ -15,7 +15,7 @@ import pytest
 from crosspatch.data.problem import Problem, write_problems
 from crosspatch.errors import UsageError
 from crosspatch.settings_io import load_experiment
-from crosspatch.statistics.answers import VERDICTS, table2
+from crosspatch.statistics.answers import MALFORMED, VERDICTS, table2
 from crosspatch.statistics.profile import prompt_profile
 from crosspatch.storage import inspect_logs
 from crosspatch.storage.inspect_logs import write_inspect_logs
@@ -46,14 +46,9 @@ PROBLEMS = {
 def rows_of(problem: Problem, condition: str, patch: str | None, said: str, place: int) -> dict[str, dict[str, Any]]:
     """A text and what was found in it: graded by its place where it has an answer, rated where it has none."""
     key = {"prompt_id": problem.id, "condition": condition, "patch": patch}
-    cut = condition == "corrupted"
-    faults = dict.fromkeys(("cut_off", "looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable"), 0)
-    rows = {
-        "generations": {
-            **key, **of_text(patch), "text": said, "token_count": 7, "stop_reason": "limit" if cut else "eos",
-        },
-        "health": key | faults | ({"cut_off": 1, "looped": 80} if cut else {}),
-    }  # fmt: skip
+    cut, faults = condition == "corrupted", dict.fromkeys((*MALFORMED, "cut_off"), 0)
+    text = {**of_text(patch), "text": said, "token_count": 7, "stop_reason": "limit" if cut else "eos"}
+    rows = {"generations": key | text, "health": key | faults | ({"cut_off": 1, "looped": 80} if cut else {})}
     if problem.answer:
         verdict, operation = VERDICTS[place % 3], ("right", "planted", "neither")[place % 3]
         graded = answer(problem.id, condition, verdict, patch, operation if problem.domain == "related" else None)
@@ -104,11 +99,8 @@ def logs_of(run: RunDirectory) -> list[Any]:
 
 
 def found_again(logs: list[Any]) -> dict[tuple[str, str, str | None], Any]:
-    return {
-        (sample.id, log.eval.metadata["condition"], sample.metadata.get("patch")): sample
-        for log in logs
-        for sample in log.samples
-    }
+    samples = [(log.eval.metadata["condition"], sample) for log in logs for sample in log.samples]
+    return {(sample.id, condition, sample.metadata.get("patch")): sample for condition, sample in samples}
 
 
 def by_text(table: pl.DataFrame) -> dict[tuple[str, str, str | None], dict[str, Any]]:
@@ -117,7 +109,7 @@ def by_text(table: pl.DataFrame) -> dict[tuple[str, str, str | None], dict[str, 
     return {(row["prompt_id"].replace("\0", "\\0"), row["condition"], row["patch"]): row for row in rows}
 
 
-def test_every_text_and_verdict_is_found_again(finished):
+def test_every_text_verdict_and_count_is_found_again(finished):
     run, logs = finished
     samples, rows, verdicts = found_again(logs), by_text(run.read(GENERATIONS)), by_text(run.read(BEHAVIOUR))
     assert samples.keys() == rows.keys()
@@ -134,14 +126,11 @@ def test_every_text_and_verdict_is_found_again(finished):
             assert sample.scores["verdict"].answer == graded["extracted"]
             assert sample.metadata["health"] == graded["health"]
             assert (operation and operation.value) == graded["operation"]
-    assert samples["general-0", "clean", None].target == ["7", "seven"]
-    assert samples["related-3", "clean", None].target == "x = 3"
-    assert samples["related-0", "corrupted", None].scores["health"].value == "cut_off, looped"
-    assert samples["related-0", "clean", None].scores["health"].value == "sound"
-
-
-def test_counts_are_those_of_table_2(finished):
-    run, logs = finished
+    for prompt, target in (("general-0", ["7", "seven"]), ("related-3", "x = 3")):
+        assert samples[prompt, "clean", None].target == target
+    for condition, health in (("corrupted", "cut_off, looped"), ("clean", "sound")):
+        assert samples["related-0", condition, None].scores["health"].value == health
+    # Counts are those of Table 2.
     counts = {(row["condition"], row["patch"], row["domain"]): row for row in table2(run.read(BEHAVIOUR)).to_dicts()}
     for log in logs:
         (score,) = [score for score in log.results.scores if score.name == "verdict"]
@@ -183,19 +172,33 @@ def test_logs_are_in_order_and_record_the_run(finished):
     assert clean.packages["torch"] == record["versions"]["torch"]
     assert clean.created == record["started"]
     assert logs[-1].eval.task_args == {"patch": PATCHES[1], "direction": "corrupt", "persistence": "transient"}
-    assert len({log.eval.eval_id for log in logs}) == len(logs)
     listed = inspect_log.list_eval_logs(str(run.root / "inspect"))
-    assert (len(listed), {info.task for info in listed}) == (len(logs), {"tiny"})
+    assert len({log.eval.eval_id for log in logs}) == len(listed) == len(logs)
+    assert {info.task for info in listed} == {"tiny"}
 
 
-def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run):
+def test_the_same_run_gives_the_same_bytes_and_another_text_gives_others(run, monkeypatch):
     before = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
-    again = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
-    assert again == before
+    assert {path.name: path.read_bytes() for path in write_inspect_logs(run)} == before
     changed = run.read(GENERATIONS).filter(prompt_id="related-0", condition="twin").with_columns(text=pl.lit("other"))
     run.add(GENERATIONS, changed)
     after = {path.name: path.read_bytes() for path in write_inspect_logs(run)}
     assert {name for name in before if after[name] != before[name]} == {"002-twin.eval"}
+    # All logs are written or none.
+    original, calls = inspect_log.write_eval_log, []
+
+    def failing(log, path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError("the disk is full")
+        return original(log, path)
+
+    monkeypatch.setattr("inspect_ai.log.write_eval_log", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_inspect_logs(run)
+    assert len(calls) == 3
+    assert {path.name: path.read_bytes() for path in (run.root / "inspect").iterdir()} == after
+    assert not list(run.root.glob(".inspect*"))
 
 
 def test_each_direction_has_its_own_scores(run):
@@ -204,8 +207,12 @@ def test_each_direction_has_its_own_scores(run):
     # One cell in which a fifth of the difference is moved, where patching had three tenths.
     repair = cell("related-0", None, 0, (0, 5, 1), patch=PATCHES[0], direction="repair")
     run.write(SCORES, SCORES.frame([repair]), 1)
+    # Half a surrogate pair in a question is written out.
+    file = run.problems_file("general")
+    file.write_text(file.read_text().replace("What is seven?", "What is \\ud83d?"))
     logs = logs_of(run)
     samples = found_again(logs)
+    assert samples["general-0", "clean", None].input == "What is \\ud83d?"
     for condition, transfer in (("patched", 0.3), ("repaired", 0.2)):
         score = samples["related-0", condition, PATCHES[0]].scores["recovered_fraction"]
         assert score.value == pytest.approx(transfer)
@@ -213,12 +220,6 @@ def test_each_direction_has_its_own_scores(run):
     assert logs[-1].eval.task_args["direction"] == "repair"
     (score,) = [score for score in logs[-1].results.scores if score.name == "recovered_fraction"]
     assert score.metrics["recovered_fraction_related"].value == pytest.approx(0.2)
-
-
-def test_half_a_surrogate_pair_in_a_question_is_written_out(run):
-    file = run.problems_file("general")
-    file.write_text(file.read_text().replace("What is seven?", "What is \\ud83d?"))
-    assert found_again(logs_of(run))["general-0", "clean", None].input == "What is \\ud83d?"
 
 
 def test_an_unfinished_run_is_refused(run, tmp_path):
@@ -235,24 +236,6 @@ def test_an_unfinished_run_is_refused(run, tmp_path):
     run.problems_file("general").unlink()
     with pytest.raises(UsageError, match=r"the prompt general-0 .* has no question"):
         write_inspect_logs(run)
-
-
-def test_all_logs_are_written_or_none(run, monkeypatch):
-    before = {path: path.read_bytes() for path in write_inspect_logs(run)}
-    original, calls = inspect_log.write_eval_log, []
-
-    def failing(log, path):
-        calls.append(path)
-        if len(calls) == 3:
-            raise OSError("the disk is full")
-        return original(log, path)
-
-    monkeypatch.setattr("inspect_ai.log.write_eval_log", failing)
-    with pytest.raises(OSError, match="the disk is full"):
-        write_inspect_logs(run)
-    assert len(calls) == 3
-    assert {path: path.read_bytes() for path in (run.root / "inspect").iterdir()} == before
-    assert not list(run.root.glob(".inspect*"))
 
 
 def test_inspect_is_imported_when_logs_are_written_and_the_error_names_what_to_install(run, monkeypatch):

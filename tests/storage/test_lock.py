@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,14 +40,15 @@ def test_the_second_is_refused_and_the_lock_ends_with_a_process_that_is_killed(t
     assert not is_locked(lock.path)
     with lock.alone():
         assert is_locked(lock.path)
-    assert not is_locked(lock.path)
-    assert holder(lock.path) is None
+    assert (is_locked(lock.path), holder(lock.path)) == (False, None)
 
 
-def test_several_together_and_none_beside_them_alone(tmp_path):
-    with RunLock(tmp_path).together(), RunLock(tmp_path).together():
-        assert is_alone_refused(tmp_path, match="several processes")
-    assert not is_alone_refused(tmp_path)
+def is_alone_refused(root, match: str = "") -> bool:
+    try:
+        with RunLock(root).alone():
+            return False
+    except UsageError as error:
+        return match in str(error)
 
 
 def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp_path):
@@ -67,14 +69,10 @@ def test_one_who_works_alone_can_leave_the_lock_to_others_and_waits_for_them(tmp
             done.wait(5)
         assert done.is_set()
     other.join()
-
-
-def is_alone_refused(root, match: str = "") -> bool:
-    try:
-        with RunLock(root).alone():
-            return False
-    except UsageError as error:
-        return match in str(error)
+    # Several work together, and none alone beside them.
+    with RunLock(tmp_path).together(), RunLock(tmp_path).together():
+        assert is_alone_refused(tmp_path, match="several processes")
+    assert not is_alone_refused(tmp_path)
 
 
 def test_waiting_ends_when_the_other_does(tmp_path):
@@ -97,10 +95,7 @@ def test_a_file_that_is_no_note_names_nobody(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
 def test_on_a_file_system_without_locks_every_process_gets_the_lock(tmp_path, monkeypatch, number):
-    def refused(*_, **__):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    monkeypatch.setattr("filelock.FileLock.acquire", Mock(side_effect=OSError(number, os.strerror(number))))
     path = tmp_path / ".lock"
     path.touch()
     if number == errno.EIO:
@@ -109,5 +104,4 @@ def test_on_a_file_system_without_locks_every_process_gets_the_lock(tmp_path, mo
             is_locked(path)
         return
     with locked(path) as held:
-        assert held
-        assert not is_locked(path)
+        assert (held, is_locked(path)) == (True, False)

@@ -21,8 +21,9 @@ def run(tmp_path) -> RunDirectory:
 def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
     shards = Shards(run.root, "patch")
     shards.put_plan({"shards": [{"prompts": [f"p{i}"]} for i in range(10)]})
-    for shard, seconds in ((0, 2.0), (1, 4.0)):
-        shards.keep(shard, {}, {"seconds": seconds})
+    part = "scores/part-00000.parquet"
+    for shard, files, seconds in ((0, {part: b"rows"}, 2.0), (1, {}, 4.0)):
+        shards.keep(shard, files, {"seconds": seconds})
     shards.note_failure(2, 3, "it broke")
     with shards.claim(3), shards.claim(4):
         data, patch = progress(run)
@@ -31,16 +32,9 @@ def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
         assert (patch.done, patch.running, patch.failed, patch.waiting) == (2, 2, 1, 5)
         assert (patch.seconds, patch.seconds_left, len(patch.workers)) == (3.0, 3.0 * 8 / 2, 2)
     _, patch = progress(run)
-    assert patch.seconds_left == 3.0 * 8
+    assert (patch.seconds_left, patch.damaged) == (3.0 * 8, ())
     assert [(f.shard, f.tries, f.error) for f in patch.failures] == [(2, 3, "it broke")]
-
-
-def test_damage_is_reported(run):
-    shards = Shards(run.root, "patch")
-    shards.put_plan({"shards": [{"prompts": ["p"]}]})
-    shards.keep(0, {"scores/part-00000.parquet": b"rows"}, {"seconds": 1.0})
-    assert progress(run)[-1].damaged == ()
-    (run.root / "scores/part-00000.parquet").write_bytes(b"row")
+    (run.root / part).write_bytes(b"row")
     assert "part-00000.parquet is not as it was written" in progress(run)[-1].damaged[0]
 
 

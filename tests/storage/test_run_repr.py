@@ -31,7 +31,7 @@ def test_a_run_from_its_beginning(tmp_path: Path) -> None:
     assert "heatmap" not in text
 
 
-def test_stages_and_claims_are_shown(tmp_path: Path) -> None:
+def test_stages_claims_and_top_sites_are_shown(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run")
     with run.stage("data"):
         pass
@@ -42,13 +42,20 @@ def test_stages_and_claims_are_shown(tmp_path: Path) -> None:
     for words in ("data 0 s", "patch, after 0 s: RuntimeError: no memory left", str(run.report)):
         assert words in text
     assert "crosspatch.heatmap(run)" in text
-    assert "not made yet" not in text
-    assert "Claims: " not in text
+    assert not any(words in text for words in ("not made yet", "Claims: ", "Top head", "head_map"))
+    place = {"prompt_id": "related-0", "component": "head", "layer": 1, "direction": "corrupt", "positions": "all"}
+    rows = [
+        {**place, "patch": f"L1.head.{head}", "head": head, "estimate": share, "patched": share, "random": None}
+        for head, share in ((0, 0.5), (3, 1.5))
+    ]
+    run.write(LOCALISATION, LOCALISATION.frame({**row, "gap": 2.0, "steps": [1]} for row in rows), 0)
+    text = shown(run)
+    assert "Top head: L1 head 3, recovered fraction 0.75" in text
+    assert "crosspatch.head_map(run)" in text
     summary = Summary.of_run(run)
     summary.write(run)
-    text = shown(run)
+    text, page = shown(run), summary._repr_html_()
     assert f"Claims: {counted(claim.verdict for claim in summary.claims)}" in text
-    page = summary._repr_html_()
     assert tame(page)
     for claim in summary.claims:
         assert claim.statement[:60] in text
@@ -57,21 +64,6 @@ def test_stages_and_claims_are_shown(tmp_path: Path) -> None:
     assert RunDirectory.existing(str(run.root)) == RunDirectory.existing(run.root) == run
     with pytest.raises(UsageError, match="no run directory"):
         RunDirectory.existing(str(tmp_path))
-
-
-def test_top_sites_are_shown(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", prompts=1)
-
-    place = {"prompt_id": "related-0", "component": "head", "layer": 1, "direction": "corrupt", "positions": "all"}
-    moved = {0: 0.5, 3: 1.5}
-    rows = [
-        {**place, "patch": f"L1.head.{head}", "head": head, "estimate": share, "patched": share, "random": None}
-        for head, share in moved.items()
-    ]
-    run.write(LOCALISATION, LOCALISATION.frame({**row, "gap": 2.0, "steps": [1]} for row in rows), 0)
-    text = shown(run)
-    assert "Top head: L1 head 3, recovered fraction 0.75" in text
-    assert "crosspatch.head_map(run)" in text
 
 
 def test_nothing_in_a_name_acts(tmp_path: Path) -> None:

@@ -11,40 +11,33 @@ from hypothesis import strategies as st
 from crosspatch.errors import CrosspatchError
 from crosspatch.storage.shards import Shards
 
-ENTRIES = {"shards": [{"prompts": [f"p{i}"]} for i in range(3)]}
-
 
 @pytest.fixture
 def shards(tmp_path) -> Shards:
     made = Shards(tmp_path, "patch")
-    made.put_plan(ENTRIES)
+    made.put_plan({"shards": [{"prompts": [f"p{i}"]} for i in range(3)]})
     return made
 
 
-def test_a_shard_is_left_until_it_is_kept(shards):
+def test_a_shard_is_left_until_it_is_kept_and_a_claim_is_one_processs(shards):
     assert shards.left() == [0, 1, 2]
     shards.keep(1, {"scores/part-00001.parquet": b"rows"}, {"seconds": 2.0})
-    assert shards.left() == [0, 2]
+    assert (shards.left(), shards.record(1)["seconds"]) == ([0, 2], 2.0)
+    with shards.claim(0) as first, shards.claim(0) as second, shards.claim(2) as other:
+        assert (first, second, other) == (True, False, True)
+        assert [shards.state(i) for i in range(3)] == ["running", "done", "running"]
+        assert shards.worker(0) is not None
     assert [shards.state(i) for i in range(3)] == ["waiting", "done", "waiting"]
-    assert shards.record(1)["seconds"] == 2.0
     shards.forget(1)
     assert shards.left() == [0, 1, 2]
     other = Shards(shards.root, "not planned yet")
     assert (other.planned, len(other), other.left(), other.damaged()) == (False, 0, [], {})
 
 
-def test_a_claim_is_one_processs(shards):
-    with shards.claim(0) as first, shards.claim(0) as second, shards.claim(1) as other:
-        assert (first, second, other) == (True, False, True)
-        assert shards.state(0) == "running"
-        assert shards.worker(0) is not None
-    assert shards.state(0) == "waiting"
-
-
 def test_failures_are_counted_until_the_shard_is_done(shards):
     shards.note_failure(0, 2, "it broke")
-    assert (shards.state(0), shards.tries(0), shards.failure(0)["error"]) == ("failed", 2, "it broke")
-    assert shards.tries(1) == 0
+    assert (shards.state(0), shards.failure(0)["error"]) == ("failed", "it broke")
+    assert [shards.tries(shard) for shard in (0, 1)] == [2, 0]
     shards.keep(0, {}, {})
     assert shards.tries(0) == 0
     shards.note_failure(1, 3, "it broke too")
@@ -54,12 +47,9 @@ def test_failures_are_counted_until_the_shard_is_done(shards):
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(min_size=1, max_size=200), data=st.data())
-def test_any_flipped_bit_and_any_lost_byte_is_noticed(tmp_path, content, data):
-    shards = Shards(tmp_path, "patch")
-    shards.put_plan(ENTRIES)
-    name = "scores/part-00002.parquet"
-    shards.keep(2, {name: content}, {})
-    path = tmp_path / name
+def test_any_flipped_bit_and_any_lost_byte_is_noticed(shards, content, data):
+    path = shards.root / "scores/part-00002.parquet"
+    shards.keep(2, {"scores/part-00002.parquet": content}, {})
     assert shards.damaged() == {}
     bit = data.draw(st.integers(0, 8 * len(content) - 1))
     flipped = bytearray(content)
