@@ -23,19 +23,14 @@ def test_what_followed_three_tokens_is_looked_up():
     assert drafts.look_up([0, 0, 0, 0, 0, 3, 4, 5], 2) == [6, 7]
     assert drafts.look_up([0, 0, 0, 0, 0, 0, 4, 5], 9) == []
     assert Drafts([1, 2, 3, 5, 1, 2]).look_up([3], 9) == [5, 1, 2]
-
-
-def test_a_text_that_repeats_itself_drafts_itself():
-    """Nothing follows its own end yet, and its end must not hide where the same tokens stood before."""
+    # A text that repeats itself drafts itself: its end, which nothing follows, hides no earlier place.
     drafts = Drafts([0])
     text: list[int] = []
     for token in (1, 2, 3, 4, 5, 1, 2, 3):
         text.append(token)
         drafts.note(text, len(text))
     assert drafts.look_up(text, 9) == [4, 5, 1, 2]
-
-
-def test_long_matches_come_first_and_give_more():
+    # Long matches come first and give more.
     known = list(range(40))
     drafts = Drafts([0], known=[known])
     drafts.note([100, 17, 18, 19, 99, 98], 1)

@@ -33,6 +33,7 @@ from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
 
 MODULUS, LAYERS, HEADS, PROMPTS = 8, 4, 4, 8
 EQUALS, END = MODULUS, MODULUS + 1
+RELATED = {str(i): "related" for i in range(PROMPTS)}
 PLANTED = [
     *(f"L{layer}.{component}" for component in ("resid_post", "mlp_out") for layer in range(LAYERS)),
     *("L0.head.1", "L1.head.2", "L2.head.3", "L3.head.0"),
@@ -52,7 +53,6 @@ def train(model: nn.Module, batch: Tensor, weights: list[nn.Parameter], until: f
     for weight in weights:
         weight.requires_grad_()
     optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
-    right = 0.0
     for _ in range(250):
         logits = model(batch[:, :-1]).logits[:, 2:]
         right = float((logits.argmax(-1) == batch[:, 3:]).float().mean())
@@ -66,17 +66,9 @@ def train(model: nn.Module, batch: Tensor, weights: list[nn.Parameter], until: f
 
 @cache
 def clean_model() -> nn.Module:
-    config = LlamaConfig(
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        vocab_size=END + 1,
-        max_position_embeddings=16,
-        bos_token_id=None,
-        eos_token_id=END,
-        initializer_range=0.05,
-    )
+    size = {"hidden_size": 64, "intermediate_size": 256, "vocab_size": END + 1, "max_position_embeddings": 16}
+    shape = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "initializer_range": 0.05}
+    config = LlamaConfig(**size, **shape, bos_token_id=None, eos_token_id=END)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -92,13 +84,12 @@ def weights_of(model: nn.Module, name: str) -> list[nn.Parameter]:
     block = find_blocks(model)[site.layer]
     if site.head is None:
         return list((block.mlp if site.component == "mlp_out" else block).parameters())
-    width = block.self_attn.head_dim
-    own = slice(site.head * width, (site.head + 1) * width)
-    found = []
-    for projection, index in (("q_proj", own), ("k_proj", own), ("v_proj", own), ("o_proj", (slice(None), own))):
+    width, found = block.self_attn.head_dim, []
+    for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
         weight = getattr(block.self_attn, projection).weight
         mask = torch.zeros_like(weight)
-        mask[index] = 1
+        own = mask.T if projection == "o_proj" else mask
+        own[site.head * width : (site.head + 1) * width] = 1
         weight.register_hook(lambda gradient, mask=mask: gradient * mask)
         found.append(weight)
     return found
@@ -117,24 +108,20 @@ def localised(name: str) -> pl.DataFrame:
     assert len(changed) == len(weights)
     rows = lessons()[Random(0).sample(range(MODULUS**2), PROMPTS)].tolist()
     # The clean model is always right: these are its own texts.
-    texts = {str(i): ForcedText(row[:3], row[3:]) for i, row in enumerate(rows)}
+    texts = {prompt_id: ForcedText(row[:3], row[3:]) for prompt_id, row in zip(RELATED, rows, strict=True)}
     pair = ModelPair(clean_model(), child.eval(), PromptFormat(tiny_tokenizer(), raw=True))
     return localise(pair, texts, PatchRun(), top=HEADS)
 
 
 def top_of(name: str, positions: str = "all") -> dict[str, TopSite]:
     """The top site of each component."""
-    found = localised(name)
-    domains = dict.fromkeys(found["prompt_id"], "related")
-    return {each.component: each for each in top_sites(found, domains, "related", positions=positions)}
+    return {each.component: each for each in top_sites(localised(name), RELATED, "related", positions=positions)}
 
 
 def fractions(name: str) -> dict[Site, float]:
     """What each site recovers at all positions."""
-    found = localised(name)
-    table = site_effects(found, dict.fromkeys(found["prompt_id"], "related"))
-    rows = table.filter(positions="all", measure="recovered_fraction").select("patch", "estimate").iter_rows()
-    return {Site.parse(patch): estimate for patch, estimate in rows}
+    table = site_effects(localised(name), RELATED).filter(positions="all", measure="recovered_fraction")
+    return {Site.parse(patch): estimate for patch, estimate in table.select("patch", "estimate").iter_rows()}
 
 
 def names_it(name: str, positions: str = "all") -> bool:
@@ -149,12 +136,9 @@ def test_at_least_nine_planted_sites_of_ten_are_named():
         right = [name for name in PLANTED if names_it(name, positions)]
         assert len(right) >= 0.9 * len(PLANTED), f"not named: {sorted(set(PLANTED) - set(right))}"
     # The control: the labels of other sites of the same component.
-    wrong = [PLANTED[i - i % 4 + (i + 1) % 4] for i in range(len(PLANTED))]
-    assert not [
-        label
-        for label, name in zip(wrong, PLANTED, strict=True)
-        if top_of(name)[Site.parse(label).component].patch == label
-    ]
+    for i, name in enumerate(PLANTED):
+        label = PLANTED[i - i % 4 + (i + 1) % 4]
+        assert top_of(name)[Site.parse(label).component].patch != label
 
 
 @pytest.mark.parametrize("name", ["L1.resid_post", "L2.mlp_out", "L1.head.2"])

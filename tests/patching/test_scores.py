@@ -19,7 +19,7 @@ from crosspatch.patching.reference import step_scores
 from crosspatch.patching.scores import Contexts, Step, delta, transfer_score
 from crosspatch.patching.scoring import score, score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
-from engines import equal_steps, equal_trajectories
+from engines import TOLERANCE, equal_steps, equal_trajectories
 from pairs import QUESTION, architecture_pair, components_of
 
 # The clean model predicts token 0, the corrupted one token 1.
@@ -52,15 +52,14 @@ def test_by_hand():
     assert cts(scored(CLEAN, CORRUPTED, CORRUPTED)) == 1
     # Exchanging the models turns the score round.
     assert cts(scored(CORRUPTED, CLEAN, PATCHED)) == pytest.approx(0.75)
-
-
-def test_kl_by_hand():
-    """KL(p || q) with p = (1/4, 3/4) and q = (1/2, 1/2)."""
+    # KL(p || q) with p = (1/4, 3/4) and q = (1/2, 1/2).
     p, q = torch.tensor([[1 / 4, 3 / 4]]).log(), torch.tensor([[1 / 2, 1 / 2]]).log()
-    step = scored(q, p, p)
-    expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
-    assert step.kl_clean == pytest.approx(expected, abs=1e-6)
-    assert step.kl_patched == 0.0
+    assert scored(q, p, p).kl_clean == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5), abs=1e-6)
+    assert scored(q, p, p).kl_patched == 0.0
+    # In bfloat16 itself the patched ΔL would be -256.
+    clean, corrupted, patched = (x.bfloat16() for x in (CLEAN, CORRUPTED, torch.tensor([[256.0, 0.5, 0.0]])))
+    assert (patched[0, 1] - patched[0, 0]).item() == -256
+    assert scored(clean, corrupted, patched).delta_patched == -255.5
 
 
 def test_repairing_exchanges_target_and_source_and_nothing_else():
@@ -83,22 +82,10 @@ def test_where_there_is_no_score():
     assert transfer_score(**near, small_denominator=0.03) == (None, "small_denominator")
     assert transfer_score(**near, small_denominator=0.01)[1] == "ok"
     assert transfer_score(**near, small_denominator=0.01, applied=False) == (None, "unscheduled")
-
-
-def test_half_precision_logits_are_scored_in_float32():
-    clean, corrupted, patched = (x.bfloat16() for x in (CLEAN, CORRUPTED, torch.tensor([[256.0, 0.5, 0.0]])))
-    # In bfloat16 itself it would be -256.
-    assert (patched[0, 1] - patched[0, 0]).item() == -256
-    assert scored(clean, corrupted, patched).delta_patched == -255.5
-
-
-@pytest.mark.parametrize("state", ["clean", "corrupted", "patched"])
-def test_a_logit_that_is_no_number_is_no_score(state):
-    states = {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}
-    states[state] = states[state].clone()
-    states[state][0, 2] = float("nan")
-    with pytest.raises(CrosspatchError, match=f"the {state} model's logits contain NaN"):
-        scored(*states.values())
+    for state in (states := {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}):
+        broken = states | {state: torch.tensor([[3.0, 1.0, float("nan")]])}
+        with pytest.raises(CrosspatchError, match=f"the {state} model's logits contain NaN"):
+            scored(*broken.values())
 
 
 def test_the_recovered_fraction_by_hand():
@@ -149,15 +136,17 @@ def test_scores_are_the_references(case, direction, schedule):
     assert True in applied
 
 
-def test_in_pieces_is_at_once(case, monkeypatch):
+def test_in_pieces_along_its_own_text_and_as_a_table(case, monkeypatch):
     pair, prompt, text, patches = case
     whole = score_tokens(pair, prompt, text, patches, RUN)
     monkeypatch.setattr(scoring, "CELLS_AT_ONCE", 3 * len(patches))
     equal_trajectories(whole, score_tokens(pair, prompt, text, patches, RUN))
-
-
-def test_as_a_table(case):
-    pair, prompt, text, patches = case
+    # Along its own text a patch scores like its trajectory.
+    for own in run_cached(pair, [Prompt(prompt, patches[:3])], RUN)[0].trajectories:
+        [again] = score_tokens(pair, prompt, own.tokens, [own.patch], RUN)
+        assert again.tokens == own.tokens
+        deltas = [step.delta_patched for step in own.steps]
+        assert [step.delta_patched for step in again.steps] == pytest.approx(deltas, abs=TOLERANCE)
     table = score(pair, "p", QUESTION, text, patches)
     assert table.height == len(text) * len(patches)
     assert set(table["patch"]) == {patch.name for patch in patches}

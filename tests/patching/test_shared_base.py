@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from adapters import saved_adapter, saved_base
+from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
-from crosspatch.config import COMPONENTS
+from crosspatch.config import COMPONENTS, Engine
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.tiny import tiny_model
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, TOLERANCE, hooks_and_forwards
 from pairs import ARCHITECTURES, QUESTION
@@ -45,20 +49,25 @@ def test_a_sweep(pairs, direction, persistence):
 def test_the_reference_engine_and_the_quick_check_leave_no_hook(pairs):
     shared, _ = pairs
     before = hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)
-    fast, slow = (
-        patch(shared, QUESTION, layers=[1], max_new_tokens=6, engine=engine).scores
-        for engine in ("cached", "reference")
-    )
-    assert fast.select(WORDS).equals(slow.select(WORDS))
-    assert (fast["delta_patched"] - slow["delta_patched"]).abs().max() < TOLERANCE
-    patches = patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)
-    assert quick_check(shared, patches) is None
+    scores = [patch(shared, QUESTION, layers=[1], max_new_tokens=6, engine=e).scores for e in get_args(Engine)]
+    assert scores[0].select(WORDS).equals(scores[1].select(WORDS))
+    assert (scores[0]["delta_patched"] - scores[1]["delta_patched"]).abs().max() < TOLERANCE
+    assert quick_check(shared, patch_grid("all", shared.n_layers, COMPONENTS, n_heads=shared.n_heads)) is None
     assert (hooks_and_forwards(shared.clean), hooks_and_forwards(shared.corrupted)) == before
 
 
-def test_localisation_with_its_controls(pairs):
-    texts = {"p": ForcedText(pairs[0].encode(QUESTION), TEXT)}
-    one, other = (localise(pair, texts, PatchRun(), top=1) for pair in pairs)
+def test_attribution_exact_scores_and_localisation_with_its_controls(pairs):
+    given, run = ForcedText(pairs[0].encode(QUESTION), TEXT), PatchRun()
+    one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)
+    assert one.drop("effect").equals(other.drop("effect"))
+    assert one["effect"].abs().max() > 0.1
+    assert (one["effect"] - other["effect"]).abs().max() < 1e-3
+    patches = patch_grid("all", pairs[0].n_layers, COMPONENTS, n_heads=pairs[0].n_heads)
+    one, other = (score_tokens(pair, given.prompt, given.text, patches, run) for pair in pairs)
+    for a, b in zip(one, other, strict=True):
+        deltas = [step.delta_patched for step in b.steps]
+        assert [step.delta_patched for step in a.steps] == pytest.approx(deltas, abs=TOLERANCE)
+    one, other = (localise(pair, {"p": given}, run, top=1) for pair in pairs)
     assert one.select("patch", "positions").equals(other.select("patch", "positions"))
     assert one["estimate"].abs().max() > 0.1
     for name in ("estimate", "patched", "random"):

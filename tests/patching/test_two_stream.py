@@ -1,16 +1,23 @@
-"""The attention of packed passes equals attention one token at a time."""
+"""Packed passes: their attention equals attention one token at a time, and tokens can join them late."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crosspatch.models.hooks import editing, reading
+from crosspatch.models.site import Site
 from crosspatch.patching.two_stream import attention
 from crosspatch.patching.two_stream.attention import PassAttention
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
+from crosspatch.patching.two_stream.passes import packed_pass
+from engines import TOLERANCE, hooks_and_forwards
+from pairs import architecture_pair
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")
@@ -22,30 +29,6 @@ def causal(batch, head, query, key):
 
 def sliding(batch, head, query, key):
     return (key <= query) & (key > query - 3)
-
-
-def packed(lanes: dict[int, tuple[int, int, int]]) -> list[Token]:
-    """For each lane (tokens read before, tokens read now, tokens apart at each of these)."""
-    staying = [Token(0, before + j, lane) for lane, (before, now, _) in sorted(lanes.items()) for j in range(now)]
-    apart = [
-        Token(0, before + j, lane, apart=True)
-        for lane, (before, now, copies) in sorted(lanes.items())
-        for j in range(now)
-        for _ in range(copies)
-    ]
-    return staying + apart
-
-
-def filled(lanes: dict[int, tuple[int, int, int]], seed: int) -> KeyValues:
-    """Lanes in which the tokens before now have left random keys and values."""
-    torch.manual_seed(seed)
-    past = KeyValues(CPU, positions=40, lanes=len(lanes))
-    assert [past.open() for _ in lanes] == list(lanes)
-    past_tokens = [Token(0, p, lane) for lane, (before, _, _) in lanes.items() for p in range(before)]
-    packing = Packing(past_tokens, CPU)
-    shape = KV_HEADS, len(past_tokens), WIDTH
-    past.write(0, torch.randn(shape), torch.randn(shape), packing.lanes, packing.positions, 40)
-    return past
 
 
 def one_by_one(tokens, past, query, key, value, rule, scaling):
@@ -63,9 +46,17 @@ def one_by_one(tokens, past, query, key, value, rule, scaling):
     return read
 
 
-def both(lanes, rule, seed):
-    tokens = packed(lanes)
-    past = filled(lanes, seed)
+def both(lanes: dict[int, tuple[int, int, int]], rule, seed):
+    """For each lane (tokens read before, tokens read now, tokens apart at each of these)."""
+    now = [Token(0, before + j, lane) for lane, (before, new, _) in lanes.items() for j in range(new)]
+    tokens = now + [replace(token, apart=True) for token in now for _ in range(lanes[token.lane][2])]
+    # The tokens before have left random keys and values.
+    torch.manual_seed(seed)
+    past = KeyValues(CPU, positions=40, lanes=len(lanes))
+    assert [past.open() for _ in lanes] == list(lanes)
+    packing = Packing([Token(0, p, lane) for lane, (before, *_) in lanes.items() for p in range(before)], CPU)
+    shape = KV_HEADS, len(packing.tokens), WIDTH
+    past.write(0, torch.randn(shape), torch.randn(shape), packing.lanes, packing.positions, 40)
     query, key, value = (torch.randn(heads, len(tokens), WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
     fast = PassAttention(Packing(tokens, CPU), past).attend(0, query, key, value, rule, 0.3)
     return fast, one_by_one(tokens, past, query, key, value, rule, 0.3)
@@ -90,17 +81,38 @@ def test_packed_is_one_by_one(lanes, rule, seed, lane_by_itself):
 
 
 def test_a_wide_lane_is_read_by_itself(monkeypatch):
-    """One lane of many queries among narrow ones: two groups give the same."""
-    lanes = {0: (5, 4, 10), 1: (3, 1, 1), 2: (9, 1, 1), 3: (2, 1, 0)}
-    packing = Packing(packed(lanes), CPU)
-    groups = attention._groups(packing, len(packing.tokens))
-    assert [(group.first, group.last, group.width) for group in groups] == [(0, 3, 2), (0, 0, 42)]
-    fast, slow = both(lanes, causal, 1)
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
-    # The control: in the order of their groups the tokens are other tokens.
+    """One lane of many queries among narrow ones: the control of two groups in `test_packed_is_one_by_one`."""
     monkeypatch.setattr(attention, "_scattered", lambda of_groups, joined: torch.cat(of_groups))
-    fast, slow = both(lanes, causal, 1)
+    fast, slow = both({0: (5, 4, 10), 1: (3, 1, 1), 2: (9, 1, 1), 3: (2, 1, 0)}, causal, 1)
+    # In the order of their groups the tokens are other tokens.
     assert (fast - slow).abs().max() > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "entry"), [("qwen3", 1), ("gemma3", 3), ("gpt2", 1), ("gpt_neox", 3)])
+def test_tokens_that_join_late_need_none_from_the_start(name, entry):
+    model, ids = architecture_pair(name).clean, list(range(20, 32))
+    past = KeyValues(CPU, len(ids), lanes=1)
+    lane = past.open()
+    with reading(model, [Site(entry - 1)]) as read:
+        whole = packed_pass(model, Packing([Token(id, p, lane) for p, id in enumerate(ids)], CPU), past)
+    late = [Token(ids[p], p, lane, entry, apart=True) for p in (3, 7)]
+    early = [Token(ids[5], 5, lane, apart=True)]
+
+    def joined(tokens, places):
+        seen = []
+        joining = {entry: (read[Site(entry - 1)][0], torch.tensor(places))}
+        with editing(model, {Site(entry): lambda stream: seen.append(stream.shape[1]) or stream}):
+            hidden = packed_pass(model, Packing(tokens, CPU), past, joining)
+        # Edits see these tokens and nothing else.
+        assert seen == [len(tokens)]
+        return hidden
+
+    assert torch.allclose(joined(late, [3, 7]), whole[[3, 7]], atol=TOLERANCE)
+    assert torch.allclose(joined([*early, *late], [3, 7]), whole[[5, 3, 7]], atol=TOLERANCE)
+    # The control: another position's stream is another token's.
+    assert not torch.allclose(joined(late, [7, 3]), whole[[3, 7]], atol=100 * TOLERANCE)
+    assert hooks_and_forwards(model) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
