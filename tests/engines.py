@@ -58,9 +58,8 @@ def both(
 
 @dataclass(frozen=True)
 class Gap:
-    """The largest differences of two tables of the same steps, and how many steps were compared."""
+    """The largest differences of two tables of the same steps, and how many steps have a CTS to compare."""
 
-    steps: int
     scored: int
     delta: float
     kl: float
@@ -80,12 +79,10 @@ def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
     assert ((differing["delta_corrupted"] - differing["delta_clean"]).abs() < 3 * TOLERANCE).all()
     assert (fast["rank_corrupted"] - slow["rank_corrupted"]).abs().max() <= 1
 
-    def largest(names: list[str]) -> float:
-        return max(float((fast[name] - slow[name]).abs().max()) for name in names)
-
+    delta, kl = (max(float((fast[name] - slow[name]).abs().max()) for name in names) for names in (DELTAS, KLS))
     wide = (fast["delta_corrupted"] - fast["delta_clean"]).abs() > LARGE_DENOMINATOR
     cts = (fast["cts"] - slow["cts"]).abs().filter(wide).drop_nulls()
-    return Gap(fast.height, len(cts), largest(DELTAS), largest(KLS), float(cts.max() or 0))
+    return Gap(len(cts), delta, kl, float(cts.max() or 0))
 
 
 @contextmanager
@@ -130,27 +127,25 @@ def counted() -> Iterator[Counter]:
     `rounds`, drafted tokens that were `kept` and `rejected`, texts that `parted`, lanes that were `forked`.
     """
     counts: Counter = Counter()
-    count = {
-        (engine.Rounds, "read"): lambda result, *_: {"rounds": 1},
-        (engine._Lockstep, "_kept"): lambda kept, _, predicted, draft: {
-            "kept": len(kept) - 1,
-            "rejected": len(draft) - len(kept) + 1,
-        },
-        (engine._Lockstep, "_parted"): lambda texts, _, text, draft, groups: {"parted": len(groups) > 1},
-        (KeyValues, "fork"): lambda lane, *_: {"forked": 1},
-    }
-
-    def counting(original, counted_in):
-        def call(*arguments):
-            result = original(*arguments)
-            counts.update(counted_in(result, *arguments))
-            return result
-
-        return call
-
     with pytest.MonkeyPatch.context() as patch:
-        for (owner, name), counted_in in count.items():
-            patch.setattr(owner, name, counting(getattr(owner, name), counted_in))
+
+        def counting(owner, name, counted_in):
+            original = getattr(owner, name)
+
+            def call(*arguments):
+                result = original(*arguments)
+                counts.update(counted_in(result, arguments))
+                return result
+
+            patch.setattr(owner, name, call)
+
+        def drafted(kept, arguments):
+            return {"kept": len(kept) - 1, "rejected": len(arguments[-1]) - len(kept) + 1}
+
+        counting(engine.Rounds, "read", lambda *_: {"rounds": 1})
+        counting(engine._Lockstep, "_kept", drafted)
+        counting(engine._Lockstep, "_parted", lambda _, arguments: {"parted": len(arguments[-1]) > 1})
+        counting(KeyValues, "fork", lambda *_: {"forked": 1})
         yield counts
 
 

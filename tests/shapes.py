@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import wraps
 from typing import Any
 
 import jaxtyping
-
-_CHECKED = ContextVar("_CHECKED", default=False)
 
 
 def make_checkable(*folders: str) -> None:
@@ -25,29 +21,21 @@ def make_checkable(*folders: str) -> None:
     def where_shapes_are(*, typechecker: Any) -> Callable[[Any], Any]:
         def decorate(what: Any) -> Any:
             # Annotations are text; those with shapes have a text in them.
-            if not any("'" in str(annotation) for annotation in getattr(what, "__annotations__", {}).values()):
-                return what
-            checked = jaxtyped(what, typechecker=typechecker)
-            if isinstance(what, type):
-                return checked
-
-            @wraps(what)
-            def where_wanted(*args: Any, **kwargs: Any) -> Any:
-                return checked(*args, **kwargs) if _CHECKED.get() else what(*args, **kwargs)
-
-            return where_wanted
+            shapes = any("'" in str(annotation) for annotation in getattr(what, "__annotations__", {}).values())
+            return jaxtyped(what, typechecker=typechecker) if shapes else what
 
         return decorate
 
     jaxtyping.jaxtyped = where_shapes_are
     jaxtyping.install_import_hook(folders, "beartype.beartype")
+    jaxtyping.config.update("jaxtyping_disable", True)
 
 
 @contextmanager
 def checked_shapes() -> Iterator[None]:
     """Within the context shapes are checked."""
-    token = _CHECKED.set(True)
+    jaxtyping.config.update("jaxtyping_disable", False)
     try:
         yield
     finally:
-        _CHECKED.reset(token)
+        jaxtyping.config.update("jaxtyping_disable", True)

@@ -7,12 +7,11 @@ from itertools import cycle
 import polars as pl
 import pytest
 
-from architectures import ARCHITECTURES, N_LAYERS, PARALLEL
-from crosspatch.errors import UsageError
+from architectures import ARCHITECTURES, N_LAYERS
+from crosspatch.analysis.patch import patch
 from crosspatch.models.generation import answer
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
-from crosspatch.patching.sweep import choose_patches
 from crosspatch.patching.trajectory import PatchRun
 from engines import both, counted, gap
 from pairs import QUESTIONS, architecture_pair, components_of
@@ -57,18 +56,12 @@ def test_engine_is_reference(name, runs):
     assert min(counts[name] for name in ("kept", "rejected", "parted", "forked")) > 0, counts
 
 
-@pytest.mark.parametrize("name", sorted(PARALLEL))
-def test_no_resid_mid_in_parallel_blocks(name):
-    with pytest.raises(UsageError, match=r"no L1\.resid_mid: .* run in parallel"):
-        choose_patches(architecture_pair(name), [1], "resid_mid")
-
-
 @pytest.mark.parametrize("name", ["qwen3_sliding", "gpt_oss"])
 def test_the_comparison_would_notice_another_persistence(name):
     """The control: after the first step the two persistences differ by much more than the tolerance."""
-    pair, patches = architecture_pair(name), patch_grid([1], N_LAYERS)
+    options = {"layers": [1], "max_new_tokens": 4, "quick_check": False}
     transient, persistent = (
-        both(pair, QUESTIONS, patches, PatchRun("corrupt", persistence, 4))[0]
+        patch(architecture_pair(name), QUESTIONS, persistence=persistence, **options).scores
         for persistence in ("transient", "persistent")
     )
     assert gap(transient.filter(step=0), persistent.filter(step=0)).close

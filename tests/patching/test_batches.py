@@ -18,37 +18,35 @@ from pairs import QUESTIONS, architecture_pair
 RUN = PatchRun(max_new_tokens=6)
 
 
-@pytest.fixture(scope="module")
-def case():
-    """A pair, three prompts of four rows each, and what is written when all run at once."""
-    pair = architecture_pair("qwen3")
-    prompts = [Prompt(pair.encode(question), patch_grid("all", 4), answers=True) for question in QUESTIONS]
-    return pair, prompts, run_cached(pair, prompts, RUN)
+def case(name="qwen3"):
+    """A pair and three prompts of four rows each."""
+    pair = architecture_pair(name)
+    return pair, [Prompt(pair.encode(question), patch_grid("all", 4), answers=True) for question in QUESTIONS]
 
 
-@pytest.fixture
-def limited(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "persistence", "rows"),
+    [("qwen3", "transient", 1), ("llama", "persistent", 1), ("gpt2", "transient", 3), ("qwen3", "persistent", 8)],
+)
+def test_batched_is_looped(name, persistence, rows):
+    """With one row each patch of each prompt runs alone."""
+    pair, prompts = case(name)
+    run = PatchRun(persistence=persistence, max_new_tokens=6)
+    equal_written(run_cached(pair, prompts, run), list(run_in_batches(pair, prompts, run, rows)))
+
+
+def limit(monkeypatch, most: int, error: Exception) -> list[int]:
     """Makes `run_cached` raise an error above a number of rows; returns the list of the rows that it gets."""
+    asked: list[int] = []
 
-    def limit(most: int, error: Exception) -> list[int]:
-        asked: list[int] = []
+    def run(pair, prompts, run):
+        asked.append(sum(len(prompt.patches) for prompt in prompts))
+        if asked[-1] > most:
+            raise error
+        return run_cached(pair, prompts, run)
 
-        def run(pair, prompts, run):
-            asked.append(sum(len(prompt.patches) for prompt in prompts))
-            if asked[-1] > most:
-                raise error
-            return run_cached(pair, prompts, run)
-
-        monkeypatch.setattr(batches, "run_cached", run)
-        return asked
-
-    return limit
-
-
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_cut_up_is_whole(case, rows):
-    pair, prompts, whole = case
-    equal_written(whole, list(run_in_batches(pair, prompts, RUN, rows)))
+    monkeypatch.setattr(batches, "run_cached", run)
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -59,36 +57,32 @@ def test_cut_up_is_whole(case, rows):
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_and_continues_with_a_warning(case, limited, caplog, error):
-    pair, prompts, whole = case
-    asked = limited(3, error)
+def test_out_of_memory_halves_and_continues_with_a_warning(monkeypatch, caplog, error):
+    pair, prompts = case()
+    whole = run_cached(pair, prompts, RUN)
+    asked = limit(monkeypatch, 3, error)
     equal_written(whole, list(run_in_batches(pair, prompts, RUN, 256)))
     # Three prompts of four rows; one of them; then two rows of each prompt at a time.
     assert asked == [12, 4, 2, 2, 2, 2, 2, 2]
     assert caplog.messages == [f"out of memory; continuing with {rows} rows at once" for rows in (6, 2)]
 
 
-@pytest.mark.parametrize(
-    ("error", "raised", "words", "last"),
-    [
+def test_what_halving_cannot_help_is_raised(monkeypatch):
+    for error, raised, words, last in (
         (torch.OutOfMemoryError("CUDA out of memory"), CrosspatchError, "one patch of one prompt does not fit", 1),
         (RuntimeError("shapes do not fit"), RuntimeError, "shapes do not fit", 4),
-    ],
-    ids=["not even one row", "another error"],
-)
-def test_what_halving_cannot_help_is_raised(case, limited, error, raised, words, last):
-    pair, prompts, _ = case
-    asked = limited(0, error)
-    with pytest.raises(raised, match=words):
-        list(run_in_batches(pair, prompts, RUN, 4))
-    assert asked[-1] == last
+    ):
+        asked = limit(monkeypatch, 0, error)
+        with pytest.raises(raised, match=words):
+            list(run_in_batches(*case(), RUN, 4))
+        assert asked[-1] == last
 
 
-def test_the_budget_sets_the_rows(case):
-    pair, *_ = case
+def test_the_budget_sets_the_rows():
+    model = architecture_pair("qwen3").clean
 
     def fitting(memory_gb: float | None) -> int:
-        return rows_at_once(text_config(pair.clean), torch.float32, pair.clean.device, 100, memory_gb)
+        return rows_at_once(text_config(model), torch.float32, model.device, 100, memory_gb)
 
     # Four layers, two key-value heads of 12, keys and values, four bytes, two models, for each position.
     row = 4 * 2 * 12 * 2 * 4 * 2 * 100 / 1e9

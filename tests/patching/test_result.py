@@ -19,22 +19,16 @@ def scored(layer: int, step: int, moved: float, prompt_id: str = "p", **more: ob
     return cell(prompt_id, layer, step, (-1.0, 1.0, -1.0 + moved), **more)
 
 
-def agreeing(layer: int, step: int) -> dict[str, object]:
-    return cell("p", layer, step, (0.0, 0.0, 0.0))
-
-
-def test_the_profile_is_worked_out_by_hand() -> None:
-    found = result(scored(3, 0, 1.0), scored(3, 1, 2.0), agreeing(3, 2), agreeing(5, 0)).profile()
-    first, second = found.iter_rows(named=True)
+def test_the_profile_is_worked_out_by_hand_and_is_a_table() -> None:
+    agreeing = (cell("p", layer, step, (0.0, 0.0, 0.0)) for layer, step in ((3, 2), (5, 0)))
+    found = result(scored(3, 0, 1.0), scored(3, 1, 2.0), *agreeing)
+    first, second = found.profile().iter_rows(named=True)
     assert (first["patch"], first["positions"], first["disagreements"]) == ("L3.resid_post", 3, 2)
     assert (first["mean_cts"], first["recovered_fraction"]) == (0.75, 0.75)
     # Where the models never disagree nothing can be recovered, which is not 0.
     assert (second["mean_cts"], second["recovered_fraction"]) == (None, None)
-
-
-def test_a_few_patches_are_a_table_with_undefined_values() -> None:
-    read = Reader(result(scored(3, 0, 1.0), agreeing(5, 0))._repr_html_())
-    for words in ("1 of 2 cells (50.0%)", "0.50", "undefined", 'result.text("L5.resid_post")'):
+    read = Reader(found._repr_html_())
+    for words in ("2 of 4 cells (50.0%)", "0.75", "undefined", 'result.text("L5.resid_post")'):
         assert words in read.text
     assert "without scores" in result()._repr_html_()
 
@@ -54,10 +48,7 @@ def test_of_many_other_patches_the_best_are_shown() -> None:
     assert "The 8 of 20 patches that recover most" in text
     assert text.index("L0.head.19") < text.index("L0.head.18")
     assert "L0.head.11models" not in text.replace(" ", "")
-
-
-def test_nothing_in_a_prompts_name_acts() -> None:
-    # Half a surrogate pair cannot get into a frame.
+    # Nothing in a prompt's name acts; half a surrogate pair cannot get into a frame.
     for text in filter(lambda text: half_surrogate(text) is None, HOSTILE):
         assert tame(result(scored(3, 0, 1.0, text, patch=text))._repr_html_())
 
