@@ -32,13 +32,14 @@ def written(folder: Path, name: str, content: str) -> Path:
     return path
 
 
-@pytest.fixture
-def published(tmp_path: Path) -> tuple[Path, Path]:
-    return written(tmp_path, "train.csv", TRAIN), written(tmp_path, "validation.csv", VALIDATION)
-
-
-def test_the_published_kind(published: tuple[Path, Path]) -> None:
-    train, validation = published
+def test_the_published_kind(tmp_path: Path) -> None:
+    train, validation = written(tmp_path, "train.csv", TRAIN), written(tmp_path, "validation.csv", VALIDATION)
+    # A bad file is refused before any is checked.
+    counted: list[str] = []
+    bad = written(tmp_path, "bad.csv", "question,solution\nq,\n")
+    with pytest.raises(UsageError, match=r"bad\.csv, row 1 \(line 2\): the solution is empty"):
+        check_files(train, [bad], lambda question, solution: len(counted.append(question) or ""))
+    assert not counted
     found = check_files(train, [validation], lambda question, solution: (question + solution).count("="))
     first, second = found.summary_rows()
     assert list(first.values()) == ["train.csv", "3", "1", "2", "0", "2 of 8", "0", "4 to 7, median 4"]
@@ -68,17 +69,16 @@ def test_the_published_kind(published: tuple[Path, Path]) -> None:
         {"row": 1, "path": str(validation), "other_row": 1, "exactly": True},
         {"row": 2, "path": str(validation), "other_row": 2, "exactly": False},
     ]
-
-
-def test_remarks(tmp_path: Path, published: tuple[Path, Path]) -> None:
-    train, validation = published
-    assert check_files(train, [validation]).remarks() == [
+    assert found.remarks() == [
         "train.csv: 1 of 3 answers are right: row 2",
         "train.csv: 2 of 3 solutions have a step that does not follow: rows 1, 3",
         "validation.csv: 1 of 3 answers are neither right nor wrong (no final answer found): row 3",
         "validation.csv: 1 of 3 rows have LaTeX that does not close: row 3",
         "train.csv: 2 questions also occur in validation.csv, 1 of them word for word: rows 1, 2",
     ]
+
+
+def test_remarks_on_one_file(tmp_path: Path) -> None:
     sound = written(tmp_path, "sound.csv", "question,solution\nSolve 2x = 4,x = 2\n")
     alone = check_files(sound)
     assert alone.remarks() == []
@@ -105,14 +105,6 @@ def test_questions_that_stand_twice(tmp_path: Path) -> None:
         ("b.csv", 1, 3, True), ("b.csv", 3, 2, True), ("b.csv", 4, 2, False), ("b.csv", 5, 1, False),
         ("c.csv", 1, 1, True), ("c.csv", 3, 1, False), ("c.csv", 4, 1, False),
     ]  # fmt: skip
-
-
-def test_bad_files_are_refused_before_anything_is_checked(tmp_path: Path, published: tuple[Path, Path]) -> None:
-    counted = []
-    bad = written(tmp_path, "bad.csv", "question,solution\nq,\n")
-    with pytest.raises(UsageError, match=r"bad\.csv, row 1 \(line 2\): the solution is empty"):
-        check_files(published[0], [bad], lambda question, solution: len(counted.append(question) or ""))
-    assert not counted
 
 
 fields = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=30).filter(str.strip)

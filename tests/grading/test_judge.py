@@ -37,11 +37,12 @@ def said(text: str) -> dict[str, str | None]:
     return {"prompt_id": "p", "condition": "patched", **of_text("L3"), "text": text, "stop_reason": "eos"}
 
 
-def test_a_row_of_the_table() -> None:
-    text = said("Multiply both sides by 5:\nx = 50\nAnswer: x = 50")
-    row = judge(EQUATION, text)
+def test_a_row_of_the_table_by_the_grader_that_is_given() -> None:
+    row = judge(EQUATION, said("Multiply both sides by 5:\nx = 50\nAnswer: x = 50"))
     assert (row["verdict"], row["extracted"], row["operation"]) == ("incorrect", "x = 50", "planted")
     BEHAVIOUR.frame([row])
+    assert judge(EQUATION, said("x = 2"))["verdict"] == "correct"
+    assert judge(EQUATION, said("x = 2"), lambda *_, **__: Grade("unparsed", None))["verdict"] == "unparsed"
 
 
 def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() -> None:
@@ -50,14 +51,6 @@ def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() ->
     fact = replace(BALL, key_points=())
     assert judge(fact, said("Gravity."))["verdict"] == "correct"
     assert judge(fact, said("The Earth pulls it."))["verdict"] == "incorrect"
-
-
-def test_another_grader_may_be_given() -> None:
-    def never(*_: object, **__: object) -> Grade:
-        return Grade("unparsed", None)
-
-    assert judge(EQUATION, said("x = 2"), never)["verdict"] == "unparsed"
-    assert judge(EQUATION, said("x = 2"))["verdict"] == "correct"
 
 
 def test_a_file_of_answers_may_hold_aliases_kinds_and_key_points(tmp_path) -> None:
@@ -73,9 +66,10 @@ def test_a_file_of_answers_may_hold_aliases_kinds_and_key_points(tmp_path) -> No
         {"verdict": "correct", "extracted": "nine"},
         {"verdict": "correct", "extracted": "gravity, pulls"},
     ]
-    path.write_text('{"text": "x", "gold": "x", "kind": "maths"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"line 1: got kind 'maths', expected math, text or yes_no"):
-        grade_file(path)
-    path.write_text('{"text": "x", "key_points": []}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"line 1: got text, key_points"):
-        grade_file(path)
+    for line, words in (
+        ('{"text": "x", "gold": "x", "kind": "maths"}', "line 1: got kind 'maths', expected math, text or yes_no"),
+        ('{"text": "x", "key_points": []}', "line 1: got text, key_points"),
+    ):
+        path.write_text(line, encoding="utf-8")
+        with pytest.raises(UsageError, match=words):
+            grade_file(path)
