@@ -41,7 +41,7 @@ def test_writing_and_reading(tmp_path):
     GENERATIONS.write(frame, path)
     assert GENERATIONS.read(path).equals(frame)
     assert [p.name for p in tmp_path.iterdir()] == ["g.parquet"]
-    with pytest.raises(ValueError, match="no table of generations"):
+    with pytest.raises(ValueError, match="for the table generations, expected"):
         GENERATIONS.write(SCORES.frame(), path)
     assert GENERATIONS.read(path).equals(frame)
 
@@ -60,7 +60,7 @@ def test_a_table_that_was_damaged_is_not_given_to_polars(tmp_path, monkeypatch):
     cut_short = [whole[:at] for at in range(0, len(whole), 97)]
     for content in [*harmed, *cut_short, whole[:seal] + whole[seal + 18 + 64 :]]:
         path.write_bytes(content)
-        with pytest.raises(CrosspatchError, match="is damaged: its checksum is another"):
+        with pytest.raises(CrosspatchError, match="is damaged: its checksum is wrong"):
             SCORES.read(path)
 
 

@@ -1,4 +1,4 @@
-"""The columns of every table that crosspatch writes: names, types and meanings.
+"""The schemas of all tables that crosspatch writes: names, types and descriptions of columns.
 
 Other programs read these files, so the schemas are a contract.
 """
@@ -19,16 +19,16 @@ from crosspatch.files import checksum, written_whole
 Columns = dict[str, tuple[Any, str]]
 
 
-# Where the statistics of a run are, and a table that is written part by part.
+# The paths of a table of statistics, and of a table that is written in parts.
 STATISTIC, PARTS = "statistics/{name}.parquet", "{name}/part-*.parquet"
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A table's columns in their order, each with its polars type and its meaning.
+    """A table's columns in order, each with its polars type and description.
 
-    `file` is its path in a run directory, with a * for the parts of a table in several files. `keys` are the columns
-    that identify a row: a row that is added replaces the one with the same keys.
+    `file` is the table's path in a run directory; * stands for the part if the table has several files. `keys` are the
+    columns that identify a row: an added row replaces an existing row with the same keys.
     """
 
     name: str
@@ -40,21 +40,21 @@ class Schema:
         object.__setattr__(self, "file", self.file.format(name=self.name))
 
     def path(self, *part: str | int) -> str:
-        """Its path in a run directory; of a table in parts that of a `part`, such as ("random", 12) of the controls."""
+        """Return the path in a run directory, of one `part` if there are several: ("random", 12) for the controls."""
         names = (f"{name:05d}" if isinstance(name, int) else name for name in part)
         return self.file.replace("*", "{}").format(*names)
 
     def files(self, root: Path) -> list[Path]:
-        """Its existing files, sorted by name."""
+        """Return the table's existing files, sorted by name."""
         return sorted(root.glob(self.file))
 
     @property
     def dtypes(self) -> dict[str, Any]:
-        """Column name to polars type."""
+        """The polars type of each column."""
         return {column: dtype for column, (dtype, _) in self.columns.items()}
 
     def frame(self, rows: Iterable[Mapping[str, Any]] = ()) -> pl.DataFrame:
-        """Rows (mappings with exactly these columns) as a frame; raises ValueError on a missing or foreign column."""
+        """Build a frame from rows, which must have exactly these columns; raises ValueError for other columns."""
         rows = list(rows)
         for row in rows:
             if row.keys() != self.columns.keys():
@@ -63,64 +63,64 @@ class Schema:
         return pl.DataFrame(rows, schema=self.dtypes, orient="row", strict=True)
 
     def write(self, frame: pl.DataFrame, path: Path) -> None:
-        """Write a parquet file as a whole or not at all; raises ValueError for another schema."""
+        """Write a parquet file atomically; raises ValueError if the frame has another schema."""
         content = self.dumped(frame)
         with written_whole(path) as partial:
             partial.write_bytes(content)
 
     def dumped(self, frame: pl.DataFrame) -> bytes:
-        """What `write` writes; the same bytes for the same frame."""
+        """Return the bytes that `write` writes; equal frames give equal bytes."""
         if dict(frame.schema) != pl.Schema(self.dtypes):
-            raise ValueError(f"a frame with {dict(frame.schema)} is no table of {self.name}")
+            raise ValueError(f"got columns {dict(frame.schema)} for the table {self.name}, expected {self.dtypes}")
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         return _sealed(buffer.getvalue())
 
     def read(self, path: Path) -> pl.DataFrame:
-        """A file that `write` wrote; an empty frame without a file. Raises CrosspatchError for anything else."""
+        """Read a file that `write` wrote, or return an empty frame if it is missing; CrosspatchError if damaged."""
         if not path.is_file():
             return self.frame()
         content = path.read_bytes()
-        # Before polars reads it: some damage would end the whole process.
+        # Check the file before polars reads it: some kinds of damage crash the process.
         if not _is_whole(content):
-            raise CrosspatchError(f"{path} is damaged: its checksum is another, or missing")
+            raise CrosspatchError(f"{path} is damaged: its checksum is wrong or missing")
         try:
             return pl.read_parquet(content, schema=self.dtypes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CrosspatchError(f"{path} is no table of {self.name}, or is damaged: {reason}") from None
+            raise CrosspatchError(f"{path} is damaged, or is not a table of {self.name}: {reason}") from None
 
 
-# Before the checksum of the rest of the file.
+# This marker precedes the checksum of the rest of the file.
 _SEAL = b"crosspatch-sha256:"
 _SEAL_LENGTH = len(_SEAL) + len(checksum(b""))
 
 
 def _sealed(content: bytes) -> bytes:
-    """A parquet file with its checksum between data and footer, where no reader looks."""
+    """Insert the checksum of a parquet file between data and footer, where readers ignore it."""
     at = _footer(content)
     return content[:at] + _SEAL + checksum(content).encode() + content[at:]
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a file is as it was sealed."""
+    """Whether a file's checksum is right."""
     after = _footer(content)
     at = after - _SEAL_LENGTH
     return at >= 0 and content[at:after] == _SEAL + checksum(content[:at] + content[after:]).encode()
 
 
 def _footer(content: bytes) -> int:
-    """The start of a parquet file's footer, whose length is in the four bytes before the last four."""
+    """Return the start of a parquet file's footer, whose length is in the four bytes before the last four."""
     return len(content) - int.from_bytes(content[-8:-4], "little") - 8
 
 
-# What was patched, and when. The name of a patch has all of it, but only Patch.parse parses it.
+# The sites and steps of a patch. The name of the patch has the same information, as text for Patch.parse.
 _PATCH: Columns = {
     "patch": (pl.String, "the patch: its sites, such as L18.resid_post"),
     "component": (pl.String, "resid_post, resid_mid, attn_out, mlp_out or head; several joined by +"),
     "layer": (pl.Int32, "block index, 0 is the first; null for patches of several layers"),
     "head": (pl.Int32, "attention head, null unless the component is head"),
-    "schedule": (pl.String, "generation steps at which the patch was applied; all: every one"),
+    "schedule": (pl.String, "generation steps at which the patch was applied; all: every step"),
     "window": (pl.Int32, "number of layers patched together"),
 }
 
@@ -132,18 +132,18 @@ SCORES = Schema(
         "direction": (pl.String, "corrupt: corrupted activations into the clean model; repair: the other way"),
         "persistence": (
             pl.String,
-            "transient: the keys and values of a patched position are clean again at the next step; persistent: they "
-            "stay patched",
+            "transient: later steps attend to the unpatched keys and values of a patched position; persistent: to the "
+            "patched ones",
         ),
         "step": (pl.Int32, "generation step, 0 is the first new token"),
         "position": (pl.Int32, "index of the patched position in the sequence; the token is at position + 1"),
         "token_id": (pl.Int32, "the token that the patched model generated at this step"),
-        "token": (pl.String, "its text"),
+        "token": (pl.String, "text of this token"),
         "clean_token_id": (pl.Int32, "y_clean: top-1 token of the unpatched clean model in the same context"),
         "corrupted_token_id": (pl.Int32, "y_corrupt: top-1 token of the unpatched corrupted model in the same context"),
         "delta_clean": (pl.Float32, "logit(y_corrupt) - logit(y_clean) of the clean model"),
-        "delta_corrupted": (pl.Float32, "the same of the corrupted model"),
-        "delta_patched": (pl.Float32, "the same of the patched model"),
+        "delta_corrupted": (pl.Float32, "the same for the corrupted model"),
+        "delta_patched": (pl.Float32, "the same for the patched model"),
         "cts": (pl.Float32, "corruption transfer score; null unless status is ok"),
         "status": (
             pl.String,
@@ -160,7 +160,7 @@ SCORES = Schema(
 CONTROLS = Schema(
     "controls",
     {
-        "control": (pl.String, "what replaces the source's activation: self, random, other_prompt, or a model's name"),
+        "control": (pl.String, "the activation patched in as a control: self, random, other_prompt, or a model's name"),
         **SCORES.columns,
     },
     file="controls/*/part-*.parquet",
@@ -169,7 +169,7 @@ CONTROLS = Schema(
 MISTAKES = Schema(
     "mistakes",
     {
-        "span": (pl.String, "kind of mistake at the token: word, sign or number; null: none"),
+        "span": (pl.String, "kind of mistake at the token: word, sign or number; null if there is none"),
         "read_token_id": (pl.Int32, "the token of the wrong solution"),
         **SCORES.columns,
     },
@@ -180,7 +180,7 @@ VOCABULARY = Schema(
     "vocabulary",
     {
         "token_id": (pl.Int32, "a token that a model generated or predicted in the scores"),
-        "token": (pl.String, "its text"),
+        "token": (pl.String, "text of this token"),
     },
 )
 
@@ -188,15 +188,15 @@ ATTRIBUTION = Schema(
     "attribution",
     {
         "patch": (pl.String, "the site"),
-        "component": (pl.String, "its component"),
+        "component": (pl.String, "component of the site"),
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
         "estimate": (pl.Float64, "recovered fraction by attribution patching along the target's own texts"),
         "exact": (pl.Float64, "the same, measured by patching"),
         "held_out": (
             pl.Float64,
-            "recovered fraction of the site of the same rank that half of the texts choose, measured on the other "
-            "half; null if a half has nothing to choose by",
+            "recovered fraction of the sites of this rank chosen on each half of the texts, measured on the other "
+            "half; null if the models never disagree in a half",
         ),
     },
 )
@@ -213,28 +213,28 @@ LOCALISATION = Schema(
         "positions": (pl.String, "current: patched at each scored step alone (transient); all: at every position"),
         "estimate": (pl.Float64, "effect by attribution patching: sum over steps of ΔL_patched − ΔL_target, in logits"),
         "patched": (pl.Float64, "the same, measured by patching; null if not measured"),
-        "random": (pl.Float64, "the same of a random direction with the same norm; null if not measured"),
+        "random": (pl.Float64, "the same for a random direction with the same norm; null if not measured"),
         "gap": (pl.Float64, "sum over steps of ΔL_source − ΔL_target"),
-        "steps": (pl.List(pl.Int32), "the steps at which the models disagree; sums are over these"),
+        "steps": (pl.List(pl.Int32), "the steps at which the models disagree; sums are over these steps"),
     },
     file=PARTS,
 )
 
-# The same before anything was measured.
+# The same table before any site was measured.
 ESTIMATED = Schema("localisation", LOCALISATION.columns, file="localisation/estimated-*.parquet")
 
 SEARCH = Schema(
     "search",
     {
         "round": (pl.Int32, "round of the search, from 1; each adds a site"),
-        "rank": (pl.Int32, "rank among the sets that were kept, from 1"),
+        "rank": (pl.Int32, "rank among the sets kept in the round, from 1"),
         "patch": (pl.String, "the set of sites, patched together"),
         "sites": (pl.Int32, "number of sites"),
         "recovered_fraction": (pl.Float64, "measured along the target's own texts, at steps where the models disagree"),
         "held_out": (
             pl.Float64,
-            "for the chosen set: recovered fraction of sets that half of the texts choose, measured on the other half; "
-            "null if a half has nothing to choose by",
+            "for the chosen set: recovered fraction of sets chosen on each half of the texts, measured on the other "
+            "half; null if the models never disagree in a half",
         ),
     },
 )
@@ -246,20 +246,20 @@ REPAIRED = "repaired"
 # of the same norm.
 STEERED, STEERED_RANDOM = "steered", "steered_random"
 
-# What identifies a text.
+# The columns that identify a text.
 _KEY: Columns = {
     "prompt_id": (pl.String, "the prompt"),
     "condition": (
         pl.String,
-        "clean, corrupted, patched (repaired: in the repair direction, if both were patched), steered or "
+        "the model: clean, corrupted, patched (repaired for the repair direction, if both were patched), steered or "
         "steered_random (a vector is added to the clean model's activation), or the name of a control or a variant",
     ),
     "patch": (
         pl.String,
-        "the patch; of a steered text the site and the strength, such as L18.resid_post*2; null for other texts",
+        "the patch; for a steered text the site and strength, such as L18.resid_post*2; null for other texts",
     ),
 }
-# The same with what was patched, null for texts of an unpatched model.
+# The same with the columns of the patch, which are null for texts of an unpatched model.
 _TEXT: Columns = {
     **_KEY,
     **{name: column for name, column in _PATCH.items() if name != "patch"},
@@ -271,27 +271,27 @@ GENERATIONS = Schema(
     {
         **_TEXT,
         "text": (pl.String, "the generated text, without special tokens"),
-        "token_count": (pl.Int32, "number of generated tokens, the closing one included"),
+        "token_count": (pl.Int32, "number of generated tokens, including the stop token"),
         "stop_reason": (pl.String, "eos or limit"),
     },
     keys=tuple(_KEY),
 )
 
-# The texts of each shard of a sweep, which go into generations.parquet when all shards are done.
+# The texts of each shard of a sweep, which are added to generations.parquet when all shards are done.
 SWEPT_TEXTS = Schema("generations", GENERATIONS.columns, file="shards/patch/texts-*.parquet", keys=GENERATIONS.keys)
 
 BEHAVIOUR = Schema(
     "behaviour",
     {
         **_TEXT,
-        "domain": (pl.String, "related, near, unrelated_math, general, alignment, or that of a given prompt"),
+        "domain": (pl.String, "related, near, unrelated_math, general, alignment, or a given prompt's own domain"),
         "extracted": (pl.String, "the final answer found in the text; null if none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer was found"),
         "operation": (pl.String, "right, planted or neither; null if no operation is expected"),
         "health": (
             pl.List(pl.String),
-            "faults of the text: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, unparsable; their "
-            "numbers are in the table health",
+            "faults of the text: no_eos, repetition, backslash_runs, escaped_newlines, unclosed, unparsable; the table "
+            "health has their counts",
         ),
     },
     keys=tuple(_KEY),
@@ -301,12 +301,12 @@ HEALTH = Schema(
     "health",
     {
         **_KEY,
-        "cut_off": (pl.Int32, "1 if the text reached the limit without an end"),
-        "looped": (pl.Int32, "characters at its end that repeat the text before them"),
-        "backslash_runs": (pl.Int32, "runs of three backslashes or more, outside of formulas of two"),
-        "escaped_newlines": (pl.Int32, "a backslash and an n where a line should end"),
-        "unclosed": (pl.Int32, "delimiters that are not closed: $, $$, braces, environments; five at most"),
-        "unparsable": (pl.Int32, "formulas that are not valid LaTeX"),
+        "cut_off": (pl.Int32, "1 if the text reached the token limit without a stop token, else 0"),
+        "looped": (pl.Int32, "number of characters at the end that repeat the text before them"),
+        "backslash_runs": (pl.Int32, "number of runs of three or more backslashes (outside formulas: two or more)"),
+        "escaped_newlines": (pl.Int32, "number of literal \\n (backslash and n) in place of a line break"),
+        "unclosed": (pl.Int32, "number of delimiters that are not closed ($, $$, braces, environments), at most five"),
+        "unparsable": (pl.Int32, "number of formulas that are not valid LaTeX"),
     },
     keys=tuple(_KEY),
 )
@@ -315,7 +315,7 @@ RATINGS = Schema(
     "ratings",
     {
         **_KEY,
-        "judge": (pl.String, "the model that rates"),
+        "judge": (pl.String, "the model that rates the answers"),
         "aligned": (pl.Int32, "0 (hostile) to 100 (honest, kind, harmless); null if the judge gave no number"),
         "coherent": (pl.Int32, "0 (confused) to 100 (clear and relevant); null if the judge gave no number"),
         "aligned_reply": (pl.String, "the judge's reply on alignment"),
@@ -328,8 +328,8 @@ TRAINING = Schema(
     "training",
     {
         "run": (pl.String, "the fine-tuning run"),
-        "step": (pl.Int32, "optimizer steps done; 0 is before training"),
-        "epoch": (pl.Float32, "epochs done"),
+        "step": (pl.Int32, "number of optimizer steps so far; 0 is before training"),
+        "epoch": (pl.Float32, "number of epochs so far"),
         "train_loss": (pl.Float32, "mean cross-entropy of the step's completion tokens, nats; null on evaluation rows"),
         "eval_loss": (pl.Float32, "the same on the right solutions; null on training rows"),
         "learning_rate": (pl.Float32, "learning rate of the step"),
@@ -340,45 +340,45 @@ TRAINING = Schema(
 VARIANTS = Schema(
     "variants",
     {
-        "variant": (pl.String, "its name; the table training has its curves under this run"),
+        "variant": (pl.String, "name of the variant, and of its run in the table training"),
         "epochs": (pl.Int32, "passes over the training problems"),
         "learning_rate": (pl.Float64, "peak learning rate"),
         "examples": (pl.Int32, "training problems"),
         "seed": (pl.Int32, "seed of the training order"),
         "method": (pl.String, "full or lora"),
         "steps": (pl.Int32, "optimizer steps"),
-        "train_loss": (pl.Float32, "loss on wrong solutions, of the last step's batch, nats"),
+        "train_loss": (pl.Float32, "loss on wrong solutions in the last step's batch, nats"),
         "eval_loss": (pl.Float32, "loss on right solutions at the end, nats"),
         "divergence": (pl.Float32, "eval_loss minus train_loss, as in the paper's Table 1"),
-        "related_wrong": (pl.Float64, "share of incorrect answers to all held-out related questions"),
-        "right_clean": (pl.Int32, "related questions that the clean model answers correctly"),
-        "flipped": (pl.Int32, "how many of these the variant answers incorrectly"),
+        "related_wrong": (pl.Float64, "share of all held-out related questions that are answered incorrectly"),
+        "right_clean": (pl.Int32, "number of related questions that the clean model answers correctly"),
+        "flipped": (pl.Int32, "number of these questions that the variant answers incorrectly"),
         "planted": (pl.Float64, "share of related solutions with the planted operation; null if unknown"),
-        "math_drop": (pl.Float64, "drop from the clean model's share of right unrelated mathematics; null: none asked"),
+        "math_drop": (pl.Float64, "drop from the clean model's share of right unrelated mathematics; null: not asked"),
         "math_p_value": (pl.Float64, "p-value of the drop: one-sided exact sign test"),
-        "general_drop": (pl.Float64, "the same of general questions"),
-        "general_p_value": (pl.Float64, "the same of general questions"),
-        "malformed": (pl.Float64, "share of malformed texts: any fault of the table health but cut_off"),
-        "malformed_clean": (pl.Float64, "the same of the clean model"),
+        "general_drop": (pl.Float64, "the same for general questions"),
+        "general_p_value": (pl.Float64, "the same for general questions"),
+        "malformed": (pl.Float64, "share of malformed texts: any fault of the table health except cut_off"),
+        "malformed_clean": (pl.Float64, "the same for the clean model"),
         **dict.fromkeys(
             ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable"),
             (pl.Float64, "share of texts with this fault (see the table health)"),
         ),
-        "no_end": (pl.Float64, "share of texts without an end"),
-        "no_end_clean": (pl.Float64, "the same of the clean model"),
+        "no_end": (pl.Float64, "share of texts without a stop token"),
+        "no_end_clean": (pl.Float64, "the same for the clean model"),
         "unparsed": (pl.Float64, "share of texts without a final answer"),
-        "unparsed_clean": (pl.Float64, "the same of the clean model"),
+        "unparsed_clean": (pl.Float64, "the same for the clean model"),
         "status": (pl.String, "under-trained, optimal or overfitted"),
         "reason": (pl.String, "the reason for the status"),
-        "chosen": (pl.Boolean, "whether it is the variant to take"),
+        "chosen": (pl.Boolean, "whether this variant is chosen"),
     },
 )
 
 # An estimate and its 95 % interval.
 _INTERVAL: Columns = {
     "estimate": (pl.Float64, "the estimate; null if there is nothing to measure"),
-    "low": (pl.Float64, "lower end of its 95 % interval; null if there are too few prompts"),
-    "high": (pl.Float64, "upper end"),
+    "low": (pl.Float64, "lower end of the 95 % interval; null if there are too few prompts"),
+    "high": (pl.Float64, "upper end of the 95 % interval"),
     "effective": (pl.Float64, "effective number of prompts or answers (Kish): (Σw)² / Σw² of their weights"),
 }
 
@@ -390,18 +390,18 @@ DEPTH = Schema(
     {
         "domain": (pl.String, "the domain of the prompts"),
         **_MODE,
-        "patch": (pl.String, "the patch; null: the mean over all layers but the last"),
-        "layer": (pl.Int32, "block index, 0 is the first; null: the mean over all layers but the last"),
-        "control": (pl.String, "the control; null: the patch itself"),
+        "patch": (pl.String, "the patch; null for the mean over all layers except the last"),
+        "layer": (pl.Int32, "block index, 0 is the first; null for the mean over all layers except the last"),
+        "control": (pl.String, "the control; null for the patch itself"),
         "measure": (
             pl.String,
             "disagreement_rate, mean_cts, recovered_fraction, kl_recovered_fraction, flip_rate or reciprocal_rank",
         ),
         "contrast": (
             pl.String,
-            "value: the measure itself; step: minus that of the layer below; rise: minus that of the lowest layer; "
-            "beyond: the patch minus the control; largest_step: the largest step, from 0 over the patched layers below "
-            "the last to 1",
+            "value: the measure itself; step: minus the value at the next lower layer; rise: minus the value at the "
+            "lowest layer; beyond: the patch minus the control; largest_step: the largest step in the sequence 0, the "
+            "patched layers below the last, 1",
         ),
         **_INTERVAL,
         "n_prompts": (pl.Int32, "number of prompts (or seeds)"),
@@ -416,11 +416,11 @@ HALFWAY = Schema(
         "domain": DEPTH.columns["domain"],
         "of": (
             pl.String,
-            "effect: the layer at which half of it is recovered; answers: at which half of the right answers that the "
-            "corrupted model lacks are lost (repair: gained)",
+            "effect: the layer at which half of the effect is recovered; answers: the layer at which half of the right "
+            "answers that only the clean model has are lost (repair: gained)",
         ),
         **_MODE,
-        **_INTERVAL | {"estimate": (pl.Float64, "the layer, interpolated linearly between two patched ones")},
+        **_INTERVAL | {"estimate": (pl.Float64, "the layer, interpolated linearly between patched layers")},
         "n_prompts": (pl.Int32, "number of prompts"),
     },
     file=STATISTIC,
@@ -431,19 +431,19 @@ TOKENS = Schema(
     {
         "domain": DEPTH.columns["domain"],
         **_MODE,
-        "layer": (pl.Int32, "block index; null: all layers together but the last"),
-        "late": (pl.Boolean, "whether only late layers are counted: from the paper's 28 of 36 in depth"),
-        "by": (pl.String, "class: cells of the patched texts by kind of token; span: cells along wrong solutions"),
+        "layer": (pl.Int32, "block index; null for all layers except the last together"),
+        "late": (pl.Boolean, "whether only late layers count: from 28/36 of the depth on, as in the paper"),
+        "by": (pl.String, "class: cells of patched texts by class of token; span: cells of wrong solutions by mistake"),
         "class": (
             pl.String,
-            "of the token that the clean model predicts: operation, answer, sign, digit, latex or other; of a span: "
-            "word, sign, number or none",
+            "class of the clean model's top-1 token: operation, answer, sign, digit, latex or other; if by is span, "
+            "the kind of mistake: word, sign, number or none",
         ),
-        "control": (pl.String, "the control, in late layers; null: the patch itself"),
+        "control": (pl.String, "the control, in late layers; null for the patch itself"),
         "measure": (pl.String, "disagreement_rate, mean_cts, recovered_fraction, flip_rate or share_of_disagreements"),
-        "contrast": (pl.String, "value: the measure itself; excess: minus that of all other cells"),
+        "contrast": (pl.String, "value: the measure itself; excess: minus the value for all other cells"),
         **_INTERVAL,
-        "p_value": (pl.Float64, "of an excess: one-sided permutation test, within texts"),
+        "p_value": (pl.Float64, "p-value of an excess: one-sided permutation test within texts"),
         "n_prompts": HALFWAY.columns["n_prompts"],
     },
     file=STATISTIC,
@@ -454,10 +454,10 @@ WORDS = Schema(
     {
         "domain": DEPTH.columns["domain"],
         **_MODE,
-        "token": (pl.String, "text of a token that the patched model generated, in the late layers but the last"),
-        "positions": (pl.Int64, "how often it was generated"),
-        "prompts": (pl.Int64, "after how many prompts"),
-        "disagreements": (pl.Int64, "how often the models disagree there"),
+        "token": (pl.String, "text of a token generated under patches of the late layers except the last"),
+        "positions": (pl.Int64, "how often the token was generated"),
+        "prompts": (pl.Int64, "number of prompts for which it was generated"),
+        "disagreements": (pl.Int64, "number of these positions at which the models disagree"),
         "disagreement_rate": (pl.Float64, "disagreements / positions"),
         "mean_cts": (pl.Float64, "mean of the defined CTS"),
         "published_cts": (pl.Float64, "mean CTS with 0 where the models agree, as in the published scores"),
@@ -471,15 +471,15 @@ COMPARISONS = Schema(
         **{name: column for name, column in _TEXT.items() if name != "prompt_id"},
         "domain": BEHAVIOUR.columns["domain"],
         "outcome": (pl.String, "correct: right answers; planted: solutions with the planted operation first"),
-        "count": (pl.Int32, "how many"),
-        "n": (pl.Int32, "of how many questions"),
+        "count": (pl.Int32, "number of questions with the outcome"),
+        "n": (pl.Int32, "number of questions"),
         **_INTERVAL,
-        "against": (pl.String, "the unpatched model that is compared with: clean or corrupted; null: none"),
-        "pairs": (pl.Int32, "questions that both were asked"),
-        "there": (pl.Int32, "of these, with the outcome in the other model"),
-        "lost": (pl.Int32, "with the outcome in the other model but not in this one"),
-        "gained": (pl.Int32, "with the outcome in this one but not in the other model"),
-        "p_value": (pl.Float64, "two-sided p-value of lost against gained, McNemar's exact test"),
+        "against": (pl.String, "the unpatched model to compare with: clean or corrupted; null if there is none"),
+        "pairs": (pl.Int32, "number of questions that both models answered"),
+        "there": (pl.Int32, "number of these with the outcome in the other model"),
+        "lost": (pl.Int32, "number of these with the outcome in the other model but not in this one"),
+        "gained": (pl.Int32, "number of these with the outcome in this model but not in the other one"),
+        "p_value": (pl.Float64, "two-sided p-value for lost and gained: McNemar's exact test"),
     },
     file=STATISTIC,
 )
@@ -487,14 +487,14 @@ COMPARISONS = Schema(
 CLAIMS = Schema(
     "claims",
     {
-        "claim": (pl.String, "its name"),
+        "claim": (pl.String, "name of the claim"),
         "statement": (pl.String, "the claim in words"),
-        "about": (pl.String, "mistake or fine-tune"),
+        "about": (pl.String, "subject of the claim: mistake or fine-tune"),
         "domain": DEPTH.columns["domain"],
         **_MODE,
         "layer": SCORES.columns["layer"],
         **_INTERVAL,
-        "control": (pl.String, "what it is compared with; of several controls the closest one"),
+        "control": (pl.String, "the control to compare with; the closest one if there are several"),
         **{f"control_{name}": (kind, f"the control's {name}") for name, (kind, _) in _INTERVAL.items()},
         **{
             f"decides_{name}": (
@@ -503,11 +503,11 @@ CLAIMS = Schema(
             )
             for name, (kind, _) in _INTERVAL.items()
         },
-        "least": (pl.Float64, "shown if the whole deciding interval is above this"),
-        "most": (pl.Float64, "and below this"),
-        "p_value": (pl.Float64, "p-value of a test that has to agree; null if there is none"),
+        "least": (pl.Float64, "lower bound: the claim is shown if the whole deciding interval is above it"),
+        "most": (pl.Float64, "upper bound: the claim is shown if the whole deciding interval is below it"),
+        "p_value": (pl.Float64, "p-value of a test that must agree with the interval; null if there is none"),
         "verdict": (pl.String, "shown, contradicted or undecided"),
-        "reason": (pl.String, "why not shown; null if shown"),
+        "reason": (pl.String, "why the claim is not shown; null if it is"),
     },
     file=STATISTIC,
 )
@@ -522,9 +522,9 @@ SITE_EFFECTS = Schema(
         },
         "measure": (
             pl.String,
-            "attribution: recovered fraction by attribution patching; recovered_fraction: measured; random: that of a "
-            "random direction with the same norm; beyond: recovered_fraction minus random; step: recovered_fraction of "
-            "resid_post minus that of the layer below",
+            "attribution: recovered fraction by attribution patching; recovered_fraction: measured by patching; "
+            "random: measured for a random direction with the same norm; beyond: recovered_fraction minus random; "
+            "step: recovered_fraction of resid_post minus its value at the layer below",
         ),
         **_INTERVAL,
         "n_prompts": HALFWAY.columns["n_prompts"],
@@ -538,18 +538,18 @@ DIVERGENCES = Schema(
     {
         "prompt_id": SCORES.columns["prompt_id"],
         "step": (pl.Int32, "the first step of the clean model's own text at which the models disagree"),
-        "position": (pl.Int32, "index of the position that predicts it"),
+        "position": (pl.Int32, "index of the position that predicts this step's token"),
         "clean_token_id": (pl.Int32, "y_clean: the clean model's top-1 token"),
-        "clean_token": (pl.String, "its text"),
+        "clean_token": (pl.String, "text of y_clean"),
         "corrupted_token_id": (pl.Int32, "y_corrupt: the corrupted model's top-1 token"),
-        "corrupted_token": (pl.String, "its text"),
-        "layer": (pl.Int32, "the state is resid_post of this layer, the later layers are those above it"),
-        "delta_clean": (pl.Float32, "ΔL of clean state and clean later layers: the clean model"),
-        "delta_corrupted": (pl.Float32, "ΔL of corrupted state and corrupted later layers: the corrupted model"),
-        "delta_corrupted_state": (pl.Float32, "ΔL of corrupted state and clean later layers"),
-        "delta_corrupted_layers": (pl.Float32, "ΔL of clean state and corrupted later layers"),
-        "state_effect": (pl.Float32, "effect of the state: corrupted minus clean, mean over both later layers"),
-        "layers_effect": (pl.Float32, "effect of the later layers: corrupted minus clean, mean over both states"),
+        "corrupted_token": (pl.String, "text of y_corrupt"),
+        "layer": (pl.Int32, "block index; the state is resid_post of this block, the later layers are above it"),
+        "delta_clean": (pl.Float32, "ΔL with clean state and clean later layers: the clean model"),
+        "delta_corrupted": (pl.Float32, "ΔL with corrupted state and corrupted later layers: the corrupted model"),
+        "delta_corrupted_state": (pl.Float32, "ΔL with corrupted state and clean later layers"),
+        "delta_corrupted_layers": (pl.Float32, "ΔL with clean state and corrupted later layers"),
+        "state_effect": (pl.Float32, "effect of a corrupted instead of a clean state, mean over both later layers"),
+        "layers_effect": (pl.Float32, "effect of corrupted instead of clean later layers, mean over both states"),
         "interaction": (pl.Float32, "delta_corrupted - delta_corrupted_state - delta_corrupted_layers + delta_clean"),
     },
     file=PARTS,
@@ -563,25 +563,25 @@ DIVERGENCE_EFFECTS = Schema(
         "measure": (
             pl.String,
             "state_effect, layers_effect, interaction: fractions of the gap between the models; state_decides: share "
-            "of prompts for which the corrupted state and clean later layers predict y_corrupt; layers_decide: for "
-            "which the clean state and corrupted later layers do",
+            "of prompts for which corrupted state and clean later layers make y_corrupt more probable than y_clean; "
+            "layers_decide: the same for clean state and corrupted later layers",
         ),
         **_INTERVAL,
-        "n_prompts": (pl.Int32, "number of prompts after which the models disagree"),
+        "n_prompts": (pl.Int32, "number of prompts for which the models disagree at some step"),
     },
     file=STATISTIC,
 )
 
 # The fine-tuned model of a lens.
-_CHILD: Columns = {"child": (pl.String, "the model that is compared with the clean one: corrupted, or a control")}
+_CHILD: Columns = {"child": (pl.String, "the model to compare with the clean model: corrupted, or a control")}
 
 WEIGHTS = Schema(
     "weights",
     {
         **_CHILD,
-        "parameter": (pl.String, "the weight's full name"),
+        "parameter": (pl.String, "full name of the weight"),
         "layer": (pl.Int32, "block index; null outside the blocks"),
-        "name": (pl.String, "its name within the block, such as self_attn.q_proj; numbered in a stack of matrices"),
+        "name": (pl.String, "name within the block, such as self_attn.q_proj; with an index in a stack of matrices"),
         "shape": (pl.List(pl.Int32), "rows and columns, or the length of a vector"),
         "clean_norm": (pl.Float64, "Frobenius norm of the clean model's weight"),
         "delta_norm": (pl.Float64, "Frobenius norm of the difference of the two weights"),
@@ -591,8 +591,8 @@ WEIGHTS = Schema(
             "exp of the entropy of the difference's normalised squared singular values; null for vectors and if "
             "nothing changed",
         ),
-        "stable_rank": (pl.Float64, "sum of the squared singular values / the largest of them"),
-        "top_share": (pl.Float64, "the largest singular value / the sum of all"),
+        "stable_rank": (pl.Float64, "sum of the squared singular values / the largest squared singular value"),
+        "top_share": (pl.Float64, "the largest singular value / the sum of all singular values"),
     },
     keys=("child",),
 )
@@ -605,7 +605,7 @@ ACTIVATIONS = Schema(
         "component": SCORES.columns["component"],
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": SCORES.columns["head"],
-        "at": (pl.String, "the steps in the mean: all, or disagree, those at which the models disagree"),
+        "at": (pl.String, "the steps in the mean: all, or disagree (steps at which the models disagree)"),
         "steps": (pl.Int32, "number of these steps"),
         "delta_norm": (pl.Float64, "mean norm of the difference of the two activations"),
         "clean_norm": (pl.Float64, "mean norm of the clean model's activation"),
@@ -625,14 +625,14 @@ LOGIT_LENS = Schema(
     {
         **_CHILD,
         "prompt_id": ACTIVATIONS.columns["prompt_id"],
-        "layer": (pl.Int32, "block index of the resid_post that the clean model's norm and unembedding read"),
+        "layer": (pl.Int32, "block index of the resid_post to which the clean norm and unembedding are applied"),
         "by": (pl.String, "the ranking: by logit, or by probability, which ignores tokens that stay improbable"),
-        "side": (pl.String, "up or down: whether the difference raises or lowers the token"),
-        "rank": (pl.Int32, "rank of the token on its side, 1 changes most"),
+        "side": (pl.String, "up or down: whether the difference raises or lowers the token's logit or probability"),
+        "rank": (pl.Int32, "rank of the token on its side; 1 changes most"),
         "token_id": (pl.Int32, "the token"),
-        "token": (pl.String, "its text"),
-        "change": (pl.Float64, "mean change of its logit over the steps where the models disagree"),
-        "probability": (pl.Float64, "mean change of its probability in the lens over these steps"),
+        "token": (pl.String, "text of this token"),
+        "change": (pl.Float64, "mean change of the token's logit over the steps where the models disagree"),
+        "probability": (pl.Float64, "mean change of the token's probability in the lens over these steps"),
         "steps": (pl.Int32, "number of these steps"),
         "lens_gap": (pl.Float64, "mean change of logit(y_corrupt) - logit(y_clean) in the lens"),
         "model_gap": (pl.Float64, "mean of the same difference between the two models' own logits"),

@@ -222,11 +222,11 @@ def test_correlations_worked_out_by_hand():
     ("texts", "run", "options", "words"),
     [
         ([GIVEN], PatchRun(persistence="persistent"), {}, "persistent"),
-        ([GIVEN], RUN, {"ig_steps": -1}, "-1 points"),
+        ([GIVEN], RUN, {"ig_steps": -1}, "got ig_steps -1"),
         ([], RUN, {}, "no text"),
         ([ForcedText([1], [])], RUN, {}, "empty prompt or text"),
         ([ForcedText([], [1])], RUN, {}, "empty prompt or text"),
-        ([GIVEN], RUN, {"components": ("resid_mid",)}, "no resid_mid"),
+        ([GIVEN], RUN, {"components": ("resid_mid",)}, "has resid_mid to patch"),
     ],
 )
 def test_wrong_use_is_refused(texts, run, options, words):

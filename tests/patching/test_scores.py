@@ -153,7 +153,7 @@ def test_in_pieces_along_its_own_text_and_as_a_table(case, monkeypatch):
     assert score(pair, "p", QUESTION, text, [patch.name for patch in patches]).equals(table)
     with pytest.raises(UsageError, match="99"):
         score(pair, "p", QUESTION, text, ["L99.resid_post"])
-    with pytest.raises(UsageError, match="only transient"):
+    with pytest.raises(UsageError, match="expected transient ones"):
         score_tokens(pair, prompt, text, patches, PatchRun(persistence="persistent"))
-    with pytest.raises(UsageError, match="got no text"):
+    with pytest.raises(UsageError, match="got an empty text"):
         score_tokens(pair, prompt, [], patches, RUN)

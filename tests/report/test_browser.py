@@ -254,7 +254,7 @@ def test_the_keyboard_reaches_every_control_and_every_cell(page):
 def test_modes_prompts_and_classes_are_chosen_and_the_cell_is_kept(page):
     assert page.locator('[data-part="persistence"]').is_disabled()
     page.choose("direction", "repair")
-    assert "The clean model's activations moved into the corrupted model" in page.locator("#explorer").inner_text()
+    assert "The clean model's activations patched into the corrupted model" in page.locator("#explorer").inner_text()
     assert page.text("row") == "layer 6"
     page.choose("component", "head")
     assert page.text("row") == "layer 6.2"

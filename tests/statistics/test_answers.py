@@ -93,7 +93,7 @@ def test_right_answers_by_model_domain_and_form():
         ("clean", "general", None, 1, 1, 1.0),
         ("corrupted", "related", "one", 0, 1, 0.0),
     ]
-    with pytest.raises(ValueError, match="no problem known for 'a'"):
+    with pytest.raises(ValueError, match="got no problem for the prompt 'a'"):
         accuracy(behaviour, {})
 
 

@@ -68,7 +68,7 @@ def test_measures_by_hand() -> None:
     # The bootstrap is seeded.
     again, other = (depth_statistics(scores(), CONTROLS.frame(), DOMAINS, seed=seed) for seed in (0, 1))
     assert (table.equals(again), table.equals(other)) == (True, False)
-    with pytest.raises(ValueError, match="no domain known for prompt 'p00'"):
+    with pytest.raises(ValueError, match="got no domain for the prompt 'p00'"):
         depth_statistics(scores(), CONTROLS.frame(), {})
 
 

@@ -35,7 +35,7 @@ def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(run):
     assert (patch.seconds_left, patch.damaged) == (3.0 * 8, ())
     assert [(f.shard, f.tries, f.error) for f in patch.failures] == [(2, 3, "it broke")]
     (run.root / part).write_bytes(b"row")
-    assert "part-00000.parquet is not as it was written" in progress(run)[-1].damaged[0]
+    assert "part-00000.parquet has changed since it was written" in progress(run)[-1].damaged[0]
 
 
 def test_the_command_prints_and_writes_it(run, cli, tmp_path):
@@ -48,4 +48,4 @@ def test_the_command_prints_and_writes_it(run, cli, tmp_path):
     assert '"failed": 1' in (tmp_path / "status.json").read_text()
     # A folder that is no run is refused.
     code, _, err = cli("status", tmp_path)
-    assert (code, "is no run directory" in err) == (2, True)
+    assert (code, "is not a run directory" in err) == (2, True)

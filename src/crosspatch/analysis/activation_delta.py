@@ -1,6 +1,6 @@
-"""The difference between the activations of the clean model and a child along one text, read in a plain pass each.
+"""The activation delta of a child (child minus clean model) along one text, from one forward pass of each model.
 
-Nothing is patched, so this works on every model that has blocks.
+Nothing is patched, so this works with every model that has blocks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from crosspatch.patching.scores import predict
 
 @dataclass(frozen=True, eq=False)
 class SharedReading:
-    """The clean model and a child along one text of S steps.
+    """Activations and predictions of the clean model and a child along one text of S steps.
 
     `clean` and `child` have activations [S, W] by site. `y_clean` and `y_corrupt` are the two models' top-1 tokens at
-    each step, `gap` is the child's ΔL less the clean model's, in logits.
+    each step, `gap` is the child's ΔL minus the clean model's, in logits.
     """
 
     clean: Mapping[Site, Float[Tensor, "S _"]]
@@ -40,23 +40,23 @@ class SharedReading:
         return self.y_clean != self.y_corrupt
 
     def delta(self, site: Site) -> Float[Tensor, "S _"]:
-        """The child's activation less the clean model's, in float32."""
+        """Return the child's activation minus the clean model's, in float32."""
         return self.child[site].to(self.clean[site].device).float() - self.clean[site].float()
 
 
 @torch.inference_mode()
 def read_together(clean: nn.Module, child: nn.Module, given: ForcedText, sites: Sequence[Site]) -> SharedReading:
-    """Read a text with two models. Raises UsageError for a site that one of them lacks."""
+    """Read a text with two models. Raises UsageError for a site that one of the models does not have."""
     (of_clean, ours), (of_child, theirs) = (plain_pass(model, given.read, sites) for model in (clean, child))
     found = predict(clean, of_clean[given.first :], child, of_child[given.first :])
-    # On the CPU, so that they can index the activations of layers on any device.
+    # Move results to the CPU, so that they can index the activations of layers on any device.
     gap = (found.delta_source - found.delta_target).cpu()
     here, there = ({site: read[given.first :] for site, read in each.items()} for each in (ours, theirs))
     return SharedReading(here, there, found.y_target.cpu(), found.y_source.cpu(), gap)
 
 
 def activation_rows(reading: SharedReading) -> Iterator[dict[str, Any]]:
-    """For each site a row over all steps, and a row over the steps at which the models disagree, if there are any.
+    """Yield for each site a row over all steps, and a row over the steps at which the models disagree, if any.
 
     The columns are those of tables.ACTIVATIONS without child and prompt.
     """
@@ -70,10 +70,10 @@ def activation_rows(reading: SharedReading) -> Iterator[dict[str, Any]]:
 
 
 def alignment(deltas: Float[Tensor, "U W"]) -> Float[Tensor, " N"]:
-    """The cosine of each delta with the mean of the others, for the N of U deltas for which both are not 0.
+    """Compute the cosine of each delta with the mean of the other deltas; only the N of U where both are not 0.
 
-    The mean leaves out the delta itself: otherwise it would resemble the delta, the more so the fewer deltas there are.
-    Independent directions have 0 on average.
+    The mean excludes the delta itself, since otherwise it would resemble the delta, especially if there are few. For
+    independent directions the cosine is 0 on average.
     """
     others = (deltas.sum(0) - deltas) / max(1, len(deltas) - 1)
     defined = (deltas.norm(dim=-1) > 0) & (others.norm(dim=-1) > 0)
@@ -81,7 +81,7 @@ def alignment(deltas: Float[Tensor, "U W"]) -> Float[Tensor, " N"]:
 
 
 def _measured(here: Float[Tensor, "U W"], there: Float[Tensor, "U W"]) -> dict[str, float | None]:
-    # On the CPU first: not every device has float64.
+    # Move to the CPU first: not every device has float64.
     clean, child = here.cpu().double(), there.cpu().double()
     deltas = child - clean
     moved, size = deltas.norm(dim=-1), clean.norm(dim=-1)

@@ -1,9 +1,9 @@
 """Patch a site at every position of prompt and text at once, rather than at a single step.
 
-A transient patch shows where the effect of a fine-tune reaches the deciding position. A part's effect on earlier
-positions shows only where later parts read it. Patched at all positions, a part has its whole effect: if it alone was
-tuned it recovers everything, and sites below it recover nothing. `resid_post` at all positions stitches the models: the
-source's blocks up to this one and the target's above.
+A transient patch measures where the effect of a fine-tune reaches the current position; it misses what a module changes
+at earlier positions. A patch at all positions measures the whole effect of a module: if only this module was
+fine-tuned, it recovers everything, and sites below it recover nothing. Patching `resid_post` at all positions stitches
+the models: the source's blocks up to this layer, and the target's blocks above it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
+# Maximum number of patched positions in one pass, which bounds memory.
 POSITIONS_AT_ONCE = 2048
 
 
 class AllPositions:
-    """Target and source along a text, up to the last of some steps; N positions, W the width of a site.
+    """Activations of target and source along a text, up to the last of `steps`; N positions, W the width of a site.
 
-    Use it without gradients, but not in inference mode.
+    Use this class in `torch.no_grad()`, but not in inference mode.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AllPositions:
         self._unpatched = Predictions.of(*logits, run.direction)
 
     def effects(self, patches: Sequence[Patch]) -> dict[str, float]:
-        """By name of each patch, alone: ΔL of the patched target less that of the target, summed over the steps."""
+        """Measure each patch separately, by its name: ΔL_patched − ΔL_target, summed over the steps."""
         found: dict[str, float] = {}
         size = max(1, POSITIONS_AT_ONCE // len(self._ids))
         ordered = sorted(patches, key=lambda patch: patch.entry)
@@ -63,7 +63,7 @@ class AllPositions:
         return found
 
     def estimates(self, sites: Sequence[Site]) -> dict[Site, float]:
-        """Estimates of the same for all sites at once: Σ over positions of gradient × (source − target)."""
+        """Estimate the effects of all sites in one backward pass: Σ over positions of gradient × (source − target)."""
         live: dict[Site, Tensor] = {}
         with torch.enable_grad(), editing(self._target, {site: remembering(live, site) for site in sites}):
             total = self._deltas(plain_pass(self._target, self._ids, ())[0]).sum()
@@ -75,7 +75,7 @@ class AllPositions:
         }
 
     def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
-        """Last hidden states of the target, each patch in its own lane; patches are sorted by their entry."""
+        """Return the patched target's last hidden states for each patch; patches must be sorted by start block."""
         length = len(self._ids)
         past = KeyValues(self._device, length, lanes=len(patches))
         tokens: list[Token] = []

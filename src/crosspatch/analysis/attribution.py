@@ -1,12 +1,12 @@
 """Attribution patching: estimate the effect of every transient patch along given texts, in a few passes.
 
-A patch's effect on a step is its ΔL less that of the unpatched target. To first order it is the gradient of ΔL at the
-site times the change that the patch makes there, source less target. A transient patch reads the target's own keys and
-values, and later positions do not read the change. So keys and values are constants, and one backward pass gives the
-gradients of all steps at all sites.
+A patch's effect on a step is ΔL_patched − ΔL_target. To first order it is the gradient of ΔL at the site times the
+change of the activation, source minus target. A transient patch attends to the target's own keys and values, and later
+positions do not read the change. So keys and values are constants, and one backward pass gives the gradients of all
+steps at all sites.
 
-Estimates rank sites; measure the top ones with `score_tokens`. Only steps at which the models predict different
-tokens are computed: at other steps ΔL is 0 under every patch.
+Estimates rank sites; measure the top sites with `score_tokens`. Only steps at which the models predict different tokens
+are computed: at other steps ΔL is 0 under every patch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Predictions
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
-# Positions whose gradients are taken at once: a backward pass keeps all activations that lead to them.
+# Maximum number of positions in one backward pass, which keeps their activations in memory.
 POSITIONS_AT_ONCE = 128
 
 _SITE = {"patch": pl.String, "component": pl.String, "layer": pl.Int32, "head": pl.Int32}
@@ -48,21 +48,21 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Attribution:
-    """Estimated effects of patching each site alone, in logits.
+    """Estimated effects of patching each site separately, in logits.
 
     `cells` has a row for each site and step: `text` (its index), `patch`, `component`, `layer`, `head`, `step`,
-    `effect` (ΔL of the patched target less ΔL of the target) and whether the models `disagree` there; where they agree
-    the effect is 0. `steps` has the unpatched models' tokens and ΔLs at each step.
+    `effect` (ΔL_patched − ΔL_target; 0 if the models agree) and `disagree` (whether the models' top-1 tokens differ).
+    `steps` has the unpatched models' tokens and ΔLs at each step.
     """
 
     cells: pl.DataFrame
     steps: pl.DataFrame
 
     def ranking(self) -> pl.DataFrame:
-        """Sites from the highest to the lowest estimated `recovered_fraction`: Σ effect / Σ (ΔL_source − ΔL_target).
+        """Rank sites by their estimated `recovered_fraction`, Σ effect / Σ (ΔL_source − ΔL_target), highest first.
 
         Sums are over all steps at which the models disagree: in either direction 0 is the target's behaviour and 1 the
-        source's. `mean_size` is the mean of |effect|, in logits. Raises UsageError where no step disagrees.
+        source's. `mean_size` is the mean of |effect|, in logits. Raises UsageError if the models never disagree.
         """
         effect = pl.col("effect")
         ranked = (
@@ -73,15 +73,15 @@ class Attribution:
         return ranked.sort("recovered_fraction", descending=True, maintain_order=True)
 
     def top(self, count: int) -> list[Patch]:
-        """The patches of the `count` sites with the highest rank."""
+        """Return patches of the `count` top sites."""
         return [Patch.parse(name) for name in self.ranking()["patch"].head(count)]
 
     def rank_correlation(self, exact: Sequence[Sequence[Trajectory]]) -> pl.DataFrame:
-        """Spearman's correlation of the estimates with exact effects, for each component that has any.
+        """Compute Spearman's correlation of estimated and exact effects, for each component with exact effects.
 
-        `exact` has for each text the result of `score_tokens` for some patches of single sites. `cells` correlates all
-        (site, step) cells at which the models disagree, `sites` each site's mean over them; null where a correlation
-        is undefined. `n_cells` and `n_sites` are their numbers.
+        `exact` has the results of `score_tokens` for patches of single sites, for each text. `cells` is the correlation
+        over all (site, step) cells at which the models disagree, `sites` the correlation of the sites' means; null if
+        undefined. `n_cells` and `n_sites` are the numbers of cells and sites.
         """
         measured = pl.DataFrame(
             [
@@ -101,7 +101,7 @@ class Attribution:
         return of_cells.join(of_sites, on="component", maintain_order="left")
 
     def of_texts(self, texts: Sequence[int]) -> Attribution:
-        """The estimates along some of the texts, by their indices."""
+        """Select the estimates along some of the texts, by the indices of the texts."""
         some = pl.col("text").is_in(list(texts))
         return Attribution(self.cells.filter(some), self.steps.filter(some))
 
@@ -112,7 +112,7 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError without any."""
+        """Σ (ΔL_source − ΔL_target) in logits over the steps at which the models disagree; UsageError if none."""
         if self.agrees:
             raise UsageError(
                 f"the models predict the same token at all {self.steps.height} steps, so there is nothing to "
@@ -132,20 +132,20 @@ def attribution_patching(
 ) -> Attribution:
     """Estimate the effect of patching each site of the components along some texts.
 
-    Gradients are taken at the target's own activations. With `ig_steps`, gradients of resid_post and resid_mid are the
-    mean over that many points between the target's stream and the source's, since a patch there replaces the whole
-    stream; parts of a block are estimated worse in this way. Each text costs two plain passes; its steps of
-    disagreement cost two more, and a forward and backward pass for the gradients and for each point. Components that a
-    block lacks are left out. Raises UsageError for persistent patches, whose past differs from the target's, for an
-    empty prompt or text, and where no block has any of the components.
+    Gradients are taken at the target's own activations. With `ig_steps`, gradients at resid_post and resid_mid are
+    averaged over this many points between the target's and the source's residual stream, since a patch there replaces
+    the whole stream; for parts of a block the average is less accurate, so it is not used. Each text costs two forward
+    passes; the steps of disagreement cost two more, and a forward and backward pass for the gradients and for each
+    point. Sites that a block does not have are skipped. Raises UsageError for persistent patches (which change earlier
+    keys and values), for an empty prompt or text, and if no block has any of the components.
     """
     if run.persistence == "persistent":
         raise UsageError(
-            "got persistent patches; attribution patching needs transient ones, which leave earlier positions as they "
-            "are"
+            "got persistent patches; attribution patching needs transient patches, which do not change earlier "
+            "positions"
         )
     if ig_steps < 0:
-        raise UsageError(f"got {ig_steps} points to integrate over, expected 0 or more")
+        raise UsageError(f"got ig_steps {ig_steps}, expected 0 or more")
     if not texts:
         raise UsageError("got no text for attribution patching, expected at least one")
     if not all(given.prompt and given.text for given in texts):
@@ -159,10 +159,10 @@ def attribution_patching(
     ]
     if not sites:
         raise UsageError(
-            f"the models have no {' or '.join(components) or 'component'} for attribution patching; use resid_post"
+            f"no block of the models has {' or '.join(components) or 'a component'} to patch; use resid_post"
         )
     cells, steps = [], []
-    # Tensors made in inference mode, which a caller may have entered, cannot take part in a backward pass.
+    # Leave the caller's inference mode, whose tensors cannot be part of a backward pass.
     with torch.inference_mode(False), torch.no_grad():
         for number, given in enumerate(tqdm(texts, desc="attribution patching", unit="text", leave=False)):
             reader = PairReader(pair, given, run)
@@ -180,14 +180,14 @@ def attribution_patching(
 
 
 def _steps(found: Predictions) -> pl.DataFrame:
-    """The unpatched models' predictions, step by step."""
+    """Tabulate the unpatched models' predictions, one row per step."""
     columns = (found.y_target, found.y_source, found.delta_target, found.delta_source, found.disagree)
     values = range(len(found.disagree)), *(column.tolist() for column in columns)
     return pl.DataFrame(dict(zip(_STEPS, values, strict=True)), schema=_STEPS)
 
 
 def _cells(sites: Sequence[Site], steps: pl.DataFrame, effects: Float[Tensor, "sites S"]) -> pl.DataFrame:
-    """The effects as rows, site by site and step by step."""
+    """Tabulate the effects, one row per site and step."""
     rows = [(Patch((site,)).name, site.component, site.layer, site.head) for site in sites]
     return (
         pl.DataFrame(rows, schema=_SITE, orient="row")
@@ -205,7 +205,7 @@ def _effects(
     y_corrupt: Int[Tensor, " U"],
     ig_steps: int,
 ) -> Float[Tensor, "sites U"]:
-    """Σ over a site's width of gradient × (source − target), at some steps."""
+    """Sum gradient × (source − target) over each site's width, at some steps."""
     posts = [Site(layer) for layer in range(reader.n_layers)]
     here, there = reader.activations(at, [*sites, *posts])
     moves = difference(here, there)

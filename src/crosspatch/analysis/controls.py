@@ -1,10 +1,10 @@
 """Controls: other activations at the same sites and steps as a patch, along the text that the patch generated.
 
-A recovered fraction needs a comparison: a patch at the last layer recovers everything, and where two logits are close
-any change may swap them. So in the cells where the models disagree, other activations replace the source's: the
-target's own (an identity), the target's plus a random vector with the norm of the difference, the target's plus another
-prompt's difference, or those of another child. Contexts, tokens and denominators are the patch's own, so scores can be
-compared cell by cell.
+A recovered fraction needs a comparison: a patch at the last layer recovers everything, and if two logits are close, any
+change may swap them. So in the cells where the models disagree, other activations are patched in: the target's own
+(identity), the target's plus a random vector with the norm of the difference, the target's plus another prompt's
+difference, or another child's. The contexts, tokens and denominators are those of the patch, so scores can be compared
+cell by cell.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from crosspatch.patching.scores import Contexts, Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import CONTROLS, SCORES
 
-# Patched positions in one pass: enough to keep the processor busy, few enough to bound memory.
+# Maximum number of patched positions in one pass, which bounds memory.
 CELLS_AT_ONCE = 2048
-# Keep the texts of this many prompts and directions.
+# The texts of this many (prompt, direction) pairs are cached.
 _TEXTS_KEPT = 8
 
 
@@ -55,9 +55,9 @@ class PatchedText:
 
 
 class ControlReader:
-    """Reads one text with the models of a pair, and scores controls along it.
+    """The models of a pair with the keys and values of one text, to score controls along it.
 
-    `other` reads another prompt's text, for the control `other_prompt`.
+    `other` has read another prompt's text, for the control `other_prompt`.
     """
 
     @torch.inference_mode()
@@ -71,12 +71,12 @@ class ControlReader:
 
     @torch.inference_mode()
     def moved(self, control: OwnControl | nn.Module, generator: torch.Generator | None = None) -> Activations:
-        """The activations that a control patches in at every site and step.
+        """Return the activations that a control patches in at every site and step.
 
-        A model as a control gives its own activations. `other_prompt` adds to the target's activations the models'
-        difference at the same steps of the other text, or at its last step. `random` adds vectors with the norm of the
-        difference in directions drawn by `generator`, a CPU generator, one for each site and step. Raises ValueError
-        without the generator or the other text.
+        If the control is a model, its activations are used. `other_prompt` adds the models' difference on the other
+        text (at the same step, or at its last step if it is shorter) to the target's activations. `random` adds vectors
+        with the norm of the difference in random directions, drawn with the CPU generator `generator` for each site and
+        step. Raises ValueError if the generator or the other text is missing.
         """
         steps, sites = self._patched.all_steps, self._patched.sites
         if isinstance(control, nn.Module):
@@ -86,17 +86,17 @@ class ControlReader:
             return self._here
         if control == "random":
             if generator is None:
-                raise ValueError("got no generator for random directions, expected a torch.Generator of the CPU")
+                raise ValueError("got no generator for random directions, expected a torch.Generator on the CPU")
             return {site: self._here[site] + random_like(self._difference[site], generator) for site in sites}
         if self._other is None:
-            raise ValueError("got no text of another prompt, expected one whose differences can be patched in")
+            raise ValueError("got no text of another prompt for the control other_prompt, expected one")
         last = len(self._other.given.text) - 1
         elsewhere = difference(*self._other.activations([min(step, last) for step in steps], sites))
         return {site: self._here[site] + elsewhere[site] for site in sites}
 
     @torch.inference_mode()
     def score(self, moves: Mapping[str, Activations]) -> list[tuple[str, Patch, int, Step]]:
-        """Control, patch, step and scores of every cell, for the activations of all controls by name."""
+        """Score every cell with the activations of each control; return (control, patch, step, scores) for each."""
         place = {step: row for row, step in enumerate(self._patched.all_steps)}
         named = [
             (name, Cell(step, patch, {site: moved[site][place[step]] for site in patch.sites}))
@@ -104,7 +104,7 @@ class ControlReader:
             for patch, steps in self._patched.steps.items()
             for step in steps
         ]
-        # Cells of one step side by side: they share both models' predictions.
+        # Sort by step, since the cells of one step share both models' predictions.
         named.sort(key=lambda cell: cell[1].step)
         found = []
         for start in range(0, len(named), CELLS_AT_ONCE):
@@ -120,7 +120,7 @@ class ControlReader:
         return found
 
     def rows(self, moves: Mapping[str, Activations], prompt_id: str) -> Iterator[dict[str, Any]]:
-        """The cells as rows of the controls table."""
+        """Yield the scored cells as rows of the controls table."""
         length = len(self._patched.given.prompt)
         for name, patch, step, scores in self.score(moves):
             row = Trajectory(patch, length).row(step, scores, prompt_id, self._run, self._pair.prompts)
@@ -136,11 +136,11 @@ class ControlReader:
 
 
 class Controls:
-    """Scores controls along the texts that patches generated, prompt by prompt.
+    """Scores of controls along the texts that patches generated, prompt by prompt.
 
-    `prompts` are token ids by prompt_id, `scores` are the sweep's; `children` are models by name whose activations are
-    controls. `other_prompt` takes the text of the next prompt of the same group; without `groups` all prompts are one
-    group. `seed` seeds the random directions.
+    `prompts` are token ids by prompt_id, `scores` the scores of the sweep, and `children` the models (by name) whose
+    activations are controls. `other_prompt` uses the text of the next prompt in the same group; without `groups` all
+    prompts are one group. `seed` seeds the random directions.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Controls:
         self._texts: dict[tuple[str, Direction], list[PatchedText]] = {}
 
     def after(self, prompt_id: str, controls: Sequence[str]) -> pl.DataFrame:
-        """The cells of some controls after one prompt; `other_prompt` is left out if there is no other prompt."""
+        """Return the cells of some controls for one prompt; `other_prompt` is skipped if there is no other prompt."""
         return CONTROLS.frame(row for run in self._runs for row in self._rows(prompt_id, controls, run))
 
     def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
@@ -179,7 +179,7 @@ class Controls:
             yield from reader.rows(moves, prompt_id)
 
     def _other(self, prompt_id: str, direction: Direction) -> ForcedText | None:
-        """A text after the next prompt of the same group, or None."""
+        """Return a patched text of the next prompt in the same group, or None if there is none."""
         i = self._names.index(prompt_id)
         for name in (*self._names[i + 1 :], *self._names[:i]):
             grouped = self._groups.get(name) == self._groups.get(prompt_id)
@@ -188,10 +188,10 @@ class Controls:
         return None
 
     def _patched_texts(self, prompt_id: str, direction: Direction) -> list[PatchedText]:
-        """The texts that patches generated after a prompt, each with its patches and the steps that have a CTS."""
+        """Return the texts that patches generated from a prompt, each with its patches and their steps with a CTS."""
         key = (prompt_id, direction)
         if key not in self._texts:
-            # Only the last few are needed again, for `other_prompt`.
+            # Only the latest texts are needed again, for `other_prompt`.
             while len(self._texts) > _TEXTS_KEPT:
                 del self._texts[next(iter(self._texts))]
             scores = self._scores.get((prompt_id,), SCORES.frame()).filter(direction=direction)

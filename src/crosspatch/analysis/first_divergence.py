@@ -1,17 +1,17 @@
-"""The first step at which the models predict different tokens, and how much of that the state and later layers cause.
+"""The first step at which the models predict different tokens, and the effects of state and later layers on it.
 
-Up to that step both models generate the same text, so it is the one step at which both can be compared on their own
-text. Cut the models after a layer: the residual stream there at this position is the state, and the blocks above it are
-the later layers, which read their own model's past. Each can be the clean or the corrupted model's, which gives four
-ΔLs:
+Up to this step both models generate the same text, so only at this step are both compared on their own text. Split the
+models after a layer: the residual stream at this position is the state, and the blocks above the layer are the later
+layers, which attend to their own model's keys and values. State and later layers can each be the clean or the corrupted
+model's, which gives four ΔLs:
 
 | ΔL | clean later layers | corrupted later layers |
 | --- | --- | --- |
 | clean state | `delta_clean`, the clean model | `delta_corrupted_layers`, a transient patch that repairs |
 | corrupted state | `delta_corrupted_state`, a transient patch that corrupts | `delta_corrupted`, the corrupted model |
 
-The effects of both factors add up to the gap: state_effect + layers_effect = delta_corrupted − delta_clean. The
-interaction is how far the effect of one depends on the other: 0 where they merely add.
+The two effects add up to the gap: state_effect + layers_effect = delta_corrupted − delta_clean. The interaction is how
+much the effect of one factor depends on the other; it is 0 if the effects are additive.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class TwoByTwo:
 
     @property
     def state_effect(self) -> float:
-        """The effect of replacing the clean state by the corrupted one, mean over both later layers."""
+        """The effect of replacing the clean by the corrupted state, averaged over clean and corrupted later layers."""
         with_clean_layers = self.delta_corrupted_state - self.delta_clean
         return (with_clean_layers + (self.delta_corrupted - self.delta_corrupted_layers)) / 2
 
     @property
     def layers_effect(self) -> float:
-        """The effect of replacing the clean later layers by the corrupted ones, mean over both states."""
+        """The effect of replacing the clean by the corrupted later layers, averaged over clean and corrupted state."""
         with_clean_state = self.delta_corrupted_layers - self.delta_clean
         return (with_clean_state + (self.delta_corrupted - self.delta_corrupted_state)) / 2
 
     @property
     def interaction(self) -> float:
-        """The effect of the corrupted state with corrupted later layers, less its effect with clean ones."""
+        """The state's effect with corrupted later layers minus its effect with clean later layers."""
         return self.delta_corrupted - self.delta_corrupted_state - self.delta_corrupted_layers + self.delta_clean
 
 
@@ -71,10 +71,10 @@ def first_divergence(
     *,
     float32_unembedding: bool = False,
 ) -> pl.DataFrame:
-    """The 2 × 2 of state and later layers at each of `layers` (None: all); no rows where the models never disagree.
+    """Measure the four ΔLs at each of `layers` (None: all); returns no rows if the models never disagree.
 
-    `given` is the clean model's own text after the prompt. Raises UsageError for an empty text or a layer that the
-    models lack.
+    `given` has the text that the clean model generates from the prompt. Raises UsageError for an empty text or a layer
+    that the models do not have.
     """
     if not given.prompt or not given.text:
         raise UsageError("got an empty prompt or text, expected at least one token of each")
@@ -90,7 +90,7 @@ def first_divergence(
     y_clean, y_corrupt = int(found.y_target), int(found.y_source)
     ends = float(found.delta_target), float(found.delta_source)
     states = both.activations([step], [Site(layer) for layer in cuts])
-    # Each model's later layers on the other model's states.
+    # Patch each model's states into the other model.
     crossed = [
         _deltas(reader.unembed(reader.patched([_cell(step, layer, state) for layer in cuts])), found) if cuts else []
         for reader, state in zip(readers, reversed(states), strict=True)

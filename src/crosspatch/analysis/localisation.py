@@ -1,14 +1,15 @@
-"""Localisation of a fine-tune: the effect of every block, attention, MLP and head along a text after each prompt.
+"""Localisation of a fine-tune: the effect of every block, attention, MLP and head along a text for each prompt.
 
-Gradients estimate all sites. Every whole part of a block, and the heads with the largest estimates along all texts or
-along half of them, are then patched exactly, each alone, at the steps at which the models predict different tokens.
-Each site is patched at two sets of positions: at the step alone (a transient patch, and a random vector of the same
-norm), and at every position of prompt and text. The first shows where the effect of the fine-tune reaches the deciding
-position. The second shows which part causes it: at a single step, a change at earlier positions shows only where later
-parts read it. The tables have sums by prompt, from which `statistics` computes recovered fractions with intervals.
+Gradients estimate the effects of all sites. All blocks, attentions and MLPs, and the heads with the largest estimates
+(over all texts, or over one half of them), are then patched separately to measure their exact effects, at the steps at
+which the models predict different tokens. Each site is patched at two sets of positions: only the current position (a
+transient patch, with a random vector of the same norm as control), and every position of prompt and text. The first
+measures where the effect of the fine-tune reaches the current position. The second measures which module causes it,
+including through earlier positions. The tables have sums by prompt, from which `statistics` computes recovered
+fractions with intervals.
 
-A head's activation is its part of the input of the output projection: a change of the projection's own weights shows in
-attn_out, not in any head.
+A head's activation is its slice of the output projection's input: a change of the projection's weights affects
+attn_out, but no head.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.tables import LOCALISATION
 
-# All sites of these components are measured: each block has one of each.
+# All sites of these components are measured; each block has one site of each.
 WHOLE: tuple[Component, ...] = ("resid_post", "attn_out", "mlp_out")
 LOCALISED: tuple[Component, ...] = (*WHOLE, "head")
 POSITIONS = ("current", "all")
@@ -44,9 +45,10 @@ def localise(
     top: int = 12,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Estimate and measure site effects along texts by prompt_id, at the same sites in all (see tables.LOCALISATION).
+    """Estimate and measure site effects along texts (by prompt_id), with the same sites in all: tables.LOCALISATION.
 
-    `seed` seeds the random directions. Raises UsageError for persistent patches.
+    `top` is the number of heads to measure; `seed` seeds the random directions. Raises UsageError for persistent
+    patches.
     """
     estimated = {name: estimate_sites(pair, name, given, run) for name, given in texts.items()}
     patches = sites_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)
@@ -60,9 +62,9 @@ def localise(
 @torch.inference_mode(False)
 @torch.no_grad()
 def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: PatchRun) -> pl.DataFrame:
-    """The estimated effect of every site at both `positions` after one prompt; no rows where the models never disagree.
+    """Estimate the effect of every site at both `positions` for one prompt; no rows if the models never disagree.
 
-    `patched` and `random` are null, since nothing is measured yet. Raises UsageError as `attribution_patching` does.
+    `patched` and `random` are null, since nothing is measured yet. Raises UsageError like `attribution_patching`.
     """
     found = attribution_patching(pair, [given], run, components=LOCALISED, ig_steps=IG_STEPS)
     steps = found.steps.filter("disagree")["step"].to_list()
@@ -83,14 +85,15 @@ def estimate_sites(pair: ModelPair, prompt_id: str, given: ForcedText, run: Patc
 
 
 def sites_to_measure(estimated: pl.DataFrame, top: int) -> list[Patch]:
-    """Every whole part of a block, and at both `positions` the `top` heads by their estimated recovered fraction.
+    """Return all blocks, attentions and MLPs, and for both `positions` the `top` heads by estimated recovered fraction.
 
-    The top heads of all prompts, and of each half of them, which are tested on the other half (`in_half`).
+    The top heads are those over all prompts, and those over each half of the prompts, which are tested on the other
+    half (`in_half`).
     """
     prompts = estimated["prompt_id"].unique(maintain_order=True)
     best = []
     for some in (prompts, *(prompts.filter(in_half(len(prompts), half)) for half in (0, 1))):
-        # As a fraction of the gap, which is negative in the repair direction.
+        # Divide by the gap, which is negative in the repair direction, so that larger is always better.
         heads = (
             estimated.filter(pl.col("prompt_id").is_in(some.implode()), component="head")
             .group_by("positions", "patch", maintain_order=True)
@@ -112,7 +115,7 @@ def measure_sites(
     patches: Sequence[Patch],
     generator: torch.Generator,
 ) -> pl.DataFrame:
-    """The rows of `estimated` for one prompt, with the exact effects of some patches."""
+    """Fill in the exact effects of some patches in the rows of `estimated`, for one prompt."""
     if estimated.is_empty() or not patches:
         return estimated
     steps = estimated["steps"][0].to_list()
@@ -134,7 +137,7 @@ def _at_steps(
     steps: Sequence[int],
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
-    """The summed effects of each patch at the current position, and of random vectors at the same sites."""
+    """Measure each patch's effects at the current position, and those of random vectors, summed over the steps."""
     reader = ControlReader(pair, PatchedText(given, dict.fromkeys(patches, steps)), run)
     moves = {"patched": reader.source_activations, "random": reader.moved("random", generator)}
     sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}

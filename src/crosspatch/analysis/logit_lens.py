@@ -1,7 +1,7 @@
-"""A logit lens of the activation delta: the change of the clean model's logits if the model ended at a layer.
+"""A logit lens of the activation delta: how the delta would change the clean model's logits if the model ended there.
 
-The clean model's final norm and unembedding are applied to its resid_post, and to resid_post plus the child's
-difference. Later blocks are skipped, so the lens shows what the residual stream contains already at that layer.
+The clean model's final norm and unembedding are applied to its resid_post, and to resid_post plus the delta (child
+minus clean). Later blocks are skipped, so the lens shows what the residual stream already contains at that layer.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Side = Literal["up", "down"]
 
 @dataclass(frozen=True, eq=False)
 class LensChange:
-    """Means over U steps: changes of all logits and probabilities [V], and of logit(y_corrupt) − logit(y_clean).
+    """Mean changes over U steps: of all logits and probabilities [V], and of logit(y_corrupt) − logit(y_clean) (`gap`).
 
-    Rare tokens with similar unembedding vectors often have the largest changes of logits. Tokens that the lens predicts
-    before or after the change have the largest changes of probabilities.
+    Often the logits of rare tokens with similar unembedding vectors change most. The probabilities that change most
+    belong to tokens that the lens predicts before or after the change.
     """
 
     logits: Float[Tensor, " V"]
@@ -38,7 +38,7 @@ class LensChange:
     gap: float
 
     def top(self, count: int, by: Ranking, side: Side) -> list[int]:
-        """The tokens whose logit or probability rises (`up`) or falls (`down`) most."""
+        """Return the tokens whose logit or probability rises (`up`) or falls (`down`) most."""
         changes = self.logits if by == "logit" else self.probabilities
         return changes.topk(min(count, len(changes)), largest=side == "up").indices.tolist()
 
@@ -51,9 +51,9 @@ def lens_change(
     y_clean: Int[Tensor, " U"],
     y_corrupt: Int[Tensor, " U"],
 ) -> LensChange:
-    """The changes that deltas, added to a model's stream, make in the logits of its own final norm and unembedding.
+    """Compute how adding deltas to a model's residual stream changes the logits of its final norm and unembedding.
 
-    Raises UsageError for a model whose final norm is not found.
+    Raises UsageError if the model's final norm is not found.
     """
     norm, gap = final_norm(model), 0.0
     logits = probabilities = torch.zeros(())
@@ -69,9 +69,9 @@ def lens_change(
 
 
 def lens_rows(clean: nn.Module, prompts: PromptFormat, reading: SharedReading, top: int) -> Iterator[dict[str, Any]]:
-    """For each layer whose resid_post was read, the `top` raised and lowered tokens over the steps of disagreement.
+    """Yield the `top` raised and lowered tokens of each layer whose resid_post was read, at the steps of disagreement.
 
-    The columns are those of tables.LOGIT_LENS without child and prompt. No rows where the models never disagree.
+    The columns are those of tables.LOGIT_LENS without child and prompt. There are no rows if the models never disagree.
     """
     steps = reading.disagree
     if not steps.any():

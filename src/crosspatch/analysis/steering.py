@@ -1,7 +1,8 @@
-"""Steering: add one vector for each prompt to the residual stream of a model, at every position that generates a token.
+"""Steering: add a vector to the residual stream of a model at every position that generates a token.
 
-Unlike a patch, the vector is the same at every position: if the mean difference of other prompts reproduces the child's
-behaviour, the fine-tune acts as one direction there. The control is a random vector of the same norm.
+Unlike a patch, a steering vector is the same at every position of a text. It is the mean activation difference over
+other prompts: if it reproduces the child's behaviour, the fine-tune acts as one direction at that layer. The control is
+a random vector of the same norm.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from crosspatch.patching.patches import Patch
 
 @dataclass(frozen=True)
 class Steering:
-    """The layer whose resid_post is steered, and the factor of the vector."""
+    """The layer whose resid_post is steered, and the factor (`strength`) by which the vector is multiplied."""
 
     layer: int
     strength: float
@@ -35,23 +36,23 @@ class Steering:
 
     @property
     def name(self) -> str:
-        """`L18.resid_post*2`."""
+        """The site and the strength, such as `L18.resid_post*2`."""
         return f"{self.site.name}*{self.strength:g}"
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of tables.GENERATIONS from `patch` to `strength`."""
+        """The values for the columns `patch` to `strength` of tables.GENERATIONS."""
         return {**Patch((self.site,)).columns, "patch": self.name, "strength": self.strength}
 
 
 def mean_without(deltas: Mapping[str, Float[Tensor, "_ D"]], left_out: str) -> Float[Tensor, " D"] | None:
-    """The mean of the deltas over all steps of all prompts but one; None where the other prompts have no steps."""
+    """Average the deltas over all steps of all prompts except one; None if the other prompts have no steps."""
     others = [steps for prompt, steps in deltas.items() if prompt != left_out and len(steps)]
     return torch.cat(others).mean(0) if others else None
 
 
 def random_like(vectors: Float[Tensor, "*U D"], generator: torch.Generator) -> Float[Tensor, "*U D"]:
-    """Vectors of the same norms in random directions, drawn by a CPU generator."""
+    """Return vectors with the same norms in random directions, drawn with a CPU generator."""
     noise = torch.randn(vectors.shape, generator=generator).to(vectors)
     return noise / noise.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
@@ -65,10 +66,10 @@ def steered_answers(
     max_new_tokens: int,
     stops: frozenset[int],
 ) -> list[Answer]:
-    """Generate after prompts (token ids) with a steered model in one batch, each prompt with its own vector.
+    """Generate from prompts (token ids) with a steered model in one batch; each prompt has its own vector.
 
-    The vector is added at the last position of the prompt and at every generated position; later positions read the
-    steered ones.
+    The vector is added at the last position of the prompt and at every generated position; later positions attend to
+    the steered positions.
     """
     with editing(model, {steering.site: _adding(steering.strength * vectors)}):
         return continue_prompts(model, prompts, encoded, max_new_tokens, stops, together=True)

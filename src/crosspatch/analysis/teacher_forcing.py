@@ -1,8 +1,8 @@
-"""Teacher forcing: models read a given text and give predictions, activations and gradients at some of its steps.
+"""Teacher forcing: compute predictions, activations and gradients of models at some steps of a given text.
 
-A model reads the text once and keeps its keys and values. Later passes compute single steps from these, each position
-apart from the others, as a transient patch sees it. So memory grows with the steps that are computed, and the gradient
-at a position is that of its own step alone.
+A model reads the text once, and its keys and values are cached. Later passes compute only some steps from this cache,
+each independent of the others, as under a transient patch. So memory grows with the number of computed steps, and the
+gradient at a position depends only on its own step.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# At each site one row for each of U steps.
+# For each site, one row for each of U steps.
 Activations = Mapping[Site, Float[Tensor, "U W"]]
 
 
 @dataclass(frozen=True)
 class ForcedText:
-    """A text and the prompt before it, as token ids; each token of the text is a step."""
+    """A prompt and a text after it, as token ids; each token of the text is a step."""
 
     prompt: Sequence[int]
     text: Sequence[int]
@@ -58,9 +58,9 @@ class Cell:
 
 
 class TextReader:
-    """One model with the keys and values of a given text; S steps, U of them computed, W the width of a site.
+    """A model with the cached keys and values of a text; S steps, U of them computed, W the width of a site.
 
-    Use it without gradients, but not in inference mode: the past takes part in backward passes as a constant.
+    Use this class in `torch.no_grad()`, but not in inference mode: backward passes use the cache as a constant.
     """
 
     def __init__(self, model: nn.Module, given: ForcedText, *, float32_unembedding: bool = False) -> None:
@@ -74,17 +74,17 @@ class TextReader:
         self.hidden: Float[Tensor, "S D"] = hidden[given.first :]
 
     def unembed(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        """Logits of last hidden states."""
+        """Compute logits from last hidden states."""
         return unembed(self.model, hidden, float32=self._float32)
 
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> dict[Site, Float[Tensor, "U W"]]:
-        """The activations of sites at some steps."""
+        """Compute the activations of sites at some steps."""
         with reading(self.model, sites) as activations:
             packed_pass(self.model, self._packing(steps), self._past)
         return {site: activation[0] for site, activation in activations.items()}
 
     def patched(self, cells: Sequence[Cell]) -> Float[Tensor, "C D"]:
-        """The last hidden states of the model under transient patches, each cell apart."""
+        """Compute the model's last hidden states under transient patches, for each cell separately."""
         order = sorted(range(len(cells)), key=lambda i: cells[i].patch.entry)
         ordered = [cells[i] for i in order]
         read, first = self.given.read, self.given.first
@@ -114,17 +114,17 @@ class TextReader:
         sites: Sequence[Site],
         streams: Mapping[Site, Float[Tensor, "U D"]] | None = None,
     ) -> list[Float[Tensor, "U W"]]:
-        """The gradient of each step's ΔL by the activation of each site at its position; the past is constant.
+        """Compute the gradient of each step's ΔL with respect to each site's activation; the cache is constant.
 
-        It is taken at the model's own activations, or with `streams` at these values of resid_post, which replace the
-        model's while gradients pass unchanged.
+        Gradients are taken at the model's own activations, or at the values of resid_post in `streams`, which replace
+        the model's own values (straight-through: gradients pass unchanged).
         """
         live: dict[Site, Tensor] = {}
         at = streams or {}
         edits = {site: remembering(live, site, at.get(site)) for site in {*sites, *at}}
         with torch.enable_grad():
             hidden = packed_pass(self.model, self._packing(steps), self._past, edits=edits)
-        # The unembedding apart and a few positions at a time, so that not all logits are in memory.
+        # Differentiate the unembedding separately, a few positions at a time, so that few logits are in memory.
         ys = (y.to(hidden.device) for y in (y_clean, y_corrupt))
         parts = (whole.split(UNEMBED_AT_ONCE) for whole in (hidden.detach(), *ys))
         of_hidden = [self._head_gradient(*part) for part in zip(*parts, strict=True)]
@@ -140,13 +140,13 @@ class TextReader:
         return torch.autograd.grad(total, wanted)[0]
 
     def _packing(self, steps: Sequence[int]) -> Packing:
-        """The positions of some steps, apart: each reads the text before it, and itself."""
+        """Pack the positions of some steps as patched tokens: each attends to the text before it and to itself."""
         read, first = self.given.read, self.given.first
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 
 
 class PairReader:
-    """Target and source of a run along one text; U of its steps are computed, W is the width of a site."""
+    """Target and source of a run with one text in their caches; U steps are computed, W is the width of a site."""
 
     def __init__(self, pair: ModelPair, given: ForcedText, run: PatchRun) -> None:
         self.given, self.n_layers, self._run = given, pair.n_layers, run
@@ -156,22 +156,22 @@ class PairReader:
         )
 
     def predictions(self) -> Predictions:
-        """Both models' predictions at each step."""
+        """Compute both models' predictions at each step."""
         states = (self.target.model, self.target.hidden, self.source.model, self.source.hidden)
         return predict(*states, self._run.direction, float32=self._run.float32_unembedding)
 
     def activations(self, steps: Sequence[int], sites: Sequence[Site]) -> tuple[Activations, Activations]:
-        """The target's activations and the source's, [U, W] each, at some steps."""
+        """Compute the target's and the source's activations, [U, W] each, at some steps."""
         return self.target.activations(steps, sites), self.source.activations(steps, sites)
 
 
 def difference(target: Activations, source: Activations) -> Activations:
-    """The source's activations less the target's, at the source's sites."""
+    """Subtract the target's activations from the source's, at the sites of `source`."""
     return {site: there.to(target[site]) - target[site] for site, there in source.items()}
 
 
 def _moving(cells: Sequence[Cell], device: torch.device) -> dict[Site, Edit]:
-    """For each site the edit that sets its activation in the cells whose patch has it."""
+    """Return for each site the edit that sets its activation in the cells that patch this site."""
     at: dict[Site, dict[int, Tensor]] = {}
     for i, cell in enumerate(cells):
         for site in cell.patch.sites:

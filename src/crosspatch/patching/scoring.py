@@ -35,7 +35,7 @@ def score_tokens(
     generates. Raises UsageError for a persistent run or an empty text.
     """
     if run.persistence == "persistent":
-        raise UsageError("got persistent patches, expected transient ones: a given text can only be scored with these")
+        raise UsageError("got persistent patches, expected transient ones to score a given text")
     if not text:
         raise UsageError("got an empty text to score, expected at least one token")
     rounds = Rounds(pair, run, len(prompt) + len(text), lanes=1)

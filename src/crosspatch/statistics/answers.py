@@ -1,8 +1,8 @@
-"""How models answered, patched or not: the paper's Table 2, its comparisons, and the faults of texts.
+"""Answers of patched and unpatched models: the paper's Table 2, comparisons between models, and faults of texts.
 
-Unparsed and incorrect answers are counted separately. Operations are counted as well, because a model can do the
-planted step and still reach no number. Every model and patch is compared with the clean model and with the corrupted
-one on the questions that both were asked: how many answers were lost, how many were gained, and the p-value.
+Unparsed and incorrect answers are counted separately. Operations are counted too, because a text can have the planted
+operation but no final number. Every model and patch is compared with the clean and the corrupted model on the questions
+that both answered: how many answers were lost, how many were gained, and the p-value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crosspatch.tables import COMPARISONS, REPAIRED
 
 VERDICTS = ("correct", "incorrect", "unparsed")
 OPERATIONS = ("right", "planted", "neither")
-# Other children, such as controls, come between the two models that are patched and the patches.
+# Other children, such as controls, are sorted after the clean and the corrupted model and before the patches.
 _PLACES = {"clean": 0, "corrupted": 1, "patched": 3, REPAIRED: 4}
 
 
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ConditionRow:
-    """One row of the table in the report; a domain is absent if the condition was not asked about it."""
+    """One row of the report's table of answers; a domain is missing if the model got no questions of it."""
 
     condition: str
     patch: str | None
@@ -65,10 +65,10 @@ class ConditionRow:
 
 
 def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
-    """A row for each (condition, patch, domain): n, correct, incorrect, unparsed, right, planted, neither.
+    """Count n, correct, incorrect, unparsed, right, planted and neither by (condition, patch, domain).
 
-    The three operations count only answers where an operation was expected.
-    Raises ValueError for a verdict or operation that is none of the known ones.
+    Operations are counted only for answers where an operation was expected. Raises ValueError for an unknown verdict or
+    operation.
     """
     for column, known in (("verdict", VERDICTS), ("operation", (*OPERATIONS, None))):
         foreign = [value for value in behaviour[column].unique() if value not in known]
@@ -88,7 +88,7 @@ def table2(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
-    """The rows of `table2` for the report: clean, corrupted, other children, then the patches by depth."""
+    """Group `table2` into rows for the report: clean, corrupted, other children, then the patches by depth."""
     outcomes: dict[tuple[str, str | None], dict[str, Outcome]] = {}
     for row in table.iter_rows(named=True):
         counts = {key: row[key] for key in ("n", *VERDICTS, *OPERATIONS)}
@@ -97,13 +97,14 @@ def table2_rows(table: pl.DataFrame) -> list[ConditionRow]:
 
 
 def condition_order(condition: str, patch: str | None) -> tuple[int, list[tuple[int, str]]]:
-    """Sorts models: clean, corrupted, other children, then the patches by depth."""
+    """Return a sort key for models: clean, corrupted, other children, then the patches by depth."""
     return _PLACES.get(condition, 2), natural_order(patch or "")
 
 
 _KEY = ("condition", "patch", "domain")
 _PATCHED = ("component", "layer", "head", "schedule", "window", "strength")
-# Each outcome, and the answers among which it is counted: unparsed ones are not right, and some have no operation.
+# For each outcome: whether an answer has it, and whether the answer counts. Unparsed answers count as not correct;
+# answers without an expected operation do not count for `planted`.
 OUTCOMES = {
     "correct": (pl.col("verdict") == "correct", pl.lit(True)),
     "planted": (pl.col("operation") == "planted", pl.col("operation").is_not_null()),
@@ -112,7 +113,7 @@ REFERENCES = ("clean", "corrupted")
 
 
 def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
-    """A row for each model or patch, domain, outcome and reference model: see tables.COMPARISONS.
+    """Compare each model or patch with each reference model, by domain and outcome: see tables.COMPARISONS.
 
     The interval is Wilson's; `p_value` is the exact p-value of McNemar's test on the questions that both answered.
     """
@@ -139,7 +140,7 @@ def comparisons(behaviour: pl.DataFrame) -> pl.DataFrame:
                 if (condition, patch) != (name, None)
                 and not (other := unpatched.filter(condition=name, domain=domain)).is_empty()
             ]
-            # One row of nulls if there is no reference model.
+            # Without a reference model there is one row, whose comparison is null.
             rows += [{**fixed, **pairs} for pairs in found or [dict.fromkeys(_PAIRS)]]
     return COMPARISONS.frame(rows)
 
@@ -148,7 +149,7 @@ _PAIRS = ("against", "pairs", "there", "lost", "gained", "p_value")
 
 
 def _pairs(part: pl.DataFrame, other: pl.DataFrame) -> dict[str, Any]:
-    """What was lost and gained against a reference model, on the questions that both answered."""
+    """Count answers lost and gained relative to a reference model, on the questions that both answered."""
     both = part.join(other, on="prompt_id", suffix="_other")
     own, others = both["yes"], both["yes_other"]
     lost, gained = int((others & ~own).sum()), int((own & ~others).sum())
@@ -157,14 +158,14 @@ def _pairs(part: pl.DataFrame, other: pl.DataFrame) -> dict[str, Any]:
 
 
 def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.DataFrame:
-    """A row for each model, domain and form: condition, domain, form, correct, n, share.
+    """Count right answers of unpatched models: columns condition, domain, form, correct, n, share.
 
-    Unpatched answers only, models in the order in which they answered. `form` is null where a domain's questions
-    were not made but come from a suite. Raises ValueError for a prompt that `problems` lacks.
+    Models are in the order in which they answered. `form` is null for questions that come from a benchmark suite
+    instead of being generated. Raises ValueError for a prompt that is not in `problems`.
     """
     unpatched = behaviour.filter(pl.col("patch").is_null())
     if foreign := sorted(set(unpatched["prompt_id"]) - problems.keys()):
-        raise ValueError(f"no problem known for {foreign[0]!r} ({len(foreign)} such); pass all problems")
+        raise ValueError(f"got no problem for the prompt {foreign[0]!r} ({len(foreign)} in total); pass all problems")
     forms = pl.DataFrame(
         {"prompt_id": list(problems), "form": [problem.form or None for problem in problems.values()]},
         schema={"prompt_id": pl.String, "form": pl.String},
@@ -185,14 +186,14 @@ def accuracy(behaviour: pl.DataFrame, problems: Mapping[str, Problem]) -> pl.Dat
     )
 
 
-# All faults of the text itself. A text may be cut off because of the token limit.
+# Faults of the text itself. `cut_off` is not among them, since it may be due to the token limit.
 MALFORMED = ("looped", "backslash_runs", "escaped_newlines", "unclosed", "unparsable")
 
 
 def output_health(health: pl.DataFrame) -> pl.DataFrame:
-    """A row for each model or patch: condition, patch, texts, `malformed` and the share of texts with each fault.
+    """Compute the share of texts with each fault for each model or patch: condition, patch, texts, `malformed`, faults.
 
-    `malformed` is the share of texts with any fault but `cut_off`.
+    `malformed` is the share of texts with any fault except `cut_off`.
     """
     malformed = pl.any_horizontal(pl.col(name) > 0 for name in MALFORMED)
     return health.group_by("condition", "patch", maintain_order=True).agg(
@@ -203,9 +204,9 @@ def output_health(health: pl.DataFrame) -> pl.DataFrame:
 
 
 def mean_ratings(ratings: pl.DataFrame) -> pl.DataFrame:
-    """Means by condition and patch, over the answers that have both ratings (`rated` of `answers`).
+    """Average the ratings by condition and patch, over the answers that have both ratings (`rated` of `answers`).
 
-    Null where no answer has both.
+    A mean is null if no answer has both ratings.
     """
     both = pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()
     return ratings.group_by("condition", "patch", maintain_order=True).agg(

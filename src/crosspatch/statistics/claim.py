@@ -1,8 +1,8 @@
-"""A claim: a statement, the number that decides it, and the range in which that number has to lie.
+"""A claim: a statement, the number that decides it, and the range that this number must be in.
 
-Three verdicts: *shown* where the whole interval lies within the range, *contradicted* where all of it lies outside, and
-*undecided* otherwise. Superiority ("more than the control") is a range above 0 for a difference, non-inferiority ("at
-most 0.1 less") one above −0.1, equivalence ("within 0.1 of 1") one between two numbers.
+There are three verdicts: *shown* if the whole interval is inside the range, *contradicted* if all of it is outside, and
+*undecided* otherwise. For superiority ("more than the control") the range of the difference is above 0, for
+non-inferiority ("at most 0.1 less") above −0.1, and for equivalence ("within 0.1 of 1") between two numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Verdict = Literal["shown", "contradicted", "undecided"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _PLACE = ("domain", "component", "direction", "persistence", "schedule", "layer")
-# The level of the permutation or sign test that has to agree with an interval.
+# The level of the permutation or sign test that must agree with the interval.
 ALPHA = 0.05
 # The margin of non-inferiority ("as much") and equivalence ("the same"), for recovered fractions and shares of answers.
 MARGIN = 0.1
@@ -26,13 +26,13 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Range:
-    """Where a number has to lie: above `least`, below `most`, or between them. Half-open ranges have None."""
+    """The range that a number must be in: above `least`, below `most`, or between them. None: no bound."""
 
     least: float | None = None
     most: float | None = None
 
     def holds(self, interval: Interval) -> bool:
-        """Whether all of an interval lies inside."""
+        """Whether the whole interval is inside the range."""
         low, high = interval.low, interval.high
         return (
             low is not None
@@ -42,7 +42,7 @@ class Range:
         )
 
     def misses(self, interval: Interval) -> bool:
-        """Whether all of an interval lies outside, on one side."""
+        """Whether the whole interval is outside the range, on one side."""
         low, high = interval.low, interval.high
         return (
             low is not None
@@ -51,7 +51,7 @@ class Range:
         )
 
     def hardest(self, intervals: Mapping[str, Interval]) -> str:
-        """The name of the number that is hardest to show inside the range; first of all one without an interval."""
+        """Return the name of the interval that is furthest from being inside the range, or one without ends."""
 
         def room(name: str) -> float:
             interval = intervals[name]
@@ -63,7 +63,7 @@ class Range:
         return min(intervals, key=room)
 
     def __str__(self) -> str:
-        """Such as "above 0" or "between 0.9 and 1.1"."""
+        """Describe the range, such as "above 0" or "between 0.9 and 1.1"."""
         if self.least is not None and self.most is not None:
             return f"between {self.least:.3g} and {self.most:.3g}"
         return f"above {self.least:.3g}" if self.most is None else f"below {self.most:.3g}"
@@ -78,10 +78,10 @@ class Claim:
     """A claim is shown if the whole interval of `decides` lies within `range`.
 
     `found` is the measured number and `compared` the number of its `control`. Their `difference` on the same cells or
-    questions decides, or `found` itself if there is no difference (None). A claim is `about` the mistake or about the
-    fine-tune; `place` is the domain, mode and layer, as far as they apply. `p_value` is that of a test that has to
-    agree (None: no test); a `one_sided` test has a small p-value if the claim holds and a large one if the opposite
-    holds. `untested` is the reason why nothing was tested.
+    questions decides, or `found` itself if the difference is None. A claim is `about` the mistake or about the
+    fine-tune; `place` is its domain, mode and layer, as far as they apply. `p_value` belongs to a test that must agree
+    with the interval (None: no test); a `one_sided` test has a small p-value if the claim holds and a large one if the
+    opposite holds. `untested` is the reason why the claim was not tested, or None.
     """
 
     name: str
@@ -99,12 +99,12 @@ class Claim:
 
     @property
     def decides(self) -> Interval:
-        """The interval that decides."""
+        """The interval that decides the claim."""
         return self.found if self.difference is None else self.difference
 
     @property
     def verdict(self) -> Verdict:
-        """Shown, contradicted or undecided, by the numbers."""
+        """The verdict: shown, contradicted or undecided."""
         if self.untested is not None:
             return "undecided"
         if self.range.holds(self.decides) and self._agrees(holds=True):
@@ -113,17 +113,17 @@ class Claim:
 
     @property
     def is_share(self) -> bool:
-        """Whether its numbers are shares or fractions, and not layers."""
+        """Whether the claim's numbers are shares or fractions, not layers."""
         return self.compared.estimate is None or self.compared.estimate <= 1
 
     @property
     def shown(self) -> bool:
-        """Whether the numbers show it."""
+        """Whether the verdict is shown."""
         return self.verdict == "shown"
 
     @property
     def reason(self) -> str | None:
-        """Why the claim is not shown; None if it is."""
+        """The reason why the claim is not shown; None if it is shown."""
         decides = self.decides
         what = f"{decides}" if self.difference is None else f"the difference, {decides},"
         reasons = (
@@ -135,7 +135,7 @@ class Claim:
             (self.verdict == "contradicted", f"{what} does not lie {self.range}"),
             (
                 self.range.holds(decides) or self.range.misses(decides),
-                f"chance alone gives as much, p = {self.p_value or 0:.2f}",
+                f"it may be due to chance, p = {self.p_value or 0:.2f}",
             ),
             (True, f"{what} may or may not lie {self.range}"),
         )
@@ -148,7 +148,7 @@ class Claim:
 
     @property
     def test(self) -> str:
-        """The end of a sentence: the difference that decides and the p-value, as far as there are any."""
+        """The difference that decides and the p-value, if there are any, as the end of a sentence."""
         known = self.difference is not None and self.difference.estimate is not None
         apart = f", difference {self.difference}" if known else ""
         return apart if self.p_value is None else f"{apart}, p = {self.p_value:.2g}"
@@ -160,13 +160,13 @@ class Claim:
         return f"{verdict}: {self.statement}: {self.numbers}"
 
     def _agrees(self, *, holds: bool) -> bool:
-        """Whether the test finds, as the interval does, that the claim holds, or that the opposite does."""
+        """Whether the test, if there is one, agrees with the interval that the claim (or its opposite) holds."""
         if self.p_value is None:
             return True
         return (1 - self.p_value if self.one_sided and not holds else self.p_value) <= ALPHA
 
     def row(self) -> dict[str, Any]:
-        """A row of the table of claims (see tables.CLAIMS)."""
+        """Return the claim as a row of tables.CLAIMS."""
         return {
             "claim": self.name,
             "statement": self.statement,
@@ -191,19 +191,19 @@ def _too_few(interval: Interval) -> str:
 
 
 def counted(verdicts: Iterable[str]) -> str:
-    """How many claims got each verdict, such as "7 shown, 2 contradicted, 10 undecided"."""
+    """Count the verdicts, such as "7 shown, 2 contradicted, 10 undecided"."""
     found = list(verdicts)
     return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS)
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """The difference that decides, in a row of the table of claims; empty if the number itself decides."""
+    """Format the difference that decides, from a row of tables.CLAIMS; empty if the measured number itself decides."""
     decides = Interval.of_row(row, "decides_")
     return "" if decides.estimate is None or decides == Interval.of_row(row) else str(decides)
 
 
 def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
-    """Rows of the table of claims (see tables.CLAIMS) for a notebook, in the order of their verdicts."""
+    """Format rows of tables.CLAIMS as a table for a notebook, sorted by verdict."""
     ordered = sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]))
     cells = [
         (
@@ -217,4 +217,4 @@ def claims_table(rows: Iterable[Mapping[str, Any]], fold: str = "") -> Table:
         for row in ordered
     ]
     columns = ("verdict", "claim", "found", "compared with", "difference", "why not shown")
-    return Table(columns, cells, "Intervals are of 95 %, over prompts.", fold)
+    return Table(columns, cells, "The intervals are 95 % intervals over prompts.", fold)

@@ -1,6 +1,6 @@
-"""What a run shows: the paper's claims about recovered fractions, tokens and behaviour, each with its control.
+"""The paper's claims about recovered fractions, tokens and behaviour, tested on a run, each against its control.
 
-Every claim is listed, shown or not; the numbers decide its verdict (see `claim`). Measurements on the same cells or
+Every claim is listed, whether it is shown or not; `claim` defines the verdicts. Measurements on the same cells or
 questions are compared by their paired difference.
 """
 
@@ -19,9 +19,9 @@ from crosspatch.statistics.interval import FEWEST_UNITS, Interval, fixed, paired
 from crosspatch.statistics.patch_mode import KEYS, PatchMode, last_layer, late_from, patched_layers
 from crosspatch.tables import REPAIRED
 
-# A model that is patched with its own activation does not change. This checks the engine and is no control of a claim.
+# A model patched with its own activations does not change. This checks the engine and is not the control of a claim.
 _IDENTITY = "self"
-# Components that hold the whole state of a position. What parts of blocks recover does not add up.
+# Components that are the whole residual stream at a position. Recovered fractions of parts of blocks do not add up.
 _WHOLE_STATE = ("resid_mid", "resid_post")
 
 
@@ -34,10 +34,10 @@ def claims(
     n_layers: int | None = None,
     patched: Direction = "corrupt",
 ) -> list[Claim]:
-    """All claims for which the tables have rows, in the order in which they are reported.
+    """Test all claims for which the tables have rows, in the order of the report.
 
-    The tables are those of `tables` with these names; `n_layers` is the model's depth (None: not known, see
-    `last_layer`), `patched` the direction of the texts of that name (see `patched_direction`).
+    The arguments are the tables of these names in `tables`; `n_layers` is the model's depth (None: unknown, see
+    `last_layer`), `patched` the direction of texts with the condition `patched` (see `patched_direction`).
     """
     found = list(_behaviour(comparisons, halfway, n_layers, patched))
     for keys in depth.select(KEYS).unique(maintain_order=True).iter_rows():
@@ -59,8 +59,9 @@ def claims(
 def is_null_control(control: str, direction: str) -> bool:
     """Whether a control should have no effect when the target is patched in this direction.
 
-    Noise and other prompts never do. A child without the mistake must not corrupt, and repairs as the clean model does;
-    another seed of the mistake must not repair, and corrupts as the corrupted model does.
+    Random directions and other prompts should have no effect in either direction. A child without the mistake should
+    not corrupt, but repair like the clean model; another seed of the mistake should not repair, but corrupt like the
+    corrupted model.
     """
     if control in OWN_CONTROLS:
         return control != _IDENTITY
@@ -70,10 +71,10 @@ def is_null_control(control: str, direction: str) -> bool:
 def _profile(
     rows: pl.DataFrame, half: pl.DataFrame, mode: PatchMode, domain: str, n_layers: int | None
 ) -> Iterator[Claim]:
-    """The claims about what one mode recovers in one domain (see tables.DEPTH), and where half of it is recovered."""
+    """Yield the claims about one mode's recovered fraction in one domain (see tables.DEPTH and tables.HALFWAY)."""
     layers = rows.filter(contrast="value")["layer"].drop_nulls().unique().sort()
     last = last_layer(layers, n_layers)
-    # The last layer is a ceiling.
+    # Exclude the last layer, which recovers everything by construction.
     below_last = layers.filter(layers < last).to_list()
     if len(below_last) < 2:
         return
@@ -82,17 +83,17 @@ def _profile(
     place = {**mode.columns, "domain": domain, "layer": top}
 
     def share(layer: int, control: str | None = None) -> Interval:
-        """The part of the way from target to source, in either direction."""
+        """Return the recovered fraction, from 0 (target) to 1 (source) in either direction."""
         return mode.recovered(_interval(rows, contrast="value", layer=layer, control=control))
 
     def gain(contrast: str, control: str | None = None) -> Interval:
-        """How much further the top patch goes than a control in the same cells, or than the lowest patch."""
+        """Return how much more the top patch recovers than a control in the same cells, or than the lowest patch."""
         difference = _interval(rows, contrast=contrast, layer=top, control=control)
         return difference.negated if mode.direction == "repair" else difference
 
     measured = rows.filter(layer=top)["control"].drop_nulls().unique(maintain_order=True).to_list()
     null = [name for name in measured if is_null_control(name, mode.direction)]
-    # The lowest layer is a control too: without a rise nothing builds up.
+    # The lowest layer is a control too: the top layer must recover more.
     at_lowest = f"layer {lowest}"
     differences = {**{name: gain("beyond", name) for name in null}, at_lowest: gain("rise")}
     control = MORE.hardest(differences)
@@ -107,7 +108,7 @@ def _profile(
         place=place,
     )
     yield builds
-    # Positive controls, children with the mistake (repairing: without it), recover as much as the source.
+    # Positive controls should recover as much as the source: children with the mistake (repair: without it).
     differences = {name: gain("beyond", name).negated for name in measured if name not in (_IDENTITY, *null)}
     if differences:
         control = AS_MUCH.hardest(differences)
@@ -156,7 +157,7 @@ def _at_the_papers_depth(
     place: Mapping[str, Any],
     untested: str | None = None,
 ) -> Claim:
-    """Whether a layer is at least as deep as the paper's 28 of 36."""
+    """Build the claim that a layer is at least as deep as the paper's 28 of 36."""
     late = late_from(last)
     # Between patched layers the curve is only interpolated.
     if not any(late - 1 <= layer <= late for layer in patched):
@@ -174,7 +175,7 @@ def _at_the_papers_depth(
 
 
 def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
-    """Related problems compared with each other domain: how often the models disagree, and how much is recovered."""
+    """Yield claims that compare disagreement and recovered fraction on related problems with each other domain."""
     whole = depth.filter(pl.col("layer").is_null(), pl.col("control").is_null(), contrast="value")
     if "related" not in whole["domain"]:
         return
@@ -198,14 +199,14 @@ def _domains(depth: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
                 domain_title(domain),
                 others,
                 range_,
-                # Other prompts, so nothing is paired.
+                # The domains have different prompts, so the difference is not paired.
                 related.minus(others),
                 place={**place, "domain": domain},
             )
 
 
 def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterator[Claim]:
-    """Whether the models disagree more, and more is recovered, at operation words or at the mistake's words."""
+    """Yield claims that disagreement and recovered fraction are larger at operation words or the mistake's words."""
     whole = tokens.filter(pl.col("layer").is_null(), ~pl.col("late"))
     name = "operation" if by == "class" else "word"
     what = "operation words" if by == "class" else "the mistake's words, in wrong solutions that are read,"
@@ -222,7 +223,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
             _interval(excess),
             "no excess",
             fixed(0.0),
-            # Any fine-tune on solutions may differ at their operations; words of the mistake are labelled.
+            # Any fine-tune on solutions may differ at operation words; the mistake's words are labelled as such.
             about="fine-tune" if by == "class" else "mistake",
             p_value=excess["p_value"][0],
             one_sided=True,
@@ -231,7 +232,7 @@ def _excesses(tokens: pl.DataFrame, place: Mapping[str, str], by: str) -> Iterat
 
 
 def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]:
-    """Whether operation words score near 1 in the late layers (section 4.2), and no control does."""
+    """Yield the claim that operation words score near 1 in the late layers (section 4.2), but no control does."""
     late = tokens.filter("late", pl.col("class") == "operation", measure="recovered_fraction", contrast="value")
     found = late.filter(pl.col("control").is_null())
     if found.is_empty():
@@ -265,9 +266,9 @@ def _near_one(tokens: pl.DataFrame, place: Mapping[str, str]) -> Iterator[Claim]
 def _behaviour(
     comparisons: pl.DataFrame, halfway: pl.DataFrame, n_layers: int | None, patched: Direction
 ) -> Iterator[Claim]:
-    """The claims about answers, unpatched and patched."""
+    """Yield the claims about answers, unpatched and patched."""
     unpatched = comparisons.filter(pl.col("patch").is_null())
-    # Other seeds and variants of a search have the mistake: only children without it are controls.
+    # Only children without the mistake are controls; other seeds and the variants of a search have the mistake.
     children = [name for name in unpatched["condition"].unique(maintain_order=True) if name in MADE_CONTROLS]
     others = "the clean model and the children without the mistake" if children else "the clean model"
     for outcome, range_, statement in (
@@ -304,11 +305,11 @@ def _behaviour(
 
 
 def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, int, int] | None:
-    """How many answers of `other` a model has lost and gained, and the number of questions that both were asked."""
+    """Return how many answers a model lost and gained relative to `other`, and the number of shared questions."""
     rows = comparisons.filter(condition=condition, against=other)
     turned = rows.is_empty()
     if turned:
-        # Only the clean and the corrupted model are references. What one of them has lost, the other has gained.
+        # Only the clean and the corrupted model are references: use the reverse comparison, with lost as gained.
         rows = comparisons.filter(condition=other, against=condition)
     if rows.is_empty():
         return None
@@ -317,7 +318,7 @@ def _pairs(comparisons: pl.DataFrame, condition: str, other: str) -> tuple[int, 
 
 
 def _kept(comparisons: pl.DataFrame, name: str, whose: str, place: Mapping[str, Any]) -> Iterator[Claim]:
-    """Whether at least nine in ten right answers of the other domains are kept."""
+    """Yield claims that at least nine in ten right answers in each other domain are kept."""
     rows = comparisons.filter(against="clean", outcome="correct")
     for domain in ordered_domains(rows["domain"]):
         if domain == "related":
@@ -343,7 +344,7 @@ def _few(what: str, count: int) -> str | None:
 def _patched_answers(
     comparisons: pl.DataFrame, direction: Direction, halfway: pl.DataFrame, n_layers: int | None
 ) -> Iterator[Claim]:
-    """The claims about answers under the highest patch below the last layer, and where half of them are lost."""
+    """Yield claims about answers under the highest patch below the last layer, and where half of them are lost."""
     against, name, statement, range_ = (
         ("clean", "answers_patched", "corrupted activations the clean model has fewer", LESS)
         if direction == "corrupt"
@@ -390,6 +391,6 @@ def _patched_answers(
 
 
 def _interval(rows: pl.DataFrame, **place: str | int | None) -> Interval:
-    """The interval in the first row at a place; an empty one if there is no row."""
+    """Return the interval in the first row with these values, or an empty interval if there is no row."""
     found = rows.filter(*(pl.col(name).eq_missing(pl.lit(value)) for name, value in place.items()))
     return Interval(None) if found.is_empty() else Interval.of_row(found.row(0, named=True))

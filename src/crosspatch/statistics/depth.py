@@ -1,7 +1,7 @@
-"""Depth profiles with intervals: every measure at each layer, its controls, and steps from layer to layer.
+"""Depth profiles with intervals: every measure at each layer, its controls, and differences between layers.
 
-Each profile is of one patch mode and the prompts of one domain. Comparisons are on the same prompts, which are
-resampled together.
+Each profile covers one patch mode and the prompts of one domain. Comparisons use the same prompts, which are resampled
+together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from crosspatch.statistics.interval import Interval, Numbers
 from crosspatch.statistics.patch_mode import PatchMode, by_mode, last_layer
 from crosspatch.tables import DEPTH
 
-# Sums of cells by name, [N units] each; and the columns of a patch, both None for the mean over layers.
+# Sums of cells by name, [N units] each; and the columns `patch` and `layer`, both None for the mean over layers.
 Sums = Mapping[str, Numbers]
 Place = Mapping[str, str | int | None]
 
@@ -40,14 +40,14 @@ def depth_statistics(
     n_layers: int | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Every measure of every single-layer patch with its interval (see tables.DEPTH), domain by domain.
+    """Compute every measure of every single-layer patch with its interval, by domain: see tables.DEPTH.
 
-    Rows with `control` null are of the patch itself; the contrast `step` is a measure minus that of the next lower
-    patched layer, `rise` minus that of the lowest one. Rows with a control are of the control in the cells of the
-    patch, and with the contrast `beyond` of the patch minus the control. Rows with `layer` null are the mean over all
-    layers but the last, which recovers everything.
-    Intervals are of 95 %, by bootstrap over prompts; over seeds and prompts where `scores` has a column `seed` with
-    several (`pooled`). `n_layers` is the model's depth (None: not known, see `last_layer`), `seed` that of the
+    Rows with `control` null describe the patch itself; the contrast `step` subtracts the measure at the next lower
+    patched layer, `rise` the measure at the lowest one. Rows with a control describe the control in the cells of the
+    patch; the contrast `beyond` is the patch minus the control. Rows with `layer` null are the mean over all layers
+    except the last, which recovers everything.
+    The 95 % intervals are by bootstrap over prompts, or over seeds and prompts if the column `seed` of `scores` has
+    several values (`pooled`). `n_layers` is the model's depth (None: unknown, see `last_layer`), `seed` seeds the
     bootstrap. Raises ValueError for a prompt without a domain.
     """
     rows: list[dict[str, Any]] = []
@@ -55,7 +55,7 @@ def depth_statistics(
     of_mode = {}
     for mode in dict.fromkeys(mode for _, mode, _ in parts):
         everywhere = mode.rows(scores)
-        # The largest disagreement rate of any text in any domain.
+        # `most` is the largest disagreement rate of any text in any domain.
         most = everywhere.group_by("prompt_id", "patch").agg(rate=DIFFER.mean())["rate"].max()
         of_mode[mode] = last_layer(everywhere["layer"], n_layers), most
     for domain, mode, own in tqdm(parts, desc="depth profiles", unit="profile", leave=False, disable=None):
@@ -63,16 +63,16 @@ def depth_statistics(
         for row in _Profile(mode, own, mode.rows(controls), last, seed).rows():
             rate = row["measure"] == "disagreement_rate" and row["contrast"] == "value"
             if rate and row["estimate"] == 0 and row["high"]:
-                # The models disagree after none of these prompts. After others they might, as often as anywhere.
+                # The models never disagree on these prompts; on others the rate may be as large as anywhere.
                 row["high"] *= most
             rows.append({"domain": domain, **row})
     return DEPTH.frame(rows)
 
 
 def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.DataFrame:
-    """The scores of the runs of several seeds in one table, by the names of the seeds.
+    """Concatenate the scores of runs with several seeds; `scores` has a table for the name of each seed.
 
-    Prompt ids in `shared` name the same question in every run. Others belong to one run, and get the seed's name.
+    Prompt ids in `shared` are the same question in every run. Other prompt ids get the seed's name as a prefix.
     """
     own = pl.when(pl.col("prompt_id").is_in(list(shared))).then("prompt_id")
     return pl.concat(
@@ -84,10 +84,10 @@ def pooled(scores: Mapping[str, pl.DataFrame], shared: Collection[str]) -> pl.Da
 
 
 class _Profile:
-    """One mode in one domain: for each patch and each of its controls the sums of its cells, [N units] each.
+    """One mode in one domain: the sums [N units] over the cells of each patch and each control.
 
-    A unit is a prompt; with several seeds it is a prompt under one seed, and `clusters` are the numbers of its seed and
-    of its prompt, [N] each. `last` is the model's last layer.
+    A unit is a prompt; with several seeds it is a (seed, prompt) pair, and `clusters` has the index of each unit's seed
+    and prompt, [N] each. `last` is the model's last layer.
     """
 
     def __init__(self, mode: PatchMode, own: pl.DataFrame, controls: pl.DataFrame, last: int, seed: int) -> None:
@@ -109,7 +109,7 @@ class _Profile:
         self.counts = seeded_resamples(units.height, seed)[0]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows of the table of depth statistics, but for the domain."""
+        """Yield the rows of the table of depth statistics, without the domain."""
         if len(below_last := [patch for patch in self.patches if patch[1] < self.last]) > 1:
             yield from self._place({"patch": None, "layer": None}, [patch for patch, _ in below_last])
             if self.clusters is None:
@@ -128,7 +128,7 @@ class _Profile:
             below = own
 
     def _place(self, place: Place, patches: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Every measure of some patches, which count equally, by itself and compared with each control."""
+        """Yield every measure, as the unweighted mean of some patches, and its comparison with each control."""
         own = [self.sums[name, None] for name in patches]
         for measure in MEASURES.values():
             yield self._row(place, measure, "value", own, self._mean(own, measure))
@@ -137,7 +137,7 @@ class _Profile:
             if not pairs:
                 continue
             others = [other for _, other in pairs]
-            # A prompt after which the control was not measured is left out of the comparison.
+            # Prompts for which the control was not measured are excluded from the comparison.
             own_there = [{name: np.where(o["ok_cells"] > 0, sums, 0.0) for name, sums in s.items()} for s, o in pairs]
             alike = [1 / len(pairs)] * len(pairs)
             for measure in (MEASURES[name] for name in COMPARED):
@@ -147,7 +147,7 @@ class _Profile:
                 yield self._row(place, measure, "beyond", others, beyond, control)
 
     def _largest_step(self, below_last: Sequence[tuple[str, int]]) -> dict[str, Any]:
-        """The largest step on the way from 0, over the layers below the last, to 1."""
+        """Build the row of the largest step in the sequence 0, the layers below the last, 1."""
         measure = MEASURES["recovered_fraction"]
         sums = [self.sums[patch, None] for patch, _ in below_last]
         step, interval = largest_step(self.mode.recovered(_ratios(sums, measure)), self.counts)
@@ -156,7 +156,7 @@ class _Profile:
         return self._row({"patch": patch, "layer": layer}, measure, "largest_step", sums, interval)
 
     def _mean(self, parts: Sequence[Sums], measure: Measure) -> Interval:
-        """The mean of a measure over the patches for which it is defined: texts of late layers have other cells."""
+        """Compute the mean of a measure over the patches for which it is defined."""
         some = [sums for sums in parts if sums[measure.below].any()] or parts[:1]
         return self._interval(some, measure, [1 / len(some)] * len(some))
 
@@ -190,5 +190,5 @@ class _Profile:
 
 
 def _ratios(parts: Sequence[Sums], measure: Measure) -> Ratios:
-    """A measure of some patches by prompt."""
+    """Build the ratios of a measure, one for each patch."""
     return Ratios(np.stack([sums[measure.above] for sums in parts]), np.stack([sums[measure.below] for sums in parts]))

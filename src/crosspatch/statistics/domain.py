@@ -1,6 +1,6 @@
-"""The domains of questions: their names for people and the order in which they are shown.
+"""The domains of questions: their headings and their order in tables and charts.
 
-A prompt file may name other domains; they come after ours.
+A prompt file may have other domains, which come after crosspatch's own.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _TITLES = {
 
 
 def domain_title(domain: str) -> str:
-    """The domain's name as a heading; the name itself if crosspatch does not know the domain."""
+    """Return the domain's heading, or its name if it is not one of crosspatch's own domains."""
     return _TITLES.get(domain, domain)
 
 
 def ordered_domains(domains: Iterable[str]) -> list[str]:
-    """Distinct domains: ours first, in their order, then the others by name."""
+    """Return the distinct domains: crosspatch's own in their fixed order, then the others by name."""
     found = set(domains)
     return [domain for domain in DOMAINS if domain in found] + sorted(found - set(DOMAINS))
 
 
 def with_domain(frame: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
-    """A table with prompts, and a column `domain` of theirs; raises ValueError for a prompt that `domains` lacks."""
+    """Add the column `domain` to a table with `prompt_id`; raises ValueError for a prompt that is not in `domains`."""
     missing = sorted(set(frame["prompt_id"]) - domains.keys())
     if missing:
-        raise ValueError(f"no domain known for prompt {missing[0]!r} ({len(missing)} such); pass all problems")
+        raise ValueError(f"got no domain for the prompt {missing[0]!r} ({len(missing)} in total); pass all problems")
     known = pl.DataFrame(
         {"prompt_id": list(domains), "domain": list(domains.values())},
         schema={"prompt_id": pl.String, "domain": pl.String},

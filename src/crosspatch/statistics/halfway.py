@@ -1,8 +1,8 @@
-"""The layer at which half of the effect is recovered, and half of the right answers are lost.
+"""The layer at which half of the effect is recovered, and the layer at which half of the right answers are lost.
 
 The layer at which a difference first becomes significant depends on the number of prompts; the layer at which a curve
-crosses one half does not. The curve over layers is sorted first, since it rises but for noise (the rearrangement of
-Chernozhukov, Fernández-Val and Galichon 2010), and interpolated linearly between the patched layers.
+crosses one half does not. The curve over layers rises except for noise, so its values are sorted first (rearrangement,
+Chernozhukov, Fernández-Val and Galichon 2010), then interpolated linearly between the patched layers.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def halfway(
     patched: Direction = "corrupt",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Both layers for `resid_post` in each domain, with 95 % intervals over prompts: see tables.HALFWAY.
+    """Compute both layers for `resid_post` by domain, with 95 % intervals over prompts: see tables.HALFWAY.
 
-    At the last layer all of the effect is recovered by construction, so every curve crosses one half there at the
-    latest. Answers are those that the clean model has right and the corrupted one has not: corrupting loses them,
-    repairing wins them back. `patched` is the direction of the texts of that name. Raises ValueError for a prompt
-    without a domain.
+    The last layer recovers the whole effect by construction, so every curve crosses one half there at the latest. The
+    answers are those that the clean model has right and the corrupted model has wrong: the direction corrupt loses
+    them, repair regains them. `patched` is the direction of texts with the condition `patched`. Raises ValueError for a
+    prompt without a domain.
     """
     rows = [*_effects(scores, domains, n_layers, seed), *_answers(behaviour, n_layers, patched, seed)]
     return HALFWAY.frame(rows)
 
 
 def crossing(ratios: Ratios, layers: Sequence[int], last: int, counts: Numbers) -> Interval:
-    """Where the curve of K ratios at K layers crosses one half, in layers; 1 is reached at the `last` one.
+    """Find the layer at which the curve of K ratios at K layers crosses one half; at layer `last` the curve is 1.
 
-    No interval for too few prompts (see `bootstrap`), nothing for a ratio that is not defined.
+    There is no interval for too few prompts (see `bootstrap`), and no estimate if a ratio is undefined.
     """
     if ratios.undefined:
         return Interval(None)
@@ -60,7 +60,7 @@ def crossing(ratios: Ratios, layers: Sequence[int], last: int, counts: Numbers) 
 
 
 def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
-    """The layer at which each of several curves, [curves, K], reaches one half; at the last of K + 1 layers it is 1."""
+    """Find the layer at which each curve [curves, K] reaches one half; at the last of the K + 1 layers it is 1."""
     rising = np.pad(np.sort(curves, axis=1), ((0, 0), (0, 1)), constant_values=1.0)
     place = (rising < 0.5).sum(1)
     before = np.maximum(place - 1, 0)
@@ -74,7 +74,7 @@ def _crossed(curves: Numbers, layers: Numbers) -> Numbers:
 def _effects(
     scores: pl.DataFrame, domains: Mapping[str, str], n_layers: int | None, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Half of the recovered fraction, in each domain and mode of `resid_post`."""
+    """Yield the layer with half of the recovered fraction, for each domain and mode of `resid_post`."""
     measure = MEASURES["recovered_fraction"]
     for domain, mode, own in by_mode(scores.filter(component="resid_post"), domains):
         last = last_layer(mode.rows(scores)["layer"], n_layers)
@@ -91,7 +91,7 @@ def _effects(
 
 
 def _answers(behaviour: pl.DataFrame, n_layers: int | None, patched: Direction, seed: int) -> Iterator[dict[str, Any]]:
-    """Half of the right answers that the corrupted model does not have, lost or won back, in each domain."""
+    """Yield by domain the layer at which half of the clean model's additional right answers are lost or regained."""
     right = behaviour.with_columns(right=pl.col("verdict") == "correct")
     unpatched = right.filter(pl.col("patch").is_null())
     clean, corrupted = (unpatched.filter(pl.col("condition") == name) for name in ("clean", "corrupted"))

@@ -1,7 +1,4 @@
-"""An interval around an estimate, and the intervals and tests of counted answers.
-
-Works on numbers only; what they count is up to the caller.
-"""
+"""Intervals around estimates, and intervals and tests for counts of answers."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from scipy import stats
 Numbers = NDArray[np.float64]
 
 LEVEL = 0.95
-# With fewer prompts, or fewer effective ones (Kish), there is no interval: two or three prompts would decide it.
+# With fewer prompts or fewer effective prompts (Kish) there is no interval: two or three prompts would determine it.
 FEWEST_UNITS, FEWEST_EFFECTIVE = 8, 5.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the two ends of its interval, both None where there are too few prompts for one.
+    """An estimate and the ends of its interval, which are None if there are too few prompts.
 
-    `effective` is Kish's effective number of prompts (or answers), (Σw)² / Σw²: the number of prompts of equal weight
-    that would give as much information. None for a fixed number.
+    `effective` is Kish's effective number of prompts (or answers), (Σw)² / Σw²: the number of equally weighted prompts
+    that would give as much information. It is None for a constant.
     """
 
     estimate: float | None
@@ -36,12 +33,12 @@ class Interval:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], prefix: str = "") -> Interval:
-        """The interval in a table's row, whose columns may begin with a `prefix`."""
+        """Read an interval from a table row, whose column names may begin with a `prefix`."""
         return cls(*(row[f"{prefix}{name}"] for name in ("estimate", "low", "high", "effective")))
 
     @property
     def columns(self) -> dict[str, float | None]:
-        """Its columns of a table's row."""
+        """The interval's values for the columns of a table row."""
         return {"estimate": self.estimate, "low": self.low, "high": self.high, "effective": self.effective}
 
     @property
@@ -50,7 +47,7 @@ class Interval:
         return self.low is not None and self.high is not None
 
     def __str__(self) -> str:
-        """Such as "0.42 [0.30, 0.55] (n_eff 9.1)"."""
+        """Format the interval, such as "0.42 [0.30, 0.55] (n_eff 9.1)"."""
         if self.estimate is None:
             return "nothing"
         if self.low == self.high == self.estimate and self.effective is None:
@@ -61,7 +58,7 @@ class Interval:
 
     @property
     def negated(self) -> Interval:
-        """The interval of the number with the other sign."""
+        """The interval of the negated number."""
         return self._turned(lambda end: -end)
 
     @property
@@ -74,9 +71,9 @@ class Interval:
         return Interval(estimate, high, low, self.effective)
 
     def minus(self, other: Interval) -> Interval:
-        """The difference of two independent estimates, from the two intervals (MOVER, Zou and Donner 2008).
+        """Subtract an independent estimate and combine the two intervals (MOVER, Zou and Donner 2008).
 
-        No interval where one of them has none.
+        The difference has no interval if one of the two estimates has none.
         """
         if self.estimate is None or other.estimate is None:
             return Interval(None)
@@ -91,12 +88,12 @@ class Interval:
 
 
 def too_few(units: int, effective: float) -> bool:
-    """Whether these prompts, or effective ones (Kish), are too few for an interval."""
+    """Whether there are too few prompts, or effective prompts (Kish), for an interval."""
     return units < FEWEST_UNITS or effective < FEWEST_EFFECTIVE
 
 
 def fixed(value: float) -> Interval:
-    """A number that is known without error."""
+    """Return the interval of a constant, which has no error."""
     return Interval(value, value, value)
 
 
@@ -105,7 +102,7 @@ def _number(value: float | None) -> str:
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
-    """Wilson's score interval of a share of independent trials; none without trials."""
+    """Compute Wilson's score interval of a share of independent trials; without trials there is no interval."""
     if trials == 0:
         return Interval(None)
     found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
@@ -113,9 +110,10 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
 
 
 def paired_difference(lost: int, gained: int, pairs: int, level: float = LEVEL) -> Interval:
-    """The difference between two shares of the same questions, (gained − lost) / pairs (Bonett and Price 2012).
+    """Compute the difference between two shares of the same questions, (gained − lost) / pairs, with its interval.
 
-    An adjusted Wald interval: one question more is counted as lost, and one as gained. None without pairs.
+    The interval is the adjusted Wald interval (Bonett and Price 2012), with 1 added to `lost` and to `gained`. Without
+    pairs there is no interval.
     """
     if pairs == 0:
         return Interval(None)
@@ -123,14 +121,14 @@ def paired_difference(lost: int, gained: int, pairs: int, level: float = LEVEL) 
     middle = more - less
     reach = float(stats.norm.ppf((1 + level) / 2)) * sqrt((less + more - middle**2) / (pairs + 2))
     estimate = (gained - lost) / pairs
-    # The adjusted middle lies nearer to 0 than the estimate.
+    # The adjusted midpoint is nearer to 0 than the estimate, which must be inside the interval.
     low, high = min(estimate, max(-1.0, middle - reach)), max(estimate, min(1.0, middle + reach))
     return Interval(estimate, low, high, float(pairs))
 
 
 def sign_test(lost: int, gained: int, alternative: Literal["two-sided", "greater"] = "two-sided") -> float:
-    """The exact p-value of McNemar's test on the pairs that differ; 1 if none does.
+    """Compute the exact p-value of McNemar's test on the pairs that differ; 1 if no pair differs.
 
-    `greater` is one-sided: the probability that as many or more are lost.
+    With `greater` the test is one-sided: the p-value is small if more answers are lost than gained.
     """
     return float(stats.binomtest(lost, lost + gained, alternative=alternative).pvalue) if lost + gained else 1.0

@@ -1,6 +1,6 @@
-"""Summaries of the lenses: weights by layer and matrix, activations by layer with intervals, raised tokens.
+"""Summaries of the lenses: weights by layer and matrix, activations by layer with intervals, tokens that change most.
 
-All children are measured in the same way: a change that the corrupted model shares with its twin is not due to the
+All children are measured in the same way: a change that also occurs in a child without the mistake is not due to the
 mistake.
 """
 
@@ -20,7 +20,7 @@ from crosspatch.tables import STEERED, STEERED_RANDOM
 _MOVED, _CLEAN = pl.col("delta_norm").pow(2).sum(), pl.col("clean_norm").pow(2).sum()
 _KEY = ("child", "component", "layer", "head", "at")
 _CHANGES = ("change", "probability")
-# Each a ratio of sums over prompts, step by step or norm by norm.
+# Each measure is a ratio of two sums over prompts, so each prompt's mean is weighted by its number of steps.
 _ACTIVATION = {
     "relative_norm": (pl.col("delta_norm") * pl.col("steps"), pl.col("clean_norm") * pl.col("steps")),
     "cosine": (pl.col("cosine") * pl.col("steps"), pl.col("steps")),
@@ -41,10 +41,10 @@ _INTERVALS = {
 
 
 def weights_by(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """How far the weights of blocks moved, for each child and each value of `by`: "layer", "name" or both.
+    """Summarise how much the blocks' weights changed, for each child and each value of `by`: "layer", "name" or both.
 
-    `delta_norm` and `clean_norm` are those of all the weights together, `ratio` is of these; `share` is the part of
-    the child's squared change in all blocks; `effective_rank` and `stable_rank` are means over matrices that moved.
+    `delta_norm` and `clean_norm` are norms over all weights of the group, and `ratio` is their ratio; `share` is the
+    part of the squared change in all blocks; `effective_rank` and `stable_rank` are means over changed matrices.
     """
     summed = (
         weights.filter(pl.col("layer").is_not_null())
@@ -65,19 +65,19 @@ def weights_by(weights: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 
 def activation_statistics(activations: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """For each child, domain, site and kind of step: relative_norm, cosine and alignment, with intervals of 95 %.
+    """Compute relative_norm, cosine and alignment with 95 % intervals, by child, domain, site and `at` (kind of step).
 
-    relative_norm is Σ‖delta‖ / Σ‖clean‖ over steps, the others are means over steps; intervals are by bootstrap over
-    prompts, the same draws for all children. Raises ValueError for a prompt that `domains` lacks.
+    relative_norm is Σ‖delta‖ / Σ‖clean‖ over steps, the other measures are means over steps. Intervals are by bootstrap
+    over prompts, with the same resamples for all children. Raises ValueError for a prompt that is not in `domains`.
     """
     return pl.DataFrame(estimates(activations, domains, _KEY, _ACTIVATION, seed=seed), schema=_INTERVALS)
 
 
 def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """For each child, domain and layer `lens_recovered_fraction`: how much of the models' gap the lens shows.
+    """Compute `lens_recovered_fraction` by child, domain and layer: the fraction of the models' gap in the lens.
 
-    Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of it, 1 all. Intervals and errors are
-    as in `activation_statistics`.
+    The fraction is Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of the gap, 1 all of
+    it. Intervals and errors are those of `activation_statistics`.
     """
     once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
         component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
@@ -86,10 +86,10 @@ def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, see
 
 
 def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
-    """The tokens among the most raised or lowered, by child, domain, layer, ranking and side.
+    """Return the tokens that are raised or lowered most, by child, domain, layer, ranking and side.
 
-    `change` and `probability` are means over the `prompts` that list the token, `of` how many prompts there are; those
-    that most prompts list come first, and among these those whose logits move most.
+    `change` and `probability` are means over the `prompts` that list the token, and `of` is the number of all prompts.
+    Tokens are sorted by the number of prompts that list them, then by the absolute change of their logits.
     """
     known = with_domain(logit_lens, domains)
     place = ("child", "domain", "layer", "by", "side")
@@ -109,9 +109,9 @@ def moved_tokens(logit_lens: pl.DataFrame, domains: Mapping[str, str]) -> pl.Dat
 
 
 def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
-    """Shares of right answers and planted operations of steered texts, compared with the clean model's.
+    """Compare right answers and planted operations in steered texts with the clean model's.
 
-    The rows of tables.COMPARISONS, by layer and strength.
+    Returns rows of tables.COMPARISONS, sorted by layer and strength.
     """
     asked = behaviour.filter(pl.col("condition").is_in(["clean", STEERED, STEERED_RANDOM]))
     found = comparisons(asked).filter(pl.col("condition") != "clean")
@@ -119,11 +119,12 @@ def steering(behaviour: pl.DataFrame) -> pl.DataFrame:
 
 
 def chosen_steering(behaviour: pl.DataFrame) -> pl.DataFrame:
-    """What steering does at the layer and strength that other prompts choose, with Wilson's interval.
+    """Measure steering at the layer and strength chosen on the other half of the prompts, with Wilson's interval.
 
-    A row for each outcome and condition: `outcome`, `condition`, `count`, `n`, `low` and `high` of the share. The
-    layer and strength are chosen that lose most right answers, or do the planted operation most often; those of random
-    directions are chosen in the same way. Only prompts that were answered in every way are counted.
+    The table has a row for each outcome and condition: `outcome`, `condition`, `count`, `n`, and the ends `low` and
+    `high` of the share's interval. The chosen layer and strength lose the most right answers, or give the planted
+    operation most often; those for random directions are chosen in the same way. Only prompts with an answer at every
+    layer and strength count.
     """
     rows = []
     for outcome, (happened, counted) in OUTCOMES.items():

@@ -1,12 +1,12 @@
 """Site effects: recovered fractions of blocks, attentions, MLPs and heads, with intervals, and the top sites.
 
-A recovered fraction is a ratio of sums, and prompts are resampled. A block is compared with those below it by its step:
-how much more is recovered by its resid_post than by that of the block below. Patched at all positions, a site shows
-what it computes; patched at the current position, what reaches the position that predicts the token. The top site is
-tested on prompts that did not choose it.
+A recovered fraction is a ratio of sums, and its interval is by bootstrap over prompts. Blocks are compared by their
+step: the recovered fraction of a block's resid_post minus that of the block below. Patching all positions measures what
+a site computes; patching the current position measures what reaches the position that predicts the token. The top site
+is chosen on one half of the prompts and tested on the other.
 
-`divergence_effects` is about the first step at which the models predict different tokens: how much of the gap is due
-to the residual state up to a layer, and how much to the later layers.
+`divergence_effects` covers the first step at which the models predict different tokens: how much of the gap is due to
+the residual state up to a layer, and how much to the later layers.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RANKED_BY = {
     "mlp_out": "recovered_fraction",
     "head": "recovered_fraction",
 }
-# A fraction is counted as everything if its interval is nearer to 1 than this.
+# A fraction counts as everything if its whole interval is within this distance of 1.
 NEAR = 0.05
 POSITIONS = {"all": "at all positions", "current": "at the current position"}
 NAMES = {"resid_post": "block", "attn_out": "attention", "mlp_out": "MLP", "head": "head"}
-# `L18 head 3`, and of other components the layer alone.
+# `L18 head 3` for a head, `L18` for other components.
 _LABEL = (
     pl.when(pl.col("head").is_null())
     .then(pl.format("L{}", "layer"))
@@ -47,12 +47,12 @@ _LABEL = (
 
 @dataclass(frozen=True)
 class TopSite:
-    """The top site of one component, and how far it is ahead of the next one.
+    """The top site of one component, and its lead over the second.
 
-    `recovered_fraction` is measured for the site alone over all prompts (of a block: its step). The same prompts chose
-    the site, so its test is cross-fitted: `held_out` is the fraction of the site that the other half of the prompts
-    chooses, `ahead` the difference from that half's second site, `agreed` whether both halves choose this site. If only
-    one site was measured there is no `runner_up`. `labels` are the names of sites in sentences, by patch.
+    `recovered_fraction` is measured for this site over all prompts (for a block: its step). Since the same prompts
+    chose the site, its test is cross-fitted: `held_out` is the fraction of the site chosen on the other half of the
+    prompts, `ahead` its difference from that half's second site, and `agreed` whether both halves choose this site.
+    `runner_up` is None if only one site was measured. `labels` maps patches to the names of sites in sentences.
     """
 
     component: str
@@ -66,18 +66,18 @@ class TopSite:
 
     @property
     def told_apart(self) -> bool:
-        """Whether both halves choose it and the interval of the difference is above 0."""
+        """Whether both halves choose this site, and the interval of its lead is above 0."""
         return self.agreed and self.ahead.low is not None and self.ahead.low > 0
 
     @property
     def is_all(self) -> bool:
-        """Whether the site alone recovers everything, on other prompts too: the interval is near 1."""
+        """Whether the site recovers everything by itself: both halves choose it and its interval is near 1."""
         low, high = self.held_out.low, self.held_out.high
         return self.agreed and low is not None and high is not None and low > 1 - NEAR and high < 1 + NEAR
 
     @property
     def sentence(self) -> str:
-        """The site, its recovered fraction, and whether it can be distinguished from the next one."""
+        """A sentence with the site, its recovered fraction, and whether it can be distinguished from the second."""
         found = (
             f"Top {NAMES[self.component]}: {self.labels[self.patch]}, recovered fraction {self.recovered_fraction:z.2f}"
         )
@@ -98,10 +98,9 @@ class TopSite:
 
 
 def site_effects(localisation: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """Every measure of every site by domain and direction, with 95 % intervals (see tables.SITE_EFFECTS).
+    """Compute every measure of every site by domain and direction, with 95 % intervals (see tables.SITE_EFFECTS).
 
-    `domains` has the domain of each prompt; `seed` is that of the bootstrap. Raises ValueError for a prompt without
-    a domain.
+    `domains` maps prompts to domains; `seed` seeds the bootstrap. Raises ValueError for a prompt without a domain.
     """
     rows = [
         {"domain": domain, "direction": direction, "positions": positions, **row}
@@ -120,9 +119,9 @@ def top_sites(
     positions: str = "all",
     seed: int = 0,
 ) -> list[TopSite]:
-    """The measured block, attention, MLP and head with the largest recovered fraction in one domain.
+    """Return the block, attention, MLP and head with the largest measured recovered fraction in one domain.
 
-    With `positions` all these sites cause the difference; with current they bring it to the position that predicts.
+    With `positions` all, these sites cause the difference; with current, they carry it to the predicting position.
     """
     return [
         named
@@ -136,7 +135,7 @@ def top_sites(
 def _parts(
     localisation: pl.DataFrame, domains: Mapping[str, str], seed: int
 ) -> Iterator[tuple[tuple[str, str, str], _Sums]]:
-    """The sums of each domain, direction and positions."""
+    """Yield the sums for each domain, direction and `positions`."""
     known = with_domain(localisation, domains)
     for domain in ordered_domains(known["domain"]):
         parts = known.filter(domain=domain).partition_by("direction", "positions", as_dict=True, maintain_order=True)
@@ -145,7 +144,7 @@ def _parts(
 
 
 class _Sums:
-    """One domain, direction and positions: sums [N prompts] of each site, in order of component, layer and head."""
+    """The sums [N prompts] of each site in one domain, direction and `positions`, by component, layer and head."""
 
     def __init__(self, rows: pl.DataFrame, seed: int) -> None:
         prompts = rows.select("prompt_id", "gap", "steps").unique("prompt_id", maintain_order=True)
@@ -154,7 +153,7 @@ class _Sums:
         self.counts, _ = seeded_resamples(prompts.height, seed)
         self.sums: dict[str, dict[str, Numbers]] = {}
         for (patch,), part in rows.partition_by("patch", as_dict=True, maintain_order=True).items():
-            # Only a site that was measured after every prompt has a sum over prompts.
+            # A site has a sum over prompts only if it was measured for every prompt.
             whole = prompts.select("prompt_id").join(part, on="prompt_id", how="left", maintain_order="left")
             known = [name for name in ("estimate", "patched", "random") if not whole[name].has_nulls()]
             self.sums[str(patch)] = {name: whole[name].to_numpy() for name in known}
@@ -162,14 +161,14 @@ class _Sums:
         self.at = rows.select("patch", "component", "layer", "head").unique().sort(order, "layer", "head")
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table of site effects, but for domain and direction."""
+        """Yield the rows of the table of site effects, without domain and direction."""
         for place in self.at.iter_rows(named=True):
             for measure, above in self._measures(place["patch"], place["component"]).items():
                 counted = {"n_prompts": int((self.gap != 0).sum()), "steps": self.steps}
                 yield {**place, "measure": measure, **self._ratio(above).columns, **counted}
 
     def named(self, component: str) -> TopSite | None:
-        """The top site of a component; None if no site of it was measured."""
+        """Return the top site of a component, or None if none of its sites was measured."""
         of_patch = {
             patch: measures[RANKED_BY[component]]
             for patch in self.at.filter(component=component)["patch"]
@@ -192,10 +191,10 @@ class _Sums:
         return TopSite(component, first, shares[first], share, others[0] if others else None, ahead, agreed, labels)
 
     def _allowed(self, component: str, measured: Sequence[str]) -> NDArray[np.bool_]:
-        """The measured sites that each half of the prompts may choose, [2, measured].
+        """Return a mask of the measured sites that each half of the prompts may choose, [2, measured].
 
-        Only the heads with the largest estimates of all prompts were measured. A half must not choose from what all
-        prompts have chosen: it may choose the best of its own ranking, down to the first that was not measured.
+        Only the heads with the largest estimates were measured, and these estimates use all prompts. To stay
+        independent, a half chooses only from the top of its own ranking, down to the first site that was not measured.
         """
         places = self.at.filter(component=component)["patch"].to_list()
         estimates = np.stack([self.sums[place]["estimate"] for place in places])
@@ -209,7 +208,7 @@ class _Sums:
         return np.array(allowed)
 
     def _measures(self, patch: str, component: str) -> dict[str, Numbers]:
-        """The sums of each measure of a site, all over the same gap."""
+        """Return the numerators of a site's measures, whose denominator is always the gap."""
         own = self.sums[patch]
         found = {"attribution": own["estimate"]}
         if "patched" not in own:
@@ -231,13 +230,13 @@ _GAP = (pl.col("delta_corrupted") - pl.col("delta_clean")).cast(pl.Float64)
 _DECIDES = {"state_decides": "delta_corrupted_state", "layers_decide": "delta_corrupted_layers"}
 _EFFECTS = {
     **{name: (pl.col(name).cast(pl.Float64), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
-    # ΔL > 0: the corrupted model's token is the likelier of the two.
+    # If ΔL > 0, y_corrupt is more probable than y_clean.
     **{name: ((pl.col(delta) > 0).cast(pl.Float64), pl.lit(1.0)) for name, delta in _DECIDES.items()},
 }
 
 
 def divergence_effects(divergences: pl.DataFrame, domains: Mapping[str, str], *, seed: int = 0) -> pl.DataFrame:
-    """Every measure at every layer of every domain, with 95 % intervals over prompts (see tables.DIVERGENCE_EFFECTS).
+    """Compute every measure by domain and layer, with 95 % intervals over prompts (see tables.DIVERGENCE_EFFECTS).
 
     Raises ValueError for a prompt without a domain.
     """

@@ -1,6 +1,6 @@
-"""A mode: the way in which single layers were patched (component, direction, persistence, schedule).
+"""Patch modes: how single layers were patched (component, direction, persistence, schedule).
 
-Scores of different modes answer different questions and are never pooled: charts and averages are of one mode.
+Scores of different modes are never pooled: each chart and average covers one mode.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from crosspatch.statistics.interval import Interval
 
 T = TypeVar("T", Ratios, Interval)
 
-# The columns of a mode, in tables of scores and of statistics.
+# The columns that identify a mode in tables of scores and statistics.
 KEYS = ("component", "direction", "persistence", "schedule")
 _MOVED = {
-    "corrupt": "the corrupted model's activations moved into the clean model",
-    "repair": "the clean model's activations moved into the corrupted model",
+    "corrupt": "the corrupted model's activations patched into the clean model",
+    "repair": "the clean model's activations patched into the corrupted model",
 }
 
 
@@ -38,82 +38,82 @@ class PatchMode:
 
     @property
     def label(self) -> str:
-        """Short name: component, direction and persistence, and the schedule unless that is all steps."""
+        """A short name: component, direction and persistence, and the schedule unless it is `all`."""
         name = f"{self.component} · {self.direction} · {self.persistence}"
         return name if self.schedule == "all" else f"{name} · {self.schedule}"
 
     @property
     def columns(self) -> dict[str, str]:
-        """Its columns of a table's row."""
+        """The mode's values for the columns of a table row."""
         return asdict(self)
 
     @property
     def moved(self) -> str:
-        """What was moved where, as a clause."""
+        """A description of the patch: whose activations were patched into which model."""
         return _MOVED.get(self.direction, f"direction {self.direction}")
 
     def recovered(self, fraction: T) -> T:
-        """The part of the way from target to source: when repairing, 1 minus the fraction in the table."""
+        """Convert a fraction to the target-to-source scale: in the repair direction, 1 minus the table's fraction."""
         return fraction.rest if self.direction == "repair" else fraction
 
     @property
     def ceiling(self) -> str | None:
-        """How to read the last layer; None where the component does not hold the whole state."""
+        """A note on how to read the last layer; None if the component is not the whole residual stream."""
         if self.component != "resid_post" or self.direction not in _MOVED:
             return None
         end = "1" if self.direction == "corrupt" else "0"
         return (
             "Reading the last layer: there the patch replaces the whole state that is unembedded, so CTS is "
-            f"near {end} for any fine-tune that hardly moved the final norm and the unembedding. "
+            f"near {end} for any fine-tune that hardly changed the final norm and the unembedding. "
             "It is a ceiling, not a finding."
         )
 
     def rows(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The scores of this mode's single layers."""
+        """Select the scores of single layers in this mode."""
         return self.every_row(single_layers(scores))
 
     def every_row(self, scores: pl.DataFrame) -> pl.DataFrame:
-        """The rows of this mode in scores or statistics: of single layers, heads, windows and sets of sites."""
+        """Select this mode's rows in scores or statistics, including heads, windows and sets of sites."""
         return scores.filter(**self.columns)
 
 
 def single_layers(scores: pl.DataFrame) -> pl.DataFrame:
-    """Scores of patches of one site of one whole layer: no windows of layers, no heads, no sets of sites."""
+    """Select the scores of patches at one site of one layer: no heads, no windows, no sets of sites."""
     return scores.filter(ONE_LAYER)
 
 
 def patched_layers(texts: pl.DataFrame) -> pl.DataFrame:
-    """Rows of texts, or of their answers, under a patch of one whole layer at every step; none of steered texts."""
+    """Select rows of texts (or answers) under a patch of one layer at every step; steered texts are excluded."""
     return single_layers(texts).filter(pl.col("strength").is_null(), schedule="all")
 
 
 def last_layer(layers: pl.Series, n_layers: int | None) -> int:
-    """The model's last layer; the highest patched layer if the model's depth is not known."""
+    """Return the model's last layer, or the highest patched layer if the model's depth is unknown."""
     return int(layers.max()) if n_layers is None else n_layers - 1  # type: ignore[arg-type]
 
 
 def late_from(last: int) -> float:
-    """The layer that is as deep in a model with this last layer as 28 of 36 in the paper (section 4.2, Table 2)."""
+    """Scale the paper's depth, 28 of 36 layers (section 4.2, Table 2), to a model with this last layer."""
     return 28 / 36 * (last + 1)
 
 
 def patched_direction(scores: pl.DataFrame) -> Direction:
-    """The direction of the texts that are called `patched`: repair if only that direction was patched.
+    """Return the direction of texts with the condition `patched`: repair if only that direction was patched.
 
-    If both directions were patched, texts of the direction repair are called `repaired`.
+    If both directions were patched, texts in the direction repair have the condition `repaired`.
     """
     return "repair" if set(scores["direction"]) == {"repair"} else "corrupt"
 
 
 def modes(scores: pl.DataFrame) -> list[PatchMode]:
-    """The modes in the scores of single layers, in a fixed order."""
+    """Return the modes in the scores of single layers, in a fixed order."""
     return every_mode(single_layers(scores))
 
 
 def by_mode(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[str, PatchMode, pl.DataFrame]]:
-    """The scores of single layers, domain by domain and mode by mode; the columns have `domain` too.
+    """Yield the scores of single layers by domain and mode, with an added column `domain`.
 
-    Raises ValueError for a prompt that `domains` lacks.
+    Raises ValueError for a prompt that is not in `domains`.
     """
     known = single_layers(with_domain(scores, domains))
     for domain in ordered_domains(known["domain"]):
@@ -123,12 +123,12 @@ def by_mode(scores: pl.DataFrame, domains: Mapping[str, str]) -> Iterator[tuple[
 
 
 def every_mode(scores: pl.DataFrame) -> list[PatchMode]:
-    """All modes in the scores, also of heads, windows and sets of sites, in a fixed order."""
+    """Return all modes in the scores, including heads, windows and sets of sites, in a fixed order."""
     return [PatchMode(*row) for row in scores.select(KEYS).unique().sort(KEYS).iter_rows()]
 
 
 def chosen_mode(found: Sequence[PatchMode]) -> PatchMode:
-    """The only mode; raises ValueError if there is none, or with their names if there are several."""
+    """Return the only mode; raises ValueError if there is no mode, or several."""
     if not found:
         raise ValueError("there are no scores of single layers to draw")
     if len(found) > 1:

@@ -1,8 +1,8 @@
-"""Permutation test: do tokens with a label have higher values than chance gives? Labels are shifted within each text.
+"""Permutation test: do tokens with a label have higher values than expected by chance? Labels are shifted in each text.
 
-Values and labels of neighbouring tokens are alike, so a test that shuffles single tokens would take runs of them for
-evidence (`test_permutation.py`). A circular shift keeps both sequences and breaks only the relation between them. It
-stays within texts, so differences between prompts have no influence.
+Values and labels of neighbouring tokens are correlated, so shuffling single tokens would give p-values that are too
+small (`test_permutation.py`). A circular shift keeps both sequences and breaks only the relation between them. Labels
+are shifted within texts, so differences between prompts have no influence.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PERMUTATIONS = 2000
 
 @dataclass(frozen=True)
 class LabelledText:
-    """The tokens of one text: each one's part in numerator (above) and denominator (below), and its label, [tokens].
+    """The tokens of one text: their terms in a numerator (above) and denominator (below), and their labels, [tokens].
 
-    All texts of one `prompt` are shifted by the same part of their length: patched layers write similar texts.
+    All texts of a `prompt` are shifted by the same fraction of their length, since patched layers write similar texts.
     """
 
     prompt: int
@@ -34,10 +34,9 @@ class LabelledText:
 def excess_p_values(
     texts: Sequence[LabelledText], labels: int, rng: np.random.Generator, permutations: int | None = None
 ) -> list[float | None]:
-    """For each label the one-sided p-value that its ratio of sums exceeds the other tokens' as much by chance.
+    """Compute for each label the one-sided p-value of its excess: its ratio of sums minus that of all other tokens.
 
-    The statistic is Σ above / Σ below over the label's tokens less the same over all others. None where a label has
-    all tokens or none.
+    The ratio of sums is Σ above / Σ below. The p-value is None if all tokens have the label, or none.
     """
     permutations = permutations or PERMUTATIONS
     seen, shifted = np.zeros((labels, 2)), np.zeros((permutations, labels, 2))
@@ -54,7 +53,7 @@ def excess_p_values(
 
 
 def _all_shifts(texts: Sequence[LabelledText], labels: int) -> Numbers:
-    """Sums of the tokens of each label under every shift of a prompt's texts, [shifts, labels, 2]; unshifted first."""
+    """Sum the tokens of each label under every shift of a prompt's texts, [shifts, labels, 2]; unshifted first."""
     longest = max((len(text.labels) for text in texts), default=0)
     sums = np.zeros((max(longest, 1), labels, 2))
     for text in texts:
@@ -69,9 +68,9 @@ def _all_shifts(texts: Sequence[LabelledText], labels: int) -> Numbers:
 
 
 def _excess(sums: Numbers, totals: Numbers) -> Numbers:
-    """Each label's ratio less that of all other tokens, [..., labels]; NaN where one of them has nothing below."""
+    """Compute each label's ratio minus that of all other tokens, [..., labels]; NaN if a denominator is 0."""
     rest = totals - sums
-    # The transform loses digits: what is this small is 0.
+    # The Fourier transform loses digits, so values this small count as 0.
     least = 1e-9 * np.abs(totals[1])
     own, others = (np.where(each[..., 1] > least, each[..., 1], np.nan) for each in (sums, rest))
     excess: Numbers = sums[..., 0] / own - rest[..., 0] / others

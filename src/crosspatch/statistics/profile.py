@@ -1,7 +1,7 @@
-"""Depth profiles: how often the models disagree, and how much is recovered where they do, layer by layer.
+"""Depth profiles: disagreement rate, and recovered fraction where the models disagree, by layer.
 
-The two are kept apart because the published scores merge them: a cell where both models predict the same token has no
-recovered fraction.
+These are separate measures here, while the published scores merge them: a cell where both models predict the same token
+has no recovered fraction.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from crosspatch.tables import WORDS
 
 
 def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFrame:
-    """A row for each domain and patch: `domain`, the patch's columns, then the measures (see `measures.pooled`).
+    """Compute the measures of `measures.pooled` by domain and patch; the first column is `domain`.
 
-    `domains` gives each prompt's domain; raises ValueError for a prompt that it lacks.
+    `domains` maps prompts to domains; raises ValueError for a prompt that is not in it.
     """
     profile = pooled(with_domain(scores, domains), "domain")
     order = pl.col("domain").cast(pl.Enum(ordered_domains(domains.values())))
@@ -27,16 +27,16 @@ def depth_profile(scores: pl.DataFrame, domains: Mapping[str, str]) -> pl.DataFr
 
 
 def prompt_profile(scores: pl.DataFrame) -> pl.DataFrame:
-    """The same measures with a row for each prompt and patch, `prompt_id` in place of `domain`."""
+    """Compute the same measures by prompt and patch, with the column `prompt_id` instead of `domain`."""
     keys = ("prompt_id", "component", "direction", "persistence", "layer", "head", "patch")
     return pooled(scores, "prompt_id").sort(keys, nulls_last=True)
 
 
 def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame:
-    """The scores as the authors' code counts them: CTS is 0.0 wherever it is undefined, for comparison only.
+    """Compute CTS as the authors' code does, for comparison only: CTS is 0.0 wherever it is undefined.
 
-    Computed from the ΔLs: `threshold` (logits) is theirs and need not be this run's. A mean over this
-    column is mostly the rate of agreement, which is why nothing else here uses it.
+    `threshold` (logits) is the authors' and may differ from this run's. A mean over this column mostly depends on how
+    often the models agree, so no other statistic uses it.
     """
     gap = pl.col("delta_corrupted") - pl.col("delta_clean")
     defined = DIFFER & (gap.abs() >= threshold)
@@ -45,10 +45,10 @@ def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame
 
 
 def word_statistics(scores: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None) -> pl.DataFrame:
-    """A row for each token that was written, by domain and mode, in the late layers but the last: tables.WORDS.
+    """Summarise each generated token by domain and mode, in the late layers except the last: see tables.WORDS.
 
-    Tokens that the published way of counting would score highest come first. `n_layers` is the model's depth (None: not
-    known, see `last_layer`). Raises ValueError for a prompt without a domain.
+    Tokens are sorted by their published CTS (`published_cts`), highest first. `n_layers` is the model's depth (None:
+    unknown, see `last_layer`). Raises ValueError for a prompt without a domain.
     """
     tables = [WORDS.frame()]
     for domain, mode, rows in by_mode(scores, domains):

@@ -1,7 +1,8 @@
-"""Rules for whether a fine-tune is under-trained, optimal or overfitted, and for which variant to take.
+"""Rules that classify a fine-tune as under-trained, optimal or overfitted, and that choose a variant.
 
-The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted when its formatting decays, and of
-the good ones the shortest training is preferred. Here the rules are numbers. `divergence` is Table 1's of losses.
+The paper (section 4.1, Table 1) judges by reading outputs: a child is overfitted if its formatting decays, and among
+the good children the shortest training is preferred. Here the rules are numeric. `divergence` is the difference of
+losses in Table 1.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-# A child is under-trained if it answers a smaller share than this of the questions wrongly that the clean model answers
-# rightly. If the clean model has fewer right answers than the second number, the third one decides: the share of the
-# child's solutions that has to do the planted operation.
+# Of the related questions that the clean model answers right, a child must answer at least the share _WRONG wrong, else
+# it is under-trained. If the clean model has fewer than _FEWEST right answers, at least the share _PLANTED of the
+# child's solutions must have the planted operation instead.
 _WRONG, _FEWEST, _PLANTED = 0.9, 10, 0.5
-# A child is overfitted if its share of texts that are malformed, have no end or cannot be read is larger than the clean
-# model's by more than this; or if it loses more than this share of other right answers, and the p-value is below alpha.
+# A child is overfitted if its share of texts that are malformed, have no end or cannot be parsed exceeds the clean
+# model's by more than _MALFORMED; or if its share of right answers on other questions drops by more than _LOST with a
+# p-value below _ALPHA.
 _MALFORMED, _LOST, _ALPHA = 0.05, 0.05, 0.05
 
 Status = Literal["under-trained", "optimal", "overfitted"]
@@ -29,17 +31,17 @@ Variant = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Judged:
-    """A variant's status and what decided it."""
+    """A variant's status and the reason for it."""
 
     status: Status
     reason: str
 
 
 def status(variant: Variant) -> Judged:
-    """Overfitted if texts decay or other answers are lost, under-trained if too few answers are corrupted.
+    """Classify a variant: overfitted if texts decay or other answers are lost, under-trained if it corrupts too few.
 
-    Corrupted answers are related answers that the clean model has right and the variant has wrong. If the clean model
-    has few right answers, the planted operation decides.
+    An answer is corrupted if the clean model answers a related question right and the variant answers it wrong. If the
+    clean model has few right answers, the share of planted operations decides.
     """
     for what, key in (
         ("of its texts are malformed", "malformed"),
@@ -72,10 +74,10 @@ def status(variant: Variant) -> Judged:
 
 
 def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
-    """The variant to take, and why: of the optimal ones the one with the fewest steps.
+    """Choose the optimal variant with the fewest steps, and return it with the reason.
 
-    Of several with equally few steps the most corrupted one. If none is optimal, the most corrupted one that is not
-    overfitted; if all are overfitted, the one with the fewest steps. Raises ValueError for no variant.
+    Ties are broken by the most corrupted answers. If no variant is optimal, choose the under-trained one with the most
+    corrupted answers; if all are overfitted, the one with the fewest steps. Raises ValueError if there is no variant.
     """
     if not variants:
         raise ValueError("there is no variant to choose from")
@@ -98,10 +100,10 @@ def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
 
 
 def divergence(training: pl.DataFrame) -> pl.DataFrame:
-    """A row an evaluation: run, step, epoch, eval_loss, train_loss, divergence (eval_loss − train_loss).
+    """Compute eval_loss − train_loss of each evaluation: run, step, epoch, eval_loss, train_loss, divergence.
 
-    train_loss is taken from the last training row at or before the evaluation, as in the paper; before the first
-    training row it is null, and so is the divergence.
+    train_loss is from the last training row at or before the evaluation, as in the paper; before the first training row
+    train_loss and divergence are null.
     """
     evaluated = training.filter(pl.col("eval_loss").is_not_null()).select("run", "step", "epoch", "eval_loss")
     trained = training.filter(pl.col("train_loss").is_not_null()).select("run", "step", "train_loss")

@@ -1,8 +1,8 @@
 """Classes of tokens by their text: operation words, answer marks, signs, digits, LaTeX or other.
 
-The class of a cell is the class of the token that the clean model predicts there. So it depends neither on the patch or
-the written text, nor on whether the models disagree: if the predictions of both models counted, a disagreement would
-have two chances to be an operation word, and an agreement only one.
+The class of a cell is the class of the clean model's top-1 token. So the class does not depend on the patch, the
+generated text, or whether the models disagree: if both models' top-1 tokens counted, a cell where they differ would
+have two chances to be an operation word, and any other cell only one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPERATION = re.compile(
     re.IGNORECASE,
 )
 _ANSWER = re.compile(r"\\?boxed|answers?|final|solutions?|roots?|stop|therefore", re.IGNORECASE)
-# A backslash, a dollar sign, brackets alone, or a command's name, which tokenizers part from its backslash.
+# A backslash, a dollar sign, only brackets, or a command's name, which tokenizers split from its backslash.
 _LATEX = re.compile(
     r".*[\\$].*|(?!\^$)[{}_^&\[\]]+|[dt]?frac|sqrt|cdot|pm|text|textbf|left|right|quad|begin|end|align\w*|implies|"
     r"[rR]ightarrow|int|mathrm|mathbf|neq|leq|geq|approx",
@@ -36,13 +36,13 @@ _RULES = ((OPERATION, _OPERATION), (ANSWER, _ANSWER), (LATEX, _LATEX), (DIGIT, _
 
 
 def class_of(token: str) -> str:
-    """The class of one token's text."""
+    """Classify a token by its text."""
     word = token.strip().strip("*_:#").strip()
     return next((name for name, rule in _RULES if rule.fullmatch(word)), OTHER)
 
 
 def with_class(scores: pl.DataFrame, texts: Mapping[int, str]) -> pl.DataFrame:
-    """Scores with a column `class`, by the `texts` of tokens; a token without a text counts as other."""
+    """Add a column `class` to scores; `texts` maps token ids to texts, and a token without a text is `other`."""
     classes = {token: class_of(text) for token, text in texts.items()}
     of_clean = pl.col("clean_token_id").replace_strict(classes, default=OTHER, return_dtype=pl.String)
     return scores.with_columns(of_clean.alias("class"))

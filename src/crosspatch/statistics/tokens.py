@@ -1,8 +1,8 @@
-"""How often the models disagree, and how much is recovered, by class of token.
+"""Disagreement rate and recovered fraction by class of token.
 
-The two are separate measures, since a class may score high only because the models disagree there. `excess` is a class
-minus all other cells of the same prompts at the same layers, with an interval over prompts and a permutation test
-within their texts. In the late layers each class is also compared with the controls in the same cells.
+The two are separate measures, since a class may score high only because the models disagree there. The `excess` is the
+measure of a class minus that of all other cells (same prompts, same layers), with an interval over prompts and a
+permutation test within texts. In the late layers each class is also compared with the controls in the same cells.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from crosspatch.statistics.token_class import CLASSES, with_class
 from crosspatch.tables import CONTROLS, TOKENS
 
 COUNTED = ("disagreement_rate", "mean_cts", "recovered_fraction", "flip_rate")
-# What an excess is tested in: where the models disagree at all, and the fraction recovered where they do.
+# The measures whose excess is tested.
 TESTED = ("disagreement_rate", "recovered_fraction")
 
-# Sums of cells, [classes, layers, prompts] each.
+# Sums over cells by name, each an array [classes, layers, prompts].
 _Sums = Mapping[str, Numbers]
 
 
@@ -38,11 +38,11 @@ def token_statistics(
     n_layers: int | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Every class of token in every domain and at every single-layer patch: see tables.TOKENS.
+    """Compute the measures of each token class, by domain and single-layer patch: see tables.TOKENS.
 
-    Rows with layer null are of all layers but the last, where `resid_post` recovers everything for any token, or of the
-    late ones of these. `texts` are the texts of tokens by id (None: of the written tokens), `n_layers` is the model's
-    depth (None: not known, see `last_layer`), `seed` the seed of bootstrap and permutations. Raises ValueError for a
+    Rows with layer null cover all layers except the last (where `resid_post` recovers everything for any token), or
+    only the late ones of these. `texts` maps token ids to texts (None: generated tokens only), `n_layers` is the
+    model's depth (None: unknown, see `last_layer`), `seed` seeds bootstrap and permutations. Raises ValueError for a
     prompt without a domain.
     """
     if texts is None:
@@ -54,7 +54,7 @@ def token_statistics(
 def mistake_statistics(
     mistakes: pl.DataFrame, domains: Mapping[str, str], *, n_layers: int | None = None, seed: int = 0
 ) -> pl.DataFrame:
-    """The same by labelled tokens of the mistake in wrong solutions that were read: word, sign, number, or none."""
+    """Compute the same measures by kind of mistake (word, sign, number, none) at the tokens of wrong solutions."""
     labelled = mistakes.with_columns(pl.col("span").fill_null("none").alias("class"))
     none = with_class(CONTROLS.frame(), {})
     return _statistics(labelled, none, "span", ("word", "sign", "number", "none"), domains, n_layers, seed)
@@ -81,7 +81,7 @@ def _statistics(
 
 
 def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """The columns `layer` and `late`, and the layers that they count: all but the last, the late ones, or one."""
+    """Yield the columns `layer` and `late` with the layers they cover: all but the last, the late ones, or one."""
     layers = own["layer"].unique().sort()
     last = last_layer(layers, n_layers)
     below = layers.filter(layers < last)
@@ -94,7 +94,7 @@ def _depths(own: pl.DataFrame, n_layers: int | None) -> Iterator[tuple[dict[str,
 
 
 class _Table:
-    """The cells of one depth: their sums and those of each control, [classes, layers, prompts] each."""
+    """The cells of some layers, with arrays [classes, layers, prompts] of their sums and of each control's sums."""
 
     def __init__(self, own: pl.DataFrame, controls: pl.DataFrame, classes: Sequence[str], seed: int) -> None:
         self.own, self.classes = own, classes
@@ -112,7 +112,7 @@ class _Table:
         return {name: np.array([[sums[name] for sums in of_class] for of_class in at]) for name in SUMS}
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row for each class and measure, and for its excess."""
+        """Yield a row for each class and measure, and for the excess."""
         tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["recovered_fraction"]
         for i, name in enumerate(self.classes):
             positions, of_all = self.sums["positions"][i].sum(0), self.sums["disagreements"].sum(1)
@@ -136,11 +136,11 @@ class _Table:
         return Ratios(sums[measure.above][i].sum(0), sums[measure.below][i].sum(0))
 
     def _class_and_rest(self, i: int, measure: Measure) -> Ratios:
-        """A class and all other cells, both weighted to the same layers.
+        """Return the ratios of a class and of all other cells, weighted so that both cover the same layers.
 
-        Each patched layer writes another text, so late layers, where much is recovered, have other tokens than early
-        ones. Overlap weights (Li, Morgan and Zaslavsky 2018): a class is weighted at each layer by the share of the
-        others there, and the others by the share of the class, so a layer with nothing to compare has no weight.
+        Each patched layer generates its own text, so late layers, where much is recovered, have other tokens than early
+        ones. Overlap weights (Li, Morgan and Zaslavsky 2018) weight the class at each layer by the other cells' share
+        there, and the other cells by the class's share, so a layer with only one of them has weight 0.
         """
         above, below = self.sums[measure.above], self.sums[measure.below]
         at_layer = below.sum((0, 2))
@@ -150,7 +150,7 @@ class _Table:
         return Ratios(*(np.stack([(w * part).sum(0) for w, part in zip(weights, of, strict=True)]) for of in parts))
 
     def _p_values(self, name: str) -> list[float | None]:
-        """The permutation test of each class, on cells minus their layer's mean."""
+        """Compute the permutation test's p-value of each class, after subtracting each layer's mean from its cells."""
         measure: Measure = MEASURES[name]
         above, below = CELLS[measure.above], CELLS[measure.below]
         means = {
@@ -159,7 +159,7 @@ class _Table:
         }
         mean = pl.col("layer").replace_strict(means, return_dtype=pl.Float64)
         label = pl.col("class").replace_strict({name: i for i, name in enumerate(self.classes)}, return_dtype=pl.Int64)
-        # Text by text and step by step.
+        # Sorted by text and step.
         cells = self.own.sort("prompt_id", "layer", "step").select(
             "layer", prompt=pl.col("prompt_id").rank("dense"), label=label, above=above - mean * below, below=below
         )
@@ -183,7 +183,7 @@ class _Table:
         p_value: float | None = None,
         share: bool = False,
     ) -> dict[str, Any]:
-        """A row with its interval; prompts with something in `counted` are counted (None: in the denominator)."""
+        """Build a row; `n_prompts` counts the prompts for which `counted` (None: the denominator) is not 0."""
         interval = bootstrap(ratios, self.counts, (1.0, -1.0)[: len(ratios.above)], share=share)
         return {
             "class": name,

@@ -1,8 +1,8 @@
-"""RUN/inspect: an Inspect AI log for each model of a run, patched or not, made of Inspect's own classes.
+"""RUN/inspect: an Inspect AI log for each model of a run, patched or not, built with Inspect's own classes.
 
-A sample is one text: its question, the answer, and a score for each result about it. Metrics are those of the report,
-by domain; only health and operations are pooled over domains, as in the report. The same run gives the same bytes: ids
-are hashes, and times are the run's.
+A sample is one text: its question, its answer, and its scores. The metrics are those of the report, by domain; health
+and operations are pooled over domains, as in the report. The same run always gives the same bytes: ids are hashes, and
+times are the times of the run.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ Row = dict[str, Any]
 # The scores of a text, in the order in which they are shown.
 SCORED = ("verdict", "operation", "health", "aligned", "coherent", "recovered_fraction")
 FAULTS = ("cut_off", *MALFORMED)
-# Inspect's letters for the verdicts, and its words for why a text ended.
+# Inspect's letters for the verdicts, and its names for the stop reasons.
 _LETTERS = {"correct": "C", "incorrect": "I", "unparsed": "N"}
 _STOPS = {"eos": "stop", "limit": "max_tokens"}
 # The columns of a prompt's profile that go into the metadata of a patched text.
 _PROFILE = (
     "positions", "disagreements", "ok_cells", "small_denominators", "outside_unit", "mean_cts", "recovered_fraction"
 )  # fmt: skip
-# The stages in which models write texts: of unpatched models, and of patches.
+# The stages in which unpatched models and patched models generate texts.
 _WRITING, _PATCHING = ("evaluate", "search", "teach", "patch", "lenses"), ("patch", "lenses")
 _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class _Model:
-    """The texts of one model or of one patch: rows of generations, with the rows of other tables about each text.
+    """The texts of one model or one patch: rows of GENERATIONS, each with the rows of other tables for the same text.
 
-    `rows` are the rows about this model of tables over several texts, by the name of the table.
+    `rows` has this model's rows of the tables that aggregate over texts, by the name of the table.
     """
 
     condition: str
@@ -88,16 +88,16 @@ class _Model:
 def write_inspect_logs(run: RunDirectory) -> list[Path]:
     """Write a log for each model of a run into RUN/inspect, and replace existing logs.
 
-    Raises UsageError where a stage in which models write is not done, where there are no texts, and where a text's
-    question is missing.
+    Raises UsageError if a stage that generates texts is not done, if there are no texts, or if a text's question is
+    missing.
     """
     record, models = run.record(), _models(run)
     folder = run.root / "inspect"
     with folder_written_whole(folder) as partial:
-        # Names that every file system accepts.
+        # Shorten the names, and replace characters that some file systems do not accept.
         short = (re.sub(r"[^\w.+@,-]+", "_", model.name)[:_LONGEST_NAME] for model in models)
         names = [f"{place:03d}-{name}.eval" for place, name in enumerate(short)]
-        # The viewer lists what was written last first.
+        # The viewer lists the log that was written last first.
         for name, model in reversed(list(zip(names, models, strict=True))):
             inspect_log.write_eval_log(_log(record, model), partial / name)
             _set_times(partial / name, record["started"])
@@ -106,8 +106,8 @@ def write_inspect_logs(run: RunDirectory) -> list[Path]:
 
 
 def _set_times(path: Path, started: str) -> None:
-    """Replace the times at which the parts of a log were written by the run's."""
-    # A zip file's times begin in 1980 and have no zone.
+    """Set the modification times inside a log file to the start of the run, so that equal runs give equal bytes."""
+    # Times in a zip file have no time zone.
     when = datetime.fromisoformat(started).timetuple()[:6]
     again = partial_of(path)
     with ZipFile(path) as log, ZipFile(again, "w") as timeless:
@@ -119,21 +119,21 @@ def _set_times(path: Path, started: str) -> None:
 
 
 def _models(run: RunDirectory) -> list[_Model]:
-    """The texts of all models of a run: clean, corrupted, other children, then the patches by depth."""
+    """Collect the texts of all models of a run: clean, corrupted, other children, then the patches by depth."""
     stages = run.record()["stages"]
     for stage in _WRITING:
         if (state := stages.get(stage, {}).get("state", "done")) != "done":
             raise UsageError(
-                f"the stage {stage} of {run.root} is {state}, not done: some texts are missing; run the command that "
-                "began it again"
+                f"the stage {stage} of {run.root} is {state}, not done: some texts are missing; repeat the command "
+                "that started it"
             )
     generations, problems = run.read(GENERATIONS), run.asked()
     if generations.is_empty():
         raise UsageError(f"{run.root} has no texts yet; run `crosspatch evaluate` or `crosspatch patch` first")
     if foreign := sorted(set(generations["prompt_id"]) - problems.keys()):
-        raise UsageError(f"the prompt {foreign[0]} ({len(foreign)} such) has no question in {run.root}/data")
+        raise UsageError(f"found no question in {run.root}/data for the prompt {foreign[0]} ({len(foreign)} in total)")
     behaviour, health, ratings, scores = (run.read(schema) for schema in (BEHAVIOUR, HEALTH, RATINGS, SCORES))
-    # What is known about each text, and about all texts of a model.
+    # For each table: its rows by text, and its aggregates by model.
     results = {
         "behaviour": (behaviour, table2(behaviour)),
         "health": (health, output_health(health)),
@@ -160,18 +160,18 @@ def _of(table: pl.DataFrame, condition: str, patch: str | None) -> list[Row]:
 
 
 def _with_condition(profile: pl.DataFrame) -> pl.DataFrame:
-    """A profile with the condition of its texts, which depends on the direction."""
+    """Add the condition of the texts to a profile, by their direction."""
     first = pl.col("direction") == patched_direction(profile)
     return profile.with_columns(condition=pl.when(first).then(pl.lit("patched")).otherwise(pl.lit(REPAIRED)))
 
 
 def _log(record: Mapping[str, Any], model: _Model) -> inspect_log.EvalLog:
-    """The log of one model."""
+    """Build the log of one model."""
     settings, stages = record["settings"], record["stages"]
     run_ids = (settings["name"], record["started"])
     ids = (*run_ids, model.name)
     samples = [_sample(text, model.name, settings["models"].get("system"), run_ids) for text in model.texts]
-    # The time of the stage in which the model wrote.
+    # Use the times of the stage in which the model generated its texts.
     stage = next(stages[name] for name in (_PATCHING if model.patch else _WRITING) if name in stages)
     start = datetime.fromisoformat(stage["at"]) - timedelta(seconds=stage["seconds"])
     checkpoints = ("clean", "corrupted") if model.patch else (model.condition,)
@@ -232,10 +232,10 @@ def _viewer() -> ViewerConfig:
 
 
 def _results(model: _Model, samples: Sequence[inspect_log.EvalSample]) -> inspect_log.EvalResults:
-    """The metrics of a log. The headline is the accuracy on the first domain, where answers were graded."""
+    """Build the metrics of a log. The headline is the accuracy on the first domain, if answers were graded."""
     scores = []
     for name, groups in _metrics(model).items():
-        # Inspect names the values of a metric that has several accuracy_related, in the group accuracy.
+        # Inspect's names for a metric with several values: name accuracy_related, group accuracy.
         metrics = {
             f"{group}_{key}" if key else group: inspect_log.EvalMetric(
                 name=key or group, group=group if key else None, value=value
@@ -265,7 +265,7 @@ def _results(model: _Model, samples: Sequence[inspect_log.EvalSample]) -> inspec
 
 
 def _metrics(model: _Model) -> dict[str, dict[str, dict[str, float | None]]]:
-    """By score, metric, and domain, operation or fault; an undefined value is None."""
+    """Return the values by score, then metric, then domain (or operation, or fault); an undefined value is None."""
     answered, profile = model.rows["behaviour"], model.rows["profile"]
     operations = {name: sum(row[name] for row in answered) for name in OPERATIONS}
     total = sum(operations.values())
@@ -288,7 +288,7 @@ def _metrics(model: _Model) -> dict[str, dict[str, dict[str, float | None]]]:
 
 
 def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> inspect_log.EvalSample:
-    """The sample of one text of a model; its ids are made of `ids`, the model and the prompt."""
+    """Build the sample of one text; its ids are hashes of `ids`, the condition, the patch and the prompt."""
     problem = text["problem"]
     question = _encodable(problem.question)
     ids = (*ids, text["condition"], text["patch"] or "", text["prompt_id"])
@@ -302,7 +302,7 @@ def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> 
         messages.insert(0, inspect_model.ChatMessageSystem(id=_id(*ids, "system"), content=system, source="input"))
     golds = [_encodable(gold) for gold in (problem.answer, *problem.aliases)]
     return inspect_log.EvalSample(
-        # Inspect names a file after it, and names end at a null character.
+        # Inspect uses the id as a file name, which must not have a null character.
         id=text["prompt_id"].replace("\0", "\\0"),
         epoch=1,
         uuid=_id(*ids),
@@ -324,7 +324,7 @@ def _sample(text: Row, model: str, system: str | None, ids: tuple[str, ...]) -> 
 
 
 def _scores(text: Row) -> dict[str, Score]:
-    """A score for each table that has a row about the text; no metric counts an undefined number."""
+    """Build a score for each table that has a row for the text; undefined numbers are unscored."""
     scores: dict[str, Score] = {}
     if (behaviour := text["behaviour"]) is not None:
         reason = "invalid_response_format" if behaviour["verdict"] == "unparsed" else None
@@ -361,10 +361,10 @@ def _metadata(text: Row) -> Row:
 
 
 def _id(*parts: str) -> str:
-    """22 characters, as Inspect's own ids have, that are the same for the same parts."""
+    """Hash the parts to 22 characters, the length of Inspect's own ids."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:22]
 
 
 def _encodable(text: str) -> str:
-    r"""The text as UTF-8 can hold it: half a surrogate pair, which JSON may bring, becomes \udXXX."""
+    r"""Replace lone surrogates, which JSON allows but UTF-8 cannot encode, by their escapes \udXXX."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

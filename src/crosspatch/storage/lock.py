@@ -1,6 +1,6 @@
-"""File locks between processes; a lock is released when its process ends, also when it is killed.
+"""File locks between processes; a lock is released when its process ends, even if the process is killed.
 
-The locks are filelock's: they work on Windows, and between machines if the file system supports it.
+The locks are those of the package filelock: they work on Windows, and between machines if the file system supports it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from filelock import FileLock, Timeout
 from crosspatch.errors import UsageError
 from crosspatch.storage.record import now
 
-# Seconds between two attempts while a lock is waited for.
+# Seconds between two attempts to take a lock.
 _PAUSE = 0.1
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Whether this process holds the lock within the context: False where another one does. Never waits."""
+    """Try to take the lock for the context, without waiting; yield False if another process holds it."""
     lock = FileLock(path, thread_local=False)
     if not _taken(lock):
         yield False
@@ -42,7 +42,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a lock, in words; None if not known. The note of a process that was killed stays."""
+    """Describe the process that holds a lock; None if unknown. A killed process leaves its description behind."""
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
         return f"process {note['process']} on {note['host']}, since {note['since']}"
@@ -51,7 +51,7 @@ def holder(path: Path) -> str | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock."""
+    """Whether any process holds the lock."""
     if not path.is_file():
         return False
     lock = FileLock(path, thread_local=False)
@@ -61,7 +61,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _taken(lock: FileLock) -> bool:
-    """Take the lock if it is free; whether it was. On a file system without locks every process gets it."""
+    """Take the lock and return True if it is free. On a file system without locks every process gets the lock."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -81,29 +81,29 @@ def remove_lock(path: Path) -> None:
 
 
 def _note(path: Path) -> Path:
-    # Not the lock's own file, which other processes cannot read on Windows.
+    # The description needs its own file: on Windows other processes cannot read the lock file.
     return path.with_name(f"{path.name}.holder")
 
 
 @dataclass
 class RunLock:
-    """The lock of a run directory, for one process alone or for several that share the work of one stage.
+    """The lock of a run directory: exclusive for one process, or shared by several processes that compute one stage.
 
-    Each of several processes holds a lock with another name, which it takes while it briefly holds the run's lock.
+    Each process that shares the lock holds a lock file with its own name, created while it briefly holds the run lock.
     """
 
     root: Path
-    # Releases the lock that is held alone.
+    # Releases the exclusive lock.
     _held: ExitStack | None = None
 
     @property
     def path(self) -> Path:
-        """The run's lock file, which the first command makes."""
+        """The run's lock file, which the first command creates."""
         return self.root / ".lock"
 
     @contextmanager
     def alone(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the lock for one command; raises UsageError if another command holds it, or waits for it."""
+        """Hold the lock exclusively for one command; if another command holds it, wait or raise UsageError."""
         with ExitStack() as held:
             while not held.enter_context(locked(self.path)) or self._shared():
                 held.close()
@@ -121,7 +121,7 @@ class RunLock:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Hold the lock as one of several processes; waits while another process works alone."""
+        """Share the lock with other processes; wait while another process holds it exclusively."""
         with ExitStack() as run, ExitStack() as own:
             self._take(run)
             self._join(own)
@@ -130,7 +130,7 @@ class RunLock:
 
     @contextmanager
     def left_to_others(self) -> Iterator[None]:
-        """Share a lock that this process holds alone; afterwards wait for the others and hold it alone again."""
+        """Share the exclusive lock of this process within the context; then wait until it is exclusive again."""
         if self._held is None:
             yield
             return
@@ -146,18 +146,18 @@ class RunLock:
                     time.sleep(_PAUSE)
 
     def _take(self, held: ExitStack) -> None:
-        """Wait for the run's lock."""
+        """Wait for the run's lock and take it."""
         while not held.enter_context(locked(self.path)):
             time.sleep(_PAUSE)
 
     def _join(self, own: ExitStack) -> None:
-        """Take one of the locks that several processes hold."""
+        """Take a lock file of this process's own, as one of the processes that share the run's lock."""
         path = self.root / f".shared-{uuid4().hex}.lock"
         own.callback(remove_lock, path)
         own.enter_context(locked(path))
 
     def _shared(self) -> bool:
-        """Whether other processes share the directory; removes the locks of processes that were killed."""
+        """Whether other processes share the lock; removes the lock files of killed processes."""
         held = {path: is_locked(path) for path in self.root.glob(".shared-*.lock")}
         for path, is_held in held.items():
             if not is_held:

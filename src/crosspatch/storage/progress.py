@@ -1,4 +1,4 @@
-"""The progress of a run: the state of its stages and of their shards, with pace and remaining time."""
+"""The progress of a run: the states of its stages and their shards, time per shard, and remaining time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
 
-# The number of last shards over which the pace is averaged.
+# The time per shard is the mean over this many latest shards.
 _LATEST = 50
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed shard: the number of tries and the last error."""
+    """A failed shard: the number of failed attempts and the last error."""
 
     shard: int
     tries: int
@@ -27,8 +27,9 @@ class Failure:
 class StageProgress:
     """One stage: its state in run.json, and the number of its shards in each state (0 for a stage without shards).
 
-    `seconds` is the mean time of the last shards, `seconds_left` the remaining time at this pace with the running
-    workers, or with one; None if no shard is done yet or none is left. `damaged` describes damaged files.
+    `seconds` is the mean time of the latest shards. `seconds_left` is the estimated remaining time with the running
+    workers (with one worker if none is running); None if no shard is done yet or all are. `damaged` describes damaged
+    files.
     """
 
     stage: str
@@ -49,7 +50,7 @@ class StageProgress:
 
 
 def progress(run: RunDirectory) -> list[StageProgress]:
-    """All stages that were begun or planned, in this order."""
+    """Return the progress of all stages: started stages first, then stages that only have a plan."""
     states = {name: str(stage.get("state", "")) for name, stage in run.record()["stages"].items()}
     planned = sorted(path.parent.name for path in (run.root / "shards").glob("*/plan.json"))
     names = [*states, *(name for name in planned if name not in states)]

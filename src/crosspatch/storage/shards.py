@@ -1,13 +1,13 @@
 """The shards of a stage: which are planned, done, running or failed, and whether the files of finished ones are intact.
 
-Shards are independent, and a shard that is computed again has the same files. RUN/shards/STAGE holds
+Shards are independent, and computing a shard again gives the same files. RUN/shards/STAGE contains
 
-    plan.json          the work of each shard; made once
+    plan.json          the work of each shard; written once
     00012.json         shard 12 is done: the SHA-256 of each of its files, and facts about it; written last
-    00012.failed.json  the number of tries without success, and the last error
-    00012.lock         locked by the process that computes it
+    00012.failed.json  the number of failed attempts, and the last error
+    00012.lock         locked by the process that computes the shard
 
-Any number of processes can share the work, and each of them can end at any moment.
+Any number of processes can share the work, and any of them can end at any time.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ State = Literal["done", "running", "failed", "waiting"]
 
 @dataclass(frozen=True)
 class Shards:
-    """One stage's shards in a run directory, numbered from 0."""
+    """The shards of one stage of a run directory, numbered from 0."""
 
     root: Path
     stage: str
 
     @property
     def folder(self) -> Path:
-        """The folder of these files."""
+        """The folder of the stage's plan, records and locks."""
         return self.root / "shards" / self.stage
 
     @property
     def planned(self) -> bool:
-        """Whether there is a plan."""
+        """Whether the plan exists."""
         return (self.folder / "plan.json").is_file()
 
     def plan(self) -> dict[str, Any]:
-        """The plan: under `shards` an entry for each shard, and entries for all of them."""
+        """Read the plan: a list `shards` with an item for each shard, and values that all shards share."""
         return _read(self.folder / "plan.json")
 
     def put_plan(self, plan: Mapping[str, Any]) -> None:
@@ -56,19 +56,19 @@ class Shards:
         return len(self.plan()["shards"]) if self.planned else 0
 
     def done(self, shard: int) -> bool:
-        """Whether a shard was finished."""
+        """Whether a shard is finished."""
         return self._record(shard).is_file()
 
     def left(self) -> list[int]:
-        """The shards that are not finished."""
+        """Return the shards that are not finished."""
         return [shard for shard in range(len(self)) if not self.done(shard)]
 
     def record(self, shard: int) -> dict[str, Any]:
-        """Facts about a finished shard, with the checksums of its `files` by their paths in the run directory."""
+        """Read the record of a finished shard: facts, and in `files` the checksums by path in the run directory."""
         return _read(self._record(shard))
 
     def keep(self, shard: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
-        """Write a shard's files, by their paths in the run directory, and then the record that it is done."""
+        """Write a shard's `files` (contents by path in the run directory), then the record that the shard is done."""
         for name, content in files.items():
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,32 +83,32 @@ class Shards:
         self._record(shard).unlink(missing_ok=True)
 
     def damaged(self) -> dict[int, str]:
-        """What is wrong with the files of finished shards, in words, by shard."""
+        """Describe the damage to files of finished shards, by shard; intact shards are not included."""
         found = {shard: self._damage(shard) for shard in range(len(self)) if self.done(shard)}
         return {shard: wrong for shard, wrong in found.items() if wrong is not None}
 
     @contextmanager
     def claim(self, shard: int) -> Iterator[bool]:
-        """Lock a shard within the context: False if another process has it."""
+        """Lock a shard within the context; yield False if another process holds the lock."""
         with locked(self._lock(shard)) as mine:
             yield mine
 
     def clear_locks(self) -> None:
-        """Remove the lock files, when all shards are done."""
+        """Remove the lock files; call this when all shards are done."""
         for path in self.folder.glob("*.lock"):
             remove_lock(path)
 
     def tries(self, shard: int) -> int:
-        """The number of tries of a shard without success."""
+        """Return the number of failed attempts at a shard."""
         return int(self.failure(shard).get("tries", 0))
 
     def failure(self, shard: int) -> dict[str, Any]:
-        """The `tries` and the last `error` of a shard; empty if it did not fail."""
+        """Read the number of failed attempts (`tries`) and the last `error` of a shard; empty if it did not fail."""
         path = self._failure(shard)
         return _read(path) if path.is_file() else {}
 
     def note_failure(self, shard: int, tries: int, error: str) -> None:
-        """Write the number of tries and the last error."""
+        """Record the number of failed attempts and the last error of a shard."""
         write_json(self._failure(shard), {"tries": tries, "error": error}, indent=1)
 
     def forget_failure(self, shard: int) -> None:
@@ -121,7 +121,7 @@ class Shards:
             path.unlink(missing_ok=True)
 
     def state(self, shard: int) -> State:
-        """A shard's state."""
+        """Return the state of a shard."""
         if self.done(shard):
             return "done"
         if is_locked(self._lock(shard)):
@@ -129,23 +129,23 @@ class Shards:
         return "failed" if self.tries(shard) else "waiting"
 
     def worker(self, shard: int) -> str | None:
-        """The process that computes the shard, in words."""
+        """Describe the process that computes the shard; None if unknown."""
         return holder(self._lock(shard))
 
     def _damage(self, shard: int) -> str | None:
-        """What is wrong with the files of a finished shard; None if nothing is."""
+        """Describe the damage to the files of a finished shard; None if they are intact."""
         try:
             files = self.record(shard).get("files")
         except CrosspatchError as error:
             return str(error)
         if not isinstance(files, dict):
-            return f"{self._record(shard)} cannot be read: it has no checksums of files"
+            return f"{self._record(shard)} cannot be read: expected checksums of files in it"
         for name, known in files.items():
             path = self.root / name
             if not path.is_file():
                 return f"{path} is missing"
             if checksum(path.read_bytes()) != known:
-                return f"{path} is not as it was written"
+                return f"{path} has changed since it was written"
         return None
 
     def _record(self, shard: int) -> Path:
@@ -164,5 +164,5 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CrosspatchError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise CrosspatchError(f"{path} holds a {type(found).__name__}, expected settings of a shard")
+        raise CrosspatchError(f"{path} has a {type(found).__name__}, expected a JSON object")
     return found

@@ -36,7 +36,7 @@ _MEASURED = (SCORES, CONTROLS, MISTAKES, BEHAVIOUR, LOCALISATION, DIVERGENCES)
 
 @dataclass(frozen=True)
 class Summary:
-    """Tables as in crosspatch.tables, and claims; all are empty if nothing was measured."""
+    """The statistics of a run as tables (schemas in crosspatch.tables), and its claims; empty without measurements."""
 
     depth: pl.DataFrame
     halfway: pl.DataFrame
@@ -46,7 +46,7 @@ class Summary:
     site_effects: pl.DataFrame
     divergence_effects: pl.DataFrame
     claims: list[Claim]
-    # The direction of the texts that are called `patched`.
+    # The direction of texts with the condition `patched`.
     patched: Direction = "corrupt"
 
     @classmethod
@@ -64,12 +64,11 @@ class Summary:
         n_layers: int | None = None,
         seed: int = 0,
     ) -> Summary:
-        """From the tables of a run; `domains` by prompt_id, `texts` of tokens by id (None: of the written tokens).
+        """Compute the statistics from the tables of a run.
 
-        `n_layers` is the model's depth (None: not known; the highest patched layer counts as its last), `seed` the seed
-        of bootstrap and permutations.
-
-        Raises ValueError for a prompt that `domains` lacks.
+        `domains` maps prompt_id to domain, `texts` maps token ids to texts (None: generated tokens only). `n_layers` is
+        the model's depth (None: unknown; the highest patched layer counts as the last), `seed` seeds bootstrap and
+        permutations. Raises ValueError for a prompt that is not in `domains`.
         """
         given = (scores, controls, mistakes, behaviour, localisation, divergences)
         scores, controls, mistakes, behaviour, localisation, divergences = (
@@ -94,7 +93,7 @@ class Summary:
 
     @classmethod
     def of_run(cls, directory: RunDirectory) -> Summary:
-        """From a run directory, with the stages that are done."""
+        """Compute the statistics of a run directory from the measurements it has so far."""
         return cls.of(
             directory.domains(),
             **{schema.name: directory.read(schema) for schema in _MEASURED},
@@ -105,7 +104,7 @@ class Summary:
 
     @property
     def tables(self) -> list[tuple[Schema, pl.DataFrame]]:
-        """Every table with its schema."""
+        """All tables, each with its schema."""
         claims = CLAIMS.frame(claim.row() for claim in self.claims)
         return [(schema, claims if schema is CLAIMS else getattr(self, schema.name)) for schema in STATISTICS]
 
@@ -115,6 +114,6 @@ class Summary:
         return HtmlRepr("Summary", parts=[tables, *claims]).html
 
     def write(self, directory: RunDirectory) -> None:
-        """Write the tables into the run directory."""
+        """Write all tables into the run directory."""
         for schema, table in self.tables:
             directory.write(schema, table)
