@@ -6,8 +6,7 @@ single numbers, indices on the CPU, and `to`. So code that would fail on two GPU
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -96,18 +95,11 @@ def _moved(name: str, args: Any, kwargs: dict[str, Any]) -> Any:
     return placed(numbers.to(*plain, **kwargs) if plain or kwargs else numbers, target)
 
 
-class _Making(TorchFunctionMode):
-    """Makes tensors on simulated devices, and brings them there."""
+class TwoDevices(TorchFunctionMode):
+    """Within the context tensors can be made on simulated devices, and moved there."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _called(func, args, dict(kwargs or {}))
-
-
-@contextmanager
-def two_devices() -> Iterator[None]:
-    """Within the context tensors can be made on the devices."""
-    with _Making():
-        yield
 
 
 def put_whole(model: Any, place: torch.device) -> Any:
@@ -135,11 +127,8 @@ def put(module: nn.Module, place: torch.device) -> nn.Module:
 def put_in_turn(model: Any) -> Any:
     """A model with its parts on both devices in turn."""
     blocks = name_of_blocks(model)
-    around = [
-        module
-        for name, module in model.named_modules()
-        if name and not name.startswith(blocks) and not any(module.children())
-    ]
+    leaves = ((name, module) for name, module in model.named_modules() if name and not any(module.children()))
+    around = [module for name, module in leaves if not name.startswith(blocks)]
     for i, part in enumerate([*around, *model.get_submodule(blocks)]):
         put(part, (A, B)[i % 2])
     return model

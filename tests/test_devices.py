@@ -17,7 +17,7 @@ from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.packing import Packing
 from pairs import QUESTION, make_pair
-from places import CPU, A, B, place_of, placed, put_in_turn, put_whole, two_devices
+from places import CPU, A, B, TwoDevices, place_of, placed, put_in_turn, put_whole
 
 SIMULATED = {
     "qwen3, clean on one, corrupted on another": (lambda m: put_whole(m, A), lambda m: put_whole(m, B)),
@@ -58,18 +58,16 @@ def test_a_pair_on_simulated_devices(devices, monkeypatch, name):
     pair = make_pair(name.split(",")[0], n_layers=2)
     before = devices.observed(pair)
     monkeypatch.setattr(batches, "free_memory", lambda device: 10**9)
-    on_clean, on_corrupted = SIMULATED[name]
-    with two_devices():
-        elsewhere = ModelPair(
-            on_clean(copy.deepcopy(pair.clean)), on_corrupted(copy.deepcopy(pair.corrupted)), pair.prompts
-        )
-        places = {place_of(weight) for model in (elsewhere.clean, elsewhere.corrupted) for weight in model.parameters()}
-        assert len(places - {CPU}) >= 1
-        assert not beyond(devices, devices.observed(elsewhere), before)
+    with TwoDevices():
+        models = [
+            put(copy.deepcopy(model)) for put, model in zip(SIMULATED[name], (pair.clean, pair.corrupted), strict=True)
+        ]
+        assert {place_of(weight) for model in models for weight in model.parameters()} - {CPU}
+        assert not beyond(devices, devices.observed(ModelPair(*models, pair.prompts)), before)
 
 
 def test_simulated_devices_fail_where_two_gpus_would(monkeypatch):
-    with two_devices():
+    with TwoDevices():
         on_a, on_b = placed(torch.ones(3), A), torch.ones(3, device=B)
         assert (on_a.device, on_b.device, (on_a + 1).device, on_a.to(on_b).device) == (A, B, A, B)
         with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):
@@ -84,7 +82,7 @@ def test_simulated_devices_fail_where_two_gpus_would(monkeypatch):
     # An index that isn't moved to a block's device.
     pair = make_pair("qwen3", n_layers=2)
     monkeypatch.setattr(Packing, "on", lambda self, device: self)
-    with two_devices():
+    with TwoDevices():
         spread = ModelPair(put_in_turn(copy.deepcopy(pair.clean)), pair.corrupted, pair.prompts)
         with pytest.raises(RuntimeError, match="got tensors on cuda:0, cuda:1"):
             score_tokens(spread, pair.encode(QUESTION), [5, 6, 7], patch_grid("all", 2), PatchRun())

@@ -71,11 +71,17 @@ def test_the_source_as_a_control_is_the_patch_and_the_target_changes_nothing(cas
     assert furthest(deltas(found), own) > 100 * TOLERANCE
 
 
-def test_another_prompts_difference_is_the_patch_where_it_is_the_same_prompt(case):
+def test_another_prompts_difference_and_controls_scored_together(case):
     pair, patched, other = case
+    # Where the other prompt is the same prompt, it is the patch.
     same = deltas(scored(pair, patched, "other_prompt", other=patched.given))
     assert same == pytest.approx(deltas(exact(pair, patched)), abs=TOLERANCE)
-    assert furthest(same, deltas(scored(pair, patched, "other_prompt", other=other))) > 100 * TOLERANCE
+    each = ("self", "other_prompt", pair.clean)
+    together = scored(pair, patched, *each, other=other)
+    assert furthest(same, deltas(together, "1")) > 100 * TOLERANCE
+    for i, control in enumerate(each):
+        alone = deltas(scored(pair, patched, control, other=other))
+        assert deltas(together, str(i)) == pytest.approx(alone, abs=TOLERANCE)
 
 
 def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
@@ -83,7 +89,11 @@ def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
     first, again, another = (deltas(scored(pair, patched, "random", seed=seed)) for seed in (0, 0, 1))
     assert first == again
     assert first != another
-    moved = ControlReader(pair, patched, RUN).moved("random", torch.Generator().manual_seed(0))
+    reader = ControlReader(pair, patched, RUN)
+    for control, needed in (("random", "generator"), ("other_prompt", "another prompt")):
+        with pytest.raises(ValueError, match=needed):
+            reader.moved(control)
+    moved = reader.moved("random", torch.Generator().manual_seed(0))
     here, there = (
         TextReader(model, patched.given).activations(patched.all_steps, patched.sites)
         for model in (pair.clean, pair.corrupted)
@@ -92,21 +102,3 @@ def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
         pushed, apart = moved[site] - here[site], there[site] - here[site]
         assert pushed.norm(dim=-1).tolist() == pytest.approx(apart.norm(dim=-1).tolist(), rel=1e-3)
         assert not torch.allclose(pushed, apart, atol=1e-4)
-
-
-def test_controls_scored_together_are_as_they_are_alone(case):
-    pair, patched, other = case
-    each = ("self", "other_prompt", pair.clean)
-    together = scored(pair, patched, *each, other=other)
-    for i, control in enumerate(each):
-        alone = deltas(scored(pair, patched, control, other=other))
-        assert deltas(together, str(i)) == pytest.approx(alone, abs=TOLERANCE)
-
-
-def test_what_a_control_needs_is_asked_for(case):
-    pair, patched, _ = case
-    reader = ControlReader(pair, patched, RUN)
-    with pytest.raises(ValueError, match="generator"):
-        reader.moved("random")
-    with pytest.raises(ValueError, match="another prompt"):
-        reader.moved("other_prompt")

@@ -66,7 +66,7 @@ def test_a_model_against_itself_has_no_delta(case):
     ACTIVATIONS.frame({"child": "corrupted", "prompt_id": "a", **row} for row in apart)
 
 
-def test_known_numbers():
+def test_by_hand():
     clean, child = torch.tensor([[3.0, 0, 0], [0, 4, 0]]), torch.tensor([[3.0, 4, 0], [0, 4, 3]])
     site, predicted = Site(5), torch.zeros(2, dtype=torch.long)
     found = SharedReading({site: clean}, {site: child}, predicted, torch.tensor([0, 1]), torch.zeros(2))
@@ -86,8 +86,7 @@ def test_known_numbers():
     assert (some["at"], some["steps"], some["alignment"]) == ("disagree", 1, None)
     assert some["cosine"] == pytest.approx(4 / 5)
 
-
-def test_one_direction_is_one_and_independent_ones_are_none():
+    # One direction is 1, and independent ones are 0.
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(64, generator=generator)
     same = alignment(torch.outer(torch.tensor([1.0, 2, 0.5]), direction))
@@ -121,7 +120,7 @@ def test_a_delta_along_an_unembedding_row_raises_that_token_most(case, at_once, 
     assert hooks_and_forwards(pair.clean) == 0
 
 
-def test_after_the_last_block_it_is_the_models_own_change(case):
+def test_rows_whose_last_is_the_models_own_change(case):
     """Of a child with the clean model's final norm and unembedding: there the lens leaves nothing out."""
     pair, given, _ = case
     child = copy.deepcopy(pair.corrupted)
@@ -133,11 +132,6 @@ def test_after_the_last_block_it_is_the_models_own_change(case):
     gaps = {row["layer"]: row["lens_gap"] for row in rows}
     assert gaps[3] == pytest.approx(rows[0]["model_gap"], rel=1e-3)
     assert abs(gaps[0] - gaps[3]) > 1e-2
-
-
-def test_rows(case):
-    pair, _, found = case
-    rows = list(lens_rows(pair.clean, pair.prompts, found, 4))
     frame = LOGIT_LENS.frame({"child": "corrupted", "prompt_id": "a", **row} for row in rows)
     assert frame.group_by("layer", "by", "side", maintain_order=True).len().rows() == [
         (layer, by, side, 4) for layer in range(4) for by in ("logit", "probability") for side in ("up", "down")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import polars as pl
 import pytest
 import torch
@@ -17,14 +19,13 @@ from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import delta
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import LOCALISATION
 from engines import TOLERANCE
 from pairs import architecture_pair, child_in
 
 TEXTS = {"a": ForcedText(range(20, 32), [*range(40, 64)]), "b": ForcedText([7, 9], [*range(90, 80, -1)])}
 RUN = PatchRun()
-DIRECTIONS = ("corrupt", "repair")
 
 
 @torch.no_grad()
@@ -42,16 +43,13 @@ def test_what_is_measured_is_what_the_engine_and_plain_passes_give(family, direc
     measured, checked = found.filter(pl.col("patched").is_not_null()), 0
     for name, given in TEXTS.items():
         rows = measured.filter(prompt_id=name, positions="current")
-        exact = score_tokens(
-            pair, given.prompt, given.text, [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]], run
-        )
+        patches = [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]]
+        exact = score_tokens(pair, given.prompt, given.text, patches, run)
         for row, trajectory in zip(rows.iter_rows(named=True), exact, strict=True):
             steps = [i for i, step in enumerate(trajectory.steps) if step.applied]
             assert row["steps"] == steps
-            moved = sum(trajectory.steps[i].moved for i in steps)
-            gap = sum(trajectory.steps[i].gap for i in steps)
-            assert row["patched"] == pytest.approx(moved, abs=len(steps) * TOLERANCE)
-            assert row["gap"] == pytest.approx(gap, abs=len(steps) * TOLERANCE)
+            sums = recovered([trajectory])
+            assert (row["patched"], row["gap"]) == pytest.approx((sums.moved, sums.gap), abs=len(steps) * TOLERANCE)
             checked += bool(steps)
         rows = measured.filter(prompt_id=name, positions="all")
         tokens = torch.tensor([given.read])
@@ -95,29 +93,22 @@ def test_estimates_are_those_of_attribution_and_the_slopes_of_the_exact_effects(
         assert estimate == pytest.approx(slope, abs=1e-2 * size), patch
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", ["corrupt", "repair"])
 def test_whole_parts_are_all_measured_and_of_heads_the_best(direction):
     found = localise(architecture_pair("qwen3"), TEXTS, PatchRun(direction), top=3)
     assert dict(found.schema) == pl.Schema(LOCALISATION.dtypes)
     counts = dict(found.filter(positions="current").group_by("component").len().iter_rows())
     assert counts == {"attn_out": 8, "head": 32, "mlp_out": 8, "resid_post": 8}
-    of_heads = found.filter(component="head")
-    best = set()
-    for positions in ("current", "all"):
-        # Of all prompts, and of each half of them.
-        for some in (list(TEXTS), list(TEXTS)[::2], list(TEXTS)[1::2]):
-            of_positions = (
-                of_heads.filter(pl.col("prompt_id").is_in(some), positions=positions)
-                .group_by("patch")
-                .agg(share=pl.col("estimate").sum() / pl.col("gap").sum())
-            )
-            best |= set(of_positions.sort("share", descending=True)["patch"].head(3))
-    for name in TEXTS:
-        for positions in ("current", "all"):
-            measured = found.filter(pl.col("patched").is_not_null(), prompt_id=name, positions=positions)
-            assert set(measured.filter(component="head")["patch"]) == best
-            assert measured.filter(pl.col("component").is_in(WHOLE)).height == 12
-            assert (measured["random"].is_not_null() == (positions == "current")).all()
+    # Of all prompts, and of each half of them.
+    best, share = set(), pl.col("estimate").sum() / pl.col("gap").sum()
+    for positions, some in product(("current", "all"), (["a", "b"], ["a"], ["b"])):
+        of_heads = found.filter(pl.col("prompt_id").is_in(some), component="head", positions=positions)
+        best |= set(of_heads.group_by("patch").agg(share=share).sort("share", descending=True)["patch"].head(3))
+    for name, positions in product(TEXTS, ("current", "all")):
+        measured = found.filter(pl.col("patched").is_not_null(), prompt_id=name, positions=positions)
+        assert set(measured.filter(component="head")["patch"]) == best
+        assert measured.filter(pl.col("component").is_in(WHOLE)).height == 12
+        assert (measured["random"].is_not_null() == (positions == "current")).all()
     assert [patch.name for patch in sites_to_measure(found, 0)][:1] == ["L0.resid_post"]
     assert len(sites_to_measure(found, 99)) == 12 + 16
 
@@ -153,10 +144,7 @@ def test_below_the_block_that_differs_nothing_is_recovered(layer):
         assert below[column].abs().max() in (None, pytest.approx(0, abs=10 * TOLERANCE))
     assert above["patched"].abs().max() > 100 * TOLERANCE
     # At all positions every resid_post from that block on recovers everything, and the last one at any positions.
-    for all_of_it in (
-        above.filter(component="resid_post", positions="all"),
-        found.filter(patch="L3.resid_post"),
-    ):
+    for all_of_it in (above.filter(component="resid_post", positions="all"), found.filter(patch="L3.resid_post")):
         assert (all_of_it["patched"] / all_of_it["gap"]).to_list() == pytest.approx([1] * all_of_it.height, abs=1e-3)
 
 

@@ -20,7 +20,7 @@ def result(qwen3_pair):
     return patch(qwen3_pair, QUESTION, controls=OWN_CONTROLS, children={"child": qwen3_pair.corrupted}, **SHORT)
 
 
-def test_controls_are_measured_where_the_patch_has_a_score(result):
+def test_controls_are_measured_where_the_patch_has_a_score_and_the_random_one_is_seeded(qwen3_pair, result):
     ok = result.scores.filter(status="ok")
     assert ok.height
     cts = {}
@@ -33,6 +33,11 @@ def test_controls_are_measured_where_the_patch_has_a_score(result):
     assert cts["child"].abs().max() < 1e-3
     assert cts["self"].abs().max() < 1e-3
     assert cts["random"].abs().max() > 1e-2
+    for seed, same in ((0, True), (1, False)):
+        alone = patch(qwen3_pair, QUESTION, controls=["random"], seed=seed, **SHORT).controls["delta_patched"]
+        # Other controls in the same pass change the last digits.
+        apart = alone - result.controls.filter(control="random")["delta_patched"]
+        assert (apart.abs().max() < 1e-4) is same
 
 
 def test_controls_and_selections_are_optional(qwen3_pair, caplog):
@@ -45,18 +50,14 @@ def test_controls_and_selections_are_optional(qwen3_pair, caplog):
     assert "no controls are measured" in caplog.text
 
 
-def test_attribution_patches_the_sites_that_rank_highest(qwen3_pair):
-    result = patch(qwen3_pair, QUESTION, attribution=3, max_new_tokens=6)
-    assert result.selection is not None
+def test_attribution_and_a_search_patch_what_they_find(qwen3_pair):
+    two = dict(zip("ab", QUESTIONS, strict=False))
+    result = patch(qwen3_pair, two, attribution=3, max_new_tokens=4)
     assert result.scores["patch"].unique(maintain_order=True).to_list() == result.selection["patch"].to_list()
     assert result.selection["estimate"].is_sorted(descending=True)
-    some = patch(qwen3_pair, QUESTION, attribution=3, component="mlp_out", max_new_tokens=6)
+    some = patch(qwen3_pair, two, attribution=3, component="mlp_out", max_new_tokens=4)
     assert set(some.scores["component"]) == {"mlp_out"}
-
-
-def test_a_search_patches_the_set_that_it_finds(qwen3_pair):
-    result = patch(qwen3_pair, QUESTION, target_fraction=0.2, max_new_tokens=6)
-    assert result.selection is not None
+    result = patch(qwen3_pair, two, target_fraction=0.2, max_new_tokens=4)
     [found] = result.scores["patch"].unique()
     assert found in result.selection["patch"].to_list()
     assert {site.component for site in Patch.parse(found).sites} <= {"attn_out", "mlp_out", "head"}

@@ -25,7 +25,7 @@ from pairs import architecture_pair, child_in
 
 TEXTS = [ForcedText(list(range(20, 32)), [*range(40, 60)]), ForcedText([7, 3], [*range(30, 38)])]
 FIVE = [ForcedText([*range(20 + i, 32 + i)], [*range(40 + 7 * i, 56 + 7 * i)]) for i in range(5)]
-HALVES = ((0, 2, 4), (1, 3))
+HALVES = FIVE[::2], FIVE[1::2]
 RUN = PatchRun()
 PARTS = patch_grid("all", 4, ("attn_out", "mlp_out"))
 
@@ -37,19 +37,13 @@ def pair():
 
 def recovered_by(pair, run, texts, patch) -> Recovered:
     """What a patch recovers along some texts at the steps of disagreement, by exact scores."""
-    scheduled = Patch(patch.sites, Schedule(disagree=True))
-    return recovered(
-        trajectory for given in texts for trajectory in score_tokens(pair, given.prompt, given.text, [scheduled], run)
-    )
+    scheduled = [Patch(patch.sites, Schedule(disagree=True))]
+    return recovered(t for given in texts for t in score_tokens(pair, given.prompt, given.text, scheduled, run))
 
 
-def elsewhere(pair, run, choose) -> float | None:
-    """What each half of the texts chooses, measured on the other half."""
-    first, second = (
-        recovered_by(pair, run, [FIVE[i] for i in other], choose([FIVE[i] for i in own]))
-        for own, other in (HALVES, HALVES[::-1])
-    )
-    return (first + second).fraction
+def elsewhere(pair, run, first, second) -> float | None:
+    """What the patches that the halves of the texts choose recover, each on the other half."""
+    return (recovered_by(pair, run, HALVES[1], first) + recovered_by(pair, run, HALVES[0], second)).fraction
 
 
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
@@ -57,12 +51,9 @@ def test_sites_by_attribution_are_measured_where_they_were_not_chosen(pair, dire
     run = PatchRun(direction)
     table = best_by_attribution(pair, FIVE, run, ["head"], 3).table
     assert dict(table.schema) == ATTRIBUTION.dtypes
-    for rank, row in enumerate(table.iter_rows(named=True)):
-
-        def chosen(some, rank=rank):
-            return attribution_patching(pair, some, run, components=["head"], ig_steps=IG_STEPS).top(3)[rank]
-
-        assert row["held_out"] == pytest.approx(elsewhere(pair, run, chosen), abs=1e-5)
+    chosen = [attribution_patching(pair, h, run, components=["head"], ig_steps=IG_STEPS).top(3) for h in HALVES]
+    for held_out, *patches in zip(table["held_out"], *chosen, strict=True):
+        assert held_out == pytest.approx(elsewhere(pair, run, *patches), abs=1e-5)
     # On the texts that chose them they look better.
     assert table["held_out"][0] < table["exact"][0]
 
@@ -74,16 +65,14 @@ def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
         candidates = attribution_patching(pair, some, RUN, components=SEARCHED, ig_steps=IG_STEPS).top(CANDIDATES)
         return search_sites(pair, some, candidates, RUN, wanted=0.5).found
 
-    found = elsewhere(pair, RUN, chosen)
+    found = elsewhere(pair, RUN, *map(chosen, HALVES))
     assert dict(selection.table.schema) == SEARCH.dtypes
     # Only the row of the chosen set has it.
     held_out = selection.table.filter(patch=selection.patches[0].name)["held_out"].to_list()
     assert held_out == [pytest.approx(found, abs=1e-5)]
     assert selection.table["held_out"].null_count() == selection.table.height - 1
     assert selection.notes[-1] == f"search: sets that half of the texts choose recover {found:.2f} on the other half"
-
-
-def test_one_text_has_no_other_half(pair):
+    # One text has no other half.
     assert best_by_attribution(pair, FIVE[:1], RUN, ["head"], 2).table["held_out"].to_list() == [None, None]
     selection = smallest_set(pair, FIVE[:1], RUN, None, 0.5, 1)
     assert selection.table["held_out"].null_count() == selection.table.height
@@ -121,7 +110,7 @@ def test_the_recovered_fraction_is_that_of_the_exact_scores(pair):
     assert found.rounds["patch"].to_list()[-1] == found.found.name
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 def test_a_wider_beam_does_no_worse_than_the_greedy_search(family):
     pair = architecture_pair(family, 0.4)
     greedy, beam = (search_sites(pair, TEXTS, PARTS, RUN, wanted=9.0, beam=width, max_sites=4) for width in (1, 4))
@@ -129,9 +118,8 @@ def test_a_wider_beam_does_no_worse_than_the_greedy_search(family):
     assert 4 <= beam.rounds["rank"].max() <= 5
     assert set(greedy.rounds["patch"]) <= set(beam.rounds["patch"])
     for number in range(1, 5):
-        narrow, wide = (
-            search.rounds.filter(pl.col("round") <= number)["recovered_fraction"].max() for search in (greedy, beam)
-        )
+        so_far = (search.rounds.filter(pl.col("round") <= number) for search in (greedy, beam))
+        narrow, wide = (rounds["recovered_fraction"].max() for rounds in so_far)
         # The same set in a batch with others sums in another order.
         assert wide >= narrow - 1e-5
 

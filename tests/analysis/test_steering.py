@@ -24,8 +24,7 @@ def case(request):
 
 
 def answers(pair, encoded, vectors, steering, tokens=TOKENS, stops=None):
-    stops = pair.stop_tokens if stops is None else stops
-    return steered_answers(pair.clean, pair.prompts, encoded, vectors, steering, tokens, stops)
+    return steered_answers(pair.clean, pair.prompts, encoded, vectors, steering, tokens, stops or pair.stop_tokens)
 
 
 def test_strength_0_changes_no_text_and_no_bit_of_a_logit(case):
@@ -39,20 +38,18 @@ def test_strength_0_changes_no_text_and_no_bit_of_a_logit(case):
         with editing(pair.clean, {Site(1): _adding(0.0 * vectors[:1])}):
             assert torch.equal(pair.clean(ids, use_cache=False).logits, logits)
     assert hooks_and_forwards(pair.clean) == 0
+    assert [Steering(18, 2.0).name, Steering(0, 0.5).name] == ["L18.resid_post*2", "L0.resid_post*0.5"]
 
 
 def test_it_is_added_where_the_model_writes_and_nowhere_else(case):
     """A plain pass over the written text, plus the vector at the writing positions."""
     pair, encoded, vectors = case
-    vector, layer = vectors[:1], 1
-    seen: list[torch.Tensor] = []
+    vector, layer, seen = vectors[:1], 1, []
     handle = find_blocks(pair.clean)[layer + 1].register_forward_pre_hook(
         lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
     )
-    try:
-        text = answers(pair, encoded[:1], vector, Steering(layer, 3.0))[0].tokens
-    finally:
-        handle.remove()
+    text = answers(pair, encoded[:1], vector, Steering(layer, 3.0))[0].tokens
+    handle.remove()
     ids = torch.tensor([[*encoded[0], *text[:-1]]])
     with torch.no_grad(), reading(pair.clean, [Site(layer)]) as read:
         pair.clean(ids, use_cache=False)
@@ -97,8 +94,3 @@ def test_the_random_control_is_as_long_and_seeded():
     assert torch.equal(drawn, again)
     assert abs(float(torch.cosine_similarity(drawn, vector, dim=0))) < 0.5
     assert not torch.equal(drawn, other)
-
-
-def test_names():
-    assert Steering(18, 2.0).name == "L18.resid_post*2"
-    assert Steering(0, 0.5).name == "L0.resid_post*0.5"
