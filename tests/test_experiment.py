@@ -177,7 +177,7 @@ def test_prompts_may_change_until_a_stage_begins_but_not_take_ids_of_made_proble
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
     experiment = load_experiment("tiny", [f"patch.prompts={prompts}"])
     prompts.write_text('{"prompt_id": "related-000", "question": "Why?"}\n')
-    with pytest.raises(UsageError, match="related-000 is also the id of a made problem"):
+    with pytest.raises(UsageError, match="related-000 is also the id of a generated problem"):
         run_experiment(experiment, out, "data")
     assert not out.exists()
     for question in ("2x = 8", "3x = 9"):

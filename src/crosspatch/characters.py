@@ -1,7 +1,7 @@
 """Invisible characters in any text, made visible.
 
-Tokens, answers and names come out of models and files and may hold anything: control characters, marks that turn the
-reading direction, half a surrogate pair. The visible text must still be escaped.
+Tokens, answers and names come out of models and files and may hold anything: control characters, bidirectional marks,
+half a surrogate pair. The visible text must still be escaped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def legible(text: str) -> str:
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """Sorts names with numbers in them, such as L18.resid_post or epochs-12, by these: L9 before L18."""
+    """A sort key for names with numbers, such as L18.resid_post or epochs-12: L9 comes before L18."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
 

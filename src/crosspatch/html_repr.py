@@ -33,7 +33,7 @@ class Bar:
 
     @property
     def number(self) -> str:
-        """The number in words."""
+        """The number as text."""
         return "undefined" if self.value is None else f"{self.value:z.2f}".replace("-", "−")
 
     @property
@@ -51,7 +51,7 @@ class Bar:
 class Table:
     """A table whose cells are texts or bars, with an optional `note` below.
 
-    With `fold` it is collapsed under that line.
+    `fold` is the line under which the table is collapsed.
     """
 
     columns: Sequence[str]
@@ -61,7 +61,7 @@ class Table:
 
     @property
     def html(self) -> str:
-        """The table, its note below."""
+        """The table with its note below."""
         heads = "".join(f'<th style="{_CELL};font-weight:600">{shown(name)}</th>' for name in self.columns)
         rows = "".join(f'<tr style="background:transparent">{_cells(row)}</tr>' for row in self.rows)
         note = f'<div style="{_MUTED};font-size:.9em">{shown(self.note, 400)}</div>' if self.note else ""
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Strip:
-    """Many numbers side by side as upright bars with a tooltip each; the first and the last are named."""
+    """Many numbers as vertical bars side by side, each with a tooltip; the first and last bar are labelled."""
 
     title: str
     names: Sequence[str]
@@ -81,7 +81,7 @@ class Strip:
 
     @property
     def html(self) -> str:
-        """The title, the bars on their ground from 0 to 1, the first and the last name below."""
+        """The title, the bars on a scale from 0 to 1, and the first and last name below."""
         bars = "".join(
             f'<div title="{"".join(_cut(hover, 200))}" style="flex:1 1 0;min-width:2px;max-width:18px;height:100%;'
             f'background:{_GROUND};display:flex;align-items:flex-end">'
@@ -138,7 +138,7 @@ def _cut(text: str, limit: int) -> tuple[str, str]:
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:
-    """The first names of several, and how many more there are."""
+    """The first names of a list, and the number of further ones."""
     found = list(names)
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return (

@@ -1,4 +1,4 @@
-"""Settings as they come in and go out: YAML files, `--set key=value`, errors with suggestions, and `--help`."""
+"""Reading and showing settings: YAML files, `--set key=value`, errors with suggestions, and `--help`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def load_experiment(source: str, overrides: Iterable[str] = (), given: Mapping[s
 def make_experiment(
     tree: Mapping[str, Any], overrides: Iterable[str] = (), given: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """Settings as a nested mapping, over them values `given` by dotted key, over these `key.sub=value` strings.
+    """Merge settings: a nested mapping, then values `given` by dotted key, then `key.sub=value` strings.
 
     Raises UsageError.
     """
@@ -83,7 +83,7 @@ def make_experiment(
     text = json.dumps(changed, ensure_ascii=False, default=str)
     if (half := half_surrogate(text)) is not None:
         setting = re.split("[{}]", text[: half + 1])[-1]
-        raise UsageError(f"got half of a surrogate pair, which is no character, in {setting[-40:]!r}")
+        raise UsageError(f"got half of a surrogate pair, which is not a character, in {setting[-40:]!r}")
     try:
         return Experiment.model_validate(changed)
     except ValidationError as error:
@@ -135,7 +135,7 @@ def _read_yaml(text: str, said: str) -> Any:
 
 
 def _values_in(tree: Any, counted: dict[int, int]) -> int:
-    """The number of values; a value that aliases repeat counts each time."""
+    """The number of values, where every use of an alias counts."""
     if not isinstance(tree, dict | list | tuple | set):
         return 1
     if id(tree) not in counted:

@@ -212,7 +212,7 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
     assert "shard 4 failed, 3 tries: IsADirectoryError" in status.read_text()
     obstacle.rmdir()
     assert is_completed(run, log, undisturbed)
-    assert " ".join(log.read_text().split()).count("it is made again") == 7
+    assert " ".join(log.read_text().split()).count("it is computed again") == 7
 
 
 def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path, monkeypatch):

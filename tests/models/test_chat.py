@@ -189,5 +189,5 @@ def test_templates_may_differ_where_it_does_not_show_in_the_tokens():
 def test_choices_that_cannot_be_followed():
     with pytest.raises(UsageError, match="that model's tokenizer has none; choose corrupted or none"):
         pair_format(tokenizer(None), tokenizer(CHATML), "clean")
-    with pytest.raises(UsageError, match="leave one of them out"):
+    with pytest.raises(UsageError, match="give only one of them"):
         pair_format(tokenizer(), tokenizer(), "clean", raw=True)

@@ -77,8 +77,8 @@ def test_memory_is_counted_in_bytes_for_each_gpu_and_the_cpu(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["models.device_map=auto", "models.device=cpu"], "models.device is cpu; leave one of them out"),
-        (["models.device_map=auto", "models.corrupted_device=cuda:1"], "leave it or models.corrupted_device out"),
+        (["models.device_map=auto", "models.device=cpu"], "models.device is cpu; remove one of them"),
+        (["models.device_map=auto", "models.corrupted_device=cuda:1"], "remove it or models.corrupted_device"),
         (["models.max_memory_gb=3"], "is for models.device_map"),
         (["models.quantization=8bit"], "set models.dtype=float16, got float32"),
         (["models.quantization=2bit"], "quantization"),

@@ -84,7 +84,7 @@ def patch(
         grid = ((layers, "all"), (heads, "all"), (window, 1), (schedule, "all"))
         if patches is not None or not all(isinstance(got, type(plain)) and got == plain for got, plain in grid):
             raise UsageError(
-                "attribution and target_fraction choose among all sites; leave out patches and the arguments of a grid "
+                "attribution and target_fraction choose among all sites; remove patches and the arguments of a grid "
                 "(layers, heads, window, schedule)"
             )
         if len(runs) > 1 or persistence == "persistent":

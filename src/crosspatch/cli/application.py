@@ -57,7 +57,7 @@ _OLD_OPTIONS = {
 
 
 class Commands(TyperGroup):
-    """The commands in the order of an experiment's stages, wherever they are defined."""
+    """The commands in the order of an experiment's stages, not of their definition."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Accept the old names of commands, which `--help` does not list."""
@@ -127,10 +127,10 @@ Overrides = Annotated[
 
 
 class _ToConsole(logging.Handler):
-    """What the package logs, a line each."""
+    """Print each message that the package logs on a line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, wrapped as everything else."""
+        """Print a line, wrapped at the width of the terminal."""
         console.print(self.format(record))
 
 
@@ -157,14 +157,14 @@ def top(
 
 
 def run_source(source: str, out: Path | None, override: Sequence[str] | None, *stages: str) -> RunDirectory:
-    """Run stages of the experiment that a command names, all of them where none is given."""
+    """Run stages of the experiment that a command names; all stages if none is given."""
     return run_stages(load_experiment(source, override or ()), out or default_out(source), *stages)
 
 
 def run_stages(experiment: Experiment, out: Path, *stages: str) -> RunDirectory:
-    """Run stages of an experiment, all where none is named, and return its run directory.
+    """Run stages of an experiment (all if none is named), and return its run directory.
 
-    Where several processes were started together, the first one does it; the others train along and exit.
+    If several processes were started together, the first runs the stages; the others only take part in training.
     """
     from crosspatch.experiment.stages import run_experiment
     from crosspatch.training import processes
@@ -190,13 +190,13 @@ def default_out(source: str) -> Path:
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse a file that cannot be written: raises UsageError."""
+    """Raise UsageError if a file cannot be written."""
     if path is not None and (not path.parent.is_dir() or path.is_dir()):
         raise UsageError(f"cannot write {path}: expected the name of a file in an existing folder")
 
 
 def print_rows(title: str, rows: Sequence[dict[str, str]]) -> None:
-    """A table with a column for each key, in the order of their first appearance; nothing without rows."""
+    """A table with a column for each key, in order of first appearance; prints nothing without rows."""
     if not rows:
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -207,7 +207,7 @@ def print_rows(title: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that people use; nothing for None."""
+    """Seconds in seconds, minutes or hours; empty for None."""
     if seconds is None:
         return ""
     for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):

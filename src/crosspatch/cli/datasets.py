@@ -42,7 +42,7 @@ class DataGroup(TyperGroup):
 
 
 def _refuse_a_slip(args: list[str], commands: list[str]) -> None:
-    """Refuse a dataset in the place of an experiment, and a misspelt subcommand: raises UsageError."""
+    """Raise UsageError if a dataset is given instead of an experiment, or a subcommand is misspelt."""
     first = args[0] if args else ""
     if Path(first).suffix in {".csv", ".jsonl", ".ndjson"}:
         raise UsageError(f"{first} is no experiment; did you mean: crosspatch data check {first}?")

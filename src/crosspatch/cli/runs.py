@@ -18,7 +18,7 @@ def status(
 ) -> None:
     """Show the progress of a run: its stages, their shards done, running and failed, the pace, and the time left.
 
-    Reads only the files, so it works on any machine while the run continues, and checks the finished ones.
+    Reads only files, so it works on any machine while the run continues; finished shards are checked for damage.
     """
     from crosspatch.storage.progress import progress
     from crosspatch.storage.run import RunDirectory

@@ -52,8 +52,8 @@ def search(source: Source, out: Out = None, dry_run: DryRun = False, override: O
 def teach(source: Source, out: Out = None, dry_run: DryRun = False, override: Overrides = None) -> None:
     """Teach the clean model right solutions, so that there is something to corrupt: models/taught.
 
-    The result is a PEFT adapter that names its base (with teach.method=full a whole model); recipe.json in its folder
-    has its settings and its accuracy. Use it as any other checkpoint: --set models.clean=DIR/models/taught.
+    The result is a PEFT adapter that names its base (a whole model with teach.method=full); recipe.json in its folder
+    has its settings and its accuracy. Use it like any other checkpoint: --set models.clean=DIR/models/taught.
     """
     from crosspatch.cli.tables import print_accuracy, print_plan
     from crosspatch.experiment.teaching import TAUGHT
@@ -131,7 +131,7 @@ def report(
 
     if len(sources) > 1:
         if watch or override:
-            raise UsageError("got several runs with --watch or --set; give these options with a single run")
+            raise UsageError("got several runs with --watch or --set; use these options with a single run")
         from crosspatch.experiment.comparing import write_comparison
 
         directories = [RunDirectory.existing(Path(source)) for source in sources]

@@ -46,7 +46,7 @@ _TOP, _TOKENS = 5, 6
 
 
 def print_frame(title: str, frame: pl.DataFrame, columns: dict[str, Cell]) -> None:
-    """A table with a row for each row of a frame; nothing for an empty frame."""
+    """A table with a row for each row of a frame; prints nothing for an empty frame."""
     rows = frame.iter_rows(named=True)
     print_rows(title, [{name: _cell(cell, row) for name, cell in columns.items()} for row in rows])
 
@@ -79,7 +79,7 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def print_plan(experiment: Experiment, command: Literal["run", "search", "teach"]) -> None:
-    """What a command would take, stage by stage."""
+    """The time and memory that a command needs, stage by stage."""
     from crosspatch.experiment.plan import DOLLARS, plan
 
     found = plan(experiment, command)
@@ -151,7 +151,7 @@ def print_behaviour(directory: RunDirectory) -> None:
 
 
 def print_accuracy(directory: RunDirectory) -> None:
-    """Right answers by form of question, a column a model."""
+    """Right answers by form of question, with a column for each model."""
     kind = pl.coalesce("form", pl.col("domain").map_elements(domain_title, return_dtype=pl.String)).alias("kind")
     frame = accuracy(directory.read(BEHAVIOUR), directory.asked()).with_columns(kind)
     title = "Right answers by kind of question"
@@ -244,7 +244,7 @@ def print_site_effects(directory: RunDirectory) -> None:
 
 
 def print_lenses(directory: RunDirectory) -> None:
-    """The lenses of a run directory, as far as they were computed."""
+    """The lenses that were computed in a run directory."""
     domains, seed = directory.domains(), directory.seed
     weights = weights_by(directory.read(WEIGHTS), "layer").sort("layer")
     _pivoted("Weights: relative change of each block", weights, ["layer"], "layer", "child", "{ratio:.1e}".format_map)

@@ -87,7 +87,7 @@ def _missing(context: RunContext, questions: dict[str, str], condition: str) -> 
 
 
 def judge_texts(context: RunContext) -> None:
-    """Examine the health of all new texts, and grade those whose problem has an answer."""
+    """Check the health of all new texts, and grade the texts whose problem has an answer."""
     directory = context.directory
     directory.add(HEALTH, HEALTH.frame(map(examine, directory.lacking(HEALTH).iter_rows(named=True))))
     asked = directory.asked()
@@ -118,7 +118,7 @@ def rate_answers(context: RunContext) -> None:
 def load_judge(name: str, models: Models, date: Date | None = None) -> Judge:
     """The judge of free answers: a checkpoint, or a model that Inspect AI reaches.
 
-    A chat template that prints the date prints `date`, or today's.
+    Chat templates that print a date print `date`, or today's date if it is None.
     """
     if name.startswith(PREFIX):
         return inspect_judge(name)

@@ -16,7 +16,7 @@ from crosspatch.experiment.problems import given_prompts
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what can be refused without a model's weights."""
+    """All checks that need no model weights."""
     from crosspatch.models.chat import pair_format
     from crosspatch.models.compatibility import check_checkpoints, check_length, numbered
     from crosspatch.models.loading import Checkpoint
@@ -50,7 +50,7 @@ def check_patches(settings: PatchSettings, config: Any) -> None:
 
 
 def check_judge(experiment: Experiment) -> None:
-    """Refuse a judge that is not there or cannot be reached."""
+    """Refuse a judge that does not exist or cannot be reached."""
     from crosspatch.models.loading import Checkpoint
 
     name = experiment.judge.model
@@ -67,7 +67,7 @@ def check_finetuning(experiment: Experiment) -> None:
 
 
 def check_training(experiment: Experiment) -> None:
-    """Refuse a training that lacks a package, or that would run on another device than the one that is set."""
+    """Refuse a training that needs a missing package, or that would run on another device than models.device."""
     settings, device = experiment.finetune, experiment.models.device
     needed: dict[str, str] = {f"finetune.report_to={name}": name for name in settings.report_to}
     if settings.optimizer == "adamw_8bit":
@@ -85,7 +85,7 @@ def check_training(experiment: Experiment) -> None:
 def check_search(experiment: Experiment) -> None:
     """Refuse a search whose variants could not be compared."""
     if not experiment.makes_the_child:
-        raise UsageError("search trains the corrupted model, and models.corrupted gives one; leave that out")
+        raise UsageError("search trains the corrupted model, and models.corrupted names one; remove that setting")
     if not experiment.data.related:
         raise UsageError("search compares variants by their answers to related questions, and data.related is 0")
 

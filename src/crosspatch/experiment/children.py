@@ -72,7 +72,7 @@ def place(context: RunContext, name: Literal["clean", "corrupted"]) -> None:
 
 
 def make_child(context: RunContext, child: Child) -> None:
-    """Train one child, unless it is there."""
+    """Train one child, unless it is trained already."""
 
     def examples() -> Split:
         problems = context.directory.problems(child.split)[: child.settings.examples]
@@ -97,9 +97,10 @@ def train_model(
     examples: Callable[[], Split],
     begin: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Train the clean model on `examples` and save it as models/`name`, unless that is there.
+    """Train the clean model on `examples` and save it as models/`name`, unless that folder exists.
 
-    For `begin` see `train_checkpoint`; it can be pickled. The checkpoints are removed once the model is saved.
+    `begin` is passed to `train_checkpoint`, so it must be picklable. The checkpoints are removed once the model is
+    saved.
     """
     directory, models = context.directory, context.experiment.models
     if not directory.model(name).exists():

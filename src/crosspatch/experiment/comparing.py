@@ -18,7 +18,7 @@ from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH
 def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
     """Write report.html into a folder and return its path.
 
-    Raises UsageError for a run that is named twice, and for a folder that is a run directory itself.
+    Raises UsageError if a run is named twice, or if the folder is a run directory itself.
     """
     if (folder / "run.json").exists():
         raise UsageError(f"{folder} is a run directory, whose own report.html would be lost; give --out another folder")
@@ -26,7 +26,7 @@ def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
         raise UsageError(f"{folder} is a file, expected a folder for the comparison")
     roots = [directory.root.resolve() for directory in directories]
     if twice := next((root for root in roots if roots.count(root) > 1), None):
-        raise UsageError(f"{twice} is named twice; a comparison is of different runs")
+        raise UsageError(f"{twice} is named twice; name each run once")
     labels = _labels(roots)
     runs = [compared(*each, folder) for each in zip(directories, labels, strict=True)]
     page = render_comparison(runs, " and ".join(labels) if len(labels) == 2 else f"{len(labels)} runs")
@@ -34,7 +34,7 @@ def write_comparison(directories: Sequence[RunDirectory], folder: Path) -> Path:
 
 
 def compared(directory: RunDirectory, label: str, folder: Path) -> ComparedRun:
-    """A run on a page in `folder`. Statistics that are missing, or older than the run's results, are made first."""
+    """The page's entry for a run; links are relative to `folder`. Missing or outdated statistics are computed first."""
     if not directory.statistics_are_new:
         Summary.of_run(directory).write(directory)
     report = os.path.relpath(directory.report.resolve(), folder.resolve())

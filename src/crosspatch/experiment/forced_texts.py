@@ -1,7 +1,7 @@
 """The stages controls and mistakes: patches scored by teacher forcing, along existing texts. A shard is one text.
 
 Controls are scored along the texts that the patches wrote, in the cells where the models disagree. Mistakes are scored
-along wrong solutions of the patched problems, of which each token is known to be part of a mistake or not.
+along wrong solutions of the patched problems, in which the mistaken tokens are known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class ForcedTexts(ShardedStage):
-    """Patches of the sweep along one text for each of some problems."""
+    """The patches of the sweep, scored along one existing text for each problem."""
 
     def plan(self) -> dict[str, Any]:
         """A shard for each problem; none where patches are persistent."""
@@ -46,7 +46,7 @@ class ForcedTexts(ShardedStage):
 
     @property
     def longest(self) -> int:
-        """Positions of the longest text."""
+        """The number of positions of the longest text."""
         raise NotImplementedError
 
     def score(self, shard: int) -> Files:
@@ -86,7 +86,7 @@ class ControlsStage(ForcedTexts):
 
     @property
     def longest(self) -> int:
-        """Positions of the longest patched text."""
+        """The number of positions of the longest patched text."""
         return int(self.scores["position"].max() or 0) + 2  # type: ignore[arg-type]
 
     def score(self, shard: int) -> Files:
@@ -128,7 +128,7 @@ class MistakesStage(ForcedTexts):
 
     @property
     def longest(self) -> int:
-        """Positions of the longest wrong solution with its prompt."""
+        """The number of positions of the longest wrong solution with its prompt."""
         return max(len(prompt) + len(text) for prompt, text in self.texts)
 
     def score(self, shard: int) -> Files:
@@ -149,9 +149,9 @@ class MistakesStage(ForcedTexts):
 
 
 def kinds_of_tokens(texts: Sequence[str], spans: Sequence[Span]) -> list[str | None]:
-    """For each token the kind of the first mistaken span that it is part of; None outside of all spans.
+    """The kind of the first mistaken span that each token is part of; None outside all spans.
 
-    `texts` are a solution's beginnings, each with one token more than the one before it.
+    `texts` are prefixes of a solution, each one token longer than the one before.
     """
     kinds: list[str | None] = []
     start = 0

@@ -88,7 +88,7 @@ def _model(name: str) -> Model:
 
 
 def _message(error: Exception) -> str:
-    """An error of Inspect's on one line, without its markup."""
+    """An error of Inspect AI on one line, without markup."""
     from rich.text import Text
 
     text = Text.from_markup(str(getattr(error, "message", error))).plain.removeprefix("ERROR: ")

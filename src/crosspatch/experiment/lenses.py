@@ -2,8 +2,8 @@
 
 Weights and activations of every child are compared with the clean model's, along the clean model's own answers, so
 that all children read the same text. Then the clean model answers with the corrupted model's mean difference added:
-the mean over other prompts of the domain, where the models disagree. With the prompt's own difference in it, the mean
-would carry that prompt's answer; over the training problems it would show what was memorised.
+the mean over other prompts of the domain, where the models disagree. A mean that includes the prompt's own difference
+would carry its answer; a mean over training problems would show what was memorised.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TOKENS = 10
 
 
 def measure_lenses(context: RunContext) -> None:
-    """Compare every child with the clean model, and steer the clean model; finished parts are not made again."""
+    """Compare every child with the clean model, and steer the clean model; finished parts are not computed again."""
     problems, directory = _problems(context), context.directory
     for child in ("corrupted", *context.experiment.controls):
         weights = child not in directory.read(WEIGHTS)["child"]
@@ -110,7 +110,7 @@ def _steer(context: RunContext, problems: Mapping[str, Problem]) -> None:
     lacking = [name for name in asked if not any(name in by[STEERED] for by in vectors.values())]
     if lacking:
         logger.warning(
-            f"lenses: no other prompt has a difference to steer {', '.join(lacking)} by; lenses.related asks for more"
+            f"lenses: no other prompt has a difference with which to steer {', '.join(lacking)}; raise lenses.related"
         )
     for condition, steering, names in missing:
         known = vectors[steering.layer][condition]
@@ -156,7 +156,7 @@ def _answer_steered(
     asked: Mapping[str, Problem],
     vectors: Mapping[str, Float[Tensor, " D"]],
 ) -> None:
-    """Let the clean model answer steered, batch by batch; each batch is written."""
+    """Let the steered clean model answer, batch by batch; each batch is written when it is done."""
     pair, limit = context.pair, context.experiment.generation.max_new_tokens
 
     def answers(names: list[str]) -> list[Answer]:

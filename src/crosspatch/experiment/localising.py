@@ -90,7 +90,7 @@ def _runs(context: RunContext) -> Sequence[PatchRun]:
 
 
 def _own_text(context: RunContext, problem: Problem, run: PatchRun) -> ForcedText:
-    """The target's own text after the prompt: as an earlier stage wrote it, or written now."""
+    """The target's own text after the prompt, from an earlier stage or generated now."""
     written = context.directory.read(GENERATIONS).filter(pl.col("patch").is_null(), prompt_id=problem.id)
     known = dict(written.select("condition", "text").iter_rows())
     return target_texts(context.pair, {problem.id: context.pair.encode(problem.question)}, run, {problem.id: known})[0]

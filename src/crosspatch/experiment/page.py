@@ -58,10 +58,10 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
 
 
 def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] = time.sleep) -> None:
-    """Write the page every `every` seconds if there is something new, until no stage of the run is running.
+    """Write the page every `every` seconds if there are new results, until no stage of the run is running.
 
-    An open page reloads itself. Figures are made for the last page alone. Between two stages no stage is running, so
-    the run counts as ended when that is so at two checks in a row.
+    An open page reloads itself. Figures are made for the last page alone. No stage is running between two stages
+    either, so the run counts as ended after two such checks in a row.
     """
     seen, idle = None, 0
     while True:
@@ -76,7 +76,7 @@ def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] 
             seen = there
         wait(every)
     write_run_report(directory)
-    logger.info(f"no stage is running; the report is complete as far as the run is: {directory.report}")
+    logger.info(f"no stage is running; the report shows all results so far: {directory.report}")
 
 
 def _there(directory: RunDirectory) -> list[tuple[Path, int, int]]:

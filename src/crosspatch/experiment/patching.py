@@ -43,7 +43,7 @@ def cut_sweep(
     """The shards of a sweep: each has at most `rows` rows, and at least one.
 
     An entry has the ids of its `prompts`, its `directions`, and the numbers of the first of its `patches` and of the
-    one after the last. The rows of all shards in their order are in the order of prompts, directions, patches.
+    one after the last. Rows of consecutive shards are ordered by prompt, direction and patch.
     """
 
     def entry(some: Sequence[str], directions: Sequence[Direction], first: int, last: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What an experiment takes, stage by stage, before anything is loaded: parameters, tokens, steps, memory and time.
+"""The cost of an experiment before anything is loaded: parameters, tokens, steps, memory and time of each stage.
 
-Weights are counted on the meta device, tokens by the tokenizer where it is at hand. Memory and time are rough: they
-tell hours from minutes and 24 GB from 80, not more.
+Weights are counted on the meta device, tokens by the tokenizer if it is available. Memory and time are rough estimates:
+enough to tell hours from minutes, and 24 GB from 80.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class StagePlan:
 
     @property
     def gpus(self) -> int:
-        """A100 GPUs with 80 GB that hold it."""
+        """The number of A100 GPUs with 80 GB that hold it."""
         return gpus_for(self.memory * 1e9)
 
     @property
     def gpu_hours(self) -> float:
-        """Hours on an A100, times the number of GPUs."""
+        """GPU hours on A100s."""
         return self.gpus * self.seconds_a100 / 3600
 
 
@@ -87,7 +87,7 @@ class Plan:
 
 
 def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> Plan:
-    """The plan of a command. Raises UsageError like the command itself, as far as no weights are needed."""
+    """The plan of a command. Raises UsageError where the command would before it loads weights."""
     if command == "search":
         check_search(experiment)
     elif command == "teach":
@@ -150,7 +150,7 @@ class _Planner:
         return [self.count(problem.question, problem.solution or "") for problem in problems]
 
     def teaching(self) -> Iterator[StagePlan]:
-        """Rows for the model's own answers, for the training on the lessons, and for that of the cut adapter."""
+        """Rows for the model's own answers, for training on the lessons, and for training the cut adapter."""
         settings, training, seed = self.experiment.teach, self.experiment.teaching, self.experiment.seed
         own, each = settings.unrelated_math + settings.general, ANSWER_TOKENS
         answer = self.count("What is the capital of France?") + each
@@ -208,7 +208,7 @@ class _Planner:
     def training(
         self, stage: str, what: str, settings: Finetune, lengths: list[int], validation: list[int]
     ) -> StagePlan:
-        """What it takes to train on examples of these lengths, in tokens."""
+        """The cost of training on examples of these lengths, in tokens."""
         shape, lora = self.shape, settings.method == "lora"
         steps = math.ceil(len(lengths) / (settings.batch_size * settings.accumulation)) * settings.epochs
         tokens = sum(lengths) * settings.epochs
@@ -245,7 +245,8 @@ class _Planner:
         models: int = 2,
         cells: int = 0,
     ) -> StagePlan:
-        """What `tokens` take in `passes` passes of a model, with models and the keys of `caches` rows in memory.
+        """The cost of `tokens` in `passes` passes of a model, with the models and the KV caches of `caches` rows in
+        memory.
 
         `cells` are the steps that are scored.
         """
@@ -321,7 +322,7 @@ def gpus_for(memory: float) -> int:
 
 
 def _counter(experiment: Experiment, shape: Shape) -> Callable[..., int]:
-    """Counts by the model's tokenizer; for a model whose configuration is kept here, by characters."""
+    """Tokens are counted by the model's tokenizer, or from characters for models whose configuration ships here."""
     if shape.kept:
 
         def by_characters(question: str, solution: str | None = None) -> int:

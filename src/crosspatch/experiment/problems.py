@@ -1,4 +1,4 @@
-"""The data stage: problems that are made, read from files, and taken from suites."""
+"""The data stage: problems that are generated, read from files, or taken from suites."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_problems(context: RunContext) -> None:
 
 
 def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
-    """All problems of an experiment, made or given, by split. Raises UsageError where they cannot be made or read."""
+    """All problems of an experiment by split, generated or given. Raises UsageError if they cannot be read."""
     controls, data = experiment.controls, experiment.data
     splits = make_splits(data, experiment.seed, shuffled="shuffled" in controls)
     made = {name: getattr(splits, name) for name in ("related", "mistaken", "near", "unrelated_math")}
@@ -54,7 +54,7 @@ def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
     made["prompts"] = given_prompts(experiment)
     taken = {problem.id for split, problems in made.items() if split != "prompts" for problem in problems}
     if twice := taken & {problem.id for problem in made["prompts"]}:
-        raise UsageError(f"the prompt_id {min(twice)} is also the id of a made problem; give the prompt another one")
+        raise UsageError(f"the prompt_id {min(twice)} is also the id of a generated problem; choose another one")
     return {split: problems for split, problems in made.items() if problems}
 
 
@@ -73,7 +73,7 @@ def export_data(directory: RunDirectory, wanted: DataFormat) -> Path:
 def given_examples(experiment: Experiment) -> dict[str, list[Problem]]:
     """The training and validation problems from the experiment's files.
 
-    Raises UsageError where the settings ask for more examples than there are.
+    Raises UsageError if the settings ask for more examples than there are.
     """
     files = {"train": experiment.data.train_file, "validation": experiment.data.validation_file}
     given = {split: given_problems(Path(file), split) for split, file in files.items() if file is not None}
@@ -100,7 +100,7 @@ def given_prompts(experiment: Experiment) -> list[Problem]:
 
 
 def keep_prompts(experiment: Experiment, directory: RunDirectory) -> None:
-    """Write the given prompts into the run; raises UsageError where they have changed since its first stage began."""
+    """Write the given prompts into the run; raises UsageError if they have changed since the run began."""
     given, path = given_prompts(experiment), directory.problems_file("prompts")
     if given and not directory.record()["stages"]:
         path.parent.mkdir(exist_ok=True)

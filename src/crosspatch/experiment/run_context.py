@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class RunContext:
     """One experiment and its run directory.
 
-    A worker does not write the record: what it would record of the models is kept in `facts`, by model.
+    Workers do not write the record; what they learn about each model is kept in `facts`.
     """
 
     experiment: Experiment
@@ -49,7 +49,7 @@ class RunContext:
         return self._load_pair("corrupted")
 
     def pair_with(self, child: str) -> ModelPair:
-        """The clean model and a child of it; other children than the corrupted one are loaded at each call."""
+        """The clean model and a child of it; children other than the corrupted model are loaded at each call."""
         return self.pair if child == "corrupted" else self._load_pair(child)
 
     def _load_pair(self, child: str) -> ModelPair:
@@ -60,7 +60,7 @@ class RunContext:
         return pair
 
     def model(self, child: str) -> Any:
-        """A child of the clean model alone, loaded; its fingerprint is recorded."""
+        """Load a child of the clean model, and record its fingerprint."""
         models, seed = self.experiment.models, self.experiment.seed
         placed, device = _placement(models), models.corrupted_device or models.device
         if models.share_base and device == models.device:
@@ -122,7 +122,7 @@ class RunContext:
         return settings.model_copy(update={"precision": precision})
 
     def decided(self, name: str, decide: Callable[[], str]) -> str:
-        """A decision for the whole run: the recorded one, or one that is made and recorded now."""
+        """A decision for the whole run: read from the record, or made and recorded now."""
         found = self.directory.decisions().get(name)
         if found is None:
             found = decide()
@@ -152,7 +152,7 @@ class RunContext:
 
 
 def chosen_problems(problems: dict[str, list[Problem]], counts: dict[str, int]) -> list[Problem]:
-    """The given prompts, or as many problems of each domain as `counts` has."""
+    """The given prompts, or the first `counts[domain]` problems of each domain."""
     if given := problems.get("prompts"):
         return given
     return [problem for domain in DOMAINS for problem in problems.get(domain, [])[: counts[domain]]]

@@ -20,7 +20,7 @@ from crosspatch.tables import BEHAVIOUR, HEALTH, TRAINING, VARIANTS
 
 
 def variants(experiment: Experiment) -> list[Child]:
-    """All combinations of the settings that the search varies, which a variant's name lists."""
+    """All combinations of the settings that the search varies; a variant's name lists its settings."""
     search, base = experiment.search, experiment.finetune
     grid = {
         "method": search.method or (base.method,),
@@ -40,7 +40,7 @@ def variants(experiment: Experiment) -> list[Child]:
 
 
 def search(context: RunContext) -> None:
-    """Train every variant, let it answer all held-out questions, and compare; finished variants are kept."""
+    """Train every variant, let it answer all held-out questions, and compare. Finished variants are kept."""
     place(context, "clean")
     for variant in variants(context.experiment):
         if not is_answered(context, variant.name):
@@ -84,7 +84,7 @@ def explain(directory: RunDirectory) -> str:
 def _row(
     variant: Child, examples: int, log: pl.DataFrame, behaviour: pl.DataFrame, health: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """A variant's row, from the number of examples, the log and answers of all models, and each model's health."""
+    """A variant's row, from its number of examples, training log, answers, and text health."""
     log = log.filter(run=variant.name)
     last = divergence(log).row(-1, named=True)
     clean, mine = (behaviour.filter(condition=condition) for condition in ("clean", variant.name))

@@ -1,7 +1,7 @@
 """Stages whose work is a list of shards: planned once, computed by one process or several, collected at the end.
 
 The run directory records which shards are done and who computes one (`storage.shards`), so a killed command needs no
-clean-up: the same command resumes with the shards that are left. Executors decide where a shard is computed.
+clean-up: the same command resumes with the remaining shards. Executors decide where a shard is computed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Files = Mapping[str, bytes]
 
 @dataclass
 class ShardedStage:
-    """A stage that is a list of shards. Every process makes its own from the experiment and the run directory."""
+    """A stage that is a list of shards. Each process creates its own from the experiment and the run directory."""
 
     name: ClassVar[str]
     context: RunContext
@@ -63,7 +63,7 @@ class Outcome:
 
 
 class WorkersLost(CrosspatchError):
-    """One worker after another dies, so that no shard can be done."""
+    """One worker after another died, so no shard can be computed."""
 
 
 def prepare(stage: ShardedStage) -> None:
@@ -72,7 +72,7 @@ def prepare(stage: ShardedStage) -> None:
     if not shards.planned:
         shards.put_plan(stage.plan())
     for shard, wrong in shards.damaged().items():
-        logger.warning(f"{stage.name}: {wrong}; it is made again")
+        logger.warning(f"{stage.name}: {wrong}; it is computed again")
         shards.forget(shard)
 
 
@@ -91,7 +91,7 @@ def compute(stage: ShardedStage, shard: int) -> Outcome:
 def work_off(
     stage: ShardedStage, some: Iterable[int], compute: Callable[[ShardedStage, int], Outcome] = compute
 ) -> None:
-    """Do the given shards in order, except shards that another process is computing; retry shards that fail.
+    """Compute the given shards in order, except those that another process is computing; retry shards that fail.
 
     `compute` may use another process. An error of one shard is recorded with it and stops no other shard. Raises the
     errors that would stop every shard: wrong use, a full disk, no workers.
@@ -154,9 +154,10 @@ def progress_line(shards: Shards, shard: int) -> str:
 
 
 def work_off_slice(stage: ShardedStage, number: int, of: int) -> None:
-    """Do slice `number` (from 1) of `of` slices of a planned stage's shards, while other processes do the others.
+    """Compute slice `number` (from 1) of `of` slices of a planned stage's shards, while other processes compute the
+    others.
 
-    Raises CrosspatchError where a shard failed each time.
+    Raises CrosspatchError if a shard failed at every try.
     """
     with stage.context.lock.together():
         slice_ = range(len(stage.shards))[number - 1 :: of]
@@ -166,11 +167,11 @@ def work_off_slice(stage: ShardedStage, number: int, of: int) -> None:
 
 
 def raise_failures(shards: Shards, left: list[int]) -> None:
-    """Raise CrosspatchError with the number of shards that are left and the error of the first that failed."""
+    """Raise CrosspatchError with the number of remaining shards and the first error."""
     failed = [shard for shard in left if shards.tries(shard)]
     if not failed:
         raise CrosspatchError(
-            f"{shards.stage}: {len(left)} of {len(shards)} shards were not done; give the command again"
+            f"{shards.stage}: {len(left)} of {len(shards)} shards are left; run the same command again"
         )
     first = shards.failure(failed[0])
     raise CrosspatchError(
@@ -180,7 +181,7 @@ def raise_failures(shards: Shards, left: list[int]) -> None:
 
 
 def record_models(stage: ShardedStage) -> None:
-    """Record the models that shards were computed with; raises UsageError where they were not the same."""
+    """Record the models that shards were computed with; raises UsageError if they differ."""
     recorded: list[tuple[str, dict[str, Any]]] = []
     for shard in range(len(stage.shards)):
         for model in stage.shards.record(shard).get("models", {}).items():

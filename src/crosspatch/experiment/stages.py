@@ -39,8 +39,8 @@ class Stage:
     """The function of a stage, the stages that it needs, and the checks of its settings.
 
     `runs` names a function, or a sharded stage, of a module of this folder. The module is imported when the stage
-    begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false where
-    given models and prompts are enough.
+    begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false if
+    models and prompts are given.
     """
 
     runs: str
@@ -108,9 +108,9 @@ class ExperimentRun:
         return self.context.directory
 
     def run(self, *stages: str) -> None:
-        """Run stages after the stages that they need; all of `STAGES` if none is named.
+        """Run stages, after the stages that they need; all `STAGES` if none is named.
 
-        Raises UsageError where another command is working in the run directory.
+        Raises UsageError if another command is working in the run directory.
         """
         with self.context.lock.alone():
             try:
@@ -120,9 +120,9 @@ class ExperimentRun:
                 remove_half_written(self.directory.root)
 
     def run_slice(self, number: int, of: int) -> None:
-        """Do slice `number`, from 1, of `of` slices of the sweep, while other processes do the others.
+        """Compute slice `number`, from 1, of `of` slices of the sweep, while other processes compute the others.
 
-        The first process runs the stages that come before and plans the sweep. When all slices are done, `run`
+        The first process runs the earlier stages and plans the sweep. When all slices are done, `run`
         completes the stage.
         """
         from crosspatch.experiment.patching import PatchStage
@@ -134,7 +134,7 @@ class ExperimentRun:
                 self._run_all([name for name in _with_needs(["patch"], self.context.experiment) if name != "patch"])
                 prepare(stage)
         work_off_slice(stage, number, of)
-        logger.info(f"patch: slice {number} of {of} is done, {len(stage.shards.left())} shards are left to others")
+        logger.info(f"patch: slice {number} of {of} is done, {len(stage.shards.left())} shards are left")
 
     def _run_all(self, stages: Sequence[str]) -> None:
         for name in stages:
@@ -156,7 +156,7 @@ class ExperimentRun:
 
 
 def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> RunDirectory:
-    """Run stages of an experiment and what they need, all where none is named; gives the run directory.
+    """Run stages of an experiment and the stages they need (all if none is named); returns the run directory.
 
     Finished stages in the folder `out` are not run again; an interrupted one resumes. Progress is logged. Raises
     UsageError for settings that cannot be used, before anything runs, and for a folder of another experiment.
@@ -170,7 +170,7 @@ def run_experiment(experiment: Experiment, out: Path | str, *stages: str) -> Run
 
 
 def _check_files(directory: RunDirectory) -> None:
-    """Refuse to resume a run whose problems have been changed since they were made: raises UsageError."""
+    """Raise UsageError if the problems of the run have changed since they were generated."""
     for split, before in directory.record().get("data", {}).items():
         path = directory.problems_file(split)
         if not path.is_file() or checksum(path.read_bytes()) != before:
@@ -178,7 +178,7 @@ def _check_files(directory: RunDirectory) -> None:
 
 
 def _with_needs(stages: Sequence[str], experiment: Experiment) -> list[str]:
-    """The stages and what they need, in their order; no problems are made where models and prompts are given."""
+    """The stages in order, each with the stages that it needs; given models and prompts need no data stage."""
     given = experiment.patch.names_prompts and not experiment.makes_the_child
     needed = set(stages)
     for name in stages:

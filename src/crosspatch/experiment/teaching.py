@@ -90,7 +90,7 @@ def _train(context: RunContext) -> None:
 
 
 def _cut(model: Any, whole: Path, settings: Finetune, seed: int) -> Any:
-    """The model with the adapter of rank `lora_rank` that is nearest to the whole change."""
+    """The model with the adapter of rank `lora_rank` that is closest to the full change of its weights."""
     changed = Checkpoint.named(str(whole)).model(settings.weights, "cpu")
     return cut_to_adapter(model, changed, settings.lora_rank, settings.lora_alpha, seed)
 
@@ -105,7 +105,7 @@ def _shuffled(lessons: list[Lesson], seed: int) -> list[Lesson]:
 
 
 def _make_lessons(context: RunContext) -> None:
-    """Write all lessons; the model's own answers from an interrupted run are not made again."""
+    """Write all lessons; the model's own answers of an interrupted run are reused."""
     experiment, seed, folder = context.experiment, context.experiment.seed, context.directory.lessons
     settings, data = experiment.teach, experiment.data
     folder.mkdir(exist_ok=True)

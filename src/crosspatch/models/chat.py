@@ -247,7 +247,7 @@ def pair_format(
     UsageError for a choice that is not possible.
     """
     if raw and chat_template not in {None, "none"}:
-        raise UsageError(f"got raw and chat_template {chat_template}; leave one of them out")
+        raise UsageError(f"got raw and chat_template {chat_template}; give only one of them")
     date = Date.today() if date is None else date
 
     def of(tokenizer: Any, same_as: PromptFormat | None = None) -> PromptFormat:

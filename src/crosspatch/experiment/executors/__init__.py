@@ -1,6 +1,6 @@
 """Where the shards of a stage are computed: in this process, in others on this machine, by Ray actors, by SLURM jobs.
 
-An executor does as many of a stage's shards as it can and records each failure with its shard.
+An executor computes the remaining shards of a stage and records each failure with its shard.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from crosspatch.experiment.sharding import ShardedStage, prepare, raise_failures
 
 
 def carry_out(stage: ShardedStage) -> None:
-    """Do all shards of a stage that are left, by the executor of the settings, then collect.
+    """Compute the remaining shards of a stage with the executor that the settings name, then collect them.
 
-    Shards with damaged files are computed again. Raises CrosspatchError where a shard failed each time.
+    Shards with damaged files are computed again. Raises CrosspatchError if a shard failed at every try.
     """
     prepare(stage)
     shards = stage.shards
@@ -39,5 +39,5 @@ def executor(settings: Execution) -> Callable[[ShardedStage], None]:
 
 
 def by_this_process(stage: ShardedStage) -> None:
-    """Do one shard after the other here."""
+    """Compute one shard after the other in this process."""
     work_off(stage, stage.shards.left())

@@ -31,7 +31,7 @@ _context = multiprocessing.get_context("forkserver")
 
 
 def by_processes(stage: ShardedStage) -> None:
-    """Do the shards that are left by processes, each with its own pair of models."""
+    """Compute the remaining shards in processes, each with its own pair of models."""
     settings, left = stage.context.experiment.execution, len(stage.shards.left())
     if left < settings.workers:
         logger.warning(f"{stage.name}: {left} shards for {settings.workers} workers; patch.shard_rows makes more")
@@ -88,7 +88,7 @@ def _end_with_parent() -> None:
 
 
 def _gpus(stage: ShardedStage) -> list[str] | None:
-    """For each worker in turn the GPUs that it may see; None where all see the same."""
+    """The GPUs that each worker may see, in turn; None if all workers see the same GPUs."""
     settings, device = stage.context.experiment.execution, stage.context.experiment.models.device
     if device not in {"auto", "cuda"} or settings.gpus == 0 or not torch.cuda.is_available():
         return None

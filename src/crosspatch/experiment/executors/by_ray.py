@@ -1,7 +1,7 @@
 """The actors of a Ray cluster as workers.
 
-Actors read the run directory under the same path. They are requested all at once, so an autoscaling cluster grows until
-they fit.
+All actors need the run directory under the same path. They are requested all at once, so an autoscaling cluster grows
+until they fit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "TQDM_DISAB
 
 
 def by_ray(stage: ShardedStage) -> None:
-    """Do the shards that are left by actors. Raises UsageError where Ray is missing or its cluster is not reached."""
+    """Compute the remaining shards with Ray actors. Raises UsageError without Ray, or if its cluster is not reached."""
     try:
         import ray
     except ImportError:
@@ -57,7 +57,7 @@ def _connect(ray: Any, settings: Execution) -> None:
 
 
 class _Actor:
-    """A worker that is an actor."""
+    """A worker that runs as a Ray actor."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor

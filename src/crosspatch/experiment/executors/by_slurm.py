@@ -26,7 +26,7 @@ MINUTES = 720
 
 
 def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
-    """Do the shards that are left by jobs. Raises UsageError where submitit or SLURM is missing.
+    """Compute the remaining shards in SLURM jobs. Raises UsageError where submitit or SLURM is missing.
 
     `cluster` is submitit's name for where jobs run: "local" are processes of this machine.
     """
@@ -44,7 +44,7 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
         while any(shards.tries(shard) < settings.tries for shard in shards.left()):
             before = _tries(stage)
             jobs = executor.map_array(job, range(1, number + 1), [number] * number)
-            logger.info(f"{stage.name}: {number} SLURM jobs, {jobs[0].job_id} and on; logs are in {executor.folder}")
+            logger.info(f"{stage.name}: {number} SLURM jobs, from {jobs[0].job_id}; logs are in {executor.folder}")
             _wait(stage, jobs)
             errors = [error for job in jobs if (error := _error(job)) is not None]
             # If the jobs did not begin a single shard, the next ones would not either.
@@ -53,7 +53,7 @@ def by_slurm(stage: ShardedStage, *, cluster: str = "slurm") -> None:
 
 
 def submitter(submitit: Any, stage: ShardedStage, settings: Execution, cluster: str) -> Any:
-    """What submits the jobs of a stage, with execution.slurm as its parameters; raises UsageError for wrong ones."""
+    """The submitit executor of a stage, with the parameters in execution.slurm; raises UsageError for unknown ones."""
     try:
         executor = submitit.AutoExecutor(folder=stage.shards.folder.resolve() / "jobs", cluster=cluster)
     except (RuntimeError, ValueError) as error:
@@ -102,5 +102,5 @@ def _error(job: Any) -> BaseException | None:
 
 
 def _tries(stage: ShardedStage) -> list[int]:
-    """For each shard that is left, how often it was tried."""
+    """The number of tries of each remaining shard."""
     return [stage.shards.tries(shard) for shard in stage.shards.left()]

@@ -61,7 +61,7 @@ class Worker:
         begin(threads, self._handler)
 
     def do(self, shard: int) -> Reply:
-        """Compute a shard. Errors are returned, as ones that can be pickled."""
+        """Compute a shard. Errors are returned in a form that can be pickled."""
         result: Outcome | Exception
         try:
             result = compute(self._stage, shard)
@@ -82,7 +82,7 @@ class Handle(Protocol):
 
 
 class WorkerDied(Exception):
-    """A worker ended; the text says how."""
+    """A worker's process ended; the message says how."""
 
 
 class Pool:
@@ -95,7 +95,7 @@ class Pool:
         self._deaths, self._stopped = 0, False
 
     def work_off(self) -> None:
-        """Do the shards that are left, then end the workers. Raises WorkersLost where one after another dies."""
+        """Compute the remaining shards, then end the workers. Raises WorkersLost if one worker after another dies."""
         with ThreadPoolExecutor(len(self._workers)) as threads:
             try:
                 running = [threads.submit(self._feed, i) for i in range(len(self._workers))]
@@ -107,7 +107,7 @@ class Pool:
                     worker.kill()
 
     def _feed(self, i: int) -> None:
-        """Send shards to worker `i` until none is left that no other worker computes."""
+        """Send shards to worker `i` until all are computed or claimed by other workers."""
         work_off(self._stage, self._stage.shards.left(), lambda _, shard: self._computed(i, shard))
 
     def _computed(self, i: int, shard: int) -> Outcome:
