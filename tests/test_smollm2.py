@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import gguf
 import pytest
 import torch
 
 from crosspatch.config import COMPONENTS
 from crosspatch.models.chat import PromptFormat
+from crosspatch.models.generation import answer
 from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.smollm2 import _gguf_in_wheel
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.trajectory import PatchRun
-from engines import both, gap
+from engines import both, gap, remembered_passes
 from pairs import child_of
 
 pytestmark = pytest.mark.slow
@@ -31,8 +36,6 @@ def smollm2() -> ModelPair:
 
 
 def test_it_is_a_saved_float32_model_that_answers(smollm2):
-    from crosspatch.models.generation import answer
-
     assert smollm2.n_layers == 30
     assert smollm2.clean.dtype == torch.float32
     assert fingerprint(smollm2.clean) != fingerprint(smollm2.corrupted)
@@ -41,9 +44,9 @@ def test_it_is_a_saved_float32_model_that_answers(smollm2):
     assert given.stop_reason == "eos"
 
 
-def test_a_gguf_file_is_read_as_it_is(smollm2):
-    from crosspatch.models.smollm2 import _gguf_in_wheel
-
+def test_a_gguf_file_is_read_as_it_is(smollm2, monkeypatch):
+    # Four times in one loading; its list of tokens takes 6 seconds each time.
+    monkeypatch.setattr(gguf, "GGUFReader", cache(gguf.GGUFReader))
     named = Checkpoint.named(str(_gguf_in_wheel()))
     assert named.kind == "gguf"
     assert fingerprint(named.model(device="cpu")) == fingerprint(smollm2.clean)
@@ -63,19 +66,20 @@ def test_engine_is_reference_at_two_layers(smollm2):
 
 def test_it_passes_its_quick_check(smollm2):
     patches = patch_grid("all", smollm2.n_layers, COMPONENTS, heads=[0, 8], n_heads=smollm2.n_heads)
-    assert quick_check(smollm2, patches) is None
+    with remembered_passes(patches):
+        assert quick_check(smollm2, patches) is None
 
 
 def test_patched_into_itself_it_is_itself(smollm2):
-    itself = ModelPair(smollm2.clean, smollm2.clean, smollm2.prompts)
     patches = patch_grid([3, 17, 29], smollm2.n_layers)
 
     def steps(pair):
         written = run_cached(pair, [Prompt(pair.encode(QUESTION), patches)], PatchRun(max_new_tokens=5))[0]
         return [step for trajectory in written.trajectories for step in trajectory.steps]
 
-    assert len(steps(itself)) == 15
-    assert all(step.token == step.y_target == step.y_source for step in steps(itself))
-    assert max(step.kl_patched for step in steps(itself)) < 1e-4
+    own = steps(ModelPair(smollm2.clean, smollm2.clean, smollm2.prompts))
+    assert len(own) == 15
+    assert all(step.token == step.y_target == step.y_source for step in own)
+    assert max(step.kl_patched for step in own) < 1e-4
     # The control: another model's activations do move it.
     assert max(step.kl_patched for step in steps(smollm2)) > 1e-2
