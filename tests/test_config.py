@@ -85,7 +85,7 @@ def test_layers_can_be_given_as_people_write_them():
         ("controls=triplet", "got 'triplet', expected twin, shuffled, mispaired or seed-N"),
         ("controls=[seed-0]", "got 'seed-0'"),
         ("controls=twin; models.corrupted=random:qwen3", "models.corrupted gives one that is trained already"),
-        ("controls=twin; data.train_file=x.csv", "the control twin needs made problems"),
+        ("controls=twin; data.train_file=x.csv", "the control twin needs generated problems"),
     ],
 )
 def test_a_wrong_setting_is_one_line(change, words):
