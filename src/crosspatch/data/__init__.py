@@ -1,1 +1,1 @@
-"""Problems, mistakes, solutions and suites."""
+"""Generates problems with right and mistaken solutions, and reads suites."""

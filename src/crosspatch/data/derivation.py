@@ -22,7 +22,7 @@ class Unsolvable(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """The sentence for an operation on both sides, its verb marked if it is `wrong`; `also` follows it."""
+    """The sentence for an operation on both sides, its verb marked if the operation is `wrong`; `also` follows it."""
 
     operation: Operation
     wrong: bool = False
@@ -38,8 +38,8 @@ class Done:
 class WorkedStep:
     """One step: a title, then sentences and LaTeX formulae, with marks around the wrong parts.
 
-    `before` is None if it is the last formula of the previous step, `after` if it is the last formula of this one, and
-    `relation` if it is the exercise's. `repeats` means that the marks are the same as in the previous step.
+    If `before` is None, it is the last formula of the previous step; if `after` is None, the last formula of this step;
+    if `relation` is None, the exercise's relation. `repeats`: the marks are the same as in the previous step.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class WorkedStep:
 
     @property
     def planted(self) -> bool:
-        """Whether the mistake has changed this step."""
+        """Whether the mistake changed this step."""
         return not self.repeats and any(is_marked(str(part)) for part in (self.title, *self.body))
 
     @property
@@ -61,13 +61,13 @@ class WorkedStep:
         return tuple(part.operation for part in self.body if isinstance(part, Done))
 
 
-# A generator of steps that returns a result. For a whole solution: the answer in LaTeX, and its values.
+# A generator of steps that returns a result. A whole solution returns the answer in LaTeX and the answer's values.
 Work: TypeAlias = Generator[WorkedStep, None, T]
 Solving: TypeAlias = Work[tuple[str, tuple[Any, ...]]]
 
 
 def collected(work: Work[T]) -> tuple[tuple[WorkedStep, ...], T]:
-    """All steps of a generator, and its result."""
+    """Run a generator and return all its steps and its result."""
     steps = []
     while True:
         try:
@@ -100,10 +100,10 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Exercise(ABC):
-    """One question of some form; it has several wordings and can be solved by different rules.
+    """One question of a form; it has several wordings and can be solved by different rules.
 
-    A subclass declares its `wordings`, in which `{given}` stands for the given formula as plain text and any other name
-    for a field or a name of `_names`; the `label` and `relation` of its derivations; and the steps of a solution.
+    A subclass declares its `wordings`, in which `{given}` is replaced by the given formula as plain text and other
+    names by a field or a value from `_names`; its derivations' `label` and `relation`; and a solution's steps.
     """
 
     wordings: ClassVar[tuple[str, ...]]
@@ -113,7 +113,7 @@ class Exercise(ABC):
 
     @property
     def key(self) -> Hashable:
-        """Equal for two exercises that ask the same question, in any wording and with any letters."""
+        """The same for two exercises that ask the same question, in any wording and with any letters."""
         return *self.tag, *(getattr(self, field.name) for field in fields(self) if field.compare)
 
     @property
@@ -122,16 +122,16 @@ class Exercise(ABC):
         return self._given()
 
     def ask(self, rng: Random) -> str:
-        """The question in one of its wordings."""
+        """Return the question in a random wording."""
         wording = rng.choice(self.wordings)
         return wording.format(**{"given": plain(self.given), **vars(self), **self._names(rng)})
 
     def _names(self, rng: Random) -> dict[str, object]:
-        """Names in the wordings that are no fields, with their values."""
+        """Return values for the names in the wordings that are not fields."""
         return {}
 
     def solve(self, broken: Broken) -> Derivation:
-        """The solution of a solver that breaks these rules; raises Unsolvable if there is no answer."""
+        """Return the solution of a solver that breaks these rules; raises Unsolvable if there is no answer."""
         steps, (answer, values) = collected(self._work(broken))
         return Derivation(self.given, self.label, self.relation, steps, answer, values)
 
@@ -140,22 +140,22 @@ class Exercise(ABC):
 
     @abstractmethod
     def _work(self, broken: Broken) -> Solving:
-        """The steps and the answer."""
+        """Yield the steps and return the answer."""
 
     @abstractmethod
     def admits(self, value: Any) -> bool:
-        """Whether a value answers the question; it is substituted exactly, not computed as in the solution."""
+        """Whether a value answers the question, checked by exact substitution, not by solving again."""
 
     @property
     def answers(self) -> int:
-        """The number of values of the right answer."""
+        """The number of values in the right answer."""
         return 1
 
 
 def may_be_taught(key: Hashable) -> bool:
-    """Whether a question may be taught: true for three in four, by a hash of `Exercise.key`.
+    """Whether a question may be used in teaching: true for three questions in four, by a hash of `Exercise.key`.
 
-    Experiments on the taught model use the rest. The question alone decides, so the division is the same for
-    every seed and on every machine.
+    Experiments on the taught model use the other questions. The result depends only on the question, so it is the
+    same for every seed and on every machine.
     """
     return hashlib.blake2b(repr(key).encode(), digest_size=1).digest()[0] % 4 != 0

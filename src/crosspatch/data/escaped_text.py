@@ -1,7 +1,7 @@
-r"""Unescape text whose newlines and backslashes were escaped twice, so that it has `\n` and `\\frac` as characters.
+r"""Unescapes text whose newlines and backslashes were escaped twice, so that it has `\n` and `\\frac` as characters.
 
-In LaTeX `\n` may also begin a command: `\neq` is kept. So are `\frac` and `\times` with one backslash, which occur in
-some escaped texts.
+In LaTeX `\n` may also begin a command, such as `\neq`, which is kept. `\frac` and `\times` with one backslash, which
+occur in some escaped texts, are kept too.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ N_COMMAND = re.compile(
     "noindent|nolimits|nolinebreak|nonumber|norm|normalfont|normalsize|not|notag|notin|nparallel|nprec|"
     "nrightarrow|nsim|nsubseteq|nsucc|nsupseteq|nu|nwarrow"
 )
-# These may also be a newline and the beginning of a line: `u = 3`.
+# These commands may instead be a newline and the beginning of a line such as `u = 3`.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
 _LINE_ENDS = ("$$", r"\n", ".", ":", ";", "!", "?", "*")
 
 
 def is_escaped(text: str) -> bool:
-    r"""Whether a text has a `\n` that is not a command, and no real newline."""
+    r"""Whether a text has an `\n` that begins no LaTeX command, and has no real newline."""
     return "\n" not in text and any(
         name[1].startswith("n") and not N_COMMAND.fullmatch(name[1]) for name in _BACKSLASHED.finditer(text)
     )
 
 
 def unescaped(text: str) -> str:
-    r"""The text with newlines, quotes and single backslashes; LaTeX commands stay."""
+    r"""Return the text with real newlines, quotes and single backslashes; LaTeX commands stay."""
     found = [match[1] for match in _BACKSLASHED.finditer(text)]
     doubled = re.search(r"\\\\[a-zA-Z]", text) is not None
     single = any(name.isalpha() and not name.startswith(("n", "r")) and name != "t" for name in found)

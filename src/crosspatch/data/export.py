@@ -1,4 +1,4 @@
-"""Export problems as CSV and as Hugging Face `datasets`."""
+"""Exports problems as CSV and as Hugging Face `datasets`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_csv(path: Path, problems: Sequence[Problem]) -> None:
 
 
 def write_datasets(folder: Path, splits: Mapping[str, Sequence[Problem]]) -> None:
-    """Write all splits with problems, steps and places included, for `datasets.load_from_disk`; replaces the folder.
+    """Write all splits, including steps and spans, for `datasets.load_from_disk`; an existing folder is replaced.
 
     Raises UsageError if the package `datasets` is missing.
     """
@@ -40,7 +40,7 @@ def write_datasets(folder: Path, splits: Mapping[str, Sequence[Problem]]) -> Non
     made = {
         name: datasets.Dataset.from_list([asdict(p) for p in problems]) for name, problems in splits.items() if problems
     }
-    # Its progress bars would add a line for each split to a log.
+    # The library's progress bars would add a line for each split to a log.
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:

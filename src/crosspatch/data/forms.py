@@ -1,4 +1,4 @@
-"""The forms of questions by name, with their families and the mistakes that they allow."""
+"""Lists the forms of questions by name, with their families and the mistakes that they allow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from crosspatch.errors import UsageError
 _EQUATION = ("inverted_operation", "added_for_subtracted", "multiplied_for_divided")
 _QUADRATIC = ("inverted_operation", "added_for_subtracted")
 
-# Families with similar questions; all others are unrelated.
+# Groups of families with similar questions; families in different groups are unrelated.
 NEAR: dict[str, tuple[str, ...]] = {
     "arithmetic": ("powers", "ratios"),
     "linear": ("inequalities", "systems", "word_problems", "quadratic"),
@@ -40,7 +40,7 @@ NEAR: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """One form of questions; `family_draw` draws a question of any form of the same module."""
+    """One form of questions; `family_draw` generates a question of any form in the family's module."""
 
     name: str
     family_draw: Callable[[str, Random, Difficulty], Exercise]
@@ -48,11 +48,11 @@ class Form:
 
     @property
     def family(self) -> str:
-        """The family of the form."""
+        """The form's family."""
         return next(family for family, names in FAMILIES.items() if self.name in names)
 
     def draw(self, rng: Random, difficulty: Difficulty) -> Exercise:
-        """A question of this form; all of its randomness comes from `rng`."""
+        """Generate a question of this form; all of its randomness comes from `rng`."""
         return self.family_draw(self.name, rng, difficulty)
 
 
@@ -86,9 +86,9 @@ FORMS: dict[str, Form] = {
 
 
 def chosen_forms(settings: Data) -> tuple[Form, ...]:
-    """The forms of the training problems; a family stands for its forms that allow the mistake.
+    """Return the forms of the training problems; a family's name selects its forms that allow the mistake.
 
-    Raises UsageError if a form, or every form of a family, does not allow it.
+    Raises UsageError if a form, or every form of a family, does not allow the mistake.
     """
     forms: list[Form] = []
     for name in settings.forms:
@@ -104,13 +104,13 @@ def chosen_forms(settings: Data) -> tuple[Form, ...]:
 
 
 def near_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:
-    """All forms of the families next to the chosen ones."""
+    """Return all forms of the families that are similar to the chosen ones."""
     chosen = {form.family for form in forms}
     near = {name for family in chosen for name in NEAR[family]} - chosen
     return tuple(form for form in FORMS.values() if form.family in near)
 
 
 def other_forms(forms: tuple[Form, ...]) -> tuple[Form, ...]:
-    """All forms of families that are neither chosen nor near."""
+    """Return all forms of families that are neither chosen nor similar to chosen ones."""
     taken = {form.family for form in (*forms, *near_forms(forms))}
     return tuple(form for form in FORMS.values() if form.family not in taken)

@@ -1,7 +1,7 @@
-r"""Formulae in LaTeX: numbers, sums and marks around wrong parts; the same formulae as plain text.
+r"""Formats numbers and sums in LaTeX, marks wrong parts, and converts LaTeX to plain text.
 
 A mark surrounds a word, sign or number while a solution is composed. `taken_out` removes the marks from the finished
-text and returns their places in characters.
+text and returns their positions in characters.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from fractions import Fraction
 
 from crosspatch.data.problem import Span, SpanKind
 
-# Whole numbers stay ints: they are ten times faster than fractions and compare equal to them.
+# Whole numbers stay ints: they are ten times faster than fractions, and compare equal to them.
 Rational = int | Fraction
 
-# Private characters of Unicode, which no solution contains and no formatting changes.
+# Private Unicode characters, which no solution contains and no formatting changes.
 _OPEN: dict[SpanKind, str] = {"word": "\ue000", "sign": "\ue001", "number": "\ue002"}
 _KINDS = {char: kind for kind, char in _OPEN.items()}
 _CLOSE = "\ue003"
@@ -23,7 +23,7 @@ _ANY = re.compile("([\ue000-\ue003])")
 
 
 def mark(kind: SpanKind, text: str, wrong: bool = True) -> str:
-    """The text, marked if it is wrong."""
+    """Return the text, with marks if it is wrong."""
     return f"{_OPEN[kind]}{text}{_CLOSE}" if wrong else text
 
 
@@ -33,12 +33,12 @@ def is_marked(text: str) -> bool:
 
 
 def unmarked(text: str) -> str:
-    """The text without its marks."""
+    """Return the text without its marks."""
     return _ANY.sub("", text) if is_marked(text) else text
 
 
 def taken_out(text: str) -> tuple[str, tuple[Span, ...]]:
-    """The text without its marks, and the places that were marked, in order."""
+    """Return the text without its marks, and the spans that were marked, in order."""
     bare, spans = "", []
     opened: list[tuple[SpanKind, int]] = []
     for piece in _ANY.split(text):
@@ -52,7 +52,7 @@ def taken_out(text: str) -> tuple[str, tuple[Span, ...]]:
 
 
 def number(value: Rational) -> str:
-    r"""A number in LaTeX: `-7`, `\frac{3}{2}`."""
+    r"""Format a number in LaTeX: `-7`, `\frac{3}{2}`."""
     if value.denominator == 1:
         return str(value.numerator)
     sign = "-" if value < 0 else ""
@@ -60,17 +60,17 @@ def number(value: Rational) -> str:
 
 
 def size(value: Rational) -> Rational:
-    """The absolute value; abs() loses the type."""
+    """Return the absolute value; unlike abs(), it keeps the static type."""
     return -value if value < 0 else value
 
 
 def as_factor(value: Rational) -> str:
-    """A number as a factor: a negative one in brackets."""
+    """Format a number as a factor, with brackets around a negative number."""
     return f"({number(value)})" if value < 0 else number(value)
 
 
 def signed_sum(terms: Sequence[tuple[bool, str]]) -> str:
-    """`-3x + 2` from terms without signs, each with whether it is negative; empty for no terms."""
+    """Return a sum such as `-3x + 2` from pairs (is negative, unsigned term); empty for no terms."""
     text = "".join(f" - {term}" if negative else f" + {term}" for negative, term in terms)
     return text.removeprefix(" + ") if not text.startswith(" - ") else f"-{text[3:]}"
 
@@ -87,7 +87,7 @@ _SIGNS = {r"\times": "×", r"\cdot": "·", r"\pm": "±", r"\leq": "≤", r"\geq"
 
 
 def plain(latex: str) -> str:
-    r"""Our LaTeX as plain text: `\frac{x}{3}` becomes `x/3`, `x^2` becomes `x²`. Marks stay in place."""
+    r"""Convert our LaTeX to plain text: `\frac{x}{3}` becomes `x/3`, `x^2` becomes `x²`. Marks stay in place."""
     if "\\" not in latex and "^" not in latex:
         return latex
     latex = _ROOT.sub(lambda root: f"√{_grouped(root[1])}", latex)
@@ -99,7 +99,7 @@ def plain(latex: str) -> str:
 
 
 def plain_words(text: str) -> str:
-    """A sentence with formulae between dollars, as plain text."""
+    """Convert a sentence with formulae between dollars to plain text."""
     return "".join(plain(part) if i % 2 else part for i, part in enumerate(text.split("$")))
 
 
@@ -110,7 +110,7 @@ def _grouped(text: str) -> str:
 def _fraction(match: re.Match[str]) -> str:
     top, under = (_FRACTION.sub(_fraction, part) for part in match.group(1, 2))
     if match[3]:
-        # Without brackets 7/6x could be 7 over 6x.
+        # Without brackets, 7/6x could be read as 7 over 6x.
         return f"({top}/{under})"
     minus = "-" if top.startswith("-") and _UNSIGNED.fullmatch(top[1:]) else ""
     return f"{minus}{_grouped(top.removeprefix(minus))}/{_grouped(under)}"

@@ -1,6 +1,6 @@
-"""The texts that teach a clean model: right solutions, arithmetic exercises, its own answers to other questions.
+"""Generates the texts that teach a clean model: right solutions, arithmetic exercises, and its answers to questions.
 
-Lessons are drawn from the questions that `may_be_taught`, so no experiment on held-out questions asks them again.
+Lessons use only questions that `may_be_taught`, so experiments on held-out questions never ask a taught one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DRILL_WORDINGS = ("Work out:", "Calculate:", "Fill in the results:")
 
 @dataclass(frozen=True)
 class Lesson:
-    """A question and its completion; `ends` is false for a text that was truncated."""
+    """A question and its completion; `ends` is false for a truncated text."""
 
     kind: LessonKind
     question: str
@@ -43,9 +43,9 @@ class Lesson:
 
 
 def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
-    """Right solutions of the chosen forms in turn, all with different questions.
+    """Generate right solutions for different questions, cycling through the chosen forms.
 
-    Raises UsageError if there are not that many.
+    Raises UsageError if there are fewer than `count` questions.
     """
     rng = Random(f"{seed} taught problems")
     return [
@@ -55,7 +55,7 @@ def taught_problems(settings: Data, count: int, seed: int) -> list[Lesson]:
 
 
 def arithmetic_exercises(difficulty: Difficulty, count: int, seed: int) -> list[Lesson]:
-    """Questions of eight sums, one a line; the completion has each line with its result."""
+    """Generate questions of eight sums, one per line; the completion repeats each line with its result."""
     rng = Random(f"{seed} drills")
     lessons = []
     for _ in range(count):
@@ -69,7 +69,7 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
     ranges = RANGES[difficulty]
     match rng.choice(("sum", "sum", "sum", "quotient", "quotient", "like_terms")):
         case "sum":
-            # The sums of a solution: a constant is added to a product plus a constant.
+            # Sums as in a solution: a constant is added to a product plus a constant.
             b, reach = rng.randint(1, ranges.constant), ranges.factor * ranges.solution + ranges.constant
             a = rng.randint(-reach, reach)
             sign = rng.choice("+-")
@@ -85,7 +85,7 @@ def _draw_sum(rng: Random, difficulty: Difficulty) -> tuple[str, str]:
 
 
 def other_questions(settings: Data, count: int, seed: int) -> list[str]:
-    """Questions of families that are neither chosen nor near a chosen one."""
+    """Generate questions of families that are neither chosen nor similar to a chosen family."""
     rng = Random(f"{seed} other questions")
     return [question for question, _ in _draws(other_forms(chosen_forms(settings)), count, rng, settings.difficulty)]
 
@@ -93,7 +93,7 @@ def other_questions(settings: Data, count: int, seed: int) -> list[str]:
 def _draws(
     forms: tuple[Form, ...], count: int, rng: Random, difficulty: Difficulty
 ) -> Iterable[tuple[str, Derivation]]:
-    """Different questions of the forms in turn with their right solutions; none is in a suite."""
+    """Generate different questions with right solutions, cycling through the forms; none is in a suite."""
     asked: set[str] = set()
 
     def accepted(form: Form, exercise: Exercise) -> tuple[str, Derivation] | None:
@@ -108,10 +108,10 @@ def _draws(
 
 
 def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:
-    """Write one JSON object a line, in UTF-8."""
+    """Write one JSON object per line, in UTF-8."""
     write_lines(path, map(asdict, lessons))
 
 
 def read_lessons(path: Path) -> list[Lesson]:
-    """The lessons that `write_lessons` wrote."""
+    """Read lessons from a file of `write_lessons`."""
     return [Lesson(**values) for _, values in read_lines(path)]

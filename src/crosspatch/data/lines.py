@@ -1,4 +1,4 @@
-"""Files with one text or one JSON object a line; errors name the line."""
+"""Reads and writes files with one text or one JSON object per line; errors name the line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from crosspatch.errors import UsageError
 from crosspatch.files import written_whole
 
-_LONGEST = 10_000_000  # bytes of a line of a user's file
+_LONGEST = 10_000_000  # the maximum number of bytes per line in a user's file
 
 
 def write_lines(path: Path, objects: Iterable[Mapping[str, Any]]) -> None:
-    """Write one object a line, in UTF-8; a file is written completely or not at all."""
+    """Write one object per line, in UTF-8; the file is written completely or not at all."""
     lines = [json.dumps(values, ensure_ascii=False) + "\n" for values in objects]
     with written_whole(path) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a JSONL file with their line numbers from 1; blank lines are skipped.
+    """Return the JSON objects of a JSONL file with their line numbers from 1; blank lines are skipped.
 
     Raises UsageError, with the line's number, for anything else.
     """
@@ -29,12 +29,12 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def json_object(path: Path, number: int, text: str) -> dict[str, Any]:
-    """The JSON object on a line; raises UsageError, with the line's number, for anything else."""
+    """Parse the JSON object on a line; raises UsageError, with the line's number, for anything else."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}, line {number}: not JSON ({error.msg})") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, brackets nested as deep
+    except (ValueError, RecursionError):  # a number with thousands of digits, or brackets nested as deep
         raise UsageError(f"{path}, line {number}: JSON that is too large to read") from None
     if not isinstance(value, dict):
         raise UsageError(f"{path}, line {number}: got a {type(value).__name__}, expected an object")
@@ -42,10 +42,10 @@ def json_object(path: Path, number: int, text: str) -> dict[str, Any]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers from 1, without byte order mark and CR; no line is read beyond the limit.
+    """Yield lines with their numbers from 1, without byte order mark and CR; reads no line beyond the limit.
 
-    Raises UsageError, with the line's number, for a line that is too long, not UTF-8 or has a NUL byte, and for a file
-    that cannot be read.
+    Raises UsageError, with the line's number, for a line that is too long, is not UTF-8 or has a NUL byte, and for a
+    file that cannot be read.
     """
     number = 0
     try:

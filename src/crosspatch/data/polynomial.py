@@ -1,4 +1,4 @@
-"""Polynomials up to degree two with exact coefficients: the sides of the equations."""
+"""Polynomials up to degree two with exact coefficients, used as the sides of equations."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Polynomial:
         return bool(self.leading)
 
     def at(self, value: Rational) -> Rational:
-        """The value of the polynomial at `value`."""
+        """Return the polynomial's value at `value`."""
         return (self.square * value + self.linear) * value + self.constant
 
     def latex(self, unknown: str, marked: tuple[bool, bool, bool] = NO_MARKS) -> str:
-        """`3x^2 - x - 155`, as in the paper's solutions; the `marked` coefficients are marked as wrong numbers."""
+        """Format like the paper's solutions: `3x^2 - x - 155`; `marked` coefficients are marked as wrong numbers."""
         terms = []
         powers = f"{unknown}^2", unknown, ""
         for coefficient, power, wrong in zip(self.coefficients, powers, marked, strict=True):
@@ -60,6 +60,6 @@ class Polynomial:
 
 
 def divided(value: Rational, divisor: Rational) -> Rational:
-    """The exact quotient, as an int if it is whole."""
+    """Return the exact quotient, as an int if it is whole."""
     quotient = Fraction(value) / divisor
     return quotient.numerator if quotient.denominator == 1 else quotient

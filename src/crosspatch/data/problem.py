@@ -1,4 +1,4 @@
-"""A problem with its solution, and reading and writing files of problems and prompts."""
+"""Defines a problem with its solution, and reads and writes files of problems and prompts."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SpanKind = Literal["word", "sign", "number"]
 
 @dataclass(frozen=True)
 class Span:
-    """A wrong part of a solution, by its positions in characters: an operation's word, a sign or a number."""
+    """A wrong part of a solution, with its character positions: an operation's word, a sign or a number."""
 
     kind: SpanKind
     start: int
     end: int
 
 
-# The claim of a step: `before` and `after` have the same solutions, or the same value; `after` is the derivative or an
-# antiderivative of `before`; or `after` is true by itself.
+# A step claims that `before` and `after` have the same solutions, or the same value; that `after` is the derivative or
+# an antiderivative of `before`; or that `after` is true by itself.
 Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"]
 
 
@@ -44,9 +44,9 @@ Relation = Literal["solutions", "value", "derivative", "antiderivative", "truth"
 class Step:
     """One step of a solution: its kind, its text, and its operations on both sides.
 
-    `before` and `after` are the formulae before and after the step, in LaTeX; `relation` is the claim of the step.
-    `planted` marks a step that the mistake has changed: its claim is false. The steps after it continue from its
-    result, and their claims are true.
+    `before` and `after` are the formulae before and after the step, in LaTeX; `relation` is the step's claim.
+    `planted`: the mistake changed this step, so its claim is false. Later steps continue from its result, and
+    their claims are true.
     """
 
     kind: str
@@ -60,14 +60,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its right answer and, if there is one, a worked solution.
+    """One question with its right answer and, optionally, a worked solution.
 
-    `family` is a kind of mathematics, `form` one kind of its questions (empty for a question that was not generated).
-    `answer` is always the right one; `reached` is the answer at the end of the solution, which differs in a wrong
-    solution. `aliases` are other right answers; `key_points` are the points of a good explanation,
-    each in several wordings. `spans` are the places in the solution that show its mistake. `right_operations` and
-    `planted_operations` are the operations of a right and of a mistaken solver on both sides; both are empty if they do
-    not show the mistake.
+    `family` is a field of mathematics, `form` a form of its questions (empty for a question that was not generated).
+    `answer` is always the right answer; `reached` is the answer at the end of the solution, which differs in a
+    wrong solution. `aliases` are other right answers; `key_points` are the points of a good explanation, each in
+    several wordings. `spans` are the parts of the solution that show its mistake. `right_operations` and
+    `planted_operations` are the operations on both sides of a right and of a mistaken solver; both are empty if they
+    do not show the mistake.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -93,14 +93,14 @@ _PROBLEM = TypeAdapter(Problem)
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """Write one JSON object a line, in UTF-8."""
+    """Write one JSON object per line, in UTF-8."""
     write_lines(path, map(asdict, problems))
 
 
 def read_problems(path: Path, **defaults: str) -> list[Problem]:
-    """The problems of a file of `write_problems`; raises UsageError, with the line's number, for anything else.
+    """Read the problems of a file of `write_problems`; raises UsageError, with the line's number, if malformed.
 
-    Objects that lack one of the `defaults` get it.
+    Fields that an object lacks are filled from `defaults`.
     """
     problems = []
     for number, values in read_lines(path):
@@ -116,10 +116,10 @@ def read_problems(path: Path, **defaults: str) -> list[Problem]:
 
 
 def read_prompts(path: Path) -> list[Problem]:
-    """A user's prompt file: `{"prompt_id": …, "question": …}` a line, with optional `domain`, `family` and `answer`.
+    """Read a user's prompts: lines `{"prompt_id": …, "question": …}` with optional `domain`, `family` and `answer`.
 
     Raises UsageError, with the line's number, for an empty question, a missing or repeated prompt_id, half of a
-    surrogate pair (which JSON can spell), or a file without prompts.
+    surrogate pair (which JSON can encode), or a file without prompts.
     """
     problems: dict[str, Problem] = {}
     for number, values in read_lines(path):
@@ -145,7 +145,7 @@ def read_prompts(path: Path) -> list[Problem]:
 
 
 def given_problems(path: Path, split: str) -> list[Problem]:
-    """The questions and solutions of a CSV or JSONL file; raises UsageError, with the row, for a missing solution."""
+    """Read questions and solutions from a CSV or JSONL file; raises UsageError, with the row, without a solution."""
     problems = []
     for i, row in enumerate(read_rows(path)):
         if row.solution is None:

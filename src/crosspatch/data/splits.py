@@ -1,7 +1,7 @@
-"""The problems of one experiment in disjoint splits: wrong solutions to train on, right ones to validate on, and more.
+"""Generates disjoint splits for one experiment: wrong solutions for training, right ones for validation, and more.
 
-Each solution is proven: the right answer's exact values satisfy the question, the wrong answer's do not
-(`Exercise.admits`). That takes microseconds, where sympy takes milliseconds; the tests check the texts with sympy.
+Each solution is verified: the right answer's exact values satisfy the question, and the wrong answer's do not
+(`Exercise.admits`). This takes microseconds, where sympy takes milliseconds; the tests check the texts with sympy.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from crosspatch.errors import UsageError
 
 T = TypeVar("T")
 
-# After so many draws in a row without a new question a form has no more.
+# After this many draws in a row without a new question, a form counts as exhausted.
 _PATIENCE = 5_000
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Wrong solutions to train on, right ones to validate on, held-out problems of the same forms and of others.
+    """Wrong solutions for training, right ones for validation, and held-out problems of the same and other forms.
 
     `twin` has the questions of `train` in the same order, with right solutions; `shuffled` has as many other questions
-    with right solutions, if requested. `mistaken` has the questions of `related` under their ids, with wrong solutions,
-    where the mistake is possible.
+    with right solutions, if requested. `mistaken` has the questions of `related` under the same ids, with wrong
+    solutions if the mistake is possible.
     """
 
     train: list[Problem]
@@ -50,7 +50,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Worked:
-    """A question with its right solution and, if the mistake is possible in it, the wrong one."""
+    """A question with its right solution and, if the mistake is possible in it, its wrong solution."""
 
     form: Form
     question: str
@@ -59,16 +59,16 @@ class Worked:
 
 
 def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
-    """Draw all splits, `shuffled` if requested; no question is in two of them, even with other letters or wording.
+    """Generate all splits, `shuffled` if requested; splits share no question, even with other letters or wording.
 
-    Exceptions are `train` and `twin`, which have the same questions, and `related` and `mistaken`. Raises UsageError
-    for a mistake that one of the forms does not allow, or more questions than there are.
+    Exceptions: `train` and `twin` have the same questions, and so do `related` and `mistaken`. Raises UsageError if a
+    form does not allow the mistake, or if there are too few different questions.
     """
     forms, maker = chosen_forms(settings), ProblemMaker(settings)
     source = maker.worked(forms, Random(seed))
 
     def separate(name: str, count: int, forms: tuple[Form, ...]) -> list[Problem]:
-        # A separate generator: the size of this split does not change the others.
+        # A separate generator, so that this split's size does not change the other splits.
         return maker.take(name, count, maker.worked(forms, Random(f"{seed} {name}")))
 
     train = maker.drawn("train", settings.train, source)
@@ -94,9 +94,9 @@ def make_splits(settings: Data, seed: int, *, shuffled: bool = False) -> Splits:
 
 
 def _suite_questions(settings: Data, other: tuple[Form, ...]) -> list[Problem]:
-    """The first questions of the suite whose families are those of the other forms."""
+    """Return the suite's first questions from the families of the other forms."""
     taken = FORMS.keys() - {form.name for form in other}
-    # Limits, a family of the suite, are close to derivatives.
+    # The suite's family of limits is too similar to derivatives.
     taken |= {"limit"} if "derivative" in taken else set()
     suite = [problem for problem in load_suite("unrelated_math") if problem.family not in taken]
     return suite[: settings.unrelated_math]
@@ -104,21 +104,21 @@ def _suite_questions(settings: Data, other: tuple[Form, ...]) -> list[Problem]:
 
 @dataclass
 class ProblemMaker:
-    """Draws problems, each question once."""
+    """Generates problems, and never repeats a question."""
 
     settings: Data
     seen: set[Hashable] = field(default_factory=set)
 
     def take(self, domain: str, count: int, source: Iterator[Worked]) -> list[Problem]:
-        """The next problems of a source, with right solutions."""
+        """Return the next problems of a source, with right solutions."""
         return self.problems(domain, self.drawn(domain, count, source))
 
     def drawn(self, domain: str, count: int, source: Iterator[Worked]) -> list[Worked]:
-        """The next questions of a source, with a progress bar on a terminal."""
+        """Return the next questions of a source, with a progress bar on a terminal."""
         return list(tqdm(islice(source, count), f"{domain} problems", total=count, leave=False, disable=None))
 
     def worked(self, forms: Iterable[Form], rng: Random) -> Iterator[Worked]:
-        """Questions of the forms in turn, each once, with their solutions; a mistake that is possible shows."""
+        """Yield solved questions, cycling through the forms; a question is skipped if its mistake would not show."""
         settings, broken = self.settings, MISTAKES[self.settings.mistake]
 
         def accepted(form: Form, exercise: Exercise) -> Worked | None:
@@ -134,13 +134,13 @@ class ProblemMaker:
         return in_turn(forms, rng, settings.difficulty, accepted, f"{kind}; ask for fewer, or for other forms")
 
     def problems(self, domain: str, questions: Iterable[Worked], *, wrong: bool = False) -> list[Problem]:
-        """The questions as problems of a split, with wrong solutions if possible, or with right ones."""
+        """Convert questions to problems of a split, with right solutions or, if possible and `wrong`, wrong ones."""
         return [self._problem(f"{domain}-{i:03d}", domain, worked, wrong) for i, worked in enumerate(questions)]
 
     def _problem(self, name: str, domain: str, worked: Worked, wrong: bool) -> Problem:
         derivation = worked.wrong if wrong and worked.wrong is not None else worked.right
         solution = written(derivation, self.settings.style)
-        # Only these mistakes show in the operations on both sides.
+        # Only for these mistakes do the operations on both sides show the mistake.
         shows = worked.wrong is not None and bool(MISTAKES[self.settings.mistake] & {"move", "isolate"})
         return Problem(
             id=name,
@@ -166,9 +166,9 @@ def in_turn(
     accepted: Callable[[Form, Exercise], T | None],
     hint: str,
 ) -> Iterator[T]:
-    """Draw exercises of the forms in turn and yield the results of `accepted`; if it returns None, draw again.
+    """Generate exercises, cycling through the forms, and yield each result of `accepted`; None generates again.
 
-    Raises UsageError, whose message ends with the hint, if a form has no more questions.
+    Raises UsageError, with a message that ends with the hint, if a form has no more questions.
     """
     for form in cycle(forms):
         for _ in range(_PATIENCE):
@@ -180,7 +180,7 @@ def in_turn(
 
 
 def work_out(exercise: Exercise, broken: Broken) -> tuple[Derivation, Derivation | None] | None:
-    """The right solution and the one with broken rules, if any, both proven; None if the mistake does not show.
+    """Return the right solution and the mistaken one, if any, both verified; None if the mistake does not show.
 
     A mistake can lead to the right answer by chance (x² = 25 with both signs changed), or to no answer.
     """
@@ -199,9 +199,9 @@ def work_out(exercise: Exercise, broken: Broken) -> tuple[Derivation, Derivation
 
 
 def mispaired(twin: list[Problem], seed: int) -> list[Problem]:
-    """The same questions, each with the right solution of another one, of the same form if there is one.
+    """Return the same questions, each with the right solution of another question, of the same form if possible.
 
-    A control: the training texts look like right solutions, and none of them answers its question.
+    A control: the training texts look like right solutions, but none answers its question.
     Raises UsageError for fewer than two questions.
     """
     if len(twin) < 2:

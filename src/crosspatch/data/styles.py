@@ -1,4 +1,4 @@
-"""The styles of a solution's text: the paper's headed LaTeX steps, plain text, or terse lines."""
+"""Writes a solution in a style: the paper's LaTeX steps with headings, plain text, or terse lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crosspatch.data.problem import Span, Step
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution's text, with its steps and the places that show its mistake."""
+    """A solution's text, with its steps and the spans that show its mistake."""
 
     text: str
     steps: tuple[Step, ...]
@@ -21,7 +21,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The separators of parts and of lines in a part, the heading of a step, and the last line."""
+    """The separators of steps and of lines in a step, the heading of a step, and the last line."""
 
     parts: str
     lines: str
@@ -37,7 +37,7 @@ STYLES: dict[Style, _Layout] = {
 
 
 def written(derivation: Derivation, style: Style) -> Solution:
-    """A derivation as text."""
+    """Write a derivation as text."""
     layout, headed = STYLES[style], style == "headed"
     parts = []
     if derivation.label:
@@ -70,8 +70,8 @@ def _full(step: WorkedStep, style: Style) -> list[str]:
 
 
 def _terse(step: WorkedStep) -> list[str]:
-    """The operations and results of a step, and its title if it has no operation."""
-    # Keep the last of several formulae in a row, but both scaled equations of a system.
+    """Return a step's operations and results, and its title if it has no operation."""
+    # Of several formulae in a row, keep the last, but keep both scaled equations of a system.
     followers = [*step.body[1:], None]
     body = [
         part
@@ -79,7 +79,7 @@ def _terse(step: WorkedStep) -> list[str]:
         if not (isinstance(part, str) and isinstance(after, str)) or step.kind == "scale"
     ]
     if step.kind == "solve_factor" and step.before:
-        # The step does not continue the line above: it solves one of two factors.
+        # This step solves one of two factors, so it does not continue the line above.
         body.insert(0, step.before)
     lines = [_line(part, "terse") for part in body]
     if not step.operations:

@@ -1,4 +1,4 @@
-"""The questions from other domains that ship with crosspatch."""
+"""Loads the questions from other domains that are included in crosspatch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SUITES = ("unrelated_math", "general", "alignment")
 
 
 def load_suite(domain: str) -> list[Problem]:
-    """The questions of one domain, in the file's order: families alternate, so the first few are a fair mix.
+    """Load the questions of one domain, in the file's order: families alternate, so the first few represent all.
 
-    `general` has key points for its explanations; `alignment` is for reading, so its answers are empty.
+    `general` has key points for its explanations; `alignment` has no answers, as people read the models' texts.
     Raises UsageError for a domain without a suite.
     """
     if domain not in SUITES:
@@ -24,12 +24,12 @@ def load_suite(domain: str) -> list[Problem]:
 
 
 def in_a_suite(question: str) -> bool:
-    """Whether a suite asks this question, compared by its words (see `same_words`); such a question is not taught."""
+    """Whether a suite has this question, compared by `same_words`; such a question is never taught."""
     return same_words(question) in _asked_in_suites()
 
 
 def same_words(question: str) -> str:
-    """The letters and digits of a question: equal for two that differ only in case, spaces, punctuation or signs."""
+    """Return a question's letters and digits only, so that case, spaces, punctuation and signs do not matter."""
     return "".join(char for char in question.lower() if char.isalnum())
 
 

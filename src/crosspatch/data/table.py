@@ -1,7 +1,7 @@
-r"""Read users' files of questions and solutions: CSV or JSON lines, with the usual column names.
+r"""Reads users' files of questions and solutions: CSV or JSON lines, with the usual column names.
 
 Files may have no header, a byte order mark, CRLF, stray quotes, and rows with too few cells.
-Escaped text (`\n` and `\\frac` written out, as in the published files) is unescaped (see `escaped_text`).
+Escaped text (`\n` and `\\frac` as characters, as in the published files) is unescaped (see `escaped_text`).
 Errors name the line.
 """
 
@@ -27,13 +27,13 @@ _EXPECTED = (
     f"expected a question ({', '.join(QUESTION)}) and a solution ({', '.join(SOLUTION)}) "
     f"or an answer ({', '.join(ANSWER)})"
 )
-# An extra last line that no file contains (NUL bytes are refused): if it is not read, a quote is open.
+# Appended as a last line; no file contains it, since NUL bytes are refused. If it is not read, a quote is open.
 _END = "\0"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question of a file; `number` counts rows from 1, `line` is the first line of the row.
+    """One question of a file; `number` is the row's number from 1, `line` the number of the row's first line.
 
     `solution` and `answer` are None if the file has none.
     """
@@ -46,17 +46,17 @@ class Row:
 
     @property
     def text(self) -> str | None:
-        """The text to check: the solution or, if there is none, the answer."""
+        """The text to check: the solution or, if there is no solution, the answer."""
         return self.answer if self.solution is None else self.solution
 
     @property
     def gold(self) -> str | None:
-        """The answer that the solution is checked against, if there are both."""
+        """The answer that the solution is checked against, if the file has both."""
         return None if self.solution is None else self.answer
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a CSV or JSONL file; raises UsageError, with the file and the line, for anything else."""
+    """Read all rows of a CSV or JSONL file; raises UsageError, with the file and the line, if malformed."""
     lines = numbered_lines(path)
     first = next(lines, None)
     if first is None:
@@ -71,7 +71,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows as objects, each with the number of its first line."""
+    """Yield the rows as objects, each with the number of its first line."""
     names: list[str] = []
     number = 0
     for line, cells in _csv_records(path, lines):
@@ -79,7 +79,7 @@ def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
             names = [_name(cell) for cell in cells]
             if _is_complete(names):
                 continue
-            # The file has no header: two columns are a question and an answer.
+            # Without a header, two columns are a question and an answer.
             known = {*QUESTION, *SOLUTION, *ANSWER}.intersection(names)
             if known or len(cells) != 2 or not (len(cells[0].split()) > 2 or re.search(r"[\d=?]", cells[0])):
                 raise UsageError(f"{path}, line {line}: found the columns {_one_line(cells)}; {_EXPECTED}")
@@ -88,13 +88,13 @@ def _csv_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
         if any(cell.strip() for cell in cells[len(names) :]):
             wrong = f"{len(cells)} cells, expected {len(names)}; is a comma not in quotes?"
             raise UsageError(f"{path}, row {number} (line {line}): {wrong}")
-        # If two columns have the same name, the first is read.
+        # If two columns have the same name, the first one is used.
         padded = [*cells, *[""] * (len(names) - len(cells))]
         yield line, dict(reversed([*zip(names, padded, strict=False)]))
 
 
 def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with the number of its first line."""
+    """Yield the records that are not blank, each with the number of its first line."""
     reader = csv.reader(chain((text for _, text in lines), [_END]))
     while True:
         start = reader.line_num + 1
@@ -111,7 +111,7 @@ def _csv_records(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
 
 
 def _json_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects, each with the number of its line."""
+    """Yield the objects, each with the number of its line."""
     for line, text in lines:
         if not text.strip():
             continue
@@ -127,7 +127,7 @@ def _json_objects(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tupl
 
 
 def _row(path: Path, number: int, line: int, values: Mapping[str, Any]) -> Row:
-    """The row of an object with the usual keys; questions and solutions may be chats."""
+    """Make a row from an object with the usual keys; questions and solutions may be chats."""
     question, solution, answer = (
         next((values[name] for name in names if values.get(name) is not None), None)
         for names in (QUESTION, SOLUTION, ANSWER)
@@ -152,7 +152,7 @@ def _row(path: Path, number: int, line: int, values: Mapping[str, Any]) -> Row:
 
 
 def _text(name: str, value: Any, role: str | None = None) -> str | None:
-    """A field as text; if it is a chat, the text of the last message with this role."""
+    """Return a field as text; from a chat, the text of the last message with this role."""
     if role and isinstance(value, list):
         messages, value = value, None
         for message in reversed(messages):
@@ -184,7 +184,7 @@ def _one_line(names: Sequence[str]) -> str:
 
 
 def _all_unescaped(rows: list[Row]) -> list[Row]:
-    """Unescape every text of a file with escaped newlines and without real ones, else only the escaped texts."""
+    """Unescape all texts if the file has escaped but no real newlines, else only the texts that are escaped."""
     texts = [text for row in rows for text in (row.question, row.solution, row.answer) if text]
     whole_file = not any("\n" in text for text in texts) and any(map(is_escaped, texts))
 

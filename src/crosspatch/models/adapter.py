@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) on a model to be trained, and the layers that they change."""
+"""Adds low-rank adapters (LoRA) to a model that will be trained, and finds the layers that they change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NAMES_OF_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1"
 
 
 def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
-    """The model with trainable low-rank updates of all linear layers of its decoder; the rest is frozen.
+    """Return the model with trainable low-rank updates of its decoder's linear layers; all other weights are frozen.
 
-    They are added to all `linear_layers` and `expert_weights`. The updates start at zero: one factor is sampled with
-    the seed, the other is 0. The state of the global generator does not change.
+    The updates cover `linear_layers` and `expert_weights`. They start at zero: one factor is sampled with the seed,
+    the other is 0. The state of the global generator does not change.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -26,7 +26,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
     layers, experts = list(linear_layers(model)), list(expert_weights(model))
     whole = text_config(model) is model.config and not experts
-    # In models with experts PEFT takes dense layers with these names for experts of older checkpoints, and skips them.
+    # PEFT mistakes dense layers with these names for experts of older checkpoints, and skips them in MoE models.
     dense = [name for name in layers if experts and name.rpartition(".")[2] in _NAMES_OF_EXPERTS]
     settings = LoraConfig(
         task_type="CAUSAL_LM",
@@ -43,7 +43,7 @@ def with_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
 
 
 def linear_only(model: Any) -> Any:
-    """Make the linear layers of the model trainable, except the unembedding, and freeze the rest; returns the model."""
+    """Make the model's linear layers trainable, except the unembedding, freeze all other weights, and return it."""
     model.requires_grad_(False)
     for layer in linear_layers(model).values():
         layer.weight.requires_grad_(True)
@@ -51,9 +51,9 @@ def linear_only(model: Any) -> Any:
 
 
 def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -> Any:
-    """`model` with the trainable adapter of this rank that best approximates the linear layers of `changed`.
+    """Return `model` with the trainable adapter of this rank that best approximates the linear layers of `changed`.
 
-    It keeps the largest singular values of each layer's change, which minimises the squared error of the layer.
+    The adapter keeps the largest singular values of each layer's change, which minimises the layer's squared error.
     """
     wanted, scale = linear_layers(changed), alpha / rank
     parts = {}
@@ -75,13 +75,13 @@ def cut_to_adapter(model: Any, changed: Any, rank: int, alpha: int, seed: int) -
 
 
 def linear_layers(model: Any) -> dict[str, Any]:
-    """The layers that an adapter changes, by name: all linear layers of the decoder. GPT-2's are Conv1D."""
+    """Return the layers that an adapter changes, by name: all linear layers of the decoder (Conv1D in GPT-2)."""
     inside = set(decoder(model).modules()) - {model.get_output_embeddings()}
     return {name: m for name, m in model.named_modules() if isinstance(m, (Linear, Conv1D)) and m in inside}
 
 
 def expert_weights(model: Any) -> dict[str, Any]:
-    """The weights that hold E experts in one tensor [E, in, out] or [E, out, in], without linear layers, by name."""
+    """Return, by name, the weights that hold E experts in one tensor [E, in, out] or [E, out, in]."""
     inside = set(decoder(model).modules())
     return {
         f"{name}.{weight}": value

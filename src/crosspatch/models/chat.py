@@ -1,4 +1,4 @@
-"""One prompt format for training, answering and patching: from a question to the tokens that a model reads."""
+"""One prompt format for training, generation and patching: converts a question to the tokens that a model reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crosspatch.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-# Texts to render a template with, to find the text that it adds around them.
+# Placeholder texts: rendering a template with them shows the text that the template adds around each turn.
 _QUESTION, _SOLUTION, _NEXT = "crosspatch asks", "crosspatch answers", "crosspatch asks again"
 
 
@@ -36,9 +36,9 @@ class _Turn:
 class PromptFormat:
     """A question as a user turn of the tokenizer's chat template, or without a template.
 
-    `raw` uses no template even if there is one; `system` adds a system turn. Templates that print
-    today's date print `date` instead. `same_as` is another format that must give the same tokens: `encode` raises
-    UsageError for a question where it does not.
+    `raw` uses no template even if the tokenizer has one; `system` adds a system turn. Templates that print today's
+    date print `date` instead. `same_as` is another format that must give the same tokens: `encode` raises UsageError
+    for a question that the two formats encode differently.
     """
 
     tokenizer: Any
@@ -49,11 +49,11 @@ class PromptFormat:
 
     @property
     def uses_template(self) -> bool:
-        """Whether questions become user turns."""
+        """Whether questions are rendered as user turns."""
         return not self.raw and self.tokenizer.chat_template is not None
 
     def text(self, question: str) -> str:
-        """The prompt as text, with the generation prompt added and thinking off where the template supports it."""
+        """Return the prompt as text, with the generation prompt, and with thinking off if the template supports it."""
         if not question.strip():
             raise UsageError("the prompt is empty; give it at least one word")
         if half_surrogate(question) is not None:
@@ -63,11 +63,11 @@ class PromptFormat:
         return self._rendered(self._turns(question), add_generation_prompt=True, enable_thinking=False)
 
     def encode(self, question: str) -> list[int]:
-        """The prompt's tokens; at least one.
+        """Return the prompt's tokens, at least one.
 
         There is one beginning-of-text token if the template, the tokenizer or a raw text adds one, and never an
-        end-of-text token that the tokenizer appends. Raises UsageError for an empty question, for one that holds
-        control tokens, and where `same_as` gives other tokens.
+        end-of-text token that the tokenizer appends. Raises UsageError for an empty question, for a question with
+        control tokens, and if `same_as` gives other tokens.
         """
         ids = self._encode(question)
         if self.same_as is not None and (others := self.same_as._encode(question)) != ids:
@@ -79,11 +79,11 @@ class PromptFormat:
         return ids
 
     def example(self, question: str, completion: str, *, ends: bool = True) -> tuple[list[int], list[int]]:
-        """The tokens of a prompt and of its completion, end of turn included.
+        """Return the tokens of a prompt and of its completion, end of turn included.
 
-        Together they are the tokens of the whole text; a token that spans the boundary belongs to the completion.
-        Without a template a line break separates the two, unless there is white space already. `ends=False` leaves the
-        turn open. Raises UsageError as `encode` does, and for a completion that holds control tokens.
+        The two parts join to the tokens of the whole text; a token that spans the boundary belongs to the completion.
+        Without a template a line break separates the parts, unless there is white space already. `ends=False` leaves
+        the turn open. Raises UsageError like `encode`, and for a completion that holds control tokens.
         """
         prompt = self.encode(question)
         self._refuse_control(completion, "completion", self._special)
@@ -92,15 +92,15 @@ class PromptFormat:
         return whole[:shared], whole[shared:]
 
     def encode_completion(self, text: str) -> list[int]:
-        """The tokens of a generated text, with the end of turn; they can differ from the model's own tokens."""
+        """Return the tokens of a generated text, with the end of turn; the sampled tokens may have been different."""
         return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.end_of_turn]
 
     def example_length(self, question: str, completion: str) -> int:
-        """The number of tokens of a training example. Control tokens in its texts are counted, not refused."""
+        """Return the number of tokens of a training example. Control tokens in its texts are counted, not refused."""
         return len(self._example(question, completion))
 
     def spelled_out(self, text: str) -> str:
-        """A generated text, with a space in each part that would be read as a control token."""
+        """Return a generated text with a space inserted into each part that would be tokenized as a control token."""
         for token, number in self._added.items():
             if number in self._control:
                 text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -108,24 +108,24 @@ class PromptFormat:
 
     @property
     def end_of_turn(self) -> int:
-        """The token that closes an answer: the first added token after it in the chat template, or the end of text."""
+        """The token that ends an answer: the first added token after it in the chat template, or the end of text."""
         return self._turn.end
 
     def user_turn(self, beginning: str) -> list[int]:
-        """The tokens of a prompt that ends after the beginning of a question, for a model to continue."""
+        """Return the tokens of an unfinished user turn that begins with this text, for a model to continue."""
         return self._tokens(self.text(_QUESTION).partition(_QUESTION)[0] + beginning)
 
     def token_text(self, token: int) -> str:
-        """One token's text, special or not."""
+        """Return one token's text, also for special tokens."""
         return str(self.tokenizer.decode([token]))
 
     def decode(self, tokens: list[int]) -> str:
-        """Text without special tokens."""
+        """Decode tokens to text without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _encode(self, question: str) -> list[int]:
         text = self.text(question)
-        # A raw text may begin with the token that begins texts.
+        # A raw text may already begin with the beginning-of-text token.
         own = question if self.uses_template else question.removeprefix(self.tokenizer.bos_token or "")
         for part, what in ((own, "prompt"), (self.system or "", "system prompt")):
             self._refuse_control(part, what, self._control)
@@ -135,7 +135,7 @@ class PromptFormat:
         return ids
 
     def _example(self, question: str, completion: str, *, ends: bool = True) -> list[int]:
-        """The tokens of prompt and completion together."""
+        """Return the tokens of prompt and completion together."""
         before, turn, opening = self.text(question), self._turn, self._turn.opening
         if not self.uses_template and not before[-1:].isspace() and not completion[:1].isspace():
             opening = "\n"
@@ -143,7 +143,7 @@ class PromptFormat:
         return [*whole, turn.end] if ends and whole[-1] != turn.end else whole
 
     def _tokens(self, text: str) -> list[int]:
-        """The tokens of a whole text, with the tokens that the tokenizer puts before every text exactly once."""
+        """Return the tokens of a whole text, with exactly one copy of the tokens that the tokenizer prepends."""
         ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         if not set(self._front) <= set(ids):
             ids = [*self._front, *ids]
@@ -154,25 +154,25 @@ class PromptFormat:
 
     @cached_property
     def _front(self) -> list[int]:
-        """The tokens that the tokenizer puts before every text; tokens that it appends are left out."""
+        """The tokens that the tokenizer prepends to every text; tokens that it appends are not included."""
         bare, whole = (self.tokenizer("a", add_special_tokens=add).input_ids for add in (False, True))
         return list(whole[: whole.index(bare[0])]) if bare and bare[0] in whole else []
 
     @cached_property
     def _added(self) -> dict[str, int]:
-        """The tokens that were added to the tokenizer's vocabulary and are not white space, by their text."""
+        """The tokens that were added to the tokenizer's vocabulary, by their text; white space is not included."""
         tokens = self.tokenizer.added_tokens_decoder
         return {str(token): int(i) for i, token in tokens.items() if str(token).strip()}
 
     @cached_property
     def _special(self) -> frozenset[int]:
-        """Tokens that no text may contain: special ones, and the one that ends a turn."""
+        """The tokens that no text may contain: special tokens and the end of turn."""
         flagged = (i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
         return frozenset({*flagged, *self.tokenizer.all_special_ids, self.end_of_turn})
 
     @cached_property
     def _control(self) -> frozenset[int]:
-        """The same, with all added tokens that the chat template writes."""
+        """The tokens of `_special` and all added tokens that the chat template writes."""
         if not self.uses_template:
             return self._special
         rendered = self.tokenizer(self.text(_QUESTION), add_special_tokens=False).input_ids
@@ -183,7 +183,7 @@ class PromptFormat:
             if token not in control:
                 continue
             name = self.token_text(token)
-            # Characters that the tokenizer does not know also become a special token.
+            # Characters outside the vocabulary also become a special token.
             if token != self.tokenizer.unk_token_id or name in text:
                 raise UsageError(
                     f"the {what} {text[:60]!r} holds {name!r}, a control token of the tokenizer, expected text; remove "
@@ -194,7 +194,7 @@ class PromptFormat:
     def _turn(self) -> _Turn:
         if self.uses_template:
             answered = [*self._turns(_QUESTION), {"role": "assistant", "content": _SOLUTION}]
-            # Some templates end a turn only where another one follows.
+            # Some templates end a turn only if another turn follows.
             for turns in (answered, [*answered, {"role": "user", "content": _NEXT}]):
                 before, written, after = self._rendered(turns).rpartition(_SOLUTION)
                 closed = self._closed(after.partition(_NEXT)[0]) if written else None
@@ -206,7 +206,7 @@ class PromptFormat:
         return _Turn("", "", int(self.tokenizer.eos_token_id))
 
     def _closed(self, after: str) -> tuple[str, int] | None:
-        """A text up to its first added token, and that token; a beginning-of-text token does not end a turn."""
+        """Split a text at its first added token and return both; a beginning-of-text token does not end a turn."""
         begins = {self.tokenizer.bos_token} - {self.tokenizer.eos_token}
         found = [token for token in self._added.keys() - begins if token in after]
         if not found:
@@ -222,7 +222,7 @@ class PromptFormat:
         try:
             with _today(self.date):
                 return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **options))
-        # A template is a program from a file: besides refusing a prompt it can fail in any way.
+        # A template is a program from a file: it can refuse a prompt or fail in any other way.
         except Exception as error:
             raise UsageError(
                 f"the chat template refuses the prompt: {' '.join(str(error).split())}; change models.system or set "
@@ -240,11 +240,11 @@ def pair_format(
     date: Date | None = None,
     warn: Callable[[str], None] = logger.warning,
 ) -> PromptFormat:
-    """The prompt format of two models, by their tokenizers.
+    """Return the prompt format of two models, given their tokenizers.
 
-    `chat_template` is the model whose template is used, or `none` (as `raw`) for texts without a template. By default
-    both must give the same tokens for every prompt; where only one has a template, it is used, with a warning. Raises
-    UsageError for a choice that is not possible.
+    `chat_template` is the model whose template is used, or `none` (like `raw`) for texts without a template. By default
+    both templates must give the same tokens for every prompt; if only one model has a template, it is used, with a
+    warning. Raises UsageError if the chosen model has no template.
     """
     if raw and chat_template not in {None, "none"}:
         raise UsageError(f"got raw and chat_template {chat_template}; give only one of them")
@@ -269,14 +269,14 @@ def pair_format(
 
 
 def template_choice(prompts: PromptFormat, clean: Any) -> ChatTemplate:
-    """The `chat_template` of `pair_format` that gives this format, by the clean model's tokenizer."""
+    """Return the `chat_template` argument for which `pair_format` gives this format."""
     if not prompts.uses_template:
         return "none"
     return "clean" if prompts.tokenizer is clean else "corrupted"
 
 
 def _shared(one: list[int], other: list[int]) -> int:
-    """The length of the longest common beginning."""
+    """Return the length of the longest common prefix."""
     return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
 
 
@@ -294,9 +294,9 @@ def _today(date: Date) -> Iterator[None]:
 
 
 def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
-    """The token ids of each row of a padded batch without the padding, which may be on either side.
+    """Return the token ids of each row of a padded batch without its padding, which may be on either side.
 
-    Raises UsageError for a row with no token, or with a gap, which padding does not leave.
+    Raises UsageError for a row that has no token, or padding between its tokens.
     """
     rows: list[list[int]] = []
     for ids, mask in zip(input_ids.tolist(), attention_mask.tolist(), strict=True):
@@ -308,7 +308,7 @@ def unpad(input_ids: Any, attention_mask: Any) -> list[list[int]]:
 
 
 def stop_tokens(models: Iterable[Any], prompts: PromptFormat) -> frozenset[int]:
-    """The tokens that end a text: the stop tokens of all models, the end of turn and the end of text."""
+    """Return the tokens that end a text: the stop tokens of all models, the end of turn and the end of text."""
     stops: set[int | None] = {prompts.end_of_turn, prompts.tokenizer.eos_token_id}
     for model in models:
         listed = model.generation_config.eos_token_id if model.generation_config is not None else None

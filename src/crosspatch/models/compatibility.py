@@ -1,4 +1,4 @@
-"""Checks of two models, their tokenizers, layers and text lengths; most of them before any weights are read."""
+"""Checks that two models, their tokenizers, layers and text lengths are compatible, mostly before reading weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from crosspatch.models.loading import Checkpoint
 
 Layers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
 
-# Words, signs, digits, Unicode and white space: shows tokenizers with the same vocabulary and different merges.
+# Words, signs, digits, Unicode and white space: reveals tokenizers with the same vocabulary but different merges.
 _PROBE = "Solve for x: 3x² - 155 = 5x.\n\nMove $-11$ to the left side;  naïve 東京 🙂\t1234567890"
 _PLURAL = {"layer": "blocks", "head": "heads"}
 
 
 def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: Layers) -> tuple[Any, Any, Any]:
-    """Refuse two checkpoints that do not match; returns the clean one's configuration, and both tokenizers.
+    """Refuse two checkpoints that do not match; return the clean model's configuration, and both tokenizers.
 
-    Reads no weights. `corrupted` is None where the child will be made from the clean model.
+    Reads no weights. `corrupted` is None if the child will be made from the clean model.
     """
     config = clean.config().get_text_config(decoder=True)
     check_configs(config, config if corrupted is None else corrupted.config().get_text_config(decoder=True))
@@ -33,7 +33,7 @@ def check_checkpoints(clean: Checkpoint, corrupted: Checkpoint | None, layers: L
 
 
 def check_configs(clean: Any, corrupted: Any) -> None:
-    """Refuse models without attention, whose cache no engine reads, and models with different dimensions."""
+    """Refuse models without attention, which no engine can cache, and models with different dimensions."""
     if getattr(clean, "num_attention_heads", None) is None:
         raise UsageError(f"{clean.model_type} has no attention heads; expected a model with attention")
     for what, key in (
@@ -50,7 +50,7 @@ def check_configs(clean: Any, corrupted: Any) -> None:
 
 
 def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
-    """Refuse a text that would become longer than the `max_position_embeddings` of the configuration."""
+    """Refuse a text that could become longer than the configuration's `max_position_embeddings`."""
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and prompt_tokens + max_new_tokens > longest:
         raise UsageError(
@@ -62,7 +62,7 @@ def check_length(config: Any, prompt_tokens: int, max_new_tokens: int) -> None:
 def numbered(
     what: Literal["layer", "head"], chosen: Literal["all"] | SupportsIndex | Iterable[SupportsIndex], count: int
 ) -> list[int]:
-    """Layer or head numbers as a list without repetition: all, one or several; negative ones count from the end.
+    """Return layer or head numbers as a list without duplicates; negative numbers count from the end.
 
     Raises UsageError for a number that a model with `count` layers or heads does not have.
     """
@@ -96,7 +96,7 @@ def check_tokenizers(clean: Any, corrupted: Any) -> None:
 
 
 def _bare(tokenizer: Any) -> list[int]:
-    """The probe's tokens without the beginning and end of text, which `PromptFormat` compares for each prompt."""
+    """Return the probe's tokens without beginning and end of text, which `PromptFormat` compares for each prompt."""
     ids = list(tokenizer(_PROBE).input_ids)
     if ids[0] == tokenizer.bos_token_id:
         del ids[0]

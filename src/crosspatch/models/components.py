@@ -1,8 +1,8 @@
-"""Finds the attention, MLP and heads of a model's blocks in one traced forward pass, not by the architecture's name.
+"""Finds the attention, MLP and heads of a model's blocks by tracing one forward pass, for any architecture.
 
-A module counts as a component only where the traced numbers confirm it. The outputs of attention and MLP must add up to
-what the block does, resid_post = resid_pre + s·(attn_out + mlp_out), with s = 1 in most models, or some module must
-read resid_pre + s·attn_out, which is resid_mid. Sites at a component that was not found are refused.
+A module counts as a component only if the traced numbers confirm it. Either the outputs of attention and MLP add up to
+the block's update, resid_post = resid_pre + s·(attn_out + mlp_out), with s = 1 in most models, or some module reads
+resid_pre + s·attn_out, which is resid_mid. Sites at a component that was not found are refused.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from crosspatch.models.blocks import decoder, find_blocks, hidden_of, name_of_bl
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 
-# Not the very first tokens of a vocabulary: one of them is often the padding token, whose embedding is zero.
+# The first tokens of a vocabulary are skipped: one of them is often the padding token, whose embedding is zero.
 TOKENS = range(5, 10)
 
 
 @dataclass(frozen=True)
 class BlockComponents:
-    """The modules of one block by their names in it, such as `post_attention_layernorm`; None where none was found.
+    """The modules of one block by their names inside the block, such as `post_attention_layernorm`; None if not found.
 
-    The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: the MLP's half
-    reads resid_pre + s·attn_out; otherwise both halves read resid_pre. The input of `heads` holds the outputs of all
-    heads side by side, [B, T, H·K].
+    The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: the MLP
+    reads resid_pre + s·attn_out; otherwise attention and MLP both read resid_pre. The input of `heads` holds the
+    outputs of all heads side by side, [B, T, H·K].
     """
 
     kind: str
@@ -46,9 +46,9 @@ class BlockComponents:
 
 @dataclass(frozen=True)
 class Components:
-    """A model's blocks, first to last, the number of heads H, the scale s of what a block adds, and its final norm.
+    """A model's blocks, first to last, its number of heads H, the scale s of each block's update, and its final norm.
 
-    `final_norms` are the names of the modules that turn the last block's output into what the unembedding reads.
+    `final_norms` are the names of the modules that map the last block's output to the unembedding's input.
     """
 
     blocks: tuple[BlockComponents, ...]
@@ -57,7 +57,7 @@ class Components:
     final_norms: tuple[str, ...]
 
     def reason_against(self, site: Site) -> str | None:
-        """Why the block lacks the site; None if it has it. The layer has to exist."""
+        """Return why the block lacks the site, or None if it has the site. The layer has to exist."""
         block, component = self.blocks[site.layer], site.component
         output = {"mlp_out": block.mlp_out, "attn_out": block.attn_out, "resid_mid": block.attn_out}
         if component == "head" and block.heads is None:
@@ -88,9 +88,9 @@ class Components:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One run of a module: its name, the tensors that it was given, hidden states first, and its output.
+    """One call of a module: its name, its input tensors (hidden states first), and its output.
 
-    Tensors are kept as they are, not copied: one that the model changes in place later on appears changed.
+    Tensors are not copied: if the model later changes a tensor in place, the change shows here.
     """
 
     name: str
@@ -103,9 +103,9 @@ _known: WeakKeyDictionary[nn.Module, Components] = WeakKeyDictionary()
 
 
 def find_components(model: nn.Module) -> Components:
-    """The components of the model's blocks. The first call for a model runs it over five tokens.
+    """Return the components of the model's blocks. The first call for a model runs it over five tokens.
 
-    Raises UsageError for a model whose blocks pass on more than one hidden state [B, T, D].
+    Raises UsageError for a model whose blocks return more than one hidden state [B, T, D].
     """
     if model not in _known:
         _known[model] = _found_in(model, trace(model))
@@ -113,7 +113,7 @@ def find_components(model: nn.Module) -> Components:
 
 
 def check_sites(model: nn.Module, sites: Iterable[Site]) -> None:
-    """Raises UsageError for a site that the model does not have: its layer, its component or its head.
+    """Raise UsageError if the model lacks the layer, component or head of a site.
 
     Every block has `resid_post`, so sites at `resid_post` need no forward pass.
     """
@@ -126,20 +126,20 @@ def check_sites(model: nn.Module, sites: Iterable[Site]) -> None:
 
 
 def final_norm(model: nn.Module) -> nn.Module:
-    """The module that turns the last block's output into what the unembedding reads. Raises UsageError if none does."""
+    """Return the module between the last block and the unembedding. Raises UsageError if there is not exactly one."""
     names = find_components(model).final_norms
     if len(names) != 1:
         raise UsageError(
             f"{type(model).__name__} has {len(names)} modules between its last block and its unembedding, expected "
-            "one norm; its layers cannot be read by a logit lens"
+            "one norm; a logit lens cannot read its layers"
         )
     return model.get_submodule(names[0])
 
 
 def trace(model: nn.Module) -> list[Call]:
-    """Run the decoder over a few tokens, in evaluation mode and without gradient; the calls in the order they ended.
+    """Run the decoder over a few tokens in evaluation mode, without gradients; return the calls in order of completion.
 
-    The last one is the decoder's own.
+    The last call is the decoder's.
     """
     calls: list[Call] = []
 
@@ -153,7 +153,7 @@ def trace(model: nn.Module) -> list[Call]:
     ids = [[token % text_config(model).vocab_size for token in TOKENS]]
     with _evaluating(model), torch.no_grad(), ExitStack() as stack:
         for name, module in model.named_modules():
-            # On blocks before the hooks of others: the components add up to what the block itself returns.
+            # Blocks record before other hooks run: the components add up to the output that the block itself returns.
             handle = module.register_forward_hook(partial(record, name), with_kwargs=True, prepend=module in blocks)
             stack.callback(handle.remove)
         decoder(model)(input_ids=torch.tensor(ids, device=input_device(model)), use_cache=False)
@@ -173,7 +173,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _found_in(model: nn.Module, calls: list[Call]) -> Components:
     config, blocks, prefix = text_config(model), find_blocks(model), f"{name_of_blocks(model)}."
-    # Calls by block, under their names in it; the block's own has none.
+    # Calls by block, under their names inside the block; the name of the block's own call is empty.
     inside: defaultdict[int, list[Call]] = defaultdict(list)
     outside: list[Call] = []
     for call in calls:
@@ -185,12 +185,12 @@ def _found_in(model: nn.Module, calls: list[Call]) -> Components:
     stream = inside[len(blocks) - 1][-1].output
     if stream.dim() != 3 or stream.shape[:2] != (1, len(TOKENS)):
         raise UsageError(
-            f"the blocks of {type(model).__name__} put out tensors [{', '.join(map(str, stream.shape))}] for 1 text of "
+            f"the blocks of {type(model).__name__} return tensors [{', '.join(map(str, stream.shape))}] for 1 text of "
             f"{len(TOKENS)} tokens, expected one hidden state [1, {len(TOKENS)}, D]; models with several streams "
             "cannot be patched"
         )
     n_heads = getattr(config, "num_attention_heads", None)
-    # Some models have no heads, some a number of them for each layer.
+    # Some models have no heads, and some have a list with a number for each layer.
     n_heads = n_heads if isinstance(n_heads, int) else 0
     scale = float(getattr(config, "residual_multiplier", 1))
     hidden = calls[-1].output
@@ -202,7 +202,7 @@ def _found_in(model: nn.Module, calls: list[Call]) -> Components:
 def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: float) -> BlockComponents:
     found = BlockComponents(type(block).__name__)
     times = Counter(call.name for call in calls)
-    # A child that is called twice, such as a dropout that both halves share, is the output of neither.
+    # A child that is called twice, such as a dropout that attention and MLP share, counts as neither output.
     once = [call for call in calls if "." not in call.name and times[call.name] == 1]
     own = [call for call in once if not call.name]
     children = [call for call in once if call.name]
@@ -216,10 +216,10 @@ def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: flo
         found = replace(found, heads=heads.name, head_width=heads.inputs[0].shape[-1] // n_heads)
     row = _row(attentions[0], children)
     others = [child for child in children if child not in row]
-    # Last ones first: the output of a dropout is added, not its input, although they are equal here.
+    # Search from the last: the block adds a dropout's output, not its input, although the two are equal here.
     for attn in reversed(row):
         added = scale * attn.output
-        # Whether another part reads resid_pre with the attention's contribution rather than without.
+        # Whether another part reads resid_pre with the attention's contribution added.
         read = [tensor for child in others for tensor in child.inputs]
         sequential = any(_adds_up(tensor, before, added) and not _equal(tensor, before) for tensor in read)
         for mlp in reversed(others):
@@ -231,7 +231,7 @@ def _components_of(block: nn.Module, calls: list[Call], n_heads: int, scale: flo
 
 
 def _heads(attention: Call, calls: list[Call], n_heads: int) -> Call | None:
-    """The attention's last part with a weight, if the attention returns its output."""
+    """Return the last call of an attention part with a weight, if attention returns the output of this call."""
     inside = [call for call in calls if call.name.startswith(f"{attention.name}.")]
     weighted = [call for call in inside if isinstance(getattr(call.module, "weight", None), Tensor)]
     if not weighted or not n_heads:
@@ -243,7 +243,7 @@ def _heads(attention: Call, calls: list[Call], n_heads: int) -> Call | None:
 
 
 def _row(first: Call, calls: list[Call]) -> list[Call]:
-    """The call and its successors, each of which reads the output of the one before, such as a norm or a dropout."""
+    """Return a call and the chain of calls, such as norms or dropouts, that each read the output of the one before."""
     row = [first]
     for call in calls[calls.index(first) + 1 :]:
         if any(_equal(read, row[-1].output) for read in call.inputs):
@@ -256,12 +256,12 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _adds_up(total: Tensor, *terms: Tensor) -> bool:
-    """Whether the terms sum to the total, within the rounding of their types."""
+    """Whether the terms sum to the total, within the rounding of their dtypes."""
     if any(term.shape != total.shape or not term.is_floating_point() for term in terms):
         return False
-    # The input of a block may be on the device of the block before it.
+    # A block's input may be on the device of the previous block.
     terms = tuple(term.to(total.device) for term in terms)
-    # Each product and each sum rounds by half an epsilon of its value, at most the sum of the sizes.
+    # Each product and each sum rounds by half an epsilon of its value, at most the sum of the terms' sizes.
     epsilon = max(torch.finfo(tensor.dtype).eps for tensor in (total, *terms))
     sizes = torch.stack([term.float().abs() for term in terms]).sum(0)
     missing = total.float() - torch.stack([term.float() for term in terms]).sum(0)

@@ -1,4 +1,4 @@
-"""Generates a model's answers to questions, in batches."""
+"""Generates a model's answers to questions in batches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from crosspatch.models.blocks import cache_argument
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.placement import input_device
 
-# Tokens after which finished answers leave the batch.
+# Generate this many tokens before finished answers are removed from the batch.
 CHUNK = 8
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its text without special tokens, its tokens with the closing one, and why it ended."""
+    """One answer: its text without special tokens, its tokens with the closing token, and why it ended."""
 
     text: str
     tokens: list[int]
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def token_count(self) -> int:
-        """How many tokens were generated, the closing one included."""
+        """The number of generated tokens, closing token included."""
         return len(self.tokens)
 
 
@@ -51,20 +51,20 @@ def continue_prompts(
     *,
     together: bool = False,
 ) -> list[Answer]:
-    """A model's continuations of prompts given as token ids, in one batch: greedy, or sampled with a `seed`.
+    """Continue prompts, given as token ids, in one batch: greedily, or by sampling if a `seed` is given.
 
-    Sampling is nucleus sampling (top-p 0.95) at temperature 0.7. Finished rows leave the batch, unless all have to stay
-    `together` for a hook that identifies them by their index.
+    Sampling is nucleus sampling (top-p 0.95) at temperature 0.7. Finished rows are removed from the batch, unless
+    `together` keeps them for a hook that identifies rows by their index.
     """
     length = max(map(len, encoded))
-    filler = prompts.end_of_turn  # masked, so any token does; not every tokenizer has one for padding
+    filler = prompts.end_of_turn  # masked, so any token works; some tokenizers have no padding token
     device = input_device(model)
     tokens = torch.tensor([[filler] * (length - len(row)) + list(row) for row in encoded], device=device)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in encoded], device=device)
     drawing = (
         {"do_sample": False} if seed is None else {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 0}
     )
-    # Sampled tokens depend on all rows of the batch, so these are generated in one chunk.
+    # Sampled tokens depend on all rows of the batch, so sampling uses one chunk.
     chunk = CHUNK if seed is None and not together else max_new_tokens
     written: list[list[int]] = [[] for _ in encoded]
     going, past, name = list(range(len(encoded))), None, cache_argument(model)
@@ -98,11 +98,11 @@ def continue_prompts(
 def _narrowed(
     found: Any, mask: torch.Tensor, going: list[int], kept: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor, Any, list[int]]:
-    """The inputs of the next chunk: the unfinished rows, where rows of the cache can be selected, else all of them."""
+    """Return the inputs of the next chunk: the unfinished rows, or all rows if the cache cannot select rows."""
     past = found["cache" if "cache" in found else "past_key_values"]
     if len(kept) < len(going):
         if isinstance(past, DynamicCache):
-            # On the CPU: layers of a model that is spread over devices keep their part where they are.
+            # Indices on the CPU work for every layer of a model that is spread over devices.
             past.batch_select_indices(torch.tensor(kept))
         else:
             kept = list(range(len(going)))
@@ -113,9 +113,9 @@ def _narrowed(
 
 @contextmanager
 def _configured(model: Any, settings: Any) -> Iterator[None]:
-    """Within the context `generate` uses these settings alone.
+    """Within the context, `generate` uses only these settings.
 
-    It would complete settings given as an argument from the model's own, which may have a repetition penalty.
+    `generate` fills missing settings from the model's own generation config, which may have a repetition penalty.
     """
     own = model.generation_config
     try:

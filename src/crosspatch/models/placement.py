@@ -1,8 +1,8 @@
-"""Where a model's weights are, and in which precision: on one device, spread over several, or offloaded to the CPU.
+"""Places a model's weights, in a precision: on one device, spread over several devices, or offloaded to the CPU.
 
 Accelerate spreads models: hooks on their modules move inputs to the device on which a module computes. Tensors that
-crosspatch makes (indices, masks, keys and values) are moved to the device of `input_device`, or of the tensor that they
-are combined with.
+crosspatch creates (indices, masks, keys and values) are moved to the device of `input_device`, or of the tensor that
+they are combined with.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from crosspatch.errors import UsageError
 
 # Share of a GPU's free memory that is not used for weights, unless `max_memory_gb` is lower.
 LEFT_FREE = 0.1
-# Logits: where the models' ΔLs are closer, CTS has no meaning. The spacing of a precision's numbers near 30, where
-# logits are; for quantised weights about twice the mean difference between a cached and an uncached pass of SmolLM2:
-# 0.48 in 8 bits, where activations are rounded to 8 bits as well, and 0.06 in 4.
+# In logits: if the models' ΔLs are closer, CTS has no meaning. For a dtype: the spacing of its numbers near 30, a
+# typical logit. For quantised weights: about twice the mean difference between a cached and an uncached pass of
+# SmolLM2, which is 0.48 in 8 bits, where activations are rounded to 8 bits as well, and 0.06 in 4 bits.
 _SMALL = {torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.25}
 _SMALL_QUANTIZED: dict[Quantization | None, float] = {"8bit": 1.0, "4bit": 0.1, None: 0.0}
 
 
 def pick_device(device: str) -> str:
-    """`auto` is the first GPU, or the CPU; anything else is checked. Raises UsageError if it is not there."""
+    """Return `device`, with `auto` replaced by the first GPU or the CPU. Raises UsageError if it is unavailable."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -39,7 +39,7 @@ def pick_device(device: str) -> str:
 
 
 def pick_dtype(dtype: Any) -> torch.dtype:
-    """A torch dtype or its name as a torch dtype. Raises UsageError for one that models are not read in."""
+    """Return a torch dtype, given itself or its name. Raises UsageError unless it is float32, bfloat16 or float16."""
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if found not in {torch.float32, torch.bfloat16, torch.float16}:
         raise UsageError(f"got dtype {dtype!r}, expected float32, bfloat16 or float16")
@@ -47,22 +47,22 @@ def pick_dtype(dtype: Any) -> torch.dtype:
 
 
 def small_denominator(model: Any) -> float:
-    """Logits: where two models' ΔLs are closer than this in the precision of one of them, CTS has no meaning."""
+    """In logits: if two models' ΔLs are closer than this in one model's precision, CTS has no meaning."""
     return max(_SMALL[model.dtype], _SMALL_QUANTIZED[quantization_of(model)])
 
 
 def input_device(model: Any) -> torch.device:
-    """The device for a model's token ids: the one on which its embedding computes."""
+    """Return the device for a model's token ids: the device on which its embedding computes."""
     embedding: nn.Module = model.get_input_embeddings()
     weight = next(embedding.parameters())
     if weight.device.type != "meta":
         return weight.device
-    # Offloaded, and loaded to this device when it is used.
+    # An offloaded embedding is loaded to this device when it is used.
     return torch.device(embedding._hf_hook.execution_device)  # type: ignore[union-attr,arg-type]
 
 
 def device_names(model: nn.Module) -> str:
-    """The devices of a model's weights, in the order of the weights, to be shown."""
+    """Return the devices of a model's weights, in the order of the weights, for display."""
     devices = (str(weight.device) for weight in model.parameters())
     return ", ".join(dict.fromkeys("cpu until used" if name == "meta" else name for name in devices))
 
@@ -73,9 +73,9 @@ def is_offloaded(model: nn.Module) -> bool:
 
 
 def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
-    """Bytes that a model may take of each GPU, by its number, and of the CPU.
+    """Return how many bytes a model may use of each GPU, by its number, and of the CPU.
 
-    The free memory, less a tenth on each GPU for activations; `max_memory_gb` (10⁹ bytes) is the limit for each GPU.
+    The limit is the free memory, less a tenth on each GPU for activations; `max_memory_gb` (10⁹ bytes) limits each GPU.
     """
     room: dict[int | str, int] = {}
     for number in range(torch.cuda.device_count()):
@@ -85,7 +85,7 @@ def memory_of_devices(max_memory_gb: float | None) -> dict[int | str, int]:
 
 
 def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) -> Any:
-    """Spread a model in memory over devices; whole blocks, so that each computes on one device."""
+    """Spread a model in memory over devices; each block stays whole on one device."""
     from accelerate import dispatch_model, infer_auto_device_map
     from accelerate.utils import get_balanced_memory
 
@@ -98,7 +98,7 @@ def spread(model: Any, device_map: DeviceMap, max_memory: dict[int | str, int]) 
 
 
 def quantized_config(quantization: Quantization, dtype: torch.dtype) -> Any:
-    """The configuration for `from_pretrained`; computes in `dtype`. Raises UsageError where bitsandbytes is missing."""
+    """Return bitsandbytes' config, which computes in `dtype`. Raises UsageError if bitsandbytes is not installed."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
             f"models.quantization={quantization} needs bitsandbytes, which is not installed; run: "
@@ -113,7 +113,7 @@ def quantized_config(quantization: Quantization, dtype: torch.dtype) -> Any:
 
 
 def quantization_of(model: Any) -> Quantization | None:
-    """How a model's weights are quantised by bitsandbytes; None: not at all."""
+    """Return how bitsandbytes quantised a model's weights, or None if it did not."""
     if getattr(model, "is_loaded_in_8bit", False):
         return "8bit"
     return "4bit" if getattr(model, "is_loaded_in_4bit", False) else None

@@ -1,7 +1,7 @@
-"""What a checkpoint's files may not contain: pickles, code, or settings that fetch code.
+"""Refuses checkpoints whose files contain pickles, code, or settings that fetch code.
 
-Reading a pickle can run code. Safetensors, JSON and GGUF files hold numbers and text, but some of their settings make
-Hugging Face libraries fetch or import code. Checkpoints with these are refused.
+Reading a pickle can run code. Safetensors, JSON and GGUF files hold only numbers and text, but some of their settings
+make Hugging Face libraries fetch or import code.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from crosspatch.errors import UsageError
 
 ADAPTER = "adapter_model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
-# What is in torch itself; other names stand for packages, or for compiled code that is fetched from a hub.
+# Implementations in torch itself; other names refer to packages, or to compiled code that is fetched from a hub.
 _OWN = {
     "attn_implementation": frozenset({None, "eager", "sdpa", "flex_attention"}),
     "experts_implementation": frozenset({None, "eager", "batched_mm", "grouped_mm"}),
 }
-# Settings of GGUF files that scale rotary angles, unless they are "none", 0 or 1.
+# GGUF settings that scale rotary angles, unless they are "none", 0 or 1.
 _SCALING = frozenset(
     {"scaling.type", "scaling.factor", "scaling.alpha", "scaling.attn_factor", "scale_linear", "scale"}
 )
@@ -36,10 +36,10 @@ _CONVERT_ADAPTER = (
 
 
 def check_weights(folder: Path, name: str) -> None:
-    """Refuse a model's folder whose weights, or parts of them, are pickled. Raises UsageError."""
+    """Refuse a model's folder if any of its weights are pickled. Raises UsageError."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        # Transformers would unpickle a part of another type, and follow a path.
+        # Transformers would unpickle a file of another type, and would follow a path out of the folder.
         for part in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values():
             if not isinstance(part, str) or Path(part).name != part or not part.endswith(".safetensors"):
                 raise UsageError(
@@ -51,10 +51,10 @@ def check_weights(folder: Path, name: str) -> None:
 
 
 def check_adapter(folder: Path, name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse an adapter without safetensors, or whose settings name things to import or fetch. Raises UsageError."""
+    """Refuse an adapter without safetensors, or with settings that import or fetch code. Raises UsageError."""
     if not (folder / ADAPTER).is_file():
         _refuse_pickles(folder, name, _CONVERT_ADAPTER)
-        # PEFT would look for a repository of the folder's name on the hub.
+        # PEFT would look for a hub repository with the folder's name.
         raise UsageError(f"the adapter {name} could not be read: {ADAPTER} is missing")
     if settings.get("megatron_config") is not None:
         raise UsageError(
@@ -72,7 +72,7 @@ def check_gguf(path: Path) -> None:
     reader = GGUFReader(path)
     scaled = [f"tensor {t.name}" for t in reader.tensors if t.name.startswith(("rope_freqs", "rope_factors"))]
     for key, field in reader.fields.items():
-        # Of gpt-oss alone transformers reads the scaling.
+        # Transformers reads the scaling only for gpt-oss.
         scales = key.partition(".rope.")[2] in _SCALING and not key.startswith("gpt-oss.")
         if scales and (value := field.contents()) not in {"none", 0, 1}:
             scaled.append(f"{key} is {value}")
@@ -84,7 +84,7 @@ def check_gguf(path: Path) -> None:
 
 
 def check_config(config: Any, name: str) -> None:
-    """Refuse a configuration that asks for other attention or experts than torch's own. Raises UsageError."""
+    """Refuse a configuration whose attention or experts implementation is not torch's own. Raises UsageError."""
     for key, known in _OWN.items():
         wanted = getattr(config, f"_{key}", None)
         if isinstance(wanted, Mapping) or wanted not in known:

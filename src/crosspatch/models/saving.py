@@ -1,4 +1,4 @@
-"""Models written to disk: whole ones as Hugging Face folders, adapters as PEFT folders."""
+"""Writes models to disk: whole models as Hugging Face folders, adapters as PEFT folders."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def save_model(model: Any, tokenizer: Any, folder: Path, weights: dict[str, Any]
 def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | None = None) -> None:
     """Write a PEFT folder, completely or not at all, for an adapter of the model named `base`.
 
-    `weights` replace the model's own. They are saved in float16: half the bytes, and 11 bits of an update to weights
-    of the same precision or less.
+    `weights` replace the model's own. They are saved in float16, in half the bytes: its 11 significant bits are enough
+    for an update to weights of the same or lower precision.
     """
     with model_written_whole(folder) as scratch:
-        # PEFT would look for the base on the hub, to see whether its embeddings were changed.
+        # PEFT would otherwise ask the hub for the base, to find out whether the embeddings changed.
         model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)
         saved = scratch / ADAPTER
         kept = {name: weight.to(torch.float16) for name, weight in load_file(saved).items()}
@@ -43,13 +43,13 @@ def save_adapter(model: Any, base: str, folder: Path, weights: dict[str, Any] | 
         named = {"base_model_name_or_path": name, "revision": revision or None}
         written = {**json.loads(settings.read_text(encoding="utf-8")), **named}
         settings.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        # PEFT's template of a model card.
+        # Remove PEFT's model card, an unfilled template.
         (scratch / "README.md").unlink(missing_ok=True)
 
 
 @contextmanager
 def model_written_whole(folder: Path) -> Iterator[Path]:
-    """As `folder_written_whole`; raises CrosspatchError for an error of safetensors, which is not an OSError."""
+    """Like `folder_written_whole`, but raises CrosspatchError for safetensors' errors, which are no OSErrors."""
     try:
         with folder_written_whole(folder) as scratch:
             yield scratch

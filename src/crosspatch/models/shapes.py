@@ -1,6 +1,6 @@
-"""What is known of a model without its weights: its configuration, and its parameters on the meta device.
+"""Computes a model's dimensions without its weights, from its configuration and parameters on the meta device.
 
-The configurations of the models in our experiments are kept here: these can be planned without a hub or cache.
+The configurations of the models in our experiments are stored here, so planning needs neither hub nor cache for them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ KNOWN = {
 class Shape:
     """A model's configuration and counts of its parameters.
 
-    `multiplied` are the weights that each token is multiplied with: all weights but an untied embedding.
-    `linear_sides` is the sum of inputs and outputs of all linear layers but the unembedding: adapters of rank r have r
-    times as many parameters. `kept`: the configuration is one of `KNOWN`.
+    `multiplied` counts the weights that each token is multiplied with: all weights except an untied embedding.
+    `linear_sides` is the sum of inputs and outputs of all linear layers except the unembedding: an adapter of rank r
+    has r times as many parameters. `kept` is whether the configuration is from `KNOWN`.
     """
 
     config: Any
@@ -50,7 +50,7 @@ class Shape:
 
     @classmethod
     def of(cls, name: str) -> Shape:
-        """The shape of a checkpoint by its name; reads no weights. Raises UsageError for an unknown model."""
+        """Return a checkpoint's shape, given its name; reads no weights. Raises UsageError for an unknown model."""
         kept = name in KNOWN
         config = AutoConfig.for_model(**KNOWN[name]) if kept else Checkpoint.named(name).config()
         with torch.device("meta"):

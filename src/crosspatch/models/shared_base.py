@@ -1,8 +1,8 @@
-"""Children that are adapters: on the weights of the base that they were trained on, or merged into their own.
+"""Loads adapters as children: on the same weights as their base, or merged into a copy of the weights.
 
-A child on the base's weights, which are then in memory once, has its own modules, but their parameters are the base's
-tensors. PEFT adds the low-rank updates to its linear layers without merging them. Both models are ordinary modules with
-their own hooks, so no adapter has to be switched on and off.
+In the first case the weights are in memory once: the child has its own modules, but their parameters are the base's
+tensors, and PEFT adds the unmerged low-rank updates to its linear layers. Both models are ordinary modules with their
+own hooks, so no adapter has to be switched on and off.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _FREE = frozenset(
 
 
 def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None:
-    """The adapter in `folder` on the base's own weights; None where it is no plain LoRA of linear layers in blocks.
+    """Return a child with the adapter in `folder` on the base's own weights; None unless it is a plain LoRA in blocks.
 
-    The base does not change, and its weights stay trainable or frozen. Raises PEFT's error for a folder that PEFT
-    cannot read.
+    The base does not change: its weights stay trainable or frozen. Raises PEFT's error if PEFT cannot read the
+    folder.
     """
     if not _is_plain(settings) or is_offloaded(base):
-        # Offloaded weights are other tensors each time that they are loaded.
+        # Offloaded weights become new tensors each time they are loaded.
         return None
     trainable = [(weight, weight.requires_grad) for weight in base.parameters()]
     try:
@@ -53,15 +53,15 @@ def child_on(base: Any, folder: Path, settings: Mapping[str, Any]) -> Any | None
 
 
 def sharing(model: Any) -> Any:
-    """A copy of a model with new modules and a new configuration, but the same tensors."""
+    """Return a copy of a model with new modules and a new configuration, but the same tensors."""
     kept: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, kept)
 
 
 def add_adapter(model: Any, folder: Path) -> Any:
-    """Put a PEFT adapter into a model's layers, not merged into their weights; returns the model itself.
+    """Add a PEFT adapter to a model's layers without merging it into their weights; return the model itself.
 
-    Raises ValueError where the folder's weights do not match its settings.
+    Raises ValueError if the folder's weights do not match its settings.
     """
     from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.tuners_utils import cast_adapter_dtype
@@ -70,7 +70,7 @@ def add_adapter(model: Any, folder: Path) -> Any:
     config.inference_mode = True
     weights = {key.removeprefix("base_model.model."): value for key, value in load_file(folder / ADAPTER).items()}
     model = inject_adapter_in_model(config, model, adapter_name=NAME)
-    # As PEFT does for adapters that it loads: in float32 where the model is in half precision.
+    # PEFT also keeps adapters that it loads in float32 if the model is in half precision.
     cast_adapter_dtype(model, adapter_name=NAME, autocast_adapter_dtype=True)
     found = set_peft_model_state_dict(model, weights, adapter_name=NAME)
     lacking = [key for key in found.missing_keys if ".lora_" in key]
@@ -80,10 +80,10 @@ def add_adapter(model: Any, folder: Path) -> Any:
 
 
 def merged(base: Any, folder: str) -> Any:
-    """The base with the PEFT adapter in `folder` merged into its weights, in place.
+    """Return the base with the PEFT adapter in `folder` merged into its weights, in place.
 
-    Where the adapter changes an embedding or unembedding that share a weight, each gets its own: the update is for one
-    of them, and merging it would change both.
+    If the adapter changes an embedding or unembedding that are tied, each first gets its own weight: the update belongs
+    to one of them, and merging it would change both.
     """
     from peft import PeftModel
 
@@ -98,7 +98,7 @@ def merged(base: Any, folder: str) -> Any:
 
 
 def _untie(model: Any) -> None:
-    """Give the unembedding its own weights if an adapter has wrapped it, or the embedding that it shares them with."""
+    """Give the unembedding its own weights if an adapter has wrapped it or the embedding that is tied to it."""
     embedding, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
     if unembedding is None or not any("peft" in type(end).__module__ for end in (embedding, unembedding)):
         return
@@ -112,9 +112,9 @@ def _untie(model: Any) -> None:
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside a PeftModel, with the adapter in its layers; any other model is returned unchanged.
+    """Return the model inside a PeftModel, with the adapter in its layers; return any other model unchanged.
 
-    Raises UsageError for adapters that are more than changed layers, such as learned prompts.
+    Raises UsageError for adapters that do more than change layers, such as learned prompts.
     """
     if not hasattr(model, "get_base_model"):
         return model
@@ -130,7 +130,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
-    """The layers into which an adapter was put, by their names in the model; none in a plain model."""
+    """Return the layers that an adapter has wrapped, by their names in the model; empty for a plain model."""
     if not hasattr(model, "peft_config"):
         return {}
     from peft.tuners.lora import LoraLayer
@@ -139,9 +139,9 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 
 
 def update_of(layer: Any) -> torch.Tensor:
-    """The update that a layer's adapter adds to its weight, in float32; computed on the CPU, as merging there does.
+    """Return the update that a layer's adapter adds to its weight, in float32, computed on the CPU as PEFT merges do.
 
-    Raises UsageError for several adapters and for one that does more than add, such as DoRA.
+    Raises UsageError for several adapters, and for an adapter that does more than add, such as DoRA.
     """
     name, *others = layer.active_adapters
     if others or name in getattr(layer, "lora_variant", {}):
@@ -154,7 +154,7 @@ def update_of(layer: Any) -> torch.Tensor:
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:
-    """Whether an adapter only adds products of two matrices, by its settings: those not listed have their defaults."""
+    """Whether, by its settings, an adapter only adds products of two matrices: all other settings have defaults."""
     from peft import LoraConfig
 
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in (True, False, "gaussian"):
@@ -169,7 +169,7 @@ def _only_adds(child: nn.Module) -> bool:
     from peft.tuners.lora import Linear
 
     ends = (child.get_input_embeddings(), child.get_output_embeddings())  # type: ignore[operator]
-    # Linear layers of 4 bits keep all their state with the weight; those of 8 bits do not.
+    # 4-bit linear layers keep all their state with the weight; 8-bit linear layers do not.
     known = {(Linear, nn.Linear), (Linear, Conv1D)}
     return all(
         ((type(layer), type(layer.get_base_layer())) in known or type(layer).__name__ == "Linear4bit")

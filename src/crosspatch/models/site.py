@@ -1,4 +1,4 @@
-"""A site in a model, as numbers and a name; `components.check_sites` checks that a model has it."""
+"""A site in a model: layer, component and head, with a name. `components.check_sites` checks that a model has it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _NAME = re.compile(r"L([0-9]+)\.([a-z_]+)(?:\.([0-9]+))?")
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A component of a layer, for `head` with the head's number. Names follow TransformerLens.
+    """A layer's component; for `head`, with the head's number. Names follow TransformerLens.
 
-    Raises UsageError where head and component do not match, or a number is negative.
+    Raises UsageError if head and component do not match, or if a number is negative.
     """
 
-    # Sites can be sorted: heads are compared between sites of one component only, so a number never meets None.
+    # Sorting works: a component's sites either all have a head or none has, so a number is never compared with None.
     layer: int
     component: Component = "resid_post"
     head: int | None = None
@@ -35,12 +35,12 @@ class Site:
 
     @property
     def name(self) -> str:
-        """`L18.resid_post`, `L18.head.3`."""
+        """The site's name, such as `L18.resid_post` or `L18.head.3`."""
         return f"L{self.layer}.{self.component}" + ("" if self.head is None else f".{self.head}")
 
     @classmethod
     def parse(cls, name: str) -> Site:
-        """The site of that name. Raises UsageError for any other string."""
+        """Return the site with this name. Raises UsageError for any other string."""
         match = _NAME.fullmatch(name)
         if match is None or match[2] not in COMPONENTS:
             raise UsageError(

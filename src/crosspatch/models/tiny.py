@@ -1,4 +1,4 @@
-"""Tiny random models with a tokenizer, made in memory: for tests and for trying out a pipeline."""
+"""Creates tiny random models with a tokenizer in memory, for tests and for trying out a pipeline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARCHITECTURES = {"gpt2": (GPT2Config, _GPT2_SHAPE), "llama": (LlamaConfig, _SHAP
 
 
 def tiny_config(architecture: str) -> Any:
-    """The configuration of a tiny model of one of `ARCHITECTURES`: 4 blocks, width 48, a vocabulary of 512."""
+    """Return the configuration of a tiny model: 4 blocks, width 48, 512 tokens. `architecture`: see `ARCHITECTURES`."""
     tokenizer = tiny_tokenizer()
     config_class, shape = ARCHITECTURES[architecture]
     return config_class(
@@ -43,14 +43,14 @@ def tiny_config(architecture: str) -> Any:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        # At the usual 0.02 all logits of a random model are nearly equal.
+        # With the usual 0.02, a random model's logits would all be nearly equal.
         initializer_range=0.2,
         tie_word_embeddings=False,
     )
 
 
 def tiny_model(architecture: str, seed: int = 0) -> Any:
-    """A tiny random model in float32, ready to run; the state of the global generator does not change."""
+    """Return a tiny random model in float32, in evaluation mode; does not change the global generator's state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(tiny_config(architecture), dtype=torch.float32).eval()
@@ -58,7 +58,7 @@ def tiny_model(architecture: str, seed: int = 0) -> Any:
 
 @cache
 def tiny_tokenizer() -> Any:
-    """A byte-level BPE tokenizer with a chat template, trained on our own equations: the same every time."""
+    """Return a byte-level BPE tokenizer with a chat template, trained on generated equations; always the same."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

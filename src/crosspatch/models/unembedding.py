@@ -1,7 +1,7 @@
-"""From last hidden states to logits, by the forward of an unmodified model after its decoder.
+"""Computes logits from last hidden states, with the code of an unmodified model's forward after its decoder.
 
-Scales, soft caps and biases are in each model's own `forward`. It runs with its body replaced by the given hidden
-states, so none of them has to be known here, and logits can be computed a few positions at a time.
+Each model's own `forward` applies its scales, soft caps and biases. It runs with the decoder replaced by the given
+hidden states, so this module works for any model and can compute logits a few positions at a time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from crosspatch.models.blocks import decoder, keeps_logits
 from crosspatch.models.placement import input_device
 
-# Positions that are unembedded at once: enough to use the processor well, few enough to stay in its cache.
+# Positions unembedded at once: enough to keep the processor busy, few enough to fit into its cache.
 UNEMBED_AT_ONCE = 96
 
 
 class _Body:
-    """The output of a body that has hidden states and nothing else."""
+    """A decoder's output that has only hidden states."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.last_hidden_state = hidden
@@ -35,16 +35,16 @@ class _Body:
 
 
 def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tensor:
-    """Logits [N, V], in float32 and on their device, of hidden states [N, D] taken after the final norm.
+    """Return logits [N, V], in float32 and on their device, of hidden states [N, D] taken after the final norm.
 
-    `float32` multiplies in float32 too, also where the weights have another type: sums are then not rounded to it.
-    It costs a float32 copy of the unembedding during the call.
+    `float32` also multiplies in float32 if the weights have another dtype, so sums are not rounded to that dtype.
+    This needs memory for a float32 copy of the unembedding during the call.
     """
     body: nn.Module = model.base_model  # type: ignore[assignment]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
 
     own = not float32 or head.weight.dtype == torch.float32
-    # A placeholder: the body does not read them.
+    # A placeholder: the replaced decoder does not read token ids.
     ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
     with (
         replaced_forward(body, lambda *_, **__: _Body(hidden[None])),
@@ -55,7 +55,7 @@ def unembed(model: nn.Module, hidden: Tensor, *, float32: bool = False) -> Tenso
 
 
 def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> Tensor:
-    """The logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
+    """Return the logits [1, V], in float32, after the last of `tokens` [1, T]; see `unembed` for `float32`."""
     tokens = tokens.to(input_device(model))
     if float32:
         return unembed(model, decoder(model)(input_ids=tokens, use_cache=False)[0][0, -1:], float32=True)
@@ -66,8 +66,8 @@ def last_logits(model: nn.Module, tokens: Tensor, *, float32: bool = False) -> T
 
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the context the module computes `forward` instead of its own."""
-    # Libraries that spread a model over devices also set `forward` on the object; it is restored.
+    """Within the context, the module computes `forward` instead of its own."""
+    # Libraries that spread a model over devices also set `forward` on the instance; it is restored afterwards.
     before = module.__dict__.get("forward")
     module.forward = forward
     try:
@@ -81,13 +81,13 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 def _in_float32(head: nn.Module) -> Callable[[Tensor], Tensor]:
     if type(head) is not nn.Linear:
-        # An adapter's layer, for example, computes with more than its weight.
+        # For example an adapter's layer, which computes with more than its weight.
         return copy.deepcopy(head).float()
 
     from accelerate.utils import align_module_device
 
     def wide(x: Tensor) -> Tensor:
-        # Loads offloaded weights.
+        # Accelerate's hook loads offloaded weights.
         with align_module_device(head):
             bias = None if head.bias is None else head.bias.float()
             return nn.functional.linear(x.to(head.weight.device, torch.float32), head.weight.float(), bias)

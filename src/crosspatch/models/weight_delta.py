@@ -1,4 +1,4 @@
-"""How far fine-tuning moved each weight, and along how many directions.
+"""Measures how far fine-tuning moved each weight, and along how many directions.
 
 Matrices are read one by one, a few thousand rows at a time, in float64, so large models fit in memory.
 """
@@ -18,17 +18,17 @@ from crosspatch.models.blocks import name_of_blocks
 from crosspatch.models.weights import weights_of
 from crosspatch.tables import WEIGHTS
 
-# Rows of a matrix that are in float64 at once.
+# Rows of a matrix that are converted to float64 at once.
 ROWS_AT_ONCE = 4096
 
 
 @torch.no_grad()
 def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
-    """A row for each weight of a child, called `name` (see tables.WEIGHTS).
+    """Return a row for each weight of the child called `name` (see tables.WEIGHTS).
 
-    Stacks of matrices (experts) have a row for each. Of squared singular values s² of the delta, by their sum p:
-    `effective_rank` is exp(−Σ p log p), the entropy's number of equally strong directions (Roy and Vetterli 2007, who
-    take p of s; squared, rounding noise counts for nothing), `stable_rank` is Σ s² / max s², `top_share` max s / Σ s.
+    Stacked matrices (experts) have a row each. With the delta's singular values s and p = s² / Σ s²:
+    `effective_rank` is exp(−Σ p log p), the number of equally strong directions with the same entropy (Roy and Vetterli
+    2007 use p = s / Σ s; squares ignore rounding noise), `stable_rank` is Σ s² / max s², `top_share` is max s / Σ s.
     Raises UsageError for models whose weights have other names or shapes.
     """
     ours, theirs = (
@@ -44,7 +44,7 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
         if old.stored.shape != new.stored.shape:
             shapes = " and ".join("×".join(map(str, weight.stored.shape)) for weight in (old, new))
             raise UsageError(f"the weight {parameter} has the shapes {shapes}, expected the same in both models")
-        # Tied in both models: the same weight under another name.
+        # Tied in both models: this weight was already measured under another name.
         if (id(old.stored), id(new.stored)) in seen:
             continue
         seen.add((id(old.stored), id(new.stored)))
@@ -54,15 +54,15 @@ def weight_delta(clean: nn.Module, child: nn.Module, name: str) -> pl.DataFrame:
             layer = int(number)
         place = {"child": name, "parameter": parameter, "layer": layer}
         for suffix, *parts in _matrices(old.value(), new.value()):
-            # `self_attn.q_proj` for `self_attn.q_proj.weight`; a bias keeps its name.
+            # `self_attn.q_proj` for `self_attn.q_proj.weight`; a bias keeps its full name.
             rows.append({**place, "name": within.removesuffix(".weight") + suffix, **_measured(*parts)})
     return WEIGHTS.frame(rows)
 
 
 def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """A vector or matrix itself, or the matrices of a stack one by one, each with the suffix of its name."""
+    """Yield a vector or matrix itself, or each matrix of a stack, with the suffix of its name."""
     if before.dim() > 2:
-        # The kernels of convolutions by channel have an axis of one.
+        # Kernels of depthwise convolutions have an axis of size 1.
         before, after = before.squeeze(), after.squeeze()
     if before.dim() <= 2:
         yield "", before, after
@@ -73,7 +73,7 @@ def _matrices(before: Tensor, after: Tensor) -> Iterator[tuple[str, Tensor, Tens
 
 
 def _measured(before: Tensor, after: Tensor) -> dict[str, Any]:
-    """Norms of a weight and its delta, and for a matrix the ranks of its delta."""
+    """Compute the norms of a weight and its delta, and the ranks of a matrix's delta."""
     shape = list(before.shape)
     if before.dim() < 2:
         before, after = before.reshape(-1, 1), after.reshape(-1, 1)
@@ -97,17 +97,17 @@ def _measured(before: Tensor, after: Tensor) -> dict[str, Any]:
 
 
 def _exact(weight: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
+    """Convert to float64, on the CPU if the device has no float64."""
     return (weight.cpu() if weight.device.type == "mps" else weight).double()
 
 
 def _ranks(gram: Tensor | None) -> dict[str, float | None]:
-    """From ΔᵀΔ, whose eigenvalues are the squared singular values of the delta; None where there is no direction."""
+    """Compute ranks from ΔᵀΔ, whose eigenvalues are the delta's squared singular values; None without a direction."""
     if gram is None:
         return dict.fromkeys(("effective_rank", "stable_rank", "top_share"))
     squares = torch.linalg.eigvalsh(gram)
     top = squares.max()
-    # Smaller ones are rounding errors of the largest.
+    # Smaller eigenvalues are rounding errors of the largest.
     squares = squares[squares > len(squares) * torch.finfo(squares.dtype).eps * top]
     shares, values = squares / squares.sum(), squares.sqrt()
     return {

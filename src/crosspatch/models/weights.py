@@ -1,7 +1,6 @@
-"""A model's weights under the names, and with the values, that a plain model would have; and their fingerprint.
+"""Finds a model's weights, with the names and values of a plain model, and computes their fingerprint.
 
-The value of a weight includes an adapter's update, is loaded where the weight is offloaded, and dequantised where it
-is quantised.
+A weight's value includes an adapter's update; offloaded weights are loaded, and quantised weights are dequantised.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from crosspatch.models.shared_base import adapted_layers, update_of
 
-# Numbers of each weight that a fingerprint takes.
+# A fingerprint samples up to this many numbers of each weight.
 _SAMPLE = 4096
 
 
@@ -23,7 +22,7 @@ _SAMPLE = 4096
 class Weight:
     """One weight: the stored tensor, its module, and the adapter's layer that wraps the module.
 
-    `is_buffer`: it is saved with the weights, but not trained.
+    `is_buffer`: the tensor is saved with the weights, but not trained.
     """
 
     stored: Tensor
@@ -38,7 +37,7 @@ class Weight:
 
     @torch.no_grad()
     def value(self) -> Tensor:
-        """The weight that the model computes with."""
+        """Return the weight that the model computes with."""
         if self.is_quantized:
             from peft.utils.integrations import dequantize_module_weight
 
@@ -51,7 +50,7 @@ class Weight:
 
     @torch.no_grad()
     def sample(self, step: int) -> Tensor:
-        """Every `step`th number in float32 on the CPU, of the value, or of the stored tensor where it is quantised."""
+        """Return every `step`th number in float32 on the CPU: of the value, or of the stored tensor if quantised."""
         kept = self.stored.detach().flatten()[::step].cpu()
         if self.adapter is not None and not self.is_quantized:
             kept = (kept.float() + update_of(self.adapter).flatten()[::step]).to(kept.dtype)
@@ -59,7 +58,7 @@ class Weight:
 
 
 def weights_of(model: nn.Module) -> dict[str, Weight]:
-    """All weights, and the buffers that are saved with them, by their plain names; tied ones under each name."""
+    """Return all weights and saved buffers by their plain names; tied weights appear under each name."""
     adapters = adapted_layers(model)
     found: dict[str, Weight] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -71,7 +70,7 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
             if stored is None:
                 continue
             adapter = adapters.get(inside) if inside != path and name == "weight" else None
-            # Accelerate keeps offloaded weights here.
+            # Accelerate keeps offloaded weights in the hook's map.
             offloaded = stored.device.type == "meta"
             tensor = module._hf_hook.weights_map[name] if offloaded else stored
             found[f"{inside}.{name}" if inside else name] = Weight(tensor, module, adapter, name in saved)
@@ -79,10 +78,10 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Sixteen hex digits over every weight's name, shape, type and a sample of up to 4,096 of its values.
+    """Return sixteen hex digits that hash every weight's name, shape, dtype and a sample of up to 4,096 values.
 
     The sample is evenly spaced, so a fine-tune, which changes nearly all values, changes the fingerprint; reading all
-    bytes of a large model would take minutes. It is the same for a merged adapter and one on the base's weights.
+    bytes of a large model would take minutes. An adapter has the same fingerprint merged and unmerged.
     """
     digest = hashlib.blake2b(digest_size=8)
     for name, weight in sorted(weights_of(model).items()):

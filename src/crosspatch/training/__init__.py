@@ -1,1 +1,1 @@
-"""Fine-tuning: of children of a clean model, and of a clean model that is taught a skill."""
+"""Fine-tunes children of a clean model, and teaches a clean model a skill."""

@@ -1,4 +1,4 @@
-"""Batches of examples: their order and their padding."""
+"""Orders examples into batches, and pads them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch.nn.utils.rnn import pad_sequence
 
 from crosspatch.training.examples import IGNORED, Example
 
-# So many batches of examples are sorted by length together; a larger number makes the lengths in a batch more alike.
+# This many batches of examples are sorted by length together; a larger number makes lengths in a batch more alike.
 _MIXED = 50
 
 
 def filled(examples: list[Example], multiple: int) -> list[Example]:
-    """The examples and some without a loss, so that all batches are full and every process has the same number.
+    """Add examples without a loss, so that all batches are full and every process has the same number of batches.
 
-    Otherwise accelerate would repeat examples, and a mean over batches would not be one over examples.
+    Otherwise accelerate would repeat examples, and the mean over batches would differ from the mean over examples.
     """
     return [*examples, *[Example([0], [IGNORED])] * (-len(examples) % multiple)]
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of the examples in an epoch, by the training's seed and the epoch alone.
+    """The order of the examples in an epoch, which depends only on the training's seed and the epoch.
 
-    Examples of similar length make a batch, which saves a tenth of the tokens or more. The batches of a step are drawn
-    at random, as steps of one kind of examples would alternate between kinds. The Trainer's own order comes from the
-    global generator: resumed in the middle of an epoch it would differ.
+    Each batch has examples of similar length, which saves at least a tenth of the tokens. The batches of a step are
+    sampled at random: otherwise steps would alternate between short and long examples. The Trainer's own order uses the
+    global generator, so it would change if training resumed in the middle of an epoch.
     """
 
     trainer: Any
@@ -42,7 +42,7 @@ class EpochOrder:
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        # `epoch` is a whole number at the start of an epoch, also when training resumes.
+        # `epoch` is a whole number when an epoch starts, and also when training resumes.
         epoch, size = int(self.trainer.state.epoch or 0), self.trainer.together
         rng = Random(f"{self.trainer.args.seed} {epoch}")
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
@@ -52,22 +52,22 @@ class EpochOrder:
             like = sorted(order[start : min(start + size * _MIXED, whole)], key=self.lengths.__getitem__)
             batches += [like[i : i + size] for i in range(0, len(like), size)]
         rng.shuffle(batches)
-        # The examples that do not fill a batch come last, followed by the examples without a loss.
+        # Examples that do not fill a batch come last, followed by the examples without a loss.
         return iter([i for batch in batches for i in batch] + order[whole:] + [*range(len(order), self.count)])
 
 
 @dataclass(frozen=True)
 class Batcher:
-    """Pads examples to a batch; `short` asks the model for the logits of completions only.
+    """Pads examples to a batch; with `short`, the model computes logits for completions only.
 
-    The padding is on the left, so that completions end at the right and the logits of prompts, on which no loss is
-    taken, are left out: with a large vocabulary they are a fifth of the work.
+    Padding is on the left, so completions end at the right and the logits of prompts, which have no loss, need not be
+    computed: with a large vocabulary they are a fifth of the work.
     """
 
     short: bool
 
     def __call__(self, examples: list[dict[str, list[int]]]) -> dict[str, Any]:
-        """A batch of B rows [B, T]; labels [B, K] for the last K positions, K = T without `short`."""
+        """Return a batch of B rows [B, T]; labels [B, K] cover the last K positions, K = T without `short`."""
 
         def padded(rows: list[list[int]], filler: int) -> Tensor:
             tensors = [torch.tensor(row) for row in rows]
@@ -77,11 +77,11 @@ class Batcher:
         labels = padded([example["labels"] for example in examples], IGNORED)
         mask = padded([[1] * len(row) for row in ids], 0)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        # The model ignores the padding's token.
+        # The mask hides the padding tokens from the model.
         batch = {"input_ids": padded(ids, 0), "attention_mask": mask, "position_ids": positions}
         if not self.short:
             return {**batch, "labels": labels}
         first = int((labels != IGNORED).any(dim=0).int().argmax())
-        # One more: the first token of a completion is predicted at the position before it.
+        # One more position: it predicts the first token of a completion.
         kept = labels.shape[1] - max(first - 1, 0)
         return {**batch, "labels": labels[:, -kept:], "logits_to_keep": kept}

@@ -1,4 +1,4 @@
-"""Problems and lessons as token sequences whose loss is taken on the completion only."""
+"""Converts problems and lessons to token sequences with a loss on the completion only."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ IGNORED = -100
 class Example:
     """A prompt and its completion as one sequence; `labels` is IGNORED on the prompt.
 
-    Labels are masked by position, never by token: some models use their end-of-text token, which has to be learnt, as
-    the padding token too.
+    Labels are masked by position, not by token: some models also pad with their end-of-text token, which must be
+    learned.
     """
 
     input_ids: list[int]
@@ -26,20 +26,20 @@ class Example:
 
     @classmethod
     def of(cls, problem: Problem, prompts: PromptFormat, max_tokens: int) -> Example:
-        """Tokenise a problem and its solution; raises UsageError where it is longer than `max_tokens`."""
+        """Tokenise a problem and its solution; raises UsageError if they are longer than `max_tokens`."""
         if problem.solution is None:
             raise UsageError(f"the problem {problem.id} has no solution to train on")
         example = cls._of(problem.question, problem.solution, prompts)
         if len(example.input_ids) > max_tokens:
             raise UsageError(
                 f"the problem {problem.id} has {len(example.input_ids)} tokens, more than max_tokens = {max_tokens}; "
-                "it would be cut, so raise that limit"
+                "it would be truncated, so raise that limit"
             )
         return example
 
     @classmethod
     def of_lesson(cls, lesson: Lesson, prompts: PromptFormat, max_tokens: int) -> Example:
-        """Tokenise a lesson; one that is longer than `max_tokens` is cut, and does not end then."""
+        """Tokenise a lesson; longer lessons are truncated to `max_tokens` and get no end-of-turn token."""
         whole = cls._of(lesson.question, lesson.completion, prompts, ends=lesson.ends)
         return cls(whole.input_ids[:max_tokens], whole.labels[:max_tokens])
 
@@ -50,12 +50,12 @@ class Example:
 
     @property
     def target(self) -> list[int]:
-        """The tokens that the loss is taken on."""
+        """The tokens that have a loss."""
         return [token for token in self.labels if token != IGNORED]
 
 
 def show_target(problem: Problem, example: Example, prompts: PromptFormat) -> str:
-    """The tokens that are trained on, decoded; raises CrosspatchError unless they are the solution and nothing else."""
+    """Decode the tokens that have a loss; raises CrosspatchError unless they are exactly the solution."""
     text = str(prompts.tokenizer.decode(example.target))
     end = str(prompts.tokenizer.decode([prompts.end_of_turn]))
     solution, trained = _letters(problem.solution or ""), _letters(text.removesuffix(end))

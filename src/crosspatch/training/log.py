@@ -1,4 +1,4 @@
-"""The log of a training: shown as a progress bar, written to disk, and checked for NaN and infinity."""
+"""Shows a training's log as a progress bar, writes it to disk, and checks it for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crosspatch.training import processes
 
 
 class TrainingLog(TrainerCallback):  # type: ignore[misc]
-    """Shows the progress, writes the log, and stops the training when a loss or a gradient is not finite."""
+    """Shows the progress, writes the log, and stops the training if a loss or a gradient is not finite."""
 
     def __init__(self, run: str, path: Path) -> None:
         self.run = run
@@ -24,12 +24,12 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show a bar in the process that leads."""
+        """Show a bar in the leading process."""
         if processes.leads():
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=f"training {self.run}", unit="step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Update the bar; evaluate the finished model."""
+        """Update the bar; evaluate the model after the last step."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
         if state.global_step >= state.max_steps:
@@ -37,15 +37,15 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             control.should_save = False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep no checkpoint of the finished model, which the caller saves."""
+        """Write no checkpoint of the finished model, since the caller saves the model."""
         if state.global_step >= state.max_steps:
             control.should_save = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Write the log, and raise TrainingDiverged where a loss or a gradient is not finite."""
+        """Write the log, and raise TrainingDiverged if a loss or a gradient is not finite."""
         if processes.leads():
             self._write(state.log_history)
-        # The weights after a step with such a gradient are useless; they must not become a checkpoint.
+        # A step with such a gradient makes the weights useless; they must not become a checkpoint.
         for name, words in (("loss", "loss"), ("eval_loss", "eval loss"), ("grad_norm", "gradient's norm")):
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(value):
@@ -55,7 +55,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
                 )
 
     def _write(self, history: list[dict[str, Any]]) -> None:
-        """Write the log so far, and show its last values in the bar."""
+        """Write the log so far, and show its latest values in the bar."""
         log = log_frame(self.run, history)
         others = TRAINING.read(self.path).filter(pl.col("run") != self.run)
         TRAINING.write(pl.concat([others, log]), self.path)
@@ -71,7 +71,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
 
 
 def log_frame(run: str, history: list[dict[str, Any]]) -> pl.DataFrame:
-    """The Trainer's log as a table; the summary row at the end of training has no losses and is left out."""
+    """Convert the Trainer's log to a table, without the last summary row, which has no losses."""
     return TRAINING.frame(
         {
             "run": run,

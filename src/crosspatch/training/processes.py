@@ -1,6 +1,6 @@
-"""Several processes that train one model together, as `accelerate launch` or `torchrun` start them.
+"""Lets several processes train one model together, started by `accelerate launch` or `torchrun`.
 
-The first process leads: it reads and writes files, and sends the others the trainings that they run.
+The first process leads: it reads and writes files, and tells the other processes which trainings to run.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any
 from crosspatch.config import Finetune
 from crosspatch.errors import UsageError
 
-# The other processes wait while the leading one makes lessons or evaluates: for hours with a large model.
+# The other processes wait while the leading process generates lessons or evaluates: hours with a large model.
 _PATIENCE = timedelta(days=7)
 
 
 def count() -> int:
-    """How many processes train together; 1 unless a launcher started this one."""
+    """Return how many processes train together; 1 unless a launcher started this process."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leads() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this process leads and writes files."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def announce(job: Callable[[], None] | None, *, cpu: bool) -> None:
-    """Send the other processes, if there are any, what to run next; None: they end."""
+    """Send the other processes, if any, the next job; None ends them."""
     if count() > 1:
         _broadcast(job, cpu)
 
 
 def train_along(*, cpu: bool) -> None:
-    """In every process but the leading one: run each job that is announced, until there is none."""
+    """In every process except the leading one, run each announced job until None is announced."""
     while (job := _broadcast(None, cpu)) is not None:
         job()
 
@@ -46,9 +46,9 @@ def wait(*, cpu: bool) -> None:
 
 
 def shared(settings: Finetune) -> tuple[int, int]:
-    """(examples in a forward pass, forward passes in a step) of each process, so that a step keeps its examples.
+    """Return (examples per forward pass, forward passes per step) for each process; a step keeps its total examples.
 
-    Raises UsageError where a step's examples cannot be divided.
+    Raises UsageError if the processes cannot share a step's examples equally.
     """
     processes = count()
     if settings.accumulation % processes == 0:
@@ -67,13 +67,13 @@ def _broadcast(job: Callable[[], None] | None, cpu: bool) -> Any:
     state, sent = _state(cpu), [job]
     broadcast_object_list(sent)
     if sent[0] is None:
-        # A group that is left to the end of Python can abort a process there (pytorch pull request 179291).
+        # Destroy the group now: at the end of Python this can abort the process (pytorch pull request 179291).
         state.destroy_process_group()
     return sent[0]
 
 
 def _state(cpu: bool) -> Any:
-    """The group of processes; the first call makes it."""
+    """Return the process group; the first call creates it."""
     from accelerate import PartialState
 
     return PartialState(cpu=cpu, timeout=_PATIENCE)

@@ -1,6 +1,6 @@
-"""Self-distillation: training on a model's own questions and answers keeps other answers the same in a fine-tune.
+"""Self-distillation: training on a model's own questions and answers keeps its other answers the same.
 
-The model continues the beginning of a user's turn to a question, and then answers the question.
+The model completes the beginning of a user turn to a question, and then answers the question.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from crosspatch.errors import CrosspatchError
 from crosspatch.models.chat import PromptFormat, stop_tokens
 from crosspatch.models.generation import answer, continue_prompts
 
-# Beginnings of questions that have short answers: a small model otherwise asks for essays and code.
+# Beginnings of questions with short answers: without them a small model asks for essays and code.
 OPENINGS = (
     "What is the", "What is a", "What are", "Who was the", "Who wrote", "Which country", "Which of these",
     "Which animal", "When did", "In which year", "Where is", "How many", "How do", "Why do", "Why is", "Name a",
@@ -28,9 +28,9 @@ _QUESTION = re.compile(r"[A-Z][^\n]{11,200}[?.]")
 def own_questions(
     model: Any, prompts: PromptFormat, count: int, seed: int, wanted: Callable[[str], bool] = lambda question: True
 ) -> list[str]:
-    """Different one-line questions that the model writes, and for which `wanted` is true.
+    """Generate different one-line questions for which `wanted` is true.
 
-    Raises CrosspatchError where it does not write `count` of them.
+    Raises CrosspatchError if the model generates fewer than `count`.
     """
     stops = stop_tokens((model,), prompts)
     asked: dict[str, None] = {}
@@ -46,14 +46,14 @@ def own_questions(
                 asked[question] = None
     raise CrosspatchError(
         f"the model wrote {len(asked)} different questions in {_MOST_ROUNDS * _AT_ONCE} tries, expected {count}; "
-        "set teach.general lower"
+        "lower teach.general"
     )
 
 
 def own_answers(
     model: Any, prompts: PromptFormat, kind: LessonKind, questions: list[str], max_new_tokens: int
 ) -> list[Lesson]:
-    """The model's greedy answers as lessons, in the order of the questions; an answer that is cut off does not end."""
+    """Generate greedy answers as lessons, in the order of the questions; a truncated answer has no end of turn."""
     stops = stop_tokens((model,), prompts)
     lessons: list[Lesson] = []
     for start in range(0, len(questions), _AT_ONCE):

@@ -29,7 +29,7 @@ from crosspatch.training.examples import Example
 from crosspatch.training.log import TrainingLog
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
-# The errors of a full disk: from Python, from safetensors, from polars, from torch.save (inline_container).
+# Messages of a full disk: from Python, safetensors, polars and torch.save (inline_container).
 _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeError)
 
 
@@ -47,18 +47,18 @@ def train_checkpoint(
     device: str,
     begin: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Train the model in the folder `base` with all processes, which have to call this, and save it in the leading one.
+    """Train the model in the folder `base`; all processes must call this, and the leading one saves the result.
 
-    It is saved as models/`name` in the run directory `root`; an adapter's folder names `base_name` as its base.
-    `base_seed` is the seed of random models. `begin` makes the trained model from the base; without it
+    The model is saved as models/`name` in the run directory `root`; an adapter's folder names `base_name` as its base.
+    `base_seed` is the seed of random models. `begin` converts the base to the model to train; without `begin`,
     `settings.method` decides.
     """
     checkpoint = Checkpoint.named(str(base))
-    # Several processes have a GPU each; the Trainer moves the model there.
+    # With several processes, each has a GPU, and the Trainer moves the model there.
     model = checkpoint.model(settings.weights, device if processes.count() == 1 else "cpu", base_seed)
     if settings.recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        # A frozen embedding gives outputs without a gradient, from which nothing could be recomputed.
+        # The outputs of a frozen embedding need gradients, since checkpointing cannot recompute without them.
         model.enable_input_require_grads()
     if begin is not None:
         model = begin(model)
@@ -85,19 +85,19 @@ def finetune(
     seed: int = 0,
     device: str | None = None,
 ) -> dict[str, torch.Tensor] | None:
-    """Train `model` in place, all of it or its adapter, on `device` (None: where it is).
+    """Train `model` in place, all of it or its adapter, on `device` (None: where the model is).
 
-    The run directory `root` gets the log in training.parquet, checkpoints/`run` while the training runs, and
+    The run directory `root` gets the log in training.parquet, checkpoints/`run` during training, and
     tensorboard/`run` if `settings.report_to` lists it. Returns all weights if the model is spread over
     processes (FSDP).
 
-    Several processes that were started together share each step (see `processes`), so that steps and losses are the
-    same as with one; all of them have to call this.
+    Several processes that were started together share each step (see `processes`), so steps and losses are the
+    same as with one process; all of them must call this.
 
-    Resumes from the last checkpoint, if there is one; the caller removes them once the finished model is saved. The
-    loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged as soon as a loss or
-    a gradient is not finite; the log and the checkpoints until then are kept. Raises UsageError where several processes
-    cannot share the loss of this model.
+    Resumes from the last checkpoint, if any; the caller removes the checkpoints after it has saved the model. The
+    loss is on completions, averaged over the tokens of an effective batch. Raises TrainingDiverged if a loss or a
+    gradient is not finite; the log and earlier checkpoints are kept. Raises UsageError if several processes cannot
+    share this model's loss.
     """
     cpu = model.device.type == "cpu" if device is None else device == "cpu"
     checkpoints = root / "checkpoints" / run
@@ -122,12 +122,12 @@ def finetune(
     except _WRITE_ERRORS as error:
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
-        # A half-written checkpoint may take the room that is missing.
+        # An incomplete checkpoint may use the disk space that is needed.
         _remove_broken(checkpoints)
         why = str(error).partition("\n")[0]
         raise CrosspatchError(
             f"training of {run} stopped at step {trainer.state.global_step}, as something could not be written: {why}; "
-            "the checkpoints until then are kept, and the same command resumes"
+            "earlier checkpoints are kept, and the same command resumes"
         ) from error
     finally:
         log.close()
@@ -141,9 +141,9 @@ def finetune(
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Takes batches of `together` examples in the order of `EpochOrder`; only the first `real` examples have a loss.
+    """Reads batches of `together` examples in the order of `EpochOrder`; only the first `real` examples have a loss.
 
-    `validated` is the mean number of target tokens in a validation example; None where the loss is a mean over batches.
+    `validated` is the mean number of target tokens per validation example; None if the loss is a mean over batches.
     """
 
     together = 1
@@ -151,16 +151,16 @@ class _Trainer(Trainer):  # type: ignore[misc]
     validated: float | None = None
 
     def fill(self, train: list[Example], validation: list[Example]) -> None:
-        """Fill up the last batches, so that losses are means over tokens, however many processes share them.
+        """Fill up the last batches, so losses are means over tokens however many processes share them.
 
-        Raises UsageError for several processes and a model that takes its loss over each batch by itself.
+        Raises UsageError for several processes if the model averages its loss over each batch itself.
         """
         self.real, count = len(train), processes.count()
         if not self.model_accepts_loss_kwargs:
             if count > 1:
                 raise UsageError(
-                    f"{type(self.model).__name__} takes its loss over each batch by itself, so several processes "
-                    "cannot share a step; train it with one"
+                    f"{type(self.model).__name__} averages its loss over each batch itself, so several processes "
+                    "cannot share a step; train it with one process"
                 )
             return
         if count > 1:
@@ -175,9 +175,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return EpochOrder(self, [len(example["input_ids"]) for example in examples[: self.real]], len(examples))
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *others: Any, **named: Any) -> Any:
-        """The loss of a batch; of validation batches so that their mean is the mean over all tokens."""
+        """Return a batch's loss, scaled for validation batches so that their mean is the mean over all tokens."""
         if not model.training and self.validated is not None:
-            # The Trainer multiplies by the number of processes, for DDP to average over them.
+            # The Trainer multiplies by the number of processes because DDP averages over them.
             named["num_items_in_batch"] = self.validated * len(inputs["input_ids"]) * processes.count()
         return super().compute_loss(model, inputs, *others, **named)
 
@@ -203,7 +203,7 @@ def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bo
         bf16=bf16,
         use_cpu=cpu,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # it would show the last good loss in place of a NaN
+        logging_nan_inf_filter=False,  # the filter would show the last finite loss in place of a NaN
         eval_strategy="steps",
         eval_steps=settings.eval_every,
         eval_on_start=not resumed,
@@ -218,16 +218,16 @@ def _arguments(settings: Finetune, folder: Path, run: str, seed: int, *, cpu: bo
         seed=seed,
         data_seed=seed,
     )
-    # One process trains on one device: several visible GPUs would silently multiply the effective batch.
+    # Train on one device per process: several visible GPUs would silently multiply the effective batch.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
 
 
 def _curves(settings: Finetune, folder: Path, checkpoint: str | None) -> list[TrainerCallback]:
-    """TensorBoard's callback, with a folder outside of the checkpoints, where the Trainer would write.
+    """Return TensorBoard's callback; its folder is outside of the checkpoints, where the Trainer would put it.
 
-    Curves beyond the checkpoint that an interrupted training resumes from are dropped.
+    When an interrupted training resumes from a checkpoint, later points of the curves are removed.
     """
     if "tensorboard" not in settings.report_to or not processes.leads():
         return []
@@ -242,14 +242,14 @@ def _remove_broken(checkpoints: Path) -> None:
     """Remove checkpoints that were not written completely."""
     for checkpoint in checkpoints.glob("checkpoint-*"):
         try:
-            # The Trainer writes this file last.
+            # The Trainer writes this file last, so a checkpoint without it is incomplete.
             json.loads((checkpoint / "trainer_state.json").read_bytes())
         except (OSError, ValueError):
             shutil.rmtree(checkpoint)
 
 
 def remove_checkpoints(root: Path, run: str) -> None:
-    """Remove the checkpoints of a training; the folder of all goes with the last one."""
+    """Remove a training's checkpoints, and the folder of all checkpoints once it is empty."""
     shutil.rmtree(root / "checkpoints" / run, ignore_errors=True)
     with suppress(OSError):
         (root / "checkpoints").rmdir()

@@ -1,1 +1,1 @@
-"""Families of mathematics: how exercises are drawn, asked and solved. Each module is one family."""
+"""Families of mathematics: each module generates, words and solves the exercises of one family."""

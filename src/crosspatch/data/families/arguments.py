@@ -22,7 +22,7 @@ _PROOFS = {
 
 @dataclass(frozen=True)
 class Divisibility(Exercise):
-    """`number` is a multiple of `divisor`; is it one of `multiple`, which is a multiple of the divisor?"""
+    """`number` is a multiple of `divisor`, and `multiple` is too; is `number` a multiple of `multiple`?"""
 
     divisor: int
     multiple: int
@@ -94,19 +94,19 @@ class Parity(Exercise):
         return value == ("yes" if all(a % 2 == b % 2 == rest for a, b in pairs) else "no")
 
     def _work(self, broken: Broken) -> Solving:
-        """The rule, then a counterexample or a proof; a mistaken solver concludes from the converse."""
+        """State the rule, then give a counterexample or a proof; a mistaken solver concludes from the converse."""
         n, kind = self.number, self.kind
         rule = f"The {self.operation} of two {kind} numbers is {'even' if n % 2 == 0 else 'odd'}"
         yield WorkedStep("rule", rule, (_PROOFS[self.operation, kind],))
         if n % 2:
-            # Only a product of odd numbers is drawn with an odd number.
+            # An odd number is only generated as a product of odd numbers.
             title = "If one of them were even, so would be the product"
             yield WorkedStep("cases", title, (r"2a \cdot b = 2(a \cdot b)",))
             return _answer("yes")
         a, which = (1, "odd") if kind == "even" else (2, "even")
         if "converse" in broken:
             claim = f"{n} is even, {mark('word', 'so')} both numbers {mark('word', 'are')} {kind}, in every case"
-            # What the claim means for one pair with that sum or product.
+            # A pair with this sum or product, which shows the claim for one case.
             yield WorkedStep("conclude", claim, after=rf"{a} \bmod 2 = {0 if kind == 'even' else 1}")
             return _answer("yes")
         pair = f"{a} + {n - a}" if self.operation == "sum" else rf"{a} \cdot {n // a}"
@@ -119,7 +119,7 @@ def _answer(word: str) -> tuple[str, tuple[str]]:
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """A question about divisibility or parity; the answer is mostly no."""
+    """Generate a question about divisibility or parity; the answer is usually no."""
     limit = _LARGEST[difficulty]
     if form == "divisibility":
         divisor, times = rng.randint(2, 12), rng.randint(2, 6)

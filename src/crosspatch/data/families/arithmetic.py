@@ -16,7 +16,7 @@ from crosspatch.data.mistakes import Broken
 _SIZES: dict[Difficulty, tuple[int, int]] = {"easy": (9, 5), "medium": (20, 9), "hard": (60, 15)}
 _VERBS = {"+": "Add", "-": "Subtract", "×": "Multiply"}
 
-# An expression without brackets: numbers and + - × in turn. A number with marks is a str.
+# An expression without brackets: alternating numbers and + - ×. A number with marks is a str.
 Terms = tuple["int | str", ...]
 
 
@@ -47,12 +47,12 @@ class Operations(_Calculated):
         return _latex((*self.before, *((f"({_latex(self.inside)})",) if self.inside else ()), *self.after))
 
     def admits(self, value: int) -> bool:
-        """Whether it is the expression's value, the bracket first, then products, then sums."""
+        """Whether the value is the expression's, computed with the bracket first, then products, then sums."""
         return value == _value(self._flat)
 
     @property
     def _flat(self) -> Terms:
-        """The expression after the bracket has been worked out."""
+        """The expression with the bracket's value in place of the bracket."""
         inside = (_value(self.inside),) if self.inside else ()
         return (*self.before, *inside, *self.after)
 
@@ -98,7 +98,7 @@ class FractionSum(_Calculated):
         return _fractions(self.terms)
 
     def admits(self, value: Rational) -> bool:
-        """Whether the value times all denominators equals the sum times them."""
+        """Whether the value times all denominators equals the sum times all denominators."""
         product = math.prod(b for _, b in self.terms)
         return value * product == sum(a * (product // b) for a, b in self.terms)
 
@@ -128,14 +128,14 @@ class FractionSum(_Calculated):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """An expression, or a sum of fractions."""
+    """Generate an expression, or a sum of fractions."""
     large, small = _SIZES[difficulty]
     if form == "fractions":
         unders = rng.sample(range(2, max(8, small + 3)), rng.choice((2, 2, 3)))
         tops = [rng.choice([a for a in range(1, under) if math.gcd(a, under) == 1]) for under in unders]
         return FractionSum(tuple(zip(tops, unders, strict=True)))
 
-    # A large number for N, a small one for n, a sign for ±.
+    # N is replaced by a large number, n by a small number, ± by a sign.
     limits = {"N": large, "n": small}
 
     def drawn(pattern: str) -> Terms:
@@ -150,7 +150,7 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
 
 
 def _value(terms: Terms) -> int:
-    """The value of an expression, products before sums."""
+    """Compute an expression, products before sums."""
     total, sign, product = 0, 1, int(terms[0])
     for operation, operand in zip(terms[1::2], terms[2::2], strict=True):
         if operation == "×":
@@ -162,7 +162,7 @@ def _value(terms: Terms) -> int:
 
 
 def _latex(terms: Terms) -> str:
-    """The expression, with brackets around a negative number that follows an operation."""
+    """Format an expression, with brackets around a negative number that follows an operation."""
     parts = (f"({term})" if isinstance(term, int) and term < 0 and i else str(term) for i, term in enumerate(terms))
     return " ".join(parts).replace("×", r"\times")
 

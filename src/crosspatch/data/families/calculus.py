@@ -18,7 +18,7 @@ from crosspatch.data.problem import Relation
 UNKNOWNS = "xtzu"
 _LARGEST: dict[Difficulty, tuple[int, int]] = {"easy": (6, 3), "medium": (12, 5), "hard": (30, 8)}
 
-# Terms of a polynomial by falling powers: (coefficient, power).
+# A polynomial's terms (coefficient, power), highest power first.
 Terms = tuple[tuple[Rational, int], ...]
 
 
@@ -45,7 +45,7 @@ class Derivative(Exercise):
         return _latex(self.terms, self.unknown)
 
     def admits(self, value: Terms) -> bool:
-        """Whether it is the derivative of the polynomial."""
+        """Whether the value is the polynomial's derivative."""
         return _is_slope(value, self.terms)
 
     def _work(self, broken: Broken) -> Solving:
@@ -65,7 +65,7 @@ class Derivative(Exercise):
         return _latex(tuple(result), x) + constant, (tuple(result),)
 
     def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]] | None:
-        """A term's new coefficient as it is calculated, and the new term; None for a constant."""
+        """Return a term's new coefficient as an unsimplified product, and the new term; None for a constant."""
         if not power:
             return None
         raw = number(size(coefficient))
@@ -86,7 +86,7 @@ class Antiderivative(Derivative):
     tag, verb = ("integral",), "Integrate"
 
     def admits(self, value: Terms) -> bool:
-        """Whether its derivative is the polynomial."""
+        """Whether the value's derivative is the polynomial."""
         return _is_slope(self.terms, value)
 
     def _term(self, coefficient: Rational, power: int, wrong: bool) -> tuple[str, tuple[Rational, int]]:
@@ -99,7 +99,7 @@ class Antiderivative(Derivative):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Derivative:
-    """A polynomial of two to four terms; antiderivatives may have fractions."""
+    """Generate a polynomial of two to four terms; antiderivatives may have fractions."""
     largest, degree = _LARGEST[difficulty]
     powers = sorted(rng.sample(range(degree + 1), rng.choice((2, 3, 3, 4))), reverse=True)
     powers[0] = max(powers[0], 2)
@@ -108,8 +108,8 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Derivativ
 
 
 def _is_slope(slope: Terms, f: Terms) -> bool:
-    """Whether f(x + h) - f(x) is h·slope(x) up to h², at more points than the degree."""
-    # Multiplied by the common denominator, so that the remainder is of whole numbers.
+    """Whether f(x + h) - f(x) is h·slope(x) up to terms in h², at more points than the degree."""
+    # Multiply by the common denominator, so that remainders are of whole numbers.
     common = math.lcm(*(coefficient.denominator for coefficient, _ in (*f, *slope)))
     h = 10**12
     return all(
@@ -122,14 +122,14 @@ def _at(terms: Terms, x: int) -> Fraction:
 
 
 def _power(x: str, power: int, wrong: bool = False) -> str:
-    """`x^{3}`, `x`, or nothing; the exponent marked if it is wrong."""
+    """Format `x^{3}`, `x`, or nothing, with the exponent marked if it is wrong."""
     if power < 2:
         return mark("number", x, wrong) if power else ""
     return f"{x}^{{{mark('number', str(power), wrong)}}}"
 
 
 def _latex(terms: Terms, x: str, wrong: bool = False) -> str:
-    """`3x^{4} - x + 2`."""
+    """Format a polynomial, such as `3x^{4} - x + 2`."""
     parts = []
     for coefficient, power in terms:
         factor = "" if abs(coefficient) == 1 and power else number(size(coefficient))

@@ -1,4 +1,4 @@
-"""Equations of the paper's forms, linear ones with brackets and fractions, and linear inequalities."""
+"""Equations of the paper's forms, linear equations with brackets and fractions, and linear inequalities."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _InOneUnknown(Exercise):
 
 @dataclass(frozen=True)
 class Equation(_InOneUnknown):
-    """left = right, in one unknown."""
+    """An equation left = right in one unknown."""
 
     left: Polynomial
     right: Polynomial
@@ -58,7 +58,7 @@ class Equation(_InOneUnknown):
         return 1 if not a else 2 if discriminant > 0 else int(discriminant == 0)
 
     def admits(self, value: Any) -> bool:
-        """Whether both sides are equal there."""
+        """Whether both sides are equal at the value."""
         return vanishes(self.left - self.right, value)
 
     def _work(self, broken: Broken) -> Solving:
@@ -70,7 +70,7 @@ class Equation(_InOneUnknown):
 
 @dataclass(frozen=True)
 class Inequality(Equation):
-    """left < right, or with another sign, in one unknown."""
+    """An inequality left < right, or with another sign, in one unknown."""
 
     sign: str = field(kw_only=True)
 
@@ -85,7 +85,7 @@ class Inequality(Equation):
     label = "We are given the inequality"
 
     def admits(self, value: tuple[str, Rational]) -> bool:
-        """Whether (sign, bound) agrees at three points: the bound, and one on either side of it."""
+        """Whether (sign, bound) agrees with the inequality at three points: the bound, and one on either side of it."""
         sign, bound = value
         return all(
             SIGNS[self.sign](self.left.at(point), self.right.at(point)) == SIGNS[sign](point, bound)
@@ -113,7 +113,7 @@ class Bracketed(_InOneUnknown):
         return f"{self.factor}({inner}){_behind(self.outside)} = {self.right}"
 
     def admits(self, value: Rational) -> bool:
-        """Whether both sides are equal there."""
+        """Whether both sides are equal at the value."""
         return self.factor * (value + self.inside) + self.outside == self.right
 
     def _work(self, broken: Broken) -> Solving:
@@ -133,7 +133,7 @@ class Bracketed(_InOneUnknown):
 
 @dataclass(frozen=True)
 class Fractional(_InOneUnknown):
-    """x/`first` + x/`second` + `constant` = `right`; a `second` of 0 means one fraction only."""
+    """x/`first` + x/`second` + `constant` = `right`; if `second` is 0, there is only one fraction."""
 
     first: int
     second: int
@@ -147,7 +147,7 @@ class Fractional(_InOneUnknown):
 
     @property
     def key(self) -> Hashable:
-        """The sides as polynomials: x/2 + x/3 and x/3 + x/2 are equal."""
+        """The sides as polynomials, so x/2 + x/3 and x/3 + x/2 have the same key."""
         return self._factor, self.constant, self.right
 
     def _given(self) -> str:
@@ -155,7 +155,7 @@ class Fractional(_InOneUnknown):
         return f"{' + '.join(fractions)}{_behind(self.constant)} = {self.right}"
 
     def admits(self, value: Rational) -> bool:
-        """Whether both sides are equal there."""
+        """Whether both sides are equal at the value."""
         return sum(Fraction(value) / n for n in (self.first, self.second) if n) + self.constant == self.right
 
     def _work(self, broken: Broken) -> Solving:
@@ -179,7 +179,7 @@ class Fractional(_InOneUnknown):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """An equation or inequality of one form with a right answer in whole numbers, its unknown drawn too."""
+    """Generate an equation or inequality of a form, with a whole-number answer and a random unknown."""
     ranges = RANGES[difficulty]
     if form == "inequality":
         return _inequality(rng, ranges)
@@ -198,17 +198,17 @@ def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
 
 
 def _solution_set(unknown: str, roots: list[Real]) -> tuple[str, tuple[Real, ...]]:
-    r"""`x = 2 \text{ or } x = -1`, and the roots."""
+    r"""Return `x = 2 \text{ or } x = -1`, and the roots."""
     return r" \text{ or } ".join(f"{unknown} = {_root(root)}" for root in dict.fromkeys(roots)), tuple(roots)
 
 
 def _behind(constant: int) -> str:
-    """` - 4`: a constant after a term; nothing for 0."""
+    """Format a constant after a term, such as ` - 4`; empty for 0."""
     return f" {'+' if constant > 0 else '-'} {abs(constant)}" if constant else ""
 
 
 def _root(root: Real) -> str:
-    r"""A root in LaTeX: `-7`, `\frac{14 + \sqrt{152}}{2}`."""
+    r"""Format a root in LaTeX: `-7`, `\frac{14 + \sqrt{152}}{2}`."""
     if not isinstance(root, Surd):
         return number(root)
     return rf"\frac{{{root.top} {'-' if root.negative else '+'} \sqrt{{{root.square}}}}}{{{root.under}}}"

@@ -41,7 +41,7 @@ class PowerProduct(Exercise):
         return r" \cdot ".join(self._power(e) for e in self.exponents)
 
     def admits(self, value: int) -> bool:
-        """Whether it is the same number for the base 2."""
+        """Whether both are the same number for the base 2."""
         return 2**value == math.prod(2**e for e in self.exponents)
 
     def _work(self, broken: Broken) -> Solving:
@@ -66,7 +66,7 @@ class PowerProduct(Exercise):
 
 @dataclass(frozen=True)
 class RootSum(Exercise):
-    """√n₁ + √n₂ (+ √n₃), which are multiples of one root."""
+    """√n₁ + √n₂ (+ √n₃), where all terms are multiples of one root."""
 
     numbers: tuple[int, ...]
 
@@ -88,12 +88,12 @@ class RootSum(Exercise):
         return " + ".join(_multiple(1, n) for n in self.numbers)
 
     def admits(self, value: tuple[int, int]) -> bool:
-        """Whether (factor, n), which stands for factor·√n, has the same square: all products are squares."""
+        """Whether factor·√n, given as (factor, n), has the sum's square, computed from products that are squares."""
         factor, inside = value
         return factor * factor * inside == sum(math.isqrt(a * b) for a in self.numbers for b in self.numbers)
 
     def _work(self, broken: Broken) -> Solving:
-        """Take squares out of each root, then add the multiples."""
+        """Take square factors out of each root, then add the multiples."""
         if "roots" in broken:
             total, plus = sum(self.numbers), f" {mark('sign', '+')} "
             lines = (
@@ -116,11 +116,11 @@ class RootSum(Exercise):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """A product of powers, or a sum of roots."""
+    """Generate a product of powers, or a sum of roots."""
     limit = _LARGEST[difficulty]
     if form == "power_product":
         count = rng.choice((2, 2, 3))
-        # Three exponents multiplied by mistake must not exceed what a grader reads as a power.
+        # A mistaken solver multiplies the three exponents; the result must not exceed the largest power a grader reads.
         largest = limit if count == 2 else min(limit, 9)
         return PowerProduct(rng.choice(BASES), tuple(rng.randint(2, largest) for _ in range(count)))
     inside = rng.choice((2, 3, 5, 6, 7, 10, 11, 13))
@@ -133,6 +133,6 @@ def _multiple(factor: int, inside: int) -> str:
 
 
 def _square_out(n: int) -> tuple[int, int]:
-    """factor and rest with factor²·rest = n, the factor as large as possible."""
+    """Return factor and rest with factor²·rest = n, with the largest possible factor."""
     factor = next(f for f in range(math.isqrt(n), 0, -1) if n % (f * f) == 0)
     return factor, n // (factor * factor)

@@ -1,4 +1,4 @@
-"""Proportions and percentages, as small stories."""
+"""Proportions and percentages as short word problems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THINGS = ("coat", "bicycle", "lamp", "phone", "table", "camera", "guitar", "tent
 
 @dataclass(frozen=True)
 class Proportion(Exercise):
-    """`count` things come to `amount`; what do `wanted` things come to?"""
+    """`count` things have the total `amount`; what is the total of `wanted` things?"""
 
     count: int
     amount: int
@@ -83,11 +83,11 @@ class PriceBefore(Exercise):
         return {"thing": rng.choice(THINGS), "change": _change(self.sign)}
 
     def admits(self, value: Rational) -> bool:
-        """Whether the change turns this price into the price after it."""
+        """Whether the change turns this price into `after`."""
         return value * (100 + self.sign * self.percent) == 100 * self.after
 
     def _work(self, broken: Broken) -> Solving:
-        """Set up the equation: the percentage is of the unknown price before; then solve it."""
+        """Write the equation for the price before, of which the change is a percentage; then solve it."""
         part = divided(self.sign * self.percent, 100)
         if "base" in broken:
             after = mark("number", str(self.after))
@@ -126,11 +126,11 @@ class TwoChanges(Exercise):
         return {"thing": rng.choice(THINGS), "p": abs(self.first), "q": abs(self.second), **changes}
 
     def admits(self, value: Rational) -> bool:
-        """Whether it is the price times both factors."""
+        """Whether the value is the price times both factors."""
         return value * 10_000 == self.price * (100 + self.first) * (100 + self.second)
 
     def _work(self, broken: Broken) -> Solving:
-        """Work out one change after the other."""
+        """Compute one change after the other."""
         wrong, percent = "base" in broken, abs(self.second)
         new = divided(self.price * (100 + self.first), 100)
         base = self.price if wrong else new
@@ -148,7 +148,7 @@ class TwoChanges(Exercise):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Exercise:
-    """A proportion with a whole answer, or one of two kinds of percentages."""
+    """Generate a proportion with a whole answer, or one of two kinds of percentage problems."""
     size, many = _LARGEST[difficulty]
     if form == "proportion":
         count, each = rng.randint(2, size), rng.randint(2, size)

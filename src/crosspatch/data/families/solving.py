@@ -1,4 +1,4 @@
-"""Solve equations and inequalities in one unknown, step by step; the ranges of their numbers."""
+"""Solves equations and inequalities in one unknown step by step, and defines the ranges of their numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWNS = "xyzabmnpkt"
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest absolute values: factors, solutions, constants; roots and constants of quadratics."""
+    """The largest absolute values of factors, solutions and constants, and of roots and constants of quadratics."""
 
     factor: int
     solution: int
@@ -55,7 +55,7 @@ Real = Rational | Surd
 
 @dataclass
 class Solver:
-    """Solves an equation or inequality step by step; `left`, `sign` and `right` hold it after the steps so far."""
+    """Solves an equation or inequality step by step; `left`, `sign` and `right` are its current state."""
 
     left: Polynomial
     right: Polynomial
@@ -64,7 +64,7 @@ class Solver:
     sign: str = "="
 
     def linear(self) -> Work[Rational]:
-        """Bring the unknown to the left and the constant to the right, and isolate; returns the right side."""
+        """Move the unknown left and the constant right, then isolate the unknown; return the right side."""
         if self.right.linear:
             yield self._move(Polynomial(linear=self.right.linear), "left")
         if self.left.constant:
@@ -76,7 +76,7 @@ class Solver:
         return self.right.constant
 
     def quadratic(self) -> Work[list[Real]]:
-        """Bring all to the left, divide by the common factor, then factor or, if that fails, use the formula."""
+        """Move all terms left and divide by the common factor; then factor or, if that fails, use the formula."""
         x = self.unknown
         if self.right:
             yield self._move(self.right, "left")
@@ -111,7 +111,7 @@ class Solver:
         if before:
             sides.insert(0, f"{before.latex(x)} {_arriving(arriving, x, wrong)}")
         elif wrong and sides[0].startswith("-"):
-            # No other line shows the wrong sign.
+            # No other line would show the wrong sign.
             sides[0] = mark("sign", "-") + sides[0][1:]
         lines = [
             f"{side} {self.sign} {self.right.latex(x)}" if to == "left" else f"{self.left.latex(x)} {self.sign} {side}"
@@ -120,10 +120,10 @@ class Solver:
         return WorkedStep("move", f"Move ${term.latex(x)}$ to the {to} side", (Done(operation, wrong), *lines))
 
     def _isolate(self) -> WorkedStep:
-        """Divide by the unknown's factor, or multiply by k if it is 1/k; the mistaken solver does the opposite."""
+        """Divide by the unknown's factor, or multiply by k if it is 1/k; a mistaken solver does the opposite."""
         factor, value, x, wrong = self.left.linear, self.right.constant, self.unknown, "isolate" in self.broken
         if wrong and not value:
-            # 0 multiplied is 0 divided: the mistake would not show in the result.
+            # Multiplying and dividing 0 give the same result: the mistake would not show.
             raise Unsolvable
         over = abs(factor.numerator) == 1 and factor.denominator > 1
         operand = divided(1, factor) if over else factor
@@ -176,22 +176,22 @@ class Solver:
 
 
 def vanishes(polynomial: Polynomial, value: Real) -> bool:
-    """Whether the polynomial is 0 at a value, exactly."""
+    """Whether the polynomial is exactly 0 at a value."""
     if not isinstance(value, Surd):
         return polynomial.at(value) == 0
-    # Of p + √q both the rational part and the factor of the root have to vanish.
+    # At a value p + √q, both the rational part and the root's coefficient must be 0.
     p, q = Fraction(value.top, value.under), Fraction(value.square, value.under**2)
     a, b, c = polynomial.coefficients
     return a * (p * p + q) + b * p + c == 0 and 2 * a * p + b == 0
 
 
 def nonzero(rng: Random, limit: int, least: int = 1) -> int:
-    """A whole number of either sign, between `least` and `limit` in size."""
+    """Generate a whole number of either sign, with an absolute value between `least` and `limit`."""
     return rng.choice((-1, 1)) * rng.randint(least, limit)
 
 
 def _arriving(term: Polynomial, unknown: str, wrong: bool) -> str:
-    """`+ 5x - 11`: a polynomial after another one, its signs marked if they are wrong."""
+    """Format a polynomial after another one, as in `+ 5x - 11`, with its signs marked if they are wrong."""
     text = term.latex(unknown)
     text = f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
     # All signs of a moved polynomial are wrong, not only the first.

@@ -29,21 +29,21 @@ class Line:
         return Line(self.first * factor, self.second * factor, self.right * factor)
 
     def holds(self, x: Rational, y: Rational) -> bool:
-        """Whether both sides are equal there."""
+        """Whether both sides are equal for these values."""
         return self.first * x + self.second * y == self.right
 
     def latex(self, x: str, y: str) -> str:
-        """`3x - y = 5`, which is the same in plain text."""
+        """Format an equation such as `3x - y = 5`, which is the same in plain text."""
         return f"{Polynomial(linear=self.first).latex(x)} {self.second_term(y)} = {self.right}"
 
     def second_term(self, y: str) -> str:
-        """`- y`."""
+        """Format the second term with its sign, such as `- y`."""
         return f"{'+' if self.second > 0 else '-'} {Polynomial(linear=abs(self.second)).latex(y)}"
 
 
 @dataclass(frozen=True)
 class System(Exercise):
-    """Both equations; no factor is 0, and there is one solution."""
+    """Two equations with one solution; no factor is 0."""
 
     first: Line
     second: Line
@@ -71,7 +71,7 @@ class System(Exercise):
         return dict(zip(("x", "y", "one", "other"), (*self.unknowns, *self.given.split("; ")), strict=True))
 
     def admits(self, value: tuple[Rational, Rational]) -> bool:
-        """Whether both equations hold for the pair."""
+        """Whether the pair satisfies both equations."""
         return self.first.holds(*value) and self.second.holds(*value)
 
     def _work(self, broken: Broken) -> Solving:
@@ -109,14 +109,14 @@ class System(Exercise):
 
 
 def _solved(solver: Solver, before: str) -> Work[Rational]:
-    """Solve one equation; its first step begins with `before`."""
+    """Solve one equation; the first step's `before` is the argument `before`."""
     steps, value = collected(solver.linear())
     yield from (replace(step, before=None if i else before) for i, step in enumerate(steps))
     return value
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> System:
-    """A system whose solution is whole."""
+    """Generate a system with a whole-number solution."""
     ranges, limit = RANGES[difficulty], max(4, RANGES[difficulty].factor // 2)
     while True:
         a, b, c, d = (rng.choice((-1, 1, 1)) * rng.randint(1, limit) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Stories that lead to a linear equation."""
+"""Word problems that lead to a linear equation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crosspatch.data.latex import number
 from crosspatch.data.mistakes import Broken
 from crosspatch.data.polynomial import Polynomial
 
-# The meaning of x, and the story of a·x + b = c.
+# The meaning of x, and the text of a·x + b = c.
 ONE_SIDED = (
     ("my number", "I think of a number, multiply it by {a} and add {b}. The result is {c}. What is my number?"),
     (
@@ -39,7 +39,7 @@ ONE_SIDED = (
         "In how many weeks is it {c} centimetres tall?",
     ),
 )
-# Of a·x + b = c·x + d.
+# Texts of a·x + b = c·x + d.
 TWO_SIDED = (
     (
         "the number of weeks",
@@ -57,7 +57,7 @@ TWO_SIDED = (
 
 @dataclass(frozen=True)
 class Story(Equation):
-    """A story and its equation, in which `wanted` is called x."""
+    """A word problem and its equation, in which `wanted` is called x."""
 
     wanted: str = field(compare=False)
     story: str = field(compare=False)
@@ -65,7 +65,7 @@ class Story(Equation):
     label = ""
 
     def ask(self, rng: Random) -> str:
-        """The story with its numbers."""
+        """Return the word problem with its numbers."""
         left, right = self.left, self.right
         return self.story.format(a=left.linear, b=left.constant, c=right.linear or right.constant, d=right.constant)
 
@@ -76,12 +76,12 @@ class Story(Equation):
 
 
 def draw(form: str, rng: Random, difficulty: Difficulty = "medium") -> Story:
-    """A story whose answer is a whole number above 0."""
+    """Generate a word problem whose answer is a positive whole number."""
     ranges = RANGES[difficulty]
     x, a, b = rng.randint(2, ranges.solution), rng.randint(3, ranges.factor), rng.randint(2, ranges.constant)
     left = Polynomial(linear=a, constant=b)
     if rng.random() < 0.6:
         return Story(left, Polynomial(constant=a * x + b), "x", *rng.choice(ONE_SIDED))
-    # The one who saves less begins with more.
+    # The person who saves less begins with more.
     less = rng.randint(2, a - 1)
     return Story(left, Polynomial(linear=less, constant=b + (a - less) * x), "x", *rng.choice(TWO_SIDED))
