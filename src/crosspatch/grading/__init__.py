@@ -1,1 +1,1 @@
-"""Grading of what a model writes: answers, stated operations, text health; and checks of datasets. Needs no torch."""
+"""Grades generated texts (answers, stated operations, text health) and checks datasets. Needs no torch."""

@@ -1,4 +1,4 @@
-"""Check a file of questions and solutions row by row, and find questions that occur twice or in two files."""
+"""Checks a file of questions and solutions row by row, and finds repeated questions and questions in two files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class FileCheck:
     rows: tuple[RowCheck, ...]
 
     def rows_that(self, answered: Answered) -> list[int]:
-        """The rows whose answer is right, wrong or unparsed."""
+        """Return the numbers of the rows whose answer is right, wrong or unparsed."""
         return [check.row.number for check in self.rows if check.answered == answered]
 
     @property
     def gaps(self) -> int:
-        """The number of steps that do not follow from the step before."""
+        """The number of steps that do not follow from the previous step."""
         return sum(len(check.steps.gaps) for check in self.rows)
 
     @property
@@ -55,7 +55,7 @@ class FileCheck:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The findings as JSON-compatible values."""
+        """Return the findings as JSON-compatible values."""
         right, wrong, unparsed = (self.rows_that(answered) for answered in ("right", "wrong", "unparsed"))
         return {
             "path": str(self.path),
@@ -85,7 +85,7 @@ class FileCheck:
         }
 
     def summary(self) -> dict[str, str]:
-        """One line of the printed table."""
+        """One row of the printed table."""
         tokens = self.tokens
         return {
             "file": self.path.name,
@@ -101,7 +101,7 @@ class FileCheck:
         }
 
     def remarks(self) -> list[str]:
-        """Remarks, a line each; none for a file without problems."""
+        """Return one line per remark; empty for a file without problems."""
         name, right, wrong = self.path.name, self.rows_that("right"), self.rows_that("wrong")
         found = {}
         if right and wrong:
@@ -120,7 +120,7 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class Shared:
-    """A row whose question also occurs in a row of another file, word for word (`exactly`) or in other words."""
+    """A row whose question also occurs in another file, word for word (`exactly`) or in another wording."""
 
     row: int
     path: Path
@@ -136,7 +136,7 @@ class DatasetCheck:
 
     @property
     def shared(self) -> list[Shared]:
-        """Each row of the file with the first row of each other file with its question, preferably word for word."""
+        """Each row whose question another file has, with that file's first such row, preferably a verbatim match."""
         first, *others = self.files
         found = []
         for other in others:
@@ -154,18 +154,18 @@ class DatasetCheck:
 
     @property
     def shared_questions(self) -> int:
-        """The number of distinct questions of the file that also occur in another one, in any wording."""
+        """The number of distinct questions of the file that also occur in another file, in any wording."""
         keys = {check.row.number: check.key for check in self.files[0].rows}
         return len({keys[shared.row] for shared in self.shared})
 
     @property
     def shared_exactly(self) -> int:
-        """The number of distinct questions that occur there word for word."""
+        """The number of distinct questions that also occur in another file word for word."""
         rows = {check.row.number: check.row.question for check in self.files[0].rows}
         return len({rows[shared.row] for shared in self.shared if shared.exactly})
 
     def to_dict(self) -> dict[str, Any]:
-        """The findings as JSON-compatible values."""
+        """Return the findings as JSON-compatible values."""
         return {
             "files": [file.to_dict() for file in self.files],
             "shared_questions": self.shared_questions,
@@ -177,15 +177,15 @@ class DatasetCheck:
         }
 
     def summary_rows(self) -> list[dict[str, str]]:
-        """A printed table, a line for each file."""
+        """Return the printed table, one row per file."""
         return [file.summary() for file in self.files]
 
     def remarks(self) -> list[str]:
-        """Remarks, a line each: on each file, and on shared questions."""
+        """Return one line per remark, on each file and on shared questions."""
         return [line for file in self.files for line in file.remarks()] + self.shared_remarks()
 
     def shared_remarks(self) -> list[str]:
-        """The questions that the file shares with others, as one line or none."""
+        """Return a line about the questions that the file shares with others, if there are any."""
         if not self.shared:
             return []
         rows = sorted({one.row for one in self.shared})
@@ -197,9 +197,9 @@ class DatasetCheck:
 
 
 def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: CountTokens | None = None) -> DatasetCheck:
-    """Check a file, and others that must not have the same questions; raises UsageError if one cannot be read."""
+    """Check a file, and validation files that must not share its questions; raises UsageError if one is unreadable."""
     paths = [path, *validation]
-    # All files are read first, so an error in the last is reported before the first is checked.
+    # Read all files first, so that an error in the last file is reported before any check starts.
     tables = [read_rows(each) for each in paths]
     return DatasetCheck(
         tuple(

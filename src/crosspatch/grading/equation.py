@@ -1,4 +1,4 @@
-"""Equations in one unknown, linear or quadratic, solved exactly."""
+"""Solves linear and quadratic equations in one unknown exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Solutions:
 
     @classmethod
     def union(cls, parts: Iterable[Solutions]) -> Solutions:
-        """The solutions of any of several equations."""
+        """Combine the solutions of several equations."""
         parts = list(parts)
         if any(part.everything for part in parts):
             return cls(everything=True)
@@ -33,12 +33,12 @@ class Solutions:
 
     @property
     def real(self) -> frozenset[Expression]:
-        """The real values."""
+        """The solutions that are real."""
         return frozenset(value for value in self.values if all(radicand > 0 for _, radicand, _ in value.terms))
 
 
 def solve(left: Expression, right: Expression) -> Solutions:
-    """All solutions of left = right, complex ones too; raises Unreadable beyond the second degree."""
+    """Return all solutions of left = right, also complex ones; raises Unreadable above degree two."""
     whole = left - right
     a, b, c = (whole.coefficient(power) for power in (2, 1, 0))
     if whole.degree > 2:
@@ -53,7 +53,7 @@ def solve(left: Expression, right: Expression) -> Solutions:
 
 
 def solve_all(lefts: Sequence[Expression], rights: Sequence[Expression]) -> Solutions:
-    """The solutions of two sides, each with two readings for a ±; upper signs belong together, and lower ones."""
+    """Solve an equation; each side has two readings if there is a ±. Upper signs go together, and lower signs do."""
     pairs = zip(lefts, rights, strict=True) if len(lefts) == len(rights) else product(lefts, rights)
     return Solutions.union(solve(left, right) for left, right in pairs)
 
@@ -65,7 +65,7 @@ _OR = re.compile(
 
 
 def alternatives(text: str) -> list[str]:
-    """The parts between `or`, `and` and commas: values of one unknown, or equations that hold for one value each."""
+    """Split at `or`, `and` and commas: into values of one unknown, or equations that give one value each."""
     return [part.strip() for part in _OR.split(text) if part.strip()]
 
 
@@ -80,15 +80,15 @@ class Equation:
 
     @classmethod
     def of(cls, left: str, right: str, unknown: str) -> Equation:
-        """From its two sides; raises Unreadable."""
+        """Make an equation from its two sides; raises Unreadable."""
         left, right = " ".join(left.split()), " ".join(right.split())
         return cls(left, right, unknown, solve_all(readings(left, unknown), readings(right, unknown)))
 
     @property
     def key(self) -> Hashable:
-        """Equal for equations with the same sides, ignoring the unknown, the spacing and the order of the terms.
+        """The same for equations with the same sides, ignoring the unknown, the spacing and the order of the terms.
 
-        Brackets count: 2(x + 3) = 10 is not the same exercise as 2x + 6 = 10, nor as 10 = 2(x + 3).
+        Brackets count: 2(x + 3) = 10 is neither the same exercise as 2x + 6 = 10 nor as 10 = 2(x + 3).
         """
         return self._side(self.left), self._side(self.right)
 
@@ -99,6 +99,6 @@ class Equation:
 
     @property
     def latex(self) -> str:
-        r"""The answer that solves it, `x = 3 \text{ or } x = -\frac{1}{2}`: real values only."""
+        r"""Return the answer, `x = 3 \text{ or } x = -\frac{1}{2}`, with real values only."""
         values = sorted(self.solutions.real, key=lambda value: -value.approximate().real)
         return r" \text{ or } ".join(f"{self.unknown} = {value.latex()}" for value in values)

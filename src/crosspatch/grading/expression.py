@@ -1,6 +1,6 @@
-r"""Sums of c·xⁿ·√r with rational c, computed exactly: enough for linear and quadratic equations and their answers.
+r"""Computes exactly with sums of c·xⁿ·√r with rational c, which suffice for linear and quadratic equations.
 
-Any other expression, and one that grows large, is refused, so no computation takes long. `reading` parses such sums,
+Any other or very large expression raises Unreadable, so no computation takes long. `reading` parses such sums, and
 `equation` solves equations of them.
 """
 
@@ -16,12 +16,12 @@ from crosspatch.data.latex import Rational
 from crosspatch.data.polynomial import Polynomial
 
 _LARGEST_POWER = 8
-_BITS = 200  # of a numerator or denominator
-_LARGEST_RADICAND = 10**15  # its square factors are looked for one by one, up to its cube root
+_BITS = 200  # the maximum for a numerator or denominator
+_LARGEST_RADICAND = 10**15  # its square factors are found by trial division up to its cube root
 
 
 class Unreadable(ValueError):
-    """The text is not such an expression, or it is too large."""
+    """The text is not an expression of this form, or the expression is too large."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Expression:
 
     @classmethod
     def of(cls, terms: Iterable[tuple[int, int, Rational]]) -> Expression:
-        """The sum of terms in any order; raises Unreadable if it grows too large."""
+        """Return the sum of terms in any order; raises Unreadable if it is too large."""
         sums: dict[tuple[int, int], Rational] = {}
         for power, radicand, size in terms:
             sums[power, radicand] = sums.get((power, radicand), 0) + size
@@ -46,7 +46,7 @@ class Expression:
 
     @classmethod
     def constant(cls, size: Rational) -> Expression:
-        """A rational number."""
+        """Return a rational number as an expression."""
         return cls(((0, 1, _whole(size)),) if size else ())
 
     @property
@@ -56,7 +56,7 @@ class Expression:
 
     @property
     def rational(self) -> Fraction | None:
-        """Its value, if it is a rational number."""
+        """The expression's value if it is a rational number, else None."""
         if not self.terms:
             return Fraction(0)
         power, radicand, size = self.terms[0]
@@ -64,14 +64,14 @@ class Expression:
 
     @property
     def polynomial(self) -> Polynomial | None:
-        """The same as a polynomial up to degree two with rational coefficients; None if it is not one."""
+        """The expression as a polynomial up to degree two with rational coefficients; None if it is not one."""
         square, linear, constant = (self.coefficient(power).rational for power in (2, 1, 0))
         if self.degree > 2 or square is None or linear is None or constant is None:
             return None
         return Polynomial(square, linear, constant)
 
     def coefficient(self, power: int) -> Expression:
-        """The coefficient of a power of the unknown."""
+        """Return the coefficient of a power of the unknown."""
         return Expression(tuple((0, radicand, size) for n, radicand, size in self.terms if n == power))
 
     def __add__(self, other: Expression) -> Expression:
@@ -89,13 +89,13 @@ class Expression:
         )
 
     def __truediv__(self, other: Expression) -> Expression:
-        """Raises Unreadable for division by 0, by an unknown or by a sum of several roots."""
+        """Divide; raises Unreadable for division by 0, by an unknown or by a sum of several roots."""
         if other.degree or not 1 <= len(other.terms) <= 2:
             raise Unreadable
         if len(other.terms) == 1:
             _, radicand, size = other.terms[0]
             return self * Expression(((0, radicand, _whole(Fraction(1) / (size * radicand))),))
-        # (a + b)(a - b) is rational where a is rational and b is a root; of two roots it is rational too.
+        # (a + b)(a - b) is rational if a is rational and b is a root, and also if both are roots.
         first, second = (Expression((term,)) for term in other.terms)
         return self * (first - second) / (first * first - second * second)
 
@@ -108,7 +108,7 @@ class Expression:
         return result
 
     def sqrt(self) -> Expression:
-        """Of a rational number; raises Unreadable for anything else."""
+        """Return the square root of a rational number; raises Unreadable for anything else."""
         number = self.rational
         if number is None:
             raise Unreadable
@@ -118,13 +118,13 @@ class Expression:
         return Expression(((0, inside, _whole(Fraction(outside, number.denominator))),))
 
     def approximate(self) -> complex:
-        """The value of an expression without unknown, in floating point."""
+        """Return the floating-point value of an expression without an unknown."""
         if self.degree:
             raise Unreadable
         return sum((float(size) * complex(radicand) ** 0.5 for _, radicand, size in self.terms), 0j)
 
     def latex(self) -> str:
-        r"""An expression without unknown as one writes it: `\frac{17}{2} - \frac{1}{2}\sqrt{227}`."""
+        r"""Format an expression without an unknown: `\frac{17}{2} - \frac{1}{2}\sqrt{227}`."""
         text = ""
         for _, radicand, size in self.terms:
             whole = -size if size < 0 else size
@@ -139,12 +139,12 @@ UNKNOWN = Expression(((1, 1, 1),))
 
 
 def _whole(size: Rational) -> Rational:
-    """The value as an int if it is whole: ints are ten times faster than fractions and compare equal to them."""
+    """Return the value as an int if it is whole: ints are ten times faster than fractions and compare equal to them."""
     return size.numerator if size.denominator == 1 else size
 
 
 def _product_of_roots(r: int, s: int, size: Rational) -> tuple[int, Rational]:
-    """√r·√s times `size` as a single root: (radicand, size)."""
+    """Return √r·√s times `size` as a single root: (radicand, size)."""
     common = math.gcd(r, s)
     both_imaginary = r < 0 and s < 0
     return (r // common) * (s // common), -size * common if both_imaginary else size * common
@@ -152,7 +152,7 @@ def _product_of_roots(r: int, s: int, size: Rational) -> tuple[int, Rational]:
 
 @lru_cache(maxsize=1024)
 def without_squares(number: int) -> tuple[int, int]:
-    """(s, r) with number = s²·r and r without square factor; raises Unreadable for large ones that are no square."""
+    """Return (s, r) with number = s²·r and r square-free; raises Unreadable for large numbers that are no square."""
     rest = abs(number)
     root = math.isqrt(rest)
     sign = 1 if number > 0 else -1
@@ -167,6 +167,6 @@ def without_squares(number: int) -> tuple[int, int]:
         if rest % p == 0:
             inside, rest = inside * p, rest // p
         p += 1 if p == 2 else 2
-    # What is left is 1, a prime, the square of one, or a product of two.
+    # The remaining factor is 1, a prime, a prime's square, or a product of two primes.
     root = math.isqrt(rest)
     return (outside * root, inside) if root * root == rest else (outside, inside * rest)

@@ -1,17 +1,17 @@
-r"""Find the final answer of a text; None if there is none.
+r"""Finds the final answer of a text, or None if it has none.
 
-The places, in order:
+The places to search, in order:
 1. the last `\boxed{…}` that is not empty, together with boxes joined to it by `or`, `and` or a comma;
 2. the last stated answer, on its line or the next: `**Answer:** …`, `the solutions are …`;
-3. for a gold `x = …`: the last line with `x = value`. For several roots, as many last values as the gold has; for
-   several unknowns, one value of each. If there is none: a value at the end of the last line;
+3. for a gold `x = …`: the last line with `x = value`. For several roots, the last values, as many as the gold has; for
+   several unknowns, one value for each. If there is no such line: a value at the end of the last line;
 4. for any other gold: the last mathematical piece of the text that could be such an answer;
 5. a last line that states that there is no solution.
 
 In 3 and 4 only asserted pieces count: "the probability of a sum of 7 is 1/6" asserts 1/6, and `x = 3` is no answer
-if it is only tried, ruled out, or the border of an integral (`math_pieces`).
+if it is only tried, ruled out, or a limit of an integral (`math_pieces`).
 
-The gold only tells which kind of answer to look for; the answer is not graded here.
+The gold only determines which kind of answer to search for; this module does not grade the answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crosspatch.grading.math_expression import same_value
 from crosspatch.grading.math_pieces import Piece, is_prose, pieces, pieces_from_end
 from crosspatch.grading.maths_text import one_spelling, without_commands
 
-_TAIL = 20_000  # characters at the end that are read
+_TAIL = 20_000  # only this many characters at the end are read
 _STATED = re.compile(
     r"\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|would be|must be|:|=)"
     r"|(?<!one )(?<!other )(?<!another )(?<!first )(?<!second )"
@@ -40,14 +40,14 @@ _NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefine
 
 @dataclass(frozen=True)
 class FinalAnswer:
-    """The answer as found in the text, and as read: None if the text states that there is no answer."""
+    """The answer as it occurs in the text, and parsed: None if the text states that there is no answer."""
 
     text: str
     answer: MathAnswer | None
 
 
 def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
-    """The final answer of any text, which the gold's kind helps to recognise."""
+    """Find a text's final answer; the kind of the gold helps to recognise it."""
     text = text[-_TAIL:]
     if len(gold.unknowns) > 1:
         text = _PAIR.sub(r"\1 = \3, \2 = \4", text)
@@ -59,7 +59,7 @@ def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _boxes(text: str) -> tuple[str, str]:
-    r"""The content of the last boxes, joined, and the text without a box that was cut off."""
+    r"""Return the content of the last boxes, joined, and the text without a truncated box."""
     closed: list[tuple[int, int, int]] = []
     opened: list[int | None] = []
     for match in re.finditer(r"\\f?boxed\s?\{|\\.|[{}]", text):
@@ -92,7 +92,7 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     if answer is None:
         readable = [a for piece in pieces(tidy) if (a := _read(piece.text, gold))]
         answer = readable[-1] if readable else None
-    # Words in a box are a wrong answer; unreadable signs are no answer.
+    # Words in a box are a wrong answer, but unreadable symbols are no answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
     return FinalAnswer(content, answer)
@@ -118,14 +118,14 @@ def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    """The last stated values of the unknown; values that are only mentioned count if there are no others."""
+    """Return the last asserted values of the unknown or, if there are none, the last mentioned values."""
     found = [piece for piece in pieces_from_end(tidy) if not piece.supposed]
     claimed = [piece for piece in found if piece.claimed or piece.ruled_out]
     return _values_of(claimed, gold) or _values_of(found, gold) or _last_line(tidy, gold)
 
 
 def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
-    """The values in pieces, the last one first; values that are ruled out do not count."""
+    """Return the values in pieces, the last one first; values that are ruled out do not count."""
     unknowns = gold.unknowns
     letter = re.compile(rf"(?<![a-zA-Z\\])(?:{'|'.join(unknowns)})(?:\b|_)")
     said: list[str] = []
@@ -140,7 +140,7 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
             out += about
             continue
         if len(unknowns) > 1:
-            # One value for each unknown: the last one counts.
+            # For each unknown, only the last value counts.
             about = [v for v in about if v.label not in {w.label for w in values}]
         new = [v for v in about if not _among(v, values) and not _among(v, out)]
         values += new
@@ -155,7 +155,7 @@ def _among(value: Value, others: list[Value]) -> bool:
 
 
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    """The value at the end of the last line: without an unknown, or of another unknown."""
+    """Return the value at the end of the last line: without an unknown, or of another unknown."""
     line = tidy.rstrip().rpartition("\n")[2].strip()
     found = list(pieces(line))
     if not found or not _ends(line, found[-1].text) or not found[-1].claimed:
@@ -179,13 +179,13 @@ def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 
 
 def _nothing(tidy: str) -> FinalAnswer | None:
-    """The last line, if it states that there is no answer or that any value is an answer."""
+    """Return the last line, if it states that there is no answer or that any value is an answer."""
     found = _NOTHING.search(tidy.rstrip().rpartition("\n")[2])
     return FinalAnswer(found.group(), None) if found else None
 
 
 def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
-    """An answer; if the gold is a number, a letter at the end of a number is a unit, as in `5m`."""
+    """Parse an answer; if the gold is a number, a letter after a number is a unit, as in `5m`."""
     answer = read_answer(text, gold.constant)
     if gold.numeric and (answer is None or not answer.numeric) and (unit := _GLUED_UNIT.search(text)):
         return read_answer(text[: unit.start()], gold.constant) or answer
@@ -193,7 +193,7 @@ def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
 
 
 def _plausible(answer: MathAnswer, gold: MathAnswer) -> bool:
-    """Whether a value could answer the same question: a number if the gold is one, and the same unknowns."""
+    """Whether a value has the form of the gold: a number if the gold is a number, and the same unknowns."""
     if gold.unknown:
         return answer.numeric and {v.label for v in answer.values} <= {*gold.unknowns, ""}
     return answer.numeric or not gold.numeric

@@ -1,6 +1,6 @@
-"""Grade the final answer of a text: read it and compare it with the gold answer; nothing is guessed.
+"""Grades a text's final answer: parses the answer and compares it with the gold answer; nothing is guessed.
 
-`unparsed` (no answer could be read) is kept apart from `incorrect` (one was read, and it differs).
+`unparsed` means that no answer could be read; `incorrect` means that an answer was read and differs from the gold.
 `final_answer` finds a mathematical answer; `math_answer` and `math_expression` compare two.
 """
 
@@ -21,7 +21,7 @@ Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "text", "yes_no"]
 
 _YES_OR_NO = r"(?P<said>yes|no)(?![\w-])"
-# The places of an answer, the most reliable first: in a box, after "Answer:", at the start of a sentence.
+# The positions of an answer, most reliable first: in a box, after "Answer:", at the start of a sentence.
 _PLACES = (
     re.compile(rf"\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}", re.IGNORECASE),
     re.compile(rf"\banswer\b(?:\s+is)?[\s:*$]*(?:\\text\{{)?\W*{_YES_OR_NO}", re.IGNORECASE),
@@ -33,18 +33,18 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict, and the final answer as found in the text: None if none was found."""
+    """A verdict, and the final answer as it occurs in the text: None if none was found."""
 
     verdict: Verdict
     extracted: str | None
 
 
 def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
-    """Grade a text against the gold or any alias; never raises for any text.
+    """Grade a text against the gold or any alias; no text makes this function raise.
 
-    `kind` says whether the gold is mathematics (the text's final answer is read and compared), words (they
-    have to occur in the text as whole words, whatever else it says), or yes or no; None judges by the gold. If a
-    mathematical gold cannot be read, every text is unparsed.
+    `kind` is the kind of the gold: mathematics (the text's final answer is parsed and compared), words (they must
+    occur in the text as whole words), or yes or no; None infers the kind from the gold. If a mathematical gold cannot
+    be parsed, every text is unparsed.
     """
     match kind or kind_of(gold):
         case "text":
@@ -79,9 +79,9 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
 
 
 def kind_of(gold: str) -> Kind:
-    """Text if it has a word of three letters or more that is not a LaTeX command, function or unit.
+    """Return the kind text if the gold has a word of three or more letters that is no LaTeX command, function or unit.
 
-    A gold of nothing but yes or no is of the kind yes_no.
+    A gold of only yes or no has the kind yes_no.
     """
     if re.fullmatch(r"\W*(?:\\text\{)?\W*(?:yes|no)\W*", gold, re.IGNORECASE):
         return "yes_no"
@@ -103,14 +103,14 @@ def _says(text: str, wording: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _fold(text: str) -> str:
-    """Lower case without accents and punctuation, words separated by one space; 3.7 and 1,945 stay one word."""
+    """Lowercase, remove accents and punctuation, and separate words by one space; 3.7 and 1,945 stay one word."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
     plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
     return " ".join(re.findall(r"\d+(?:\.\d+)+|[^\W_]+", plain))
 
 
 def _yes_or_no(text: str) -> Literal["yes", "no"] | None:
-    """The last match in the most reliable place that has one; None if no place has one."""
+    """Return the last match in the most reliable position that has a match; None without a match."""
     for place in _PLACES:
         found = list(place.finditer(text))
         if found:

@@ -1,7 +1,7 @@
-"""Grading in a separate process, so no answer can hang the program: the process ends at the time limit.
+"""Grades in a separate process, which is ended at a time limit, so no answer can block the program.
 
-The limit holds in any thread, and a script that grades needs no `if __name__ == "__main__"`: the worker is an
-interpreter of its own that reads requests and writes grades, one JSON object a line.
+The limit works in any thread, and a script that grades needs no `if __name__ == "__main__"`: the worker is a
+separate Python interpreter that reads requests and writes grades, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import IO
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.grading.grading import Grade, Kind, grade
 
-SECONDS = 5.0  # for one answer; the median takes a hundredth of one
+SECONDS = 5.0  # per answer; the median answer takes a hundredth of a second
 COMMAND = (sys.executable, "-P", "-m", "crosspatch.grading.grading_worker")
-_START = 120.0  # seconds in which a worker must have come up, its imports included
+_START = 120.0  # seconds within which a worker must start, imports included
 
 
 class GradingWorker:
-    """Grades like `grading.grade`, each answer within `seconds`; one that takes longer is unparsed.
+    """Grades like `grading.grade`, with a limit of `seconds` per answer; an answer that takes longer is unparsed.
 
-    A context manager. The process starts with the first answer and, if it was ended, again with the next answer.
-    Threads may share a worker: they take turns.
+    A context manager. The process starts with the first answer, and starts again if it was ended. Several threads may
+    share a worker, which grades one answer at a time.
     """
 
     def __init__(self, seconds: float = SECONDS, command: Sequence[str] = COMMAND) -> None:
@@ -57,7 +57,7 @@ class GradingWorker:
             self._end()
 
     def grade(self, text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
-        """Grade one answer; raises CrosspatchError if the worker does not start or stops by an error of its own."""
+        """Grade one answer; raises CrosspatchError if the worker does not start or fails with an error."""
         request = {"text": text, "gold": gold, "aliases": list(aliases), "kind": kind, "seconds": self.seconds}
         with self._turn:
             if self._process is None:
@@ -65,7 +65,7 @@ class GradingWorker:
             try:
                 reply = self._process.ask(json.dumps(request), self.seconds)
             except BaseException:
-                self._end()  # it may still run: its reply would be taken for the next answer's
+                self._end()  # otherwise its late reply would be read as the reply for the next answer
                 raise
             if reply is None:
                 self._end()
@@ -80,14 +80,14 @@ class GradingWorker:
 
 @dataclass(frozen=True, eq=False)
 class _Process:
-    """A running worker. A thread reads its output, since not every platform can wait for a pipe with a timeout."""
+    """A running worker. A thread reads its output, as some platforms cannot wait for a pipe with a timeout."""
 
     popen: subprocess.Popen[str]
     replies: queue.Queue[str | None] = field(default_factory=queue.Queue)
 
     @classmethod
     def started(cls, command: Sequence[str]) -> _Process:
-        # The package is found where this process found it.
+        # The worker imports the package from the same place as this process.
         path = os.pathsep.join(filter(None, sys.path))
         popen = subprocess.Popen(
             command,
@@ -111,7 +111,7 @@ class _Process:
         return process
 
     def ask(self, request: str, seconds: float) -> str | None:
-        """The worker's reply; None after the time limit, or if the worker has ended."""
+        """Return the worker's reply; None after the time limit, or if the worker has ended."""
         assert self.popen.stdin is not None
         try:
             self.popen.stdin.write(request + "\n")
@@ -131,7 +131,7 @@ def _end(popen: subprocess.Popen[str]) -> None:
     popen.kill()
     popen.wait()
     if popen.stdin is not None:
-        with suppress(BrokenPipeError):  # of a request that was never read
+        with suppress(BrokenPipeError):  # if a request was never read
             popen.stdin.close()
 
 
@@ -143,20 +143,20 @@ def _read(pipe: IO[str], replies: queue.Queue[str | None]) -> None:
 
 
 def serve() -> None:
-    """The worker's loop: report that it runs, then grade line by line to the end of the input."""
+    """Run the worker's loop: report the start, then grade each line until the input ends."""
     replies, sys.stdout = sys.stdout, sys.stderr  # only grades may be written to the output
     print("up", file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         seconds = request.pop("seconds")
-        _end_soon(seconds + 1)  # also if the parent has ended
+        _end_soon(seconds + 1)  # ends this process even if the parent has ended
         reply = json.dumps(asdict(grade(**request)))
         _end_soon(0)
         print(reply, file=replies, flush=True)
 
 
 def _end_soon(seconds: float) -> None:
-    """End this process after some seconds by the system's clock, even while Python is busy; 0 cancels it."""
+    """End this process after some seconds of wall-clock time, even while Python is busy; 0 cancels the timer."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 

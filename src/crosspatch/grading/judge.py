@@ -1,4 +1,4 @@
-"""Verdicts on texts: the rows of one generation, and the grades of a file of answers."""
+"""Grades texts: the rows of a generations table, and the answers in a file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from crosspatch.grading.health import health
 from crosspatch.grading.operations import judge_operation
 from crosspatch.tables import BEHAVIOUR, HEALTH
 
-# Grades as `grading.grade` does: that function, or a worker's method.
+# A function like `grading.grade`, such as a worker's method.
 Grader = Callable[..., Grade]
 
 
 def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) -> dict[str, Any]:
-    """A row of the behaviour table for a row of the generations table; the problem must have an answer.
+    """Return the behaviour table's row for a generations table's row; the problem must have an answer.
 
-    A problem with key points asks for an explanation; any other one of the general domain is right by its words.
+    A problem with key points is graded as an explanation; other problems of the general domain are graded by words.
     """
     text = generation["text"]
     if problem.key_points:
@@ -45,13 +45,13 @@ def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) 
 
 
 def examine(generation: dict[str, Any]) -> dict[str, Any]:
-    """A row of the health table for a row of the generations table."""
+    """Return the health table's row for a generations table's row."""
     which = {key: generation[key] for key in HEALTH.keys}
     return {**which, **asdict(health(generation["text"], generation["stop_reason"]))}
 
 
 def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
-    """The verdicts on a JSONL file of `{"text": …, "gold": …}`, each found within `seconds`; raises UsageError.
+    """Grade a JSONL file of `{"text": …, "gold": …}`, within `seconds` per line; raises UsageError.
 
     A line may have `aliases` and `kind` (see `grade`) or, for an explanation, `key_points` in place of the gold.
     """
@@ -73,6 +73,6 @@ def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
 
 
 def _key_points(given: object) -> list[list[str]]:
-    """Each in its wordings; none where they are not given so."""
+    """Return each key point's list of wordings; empty if the value has another form."""
     points = given if isinstance(given, list) else []
     return [[str(wording) for wording in point] for point in points if isinstance(point, list)]

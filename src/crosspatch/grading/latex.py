@@ -1,8 +1,8 @@
-r"""Malformed LaTeX: delimiters that are not closed, and formulas that cannot be parsed.
+r"""Finds malformed LaTeX: delimiters that are not closed, and formulas that cannot be parsed.
 
 Delimiters (`$`, `$$`, `\(`, `\[`, braces, `\left`, `\begin`) are read in one pass, ignoring the text between them.
-Formulas are parsed by matplotlib's mathtext, after LaTeX that it does not know has been rewritten.
-Errors are, for example, `\frac{1}` without its second argument, `x^^2`, and commands that do not exist.
+Formulas are parsed by matplotlib's mathtext, after LaTeX that it does not support has been rewritten.
+Examples of errors: `\frac{1}` without its second argument, `x^^2`, and commands that do not exist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
-_MOST = 5  # reasons given for one text
+_MOST = 5  # the maximum number of reasons for one text
 _DELIMITER = re.compile(
     r"\\(?P<edge>begin|end)\s?\{(?P<environment>[^{}\n]{0,40})\}"
     r"|\\(?P<side>left|right)(?![a-zA-Z])[ ]?(?:\\(?:[a-zA-Z]+|.)|[^\s\\{}$])?"
@@ -23,15 +23,15 @@ _DELIMITER = re.compile(
     re.DOTALL,
 )
 _MONEY = re.compile(r"\$\d[\d,]*(?:\.\d+)?(?=[.,;:!?)]*(?:\s+(?:[^\W\d_]{2}|a\b)|[ \t]*(?:\n|\Z)))")
-# Inside of these, dollars open mathematics again.
+# Inside of these commands, dollars open mathematics again.
 _WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|hbox|parbox|footnote)[ ]?\{")
 _PARTNER = {r"\)": r"\(", r"\]": r"\[", "}": "{", r"\right": r"\left"}
 
 
 def unclosed(text: str) -> list[str]:
-    r"""The delimiters that are not closed, at most five, such as "\boxed{ is not closed"; empty if all is closed.
+    r"""Return at most five delimiters that are not closed, such as "\boxed{ is not closed"; empty if there are none.
 
-    `\$` is no delimiter, nor is an amount of money without a partner on its line. A blank line ends `$` and `\(`.
+    `\$` and an amount of money without a second `$` on its line are no delimiters. A blank line ends `$` and `\(`.
     """
     reader = _Reader(text)
     for match in _DELIMITER.finditer(text):
@@ -42,13 +42,13 @@ def unclosed(text: str) -> list[str]:
 
 @dataclass
 class _Reader:
-    """The open delimiters, and the errors so far."""
+    """The open delimiters, and the errors found so far."""
 
     text: str
     reasons: list[str] = field(default_factory=list)
-    open: list[tuple[str, str]] = field(default_factory=list)  # kind, and as it is written
+    open: list[tuple[str, str]] = field(default_factory=list)  # kind, and the delimiter as written
     kinds: Counter[str] = field(default_factory=Counter)
-    modes: list[int] = field(default_factory=list)  # places in `open` of $, $$, \(, \[ and of words
+    modes: list[int] = field(default_factory=list)  # indices in `open` of $, $$, \(, \[ and text commands
 
     def take(self, match: re.Match[str]) -> None:
         token = match.group()
@@ -72,7 +72,7 @@ class _Reader:
 
     @property
     def mode(self) -> str:
-        """The innermost open delimiter of mathematics; "{" within words in it, "" outside of mathematics."""
+        """The innermost open mathematics delimiter; "{" inside a text command, "" outside of mathematics."""
         return self.open[self.modes[-1]][0] if self.modes else ""
 
     def dollars(self, token: str, place: int) -> None:
@@ -92,7 +92,7 @@ class _Reader:
             self.reasons.append(rf"{token} stands inside of {mode}")
 
     def money(self, place: int) -> bool:
-        """Whether a dollar sign precedes an amount and has no partner on its line."""
+        """Whether a dollar sign precedes an amount and has no second dollar sign on its line."""
         amount = _MONEY.match(self.text, place)
         if not amount:
             return False
@@ -106,7 +106,7 @@ class _Reader:
         self.kinds[kind] += 1
 
     def close(self, kind: str, by: str) -> None:
-        """Close the last of a kind; what was opened after it is not closed."""
+        """Close the last open delimiter of a kind; delimiters opened after it are reported as not closed."""
         if not self.kinds[kind]:
             self.reasons.append(f"{by} closes nothing")
             return
@@ -116,7 +116,7 @@ class _Reader:
         self.close_to(place, silent_last=True)
 
     def close_to(self, place: int, silent_last: bool = False) -> None:
-        """Remove what was opened from a place on and report it, except for the first if that one was closed."""
+        """Remove the open delimiters from `place` on and report them, except the first one if `silent_last`."""
         for i in range(len(self.open) - 1, place - 1, -1):
             kind, written = self.open.pop()
             self.kinds[kind] -= 1
@@ -126,7 +126,7 @@ class _Reader:
             self.modes.pop()
 
 
-# Longer formulas, and more of them in one text, are skipped: a loop of formulas would take minutes.
+# Limits on formulas in one text: without them, a text that repeats formulas would take minutes.
 _LONGEST, _MOST_FORMULAS = 400, 60
 
 _FORMULA = re.compile(
@@ -135,7 +135,7 @@ _FORMULA = re.compile(
     re.DOTALL,
 )
 _ARGUMENT = r"\s*(\{(?:[^{}]|\{[^{}]*\})*\}|\\[a-zA-Z]+|[^\s{}\\])"
-# LaTeX that the parser does not know, in what it does know.
+# Rewrites LaTeX that the parser does not support as LaTeX that it supports.
 _KNOWN = [
     (re.compile(r"\\(?:begin|end)\{[a-zA-Z]+\*?\}(?:\{[lcr|]+\})?"), " "),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
@@ -159,12 +159,12 @@ _KNOWN = [
     (re.compile(r"\\[pb]?mod(?![a-zA-Z])"), " "),
     (re.compile(r"[&~]"), " "),
 ]
-# Words need no parsing, and may have characters that are not mathematics.
+# Text commands need no parsing, and may contain characters that mathematics may not.
 _MATHRM = re.compile(r"\\mathrm\s*\{([^{}\\^_]*)\}")
 
 
 def unparsable(text: str) -> int:
-    """The number of formulas that are not LaTeX, of the first 60; those of over 400 characters are skipped."""
+    """Count invalid formulas among the first 60; formulas of over 400 characters are skipped."""
     formulas = [
         match[match.lastgroup or 0] for match, _ in zip(_FORMULA.finditer(text), range(_MOST_FORMULAS), strict=False)
     ]
@@ -188,6 +188,6 @@ def _parses(formula: str) -> bool:
 def _parser() -> Any:
     from matplotlib.mathtext import MathTextParser
 
-    # The parser warns of characters that its font lacks; nothing is drawn here.
+    # The parser warns about characters missing in its font; nothing is rendered here.
     logging.getLogger("matplotlib.mathtext").addFilter(lambda record: False)
     return MathTextParser("path")

@@ -1,4 +1,4 @@
-"""Mathematical answers: one value or several in any order, each with the left side of its `=`.
+"""Parses mathematical answers: one or several values in any order, each with the left side of its `=`.
 
 Splits a text into single values without label, unit or percent sign, and compares two answers.
 """
@@ -15,7 +15,7 @@ import sympy
 from crosspatch.grading.math_expression import parse, same_value
 from crosspatch.grading.maths_text import one_spelling
 
-# A pattern of units.
+# A pattern that matches units.
 UNITS = (
     r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|met(?:er|re)s?|"
     r"centimet(?:er|re)s?|degrees?|radians?|dollars?|euros?|seconds?|hours?|minutes?|s|kg|g|[ckm]?m/(?:s|h|min))"
@@ -35,26 +35,26 @@ class Value:
 
     @property
     def constant(self) -> bool:
-        """Whether it is an expression without symbols."""
+        """Whether the value is an expression without symbols."""
         return isinstance(self.expr, sympy.Expr) and not self.expr.free_symbols
 
 
 @dataclass(frozen=True)
 class MathAnswer:
-    """The values of an answer, in any order; `constant`: it holds up to a constant of integration."""
+    """The values of an answer, in any order; `constant`: the answer is unique up to a constant of integration."""
 
     values: tuple[Value, ...]
     constant: bool = False
 
     @property
     def unknown(self) -> str | None:
-        """The letter that an answer such as `x = 2` is about."""
+        """The letter that an answer such as `x = 2` gives a value for."""
         label = self.values[0].label
         return label if re.fullmatch(r"[a-zA-Z]", label) and all(v.constant for v in self.values) else None
 
     @property
     def unknowns(self) -> tuple[str, ...]:
-        """All such letters: two for a system."""
+        """All letters that the answer gives values for: two for a system."""
         labels = dict.fromkeys(value.label for value in self.values if re.fullmatch(r"[a-zA-Z]", value.label))
         return tuple(labels) if self.unknown else ()
 
@@ -65,15 +65,15 @@ class MathAnswer:
 
 
 def read_gold(gold: str) -> MathAnswer | None:
-    """A gold in any spelling; one that ends in `+ C` holds up to a constant. None if it cannot be read."""
+    """Parse a gold in any spelling; a gold ending in `+ C` is unique up to a constant. None if it cannot be parsed."""
     constant = re.search(r"\+\s*C\W*$", gold) is not None
     return read_answer(one_spelling(gold), constant)
 
 
 def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
-    """All values of an answer in one spelling, or None if one of them cannot be read.
+    """Return all values of an answer in one spelling, or None if a value cannot be parsed.
 
-    `constant` says that a constant of integration at the end of a value is none of it.
+    `constant`: a constant of integration at the end of a value is dropped.
     """
     text = text.strip(" \n\t.,;:?!\"'")
     text = re.sub(r"\\in\b", "=", text)
@@ -123,7 +123,7 @@ def _values(part: str, constant: bool) -> Iterator[Value]:
 
 
 def _cut_label(part: str) -> tuple[str, str]:
-    """`f(x) = 12/2 = 6` is ("f(x)", "6"); of `16\\pi \\approx 50.27` the exact side counts."""
+    """Split `f(x) = 12/2 = 6` into ("f(x)", "6"); of `16\\pi \\approx 50.27` use the exact side."""
     exact, *rounded = re.split(r"\\approx|\\simeq|~", part)
     if rounded and "=" not in exact and re.fullmatch(r"\s*[a-zA-Z']+(\([a-z]\))?\s*", exact):
         exact = f"{exact} = {rounded[-1]}"
@@ -156,7 +156,7 @@ def _equal(gold: Value, said: Value) -> bool:
 
 
 def _labels_agree(gold: str, said: str) -> bool:
-    """Whether the labels may belong to the same answer: `x` and `y` may not, nor f' and f''; other names may."""
+    """Whether the labels may belong to the same answer: `x` and `y` may not, f' and f'' may not, other names may."""
     if not gold or not said:
         return True
     if re.fullmatch("[a-zA-Z]", gold):

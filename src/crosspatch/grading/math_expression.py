@@ -1,9 +1,9 @@
-"""One mathematical value as a sympy object: read safely, compared by its value.
+"""Parses one mathematical value to a sympy object safely, and compares two by value.
 
-math-verify parses LaTeX, and nothing else. What is long or a tower of powers is refused, so
-nothing hangs. Numbers and expressions are compared exactly, and to 1e-3 where a decimal stands for what no
-short decimal can say, rather than by `verify`, which rounds absolutely and may simplify for minutes; only
-intervals and inequalities are left to `verify`.
+math-verify is used to parse LaTeX. Long inputs and towers of powers are refused, so nothing can block. Numbers and
+expressions are compared exactly, or to 1e-3 if a decimal stands for a value that has no short decimal. math-verify's
+`verify` is used only for intervals and inequalities, since it rounds absolutely and may simplify expressions for
+minutes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import sympy
 
 from crosspatch.grading.maths_text import without_commands
 
-# math-verify's own timeouts need signals, so they fail off the main thread; it warns that they are off.
-# Timeouts are not needed: `_harmless` limits the input.
+# math-verify's own timeouts need signals, so they fail outside of the main thread; it warns if they are off.
+# They are not needed: `_harmless` limits the input.
 math_verify.parser.TIMEOUT_WARNING_SHOWN = math_verify.grader.TIMEOUT_WARNING_SHOWN = True
-# Its units are off too: it reads the t of `5t^{2} - t` as tonnes. `math_answer` removes units before.
+# Its units are off too: it parses the t of `5t^{2} - t` as tonnes. `math_answer` removes units before.
 _DEFAULT = math_verify.LatexExtractionConfig()
 _LATEX = [replace(_DEFAULT, normalization_config=replace(_DEFAULT.normalization_config, units=False))]
 
@@ -32,9 +32,9 @@ TOLERANCE = 1e-3
 
 @lru_cache(maxsize=1024)
 def parse(latex: str) -> Any:
-    """One value as a sympy object, or None if it cannot be read or is not safe to read.
+    """Parse one value to a sympy object; None if it cannot be parsed safely.
 
-    Plain numbers go without math-verify, which costs 20 ms.
+    Plain numbers do not use math-verify, which takes 20 ms.
     """
     if match := re.fullmatch(r"(-?)\s?(\d{1,30})(\.\d{1,30})?(?:\s?/\s?(\d{1,30}))?", latex):
         sign, whole, decimals, divisor = match.groups()
@@ -60,7 +60,7 @@ def _harmless(latex: str) -> bool:
         return False
     if re.search(r"\\(?:int|sum|prod|lim|binom)(?![a-zA-Z])|\d\d!|!!|[)}]\s*!|\d{31}|\d\s+\d|\{[^{}]*$", latex):
         return False
-    # Each round bracket costs math-verify's parser 60 ms; a power of a power of a power may explode.
+    # Each round bracket takes math-verify's parser 60 ms; a power of a power of a power may be huge.
     if any(latex.count(bracket) > 12 for bracket in "({[^"):
         return False
     if len(re.findall(r"[)}]\s*\^", latex)) > 2 or re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", latex):
@@ -75,13 +75,13 @@ def _small_exponent(rest: str) -> bool:
         if depth <= 0:
             exponent = rest[: i + 1]
             break
-    # One square or cube of a letter may stand up there, as in e^{-x^2}; a number's power may not.
+    # An exponent may contain one square or cube of a letter, as in e^{-x^2}, but no power of a number.
     inner = re.sub(r"[a-zA-Z]\^\{?[23]\}?", "", exponent, count=1)
     return "^" not in inner and len(re.findall(r"\d", inner)) <= 3
 
 
 def same_value(gold: Any, said: Any) -> bool:
-    """Whether two values of `parse` are equal; they are not if they cannot be compared."""
+    """Whether two values from `parse` are equal; values that cannot be compared count as different."""
     if isinstance(gold, sympy.Expr) and isinstance(said, sympy.Expr):
         return _close(gold, said)
     try:
@@ -91,7 +91,7 @@ def same_value(gold: Any, said: Any) -> bool:
 
 
 def _close(gold: sympy.Expr, said: sympy.Expr) -> bool:
-    """Whether they are equal in value: at three points if there are symbols."""
+    """Whether the values are equal: at three points if there are symbols."""
     turns = range(3 if gold.free_symbols or said.free_symbols else 1)
     return all(_close_at(gold, said, turn) for turn in turns)
 
@@ -108,7 +108,7 @@ def _close_at(gold: sympy.Expr, said: sympy.Expr, turn: int) -> bool:
 
 
 def _short(expr: sympy.Expr) -> bool:
-    """Whether a decimal can equal it exactly, so other decimals are wrong: x/2 and 3/4, not x/3 nor pi."""
+    """Whether some short decimal equals the value exactly, as for x/2 and 3/4; then all other decimals are wrong."""
     expr = expr.doit()  # the parser leaves 1/3 as a power of 3
     parts = expr.atoms(sympy.Pow, sympy.Function, sympy.NumberSymbol)
     if any(part.is_number and not part.is_rational for part in parts):
@@ -117,7 +117,7 @@ def _short(expr: sympy.Expr) -> bool:
 
 
 def _number(expr: sympy.Expr, turn: int) -> complex | None:
-    """The value with every symbol replaced by a different number, and by other numbers in each turn."""
+    """Return the value with a different number for every symbol, and with other numbers in each turn."""
     points = {s: sympy.Rational(sum(map(ord, s.name)) * (turn + 2), 193) for s in expr.free_symbols}
     try:
         value = complex(expr.evalf(20, subs=points))

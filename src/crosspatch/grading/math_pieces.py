@@ -1,6 +1,6 @@
-"""Find the mathematical pieces of a text, and whether the words around a piece assert it.
+"""Finds the mathematical pieces of a text, and whether the words around a piece assert it.
 
-Works on one spelling (`maths_text`).
+Works on texts in one spelling (`maths_text`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from itertools import islice
 
 from crosspatch.grading.maths_text import without_commands
 
-_PIECES = 40  # the most pieces that are tried, from the end
-_WORDS = 12  # the words before a piece that are examined; half as many after it
+_PIECES = 40  # the maximum number of pieces to try, from the end
+_WORDS = 12  # how many words before a piece are examined; half as many after it
 
-# Words before a piece that is only tried or ruled out, and words after one that is ruled out.
+# Words before a piece that is only tried or ruled out, and words after a piece that is ruled out.
 _SUPPOSED = re.compile(r"\b(?:try(?:ing)?|let(?:ting)?|let's say|suppose|assume|assuming|guess)$", re.IGNORECASE)
 _RULED_OUT = re.compile(
     r"\b(?:not|reject|rejecting|discard|discarding|exclude|excluding|ignore|ignoring|except)$", re.IGNORECASE
@@ -53,33 +53,33 @@ class Piece:
 
     @property
     def supposed(self) -> bool:
-        """Whether the sentence only tries it, as in "try x = 3"."""
+        """Whether the sentence only tries the piece, as in "try x = 3"."""
         return _SUPPOSED.search(self.before) is not None
 
     @property
     def ruled_out(self) -> bool:
-        """Whether the sentence negates it."""
+        """Whether the sentence negates the piece."""
         return bool(_RULED_OUT.search(self.before) or _WHICH_IS_OUT.match(self.behind))
 
     @property
     def claimed(self) -> bool:
-        """Whether the sentence asserts it, judging by the words around it."""
+        """Whether the sentence asserts the piece, judging by the words around it."""
         if self.supposed or self.ruled_out or ("=" in self.text and _CONDITION.search(self.before)):
             return False
         if _OF.search(self.before) and not _OF_ITS_OWN.search(self.before):
-            # "15% of 80 = 12" is a claim, "the derivative of f(x) = 3x" none.
+            # "15% of 80 = 12" is a claim, "the derivative of f(x) = 3x" is not.
             return "=" in self.text and not _NAMED.match(self.text)
         return _SPOKEN_OF.search(self.before) is None
 
 
 def pieces_from_end(tidy: str) -> Iterator[Piece]:
-    """The last pieces, the very last one first; of remarks, lines of words in brackets, none."""
+    """Yield the last pieces, the very last one first; lines that are remarks in brackets are skipped."""
     lines = (reversed(list(pieces(line))) for line in reversed(tidy.split("\n")) if not _REMARK.fullmatch(line.strip()))
     return islice((piece for line in lines for piece in line), _PIECES)
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """The longest pieces between words of prose, ends of sentences and ends of lines."""
+    """Yield the longest pieces between words of prose, ends of sentences and ends of lines."""
     for line in text.split("\n"):
         tokens = line.split()
         start = sentence = 0
@@ -94,7 +94,7 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def is_prose(token: str, following: str) -> bool:
-    """Whether a token is a word; `following`, the next token, tells the article `a` from a variable."""
+    """Whether a token is a word; `following`, the next token, distinguishes the article `a` from a variable."""
     bare = token.strip(".,;:?!()")
     if bare in ("or", "and", "dx", "dy") or re.fullmatch(r"cm|mm|km", bare):
         return False
@@ -104,7 +104,7 @@ def is_prose(token: str, following: str) -> bool:
 
 
 def _finished(tokens: list[str], sentence: int, start: int, end: int) -> Iterator[Piece]:
-    """The piece of some tokens, if it is one, with the words of its sentence."""
+    """Yield the piece made of these tokens, if it is mathematical, with the words of its sentence."""
     behind = " ".join(tokens[end : end + _WORDS // 2])
     while start < end and tokens[end - 1] in ("or", "and"):
         end -= 1

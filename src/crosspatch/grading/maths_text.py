@@ -1,8 +1,8 @@
-"""Convert mathematics in Unicode, LaTeX, markdown or plain words to one spelling.
+"""Converts mathematics in Unicode, LaTeX, markdown or plain words to one spelling.
 
-There are two spellings. `typed` changes signs alone, one by one, so that a line keeps its layout and can be quoted.
-`one_spelling` makes LaTeX of everything and drops delimiters, markdown and spacing, which is what answers are looked
-for in.
+There are two conversions. `typed` only replaces symbols one by one, so a line keeps its layout and can be quoted.
+`one_spelling` converts everything to LaTeX and drops delimiters, markdown and spacing; answers are searched for in
+its result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LATEX = str.maketrans(
         "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ",
     }
 )  # fmt: skip
-# Characters that show nothing themselves, and halves of surrogate pairs; emoji and dingbats, which mean no mathematics.
+# Invisible characters, halves of surrogate pairs, and emoji and dingbats, which have no mathematical meaning.
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u20e3\ufe00-\ufe0f\ufeff\ud800-\udfff\ufffd]")
 _ARROWS = re.compile("[\u2794\u2798-\u27af\u27b1-\u27be\u2b95\U0001f449]")
 _PICTURES = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
@@ -83,12 +83,12 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 
 def typed(text: str) -> str:
-    """The text with Unicode signs in ASCII, `^2` for ², and everything else unchanged."""
+    """Return the text with Unicode symbols in ASCII, `^2` for ², and everything else unchanged."""
     return text.translate(_TYPED)
 
 
 def one_spelling(text: str) -> str:
-    """The text with LaTeX in place of Unicode and plain words, without delimiters, spacing, markdown and emoji."""
+    """Return the text with LaTeX for Unicode and plain words, without delimiters, spacing, markdown and emoji."""
     text = _PICTURES.sub(" ", _ARROWS.sub("→", _INVISIBLE.sub("", text)))
     text = re.sub("[⁰¹²³⁴-⁹⁻⁺ˣⁿ]+", lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
     text = re.sub("[₀-₉]", lambda m: f"_{ord(m[0]) - ord('₀')}", text)
@@ -101,10 +101,10 @@ def one_spelling(text: str) -> str:
 
 
 def _mixed(whole: int, over: int, under: int) -> str:
-    """`1 1/2` as one fraction; `12 6/3` is not one."""
+    """Convert `1 1/2` to one fraction; `12 6/3` is not a mixed number."""
     return rf"\frac{{{whole * under + over}}}{{{under}}}" if 0 < over < under else f"{whole} {over}/{under}"
 
 
 def without_commands(latex: str) -> str:
-    """The text without LaTeX commands, whose names are not words."""
+    """Return the text without LaTeX commands, whose names are not words."""
     return re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", latex)

@@ -1,10 +1,10 @@
-r"""Judge whether the operations on both sides that a solution states are the right or the planted ones.
+r"""Judges whether the operations on both sides that a solution states are the right or the planted ones.
 
 Only statements ("Subtract 5x - 11 from both sides") are read, not the arithmetic after them, which may be wrong.
 
-The rule. A problem without `right_operations` is not judged (None). Otherwise the first statement that is recognised as
+The rule: A problem without `right_operations` is not judged (None). Otherwise the first statement that is recognised as
 right or planted decides; "neither" if there is none. A verb (moving or scaling) that both solvers use alike decides
-nothing. Any other statement is judged by the first of these that recognises it:
+nothing. Any other statement is judged by the first of these tests that recognises it:
 1. The problem's lists. The statement is right if it is only among the right operations, and planted if it is only among
    the planted ones. A quadratic has two lists: the operations on the equation itself (the first one, unless the right
    side is 0), which apply until the text has factored, and those on the factors, which apply afterwards.
@@ -31,8 +31,8 @@ from crosspatch.grading.stated_equations import StatedEquation, equations_among_
 
 Told = Literal["right", "planted", "neither"]
 
-_READ = 20_000  # characters at the start that are read
-_NEAR = 1_000  # characters before a statement in which its equation is searched
+_READ = 20_000  # only this many characters at the start are read
+_NEAR = 1_000  # its equation is searched for in this many characters before a statement
 _VERBS = {
     "add": "add",
     "subtract": "subtract",
@@ -50,7 +50,7 @@ _STATEMENT = re.compile(
     rf"|{_SCALE.format('scale_by')}\s(?:by\s)?(?P<scaled_by>[^\n.:;]{{1,40}}?)\s(?:from|to|on)\s{_SIDES}\b",
     re.IGNORECASE,
 )
-# Where an operand begins; what ends it, and what may stand before it and in it: "the constant 5", "8 (of x)".
+# The beginning and end of an operand, and words allowed before and in it: "the constant 5", "8 (of x)".
 _OPERAND = re.compile(r"[-+(]?\s*(?:\d|\\frac|\b[a-zA-Z]\b)")
 _OPERAND_ENDS = re.compile(r"\s(?:to|and|so|then|giving|we)\b")
 _PASSED_OVER = re.compile(
@@ -60,9 +60,9 @@ _PASSED_OVER = re.compile(
 
 @dataclass(frozen=True)
 class Statement:
-    """A stated operation on both sides and its place: a signed polynomial is subtracted, or a number divided by.
+    """A stated operation on both sides and its position: subtracting a signed polynomial, or dividing by a number.
 
-    So equal operations compare equal: adding -5x is subtracting 5x, multiplying by 1/k is dividing by k.
+    Thus equal operations compare equal: adding -5x is subtracting 5x, multiplying by 1/k is dividing by k.
     """
 
     verb: Literal["subtract", "divide"]
@@ -71,7 +71,7 @@ class Statement:
 
     @classmethod
     def of(cls, verb: str, operand: str, start: int = 0) -> Statement | None:
-        """None if the operand is not a polynomial or, for a division, not a number."""
+        """Make a statement; None if the operand is not a polynomial or, for a division, not a number."""
         text = _PASSED_OVER.sub(" ", _OPERAND_ENDS.split(operand)[0])
         begins = _OPERAND.search(text)
         value = leading_polynomial(text[begins.start() :]) if begins else None
@@ -85,12 +85,12 @@ class Statement:
 
     @property
     def key(self) -> tuple[str, Polynomial]:
-        """Equal for statements of the same operation."""
+        """The same for statements of the same operation."""
         return self.verb, self.operand
 
 
 def statements(tidy: str) -> Iterator[Statement]:
-    """All statements of a text in one spelling, in order."""
+    """Yield all statements of a text in one spelling, in order."""
     for match in _STATEMENT.finditer(tidy):
         verb, operand = (match[name] for name in match.re.groupindex if match[name])
         if statement := Statement.of(_VERBS[verb.lower()], operand, match.start()):
@@ -98,7 +98,7 @@ def statements(tidy: str) -> Iterator[Statement]:
 
 
 def judge_operation(text: str, problem: Problem) -> Told | None:
-    """Whether the first telling operation of a solution is right or planted; the module states the rule."""
+    """Judge whether the first decisive operation of a solution is right or planted; the module states the rule."""
     if not problem.right_operations:
         return None
     judge, tidy = _Judge.of(problem), one_spelling(text[:_READ])
@@ -132,8 +132,8 @@ class _Judge:
         return self.equation.unknown if self.equation else "x"
 
     def tell(self, statement: Statement, latest: StatedEquation | None, factored: bool) -> Told | None:
-        """Right, planted, or None if the statement does not show; `latest` is the equation that it is about."""
-        # If both solvers do the same (only one of two rules is broken) the statement does not show the mistake.
+        """Return right, planted, or None if the statement decides nothing; it is about the equation `latest`."""
+        # If both solvers do the same (only one of two rules is broken), the statement does not show the mistake.
         if statement.verb not in {verb for verb, _ in {*self.right} ^ {*self.planted}}:
             return None
         quadratic = self.equation is not None and bool(self.equation.left.square or self.equation.right.square)

@@ -1,7 +1,7 @@
-r"""Expressions as they are written: `2(x - 3)`, `\frac{17 \pm \sqrt{227}}{2}`, x² − √2.
+r"""Parses expressions in LaTeX or plain text: `2(x - 3)`, `\frac{17 \pm \sqrt{227}}{2}`, x² − √2.
 
-Whatever is no sum of powers of one unknown, or can be read in two ways, is refused, and nothing is evaluated but by
-`Expression`, so any text is safe and a side of an equation takes 50 µs.
+Text that is ambiguous, or not a sum of powers of one unknown, is refused, and only `Expression` evaluates, so
+any text is safe and a side of an equation takes 50 µs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from crosspatch.data.polynomial import Polynomial
 from crosspatch.grading.expression import UNKNOWN, Expression, Unreadable
 from crosspatch.grading.maths_text import typed
 
-_LONGEST, _DEEPEST = 300, 20  # characters read, brackets in brackets
+_LONGEST, _DEEPEST = 300, 20  # the maximum number of characters, and of nested brackets
 _NOTHING = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:! ]|~")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -30,7 +30,7 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def tokens(text: str) -> list[str]:
-    """Numbers, letters, signs, `frac` and `sqrt`; raises Unreadable for anything else."""
+    """Split into numbers, letters, signs, `frac` and `sqrt`; raises Unreadable for anything else."""
     return list(_scanned(text))
 
 
@@ -62,14 +62,14 @@ def _scanned(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def readings(text: str, unknown: str) -> tuple[Expression, ...]:
-    """The expression of a text, or two if it has a ±; raises Unreadable."""
+    """Parse a text to one expression, or two if it has a ±; raises Unreadable."""
     found = tokens(text)
     signs = (1, -1) if "±" in found or "∓" in found else (1,)
     return tuple(_Reader(found, unknown, sign).all() for sign in signs)
 
 
 def leading_polynomial(text: str) -> Polynomial | None:
-    """The polynomial in one unknown at the beginning of a text; None if there is none."""
+    """Parse the polynomial in one unknown at the beginning of a text; None if there is none."""
     found: list[str] = []
     with suppress(Unreadable):
         found.extend(_scanned(text))
@@ -124,7 +124,7 @@ class _Reader:
                 value, divided = value / self.factor(), True
             elif self.juxtaposed():
                 factor = self.power()
-                # 1/2x is x/2, since we know no quotients by x; 1/2(3) may be either.
+                # 1/2x is x/2, since quotients by x are not supported; 1/2(3) is ambiguous.
                 if divided and (value.degree or not factor.degree):
                     raise Unreadable
                 value = value * factor
@@ -186,7 +186,7 @@ class _Reader:
         raise Unreadable
 
     def closed(self, bracket: str) -> Expression:
-        """The expression in a bracket that was opened."""
+        """Parse the expression inside an open bracket."""
         value = self.sum()
         if self.take() != _CLOSING[bracket]:
             raise Unreadable
@@ -210,7 +210,7 @@ class _Reader:
 
 
 class _Deeper:
-    """Count the depth of brackets and signs, so no text exhausts the stack."""
+    """Counts the depth of brackets and signs, so no text exhausts the stack."""
 
     def __init__(self, reader: _Reader) -> None:
         self.reader = reader

@@ -1,7 +1,7 @@
-"""Check one question and its solution: the answer, the steps, the LaTeX.
+"""Checks one question and its solution: the answer, the steps, the LaTeX.
 
 An answer is compared with the exact solutions of the equation in its question or, without an equation, with the gold
-answer. If there is neither, it is unparsed, never right or wrong.
+answer. Without either, it is unparsed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _EVERYTHING = re.compile(
     r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b|\ball reals\b|\\mathbb\s?\{?R",
     re.IGNORECASE,
 )
-_END = 300  # characters at the end in which "no solution" is looked for, without a box
+_END = 300  # without a box, "no solution" is searched for in this many characters at the end
 
-# The tokens of an example, from its question and its solution.
+# Counts an example's tokens, given its question and its solution.
 CountTokens = Callable[[str, str], int]
 
 
@@ -40,7 +40,7 @@ CountTokens = Callable[[str, str], int]
 class RowCheck:
     """The findings for one row.
 
-    `reason` is why the answer is unparsed, empty otherwise. `key` is equal for questions that are the same up to
+    `reason` is why the answer is unparsed, otherwise empty. `key` is the same for questions that differ only in
     wording.
     """
 
@@ -55,7 +55,7 @@ class RowCheck:
 
 
 def check_row(row: Row, count_tokens: CountTokens | None = None) -> RowCheck:
-    """Check one row by itself."""
+    """Check one row."""
     equation = find_equation(row.question)
     text = row.text or ""
     answered, reason = _answered(row, equation)
@@ -73,7 +73,7 @@ def check_row(row: Row, count_tokens: CountTokens | None = None) -> RowCheck:
 
 
 def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
-    """The verdict and, if it is unparsed, the reason."""
+    """Return the verdict and, if it is unparsed, the reason."""
     if row.text is None:
         return "unparsed", "no solution and no answer"
     if equation:
@@ -92,7 +92,7 @@ def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
 
 
 def judge_answer(text: str, equation: Equation) -> Answered:
-    """A verdict on any text; half of the solutions is wrong, an answer that cannot be found is unparsed."""
+    """Judge any text: only some of the solutions is wrong, and an answer that cannot be found is unparsed."""
     content = _content(text)
     said = _Said.read(content, equation.unknown) if content is not None else None
     true = equation.solutions
@@ -121,14 +121,14 @@ def _graded(text: str, gold: str) -> Literal["right", "wrong"] | None:
 
 @dataclass(frozen=True)
 class _Said:
-    """The values of an answer, exactly as written; `rounded` if one is a decimal."""
+    """The exact values of an answer; `rounded` if one is a decimal."""
 
     values: frozenset[Expression]
     rounded: bool
 
     @classmethod
     def read(cls, content: str, unknown: str) -> _Said | None:
-        """None if any part is not a plain value of the unknown."""
+        """Parse an answer; None if any part is not a plain value of the unknown."""
         values: set[Expression] = set()
         for part in alternatives(content):
             *labels, value = part.split("=")
@@ -144,7 +144,7 @@ class _Said:
 
 
 def _content(text: str) -> str | None:
-    """The content of the only box or, without a box, the answer on the last line; None if neither is clear."""
+    """Return the content of the only box or, without a box, the answer on the last line; None if neither is clear."""
     boxes = [match.end() for match in _BOX.finditer(text)]
     if boxes:
         return _closed(text[boxes[0] : boxes[0] + _END]) if len(boxes) == 1 else None
@@ -157,7 +157,7 @@ def _content(text: str) -> str | None:
 
 
 def _closed(text: str) -> str | None:
-    """The text up to the brace that closes it."""
+    """Return the text before the brace that closes it; None if it is empty or not closed."""
     depth = 1
     for match in re.finditer(r"\\.|[{}]", text):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
@@ -170,7 +170,7 @@ _POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')
 
 
 def _words(question: str) -> tuple[str, ...]:
-    """The words and signs of a question, without case, spacing, emphasis and punctuation."""
+    """Return a question's words and signs, without case, spacing, emphasis and punctuation."""
     plain = question.casefold().replace("’", "'").replace("**", " ")
     plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})", " ", plain)
     found = re.findall(r"\d+(?:[.,:]\d+)*!?|[^\W\d_]+|\S", plain)

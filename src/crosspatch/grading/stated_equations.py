@@ -1,8 +1,8 @@
-r"""Find equations in a text: the one that a question asks to solve, and the equations on separate lines.
+r"""Finds equations in a text: the equation that a question asks to solve, and the equations on separate lines.
 
-A question is taken to ask for an equation's solution only if it holds a single equation that can be read, and asks for
-nothing but its unknown: not for a sum of its roots, the positive one, or another letter. The equations of a worked
-solution that stand by themselves are displayed (`$$…$$`, `\[…\]`, `align`) or on a line. Others stand among words.
+A question asks for an equation's solution if it has exactly one readable equation, and asks only for the equation's
+unknown: not for a sum of its roots, the positive one, or another letter. In a worked solution, separate equations are
+displayed (`$$…$$`, `\[…\]`, `align`) or on their own line; other equations are among words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from crosspatch.grading.expression import Unreadable
 from crosspatch.grading.maths_text import typed
 from crosspatch.grading.reading import readings, tokens
 
-_LONGEST_QUESTION = 2_000  # characters of a question in which an equation is looked for
+_LONGEST_QUESTION = 2_000  # only this many characters of a question are searched for an equation
 
 # Words that ask for something other than the unknown, or state mathematics in words.
 _ASKS_ELSE = re.compile(
@@ -32,7 +32,7 @@ _ASKS_ELSE = re.compile(
     re.IGNORECASE,
 )
 _COMPARISON = re.compile(r"[<>≤≥≠≈]|!=|==|:=|\\(?:l|g)(?:e|t|eq|eqslant)(?![a-zA-Z])|\\n(?:e|eq)(?![a-zA-Z])|\\approx")
-# The border between mathematics and words.
+# The boundary between mathematics and words.
 _WORDS = re.compile(
     r"(?P<word>(?<![\\a-zA-Z])(?!sqrt)[^\W\d_]{2,}(?:['’][^\W\d_]+)?)|\\text\s?\{[^{}]*\}|\\[()\[\]]|"
     r"[:;?!$\"“”\n`|]|[.,](?=\s|$)|\*\*(?!\d)"
@@ -42,7 +42,7 @@ _BEFORE_UNKNOWN = frozenset({"for", "find", "of", "is", "determine"})
 
 
 def find_equation(question: str) -> Equation | None:
-    """The equation that a question asks to solve, or None if it asks for something else or cannot be read."""
+    """Find the equation that a question asks to solve; None if it asks for something else or cannot be read."""
     if len(question) > _LONGEST_QUESTION or _COMPARISON.search(question):
         return None
     question = _LABEL.sub("", typed(question), count=1)
@@ -58,7 +58,7 @@ def find_equation(question: str) -> Equation | None:
 
 
 def _asked(left: str, right: str, words: str) -> Equation | None:
-    """The equation of two sides, if the words around it ask for its unknown; raises Unreadable."""
+    """Make the equation of two sides, if the words around it ask for its unknown; raises Unreadable."""
     letters = [token for token in tokens(left) + tokens(right) if len(token) == 1 and token.isalpha()]
     unknown = letters[0] if letters else ""
     if not unknown or unknown == "π" or set(letters) != {unknown} or _asks_else(words, unknown):
@@ -73,7 +73,7 @@ def _asked(left: str, right: str, words: str) -> Equation | None:
 
 
 def _left_start(left: str) -> int | None:
-    """The beginning of the left side; None if mathematics and words cannot be separated."""
+    """Find the beginning of the left side; None if mathematics and words cannot be separated."""
     breaks = list(_WORDS.finditer(left))
     start = breaks[-1].end() if breaks else 0
     side = left[start:]
@@ -90,7 +90,7 @@ def _left_start(left: str) -> int | None:
 
 
 def _right_end(right: str) -> int | None:
-    """The end of the right side."""
+    """Find the end of the right side."""
     end = _WORDS.search(right)
     if end is None:
         return len(right)
@@ -112,7 +112,7 @@ def _asks_else(rest: str, unknown: str) -> bool:
     return bool(lone - {unknown, "a", "A", "I", "Q"})
 
 
-_LONGEST_LINE = 300  # characters of a line that may be an equation
+_LONGEST_LINE = 300  # the maximum number of characters of an equation line
 
 _CUT = re.compile(
     r"(?P<dollars>\$\$)|(?P<end>\\\\(?![a-zA-Z]{2})(?:\[[^\]\n]{0,10}\])?|\n)|(?P<open>\\\[)|(?P<close>\\\])"
@@ -135,7 +135,7 @@ _NO_WORDS = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\
 
 
 def equation_lines(text: str) -> Iterator[str]:
-    """Each such equation in order, without delimiters; prose and formulae without = are skipped."""
+    """Yield each separate equation in order, without delimiters; skip prose and formulae without =."""
     for line, displayed in _lines(text):
         if len(line) > _LONGEST_LINE:
             if displayed and "=" in line:
@@ -143,7 +143,7 @@ def equation_lines(text: str) -> Iterator[str]:
             continue
         plain = _BOX.sub(r"\1", _MARKUP.sub(" ", line))
         if not displayed:
-            # A dash may be a bullet or a minus, so it is read as neither.
+            # A dash may be a bullet or a minus, so it is replaced by a sign that is neither.
             plain = _DASH.sub("•", _BULLET.sub("", plain, count=1))
             if re.search(r"[^\W\d_]{2,}", _NO_WORDS.sub(" ", typed(plain))):
                 continue
@@ -155,7 +155,7 @@ def equation_lines(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class StatedEquation:
-    """Both sides of an equation in one unknown, and its place in the text."""
+    """Both sides of an equation in one unknown, and its position in the text."""
 
     left: Polynomial
     right: Polynomial
@@ -164,7 +164,7 @@ class StatedEquation:
 
 
 def equations_among_words(text: str) -> list[StatedEquation]:
-    """All linear and quadratic equations in one unknown of a text in one spelling; of `x = 15/5 = 3` both."""
+    """Return all linear and quadratic equations in one unknown of a text in one spelling; `x = 15/5 = 3` gives two."""
     found, start = [], 0
     for match in [*_AMONG_WORDS.finditer(text), None]:
         formula = text[start : match.start() if match else len(text)]
@@ -188,7 +188,7 @@ def _polynomial(side: str, unknown: str) -> Polynomial | None:
 
 
 def _lines(text: str) -> Iterator[tuple[str, bool]]:
-    """The lines, and whether each is displayed; one that begins with = continues the left side of the line before."""
+    """Yield lines, and whether each is displayed; a line that begins with = gets the left side of the line before."""
     start, head = 0, ""
     dollars = bracket = False
     environments = 0

@@ -1,7 +1,7 @@
-"""Check the steps of a worked solution: whether each equation on a separate line follows from the one before.
+"""Checks the steps of a worked solution: whether each equation on a separate line follows from the previous one.
 
-An equation follows if it has the same solutions. A text may also treat several roots one after the other, each on
-separate lines, if it names them all. Words are not judged. A line that cannot be read is counted, not guessed.
+An equation follows if it has the same solutions. A text may also treat several roots one by one, each on separate
+lines, if it includes them all. Words are not judged. Lines that cannot be read are counted, not guessed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from crosspatch.grading.reading import readings
 from crosspatch.grading.stated_equations import equation_lines
 
 _LONGEST, _MOST_ALTERNATIVES, _MOST_CASES = 300, 6, 6
-_TOLERANCE = 1e-3  # of a decimal that rounds a value without a short decimal, as in grading
+_TOLERANCE = 1e-3  # for a decimal that rounds a value without a short exact decimal, as in grading
 _COMPARISON = re.compile(r"[<>≤≥≠]|!=|:=|\\(?:l|g)(?:e|t|eq|eqslant)(?![a-zA-Z])|\\n(?:e|eq)(?![a-zA-Z])")
 _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9]+\}\s?\{-?[0-9]+\})")
 
@@ -31,7 +31,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Steps:
-    """The number of steps read and of unreadable equations, and the places at which a step does not follow."""
+    """The number of steps read and of unreadable equations, and the gaps where a step does not follow."""
 
     read: int
     unread: int
@@ -39,7 +39,7 @@ class Steps:
 
 
 def check_steps(solution: str, equation: Equation | None = None) -> Steps:
-    """Check the steps of any text; the first is compared with the question's equation, if there is one."""
+    """Check a text's steps; the first step is compared with the question's equation, if there is one."""
     follower = _Follower(equation)
     read = unread = 0
     unknown = equation.unknown if equation else ""
@@ -60,7 +60,7 @@ def check_steps(solution: str, equation: Equation | None = None) -> Steps:
 class _Statement:
     """One equation as read.
 
-    `arithmetic`: no unknown stands in it, and `solutions` is everything where it holds. `rounded`: it has decimals.
+    `arithmetic`: it has no unknown, and `solutions` is everything if it is true. `rounded`: it has decimals.
     """
 
     left: str
@@ -75,7 +75,7 @@ class _Statement:
 
     @property
     def finished(self) -> bool:
-        """Whether it gives the unknown as one number, `x = 2`."""
+        """Whether the equation gives the unknown as one number, `x = 2`."""
         sides = (self.left, self.right), (self.right, self.left)
         return any(x.isalpha() and _NUMBER.fullmatch(value) for x, value in sides)
 
@@ -86,7 +86,7 @@ def _only_letter(line: str) -> str:
 
 
 def _statements(line: str, unknown: str) -> Iterator[_Statement]:
-    """The statements of a line in order: `x = 4/2 = 2` has two. Raises Unreadable."""
+    """Yield a line's statements in order: `x = 4/2 = 2` has two. Raises Unreadable."""
     if len(line) > _LONGEST or _COMPARISON.search(line):
         raise Unreadable
     if unknown:
@@ -112,7 +112,7 @@ def _statements(line: str, unknown: str) -> Iterator[_Statement]:
 
 
 def _chain(text: str, unknown: str) -> Iterator[_Statement]:
-    """The equations of `a = b = c`: of the one side with the unknown and each other, else of neighbours."""
+    """Yield the equations of `a = b = c`: the only side with the unknown and each other side, else neighbours."""
     sides = [side.strip() for side in text.split("=")]
     read = [readings(side, unknown) for side in sides]
     with_unknown = [i for i, values in enumerate(read) if any(value.degree for value in values)]
@@ -140,7 +140,7 @@ def _nearly(exact: Expression, said: Expression) -> bool:
 
 @dataclass
 class _Follower:
-    """Compares statements in order: `whole` is the last on all solutions, `cases` those on single roots since then."""
+    """Compares statements in order: `whole` is the last one with all solutions, `cases` are the later partial ones."""
 
     equation: Equation | None
     whole: _Statement | None = None
@@ -153,7 +153,7 @@ class _Follower:
             self.whole = _Statement(self.equation.left, self.equation.right, self.equation.solutions)
 
     def take(self, statement: _Statement) -> None:
-        """Compare one statement with those before."""
+        """Compare one statement with the previous ones."""
         said, whole = statement.solutions, self.whole
         if statement.arithmetic:
             # 0 = 5 follows from an equation without solutions.
@@ -172,16 +172,16 @@ class _Follower:
         elif said.values and said.values < whole.solutions.values and not (self._unfinished and statement.finished):
             self._add_case(statement)
         elif self.cases and len(said.values) > 1 and said.values <= (self._named | whole.solutions.values):
-            self._begin(statement)  # a line that joins the cases again
+            self._begin(statement)  # a line that combines the cases again
         elif self._restated(statement):
             self._begin(statement)
         else:
             self._gap(whole, statement)
 
     def finish(self) -> tuple[Gap, ...]:
-        """All gaps, once the text has ended."""
+        """Return all gaps, after the last statement."""
         whole = self.whole
-        # An equation keeps all its roots to the end; a word problem may drop a root that is no answer.
+        # An equation must keep all its roots to the end; a word problem may drop a root that is no answer.
         if whole and self.equation and self.cases and not self.broken and self._named != whole.solutions.values:
             self.gaps.append(Gap(whole.text, self.cases[0].text))
         return tuple(self.gaps)
@@ -197,7 +197,7 @@ class _Follower:
         )
 
     def _restated(self, statement: _Statement) -> bool:
-        """Whether it is the question's equation again, as at the start of a check."""
+        """Whether the statement repeats the question's equation, as at the start of a check."""
         if not self.equation or not statement.right or statement.solutions != self.equation.solutions:
             return False
         return Equation.of(statement.left, statement.right, self.equation.unknown).key == self.equation.key
@@ -220,7 +220,7 @@ class _Follower:
         self.cases = [*others[-_MOST_CASES:], statement]
 
     def _case(self, statement: _Statement) -> int | None:
-        """The case that a statement continues: the last, or an unfinished one."""
+        """Return the index of the case that a statement continues: the last case, or an unfinished one."""
         for i in reversed(range(len(self.cases))):
             if (i == len(self.cases) - 1 or not self.cases[i].finished) and self._same(self.cases[i], statement):
                 return i
