@@ -124,10 +124,10 @@ def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
 
 
 def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tmp_path, cli):
-    other = "holds another experiment: there seed is 0, here 5"
+    other = "has another experiment: its seed is 0, not 5"
     assert refused(cli, other, "run", "tiny", "--out", finished, "--set", "seed=5")
     (tmp_path / "thesis.tex").write_text("")
-    assert refused(cli, "holds other files", "run", "tiny", "--out", tmp_path)
+    assert refused(cli, "has other files", "run", "tiny", "--out", tmp_path)
     assert refused(cli, "is a file", "run", "tiny", "--out", tmp_path / "thesis.tex")
     with pytest.raises(UsageError, match="got the stage evalute, expected one of data, teach"):
         run_experiment(load_experiment("tiny"), tmp_path / "run", "evalute")

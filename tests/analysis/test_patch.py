@@ -47,7 +47,7 @@ def test_controls_and_selections_are_optional(qwen3_pair, caplog):
         assert plain.controls.is_empty()
         assert plain.selection is None
     # The reference engine has no controls.
-    assert "no controls are measured" in caplog.text
+    assert "controls are not measured" in caplog.text
 
 
 def test_attribution_and_a_search_patch_what_they_find(qwen3_pair):

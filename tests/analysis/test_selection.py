@@ -71,7 +71,7 @@ def test_sets_of_a_search_are_measured_where_they_were_not_chosen(pair):
     held_out = selection.table.filter(patch=selection.patches[0].name)["held_out"].to_list()
     assert held_out == [pytest.approx(found, abs=1e-5)]
     assert selection.table["held_out"].null_count() == selection.table.height - 1
-    assert selection.notes[-1] == f"search: sets that half of the texts choose recover {found:.2f} on the other half"
+    assert selection.notes[-1] == f"search: sets chosen on one half of the texts recover {found:.2f} on the other half"
     # One text has no other half.
     assert best_by_attribution(pair, FIVE[:1], RUN, ["head"], 2).table["held_out"].to_list() == [None, None]
     selection = smallest_set(pair, FIVE[:1], RUN, None, 0.5, 1)

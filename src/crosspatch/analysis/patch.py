@@ -1,4 +1,4 @@
-"""`patch`: one call that chooses patches, sweeps them over prompts, and measures controls in the same cells."""
+"""The function `patch`, which chooses patches, runs them on prompts, and measures controls in the same cells."""
 
 from __future__ import annotations
 
@@ -54,31 +54,32 @@ def patch(
     float32_unembedding: bool = False,
     quick_check: bool = True,
 ) -> PatchResult:
-    """Patch each site of a grid alone while text is generated after each prompt, and score every step.
+    """Generate from each prompt under each patch separately, and score every step.
 
-    `prompts` is a question, several, or a mapping from prompt_id to question; without ids they are called prompt-000
-    and so on. A tokenizer's padded batch (input_ids, attention_mask) is accepted too.
+    `prompts` is a question, several questions, or a mapping from prompt_id to question; the default ids are prompt-000,
+    prompt-001 and so on. A tokenizer's padded batch (input_ids, attention_mask) is accepted too.
 
-    The patches are a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (layers
-    patched together). Layers and heads are "all", a number or several; negative ones count from the end. `patches`
-    names patches instead, such as `L17.attn_out+L18.head.3`. `attribution` ranks all sites of the components (None: all
-    of them) by gradients and patches the top ones; `target_fraction` searches for a small set of sites that recovers
-    this fraction (1: everything) and keeps `beam` sets in each round. `schedule` names the steps of a grid.
+    The patches are a grid of `layers`, `component` (one or several; None: resid_post), `heads` and `window` (number of
+    layers patched together). Layers and heads are "all", a number or several numbers; negative numbers count from the
+    end. Alternatively, `patches` lists patches by name, such as `L17.attn_out+L18.head.3`; `attribution` ranks all
+    sites of the components (None: all) by gradients and patches this many top sites; `target_fraction` searches for a
+    small set of sites that recovers this fraction (1: everything), with beam width `beam`. `schedule` selects the steps
+    at which a grid is patched.
 
-    With `direction` both, the repair direction follows the corrupt one, and its texts are called `repaired`.
-    `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) replace the source's
-    activations in the cells where the models disagree; `seed` seeds the random directions.
+    With `direction` both, both directions run, and texts in the repair direction have the condition `repaired`.
+    `controls` (self, random, other_prompt) and `children` (other fine-tuned models, by name) are patched in instead of
+    the source's activations, in the cells where the models disagree; `seed` seeds the random directions.
 
-    `small_denominator` is in logits; None follows the models' precision. `memory_gb` bounds the keys and values of the
-    rows that run at once; None is half of the free memory. Progress and warnings are logged. Raises UsageError for a
-    site that the models lack or an empty prompt, before anything runs.
+    `small_denominator` is in logits; None: by the models' precision. `memory_gb` limits the key-value cache of the rows
+    that run at once; None: half of the free memory. Progress and warnings are logged. Raises UsageError for a site that
+    the models do not have, or an empty prompt, before any model runs.
     """
     encoded = _encoded(pair, prompts, max_new_tokens)
     measured = _checked_controls(controls, children, persistence)
     runs = patch_runs(pair, direction, persistence, max_new_tokens, small_denominator, float32_unembedding)
     pair.eval()
     if attribution < 0:
-        raise UsageError(f"got attribution {attribution}, expected how many sites to patch")
+        raise UsageError(f"got attribution {attribution}, expected the number of sites to patch, 0 or more")
     selection = None
     if attribution or target_fraction is not None:
         grid = ((layers, "all"), (heads, "all"), (window, 1), (schedule, "all"))
@@ -111,7 +112,7 @@ def patch(
     scores, texts = Sweep(pair, chosen, runs, engine, rows).over(encoded)
     cells = CONTROLS.frame()
     if measured and engine == "reference":
-        logger.warning("no controls are measured: the reference engine, which runs on this pair, has none")
+        logger.warning("controls are not measured: the reference engine, which runs on this pair, does not have them")
     elif measured:
         of = Controls(pair, encoded, scores, runs, children=children, seed=seed)
         cells = pl.concat(of.after(prompt_id, measured) for prompt_id in encoded)
@@ -122,22 +123,22 @@ def patch(
 def _checked_controls(
     controls: Iterable[OwnControl], children: Mapping[str, nn.Module] | None, persistence: Persistence
 ) -> list[str]:
-    """The names of all controls; raises UsageError for an unknown one, and for persistent patches."""
+    """Return the names of all controls; raises UsageError for an unknown control, or persistent patches."""
     own, known = list(controls), get_args(OwnControl)
     if foreign := [name for name in own if name not in known]:
-        raise UsageError(f"got the control {foreign[0]!r}, expected some of {', '.join(known)}; models go in children")
+        raise UsageError(f"got the control {foreign[0]!r}, expected {', '.join(known)}; pass models in children")
     if taken := set(children or {}) & set(known):
-        raise UsageError(f"got a child named {min(taken)}, which is a control's name; give it another")
+        raise UsageError(f"got a child named {min(taken)}, which is a control's name; give it another name")
     names = [*own, *(children or {})]
     if names and persistence == "persistent":
-        raise UsageError("got controls of persistent patches; only transient ones can be scored along a given text")
+        raise UsageError("got controls with persistent patches; controls can only be scored for transient patches")
     return names
 
 
 def _encoded(
     pair: ModelPair, prompts: str | Iterable[str] | Mapping[str, Any], max_new_tokens: int
 ) -> dict[str, list[int]]:
-    """Token ids by prompt_id. Raises UsageError without a prompt, or for one that is empty or too long."""
+    """Encode prompts as token ids by prompt_id. Raises UsageError if there is none, or one is empty or too long."""
     if isinstance(prompts, Mapping) and "input_ids" in prompts:
         encoded = _named(unpad(prompts["input_ids"], prompts["attention_mask"]))
         for ids in encoded.values():
@@ -152,5 +153,5 @@ def _encoded(
 
 
 def _named(prompts: Iterable[T]) -> dict[str, T]:
-    """Prompts by generated ids: prompt-000 and so on."""
+    """Give prompts the ids prompt-000, prompt-001 and so on."""
     return {f"prompt-{i:03d}": prompt for i, prompt in enumerate(prompts)}

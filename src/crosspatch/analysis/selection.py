@@ -1,10 +1,10 @@
 """Choose the patches of a sweep: the top sites of attribution patching, or the set of sites that a search finds.
 
-Both use the target's own text after each prompt and measure exact effects along it. On the texts that chose the sites
-these effects are biased upwards, so both are cross-fitted: each half of the texts chooses sites, and the other half
-measures them.
+Both use the text that the target generates from each prompt, and measure exact effects along it. These effects are
+biased upwards on the texts by which the sites were chosen, so both are cross-fitted: sites are chosen on each half of
+the texts and measured on the other half.
 
-The best single sites need not be the best set, since two of them may carry the same information. So the search grows
+The best single sites need not be the best set, since several sites may carry the same information. So the search grows
 sets one site at a time and measures each set exactly.
 """
 
@@ -31,12 +31,12 @@ from crosspatch.patching.sweep import Answers
 from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
 
-# Parts of blocks: one late resid_post recovers nearly everything, so every search would end there.
+# The default components are parts of blocks: a late resid_post recovers nearly everything, so a search would end there.
 SEARCHED: tuple[Component, ...] = ("attn_out", "mlp_out", "head")
-# Candidate sites of a search: the top ones of attribution patching.
+# A search uses this many top sites of attribution patching as candidates.
 CANDIDATES = 16
-# Points between the models' streams at which attribution patching takes gradients: one costs little, and ranks as well
-# in the repair direction as in the corrupt one.
+# `ig_steps` of attribution patching: one point costs little, and ranks sites as well in the repair direction as in the
+# corrupt one.
 IG_STEPS = 1
 
 _ROUNDS = {"round": pl.Int32, "rank": pl.Int32, "patch": pl.String, "sites": pl.Int32, "recovered_fraction": pl.Float64}
@@ -46,7 +46,7 @@ _Set = tuple[Site, ...]
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen patches, the table of their estimates and effects, and notes to log, one line each."""
+    """The chosen patches, a table of their estimated and exact effects, and notes to log, one line each."""
 
     patches: list[Patch]
     table: pl.DataFrame
@@ -57,10 +57,10 @@ class Selection:
 class SiteSearch:
     """The sets that a search kept in each round, and the set that it found.
 
-    `rounds`: `round` (from 1), `rank` in it (from 1), `patch`, its number of `sites`, and the exact
-    `recovered_fraction`. `found` is the smallest set that reached the wanted fraction, or else the set with the largest
-    fraction; None where no site recovered anything. Its size is an upper bound: a smaller set that the search did not
-    measure may do.
+    `rounds` has the columns `round` (from 1), `rank` in the round (from 1), `patch`, its number of `sites`, and the
+    exact `recovered_fraction`. `found` is the smallest set that reached the wanted fraction, or else the set with the
+    largest fraction; None if no site recovered anything. Its size is an upper bound: a smaller set that the search did
+    not measure may reach the fraction too.
     """
 
     rounds: pl.DataFrame
@@ -80,13 +80,13 @@ def select_patches(
     target_fraction: float | None = None,
     beam: int = 1,
 ) -> Selection:
-    """The `attribution` top sites by gradients, or the smallest set that recovers `target_fraction`.
+    """Choose the `attribution` top sites by gradients, or the smallest set that recovers `target_fraction`.
 
-    Chosen along the target's own texts after prompts (token ids by prompt_id): those in `answers`, or texts that are
-    generated now. Raises UsageError where both ways to choose are given, or neither.
+    Effects are computed along the target's own texts for `prompts` (token ids by prompt_id), which are taken from
+    `answers` or generated. Raises UsageError if both `attribution` and `target_fraction` are given, or neither.
     """
     if bool(attribution) == (target_fraction is not None):
-        raise UsageError("give attribution, how many sites to patch, or target_fraction, how much to recover")
+        raise UsageError("give either attribution (number of sites to patch) or target_fraction (fraction to recover)")
     texts = target_texts(pair, prompts, run, answers)
     if target_fraction is None:
         return best_by_attribution(pair, texts, run, components, attribution)
@@ -96,7 +96,7 @@ def select_patches(
 def target_texts(
     pair: ModelPair, prompts: Mapping[str, Sequence[int]], run: PatchRun, answers: Answers
 ) -> list[ForcedText]:
-    """Each prompt with the target's own text after it, generated now where `answers` lacks it."""
+    """Return each prompt with the target's own text, which is generated if it is not in `answers`."""
     target, _ = pair.target_and_source(run.direction)
     name_of_target, _ = run.target_and_source
     texts = []
@@ -113,7 +113,7 @@ def target_texts(
 def best_by_attribution(
     pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, components: Sequence[Component] | None, count: int
 ) -> Selection:
-    """The `count` top sites of attribution patching in some components (None: all), with their exact effects."""
+    """Choose the `count` top sites of attribution patching in some components (None: all); measure them exactly."""
     found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
     patches = found.top(count)
     exact = _exact_effects(pair, texts, run, patches)
@@ -148,9 +148,9 @@ def smallest_set(
     target_fraction: float,
     beam: int,
 ) -> Selection:
-    """The smallest set of top sites of attribution patching whose joint patch recovers `target_fraction`.
+    """Search the top sites of attribution patching for the smallest set whose joint patch recovers `target_fraction`.
 
-    Raises CrosspatchError where no site recovers anything.
+    Raises CrosspatchError if no site recovers anything.
     """
     estimated = attribution_patching(pair, texts, run, components=components or SEARCHED, ig_steps=IG_STEPS)
     candidates = estimated.top(CANDIDATES)
@@ -169,7 +169,7 @@ def smallest_set(
         f"upper bound on the smallest set of these {len(candidates)} candidates",
         "search: too few texts to test a set on texts that did not choose it"
         if held_out is None
-        else f"search: sets that half of the texts choose recover {held_out[0]:.2f} on the other half",
+        else f"search: sets chosen on one half of the texts recover {held_out[0]:.2f} on the other half",
     ]
     rounds = found.rounds.with_columns(
         held_out=pl.when(patch=found.found.name).then(pl.lit(held_out and held_out[0], pl.Float64))
@@ -188,16 +188,16 @@ def search_sites(
     max_sites: int = 8,
     least_gain: float = 1e-3,
 ) -> SiteSearch:
-    """Grow sets of sites out of `candidates` until the joint transient patch of one recovers the `wanted` fraction.
+    """Search `candidates` for a set of sites whose joint transient patch recovers the `wanted` fraction (beam search).
 
     The recovered fraction is Σ (ΔL_patched − ΔL_target) / Σ (ΔL_source − ΔL_target) over the steps of the texts at
     which the unpatched models predict different tokens. Each round adds every candidate to every kept set, and keeps
-    the best `beam` of the sets that gain at least `least_gain`. Beam 1 is the greedy search; a wider beam always keeps
-    the greedy set too, so it does no worse. The search ends when a set reaches `wanted` or has `max_sites`, or when no
-    set gains. It is not exhaustive. Use candidates of attn_out, mlp_out and head: one late `resid_post` recovers nearly
-    everything.
+    the best `beam` of the sets that gain at least `least_gain`. Beam 1 is greedy search; a wider beam always keeps the
+    greedy set too, so its result is never worse. The search ends when a set reaches `wanted` or has `max_sites`, or
+    when no set gains; it is not exhaustive. Use candidates of attn_out, mlp_out and head, since one late `resid_post`
+    recovers nearly everything.
 
-    Equal sets are ordered by their sites. Raises UsageError without candidates, or where the models never disagree.
+    Ties are broken by the order of sites. Raises UsageError without candidates, or if the models never disagree.
     """
     if beam < 1 or max_sites < 1:
         raise UsageError(f"got a beam of {beam} and at most {max_sites} sites, expected at least 1 of each")
@@ -215,7 +215,7 @@ def search_sites(
         if not gaining:
             break
         ranked = sorted(gaining, key=lambda one: (-measured[one], one))
-        # The set that the greedy search would keep: the best of those grown from its last one.
+        # The set that greedy search would keep: the best extension of its last set.
         line = (one for one in ranked if one in grown.get(greedy, ()) and measured[one] - kept[greedy] >= least_gain)
         greedy = next(line, greedy)
         kept = {one: measured[one] for i, one in enumerate(ranked) if i < beam or one == greedy}
@@ -230,7 +230,7 @@ def search_sites(
 
 
 def _grown(sites: _Set, candidates: Sequence[Site]) -> list[_Set]:
-    """The set with each candidate added, unless one of its sites would overwrite the other."""
+    """Return the set extended by each candidate, except where one site of the new set would overwrite another."""
     return [
         tuple(sorted((*sites, more)))
         for more in candidates
@@ -239,7 +239,7 @@ def _grown(sites: _Set, candidates: Sequence[Site]) -> list[_Set]:
 
 
 def _overwrites(site: Site, other: Site) -> bool:
-    """Whether patching `site` overwrites every effect of patching `other`, so the pair equals `site` alone."""
+    """Whether patching `site` overwrites all effects of patching `other`, so that `other` changes nothing."""
     if site.component == "resid_post":
         return other.layer <= site.layer
     within = {"resid_mid": ("attn_out", "head"), "attn_out": ("head",)}.get(site.component, ())
@@ -249,7 +249,7 @@ def _overwrites(site: Site, other: Site) -> bool:
 
 
 def _recovered(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets: Sequence[_Set]) -> dict[_Set, float]:
-    """The exact recovered fraction of each set, patched together, over all texts."""
+    """Measure the exact recovered fraction of each set, patched together, over all texts."""
     exact = _exact_effects(pair, texts, run, [Patch(sites) for sites in sets])
     fractions = {sites: recovered(of_text[i] for of_text in exact).fraction for i, sites in enumerate(sets)}
     if None in fractions.values():
@@ -263,7 +263,7 @@ def _recovered(pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, sets
 def _exact_effects(
     pair: ModelPair, texts: Sequence[ForcedText], run: PatchRun, patches: Sequence[Patch]
 ) -> list[list[Trajectory]]:
-    """The scores of patches along each text, applied at the steps at which the models disagree."""
+    """Score patches along each text; patches are applied only at the steps at which the models disagree."""
     scheduled = [Patch(patch.sites, Schedule(disagree=True)) for patch in patches]
     return [score_tokens(pair, given.prompt, given.text, scheduled, run) for given in texts]
 
@@ -275,9 +275,9 @@ def _held_out(
     found: Attribution,
     choose: Callable[[Attribution, Sequence[ForcedText]], list[Patch]],
 ) -> list[float] | None:
-    """For each rank the recovered fraction of the patches that each half of the texts chooses, on the other half.
+    """Choose patches on each half of the texts, and return their recovered fraction on the other half, by rank.
 
-    None where the models never disagree in a half, or a half chooses nothing.
+    Returns None if the models never disagree in one half of the texts, or no patch is chosen on a half.
     """
     halves = [np.flatnonzero(in_half(len(texts), half)).tolist() for half in (0, 1)]
     elsewhere: list[list[Recovered]] = []

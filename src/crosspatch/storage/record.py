@@ -1,4 +1,4 @@
-"""run.json: its contents, its validation, and its comparison with an experiment."""
+"""The record of a run, run.json: create it, validate it, and compare it with an experiment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from crosspatch.errors import UsageError
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "math-verify", "sympy", "scipy", "polars", "plotly")
 
-# The version of the layout of run.json; other versions are refused.
+# The schema version of run.json; records with other versions are rejected.
 SCHEMA_VERSION = 4
 
 
 def new_record(experiment: Experiment) -> dict[str, Any]:
-    """The record of a run that begins."""
+    """Create the record of a new run."""
     return {
         "schema_version": SCHEMA_VERSION,
         "crosspatch": metadata.version("crosspatch"),
@@ -36,17 +36,17 @@ def new_record(experiment: Experiment) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a file; raises UsageError if it is not JSON or not a record of this version."""
+    """Read a record from a file; raises UsageError if it is not JSON or not a record of this schema version."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not isinstance(record, dict) or not {"settings", "stages", "models"} <= record.keys():
-        raise UsageError(f"{path} is no record of a run: it lacks settings, stages or models")
+        raise UsageError(f"{path} is not the record of a run: expected settings, stages and models in it")
     if (version := record.get("schema_version", 1)) != SCHEMA_VERSION:
         raise UsageError(
             f"{path} has schema version {version!r:.20}, expected {SCHEMA_VERSION}: it was written by "
-            f"crosspatch {record.get('crosspatch')!s:.20}, read it with that version, or give --out a new folder"
+            f"crosspatch {record.get('crosspatch')!s:.20}; use that version, or give --out a new folder"
         )
     for where, value, kinds in _parts(record):
         if not isinstance(value, kinds) or isinstance(value, bool):
@@ -55,19 +55,19 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def another_setting(record: Mapping[str, Any], experiment: Experiment) -> str | None:
-    """The first setting in which a record's experiment differs from this one, in words; None if all are the same."""
-    # A setting that the record does not have yet is at its default there.
+    """Describe the first setting in which a record's experiment differs from this one; None if all are equal."""
+    # Settings that an older record does not have are at their defaults.
     defaults = _flat(Experiment().model_dump(mode="json"))
     mine, theirs = _flat(experiment.model_dump(mode="json")), defaults | _flat(record["settings"])
-    # The executor does not change the results.
+    # Settings of the execution do not change the results.
     for key in sorted(key for key in mine.keys() | theirs.keys() if not key.startswith("execution.")):
         if mine.get(key) != theirs.get(key):
-            return f"there {key} is {theirs.get(key)!r}, here {mine.get(key)!r}"
+            return f"its {key} is {theirs.get(key)!r}, not {mine.get(key)!r}"
     return None
 
 
 def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The parts of a record that are read elsewhere, with their types."""
+    """Yield the name, value and expected type of each part of a record that other code reads."""
     for name in ("settings", "stages", "models", "seeds", "versions", "decisions", "data"):
         yield name, record.get(name, {}), dict
     yield "settings.name", record["settings"].get("name", ""), str
@@ -84,7 +84,7 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
@@ -105,5 +105,5 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time, in UTC, to the second."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The run directory: the files of an experiment, and the states of its stages."""
+"""The run directory: an experiment's files and the states of its stages."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from crosspatch.tables import (
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One experiment's folder. Its tables are empty frames until their stage has run."""
+    """The folder of one experiment. A table is an empty frame until its stage has run."""
 
     root: Path
 
     @classmethod
     def start(cls, root: Path, experiment: Experiment) -> RunDirectory:
-        """A new or continued run; raises UsageError like `check`."""
+        """Start or resume a run; raises UsageError like `check`."""
         cls.check(root, experiment)
         run = cls(root)
         if run.record_file.is_file():
@@ -53,73 +53,73 @@ class RunDirectory:
 
     @classmethod
     def check(cls, root: Path, experiment: Experiment) -> None:
-        """Raise UsageError for a folder that holds another experiment or other files; changes nothing."""
+        """Raise UsageError if the folder has another experiment or other files; changes nothing."""
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, expected a folder for the results")
         run = cls(root)
         if run.record_file.is_file():
             if (other := another_setting(run.record(), experiment)) is not None:
-                raise UsageError(f"the folder {root} holds another experiment: {other}; give --out a new folder")
+                raise UsageError(f"the folder {root} has another experiment: {other}; give --out a new folder")
         elif root.is_dir() and any(not _ours(path) for path in root.iterdir()):
-            raise UsageError(f"the folder {root} holds other files and no run.json; give --out a new folder")
+            raise UsageError(f"the folder {root} has other files but no run.json; give --out a new folder")
 
     @classmethod
     def existing(cls, root: Path | str) -> RunDirectory:
-        """An existing run; raises UsageError if the folder is not a run directory."""
+        """Open an existing run; raises UsageError if the folder is not a run directory."""
         run = cls(Path(root))
         if not run.record_file.is_file():
-            raise UsageError(f"{root} is no run directory: it has no run.json")
+            raise UsageError(f"{root} is not a run directory: it has no run.json")
         run.record()
         return run
 
     @property
     def record_file(self) -> Path:
-        """run.json."""
+        """The path of run.json."""
         return self.root / "run.json"
 
     @property
     def lessons(self) -> Path:
-        """The folder of what a model is taught on."""
+        """The folder with the training texts of a taught model."""
         return self.root / "lessons"
 
     @property
     def figures(self) -> Path:
-        """The folder of pictures."""
+        """The folder of figures."""
         return self.root / "figures"
 
     @property
     def report(self) -> Path:
-        """report.html."""
+        """The path of report.html."""
         return self.root / "report.html"
 
     @property
     def markdown(self) -> Path:
-        """report.md."""
+        """The path of report.md."""
         return self.root / "report.md"
 
     def model(self, name: str) -> Path:
-        """The folder of the clean model, the corrupted one or another child."""
+        """Return the folder of a model: `clean`, `corrupted` or another child."""
         return self.root / "models" / name
 
     def problems_file(self, split: str) -> Path:
-        """The JSONL file of a split: train, validation, one of the domains, or prompts."""
+        """Return the JSONL file of a split: train, validation, one of the domains, or prompts."""
         return self.root / "data" / f"{split}.jsonl"
 
     def problems(self, split: str) -> list[Problem]:
-        """The problems of a split; none if it was not made."""
+        """Read the problems of a split; empty if the split does not exist."""
         path = self.problems_file(split)
         return read_problems(path) if path.is_file() else []
 
     def splits(self) -> list[str]:
-        """The names of the splits that were made."""
+        """Return the names of the existing splits."""
         return sorted(path.stem for path in (self.root / "data").glob("*.jsonl"))
 
     def asked(self) -> dict[str, Problem]:
-        """Every problem that models are asked, by prompt_id: held-out problems and given prompts."""
+        """Return all problems that the models answer, by prompt_id: held-out problems and given prompts."""
         return {problem.id: problem for split in (*DOMAINS, "prompts") for problem in self.problems(split)}
 
     def domains(self) -> dict[str, str]:
-        """The domain of each of these problems, by prompt_id."""
+        """Map the prompt_id of each of these problems to its domain."""
         return {prompt_id: problem.domain for prompt_id, problem in self.asked().items()}
 
     @property
@@ -129,22 +129,22 @@ class RunDirectory:
 
     @property
     def n_layers(self) -> int | None:
-        """The number of blocks of the models; None if neither was loaded yet."""
+        """The models' number of blocks; None if the clean model was not loaded yet."""
         return self.record()["models"].get("clean", {}).get("layers")
 
     def path(self, schema: Schema, *part: str | int) -> Path:
-        """The file of a table; of one in parts that of a `part`: its number, of controls the control and the number."""
+        """Return the file of a table, or of one `part`: the part's number, for controls the control and the number."""
         return self.root / schema.path(*part)
 
     def read(self, schema: Schema) -> pl.DataFrame:
-        """A table of `crosspatch.tables`, with all its parts; an empty frame if it was not made.
+        """Read a table of `crosspatch.tables` with all its parts; an empty frame if no file exists.
 
         Raises CrosspatchError if a file is damaged.
         """
         return pl.concat([schema.frame(), *map(schema.read, schema.files(self.root))])
 
     def write(self, schema: Schema, rows: pl.DataFrame, *part: str | int) -> None:
-        """Write a table, or one part of it."""
+        """Write a table, or one `part` of it."""
         path = self.path(schema, *part)
         path.parent.mkdir(parents=True, exist_ok=True)
         schema.write(rows, path)
@@ -155,47 +155,47 @@ class RunDirectory:
         self.write(schema, pl.concat([kept, rows]))
 
     def texts(self) -> pl.DataFrame:
-        """All texts (the table GENERATIONS), including those of a sweep that is not done."""
+        """Return all texts (table GENERATIONS), including the texts of an unfinished sweep."""
         table = self.read(GENERATIONS)
         if self.done("patch") or (swept := self.read(SWEPT_TEXTS)).is_empty():
             return table
         return pl.concat([table.join(swept, on=GENERATIONS.keys, how="anti", nulls_equal=True), swept])
 
     def lacking(self, schema: Schema) -> pl.DataFrame:
-        """The texts without a row in a table of verdicts, health or ratings."""
+        """Return the texts that have no row in a table of verdicts, health or ratings."""
         return self.texts().join(self.read(schema), on=GENERATIONS.keys, how="anti", nulls_equal=True)
 
     def vocabulary(self) -> dict[int, str] | None:
-        """The texts by id of all tokens in the scores; None if they were not kept."""
+        """Map the ids of all tokens in the scores to their texts; None if the run has no vocabulary."""
         return dict(self.read(VOCABULARY).iter_rows()) or None
 
     def results(self) -> list[Path]:
-        """The files of all measurements, of which the statistics are made."""
+        """Return the files of all measurements, from which the statistics are computed."""
         return [path for schema in SCHEMAS if schema not in STATISTICS for path in schema.files(self.root)]
 
     @property
     def statistics_are_new(self) -> bool:
-        """Whether all statistics are newer than the measurements they are made of."""
+        """Whether all statistics are at least as new as the measurements."""
         made = [self.path(schema) for schema in STATISTICS]
-        # Statistics of an earlier version lack a table.
+        # A run of an earlier version may not have all tables of statistics.
         if not all(path.is_file() for path in made):
             return False
         latest = max((path.stat().st_mtime_ns for path in self.results()), default=0)
         return min(path.stat().st_mtime_ns for path in made) >= latest
 
     def record(self) -> dict[str, Any]:
-        """The contents of run.json; raises UsageError if it is not a record of a run or of another version."""
+        """Read run.json; raises UsageError if it is not the record of a run, or has another schema version."""
         return read_record(self.record_file)
 
     def done(self, stage: str) -> bool:
-        """Whether a stage has been finished."""
+        """Whether a stage is finished."""
         return bool(self.record()["stages"].get(stage, {}).get("state") == "done")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Record a stage as running, then as done with its time, or as stopped or failed with the reason.
+        """Record a stage as running, then as done, stopped (interrupted) or failed (with the error).
 
-        The seconds of an interrupted stage are kept and added to.
+        The recorded seconds add up over interruptions.
         """
         before = self.record()["stages"].get(name, {}).get("seconds", 0.0)
         start = time.monotonic()
@@ -216,26 +216,26 @@ class RunDirectory:
         note("done")
 
     def note_data(self, hashes: dict[str, str]) -> None:
-        """Put the SHA-256 of each split's file into the record."""
+        """Record the SHA-256 of each split's file."""
         write_json(self.record_file, {**self.record(), "data": hashes})
 
     def decisions(self) -> dict[str, str]:
-        """Decisions that are made once and kept when the run resumes.
+        """Return the decisions that are made once and kept when the run resumes.
 
-        `date`: the day that chat templates print; `chat_template`: the model whose template is used;
-        `training_precision`: float32 or bf16, whichever trained faster in a measurement.
+        `date`: the date in chat templates; `chat_template`: the model whose template is used; `training_precision`:
+        float32 or bf16, whichever was faster when measured.
         """
         return dict(self.record().get("decisions", {}))
 
     def note_decision(self, name: str, decided: str) -> None:
-        """Put a decision into the record."""
+        """Record a decision."""
         record = self.record()
         write_json(self.record_file, {**record, "decisions": {**record.get("decisions", {}), name: decided}})
 
     def note_model(self, name: str, facts: dict[str, Any]) -> None:
-        """Put facts of a model (its origin, its fingerprint) into the record.
+        """Record facts about a model, such as its origin and fingerprint.
 
-        Raises UsageError for another fingerprint than before: results of two models would be mixed.
+        Raises UsageError if the fingerprint has changed, since the run would mix the results of two models.
         """
         record = self.record()
         before, now = record["models"].get(name, {}).get("fingerprint"), facts.get("fingerprint")
@@ -257,16 +257,16 @@ class RunDirectory:
 
 
 def _ours(path: Path) -> bool:
-    """Whether a file is left by a command that was stopped before it wrote the record."""
+    """Whether a file was left by a command that stopped before it wrote the record."""
     return path.name.startswith((".lock", ".shared-")) or path.match(".run.json.*partial")
 
 
-# The most top sites that are not folded.
+# With more top sites than this, their table is folded.
 MOST = 8
 
 
 def _html_repr(run: RunDirectory) -> HtmlRepr:
-    """Stages with their times, models with their fingerprints, claims, top sites."""
+    """Build the HTML representation: stages with times, models with fingerprints, claims, top sites."""
     record = run.record()
     models = [
         (name, str(facts.get("name") or "unknown"), str(facts.get("fingerprint") or "not loaded yet"))
@@ -276,7 +276,7 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
     sites = list(top_site_rows(run))
     if sites:
         fold = f"{len(sites)} top sites" if len(sites) > MOST else ""
-        parts.append(Table(("localised", "direction", "patched", "what carries most"), sites, fold=fold))
+        parts.append(Table(("localised", "direction", "patched", "top site"), sites, fold=fold))
     claims = run.read(CLAIMS).to_dicts()
     if claims:
         parts.append(claims_table(claims, fold=f"Claims: {counted(row['verdict'] for row in claims)}"))
@@ -286,7 +286,7 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
 
 
 def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
-    """Domain, direction and positions as headings, and a sentence for each top site."""
+    """Yield domain, direction and positions in words, and a sentence, for each top site."""
     measured, domains = run.read(LOCALISATION), run.domains()
     place = ("domain", "direction", "positions")
     for domain, direction, positions in with_domain(measured, domains).select(place).unique(maintain_order=True).rows():
@@ -295,7 +295,7 @@ def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The finished stages on one line, each other one on its own."""
+    """Yield one line with all finished stages, and one line for each other stage."""
     done = [f"{name} {stage['seconds']:,.0f} s" for name, stage in stages.items() if stage["state"] == "done"]
     yield "done", ", ".join(done) or "no stage yet"
     for name, stage in stages.items():
@@ -305,7 +305,7 @@ def _stages(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _hints(run: RunDirectory) -> Iterator[str]:
-    """Calls to continue with."""
+    """Yield suggested calls for exploring the run."""
     if SCORES.files(run.root):
         yield "run.read(SCORES), with SCORES and all other tables from crosspatch.tables"
         found = modes(run.read(SCORES))
