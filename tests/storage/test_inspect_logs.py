@@ -234,7 +234,7 @@ def test_an_unfinished_run_is_refused(run, tmp_path):
     with run.stage("patch"):
         pass
     run.problems_file("general").unlink()
-    with pytest.raises(UsageError, match="found no question in .* for the prompt general-0"):
+    with pytest.raises(UsageError, match=r"found no question in .* for the prompt general-0"):
         write_inspect_logs(run)
 
 
