@@ -7,14 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import crosspatch
-from commands import finished
 from crosspatch.data.problem import Problem, read_problems, write_problems
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.experiment import ExperimentRun
 from crosspatch.patching.patches import Patch
 from crosspatch.settings_io import load_experiment, make_experiment
+from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
 
 SOURCE = Path(crosspatch.__file__).parent
@@ -23,46 +24,63 @@ HOSTILE = [
     *("../../escaped", "/tmp/escaped-by-crosspatch", "a\0b", "x" * 5000, "..", ".", "CON", "a/b\\c", "~/escaped"),
     "$(touch x)",
 ]
-# A whole experiment, as small as it can be.
-SMALL = [
-    *("data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"),
-    *("patch.layers=1", "patch.related=1", "patch.unrelated_math=0", "patch.general=0", "generation.max_new_tokens=4"),
-]
-PATCHED = ["models.corrupted=random:qwen3", "generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
-
-
-def files_under(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if not path.is_dir()}
+SECRETS = {
+    "HF_TOKEN": "hf_canaryAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "OPENAI_API_KEY": "sk-canaryBBBBBBBBBBBBBBBBBBBBBBBB",
+    "WANDB_API_KEY": "canaryCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
+    "MY_OWN_SETTING": "canaryDDDDDDDD",
+}
 
 
 def outside(folder: Path, run: Path) -> set[Path]:
     """The files in a folder that are not of the run in it."""
-    return {path for path in files_under(folder) if not path.is_relative_to(run)}
+    return {path for path in folder.rglob("*") if not path.is_dir() and not path.is_relative_to(run)}
 
 
-@pytest.mark.usefixtures("unpainted")
+def leaked(folder: Path) -> set[str]:
+    """The variables whose values are in any file."""
+    texts = [path.read_bytes() for path in folder.rglob("*") if not path.is_dir()]
+    return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
+
+
 @pytest.mark.filterwarnings("ignore:constrained_layout")
-def test_names_in_a_prompt_file_and_the_title_name_no_file(tmp_path):
-    """A whole run, report included, of prompts whose ids and domains are paths; its title is a path and a script."""
-    prompts, title = tmp_path / "in" / "prompts.jsonl", "../../<script>alert(1)</script>"
+def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, monkeypatch):
+    """Ids and domains of its prompts are paths, its title is a path and a script, its environment has secrets."""
+    for variable, secret in SECRETS.items():
+        monkeypatch.setenv(variable, secret)
+    # Figures are written with their metadata, but without what is drawn.
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda _, path, **options: save(Figure(), path, **options))
+    prompts, log, root = tmp_path / "in" / "prompts.jsonl", tmp_path / "log", tmp_path / "out" / "run"
     prompts.parent.mkdir()
     lines = [
         {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
         for i, name in enumerate(HOSTILE)
     ]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    settings = [f"patch.prompts={prompts}", f'name="{title}"', *PATCHED]
-    run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "out" / "run")
-    for stage in ("patch", "controls", "report"):
-        run.run(stage)
-    assert set(run.directory.read(SCORES)["prompt_id"]) == set(HOSTILE)
-    assert outside(tmp_path, run.directory.root) == {prompts}
+    small = ["data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"]
+    small += ["generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
+    given = [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
+    code, out, err = cli(
+        "run", "tiny", *(part for setting in small + given for part in ("--set", setting)), "--out", root
+    )
+    assert code == 0, err
+    run = RunDirectory.existing(root)
+    assert set(run.read(SCORES)["prompt_id"]) == set(HOSTILE)
+    assert outside(tmp_path, root) == {prompts}
     assert not Path("/tmp/escaped-by-crosspatch").exists()
     assert not (Path.home() / "escaped").exists()
-    assert "<script>alert(1)" not in run.directory.report.read_text()
-    # A file that is written outside is seen.
-    (tmp_path / "escaped").write_text("")
-    assert tmp_path / "escaped" in outside(tmp_path, run.directory.root)
+    assert "<script>alert(1)" not in run.report.read_text()
+    # Nor is a secret written where a stage fails, which leaves its error in the record.
+    failed = cli("run", "tiny", "--set", "models.clean=somebody/model", "--out", tmp_path / "failed")
+    assert failed[0] == 2
+    assert "somebody/model" in failed[2]
+    log.write_text("".join([out, err, *failed[1:]]))
+    assert not leaked(tmp_path)
+    # A file that is written outside is seen, and a secret in it.
+    (tmp_path / "escaped").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")
+    assert tmp_path / "escaped" in outside(tmp_path, root)
+    assert leaked(tmp_path) == {"MY_OWN_SETTING"}
 
 
 def test_names_in_a_dataset_name_no_file(tmp_path):
@@ -83,46 +101,16 @@ def test_names_in_a_dataset_name_no_file(tmp_path):
     assert read_problems(tmp_path / "problems.jsonl") == problems
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize(
     "key", ["controls", "patch.controls", "patch.patches", "patch.component", "data.forms", "data.style"]
 )
-def test_names_in_an_experiment_are_known_ones(name, key):
+def test_names_in_an_experiment_are_known_ones(key):
     group, _, leaf = key.rpartition(".")
-    tree = {group: {leaf: [name]}} if group else {leaf: [name]}
-    with pytest.raises(UsageError) as error:
-        [Patch.parse(named) for named in make_experiment(tree).patch.patches]
-    assert "\n" not in str(error.value)
-
-
-SECRETS = {
-    "HF_TOKEN": "hf_canaryAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-    "OPENAI_API_KEY": "sk-canaryBBBBBBBBBBBBBBBBBBBBBBBB",
-    "WANDB_API_KEY": "canaryCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC",
-    "MY_OWN_SETTING": "canaryDDDDDDDD",
-}
-
-
-def leaked(folder: Path) -> set[str]:
-    """The variables whose values are in any file."""
-    texts = [path.read_bytes() for path in files_under(folder)]
-    return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
-
-
-def test_no_secret_is_written(tmp_path):
-    """A whole experiment with secrets in its environment: none in its files, nor in what it prints."""
-    small = [part for setting in SMALL for part in ("--set", setting)]
-    log = tmp_path / "log"
-    code = finished(log, "run", "tiny", *small, "--out", tmp_path / "run", environment=SECRETS)
-    assert code == 0, log.read_text()
-    assert (tmp_path / "run" / "report.html").is_file()
-    # Nor where a stage fails, which leaves its error in the record.
-    unknown = ("--set", "models.clean=somebody/model")
-    assert finished(log, "run", "tiny", *unknown, "--out", tmp_path / "failed", environment=SECRETS) == 2
-    assert "somebody/model" in log.read_text()
-    assert not leaked(tmp_path)
-    (tmp_path / "leak").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")
-    assert leaked(tmp_path) == {"MY_OWN_SETTING"}
+    for name in HOSTILE:
+        tree = {group: {leaf: [name]}} if group else {leaf: [name]}
+        with pytest.raises(UsageError) as error:
+            [Patch.parse(named) for named in make_experiment(tree).patch.patches]
+        assert "\n" not in str(error.value)
 
 
 # What would run a text as code or as a command, or read a pickle.
@@ -134,6 +122,7 @@ FORBIDDEN = {
     *("shelve.open", "joblib.load", "torch.load", "numpy.load", "np.load", "pd.read_pickle"),
     *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
 }
+PICKLERS = {"pickle", "dill", "marshal", "shelve", "joblib"}
 
 
 def dangers(source: str) -> list[str]:
@@ -145,18 +134,9 @@ def dangers(source: str) -> list[str]:
             if name in FORBIDDEN or any(options.get(key, "False") != "False" for key in ("shell", "trust_remote_code")):
                 found.append(f"{node.lineno}: {name}")
         if isinstance(node, ast.Import | ast.ImportFrom):
-            module = getattr(node, "module", None) or ""
-            names = {module, *(alias.name for alias in node.names)}
-            found += [
-                f"{node.lineno}: import {name}" for name in names & {"pickle", "dill", "marshal", "shelve", "joblib"}
-            ]
+            names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
+            found += [f"{node.lineno}: import {name}" for name in names & PICKLERS]
     return found
-
-
-def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
-    files = list(SOURCE.rglob("*.py"))
-    assert len(files) > 100
-    assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
 
 
 FORBIDDEN_LINES = """subprocess.run(text, shell=True)
@@ -172,7 +152,11 @@ AutoModel.from_pretrained(name, trust_remote_code=True)
 AutoModel.from_pretrained(name, trust_remote_code=settings.trust)"""
 
 
-def test_what_is_forbidden_is_noticed():
+def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
+    files = list(SOURCE.rglob("*.py"))
+    assert len(files) > 100
+    assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
+    # What is forbidden is noticed.
     assert all(dangers(line) for line in FORBIDDEN_LINES.splitlines())
     assert not dangers("subprocess.run([text], shell=False)\nmodel.eval()\nyaml.safe_load(text)\nre.compile(text)")
 
@@ -197,7 +181,7 @@ def test_an_alias_bomb_is_refused(tmp_path):
     ("text", "words"),
     [
         ("x" * 1_000_001, "expected settings of 1,000,000 at most"),
-        ("[" * 2000, "nested too deeply"),
+        ("[" * 500, "nested too deeply"),
         ("seed: " + "9" * 5000, "not valid YAML"),
         ("seed: 2001-99-99", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),
