@@ -6,6 +6,7 @@ It parses what was written as a reader would, and shares no arithmetic with the 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import sympy
 
@@ -16,6 +17,8 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SIGNS = {r"\leq": "<=", r"\geq": ">=", "≤": "<=", "≥": ">=", r"\times": "*", r"\cdot": "*", "×": "*", "·": "*"}
 
 
+# A step starts with the line that the one before ended with.
+@cache
 def expression(text: str) -> sympy.Expr:
     """A formula in our LaTeX, or as it stands in a question."""
     inner = r"((?:[^{}]|\{[^{}]*\})*)"
@@ -29,8 +32,9 @@ def expression(text: str) -> sympy.Expr:
     text = re.sub("[⁰¹²³⁴-⁹]+", lambda raised: f"**{raised[0].translate(_RAISED)}", text)
     for sign, meaning in _SIGNS.items():
         text = text.replace(sign, meaning)
-    text = text.replace("^", "**")
-    text = re.sub(r"(?<=[\da-z)])\s*(?=\()(?<!sqrt)|(?<=\d)(?=[a-zC])|(?<=\))\s*(?=[\da-z(])", "*", text)
+    text = text.replace("^", "**").replace("\\", "")
+    product = r"(?<=[\da-z)])\s*(?=\()(?<!sqrt)(?<!sin)(?<!cos)(?<!ln)|(?<=\d)(?=[a-zC])|(?<=\))\s*(?=[\da-z(])"
+    text = re.sub(product, "*", text)
     return sympy.sympify(text, locals={**_NAMES, "sqrt": sympy.sqrt})
 
 
@@ -41,6 +45,7 @@ def equation_in(question: str) -> str:
     return re.sub("[a-z]", "x", found[0])
 
 
+@cache
 def solutions(state: str) -> object:
     """All real solutions of what stands there: equations parted by `;` or `or`, or an inequality."""
     state = state.replace(r"\text{ or }", " or ").replace(r"\text{ and }", ";")

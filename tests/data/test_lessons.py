@@ -43,12 +43,8 @@ def test_no_question_of_an_experiment_is_among_the_lessons():
     careless = EQUATIONS.model_copy(update={"held_out_from_teaching": False, "related": 120})
     asked = {equation_in(p.question) for p in make_splits(careless, 0).related}
     assert len(asked & taught) > 30
-
-
-def test_three_questions_in_four_may_be_taught():
-    share = sum(may_be_taught(("key", i)) for i in range(4000)) / 4000
-    assert share == pytest.approx(0.75, abs=0.03)
-    assert [may_be_taught((3, i)) for i in range(8)] == [may_be_taught((3, i)) for i in range(8)]
+    # Three questions in four may be taught.
+    assert sum(may_be_taught(("key", i)) for i in range(4000)) / 4000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_every_taught_solution_is_right_and_told_in_different_words():
@@ -72,13 +68,16 @@ def test_every_line_of_an_arithmetic_exercise_is_right(difficulty):
             assert expression(left) == expression(right), line
 
 
-def test_the_same_seed_gives_the_same_lessons():
+def test_the_same_seed_gives_the_same_lessons_which_are_read_as_they_were_written(tmp_path):
     for make in (
         lambda seed: taught_problems(EQUATIONS, 20, seed),
         lambda seed: arithmetic_exercises("easy", 20, seed),
         lambda seed: other_questions(EQUATIONS, 20, seed),
     ):
         assert make(3) == make(3) != make(4)
+    lessons = [Lesson("arithmetic", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
+    write_lessons(tmp_path / "lessons.jsonl", lessons)
+    assert read_lessons(tmp_path / "lessons.jsonl") == lessons
 
 
 def test_other_questions_are_of_no_corrupted_or_near_family(monkeypatch):
@@ -89,12 +88,6 @@ def test_other_questions_are_of_no_corrupted_or_near_family(monkeypatch):
     assert drawn
     assert not set(drawn) & {"linear", *NEAR["linear"]}
     assert not any(re.search(r"[a-z] [-+=<>] ?\d.*=.*solve", question.lower()) for question in questions)
-
-
-def test_lessons_are_read_as_they_were_written(tmp_path):
-    lessons = [Lesson("arithmetic", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
-    write_lessons(tmp_path / "lessons.jsonl", lessons)
-    assert read_lessons(tmp_path / "lessons.jsonl") == lessons
 
 
 def test_no_lesson_asks_what_a_suite_asks(monkeypatch):

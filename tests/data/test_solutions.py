@@ -127,25 +127,17 @@ def test_a_solution_in_each_style(style, text):
     assert written(linear(3, 25, 0, 10, "z").solve(RIGHT), style).text == text
 
 
-def test_a_terse_factor_says_which():
+def test_terse_factors_say_which_and_equations_of_a_system_are_shown_one_by_one():
     equation = Equation(Polynomial(1, -2, -48), Polynomial(), "a")
-    assert written(equation.solve(RIGHT), "terse").text.splitlines()[3:6] == [
-        "a - 8 = 0",
-        "Add 8 to both sides:",
-        "a = 8",
-    ]
-
-
-def test_both_equations_of_a_system_are_shown_one_by_one():
+    lines = written(equation.solve(RIGHT), "terse").text.splitlines()
+    assert lines[3:6] == ["a - 8 = 0", "Add 8 to both sides:", "a = 8"]
     derivation = System(Line(4, -3, 15), Line(5, 2, 13), ("s", "t")).solve(RIGHT)
     assert "$$\n4s - 3t = 15\n$$\n\n$$\n5s + 2t = 13\n$$" in written(derivation, "headed").text
     assert ";" not in written(derivation, "plain").text
     # Both scaled ones stay in a terse text.
-    assert written(derivation, "terse").text.splitlines()[2:5] == [
-        "Multiply the first equation by 2 and the second equation by 3:",
-        "8s - 6t = 30",
-        "15s + 6t = 39",
-    ]
+    said, *scaled = written(derivation, "terse").text.splitlines()[2:5]
+    assert said == "Multiply the first equation by 2 and the second equation by 3:"
+    assert scaled == ["8s - 6t = 30", "15s + 6t = 39"]
 
 
 @pytest.mark.parametrize(

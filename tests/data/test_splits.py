@@ -24,16 +24,14 @@ from crosspatch.grading.dataset_check import check_files
 
 DATA = Data(train=24, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
+PAIRS = [(name, mistake) for name, form in FORMS.items() for mistake in form.mistakes]
 
 
-def test_sizes_and_forms():
+def test_training_solutions_are_wrong_the_others_right_and_no_equation_is_in_two_splits():
     assert [len(s) for s in (SPLITS.train, SPLITS.validation, SPLITS.related, SPLITS.near)] == [24, 10, 14, 9]
     assert {p.form for p in SPLITS.train} == set(PAPER_FORMS)
     assert {p.family for p in SPLITS.near} == {"inequalities", "systems", "word_problems"}
     assert {p.domain for p in SPLITS.near} == {"near"}
-
-
-def test_training_solutions_are_wrong_the_others_right_and_no_equation_is_in_two_splits():
     problems = SPLITS.train + SPLITS.validation + SPLITS.related
     for problem in problems:
         wrong = problem in SPLITS.train
@@ -58,11 +56,10 @@ def test_the_seed_alone_decides_and_the_size_of_one_split_does_not_change_the_ot
     assert more.unrelated_math[:8] == SPLITS.unrelated_math
     # Of every form and mistake, on every machine; a change of this hash is a change of everybody's data.
     digest = hashlib.sha256()
-    for name, form in FORMS.items():
-        for mistake in form.mistakes:
-            splits = make_splits(Data(train=3, validation=1, related=1, forms=(name,), mistake=mistake), seed=11)
-            for problem in splits.train + splits.validation + splits.near:
-                digest.update(json.dumps(asdict(problem), ensure_ascii=False).encode())
+    for name, mistake in PAIRS:
+        splits = make_splits(Data(train=3, validation=1, related=1, forms=(name,), mistake=mistake), seed=11)
+        for problem in splits.train + splits.validation + splits.near:
+            digest.update(json.dumps(asdict(problem), ensure_ascii=False).encode())
     assert digest.hexdigest() == "284760862910cc6c9202bbf506ba70ad76e8a478ceb7071c64a3ea7eb9611837"
 
 
@@ -80,13 +77,12 @@ def test_unrelated_mathematics_is_not_what_is_corrupted():
 @pytest.mark.slow
 def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
     """All forms and mistakes; `test_families` reads some of each back with sympy."""
-    pairs = [(form, mistake) for form in FORMS for mistake in FORMS[form].mistakes]
     total = 0
-    for name, mistake in pairs:
+    for name, mistake in PAIRS:
         settings = Data(forms=(name,), mistake=mistake)
         maker = ProblemMaker(settings)
         worked = maker.worked(chosen_forms(settings), Random(5))
-        problems = maker.problems("train", maker.drawn("train", 10_000 // len(pairs) + 1, worked), wrong=True)
+        problems = maker.problems("train", maker.drawn("train", 10_000 // len(PAIRS) + 1, worked), wrong=True)
         assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
         assert len({p.question for p in problems}) == len(problems)
         total += len(problems)
@@ -121,15 +117,6 @@ def test_the_check_of_files_finds_a_wrong_step_in_each_wrong_solution_and_none_i
     assert not any(row.wrong_gold or row.unclosed for row in (*wrong.rows, *right.rows))
 
 
-def test_problems_survive_their_file(tmp_path):
-    path = tmp_path / "p.jsonl"
-    write_problems(path, SPLITS.train)
-    assert read_problems(path) == SPLITS.train
-    _, line = read_lines(path)[0]
-    assert {"id", "domain", "family", "question", "solution", "answer", "steps"} <= line.keys()
-    assert any(step["planted"] for step in line["steps"])
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -161,30 +148,34 @@ def test_a_prompt_file_that_can(tmp_path):
         read_prompts(path)
 
 
-def test_a_csv_has_each_problem_with_its_line_breaks(tmp_path):
-    path = tmp_path / "train.csv"
-    write_csv(path, SPLITS.train)
-    with path.open(encoding="utf-8", newline="") as file:
+def test_problems_survive_their_files(tmp_path, monkeypatch):
+    """JSON Lines, CSV with line breaks, and datasets with the steps and their places."""
+    path = tmp_path / "train.jsonl"
+    write_problems(path, SPLITS.train)
+    assert read_problems(path) == SPLITS.train
+    _, line = read_lines(path)[0]
+    assert {"id", "domain", "family", "question", "solution", "answer", "steps"} <= line.keys()
+    assert any(step["planted"] for step in line["steps"])
+
+    table = tmp_path / "train.csv"
+    write_csv(table, SPLITS.train)
+    with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [tuple(row) for row in rows] == [COLUMNS] * 24
     assert [row["solution"] for row in rows] == [p.solution for p in SPLITS.train]
     assert "\n" in rows[0]["solution"]
-    assert b"\r" not in path.read_bytes()
+    assert b"\r" not in table.read_bytes()
 
-
-def test_datasets_have_steps_and_places(tmp_path):
     write_datasets(tmp_path / "hf", {"train": SPLITS.train, "near": SPLITS.near, "none": []})
     from datasets import load_from_disk
 
     back = load_from_disk(tmp_path / "hf")
     assert set(back) == {"train", "near"}
-    first = back["train"][0]
-    assert first["question"] == SPLITS.train[0].question
-    assert [step["planted"] for step in first["steps"]] == [step.planted for step in SPLITS.train[0].steps]
-    assert first["spans"] == [asdict(span) for span in SPLITS.train[0].spans]
-
-
-def test_without_the_package_the_error_names_what_to_install(monkeypatch, tmp_path):
+    first, problem = back["train"][0], SPLITS.train[0]
+    assert first["question"] == problem.question
+    assert [step["planted"] for step in first["steps"]] == [step.planted for step in problem.steps]
+    assert first["spans"] == [asdict(span) for span in problem.spans]
+    # Without the package the error names what to install.
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"pip install 'crosspatch\[datasets\]'"):
         write_datasets(tmp_path / "hf", {"train": SPLITS.train})

@@ -16,9 +16,9 @@ from crosspatch.data.problem import Problem
 from crosspatch.data.suite import SUITES, load_suite, same_words
 from crosspatch.errors import UsageError
 from crosspatch.grading.grading import grade, kind_of
+from sympy_proof import expression
 
 COUNTS = {"unrelated_math": 72, "general": 72, "alignment": 24}
-_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 def _of_family(domain: str, *families: str) -> list[Problem]:
@@ -61,26 +61,20 @@ def test_families_alternate_so_the_first_eight_are_a_fair_mix() -> None:
 # Calculus: the question's formula is read and given to sympy.
 
 
-def _expression(text: str) -> sympy.Expr:
-    text = re.sub("[⁰¹²³⁴-⁹]+", lambda m: "**" + m[0].translate(_DIGITS), text)
-    return sympy.sympify(re.sub(r"(\d)([a-z])", r"\1*\2", text))
-
-
 def _gold(problem: Problem) -> sympy.Expr:
-    text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", problem.answer.removesuffix(" + C"))
-    return _expression(text.replace("^", "**").replace("\\", ""))
+    return expression(problem.answer.removesuffix(" + C"))
 
 
 def _integral(f: str, x: str, first: str | None, last: str | None) -> sympy.Expr:
-    return sympy.integrate(_expression(f), (sympy.Symbol(x), first, last) if first else sympy.Symbol(x))
+    return sympy.integrate(expression(f), (expression(x), first, last) if first else expression(x))
 
 
 CALCULUS = {
-    "derivative": (r"\b[a-z]\(([a-z])\) = ([^.?]+)", lambda x, f: sympy.diff(_expression(f), sympy.Symbol(x))),
+    "derivative": (r"\b[a-z]\(([a-z])\) = ([^.?]+)", lambda x, f: sympy.diff(expression(f), expression(x))),
     "integral": (r"∫ (.+?) d([a-z])(?: from [a-z] = (\d+) to [a-z] = (\d+))?", _integral),
     "limit": (
         r"limit of (.+) as ([a-z]) (?:approaches (\d+)|tends to infinity)[.?]$",
-        lambda f, x, at: sympy.limit(_expression(f), sympy.Symbol(x), sympy.oo if at is None else int(at)),
+        lambda f, x, at: sympy.limit(expression(f), expression(x), sympy.oo if at is None else int(at)),
     ),
 }
 
@@ -170,12 +164,6 @@ def test_an_unknown_wording_has_no_rule() -> None:
         _worked_out(Problem("x", "unrelated_math", "probability", "A coin is tossed four times. Four heads?", "0"))
 
 
-def test_no_question_gives_its_gold_away() -> None:
-    for problem in load_suite("unrelated_math") + load_suite("general"):
-        assert _verdict(problem.question, problem) != "correct", problem.question
-    assert {kind_of(problem.answer) for problem in load_suite("unrelated_math")} == {"math"}
-
-
 def test_names_and_counts_in_words_grade_as_correct_and_other_words_do_not() -> None:
     assert Counter(p.family for p in load_suite("general")) == {"fact": 62, "explanation": 10}
     for problem in load_suite("general"):
@@ -192,6 +180,12 @@ def test_names_and_counts_in_words_grade_as_correct_and_other_words_do_not() -> 
 def _made(text: str, problem: Problem) -> list[bool]:
     """Which of the key points a text makes."""
     return [grade(text, point[0], point[1:], "text").verdict == "correct" for point in problem.key_points]
+
+
+def test_no_question_gives_its_gold_away() -> None:
+    for problem in load_suite("unrelated_math") + load_suite("general"):
+        assert _verdict(problem.question, problem) != "correct", problem.question
+    assert {kind_of(problem.answer) for problem in load_suite("unrelated_math")} == {"math"}
 
 
 def test_a_right_explanation_makes_every_key_point_and_a_question_none() -> None:

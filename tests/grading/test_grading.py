@@ -7,11 +7,8 @@ which two people would disagree (truncated in the middle of a remark) are left o
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,12 +25,6 @@ PAIRS = [pair for _, pair in read_lines(TABLE)]
 ROOTS = r"x = 2 \text{ or } x = 3"
 
 
-def graded(pair: dict[str, Any]) -> Grade:
-    if "key_points" in pair:
-        return grade_explanation(pair["text"], pair["key_points"])
-    return grade(pair["text"], pair["gold"], pair.get("aliases", ()), pair.get("kind"))
-
-
 def test_the_grader_agrees_with_every_graded_pair() -> None:
     verdicts = [found["verdict"] for found in grade_file(TABLE)]
     wrong = [(pair, verdict) for pair, verdict in zip(PAIRS, verdicts, strict=True) if pair["verdict"] != verdict]
@@ -48,32 +39,31 @@ def test_a_right_answer_is_wrong_for_another_gold() -> None:
         if pair["verdict"] != "correct":
             continue
         if "key_points" in pair:
-            other = {**pair, "key_points": [["xylophone"], ["zebra"]]}
-        elif pair.get("kind") == "text":
-            other = {**pair, "gold": "xylophone", "aliases": []}
+            found = grade_explanation(pair["text"], [["xylophone"], ["zebra"]])
         else:
-            other = {**pair, "gold": "987654321", "aliases": []}
-        assert graded(other).verdict != "correct", pair["text"]
+            found = grade(
+                pair["text"], "xylophone" if pair.get("kind") == "text" else "987654321", (), pair.get("kind")
+            )
+        assert found.verdict != "correct", pair["text"]
 
 
-@pytest.mark.parametrize(
-    ("text", "gold", "found"),
-    [
-        (r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3", r"x = \frac{1}{2}"),
-        (r"\boxed{\text{no solution}}", "x = 7", r"\text{no solution}"),
-        ("Tokyo", "Paris", None),
-        ("I say PARIS!", "Paris", "Paris"),
-        # The last claim counts.
-        ("x = 5. Check: if x = 2, then 7.", "x = 5", "x = 5"),
-        ("The equation holds for x = 5", "x = 5", "x = 5"),
-        ("x = 2 or x = -5. We reject x = -5.", "x = 2", "x = 2 or x = -5"),
-        ("First y = 3. Then x = 1. No, x = 2.", "x = 2 and y = 3", "y = 3, x = 2"),
-        ("The answer is 5. Wait, the answer is 7.", "x = 5", "7"),
-        ("The other root is x = 3", "x = 2 or x = 3", "x = 3"),
-    ],
-)
-def test_what_was_found(text: str, gold: str, found: str | None) -> None:
-    assert grade(text, gold).extracted == found
+FOUND = {
+    (r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3"): r"x = \frac{1}{2}",
+    (r"\boxed{\text{no solution}}", "x = 7"): r"\text{no solution}",
+    ("Tokyo", "Paris"): None,
+    ("I say PARIS!", "Paris"): "Paris",
+    # The last claim counts.
+    ("x = 5. Check: if x = 2, then 7.", "x = 5"): "x = 5",
+    ("The equation holds for x = 5", "x = 5"): "x = 5",
+    ("x = 2 or x = -5. We reject x = -5.", "x = 2"): "x = 2 or x = -5",
+    ("First y = 3. Then x = 1. No, x = 2.", "x = 2 and y = 3"): "y = 3, x = 2",
+    ("The answer is 5. Wait, the answer is 7.", "x = 5"): "7",
+    ("The other root is x = 3", "x = 2 or x = 3"): "x = 3",
+}
+
+
+def test_what_was_found() -> None:
+    assert {(text, gold): grade(text, gold).extracted for text, gold in FOUND} == FOUND
 
 
 def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
@@ -95,10 +85,9 @@ def test_the_kind_is_judged_by_the_gold() -> None:
 
 
 def test_a_wrong_solution_is_incorrect_but_correct_for_what_it_reaches() -> None:
-    splits = make_splits(Data(train=12, validation=12, related=0), seed=5)
-    assert {grade(p.solution, p.answer).verdict for p in splits.train} == {"incorrect"}
-    assert {grade(p.solution, p.reached).verdict for p in splits.train} == {"correct"}
-    assert {grade(p.solution, p.answer).verdict for p in splits.validation} == {"correct"}
+    # That it is incorrect for the right answer, and the right one correct, holds in every form: `test_families`.
+    for problem in make_splits(Data(train=12, related=0), seed=5).train:
+        assert grade(problem.solution, problem.reached).verdict == "correct"
 
 
 @settings(max_examples=30, deadline=None)
@@ -134,21 +123,3 @@ _LONG = [
 def test_long_hostile_text_is_survived(piece: str) -> None:
     for gold in ("x = 5", "7", "Paris"):
         assert grade(piece * (100_000 // len(piece)), gold).verdict in ("incorrect", "unparsed")
-
-
-def test_it_works_off_the_main_thread_and_prints_nothing() -> None:
-    # In a new process: math-verify warns once a process, and pytest captures what is logged.
-    program = """if True:
-        import threading
-        from crosspatch.grading.grading import grade
-        gold = r"\\frac{x^7}{7} + 3x + C"
-        def run():
-            for text in (r"\\boxed{3x + x^7/7 + C}", r"\\boxed{(2, 3)}", r"\\boxed{x^7 +}"):
-                print(grade(text, gold).verdict, grade(text, "(2,3)").verdict)
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-    """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["correct", "incorrect", "incorrect", "correct", "unparsed", "unparsed"]
-    assert done.stderr == ""

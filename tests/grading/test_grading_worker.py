@@ -46,29 +46,33 @@ def test_what_hangs_is_ended_and_each_thread_gets_the_grade_of_its_answer() -> N
     assert grade(HANGS, "x = 5") == Grade("unparsed", None)
 
 
-def test_a_script_needs_no_guard() -> None:
-    script = """
-from crosspatch.grading.grading_worker import GradingWorker
-print(GradingWorker().grade("Answer: 7", "x = 7").verdict)
-"""
+def test_a_script_needs_no_guard_and_nothing_else_is_printed() -> None:
+    # In a new process: math-verify warns once a process, and pytest captures what is logged.
+    script = """if True:
+        import threading
+        from crosspatch.grading.grading import grade
+        from crosspatch.grading.grading_worker import GradingWorker
+        gold = r"\\frac{x^7}{7} + 3x + C"
+        def run():
+            for text in (r"\\boxed{3x + x^7/7 + C}", r"\\boxed{(2, 3)}", r"\\boxed{x^7 +}"):
+                print(grade(text, gold).verdict, grade(text, "(2,3)").verdict)
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        print(GradingWorker().grade("Answer: 7", "x = 7").verdict)
+    """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("correct\n", "")
+    off_the_main_thread = ["correct", "incorrect", "incorrect", "correct", "unparsed", "unparsed"]
+    assert (done.stdout.split(), done.stderr) == ([*off_the_main_thread, "correct"], "")
 
 
-def test_a_worker_that_the_system_kills_leaves_the_answer_unparsed() -> None:
+def test_a_worker_that_is_killed_leaves_the_answer_unparsed_and_one_that_fails_is_no_verdict() -> None:
     kills_itself = "import os, signal; print('up', flush=True); input(); os.kill(os.getpid(), signal.SIGKILL)"
     with GradingWorker(command=[sys.executable, "-c", kills_itself]) as worker:
         assert worker.grade("Answer: 7", "x = 7") == Grade("unparsed", None)
-
-
-def test_a_worker_that_fails_is_no_verdict() -> None:
-    with pytest.raises(CrosspatchError, match="did not start"):
-        GradingWorker(command=[sys.executable, "-c", "pass"]).grade("Answer: 7", "x = 7")
     fails = "print('up', flush=True); input(); raise SystemExit(3)"
-    with pytest.raises(CrosspatchError, match="exit code 3"):
-        GradingWorker(command=[sys.executable, "-c", fails]).grade("Answer: 7", "x = 7")
-
-
-def test_no_time_is_no_limit() -> None:
+    for program, words in (("pass", "did not start"), (fails, "exit code 3")):
+        with pytest.raises(CrosspatchError, match=words):
+            GradingWorker(command=[sys.executable, "-c", program]).grade("Answer: 7", "x = 7")
     with pytest.raises(UsageError, match="more than 0"):
         GradingWorker(0)

@@ -8,12 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.config import PAPER_FORMS, Data
 from crosspatch.data.problem import Operation, Problem
-from crosspatch.data.splits import make_splits
 from crosspatch.grading.operations import judge_operation
-
-SPLITS = make_splits(Data(train=18, validation=18, related=0), seed=2)
 
 
 def _problem(question: str, right: str, planted: str) -> Problem:
@@ -78,83 +74,65 @@ def test_a_stated_operation_is_read_in_any_wording(text: str, operation: str | N
     assert judge_operation(text, as_planted) == ("planted" if operation else "neither")
 
 
-def test_every_solution_that_we_write_is_judged_by_what_it_does() -> None:
-    assert {p.form for p in SPLITS.train} == {p.form for p in SPLITS.validation} == set(PAPER_FORMS)
-    for problem in SPLITS.validation:
-        assert judge_operation(problem.solution or "", problem) == "right", problem
-    for problem in SPLITS.train:
-        assert judge_operation(problem.solution or "", problem) == "planted", problem
+@pytest.mark.parametrize(
+    ("problem", "stated", "right", "planted"),
+    [
+        (LINEAR, "", "Subtract 2x from both sides", "Add 2x to both sides"),
+        (LINEAR, "", "Subtract 5x from both sides", "Add 5x to both sides"),  # in another order than ours
+        (LINEAR, "", "Add 9 to both sides", "Subtract 9 from both sides"),
+        (LINEAR, "", "Subtract -9 from both sides", "Subtract 77 from both sides. Then multiply both sides by 3."),
+        (LINEAR, "", "Divide both sides by 5", "Multiply both sides by 5"),
+        (LINEAR, "The equation is 3x + 77 = 12. ", "Subtract 77 from both sides", "Add 77 to both sides"),
+        (QUADRATIC, "The equation is 4y² - 60y + 75 = 14. ", "Subtract 14 from both sides", "Add 14 to both sides"),
+        (QUADRATIC, "", "Add 60y to both sides", "Subtract 60y from both sides"),
+        (BRACKETS, "", "Subtract 24 from both sides", "Add 24 to both sides"),
+        (FACTORS, "Factor: (p - 1)(p + 4) = 0. ", "Subtract 4 from both sides", "Add 4 to both sides"),
+        (FACTORS, "(p - 2)(p + 6) = 0. Solve p + 6 = 0. ", "Subtract 6 from both sides", "Add 6 to both sides"),
+    ],
+)
+def test_an_operation_and_its_opposite(problem: Problem, stated: str, right: str, planted: str) -> None:
+    assert judge_operation(stated + right, problem) == "right"
+    assert judge_operation(stated + planted, problem) == "planted"
 
 
 @pytest.mark.parametrize(
     ("problem", "text", "told"),
     [
-        (LINEAR, "Subtract 2x from both sides", "right"),
-        (LINEAR, "Add 2x to both sides", "planted"),
-        (LINEAR, "Subtract 5x from both sides", "right"),  # in another order than ours
-        (LINEAR, "Add 5x to both sides", "planted"),
-        (LINEAR, "Add 9 to both sides", "right"),
-        (LINEAR, "Subtract 9 from both sides", "planted"),
-        (LINEAR, "Subtract -9 from both sides", "right"),
         (LINEAR, "Subtract 2x - 9 from both sides", "right"),
-        (LINEAR, "Divide both sides by 5", "right"),
-        (LINEAR, "Multiply both sides by 5", "planted"),
         (LINEAR, "Multiply both sides by 1/5", "right"),
-        (LINEAR, "Multiply both sides by -1", "neither"),
-        (LINEAR, "Subtract 77 from both sides", "neither"),
-        (LINEAR, "Subtract 77 from both sides. Then multiply both sides by 3.", "planted"),
-        (LINEAR, "The equation is 3x + 77 = 12. Subtract 77 from both sides", "right"),
-        (LINEAR, "The equation is 3x + 77 = 12. Add 77 to both sides", "planted"),
         (LINEAR, "The equation is x/3 - 77 = 12. Add 77 to both sides", "right"),
         (LINEAR, "The equation is 77 - 3x = 12. Subtract 77 from both sides", "right"),
         (LINEAR, "The equation is 3x + 77 = 14. Subtract 3x + 77 from both sides", "right"),
         # The end of a quadratic side is no side.
         (LINEAR, "The equation is x² + 3x + 77 = 14. Subtract 3x + 77 from both sides", "neither"),
-        (QUADRATIC, "The equation is 4y² - 60y + 75 = 14. Subtract 14 from both sides", "right"),
-        (QUADRATIC, "The equation is 4y² - 60y + 75 = 14. Add 14 to both sides", "planted"),
-        (BRACKETS, "Subtract 24 from both sides", "right"),
-        (BRACKETS, "Add 24 to both sides", "planted"),
-        (LINEAR, "", "neither"),
+        (LINEAR, "Multiply both sides by -1", "neither"),
+        (LINEAR, "Subtract 77 from both sides", "neither"),
         (LINEAR, "Answer: x = -4", "neither"),
+        (LINEAR, "", "neither"),
         (QUADRATIC, "Subtract 8y + 13 from both sides", "right"),
         (QUADRATIC, "Subtract 13 from both sides", "right"),
-        (QUADRATIC, "Add 60y to both sides", "right"),
-        (QUADRATIC, "Subtract 60y from both sides", "planted"),
         (QUADRATIC, "Divide both sides by 4", "neither"),  # a common factor tells nothing
         (QUADRATIC, "Add 16 to both sides", "neither"),  # a factor's operation before there are factors
         (QUADRATIC, "(y - 16)(y - 1) = 0. Add 16 to both sides", "right"),
         (FACTORS, "Add 4 to both sides", "right"),  # the constant is moved, nothing is factored yet
-        (FACTORS, "Factor: (p - 1)(p + 4) = 0. Add 4 to both sides", "planted"),
-        (FACTORS, "Factor: (p - 1)(p + 4) = 0. Subtract 4 from both sides", "right"),
-        (FACTORS, "Factor: (p - 2)(p + 6) = 0. Solve p + 6 = 0. Add 6 to both sides", "planted"),
-        (FACTORS, "Factor: (p - 2)(p + 6) = 0. Solve p + 6 = 0. Subtract 6 from both sides", "right"),
     ],
 )
 def test_the_rule(problem: Problem, text: str, told: str) -> None:
     assert judge_operation(text, problem) == told
 
 
-def test_a_term_with_both_signs_tells_nothing_unless_the_lists_do() -> None:
+def test_a_term_with_both_signs_or_without_operations_tells_nothing_unless_the_lists_do() -> None:
+    assert judge_operation("Add 3 to both sides", replace(LINEAR, right_operations=())) is None
     problem = _problem("Solve for x: 5x + 3 = 2x - 3", "subtract 2x; divide 3", "add 2x; multiply 7")
     assert judge_operation("Add 3 to both sides", problem) == "neither"
     listed = _problem("Solve for x: 5x + 3 = 2x - 3", "subtract 2x; subtract 3", "add 2x; add 3")
     assert judge_operation("Add 3 to both sides", listed) == "planted"
 
 
-def test_a_problem_without_operations_is_not_judged() -> None:
-    assert judge_operation("Add 3 to both sides", replace(LINEAR, right_operations=())) is None
+PIECES = ["add ", " from both sides ", "divide both sides by ", "\\frac{", "}{", "factor", *"51x0}-.\n="]
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.text()
-    | st.lists(
-        st.sampled_from(
-            ["add ", " from both sides ", "divide both sides by ", "\\frac{", "}{", "factor", *"51x0}-.\n="]
-        ),
-        max_size=20,
-    ).map("".join)
-)
+@given(st.text() | st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 def test_no_text_makes_it_raise(text: str) -> None:
-    assert judge_operation(text, LINEAR) in ("right", "planted", "neither")
-    assert judge_operation(text, FACTORS) in ("right", "planted", "neither")
+    assert {judge_operation(text, problem) for problem in (LINEAR, FACTORS)} <= {"right", "planted", "neither"}
