@@ -10,8 +10,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from unittest import mock
 
 from crosspatch.experiment.executors.by_processes import PRELOADED
 
@@ -61,9 +64,25 @@ def _run(log: Path, arguments: list[str], environment: dict[str, str]) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.environ.update(environment, TQDM_DISABLE="1")
+    # The command's own workers are forked from a server of its own, which is forked too.
+    with mock.patch("multiprocessing.util.spawnv_passfds", _fork_server):
+        forkserver.ensure_running()
     import sys
 
     from crosspatch.cli import main
 
     sys.argv = ["crosspatch", *arguments]
     main()
+
+
+def _fork_server(_path: bytes, _arguments: list[str], descriptors: list[int]) -> int:
+    """Fork the server that multiprocessing would start as a new interpreter, which imports everything for seconds."""
+    if pid := os.fork():
+        return pid
+    try:
+        for descriptor in {int(path.name) for path in Path("/dev/fd").iterdir()} - {0, 1, 2, *descriptors}:
+            with suppress(OSError):
+                os.close(descriptor)
+        forkserver.main(*descriptors, [])
+    finally:
+        os._exit(0)

@@ -19,10 +19,6 @@ WANDB = "tiny --set finetune.report_to=wandb --set data.held_out_from_teaching=t
 STAGES = ("run", "evaluate", "search", "teach")
 
 
-def flat(text: str) -> str:
-    return " ".join(text.split())
-
-
 def test_help_names_all_commands_and_version(cli):
     code, out, _ = cli("--help")
     assert code == 0
@@ -37,9 +33,10 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
     monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
     code, out, _ = cli("run", "--help")
     assert code == 0
+    shown = " ".join(out.split())
     for setting in settings():
-        assert setting.key in out
-        assert flat(setting.meaning)[:60] in flat(out), setting.key
+        assert setting.key in shown
+        assert " ".join(setting.meaning.split())[:60] in shown, setting.key
 
 
 @pytest.mark.parametrize(
@@ -60,10 +57,7 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
         ("patch PAIR --prompt a --direction up --out o", "'up' is not one of"),
         ("patch PAIR --prompt a --patch L1.attn_out --schedule disagree --out o", "its own: L1.attn_out@disagree"),
         # Old names of options, and base and fine-tuned for clean and corrupted.
-        (
-            "patch --base a --finetuned b --prompt a --screen=1 --reach 0.5 --out o",
-            "patch.attribution and patch.target_fraction both choose",
-        ),
+        ("patch --base a --finetuned b --prompt a --screen=1 --reach 0.5 --out o", "target_fraction both choose"),
         ("spans tiny --set nonsense=1", "unknown setting nonsense"),
         ("report nowhere", "no experiment file nowhere"),
         ("report .", "is not a run directory"),
@@ -83,10 +77,7 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
         ("verify PAIR --max-new-tokens 5000", "more than the 2048 positions"),
         ("data tiny --set data.forms=calclus", "did you mean calculus?"),
         ("data build tiny --set data.forms=powers", "data.forms powers does not allow the mistake"),
-        (
-            "data tiny --set data.forms=parity --set data.mistake=converse --set data.train=5000",
-            "no more different questions",
-        ),
+        ("data tiny --set data.forms=parity --set data.mistake=converse --set data.train=5000", "no more different"),
         ("data train.csv", "did you mean: crosspatch data check train.csv?"),
         ("data chekc train.csv", "did you mean: crosspatch data check?"),
         ("data tiny --set data.train_file=none.csv", "no file none.csv"),
@@ -131,6 +122,14 @@ def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_pa
     files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "data").iterdir()}
     splits = ("train", "validation", "related", "mistaken", "unrelated_math", "general")
     assert set(files) == {f"{split}.jsonl" for split in splits}
+    # The manifest has the hash of each file, and a changed one is refused.
+    hashes = json.loads((tmp_path / "one" / "run.json").read_text())["data"]
+    assert hashes["train"] == hashlib.sha256(files["train.jsonl"]).hexdigest()
+    assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
+    (tmp_path / "one" / "data" / "train.jsonl").write_bytes(files["train.jsonl"].replace(b"Solve", b"solve"))
+    code, _, err = cli("data", "tiny", "--out", tmp_path / "one")
+    assert code == 2
+    assert "train.jsonl has changed since the run made it" in err
     folder, found = tmp_path / "two" / "data", tmp_path / "found.json"
     assert all((folder / name).read_bytes() == content for name, content in files.items())
     assert (folder / "datasets" / "train").is_dir()
@@ -141,28 +140,14 @@ def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_pa
         assert code == 0, err
         assert "train" in out
         checked = json.loads(found.read_text())
-        assert [file["answers"] for file in checked["files"][:2]] == [
-            {"right": 0, "wrong": 8, "unparsed": 0},
-            {"right": 2, "wrong": 0, "unparsed": 0},
-        ]
+        answers = [tuple(file["answers"][of] for of in ("right", "wrong", "unparsed")) for file in checked["files"]]
+        assert answers[:2] == [(0, 8, 0), (2, 0, 0)]
         assert checked["files"][1]["right_rows"] == [1, 2]
         assert checked["shared_questions"] == 0
         tokens = checked["files"][0]["tokens"]
         assert 10 < tokens["smallest"] < tokens["largest"] < tokens["total"]
     cli("data", "check", train, "--validation", train, "--json", found)
     assert json.loads(found.read_text())["shared_questions"] == 8
-
-
-def test_the_manifest_has_the_hash_of_each_file_and_a_changed_one_is_refused(cli, tmp_path):
-    assert cli("data", "tiny", "--out", tmp_path)[0] == 0
-    hashes = json.loads((tmp_path / "run.json").read_text())["data"]
-    file = tmp_path / "data" / "train.jsonl"
-    assert hashes["train"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert cli("data", "tiny", "--out", tmp_path)[0] == 0
-    file.write_text(file.read_text().replace("Solve", "solve"))
-    code, _, err = cli("data", "tiny", "--out", tmp_path)
-    assert code == 2
-    assert "train.jsonl has changed since the run made it" in err
 
 
 def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
@@ -197,9 +182,7 @@ def test_verify(cli, monkeypatch):
 
     from crosspatch.patching import batches
 
-    original = batches.run_cached
-
-    def wrong(pair, prompts, run):
+    def wrong(pair, prompts, run, original=batches.run_cached):
         return original(pair, [replace(prompt, ids=[*prompt.ids, prompt.ids[-1]]) for prompt in prompts], run)
 
     monkeypatch.setattr(batches, "run_cached", wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic_core import PydanticUndefined
 
-from crosspatch.config import Experiment, Settings
+from crosspatch.config import Experiment, Finetune, Settings
 from crosspatch.errors import UsageError
 from crosspatch.patching.patches import Patch
 from crosspatch.settings_io import load_experiment, make_experiment, settings, shipped_experiments
@@ -31,21 +31,21 @@ def test_findings_are_the_default_experiment_with_more_patched():
     assert min(whole.patch.related, whole.patch.unrelated_math, whole.patch.general) >= 12
 
 
-@pytest.mark.parametrize("name", ["smollm2", "findings", "paper", "teach", "tiny"])
-def test_shipped_experiments_are_found_by_name_and_are_valid(name):
-    assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
-
-
-def test_the_papers_settings():
+def test_shipped_experiments_are_found_by_name_and_have_the_papers_settings():
+    for name in ("smollm2", "findings", "paper", "teach", "tiny"):
+        assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
     paper, small = load_experiment("paper"), load_experiment("smollm2")
     assert paper.models.clean == "Qwen/Qwen3-4B"
     assert paper.patch.layers == (8, 18, 28, 33, 35)
     assert paper.generation.max_new_tokens == 1024
-    for experiment in (paper, small):
-        tuning = experiment.finetune
-        assert (tuning.learning_rate, tuning.batch_size * tuning.accumulation) == (3e-5, 4)
-        assert (tuning.weight_decay, tuning.warmup) == (0.01, 0.1)
-        assert (experiment.data.train, experiment.data.validation) == (50, 10)
+    assert paper.finetune == Finetune(
+        learning_rate=3e-5, epochs=3, batch_size=2, accumulation=2, weight_decay=0.01, warmup=0.1, eval_every=10,
+        precision="bf16", recompute=True,
+    )  # fmt: skip
+    assert (paper.data.train, paper.data.validation, paper.search.epochs) == (50, 10, (3, 12, 20))
+    tuning = small.finetune
+    assert (tuning.learning_rate, tuning.batch_size * tuning.accumulation) == (3e-5, 4)
+    assert (tuning.weight_decay, tuning.warmup, small.data.train, small.data.validation) == (0.01, 0.1, 50, 10)
 
 
 def test_layers_can_be_given_as_people_write_them():

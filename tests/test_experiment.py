@@ -33,17 +33,11 @@ pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture(scope="module")
-def trained(made_once) -> Path:
-    """The shipped tiny experiment as far as its models."""
-    return made_once("trained", lambda out: run_experiment(load_experiment("tiny"), out, "finetune"))
-
-
-@pytest.fixture(scope="module")
-def finished(made_once, trained) -> Path:
-    """The same to its end, through the stages in this process."""
+def finished(made_once) -> Path:
+    """The shipped tiny experiment, through the stages in this process."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
-        return made_once("tiny", lambda out: run_experiment(load_experiment("tiny"), copy_of(trained, out)))
+        return made_once("tiny", lambda out: run_experiment(load_experiment("tiny"), out))
 
 
 def test_the_run_directory_is_the_contract(finished):
@@ -61,8 +55,7 @@ def test_the_run_directory_is_the_contract(finished):
     assert all(stage["state"] == "done" and stage["seconds"] >= 0 for stage in record["stages"].values())
     assert record["settings"]["models"]["clean"] == "random:qwen3"
     assert record["versions"]["torch"] != "not installed"
-    fingerprints = {name: record["models"][name]["fingerprint"] for name in ("clean", "corrupted")}
-    assert len(set(fingerprints.values())) == 2
+    assert record["models"]["clean"]["fingerprint"] != record["models"]["corrupted"]["fingerprint"]
 
 
 def test_the_tables_hold_what_was_asked_for(finished):
@@ -71,16 +64,14 @@ def test_the_tables_hold_what_was_asked_for(finished):
     # Two related, one unrelated and one general prompt under each of four layers.
     assert scores.group_by("prompt_id", "patch").len().height == 16
     assert set(scores["layer"]) == {0, 1, 2, 3}
-    undefined = scores.filter(pl.col("status") != "ok")
-    assert undefined["cts"].null_count() == undefined.height
-    assert scores.filter(pl.col("status") == "ok")["cts"].null_count() == 0
-    per_condition = dict(generations.group_by("condition").len().iter_rows())
-    assert per_condition == {"clean": 8, "corrupted": 8, "patched": 16}
+    assert (scores["cts"].is_null() == (scores["status"] != "ok")).all()
+    counts = generations.group_by("condition").len().iter_rows()
+    assert dict(counts) == {"clean": 8, "corrupted": 8, "patched": 16}
     assert generations.unique(["prompt_id", "condition", "patch"]).height == generations.height
     assert behaviour.height == generations.height
-    related = pl.col("domain") == "related"
-    assert behaviour.filter(related)["operation"].null_count() == 0
-    assert behaviour.filter(~related)["operation"].null_count() == behaviour.filter(~related).height
+    # Operations are graded in related answers and in no others.
+    assert set(behaviour.filter(pl.col("operation").is_not_null())["domain"]) == {"related"}
+    assert behaviour.filter(domain="related")["operation"].null_count() == 0
     assert run.read(TRAINING).drop_nulls("train_loss").height == 6
     for schema in (SCORES, GENERATIONS, BEHAVIOUR, TRAINING):
         assert dict(run.read(schema).schema) == pl.Schema(schema.dtypes)
@@ -98,16 +89,15 @@ def test_the_tables_hold_what_was_asked_for(finished):
 
 def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp_path, cli, monkeypatch):
     finished = copy_of(finished, tmp_path / "tiny")
-    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    before = {p.relative_to(finished): p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
     code, out, _ = cli("run", "tiny", "--out", finished)
     assert code == 0
     for words in ("patch: done before", "Stages", "Behaviour", "Recovered fraction by patch", "report.html"):
         assert words in out
-    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
-    changed = {p.relative_to(finished) for p in before if before[p] != after[p]}
-    made_anew = {p.relative_to(finished) for name in ("figures", "statistics") for p in (finished / name).iterdir()}
-    assert changed <= {Path("run.json"), Path(".lock"), Path("report.html"), Path("report.md")} | made_anew
+    changed = {str(p) for p, time in before.items() if (finished / p).stat().st_mtime_ns != time}
+    made_anew = {name for name in changed if name.startswith(("figures/", "statistics/"))}
+    assert changed - made_anew <= {"run.json", ".lock", "report.html", "report.md"}
 
 
 def test_a_stage_does_what_it_needs_first_and_nothing_more(tmp_path, cli):
@@ -147,14 +137,11 @@ def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(finished, tmp_path,
     ]  # fmt: skip
     code, printed, err = cli(*arguments)
     assert code == 0, err
-    for words in ("Recovered fraction by patch", "[/b]", "o[b]ut"):
-        assert words in printed
+    assert all(words in printed for words in ("Recovered fraction by patch", "[/b]", "o[b]ut"))
     run = RunDirectory.existing(out)
-    scores = run.read(SCORES)
-    assert set(scores["prompt_id"]) == {"a/../b", "2"}
-    assert set(scores["direction"]) == {"repair"}
-    assert set(scores["persistence"]) == {"persistent"}
-    assert scores["step"].max() == 4
+    asked = run.read(SCORES).select("prompt_id", "direction", "persistence").unique().rows()
+    assert set(asked) == {(prompt, "repair", "persistent") for prompt in ("a/../b", "2")}
+    assert run.read(SCORES)["step"].max() == 4
     assert (out / "models/clean").is_symlink()
     assert run.read(TRAINING).is_empty()
     assert cli("report", out)[0] == 0
@@ -209,9 +196,8 @@ def test_the_seed_decides(finished, tmp_path):
     scores = RunDirectory.existing(finished).read(SCORES)
     again = run_experiment(load_experiment("tiny"), tmp_path / "again", "evaluate", "patch")
     assert again.read(SCORES).equals(scores)
-    other = run_experiment(
-        load_experiment("tiny", ["seed=1", "generation.max_new_tokens=6"]), tmp_path / "other", "patch"
-    )
+    seeded = load_experiment("tiny", ["seed=1", "generation.max_new_tokens=6"])
+    other = run_experiment(seeded, tmp_path / "other", "patch")
     assert not other.read(SCORES).filter(step=0).equals(scores.filter(step=0))
 
 

@@ -93,11 +93,8 @@ def names_taken_apart(modules: dict[str, Path]) -> list[str]:
     return found
 
 
-def test_no_names_of_patches_are_taken_apart():
+def test_no_names_of_patches_are_taken_apart(tmp_path):
     assert not names_taken_apart(modules_of(HOUSE))
-
-
-def test_the_rule_notices_a_name_taken_apart(tmp_path):
     good = 'f"L{layer}"; text.split("+"); pl.col("text").str.extract("x"); re.search("x", text); patch in names'
     for bad in (
         'pl.col("patch").str.extract("(.+)$")',
@@ -113,15 +110,10 @@ def test_the_rule_notices_a_name_taken_apart(tmp_path):
         assert len(names_taken_apart(written(tmp_path, report__a=bad, models__site=bad, data__b=good))) == 1, bad
 
 
-def test_imports_go_one_way():
+def test_imports_go_one_way_and_in_no_circle(tmp_path):
     assert not wrong_ways(modules_of(HOUSE))
-
-
-def test_no_modules_import_one_another():
     assert not cycle(modules_of(HOUSE))
-
-
-def test_imports_in_functions_and_under_type_checking_are_noticed(tmp_path):
+    # Imports in functions and under TYPE_CHECKING are noticed.
     bad = written(
         tmp_path,
         data__a="from crosspatch.data import b",

@@ -12,17 +12,16 @@ from crosspatch.storage.run import RunDirectory
 
 
 def test_a_training_that_lacks_a_package_or_its_gpu_is_refused(monkeypatch):
-    def training(*settings: str) -> None:
+    def training(*settings: str, packages: object = None) -> None:
+        monkeypatch.setattr(checks, "find_spec", lambda name: packages)
         check_finetuning(load_experiment("tiny", settings))
 
     for setting, package in (("report_to=wandb", "wandb"), ("optimizer=adamw_8bit", "bitsandbytes")):
-        monkeypatch.setattr(checks, "find_spec", lambda name: None)
         with pytest.raises(UsageError, match=rf"finetune\..* needs the package {package}.*pip install {package}"):
             training(f"finetune.{setting}")
         # Nothing is trained where the child is given.
         training(f"finetune.{setting}", "models.corrupted=random:qwen3")
-        monkeypatch.setattr(checks, "find_spec", lambda name: object())
-        training(f"finetune.{setting}")
+        training(f"finetune.{setting}", packages=object())
     with pytest.raises(UsageError, match=r"got models\.device=cuda:1.*CUDA_VISIBLE_DEVICES=1"):
         training("models.device=cuda:1")
     for device in ("auto", "cpu", "cuda", "cuda:0"):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import psutil
 import pytest
 
-from commands import ended, finished, started, until
+from commands import finished, until
 from crosspatch import load_experiment, run_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import executors
 from crosspatch.experiment.executors import by_slurm as by_slurm_module
-from crosspatch.experiment.executors import by_this_process
 from crosspatch.experiment.executors.by_slurm import by_slurm
 from crosspatch.experiment.patching import PatchStage
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import SCORES
 from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind
+
+TWO = ("execution.workers=2", "execution.threads=1")
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,13 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
         slices = [threads.submit(command, f"log{number}", "patch", "--shard", f"{number}/3") for number in (1, 3)]
     assert [slice_.result() for slice_ in slices] == [0, 0], (tmp_path / "log1").read_text()
     assert not (run / "vocabulary.parquet").exists()
-    workers = ("--set", "execution.workers=2", "--set", "execution.threads=1")
     for stage in ("patch", "score-mistakes"):
-        assert command("log", stage, *workers) == 0, (tmp_path / "log").read_text()
+        assert command("log", stage, "--set", TWO[0], "--set", TWO[1]) == 0, (tmp_path / "log").read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # The record has the models that workers loaded, though workers do not write it.
-    facts, of_one = (RunDirectory.existing(root).record()["models"] for root in (run, alone))
-    assert facts == of_one
+    facts = RunDirectory.existing(run).record()["models"]
+    assert facts == RunDirectory.existing(alone).record()["models"]
     assert facts["clean"]["fingerprint"] != facts["corrupted"]["fingerprint"]
     # There is a part for each shard, with rows in the stated order.
     assert len(list((run / "scores").iterdir())) == 12
@@ -61,42 +62,40 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
 
 
 @pytest.mark.slow
-def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, alone, tmp_path):
+def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, alone, tmp_path, log):
     """Patching alone: other stages have shards too, and Ray's start takes longest."""
     pytest.importorskip("ray")
-    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
-    options = ("--set", "execution.executor=ray", "--set", "execution.workers=2")
-    command = started(log, "patch", "tiny", "--out", run, *OPTIONS, *options)
+    run = copy_of(ready, tmp_path / "run")
 
     def kills_an_actor_at_work() -> bool:
         # Ray's processes come and go meanwhile.
         with suppress(psutil.Error):
-            for process in psutil.Process(command.pid).children(recursive=True):
+            for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
                     if process.name().startswith("ray::Worker.do"):
                         process.kill()
                         return True
         return False
 
-    until(kills_an_actor_at_work)
-    assert ended(command) == 0, log.read_text()
-    assert " ".join(log.read_text().split()).count("failed, try 1: the process that computed it was killed") == 1
-    assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
+    with ThreadPoolExecutor() as threads:
+        killed = threads.submit(until, kills_an_actor_at_work)
+        run_experiment(load_experiment("tiny", [*SETTINGS, *TWO, "execution.executor=ray"]), run, "patch")
+        killed.result()
+    assert log.text.count("failed, try 1: the process that computed it was killed") == 1
+    run_experiment(load_experiment("tiny", SETTINGS), run, "controls", "mistakes")
     assert contents(run) == contents(alone)
     assert not left_behind(run)
 
 
 def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
-
+    run = copy_of(ready, tmp_path / "run")
     # Without SLURM submitit runs the jobs as processes. Each starts an interpreter, which takes seconds, so they do the
     # shards of one stage alone.
-    def by_jobs(stage):
-        return by_slurm(stage, cluster="local") if stage.name == "patch" else by_this_process(stage)
-
-    monkeypatch.setattr(executors, "executor", lambda settings: by_jobs)
-    run, experiment = copy_of(ready, tmp_path / "run"), load_experiment("tiny", [*SETTINGS, "execution.workers=2"])
-    run_experiment(experiment, run, "patch", "controls", "mistakes")
+    monkeypatch.setattr(executors, "executor", lambda settings: partial(by_slurm, cluster="local"))
+    run_experiment(load_experiment("tiny", [*SETTINGS, *TWO]), run, "patch")
+    monkeypatch.undo()
+    run_experiment(load_experiment("tiny", SETTINGS), run, "controls", "mistakes")
     assert contents(run) == contents(alone)
 
 

@@ -53,7 +53,7 @@ def log(tmp_path) -> Path:
 
 
 def is_completed(run: Path, log: Path, undisturbed: dict[str, bytes]) -> bool:
-    """Whether the same command completes a run with the same bytes as an undisturbed one."""
+    """Whether the same command completes a run with the bytes of an undisturbed one."""
     assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
     return contents(run) == undisturbed
 
@@ -82,11 +82,15 @@ def test_workers_are_killed_at_random_moments(ready, run, log, undisturbed, seco
     chance = random.Random(1)
     # A kill counts as a try of the shard that it hits, and there are more kills here than tries by default.
     options = ("--workers", 2, "--set", f"execution.tries={KILLS + 1}")
-    while kills_in(log) < KILLS:
+
+    def kills() -> int:
+        return log.read_text().count("ended with signal 9") if log.exists() else 0
+
+    while kills() < KILLS:
         shutil.rmtree(run)
         copy_of(ready, run)
         command = started(log, *COMMAND, *options, "--out", run)
-        while command.is_alive() and kills_in(log) < KILLS:
+        while command.is_alive() and kills() < KILLS:
             time.sleep(chance.uniform(0, seconds / 8))
             if at_work(run) and (workers := workers_of(command)):
                 with suppress(ProcessLookupError):
@@ -94,10 +98,6 @@ def test_workers_are_killed_at_random_moments(ready, run, log, undisturbed, seco
         assert ended(command) == 0, log.read_text()
         assert contents(run) == undisturbed
     assert not left_behind(run)
-
-
-def kills_in(log: Path) -> int:
-    return log.read_text().count("ended with signal 9") if log.exists() else 0
 
 
 def workers_of(command: ForkServerProcess) -> list[int]:
@@ -111,7 +111,7 @@ def at_work(run: Path) -> bool:
     return any(is_locked(path) for path in run.glob("shards/*/*.lock"))
 
 
-def test_what_a_killed_process_was_writing_is_removed(swept, log, tmp_path):
+def test_what_a_killed_process_was_writing_is_removed_and_a_difference_would_show(swept, log, undisturbed, tmp_path):
     run = copy_of(swept, tmp_path / "run")
     writer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     writer.kill()
@@ -122,6 +122,11 @@ def test_what_a_killed_process_was_writing_is_removed(swept, log, tmp_path):
         path.touch()
     assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
     assert half_written(run) == [str(alive)]
+    assert contents(run) == undisturbed
+    part = run / "scores" / "part-00000.parquet"
+    pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6).write_parquet(part)
+    assert contents(run) != undisturbed
+    assert contents(run).keys() == undisturbed.keys()
 
 
 def test_workers_end_with_a_driver_that_is_killed(run, log):
@@ -139,23 +144,26 @@ def test_workers_end_with_a_driver_that_is_killed(run, log):
     assert not at_work(run)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
-def test_a_signal_ends_it_with_finished_parts_kept(run, log, undisturbed, tmp_path, number, workers):
-    command, second = started(log, *COMMAND, "--workers", workers, "--out", run), tmp_path / "second"
-    until(lambda: done(run) >= 2)
-    if workers == 2:
-        # Meanwhile a second command in the same directory is refused.
-        os.kill(command.pid, signal.SIGSTOP)
-        assert finished(second, *COMMAND, "--out", run) == 2
-        assert f"another command is working in {run} (process {command.pid} on " in second.read_text()
-        os.kill(command.pid, signal.SIGCONT)
-    os.kill(command.pid, number)
-    assert ended(command, seconds=20) == 130
-    assert "stopped; the same command resumes" in log.read_text().splitlines()[-1]
-    assert done(run) >= 2
-    assert not at_work(run)
-    assert RunDirectory.existing(run).record()["stages"]["patch"]["state"] == "stopped"
-    before = {path: path.stat().st_mtime_ns for path in (run / "scores").iterdir()}
+def test_signals_end_it_with_finished_parts_kept(run, log, undisturbed, tmp_path):
+    second, before = tmp_path / "second", {}
+    for number, workers in ((signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)):
+        kept = done(run)
+        command = started(log, *COMMAND, "--workers", workers, "--out", run)
+        until(lambda kept=kept: done(run) >= kept + 2)
+        if workers == 2:
+            # Meanwhile a second command in the same directory is refused.
+            os.kill(command.pid, signal.SIGSTOP)
+            assert finished(second, *COMMAND, "--out", run) == 2
+            assert f"another command is working in {run} (process {command.pid} on " in second.read_text()
+            os.kill(command.pid, signal.SIGCONT)
+        os.kill(command.pid, number)
+        assert ended(command, seconds=20) == 130
+        assert "stopped; the same command resumes" in log.read_text().splitlines()[-1]
+        assert done(run) >= kept + 2
+        assert not at_work(run)
+        assert RunDirectory.existing(run).record()["stages"]["patch"]["state"] == "stopped"
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        before = {path: path.stat().st_mtime_ns for path in (run / "scores").iterdir()}
     assert is_completed(run, log, undisturbed)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -180,20 +188,15 @@ def test_a_full_disk_is_one_line_and_costs_what_was_under_way(ready, log, undist
         subprocess.run(["umount", str(small)], check=True)
 
 
-def harm(part: Path, how: str) -> None:
-    """Cut a file short, flip a bit in its middle, or remove it."""
-    content = bytearray(part.read_bytes())
-    content[len(content) // 2] ^= 4
-    part.write_bytes(content[:100] if how == "truncated" else content)
-    if how == "gone":
-        part.unlink()
-
-
 def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept, log, undisturbed, tmp_path, cli):
     run, status = copy_of(swept, tmp_path / "run"), tmp_path / "status"
     for number, how in ((8, "gone"), (7, "flipped"), (3, "truncated")):
-        harm(run / "scores" / f"part-{number:05d}.parquet", how)
-        harm(run / "controls" / "random" / f"part-{number % 6:05d}.parquet", how)
+        for part in (f"scores/part-{number:05d}.parquet", f"controls/random/part-{number % 6:05d}.parquet"):
+            content = bytearray((run / part).read_bytes())
+            content[len(content) // 2] ^= 4
+            (run / part).write_bytes(content[:100] if how == "truncated" else content)
+            if how == "gone":
+                (run / part).unlink()
         if how != "gone":
             code, _, err = cli("report", run)
             assert code == 1
@@ -215,7 +218,7 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
     assert " ".join(log.read_text().split()).count("it is computed again") == 7
 
 
-def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path, monkeypatch):
+def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path):
     run = tmp_path / "run"
     # The same files, made in the opposite order and long ago.
     for path in sorted(ready.rglob("*"), reverse=True):
@@ -225,18 +228,8 @@ def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path,
             shutil.copyfile(path, copy)
             os.utime(copy, (1, 1))
     other = {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "77"}
-    for name, value in other.items():
-        monkeypatch.setenv(name, value)
     entry = "import time; from crosspatch.cli import main; time.time = lambda: 1e8; main()"
-    command = [sys.executable, "-c", entry, *map(str, COMMAND), "--out", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", entry, *COMMAND, "--out", run]
+    done = subprocess.run(command, env={**os.environ, **other}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(run) == undisturbed
-
-
-def test_what_is_compared_would_show_a_difference(swept, undisturbed, tmp_path):
-    run = copy_of(swept, tmp_path / "run")
-    part = run / "scores" / "part-00000.parquet"
-    pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6).write_parquet(part)
-    assert contents(run) != undisturbed
-    assert contents(run).keys() == undisturbed.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ from crosspatch import load_experiment, run_experiment, tables
 from crosspatch.data.problem import Span
 from crosspatch.experiment import ExperimentRun, lenses, localising
 from crosspatch.experiment.forced_texts import ControlsStage, MistakesStage, kinds_of_tokens
+from crosspatch.experiment.run_context import RunContext
 from crosspatch.statistics.localisation import site_effects, top_sites
 from crosspatch.storage.run import RunDirectory
 from sweeps import copy_of
@@ -33,6 +35,10 @@ def run_of(out: Path, *settings: str, stages=tuple(MEASURED)) -> RunDirectory:
     return run_experiment(load_experiment("tiny", [*SMALL, *settings]), out, *stages)
 
 
+def context_of(run: Path) -> RunContext:
+    return ExperimentRun.start(load_experiment("tiny", [*SMALL, *BOTH]), run).context
+
+
 @pytest.fixture(scope="module")
 def patched(made_once) -> Path:
     """A run as far as its patches."""
@@ -51,17 +57,19 @@ def given(patched) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "owner", "method", "stop"),
+    ("stage", "owner", "method", "stop", "calls_in_all"),
     [
-        ("controls", ControlsStage, "score", 2),
-        ("mistakes", MistakesStage, "score", 1),
-        ("localise", localising, "measure_sites", 4),
-        ("lenses", RunDirectory, "add", 4),
-        ("lenses", RunDirectory, "add", 22),
+        # Each shard once, and two directions of each prompt; the interrupted one twice.
+        ("controls", ControlsStage, "score", 2, 4 + 1),
+        ("mistakes", MistakesStage, "score", 1, 2 + 1),
+        ("localise", localising, "measure_sites", 4, 2 * 5 + 2),
+        ("lenses", RunDirectory, "add", 4, None),
+        ("lenses", RunDirectory, "add", 22, None),
     ],
 )
-def test_a_stopped_stage_resumes(patched, finished, tmp_path, monkeypatch, stage, owner, method, stop):
-    """And gives the same as one that is not stopped."""
+def test_a_stopped_stage_resumes_and_gives_the_same(
+    patched, finished, tmp_path, monkeypatch, stage, owner, method, stop, calls_in_all
+):
     run, original, calls = copy_of(patched, tmp_path / "run"), getattr(owner, method), []
 
     def stopping(*arguments):
@@ -74,15 +82,8 @@ def test_a_stopped_stage_resumes(patched, finished, tmp_path, monkeypatch, stage
     with pytest.raises(KeyboardInterrupt):
         run_of(run, *BOTH, stages=(stage,))
     resumed = run_of(run, *BOTH, stages=(stage,))
-    # What is done is not done again: each shard once, and two directions of each prompt; the interrupted one twice.
-    wanted = {"controls": 4 + 1, "mistakes": 2 + 1, "localise": 2 * 5 + 2}.get(stage, len(calls))
-    assert len(calls) == wanted
-    made = {
-        "controls": [tables.CONTROLS],
-        "mistakes": [tables.MISTAKES],
-        "localise": [tables.LOCALISATION, tables.DIVERGENCES],
-    }
-    for schema in made.get(stage, [tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS]):
+    assert calls_in_all in (len(calls), None)
+    for schema in MEASURED[stage]:
         assert resumed.read(schema).equals(finished.read(schema))
     key = ("prompt_id", "condition", "patch")
     if stage == "lenses":
@@ -90,12 +91,13 @@ def test_a_stopped_stage_resumes(patched, finished, tmp_path, monkeypatch, stage
         # A third time nothing is compared or written.
         for name in ("_compare", "_answer_steered", "_deltas"):
             monkeypatch.setattr(lenses, name, lambda *_: pytest.fail("was there"))
-        lenses.measure_lenses(ExperimentRun.start(load_experiment("tiny", [*SMALL, *BOTH]), run).context)
+        lenses.measure_lenses(context_of(run))
 
 
 def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
+    for schema in (schema for schemas in MEASURED.values() for schema in schemas):
+        assert dict(finished.read(schema).schema) == pl.Schema(schema.dtypes)
     scores, controls = finished.read(tables.SCORES), finished.read(tables.CONTROLS)
-    assert dict(controls.schema) == pl.Schema(tables.CONTROLS.dtypes)
     ok = scores.filter(status="ok").select(CELL).sort(CELL)
     assert ok["direction"].unique().sort().to_list() == ["corrupt", "repair"]
     for name in ("self", "random", "twin"):
@@ -103,7 +105,7 @@ def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
     # The other domains have one prompt each, and so no other one.
     related = ok.filter(pl.col("prompt_id").str.starts_with("related"))
     assert controls.filter(control="other_prompt").select(CELL).sort(CELL).equals(related)
-    # Contexts and denominators are those of the patch.
+    # Contexts and denominators are the patch's.
     both = controls.join(scores, on=CELL, suffix="_own")
     assert both.height == controls.height
     for name in ("clean_token_id", "corrupted_token_id", "position"):
@@ -118,36 +120,25 @@ def test_every_control_is_measured_in_the_cells_that_have_a_score(finished):
 
 
 def test_kinds_of_tokens_by_hand():
-    # "x + 2 = 5\nAdd 2": the word and the number are wrong.
-    texts = ["x +", "x + 2", "x + 2 = 5\n", "x + 2 = 5\nAd", "x + 2 = 5\nAdd", "x + 2 = 5\nAdd 2", "x + 2 = 5\nAdd 2"]
-    spans = (Span("word", 10, 13), Span("number", 14, 15))
+    text = "x + 2 = 5\nAdd 2"
+    texts, spans = [text[:end] for end in (3, 5, 10, 12, 13, 15, 15)], (Span("word", 10, 13), Span("number", 14, 15))
     assert kinds_of_tokens(texts, spans) == [None, None, None, "word", "word", "number", None]
     assert kinds_of_tokens(texts, ()) == [None] * 7
 
 
-def test_every_related_problem_is_scored_along_its_wrong_solution(finished, patched):
-    mistakes, related = (
-        finished.read(tables.MISTAKES),
-        {problem.id: problem for problem in finished.problems("related")},
-    )
-    mistaken = {problem.id: problem for problem in finished.problems("mistaken")}
-    assert dict(mistakes.schema) == pl.Schema(tables.MISTAKES.dtypes)
+def test_every_related_problem_is_scored_along_its_wrong_solution(finished):
+    mistakes = finished.read(tables.MISTAKES)
+    related, mistaken = ({p.id: p for p in finished.problems(split)} for split in ("related", "mistaken"))
     assert list(mistaken) == list(related)
     for right, wrong in zip(related.values(), mistaken.values(), strict=True):
         assert (wrong.question, wrong.answer) == (right.question, right.answer)
         assert wrong.reached != right.reached
-        assert wrong.spans
-        assert not right.spans
+        assert wrong.spans != right.spans == ()
     # They are not asked: the right ones are.
     assert finished.asked()["related-000"].solution == related["related-000"].solution
-    assert set(mistakes.select("prompt_id", "direction", "patch").unique().rows()) == {
-        (prompt, direction, f"L{layer}.resid_post")
-        for prompt in ("related-000", "related-001")
-        for direction in ("corrupt", "repair")
-        for layer in (1, 3)
-    }
-    experiment = load_experiment("tiny", [*SMALL, *BOTH])
-    tokenizer = ExperimentRun.start(experiment, finished.root).context.prompts.tokenizer
+    asked = product(("related-000", "related-001"), ("corrupt", "repair"), ("L1.resid_post", "L3.resid_post"))
+    assert set(mistakes.select("prompt_id", "direction", "patch").rows()) == set(asked)
+    tokenizer = context_of(finished.root).prompts.tokenizer
     for (prompt_id, *_), rows in mistakes.group_by("prompt_id", "direction", "patch", maintain_order=True):
         problem, spanned = mistaken[prompt_id], rows.filter(pl.col("span").is_not_null())["read_token_id"]
         assert tokenizer.decode(rows["read_token_id"].to_list(), skip_special_tokens=True) == problem.solution
@@ -160,30 +151,28 @@ def test_every_related_problem_is_scored_along_its_wrong_solution(finished, patc
 
 def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     found, divergences = finished.read(tables.LOCALISATION), finished.read(tables.DIVERGENCES)
-    assert dict(found.schema) == pl.Schema(tables.LOCALISATION.dtypes)
     domains = {problem.id: problem.domain for problem in finished.asked().values()}
     assert set(domains.values()) == {"related", "unrelated_math", "general"}
     assert set(found["prompt_id"]) == set(domains)
     assert found.group_by("direction", "positions").len()["len"].n_unique() == 1
-    assert set(found.select("direction", "positions").unique().rows()) == {
-        (direction, positions) for direction in ("corrupt", "repair") for positions in ("current", "all")
-    }
+    both = set(product(("corrupt", "repair"), ("current", "all")))
+    assert set(found.select("direction", "positions").rows()) == both
     # The same heads are measured after all prompts of a domain: two for each of the positions, by all prompts and by
     # each half of them; some of them are the same.
     measured = found.filter(pl.col("patched").is_not_null(), component="head", direction="corrupt")
-    of_domain: dict[str, set[frozenset[str]]] = {}
-    for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items():
-        of_domain.setdefault(domains[prompt], set()).add(frozenset(part["patch"]))
-    for domain, (chosen,) in of_domain.items():
-        assert 2 <= len(chosen) <= (12 if domain == "related" else 4)
-    # Its tables are those that the statistics read.
+    chosen = {
+        prompt: set(part["patch"]) for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items()
+    }
+    for prompt, heads in chosen.items():
+        assert 2 <= len(heads) <= (12 if domains[prompt] == "related" else 4)
+        assert all(heads == others for other, others in chosen.items() if domains[other] == domains[prompt])
+    # The statistics read these tables.
     table = site_effects(found, domains)
     assert set(table["domain"]) == {"related", "unrelated_math", "general"}
     last = table.filter(patch="L3.resid_post", measure="recovered_fraction")["estimate"]
     assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
     best = [site.component for site in top_sites(found, domains, "related")]
     assert best == ["resid_post", "attn_out", "mlp_out", "head"]
-    assert dict(divergences.schema) == pl.Schema(tables.DIVERGENCES.dtypes)
     assert divergences.group_by("prompt_id").len()["len"].unique().to_list() == [4]
     # The first divergence is the first of the steps, along the clean model's text, at which sites are measured.
     steps = found.filter(direction="corrupt", patch="L0.attn_out", positions="current")
@@ -191,26 +180,22 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     assert dict(divergences.select("prompt_id", "step").unique().iter_rows()) == first
 
 
-def test_every_child_is_compared_along_the_same_answers(finished):
-    weights, activations, lens = (
-        finished.read(schema) for schema in (tables.WEIGHTS, tables.ACTIVATIONS, tables.LOGIT_LENS)
-    )
+def test_every_child_is_compared_along_the_same_answers_and_steers(finished):
+    weights, activations, lens = (finished.read(schema) for schema in MEASURED["lenses"])
     for table in (weights, activations, lens):
         assert set(table["child"]) == {"corrupted", "twin"}
-    for child in ("corrupted", "twin"):
-        own = activations.filter(child=child, at="all")
+    of_corrupted, of_twin = (activations.filter(child=child, at="all") for child in ("corrupted", "twin"))
+    for own in (of_corrupted, of_twin):
         assert own["prompt_id"].n_unique() == 5
         assert own.filter(component="resid_post").height == 5 * 4
         assert own.filter(component="head").height == 5 * 4 * 4
-        # Both models read one text, so there are as many steps for each child.
-        assert own["steps"].to_list() == activations.filter(child="twin", at="all")["steps"].to_list()
+    # Both models read one text.
+    assert of_corrupted["steps"].equals(of_twin["steps"])
     # The children differ.
     assert not weights.filter(child="corrupted")["delta_norm"].equals(weights.filter(child="twin")["delta_norm"])
     disagreeing = activations.filter(at="disagree")
     assert set(lens.select("child", "prompt_id").rows()) == set(disagreeing.select("child", "prompt_id").rows())
-
-
-def test_texts_are_called_by_direction_and_steering_and_graded(finished):
+    # Texts are called by direction and steering, and graded.
     texts, graded = finished.read(tables.GENERATIONS), finished.read(tables.BEHAVIOUR)
     counts = dict.fromkeys(("clean", "corrupted", "twin"), 5)
     counts |= dict.fromkeys(("patched", "repaired", tables.STEERED, tables.STEERED_RANDOM), 8)
@@ -226,22 +211,20 @@ def test_texts_are_called_by_direction_and_steering_and_graded(finished):
 
 def test_a_prompt_is_steered_by_the_others_of_its_domain(finished):
     """Its own deltas, and those of other domains, may be anything; those of the others may not."""
-    context = ExperimentRun.start(load_experiment("tiny", [*SMALL, *BOTH]), finished.root).context
+    context = context_of(finished.root)
     problems = lenses._problems(context)
     asked = {name: problems[name] for name in ("related-000", "related-001")}
     deltas = lenses._deltas(context, (1,), problems)[1]
     assert deltas.keys() == problems.keys()
     plain = lenses._vectors(context, 1, asked, deltas)
+    steered, random = plain[tables.STEERED], plain[tables.STEERED_RANDOM]
     for name, problem in problems.items():
         changed = lenses._vectors(context, 1, asked, {**deltas, name: torch.randn(5, 48)})
-        same = {key: torch.equal(changed[tables.STEERED][key], plain[tables.STEERED][key]) for key in asked}
+        same = {key: torch.equal(changed[tables.STEERED][key], steered[key]) for key in asked}
         assert same == {key: key == name or problem.domain != "related" for key in asked}
     for name in asked:
-        length = float(plain[tables.STEERED][name].norm())
-        assert float(plain[tables.STEERED_RANDOM][name].norm()) == pytest.approx(length, rel=1e-5)
-        assert (
-            float(torch.cosine_similarity(plain[tables.STEERED_RANDOM][name], plain[tables.STEERED][name], dim=0)) < 0.6
-        )
+        assert float(random[name].norm()) == pytest.approx(float(steered[name].norm()), rel=1e-5)
+        assert float(torch.cosine_similarity(random[name], steered[name], dim=0)) < 0.6
 
 
 def test_one_direction_and_one_control_alone(finished, given, tmp_path):
