@@ -37,8 +37,7 @@ def finished(log: Path, *arguments: object, environment: Mapping[str, str] | Non
 def ended(process: ForkServerProcess, seconds: float = 300) -> int:
     """The exit code of a process that is to end by itself."""
     process.join(seconds)
-    code = process.exitcode
-    if code is None:
+    if (code := process.exitcode) is None:
         process.kill()
     assert code is not None, "the command does not end"
     return code

@@ -29,11 +29,6 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in [*tables, *parts]}
 
 
-def half_written(root: Path) -> list[str]:
-    """Files that never became whole."""
-    return [str(path) for path in root.rglob("*partial")]
-
-
-def left_behind(root: Path) -> list[str]:
-    """Files that nobody needs when a command is over."""
-    return [*half_written(root), *(str(path) for path in root.rglob("?*.lock"))]
+def left_behind(root: Path, *kinds: str) -> list[str]:
+    """Files that nobody needs when a command is over: half-written ones, and locks of shards."""
+    return [str(path) for kind in kinds or ("*partial", "?*.lock") for path in root.rglob(kind)]

@@ -8,10 +8,12 @@ import shlex
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 import crosspatch
 from crosspatch.experiment import checks
 from crosspatch.models.loading import Checkpoint
+from crosspatch.patching import batches
 from crosspatch.settings_io import settings
 
 PAIR = ("--clean", "random:qwen3", "--corrupted", "random:qwen3")
@@ -28,8 +30,6 @@ def test_help_names_all_commands_and_version(cli):
 
 
 def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
-    from rich.console import Console
-
     monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
     code, out, _ = cli("run", "--help")
     assert code == 0
@@ -110,8 +110,7 @@ def test_grade(cli, tmp_path):
     assert "1 correct, 1 incorrect, 1 unparsed" in printed
     answers.write_text('{"text": "a"}\n')
     code, _, err = cli("grade", answers, "--json", out)
-    assert code == 2
-    assert "line 1" in err
+    assert (code, "line 1" in err) == (2, True)
 
 
 def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_path):
@@ -128,8 +127,7 @@ def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_pa
     assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
     (tmp_path / "one" / "data" / "train.jsonl").write_bytes(files["train.jsonl"].replace(b"Solve", b"solve"))
     code, _, err = cli("data", "tiny", "--out", tmp_path / "one")
-    assert code == 2
-    assert "train.jsonl has changed since the run made it" in err
+    assert (code, "train.jsonl has changed since the run made it" in err) == (2, True)
     folder, found = tmp_path / "two" / "data", tmp_path / "found.json"
     assert all((folder / name).read_bytes() == content for name, content in files.items())
     assert (folder / "datasets" / "train").is_dir()
@@ -161,31 +159,23 @@ def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
     code, _, err = data("run", mine)
     assert code == 0, err
     (problem,) = [json.loads(line) for line in (tmp_path / "run/data/train.jsonl").read_text().splitlines()]
-    assert problem["solution"] == "x = 2 \\times 4\nx = 8"
-    assert problem["family"] == "given"
+    assert (problem["solution"], problem["family"]) == ("x = 2 \\times 4\nx = 8", "given")
     assert data("child", mine, "--set", "models.corrupted=random:qwen3")[0] == 0
     assert not (tmp_path / "child/data/train.jsonl").exists()
     code, _, err = data("other", without)
-    assert code == 2
-    assert "without.csv, row 1: has no solution to train on" in err
+    assert (code, "without.csv, row 1: has no solution to train on" in err) == (2, True)
 
 
 def test_verify(cli, monkeypatch):
-    code, out, err = cli("verify", *PAIR, "--layers", "2", "--max-new-tokens", "2")
-    assert code == 0, err
     # Five components, two directions, two persistences.
-    assert out.count("yes") == 20
-    one = ("verify", *PAIR, "--layers", "0,2", "--component", "head", "--heads", "1", "--max-new-tokens", "2")
-    code, out, err = cli(*one)
-    assert code == 0, err
-    assert out.count("yes") == 4
-
-    from crosspatch.patching import batches
+    one = ("--layers", "0,2", "--component", "head", "--heads", "1")
+    for chosen, count in ((("--layers", "2"), 20), (one, 4)):
+        code, out, err = cli("verify", *PAIR, *chosen, "--max-new-tokens", "2")
+        assert (code, out.count("yes")) == (0, count), err
 
     def wrong(pair, prompts, run, original=batches.run_cached):
         return original(pair, [replace(prompt, ids=[*prompt.ids, prompt.ids[-1]]) for prompt in prompts], run)
 
     monkeypatch.setattr(batches, "run_cached", wrong)
-    code, _, err = cli(*one)
-    assert code == 1
-    assert "differ on this pair" in err
+    code, _, err = cli("verify", *PAIR, *one, "--max-new-tokens", "2")
+    assert (code, "differ on this pair" in err) == (1, True)

@@ -24,17 +24,14 @@ def test_every_setting_is_shown_with_a_meaning_and_a_default():
     assert keys == {s.key for s in shown}
 
 
-def test_findings_are_the_default_experiment_with_more_patched():
-    default, whole = load_experiment("smollm2"), load_experiment("findings")
-    assert whole.model_copy(update={"patch": default.patch, "name": default.name}) == default
-    assert whole.patch.layers == "all"
-    assert min(whole.patch.related, whole.patch.unrelated_math, whole.patch.general) >= 12
-
-
 def test_shipped_experiments_are_found_by_name_and_have_the_papers_settings():
     for name in ("smollm2", "findings", "paper", "teach", "tiny"):
         assert load_experiment(name) == load_experiment(str(shipped_experiments()[name]))
-    paper, small = load_experiment("paper"), load_experiment("smollm2")
+    paper, small, whole = (load_experiment(name) for name in ("paper", "smollm2", "findings"))
+    # The findings are those of the default experiment with more patched.
+    assert whole.model_copy(update={"patch": small.patch, "name": small.name}) == small
+    assert whole.patch.layers == "all"
+    assert min(whole.patch.related, whole.patch.unrelated_math, whole.patch.general) >= 12
     assert paper.models.clean == "Qwen/Qwen3-4B"
     assert paper.patch.layers == (8, 18, 28, 33, 35)
     assert paper.generation.max_new_tokens == 1024

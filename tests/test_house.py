@@ -47,10 +47,9 @@ def wrong_ways(modules: dict[str, Path]) -> list[str]:
         if name == "crosspatch.__main__":
             continue
         place = ORDER.index(name.split(".")[1]) if "." in name else len(ORDER)
-        for other in imports_of(path, modules):
-            # `import crosspatch` alone, for its version, is no folder.
-            if "." in other and ORDER.index(other.split(".")[1]) > place:
-                wrong.append(f"{name} imports {other}")
+        # `import crosspatch` alone, for its version, is no folder.
+        others = [other for other in imports_of(path, modules) if "." in other]
+        wrong += [f"{name} imports {other}" for other in others if ORDER.index(other.split(".")[1]) > place]
     return sorted(wrong)
 
 
@@ -97,15 +96,13 @@ def test_no_names_of_patches_are_taken_apart(tmp_path):
     assert not names_taken_apart(modules_of(HOUSE))
     good = 'f"L{layer}"; text.split("+"); pl.col("text").str.extract("x"); re.search("x", text); patch in names'
     for bad in (
-        'pl.col("patch").str.extract("(.+)$")',
-        'frame["patch"].str.split(".")',
-        'pl.col("x").str.extract(r"^L(\\d+)")',
-        're.compile(r"L([0-9]+)\\.head")',
-        'patch.partition(".")',
-        're.findall(PATTERN, answer.patch or "")',
-        'row["patch"].split("+")',
-        '"+" in patch',
-        'pl.col("name").str.extract("@(.+)$")',
+        *(
+            'pl.col("patch").str.extract("(.+)$")',
+            'frame["patch"].str.split(".")',
+            'pl.col("x").str.extract(r"^L(\\d+)")',
+        ),
+        *('re.compile(r"L([0-9]+)\\.head")', 'patch.partition(".")', 're.findall(PATTERN, answer.patch or "")'),
+        *('row["patch"].split("+")', '"+" in patch', 'pl.col("name").str.extract("@(.+)$")'),
     ):
         assert len(names_taken_apart(written(tmp_path, report__a=bad, models__site=bad, data__b=good))) == 1, bad
 
@@ -135,7 +132,7 @@ def loaded_by(statement: str) -> list[set[str]]:
     return [set(line.split()) for line in done.stderr.splitlines()]
 
 
-def test_problems_statistics_and_reports_need_no_torch():
+def test_problems_statistics_reports_and_help_need_no_torch():
     folders = ("data", "grading", "statistics", "storage", "report")
     modules = [name for name in modules_of(HOUSE) if "." in name and name.split(".")[1] in folders]
     modules += ["crosspatch", *(f"crosspatch.experiment{name}" for name in ("", ".page", ".problems"))]
@@ -143,9 +140,6 @@ def test_problems_statistics_and_reports_need_no_torch():
     assert {"crosspatch", "polars"} <= without
     assert "torch" not in without
     assert "torch" in with_models
-
-
-def test_help_imports_neither_torch_nor_transformers():
     (loaded,) = loaded_by(
         "sys.argv = ['crosspatch', '--help']\n"
         "from crosspatch.cli import main\n"

@@ -1,4 +1,4 @@
-"""What a run decides when it begins and keeps when it resumes: the day, the chat template, the precision."""
+"""What a run refuses or decides when it begins, and keeps when it resumes: day, chat template and precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from crosspatch import load_experiment, run_experiment
 from crosspatch.errors import UsageError
-from crosspatch.experiment import ExperimentRun
+from crosspatch.experiment import ExperimentRun, checks
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.models import throughput
 from crosspatch.models.saving import save_model
@@ -31,21 +31,19 @@ def record(out):
     return json.loads((out / "run.json").read_text())
 
 
-def patched(cli, out, clean, corrupted, *more):
-    command = ("patch", "--clean", clean, "--corrupted", corrupted, "--prompt", QUESTION, "--layers", "1", "--out", out)
-    return cli(*command, "--max-new-tokens", "1", "--set", "patch.controls=self", *more)
-
-
 def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp_path):
-    pair, out = (saved(tmp_path / "a", CHATML), saved(tmp_path / "b", PHI, seed=1)), tmp_path / "run"
-    code, _, err = patched(cli, out, *pair)
+    clean, corrupted, out = saved(tmp_path / "a", CHATML), saved(tmp_path / "b", PHI, seed=1), tmp_path / "run"
+    command = ["patch", "--clean", clean, "--corrupted", corrupted, "--prompt", QUESTION, "--layers", "1", "--out", out]
+    command += ["--max-new-tokens", "1", "--set", "patch.controls=self"]
+    code, _, err = cli(*command)
     assert code == 2
-    assert re.search(r"\Acrosspatch: the two models' tokenizers give different .*chat_template", err.splitlines()[-1])
+    assert re.search(r"(?m)^crosspatch: the two models' tokenizers give different .*chat_template", err)
     assert not out.exists()
-    code, _, err = patched(cli, out, *pair, "--set", "models.chat_template=corrupted")
+    code, _, err = cli(*command, "--set", "models.chat_template=corrupted")
     assert code == 0, err
-    assert record(out)["decisions"]["chat_template"] == "corrupted"
-    assert record(out)["settings"]["models"]["chat_template"] == "corrupted"
+    assert (
+        record(out)["decisions"]["chat_template"] == record(out)["settings"]["models"]["chat_template"] == "corrupted"
+    )
     # Another template in its place would be another experiment.
     experiment = make_experiment(record(out)["settings"], ["models.chat_template=clean"])
     with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
@@ -62,23 +60,18 @@ def test_a_run_keeps_the_day_on_which_it_began_and_the_precision_that_it_measure
     (out / "run.json").write_text(json.dumps(record(out) | {"decisions": {**decisions, "date": "2001-02-03"}}))
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: pytest.fail("measured again"))
     again = ExperimentRun.start(experiment, out).context
-    assert again.precision(experiment.finetune).precision == "bf16"
-    assert again.precision(experiment.teaching).precision == "bf16"
+    assert again.precision(experiment.finetune).precision == again.precision(experiment.teaching).precision == "bf16"
     assert "Today Date: 03 Feb 2001" in again.prompts.text(QUESTION)
     # In the pair too, which is what writes.
     assert again.pair.prompts == again.prompts
-    # A precision that is set is not measured.
+    # A precision that is set is not measured, and a worker decides nothing.
     set_ = load_experiment("tiny", ["finetune.precision=float32"])
     assert RunContext(set_, RunDirectory.start(tmp_path / "other", set_)).precision(set_.finetune) == set_.finetune
-    assert "training_precision" not in record(tmp_path / "other")["decisions"]
-
-
-def test_a_worker_decides_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: False)
-    experiment = load_experiment("tiny")
-    context = RunContext(experiment, RunDirectory.start(tmp_path, experiment), is_worker=True)
-    assert context.precision(experiment.finetune).precision == "float32"
-    assert set(record(tmp_path)["decisions"]) == {"date"}
+    worker = RunContext(experiment, RunDirectory.start(tmp_path / "worker", experiment), is_worker=True)
+    assert worker.precision(experiment.finetune).precision == "float32"
+    for other in ("other", "worker"):
+        assert set(record(tmp_path / other)["decisions"]) == {"date"}
 
 
 @pytest.mark.parametrize("changed", [{}, *({"schema_version": of} for of in (1, 3, SCHEMA_VERSION + 1, "4"))])
@@ -91,3 +84,32 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, changed):
         code, _, err = cli(*command)
         assert (code, err.count("\n")) == (2, 1)
         assert f"expected {SCHEMA_VERSION}: it was written by crosspatch" in err
+
+
+def test_a_training_that_lacks_a_package_or_its_gpu_is_refused(monkeypatch):
+    def training(*settings: str, packages: object = None) -> None:
+        monkeypatch.setattr(checks, "find_spec", lambda name: packages)
+        checks.check_finetuning(load_experiment("tiny", settings))
+
+    for setting, package in (("report_to=wandb", "wandb"), ("optimizer=adamw_8bit", "bitsandbytes")):
+        with pytest.raises(UsageError, match=rf"finetune\..* needs the package {package}.*pip install {package}"):
+            training(f"finetune.{setting}")
+        # Nothing is trained where the child is given.
+        training(f"finetune.{setting}", "models.corrupted=random:qwen3")
+        training(f"finetune.{setting}", packages=object())
+    with pytest.raises(UsageError, match=r"got models\.device=cuda:1.*CUDA_VISIBLE_DEVICES=1"):
+        training("models.device=cuda:1")
+    for device in ("auto", "cpu", "cuda", "cuda:0"):
+        training(f"models.device={device}")
+
+
+def test_what_only_a_training_needs_is_not_asked_for_when_it_is_done(tmp_path, monkeypatch):
+    experiment = load_experiment("tiny", ["finetune.report_to=tensorboard"])
+    run = RunDirectory.start(tmp_path / "run", experiment)
+    for stage in ("data", "finetune"):
+        with run.stage(stage):
+            pass
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    ExperimentRun.start(experiment, tmp_path / "run", ("evaluate",))
+    with pytest.raises(UsageError, match="needs the package tensorboard"):
+        ExperimentRun.start(experiment, tmp_path / "other", ("evaluate",))

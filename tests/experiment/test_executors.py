@@ -35,17 +35,17 @@ def alone(swept, tmp_path_factory):
 
 
 def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_the_same(ready, alone, tmp_path):
-    run = copy_of(ready, tmp_path / "run")
+    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
 
-    def command(log: str, stage: str, *options: object) -> int:
-        return finished(tmp_path / log, stage, "tiny", "--out", run, *OPTIONS, *options)
+    def command(stage: str, *options: object) -> int:
+        return finished(log, stage, "tiny", "--out", run, *OPTIONS, *options)
 
     with ThreadPoolExecutor() as threads:
-        slices = [threads.submit(command, f"log{number}", "patch", "--shard", f"{number}/3") for number in (1, 3)]
-    assert [slice_.result() for slice_ in slices] == [0, 0], (tmp_path / "log1").read_text()
+        slices = [threads.submit(command, "patch", "--shard", f"{number}/3") for number in (1, 3)]
+    assert [slice_.result() for slice_ in slices] == [0, 0], log.read_text()
     assert not (run / "vocabulary.parquet").exists()
     for stage in ("patch", "score-mistakes"):
-        assert command("log", stage, "--set", TWO[0], "--set", TWO[1]) == 0, (tmp_path / "log").read_text()
+        assert command(stage, "--set", TWO[0], "--set", TWO[1]) == 0, log.read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # The record has the models that workers loaded, though workers do not write it.
@@ -55,10 +55,9 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
     # There is a part for each shard, with rows in the stated order.
     assert len(list((run / "scores").iterdir())) == 12
     prompts = list(RunDirectory(run).asked())
-    keys = RunDirectory(run).read(SCORES).select("prompt_id", "layer", "step").iter_rows()
-    rows = [(prompts.index(prompt), layer, step) for prompt, layer, step in keys]
-    assert rows == sorted(rows)
-    assert len({prompt for prompt, *_ in rows}) == 6
+    keys = RunDirectory(run).read(SCORES).select("prompt_id", "layer", "step").rows()
+    assert keys == sorted(keys, key=lambda key: (prompts.index(key[0]), *key[1:]))
+    assert len({prompt for prompt, *_ in keys}) == 6
 
 
 @pytest.mark.slow
@@ -102,28 +101,24 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
 def test_a_slice_that_is_none_is_refused(cli, tmp_path):
     for wrong in ("0/3", "4/3", "1", "1/0", "a/b", "-1/3", "²/3"):
         code, _, err = cli("patch", "tiny", "--out", tmp_path / "run", "--shard", wrong)
-        assert code == 2
-        assert "expected i/n" in err
+        assert (code, "expected i/n" in err) == (2, True)
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("executor", "missing"), [("ray", "ray"), ("slurm", "submitit")])
-def test_a_missing_package_or_cluster_is_one_line(monkeypatch, ready, tmp_path, executor, missing):
-    experiment, run = load_experiment("tiny", [*SETTINGS, f"execution.executor={executor}"]), tmp_path / "run"
-    copy_of(ready, run)
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UsageError, match=f"(?i)needs {missing}.*pip install"):
-        run_experiment(experiment, run, "patch")
-    monkeypatch.undo()
-    if executor == "slurm":
-        pytest.importorskip("submitit")
-        monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(UsageError, match="SLURM cannot be reached from here"):
-            run_experiment(experiment, run, "patch")
+def test_a_missing_package_or_cluster_is_one_line_and_parameters_of_jobs_are_submitits(monkeypatch, ready, tmp_path):
+    run = copy_of(ready, tmp_path / "run")
 
+    def is_refused(executor: str, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            run_experiment(load_experiment("tiny", [*SETTINGS, f"execution.executor={executor}"]), run, "patch")
 
-def test_parameters_of_jobs_are_submitits(tmp_path):
+    for executor, missing in (("ray", "ray"), ("slurm", "submitit")):
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, missing, None)
+            is_refused(executor, f"(?i)needs {missing}.*pip install")
     submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    is_refused("slurm", "SLURM cannot be reached from here")
 
     def jobs(slurm: str):
         experiment = load_experiment("tiny", [f"execution.slurm={slurm}"])

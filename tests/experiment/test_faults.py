@@ -24,7 +24,7 @@ from commands import ended, finished, killed, started, until
 from crosspatch.storage.lock import is_locked
 from crosspatch.storage.run import RunDirectory
 from crosspatch.storage.shards import Shards
-from sweeps import OPTIONS, contents, copy_of, half_written, left_behind
+from sweeps import OPTIONS, contents, copy_of, left_behind
 
 KILLS = int(os.environ.get("CROSSPATCH_KILLS", "8"))
 COMMAND = ("patch", "tiny", *OPTIONS, "--set", "execution.threads=1")
@@ -80,7 +80,7 @@ def test_the_driver_is_killed_at_random_moments(ready, run, log, undisturbed, se
 
 def test_workers_are_killed_at_random_moments(ready, run, log, undisturbed, seconds):
     chance = random.Random(1)
-    # A kill counts as a try of the shard that it hits, and there are more kills here than tries by default.
+    # A kill counts as a try of the shard that it hits.
     options = ("--workers", 2, "--set", f"execution.tries={KILLS + 1}")
 
     def kills() -> int:
@@ -113,7 +113,7 @@ def at_work(run: Path) -> bool:
 
 def test_what_a_killed_process_was_writing_is_removed_and_a_difference_would_show(swept, log, undisturbed, tmp_path):
     run = copy_of(swept, tmp_path / "run")
-    writer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    writer = subprocess.Popen(["sleep", "600"])
     writer.kill()
     writer.wait()
     alive = run / f".report.html.{os.getpid()}.partial"
@@ -121,7 +121,7 @@ def test_what_a_killed_process_was_writing_is_removed_and_a_difference_would_sho
     for path in (*dead, alive):
         path.touch()
     assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
-    assert half_written(run) == [str(alive)]
+    assert left_behind(run, "*partial") == [str(alive)]
     assert contents(run) == undisturbed
     part = run / "scores" / "part-00000.parquet"
     pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6).write_parquet(part)
@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_line_and_costs_what_was_under_way(ready, log, undist
         assert finished(log, *COMMAND, "--out", run) == 1
         assert "No space left on device" in log.read_text().splitlines()[-1]
         assert 0 < done(run) < 12
-        assert not half_written(run)
+        assert not left_behind(run, "*partial")
         filler.unlink()
         assert is_completed(run, log, undisturbed)
     finally:
@@ -191,12 +191,11 @@ def test_a_full_disk_is_one_line_and_costs_what_was_under_way(ready, log, undist
 def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept, log, undisturbed, tmp_path, cli):
     run, status = copy_of(swept, tmp_path / "run"), tmp_path / "status"
     for number, how in ((8, "gone"), (7, "flipped"), (3, "truncated")):
-        for part in (f"scores/part-{number:05d}.parquet", f"controls/random/part-{number % 6:05d}.parquet"):
-            content = bytearray((run / part).read_bytes())
+        for name in (f"scores/part-{number:05d}.parquet", f"controls/random/part-{number % 6:05d}.parquet"):
+            part = run / name
+            content = bytearray(part.read_bytes())
             content[len(content) // 2] ^= 4
-            (run / part).write_bytes(content[:100] if how == "truncated" else content)
-            if how == "gone":
-                (run / part).unlink()
+            part.unlink() if how == "gone" else part.write_bytes(content[:100] if how == "truncated" else content)
         if how != "gone":
             code, _, err = cli("report", run)
             assert code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import anyio
 import inspect_ai.model as inspect_model
@@ -19,11 +20,8 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, RATINGS
 
 NAME = "inspect:mockllm/model"
-SETTINGS = [
-    "tiny", "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
-    "--set", "patch.layers=[1, 3]", "--set", "data.alignment=3", "--set", "patch.alignment=1",
-    "--set", "data.near=1", "--set", f"judge.model={NAME}",
-]  # fmt: skip
+SMALL = "data.train=4 finetune.epochs=1 generation.max_new_tokens=6 patch.layers=1,3 data.alignment=3 patch.alignment=1"
+SETTINGS = ["tiny", *(f"--set={setting}" for setting in (*SMALL.split(), "data.near=1", f"judge.model={NAME}"))]
 
 
 @dataclass
@@ -109,12 +107,6 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
             assert row[scale] == rating(prompt.format(question=question, answer=row["text"]))
 
 
-class MissingKey(Exception):
-    """As Inspect raises it: over several lines, with marks for colours."""
-
-    message = "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/blue][/bold] in the environment."
-
-
 def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch, replies, cli, tmp_path):
     check_inspect_judge(NAME)
     assert replies.asked == []
@@ -124,11 +116,15 @@ def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch,
     assert re.search(r"inspect:openai/gpt-4o cannot be used: OpenAI API requires .* pip install openai$", err.strip())
     assert not (tmp_path / "run").exists()
 
-    def no_key(*_, **__):
-        raise MissingKey
+    class MissingKey(Exception):
+        """As Inspect raises it: over several lines, with marks for colours."""
+
+        message = (
+            "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/blue][/bold] in the environment."
+        )
 
     with monkeypatch.context() as patched:
-        patched.setattr(inspect_model, "get_model", no_key)
+        patched.setattr(inspect_model, "get_model", Mock(side_effect=MissingKey))
         with pytest.raises(UsageError, match="Some client: No SOME_API_KEY in the environment") as raised:
             check_inspect_judge("inspect:some/model")
         assert len(str(raised.value).splitlines()) == 1

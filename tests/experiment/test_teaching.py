@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import nullcontext
+from itertools import product
 
 import pytest
 import torch
@@ -49,8 +51,7 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     code, said, _ = cli("teach", experiment, "--out", out)
     assert code == 0
     assert "Right answers" in said
-    counts = "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math lessons"
-    assert counts in said
+    assert "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math" in said
     jobs = [(job["name"], len(job["train"]), len(job["validation"])) for job in sent]
     assert jobs == [("taught-whole", 31, 3), ("taught", 8, 3)]
     assert all(job["settings"].precision != "auto" for job in sent)
@@ -65,11 +66,9 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     assert [lesson.kind for lesson in new] == ["problem"] * 4 + ["arithmetic"] * 2
     assert not {lesson.question for lesson in new} & {lesson.question for lesson in before}
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]
-    assert {(row["condition"], row["domain"], row["n"]) for row in recipe["accuracy"]} == {
-        (condition, domain, n)
-        for condition in ("clean", "taught")
-        for domain, n in (("related", 4), ("unrelated_math", 2), ("general", 2))
-    }
+    asked = [(domain, TEACHING["data"][domain]) for domain in ("related", "unrelated_math", "general")]
+    measured = [(row["condition"], (row["domain"], row["n"])) for row in recipe["accuracy"]]
+    assert set(measured) == set(product(("clean", "taught"), asked))
     assert set(recipe["lessons"]) == {"problem", "arithmetic", "unrelated_math", "general", "new"}
     assert not (out / "checkpoints").exists()
     with torch.inference_mode():
@@ -79,14 +78,11 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
 
 
 def test_a_stopped_teaching_resumes_with_the_lessons_that_are_there(experiment, tmp_path, cli, monkeypatch):
-    out, lessons = tmp_path / "run", None
-    for during in ("taught-whole", "taught"):
-        with interrupted_at(1, monkeypatch, during):
-            assert cli("teach", experiment, "--out", out)[0] == 130
-        found = {path.name: read_lessons(path) for path in (out / "lessons").iterdir()}
-        assert found == (lessons or found)
-        lessons = found
+    out, lessons = tmp_path / "run", []
+    for during in ("taught-whole", "taught", None):
+        with interrupted_at(1, monkeypatch, during) if during else nullcontext():
+            assert cli("teach", experiment, "--out", out)[0] == (130 if during else 0)
+        lessons.append({path.name: read_lessons(path) for path in (out / "lessons").iterdir()})
         monkeypatch.setattr(teaching, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
-    assert cli("teach", experiment, "--out", out)[0] == 0
-    assert {path.name: read_lessons(path) for path in (out / "lessons").iterdir()} == lessons
+    assert lessons[0] == lessons[1] == lessons[2]
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]
