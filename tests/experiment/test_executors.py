@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,27 +26,19 @@ from sweeps import OPTIONS, SETTINGS, contents, copy_of, left_behind
 TWO = ("execution.workers=2", "execution.threads=1")
 
 
-@pytest.fixture(scope="module")
-def alone(swept, tmp_path_factory):
-    """The sweep and its mistakes, computed by one process."""
-    root = tmp_path_factory.mktemp("alone")
-    run, log = copy_of(swept, root / "run"), root / "log"
-    assert finished(log, "score-mistakes", "tiny", "--out", run, *OPTIONS) == 0, log.read_text()
-    return run
+def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_the_same(ready, swept, tmp_path):
+    alone, run, log = copy_of(swept, tmp_path / "alone"), copy_of(ready, tmp_path / "run"), tmp_path / "log"
 
+    def command(out: Path, stage: str, *options: object) -> int:
+        return finished(log, stage, "tiny", "--out", out, *OPTIONS, *options)
 
-def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_the_same(ready, alone, tmp_path):
-    run, log = copy_of(ready, tmp_path / "run"), tmp_path / "log"
-
-    def command(stage: str, *options: object) -> int:
-        return finished(log, stage, "tiny", "--out", run, *OPTIONS, *options)
-
+    assert command(alone, "score-mistakes") == 0, log.read_text()
     with ThreadPoolExecutor() as threads:
-        slices = [threads.submit(command, "patch", "--shard", f"{number}/3") for number in (1, 3)]
+        slices = [threads.submit(command, run, "patch", "--shard", f"{number}/3") for number in (1, 3)]
     assert [slice_.result() for slice_ in slices] == [0, 0], log.read_text()
     assert not (run / "vocabulary.parquet").exists()
     for stage in ("patch", "score-mistakes"):
-        assert command(stage, "--set", TWO[0], "--set", TWO[1]) == 0, log.read_text()
+        assert command(run, stage, "--set", TWO[0], "--set", TWO[1]) == 0, log.read_text()
     assert contents(run) == contents(alone)
     assert not left_behind(run)
     # The record has the models that workers loaded, though workers do not write it.
@@ -61,7 +54,7 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
 
 
 @pytest.mark.slow
-def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, alone, tmp_path, log):
+def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, swept, tmp_path, log):
     """Patching alone: other stages have shards too, and Ray's start takes longest."""
     pytest.importorskip("ray")
     run = copy_of(ready, tmp_path / "run")
@@ -81,12 +74,12 @@ def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(read
         run_experiment(load_experiment("tiny", [*SETTINGS, *TWO, "execution.executor=ray"]), run, "patch")
         killed.result()
     assert log.text.count("failed, try 1: the process that computed it was killed") == 1
-    run_experiment(load_experiment("tiny", SETTINGS), run, "controls", "mistakes")
-    assert contents(run) == contents(alone)
+    run_experiment(load_experiment("tiny", SETTINGS), run, "controls")
+    assert contents(run) == contents(swept)
     assert not left_behind(run)
 
 
-def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
+def test_jobs_give_the_same(ready, swept, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     run = copy_of(ready, tmp_path / "run")
     # Without SLURM submitit runs the jobs as processes. Each starts an interpreter, which takes seconds, so they do the
@@ -94,8 +87,8 @@ def test_jobs_give_the_same(ready, alone, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "executor", lambda settings: partial(by_slurm, cluster="local"))
     run_experiment(load_experiment("tiny", [*SETTINGS, *TWO]), run, "patch")
     monkeypatch.undo()
-    run_experiment(load_experiment("tiny", SETTINGS), run, "controls", "mistakes")
-    assert contents(run) == contents(alone)
+    run_experiment(load_experiment("tiny", SETTINGS), run, "controls")
+    assert contents(run) == contents(swept)
 
 
 def test_a_slice_that_is_none_is_refused(cli, tmp_path):

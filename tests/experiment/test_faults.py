@@ -36,12 +36,6 @@ def undisturbed(swept) -> dict[str, bytes]:
     return contents(swept)
 
 
-@pytest.fixture(scope="module")
-def seconds(swept) -> float:
-    """About how many seconds an uninterrupted sweep takes."""
-    return float(swept.with_suffix(".seconds").read_text())
-
-
 @pytest.fixture
 def run(ready, tmp_path) -> Path:
     return copy_of(ready, tmp_path / "run")
@@ -62,8 +56,8 @@ def done(run: Path) -> int:
     return sum(len(shards) - len(shards.left()) for stage in ("patch", "controls") if (shards := Shards(run, stage)))
 
 
-def test_the_driver_is_killed_at_random_moments(ready, run, log, undisturbed, seconds):
-    chance, kills = random.Random(0), 0
+def test_the_driver_is_killed_at_random_moments(ready, swept, run, log, undisturbed):
+    chance, kills, seconds = random.Random(0), 0, float(swept.with_suffix(".seconds").read_text())
     while kills < KILLS:
         command = started(log, *COMMAND, "--out", run)
         time.sleep(chance.uniform(0, seconds / 2))
@@ -78,8 +72,8 @@ def test_the_driver_is_killed_at_random_moments(ready, run, log, undisturbed, se
     assert not left_behind(run)
 
 
-def test_workers_are_killed_at_random_moments(ready, run, log, undisturbed, seconds):
-    chance = random.Random(1)
+def test_workers_are_killed_at_random_moments(ready, swept, run, log, undisturbed):
+    chance, seconds = random.Random(1), float(swept.with_suffix(".seconds").read_text())
     # A kill counts as a try of the shard that it hits.
     options = ("--workers", 2, "--set", f"execution.tries={KILLS + 1}")
 
@@ -220,12 +214,11 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
 def test_clock_locale_and_file_order_do_not_matter(ready, undisturbed, tmp_path):
     run = tmp_path / "run"
     # The same files, made in the opposite order and long ago.
-    for path in sorted(ready.rglob("*"), reverse=True):
-        if path.is_file():
-            copy = run / path.relative_to(ready)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-            os.utime(copy, (1, 1))
+    for path in sorted(filter(Path.is_file, ready.rglob("*")), reverse=True):
+        copy = run / path.relative_to(ready)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        os.utime(copy, (1, 1))
     other = {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "77"}
     entry = "import time; from crosspatch.cli import main; time.time = lambda: 1e8; main()"
     command = [sys.executable, "-c", entry, *COMMAND, "--out", run]

@@ -160,15 +160,14 @@ def test_every_prompt_of_every_domain_is_localised_in_both_directions(finished):
     # The same heads are measured after all prompts of a domain: two for each of the positions, by all prompts and by
     # each half of them; some of them are the same.
     measured = found.filter(pl.col("patched").is_not_null(), component="head", direction="corrupt")
-    chosen = {
-        prompt: set(part["patch"]) for (prompt,), part in measured.partition_by("prompt_id", as_dict=True).items()
-    }
+    parts = measured.partition_by("prompt_id", as_dict=True)
+    chosen = {prompt: set(part["patch"]) for (prompt,), part in parts.items()}
     for prompt, heads in chosen.items():
         assert 2 <= len(heads) <= (12 if domains[prompt] == "related" else 4)
         assert all(heads == others for other, others in chosen.items() if domains[other] == domains[prompt])
     # The statistics read these tables.
     table = site_effects(found, domains)
-    assert set(table["domain"]) == {"related", "unrelated_math", "general"}
+    assert set(table["domain"]) == set(domains.values())
     last = table.filter(patch="L3.resid_post", measure="recovered_fraction")["estimate"]
     assert last.to_list() == pytest.approx([1] * 12, abs=0.2)
     best = [site.component for site in top_sites(found, domains, "related")]
@@ -231,7 +230,7 @@ def test_one_direction_and_one_control_alone(finished, given, tmp_path):
     assert set(alone.read(tables.CONTROLS)["control"]) == {"random"}
     # Both directions are what each is alone.
     scores, of_both = alone.read(tables.SCORES), finished.read(tables.SCORES).filter(direction="repair")
-    keys = ["prompt_id", "patch", "step", "token_id", "clean_token_id", "corrupted_token_id"]
+    keys = [*CELL, "token_id", "clean_token_id", "corrupted_token_id"]
     assert scores.select(keys).equals(of_both.select(keys))
     assert (scores["delta_patched"] - of_both["delta_patched"]).abs().max() < 1e-4
     # Where only one direction is patched its texts are simply patched.
@@ -251,7 +250,7 @@ def test_what_cannot_be_measured_is_logged_and_left_out(given, tmp_path, monkeyp
     alone = run_of(tmp_path / "alone", *given, *less, "generation.max_new_tokens=2")
     for schema in (tables.CONTROLS, tables.MISTAKES, tables.LOCALISATION):
         assert alone.read(schema).is_empty()
-    for words in ("controls: only transient", "mistakes: only transient patches", "reference engine alone"):
+    for words in ("controls: only transient patches", "mistakes: only transient patches", "reference engine alone"):
         assert words in caplog.text
     assert alone.read(tables.ACTIVATIONS)["prompt_id"].n_unique() == 3
     assert "no other prompt has a difference to steer related-000 by" in caplog.text
