@@ -54,9 +54,11 @@ def test_slices_by_commands_at_the_same_time_and_the_rest_by_two_processes_give_
 
 
 @pytest.mark.slow
-def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, swept, tmp_path, log):
+def test_two_actors_of_ray_give_the_same_and_one_that_is_killed_is_replaced(ready, swept, tmp_path, log, monkeypatch):
     """Patching alone: other stages have shards too, and Ray's start takes longest."""
     pytest.importorskip("ray")
+    # Ray's workers would wait for all other tests.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     run = copy_of(ready, tmp_path / "run")
 
     def kills_an_actor_at_work() -> bool:
