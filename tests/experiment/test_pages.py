@@ -132,7 +132,7 @@ def test_it_is_written_when_there_is_more_and_ends_with_the_run(running, log):
             assert words in page
     last = running.report.read_text()
     assert not any(words in last for words in ("location.reload", "not finished"))
-    assert "complete as far as the run is" in log.messages[-1]
+    assert "the report shows all results so far" in log.messages[-1]
     # Figures take longer than the page, so they are made once, at the end.
     assert list(running.figures.glob("*.png"))
     # A pause between stages is no end.
