@@ -63,7 +63,7 @@ def test_runs_may_be_alike_and_statistics_are_made_where_results_are_newer(tmp_p
     [
         ("first first", "is named twice"),
         ("first second --out second", "whose own report.html would be lost"),
-        ("first nowhere", "is no run directory"),
+        ("first nowhere", "is not a run directory"),
         ("first second --watch", "with a single run"),
         ("nowhere.yaml --watch", "expected the run directory"),
         ("first second --out first/run.json", "expected a folder"),
