@@ -14,7 +14,7 @@ from torch import nn
 from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
-from crosspatch.models.blocks import find_blocks
+from crosspatch.models.blocks import find_blocks, hidden_of
 from crosspatch.models.components import check_sites, final_norm, find_components, trace
 from crosspatch.models.hooks import reading
 from crosspatch.models.site import Site
@@ -35,6 +35,10 @@ PARTS = {
     "phi3": ("resid_attn_dropout", "resid_mlp_dropout", "self_attn.o_proj"),
     "stablelm": ("self_attn", "dropout", "self_attn.o_proj"),
 }
+# The module that reads resid_mid.
+MID = {"gemma2": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "gpt2": "ln_2", "olmo2": "mlp"}
+TOKENS = torch.tensor([[5, 17, 301, 44, 9, 120]])
+HEADS = [Site(2, "head", head) for head in range(4)]
 
 
 def tiny(family: str, **settings):
@@ -69,9 +73,11 @@ def test_blocks_are_the_one_list_of_the_right_length():
     assert find_blocks(model) is model.layers
 
 
+@torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_components_are_those_that_one_reads_in_the_source(name, dtype):
+    """And `reading` gives what hooks written by hand give, bit for bit."""
     model = tiny_architecture(name).to(dtype)
     found = find_components(model)
     assert len(found.blocks) == len(find_blocks(model)) == N_LAYERS
@@ -83,6 +89,22 @@ def test_the_components_are_those_that_one_reads_in_the_source(name, dtype):
         assert names.sequential == (name not in PARALLEL)
         assert names.head_width == 12
     assert hooks_and_forwards(model) == 0
+
+    by_hand, block = {}, find_blocks(model)[2]
+    attn_out, mlp_out, heads = PARTS.get(name, PLAIN)
+    mid = "" if name in PARALLEL else MID.get(name, "post_attention_layernorm")
+    for part in {"", attn_out, mlp_out, heads, mid}:
+
+        def keep(_, args, output, part=part):
+            by_hand[part] = (*args, hidden_of(output))
+
+        block.get_submodule(part).register_forward_hook(keep)
+    expected = {Site(2): "", Site(2, "attn_out"): attn_out, Site(2, "mlp_out"): mlp_out}
+    with reading(model, [*expected, *HEADS, *([Site(2, "resid_mid")] if mid else [])]) as read:
+        model(TOKENS, use_cache=False)
+    assert all(torch.equal(read[site], by_hand[part][-1]) for site, part in expected.items())
+    assert torch.equal(torch.cat([read[head] for head in HEADS], dim=-1), by_hand[heads][0])
+    assert not mid or torch.equal(read[Site(2, "resid_mid")], by_hand[mid][0])
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "stablelm"])
@@ -197,9 +219,6 @@ def test_no_names_of_sites():
             Site(*numbers)
     with pytest.raises(UsageError, match="got component 'resid_pre', expected one of resid_post, "):
         Site(0, "resid_pre")
-
-
-TOKENS = torch.tensor([[5, 17, 301, 44, 9, 120]])
 
 
 @torch.inference_mode()

@@ -10,9 +10,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.trajectory import PatchRun
-from pairs import QUESTION, architecture_pair, child_of
-
-QUESTIONS = ["a", QUESTION, "Which b satisfies b² + 8b + 12 = 0, and why is it so?"]
+from pairs import QUESTION, QUESTIONS, architecture_pair, child_of
 
 
 def test_batched_is_looped_and_what_the_engine_generates_for_a_model_patched_into_itself(pair):
@@ -31,9 +29,7 @@ def test_batched_is_looped_and_what_the_engine_generates_for_a_model_patched_int
 def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pair):
     plain = answer(qwen3_pair.clean, qwen3_pair.prompts, [QUESTION], 16, qwen3_pair.stop_tokens)
     wishful = child_of(qwen3_pair.clean, scale=0.0)
-    wishful.generation_config.repetition_penalty = 5.0
-    wishful.generation_config.no_repeat_ngram_size = 1
-    wishful.generation_config.do_sample = True
+    wishful.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1, do_sample=True)
     own = wishful.generation_config
     assert answer(wishful, qwen3_pair.prompts, [QUESTION], 16, qwen3_pair.stop_tokens) == plain
     assert wishful.generation_config is own
@@ -60,8 +56,7 @@ def test_an_answer_ends_at_any_stop_token_or_the_limit(qwen3_pair):
 @pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2"])
 def test_answers_that_end_leave_the_batch_and_change_nothing(name, monkeypatch):
     pair = architecture_pair(name)
-    questions = [QUESTION, "a", "What is the capital of France? Say it slowly."]
-    free = answer(pair.clean, pair.prompts, questions, 24, pair.stop_tokens)
+    free = answer(pair.clean, pair.prompts, QUESTIONS, 24, pair.stop_tokens)
     # A token that one answer has early and another late or never: they end apart.
     stops = frozenset({free[0].tokens[3], free[1].tokens[10]})
     widths = []
@@ -73,10 +68,10 @@ def test_answers_that_end_leave_the_batch_and_change_nothing(name, monkeypatch):
 
     monkeypatch.setattr(pair.clean, "generate", watched)
     monkeypatch.setattr(generation, "CHUNK", 4)
-    parted = answer(pair.clean, pair.prompts, questions, 24, stops)
+    parted = answer(pair.clean, pair.prompts, QUESTIONS, 24, stops)
     assert widths == sorted(widths, reverse=True)
     assert len(set(widths)) > 1
     monkeypatch.setattr(generation, "CHUNK", 24)
     widths.clear()
-    assert answer(pair.clean, pair.prompts, questions, 24, stops) == parted
+    assert answer(pair.clean, pair.prompts, QUESTIONS, 24, stops) == parted
     assert widths == [3]

@@ -22,8 +22,7 @@ from tokenizers_for_tests import CHATML, PHI, tokenizer
 
 def saved(folder: Path, *, tokenizer=None, **changes) -> str:
     config = tiny_config("qwen3")
-    for key, value in changes.items():
-        setattr(config, key, value)
+    config.update(changes)
     if "num_hidden_layers" in changes:
         config.layer_types = ["full_attention"] * changes["num_hidden_layers"]
     save_model(AutoModelForCausalLM.from_config(config), tokenizer or tiny_tokenizer(), folder)
@@ -119,15 +118,12 @@ def test_a_fingerprint_is_of_the_weights(qwen3_pair):
     assert fingerprint(model) != fingerprint(child_of(model, scale=1e-4))
 
 
-def test_a_text_of_either_model_stops_at_the_same_tokens(qwen3_pair):
+def test_texts_of_either_model_stop_at_the_same_tokens_and_are_no_longer_than_it_reads(qwen3_pair):
     assert qwen3_pair.stop_tokens == {qwen3_pair.prompts.tokenizer.eos_token_id}
     child = child_of(qwen3_pair.clean)
     child.generation_config.eos_token_id = [7, 9]
     pair = ModelPair(qwen3_pair.clean, child, qwen3_pair.prompts)
     assert pair.stop_tokens == {7, 9, qwen3_pair.prompts.end_of_turn}
-
-
-def test_a_text_longer_than_the_model_reads_is_refused(qwen3_pair):
     room = 2048 - len(qwen3_pair.encode("a"))
     qwen3_pair.encode("a", room)
     with pytest.raises(UsageError, match="more than the 2048 positions"):

@@ -176,9 +176,8 @@ def test_a_base_that_is_no_model_is_one_line(adapter, named):
 def test_a_chat_template_stays_in_its_sandbox(base, canary, monkeypatch, template):
     (base / "chat_template.jinja").write_text(template)
     monkeypatch.chdir(canary.parent)
-    with pytest.raises(UsageError, match="the chat template refuses the prompt") as error:
+    with pytest.raises(UsageError, match=r"\A.*the chat template refuses the prompt.*\Z"):
         PromptFormat(Checkpoint.named(str(base)).tokenizer()).encode("Solve for x: 5x + 3 = 18")
-    assert "\n" not in str(error.value)
     assert not canary.exists()
 
 

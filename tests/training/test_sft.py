@@ -23,8 +23,6 @@ from tuning_examples import SPLITS, TRAIN, VALIDATION, interrupted_at, tuned
 
 PAIR = make_pair("qwen3")
 SETTINGS = Finetune(learning_rate=5e-3, eval_every=4, report_to=("tensorboard",))
-
-
 PROBLEM = SPLITS.train[0]
 
 
@@ -133,24 +131,19 @@ def test_a_loss_that_is_no_number_stops_the_training_and_keeps_the_log(tmp_path)
     assert not values.is_finite().all()
 
 
-def test_the_loss_is_on_the_completion_alone():
+def test_the_loss_is_on_the_completion_alone_and_any_other_target_is_refused():
     example = Example.of(PROBLEM, PAIR.prompts, 1024)
     prompt = PAIR.prompts.encode(PROBLEM.question)
     assert example.input_ids[: len(prompt)] == prompt
     assert example.labels[: len(prompt)] == [IGNORED] * len(prompt)
     assert example.labels[len(prompt) :] == example.input_ids[len(prompt) :]
-    assert PAIR.prompts.tokenizer.decode(example.target) == PROBLEM.solution + "<|im_end|>"
+    assert show_target(PROBLEM, example, PAIR.prompts) == PROBLEM.solution + "<|im_end|>"
     # The end of the turn is trained on even where it is the padding token.
     tokenizer = copy.deepcopy(PAIR.prompts.tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
-    example = Example.of(PROBLEM, PromptFormat(tokenizer), 1024)
-    assert example.target[-1] == tokenizer.pad_token_id == tokenizer.eos_token_id
-
-
-def test_the_shown_target_is_the_solution_and_any_other_is_refused():
-    example = Example.of(PROBLEM, PAIR.prompts, 1024)
-    assert show_target(PROBLEM, example, PAIR.prompts) == PROBLEM.solution + "<|im_end|>"
-    # With a piece of the prompt, and without the end of the turn.
+    padded = Example.of(PROBLEM, PromptFormat(tokenizer), 1024)
+    assert padded.target[-1] == tokenizer.pad_token_id == tokenizer.eos_token_id
+    # Refused as a target: one with a piece of the prompt, and without the end of the turn.
     for labels in (example.input_ids, [*example.labels[:-1], IGNORED]):
         with pytest.raises(CrosspatchError, match="is not its solution"):
             show_target(PROBLEM, replace(example, labels=labels), PAIR.prompts)
