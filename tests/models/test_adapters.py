@@ -239,8 +239,7 @@ def test_dropout_that_is_left_on_changes_nothing(where):
 
 
 @pytest.mark.parametrize(
-    ("left_over", "sharded"),
-    [('{"base_model_name_or_path": "random:llama", "peft_type": "LORA"}', False), ("{", True)],
+    ("left_over", "sharded"), [('{"base_model_name_or_path": "random:llama", "peft_type": "LORA"}', False), ("{", True)]
 )
 def test_a_whole_model_beside_an_adapters_old_settings(tmp_path, adapter, left_over, sharded):
     model = tiny_model("qwen3", seed=3)

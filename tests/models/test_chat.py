@@ -39,8 +39,6 @@ def test_a_system_turn_and_a_template_that_refuses_it():
 LATE = CHATML.replace("<|im_end|>\n{% endfor %}", "{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}")
 WITHOUT_CONTROL = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
 WITHOUT_ANSWERS = "<|im_start|>user\n{{ messages[0]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
-
-
 ENDS = {CHATML: "<|im_end|>", PHI: "<|end|>", INST: "</s>", None: "</s>"}
 ENDS |= {LATE: "<|im_end|>", WITHOUT_CONTROL: "</s>", WITHOUT_ANSWERS: "</s>"}
 
@@ -184,9 +182,7 @@ def test_templates_may_differ_where_it_does_not_show_in_the_tokens():
     # Raw texts that only one tokenizer begins.
     with pytest.raises(UsageError, match="different from token 0"):
         pair_format(tokenizer(None), tokenizer(None, before="<s>")).encode(QUESTION)
-
-
-def test_choices_that_cannot_be_followed():
+    # Choices that cannot be followed.
     with pytest.raises(UsageError, match="that model's tokenizer has none; choose corrupted or none"):
         pair_format(tokenizer(None), tokenizer(CHATML), "clean")
     with pytest.raises(UsageError, match="give only one of them"):

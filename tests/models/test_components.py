@@ -199,14 +199,11 @@ def test_tracing_leaves_the_model_as_it_was():
     assert hooks_and_forwards(model) == 1
 
 
-def test_names_and_their_order():
+def test_names_their_order_and_what_is_no_name():
     names = ["L0.attn_out", "L0.head.2", "L0.head.10", "L0.resid_post", "L1.head.0", "L1.mlp_out", "L1.resid_mid"]
     sites = [Site.parse(name) for name in names]
     assert [site.name for site in sorted(set(sites))] == names
     assert sites[2:4] == [Site(0, "head", 10), Site(0)]
-
-
-def test_no_names_of_sites():
     for name in ("", "L3", "L².resid_post", "L-1.resid_post", "Lx.attn_out", "L3.resid", "L3.head.x", "L3.mlp_out "):
         with pytest.raises(UsageError, match=r"such as L18\.resid_post or L18\.head\.3"):
             Site.parse(name)
@@ -236,16 +233,8 @@ def test_norm_and_unembedding_of_the_last_stream_are_the_models_logits(name):
     assert hooks_and_forwards(model) == 0
 
 
-def test_a_model_without_a_final_norm_is_refused():
-    model = tiny_architecture("llama")
-    # Something more is done after the norm, so that no module puts out what the unembedding reads.
-    model.model.register_forward_hook(lambda _, __, output: (2 * output[0],))
-    with pytest.raises(UsageError, match="LlamaForCausalLM has 0 modules between its last block and its unembedding"):
-        final_norm(model)
-
-
 @torch.inference_mode()
-def test_in_float32_the_sums_are_not_rounded():
+def test_in_float32_the_sums_are_not_rounded_and_a_model_without_a_final_norm_is_refused():
     model = tiny_architecture("llama").bfloat16()
     hidden = model.base_model(TOKENS, use_cache=False)[0][0]
     rough, fine = unembed(model, hidden), unembed(model, hidden, float32=True)
@@ -254,3 +243,7 @@ def test_in_float32_the_sums_are_not_rounded():
     assert (rough - exact).abs().max() > 1e-3
     assert rough.dtype == fine.dtype == torch.float32
     assert hooks_and_forwards(model) == 0
+    # Something more is done after the norm, so that no module puts out what the unembedding reads.
+    model.model.register_forward_hook(lambda _, __, output: (2 * output[0],))
+    with pytest.raises(UsageError, match="LlamaForCausalLM has 0 modules between its last block and its unembedding"):
+        final_norm(model)

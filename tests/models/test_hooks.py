@@ -14,6 +14,7 @@ from crosspatch.models.blocks import find_blocks
 from crosspatch.models.components import find_components
 from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.site import Site
+from engines import hooks_and_forwards
 from pairs import child_of
 
 # Longer than the sliding windows, and two rows of it.
@@ -59,10 +60,6 @@ def activations(model, sites):
     return read
 
 
-def hooks_on(model) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 def within_rounding(size: float = 1.0) -> dict[str, float]:
     return {"atol": 1e-5 * size, "rtol": 1e-5}
 
@@ -89,7 +86,7 @@ def test_what_attention_and_mlp_add_is_what_the_block_adds(model):
 @torch.inference_mode()
 def test_editing_with_the_identity_changes_no_bit_and_another_activation_does(model, child):
     # Transformers leaves hooks of its own.
-    plain, before = logits(model), hooks_on(model)
+    plain, before = logits(model), hooks_and_forwards(model)
     sites = sites_of(model, 1)
     foreign = activations(child, sites)
     for site in sites:
@@ -101,7 +98,7 @@ def test_editing_with_the_identity_changes_no_bit_and_another_activation_does(mo
             assert (logits(model) - plain).abs().max() > 1e-3
         torch.testing.assert_close(read[site], foreign[site], **within_rounding())
     assert torch.equal(logits(model), plain)
-    assert hooks_on(model) == before
+    assert hooks_and_forwards(model) == before
 
 
 @torch.inference_mode()
@@ -180,13 +177,9 @@ def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(llama, monkeypa
     foreign = find_blocks(llama)[0].register_forward_hook(lambda *_: None)
     everything = sites_of(llama, 1)
     for site in everything:
-        with (
-            pytest.raises(ZeroDivisionError),
-            reading(llama, everything),
-            editing(llama, {site: lambda _: 1 // 0}),
-        ):
+        with pytest.raises(ZeroDivisionError), reading(llama, everything), editing(llama, {site: lambda _: 1 // 0}):
             logits(llama)
-        assert hooks_on(llama) == 1
+        assert hooks_and_forwards(llama) == 1
     with pytest.raises(UsageError, match=r"no L99\.resid_post"), reading(llama, [Site(0), Site(99)]):
         pass
     with pytest.raises(UsageError, match=r"no L0\.head\.7"), editing(llama, {Site(0, "head", 7): torch.neg}):
@@ -195,7 +188,7 @@ def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(llama, monkeypa
     monkeypatch.setattr(type(find_blocks(llama)[0]), "register_forward_pre_hook", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError), reading(llama, [Site(0, "attn_out"), Site(1, "resid_mid")]):
         pass
-    assert hooks_on(llama) == 1
+    assert hooks_and_forwards(llama) == 1
     foreign.remove()
 
 

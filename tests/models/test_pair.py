@@ -46,12 +46,6 @@ def test_what_does_not_match_is_refused_before_weights_are_read(tmp_path, monkey
         ModelPair.load("random:qwen3", saved(tmp_path / "other", **change), **options)
 
 
-def test_one_vocabulary_cut_differently_is_refused():
-    check_tokenizers(tokenizer(CHATML), tokenizer(None))
-    with pytest.raises(UsageError, match="tokenize text differently"):
-        check_tokenizers(tokenizer(CHATML), tokenizer(CHATML, before="<|end|>"))
-
-
 def test_a_model_without_attention_is_refused(tmp_path, monkeypatch):
     model = MambaForCausalLM(MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=2, state_size=4))
     save_model(model, tiny_tokenizer(), tmp_path / "mamba")
@@ -103,12 +97,15 @@ def test_a_checkpoint_that_is_cut_off_is_one_line(base, adapter, file, length):
     assert "\n" not in str(error.value)
 
 
-def test_a_link_to_nothing_and_a_device_that_is_not_there(tmp_path):
+def test_a_link_to_nothing_a_device_that_is_not_there_and_one_vocabulary_cut_differently(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(UsageError, match="which no longer exists"):
         Checkpoint.named("random:qwen3").place(tmp_path / "link")
     with pytest.raises(UsageError, match="device nonsense cannot be used"):
         Checkpoint.named("random:qwen3").model(device="nonsense")
+    check_tokenizers(tokenizer(CHATML), tokenizer(None))
+    with pytest.raises(UsageError, match="tokenize text differently"):
+        check_tokenizers(tokenizer(CHATML), tokenizer(CHATML, before="<|end|>"))
 
 
 def test_a_fingerprint_is_of_the_weights(qwen3_pair):

@@ -16,13 +16,7 @@ from crosspatch.experiment import ExperimentRun
 from crosspatch.models import placement
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.placement import (
-    device_names,
-    input_device,
-    is_offloaded,
-    memory_of_devices,
-    quantization_of,
-)
+from crosspatch.models.placement import device_names, input_device, is_offloaded, memory_of_devices, quantization_of
 from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 from crosspatch.models.unembedding import last_logits, unembed
 from crosspatch.models.weight_delta import weight_delta
@@ -91,15 +85,13 @@ def test_settings_that_do_not_go_together(settings, words):
     assert "\n" not in str(error.value)
 
 
-def test_a_device_of_its_own_has_weights_of_its_own(base, adapter):
+def test_a_device_of_its_own_has_weights_of_its_own_and_what_is_refused(base, adapter, monkeypatch, qwen3_pair):
     pair = ModelPair.load(str(base), str(adapter), device="auto", corrupted_device="cpu")
     assert not hasattr(pair.corrupted, "peft_config")
     assert device_names(pair.corrupted) == "cpu"
     with pytest.raises(UsageError, match="device nonsense cannot be used"):
         ModelPair.load(str(base), str(adapter), corrupted_device="nonsense")
-
-
-def test_without_bitsandbytes_it_is_refused(monkeypatch, qwen3_pair):
+    # Without bitsandbytes.
     assert quantization_of(qwen3_pair.clean) is None
     assert qwen3_pair.small_denominator == 1e-4
     monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)

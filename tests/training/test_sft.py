@@ -183,23 +183,23 @@ def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
         assert pair.clean(**cut).loss.item() != pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
 
 
-def order(lengths, together, epoch=0.0, seed=0):
-    trainer = SimpleNamespace(together=together, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
+def order(lengths, epoch=0.0, seed=0):
+    trainer = SimpleNamespace(together=4, args=SimpleNamespace(seed=seed), state=SimpleNamespace(epoch=epoch))
     return list(EpochOrder(trainer, lengths, len(lengths)))
 
 
 def test_an_epoch_has_every_example_once_in_an_order_of_its_own():
     lengths = [(7 * i) % 31 + 5 for i in range(1003)]
-    first = order(lengths, 4)
+    first = order(lengths)
     assert sorted(first) == list(range(1003))
     torch.manual_seed(1)
-    assert order(lengths, 4) == first
+    assert order(lengths) == first
     # Epochs are told apart, parts of an epoch are not.
-    assert order(lengths, 4, epoch=0.6) == first != order(lengths, 4, epoch=1.0)
-    assert order(lengths, 4, seed=1) != first
+    assert order(lengths, epoch=0.6) == first != order(lengths, epoch=1.0)
+    assert order(lengths, seed=1) != first
     # A batch is of like length and a step is not.
     lengths = [10 + 90 * (i % 2) for i in range(1000)]
-    batches = [[lengths[i] for i in order(lengths, 4)[start : start + 4]] for start in range(0, 1000, 4)]
+    batches = [[lengths[i] for i in order(lengths)[start : start + 4]] for start in range(0, 1000, 4)]
     assert sum(len(set(batch)) > 1 for batch in batches) <= 5
     steps = [set(batches[start][:1] + batches[start + 1][:1]) for start in range(0, 250, 2)]
     # Two batches of a step are of different kinds about half of the time.
