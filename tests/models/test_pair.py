@@ -38,7 +38,6 @@ def saved(folder: Path, *, tokenizer=None, **changes) -> str:
         ({"tokenizer": tokenizer(CHATML)}, {}, "tokens differ"),
         ({}, {"layers": [0, 4]}, "layer 4 is out of range: the model has 4 blocks, 0 to 3"),
     ],
-    ids=["depth", "width", "vocabulary", "tokenizer", "layer"],
 )
 def test_what_does_not_match_is_refused_before_weights_are_read(tmp_path, monkeypatch, change, options, words):
     monkeypatch.setattr(Checkpoint, "model", lambda *_, **__: pytest.fail("weights were read"))
