@@ -35,11 +35,9 @@ def gemma3():
 
 
 def llava():
-    config = transformers.LlavaConfig(
-        text_config={**TEXT, "model_type": "llama"},
-        vision_config={**IMAGES, "model_type": "clip_vision_model", "projection_dim": 16},
-        image_token_index=500,
-    )
+    images = {**IMAGES, "model_type": "clip_vision_model", "projection_dim": 16}
+    text = {**TEXT, "model_type": "llama"}
+    config = transformers.LlavaConfig(text_config=text, vision_config=images, image_token_index=500)
     return transformers.LlavaForConditionalGeneration(config)
 
 

@@ -119,11 +119,8 @@ def test_code_in_a_folder_is_not_run(base, canary, monkeypatch, known):
     """Neither for a model that is known, nor for one that only its own code could read; and the user is not asked."""
     for name in ("configuration_hostile", "modeling_hostile", "tokenization_hostile"):
         (base / f"{name}.py").write_text(CODE.format(canary=str(canary)))
-    classes = {
-        "AutoConfig": "configuration_hostile.Hostile",
-        "AutoModelForCausalLM": "modeling_hostile.HostileModel",
-        "AutoTokenizer": ["tokenization_hostile.HostileTokenizer", "tokenization_hostile.HostileTokenizer"],
-    }
+    classes = {"AutoConfig": "configuration_hostile.Hostile", "AutoModelForCausalLM": "modeling_hostile.HostileModel"}
+    classes["AutoTokenizer"] = ["tokenization_hostile.HostileTokenizer"] * 2
     asking = {"auto_map": classes, "trust_remote_code": True}
     changed_settings(base, "config.json", **asking, **({} if known else {"model_type": "hostile"}))
     changed_settings(base, "tokenizer_config.json", **asking)
