@@ -34,25 +34,14 @@ def test_every_cell_is_there_once_with_all_that_is_known_of_it(scores, problems,
     (picture,) = part["pictures"]
     rows = [(row["name"], row["layer"], row["start"], row["cells"]) for row in picture["rows"]]
     assert rows == [("0", 0, 0, 2), ("6", 6, 2, 3), ("29", 29, 5, 4)]
-    for name in (
-        "step",
-        "position",
-        "cts",
-        "delta_clean",
-        "delta_corrupted",
-        "delta_patched",
-        "kl_clean",
-        "kl_patched",
-    ):
+    deltas = ("delta_clean", "delta_corrupted", "delta_patched")
+    for name in ("step", "position", "cts", *deltas, "kl_clean", "kl_patched"):
         assert picture[name] == [cell[name] for cell in CELLS]
     assert picture["rank_corrupted"] == [1] * len(CELLS)
     assert [index["statuses"][place] for place in picture["status"]] == [cell["status"] for cell in CELLS]
     words = [(" wrong" if cell["corrupted_token_id"] == 900 else cell["token"]) for cell in CELLS]
-    for name, tokens in (
-        ("token_id", scores["token"]),
-        ("clean_token_id", scores["token"]),
-        ("corrupted_token_id", words),
-    ):
+    tokens_of = {"token_id": scores["token"], "clean_token_id": scores["token"], "corrupted_token_id": words}
+    for name, tokens in tokens_of.items():
         assert [index["vocabulary"][place][1] for place in picture[name]] == list(tokens)
     assert "ceiling" in picture["ceiling"]
     # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, recovered fraction
@@ -63,13 +52,9 @@ def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
     more = GENERATIONS.frame([generation("twin", "c")])
     _, (part,) = of(scores, problems, pl.concat([generations, more]), behaviour)
     texts = part["texts"]
-    assert [(text["condition"], text["patch"]) for text in texts] == [
-        ("clean", None),
-        ("corrupted", None),
-        ("twin", None),
-        ("patched", "L6.resid_post"),
-        ("patched", "L29.resid_post"),
-    ]
+    unpatched = [("clean", None), ("corrupted", None), ("twin", None)]
+    patched = [("patched", "L6.resid_post"), ("patched", "L29.resid_post")]
+    assert [(text["condition"], text["patch"]) for text in texts] == [*unpatched, *patched]
     assert [row["text"] for row in part["pictures"][0]["rows"]] == [None, 3, 4]
     corrupted, late = texts[1], texts[4]
     assert (corrupted["shared"], corrupted["own"], corrupted["verdict"]) == ("Divide ", "it. x = 4", "unparsed")
@@ -84,15 +69,9 @@ def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
 
 
 def test_heads_sets_of_layers_and_schedules_are_modes_and_rows(problems):
-    scores = SCORES.frame(
-        [
-            score(3, 0, 0.5, head=1, component="head", patch="L3.head.1"),
-            score(3, 0, 0.5, head=0, component="head", patch="L3.head.0"),
-            score(3, 0, 0.5, layer=None, patch="L3.resid_post+L4.resid_post"),
-            score(3, 0, 0.5, patch="L3.resid_post@every:2"),
-        ]
-    )
-    index, (part,) = of(scores, problems)
+    patches = [{"head": head, "component": "head", "patch": f"L3.head.{head}"} for head in (1, 0)]
+    patches += [{"layer": None, "patch": "L3.resid_post+L4.resid_post"}, {"patch": "L3.resid_post@every:2"}]
+    index, (part,) = of(SCORES.frame(score(3, 0, 0.5, **patch) for patch in patches), problems)
     ways = [(variant["component"], variant["schedule"]) for variant in index["variants"]]
     names = {ways[p["variant"]]: [row["name"] for row in p["rows"]] for p in part["pictures"]}
     assert names == {

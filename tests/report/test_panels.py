@@ -171,10 +171,7 @@ def test_it_draws_the_recovered_fraction_of_runs_summaries_and_scores(tmp_path: 
     assert 0x60 < level < 0xA0
     assert "rgba" in figures[0].layout.xaxis.gridcolor
     assert plotly_figure([Panel("p", ())]).layout.font.color is None
-
-
-def test_one_mode_is_drawn(tmp_path: Path) -> None:
-    scores = made_run(tmp_path / "run", prompts=1).read(SCORES)
+    # One mode is drawn.
     other = scores.with_columns(direction=pl.lit("repair"), cts=pl.lit(0.5), delta_patched=pl.lit(0.0))
     both = pl.concat([scores, other.cast(dict(scores.schema)).filter(pl.col("status") == "ok")])
     with pytest.raises(ValueError, match="choose a mode"):
