@@ -140,7 +140,7 @@ def verify(
     component: Annotated[
         str | None, typer.Option(help="Components, one or several  [default: all that the models have]")
     ] = None,
-    heads: Annotated[str, typer.Option(help='Of the component head: "all" or numbers such as 0,3')] = "0",
+    heads: Annotated[str, typer.Option(help='Heads of the component head: "all" or numbers such as 0,3')] = "0",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Steps compared, in tokens")] = 8,
     override: Overrides = None,
 ) -> None:

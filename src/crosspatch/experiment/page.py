@@ -60,7 +60,7 @@ def write_run_report(directory: RunDirectory, *, figures: bool = True, refresh: 
 def watch(directory: RunDirectory, every: int, *, wait: Callable[[float], None] = time.sleep) -> None:
     """Write the page every `every` seconds if there are new results, until no stage of the run is running.
 
-    An open page reloads itself. Figures are made for the last page alone. No stage is running between two stages
+    An open page reloads itself. Figures are made for the final page only. No stage is running between two stages
     either, so the run counts as ended after two such checks in a row.
     """
     seen, idle = None, 0
