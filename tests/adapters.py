@@ -28,8 +28,10 @@ def saved_adapter(folder: Path, base: str, model: Any, size: float = 0.05, **set
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
-            if "lora_" in name:
-                weight.copy_(size * torch.randn(weight.shape, generator=generator))
+            if weight.requires_grad:
+                # Factors become random, and what is trained besides them moves.
+                kept = 0 if "lora_" in name and "magnitude" not in name else weight
+                weight.copy_(kept + size * torch.randn(weight.shape, generator=generator))
     adapted.peft_config["default"].base_model_name_or_path = base
     # PEFT would look for the base on the hub, to see whether its embeddings were changed.
     adapted.save_pretrained(folder, save_embedding_layers=False)

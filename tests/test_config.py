@@ -82,6 +82,12 @@ def test_layers_can_be_given_as_people_write_them():
         ("controls=triplet", "got 'triplet', expected twin, shuffled, mispaired or seed-N"),
         ("controls=[seed-0]", "got 'seed-0'"),
         ("controls=twin; models.corrupted=random:qwen3", "models.corrupted gives one that is trained already"),
+        ("models.device_map=auto; models.device=cpu", "models.device is cpu; remove one of them"),
+        ("models.device_map=auto; models.corrupted_device=cuda:1", "remove it or models.corrupted_device"),
+        ("models.max_memory_gb=3", "is for models.device_map"),
+        ("models.quantization=8bit; models.dtype=float32", "set models.dtype=float16, got float32"),
+        ("models.quantization=2bit", "quantization"),
+        ("models.device_map=random", "device_map"),
         ("controls=twin; data.train_file=x.csv", "the control twin needs generated problems"),
     ],
 )

@@ -23,10 +23,7 @@ INST = (
     "[/INST]{% else %} {{ message['content'] }} {{ eos_token }}{% endif %}{% endfor %}"
 )
 # Phi 3's: turns end with a token that is not the end of text.
-PHI = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+PHI = CHATML.replace("<|im_end|>", "<|end|>")
 DATED = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + CHATML
 
 
@@ -60,10 +57,9 @@ def tokenizer(
     bpe.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in CONTROL if t not in plain])
     bpe.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
     if before or after:
-        both = [token for token in (before, after) if token]
         bpe.post_processor = processors.TemplateProcessing(
             single=" ".join(filter(None, (before, "$A", after))),
-            special_tokens=[(token, bpe.token_to_id(token)) for token in both],
+            special_tokens=[(token, bpe.token_to_id(token)) for token in CONTROL],
         )
     usual = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "chat_template": template}
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **{**usual, **named})

@@ -145,19 +145,8 @@ def test_prompt_and_completion_are_cut_as_the_whole_text(template, metaspace):
     assert prompts.example_length(QUESTION, "x = 9</s> and more") > prompts.example_length(QUESTION, "x = 9")
 
 
-def test_a_childs_template_is_used_where_its_base_has_none(caplog):
-    base, child = tokenizer(None), tokenizer(PHI)
-    prompts = pair_format(base, child)
-    assert "only the corrupted model has a chat template" in caplog.text
-    assert prompts.text(QUESTION).startswith("<|im_start|>user")
-    assert prompts.token_text(prompts.end_of_turn) == "<|end|>"
-    assert template_choice(prompts, base) == "corrupted"
-    assert template_choice(pair_format(child, base), child) == "clean"
-    assert "only the clean model" in caplog.text
-
-
-def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen():
-    one, other = tokenizer(CHATML), tokenizer(PHI)
+def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen(caplog):
+    one, other, none = tokenizer(CHATML), tokenizer(PHI), tokenizer(None)
     with pytest.raises(UsageError, match=r"different tokens for the prompt .*choose one with models\.chat_template"):
         pair_format(one, other).encode(QUESTION)
     chosen = {name: pair_format(one, other, name) for name in ("clean", "corrupted", "none")}
@@ -165,6 +154,10 @@ def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen():
     assert chosen["clean"].encode(QUESTION) == PromptFormat(one).encode(QUESTION)
     assert chosen["corrupted"].encode(QUESTION) == PromptFormat(other).encode(QUESTION)
     assert chosen["none"].encode(QUESTION) == PromptFormat(one, raw=True).encode(QUESTION)
+    # A template that only one model has is used. That it may be the corrupted one's, test_pair shows.
+    assert template_choice(pair_format(none, other), none) == "corrupted"
+    assert template_choice(pair_format(other, none), other) == "clean"
+    assert "only the clean model has a chat template" in caplog.text
 
 
 def test_templates_may_differ_where_it_does_not_show_in_the_tokens():

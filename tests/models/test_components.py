@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture
+from architectures import ARCHITECTURES, N_LAYERS, PARALLEL, tiny_architecture, tiny_family
 from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks, hidden_of
@@ -39,14 +39,6 @@ PARTS = {
 MID = {"gemma2": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "gpt2": "ln_2", "olmo2": "mlp"}
 TOKENS = torch.tensor([[5, 17, 301, 44, 9, 120]])
 HEADS = [Site(2, "head", head) for head in range(4)]
-
-
-def tiny(family: str, **settings):
-    """A tiny model of a family that lacks something."""
-    config = getattr(transformers, f"{family}Config")(vocab_size=512, hidden_size=48, num_hidden_layers=4, **settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
 def lists_of_four(*names: str) -> nn.Module:
@@ -109,8 +101,7 @@ def test_the_components_are_those_that_one_reads_in_the_source(name, dtype):
 
 @pytest.mark.parametrize("name", ["gpt_neox", "stablelm"])
 def test_parallel_or_not_is_found_and_not_known_by_name(name):
-    config = ARCHITECTURES[name]()
-    config.use_parallel_residual = not config.use_parallel_residual
+    config = ARCHITECTURES[name](use_parallel_residual=name == "stablelm")
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     assert all(block.sequential == (name == "gpt_neox") for block in find_components(model).blocks)
 
@@ -137,31 +128,29 @@ def test_layers_and_heads_out_of_range():
         check_sites(model, [*there, Site(0, "head", 4)])
 
 
-def lacks(model, layer: int) -> set[str]:
-    """The components that the block does not have."""
-    sites = [Site(layer, component, 0 if component == "head" else None) for component in COMPONENTS]
-    return {site.component for site in sites if not find_components(model).has(site)}
+def lacking(config) -> tuple[nn.Module, list[set[str]]]:
+    """A model, and for each of its blocks the components that it does not have."""
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    sites = [[Site(layer, c, 0 if c == "head" else None) for c in COMPONENTS] for layer in range(N_LAYERS)]
+    return model, [{site.component for site in of_block if not find_components(model).has(site)} for of_block in sites]
 
 
 def test_what_does_not_add_up_is_refused():
     """An attention that adds the residual itself; two MLPs side by side; an output that is changed in place."""
-    adds_itself = tiny("Bloom", n_head=4)
-    assert lacks(adds_itself, 0) == {"resid_mid", "attn_out", "mlp_out", "head"}
+    adds_itself, lacks = lacking(tiny_family("Bloom"))
+    assert lacks[0] == {"resid_mid", "attn_out", "mlp_out", "head"}
     with pytest.raises(UsageError, match=r"resid_post should be resid_pre \+ attn_out \+ mlp_out; use resid_post"):
         check_sites(adds_itself, [Site(0, "attn_out")])
     with pytest.raises(UsageError, match=r"no attention was found .* use resid_post"):
         check_sites(adds_itself, [Site(0, "head", 0)])
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    sizes = {"intermediate_size": 32, "num_local_experts": 2, "shared_intermediate_size": 32}
-    assert lacks(tiny("GraniteMoeShared", **heads, **sizes, residual_multiplier=0.5), 0) == {"mlp_out"}
-    assert lacks(tiny("Falcon", num_attention_heads=4), 0) == {"resid_mid", "attn_out", "mlp_out"}
+    sizes = {"num_local_experts": 2, "shared_intermediate_size": 32, "residual_multiplier": 0.5}
+    assert lacking(tiny_family("GraniteMoeShared", **sizes))[1][0] == {"mlp_out"}
+    falcon = {"vocab_size": 512, "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+    assert lacking(transformers.FalconConfig(**falcon))[1][0] == {"resid_mid", "attn_out", "mlp_out"}
     # The control: the same family where nothing is changed in place.
-    assert not lacks(tiny("Falcon", num_attention_heads=4, parallel_attn=False), 0)
-
+    assert not lacking(transformers.FalconConfig(**falcon, parallel_attn=False))[1][0]
     # Blocks of one model may differ.
-    mixed = tiny("Lfm2", layer_types=["conv", "full_attention"] * 2, intermediate_size=96, **heads)
-    for layer in range(4):
-        assert lacks(mixed, layer) == (set() if layer % 2 else {"resid_mid", "attn_out", "mlp_out", "head"})
+    assert lacking(tiny_family("Lfm2", layer_types=["conv", "full_attention"] * 2))[1] == [lacks[0], set()] * 2
 
 
 def test_a_model_is_traced_once_and_forgotten_with_it():

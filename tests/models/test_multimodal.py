@@ -85,7 +85,7 @@ def test_the_text_decoder_is_patched_as_the_published_algorithm_does_read_by_nam
     assert all("language_model.layers" in name for name in trained)
 
 
-def gemma3n():
+def test_blocks_with_several_streams_are_refused():
     config = transformers.Gemma3nTextConfig(
         **{**TEXT, "vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0},
         layer_types=["sliding_attention", "full_attention"] * 2,
@@ -93,14 +93,9 @@ def gemma3n():
         laurel_rank=4,
         altup_num_inputs=4,
     )
-    return transformers.Gemma3nForCausalLM(config)
-
-
-@pytest.mark.parametrize("engine", ["cached", "reference"])
-def test_blocks_with_several_streams_are_refused(engine):
-    model = made(gemma3n)
+    model = made(lambda: transformers.Gemma3nForCausalLM(config))
     pair = ModelPair.of(model, copy.deepcopy(model), tiny_tokenizer())
-    with pytest.raises(UsageError, match="models with several streams cannot be patched") as refused:
-        patch(pair, "2x = 18", layers=[1], max_new_tokens=2, engine=engine)
-    assert "\n" not in str(refused.value)
+    for engine in ("cached", "reference"):
+        with pytest.raises(UsageError, match=r"\A.*models with several streams cannot be patched.*\Z"):
+            patch(pair, "2x = 18", layers=[1], max_new_tokens=2, engine=engine)
     assert not any(module._forward_hooks for module in model.model.layers.modules())

@@ -23,7 +23,8 @@ from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint, weights_of
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
-from crosspatch.settings_io import load_experiment, make_experiment
+from crosspatch.settings_io import load_experiment
+from pairs import child_of
 
 CPU = torch.device("cpu")
 
@@ -38,7 +39,8 @@ def test_a_model_whose_weights_are_loaded_when_used_is_the_same_model():
     assert device_names(elsewhere) == "cpu until used"
     other = tiny_model("qwen3", seed=1)
     assert "cpu until used" in ModelPair.of(elsewhere, other, tiny_tokenizer())._repr_html_()
-    assert fingerprint(elsewhere) == fingerprint(plain) != fingerprint(other)
+    assert fingerprint(elsewhere) == fingerprint(plain)
+    assert len({fingerprint(model) for model in (plain, other, child_of(plain, scale=1e-4))}) == 3
     assert all(weight.value().equal(plain.state_dict()[name]) for name, weight in weights_of(elsewhere).items())
     tokens = torch.arange(20)[None]
     hidden = torch.randn(3, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
@@ -66,23 +68,6 @@ def test_memory_is_counted_in_bytes_for_each_gpu_and_the_cpu(monkeypatch):
     assert free["cpu"] > 0
     bounded = memory_of_devices(12)
     assert (bounded[0], bounded[1]) == (9_000_000_000, 12_000_000_000)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (["models.device_map=auto", "models.device=cpu"], "models.device is cpu; remove one of them"),
-        (["models.device_map=auto", "models.corrupted_device=cuda:1"], "remove it or models.corrupted_device"),
-        (["models.max_memory_gb=3"], "is for models.device_map"),
-        (["models.quantization=8bit"], "set models.dtype=float16, got float32"),
-        (["models.quantization=2bit"], "quantization"),
-        (["models.device_map=random"], "device_map"),
-    ],
-)
-def test_settings_that_do_not_go_together(settings, words):
-    with pytest.raises(UsageError, match=words) as error:
-        make_experiment({}, settings)
-    assert "\n" not in str(error.value)
 
 
 def test_a_device_of_its_own_has_weights_of_its_own_and_what_is_refused(base, adapter, monkeypatch, qwen3_pair):

@@ -22,17 +22,8 @@ from crosspatch.models.smollm2 import convert_gguf
 from crosspatch.models.tiny import tiny_model
 from crosspatch.models.weights import fingerprint
 
-CODE = """
-from pathlib import Path
-Path({canary!r}).write_text("ran")
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-class Hostile(PretrainedConfig):
-    model_type = "hostile"
-class HostileModel(PreTrainedModel):
-    pass
-class HostileTokenizer(PreTrainedTokenizerFast):
-    pass
-"""
+# It runs as soon as the file is imported, whether or not the class that is named is in it.
+CODE = "__import__('pathlib').Path({!r}).write_text('ran')"
 
 
 class Canary:
@@ -94,31 +85,25 @@ def test_an_index_cannot_name_other_files(base, canary, part):
     assert not canary.exists()
 
 
-def run_command(message: str) -> None:
-    """Run the Python command in an error's message, split as a shell would split it."""
-    python, option, code = shlex.split(message.partition("convert it: ")[2])
+@pytest.mark.parametrize("kind", ["base", "adapter"])
+def test_the_way_to_convert_works_for_models_and_adapters(request, kind):
+    folder = request.getfixturevalue(kind)
+    safe, pickled = ("model", "pytorch_model") if kind == "base" else ("adapter_model", "adapter_model")
+    before = fingerprint(Checkpoint.named(str(folder)).model(device="cpu"))
+    torch.save(load_file(folder / f"{safe}.safetensors"), folder / f"{pickled}.bin")
+    (folder / f"{safe}.safetensors").unlink()
+    # Split as a shell would split it.
+    python, option, code = shlex.split(refused(str(folder), "convert it").partition("convert it: ")[2])
     assert (python, option) == ("python", "-c")
     exec(code, {})
-
-
-def test_the_way_to_convert_works_for_models_and_adapters(base, adapter):
-    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
-    (base / "model.safetensors").unlink()
-    run_command(refused(str(base), "convert it"))
-    assert fingerprint(Checkpoint.named(str(base)).model(device="cpu")) == fingerprint(tiny_model("qwen3"))
-
-    before = fingerprint(Checkpoint.named(str(adapter)).model(device="cpu"))
-    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
-    (adapter / "adapter_model.safetensors").unlink()
-    run_command(refused(str(adapter), "convert it"))
-    assert fingerprint(Checkpoint.named(str(adapter)).model(device="cpu")) == before
+    assert fingerprint(Checkpoint.named(str(folder)).model(device="cpu")) == before
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_code_in_a_folder_is_not_run(base, canary, monkeypatch, known):
     """Neither for a model that is known, nor for one that only its own code could read; and the user is not asked."""
     for name in ("configuration_hostile", "modeling_hostile", "tokenization_hostile"):
-        (base / f"{name}.py").write_text(CODE.format(canary=str(canary)))
+        (base / f"{name}.py").write_text(CODE.format(str(canary)))
     classes = {"AutoConfig": "configuration_hostile.Hostile", "AutoModelForCausalLM": "modeling_hostile.HostileModel"}
     classes["AutoTokenizer"] = ["tokenization_hostile.HostileTokenizer"] * 2
     asking = {"auto_map": classes, "trust_remote_code": True}
@@ -132,7 +117,7 @@ def test_code_in_a_folder_is_not_run(base, canary, monkeypatch, known):
         refused(str(base), "could not be read")
     assert not canary.exists()
     # The control: the code writes the file when it runs.
-    exec(compile(CODE.format(canary=str(canary)), "hostile", "exec"), {})
+    exec(CODE.format(str(canary)))
     assert canary.exists()
 
 
@@ -148,7 +133,7 @@ def test_attention_from_elsewhere_is_refused_and_torchs_own_is_not(base):
 
 
 def test_an_adapter_cannot_name_a_module_to_import(base, adapter, canary, tmp_path, monkeypatch):
-    (tmp_path / "hostile_core.py").write_text(f"open({str(canary)!r}, 'w').write('ran')")
+    (tmp_path / "hostile_core.py").write_text(CODE.format(str(canary)))
     monkeypatch.syspath_prepend(str(tmp_path))
     changed_settings(adapter, megatron_config={}, megatron_core="hostile_core")
     refused(str(adapter), "remove it, only parallel training needs it")

@@ -16,18 +16,11 @@ from crosspatch.experiment import ExperimentRun
 from crosspatch.models.adapter import cut_to_adapter, expert_weights, linear_layers, linear_only, with_adapter
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.saving import save_adapter, save_model
-from crosspatch.models.tiny import tiny_tokenizer
+from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 from crosspatch.settings_io import load_experiment
-from pairs import make_pair
 from tuning_examples import interrupted_at, tuned
 
 TOKENS = torch.arange(40)[None]
-
-
-@pytest.fixture
-def clean():
-    """A model of its own for each test, which may be trained."""
-    return copy.deepcopy(make_pair("qwen3").clean)
 
 
 @torch.inference_mode()
@@ -37,11 +30,10 @@ def logits(model):
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
 def test_only_the_adapter_is_trained(tmp_path, architecture):
-    pair = make_pair(architecture)
-    model = with_adapter(copy.deepcopy(pair.clean), 4, 8, seed=0)
+    model = with_adapter(tiny_model(architecture), 4, 8, seed=0)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     # It begins at nothing.
-    torch.testing.assert_close(logits(model), logits(pair.clean), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits(model), logits(tiny_model(architecture)), atol=1e-5, rtol=0)
     losses = tuned(model, tmp_path, Finetune(method="lora", learning_rate=2e-2, epochs=2))["train_loss"].drop_nulls()
     assert losses[-1] < losses[0] - 0.3
     changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
@@ -52,7 +44,7 @@ def test_only_the_adapter_is_trained(tmp_path, architecture):
 
 def test_a_stopped_adapter_resumes_to_the_same_weights(tmp_path, monkeypatch):
     def train(name):
-        model = with_adapter(copy.deepcopy(make_pair("qwen3").clean), 4, 8, seed=0)
+        model = with_adapter(tiny_model("qwen3"), 4, 8, seed=0)
         settings = Finetune(method="lora", learning_rate=2e-2, precision="float32", checkpoint_every=1)
         return tuned(model, tmp_path / name, settings), model.state_dict()
 
@@ -68,9 +60,8 @@ def test_a_stopped_adapter_resumes_to_the_same_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
     """As `taught:smollm2-135m-instruct` is: PEFT freezes what it loads."""
-    base = Checkpoint.named("random:qwen3").model("float32", "cpu")
     parent = tmp_path / "parent"
-    save_adapter(with_adapter(base, 4, 8, seed=0), "random:qwen3", parent)
+    save_adapter(with_adapter(tiny_model("qwen3"), 4, 8, seed=0), "random:qwen3", parent)
     assert all(weight.requires_grad for weight in Checkpoint.named(str(parent)).model().parameters())
     settings = [f"models.clean={parent}", f"finetune.method={method}", "data.train=4"]
     run = ExperimentRun.start(load_experiment("tiny", settings), tmp_path / "run")
@@ -86,11 +77,11 @@ def test_a_model_with_an_adapter_is_a_parent_as_any_other(tmp_path, method):
 
 
 @pytest.mark.parametrize(("base", "name", "revision"), [("owner/model@v2", "owner/model", "v2"), ("a@b", "a@b", None)])
-def test_the_revision_of_a_base_is_kept_as_peft_keeps_it(tmp_path, monkeypatch, clean, base, name, revision):
+def test_the_revision_of_a_base_is_kept_as_peft_keeps_it(tmp_path, monkeypatch, base, name, revision):
     monkeypatch.chdir(tmp_path)
     # A folder may be called so.
     (tmp_path / "a@b").mkdir()
-    save_adapter(with_adapter(clean, 4, 8, seed=1), base, tmp_path / "adapter")
+    save_adapter(with_adapter(tiny_model("qwen3"), 4, 8, seed=1), base, tmp_path / "adapter")
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     # A folder's path has to be valid from anywhere.
     name = str(tmp_path / name) if revision is None else name
@@ -99,28 +90,27 @@ def test_the_revision_of_a_base_is_kept_as_peft_keeps_it(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
 def test_a_cut_of_full_rank_is_the_whole_change_and_less_is_less(architecture):
-    pair = make_pair(architecture)
-    changed = copy.deepcopy(pair.clean)
+    changed = tiny_model(architecture)
     generator = torch.Generator().manual_seed(3)
-    for layer in linear_only(changed).modules():
-        if getattr(layer, "weight", None) is not None and layer.weight.requires_grad:
-            layer.weight.data += 0.05 * torch.randn(layer.weight.shape, generator=generator)
-    expected, plain = logits(changed), logits(pair.clean)
-    gaps = []
-    for rank in (1, 8, 200):
-        cut = cut_to_adapter(copy.deepcopy(pair.clean), changed, rank, 2 * rank, seed=0)
-        gaps.append((logits(cut) - expected).abs().max().item())
+    for layer in linear_layers(changed).values():
+        layer.weight.data += 0.05 * torch.randn(layer.weight.shape, generator=generator)
+    expected, plain = logits(changed), logits(tiny_model(architecture))
+    cuts = [cut_to_adapter(tiny_model(architecture), changed, rank, 2 * rank, seed=0) for rank in (1, 8, 200)]
+    gaps = [(logits(cut) - expected).abs().max() for cut in cuts]
     # No layer of these models has more than 192 rows or columns.
     assert gaps[2] < 1e-3 < gaps[1] < gaps[0]
     assert gaps[2] < 0.001 * (expected - plain).abs().max()
 
 
-def test_only_linear_layers_are_trainable_and_not_the_unembedding(clean):
-    trained = {name for name, weight in linear_only(clean).named_parameters() if weight.requires_grad}
+def test_only_linear_layers_are_trainable_and_not_the_unembedding():
+    trained = {name for name, weight in linear_only(tiny_model("qwen3")).named_parameters() if weight.requires_grad}
     assert any("q_proj" in name for name in trained)
     assert not any(word in name for name in trained for word in ("embed", "norm", "lm_head"))
     # They are the layers that an adapter has.
-    names = [name.removeprefix("base_model.model.") for name, _ in with_adapter(clean, 2, 4, 0).named_parameters()]
+    names = [
+        name.removeprefix("base_model.model.")
+        for name, _ in with_adapter(tiny_model("qwen3"), 2, 4, 0).named_parameters()
+    ]
     layers = {name.partition(".lora_")[0] for name in names if ".lora_" in name}
     assert {name.removesuffix(".weight") for name in trained} == layers
 

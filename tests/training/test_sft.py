@@ -73,10 +73,7 @@ def test_it_learns_with_the_papers_schedule_and_draws_its_curves(undisturbed):
 
 
 def test_gradients_far_below_epsilon_move_little(tmp_path):
-    """AdamW's step is rate * mean / (root of mean square + epsilon).
-
-    By default a step is about as long as the rate, however small the gradient: test_it_learns_with_the_papers_schedule.
-    """
+    """A step is rate * mean / (root of mean square + epsilon). Without a large epsilon it's as long as the rate."""
     model, _ = train(tmp_path, SETTINGS.model_copy(update={"epsilon": 1e3, "weight_decay": 0.0}))
     # Gradients are clipped to 1, so six steps come to 6 * rate / epsilon at most.
     assert 0 < largest_step(model) <= 6 * SETTINGS.learning_rate / 1e3
@@ -84,10 +81,7 @@ def test_gradients_far_below_epsilon_move_little(tmp_path):
 
 @pytest.mark.parametrize("together", [1, 4])
 def test_the_logged_loss_is_the_mean_over_completion_tokens(tmp_path, together):
-    """Before the first step has moved anything, the loss on the validation examples, counted by hand.
-
-    However they fill batches, and though their lengths differ.
-    """
+    """On validation examples of different lengths, before the first step has moved anything."""
     examples = [*VALIDATION, TRAIN[0], Example(TRAIN[1].input_ids[:-5], TRAIN[1].labels[:-5]), TRAIN[2]]
     settings = Finetune(learning_rate=5e-3, epochs=1, batch_size=together)
     log = tuned(copy.deepcopy(PAIR.clean), tmp_path, settings, validation=examples)
@@ -153,30 +147,23 @@ def test_the_loss_is_on_the_completion_alone_and_any_other_target_is_refused():
         Example.of(replace(PROBLEM, solution=None), PAIR.prompts, 1024)
 
 
-def test_a_padded_batch_is_read_as_its_examples_alone():
-    batch = Batcher(short=False)([vars(TRAIN[0]), vars(TRAIN[1])])
-    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
-    assert batch["attention_mask"].sum(1).tolist() == [len(TRAIN[0].input_ids), len(TRAIN[1].input_ids)]
-    labels = batch.pop("labels")
-    with torch.inference_mode():
-        logits = PAIR.clean(**batch).logits
-        for row, example in enumerate(TRAIN[:2]):
-            length = len(example.input_ids)
-            alone = PAIR.clean(torch.tensor([example.input_ids])).logits[0]
-            torch.testing.assert_close(logits[row, -length:], alone, atol=1e-4, rtol=0)
-            assert labels[row, :-length].eq(IGNORED).all()
-            assert labels[row, -length:].tolist() == example.labels
-
-
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
-def test_a_short_batch_has_the_loss_of_the_whole_one(architecture):
+def test_a_padded_batch_is_read_as_its_examples_alone_and_a_short_one_has_its_loss(architecture):
     """Logits of prompts are left out, and no loss is taken on them; gpt2 has absolute positions."""
     pair = make_pair(architecture)
-    examples = [vars(example) for example in TRAIN[:3]]
-    whole, short = (Batcher(kept)(examples) for kept in (False, True))
+    whole, short = (Batcher(kept)([vars(example) for example in TRAIN[:3]]) for kept in (False, True))
+    assert whole["input_ids"].shape == whole["labels"].shape == whole["attention_mask"].shape
+    assert whole["attention_mask"].sum(1).tolist() == [len(example.input_ids) for example in TRAIN[:3]]
     assert short["labels"].shape[1] == short["logits_to_keep"] < whole["labels"].shape[1]
     assert (short["labels"] != IGNORED).sum() == (whole["labels"] != IGNORED).sum()
     with torch.inference_mode():
+        logits = pair.clean(**whole).logits
+        for row, example in enumerate(TRAIN[:3]):
+            length = len(example.input_ids)
+            alone = pair.clean(torch.tensor([example.input_ids])).logits[0]
+            torch.testing.assert_close(logits[row, -length:], alone, atol=1e-4, rtol=0)
+            assert whole["labels"][row, :-length].eq(IGNORED).all()
+            assert whole["labels"][row, -length:].tolist() == example.labels
         assert pair.clean(**short).loss.item() == pytest.approx(pair.clean(**whole).loss.item(), abs=1e-5)
         # The control: one position less, and the first token of the longest completion is not learnt.
         cut = {**short, "labels": short["labels"][:, 1:], "logits_to_keep": short["logits_to_keep"] - 1}
