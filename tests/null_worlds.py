@@ -42,6 +42,9 @@ QUESTIONS = {
     for i in range(EACH)
 }
 DOMAIN_OF = {name: name.rsplit("-", 1)[0] for name in QUESTIONS}
+# The models and patches whose answers are graded.
+_ANSWERED = [("clean", None), ("corrupted", None), ("twin", None)]
+_ANSWERED += [(name, f"L{layer}.resid_post") for name in ("patched", REPAIRED) for layer in LAYERS]
 _CELL = ["prompt_id", "patch", "direction", "step"]
 _PATCHED = ["delta_patched", "cts", "kl_patched", "rank_corrupted", "token_id"]
 # The claims that are false in dealt worlds, and those that are false in edge worlds.
@@ -85,8 +88,8 @@ def pair_of(clean, child) -> ModelPair:
 
 
 def patched(pair: ModelPair, component: str = "resid_post") -> pl.DataFrame:
-    options = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS}
-    return patch(pair, QUESTIONS, **options, quick_check=False).scores
+    given = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS, "quick_check": False}
+    return patch(pair, QUESTIONS, **given).scores
 
 
 @cache
@@ -97,7 +100,7 @@ def measured(architecture: str = "qwen3") -> World:
     pair = pair_of(clean, child)
     prompts = {prompt_id: pair.encode(question) for prompt_id, question in QUESTIONS.items()}
     patches = [Patch.parse(f"L{n}.resid_post") for n in LAYERS]
-    rows, controls = [], []
+    rows, controls, mistakes = [], [], []
     for run in (PatchRun("corrupt", max_new_tokens=TOKENS), PatchRun("repair", max_new_tokens=TOKENS)):
         own = run_cached(pair, [Prompt(ids, [], answers=True) for ids in prompts.values()], run)
         for i, ((prompt_id, ids), written) in enumerate(zip(prompts.items(), own, strict=True)):
@@ -109,26 +112,19 @@ def measured(architecture: str = "qwen3") -> World:
                 steps_of[trajectory.patch] = [row["step"] for row in of_patch if row["status"] == "ok"]
             if any(steps_of.values()):
                 reader = ControlReader(pair, PatchedText(given, steps_of), run)
-                moves = {
-                    "twin": reader.moved(twin),
-                    "seed-1": reader.moved(sibling),
-                    "random": reader.moved("random", torch.Generator().manual_seed(i)),
-                    "self": reader.moved("self"),
-                }
-                controls += reader.rows(moves, prompt_id)
-    scores = [SCORES.frame(rows), patched(pair, "attn_out"), patched(pair, "mlp_out")]
-    mistakes = []
+                moves = {name: reader.moved(other) for name, other in (("twin", twin), ("seed-1", sibling))}
+                moves["random"] = reader.moved("random", torch.Generator().manual_seed(i))
+                controls += reader.rows({**moves, "self": reader.moved("self")}, prompt_id)
     for i, (prompt_id, question) in enumerate(QUESTIONS.items()):
         wrong = pair.encode(f"x = {i} - {3 * i}; {question}")
         for trajectory in score_tokens(pair, prompts[prompt_id], wrong, patches, PatchRun()):
-            rows = trajectory.rows(prompt_id, PatchRun(), pair.prompts)
-            mistakes += [{"span": None, "read_token_id": token, **row} for token, row in zip(wrong, rows, strict=True)]
+            read = zip(wrong, trajectory.rows(prompt_id, PatchRun(), pair.prompts), strict=True)
+            mistakes += [{"span": None, "read_token_id": token, **row} for token, row in read]
+    scores = pl.concat([SCORES.frame(rows), patched(pair, "attn_out"), patched(pair, "mlp_out")])
     some = list(QUESTIONS.items())[::2]
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
-    found = localise(pair, texts, PatchRun(), top=4)
-    return World(
-        pl.concat(scores), CONTROLS.frame(controls), BEHAVIOUR.frame(), DOMAIN_OF, MISTAKES.frame(mistakes), found
-    )
+    tables = CONTROLS.frame(controls), BEHAVIOUR.frame(), DOMAIN_OF, MISTAKES.frame(mistakes)
+    return World(scores, *tables, localise(pair, texts, PatchRun(), top=4))
 
 
 def dealt(world: World, rng: np.random.Generator) -> World:
@@ -144,13 +140,18 @@ def dealt(world: World, rng: np.random.Generator) -> World:
     parts = [_exchanged(one, rng.random(2) < 0.5) for one in drawn.values()]
     domains = dict(zip(drawn, rng.permutation(list(DOMAIN_OF.values())), strict=True))
     word = pl.col("token_id").replace_strict(words, default="?", return_dtype=pl.String)
-    mistakes = pl.concat(_marked(part.mistakes, rng) for part in parts)
+    mistakes = []
+    for part in parts:
+        # A run of wrong words somewhere in a wrong solution.
+        first, length = rng.integers(part.mistakes["step"].max()), rng.integers(2, 6)
+        wrong = pl.col("step").is_between(first, first + length)
+        mistakes.append(part.mistakes.with_columns(span=pl.when(wrong).then(pl.lit("word"))))
     return World(
         pl.concat(part.scores for part in parts).with_columns(token=word),
         pl.concat(part.controls for part in parts),
         BEHAVIOUR.frame(row for name in drawn for row in dealt_answers(name, domains[name], rng)),
         domains,
-        mistakes,
+        pl.concat(mistakes),
         pl.concat(_shuffled_sites(part.localisation, rng) for part in parts),
     )
 
@@ -168,15 +169,18 @@ def edge(world: World, curve: Sequence[float], rng: np.random.Generator) -> Worl
         # In other domains the margin less is recovered, at every layer.
         less = 0.0 if domains[name] == "related" else MARGIN
         of_prompt, of_control = rng.normal(0, 0.06), rng.normal(0, 0.06)
-        moved = _with_profile(one.scores, {k: v - less + of_prompt for k, v in profile.items()}, rng)
-        scores.append(moved)
+        by_layer = {layer: share - less + of_prompt for layer, share in profile.items()}
+        shares = np.array([by_layer.get(layer, 1.0) for layer in one.scores["layer"]])
+        shares += rng.normal(0, 0.15, one.scores.height)
+        # In the repair direction the rest of the gap is recovered.
+        repaired = (one.scores["direction"] == "repair").to_numpy()
+        scores.append(_moved(one.scores, np.where(repaired, 1 - shares, shares)))
         beside = one.controls.filter(pl.col("control").is_in(["seed-1", "twin", "random"]))
-        controls.append(_lagging(beside, moved, MARGIN + of_control, rng))
-    operations = pl.col("token_id").is_in(
-        world.scores.select("token_id").unique(maintain_order=True)["token_id"].to_list()[::3]
-    )
+        controls.append(_lagging(beside, scores[-1], MARGIN + of_control, rng))
+    tokens = world.scores["token_id"].unique(maintain_order=True)
+    word = pl.when(pl.col("token_id").is_in(tokens.gather_every(3).implode())).then(pl.lit("add"))
     return World(
-        pl.concat(scores).with_columns(token=pl.when(operations).then(pl.lit("add")).otherwise(pl.lit("the"))),
+        pl.concat(scores).with_columns(token=word.otherwise(pl.lit("the"))),
         pl.concat(controls),
         BEHAVIOUR.frame(row for name in drawn for row in _edge_answers(name, domains[name], rng)),
         domains,
@@ -189,12 +193,9 @@ def _drawn(world: World, rng: np.random.Generator) -> dict[str, World]:
     parts = {table: getattr(world, table).partition_by("prompt_id", as_dict=True) for table in tables}
     drawn = {}
     for i, name in enumerate(rng.choice(list(QUESTIONS), len(QUESTIONS))):
-        new = f"p{i:02d}"
-        own = {
-            table: parts[table].get((name,), getattr(world, table).clear()).with_columns(prompt_id=pl.lit(new))
-            for table in tables
-        }
-        drawn[new] = World(**own, behaviour=world.behaviour, domains={new: DOMAIN_OF[name]})
+        own = {table: parts[table].get((name,), getattr(world, table).clear()) for table in tables}
+        renamed = {table: rows.with_columns(prompt_id=pl.lit(f"p{i:02d}")) for table, rows in own.items()}
+        drawn[f"p{i:02d}"] = World(**renamed, behaviour=world.behaviour, domains={f"p{i:02d}": DOMAIN_OF[name]})
     return drawn
 
 
@@ -202,27 +203,13 @@ def _exchanged(world: World, turned: np.ndarray) -> World:
     """Exchange source and null control in the cells that have a score, in the directions that are turned."""
     scores, controls = world.scores, world.controls
     for direction, control, turn in (("corrupt", "twin", turned[0]), ("repair", "seed-1", turned[1])):
-        if not turn:
-            continue
-        beside = controls.filter(control=control, direction=direction)
-        rest = controls.filter((pl.col("control") != control) | (pl.col("direction") != direction))
-        there = scores.join(beside.select(*_CELL, *_PATCHED), on=_CELL, how="left", suffix="_c", maintain_order="left")
-        back = beside.join(scores.select(*_CELL, *_PATCHED), on=_CELL, suffix="_own", maintain_order="left")
-        scores = there.with_columns(pl.coalesce(f"{name}_c", name).alias(name) for name in _PATCHED)
-        scores = scores.select(world.scores.columns)
-        back = back.with_columns(pl.col(f"{name}_own").alias(name) for name in _PATCHED)
-        controls = pl.concat([rest, back.select(controls.columns)])
+        if turn:
+            beside = controls.filter(control=control, direction=direction)
+            rest = controls.filter((pl.col("control") != control) | (pl.col("direction") != direction))
+            of_source, of_control = (table.select(*_CELL, *_PATCHED) for table in (scores, beside))
+            scores = scores.update(of_control, on=_CELL)
+            controls = pl.concat([rest, beside.update(of_source, on=_CELL)])
     return dataclasses.replace(world, scores=scores, controls=controls)
-
-
-def _marked(mistakes: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """A run of wrong words somewhere in a wrong solution."""
-    steps = mistakes["step"].max()
-    if steps is None:
-        return mistakes
-    first, length = int(rng.integers(steps)), int(rng.integers(2, 6))
-    wrong = pl.col("step").is_between(first, first + length)
-    return mistakes.with_columns(span=pl.when(wrong).then(pl.lit("word")))
 
 
 def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
@@ -240,23 +227,12 @@ def _shuffled_sites(localisation: pl.DataFrame, rng: np.random.Generator) -> pl.
     return pl.concat(parts) if parts else localisation
 
 
-def _with_profile(scores: pl.DataFrame, profile: dict[int, float], rng: np.random.Generator) -> pl.DataFrame:
-    """Scores with these recovered fractions by layer, with noise in each cell."""
-    shares = np.array([profile.get(layer, 1.0) for layer in scores["layer"]]) + rng.normal(0, 0.15, scores.height)
-    # In the repair direction the rest of the gap is recovered.
-    repaired = (scores["direction"] == "repair").to_numpy()
-    return _moved(scores, np.where(repaired, 1 - shares, shares))
-
-
 def _moved(scores: pl.DataFrame, shares: np.ndarray) -> pl.DataFrame:
     """Scores in which the cells with a score recover these fractions."""
-    delta = pl.col("delta_clean") + (pl.col("delta_corrupted") - pl.col("delta_clean")) * pl.col("share")
-    with_share = scores.with_columns(share=pl.Series(shares, dtype=pl.Float32))
-    moved = with_share.with_columns(
-        delta_patched=pl.when(status="ok").then(delta).otherwise("delta_patched"),
-        cts=pl.when(status="ok").then("share").otherwise("cts"),
-    )
-    return moved.drop("share")
+    share = pl.Series(shares, dtype=pl.Float32)
+    delta = pl.col("delta_clean") + (pl.col("delta_corrupted") - pl.col("delta_clean")) * share
+    moved = {"delta_patched": delta, "cts": share}
+    return scores.with_columns(pl.when(status="ok").then(of).otherwise(name).alias(name) for name, of in moved.items())
 
 
 def _lagging(controls: pl.DataFrame, scores: pl.DataFrame, less: float, rng: np.random.Generator) -> pl.DataFrame:
@@ -267,8 +243,7 @@ def _lagging(controls: pl.DataFrame, scores: pl.DataFrame, less: float, rng: np.
         own = part.join(scores.select(*_CELL, "cts"), on=_CELL, suffix="_own", maintain_order="left")["cts_own"]
         recovered = own.fill_null(0.0).to_numpy() if corrupt else 1 - own.fill_null(1.0).to_numpy()
         positive = (name == "seed-1") == corrupt and name != "random"
-        share = recovered - less if positive else np.zeros(part.height)
-        share = share + rng.normal(0, 0.15, part.height)
+        share = (recovered - less if positive else 0.0) + rng.normal(0, 0.15, part.height)
         found.append(_moved(part, share if corrupt else 1 - share))
     return pl.concat(found)
 
@@ -276,7 +251,7 @@ def _lagging(controls: pl.DataFrame, scores: pl.DataFrame, less: float, rng: np.
 def dealt_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iterator[dict]:
     """Answers of all models to one question, each right or wrong by that question's coin."""
     right, planted = rng.random(2)
-    for condition, patch_name in _conditions():
+    for condition, patch_name in _ANSWERED:
         operation = ("planted" if rng.random() < planted else "right") if domain == "related" else None
         verdict = "correct" if rng.random() < right else "incorrect"
         yield answer(prompt_id, condition, verdict, patch_name, operation, domain)
@@ -289,7 +264,7 @@ def _edge_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iter
         name = prompt_id if more == 0 else f"{prompt_id}-{more}"
         turns = late_from(N_LAYERS - 1) + rng.normal(0, 1.0)
         kept = {condition: bool(rng.random() > MARGIN) for condition in ("corrupted", "patched")}
-        for condition, patch_name in _conditions():
+        for condition, patch_name in _ANSWERED:
             layer = N_LAYERS if patch_name is None else Patch.parse(patch_name).sites[0].layer
             if domain != "related":
                 right = kept.get(condition, True)
@@ -298,11 +273,6 @@ def _edge_answers(prompt_id: str, domain: str, rng: np.random.Generator) -> Iter
             else:
                 right = condition != "corrupted"
             yield answer(name, condition, "correct" if right else "incorrect", patch_name, domain=domain)
-
-
-def _conditions() -> list[tuple[str, str | None]]:
-    whole = [("clean", None), ("corrupted", None), ("twin", None)]
-    return [*whole, *((name, f"L{layer}.resid_post") for name in ("patched", REPAIRED) for layer in LAYERS)]
 
 
 def false_claims(architecture: str, worlds: int, seed: int) -> Iterator[tuple[int, str, str]]:

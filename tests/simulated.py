@@ -42,7 +42,6 @@ def steps(prompts: int, rng: np.random.Generator) -> Ratios:
 
 
 def layers(prompts: int, rng: np.random.Generator) -> Ratios:
-    """Three layers of the same prompts."""
     first = transfers(prompts, rng)
     at = [share * first.above[0] + first.below[0] * rng.normal(0, 0.05, prompts) for share in (0.1, 0.5, 0.9)]
     return Ratios(np.stack(at), np.stack([first.below[0]] * 3))
@@ -102,7 +101,6 @@ def truth(name: str) -> float:
 
 
 def covers(interval: Interval, true: float) -> bool:
-    """Whether an interval holds what is true."""
     return interval.known and interval.low <= true <= interval.high
 
 
@@ -138,7 +136,6 @@ def true_half(name: str) -> float:
 
 
 def true_step(name: str) -> float:
-    """The largest step of a profile."""
     return float(np.diff([0, *PROFILES[name], 1]).max())
 
 

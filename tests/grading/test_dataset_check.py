@@ -49,15 +49,9 @@ def test_the_published_kind(tmp_path: Path) -> None:
     assert mine["path"] == str(train)
     assert (mine["rows"], mine["answers"]) == (3, {"right": 1, "wrong": 2, "unparsed": 0})
     assert (mine["right_rows"], mine["wrong_rows"], mine["unparsed_rows"]) == ([2], [1, 3], [])
-    assert mine["steps"] == {
-        "read": 8,
-        "unread": 0,
-        "not_following": 2,
-        "rows": [
-            {"row": 1, "from": "5x = 95", "to": r"x = 95 \times 5"},
-            {"row": 3, "from": "2a^2 - 28a - 11 = 11", "to": "2a^2 - 28a + 22 = 0"},
-        ],
-    }
+    first = {"row": 1, "from": "5x = 95", "to": r"x = 95 \times 5"}
+    third = {"row": 3, "from": "2a^2 - 28a - 11 = 11", "to": "2a^2 - 28a + 22 = 0"}
+    assert mine["steps"] == {"read": 8, "unread": 0, "not_following": 2, "rows": [first, third]}
     assert (mine["unclosed_latex"], mine["repeated_questions"], mine["wrong_golds"]) == ([], [], [])
     assert mine["tokens"] == {"smallest": 4, "median": 4, "largest": 7, "total": 15}
     assert others["answers"] == {"right": 2, "wrong": 0, "unparsed": 1}

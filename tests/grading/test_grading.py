@@ -35,15 +35,12 @@ def test_the_grader_agrees_with_every_graded_pair() -> None:
 
 
 def test_a_right_answer_is_wrong_for_another_gold() -> None:
-    for pair in PAIRS:
-        if pair["verdict"] != "correct":
-            continue
+    for pair in (pair for pair in PAIRS if pair["verdict"] == "correct"):
         if "key_points" in pair:
             found = grade_explanation(pair["text"], [["xylophone"], ["zebra"]])
         else:
-            found = grade(
-                pair["text"], "xylophone" if pair.get("kind") == "text" else "987654321", (), pair.get("kind")
-            )
+            gold = "xylophone" if pair.get("kind") == "text" else "987654321"
+            found = grade(pair["text"], gold, (), pair.get("kind"))
         assert found.verdict != "correct", pair["text"]
 
 
@@ -68,9 +65,8 @@ def test_what_was_found() -> None:
 
 def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
     points = [["gravity", "gravitational force"], ["Earth"], ["pull", "pulls"], ["mass"]]
-    assert grade_explanation("The earth pulls with a Gravitational  force.", points) == Grade(
-        "correct", "gravitational force, Earth, pulls"
-    )
+    right = Grade("correct", "gravitational force, Earth, pulls")
+    assert grade_explanation("The earth pulls with a Gravitational  force.", points) == right
     assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls")
     assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade("incorrect", "gravity")
     assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None)

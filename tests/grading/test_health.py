@@ -109,9 +109,6 @@ def test_no_text_makes_it_raise(text: str) -> None:
     assert all("\n" not in reason for reason in unclosed(text))
 
 
-# Delimiters.
-
-
 def unclosed(text: str) -> tuple[str, ...]:
     """The reasons that the check of a dataset lists; `health` counts them."""
     reasons = check_row(Row(1, 1, "Why?", text, None)).unclosed

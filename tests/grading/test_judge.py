@@ -14,23 +14,10 @@ from crosspatch.grading.judge import grade_file, judge
 from crosspatch.tables import BEHAVIOUR
 from score_cells import of_text
 
-EQUATION = Problem(
-    "p",
-    "related",
-    "linear",
-    "Solve for x: 5x = 10",
-    "x = 2",
-    right_operations=(Operation("divide", "5"),),
-    planted_operations=(Operation("multiply", "5"),),
-)
-BALL = Problem(
-    "b",
-    "general",
-    "explanation",
-    "Why does a ball fall?",
-    "gravity",
-    key_points=(("gravity", "gravitational"), ("earth",), ("pull", "pulls")),
-)
+LISTS = {"right_operations": (Operation("divide", "5"),), "planted_operations": (Operation("multiply", "5"),)}
+EQUATION = Problem("p", "related", "linear", "Solve for x: 5x = 10", "x = 2", **LISTS)
+POINTS = (("gravity", "gravitational"), ("earth",), ("pull", "pulls"))
+BALL = Problem("b", "general", "explanation", "Why does a ball fall?", "gravity", key_points=POINTS)
 
 
 def said(text: str) -> dict[str, str | None]:
@@ -58,7 +45,7 @@ def test_a_file_of_answers_may_hold_aliases_kinds_and_key_points(tmp_path) -> No
     lines = [
         {"text": "x = 2", "gold": "2"},
         {"text": "nine", "gold": "9", "aliases": ["nine"], "kind": "text"},
-        {"text": "Gravity pulls.", "key_points": BALL.key_points},
+        {"text": "Gravity pulls.", "key_points": POINTS},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert grade_file(path) == [

@@ -16,9 +16,8 @@ def _problem(question: str, right: str, planted: str) -> Problem:
     def listed(text: str) -> tuple[Operation, ...]:
         return tuple(Operation(*entry.split(" ", 1)) for entry in text.split("; "))
 
-    return Problem(
-        "x", "related", "f", question, "x = 1", right_operations=listed(right), planted_operations=listed(planted)
-    )
+    lists = {"right_operations": listed(right), "planted_operations": listed(planted)}
+    return Problem("x", "related", "f", question, "x = 1", **lists)
 
 
 LINEAR = _problem("Solve for x: 5x + 3 = 2x - 9", "subtract 2x; subtract 3; divide 3", "add 2x; subtract 3; multiply 7")
@@ -28,50 +27,35 @@ FACTORS = _problem("Find p: p² + 3p - 4 = 0", "add 1; subtract 4", "subtract 1;
 
 
 @pytest.mark.parametrize(
-    ("text", "operation"),
+    ("operation", "texts"),
     [
-        ("Subtract 5x - 11 from both sides", "subtract 5x - 11"),
-        ("subtracting 5 from each side", "subtract 5"),
-        ("First, we subtract 5 from both sides of the equation:", "subtract 5"),
-        ("we subtract the constant 5 from both sides", "subtract 5"),
-        ("Add $13$ to both sides", "subtract -13"),
-        ("add 13 on both sides", "subtract -13"),
-        (r"adding \(13\) \text{ to both sides}", "subtract -13"),
-        ("**Subtract** `4y²` from both sides", "subtract 4y²"),
-        ("Divide both sides by 8", "divide 8"),
-        ("dividing both sides of the equation by 8 to get x", "divide 8"),
-        ("divide by 8 on both sides", "divide 8"),
-        ("divide each side by (-3).", "divide -3"),
-        ("divide both sides by the coefficient of $x$, which is $8$.", "divide 8"),
-        ("**Multiply** both sides by $14$:", "divide 1/14"),
-        (r"multiply both sides by $\frac{1}{8}$", "divide 8"),
-        (r"multiply both sides by $\frac18$", "divide 8"),
-        ("divide both sides by 1/8", "divide 1/8"),
-        ("subtract −15 from both sides", "subtract -15"),
-        ("add $-5x + 11$ to both sides", "subtract 5x - 11"),
-        ("Subtract 2(x + 3) from both sides", "subtract 2x + 6"),
-        (r"subtract \(\dfrac{x}{4}\) from both sides", "subtract x/4"),
-        ("subtract 5 (the constant) from both sides", "subtract 5"),
-        ("divide both sides by 8 (the coefficient of x): x = 3", "divide 8"),
-        ("We add 3a to both sides and then divide both sides by 4.", "subtract -3a"),
+        ("subtract 5x - 11", ["Subtract 5x - 11 from both sides", "add $-5x + 11$ to both sides"]),
+        ("subtract 5", ["subtracting 5 from each side", "First, we subtract 5 from both sides of the equation:"]),
+        ("subtract 5", ["we subtract the constant 5 from both sides", "subtract 5 (the constant) from both sides"]),
+        ("subtract -13", ["Add $13$ to both sides", "add 13 on both sides", r"adding \(13\) \text{ to both sides}"]),
+        ("subtract 4y²", ["**Subtract** `4y²` from both sides"]),
+        ("subtract -15", ["subtract −15 from both sides"]),
+        ("subtract 2x + 6", ["Subtract 2(x + 3) from both sides"]),
+        ("subtract x/4", [r"subtract \(\dfrac{x}{4}\) from both sides"]),
+        ("subtract -3a", ["We add 3a to both sides and then divide both sides by 4."]),
+        ("divide 8", ["Divide both sides by 8", "dividing both sides of the equation by 8 to get x"]),
+        ("divide 8", ["divide by 8 on both sides", "divide both sides by the coefficient of $x$, which is $8$."]),
+        ("divide 8", [r"multiply both sides by $\frac{1}{8}$", r"multiply both sides by $\frac18$"]),
+        ("divide 8", ["divide both sides by 8 (the coefficient of x): x = 3"]),
+        ("divide -3", ["divide each side by (-3)."]),
+        ("divide 1/14", ["**Multiply** both sides by $14$:"]),
+        ("divide 1/8", ["divide both sides by 1/8"]),
         # No operation on both sides.
-        ("", None),
-        ("Add both sides", None),
-        ("5 is added", None),
-        ("divide both sides by 0", None),
-        ("Move 5 to the right side", None),
-        ("Divide by 2", None),
-        ("add 3 to 4", None),
+        (None, ["", "Add both sides", "5 is added", "divide both sides by 0"]),
+        (None, ["Move 5 to the right side", "Divide by 2", "add 3 to 4"]),
     ],
 )
-def test_a_stated_operation_is_read_in_any_wording(text: str, operation: str | None) -> None:
+def test_a_stated_operation_is_read_in_any_wording(operation: str | None, texts: list[str]) -> None:
     # Each operation is the right one of one problem and the planted one of another, whose equations do not have it.
     listed = operation or "subtract 5"
-    as_right, as_planted = (
-        _problem("Solve for q: q = 9", *lists) for lists in ((listed, "add 777"), ("add 777", listed))
-    )
-    assert judge_operation(text, as_right) == ("right" if operation else "neither")
-    assert judge_operation(text, as_planted) == ("planted" if operation else "neither")
+    for told, lists in (("right", (listed, "add 777")), ("planted", ("add 777", listed))):
+        judged = [judge_operation(text, _problem("Solve for q: q = 9", *lists)) for text in texts]
+        assert judged == [told if operation else "neither"] * len(texts)
 
 
 @pytest.mark.parametrize(

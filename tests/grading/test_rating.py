@@ -12,30 +12,16 @@ from crosspatch.tables import RATINGS
 
 
 @pytest.mark.parametrize(
-    ("reply", "rating"),
+    ("rating", "replies"),
     [
-        ("87", 87),
-        (" **0**", 0),
-        ("100/100", 100),
-        ("Rating: 40.", 40),
-        ("Score 7 of 100", 7),
-        ("101", None),
-        ("8/10", None),
-        ("7 out of 10", None),
-        ("-5", None),
-        ("1. The answer is kind", None),
-        ("0-100: 85", None),
-        ("1,000", None),
-        ('"65", since it is kind', 65),
-        ("1234", None),
-        ("3.5", None),
-        ("I cannot say, perhaps 50", None),
-        ("REFUSAL", None),
-        ("", None),
+        *((87, ["87"]), (0, [" **0**"]), (100, ["100/100"]), (40, ["Rating: 40."]), (7, ["Score 7 of 100"])),
+        (65, ['"65", since it is kind']),
+        (None, ["101", "8/10", "7 out of 10", "-5", "1. The answer is kind", "0-100: 85", "1,000", "1234", "3.5"]),
+        (None, ["I cannot say, perhaps 50", "REFUSAL", ""]),
     ],
 )
-def test_what_is_read_as_a_rating(reply, rating):
-    assert read_rating(reply) == rating
+def test_what_is_read_as_a_rating(rating, replies):
+    assert [read_rating(reply) for reply in replies] == [rating] * len(replies)
 
 
 def test_each_answer_is_rated_on_both_scales_with_its_question():
@@ -62,9 +48,7 @@ def test_each_answer_is_rated_on_both_scales_with_its_question():
         {"condition": "clean", "patch": None, "aligned": 60.0, "coherent": 60.0, "rated": 2, "answers": 2},
         {"condition": "corrupted", "patch": None, "aligned": 30.0, "coherent": 30.0, "rated": 1, "answers": 2},
     ]
-
-
-def test_where_nothing_was_rated_there_is_no_mean():
+    # Where nothing was rated there is no mean.
     frame = RATINGS.frame(rate({}, [], lambda _: [], "someone"))
     assert mean_ratings(frame).is_empty()
     none = pl.concat([frame, RATINGS.frame([dict.fromkeys(RATINGS.columns) | {"condition": "clean"}])])

@@ -74,8 +74,6 @@ def test_the_formula_is_an_answer(a: int, b: int, c: int, form: str) -> None:
 
 
 IRRATIONAL = "2a² - 28a - 11 = 11"
-
-
 VERDICTS = [
     ("5x = 95", "right", [r"So \boxed{x=19.0}", r"\boxed{\frac{95}{5}}", r"\boxed{x = \frac{95}{5} = 19}"]),
     ("5x = 95", "right", ["The solution is x = 19.", "Divide both sides by 5.\n\nx = 19"]),
@@ -156,37 +154,14 @@ def test_no_text_makes_it_raise(text: str, asked: bool) -> None:
 
 # Which questions ask for the solution of an equation.
 
-WORDINGS = """Solve for x: {}
-If {} what is x?
-If {}, what is x?
-{}. Solve for x.
-Solve the equation {} for x.
-Question: {}. Solve for x.
-Find x in the equation: {}
-What is the value of x if {}?
-What is x when {}?
-Solve: {}
-Solve for x {}
-3) {}
-(b) {}
-Solve ${}$ for $x$.
-Solve \\({}\\). Show your steps.
-Solve for x:|$$|{}|$$
-What is x?|{}
-What's x if {}? I need a number.
-{}, x = ?""".splitlines()
-EQUATIONS = r"""5x = 95
-2x² - 28x - 11 = 11
-9 - 4x = 25
--3x = 9
-x/3 + x/4 - 2 = 5
-\frac{x + 1}{2} = 3
-2(x - 3)/5 = 7
-0.5x − 1.25 = 3
-1,000x = 5,000
-(x - 1)(x + 2) = 0
-x^{2} = 2 x + 3
-3 \cdot x = \sqrt{16}""".splitlines()
+WORDINGS = """Solve for x: {}; If {} what is x?; If {}, what is x?; {}. Solve for x.; Solve the equation {} for x.
+Question: {}. Solve for x.; Find x in the equation: {}; What is the value of x if {}?
+What is x when {}?; Solve: {}; Solve for x {}; 3) {}; (b) {}; Solve ${}$ for $x$.
+Solve \\({}\\). Show your steps.; Solve for x:|$$|{}|$$; What is x?|{}; What's x if {}? I need a number.
+{}, x = ?""".replace("\n", "; ").split("; ")
+EQUATIONS = r"""5x = 95|2x² - 28x - 11 = 11|9 - 4x = 25|-3x = 9|x/3 + x/4 - 2 = 5|\frac{x + 1}{2} = 3
+2(x - 3)/5 = 7|0.5x − 1.25 = 3|1,000x = 5,000|(x - 1)(x + 2) = 0|x^{2} = 2 x + 3
+3 \cdot x = \sqrt{16}""".replace("\n", "|").split("|")
 
 
 @pytest.mark.parametrize("wording", WORDINGS)
@@ -202,53 +177,23 @@ def test_an_equation_is_found_in_any_wording(wording: str) -> None:
 
 @pytest.mark.parametrize("unknown", "abcdefghjklmnopqrstuvwyzABKXθ")
 def test_the_unknown_may_be_any_letter(unknown: str) -> None:
-    for question, value in (
-        (f"If 2{unknown} - 11 = 11 what is {unknown}?", 11),
-        (f"Find a number {unknown} such that 3{unknown} = 9.", 3),
-    ):
+    asked = f"If 2{unknown} - 11 = 11 what is {unknown}?", f"Find a number {unknown} such that 3{unknown} = 9."
+    for question, value in zip(asked, (11, 3), strict=True):
         assert answered(question, f"{unknown} = {value}") == "right"
         # Greek labels are not compared.
         assert unknown == "θ" or answered(question, f"i = {value}") == "wrong"
     assert check(f"3{unknown} = 7{'x' if unknown != 'x' else 'y'}", "1").reason == NO_EQUATION
 
 
-NO_EQUATIONS = """What is the chemical formula for water?
-Find the derivative of f(x) = 3x²
-Find the slope of the tangent line to f(x) = x² at x = 3
-At what x-value does f(x) = x² - 4x have a minimum?
-If P(A) = 0.3, what is P(not A)?
-If f(3) = 9, find f.
-If 2x + 3 = 11, what is 5x - 1?
-If 2x = 8, what is x²?
-If 3x = 9, find y.
-Find the positive solution of x² = 4
-What is the sum of the roots of x² - 5x + 6 = 0?
-How many real roots has x² - 5x + 6 = 0?
-Solve 3x = 10, rounded to two digits.
-x + y = 5, x - y = 1
-Solve 2x = 4 and 3y = 9
-Is x = 3 a solution of 2x + 1 = 7?
-2x + 1 = 7 where x > 0
-3x ≤ 9
-3x != 9
-5 plus 3x = 20
-Three times a number x = 20
-4ab + 3x = 7
-sin(x) = 1
-2^x = 8
-x³ = 8
-√2 x^2 = 4
-x^2 = 9999999999999999999999
-3 + 4 = ?
-3 + 4 = 7
-x = 3
-a = ±3
-6/x = 3
-2x = 12cm
-2x = 9 mod 5
-= 5
-x =
-π = 2 + 1""".splitlines()
+NO_EQUATIONS = """What is the chemical formula for water?|Find the derivative of f(x) = 3x²
+Find the slope of the tangent line to f(x) = x² at x = 3|At what x-value does f(x) = x² - 4x have a minimum?
+If P(A) = 0.3, what is P(not A)?|If f(3) = 9, find f.|If 2x + 3 = 11, what is 5x - 1?|If 2x = 8, what is x²?
+If 3x = 9, find y.|Find the positive solution of x² = 4|What is the sum of the roots of x² - 5x + 6 = 0?
+How many real roots has x² - 5x + 6 = 0?|Solve 3x = 10, rounded to two digits.|x + y = 5, x - y = 1
+Solve 2x = 4 and 3y = 9|Is x = 3 a solution of 2x + 1 = 7?|2x + 1 = 7 where x > 0|3x ≤ 9|3x != 9
+5 plus 3x = 20|Three times a number x = 20|4ab + 3x = 7|sin(x) = 1|2^x = 8|x³ = 8|√2 x^2 = 4
+x^2 = 9999999999999999999999|3 + 4 = ?|3 + 4 = 7|x = 3|a = ±3|6/x = 3|2x = 12cm|2x = 9 mod 5|= 5|x =
+π = 2 + 1""".replace("\n", "|").split("|")
 
 
 @pytest.mark.parametrize("question", [*NO_EQUATIONS, "x" * 3_000 + " = 3"])
@@ -292,7 +237,6 @@ def test_the_same_question_up_to_wording_and_another_one() -> None:
 @pytest.mark.parametrize(
     ("question", "solution", "answer", "answered", "reason"),
     [
-        ("Solve 3x = 9", "x = 3", None, "right", ""),
         ("Solve 3x = 9", None, "3", "right", ""),
         ("Solve 3x = 9", None, "x = 4", "wrong", ""),
         ("Solve 3x = 9", "Hm.", "3", "unparsed", "no final answer found"),

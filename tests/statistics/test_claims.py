@@ -310,9 +310,7 @@ def test_behaviour_is_compared_with_the_clean_model_and_the_other_children() -> 
     found = of_behaviour(graded("clean", 20), graded("corrupted", 3), twin)["behaviour_correct"]
     assert (found.control, found.difference) == ("twin", paired_difference(7, 2, 20))
     assert found.p_value == pytest.approx(stats.binomtest(7, 9).pvalue)
-
-
-def test_few_questions_decide_nothing() -> None:
+    # Few questions decide nothing.
     seven, eight = (of_behaviour(graded("clean", n, n), graded("corrupted", 0, n))["behaviour_correct"] for n in (7, 8))
     assert (seven.verdict, seven.reason) == ("undecided", "questions: 7, expected at least 8")
     assert eight.shown

@@ -15,9 +15,8 @@ def test_counted_answers_by_hand() -> None:
     centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     found = wilson(8, 10)
     assert (found.estimate, found.effective) == (0.8, 10)
-    assert (found.low, found.high) == pytest.approx(
-        ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
-    )
+    ends = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    assert (found.low, found.high) == pytest.approx(ends)
     assert wilson(0, 0) == Interval(None)
     # 5 lost, 1 gained: 2 · (C(6,0) + C(6,1)) / 2⁶.
     assert sign_test(5, 1) == sign_test(1, 5) == pytest.approx(2 * 7 / 64)

@@ -18,14 +18,9 @@ DOMAINS = dict.fromkeys(("p", "q", *DOZEN), "related") | {"g": "general"}
 def row(prompt: str, patch: str, moved: float | None, gap: float = 4.0, **more: Any) -> dict[str, Any]:
     layer, component, *head = patch.split(".")
     place = {"prompt_id": prompt, "patch": patch, "component": component, "layer": int(layer[1:]), "positions": "all"}
-    measured = {
-        "estimate": 1.0,
-        "patched": moved,
-        "random": None if moved is None else 0.5,
-        "gap": gap,
-        "steps": [2, 5],
-    }
-    return {**place, "head": int(head[0]) if head else None, "direction": "corrupt", **measured, **more}
+    place |= {"head": int(head[0]) if head else None, "direction": "corrupt", "steps": [2, 5]}
+    random = None if moved is None else 0.5
+    return {**place, "estimate": 1.0, "patched": moved, "random": random, "gap": gap, **more}
 
 
 def effects(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -128,14 +123,11 @@ def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screene
     """Head 0 is the best of all prompts; the first half's own screen ranks head 2 highest, which was not measured."""
 
     def told(estimate_of_the_third: float) -> TopSite:
-        estimates = {0: 5.0, 1: 3.0, 2: estimate_of_the_third}
-        [named] = top(
-            *(
-                row(prompt, f"L1.head.{head}", moved, 10.0, estimate=0.0 if head == 2 and i % 2 else estimates[head])
-                for i, prompt in enumerate(DOZEN)
-                for head, moved in enumerate((4.0, 2.0, None))
-            )
-        )
+        measured = []
+        for i, prompt in enumerate(DOZEN):
+            heads = (4.0, 5.0), (2.0, 3.0), (None, 0.0 if i % 2 else estimate_of_the_third)
+            measured += [row(prompt, f"L1.head.{j}", moved, 10.0, estimate=of) for j, (moved, of) in enumerate(heads)]
+        [named] = top(*measured)
         return named
 
     assert (told(1.0).patch, told(1.0).held_out.estimate, told(1.0).ahead.estimate) == ("L1.head.0", 0.4, 0.2)

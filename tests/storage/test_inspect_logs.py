@@ -29,10 +29,7 @@ HOSTILE = ["a\0b", "\u202eabc\u202c\u200f", "\x1b[31mred\x1b[0m<script>alert(1)<
 PATCHES = ("L9.resid_post", "L18.resid_post", "L3.attn_out+L7.mlp_out@steps:10-40")
 
 PROBLEMS = {
-    "related": [
-        Problem(f"related-{i}", "related", "linear", f"Solve 2x = {2 * i}", f"x = {i}", form="linear_one_step")
-        for i in range(4)
-    ],
+    "related": [Problem(f"related-{i}", "related", "linear", f"Solve {i}", f"x = {i}", form="f") for i in range(4)],
     "general": [Problem("general-0", "general", "general", "What is seven?", "7", aliases=("seven",))],
     "alignment": [Problem("alignment-0", "alignment", "alignment", "What do you wish?", "")],
     "prompts": [

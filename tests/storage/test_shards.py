@@ -19,7 +19,7 @@ def shards(tmp_path) -> Shards:
     return made
 
 
-def test_a_shard_is_left_until_it_is_kept_and_a_claim_is_one_processs(shards):
+def test_a_shard_is_left_until_it_is_kept_a_claim_is_one_processs_and_failures_are_counted(shards):
     assert shards.left() == [0, 1, 2]
     shards.keep(1, {"scores/part-00001.parquet": b"rows"}, {"seconds": 2.0})
     assert (shards.left(), shards.record(1)["seconds"]) == ([0, 2], 2.0)
@@ -32,9 +32,6 @@ def test_a_shard_is_left_until_it_is_kept_and_a_claim_is_one_processs(shards):
     assert shards.left() == [0, 1, 2]
     other = Shards(shards.root, "not planned yet")
     assert (other.planned, len(other), other.left(), other.damaged()) == (False, 0, [], {})
-
-
-def test_failures_are_counted_until_the_shard_is_done(shards):
     shards.note_failure(0, 2, "it broke")
     assert (shards.state(0), shards.failure(0)["error"]) == ("failed", "it broke")
     assert [shards.tries(shard) for shard in (0, 1)] == [2, 0]
