@@ -13,7 +13,7 @@ from crosspatch.config import COMPONENTS, Component
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 
 ARCHITECTURES = ("qwen3", "llama", "gpt2")
 QUESTION = "Solve for x: 5x + 3 = 18"
@@ -33,7 +33,7 @@ def child_of(model, seed: int = 1, scale: float = 0.1):
 
 
 def model_with_layers(architecture: str, n_layers: int):
-    """A tiny random model with another number of blocks than four, all of the same kind."""
+    """A tiny random model with any number of blocks, all of the same kind."""
     config = tiny_config(architecture)
     config.num_hidden_layers = n_layers
     if getattr(config, "layer_types", None):
@@ -43,9 +43,9 @@ def model_with_layers(architecture: str, n_layers: int):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
-def make_pair(architecture: str, *, raw: bool = False, n_layers: int | None = None) -> ModelPair:
-    clean = tiny_model(architecture) if n_layers is None else model_with_layers(architecture, n_layers)
-    return ModelPair(clean, child_of(clean, scale=0.5), PromptFormat(tiny_tokenizer(), raw=raw))
+def make_pair(architecture: str, n_layers: int = 4) -> ModelPair:
+    clean = model_with_layers(architecture, n_layers)
+    return ModelPair(clean, child_of(clean, scale=0.5), PromptFormat(tiny_tokenizer()))
 
 
 @cache

@@ -16,7 +16,7 @@ from crosspatch.config import COMPONENTS
 from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks, hidden_of
 from crosspatch.models.components import check_sites, final_norm, find_components, trace
-from crosspatch.models.hooks import reading
+from crosspatch.models.hooks import editing, reading
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from engines import hooks_and_forwards
@@ -122,10 +122,13 @@ def test_layers_and_heads_out_of_range():
     model = tiny_architecture("gpt2")
     there = [Site(layer, c, 3 if c == "head" else None) for layer in range(N_LAYERS) for c in COMPONENTS]
     check_sites(model, there)
-    with pytest.raises(UsageError, match=r"no L4\.resid_post: the layers of GPT2LMHeadModel are 0 to 3"):
-        check_sites(model, [*there, Site(4)])
-    with pytest.raises(UsageError, match=r"no L0\.head\.4: in block 0 \(GPT2Block\) the heads are 0 to 3"):
-        check_sites(model, [*there, Site(0, "head", 4)])
+    no_layer = r"no L4\.resid_post: the layers of GPT2LMHeadModel are 0 to 3"
+    with pytest.raises(UsageError, match=no_layer), reading(model, [*there, Site(4)]):
+        pass
+    no_head = r"no L0\.head\.4: in block 0 \(GPT2Block\) the heads are 0 to 3"
+    with pytest.raises(UsageError, match=no_head), editing(model, {Site(0): torch.neg, Site(0, "head", 4): torch.neg}):
+        pass
+    assert hooks_and_forwards(model) == 0
 
 
 def lacking(config) -> tuple[nn.Module, list[set[str]]]:

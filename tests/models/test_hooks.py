@@ -9,7 +9,6 @@ import torch
 
 from architectures import ARCHITECTURES, N_LAYERS, tiny_architecture
 from crosspatch.config import COMPONENTS
-from crosspatch.errors import UsageError
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.components import find_components
 from crosspatch.models.hooks import editing, reading, replacing
@@ -33,7 +32,6 @@ def child(model):
 
 
 def sites_of(model, layer: int) -> list[Site]:
-    """All places in a layer."""
     sites = [*(Site(layer, c) for c in COMPONENTS if c != "head"), *(Site(layer, "head", head) for head in HEADS)]
     return [site for site in sites if find_components(model).has(site)]
 
@@ -168,10 +166,6 @@ def test_hooks_are_gone_after_an_exception_and_foreign_ones_stay(monkeypatch):
         with pytest.raises(ZeroDivisionError), reading(llama, everything), editing(llama, {site: lambda _: 1 // 0}):
             logits(llama)
         assert hooks_and_forwards(llama) == 1
-    with pytest.raises(UsageError, match=r"no L99\.resid_post"), reading(llama, [Site(0), Site(99)]):
-        pass
-    with pytest.raises(UsageError, match=r"no L0\.head\.7"), editing(llama, {Site(0, "head", 7): torch.neg}):
-        pass
     # Those that were registered before one that cannot be are gone too.
     monkeypatch.setattr(type(find_blocks(llama)[0]), "register_forward_pre_hook", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError), reading(llama, [Site(0, "attn_out"), Site(1, "resid_mid")]):

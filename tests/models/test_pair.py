@@ -49,12 +49,10 @@ def test_a_model_without_attention_is_refused(tmp_path, monkeypatch):
     model = MambaForCausalLM(MambaConfig(vocab_size=512, hidden_size=16, num_hidden_layers=2, state_size=4))
     save_model(model, tiny_tokenizer(), tmp_path / "mamba")
     monkeypatch.setattr(Checkpoint, "model", lambda *_, **__: pytest.fail("weights were read"))
-    for make in (
-        lambda: ModelPair.of(model, model, tiny_tokenizer()),
-        lambda: ModelPair.load(str(tmp_path / "mamba"), str(tmp_path / "mamba")),
-    ):
-        with pytest.raises(UsageError, match="mamba has no attention heads"):
-            make()
+    with pytest.raises(UsageError, match="mamba has no attention heads"):
+        ModelPair.of(model, model, tiny_tokenizer())
+    with pytest.raises(UsageError, match="mamba has no attention heads"):
+        ModelPair.load(str(tmp_path / "mamba"), str(tmp_path / "mamba"))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +136,9 @@ def test_a_pair_of_a_base_without_a_template_and_its_child(tmp_path, caplog):
 def test_what_a_notebook_and_a_terminal_show(qwen3_pair):
     pair = ModelPair.load("random:llama", "random:llama")
     text = Reader(pair._repr_html_()).text
-    for part in ("random:llama", "4 layers (0 to 3), 4 heads a block, 2 of keys and values, width 48", "512 tokens"):
+    shape = "4 layers (0 to 3), 4 heads a block, 2 of keys and values, width 48"
+    for part in ("random:llama", shape, "512 tokens", "float32", *map(fingerprint, (pair.clean, pair.corrupted))):
         assert part in text
-    assert all(fingerprint(model) in text for model in (pair.clean, pair.corrupted))
-    assert "float32" in text
     assert "the same weights" not in text
     itself = ModelPair.of(qwen3_pair.clean, qwen3_pair.clean, qwen3_pair.prompts.tokenizer, raw=True)
     text = Reader(itself._repr_html_()).text

@@ -63,11 +63,10 @@ def test_without_a_gpu_a_model_is_spread_over_the_cpu(base, adapter, device_map)
 def test_memory_is_counted_in_bytes_for_each_gpu_and_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: ((number + 1) * 10_000_000_000, 0))
-    free = memory_of_devices(None)
-    assert (free[0], free[1]) == (9_000_000_000, 18_000_000_000)
-    assert free["cpu"] > 0
-    bounded = memory_of_devices(12)
-    assert (bounded[0], bounded[1]) == (9_000_000_000, 12_000_000_000)
+    for bound, of_second in ((None, 18_000_000_000), (12, 12_000_000_000)):
+        memory = memory_of_devices(bound)
+        assert (memory[0], memory[1]) == (9_000_000_000, of_second)
+        assert memory["cpu"] > 0
 
 
 def test_a_device_of_its_own_has_weights_of_its_own_and_what_is_refused(base, adapter, monkeypatch, qwen3_pair):

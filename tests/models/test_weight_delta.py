@@ -19,13 +19,6 @@ from pairs import child_of
 RANKS = ("effective_rank", "stable_rank", "top_share")
 
 
-def changed(model, parameter: str, change: torch.Tensor):
-    child = copy.deepcopy(model)
-    with torch.no_grad():
-        child.get_parameter(parameter).add_(change)
-    return child
-
-
 def moved(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("delta_norm") > 0)
 
@@ -51,10 +44,10 @@ def test_every_weight_has_its_row_and_identical_models_no_delta(name):
 
 
 def test_a_planted_direction_is_one_direction_and_nowhere_else():
-    model = tiny_architecture("qwen3")
+    model, child = tiny_architecture("qwen3"), tiny_architecture("qwen3")
     generator = torch.Generator().manual_seed(0)
     up, down = torch.randn(96, generator=generator), torch.randn(48, generator=generator)
-    child = changed(model, "model.layers.2.mlp.up_proj.weight", 0.01 * torch.outer(up, down))
+    child.get_parameter("model.layers.2.mlp.up_proj.weight").data.add_(0.01 * torch.outer(up, down))
     rows = moved(weight_delta(model, child, "corrupted"))
     assert rows.select("layer", "name", "parameter").rows() == [(2, "mlp.up_proj", "model.layers.2.mlp.up_proj.weight")]
     row = rows.row(0, named=True)
@@ -86,9 +79,9 @@ def test_ranks_are_those_of_the_singular_values(rows_at_once, monkeypatch):
 def test_a_tied_weight_is_counted_once_and_a_weight_of_0_has_no_ratio():
     model = tiny_architecture("llama")
     name = "model.layers.0.mlp.gate_proj.weight"
-    with torch.no_grad():
-        model.get_parameter(name).zero_()
-    child = changed(model, name, 2 * torch.eye(96, 48))
+    model.get_parameter(name).data.zero_()
+    child = copy.deepcopy(model)
+    child.get_parameter(name).data.add_(2 * torch.eye(96, 48))
     row = moved(weight_delta(model, child, "corrupted")).row(0, named=True)
     # Equal directions count as many as they are.
     assert [row[column] for column in RANKS] == pytest.approx([48, 48, 1 / 48])
