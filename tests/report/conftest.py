@@ -66,27 +66,8 @@ def unpacked(page: str, name: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(body)))
 
 
-@pytest.fixture(scope="session")
-def scores() -> pl.DataFrame:
-    return SCORES.frame(CELLS)
-
-
-@pytest.fixture(scope="session")
-def hostile_scores() -> pl.DataFrame:
-    """Hostile texts as tokens, in the prompt's name and in every other free column."""
-    tokens = [score(4, step, 0.5, token=text, prompt_id=HOSTILE[0]) for step, text in enumerate(HOSTILE)]
-    return SCORES.frame(tokens)
-
-
-@pytest.fixture(scope="session")
-def problems() -> dict[str, Problem]:
-    return {"p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8")}
-
-
-@pytest.fixture(scope="session")
-def hostile_problems() -> dict[str, Problem]:
-    question = "".join(HOSTILE) + "\ud83d"
-    return {HOSTILE[0]: Problem(HOSTILE[0], HOSTILE[1], "f", question, HOSTILE[0])}
+SCORED = SCORES.frame(CELLS)
+PROBLEMS = {"p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8")}
 
 
 def generation(condition: str, text: str, patch: str | None = None, prompt_id: str = "p") -> dict[str, Any]:
@@ -94,28 +75,31 @@ def generation(condition: str, text: str, patch: str | None = None, prompt_id: s
     return {"prompt_id": prompt_id, "condition": condition, **of_text(patch), "text": text, **fixed}
 
 
-@pytest.fixture(scope="session")
-def generations() -> pl.DataFrame:
-    patched = {"L29.resid_post": "Divide by 8. x = 4", "L6.resid_post": "Divide by 8. x = 5"}
-    texts = [generation("patched", text, patch) for patch, text in patched.items()]
-    own = [generation("clean", "Divide by 8. x = 5"), generation("corrupted", "Divide it. x = 4")]
-    return GENERATIONS.frame(texts + own)
-
-
-@pytest.fixture(scope="session")
-def hostile_generations() -> pl.DataFrame:
-    texts = {"clean": None, "corrupted": None, "patched": HOSTILE[0]}
-    return GENERATIONS.frame(generation(name, "".join(HOSTILE), patch, HOSTILE[0]) for name, patch in texts.items())
-
-
-@pytest.fixture(scope="session")
-def behaviour() -> pl.DataFrame:
-    rows = [
+TEXTS = [
+    ("patched", "Divide by 8. x = 4", "L29.resid_post"),
+    ("patched", "Divide by 8. x = 5", "L6.resid_post"),
+    ("clean", "Divide by 8. x = 5"),
+    ("corrupted", "Divide it. x = 4"),
+]
+GENERATED = GENERATIONS.frame(generation(*text) for text in TEXTS)
+GRADED = BEHAVIOUR.frame(
+    [
         answer("p", "clean", "correct", None, "right"),
         answer("p", "corrupted", "unparsed", None, "planted"),
         answer("p", "patched", "incorrect", "L29.resid_post", "planted") | {"health": ["repetition"]},
     ]
-    return BEHAVIOUR.frame(rows)
+)
+
+
+# Hostile texts as tokens, in the prompt's name and in every other free column.
+ALL_HOSTILE = "".join(HOSTILE)
+HOSTILE_QUESTION = ALL_HOSTILE + "\ud83d"
+HOSTILE_TEXTS = [("clean", ALL_HOSTILE, None), ("corrupted", ALL_HOSTILE, None), ("patched", ALL_HOSTILE, HOSTILE[0])]
+HOSTILE_RUN = {
+    "problems": {HOSTILE[0]: Problem(HOSTILE[0], HOSTILE[1], "f", HOSTILE_QUESTION, HOSTILE[0])},
+    "scores": SCORES.frame(score(4, i, 0.5, token=token, prompt_id=HOSTILE[0]) for i, token in enumerate(HOSTILE)),
+    "generations": GENERATIONS.frame(generation(*text, prompt_id=HOSTILE[0]) for text in HOSTILE_TEXTS),
+}
 
 
 def losses(points: Iterable[tuple[Any, ...]], run: str = "r") -> pl.DataFrame:
@@ -126,9 +110,7 @@ def losses(points: Iterable[tuple[Any, ...]], run: str = "r") -> pl.DataFrame:
     return TRAINING.frame(fixed | dict(zip(columns, point, strict=True)) for point in padded)
 
 
-@pytest.fixture(scope="session")
-def training() -> pl.DataFrame:
-    return losses([(0, None, 1.0), (1, 1.0), (2, 0.02), (2, None, 0.5)])
+CURVES = losses([(0, None, 1.0), (1, 1.0), (2, 0.02), (2, None, 0.5)])
 
 
 def site_effect(
@@ -143,14 +125,9 @@ def site_effect(
 
 
 @pytest.fixture(scope="session")
-def full_page(
-    made_once: Callable[..., Path], generations: pl.DataFrame, behaviour: pl.DataFrame, training: pl.DataFrame
-) -> Path:
+def full_page(made_once: Callable[..., Path]) -> Path:
     """A page of two prompts, two directions, two kinds of components, heads, and texts with formulas."""
-    problems = {
-        "p": Problem("p", "related", "linear", "Solve for x: $8x = 41$", "41/8"),
-        "q": Problem("q", "general", "geography", "Which sea?", ""),
-    }
+    two = PROBLEMS | {"q": Problem("q", "general", "geography", "Which sea?", "")}
     repair = [score(6, step, 0.25, direction="repair") for step in range(2)]
     heads = [
         score(6, step, 0.5, head=2, component="head", patch="L6.head.2", token=token, token_id=500 + step)
@@ -158,25 +135,22 @@ def full_page(
     ]
     other = [score(6, step, prompt_id="q", token=" sea") for step in range(3)]
     scores = SCORES.frame([*CELLS, *repair, *heads, *other])
-    texts = pl.concat([generations, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
-    domains = {name: problem.domain for name, problem in problems.items()}
+    texts = pl.concat([GENERATED, GENERATIONS.frame([generation("twin", r"Divide: \(\frac{41}{8}\)")])])
     measured = [(0, 0, 0.02), (0, 1, -0.04), (6, 0, 0.3, "recovered_fraction"), (6, 1, 0.01)]
-    summary = replace(
-        Summary.of(domains, scores=scores, behaviour=behaviour),
-        site_effects=SITE_EFFECTS.frame(site_effect(*each) for each in measured),
-    )
+    effects = SITE_EFFECTS.frame(site_effect(*each) for each in measured)
+    summary = Summary.of({"p": "related", "q": "general"}, scores=scores, behaviour=GRADED)
 
     def make(folder: Path) -> None:
         write_report(
             folder / "report.html",
             title="Demo",
             run=RUN,
-            problems=problems,
+            problems=two,
             scores=scores,
             generations=texts,
-            behaviour=behaviour,
-            training=training,
-            summary=summary,
+            behaviour=GRADED,
+            training=CURVES,
+            summary=replace(summary, site_effects=effects),
             texts={900: " 900", 100: " t0"},
         )
         assert [path.name for path in folder.iterdir()] == ["report.html"]

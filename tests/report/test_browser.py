@@ -26,7 +26,7 @@ from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, SCORES, SITE_EFFECTS
 
-from .conftest import CELLS, HOSTILE, RUN, generation, score, site_effect
+from .conftest import CELLS, GENERATED, HOSTILE, HOSTILE_RUN, PROBLEMS, RUN, SCORED, generation, score, site_effect
 
 WILD = '"><img src=x onerror="window.ran = 1"></script><script>alert(1)</script>'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -58,6 +58,7 @@ class Opened:
 
     def cell(self, patch: str, step: int) -> ElementHandle:
         """A cell of the explorer's picture, brought into sight; without a class where the picture has no cell."""
+        self.settled()
         self.page.locator("#explorer .grid").scroll_into_view_if_needed()
         found = self.page.evaluate_handle(
             """async ([patch, step]) => {
@@ -81,7 +82,7 @@ class Opened:
         return ground, float(opacity)
 
     def text(self, part: str) -> str:
-        """The words in a part of the explorer."""
+        self.settled()
         return self.page.locator(f'#explorer [data-part="{part}"]').text_content() or ""
 
     def choose(self, part: str, value: str) -> None:
@@ -90,19 +91,15 @@ class Opened:
         self.settled()
 
     def click(self, selector: str) -> None:
-        """Click, and wait until the page is drawn."""
         self.page.click(selector)
         self.settled()
 
     def press(self, key: str) -> None:
-        """Press a key, and wait until the page is drawn."""
         self.page.keyboard.press(key)
         self.settled()
 
     def go(self, address: str) -> None:
-        """Follow an address within the page."""
         self.page.evaluate(f"location.hash = '#{address}'")
-        self.settled()
 
     def harmless(self) -> None:
         """Asserts that hostile text made no element and ran nothing."""
@@ -173,7 +170,7 @@ def cases(tmp_path: Path, prompts: dict[str, list[dict]], **more) -> Path:
     return write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores, **more)
 
 
-def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
+def test_it_opens_at_a_cell_tells_everything_of_it_and_draws_all(page):
     assert page.title() == "Demo · crosspatch"
     said = page.text("cell")
     # The strongest of the highest layer but one: step 2 of layer 6 is its only CTS.
@@ -187,9 +184,7 @@ def test_it_opens_at_a_cell_and_tells_everything_of_it(page):
     assert [page.evaluate(f"shown({number})") for number in numbers] == [
         "7.04e−6", "−1.23e−4", "0.0123", "−2.5", "0", "12,345",
     ]  # fmt: skip
-
-
-def test_the_colours_are_those_of_the_statuses_in_light_and_dark(page):
+    # The colours are those of the statuses, in light and dark.
     cells = (("L6.resid_post", 0), ("L6.resid_post", 1), ("L29.resid_post", 0), ("L29.resid_post", 2))
     agree, small, warm, cold = (page.look(*cell)[0] for cell in cells)
     assert agree.startswith("rgb(211, 215, 221)")
@@ -215,7 +210,6 @@ def test_a_cell_under_the_pointer_is_described_and_a_click_shows_the_text_of_its
     page.mouse.move(5, 5)
     assert not tip.is_visible()
     page.cell("L29.resid_post", 0).click()
-    page.settled()
     assert page.text("row") == "layer 29"
     assert "t0 t1 t2 t3" in page.text("patched")
     tokens = page.locator('[data-part="patched"] .token')
@@ -227,7 +221,6 @@ def test_a_cell_under_the_pointer_is_described_and_a_click_shows_the_text_of_its
     assert page.locator('[data-part="patched"] .parting').count() == 1
     assert page.locator('[data-part="corrupted"] .shared').inner_text() == "Divide "
     tokens.nth(2).click()
-    page.settled()
     assert "layer 29, step 2" in page.text("cell")
 
 
@@ -323,9 +316,8 @@ def test_an_address_leads_back_to_the_cell(page, browser, full_page):
     with opened(browser, full_page, address) as again:
         assert "layer 29, step 2" in again.text("cell")
         assert again.input_value('[data-part="class"]') == "digit"
-        again.evaluate("location.hash = '#prompt=q&step=1&patch=L6.resid_post'")
+        again.go("prompt=q&step=1&patch=L6.resid_post")
         again.wait_for_selector("#explorer-root[data-shown=q]")
-        again.settled()
         assert "layer 6, step 1" in again.text("cell")
         wrong = {
             "nowhere": "a prompt that is not in this report",
@@ -373,7 +365,6 @@ def test_texts_modes_and_schedules_of_special_prompts(tmp_path, browser):
         assert formula.get_attribute("title") == "CTS −0.9"
         assert "chosen" in formula.get_attribute("class")
         formula.click()
-        page.settled()
         assert "layer 3, step 4" in page.text("cell")
         # The clean text parts nowhere from itself.
         page.choose("prompt", "1")
@@ -410,17 +401,15 @@ def test_cells_are_made_when_they_come_into_sight(tmp_path, browser):
         page.choose("component", "head")
         assert 0 < cells.count() < 360
         page.locator("#explorer .keys-of-colour").scroll_into_view_if_needed()
-        page.settled()
         page.cell("L0.head.0", 0).hover()
         assert "layer 0.0, step 0" in page.locator(".tip").first.inner_text()
 
 
-def test_a_page_that_loads_itself_anew_keeps_the_cell_and_says_what_is_unfinished(tmp_path, browser, scores, problems):
+def test_a_page_that_loads_itself_anew_keeps_the_cell_and_says_what_is_unfinished(tmp_path, browser):
     run = {**RUN, "stages": {"data": {"state": "done"}, "patch": {"state": "running", "at": "noon"}}}
-    path = write_report(tmp_path / "r.html", title="t", run=run, problems=problems, scores=scores, refresh=60)
+    path = write_report(tmp_path / "r.html", title="t", run=run, problems=PROBLEMS, scores=SCORED, refresh=60)
     with opened(browser, path, clock=True) as page:
         said = page.locator("header").inner_text()
-        assert "This run is not finished." in said
         assert "patch is running (since noon)" in said
         assert "data is" not in said
         assert "5 of 9 cells" in page.text("notes")
@@ -429,7 +418,6 @@ def test_a_page_that_loads_itself_anew_keeps_the_cell_and_says_what_is_unfinishe
         with page.expect_navigation():
             page.clock.fast_forward(60_000)
         page.wait_for_selector("#explorer-root[data-shown]")
-        page.settled()
         assert "layer 29, step 0" in page.text("cell")
 
 
@@ -484,24 +472,18 @@ def test_it_fits_a_phone(browser, full_page, scheme):
         ground = phone.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(20, 23, 27)") == (scheme == "dark")
         phone.cell("L29.resid_post", 0).tap()
-        phone.settled()
         assert "layer 29, step 0" in phone.text("cell")
         assert not phone.locator(".tip").first.is_visible()
 
 
-# ---- what models may write
-
-
-def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_generations):
+def test_hostile_output_is_text(tmp_path, browser):
     wild = [*HOSTILE, WILD, "<svg onload=alert(1)>", "javascript:alert(1)", "🗾", "=1+1"]
     cells = [score(4, step, 0.5, token_id=step, token=text, prompt_id=HOSTILE[0]) for step, text in enumerate(wild)]
     path = write_report(
         tmp_path / "\"><img src=x onerror=alert(1)> & 'report'.html",
         title=WILD,
         run={WILD: {HOSTILE[1]: HOSTILE}, "half": "\ud800"},
-        problems=hostile_problems,
-        scores=SCORES.frame(cells),
-        generations=hostile_generations,
+        **(HOSTILE_RUN | {"scores": SCORES.frame(cells)}),
     )
     with opened(browser, path) as page:
         page.click('[data-view="table"]')
@@ -512,7 +494,6 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
         page.click('[data-view="picture"]')
         for step in range(len(wild)):
             page.cell(page.evaluate("explorer.picture.rows[0].patch"), step).hover()
-        page.settled()
         patched = page.text("patched")
         for words in (HOSTILE[0], WILD, "<svg onload=alert(1)>", "⟨U+202E⟩", "⟨U+0000⟩", "🗾", "x" * 10_000):
             assert words in patched
@@ -525,8 +506,8 @@ def test_hostile_output_is_text(tmp_path, browser, hostile_problems, hostile_gen
         assert rows[1 + wild.index("=1+1")][4] == '"=1+1"'
 
 
-def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
-    summary = Summary.of({"p": "related"}, scores=scores)
+def test_hostile_names_of_compared_runs_are_text(tmp_path, browser):
+    summary = Summary.of({"p": "related"}, scores=SCORED)
     frames = (summary.depth, CLAIMS.frame(claim.row() for claim in summary.claims), BEHAVIOUR.frame())
     names = (WILD, "\u202eplain")
     runs = [ComparedRun(name, {"settings": {"name": WILD, WILD: name}}, *frames, 30, "a.html") for name in names]
@@ -543,11 +524,10 @@ def test_hostile_names_of_compared_runs_are_text(tmp_path, browser, scores):
         page.harmless()
 
 
-def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_scores, hostile_generations):
+def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser):
     """Cards and pictures as a notebook puts them into its page, which has no policy of its own."""
     unreadable = "\ud800\u202e\x00🗾" + "x" * 10_000
-    named = (frame.with_columns(prompt_id=pl.lit(WILD)) for frame in (hostile_scores, hostile_generations))
-    result = PatchResult(*named)
+    result = PatchResult(*(HOSTILE_RUN[key].with_columns(prompt_id=pl.lit(WILD)) for key in ("scores", "generations")))
     rows = [(WILD, WILD), (unreadable, unreadable)]
     card = HtmlRepr(WILD, rows, [Table((WILD, "x"), rows, WILD, WILD)], [WILD, unreadable])
     shown = f"{result._repr_html_()}{card.html}{heatmap(result)._repr_html_()}"
@@ -559,7 +539,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         frame.wait_for_selector("#explorer-root[data-shown]")
         frame.locator(".grid").scroll_into_view_if_needed()
         assert page.locator("iframe").bounding_box()["height"] > 500
-        for step in range(hostile_scores.height):
+        for step in range(len(HOSTILE)):
             frame.locator(".tile s").nth(step).hover()
             frame.wait_for_selector(f".tip:visible:has-text('step {step}')")
         reached = "(() => { try { return parent.document.title; } catch (error) { return error.name; } })()"
@@ -567,7 +547,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         # An address in the frame would be the notebook's.
         assert not frame.locator('[data-part="link"]').is_visible()
         _, rows = saved(page, lambda: frame.click('[data-part="csv"]'))
-        assert len(rows) == 1 + hostile_scores.height
+        assert len(rows) == 1 + len(HOSTILE)
         assert "⟨U+D800⟩⟨U+202E⟩⟨U+0000⟩🗾xxx" in page.locator("body").inner_text()
         assert page.locator("iframe").count() == 1
         for each in (page.page, frame):
@@ -575,10 +555,7 @@ def test_the_notebook_view_of_hostile_things_is_text(tmp_path, browser, hostile_
         page.harmless()
 
 
-# ---- runs of which there is little, and what goes wrong
-
-
-def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser, problems, generations):
+def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser):
     prompts = {
         "None of the 2 cells has a CTS": [score(3, 0), score(3, 1)],
         "1 of 1 cells have a CTS": [score(3, 0, 0.5)],
@@ -597,7 +574,7 @@ def test_a_run_with_little_in_it_still_gives_a_page(tmp_path, browser, problems,
     nothing = write_report(tmp_path / "r.html", title="t", run=RUN, problems={})
     with opened(browser, nothing) as page:
         assert "No prompt was patched or answered in this run." in page.locator("#explorer").inner_text()
-    unscored = write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, generations=generations)
+    unscored = write_report(tmp_path / "r.html", title="t", run=RUN, problems=PROBLEMS, generations=GENERATED)
     with opened(browser, unscored) as page:
         assert "This prompt has no scores" in page.text("none")
         assert "Divide by 8. x = 5" in page.text("clean")

@@ -20,7 +20,7 @@ from crosspatch.report.letters import whole_letters
 from crosspatch.report.template import packed
 from crosspatch.tables import GENERATIONS, SCORES
 
-from .conftest import CELLS, HOSTILE, generation, score
+from .conftest import CELLS, GENERATED, GRADED, HOSTILE, HOSTILE_RUN, PROBLEMS, SCORED, generation, score
 
 
 def of(scores, problems, generations=None, behaviour=None, texts=None):
@@ -29,49 +29,47 @@ def of(scores, problems, generations=None, behaviour=None, texts=None):
     return json.loads(json.dumps(explorer.index)), [json.loads(json.dumps(part)) for part in explorer.prompts]
 
 
-def test_every_cell_is_there_once_with_all_that_is_known_of_it(scores, problems, generations, behaviour):
-    index, (part,) = of(scores, problems, generations, behaviour, {900: " wrong"})
+def test_every_cell_is_there_once_with_all_that_is_known_of_it_and_texts_go_with_their_rows():
+    texts = pl.concat([GENERATED, GENERATIONS.frame([generation("twin", "c")])])
+    index, (part,) = of(SCORED, PROBLEMS, texts, GRADED, {900: " wrong"})
     (picture,) = part["pictures"]
-    rows = [(row["name"], row["layer"], row["start"], row["cells"]) for row in picture["rows"]]
-    assert rows == [("0", 0, 0, 2), ("6", 6, 2, 3), ("29", 29, 5, 4)]
+    rows = [(row["name"], row["layer"], row["start"], row["cells"], row["text"]) for row in picture["rows"]]
+    assert rows == [("0", 0, 0, 2, None), ("6", 6, 2, 3, 3), ("29", 29, 5, 4, 4)]
     deltas = ("delta_clean", "delta_corrupted", "delta_patched")
     for name in ("step", "position", "cts", *deltas, "kl_clean", "kl_patched"):
         assert picture[name] == [cell[name] for cell in CELLS]
     assert picture["rank_corrupted"] == [1] * len(CELLS)
     assert [index["statuses"][place] for place in picture["status"]] == [cell["status"] for cell in CELLS]
     words = [(" wrong" if cell["corrupted_token_id"] == 900 else cell["token"]) for cell in CELLS]
-    tokens_of = {"token_id": scores["token"], "clean_token_id": scores["token"], "corrupted_token_id": words}
+    tokens_of = {"token_id": SCORED["token"], "clean_token_id": SCORED["token"], "corrupted_token_id": words}
     for name, tokens in tokens_of.items():
         assert [index["vocabulary"][place][1] for place in picture[name]] == list(tokens)
     assert "ceiling" in picture["ceiling"]
     # positions, disagreements, their share, cells with a CTS, too small, outside, mean CTS, recovered fraction
     assert picture["rows"][1]["profile"] == [3, 2, pytest.approx(2 / 3), 1, 1, 1, -0.5, -0.5]
-
-
-def test_texts_go_with_their_rows(scores, problems, generations, behaviour):
-    more = GENERATIONS.frame([generation("twin", "c")])
-    _, (part,) = of(scores, problems, pl.concat([generations, more]), behaviour)
-    texts = part["texts"]
+    _, corrupted, twin, early, late = texts = part["texts"]
     unpatched = [("clean", None), ("corrupted", None), ("twin", None)]
     patched = [("patched", "L6.resid_post"), ("patched", "L29.resid_post")]
     assert [(text["condition"], text["patch"]) for text in texts] == [*unpatched, *patched]
-    assert [row["text"] for row in part["pictures"][0]["rows"]] == [None, 3, 4]
-    corrupted, late = texts[1], texts[4]
     assert (corrupted["shared"], corrupted["own"], corrupted["verdict"]) == ("Divide ", "it. x = 4", "unparsed")
-    assert texts[2]["own"] == "c"
-    assert (texts[3]["likeness"], texts[3]["verdict"]) == ("the clean text", None)
+    assert twin["own"] == "c"
+    assert (early["likeness"], early["verdict"]) == ("the clean text", None)
     # The letters of a patched text are those of its tokens.
     assert (late["own"], late["verdict"]) == ("", "incorrect")
     assert "repeats itself" in late["health"]
     # Prompts without scores are shown where nothing was patched.
-    _, (part,) = of(None, problems, generations)
+    _, (part,) = of(None, PROBLEMS, GENERATED)
     assert (part["pictures"], len(part["texts"])) == ([], 4)
+    with pytest.raises(ValueError, match="is there twice"):
+        of(pl.concat([SCORED, SCORED]), PROBLEMS)
+    with pytest.raises(ValueError, match="no problem is known"):
+        of(SCORED, {})
 
 
-def test_heads_sets_of_layers_and_schedules_are_modes_and_rows(problems):
+def test_heads_sets_of_layers_and_schedules_are_modes_and_rows():
     patches = [{"head": head, "component": "head", "patch": f"L3.head.{head}"} for head in (1, 0)]
     patches += [{"layer": None, "patch": "L3.resid_post+L4.resid_post"}, {"patch": "L3.resid_post@every:2"}]
-    index, (part,) = of(SCORES.frame(score(3, 0, 0.5, **patch) for patch in patches), problems)
+    index, (part,) = of(SCORES.frame(score(3, 0, 0.5, **patch) for patch in patches), PROBLEMS)
     ways = [(variant["component"], variant["schedule"]) for variant in index["variants"]]
     names = {ways[p["variant"]]: [row["name"] for row in p["rows"]] for p in part["pictures"]}
     assert names == {
@@ -90,23 +88,18 @@ def test_prompts_whose_names_look_alike_have_addresses_of_their_own():
     assert names[-1] == "c"
 
 
-def test_unknown_tokens_and_infinite_numbers_travel(problems):
+def test_unknown_tokens_and_infinite_numbers_travel():
     scores = SCORES.frame([score(3, 0, 0.5, kl_clean=math.inf, rank_corrupted=None)])
-    index, (part,) = of(scores, problems)
+    index, (part,) = of(scores, PROBLEMS)
     assert [900, None] in index["vocabulary"]
     assert part["pictures"][0]["kl_clean"] == ["inf"]
     assert part["pictures"][0]["rank_corrupted"] == [None]
+    with pytest.raises(ValueError):
+        packed(math.nan)
 
 
-def test_scores_that_cannot_be_drawn_are_refused(problems, scores):
-    with pytest.raises(ValueError, match="is there twice"):
-        of(pl.concat([scores, scores]), problems)
-    with pytest.raises(ValueError, match="no problem is known"):
-        of(scores, {})
-
-
-def test_hostile_texts_are_made_legible(hostile_scores, hostile_problems, hostile_generations):
-    index, parts = of(hostile_scores, hostile_problems, hostile_generations)
+def test_hostile_texts_are_made_legible():
+    index, parts = of(**HOSTILE_RUN)
     everything = json.dumps([index, parts], ensure_ascii=False)
     assert not re.search("[\x00\x1b\u202e\u200f\u2028\ud83d]", everything)
     assert "⟨U+202E⟩" in everything
@@ -120,20 +113,11 @@ def test_packing_loses_nothing_and_shows_nothing(value):
     assert json.loads(zlib.decompress(base64.b64decode(found))) == value
 
 
-def test_packing_refuses_what_json_lacks():
-    with pytest.raises(ValueError):
-        packed(math.nan)
-
-
-# ---- letters
-
-
 @pytest.mark.parametrize(
     ("tokens", "text", "found"),
     [
         (["a", "b"], "ab", {}),
         ([" \ufffd", "\ufffd", " x"], " ∫ x", {0: " ∫", 1: ""}),
-        (["\ufffd", "\ufffd"], "🗾", {0: "🗾", 1: ""}),
         (["x", "\ufffd", "\ufffd", "\ufffd", "y"], "x∫🗾y", {1: "∫🗾", 2: "", 3: ""}),
         (["\ufffd", "\ufffd", " a", "\ufffd"], "∫ a∂", {0: "∫", 1: "", 3: "∂"}),
         # The end of text is a token and no letter.
@@ -158,9 +142,6 @@ def test_tokens_of_single_bytes_give_the_text_again(text):
     assert "".join(found.get(i, token) for i, token in enumerate(tokens)) == text
 
 
-# ---- formulas
-
-
 def elements(tree):
     yield tree
     for child in tree[2]:
@@ -168,18 +149,14 @@ def elements(tree):
             yield from elements(child)
 
 
-@pytest.mark.parametrize(
-    ("written", "drawn"),
-    [
-        (r"$\frac{1}{2}$", "math mrow mfrac mrow mn mrow mn"),
-        (r"\[\begin{aligned}x&=1\end{aligned}\]", "math mrow mtable mtr mtd mi mtd mi mo mn"),
-        (r"\(x\)", "math mrow mi"),
-    ],
-)
-def test_formulas_become_trees(written, drawn):
-    found = formulas([f"so {written}, and {written}"])
-    assert list(found) == [written]
-    assert [tree[0] for tree in elements(found[written])] == drawn.split()
+def test_formulas_become_trees():
+    trees = {
+        r"$\frac{1}{2}$": "math mrow mfrac mrow mn mrow mn",
+        r"\[\begin{aligned}x&=1\end{aligned}\]": "math mrow mtable mtr mtd mi mtd mi mo mn",
+        r"\(x\)": "math mrow mi",
+    }
+    found = formulas([f"so {written}, and {written}" for written in trees])
+    assert {written: " ".join(tree[0] for tree in elements(found[written])) for written in found} == trees
 
 
 def test_what_is_no_formula_or_too_deep_stays_as_it_was_written():

@@ -23,7 +23,7 @@ from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.style import COLUMN, PAGE, TEXT
 from crosspatch.tables import SCORES, TRAINING
 
-from .conftest import CELLS, HOSTILE, losses, score
+from .conftest import CELLS, CURVES, HOSTILE, HOSTILE_QUESTION, HOSTILE_RUN, PROBLEMS, SCORED, losses, score
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -34,9 +34,9 @@ def every_form(*figures: str) -> list[str]:
     return [f"{name}-{size}.{ending}" for name in figures for size in ("column", "page") for ending in ("png", "pdf")]
 
 
-def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(tmp_path, scores, training, problems):
+def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(tmp_path):
     before = dict(mpl.rcParams)
-    paths = write_figures(tmp_path / "figures", problems=problems, scores=scores, training=training)
+    paths = write_figures(tmp_path / "figures", problems=PROBLEMS, scores=SCORED, training=CURVES)
     assert names(paths) == every_form("training", "depth-profile", "heatmap-001-p", "paper-figure-3")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(names(paths))
     assert dict(mpl.rcParams) == before
@@ -56,19 +56,19 @@ def test_each_figure_is_png_and_pdf_for_a_column_and_a_page(tmp_path, scores, tr
             assert data.count(b"/Subtype /Image") == ("heatmap" in path.name or "paper" in path.name)
 
 
-def test_hostile_text_is_saved_without_a_warning_and_not_in_names(tmp_path, hostile_scores, hostile_problems):
+def test_hostile_text_is_saved_without_a_warning_and_not_in_names(tmp_path):
     """Runs in legends, the domain and the question in titles; a glyph that the font lacks would be a warning."""
     curves = pl.concat([losses([(1, 1.0), (2, 0.5)], name) for name in HOSTILE if name.strip()])
-    paths = write_figures(tmp_path, problems=hostile_problems, scores=hostile_scores, training=curves)
+    paths = write_figures(tmp_path, problems=HOSTILE_RUN["problems"], scores=HOSTILE_RUN["scores"], training=curves)
     made = [re.sub("heatmap-001-.*?-(?=column|page)", "heatmap-", name) for name in names(paths)]
     assert made == every_form("training", "depth-profile", "heatmap")
     assert all(re.fullmatch(r"[a-z0-9-]+\.(png|pdf)", path.name) for path in paths)
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_each_mode_has_its_own_figures_and_names_that_would_be_the_same_are_numbered(tmp_path, problems):
+def test_each_mode_has_its_own_figures_and_names_that_would_be_the_same_are_numbered(tmp_path):
     def figures(*cells: dict) -> list[str]:
-        found = names(write_figures(tmp_path, problems=problems, scores=SCORES.frame(cells), training=None))
+        found = names(write_figures(tmp_path, problems=PROBLEMS, scores=SCORES.frame(cells), training=None))
         assert len(found) == len(set(found))
         return found
 
@@ -86,7 +86,7 @@ def test_each_mode_has_its_own_figures_and_names_that_would_be_the_same_are_numb
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_what_an_earlier_report_made_is_removed_and_nothing_else(tmp_path, scores, training, problems):
+def test_what_an_earlier_report_made_is_removed_and_nothing_else(tmp_path):
     earlier = ["search.png", "heatmap-002-q.pdf", "depth-profile-resid-post-repair-transient.png", "accuracy-page.pdf"]
     earlier += ["heads-related-corrupt-text-column.png", "paper-figure-2-page.png", "heatmap-001-p.png", "training.pdf"]
     foreign = ["mine.png", "heatmap.png", "heatmap-final.pdf", "training.svg", "heads-up.png", "my-search.png"]
@@ -94,14 +94,17 @@ def test_what_an_earlier_report_made_is_removed_and_nothing_else(tmp_path, score
     for name in (*earlier, *foreign):
         (tmp_path / name).write_text("x")
     (tmp_path / "accuracy.png").mkdir()
-    searched = training.with_columns(run=pl.lit("variant-epochs-3"))
-    both = pl.concat([scores, scores.with_columns(direction=pl.lit("repair"))])
-    paths = write_figures(tmp_path, problems=problems, scores=both, training=pl.concat([training, searched]))
+    searched = CURVES.with_columns(run=pl.lit("variant-epochs-3"))
+    both = pl.concat([SCORED, SCORED.with_columns(direction=pl.lit("repair"))])
+    paths = write_figures(tmp_path, problems=PROBLEMS, scores=both, training=pl.concat([CURVES, searched]))
     assert len(paths) == 4 * (1 + 2 + 2 * 2 + 1)
     assert {path.name for path in tmp_path.iterdir()} == {*names(paths), *foreign, "accuracy.png"}
     # All that is made is known again.
-    write_figures(tmp_path, problems={}, scores=None, training=None)
+    for scores_of_none, training_of_none in ((None, None), (SCORES.frame(), TRAINING.frame())):
+        assert write_figures(tmp_path, problems={}, scores=scores_of_none, training=training_of_none) == []
     assert {path.name for path in tmp_path.iterdir()} == {*foreign, "accuracy.png"}
+    with pytest.raises(ValueError, match="'p'"):
+        write_figures(tmp_path, problems={}, scores=SCORED, training=None)
 
 
 @pytest.mark.usefixtures("unpainted")
@@ -122,8 +125,8 @@ def test_the_papers_figures_are_the_first_prompt_of_each_domain(tmp_path):
         assert of_the_paper(related, **other) == []
 
 
-def test_the_papers_heatmap_counts_as_published(scores):
-    figure = paper_heatmap_figure(Heatmap.of(scores, question="What is x?"), COLUMN)
+def test_the_papers_heatmap_counts_as_published():
+    figure = paper_heatmap_figure(Heatmap.of(SCORED, question="What is x?"), COLUMN)
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
     assert "in 3 of the 9 cells both models predict the same token" in said
@@ -153,11 +156,10 @@ def many_steps() -> Heatmap:
         ("many", PAGE, heatmap_figure),
     ],
 )
-def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw, scores, hostile_scores, hostile_problems):
-    [problem] = hostile_problems.values()
+def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw):
     heatmap = {
-        "small": lambda: Heatmap.of(scores),
-        "hostile": lambda: Heatmap.of(hostile_scores, question=problem.question),
+        "small": lambda: Heatmap.of(SCORED),
+        "hostile": lambda: Heatmap.of(HOSTILE_RUN["scores"], question=HOSTILE_QUESTION),
         "many": many_steps,
     }[which]()
     figure = draw(heatmap, size)
@@ -180,25 +182,7 @@ def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw, scor
         assert not any(label.get_parse_math() for label in labels)
 
 
-def test_tokens_are_labelled_where_there_is_room():
-    assert labelled_steps([0, 1, 2], [1], pitch=0.1) == [0, 1, 2]
-    assert labelled_steps([0, 1, 2, 9], [2, 1, 9, 7], pitch=0.05) == [2, 9]
-    figure = heatmap_figure(many_steps(), COLUMN)
-    label = figure.axes[0].get_xlabel().replace("\n", " ")
-    assert "some tokens where the models disagree, of the text of layer 0" in label
-    assert 5 < len(figure.axes[0].get_xticks()) < 34
-
-
-def test_no_data_gives_no_figure_and_a_prompt_without_a_problem_is_an_error(tmp_path, scores):
-    assert write_figures(tmp_path, problems={}, scores=None, training=None) == []
-    assert write_figures(tmp_path, problems={}, scores=SCORES.frame(), training=TRAINING.frame()) == []
-    with pytest.raises(ValueError, match="'p'"):
-        write_figures(tmp_path, problems={}, scores=scores, training=None)
-
-
 def test_curves_are_of_numbers_and_their_axis_is_logarithmic_only_where_it_must_be():
-    assert training_panels(losses([(1, 1.0), (2, 0.01)]))[0].log
-    assert not training_panels(losses([(1, 1.0), (2, 0.5)]))[0].log
     # A loss of exactly 0 has no place on a logarithmic axis.
     assert not training_panels(losses([(1, 1.0), (2, 0.01), (3, 0.0)]))[0].log
     for low, kind in ((0.01, "log"), (0.5, "linear")):
@@ -252,7 +236,13 @@ def test_a_search_is_two_panels_beside_one_another_on_a_page_and_below_in_a_colu
     assert trained.texts[0].get_text() == "no loss was logged"
 
 
-def test_text_is_broken_and_cut_where_its_room_ends():
+def test_text_is_broken_and_cut_and_tokens_are_labelled_where_there_is_room():
+    assert labelled_steps([0, 1, 2], [1], pitch=0.1) == [0, 1, 2]
+    assert labelled_steps([0, 1, 2, 9], [2, 1, 9, 7], pitch=0.05) == [2, 9]
+    figure = heatmap_figure(many_steps(), COLUMN)
+    label = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert "some tokens where the models disagree, of the text of layer 0" in label
+    assert 5 < len(figure.axes[0].get_xticks()) < 34
     lines = style.wrapped("a few words and " + "W" * 200, TEXT, 2.0).split("\n")
     assert all(style.text_width(line, TEXT) <= 2.0 for line in lines)
     assert "".join(lines).replace(" ", "") == "afewwordsand" + "W" * 200

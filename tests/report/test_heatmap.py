@@ -21,20 +21,28 @@ from crosspatch.statistics.patch_mode import PatchMode
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import GENERATIONS, SCORES, SITE_EFFECTS, VOCABULARY
 
-from .conftest import CELLS, generation, score, site_effect, unpacked
+from .conftest import CELLS, GENERATED, HOSTILE_RUN, SCORED, generation, score, site_effect, unpacked
 
 
-def test_rows_are_the_layers_of_one_prompt_and_end_where_their_text_ended(scores):
-    drawn = Heatmap.of(scores)
+def test_rows_are_the_layers_of_one_prompt_and_values_beyond_the_range_are_counted():
+    drawn = Heatmap.of(SCORED)
     assert (drawn.layers, drawn.steps) == ([0, 6, 29], [0, 1, 2, 3])
     assert drawn.cells.select("layer", "step").rows() == [(cell["layer"], cell["step"]) for cell in CELLS]
     assert drawn.reference_tokens == {0: " t0", 1: " t1", 2: " t2", 3: " t3"}
-    assert Heatmap.of(scores.reverse()).cells.equals(drawn.cells)
+    assert Heatmap.of(SCORED.reverse()).cells.equals(drawn.cells)
     frame = SCORES.frame([*CELLS, score(0, 0, 0.75, prompt_id="other")])
     assert Heatmap.of(frame).prompt_id == "p"
     assert Heatmap.of(frame, "other").cells["cts"].to_list() == [0.75]
     with pytest.raises(ValueError, match="absent"):
         Heatmap.of(frame, "absent")
+    assert drawn.notes()[:2] == [
+        "5 of 9 cells have a CTS; in 3 both models predict the same token; "
+        "in 1 they differ by too little to divide by.",
+        "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked with a triangle.",
+    ]
+    inside = Heatmap.of(SCORED.filter(pl.col("cts").is_null() | (pl.col("cts").abs() <= CTS_RANGE)))
+    assert "beyond" not in " ".join(inside.notes())
+    assert Heatmap.of(SCORES.frame([score(3, 0)])).notes()[0].startswith("None of the 1 cells has a CTS")
 
 
 @pytest.mark.parametrize(
@@ -55,18 +63,7 @@ def test_what_cannot_be_drawn_is_refused(rows, message):
         Heatmap.of(SCORES.frame(rows))
 
 
-def test_cells_and_values_beyond_the_range_are_counted_and_said(scores):
-    assert Heatmap.of(scores).notes()[:2] == [
-        "5 of 9 cells have a CTS; in 3 both models predict the same token; "
-        "in 1 they differ by too little to divide by.",
-        "2 CTS values lie beyond the colour range of ±1.5 (from −2.50 to 4.00), marked with a triangle.",
-    ]
-    inside = Heatmap.of(scores.filter(pl.col("cts").is_null() | (pl.col("cts").abs() <= CTS_RANGE)))
-    assert "beyond" not in " ".join(inside.notes())
-    assert Heatmap.of(SCORES.frame([score(3, 0)])).notes()[0].startswith("None of the 1 cells has a CTS")
-
-
-def test_a_notebook_names_predicted_tokens_that_no_layer_wrote(scores, tmp_path):
+def test_a_notebook_names_predicted_tokens_that_no_layer_wrote(tmp_path):
     def predicted(of, **more) -> list[tuple[int, str | None]]:
         """What the models predict in the cell (layer 0, step 1)."""
         page = heatmap(of, **more).html
@@ -74,15 +71,15 @@ def test_a_notebook_names_predicted_tokens_that_no_layer_wrote(scores, tmp_path)
         [picture] = unpacked(page, "prompt-0")["pictures"]
         return [tuple(vocabulary[picture[key][1]]) for key in ("clean_token_id", "corrupted_token_id")]
 
-    assert predicted(scores) == [(101, " t1"), (900, None)]
+    assert predicted(SCORED) == [(101, " t1"), (900, None)]
     known = {900: " Add", 7: "never predicted"}
     named = [(101, " t1"), (900, " Add")]
-    assert predicted(scores, texts=known) == named
+    assert predicted(SCORED, texts=known) == named
     # What was written stands as it was written.
-    assert predicted(scores, texts={**known, 101: "another"}) == named
-    assert predicted(PatchResult(scores, GENERATIONS.frame(), known)) == named
+    assert predicted(SCORED, texts={**known, 101: "another"}) == named
+    assert predicted(PatchResult(SCORED, GENERATIONS.frame(), known)) == named
     run = RunDirectory(tmp_path)
-    run.write(SCORES, scores, 0)
+    run.write(SCORES, SCORED, 0)
     assert predicted(run) == [(101, " t1"), (900, None)]
     run.write(VOCABULARY, VOCABULARY.frame({"token_id": i, "token": text} for i, text in known.items()))
     assert predicted(run) == named
@@ -90,9 +87,9 @@ def test_a_notebook_names_predicted_tokens_that_no_layer_wrote(scores, tmp_path)
     assert "never predicted" not in json.dumps(unpacked(heatmap(run).html, "explorer"))
 
 
-def test_a_prompt_and_a_mode_of_a_result_are_chosen(generations):
+def test_a_prompt_and_a_mode_of_a_result_are_chosen():
     rows = [score(0, 0, 0.75), score(0, 0, 0.25, direction="repair"), score(0, 0, 0.5, prompt_id="other")]
-    texts = pl.concat([generations, GENERATIONS.frame([generation("repaired", "x = 6", "L0.resid_post")])])
+    texts = pl.concat([GENERATED, GENERATIONS.frame([generation("repaired", "x = 6", "L0.resid_post")])])
     result = PatchResult(SCORES.frame(rows), texts)
     with pytest.raises(ValueError, match="choose a mode"):
         heatmap(result)
@@ -107,9 +104,9 @@ def test_a_prompt_and_a_mode_of_a_result_are_chosen(generations):
     assert other["texts"] == []
 
 
-def test_a_picture_is_a_page_that_loads_nothing_and_a_frame_apart(hostile_scores, tmp_path):
+def test_a_picture_is_a_page_that_loads_nothing_and_a_frame_apart(tmp_path):
     """Hostile tokens travel packed, and nothing in the frame's attributes ends them."""
-    picture = heatmap(hostile_scores)
+    picture = heatmap(HOSTILE_RUN["scores"])
     assert picture.write_html(tmp_path / "heatmap.html").read_text(encoding="utf-8") == picture.html
     assert not re.search(r"https?://|<(script|link|img)[^>]*\b(src|href)=", picture.html)
     assert "default-src 'none'" in picture.html
@@ -123,8 +120,8 @@ def test_a_picture_is_a_page_that_loads_nothing_and_a_frame_apart(hostile_scores
     assert picture.html not in repr(picture)
 
 
-def test_matplotlib_draws_the_same_cells(scores):
-    axes = heatmap_figure(Heatmap.of(scores)).axes[0]
+def test_matplotlib_draws_the_same_cells():
+    axes = heatmap_figure(Heatmap.of(SCORED)).axes[0]
     statuses, defined = axes.collections
     # Rows 0, 1 and 2 are the layers 0, 6 and 29, and end where their texts end; 0 is the lighter grey, 1 the darker.
     assert statuses.get_array().tolist() == [[0, 0, None, None], [0, 1, 0, None], [0, 0, 0, 0]]
@@ -139,8 +136,6 @@ def test_matplotlib_draws_the_same_cells(scores):
     assert heatmap_figure(Heatmap.of(SCORES.frame([score(7, 0, 1.0)]))).axes[0].get_xlim() == (-0.5, 0.5)
 
 
-# ---- layer × head
-
 ROWS = [
     site_effect(2, 1, 0.3),
     site_effect(2, 1, 0.5, "recovered_fraction"),
@@ -153,23 +148,18 @@ ROWS = [
     site_effect(0, 1, 0.7, direction="repair"),
     site_effect(0, 1, 0.7, positions="current"),
 ]
-TABLE = SITE_EFFECTS.frame(ROWS)
 
 
 def heads_of(*rows: dict) -> HeadMap:
     return HeadMap.of(SITE_EFFECTS.frame(rows), "related")
 
 
-def test_measured_heads_stand_before_estimates():
+def test_measured_heads_stand_before_estimates_and_a_notebook_shows_the_same():
     drawn = heads_of(*ROWS)
-    assert (drawn.layers, drawn.heads) == ([0, 2], [0, 1])
+    assert (drawn.layers, drawn.heads, drawn.reach) == ([0, 2], [0, 1], 0.5)
     assert drawn.cells.rows() == [(0, 0, 0.05, False), (2, 0, -0.2, False), (2, 1, 0.5, True)]
-    assert drawn.reach == 0.5
     assert heads_of(*reversed(ROWS)).cells.equals(drawn.cells)
-
-
-def test_what_is_said_beside_the_heads():
-    first, second, third = heads_of(*ROWS).notes()
+    first, second, third = drawn.notes()
     assert first.startswith("1 of 3 heads are measured, marked with a ring; the colour of the others")
     assert second == "Layer 2, head 1 recovers most: 0.50 (measured)."
     assert "Only attn_out" in third
@@ -179,13 +169,25 @@ def test_what_is_said_beside_the_heads():
     said = "Related mathematics · corrupted activations into the clean model, at all positions"
     assert alone.title == f"Recovered fraction of each head alone · {said}"
 
+    def shown(*args, **options) -> dict:
+        [heads] = unpacked(head_map(SITE_EFFECTS.frame(ROWS), *args, **options).html, "heads")
+        return heads
 
-def test_heads_that_cannot_be_drawn_are_refused():
+    heads = shown("related", direction="corrupt")
+    assert heads["cells"] == [list(row) for row in drawn.cells.rows()]
+    assert (heads["heads"], heads["layers"], heads["reach"]) == ([0, 1], [0, 2], 0.5)
+    assert heads["notes"] == drawn.notes()
+    assert shown() == shown("related") == heads
+    assert [cell[2] for cell in shown("general")["cells"]] == [0.7]
+    assert "clean activations" in shown(direction="repair")["title"]
+    assert "at the current position" in shown(positions="current")["title"]
     for rows in ([], [site_effect(0, None, 0.9)], [site_effect(0, 0, None)]):
         with pytest.raises(ValueError, match="no heads of related"):
             heads_of(*rows)
     with pytest.raises(ValueError, match="finite"):
         heads_of(site_effect(0, 0, float("nan")))
+    with pytest.raises(ValueError, match="no heads were localised: near, all"):
+        shown("near")
 
 
 @pytest.mark.parametrize(("size", "turned"), [(COLUMN, False), (PAGE, True)])
@@ -212,21 +214,3 @@ def test_small_values_are_not_blown_up_and_many_heads_stay_readable():
     axes = head_map_figure(drawn, COLUMN).axes[0]
     assert not axes.lines
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(head) for head in range(0, 120, 20)]
-
-
-def test_a_notebook_shows_the_same_cells_of_the_first_or_of_a_chosen_map():
-    def drawn(*args, **options) -> dict:
-        [heads] = unpacked(head_map(TABLE, *args, **options).html, "heads")
-        return heads
-
-    heads = drawn("related", direction="corrupt")
-    # layer, head, recovered fraction, and whether it was measured
-    assert heads["cells"] == [[0, 0, 0.05, False], [2, 0, -0.2, False], [2, 1, 0.5, True]]
-    assert (heads["heads"], heads["layers"], heads["reach"]) == ([0, 1], [0, 2], 0.5)
-    assert heads["notes"] == heads_of(*ROWS).notes()
-    assert drawn() == drawn("related") == heads
-    assert [cell[2] for cell in drawn("general")["cells"]] == [0.7]
-    assert "clean activations" in drawn(direction="repair")["title"]
-    assert "at the current position" in drawn(positions="current")["title"]
-    with pytest.raises(ValueError, match="no heads were localised: near, all"):
-        drawn("near")

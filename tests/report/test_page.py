@@ -17,15 +17,14 @@ from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.statistics.patch_mode import modes
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TOKENS, TRAINING, WORDS
 
-from .conftest import RUN, score, unpacked
+from .conftest import GRADED, PROBLEMS, RUN, SCORED, score, unpacked
 
 
 class Page:
-    """A page's source, its tags, its text without the data that travels packed, and the names of these."""
+    """A page's source, its tags, and its text without the data that travels packed."""
 
     def __init__(self, path: Path) -> None:
         self.source = path.read_text(encoding="utf-8")
-        self.packed = set(re.findall(r'<script type="text/plain" id="data-(.*?)">', self.source))
         markup = re.sub(r"(<(script|style).*?>).*?</", r"\1</", self.source, flags=re.DOTALL)
         self.tags = set(re.findall(r"<([a-z0-9]+)", markup))
         self.text = unescape(re.sub(r"<[^>]*>", "", markup))
@@ -36,12 +35,8 @@ class Page:
         return re.findall(rf'\s{name}="(.*?)"', self.markup)
 
 
-@pytest.fixture(scope="module")
-def full(full_page):
-    return Page(full_page)
-
-
-def test_it_holds_everything_says_what_was_found_and_loads_nothing(full):
+def test_it_holds_everything_says_what_was_found_and_loads_nothing(full_page):
+    full = Page(full_page)
     [plotly] = re.findall(r'id="data-plotly">(.*?)<', full.source)
     assert "plotly.js v" in zlib.decompress(base64.b64decode(plotly))[:400].decode()
     assert len(full.source.encode()) < 2.5e6
@@ -67,8 +62,7 @@ def test_it_holds_everything_says_what_was_found_and_loads_nothing(full):
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_sections_without_data_say_so(tmp_path, empty):
-    schemas = {"scores": SCORES, "generations": GENERATIONS, "behaviour": BEHAVIOUR, "training": TRAINING}
-    frames = {name: schema.frame() for name, schema in schemas.items()} if empty else {}
+    frames = {table.name: table.frame() for table in (SCORES, GENERATIONS, BEHAVIOUR, TRAINING) if empty}
     page = Page(write_report(tmp_path / "r.html", title="Nothing", run={}, problems={}, **frames))
     for sentence in (
         "No layer was patched in this run.",
@@ -79,13 +73,13 @@ def test_sections_without_data_say_so(tmp_path, empty):
         "This run has no record of how it was made.",
     ):
         assert sentence in page.text
-    assert not page.packed
+    assert '<script type="text/plain" id="data-' not in page.source
 
 
-def test_scores_without_a_defined_cell_and_of_several_layers(tmp_path, problems):
+def test_scores_without_a_defined_cell_and_of_several_layers(tmp_path):
     def page(*cells) -> Page:
         scores = SCORES.frame(cells)
-        return Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=problems, scores=scores))
+        return Page(write_report(tmp_path / "r.html", title="t", run=RUN, problems=PROBLEMS, scores=scores))
 
     undefined = page(score(3, 0), score(3, 1))
     assert "No cell has a CTS, so nothing can be said" in undefined.text
@@ -95,68 +89,57 @@ def test_scores_without_a_defined_cell_and_of_several_layers(tmp_path, problems)
     assert "no patches of single layers" in several.text
 
 
-def test_a_failed_report_leaves_the_old_one(tmp_path, scores, problems):
-    path = write_report(tmp_path / "r.html", title="first", run={}, problems=problems)
+def test_a_failed_report_leaves_the_old_one(tmp_path):
+    path = write_report(tmp_path / "r.html", title="first", run={}, problems=PROBLEMS)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="'p'"):
-        write_report(path, title="second", run={}, problems={}, scores=scores)
+        write_report(path, title="second", run={}, problems={}, scores=SCORED)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_findings_by_hand(scores, behaviour):
-    (mode,) = modes(scores)
-    assert score_findings(scores, mode, {"p": "related"}) == [
+def test_findings_by_hand():
+    (mode,) = modes(SCORED)
+    assert score_findings(SCORED, mode, {"p": "related"}) == [
         "The models predict different tokens at 6 of 9 (66.7 %) patched steps.",
         "CTS is defined at 5 of them; at 1 the models differ by too little to divide by. "
         "3 of 5 (60.0 %) defined values lie outside [0, 1].",
         "Related mathematics: mean CTS is 0.12 at layer 0 (1 cell) and 0.83 at layer 29 (3 cells); "
         "the lowest layer where it is 0.5 or more is 29.",
     ]
-    assert behaviour_findings(table2_rows(table2(behaviour))) == [
+    assert behaviour_findings(table2_rows(table2(GRADED))) == [
         "Related mathematics, correct answers: clean 1/1, corrupted 0/1 (1 unparsed). "
         "Operations: clean 1 right · 0 planted · 0 neither; corrupted 0 right · 1 planted · 0 neither."
     ]
 
 
-# ---- tables of tokens
+def test_tables_of_classes_of_tokens_and_of_tokens_written_often_that_models_disagree_at() -> None:
+    mode = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
 
-PLACE = {"component": "resid_post", "direction": "corrupt", "persistence": "transient", "schedule": "all"}
+    def row(name: str, measure: str, estimate: float | None, **more: object) -> dict:
+        ends = {} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
+        fixed = {"domain": "related", **mode, "late": False, "by": "class", "class": name, "contrast": "value"}
+        found = {"measure": measure, "estimate": estimate, "effective": 7.5, "n_prompts": 9}
+        return dict.fromkeys(TOKENS.columns) | fixed | found | ends | more
 
-
-def row(name: str, measure: str, estimate: float | None, layer: int | None = None, **more: object) -> dict:
-    ends = {"low": None, "high": None} if estimate is None else {"low": estimate - 0.1, "high": estimate + 0.1}
-    fixed = {"domain": "related", **PLACE, "layer": layer, "late": False, "by": "class", "class": name, "control": None}
-    counted = {"effective": 7.5, "p_value": None, "n_prompts": 9}
-    return {**fixed, "measure": measure, "contrast": "value", "estimate": estimate, **ends, **counted, **more}
-
-
-def test_a_table_of_all_layers_together() -> None:
     rows = [
         row("operation", "share_of_disagreements", 0.6),
         row("operation", "recovered_fraction", 0.3),
         row("operation", "recovered_fraction", -0.2, contrast="excess", p_value=0.99),
         row("operation", "recovered_fraction", 0.9, layer=3),
-        {**row("operation", "recovered_fraction", 0.95), "late": True},
+        row("operation", "recovered_fraction", 0.95, late=True),
         row("digit", "recovered_fraction", None),
     ]
     (table,) = token_tables(TOKENS.frame(rows))
     assert table.name == "Related mathematics, by class of token (resid_post corrupt)"
     assert [row[0] for row in table.rows] == ["operation", "digit"]
-    share, rate, rate_excess, rate_p, transfer, excess, p = table.rows[0][1:]
     n = " (n_eff 7.5)"
-    assert (share, transfer) == (f"0.60 [0.50, 0.70]{n}", f"0.30 [0.20, 0.40]{n}")
-    assert (excess, p) == (f"−0.20 [−0.30, −0.10]{n}", "0.99")
-    assert (rate, rate_excess, rate_p) == ("", "", "")
+    excess = f"−0.20 [−0.30, −0.10]{n}"
+    assert list(table.rows[0][1:]) == [f"0.60 [0.50, 0.70]{n}", "", "", "", f"0.30 [0.20, 0.40]{n}", excess, "0.99"]
     assert table.rows[1][5] == "nothing"
     assert list(token_tables(TOKENS.frame())) == []
-
-
-def test_only_tokens_that_were_written_often_and_that_models_disagree_at() -> None:
-    def word(token: str, positions: int, disagreements: int) -> dict:
-        counts = {"positions": positions, "prompts": 2, "disagreements": disagreements}
-        shares = {"disagreement_rate": disagreements / positions, "mean_cts": 1.0, "published_cts": 0.5}
-        return {"domain": "related", **PLACE, "token": token, **counts, **shares}
-
-    words = WORDS.frame([word(" add", 9, 4), word("rare", 2, 2), word(" is", 9, 0)])
+    fixed = {"domain": "related", **mode, "prompts": 2, "mean_cts": 1.0, "published_cts": 0.5}
+    counts = {" add": (9, 4), "rare": (2, 2), " is": (9, 0)}
+    rows = [{**fixed, "token": token, "positions": n, "disagreements": k} for token, (n, k) in counts.items()]
+    words = WORDS.frame({**row, "disagreement_rate": row["disagreements"] / row["positions"]} for row in rows)
     assert [row[1] for row in words_table(words).rows] == ["␣add"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -41,8 +42,8 @@ def depth() -> pl.DataFrame:
     return depth_statistics(SCORES.frame(cells), CONTROLS.frame(controls), DOMAINS)
 
 
-def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> None:
-    related, general, rate = depth_panels(depth(), MODE)
+def test_both_libraries_draw_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> None:
+    panels = related, general, rate = depth_panels(depth(), MODE)
     assert related.title == "Related mathematics: 9 prompts with a CTS"
     names = ["recovered fraction", "mean CTS", "itself", "random direction", "twin"]
     assert [line.name for line in related.lines] == names
@@ -55,19 +56,41 @@ def test_a_panel_for_each_domain_with_its_controls_and_one_of_disagreement() -> 
     assert general.title == "General questions: 0 prompts with a CTS"
     assert [line.name for line in rate.lines] == ["Related mathematics", "General questions"]
     assert rate.share
+    printed, page = matplotlib_figure(panels), plotly_figure(panels)
+    titles = [axes.get_title(loc="left").replace("\n", " ") for axes in printed.axes if axes.axison]
+    assert titles == [panel.title for panel in panels]
+    drawn = [[line.get_label() for line in axes.lines if not line.get_label().startswith("_")] for axes in printed.axes]
+    assert drawn[:2] == [names, []]
+    assert printed.axes[1].texts[0].get_text() == "no cell with a CTS"
+    assert len(printed.axes[0].collections) == sum(line.band and line.role != "beside" for line in related.lines)
+    lines = [line for panel in panels for line in panel.lines]
+    assert {trace.name for trace in page.data if trace.name} == {line.name for line in lines if line.defined}
+    # Each name stands in the legend once.
+    legend = [trace.name for trace in page.data if trace.showlegend is not False and trace.name]
+    assert len(legend) == len(set(legend))
+    # Plotly draws no axes without a trace, so a panel in which nothing is defined has an empty one.
+    assert {trace.xaxis for trace in page.data} == {f"x{place or ''}" for place in (0, *range(2, len(panels) + 1))}
+    bands = [trace for trace in page.data if trace.fill == "toself"]
+    assert len(bands) == sum(line.band and line.role != "beside" for line in lines)
+    assert plotly_name("<b>&amp;</b>") == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
+    assert "$" not in plotly_name("$x$")
+    assert "%{" not in plotly_name("%{customdata[0]}")
+    # A frame without a value runs over the same layers.
+    low, high = general.reach
+    assert -1 < low < 0
+    assert 2 < high < 3
+    assert printed.axes[1].get_xlim() == (low, high)
+    assert page.layout.xaxis2.range == (low, high)
+    assert Panel("empty", ()).reach == (-0.5, 0.5)
+    # Another mode has no panel.
+    assert depth_panels(depth(), PatchMode("mlp_out", "corrupt", "transient")) == []
+    assert depth_panels(depth(), PatchMode("resid_post", "corrupt", "transient", "every:2")) == []
 
 
 def test_a_control_has_one_colour_where_another_domain_lacks_one() -> None:
-    more = [cell(p, layer, 0, (-1, 1, 0)) for p in ("g", "h") for layer in (0, 1, 2)]
-    controls = [
-        {"control": name, **cell(p, layer, 0, (-1, 1, -1))}
-        for p, names in ((PROMPTS[0], ("other_prompt", "random", "twin")), ("g", ("random", "twin")))
-        for name in names
-        for layer in (0, 1, 2)
-    ]
-    own = [cell(p, layer, 0, (-1, 1, 0)) for p in PROMPTS for layer in (0, 1, 2)]
-    table = depth_statistics(SCORES.frame(own + more), CONTROLS.frame(controls), DOMAINS | {"h": "general"})
-    related, general, _ = panels = depth_panels(table, MODE)
+    own = depth().filter(domain="related").with_columns(pl.col("control").replace("self", "other_prompt"))
+    without = own.filter(pl.col("control").is_null() | (pl.col("control") != "other_prompt"))
+    panels = related, general, _ = depth_panels(pl.concat([own, without.with_columns(domain=pl.lit("general"))]), MODE)
     of_related = {line.name: line.colour for line in related.lines if line.role == "control"}
     of_general = {line.name: line.colour for line in general.lines if line.role == "control"}
     assert list(of_related) == ["another prompt's difference", "random direction", "twin"]
@@ -79,32 +102,16 @@ def test_a_control_has_one_colour_where_another_domain_lacks_one() -> None:
     assert len(printed.legends) == 1
 
 
-def test_a_frame_without_a_value_runs_over_the_same_layers() -> None:
-    panels = depth_panels(depth(), MODE)
-    low, high = panels[1].reach
-    assert -1 < low < 0
-    assert 2 < high < 3
-    assert matplotlib_figure(panels).axes[1].get_xlim() == (low, high)
-    assert plotly_figure(panels).layout.xaxis2.range == (low, high)
-    assert Panel("empty", ()).reach == (-0.5, 0.5)
-    # Another mode has no panel.
-    assert depth_panels(depth(), PatchMode("mlp_out", "corrupt", "transient")) == []
-    assert depth_panels(depth(), PatchMode("resid_post", "corrupt", "transient", "every:2")) == []
-
-
-def behaviour() -> pl.DataFrame:
+def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:
     conditions = [("clean", None, 3), ("corrupted", None, 0)]
     conditions += [("patched", f"L{layer}.resid_post", right) for layer, right in enumerate((3, 2, 0))]
     conditions += [("repaired", f"L{layer}.resid_post", right) for layer, right in enumerate((0, 1, 3))]
-    return BEHAVIOUR.frame(
+    behaviour = BEHAVIOUR.frame(
         answer(f"q{i}", condition, "correct" if i < right else "incorrect", patch)
         for condition, patch, right in conditions
         for i in range(4)
     )
-
-
-def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:
-    (panel,) = accuracy_panels(comparisons(behaviour()))
+    (panel,) = accuracy_panels(comparisons(behaviour))
     lines = {line.name: line for line in panel.lines}
     assert lines["corrupted into clean"].values == (0.75, 0.5, 0.0)
     assert lines["clean activations into the corrupted model"].values == (0.0, 0.25, 0.75)
@@ -112,36 +119,7 @@ def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:
     assert lines["corrupted model"].values == (0.0,) * 3
     assert lines["corrupted into clean"].band
     assert not lines["clean model"].band
-    assert accuracy_panels(comparisons(behaviour().filter(pl.col("patch").is_null()))) == []
-
-
-def test_both_libraries_draw_every_line_and_band() -> None:
-    panels = depth_panels(depth(), MODE)
-    printed = matplotlib_figure(panels)
-    titles = [axes.get_title(loc="left").replace("\n", " ") for axes in printed.axes if axes.axison]
-    assert titles == [panel.title for panel in panels]
-    drawn = [[line.get_label() for line in axes.lines if not line.get_label().startswith("_")] for axes in printed.axes]
-    assert drawn[0] == [line.name for line in panels[0].lines]
-    assert drawn[1] == []
-    assert printed.axes[1].texts[0].get_text() == "no cell with a CTS"
-    assert len(printed.axes[0].collections) == sum(line.band and line.role != "beside" for line in panels[0].lines)
-    page = plotly_figure(panels)
-    assert {trace.name for trace in page.data if trace.name} == {
-        line.name for p in panels for line in p.lines if line.defined
-    }
-    # Each name stands in the legend once.
-    legend = [trace.name for trace in page.data if trace.showlegend is not False and trace.name]
-    assert len(legend) == len(set(legend))
-    # Plotly draws no axes without a trace, so a panel in which nothing is defined has an empty one.
-    assert {trace.xaxis for trace in page.data} == {f"x{place or ''}" for place in (0, *range(2, len(panels) + 1))}
-    bands = [trace for trace in page.data if trace.fill == "toself"]
-    assert len(bands) == sum(line.band and line.role != "beside" for p in panels for line in p.lines)
-
-
-def test_plotly_gets_no_markup_and_no_mathematics() -> None:
-    assert plotly_name("<b>&amp;</b>") == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
-    assert "$" not in plotly_name("$x$")
-    assert "%{" not in plotly_name("%{customdata[0]}")
+    assert accuracy_panels(comparisons(behaviour.filter(pl.col("patch").is_null()))) == []
 
 
 def test_lines_of_unequal_parts_are_refused() -> None:
@@ -149,15 +127,11 @@ def test_lines_of_unequal_parts_are_refused() -> None:
         Line("x", (0, 1), (0.5,), (None,), (None,))
 
 
-# ---- the depth profile in one call
-
-
-def fractions(figure) -> list[float]:
-    """The values of the first panel's main line."""
-    return [round(value, 3) for value in figure.data[0].y]
-
-
 def test_it_draws_the_recovered_fraction_of_runs_summaries_and_scores(tmp_path: Path) -> None:
+    def fractions(figure: Any) -> list[float]:
+        """The values of the first panel's main line."""
+        return [round(value, 3) for value in figure.data[0].y]
+
     run = made_run(tmp_path / "run", prompts=2)
     summary, scores = Summary.of_run(run), run.read(SCORES)
     evenly = [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -43,7 +43,7 @@ def test_domains_take_turns_and_go_no_further_than_there_is_room(monkeypatch):
     assert Selection(("a",), ("b", "c")).names == ["b", "c"]
 
 
-def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(monkeypatch, tmp_path):
+def test_a_page_and_a_report_in_markdown_hold_some_of_too_many_prompts_and_name_the_others(monkeypatch, tmp_path):
     whole = Explorer.of(PROBLEMS, ALL_SCORES, TEXTS, None)
     assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
     monkeypatch.setattr(explorer, "MOST_CELLS", 25)
@@ -60,18 +60,16 @@ def test_a_page_with_too_many_cells_holds_some_prompts_and_names_the_others(monk
     monkeypatch.setattr(explorer, "MOST_CELLS", int(TEXTS["token_count"][0]) * 4)
     assert Explorer.of(PROBLEMS, None, TEXTS, None).selection.left_out == ("r2", "r3", "r4")
 
-
-def test_the_report_in_markdown_names_what_it_leaves_out(monkeypatch, tmp_path):
     def markdown_of() -> str:
         return write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
 
-    whole = markdown_of()
-    assert all(f"text of {p}" in whole for p in PROMPTS)
-    assert "Left out" not in whole
+    text = markdown_of()
+    assert all(f"text of {p}" in text for p in PROMPTS)
+    assert "Left out" not in text
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
-    said = markdown_of()
-    assert "has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in said
-    assert [p for p in PROMPTS if f"text of {p}" in said] == ["r0", "r1", "g0", "g1"]
+    text = markdown_of()
+    assert "has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in text
+    assert [p for p in PROMPTS if f"text of {p}" in text] == ["r0", "r1", "g0", "g1"]
 
 
 @pytest.mark.usefixtures("unpainted")
