@@ -82,15 +82,15 @@ def _moved(name: str, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "cpu":
         return placed(tensor, CPU)
     target, plain = place_of(tensor), []
+    kwargs.pop("non_blocking", None)
     for value in (*rest, kwargs.pop("device", None)):
         if isinstance(value, Tensor):
             target = place_of(value)
             plain.append(value.dtype)
-        elif isinstance(value, torch.device | str | int) and not isinstance(value, bool):
-            target = torch.device("cuda", value) if isinstance(value, int) else torch.device(value)
+        elif isinstance(value, torch.device | str):
+            target = torch.device(value)
         elif value is not None:
             plain.append(value)
-    kwargs.pop("non_blocking", None)
     numbers = placed(tensor, CPU)
     return placed(numbers.to(*plain, **kwargs) if plain or kwargs else numbers, target)
 

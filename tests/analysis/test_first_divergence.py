@@ -62,11 +62,11 @@ def test_the_four_are_the_published_algorithms(family):
         assert row["delta_corrupted"] == delta(last_logits(pair.corrupted, tokens))
         assert row["delta_corrupted_state"] == patched("corrupt", row["layer"])
         assert row["delta_corrupted_layers"] == patched("repair", row["layer"])
-        gap = row["delta_corrupted"] - row["delta_clean"]
-        assert row["state_effect"] + row["layers_effect"] == pytest.approx(gap, abs=TOLERANCE)
-        # The effect of the state alone is its mean effect less half of the interaction.
-        alone = row["delta_corrupted_state"] - row["delta_clean"]
-        assert alone == pytest.approx(row["state_effect"] - row["interaction"] / 2, abs=TOLERANCE)
+        four = TwoByTwo(
+            *(row[f"delta_{each}"] for each in ("clean", "corrupted", "corrupted_state", "corrupted_layers"))
+        )
+        for effect in ("state_effect", "layers_effect", "interaction"):
+            assert row[effect] == pytest.approx(getattr(four, effect), abs=TOLERANCE)
     # The two patches differ: neither could stand in the other's place.
     assert (found["delta_corrupted_state"] - found["delta_corrupted_layers"]).abs().max() > 100 * TOLERANCE
     some = first_divergence(pair, "p", given, [3, 1])

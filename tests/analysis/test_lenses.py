@@ -71,18 +71,11 @@ def test_by_hand():
     site, predicted = Site(5), torch.zeros(2, dtype=torch.long)
     found = SharedReading({site: clean}, {site: child}, predicted, torch.tensor([0, 1]), torch.zeros(2))
     every, some = activation_rows(found)
-    place = {"layer": 5, "component": "resid_post", "head": None}
-    assert every == {
-        **place,
-        "at": "all",
-        "steps": 2,
-        "delta_norm": pytest.approx((4 + 3) / 2),
-        "clean_norm": pytest.approx((3 + 4) / 2),
-        "ratio": pytest.approx((4 / 3 + 3 / 4) / 2),
-        "cosine": pytest.approx((3 / 5 + 4 / 5) / 2),
-        # At a right angle to one another.
-        "alignment": pytest.approx(0),
-    }
+    named = {"layer": 5, "component": "resid_post", "head": None, "at": "all", "steps": 2}
+    means = {"delta_norm": (4 + 3) / 2, "clean_norm": (3 + 4) / 2, "ratio": (4 / 3 + 3 / 4) / 2}
+    # The deltas are at a right angle to one another.
+    means |= {"cosine": (3 / 5 + 4 / 5) / 2, "alignment": 0}
+    assert every == named | {name: pytest.approx(mean) for name, mean in means.items()}
     assert (some["at"], some["steps"], some["alignment"]) == ("disagree", 1, None)
     assert some["cosine"] == pytest.approx(4 / 5)
 

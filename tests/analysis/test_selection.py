@@ -101,15 +101,6 @@ def test_both_parts_of_the_last_block_carry_all_that_it_does(pair):
     assert found.rounds["recovered_fraction"][0] < 0.999
 
 
-def test_the_recovered_fraction_is_that_of_the_exact_scores(pair):
-    found = search_sites(pair, TEXTS, PARTS, RUN, wanted=2.0, max_sites=2)
-    assert found.found is not None
-    assert not found.reached
-    assert found.recovered_fraction == pytest.approx(recovered_by(pair, RUN, TEXTS, found.found).fraction, abs=1e-5)
-    assert found.recovered_fraction == found.rounds["recovered_fraction"].max()
-    assert found.rounds["patch"].to_list()[-1] == found.found.name
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 def test_a_wider_beam_does_no_worse_than_the_greedy_search(family):
     pair = architecture_pair(family, 0.4)
@@ -124,13 +115,17 @@ def test_a_wider_beam_does_no_worse_than_the_greedy_search(family):
         assert wide >= narrow - 1e-5
 
 
-def test_the_order_of_candidates_changes_nothing(pair):
+def test_the_recovered_fraction_is_exact_and_the_order_of_candidates_changes_nothing(pair):
     there, back = (
         search_sites(pair, TEXTS, candidates, RUN, wanted=9.0, beam=2, max_sites=3)
         for candidates in (PARTS, [*PARTS[::-1], PARTS[0]])
     )
     assert there.rounds.equals(back.rounds)
     assert there.found == back.found
+    assert not there.reached
+    assert there.recovered_fraction == pytest.approx(recovered_by(pair, RUN, TEXTS, there.found).fraction, abs=1e-5)
+    assert there.recovered_fraction == there.rounds["recovered_fraction"].max()
+    assert there.rounds.filter(patch=there.found.name)["recovered_fraction"].to_list() == [there.recovered_fraction]
 
 
 def test_sites_that_overwrite_one_another_are_not_patched_together(pair):
@@ -139,12 +134,10 @@ def test_sites_that_overwrite_one_another_are_not_patched_together(pair):
     assert set(found.rounds["patch"]) == {*sites, "L0.mlp_out+L1.head.0", "L0.mlp_out+L1.attn_out"}
 
 
-@pytest.mark.parametrize(
-    ("candidates", "options", "words"),
-    [([], {}, "no candidate"), (PARTS, {"beam": 0}, "beam of 0"), (PARTS, {"max_sites": 0}, "at most 0")],
-)
-def test_wrong_use_is_refused(pair, candidates, options, words):
-    with pytest.raises(ValueError, match=words):
-        search_sites(pair, TEXTS, candidates, RUN, **options)
+def test_wrong_use_is_refused(pair):
+    wrong = ([], {}, "no candidate"), (PARTS, {"beam": 0}, "beam of 0"), (PARTS, {"max_sites": 0}, "at most 0")
+    for candidates, options, words in wrong:
+        with pytest.raises(ValueError, match=words):
+            search_sites(pair, TEXTS, candidates, RUN, **options)
     with pytest.raises(ValueError, match="same token at all steps"):
         search_sites(child_in(pair), TEXTS, PARTS, RUN)

@@ -45,11 +45,10 @@ def test_it_is_added_where_the_model_writes_and_nowhere_else(case):
     """A plain pass over the written text, plus the vector at the writing positions."""
     pair, encoded, vectors = case
     vector, layer, seen = vectors[:1], 1, []
-    handle = find_blocks(pair.clean)[layer + 1].register_forward_pre_hook(
+    with find_blocks(pair.clean)[layer + 1].register_forward_pre_hook(
         lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
-    )
-    text = answers(pair, encoded[:1], vector, Steering(layer, 3.0))[0].tokens
-    handle.remove()
+    ):
+        text = answers(pair, encoded[:1], vector, Steering(layer, 3.0))[0].tokens
     ids = torch.tensor([[*encoded[0], *text[:-1]]])
     with torch.no_grad(), reading(pair.clean, [Site(layer)]) as read:
         pair.clean(ids, use_cache=False)

@@ -44,8 +44,6 @@ def test_both_directions_are_each_alone_one_after_the_other(qwen3_pair):
     ("layers", "meant"),
     [
         (-1, [3]),
-        ([-1, 0], [0, 3]),
-        (np.int64(2), [2]),
         (torch.tensor(-2), [2]),
         (torch.tensor([3, 1]), [1, 3]),
         (range(0, 4, 2), [0, 2]),
@@ -55,7 +53,6 @@ def test_both_directions_are_each_alone_one_after_the_other(qwen3_pair):
         ([-5], "layer -5 is out of range"),
         ([1.5], "got layer 1.5, expected a whole number"),
         ("last", 'expected "all" or numbers such as'),
-        (["1"], "got layer '1'"),
     ],
 )
 def test_layers_are_numbers_of_any_kind(layers, meant):
@@ -111,11 +108,6 @@ def test_scores_have_directions(qwen3_pair):
     both = score(qwen3_pair, "p", QUESTION, direction="both", **options)
     for direction in ("corrupt", "repair"):
         assert both.filter(direction=direction).equals(score(qwen3_pair, "p", QUESTION, direction=direction, **options))
-    # Exchanging the models exchanges the directions.
-    exchanged = ModelPair(qwen3_pair.corrupted, qwen3_pair.clean, qwen3_pair.prompts)
-    repair, corrupt = score(exchanged, "p", QUESTION, direction="repair", **options), both.filter(direction="corrupt")
-    assert (repair["delta_patched"] + corrupt["delta_patched"]).abs().max() < 1e-4
-    assert repair["clean_token_id"].equals(corrupt["corrupted_token_id"])
 
 
 @pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25), (torch.float16, 0.03)])
@@ -129,10 +121,10 @@ def test_the_threshold_of_scores_is_that_of_the_precision(dtype, threshold):
     for found in (along, written):
         apart = found.filter(pl.col("clean_token_id") != pl.col("corrupted_token_id"))
         assert apart.height > 5
-        for row in apart.iter_rows(named=True):
-            small = abs(row["delta_corrupted"] - row["delta_clean"]) < threshold
-            assert row["status"] == ("small_denominator" if small else "ok")
-            assert (row["cts"] is None) == small
+        small = (apart["delta_corrupted"] - apart["delta_clean"]).abs() < threshold
+        assert ((apart["status"] == "small_denominator") == small).all()
+        assert ((apart["status"] == "ok") != small).all()
+        assert (apart["cts"].is_null() == small).all()
     loose = score(pair, "p", QUESTION, "x = 9", "L1.resid_post", small_denominator=1e9)
     assert not (loose["status"] == "ok").any()
     every = patch(pair, QUESTION, layers=[1], max_new_tokens=4, small_denominator=0.0, quick_check=False).scores

@@ -157,7 +157,6 @@ def test_patch_gives_the_same_by_either_engine(persistence):
 @pytest.mark.parametrize(
     ("prompts", "options", "words"),
     [
-        ("a", {"layers": [4]}, "out of range"),
         ("", {}, "empty"),
         ([], {}, "got no prompt"),
         ("a", {"layers": []}, "got no patch"),
