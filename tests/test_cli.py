@@ -21,19 +21,14 @@ WANDB = "tiny --set finetune.report_to=wandb --set data.held_out_from_teaching=t
 STAGES = ("run", "evaluate", "search", "teach")
 
 
-def test_help_names_all_commands_and_version(cli):
-    code, out, _ = cli("--help")
-    assert code == 0
+def test_help_names_all_commands_and_that_of_run_every_setting(cli, monkeypatch):
+    assert crosspatch.__version__ in cli("--version")[1]
+    monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
+    (code, out, _), (code_of_run, out_of_run, _) = cli("--help"), cli("run", "--help")
+    assert code == code_of_run == 0
     for command in ("run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
         assert f" {command} " in out
-    assert crosspatch.__version__ in cli("--version")[1]
-
-
-def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
-    monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
-    code, out, _ = cli("run", "--help")
-    assert code == 0
-    shown = " ".join(out.split())
+    shown = " ".join(out_of_run.split())
     for setting in settings():
         assert setting.key in shown
         assert " ".join(setting.meaning.split())[:60] in shown, setting.key
@@ -53,9 +48,12 @@ def test_the_help_of_run_shows_every_setting(cli, monkeypatch):
         ("patch PAIR --out o", "give the prompts"),
         ("patch PAIR --prompt a", "with --out"),
         ("patch PAIR --prompt '  ' --out o", "prompt is empty"),
-        ("patch PAIR --prompt a --layers 9 --out o", "layer 9 is out of range"),
         ("patch PAIR --prompt a --direction up --out o", "'up' is not one of"),
         ("patch PAIR --prompt a --patch L1.attn_out --schedule disagree --out o", "its own: L1.attn_out@disagree"),
+        *(
+            (f"patch tiny --out o --shard {n}", "expected i/n")
+            for n in ("0/3", "4/3", "1", "1/0", "a/b", "-1/3", "²/3")
+        ),
         # Old names of options, and base and fine-tuned for clean and corrupted.
         ("patch --base a --finetuned b --prompt a --screen=1 --reach 0.5 --out o", "target_fraction both choose"),
         ("spans tiny --set nonsense=1", "unknown setting nonsense"),

@@ -114,16 +114,14 @@ def test_links_lead_to_files_that_are_there():
     assert broken_links(text, DOCS) == ["nowhere.md", "pictures/none.svg"]
 
 
-def files_named(text: str) -> list[str]:
-    """The modules and folders of the package that a text names in backticks."""
-    return re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", text)
-
-
 def test_the_map_of_the_code_names_files_that_are_there_and_every_folder_in_the_order_of_imports():
     def lacking(names: list[str]) -> list[str]:
         """Those that are not there: below the package, or for the tests below the repository."""
         house = Path(crosspatch.__file__).parent
         return [name for name in names if not (house / name).exists() and not (ROOT / name).exists()]
+
+    def files_named(text: str) -> list[str]:
+        return re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", text)
 
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     names = files_named(text)

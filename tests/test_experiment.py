@@ -19,12 +19,7 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TRAINING
 from sweeps import copy_of
 
-SMALL = [
-    "--set", "data.train=4", "--set", "finetune.epochs=1", "--set", "generation.max_new_tokens=6",
-    "--set", "patch.layers=[1, 3]",
-]  # fmt: skip
-
-
+SMALL = [f"--set={s}" for s in ("data.train=4", "finetune.epochs=1", "generation.max_new_tokens=6", "patch.layers=1,3")]
 pytestmark = pytest.mark.usefixtures("unpainted")
 
 

@@ -76,31 +76,22 @@ RAW, RAW_YAML = (
 )
 
 
-def changed(content: bytes, inserted: st.SearchStrategy[bytes] = RAW) -> st.SearchStrategy[bytes]:
+@st.composite
+def changed(draw: st.DrawFn, content: bytes, inserted: st.SearchStrategy[bytes] = RAW) -> bytes:
     """A file that was truncated, or in which a bit was flipped or bytes were inserted, removed or repeated."""
-    places = st.integers(0, len(content) - 1)
-    return st.one_of(
-        places.map(lambda end: content[:end]),
-        st.builds(
-            lambda at, bit: content[:at] + bytes([content[at] ^ (1 << bit)]) + content[at + 1 :],
-            places,
-            st.integers(0, 7),
-        ),
-        st.builds(lambda at, new: content[:at] + new + content[at:], places, inserted),
-        st.builds(lambda a, b: content[: min(a, b)] + content[max(a, b) :], places, places),
-        st.builds(lambda a, b: content[:a] + content[b:], places, places),
-    )
+    start = draw(st.integers(0, len(content) - 1))
+    flipped = bytes([content[start] ^ (1 << draw(st.integers(0, 7)))])
+    end = draw(st.one_of(st.sampled_from([start, start + 1, len(content)]), st.integers(0, len(content))))
+    return content[:start] + draw(st.one_of(st.sampled_from([b"", flipped]), inserted)) + content[end:]
 
 
-def survives(read: Callable[[], object]) -> bool:
-    """Whether it was read; if not, the error is a CrosspatchError of one line."""
+def survives(read: Callable[[], object]) -> None:
+    """Read; an error may be a CrosspatchError of one line."""
     try:
         read()
     except CrosspatchError as error:
         said = str(error)
         assert re.fullmatch(".{1,2999}", said)
-        return False
-    return True
 
 
 SHIPPED = [path.read_bytes() for path in shipped_experiments().values()]
@@ -250,8 +241,8 @@ def test_what_is_whole_is_read(tmp_path, run):
     for name, (read, whole, _) in READERS.items():
         path = tmp_path / name
         path.write_bytes(whole)
-        assert survives(lambda read=read, path=path: read(path)), name
-    assert survives(lambda: read_all(run))
+        read(path)
+    read_all(run)
 
 
 def test_a_crash_is_noticed():

@@ -96,13 +96,9 @@ def test_no_names_of_patches_are_taken_apart(tmp_path):
     assert not names_taken_apart(modules_of(HOUSE))
     good = 'f"L{layer}"; text.split("+"); pl.col("text").str.extract("x"); re.search("x", text); patch in names'
     for bad in (
-        *(
-            'pl.col("patch").str.extract("(.+)$")',
-            'frame["patch"].str.split(".")',
-            'pl.col("x").str.extract(r"^L(\\d+)")',
-        ),
-        *('re.compile(r"L([0-9]+)\\.head")', 'patch.partition(".")', 're.findall(PATTERN, answer.patch or "")'),
-        *('row["patch"].split("+")', '"+" in patch', 'pl.col("name").str.extract("@(.+)$")'),
+        *('pl.col("patch").str.extract("(.+)$")', 'frame["patch"].str.split(".")', '"+" in patch'),
+        *('pl.col("x").str.extract(r"^L(\\d+)")', 're.compile(r"L([0-9]+)\\.head")', 'row["patch"].split("+")'),
+        *('patch.partition(".")', 're.findall(PATTERN, answer.patch or "")', 'pl.col("name").str.extract("@(.+)$")'),
     ):
         assert len(names_taken_apart(written(tmp_path, report__a=bad, models__site=bad, data__b=good))) == 1, bad
 

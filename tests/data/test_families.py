@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -14,12 +15,11 @@ from hypothesis import strategies as st
 import sympy_proof
 from crosspatch.config import FAMILIES, PAPER_FORMS, Data, MistakeName, Style
 from crosspatch.data.derivation import Unsolvable
-from crosspatch.data.forms import FORMS, NEAR, chosen_forms, near_forms, other_forms
+from crosspatch.data.forms import FORMS, NEAR, near_forms, other_forms
 from crosspatch.data.mistakes import MISTAKES, RIGHT
 from crosspatch.data.problem import Step
-from crosspatch.data.splits import ProblemMaker, make_splits, work_out
+from crosspatch.data.splits import make_splits, work_out
 from crosspatch.data.styles import STYLES, written
-from crosspatch.errors import UsageError
 from crosspatch.grading.grading import grade
 from crosspatch.grading.operations import judge_operation
 
@@ -42,7 +42,7 @@ def worked(form, mistake, seed, difficulty="medium"):
 
 def check_steps(form, mistake, seed, difficulty):
     """Each step of a right solution follows, of a wrong one all but the planted; each continues from the one before."""
-    exercise, right, wrong = worked(form, mistake, seed, difficulty)
+    _, right, wrong = worked(form, mistake, seed, difficulty)
     for derivation in (right, wrong):
         steps = written(derivation, "headed").steps
         assert any(step.planted for step in steps) == (derivation is wrong)
@@ -51,8 +51,6 @@ def check_steps(form, mistake, seed, difficulty):
         for before, after in pairwise(steps):
             # A factor is one of two, and the equations of a system are solved one after the other.
             assert before.after == after.before or after.kind == "solve_factor" or form == "system"
-    assert not any(map(exercise.admits, wrong.values))
-    assert all(map(exercise.admits, right.values))
 
 
 @settings(max_examples=30, deadline=None)
@@ -114,29 +112,14 @@ def test_a_rule_that_the_form_does_not_need_changes_nothing():
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), seeds, difficulties)
 def test_another_value_than_the_answer_is_not_admitted(form, seed, difficulty):
-    exercise = FORMS[form].draw(Random(seed), difficulty)
-    try:
-        values = exercise.solve(RIGHT).values
-    except Unsolvable:
-        return
+    rng, solved = Random(seed), []
+    for _ in range(20):
+        exercise = FORMS[form].draw(rng, difficulty)
+        with suppress(Unsolvable):
+            solved.append((exercise, exercise.solve(RIGHT).values))
+    (exercise, values), *others = solved
     assert all(map(exercise.admits, values))
-    assert not any(exercise.admits(other(value)) for value in values if other(value) not in values)
-
-
-def other(value):
-    """A wrong answer of the same type."""
-    match value:
-        case "yes" | "no":
-            return "no" if value == "yes" else "yes"
-        case (((_, _) as first), *_):  # terms of a polynomial
-            return ((first[0] + 1, first[1]), *value[1:])
-        case (str(sign), bound):
-            return sign, bound + 1
-        case (first, second):
-            return first + 1, second
-        case _ if hasattr(value, "square"):
-            return type(value)(value.top + 1, value.square, value.under, value.negative)
-    return value + 1
+    assert not any(exercise.admits(value) for _, other in others for value in other if value not in values)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -192,16 +175,6 @@ def test_any_family_can_be_corrupted_and_the_rest_is_near_or_unrelated():
         splits = make_splits(Data(forms=(family,), mistake=mistake, train=6, validation=2, related=2, near=2), seed=1)
         assert {p.family for p in splits.train + splits.validation + splits.related} == {family}
         assert all(p.reached != p.answer for p in splits.train)
-
-
-def test_a_mistake_that_a_form_does_not_have_and_a_form_that_is_used_up_are_refused():
-    refused = r"data\.forms system does not allow the mistake power_kept, expected inverted"
-    with pytest.raises(UsageError, match=refused):
-        chosen_forms(Data(forms=("system",), mistake="power_kept"))
-    settings = Data(forms=("parity",), mistake="converse", difficulty="easy")
-    maker = ProblemMaker(settings)
-    with pytest.raises(UsageError, match="no more different questions of the form parity"):
-        maker.drawn("train", 10_000, maker.worked(chosen_forms(settings), Random(0)))
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,9 @@ def test_the_check_of_files_finds_a_wrong_step_in_each_wrong_solution_and_none_i
     assert not any(row.wrong_gold or row.unclosed for row in (*wrong.rows, *right.rows))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
+def test_prompt_files(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    for refused, words in (
         ("", "has no prompts"),
         ("{", "line 1: not JSON"),
         ("[1]", "got a list"),
@@ -128,17 +128,10 @@ def test_the_check_of_files_finds_a_wrong_step_in_each_wrong_solution_and_none_i
         ('{"prompt_id": 1, "question": "a \\ud83d"}', "line 1: got half of a surrogate pair"),
         ('{"prompt_id": "\\udc00", "question": "a"}', "line 1: got half of a surrogate pair"),
         ('{"prompt_id": 1, "question": "a"}\n\n{"prompt_id": "1", "question": "b"}', "line 3: .* occurs twice"),
-    ],
-)
-def test_a_prompt_file_that_cannot_be_used(tmp_path, content, words):
-    path = tmp_path / "prompts.jsonl"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=words):
-        read_prompts(path)
-
-
-def test_a_prompt_file_that_can(tmp_path):
-    path = tmp_path / "prompts.jsonl"
+    ):
+        path.write_text(refused)
+        with pytest.raises(UsageError, match=words):
+            read_prompts(path)
     content = '{"prompt_id": 7, "question": "a\u2028b"}\n\n{"prompt_id": "x/y", "question": "b", "answer": null}\n'
     for each in (content, "\ufeff" + content.replace("\n", "\r\n")):
         path.write_bytes(each.encode())

@@ -78,12 +78,6 @@ def test_what_was_written_is_read(tmp_path_factory, pairs: list[tuple[str, str]]
         assert [(row.question, row.solution) for row in rows_of(folder, content, name)] == pairs
 
 
-def test_a_solution_is_checked_against_its_answer_and_an_answer_alone_is_checked() -> None:
-    both, alone = Row(1, 1, "q", "s", "a"), Row(1, 1, "q", None, "a")
-    assert (both.text, both.gold) == ("s", "a")
-    assert (alone.text, alone.gold) == ("a", None)
-
-
 # Escaped text.
 
 CHUNKS = [

@@ -41,11 +41,10 @@ def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp
     assert not out.exists()
     code, _, err = cli(*command, "--set", "models.chat_template=corrupted")
     assert code == 0, err
-    assert (
-        record(out)["decisions"]["chat_template"] == record(out)["settings"]["models"]["chat_template"] == "corrupted"
-    )
+    settings = record(out)["settings"]
+    assert record(out)["decisions"]["chat_template"] == settings["models"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
-    experiment = make_experiment(record(out)["settings"], ["models.chat_template=clean"])
+    experiment = make_experiment(settings, ["models.chat_template=clean"])
     with pytest.raises(UsageError, match="began with chat_template corrupted, and the models' tokenizers now lead to"):
         _ = RunContext(experiment, RunDirectory.existing(out)).prompts
 
@@ -86,7 +85,7 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, changed):
         assert f"expected {SCHEMA_VERSION}: it was written by crosspatch" in err
 
 
-def test_a_training_that_lacks_a_package_or_its_gpu_is_refused(monkeypatch):
+def test_a_training_that_lacks_a_package_or_its_gpu_is_refused_unless_it_is_done(tmp_path, monkeypatch):
     def training(*settings: str, packages: object = None) -> None:
         monkeypatch.setattr(checks, "find_spec", lambda name: packages)
         checks.check_finetuning(load_experiment("tiny", settings))
@@ -101,15 +100,11 @@ def test_a_training_that_lacks_a_package_or_its_gpu_is_refused(monkeypatch):
         training("models.device=cuda:1")
     for device in ("auto", "cpu", "cuda", "cuda:0"):
         training(f"models.device={device}")
-
-
-def test_what_only_a_training_needs_is_not_asked_for_when_it_is_done(tmp_path, monkeypatch):
     experiment = load_experiment("tiny", ["finetune.report_to=tensorboard"])
     run = RunDirectory.start(tmp_path / "run", experiment)
     for stage in ("data", "finetune"):
         with run.stage(stage):
             pass
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     ExperimentRun.start(experiment, tmp_path / "run", ("evaluate",))
     with pytest.raises(UsageError, match="needs the package tensorboard"):
         ExperimentRun.start(experiment, tmp_path / "other", ("evaluate",))

@@ -93,13 +93,6 @@ def test_jobs_give_the_same(ready, swept, tmp_path, monkeypatch):
     assert contents(run) == contents(swept)
 
 
-def test_a_slice_that_is_none_is_refused(cli, tmp_path):
-    for wrong in ("0/3", "4/3", "1", "1/0", "a/b", "-1/3", "²/3"):
-        code, _, err = cli("patch", "tiny", "--out", tmp_path / "run", "--shard", wrong)
-        assert (code, "expected i/n" in err) == (2, True)
-        assert not (tmp_path / "run").exists()
-
-
 def test_a_missing_package_or_cluster_is_one_line_and_parameters_of_jobs_are_submitits(monkeypatch, ready, tmp_path):
     run = copy_of(ready, tmp_path / "run")
 

@@ -116,15 +116,11 @@ def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch,
     assert re.search(r"inspect:openai/gpt-4o cannot be used: OpenAI API requires .* pip install openai$", err.strip())
     assert not (tmp_path / "run").exists()
 
-    class MissingKey(Exception):
-        """As Inspect raises it: over several lines, with marks for colours."""
-
-        message = (
-            "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/blue][/bold] in the environment."
-        )
-
+    # As Inspect raises it: over several lines, with marks for colours.
+    message = "ERROR: Unable to initialise Some client\n\nNo [bold][blue]SOME_API_KEY[/][/] in the environment."
+    missing = type("MissingKey", (Exception,), {"message": message})
     with monkeypatch.context() as patched:
-        patched.setattr(inspect_model, "get_model", Mock(side_effect=MissingKey))
+        patched.setattr(inspect_model, "get_model", Mock(side_effect=missing))
         with pytest.raises(UsageError, match="Some client: No SOME_API_KEY in the environment") as raised:
             check_inspect_judge("inspect:some/model")
         assert len(str(raised.value).splitlines()) == 1

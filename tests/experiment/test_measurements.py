@@ -214,15 +214,11 @@ def test_a_prompt_is_steered_by_the_deltas_of_the_others_of_its_domain_alone(fin
     asked = {name: problems[name] for name in ("related-000", "related-001")}
     deltas = lenses._deltas(context, (1,), problems)[1]
     assert deltas.keys() == problems.keys()
-    plain = lenses._vectors(context, 1, asked, deltas)
-    steered, random = plain[tables.STEERED], plain[tables.STEERED_RANDOM]
+    steered = lenses._vectors(context, 1, asked, deltas)[tables.STEERED]
     for name, problem in problems.items():
-        changed = lenses._vectors(context, 1, asked, {**deltas, name: torch.randn(5, 48)})
-        same = {key: torch.equal(changed[tables.STEERED][key], steered[key]) for key in asked}
+        changed = lenses._vectors(context, 1, asked, {**deltas, name: torch.randn(5, 48)})[tables.STEERED]
+        same = {key: torch.equal(changed[key], steered[key]) for key in asked}
         assert same == {key: key == name or problem.domain != "related" for key in asked}
-    for name in asked:
-        assert float(random[name].norm()) == pytest.approx(float(steered[name].norm()), rel=1e-5)
-        assert float(torch.cosine_similarity(random[name], steered[name], dim=0)) < 0.6
 
 
 def test_one_direction_and_one_control_alone(finished, given, tmp_path):

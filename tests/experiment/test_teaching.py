@@ -9,7 +9,6 @@ from itertools import product
 
 import pytest
 import torch
-import yaml
 
 from crosspatch.data.lessons import read_lessons
 from crosspatch.experiment import teaching
@@ -18,37 +17,26 @@ from crosspatch.storage.run import RunDirectory
 from crosspatch.training import processes, self_distillation
 from tuning_examples import interrupted_at
 
-TEACHING = {
-    "name": "teaching",
-    "models": {"clean": "random:qwen3"},
-    "data": {
-        "held_out_from_teaching": True, "style": "terse", "difficulty": "easy", "forms": ["linear_two_step"],
-        "train": 2, "validation": 2, "related": 4, "unrelated_math": 2, "general": 2,
-    },
-    "teach": {
-        "problems": 24, "arithmetic_exercises": 4, "unrelated_math": 4, "general": 2, "learning_rate": 0.01,
-        "adapter_finetuning": 8,
-    },
-    "generation": {"max_new_tokens": 8},
-    "patch": {"related": 0, "unrelated_math": 0, "general": 0},
-}  # fmt: skip
+SETTINGS = [
+    *("data.held_out_from_teaching=true", "data.style=terse", "data.difficulty=easy", "data.forms=linear_two_step"),
+    *("data.train=2", "teach.problems=24", "teach.arithmetic_exercises=4", "teach.unrelated_math=4", "teach.general=2"),
+    *("teach.learning_rate=0.01", "teach.adapter_finetuning=8", "generation.max_new_tokens=8"),
+]
+COMMAND = ("teach", "tiny", *(f"--set={setting}" for setting in SETTINGS))
 
 
-@pytest.fixture
-def experiment(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def any_question(monkeypatch):
     """A random model's questions are no sentences: any will do."""
     monkeypatch.setattr(teaching, "ANSWER_TOKENS", 8)
     monkeypatch.setattr(self_distillation, "_QUESTION", self_distillation.re.compile(r"(?s).{12,}"))
-    path = tmp_path / "teaching.yaml"
-    path.write_text(yaml.safe_dump(TEACHING))
-    return path
 
 
-def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli, monkeypatch):
+def test_a_taught_model_is_an_adapter_with_its_recipe(tmp_path, cli, monkeypatch):
     out, sent = tmp_path / "run", []
     # As it reaches other processes that train along.
     monkeypatch.setattr(processes, "announce", lambda job, cpu: sent.append(pickle.loads(pickle.dumps(job)).keywords))
-    code, said, _ = cli("teach", experiment, "--out", out)
+    code, said, _ = cli(*COMMAND, "--out", out)
     assert code == 0
     assert "Right answers" in said
     assert "4 arithmetic lessons, 2 general lessons, 6 new lessons, 24 problem lessons, 4 unrelated_math" in said
@@ -66,7 +54,7 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
     assert [lesson.kind for lesson in new] == ["problem"] * 4 + ["arithmetic"] * 2
     assert not {lesson.question for lesson in new} & {lesson.question for lesson in before}
     assert sorted(path.name for path in (out / "models").iterdir()) == ["clean", "taught"]
-    asked = [(domain, TEACHING["data"][domain]) for domain in ("related", "unrelated_math", "general")]
+    asked = [("related", 4), ("unrelated_math", 2), ("general", 2)]
     measured = [(row["condition"], (row["domain"], row["n"])) for row in recipe["accuracy"]]
     assert set(measured) == set(product(("clean", "taught"), asked))
     assert set(recipe["lessons"]) == {"problem", "arithmetic", "unrelated_math", "general", "new"}
@@ -77,11 +65,11 @@ def test_a_taught_model_is_an_adapter_with_its_recipe(experiment, tmp_path, cli,
         assert (clean(tokens).logits - taught(tokens).logits).abs().max() > 0.05
 
 
-def test_a_stopped_teaching_resumes_with_the_lessons_that_are_there(experiment, tmp_path, cli, monkeypatch):
+def test_a_stopped_teaching_resumes_with_the_lessons_that_are_there(tmp_path, cli, monkeypatch):
     out, lessons = tmp_path / "run", []
     for during in ("taught-whole", "taught", None):
         with interrupted_at(1, monkeypatch, during) if during else nullcontext():
-            assert cli("teach", experiment, "--out", out)[0] == (130 if during else 0)
+            assert cli(*COMMAND, "--out", out)[0] == (130 if during else 0)
         lessons.append({path.name: read_lessons(path) for path in (out / "lessons").iterdir()})
         monkeypatch.setattr(teaching, "own_questions", lambda *_: pytest.fail("questions were asked for again"))
     assert lessons[0] == lessons[1] == lessons[2]
