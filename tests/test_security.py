@@ -53,12 +53,17 @@ def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, mo
     monkeypatch.setattr(Figure, "savefig", lambda _, path, **options: save(Figure(), path, **options))
     prompts, log, root = tmp_path / "in" / "prompts.jsonl", tmp_path / "log", tmp_path / "out" / "run"
     prompts.parent.mkdir()
-    lines = [{"prompt_id": name, "domain": name, "family": name, "question": "Solve 2x = 4"} for name in HOSTILE]
+    lines = [
+        {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
+        for i, name in enumerate(HOSTILE)
+    ]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     small = ["data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"]
     small += ["generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
-    small += [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
-    code, out, err = cli("run", "tiny", *(f"--set={setting}" for setting in small), "--out", root)
+    given = [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
+    code, out, err = cli(
+        "run", "tiny", *(part for setting in small + given for part in ("--set", setting)), "--out", root
+    )
     assert code == 0, err
     run = RunDirectory.existing(root)
     assert set(run.read(SCORES)["prompt_id"]) == set(HOSTILE)
