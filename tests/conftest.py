@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # A core for each worker: threads of several would wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -25,6 +26,10 @@ make_checkable("crosspatch.patching", "crosspatch.analysis")
 
 from crosspatch.models.pair import ModelPair
 from pairs import ARCHITECTURES, make_pair
+
+# Tests never time anything.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,7 +36,6 @@ from experiment.runs import made_run
 COUNT = int(os.environ.get("CROSSPATCH_FUZZ", "100"))
 many = settings(
     max_examples=COUNT,
-    deadline=None,
     # Few inputs are the same every time; many are others.
     derandomize=COUNT <= 100,
     database=None,

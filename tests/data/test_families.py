@@ -53,7 +53,7 @@ def check_steps(form, mistake, seed, difficulty):
             assert before.after == after.before or after.kind == "solve_factor" or form == "system"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @example(("inequality", "inverted_operation"), 8131224, "medium")  # once drew a bound of 0
 @given(pairs, seeds, difficulties)
 def test_all_but_the_planted_steps_follow(pair, seed, difficulty):
@@ -65,7 +65,7 @@ def test_each_mistake_shows_in_each_form_that_has_it(form, mistake):
     check_steps(form, mistake, 7, ("easy", "medium", "hard")[PAIRS.index((form, mistake)) % 3])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pairs, seeds, styles)
 def test_both_texts_are_graded_rightly_and_marks_are_in_wrong_ones_only(pair, seed, style):
     _, right, wrong = worked(*pair, seed)
@@ -109,7 +109,7 @@ def test_a_rule_that_the_form_does_not_need_changes_nothing():
         assert exercise.solve(foreign) == right
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(sorted(FORMS)), seeds, difficulties)
 def test_another_value_than_the_answer_is_not_admitted(form, seed, difficulty):
     rng, solved = Random(seed), []

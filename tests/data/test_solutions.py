@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import sympy_proof
@@ -68,7 +68,6 @@ def test_a_mistake_that_cannot_show_and_an_equation_without_a_real_solution():
             equation.solve(broken)
 
 
-@settings(deadline=None)
 @example("quadratic_constant", 231)  # a factor x, whose root takes no operation
 @given(st.sampled_from(PAPER_FORMS), st.integers(0, 10**6))
 def test_every_wording_names_equation_and_unknown_and_a_wrong_solution_does_the_opposite(form, seed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crosspatch.errors import CrosspatchError, UsageError
@@ -97,7 +97,6 @@ def test_workers_that_all_die_end_the_stage(stage):
 DIRECTIONS = st.sampled_from([("corrupt",), ("corrupt", "repair")])
 
 
-@settings(deadline=None)
 @given(prompts=st.integers(1, 9), directions=DIRECTIONS, patches=st.integers(1, 40), rows=st.integers(1, 64))
 def test_a_sweep_is_cut_into_shards_that_hold_every_row_once_and_in_order(prompts, directions, patches, rows):
     names = [f"p{i}" for i in range(prompts)]

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crosspatch.data.table import Row
@@ -36,7 +36,6 @@ def number(value: Fraction) -> str:
     return re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", str(value))
 
 
-@settings(deadline=None)
 @given(roots, st.integers(-9, 9).filter(bool), st.integers(-30, 30), roots, forms)
 def test_a_linear_equation(root: Fraction, a: int, b: int, other: Fraction, form: str) -> None:
     for question in (f"{a}k + {b} = {number(a * root + b)}", f"{a - 20}k + {b} = {number(a * root + b)} - 20k"):
@@ -46,7 +45,6 @@ def test_a_linear_equation(root: Fraction, a: int, b: int, other: Fraction, form
             assert root == other or answered(f"Solve for k: {question}", form.format(solution)) == "wrong"
 
 
-@settings(deadline=None)
 @given(roots, roots, st.integers(1, 9), forms)
 def test_a_quadratic_equation(r: Fraction, s: Fraction, a: int, form: str) -> None:
     one, other = number(r), number(s)
@@ -58,7 +56,6 @@ def test_a_quadratic_equation(r: Fraction, s: Fraction, a: int, form: str) -> No
             assert r == s or answered(f"Solve for x: {question}", form.format(solution)) == "wrong"
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(-20, 20), st.integers(-20, 20), forms)
 def test_the_formula_is_an_answer(a: int, b: int, c: int, form: str) -> None:
     question = f"{a}x² + {b}x + {c} = 0"
@@ -140,7 +137,6 @@ def test_it_agrees_with_the_grading_of_generations(answer: str) -> None:
     assert answered("4x² - 16x + 15 = 0", text) == verdict
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(alphabet="0123456789x+-*/^(){}[]√±.,=&$\n\\ frac sqrt", max_size=99), st.booleans())
 @example("¹", False)
 @example("x = 19²", False)

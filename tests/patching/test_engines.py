@@ -52,7 +52,7 @@ def test_trajectories_end_at_the_stop_token_or_the_limit(monkeypatch, persistenc
     assert sum(len(t.tokens) for t in fast.trajectories) < sum(map(len, known))
 
 
-@budget(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@budget(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_prompt_any_layers(qwen3_pair, data):
     question = data.draw(st.text(min_size=1, max_size=40).filter(str.strip))
@@ -88,7 +88,7 @@ written_once = cache(written)
 GUESS = st.tuples(st.integers(0, 5), st.integers(0, 8), st.lists(st.integers(0, 511), max_size=12))
 
 
-@budget(max_examples=20, deadline=None)
+@budget(max_examples=20)
 @given(persistence=st.sampled_from(PERSISTENCES), guesses=st.lists(GUESS, max_size=3))
 def test_no_draft_changes_anything(persistence, guesses):
     run = PatchRun(persistence=persistence, max_new_tokens=8)

@@ -4,8 +4,8 @@ The clean model is a tiny one that has learnt all sums and differences modulo 8.
 until it answers wrongly, by the weights of one block, one MLP or one head alone: the head's rows of the query, key and
 value projections and its columns of the output projection. Every head has its own keys and values.
 
-Patched at all positions, the planted block or MLP recovers everything. A head's activation lacks the change of its
-output projection, so a head recovers less than everything, but more than any other head.
+Patched at all positions, the planted site alone recovers everything, and sites below it nothing. A head's activation
+lacks the change of its output projection, so a head recovers less than everything, but more than any other head.
 """
 
 from __future__ import annotations
@@ -118,6 +118,12 @@ def top_of(name: str, positions: str = "all") -> dict[str, TopSite]:
     return {each.component: each for each in top_sites(localised(name), RELATED, "related", positions=positions)}
 
 
+def fractions(name: str) -> dict[Site, float]:
+    """What each site recovers at all positions."""
+    table = site_effects(localised(name), RELATED).filter(positions="all", measure="recovered_fraction")
+    return {Site.parse(patch): estimate for patch, estimate in table.select("patch", "estimate").iter_rows()}
+
+
 def names_it(name: str, positions: str = "all") -> bool:
     """Whether the top site of the planted site's component is the planted one, told apart from the next."""
     found = top_of(name, positions)[Site.parse(name).component]
@@ -150,10 +156,13 @@ def test_the_planted_site_is_named(name):
     whole = found["attn_out" if site.component == "head" else site.component]
     assert whole.recovered_fraction > 0.9
     assert whole.is_all
+    # Sites below it recover nothing.
+    below = [abs(fraction) for other, fraction in fractions(name).items() if other.layer < site.layer]
+    assert below
+    assert max(below) < 1e-3
 
 
 def test_of_a_child_tuned_everywhere_no_site_is_all():
     """The control: some site always ranks first, but here none recovers everything, and every whole part something."""
     assert not any(found.is_all for found in top_of("all").values())
-    table = site_effects(localised("all"), RELATED).filter(positions="all", measure="recovered_fraction")
-    assert table.filter(~pl.col("patch").str.contains("head"))["estimate"].min() > 0.02
+    assert all(fraction > 0.02 for site, fraction in fractions("all").items() if site.head is None)

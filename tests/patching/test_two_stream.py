@@ -66,7 +66,7 @@ def both(lanes: dict[int, tuple[int, int, int]], rule, seed):
 PER_LANE = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(PER_LANE, min_size=1, max_size=6),
     st.sampled_from([causal, sliding]),

@@ -51,7 +51,7 @@ def test_few_units_or_nothing_below_the_line_give_no_interval() -> None:
     assert bootstrap(ratios(np.zeros(12), np.zeros(12)), resamples(12, rng)) == Interval(None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10), st.floats(-3, 3))
 def test_an_interval_moves_and_scales_with_what_it_is_of(seed: int, scale: float, shift: float) -> None:
     rng = np.random.default_rng(seed)

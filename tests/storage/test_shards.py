@@ -42,7 +42,7 @@ def test_a_shard_is_left_until_it_is_kept_a_claim_is_one_processs_and_failures_a
     assert shards.state(1) == "waiting"
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(min_size=1, max_size=200), data=st.data())
 def test_any_flipped_bit_and_any_lost_byte_is_noticed(shards, content, data):
     path = shards.root / "scores/part-00002.parquet"
