@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,49 +110,11 @@ def test_names_in_an_experiment_are_known_ones(key):
         assert "\n" not in str(error.value)
 
 
-# What would run a text as code or as a command, or read a pickle.
-FORBIDDEN = {
-    *("eval", "exec", "compile", "__import__", "runpy.run_path", "runpy.run_module"),
-    *("os.system", "os.popen", "os.execv", "os.execvp", "os.spawnl", "os.spawnv"),
-    *("subprocess.getoutput", "subprocess.getstatusoutput"),
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "marshal.load", "marshal.loads"),
-    *("shelve.open", "joblib.load", "torch.load", "numpy.load", "np.load", "pd.read_pickle"),
-    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
-}
-PICKLERS = {"pickle", "dill", "marshal", "shelve", "joblib"}
-
-
-def dangers(source: str) -> list[str]:
-    """The calls in a file by which a text could become a command or code, with their lines."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            name, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if name in FORBIDDEN or any(options.get(key, "False") != "False" for key in ("shell", "trust_remote_code")):
-                found.append(f"{node.lineno}: {name}")
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
-            found += [f"{node.lineno}: import {name}" for name in names & PICKLERS]
-    return found
-
-
-FORBIDDEN_LINES = """subprocess.run(text, shell=True)
-os.system(text)
-eval(text)
-import pickle
-from pickle import loads
-torch.load(path, weights_only=True)
-yaml.load(text, Loader=yaml.Loader)
-AutoModel.from_pretrained(name, trust_remote_code=settings.trust)"""
-
-
-def test_no_text_reaches_a_shell_an_interpreter_or_an_unpickler():
-    files = list(SOURCE.rglob("*.py"))
-    assert len(files) > 100
-    assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
-    # What is forbidden is noticed.
-    assert all(dangers(line) for line in FORBIDDEN_LINES.splitlines())
-    assert not dangers("subprocess.run([text], shell=False)\nmodel.eval()\nyaml.safe_load(text)\nre.compile(text)")
+def test_no_model_brings_code_along():
+    """Ruff's rules keep shells, interpreters and unpicklers out of the source (pyproject.toml); none is for this."""
+    trusting = re.compile(r"trust_remote_code\W+(?!False)\w")
+    assert trusting.search("AutoModel.from_pretrained(name, trust_remote_code=settings.trust)")
+    assert not [path for path in SOURCE.rglob("*.py") if trusting.search(path.read_text(encoding="utf-8"))]
 
 
 # Nine lines that mean a billion values.
