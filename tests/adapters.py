@@ -1,7 +1,5 @@
 """PEFT adapters of tiny models for the tests, as PEFT saves them."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

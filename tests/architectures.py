@@ -1,7 +1,5 @@
 """A tiny random model of each architecture that crosspatch is tried on: 4 blocks, width 48, 4 heads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -3,8 +3,6 @@
 What is shared with a user's command is all but the start of the interpreter.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

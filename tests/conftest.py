@@ -1,7 +1,5 @@
 """Shared fixtures: tiny random pairs, made once, and shape checking of the engine and what is built on it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Run both engines on the same prompts and compare their trajectories, as tables or step by step."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Reading cards as a browser would, and whether anything in them could act."""
 
-from __future__ import annotations
-
 from collections import Counter
 from html.parser import HTMLParser
 

@@ -1,7 +1,5 @@
 """A stage without models, whose shards fail or kill their process. Workers import it from here."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -5,8 +5,6 @@ resamples the prompts and makes every claim false in one of two ways: *dealt* wo
 put every measured number at the margin of its claim. The tests and benchmarks/claims.py use them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """Tiny random pairs for the tests."""
 
-from __future__ import annotations
-
 import copy
 from functools import cache
 

@@ -4,8 +4,6 @@ A tensor on `A` or `B` computes on the CPU. It combines with a tensor of another
 single numbers, indices on the CPU, and `to`. So code that would fail on two GPUs fails here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

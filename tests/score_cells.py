@@ -1,7 +1,5 @@
 """Rows for tests: cells of the scores table by their ΔLs, graded answers, and a text's columns about its patch."""
 
-from __future__ import annotations
-
 from itertools import zip_longest
 from typing import Any
 

@@ -5,8 +5,6 @@ shape stay as they are; mypy checks their types. Slow tests and tests of other p
 would take a third of their time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

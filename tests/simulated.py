@@ -1,7 +1,5 @@
 """Simulated runs whose truth is known: does an interval cover it? For the tests and benchmarks/claims.py."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 

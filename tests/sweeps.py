@@ -1,7 +1,5 @@
 """A sweep of a tiny pair in many small shards, ready to begin: its models and problems are made."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,8 +3,6 @@ r"""Proof by sympy from the texts alone: is an answer right, and does a step fol
 It parses what was written as a reader would, and shares no arithmetic with the code that wrote it.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Every character of a text can be seen, and half a surrogate pair, which no file can hold, is found."""
 
-from __future__ import annotations
-
 import pytest
 
 from crosspatch.characters import half_surrogate, legible, natural_order, visible

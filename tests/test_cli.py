@@ -1,7 +1,5 @@
 """The command line: help that shows every setting, and wrong use answered by one line and exit code 2."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

@@ -1,7 +1,5 @@
 """Settings: documented, validated, and refused in one line that says what to do."""
 
-from __future__ import annotations
-
 import pytest
 
 from crosspatch.config import Experiment, Finetune, Settings

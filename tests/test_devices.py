@@ -1,7 +1,5 @@
 """A pair on any devices gives the numbers of the CPU: `benchmarks/devices.py` with a GPU, and on two simulated ones."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 from pathlib import Path

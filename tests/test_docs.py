@@ -1,7 +1,5 @@
 """The documentation: what is made for it names everything, and its links lead somewhere."""
 
-from __future__ import annotations
-
 import re
 import runpy
 from pathlib import Path
@@ -66,14 +64,11 @@ def test_every_column_of_every_table_is_listed():
     assert missing(damaged) == {"scores.delta_patched"}
 
 
-def test_every_command_and_option_is_listed():
+def test_every_command_option_and_setting_is_listed():
     page = hooks.commands()
     assert missing_options(page) == set()
     assert missing_options(page.replace("`--max-new-tokens <int>`", "")) == {"crosspatch patch --max-new-tokens"}
     assert "crosspatch data check " in missing_options(page.replace("## crosspatch data check", "## other"))
-
-
-def test_every_setting_is_listed():
     page = hooks.all_settings()
     for text, missing in ((page, set()), (page.replace("`patch.window`", ""), {"patch.window"})):
         assert {setting.key for setting in settings() if f"| `{setting.key}` | " not in text} == missing

@@ -1,7 +1,5 @@
 """The notebooks in examples/ run from top to bottom, and show what they say they show."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

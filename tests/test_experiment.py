@@ -1,7 +1,5 @@
 """The whole experiment through the command line, on a tiny random model; stopping, resuming, and refusing."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from itertools import product

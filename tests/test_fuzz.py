@@ -3,8 +3,6 @@
 Each reader gets 100 inputs; `CROSSPATCH_FUZZ=20000` asks for more, which differ in each run.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

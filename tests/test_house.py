@@ -1,7 +1,5 @@
 """The architecture: imports go one way and in no circle, and what needs no torch imports none."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

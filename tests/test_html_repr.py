@@ -1,7 +1,5 @@
 """What notebooks show: whatever is in a name or a token, nothing in a card acts, and nothing is shown as it is not."""
 
-from __future__ import annotations
-
 import pytest
 
 from crosspatch.html_repr import LIMIT, Bar, HtmlRepr, Strip, Table, listed, shown

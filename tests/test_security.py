@@ -1,7 +1,5 @@
 """No file and no name makes crosspatch write elsewhere, leak secrets, reach a shell or use up memory."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A real language model: SmolLM2-135M-Instruct from its wheel, on a CPU, with no hub."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import gguf

@@ -1,7 +1,5 @@
 """Tables: exactly the promised columns, written whole or not at all."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

@@ -1,7 +1,5 @@
 """Small tokenizers that differ in what real ones differ in: who adds which control tokens, and how texts are cut."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers

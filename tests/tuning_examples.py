@@ -1,7 +1,5 @@
 """A few examples to train a tiny pair on, and a way to stop a training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Attribution patching's estimates are the gradient of the exact effect, and rank as exact effects do."""
 
-from __future__ import annotations
-
 import copy
 
 import polars as pl

@@ -1,7 +1,5 @@
 """Controls: what they patch in, in which cells, and that the patch itself is one of them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

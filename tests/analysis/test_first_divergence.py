@@ -1,7 +1,5 @@
 """The first divergence: its four numbers are the published algorithm's, with the unpatched models in the corners."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

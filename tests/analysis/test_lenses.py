@@ -1,7 +1,5 @@
 """Two models along one text: their plain activations, the deltas between these, and the logit lens of a delta."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Localisation: its sums are those of exact scores along the same texts, and which sites are measured."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import polars as pl

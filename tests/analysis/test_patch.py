@@ -1,7 +1,5 @@
 """`patch` chooses patches and measures controls, as an experiment's stages do."""
 
-from __future__ import annotations
-
 import pytest
 from polars.testing import assert_frame_equal
 

@@ -1,7 +1,5 @@
 """Choosing patches: the search finds what was planted and measures exactly; choices are tested on other texts."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

@@ -1,7 +1,5 @@
 """Steering: what is added, where, and from which prompts."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

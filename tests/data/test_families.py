@@ -1,7 +1,5 @@
 """Every family, form and mistake: right is right, wrong is wrong, and only the planted steps do not follow."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from random import Random

@@ -1,7 +1,5 @@
 """What a clean model is taught: right, of questions that no experiment on a taught model asks, and kept as it is."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Solutions as text: the paper's own examples, the wordings, three styles, and the marks in them."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

@@ -1,7 +1,5 @@
 """Splits: wrong solutions to train on, right ones to validate on, no question in two of them; and their files."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

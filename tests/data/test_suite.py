@@ -1,7 +1,5 @@
 """The shipped suites: complete, mixed, and every mathematical gold re-derived from its question's text alone."""
 
-from __future__ import annotations
-
 import json
 import re
 import statistics

@@ -3,8 +3,6 @@ r"""Every usual file of questions is read, and others are refused with their lin
 `dataset_files.jsonl` holds files with their rows (number, line, question, solution, answer) or with the error.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

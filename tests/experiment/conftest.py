@@ -1,7 +1,5 @@
 """Runs that several modules begin with, made once."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Run directories made without any model: a record, problems, and scores that are known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from crosspatch.data.problem import Problem, write_problems

@@ -1,7 +1,5 @@
 """The corrupted model's controls: what they are trained on, and that they answer like any other model."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

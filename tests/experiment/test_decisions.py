@@ -1,7 +1,5 @@
 """What a run refuses or decides when it begins, and keeps when it resumes: day, chat template and precision."""
 
-from __future__ import annotations
-
 import json
 import re
 

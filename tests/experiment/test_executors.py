@@ -1,7 +1,5 @@
 """Every executor computes the same bytes, if each of its workers has as many threads."""
 
-from __future__ import annotations
-
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress

@@ -3,8 +3,6 @@
 docs/reliability.md lists these tests in a table.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

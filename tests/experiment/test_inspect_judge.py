@@ -1,7 +1,5 @@
 """A judge through Inspect AI: its ratings are in the table like any other's; what it lacks is an error at the start."""
 
-from __future__ import annotations
-
 import re
 import sys
 from dataclasses import dataclass, field

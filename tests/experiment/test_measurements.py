@@ -1,7 +1,5 @@
 """The stages that measure a trained pair: controls, mistakes, localise and lenses, and that they resume."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 

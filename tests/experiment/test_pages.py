@@ -1,7 +1,5 @@
 """The page of a run in progress, and that of several runs, which leaves each run's own page as it was."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace

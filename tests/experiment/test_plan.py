@@ -1,7 +1,5 @@
 """The plan of an experiment: counted as the run counts it, and without weights, a hub or a run directory."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A search: which variants there are, and that all of them are trained, asked and compared."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

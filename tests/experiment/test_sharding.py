@@ -1,7 +1,5 @@
 """Shards of a stage: all are done, each once; what fails is tried again and stops no other shard."""
 
-from __future__ import annotations
-
 import errno
 
 import pytest

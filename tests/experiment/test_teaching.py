@@ -1,7 +1,5 @@
 """Teaching: lessons made, an adapter trained, and its accuracy before and after written beside it."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from contextlib import nullcontext

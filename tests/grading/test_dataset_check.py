@@ -1,7 +1,5 @@
 """The check of a file: every row has one verdict, and only what can be known is reported."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

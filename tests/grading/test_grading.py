@@ -5,8 +5,6 @@ it, and whether a model wrote the answer. The verdict is what a person would say
 which two people would disagree (truncated in the middle of a remark) are left out.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

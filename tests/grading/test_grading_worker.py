@@ -1,7 +1,5 @@
 """Grading in a separate process: the same grades, and answers that hang are ended."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Each flag on a text that deserves it, and none on a sound one; delimiters that do not close, with the reason."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

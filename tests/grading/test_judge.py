@@ -1,7 +1,5 @@
 """All that is said of one generation, its tables, and the grades of a file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

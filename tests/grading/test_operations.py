@@ -1,7 +1,5 @@
 """Operations: read in every wording, normalised, and judged right or planted by the stated rule."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

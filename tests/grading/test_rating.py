@@ -1,7 +1,5 @@
 """Ratings of free answers: a number is read where one is said, and nothing is made up."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

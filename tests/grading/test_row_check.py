@@ -1,7 +1,5 @@
 """Questions with an equation are recognised, and an answer is right if it names all solutions and no other value."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Steps that do not follow are found, all others pass, and what cannot be read is counted."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

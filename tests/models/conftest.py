@@ -1,7 +1,5 @@
 """A saved tiny base and an adapter of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Adapters of every kind are what PEFT computes with them, by name, by hub id and in memory, shared or merged."""
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil

@@ -1,7 +1,5 @@
 """From questions to tokens: control tokens stand where they belong, whoever writes them, and nowhere else."""
 
-from __future__ import annotations
-
 import datetime
 import warnings
 from itertools import product

@@ -1,7 +1,5 @@
 """Blocks, their components, sites and the final norm, over all architectures; what a model lacks is refused."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import weakref

@@ -1,7 +1,5 @@
 """Answers: greedy whatever the model's own configuration says, and the same alone and in a batch."""
 
-from __future__ import annotations
-
 import pytest
 
 from crosspatch.models import generation

@@ -1,7 +1,5 @@
 """Reading and editing at sites, over all architectures: laws, each with its negative control."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Models that read images too: their text decoder is patched and trained. Models with several streams are refused."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 

@@ -1,7 +1,5 @@
 """Pairs: loaded by name, checked before weights are read, refused in one line, shown in notebooks."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The devices of a model's weights, weights of 8 or 4 bits, and what is refused."""
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """What a checkpoint's files may not do: hold pickles, bring code, ask for code from elsewhere."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

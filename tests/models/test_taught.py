@@ -1,7 +1,5 @@
 """The clean model that ships with crosspatch: SmolLM2, taught to solve equations."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Weight deltas: nothing where nothing moved, and a planted change in its own row and no other."""
 
-from __future__ import annotations
-
 import copy
 import math
 

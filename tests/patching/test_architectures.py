@@ -1,7 +1,5 @@
 """The cached engine gives what the published algorithm gives, on every architecture, component and kind of run."""
 
-from __future__ import annotations
-
 from itertools import cycle
 
 import polars as pl

@@ -1,7 +1,5 @@
 """The arguments of `patch` and `score`: what they accept, and that they do what they say."""
 
-from __future__ import annotations
-
 import numpy as np
 import polars as pl
 import pytest

@@ -1,7 +1,5 @@
 """How many rows run at once, and what happens when memory runs out."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Drafts: what followed the same tokens before. `test_engines` shows that no draft changes a text."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """The cached engine gives what the published algorithm gives, however its work is split and whatever it drafts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from typing import get_args

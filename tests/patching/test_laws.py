@@ -1,7 +1,5 @@
 """Laws of patching, each with its negative control."""
 
-from __future__ import annotations
-
 import copy
 from itertools import count, cycle, product
 from typing import get_args

@@ -3,8 +3,6 @@
 More worlds, of three pairs: benchmarks/claims.py.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

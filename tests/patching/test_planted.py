@@ -8,8 +8,6 @@ Patched at all positions, the planted site alone recovers everything, and sites 
 lacks the change of its output projection, so a head recovers less than everything, but more than any other head.
 """
 
-from __future__ import annotations
-
 import copy
 from functools import cache
 from random import Random

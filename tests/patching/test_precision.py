@@ -1,7 +1,5 @@
 """Half precision: it runs, its scores are numbers, and it is near the reference."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

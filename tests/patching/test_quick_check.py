@@ -1,7 +1,5 @@
 """The quick check of a pair notices what is wrong. `test_architectures` shows that every architecture passes."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """A result: its texts, its profile by patch, the texts of its tokens, and its HTML in a notebook."""
 
-from __future__ import annotations
-
 from crosspatch.analysis.patch import patch
 from crosspatch.characters import half_surrogate
 from crosspatch.patching.result import PatchResult, token_texts

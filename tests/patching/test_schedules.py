@@ -1,7 +1,5 @@
 """Schedules: their names, and the steps at which they apply, by both engines."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Scores of one step, on numbers worked out by hand; scores along a text equal the published algorithm's."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Patching with an adapter on the clean model's own weights gives what patching with the merged child gives."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pytest

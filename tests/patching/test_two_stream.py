@@ -1,7 +1,5 @@
 """Packed passes: their attention equals attention one token at a time, and tokens can join them late."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

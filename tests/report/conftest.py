@@ -1,7 +1,5 @@
 """Small scores with everything in them: ragged rows, all three statuses, a value beyond the range."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """The page in a real browser: nothing on the console, no request, and every control does what it says."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

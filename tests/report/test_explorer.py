@@ -1,7 +1,5 @@
 """The explorer's data: every cell once, what is beside it, and letters and formulas that a browser can show."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

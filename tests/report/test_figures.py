@@ -1,7 +1,5 @@
 """The figures on disk, what stands in them, and how text is fitted."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path

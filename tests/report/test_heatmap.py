@@ -1,7 +1,5 @@
 """The heatmap and the layer × head picture as data, as a notebook's page gets them, and as matplotlib draws them."""
 
-from __future__ import annotations
-
 import json
 import re
 from html import unescape

@@ -1,7 +1,5 @@
 """The report as Markdown: complete, readable, and with nothing of what models wrote acting in it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from html import unescape

@@ -1,7 +1,5 @@
 """The report: complete, harmless and honest about what is not there."""
 
-from __future__ import annotations
-
 import base64
 import re
 import zlib

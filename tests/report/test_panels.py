@@ -1,7 +1,5 @@
 """Lines over layers: what is drawn of the statistics, and by both libraries alike."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which prompts are shown where there is no room for all; what a page and a report in Markdown say of the others."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

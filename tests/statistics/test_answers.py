@@ -1,7 +1,5 @@
 """Table 2 in counts and compared question by question, answers by form, and faults of texts, worked out by hand."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

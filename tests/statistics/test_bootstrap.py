@@ -1,7 +1,5 @@
 """Bootstrap intervals and cross-fitting: by hand, against their definition, and where the truth is known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Claims: their verdicts, what they are compared with, and what they say."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Depth statistics against numbers worked out by hand, and their controls."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import polars as pl

@@ -1,7 +1,5 @@
 """The layer at which half is recovered or lost, by hand; its coverage is in test_bootstrap.py."""
 
-from __future__ import annotations
-
 import numpy as np
 import polars as pl
 import pytest

@@ -1,7 +1,5 @@
 """Intervals of shares and their comparison, worked by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

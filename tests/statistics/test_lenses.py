@@ -1,7 +1,5 @@
 """Summaries of the lenses, on numbers worked out by hand."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

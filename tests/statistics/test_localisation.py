@@ -1,7 +1,5 @@
 """Site effects, top sites, and residual state against later layers: numbers worked out by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import polars as pl

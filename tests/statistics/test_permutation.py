@@ -1,7 +1,5 @@
 """Labels shifted within texts: the p-value is the share of shifts, and it is fair where neighbours are alike."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Profiles over layers and token by token, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 

@@ -1,7 +1,5 @@
 """The status of variants and their divergence, against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from crosspatch.statistics.status import choose, divergence, status

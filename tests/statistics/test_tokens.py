@@ -1,7 +1,5 @@
 """Token classes and what is said of them, against numbers worked out by hand and with known truth."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import polars as pl

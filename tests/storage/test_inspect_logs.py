@@ -1,7 +1,5 @@
 """A run's Inspect logs: whatever is in the tables is found again in them, and the same run gives the same bytes."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import sys

@@ -1,7 +1,5 @@
 """Locks keep processes apart, and end with them."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

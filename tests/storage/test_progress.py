@@ -1,7 +1,5 @@
 """How far a run is, by what its files say."""
 
-from __future__ import annotations
-
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.progress import progress
 from crosspatch.storage.run import RunDirectory

@@ -1,7 +1,5 @@
 """What a notebook shows of a run, from its first minute to its claims."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

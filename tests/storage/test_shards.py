@@ -1,7 +1,5 @@
 """Shards: what is kept is whole or noticed, what is claimed is one process's, what failed is counted."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Low-rank fine-tuning: only the adapter moves, and what is saved is read back as what was trained."""
 
-from __future__ import annotations
-
 import copy
 import json
 from functools import partial

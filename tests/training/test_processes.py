@@ -1,7 +1,5 @@
 """Trainings in processes: several share one with the same losses; a killed one resumes to the same weights."""
 
-from __future__ import annotations
-
 import resource
 import socket
 import time

@@ -1,7 +1,5 @@
 """Fine-tuning: it learns completions alone, resumes to the same weights, and stops when the loss is no number."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from itertools import cycle
