@@ -58,7 +58,7 @@ def test_every_cell_is_there_once_with_all_that_is_known_of_it_and_texts_go_with
     # Prompts without scores are shown where nothing was patched.
     _, (part,) = of(None, PROBLEMS, GENERATED)
     assert (part["pictures"], len(part["texts"])) == ([], 4)
-    with pytest.raises(ValueError, match="is there twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         of(pl.concat([SCORED, SCORED]), PROBLEMS)
     with pytest.raises(ValueError, match="no problem is known"):
         of(SCORED, {})

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class Stage:
     """The function of a stage, the stages that it needs, and the checks of its settings.
 
-    `runs` names a function, or a sharded stage, of a module of this folder. The module is imported when the stage
+    `runs` names a function or sharded stage and its module in this folder. The module is imported when the stage
     begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false if
     models and prompts are given.
     """

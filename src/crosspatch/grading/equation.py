@@ -86,7 +86,7 @@ class Equation:
 
     @property
     def key(self) -> Hashable:
-        """The same for equations with the same sides, ignoring the unknown, the spacing and the order of the terms.
+        """A key of the equation's two sides, regardless of the unknown's name, spacing and order of the terms.
 
         Brackets count: 2(x + 3) = 10 is neither the same exercise as 2x + 6 = 10 nor as 10 = 2(x + 3).
         """

@@ -81,7 +81,7 @@ class Ratios:
 
     @cached_property
     def effective(self) -> float:
-        """Kish's effective number of units, (Σw)² / Σw² with w a denominator's terms; the minimum over the ratios."""
+        """Kish's effective number of prompts, (Σw)² / Σw² with w a denominator's terms; the minimum over the ratios."""
         sizes = np.abs(self.below)
         squares = (sizes**2).sum(1)
         return float(np.divide(sizes.sum(1) ** 2, squares, out=np.zeros(len(sizes)), where=squares > 0).min())

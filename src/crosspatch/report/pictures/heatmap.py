@@ -106,14 +106,14 @@ def cell_notes(counts: Sequence[int], cts: pl.Series) -> list[str]:
 def check_cells(cells: pl.DataFrame) -> None:
     """Raises ValueError for scores that cannot be drawn.
 
-    The reasons are a cell that is there twice, an unknown status, a CTS that is not finite, a CTS that is missing where
+    The reasons are a cell that occurs twice, an unknown status, a CTS that is not finite, a CTS that is missing where
     the status is ok, and one that is there where the status is another.
     """
     keys = ["prompt_id", "patch", "direction", "persistence", "step"]
     twice = cells.filter(cells.select(keys).is_duplicated())
     if not twice.is_empty():
         prompt_id, patch, step = twice.select("prompt_id", "patch", "step").row(0)
-        raise ValueError(f"{patch}, step {step} of prompt {prompt_id!r} is there twice")
+        raise ValueError(f"{patch}, step {step} of prompt {prompt_id!r} occurs twice; expected one row for each cell")
     foreign = sorted(set(cells["status"]) - set(STATUSES))
     if foreign:
         raise ValueError(f"got the status {foreign[0]!r}, expected one of {', '.join(STATUSES)}")
