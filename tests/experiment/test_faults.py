@@ -198,7 +198,7 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
     obstacle.mkdir()
     assert finished(status, "status", run) == 0
     for number in (3, 4, 7, 8):
-        assert f"patch: {run / 'scores' / f'part-{number:05d}.parquet'} is" in status.read_text()
+        assert f"patch: {run / 'scores' / f'part-{number:05d}.parquet'} " in status.read_text()
     assert finished(log, *COMMAND, "--out", run) == 1
     assert "patch: 1 of 12 shards failed, 3 tries each; shard 4: IsADirectoryError" in log.read_text().splitlines()[-1]
     assert Shards(run, "patch").left() == [4]

@@ -247,7 +247,7 @@ def test_what_cannot_be_measured_is_logged_and_left_out(given, tmp_path, monkeyp
     for words in ("controls: only transient patches", "mistakes: only transient patches", "reference engine alone"):
         assert words in caplog.text
     assert alone.read(tables.ACTIVATIONS)["prompt_id"].n_unique() == 3
-    assert "no other prompt has a difference to steer related-000 by" in caplog.text
+    assert "no other prompt has a difference with which to steer related-000" in caplog.text
     none = run_of(tmp_path / "none", *given, "lenses.strengths=[]", stages=("lenses",))
     for run in (alone, none):
         assert not set(run.read(tables.GENERATIONS)["condition"]) & {tables.STEERED, tables.STEERED_RANDOM}

@@ -60,7 +60,7 @@ def test_stages_claims_and_top_sites_are_shown(tmp_path: Path) -> None:
         assert claim.statement[:60] in Reader(page).text
     # A run is opened by its name.
     assert RunDirectory.existing(str(run.root)) == RunDirectory.existing(run.root) == run
-    with pytest.raises(UsageError, match="no run directory"):
+    with pytest.raises(UsageError, match="is not a run directory"):
         RunDirectory.existing(str(tmp_path))
 
 
