@@ -293,6 +293,7 @@ def test_a_placed_adapter_opens_with_peft_alone(tmp_path, monkeypatch, base, ada
     assert not child.is_adapter_of(Checkpoint.named(str(base)))
 
 
+@pytest.mark.slow
 def test_the_taught_model_in_a_run_names_the_converted_base(tmp_path):
     taught = Checkpoint.named("taught:smollm2-135m-instruct")
     taught.place(tmp_path / "clean")
