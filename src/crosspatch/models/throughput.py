@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -30,17 +30,19 @@ class Throughput:
 def this_machine() -> Throughput:
     """Measure this machine's first GPU, or its CPU."""
     device = pick_device("auto")
-    faster = trains_faster_in_bf16(device)
 
-    def operations(dtype: torch.dtype, side: int) -> float:
-        a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
-        return SHARE * 2 * (side // 4) * side**2 / _seconds(lambda: a @ b)
+    def operations(dtype: torch.dtype) -> float:
+        # A small product does not show the rate; where bf16 is emulated, a large one would take seconds.
+        for side in (256, 512, 1024, 2048):
+            a, b = (torch.ones(rows, side, dtype=dtype, device=device) for rows in (side // 4, side))
+            taken = _seconds(partial(torch.matmul, a, b))
+            if taken > 0.02:
+                break
+        return SHARE * 2 * (side // 4) * side**2 / taken
 
-    # A CPU without bf16 instructions multiplies bf16 a hundred times slower: a large product would take seconds.
-    side = 2048 if faster or device == "cuda" else 256
-    rates = {"float32": operations(torch.float32, 2048), "bfloat16": operations(torch.bfloat16, side)}
+    rates = {name: operations(getattr(torch, name)) for name in ("float32", "bfloat16")}
     much = torch.ones(64 * 2**20 // 4, device=device)
-    return Throughput(rates, SHARE * much.numel() * 4 / _seconds(much.sum), faster)
+    return Throughput(rates, SHARE * much.numel() * 4 / _seconds(much.sum), trains_faster_in_bf16(device))
 
 
 @cache
