@@ -16,9 +16,9 @@ from crosspatch.experiment.problems import given_prompts
 
 
 def check(experiment: Experiment) -> None:
-    """All checks that need no model weights."""
+    """Refuse models, patches and prompts that do not fit together; reads no weights."""
     from crosspatch.models.chat import pair_format
-    from crosspatch.models.compatibility import check_checkpoints, check_length, numbered
+    from crosspatch.models.compatibility import check_checkpoints, check_length
     from crosspatch.models.loading import Checkpoint
     from crosspatch.models.placement import pick_device
 
@@ -29,11 +29,19 @@ def check(experiment: Experiment) -> None:
     corrupted = None if models.corrupted is None else Checkpoint.named(models.corrupted)
     config, ours, theirs = check_checkpoints(clean, corrupted, settings.layers)
     check_patches(settings, config)
-    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
     prompts = pair_format(ours, theirs, models.chat_template, system=models.system, warn=lambda line: None)
     # Made problems are short: one of them shows whether the template and the length are usable.
     for question in questions or ["Solve for x: 5x + 3 = 18"]:
         check_length(config, len(prompts.encode(question)), experiment.generation.max_new_tokens)
+
+
+def check_lenses(experiment: Experiment) -> None:
+    """Refuse to steer at layers that the model does not have."""
+    from crosspatch.models.compatibility import numbered
+    from crosspatch.models.loading import Checkpoint
+
+    config = Checkpoint.named(experiment.models.clean).config().get_text_config(decoder=True)
+    numbered("layer", experiment.lenses.layers or (), config.num_hidden_layers)
 
 
 def check_patches(settings: PatchSettings, config: Any) -> None:

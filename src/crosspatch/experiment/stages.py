@@ -20,6 +20,7 @@ from crosspatch.experiment.checks import (
     check,
     check_finetuning,
     check_judge,
+    check_lenses,
     check_search,
     check_teaching,
     check_training,
@@ -39,8 +40,8 @@ class Stage:
     """The function of a stage, the stages that it needs, and the checks of its settings.
 
     `runs` names a function or sharded stage and its module in this folder. The module is imported when the stage
-    begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false if
-    models and prompts are given.
+    begins: most import torch, which takes seconds, and problems and reports need none. `made_problems` is false
+    for a stage that can do with given models and prompts.
     """
 
     runs: str
@@ -59,7 +60,7 @@ ALL = {
     "controls": Stage("forced_texts.ControlsStage", ("data", "finetune", "patch"), made_problems=False),
     "mistakes": Stage("forced_texts.MistakesStage", ("data", "finetune", "patch")),
     "localise": Stage("localising.localise", made_problems=False),
-    "lenses": Stage("lenses.measure_lenses"),
+    "lenses": Stage("lenses.measure_lenses", checks=(check_lenses,)),
     # It needs no other stage: it reports the results so far.
     "report": Stage("page.make_report", ()),
 }
@@ -77,7 +78,7 @@ class ExperimentRun:
     def start(cls, experiment: Experiment, out: Path, stages: Sequence[str] = STAGES) -> ExperimentRun:
         """Check all that can be checked without loading a model, then make the run directory or resume it.
 
-        `stages` will be run. For `data` alone no checkpoint has to exist; a finished stage is not checked.
+        `stages` are the stages to run. For `data` alone no checkpoint has to exist; a finished stage is not checked.
         """
         RunDirectory.check(out, experiment)
         directory = RunDirectory(out)
