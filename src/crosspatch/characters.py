@@ -39,7 +39,7 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def half_surrogate(text: str) -> int | None:
-    """The index of the first half of a surrogate pair, which has no UTF-8; None if there is none."""
+    """The index of the first surrogate, high or low: half of a pair, which has no UTF-8. None if there is none."""
     found = _HALF.search(text)
     return None if found is None else found.start()
 

@@ -86,7 +86,7 @@ Listed = BeforeValidator(_listed)
 
 
 def whole_numbers(value: object) -> tuple[object, ...]:
-    """One number or several, of any library's integer type, as Python integers; other values are returned unchanged."""
+    """One number or several, of any library's integer type, as Python integers in a tuple; others are kept."""
     try:
         return (operator.index(value),)  # type: ignore[arg-type]
     except TypeError:
@@ -139,7 +139,7 @@ class Models(Settings):
     share_base: bool = Field(
         True,
         description="Keep the weights of the clean model once where the corrupted one is a LoRA adapter of it: half "
-        "the memory. false: each adapter is merged into its own copy of the weights",
+        "the memory. false: each adapter gets its own copy of the weights",
     )
     chat_template: ChatTemplate | None = Field(
         None,
@@ -427,7 +427,7 @@ class Patch(Settings):
     quick_check: bool = Field(True, description="Try the cached engine on the pair before it is used (seconds)")
     attribution: Count = Field(
         0,
-        description="Number of sites to patch: the top sites by attribution patching; 0: patch all sites of the grid",
+        description="Number of sites to patch: the top sites by attribution patching; 0: patch all chosen sites",
     )
     target_fraction: float | None = Field(
         None,
@@ -517,7 +517,7 @@ class Patch(Settings):
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The directions that are patched, as a list."""
+        """The directions that are patched, in order."""
         return get_args(Direction) if self.direction == "both" else (self.direction,)
 
 
@@ -642,7 +642,7 @@ class Experiment(Settings):
         if data.train_file is not None and (refused := set(MADE_CONTROLS) & set(self.controls)):
             raise ValueError(
                 f"the control {min(refused)} needs generated problems, with right solutions beside the wrong ones; "
-                "data.train_file has no right solutions"
+                "data.train_file has only the solutions that are trained on"
             )
         known = (*OWN_CONTROLS, *self.controls)
         if foreign := [name for name in patch.controls or () if name not in known]:

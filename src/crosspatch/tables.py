@@ -191,7 +191,11 @@ ATTRIBUTION = Schema(
         "component": (pl.String, "component of the site"),
         "layer": (pl.Int32, "block index, 0 is the first"),
         "head": (pl.Int32, "attention head, null unless the component is head"),
-        "estimate": (pl.Float64, "recovered fraction by attribution patching along the target's own texts"),
+        "estimate": (
+            pl.Float64,
+            "recovered fraction by attribution patching along the target's own texts, at steps where the models "
+            "disagree",
+        ),
         "exact": (pl.Float64, "the same, measured by patching"),
         "held_out": (
             pl.Float64,

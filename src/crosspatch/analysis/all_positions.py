@@ -27,12 +27,12 @@ from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
 from crosspatch.patching.two_stream.passes import packed_pass
 
-# Maximum number of patched positions in one pass, which bounds memory.
+# Patched positions in one pass at most, but at least those of one patch, which bounds memory.
 POSITIONS_AT_ONCE = 2048
 
 
 class AllPositions:
-    """Activations of target and source along a text, up to the last of `steps`; N positions, W the width of a site.
+    """Activations of target and source along a text, up to the last of U `steps`; N positions, D the model's width.
 
     Use this class in `torch.no_grad()`, but not in inference mode.
     """
@@ -68,11 +68,12 @@ class AllPositions:
         with torch.enable_grad(), editing(self._target, {site: remembering(live, site) for site in sites}):
             total = self._deltas(plain_pass(self._target, self._ids, ())[0]).sum()
         gradients = torch.autograd.grad(total, [live[site] for site in sites])
-        moves = difference(self._here, {site: self._there[site] for site in sites})
-        return {
-            site: float((gradient[0].float() * moves[site].float()).sum())
-            for site, gradient in zip(sites, gradients, strict=True)
-        }
+        effects = {}
+        for site, gradient in zip(sites, gradients, strict=True):
+            # One difference at a time, as those of all sites would be another whole set of activations.
+            move = difference(self._here, {site: self._there[site]})[site]
+            effects[site] = float((gradient[0].float() * move.float()).sum())
+        return effects
 
     def _patched(self, patches: Sequence[Patch]) -> list[Float[Tensor, "N D"]]:
         """Return the patched target's last hidden states for each patch; patches must be sorted by start block."""

@@ -28,7 +28,7 @@ from crosspatch.models.components import find_components
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.measures import recovered_fraction
-from crosspatch.patching.patches import Patch
+from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scores import Predictions
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
@@ -152,9 +152,8 @@ def attribution_patching(
         raise UsageError("got an empty prompt or text for attribution patching, expected at least one token of each")
     sites = [
         site
-        for layer in range(pair.n_layers)
-        for component in components
-        for site in (Site(layer, component, head) for head in (range(pair.n_heads) if component == "head" else (None,)))
+        for patch in patch_grid("all", pair.n_layers, components, n_heads=pair.n_heads)
+        for site in patch.sites
         if all(find_components(model).has(site) for model in (pair.clean, pair.corrupted))
     ]
     if not sites:

@@ -38,7 +38,7 @@ _TEXTS_KEPT = 8
 
 @dataclass(frozen=True)
 class PatchedText:
-    """A text that some patches generated, and the steps of each patch at which controls are scored."""
+    """A text, generated under patches or given, and the steps of each patch at which controls are scored."""
 
     given: ForcedText
     steps: Mapping[Patch, Sequence[int]]
@@ -192,7 +192,7 @@ class Controls:
         key = (prompt_id, direction)
         if key not in self._texts:
             # Only the latest texts are needed again, for `other_prompt`.
-            while len(self._texts) > _TEXTS_KEPT:
+            while len(self._texts) >= _TEXTS_KEPT:
                 del self._texts[next(iter(self._texts))]
             scores = self._scores.get((prompt_id,), SCORES.frame()).filter(direction=direction)
             steps_of: dict[tuple[int, ...], dict[Patch, list[int]]] = {}

@@ -47,8 +47,8 @@ def localise(
 ) -> pl.DataFrame:
     """Estimate and measure site effects along texts (by prompt_id), with the same sites in all: tables.LOCALISATION.
 
-    `top` is the number of heads to measure; `seed` seeds the random directions. Raises UsageError for persistent
-    patches.
+    `top` is the number of heads from each ranking (see `sites_to_measure`); `seed` seeds the random directions. Raises
+    UsageError for persistent patches.
     """
     estimated = {name: estimate_sites(pair, name, given, run) for name, given in texts.items()}
     patches = sites_to_measure(pl.concat([LOCALISATION.frame(), *estimated.values()]), top)

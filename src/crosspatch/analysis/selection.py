@@ -115,10 +115,11 @@ def best_by_attribution(
 ) -> Selection:
     """Choose the `count` top sites of attribution patching in some components (None: all); measure them exactly."""
     found = attribution_patching(pair, texts, run, components=components or COMPONENTS, ig_steps=IG_STEPS)
-    patches = found.top(count)
+    ranked = found.ranking().head(count)
+    patches = [Patch.parse(name) for name in ranked["patch"]]
     exact = _exact_effects(pair, texts, run, patches)
     held_out = _held_out(pair, texts, run, found, lambda half, _: half.top(count))
-    ranked = found.ranking().rename({"recovered_fraction": "estimate"}).drop("mean_size").head(count)
+    ranked = ranked.rename({"recovered_fraction": "estimate"}).drop("mean_size")
     table = ATTRIBUTION.frame(
         {
             **row,

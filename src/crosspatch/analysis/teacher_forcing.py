@@ -140,7 +140,7 @@ class TextReader:
         return torch.autograd.grad(total, wanted)[0]
 
     def _packing(self, steps: Sequence[int]) -> Packing:
-        """Pack the positions of some steps as patched tokens: each attends to the text before it and to itself."""
+        """Pack the positions of some steps apart: each attends to the text before it and to itself."""
         read, first = self.given.read, self.given.first
         return Packing([Token(read[first + t], first + t, self._lane, apart=True) for t in steps], self._device)
 

@@ -207,7 +207,7 @@ def print_rows(title: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in seconds, minutes or hours; empty for None."""
+    """A time in days, hours, minutes or seconds; empty for None."""
     if seconds is None:
         return ""
     for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):

@@ -23,7 +23,7 @@ from crosspatch.errors import UsageError
 _EQUATION = ("inverted_operation", "added_for_subtracted", "multiplied_for_divided")
 _QUADRATIC = ("inverted_operation", "added_for_subtracted")
 
-# Groups of families with similar questions; families in different groups are unrelated.
+# The families that are similar to each family; all others are unrelated to it.
 NEAR: dict[str, tuple[str, ...]] = {
     "arithmetic": ("powers", "ratios"),
     "linear": ("inequalities", "systems", "word_problems", "quadratic"),

@@ -1,4 +1,4 @@
-"""Generates the texts that teach a clean model: right solutions, arithmetic exercises, and its answers to questions.
+"""Generates the texts that teach a clean model: right solutions, arithmetic exercises, and questions to answer.
 
 Lessons use only questions that `may_be_taught`, so experiments on held-out questions never ask a taught one.
 """

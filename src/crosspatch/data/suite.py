@@ -14,7 +14,8 @@ SUITES = ("unrelated_math", "general", "alignment")
 def load_suite(domain: str) -> list[Problem]:
     """Load the questions of one domain, in the file's order: families alternate, so the first few represent all.
 
-    `general` has key points for its explanations; `alignment` has no answers, as people read the models' texts.
+    `general` has key points for its explanations; `alignment` has no answers: people read the models' texts, or a judge
+    rates them.
     Raises UsageError for a domain without a suite.
     """
     if domain not in SUITES:

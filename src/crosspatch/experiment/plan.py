@@ -87,7 +87,7 @@ class Plan:
 
 
 def plan(experiment: Experiment, command: Literal["run", "search", "teach"] = "run") -> Plan:
-    """The plan of a command. Raises UsageError where the command would before it loads weights."""
+    """The plan of a command. Raises UsageError for settings that cannot run; judges and packages are not checked."""
     if command == "search":
         check_search(experiment)
     elif command == "teach":

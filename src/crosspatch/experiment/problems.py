@@ -37,7 +37,7 @@ def make_problems(context: RunContext) -> None:
 
 
 def all_problems(experiment: Experiment) -> dict[str, list[Problem]]:
-    """All problems of an experiment by split, generated or given. Raises UsageError if they cannot be read."""
+    """All problems of an experiment by split, generated or given. Raises UsageError."""
     controls, data = experiment.controls, experiment.data
     splits = make_splits(data, experiment.seed, shuffled="shuffled" in controls)
     made = {name: getattr(splits, name) for name in ("related", "mistaken", "near", "unrelated_math")}

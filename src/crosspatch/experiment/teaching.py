@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 TAUGHT = "taught"
 # The taught model before it is cut to an adapter (method cut).
 _WHOLE = "taught-whole"
-# The lessons on which the cut adapter is trained: the lessons before would improve it little.
+# New lessons for the cut adapter, which lessons that it has learnt already would improve little.
 _NEW = "new"
 _HELD_OUT = 32
 # The peak learning rate of that training.

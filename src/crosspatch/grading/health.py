@@ -32,7 +32,7 @@ class Health:
 
     cut_off: 1 if the text has no end-of-text token (the limit was reached).
     looped: characters at the end that repeat the chunk before them. A chunk has at least 4 characters and occurs at
-    least three times, over 60 characters in all; the first occurrence is not counted.
+    least three times, 60 characters or more in all; the first occurrence is not counted.
     backslash_runs: runs of three or more backslashes, except where they end a row before a command; outside of
     mathematics, where there are no rows, runs of two or more.
     escaped_newlines: a backslash and an n in place of a line break.

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9
 
 @dataclass(frozen=True)
 class Gap:
-    """A line that does not follow from the line before."""
+    """A line that does not follow from an earlier line, or an arithmetic claim whose sides differ."""
 
     before: str
     after: str

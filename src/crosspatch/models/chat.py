@@ -242,9 +242,10 @@ def pair_format(
 ) -> PromptFormat:
     """Return the prompt format of two models, given their tokenizers.
 
-    `chat_template` is the model whose template is used, or `none` (like `raw`) for texts without a template. By default
-    both templates must give the same tokens for every prompt; if only one model has a template, it is used, with a
-    warning. Raises UsageError if the chosen model has no template.
+    `chat_template` is the model whose template is used, or `none` (like `raw`) for texts without a template. Unless
+    one model's template is chosen, both tokenizers must give the same tokens for every prompt; if only one model has a
+    template, both use it, with a warning. Raises UsageError if the chosen model has no template, or if `raw`
+    contradicts the choice.
     """
     if raw and chat_template not in {None, "none"}:
         raise UsageError(f"got raw and chat_template {chat_template}; give only one of them")

@@ -31,9 +31,9 @@ TOKENS = range(5, 10)
 class BlockComponents:
     """The modules of one block by their names inside the block, such as `post_attention_layernorm`; None if not found.
 
-    The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: the MLP
-    reads resid_pre + s·attn_out; otherwise attention and MLP both read resid_pre. The input of `heads` holds the
-    outputs of all heads side by side, [B, T, H·K].
+    The block adds the outputs of `attn_out` and `mlp_out` to the residual stream. `sequential`: a later part, such
+    as the MLP's norm, reads resid_pre + s·attn_out; otherwise attention and MLP both read resid_pre. The input of
+    `heads` holds the outputs of all heads side by side, [B, T, H·K].
     """
 
     kind: str

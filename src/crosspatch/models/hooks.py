@@ -127,7 +127,7 @@ def _at_output(edit: Edit) -> Callable[..., Any]:
 
 
 def _at_mid(edit: Edit, scale: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return hooks for the block and attn_out. No module outputs resid_mid: it is the block's input plus attn_out."""
+    """Return hooks for the block and attn_out. No module outputs resid_mid: it is the block's input plus s·attn_out."""
     entered: list[Tensor] = []
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models with the same architecture, dimensions and tokenizer.
+    """Two models with the same architecture and dimensions that read the same tokens.
 
     `clean` is the base, `corrupted` its fine-tuned child; both are unmodified Hugging Face decoders and are put in
     evaluation mode. A PeftModel is replaced by the model that it wraps, with its adapter in place. `origins` are the
     names that the models were loaded by, for display. Raises UsageError if depth, width or vocabulary differ, if a
-    model has no attention, or if the two models share modules.
+    model has no attention, or if two different models share modules.
     """
 
     clean: Any = field(repr=False)

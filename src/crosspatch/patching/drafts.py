@@ -15,7 +15,8 @@ MATCHES = ((8, 16), (3, 4))
 class Drafts:
     """The texts generated after one prompt, in which drafts are looked up.
 
-    A text in `known`, such as the clean or the corrupted answer, is the draft as long as the generated text equals it.
+    A text in `known`, such as the clean or the corrupted answer, gives the drafts as long as it begins with the
+    generated text.
     """
 
     def __init__(self, prompt: Sequence[int], known: Sequence[Sequence[int]] = ()) -> None:

@@ -125,7 +125,7 @@ class Patch:
 
     @property
     def head(self) -> int | None:
-        """The head of its sites, or None if they have no head or several heads."""
+        """The head of its sites, or None unless all have the same one."""
         heads = {site.head for site in self.sites}
         return heads.pop() if len(heads) == 1 else None
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from crosspatch.config import COMPONENTS, Component, Direction, Engine, Persistence
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import text_config
-from crosspatch.models.compatibility import Layers
+from crosspatch.models.compatibility import Layers, numbered
 from crosspatch.models.components import find_components
 from crosspatch.models.hooks import editing
 from crosspatch.models.pair import ModelPair
@@ -182,18 +182,18 @@ def compare_engines(
     columns `component`, `direction`, `persistence`, `steps`, `same_tokens`, and `largest_delta` (logits) and
     `largest_kl` (nats) over the steps with the same tokens. Raises UsageError for a site that a model does not have.
     """
-    rows = []
+    rows, encoded = [], {"verify": pair.encode(question, max_new_tokens)}
+    layers, heads = numbered("layer", layers, pair.n_layers), numbered("head", heads, pair.n_heads)
     for component in _available_components(pair) if components is None else components:
         patches = choose_patches(pair, layers, component, heads=heads)
         for direction, persistence in product(get_args(Direction), get_args(Persistence)):
             run = PatchRun(direction, persistence, max_new_tokens, pair.small_denominator)
-            encoded = {"verify": pair.encode(question, max_new_tokens)}
             fast, slow = (
                 Sweep(pair, patches, [run], engine, rows=len(patches)).over(encoded, unpatched=False)[0]
                 for engine in get_args(Engine)
             )
-            rows.append({"component": component, "direction": direction, "persistence": persistence})
-            rows[-1] |= _differences(fast, slow)
+            place = {"component": component, "direction": direction, "persistence": persistence}
+            rows.append(place | _differences(fast, slow))
     return pl.DataFrame(rows)
 
 

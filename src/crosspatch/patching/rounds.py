@@ -213,7 +213,7 @@ class _Round:
     def _rest(
         self, positions: Sequence[tuple[int, int]], target: Tensor, source: Tensor
     ) -> dict[tuple[int, int], Step]:
-        """Score (chunk, position) pairs at which no patch is applied, so that every row equals the target."""
+        """Score the unpatched target at (chunk, position) pairs, for rows whose patch is not applied there."""
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
             logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])

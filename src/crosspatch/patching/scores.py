@@ -130,7 +130,7 @@ class Contexts:
     def of(
         cls, target: Float[Tensor, "B V"], source: Float[Tensor, "B V"], direction: Direction = "corrupt"
     ) -> Contexts:
-        """Compute contexts from both models' logits, in float32. Raises CrosspatchError if a logit is NaN."""
+        """Compute contexts from both models' logits, in float32. Raises CrosspatchError for NaN or infinity."""
         clean, corrupted = by_direction(direction, target.float(), source.float())
         log_corrupted = _log_probabilities("corrupted", corrupted)
         probabilities = log_corrupted.exp()
@@ -205,12 +205,12 @@ def _at(logits: Float[Tensor, "N V"], token: Int[Tensor, " N"]) -> Float[Tensor,
 
 
 def _log_probabilities(state: str, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Compute log-probabilities, and check that no logit is NaN: one NaN makes every log-probability of its row NaN."""
+    """Compute log-probabilities, and check the logits: one NaN or +∞ makes every log-probability of its row NaN."""
     logs = logits.log_softmax(-1)
     if logs[:, 0].isnan().any():
         raise CrosspatchError(
-            f"the {state} model's logits contain NaN; if the model runs in float16, set models.dtype to bfloat16 or "
-            "float32, else check its weights"
+            f"the {state} model's logits contain NaN or infinity; if it runs in float16, set models.dtype to bfloat16 "
+            "or float32, else check its weights"
         )
     return logs
 

@@ -20,7 +20,7 @@ from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import SCORES
 
-# Maximum number of patched positions in one pass, which bounds memory.
+# Patched positions in one pass at most, but at least those of one step, which bounds memory.
 CELLS_AT_ONCE = 4096
 
 

@@ -147,8 +147,8 @@ def choose_patches(
 ) -> list[Patch]:
     """Return the patches of a grid, or the named `patches`; `models` is a pair or a model's (text) configuration.
 
-    For a pair, `check_patches` also checks that its blocks have the components. Raises UsageError for a site that the
-    models do not have.
+    For a pair, `check_patches` also checks that both models have every site; for a configuration only the numbers of a
+    grid are checked. Raises UsageError for a site that is missing.
     """
     config = text_config(models.clean) if isinstance(models, ModelPair) else models
     if patches is not None:

@@ -87,10 +87,11 @@ class Explorer:
             scores = scores.filter(pl.col("prompt_id").is_in(ids))
             check_cells(scores)
             vocabulary = _vocabulary(scores, {**(texts or {}), **generated})
+            places = {token: place for place, (token, _) in enumerate(vocabulary)}
             classed = with_class(scores, generated if texts is None else texts)
             for place, mode in enumerate(shown):
                 condition = "patched" if mode.direction == patched else REPAIRED
-                for name, picture in _pictures(classed, mode, vocabulary, answers, condition):
+                for name, picture in _pictures(classed, mode, places, answers, condition):
                     pictures[name].append({"variant": place} | picture)
         parts = []
         for name in ids:
@@ -141,7 +142,7 @@ def _vocabulary(scores: pl.DataFrame, known: Mapping[int, str]) -> Vocabulary:
 def _pictures(
     scores: pl.DataFrame,
     mode: PatchMode,
-    vocabulary: Vocabulary,
+    places: Mapping[int, int],
     answers: Mapping[str, Sequence[Answer]],
     condition: str,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -154,7 +155,6 @@ def _pictures(
     order = {patch: at for at, patch in enumerate(sorted(own["patch"].unique(), key=natural_order))}
     lowest_first = pl.col("patch").replace_strict(order, return_dtype=pl.Int32)
     profiles = prompt_profile(own).sort(lowest_first).partition_by("prompt_id", as_dict=True)
-    places = {token: place for place, (token, _) in enumerate(vocabulary)}
     shown = {token: legible(token) for token in own["token"].unique()}
     columns = own.sort(lowest_first, "step").select(
         "prompt_id",
@@ -201,7 +201,7 @@ def _place_in(names: Sequence[str], column: str) -> pl.Expr:
 
 
 def _row_name(profile: Mapping[str, Any]) -> str:
-    """The layer, with the head where one was patched; the whole patch where several layers were."""
+    """The layer, with the head where one was patched; the patch's name for a set of sites."""
     layer, head = profile["layer"], profile["head"]
     if layer is None or (head is None and profile["component"] not in LAYER_COMPONENTS):
         return str(profile["patch"])

@@ -71,7 +71,7 @@ def formula_tree(written: str) -> Tree | None:
 
 
 class _UnknownError(Exception):
-    """A tree with an element that is not on the allow-list."""
+    """A tree that is not plain mathematics: an unknown element or command, or a wrong shape."""
 
 
 def _tree(element: Element, depth: int = 0) -> Tree:

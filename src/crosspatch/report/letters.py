@@ -16,8 +16,8 @@ _MOST_LETTERS = 4
 def whole_letters(tokens: Sequence[str], text: str) -> dict[int, str]:
     """Index of a token to the letters that it shows, for tokens of a text that read otherwise by themselves.
 
-    The first token of a run of broken ones gets all letters of the run, the others none. Empty where no token is
-    broken, or where the tokens do not make up the text.
+    The first token of a run of broken ones gets all letters of the run, the others none. Empty where every token
+    reads the same by itself, or where the tokens do not make up the text.
     """
     found: dict[int, str] = {}
     at, i = 0, 0

@@ -29,7 +29,7 @@ from crosspatch.training.examples import Example
 from crosspatch.training.log import TrainingLog
 
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
-# Messages of a full disk: from Python, safetensors, polars and torch.save (inline_container).
+# Errors of a full disk: from Python, safetensors, polars, and torch.save (a RuntimeError).
 _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.PolarsError, RuntimeError)
 
 

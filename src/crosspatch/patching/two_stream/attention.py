@@ -48,7 +48,7 @@ class _Group:
 class _Joined:
     """The cache slots and groups of the tokens that a block computes.
 
-    `stays` and `apart` are the indices of cached and of patched tokens: slices, to avoid a copy, if the indices are
+    `stays` and `apart` are the indices of cached tokens and of tokens apart: slices, to avoid a copy, if they are
     consecutive.
     """
 
@@ -107,7 +107,7 @@ class PassAttention:
                 owns.append(_gathered(own_weights[..., None], group))
         gathered = _scattered(reads, joined)
         if owns:
-            # A patched token also attends to its own value, which is not in the cache.
+            # A token apart also attends to its own value, which is not in the cache.
             of_own = _scattered(owns, joined)[joined.apart]
             repeated = value[:, joined.apart].repeat_interleave(query.shape[0] // value.shape[0], dim=0)
             gathered[joined.apart] += of_own * repeated.transpose(0, 1)
@@ -121,7 +121,7 @@ class PassAttention:
         scaling: float,
         softcap: float | None,
     ) -> Float[Tensor, "H T"]:
-        """Compute each patched token's attention score for its own key, which is not in the cache."""
+        """Compute the attention score of each token apart for its own key, which is not in the cache."""
         grouped = query[:, joined.apart].unflatten(0, (key.shape[0], -1))
         own = query.new_full(query.shape[:2], torch.finfo(query.dtype).min)
         own[:, joined.apart] = _capped((grouped * key[:, None, joined.apart]).sum(-1) * scaling, softcap).flatten(0, 1)
@@ -162,7 +162,7 @@ class PassAttention:
             there = torch.arange(packing.longest, device=packing.device)[None]
             here = packing.positions[:, None]
             zero = torch.zeros((), dtype=torch.long, device=packing.device)
-            # A patched token replaces the cached token at its position.
+            # A token apart replaces the cached token at its position.
             may = rule(zero, zero, here, there) & (there <= here) & ~(packing.apart[:, None] & (there == here))
             mask = torch.zeros(may.shape, dtype=dtype, device=packing.device)
             self._masks[rule, dtype] = mask.masked_fill(~may, torch.finfo(dtype).min)

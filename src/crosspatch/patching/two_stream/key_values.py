@@ -74,11 +74,6 @@ class KeyValues:
         """Return views of the keys and values in slots `first` to `last`, at positions below `longest`."""
         return tuple(kept[layer][first : last + 1, :, :longest] for kept in (self._keys, self._values))  # type: ignore[return-value]
 
-    @property
-    def nbytes(self) -> int:
-        """Allocated memory in bytes."""
-        return sum(kept.nbytes for kept in (*self._keys.values(), *self._values.values()))
-
     def _grow(self, lanes: int, positions: int) -> None:
         for kept in (self._keys, self._values):
             for layer, old in kept.items():

@@ -17,9 +17,9 @@ from torch import Tensor
 class Token:
     """One position to compute.
 
-    It attends to the cache slot `lane`. A patched token (`apart`) attends to the earlier positions of the slot and to
-    its own key and value, which are not cached; any other token is cached before it attends. `entry` is the start
-    block: the first block that computes the token (0: from the embedding on).
+    It attends to the cache slot `lane`. A token that is `apart` (under a transient patch, or read alone) attends to the
+    earlier positions of the slot and to its own key and value, which are not cached; any other token is cached before
+    it attends. `entry` is the start block: the first block that computes the token (0: from the embedding on).
     """
 
     id: int
@@ -52,7 +52,7 @@ class Packing:
 
     @cached_property
     def apart(self) -> Bool[Tensor, " T"]:
-        """A mask of the patched tokens, whose keys and values are not cached."""
+        """A mask of the tokens apart, whose keys and values are not cached."""
         return torch.tensor([token.apart for token in self.tokens], device=self.device)
 
     @cached_property

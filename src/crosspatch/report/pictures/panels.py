@@ -19,7 +19,7 @@ from crosspatch.statistics.status import divergence
 from crosspatch.tables import REPAIRED
 
 # How a line is drawn: a measure with few points (main) or many (dense), a second measure in the same colour (beside) or
-# one with few points (held out), or a control.
+# one with few points (held out), or what other lines are compared with (control).
 Role = Literal["main", "dense", "beside", "held out", "control"]
 
 _CONTROLS = {"self": "itself", "random": "random direction", "other_prompt": "another prompt's difference"}

@@ -45,7 +45,7 @@ charts.forEach((place) => near.observe(place));
 const idle = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
 const drawAll = async () => { for (const place of charts) { await idle(); await draw(place); } };
 addEventListener("load", () => setTimeout(drawAll, 3000));
-// Charts are scaled to the width of paper in pixels.
+// The width of paper in pixels, to which wider charts are scaled.
 const PAPER = 640;
 addEventListener("beforeprint", () => {
   for (const place of charts) {

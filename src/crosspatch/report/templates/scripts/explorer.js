@@ -238,7 +238,7 @@ class Explorer {
 
   short(place) { const text = this.token(place); return text.length > 12 ? text.slice(0, 11) + "…" : text; }
 
-  // The chosen cell: the previous or requested one if it is there, else the one with the highest CTS in the second highest row.
+  // The chosen cell: the previous or requested one if it is there, else the one with the highest CTS in the requested row, or in the second highest.
   settle(patch, columns) {
     const { picture: p, index, state } = this, ok = index.statuses.indexOf("ok");
     const row = p.rows.findIndex((each) => each.patch === patch);

@@ -41,7 +41,9 @@ class Grid {
   layout(revealing = false) {
     const { model, scroller } = this, width = (this.width = scroller.clientWidth);
     if (!model || !width) return;
-    const count = model.rows.length, every = Math.ceil(13 / (this.h = count > 60 ? 10 : TALLEST));
+    const count = model.rows.length;
+    this.h = count > 60 ? 10 : TALLEST;
+    const every = Math.ceil(13 / this.h);
     this.left = 22 + Math.min(170, Math.max(2, ...model.rows.map((name) => name.length)) * 7);
     this.w = Math.max(NARROWEST, Math.min(WIDEST, (width - this.left - 2) / model.columns));
     for (const [name, size] of [["--w", this.w], ["--h", this.h]]) scroller.style.setProperty(name, `${size}px`);
@@ -94,7 +96,7 @@ class Grid {
       tiles.set(key, made());
       this.cells.append(tiles.get(key));
     }
-    this.outline();
+    if (lacking.length) this.outline();
     if (lacking.length > most) this.soon();
   }
 
