@@ -15,7 +15,7 @@ from pathlib import Path
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path to write to; it is renamed to `path` on success, and removed otherwise."""
-    # Each process has another temporary file: of two that write the same file the last one wins.
+    # Each process has its own temporary file: of two that write the same file the last one wins.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -34,7 +34,7 @@ def checksum(content: bytes) -> str:
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """A scratch folder that is renamed to `folder` on success, and removed otherwise."""
+    """The path of a scratch folder, not made yet; it is renamed to `folder` on success, and removed otherwise."""
     scratch = partial_of(folder)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -61,5 +61,5 @@ def remove_half_written(root: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """The hidden name of an unfinished folder, or of a file that several runs write."""
+    """The hidden name under which a folder or file is written until it is complete."""
     return path.with_name(f".{path.name}.partial")

@@ -126,7 +126,7 @@ class HtmlRepr:
 
 def shown(text: str, limit: int = LIMIT) -> str:
     """A text as one line of HTML: legible, truncated to about `limit` characters with a note, escaped."""
-    # Isolates text that runs from right to left.
+    # <bdi> keeps right-to-left text from reordering what surrounds it.
     cut, rest = _cut(text, limit)
     return f"<bdi>{cut}</bdi>{rest}"
 

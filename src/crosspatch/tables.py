@@ -200,7 +200,7 @@ ATTRIBUTION = Schema(
         "held_out": (
             pl.Float64,
             "recovered fraction of the sites of this rank chosen on each half of the texts, measured on the other "
-            "half; null if the models never disagree in a half",
+            "half; null if the models never disagree in a half, or nothing is chosen",
         ),
     },
 )
@@ -238,7 +238,7 @@ SEARCH = Schema(
         "held_out": (
             pl.Float64,
             "for the chosen set: recovered fraction of sets chosen on each half of the texts, measured on the other "
-            "half; null if the models never disagree in a half",
+            "half; null if the models never disagree in a half, or nothing is chosen",
         ),
     },
 )
@@ -358,7 +358,10 @@ VARIANTS = Schema(
         "right_clean": (pl.Int32, "number of related questions that the clean model answers correctly"),
         "flipped": (pl.Int32, "number of these questions that the variant answers incorrectly"),
         "planted": (pl.Float64, "share of related solutions with the planted operation; null if unknown"),
-        "math_drop": (pl.Float64, "drop from the clean model's share of right unrelated mathematics; null: not asked"),
+        "math_drop": (
+            pl.Float64,
+            "drop in the share of right answers to unrelated mathematics, from the clean model; null if none was asked",
+        ),
         "math_p_value": (pl.Float64, "p-value of the drop: one-sided exact sign test"),
         "general_drop": (pl.Float64, "the same for general questions"),
         "general_p_value": (pl.Float64, "the same for general questions"),
@@ -437,7 +440,7 @@ TOKENS = Schema(
         **_MODE,
         "layer": (pl.Int32, "block index; null for all layers except the last together"),
         "late": (pl.Boolean, "whether only late layers count: from 28/36 of the depth on, as in the paper"),
-        "by": (pl.String, "class: cells of patched texts by class of token; span: cells of wrong solutions by mistake"),
+        "by": (pl.String, "class: cells of patched texts by class; span: cells of wrong solutions by kind of mistake"),
         "class": (
             pl.String,
             "class of the clean model's top-1 token: operation, answer, sign, digit, latex or other; if by is span, "
@@ -507,8 +510,8 @@ CLAIMS = Schema(
             )
             for name, (kind, _) in _INTERVAL.items()
         },
-        "least": (pl.Float64, "lower bound: the claim is shown if the whole deciding interval is above it"),
-        "most": (pl.Float64, "upper bound: the claim is shown if the whole deciding interval is below it"),
+        "least": (pl.Float64, "lower bound of the range in which the whole deciding interval must lie; null: none"),
+        "most": (pl.Float64, "upper bound of this range; null: none"),
         "p_value": (pl.Float64, "p-value of a test that must agree with the interval; null if there is none"),
         "verdict": (pl.String, "shown, contradicted or undecided"),
         "reason": (pl.String, "why the claim is not shown; null if it is"),

@@ -1,6 +1,6 @@
-"""The bootstrap of ratios of sums: prompts are resampled, and all ratios of a table use the same resamples.
+"""The bootstrap of ratios of sums, in which prompts are resampled, and cross-fitting, in which they are halved.
 
-The ratios and standard errors of all resamples are computed from sums over prompts, with one matrix product.
+All ratios of a domain use the same resamples, and are computed from sums over prompts by matrix products.
 """
 
 from __future__ import annotations
@@ -193,15 +193,14 @@ def bootstrap(
     estimate, units, effective = float(at @ weighing), ratios.units, ratios.effective
     if ratios.few:
         return Interval(estimate, effective=effective)
-    # Subtract the estimates first: the differences are small, so their squares keep their digits.
-    centred = ratios.around(at)
-    error = float(centred.errors(np.ones((1, ratios.below.shape[1])), np.zeros_like(at), weighing)[0])
+    error = float(np.sqrt(((weighing @ ratios.residuals) ** 2).sum() * units / (units - 1)))
     if error < 1e-12:
         if share:
             alike = wilson(round(estimate * int(effective)), int(effective), level)
             return replace(alike, estimate=estimate, effective=effective)
         return Interval(estimate, estimate, estimate, effective)
-    beyond, errors = _drawn(centred, weighing, counts)
+    # Subtract the estimates first: the differences are small, so their squares keep their digits.
+    beyond, errors = _drawn(ratios.around(at), weighing, counts)
     known = errors > 1e-9 * error
     studentized = beyond[known] / errors[known]
     tail, jackknife = (1 - level) / 2, ratios.jackknife(weighing)
@@ -217,8 +216,8 @@ def bootstrap(
 def _drawn(centred: Ratios, weights: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
     """Compute a weighted sum of ratios and its error for each draw in which all ratios are defined.
 
-    An error is a sum of squares. For few ratios the square is expanded, since the products of the units' parts are the
-    same in all draws.
+    A squared error is a sum of squares over units. For few ratios these are expanded, since the products of the units'
+    parts are the same in all draws.
     """
     parts = np.concatenate([centred.above, centred.below])
     if len(weights) > _FEW:
@@ -250,9 +249,8 @@ def percentiles(estimate: float, drawn: Numbers, ratios: Ratios, level: float = 
     if ratios.few:
         return Interval(estimate, effective=effective)
     low, high = _percentiles(drawn, units, level)
-    return Interval(
-        estimate, *_widened(estimate, (min(low, estimate), max(high, estimate)), units, effective, level), effective
-    )
+    ends = min(low, estimate), max(high, estimate)
+    return Interval(estimate, *_widened(estimate, ends, units, effective, level), effective)
 
 
 def _percentiles(drawn: Numbers, units: int, level: float) -> tuple[float, float]:
@@ -320,8 +318,8 @@ def over_seeds(
 
     The units are (seed, prompt) pairs, with the index of each pair's seed and prompt in `seeds` and `prompts`, [N]. The
     squared half-width is the variance between seeds plus the prompts' additional variance (Cameron, Gelbach and Miller
-    2011), each times its squared quantile of Student's t. Prompts of a single seed add nothing. There is no interval
-    for fewer than 5 seeds, 8 prompts or 5 effective prompts.
+    2011), each times its squared quantile of Student's t. Prompts that only one seed has add nothing. There is no
+    interval for fewer than 5 seeds, 8 prompts or 5 effective prompts.
     """
     if ratios.undefined:
         return Interval(None)
@@ -355,7 +353,7 @@ def _widened(
 ) -> tuple[float, float]:
     """Widen an interval that was computed for `units` prompts to match the effective number of prompts."""
     wider = widening(units, effective, level)
-    return estimate + wider * (float(ends[0]) - estimate), estimate + wider * (float(ends[1]) - estimate)
+    return estimate + wider * (ends[0] - estimate), estimate + wider * (ends[1] - estimate)
 
 
 def widening(units: int, effective: float, level: float = LEVEL) -> float:

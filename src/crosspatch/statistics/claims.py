@@ -80,7 +80,7 @@ def _profile(
         return
     lowest, top = below_last[0], below_last[-1]
     where = f"on {domain_title(domain).lower()}, {mode.component} {mode.direction}"
-    place = {**mode.columns, "domain": domain, "layer": top}
+    place = {**mode.columns, "domain": domain}
 
     def share(layer: int, control: str | None = None) -> Interval:
         """Return the recovered fraction, from 0 (target) to 1 (source) in either direction."""
@@ -105,7 +105,7 @@ def _profile(
         share(lowest) if control == at_lowest else share(top, control),
         difference=differences[control],
         untested=None if null else "no control was measured",
-        place=place,
+        place={**place, "layer": top},
     )
     yield builds
     # Positive controls should recover as much as the source: children with the mistake (repair: without it).
@@ -126,7 +126,7 @@ def _profile(
             AS_MUCH,
             differences[control],
             about="mistake",
-            place=place,
+            place={**place, "layer": top},
         )
     untested = None if builds.shown else "the recovered fraction is not shown to build up at all"
     step = rows.filter(contrast="largest_step")
@@ -144,7 +144,6 @@ def _profile(
     )
     if not half.is_empty():
         statement = f"half of the effect is recovered {where}, at layer"
-        place = {**place, "layer": None}
         yield _at_the_papers_depth("late", statement, _interval(half), below_last, last, place, untested)
 
 

@@ -119,7 +119,7 @@ def top_sites(
     positions: str = "all",
     seed: int = 0,
 ) -> list[TopSite]:
-    """Return the block, attention, MLP and head with the largest measured recovered fraction in one domain.
+    """Return the top block, attention, MLP and head of one domain, of those measured; blocks rank by their step.
 
     With `positions` all, these sites cause the difference; with current, they carry it to the predicting position.
     """
@@ -226,12 +226,12 @@ class _Sums:
         return bootstrap(Ratios(above, self.gap), self.counts)
 
 
-_GAP = (pl.col("delta_corrupted") - pl.col("delta_clean")).cast(pl.Float64)
+_GAP = pl.col("delta_corrupted") - pl.col("delta_clean")
 _DECIDES = {"state_decides": "delta_corrupted_state", "layers_decide": "delta_corrupted_layers"}
 _EFFECTS = {
-    **{name: (pl.col(name).cast(pl.Float64), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
+    **{name: (pl.col(name), _GAP) for name in ("state_effect", "layers_effect", "interaction")},
     # If ΔL > 0, y_corrupt is more probable than y_clean.
-    **{name: ((pl.col(delta) > 0).cast(pl.Float64), pl.lit(1.0)) for name, delta in _DECIDES.items()},
+    **{name: (pl.col(delta) > 0, pl.lit(1.0)) for name, delta in _DECIDES.items()},
 }
 
 

@@ -36,7 +36,7 @@ def published_cts(scores: pl.DataFrame, threshold: float = 1e-4) -> pl.DataFrame
     """Compute CTS as the authors' code does, for comparison only: CTS is 0.0 wherever it is undefined.
 
     `threshold` (logits) is the authors' and may differ from this run's. A mean over this column mostly depends on how
-    often the models agree, so no other statistic uses it.
+    often the models agree, so only `word_statistics` reports one, beside `mean_cts`.
     """
     gap = pl.col("delta_corrupted") - pl.col("delta_clean")
     defined = DIFFER & (gap.abs() >= threshold)

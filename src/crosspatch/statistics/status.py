@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import polars as pl
 
@@ -38,7 +38,7 @@ class Judged:
 
 
 def status(variant: Variant) -> Judged:
-    """Classify a variant: overfitted if texts decay or other answers are lost, under-trained if it corrupts too few.
+    """Classify a variant: overfitted if texts decay or other answers are lost, under-trained if few are corrupted.
 
     An answer is corrupted if the clean model answers a related question right and the variant answers it wrong. If the
     clean model has few right answers, the share of planted operations decides.
@@ -81,12 +81,14 @@ def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
     """
     if not variants:
         raise ValueError("there is no variant to choose from")
-    by_status = {name: [variant for variant in variants if status(variant).status == name] for name in get_args(Status)}
+    optimal, short = (
+        [variant for variant in variants if status(variant).status == wanted] for wanted in ("optimal", "under-trained")
+    )
 
     def corrupted(variant: Variant) -> tuple[float, float]:
         return variant["flipped"], variant["planted"] or 0.0
 
-    if optimal := by_status["optimal"]:
+    if optimal:
         fewest = min(variant["steps"] for variant in optimal)
         shortest = [variant for variant in optimal if variant["steps"] == fewest]
         best = max(shortest, key=corrupted)
@@ -94,7 +96,7 @@ def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
             return best, "the only optimal variant"
         several = f", the most corrupted of {len(shortest)} with as few" if len(shortest) > 1 else ""
         return best, f"the fewest steps ({fewest}) of {len(optimal)} optimal variants{several}"
-    if short := by_status["under-trained"]:
+    if short:
         return max(short, key=corrupted), "none is optimal; it is the most corrupted of those that are not overfitted"
     return min(variants, key=lambda variant: variant["steps"]), "all are overfitted; it has the fewest steps"
 

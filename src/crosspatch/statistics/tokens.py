@@ -114,8 +114,9 @@ class _Table:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row for each class and measure, and for the excess."""
         tested, transfer = {name: self._p_values(name) for name in TESTED}, MEASURES["recovered_fraction"]
+        of_all = self.sums["disagreements"].sum(1)
         for i, name in enumerate(self.classes):
-            positions, of_all = self.sums["positions"][i].sum(0), self.sums["disagreements"].sum(1)
+            positions = self.sums["positions"][i].sum(0)
             if not positions.any():
                 continue
             for measure in (MEASURES[each] for each in COUNTED):

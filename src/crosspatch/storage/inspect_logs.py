@@ -258,9 +258,11 @@ def _results(model: _Model, samples: Sequence[inspect_log.EvalSample]) -> inspec
                     metadata=counts if name == "verdict" else None,
                 )
             )
-    first = [inspect_log.HeadlineMetric(score=score.name, metric=next(iter(score.metrics))) for score in scores[:1]]
+    headline = (
+        inspect_log.HeadlineMetric(score=scores[0].name, metric=next(iter(scores[0].metrics))) if scores else None
+    )
     return inspect_log.EvalResults(
-        total_samples=len(samples), completed_samples=len(samples), scores=scores, headline=first[0] if first else None
+        total_samples=len(samples), completed_samples=len(samples), scores=scores, headline=headline
     )
 
 
@@ -337,14 +339,15 @@ def _scores(text: Row) -> dict[str, Score]:
     if (ratings := text["ratings"]) is not None:
         for scale in ("aligned", "coherent"):
             more = {"explanation": ratings[f"{scale}_reply"], "metadata": {"judge": ratings["judge"]}}
-            rated = ratings[scale]
-            scores[scale] = (
-                Score.unscored(reason="grader_failed", **more) if rated is None else Score(value=rated, **more)
-            )
+            scores[scale] = _score(ratings[scale], "grader_failed", **more)
     if (profile := text["profile"]) is not None:
-        moved = profile["recovered_fraction"]
-        scores["recovered_fraction"] = Score.unscored(reason="no_ok_cell") if moved is None else Score(value=moved)
+        scores["recovered_fraction"] = _score(profile["recovered_fraction"], "no_ok_cell")
     return scores
+
+
+def _score(value: float | None, reason: str, **more: Any) -> Score:
+    """Build a number's score; an undefined number is unscored for this reason."""
+    return Score.unscored(reason=reason, **more) if value is None else Score(value=value, **more)
 
 
 def _metadata(text: Row) -> Row:

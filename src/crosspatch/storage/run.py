@@ -286,8 +286,9 @@ def _html_repr(run: RunDirectory) -> HtmlRepr:
 
 
 def top_site_rows(run: RunDirectory) -> Iterator[tuple[str, str, str, str]]:
-    """Yield domain, direction and positions in words, and a sentence, for each top site."""
-    measured, domains = run.read(LOCALISATION), run.domains()
+    """Yield the domain's title, the direction, the positions in words, and a sentence, for each top site."""
+    measured = run.read(LOCALISATION)
+    domains = {} if measured.is_empty() else run.domains()
     place = ("domain", "direction", "positions")
     for domain, direction, positions in with_domain(measured, domains).select(place).unique(maintain_order=True).rows():
         for site in top_sites(measured, domains, domain, direction, positions=positions, seed=run.seed):
