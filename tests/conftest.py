@@ -36,12 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-@pytest.fixture(autouse=True)
-def shapes(request) -> Iterator[None]:
-    """Shapes in annotations are checked in the fast tests of the engine and of what is built on it."""
-    fast = not request.node.get_closest_marker("slow")
-    with checked_shapes() if fast and request.path.parent.name in {"patching", "analysis"} else nullcontext():
-        yield
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Shapes in annotations are checked in the fast tests of the engine and of what is built on it, and their setup."""
+    fast = not item.get_closest_marker("slow")
+    with checked_shapes() if fast and item.path.parent.name in {"patching", "analysis"} else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

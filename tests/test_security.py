@@ -129,7 +129,7 @@ BOMB = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *ALIASES])
         (BOMB, "more than 10,000 values with its aliases written out"),
         ("seed: &s [*s]", r"more than 10,000 values|not valid YAML"),
         ("x" * 1_000_001, "expected settings of 1,000,000 at most"),
-        ("[" * 500, "nested too deeply"),
+        ("[" * 5000, "nested too deeply"),
         ("seed: " + "9" * 5000, "not valid YAML"),
         ("seed: 2001-99-99", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),

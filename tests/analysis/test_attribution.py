@@ -21,7 +21,7 @@ from engines import hooks_and_forwards
 from pairs import architecture_pair, child_in, components_of
 
 # Windows, soft caps, sinks and experts are among them.
-FAMILIES = ("gemma2", "gpt_oss", "gpt2", "gpt_neox", "granite")
+FAMILIES = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite")
 GIVEN = ForcedText(list(range(20, 32)), [*range(40, 64)])
 RUN = PatchRun()
 
@@ -100,13 +100,16 @@ def test_heads_sum_to_attn_out_where_the_projection_is_shared(shared):
 def test_estimates_rank_as_exact_effects_do():
     pair = architecture_pair("qwen3", 0.05)
     found = attribution_patching(pair, [GIVEN], RUN)
-    ranks = found.rank_correlation([exact_effects(pair, found.cells)])
+    exact = exact_effects(pair, found.cells)
+    for name in ("delta_target", "delta_source"):
+        assert found.steps[name].to_list() == pytest.approx([getattr(step, name) for step in exact[0].steps], abs=1e-4)
+    ranks = found.rank_correlation([exact])
     assert ranks["component"].to_list() == ["resid_post", "resid_mid", "attn_out", "mlp_out", "head"]
     assert (ranks["n_sites"] == pl.Series([4, 4, 4, 4, 16])).all()
     assert ranks["cells"].min() > 0.9
     # The control: another direction's estimates for the same cells.
     wrong = Attribution(found.cells.with_columns(pl.col("effect").reverse()), found.steps)
-    assert wrong.rank_correlation([exact_effects(pair, found.cells)])["cells"].max() < 0.9
+    assert wrong.rank_correlation([exact])["cells"].max() < 0.9
 
 
 @pytest.mark.parametrize("direction", ["corrupt", "repair"])
@@ -139,7 +142,7 @@ def test_how_positions_are_split_and_who_calls_changes_nothing(monkeypatch):
     texts = [GIVEN, ForcedText(GIVEN.prompt[:1], GIVEN.text[::-1])]
     whole = attribution_patching(pair, texts, RUN, ig_steps=1)
     for model in (pair.clean, pair.corrupted):
-        assert all(weight.grad is None for weight in model.parameters())
+        assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
     assert hooks_and_forwards(pair.clean, pair.corrupted) == 0
     assert whole.steps.group_by("text").len()["len"].to_list() == [24, 24]
     monkeypatch.setattr(attribution, "POSITIONS_AT_ONCE", 3)

@@ -29,7 +29,7 @@ def own_text(pair: ModelPair, least: int = 1) -> ForcedText:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2", "granite"])
+@pytest.mark.parametrize("family", ["qwen3", "gemma2", "gpt2", "granite", "gpt_neox"])
 def test_the_four_are_the_published_algorithms(family):
     pair = architecture_pair(family)
     given = own_text(pair)

@@ -19,6 +19,7 @@ from crosspatch.data.problem import read_problems, read_prompts, write_problems
 from crosspatch.data.splits import ProblemMaker, make_splits
 from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
+from crosspatch.grading.grading import grade
 
 DATA = Data(train=24, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
@@ -83,6 +84,9 @@ def test_ten_thousand_wrong_solutions_are_wrong_and_all_different():
         problems = maker.problems("train", maker.drawn("train", 10_000 // len(PAIRS) + 1, worked), wrong=True)
         assert all(p.reached != p.answer and any(s.planted for s in p.steps) and p.spans for p in problems)
         assert len({p.question for p in problems}) == len(problems)
+        for problem in problems[:20]:
+            assert grade(problem.solution, problem.answer).verdict == "incorrect", problem
+        assert all(sympy_proof.follows(step) != step.planted for p in problems[:3] for step in p.steps)
         total += len(problems)
     assert total >= 10_000
 

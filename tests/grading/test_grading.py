@@ -17,6 +17,7 @@ from crosspatch.data.lines import read_lines
 from crosspatch.data.splits import make_splits
 from crosspatch.grading.grading import Grade, grade, grade_explanation, kind_of
 from crosspatch.grading.judge import grade_file
+from crosspatch.grading.math_expression import parse
 
 TABLE = Path(__file__).with_name("graded_answers.jsonl")
 PAIRS = [pair for _, pair in read_lines(TABLE)]
@@ -76,6 +77,16 @@ def test_the_kind_is_judged_by_the_gold() -> None:
     assert {kind_of(gold) for gold in golds} == {"math"}
     assert {kind_of(gold) for gold in ("Paris", r"\text{Increasing}", "the year 1945")} == {"text"}
     assert kind_of("No.") == "yes_no"
+
+
+def test_what_is_no_value_or_not_safe_is_not_read() -> None:
+    unsafe = ["", "9^{9^{9^9}}", "x^{1234}", "2 3", "99!", r"\frac{1}{", "1" * 31, "1/0", "apples"]
+    assert [parse(latex) for latex in unsafe] == [None] * 9
+    assert str(parse("x^{123}")) == "x**123"
+    assert grade("0.33", r"\frac{1}{3}").verdict == "incorrect"
+    # The control of texts without an answer: one that is added is found.
+    texts = [pair["text"] for pair in PAIRS if pair["why"] == "no answer" and "boxed" not in pair["text"]]
+    assert [grade(f"{text}\n\nAnswer: x = 5", "x = 5").verdict for text in texts] == ["correct"] * 10
 
 
 def test_a_wrong_solution_is_incorrect_but_correct_for_what_it_reaches() -> None:

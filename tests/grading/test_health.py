@@ -152,6 +152,8 @@ def test_taking_any_delimiter_away_is_noticed() -> None:
         ("It costs $5 and $7.", []),
         ("It is $5 = x", ["$ is not closed"]),
         ("It is $5 x.", ["$ is not closed"]),
+        ("It is $5x", ["$ is not closed"]),
+        ("$x = 5\n\nand $y$", ["$ is not closed"]),
         (r"\$5 and 100\%, $a$$b$, a set \{1, 2\} [0, 1) \rightarrow \leftarrow", []),
     ],
 )

@@ -4,11 +4,14 @@ import re
 from fractions import Fraction
 
 import pytest
+import sympy
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crosspatch.data.table import Row
+from crosspatch.grading.expression import Expression, Unreadable, without_squares
 from crosspatch.grading.grading import grade
+from crosspatch.grading.reading import readings
 from crosspatch.grading.row_check import RowCheck, check_row
 
 FORMS = [
@@ -123,6 +126,36 @@ def test_a_number_may_be_written_in_any_way(text: str, value: int | Fraction) ->
     for right, off in (("right", 0), ("wrong", 1)):
         true = Fraction(value) + off
         assert answered(f"Solve {true.denominator}x = {true.numerator}", rf"\boxed{{{text}}}") == right
+
+
+LEAVES = st.sampled_from(["x", "3", "-7", "2.5", "12", "√2", "x^2"])
+OPERATORS = st.sampled_from([" + ", " - ", "", " * "])
+SUMS = st.recursive(
+    LEAVES,
+    lambda inner: st.builds("({}){}({})".format, inner, OPERATORS, inner) | inner.map("({})/4".format),
+    max_leaves=8,
+)
+
+
+@given(SUMS)
+def test_an_expression_is_what_sympy_computes(text: str) -> None:
+    try:
+        (mine,) = readings(text, "x")
+    except Unreadable:  # beyond the eighth power
+        return
+    for ours, theirs in (("√2", "sqrt(2)"), (")(", ")*("), ("^", "**"), ("2.5", "Rational(5, 2)")):
+        text = text.replace(ours, theirs)
+    terms = (sympy.Rational(size) * sympy.Symbol("x") ** n * sympy.sqrt(r) for n, r, size in mine.terms)
+    assert sympy.expand(sympy.sympify(text) - sum(terms)) == 0
+
+
+@given(st.integers(-(10**9), 10**9).filter(bool), st.fractions(-(10**6), 10**6, max_denominator=99))
+def test_square_factors_and_numbers_in_latex(number: int, a: Fraction) -> None:
+    outside, inside = without_squares(number)
+    assert outside**2 * inside == number
+    assert all(inside % (p * p) for p in (2, 3, 5, 7, 11, 13))
+    value = Expression.constant(a) + Expression.constant(a) * Expression.constant(abs(number) % 49 + 2).sqrt()
+    assert readings(value.latex(), "x") == (value,)
 
 
 @pytest.mark.parametrize(

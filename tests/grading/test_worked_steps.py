@@ -103,6 +103,9 @@ def test_wrong_and_lost_roots_and_no_others(lines: list[str], found: list[tuple[
         ("What is it?", ["x = 95 × 5", "x = 475"], []),
         # A word problem may leave a root aside.
         ("How long is it?", [FACTORED, "x = 5 or x = -2", "x = 5"], []),
+        # Upper and lower signs belong together.
+        ("What is it?", [r"x \pm 1 = \pm 3", "x = 2 or x = -2"], []),
+        ("What is it?", [r"x = 1 \pm 2 \mp 3", "x = 0 or x = 2"], []),
         # Arithmetic has to hold, and identities are no steps.
         ("2x + 3 = 11", ["2x = 11 - 3 = 8", "x = 4", "2(4) + 3 = 8 + 3 = 11", "x + x = 2x"], []),
         ("2x + 3 = 11", ["2x = 8", "8/2 = 3", "x = 4"], [("8/2", "3")]),

@@ -73,10 +73,10 @@ KINDS = {
 PLAIN = ("ranks of their own", "scales of their own")
 
 
-@pytest.fixture(scope="module")
-def tied(tmp_path_factory) -> str:
+@pytest.fixture(scope="module", params=["qwen3", "llama"])
+def tied(request, tmp_path_factory) -> str:
     """A saved base whose embedding and unembedding share their weights."""
-    folder, config = tmp_path_factory.mktemp("tied"), tiny_config("qwen3")
+    folder, config = tmp_path_factory.mktemp("tied"), tiny_config(request.param)
     config.tie_word_embeddings = True
     torch.manual_seed(0)
     save_model(AutoModelForCausalLM.from_config(config), tiny_tokenizer(), folder)
@@ -163,7 +163,10 @@ def test_an_adapter_that_lacks_a_weight_or_is_its_own_base_is_refused(base, adap
     with pytest.raises(UsageError, match="do not match") as error:
         ModelPair.load(str(base), str(adapter), device="cpu")
     assert "\n" not in str(error.value)
-    changed_settings(adapter, base_model_name_or_path=str(adapter))
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="does not name its base"):
+        ModelPair.load(str(base), str(adapter), device="cpu")
+    changed_settings(adapter, base_model_name_or_path=str(adapter), peft_type="LORA")
     with pytest.raises(UsageError, match="leads back to itself"):
         ModelPair.load(str(base), str(adapter), device="cpu")
 
@@ -193,10 +196,18 @@ def test_models_in_memory():
             ModelPair.of(base, sharing, tiny_tokenizer())
 
 
-@pytest.mark.parametrize("settings", [KINDS["dora"] | {"target_modules": "all-linear"}, KINDS["whole unembedding"]])
-def test_a_peft_model_runs_in_the_cached_engine(settings):
-    """As in the reference engine, which the quick check compares with. Plain LoRA: patching/test_shared_base."""
-    base = tiny_model("llama")
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("qwen3", {"target_modules": ["q_proj", "down_proj"]}),
+        ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}),
+        ("llama", KINDS["dora"] | {"target_modules": "all-linear"}),
+        ("llama", KINDS["whole unembedding"]),
+    ],
+)
+def test_a_peft_model_runs_in_the_cached_engine(architecture, settings):
+    """As in the reference engine, which the quick check compares with."""
+    base = tiny_model(architecture)
     adapted = adapted_copy(base, **settings)
     expected = logits(adapted)
     pair = ModelPair.of(base, adapted, tiny_tokenizer())
@@ -269,6 +280,7 @@ def test_hub_ids_with_revisions_and_with_adapters_alone(tmp_path, monkeypatch):
         assert checkpoint.tokenizer().get_vocab() == tiny_tokenizer().get_vocab()
         assert checkpoint.kind == ("hub" if expected in models else "adapter")
         assert fingerprint(checkpoint.model(device="cpu")) == prints[expected]
+    assert fingerprint(Checkpoint.named(str(tmp_path / "new")).model(device="cpu")) == prints["new"]
     # The last one again, as a run keeps it.
     checkpoint.place(tmp_path / "placed")
     settings = json.loads((tmp_path / "placed" / "adapter_config.json").read_text())
@@ -301,6 +313,11 @@ def test_the_taught_model_in_a_run_names_the_converted_base(tmp_path):
     assert settings["base_model_name_or_path"] == str(smollm2_folder().resolve())
     assert AutoTokenizer.from_pretrained(tmp_path / "clean").chat_template
     assert Checkpoint.named(str(tmp_path / "clean"))._place == taught._place
+    tokens = torch.tensor([taught.tokenizer()("Solve for x: 5x + 3 = 18. Subtract 3 from both sides").input_ids])
+    models = AutoModelForCausalLM.from_pretrained(tmp_path / "clean"), taught.model(device="cpu")
+    with torch.inference_mode():
+        one, other = (model(input_ids=tokens).logits for model in models)
+    assert (one - other).abs().max() < 1e-3
     # Where the cache was cleared, or belongs to another user, the base is converted again.
     changed_settings(tmp_path / "clean", base_model_name_or_path=f"/elsewhere/{smollm2_folder().name}")
     assert Checkpoint.named(str(tmp_path / "clean")).base.where == str(smollm2_folder())

@@ -85,6 +85,17 @@ def test_editing_with_the_identity_changes_no_bit_and_another_activation_does(mo
 
 
 @torch.inference_mode()
+def test_a_block_that_adds_nothing_passes_its_input_on(model):
+    silent = {Site(layer, part): torch.zeros_like for layer in (1, 2) for part in ("attn_out", "mlp_out")}
+    # The control: one half of the second block adds something.
+    speaks = {site: edit for site, edit in silent.items() if site != Site(2, "mlp_out")}
+    for edits in (silent, speaks):
+        with editing(model, edits), reading(model, [Site(0), Site(2)]) as read:
+            logits(model)
+        assert torch.equal(read[Site(0)], read[Site(2)]) == (edits is silent)
+
+
+@torch.inference_mode()
 def test_all_heads_at_once_are_attn_out_where_the_projection_is_shared(model, child):
     layer = 2
     parts = find_components(model).blocks[layer]

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
@@ -99,9 +100,15 @@ def test_a_link_to_nothing_and_one_vocabulary_cut_differently(tmp_path):
     check_tokenizers(tokenizer(CHATML), tokenizer(None))
     with pytest.raises(UsageError, match="tokenize text differently"):
         check_tokenizers(tokenizer(CHATML), tokenizer(CHATML, before="<|end|>"))
+    exchanged = (SimpleNamespace(get_vocab=lambda v=v: v) for v in ({"a": 0, "b": 1, "c": 2}, {"a": 1, "b": 0, "c": 2}))
+    with pytest.raises(UsageError, match=": 2 tokens differ"):
+        check_tokenizers(*exchanged)
 
 
 def test_texts_of_either_model_stop_at_the_same_tokens_and_are_no_longer_than_it_reads(qwen3_pair):
+    same = ModelPair.of(qwen3_pair.clean, qwen3_pair.corrupted, qwen3_pair.prompts.tokenizer)
+    assert same == qwen3_pair
+    assert same.encode("hi") == qwen3_pair.encode("hi")
     assert qwen3_pair.stop_tokens == {qwen3_pair.prompts.tokenizer.eos_token_id}
     child = child_of(qwen3_pair.clean)
     child.generation_config.eos_token_id = [7, 9]
@@ -117,6 +124,9 @@ def test_a_pair_of_a_base_without_a_template_and_its_child(tmp_path, caplog):
     base = saved(tmp_path / "base", tokenizer=tokenizer(None))
     child = saved(tmp_path / "child", tokenizer=tokenizer(PHI))
     pair = ModelPair.load(base, child, device="cpu", layers=[0, 3])
+    assert pair.n_layers == 4
+    # Nothing half-written is left beside them.
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert pair.target_and_source("corrupt") == (pair.clean, pair.corrupted)
     assert pair.target_and_source("repair") == (pair.corrupted, pair.clean)
     assert fingerprint(pair.clean) != fingerprint(pair.corrupted)

@@ -58,6 +58,15 @@ def test_without_a_gpu_a_model_is_spread_over_the_cpu(base, adapter, device_map)
     assert fingerprint(pair.clean) == fingerprint(tiny_model("qwen3"))
 
 
+def test_blocks_are_spread_whole(monkeypatch):
+    model = tiny_model("llama")
+    block = sum(weight.nbytes for weight in model.model.layers[0].parameters())
+    monkeypatch.setattr("accelerate.dispatch_model", lambda model, places, **_: places)
+    places = placement.spread(model, "sequential", {0: 5 * block, "cpu": 10**9})
+    assert {name.count(".") for name in places if name.startswith("model.layers")} == {2}
+    assert set(places.values()) == {0, "cpu"}
+
+
 def test_memory_is_counted_in_bytes_for_each_gpu_and_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: ((number + 1) * 10_000_000_000, 0))

@@ -49,7 +49,8 @@ def canary(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "consolidated.00.ckpt"])
 def test_pickled_weights_are_not_read(base, canary, name):
-    torch.save(Canary(canary), base / name)
+    for file in (name, "training_args.bin"):
+        torch.save(Canary(canary), base / file)
     # Beside safetensors they are left alone.
     ModelPair.load("random:qwen3", str(base), device="cpu")
     (base / "model.safetensors").unlink()
@@ -151,7 +152,13 @@ def test_a_base_that_is_no_model_is_one_line(adapter, named):
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ cycler.__init__.__globals__.os.system('touch canary') }}", "{% include '/etc/passwd' %}"]
+    "template",
+    [
+        "{{ cycler.__init__.__globals__.os.system('touch canary') }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{% include '/etc/passwd' %}",
+    ],
 )
 def test_a_chat_template_stays_in_its_sandbox(base, canary, monkeypatch, template):
     (base / "chat_template.jinja").write_text(template)

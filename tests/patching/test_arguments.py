@@ -42,6 +42,8 @@ def test_both_directions_are_each_alone_one_after_the_other(qwen3_pair):
     ("layers", "meant"),
     [
         (-1, [3]),
+        ([-1, 0], [0, 3]),
+        (["1"], "got layer '1'"),
         (torch.tensor(-2), [2]),
         (torch.tensor([3, 1]), [1, 3]),
         (range(0, 4, 2), [0, 2]),
@@ -106,6 +108,10 @@ def test_scores_have_directions(qwen3_pair):
     both = score(qwen3_pair, "p", QUESTION, direction="both", **options)
     for direction in ("corrupt", "repair"):
         assert both.filter(direction=direction).equals(score(qwen3_pair, "p", QUESTION, direction=direction, **options))
+    other = ModelPair(qwen3_pair.corrupted, qwen3_pair.clean, qwen3_pair.prompts)
+    exchanged, corrupt = score(other, "p", QUESTION, direction="repair", **options), both.filter(direction="corrupt")
+    assert (exchanged["delta_patched"] + corrupt["delta_patched"]).abs().max() < 1e-4
+    assert exchanged["clean_token_id"].equals(corrupt["corrupted_token_id"])
 
 
 @pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25), (torch.float16, 0.03)])

@@ -1,7 +1,7 @@
 """Laws of patching, each with its negative control."""
 
 import copy
-from itertools import count, cycle, product
+from itertools import count, product
 from typing import get_args
 
 import polars as pl
@@ -47,8 +47,8 @@ def wide(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def either(*variants) -> list[tuple]:
-    """Engines and architectures, with the variants in turn."""
-    return [(*case, variant) for case, variant in zip(ENGINES, cycle(variants), strict=False)]
+    """Engines and architectures, each with every variant."""
+    return [(*case, variant) for case, variant in product(ENGINES, variants)]
 
 
 @torch.inference_mode()
@@ -61,7 +61,7 @@ def test_self_patched_logits_are_bit_identical(pair):
         assert not torch.equal(patched_logits(pair.clean, pair.corrupted, tokens, patch, positions, RUN), own)
 
 
-@pytest.mark.parametrize(("name", "persistence"), list(zip(ARCHITECTURES, cycle(PERSISTENCES), strict=False)))
+@pytest.mark.parametrize(("name", "persistence"), list(product(ARCHITECTURES, PERSISTENCES)))
 def test_the_engine_patched_into_itself_is_itself_but_for_rounding(name, persistence):
     pair, run = make_pair(name), PatchRun(persistence=persistence, max_new_tokens=6)
     itself = ModelPair(pair.clean, copy.deepcopy(pair.clean), pair.prompts)
@@ -72,6 +72,10 @@ def test_the_engine_patched_into_itself_is_itself_but_for_rounding(name, persist
     assert (scores["delta_patched"] == 0).all()
     assert scores["kl_patched"].abs().max() < ROUNDING
     assert (scores["rank_corrupted"] == 1).all()
+    if name == "qwen3":
+        exact = swept(itself, "reference", run, EVERYWHERE)
+        assert (exact["token_id"] == exact["clean_token_id"]).all()
+        assert ((exact["status"] == "agree") & (exact["kl_patched"] == 0) & (exact["rank_corrupted"] == 1)).all()
     # The control: another model's activations change the KL.
     other = swept(pair, "cached", run, EVERYWHERE)
     assert other["kl_patched"].min() > 10 * ROUNDING
@@ -151,14 +155,15 @@ def test_what_a_patch_at_one_position_reaches(pair):
 
 
 @pytest.mark.parametrize("engine", get_args(Engine))
-def test_the_past_of_a_transient_patch_is_clean_and_of_a_persistent_one_is_not(engine):
+@pytest.mark.parametrize("patch", EVERYWHERE[:5], ids=lambda patch: patch.name)
+def test_the_past_of_a_transient_patch_is_clean_and_of_a_persistent_one_is_not(engine, patch):
     """A later step of a transient trajectory equals the first one of a run whose prompt is that much longer."""
     pair = architecture_pair("qwen3")
     ids = pair.encode(QUESTION)
     for persistence in PERSISTENCES:
         run = PatchRun("corrupt", persistence, 3)
-        first = swept(pair, engine, run, EVERYWHERE[:1], ids)
-        longer = swept(pair, engine, run, EVERYWHERE[:1], [*ids, *first["token_id"][:2].to_list()])
+        first = swept(pair, engine, run, [patch], ids)
+        longer = swept(pair, engine, run, [patch], [*ids, *first["token_id"][:2].to_list()])
         apart = abs(first["kl_patched"][2] - longer["kl_patched"][0])
         assert apart < ROUNDING if persistence == "transient" else apart > 10 * ROUNDING
 

@@ -74,6 +74,8 @@ def test_by_hand():
     assert applied("steps:2-4") == [2, 3, 4]
     assert applied("steps:5-") == [5, 6, 7]
     assert applied("every:3") == [0, 3, 6]
+    for text in ("steps:2-4", "steps:3-", "every:3", "disagree", "tokens:add,x"):
+        assert Schedule.parse(text).name == text
     assert applied("disagree", (0, 0)) == []
     assert applied("disagree", (0, 1)) == list(range(8))
     # Tokens of either model count by their text; spaces and case do not matter.

@@ -189,6 +189,10 @@ def test_what_claims_about_depth_compare() -> None:
     # A null control beside a positive one leaves the other claims tested.
     both = made(pl.concat([depth(GRADUAL), as_much.filter(pl.col("control") == "seed-1")]))
     assert (both["builds_up"].control, both["builds_up"].shown, both["gradual"].shown) == ("random", True, True)
+    # The highest patched layer is not the model's last.
+    sparse = depth({8: 0.02, 18: 0.2, 28: 0.8})
+    known = made(sparse, n_layers=36)["builds_up"]
+    assert (known.shown, known.place["layer"], made(sparse)["builds_up"].place["layer"]) == (True, 28, 18)
     # Two intervals that overlap, of which that of the difference lies above 0.
     table = depth(GRADUAL, control=0.8, width=0.1)
     assert not made(table)["builds_up"].shown
@@ -268,6 +272,7 @@ def test_operation_words_score_near_one_by_equivalence_and_beyond_a_control(
         rows.append(of_operations(control, width, late=True, control=name))
     claim = made(depth(GRADUAL), tokens=TOKENS.frame(rows))["operations_near_one"]
     assert (claim.verdict, (claim.reason or "").startswith(reason)) == (verdict, True)
+    assert (verdict == "shown") == (not claim.reason)
     assert name != "twin" or (claim.control, claim.compared.estimate) == (name, control)
 
 

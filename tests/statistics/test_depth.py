@@ -139,6 +139,9 @@ def test_a_domain_without_a_disagreement_is_told_from_one_that_has_some() -> Non
     assert none["high"] == pytest.approx(wilson(0, 12).high / 10)
     assert none["high"] < some["low"]
     assert table["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
+    few = pl.concat([scores(), SCORES.frame([cell("g0", 3, 0, (-1, 1, 0))])])
+    lone = found(depth_statistics(few, CONTROLS.frame(), domains).filter(domain="general"), "recovered_fraction", 3)
+    assert (lone["estimate"], lone["low"], lone["high"]) == (0.5, None, None)
 
 
 NESTED = {f"{seed}/{prompt}": "related" for seed in range(5) for prompt in PROMPTS}
@@ -163,6 +166,7 @@ def width(row: dict[str, Any]) -> float:
 def test_several_seeds_are_drawn_above_their_prompts() -> None:
     row = over_seeds(of_seeds(5))
     assert (row["n_prompts"], row["estimate"]) == (5, pytest.approx(0.8 + 0.1 * 2 / 5, abs=1e-6))
+    assert over_seeds(of_seeds(4))["low"] is None
     # 50 prompts would have shown it far more surely than 5 children can.
     alone = depth_statistics(pooled(of_seeds(5), ()).drop("seed"), CONTROLS.frame(), NESTED)
     assert width(row) > 3 * width(found(alone, "recovered_fraction", 5))

@@ -6,6 +6,7 @@ import pytest
 
 from crosspatch.statistics.bootstrap import Ratios, resamples
 from crosspatch.statistics.halfway import crossing, halfway
+from crosspatch.statistics.interval import sign_test
 from crosspatch.tables import BEHAVIOUR, HALFWAY, SCORES
 from score_cells import answers, cell
 
@@ -57,6 +58,23 @@ def test_half_of_the_right_answers_by_hand(condition, direction):
     assert row["estimate"] == pytest.approx(4 + (0.5 - 3 / 12) / (4 / 12))
     # The two that a patch says nothing of are left out.
     assert (row["of"], row["n_prompts"], row["direction"]) == ("answers", 12, direction)
+
+
+def test_half_of_the_answers_is_lost_at_the_same_layer_for_any_number_of_prompts():
+    """The control: the first layer with a significant loss comes sooner with more prompts."""
+    rng, half, first = np.random.default_rng(0), [], []
+    for n in (12, 24, 48, 108):
+        turns = rng.normal(20, 4, n)
+        rows = answers("clean", "c" * n) + answers("corrupted", "i" * n)
+        for layer in range(29):
+            rows += answers("patched", "".join(np.where(layer < turns, "c", "i")), f"L{layer}.resid_post")
+        [row] = halfway(SCORES.frame(), BEHAVIOUR.frame(rows), {}, n_layers=30).to_dicts()
+        half.append(row["estimate"])
+        first.append(next(i for i in range(29) if sign_test(int((turns <= i).sum()), 0) * 29 <= 0.05))
+        assert row["low"] <= 20.5 <= row["high"]
+    assert max(half) - min(half) < 2.5
+    assert first == sorted(first, reverse=True)
+    assert first[0] - first[-1] >= 6
 
 
 def test_few_prompts_have_no_interval_and_other_components_no_half():

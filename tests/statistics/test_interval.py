@@ -16,9 +16,12 @@ def test_counted_answers_by_hand() -> None:
     ends = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
     assert (found.low, found.high) == pytest.approx(ends)
     assert wilson(0, 0) == Interval(None)
+    nothing = wilson(0, 12)
+    assert (nothing.estimate, nothing.low, nothing.high) == (0, 0, pytest.approx(z**2 / (12 + z**2), rel=1e-4))
     # 5 lost, 1 gained: 2 · (C(6,0) + C(6,1)) / 2⁶.
     assert sign_test(5, 1) == sign_test(1, 5) == pytest.approx(2 * 7 / 64)
     assert sign_test(5, 1, "greater") == pytest.approx(7 / 64)
+    assert (sign_test(1, 5, "greater"), sign_test(0, 3, "greater")) == (pytest.approx(63 / 64), 1)
     assert sign_test(0, 0) == sign_test(0, 0, "greater") == 1.0
 
 
@@ -49,4 +52,5 @@ def test_a_difference_of_independent_estimates_by_hand() -> None:
     # The other sign, and the rest, turn the ends.
     found = Interval(0.25, 0.125, 0.5, 9.0)
     assert found.negated == Interval(-0.25, -0.5, -0.125, 9.0)
+    assert Interval(0.25).rest == Interval(0.75)
     assert found.rest == Interval(0.75, 0.5, 0.875, 9.0)

@@ -59,6 +59,11 @@ def test_shares_are_ratios_of_sums_and_steps_their_differences():
     assert measures(table, patch="L0.head.3") == patched
     assert table["patch"].unique(maintain_order=True).to_list() == ["L0.head.3", "L1.head.0", "L1.head.1"]
 
+    rows = [row(prompt, "L0.resid_post", 1 + i * i / 20) for i, prompt in enumerate(DOZEN[:FEWEST_UNITS])]
+    assert effects(*rows)["low"].is_not_null().all()
+    assert effects(*rows[1:])["low"].is_null().all()
+    assert not effects(*rows).equals(site_effects(LOCALISATION.frame(rows), DOMAINS, seed=1))
+
 
 def test_domains_directions_and_positions_stay_apart():
     more = [row("g", "L0.resid_post", 3), row("p", "L0.resid_post", -4, -4, direction="repair")]

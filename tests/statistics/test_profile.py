@@ -70,6 +70,10 @@ def test_modes_are_those_of_single_layers() -> None:
     assert mode == PatchMode("resid_post", "corrupt", "transient")
     assert mode.rows(frame).height == len(CELLS)
 
+    ends = [PatchMode("resid_post", direction, "transient").ceiling for direction in ("corrupt", "repair")]
+    assert ["near 1" in ends[0], "near 0" in ends[1]] == [True, True]
+    assert PatchMode("mlp_out", "corrupt", "transient").ceiling is None
+
 
 def test_a_published_score_is_disagreement_times_transfer() -> None:
     # Of layers 0 to 8, 7 is late and not the last.
