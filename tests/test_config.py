@@ -10,7 +10,7 @@ from crosspatch.settings_io import load_experiment, make_experiment, settings, s
 
 def test_every_setting_is_shown_with_a_meaning_and_a_default():
     shown = list(settings())
-    assert all(len(s.meaning) > 10 and s.default for s in shown)
+    assert all(len(s.meaning) > 10 and s.default not in ("", "PydanticUndefined") for s in shown)
     keys = set()
     for name, field in Experiment.model_fields.items():
         inner = field.annotation
@@ -43,7 +43,9 @@ def test_shipped_experiments_are_found_by_name_and_have_the_papers_settings():
 def test_layers_can_be_given_as_people_write_them():
     for given, meant in (("all", "all"), ("1,3", (1, 3)), (1, (1,)), ([1, 3], (1, 3)), ([3, 1, 3], (1, 3))):
         assert make_experiment({"patch": {"layers": given}}).patch.layers == meant
-        assert load_experiment("tiny", [f"patch.layers={given}", "seed=7"]).patch.layers == meant
+        assert load_experiment("tiny", [f"patch.layers={given}"]).patch.layers == meant
+    changed = load_experiment("tiny", ["finetune.learning_rate=1e-4", "seed=7"])
+    assert (changed.finetune.learning_rate, changed.seed) == (1e-4, 7)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,9 @@ def test_commas_part_patches_but_no_words_of_schedules_or_questions():
     for written, *meant in (
         ("L17.attn_out@tokens:add,subtract", "L17.attn_out@tokens:add,subtract"),
         (
-            "L7.attn_out@tokens:a,L8.head.3@tokens:b, c,  L2.mlp_out",
-            "L7.attn_out@tokens:a",
-            "L8.head.3@tokens:b, c",
+            "L17.attn_out@tokens:a,b,L18.head.3@tokens:b, c,  L2.mlp_out",
+            "L17.attn_out@tokens:a,b",
+            "L18.head.3@tokens:b, c",
             "L2.mlp_out",
         ),
         ("L1.resid_post,L2.resid_post+L3.resid_post", "L1.resid_post", "L2.resid_post+L3.resid_post"),

@@ -7,6 +7,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -34,6 +35,11 @@ def test_what_is_committed_has_no_outputs(path: Path) -> None:
     assert code
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert notebook.cells[0].source.startswith("# ")
+
+
+def test_a_notebook_that_raises_is_noticed() -> None:
+    with pytest.raises(CellExecutionError, match="no attribute 'no_such_name'"):
+        executed("patch_your_own_pair", ("import copy", "import crosspatch\ncrosspatch.no_such_name"))
 
 
 def test_patch_your_own_pair() -> None:

@@ -102,6 +102,7 @@ def test_no_names_of_patches_are_taken_apart(tmp_path):
 
 
 def test_imports_go_one_way_and_in_no_circle(tmp_path):
+    assert {name.split(".")[1] for name in modules_of(HOUSE) if "." in name} - {"__main__"} == set(ORDER)
     assert not wrong_ways(modules_of(HOUSE))
     assert not cycle(modules_of(HOUSE))
     # Imports in functions and under TYPE_CHECKING are noticed.

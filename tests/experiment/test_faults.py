@@ -197,8 +197,9 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
     obstacle.unlink()
     obstacle.mkdir()
     assert finished(status, "status", run) == 0
-    for number in (3, 4, 7, 8):
-        assert f"patch: {run / 'scores' / f'part-{number:05d}.parquet'} " in status.read_text()
+    changed, missing = "has changed since it was written", "is missing"
+    for number, fault in ((3, changed), (4, missing), (7, changed), (8, missing)):
+        assert f"patch: {run / 'scores' / f'part-{number:05d}.parquet'} {fault}" in status.read_text()
     assert finished(log, *COMMAND, "--out", run) == 1
     assert "patch: 1 of 12 shards failed, 3 tries each; shard 4: IsADirectoryError" in log.read_text().splitlines()[-1]
     assert Shards(run, "patch").left() == [4]

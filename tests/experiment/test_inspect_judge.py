@@ -82,6 +82,8 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     # The provider's words are not passed on.
     assert "secret" not in err
     run = RunDirectory.existing(tmp_path / "run")
+    assert run.record()["stages"]["evaluate"]["state"] == "failed"
+    assert cli("export", run.root)[0] == 2
     kept = run.read(RATINGS).height
     assert kept == 4
     assert "did not answer" in run.record_file.read_text()
@@ -94,6 +96,7 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     ratings, asked = run.read(RATINGS), run.asked()
     # Three questions to both models, one of them under each of two patches; two scales.
     assert ratings.height == 8
+    assert dict(ratings.group_by("condition").len().iter_rows()) == {"clean": 3, "corrupted": 3, "patched": 2}
     assert len(replies.asked) - before == 2 * (8 - kept)
     assert set(ratings["judge"]) == {NAME}
     assert set(run.read(BEHAVIOUR).filter(domain="near")["condition"]) == {"clean", "corrupted"}
@@ -103,6 +106,9 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
             question = asked[row["prompt_id"]].question
             assert row[scale] == rating(prompt.format(question=question, answer=row["text"]))
+    code, out, err = cli("export", run.root)
+    assert code == 0, err
+    assert "4 logs; read them with: inspect view start --log-dir" in out
 
 
 def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch, replies, cli, tmp_path):

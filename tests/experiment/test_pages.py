@@ -45,7 +45,7 @@ def test_runs_may_be_alike_and_statistics_are_made_where_results_are_newer(tmp_p
     page = write_comparison(runs, tmp_path / "out").read_text()
     # Runs of one name are told apart by their folders.
     assert "a/run and b/run" in page
-    assert "are the same in all runs." in page
+    assert "Settings, versions, models and data are the same in all runs." in page
     made = runs[0].root / "statistics" / "depth.parquet"
     first = made.stat().st_mtime_ns
     write_comparison(runs, tmp_path / "out")
@@ -63,6 +63,7 @@ def test_runs_may_be_alike_and_statistics_are_made_where_results_are_newer(tmp_p
         ("first second --out second", "whose own report.html would be lost"),
         ("first nowhere", "is not a run directory"),
         ("first second --watch", "with a single run"),
+        ("first second --set seed=1", "with a single run"),
         ("nowhere.yaml --watch", "expected the run directory"),
         ("first second --out first/run.json", "expected a folder"),
     ],

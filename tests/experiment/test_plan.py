@@ -8,12 +8,13 @@ import pytest
 
 from crosspatch import load_experiment
 from crosspatch.experiment import checks
-from crosspatch.experiment.plan import gpus_for, plan
+from crosspatch.experiment.plan import BLOCK, CELL, gpus_for, plan, writing_time
 from crosspatch.experiment.problems import all_problems
 from crosspatch.models.adapter import with_adapter
 from crosspatch.models.chat import PromptFormat
-from crosspatch.models.loading import Checkpoint
+from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.shapes import Shape
+from crosspatch.models.throughput import Throughput
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import TRAINING
 from sweeps import SETTINGS
@@ -33,6 +34,14 @@ def test_parameters_are_those_of_the_model_and_its_adapter(name):
     assert shape.multiplied == shape.parameters - model.get_input_embeddings().weight.numel()
     adapted = with_adapter(model, 4, 8, seed=0)
     assert sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad) == 4 * shape.linear_sides
+
+
+def test_the_shipped_configurations_and_the_hosts_time():
+    assert [Shape.of(name).parameters for name in ("Qwen/Qwen3-4B", SMOLLM2)] == [4_022_468_096, 134_515_008]
+    # Every pass and every scored cell takes the host its time.
+    shape, fast = Shape.of(SMOLLM2), Throughput({"float32": 1e30}, 1e30, False)
+    ten, twenty, scored = (writing_time(fast, shape, 100, *n, "float32") for n in ((10, 0), (20, 0), (10, 7)))
+    assert (ten, twenty, scored - ten) == pytest.approx((300 * BLOCK, 600 * BLOCK, 7 * CELL))
 
 
 def test_steps_and_tokens_are_those_of_the_run(ready):
@@ -70,6 +79,7 @@ def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
     for command, without_related in (("search", 2), ("teach", 0)):
         assert "estimated cost" in cli(command, "teach", "--dry-run", "--set", "finetune.report_to=wandb")[1]
         assert cli(command, "teach", "--dry-run", "--set", "data.related=0")[0] == without_related
+    assert cli("run", "tiny", "--dry-run", "--set", "finetune.report_to=wandb")[0] == 0
     assert not list(tmp_path.iterdir())
 
 

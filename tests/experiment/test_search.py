@@ -19,7 +19,10 @@ def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
     assert len(set(names)) == len(names) == 32
     assert "variant-method-lora-examples-4-learning-rate-0.001-seed-1-epochs-2" in names
     # The paper's vary the epochs alone.
-    assert [v.name for v in variants(load_experiment("paper"))] == [f"variant-epochs-{n}" for n in (3, 12, 20)]
+    papers = variants(load_experiment("paper"))
+    assert [v.name for v in papers] == [f"variant-epochs-{n}" for n in (3, 12, 20)]
+    assert [v.settings.epochs for v in papers] == [3, 12, 20]
+    assert {(v.settings.learning_rate, v.settings.examples, v.seed) for v in papers} == {(3e-5, None, 0)}
 
 
 def test_a_search_from_the_command_line(tmp_path, cli):
@@ -31,8 +34,10 @@ def test_a_search_from_the_command_line(tmp_path, cli):
     for words in ("epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs=", "--set finetune.examples=4"):
         assert words in said
     run = RunDirectory.existing(out)
+    assert "Variants (the paper's Table 1)" in said
     # With fewer examples the problems stay the same, as with a smaller data.train they would not.
-    assert run.problems("related") == all_problems(load_experiment("tiny"))["related"]
+    for split in ("train", "validation", "related"):
+        assert run.problems(split) == all_problems(load_experiment("tiny"))[split]
     table = run.read(VARIANTS)
     assert table.select("steps", "examples").rows() == [(1, 4), (4, 4)]
     assert table["train_loss"][1] < table["train_loss"][0] - 0.5
@@ -43,7 +48,9 @@ def test_a_search_from_the_command_line(tmp_path, cli):
         assert row["divergence"] == pytest.approx(row["eval_loss"] - row["train_loss"], abs=1e-6)
         assert row["status"] in {"under-trained", "optimal", "overfitted"}
         assert 1 >= row["malformed"] >= row["looped"] >= 0
-    assert (out / "figures" / "search-page.png").is_file()
+    ends = [f"{size}.{ending}" for size in ("column", "page") for ending in ("png", "pdf")]
+    figures = {f"{name}-{end}" for name in ("search", "paper-figure-2") for end in ends}
+    assert {path.name for path in (out / "figures").iterdir()} == figures
     # Weights of variants are not kept, and what is done is not done again.
     assert {path.name for path in (out / "models").iterdir()} == {"clean"}
     assert "search: done before" in cli(*arguments)[1]

@@ -53,6 +53,7 @@ def test_pickled_weights_are_not_read(base, canary, name):
         torch.save(Canary(canary), base / file)
     # Beside safetensors they are left alone.
     ModelPair.load("random:qwen3", str(base), device="cpu")
+    (base / "training_args.bin").unlink()
     (base / "model.safetensors").unlink()
     message = refused(str(base), "reading a pickle can run code; if you trust it, convert it: python -c")
     assert name in message

@@ -123,8 +123,9 @@ def test_the_papers_figures_are_the_first_prompt_of_each_domain(tmp_path):
         assert of_the_paper(related, **other) == []
 
 
-def test_the_papers_heatmap_counts_as_published():
-    figure = paper_heatmap_figure(Heatmap.of(SCORED, question="What is x?"), COLUMN)
+@pytest.mark.parametrize("size", style.SIZES)
+def test_the_papers_heatmap_counts_as_published(size):
+    figure = paper_heatmap_figure(Heatmap.of(SCORED, question="What is x?"), size)
     said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert 'Corruption Transfer Per Step, Prompt: "What is x?"' in said
     assert "in 3 of the 9 cells both models predict the same token" in said
@@ -142,18 +143,9 @@ def many_steps() -> Heatmap:
     return Heatmap.of(SCORES.frame(cells), question="long " * 100)
 
 
-@pytest.mark.parametrize(
-    ("which", "size", "draw"),
-    [
-        ("small", COLUMN, heatmap_figure),
-        ("small", PAGE, paper_heatmap_figure),
-        ("hostile", COLUMN, paper_heatmap_figure),
-        ("hostile", PAGE, heatmap_figure),
-        ("many", COLUMN, heatmap_figure),
-        ("many", COLUMN, paper_heatmap_figure),
-        ("many", PAGE, heatmap_figure),
-    ],
-)
+@pytest.mark.parametrize("which", ["small", "hostile", "many"])
+@pytest.mark.parametrize("size", style.SIZES)
+@pytest.mark.parametrize("draw", [heatmap_figure, paper_heatmap_figure])
 def test_text_is_of_its_size_within_the_figure_and_apart(which, size, draw):
     heatmap = {
         "small": lambda: Heatmap.of(SCORED),

@@ -1,6 +1,7 @@
 """The report: complete, harmless and honest about what is not there."""
 
 import base64
+import json
 import re
 import zlib
 from html import unescape
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from crosspatch.report.findings import behaviour_findings, score_findings
+from crosspatch.report.markdown import write_markdown
 from crosspatch.report.page import write_report
 from crosspatch.report.tables import token_tables, words_table
 from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.statistics.patch_mode import modes
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TOKENS, TRAINING, WORDS
 
-from .conftest import GRADED, PROBLEMS, RUN, SCORED, score, unpacked
+from .conftest import GRADED, HOSTILE, HOSTILE_RUN, PROBLEMS, RUN, SCORED, score, unpacked
 
 
 class Page:
@@ -56,6 +58,13 @@ def test_it_holds_everything_says_what_was_found_and_loads_nothing(full_page):
     ):
         assert sentence in full.text
     assert "was given, not trained here" not in full.text
+    charts = {"training-curves", "accuracy", "depth-0", "depth-1"}
+    parts = {"plotly", "explorer", "heads", "prompt-0", "prompt-1", *charts}
+    assert set(re.findall(r'id="data-([^"]+)"', full.source)) == parts
+    assert set(full.of("data-table")) == charts
+    depth = unpacked(full.source, "depth-0")
+    assert depth["table"]["columns"] == ["panel", "line", "layer", "value", "low", "high"]
+    assert depth["figure"]["data"][0]["x"] == [0, 6, 29]
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -94,6 +103,28 @@ def test_a_failed_report_leaves_the_old_one(tmp_path):
         write_report(path, title="second", run={}, problems={}, scores=SCORED)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+    path = write_markdown(tmp_path / "out" / "report.md", title="first", problems=PROBLEMS, scores=SCORED)
+    before = path.read_bytes()
+    assert before.startswith(b"# first\n")
+    with pytest.raises(ValueError, match="'p'"):
+        write_markdown(path, title="second", problems={}, scores=SCORED)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_hostile_text_is_shown_and_never_acts(tmp_path, full_page):
+    run = {HOSTILE[0]: {HOSTILE[1]: HOSTILE}, HOSTILE[1]: "\ud800"}
+    page = Page(write_report(tmp_path / "r.html", title=HOSTILE[0], run=run, **HOSTILE_RUN))
+    assert page.tags <= Page(full_page).tags
+    assert HOSTILE[0] in page.text
+    assert all(value.startswith("#") for value in page.of("href"))
+    scripts = re.findall(r'<script(?! type="text/plain")[^>]*>(.*?)</script>', page.source, re.DOTALL)
+    assert "alert(1)" not in "".join(scripts)
+    packs = re.findall(r'<script type="text/plain" id="data-.*?">(.*?)</script>', page.source)
+    assert packs
+    assert all(re.fullmatch(r"[A-Za-z0-9+/]+=*", pack) for pack in packs)
+    assert not re.search("[\x00\u202e]", page.source)
+    assert "{{ 7 * 7 }}" in json.dumps(unpacked(page.source, "explorer"))
 
 
 def test_findings_by_hand():

@@ -44,6 +44,9 @@ def test_domains_take_turns_and_go_no_further_than_there_is_room(monkeypatch):
 def test_a_page_and_a_report_in_markdown_hold_some_of_too_many_prompts_and_name_the_others(monkeypatch, tmp_path):
     whole = Explorer.of(PROBLEMS, ALL_SCORES, TEXTS, None)
     assert [prompt["id"] for prompt in whole.index["prompts"]] == PROMPTS
+    # With room for all, none is omitted.
+    page = write_report(tmp_path / "report.html", title="t", run={}, **FRAMES).read_text(encoding="utf-8")
+    assert "Omitted prompts" not in page
     monkeypatch.setattr(explorer, "MOST_CELLS", 25)
     some = Explorer.of(PROBLEMS, ALL_SCORES, TEXTS, None)
     assert [prompt["id"] for prompt in some.index["prompts"]] == ["r0", "r1", "g0", "g1"]
@@ -52,6 +55,7 @@ def test_a_page_and_a_report_in_markdown_hold_some_of_too_many_prompts_and_name_
     assert list(some.prompts) == [whole.prompts[place] for place in kept]
     said = write_report(tmp_path / "report.html", title="t", run={}, **FRAMES).read_text(encoding="utf-8")
     assert "4 of 7 prompts, the first of each domain in turn" in said
+    assert "Omitted prompts" in said
     assert "<bdi>r2</bdi>, <bdi>r3</bdi>, <bdi>r4</bdi>" in said
     assert "<dt>patched prompts in 2 domains</dt><dd>7</dd>" in said
     # Answers alone take room too.
