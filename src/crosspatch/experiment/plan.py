@@ -257,7 +257,7 @@ class _Planner:
         return StagePlan(stage, what, models * shape.parameters, 0, tokens, None, memory / 1e9, here, there)
 
     def rows(self, wanted: int, longest: int) -> int:
-        """Rows of the sweep that run at once: the setting, or a power of two that fits with the weights on few GPUs."""
+        """The sweep's batch size in rows: as set, or the largest power of two that fits on as few GPUs as possible."""
         settings, config = self.experiment.patch, self.shape.config
         if settings.shard_rows is not None:
             return settings.shard_rows

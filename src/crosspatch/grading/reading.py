@@ -1,7 +1,7 @@
 r"""Parses expressions in LaTeX or plain text: `2(x - 3)`, `\frac{17 \pm \sqrt{227}}{2}`, x² − √2.
 
-Text that is ambiguous, or not a sum of powers of one unknown, is refused, and only `Expression` evaluates, so
-any text is safe and a side of an equation takes 50 µs.
+Refuses text that is ambiguous or is no sum of powers of one unknown. Evaluates by `Expression` alone, which is
+safe for any text. One side of an equation takes 50 µs.
 """
 
 from __future__ import annotations
