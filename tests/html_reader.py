@@ -3,16 +3,22 @@
 from collections import Counter
 from html.parser import HTMLParser
 
+# What models, runs or tokens may be called or write.
 HOSTILE = [
-    "</bdi><script>alert(1)</script>",
+    "</script></bdi><script>alert(1)</script>",
+    '<b>bold</b><a href="https://example.org">x</a>',
     '" onmouseover="alert(1)',
-    "\u202egnirts\u200f",
+    "$\\frac{1}{$",
     "\x00\x07\x1b[31m",
-    "half \ud83d",
+    "\u202egnirts\u200f",
+    "日本🗾שלום\u2028\u2029",
+    "{{ 7 * 7 }}{% raw %}%{customdata[0]}",
     "x" * 10_000,
-    "שלום",
-    "$\\frac{1}{0}$",
+    "",
+    " \n\t",
 ]
+# No table holds this.
+HALF = "half \ud83d"
 
 
 class Reader(HTMLParser):

@@ -3,10 +3,10 @@
 import pytest
 
 from crosspatch.html_repr import LIMIT, Bar, HtmlRepr, Strip, Table, listed, shown
-from html_reader import HOSTILE, Reader, tame
+from html_reader import HALF, HOSTILE, Reader, tame
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", [*HOSTILE, HALF])
 def test_nothing_in_a_text_acts_wherever_it_stands(text: str) -> None:
     table = Table([text, text], [[text, Bar(0.5)]], text, text)
     strip = Strip(text, [text, text], [Bar(1), Bar(0)], [text, text])

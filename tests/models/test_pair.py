@@ -14,7 +14,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
 from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 from crosspatch.models.weights import fingerprint
-from html_reader import HOSTILE, Reader, tame
+from html_reader import HALF, HOSTILE, Reader, tame
 from pairs import child_of
 from tokenizers_for_tests import CHATML, PHI, tokenizer
 
@@ -154,5 +154,5 @@ def test_what_a_notebook_and_a_terminal_show(qwen3_pair):
         assert part in text
     assert repr(qwen3_pair) == "ModelPair(origins=None)"
     # Nothing in a name acts.
-    for name in HOSTILE:
+    for name in (*HOSTILE, HALF):
         assert tame(ModelPair(pair.clean, pair.corrupted, pair.prompts, (name, name))._repr_html_())

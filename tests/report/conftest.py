@@ -16,21 +16,10 @@ from crosspatch.data.problem import Problem
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, SITE_EFFECTS, TRAINING
+from html_reader import HOSTILE
 from score_cells import answer, cell, of_text, steps_of
 
 RUN = {"name": "demo", "settings": {"patch": {"layers": [0, 6]}}, "versions": {"torch": "2.13.0"}}
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    '<b>bold</b><a href="https://example.org">x</a>',
-    "$\\frac{1}{$",
-    "\x00\x07\x1b[31m",
-    "\u202egnirts\u200f",
-    "日本🗾\u2028\u2029",
-    "{{ 7 * 7 }}{% raw %}%{customdata[0]}",
-    "x" * 10_000,
-    "",
-    " \n\t",
-]
 
 
 def score(at: int, step: int, cts: float | None = None, status: str | None = None, **more: Any) -> dict[str, Any]:

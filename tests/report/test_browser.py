@@ -23,8 +23,9 @@ from crosspatch.report.notebook import head_map, heatmap
 from crosspatch.report.page import write_report
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CLAIMS, GENERATIONS, SCORES, SITE_EFFECTS
+from html_reader import HOSTILE
 
-from .conftest import CELLS, GENERATED, HOSTILE, HOSTILE_RUN, PROBLEMS, RUN, SCORED, generation, score, site_effect
+from .conftest import CELLS, GENERATED, HOSTILE_RUN, PROBLEMS, RUN, SCORED, generation, score, site_effect
 
 WILD = '"><img src=x onerror="window.ran = 1"></script><script>alert(1)</script>'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -17,8 +17,9 @@ from crosspatch.report.formulas import formula_tree, formulas
 from crosspatch.report.letters import whole_letters
 from crosspatch.report.template import packed
 from crosspatch.tables import GENERATIONS, SCORES
+from html_reader import HOSTILE
 
-from .conftest import CELLS, GENERATED, GRADED, HOSTILE, HOSTILE_RUN, PROBLEMS, SCORED, generation, score
+from .conftest import CELLS, GENERATED, GRADED, HOSTILE_RUN, PROBLEMS, SCORED, generation, score
 
 
 def of(scores, problems, generations=None, behaviour=None, texts=None):

@@ -20,8 +20,9 @@ from crosspatch.report.print.heatmap import heatmap_figure, labelled_steps, pape
 from crosspatch.report.print.panels import panels_figure
 from crosspatch.report.print.style import COLUMN, PAGE, TEXT
 from crosspatch.tables import SCORES, TRAINING
+from html_reader import HOSTILE
 
-from .conftest import CELLS, CURVES, HOSTILE, HOSTILE_QUESTION, HOSTILE_RUN, PROBLEMS, SCORED, losses, score
+from .conftest import CELLS, CURVES, HOSTILE_QUESTION, HOSTILE_RUN, PROBLEMS, SCORED, losses, score
 
 
 def names(paths: list[Path]) -> list[str]:

@@ -19,9 +19,9 @@ from crosspatch.statistics.claim import Claim
 from crosspatch.statistics.interval import Interval
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES
-from html_reader import Reader
+from html_reader import HOSTILE, Reader
 
-from .conftest import GENERATED, GRADED, HOSTILE, PROBLEMS, SCORED, generation, score
+from .conftest import GENERATED, GRADED, PROBLEMS, SCORED, generation, score
 
 # Each of these ends, begins or is something in Markdown or HTML.
 ACTING = [

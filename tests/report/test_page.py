@@ -16,8 +16,9 @@ from crosspatch.report.tables import token_tables, words_table
 from crosspatch.statistics.answers import table2, table2_rows
 from crosspatch.statistics.patch_mode import modes
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, SCORES, TOKENS, TRAINING, WORDS
+from html_reader import HOSTILE
 
-from .conftest import GRADED, HOSTILE, HOSTILE_RUN, PROBLEMS, RUN, SCORED, score, unpacked
+from .conftest import GRADED, HOSTILE_RUN, PROBLEMS, RUN, SCORED, score, unpacked
 
 
 class Page:
