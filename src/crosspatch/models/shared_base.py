@@ -154,7 +154,7 @@ def update_of(layer: Any) -> torch.Tensor:
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:
-    """Whether an adapter only adds products of two matrices, that is, whether all its other settings are the defaults."""
+    """Whether an adapter only adds products of two matrices: all its other settings have their default values."""
     from peft import LoraConfig
 
     if settings.get("peft_type") != "LORA" or settings.get("init_lora_weights", True) not in (True, False, "gaussian"):
