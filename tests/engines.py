@@ -1,9 +1,10 @@
 """Run both engines on the same prompts and compare their trajectories, as tables or step by step."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import polars as pl
 import pytest
@@ -35,20 +36,29 @@ def table(pair: ModelPair, trajectories: Sequence[Trajectory], run: PatchRun, pr
 
 
 def both(
-    pair: ModelPair, questions: Sequence[str], patches: Sequence[Patch], run: PatchRun, known: Sequence = ()
+    pair: ModelPair,
+    questions: Sequence[str],
+    patches: Sequence[Patch],
+    run: PatchRun,
+    known: Sequence = (),
+    compared: Callable[[int, Patch], bool] = lambda question, patch: True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All questions by the cached engine in one batch, and each by the reference alone."""
+    """All questions by the cached engine in one batch, and by the reference each alone, under the `compared` patches.
+
+    `compared` gets the number of a question and a patch.
+    """
     ids = {question: pair.encode(question) for question in questions}
     drafts = known or [()] * len(ids)
-    fast = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)], run)
-    with remembered_passes(patches):
-        slow = [run_reference(pair, i, list(patches), run) for i in ids.values()]
+    written = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)], run)
+    fast = [[t for t in one.trajectories if compared(q, t.patch)] for q, one in enumerate(written)]
+    with_prompts = [(i, t.tokens) for i, own in zip(ids.values(), fast, strict=True) for t in own]
+    texts = {(*i, *tokens[:n]) for i, tokens in with_prompts for n in range(len(tokens))}
+    with remembered_passes(patches, texts):
+        slow = [run_reference(pair, i, [t.patch for t in own], run) for i, own in zip(ids.values(), fast, strict=True)]
     for one, other in zip(fast, slow, strict=True):
-        assert [t.stop_reason for t in one.trajectories] == [t.stop_reason for t in other]
-    return (
-        pl.concat(table(pair, w.trajectories, run, q) for q, w in zip(ids, fast, strict=True)),
-        pl.concat(table(pair, trajectories, run, q) for q, trajectories in zip(ids, slow, strict=True)),
-    )
+        assert [t.stop_reason for t in one] == [t.stop_reason for t in other]
+    one, other = (pl.concat(table(pair, t, run, q) for q, t in zip(ids, each, strict=True)) for each in (fast, slow))
+    return one, other
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,11 @@ def gap(fast: pl.DataFrame, slow: pl.DataFrame) -> Gap:
 
 
 @contextmanager
-def remembered_passes(patches: Sequence[Patch]) -> Iterator[None]:
+def remembered_passes(patches: Sequence[Patch], texts: Iterable[tuple[int, ...]] = ()) -> Iterator[None]:
     """Within the context the reference runs an unpatched model over a text once, and reads all sites in that pass.
 
-    A model with hooks, such as a patched one, runs as always.
+    Of `texts`, all of the same length are rows of one such pass. A model with hooks, such as a patched one, runs as
+    always.
     """
     sites = {site for patch in patches for site in patch.sites}
     plain, real_reading = reference._logits, reference.reading
@@ -92,8 +103,12 @@ def remembered_passes(patches: Sequence[Patch]) -> Iterator[None]:
     # The activations of the last pass that the reference reads.
     read: dict = {}
 
+    @cache
+    def parts(model):
+        return list(model.modules())
+
     def hooked(model):
-        return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        return any(m._forward_hooks or m._forward_pre_hooks for m in parts(model))
 
     def reading(model, sites):
         return real_reading(model, sites) if hooked(model) else nullcontext(read)
@@ -101,11 +116,15 @@ def remembered_passes(patches: Sequence[Patch]) -> Iterator[None]:
     def logits(model, tokens, run):
         if hooked(model):
             return plain(model, tokens, run)
-        key = id(model), tuple(tokens[0].tolist()), run.float32_unembedding
-        if key not in known:
+        assert not run.float32_unembedding
+        text = tuple(tokens[0].tolist())
+        if (id(model), text) not in known:
+            rows = sorted({text, *(other for other in texts if len(other) == len(text))})
             with real_reading(model, sites) as activations:
-                known[key] = plain(model, tokens, run), activations
-        found, activations = known[key]
+                found = plain(model, torch.tensor(rows), run)
+            for i, row in enumerate(rows):
+                known[id(model), row] = found[[i]], {site: whole[[i]] for site, whole in activations.items()}
+        found, activations = known[id(model), text]
         read.update(activations)
         return found
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import null_worlds
-from crosspatch.statistics import bootstrap, permutation
+from crosspatch.statistics import bootstrap, depth, permutation, tokens
 from crosspatch.tables import BEHAVIOUR, CONTROLS
 from null_worlds import DEALT, EDGE, World, dealt_answers, false_claims, measured, pair_of, patched
 from pairs import model_with_layers
@@ -19,7 +19,11 @@ WORLDS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def smaller():
-    """Nine prompts of each domain, shorter texts and fewer draws: the same rate of false claims, with more noise."""
+    """Nine prompts of each domain, shorter texts and fewer draws: the same rate of false claims, with more noise.
+
+    Statistics that no claim reads are left out: other measures, and classes of tokens at single layers.
+    """
+    all_depths = tokens._depths
     few = {question for question in null_worlds.QUESTIONS if int(question[-2:]) < 9}
     with pytest.MonkeyPatch.context() as context:
         for constant in ("QUESTIONS", "DOMAIN_OF"):
@@ -28,6 +32,10 @@ def smaller():
         context.setattr(null_worlds, "TOKENS", 8)
         context.setattr(bootstrap, "DRAWS", 400)
         context.setattr(permutation, "PERMUTATIONS", 400)
+        context.setattr(depth, "MEASURES", {name: depth.MEASURES[name] for name in tokens.TESTED})
+        context.setattr(depth, "COMPARED", ["recovered_fraction"])
+        context.setattr(tokens, "COUNTED", tokens.TESTED)
+        context.setattr(tokens, "_depths", lambda *of: [(at, over) for at, over in all_depths(*of) if at["layer"] is None])
         yield
     measured.cache_clear()
 

@@ -233,15 +233,18 @@ class Checkpoint:
 
     def _weights(self, **options: Any) -> Any:
         """Return the model, read from its files."""
-        factory = auto_class(self.config())
+        config = self.config()
         if self.kind == "folder":
             with self._one_line_errors():
                 check_weights(Path(self.where), self.name)
-        if self.kind != "gguf":
+        if self.kind == "gguf":
+            # Transformers would read the whole file a second time for it.
+            options["config"] = config
+        else:
             options["use_safetensors"] = True
             # Transformers would look for an adapter's configuration here and add the adapter, or fail without one.
             options["adapter_kwargs"] = {"subfolder": "no adapter"}
-        return self._read(factory, **options)
+        return self._read(auto_class(config), **options)
 
     def place(self, folder: Path, seed: int = 0) -> None:
         """Put the checkpoint at `folder`: a link if its files can be used directly, else a Hugging Face folder.
