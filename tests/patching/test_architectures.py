@@ -11,7 +11,7 @@ from crosspatch.models.generation import answer
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.trajectory import PatchRun
-from engines import both, counted, gap, remembered_passes
+from engines import both, counted, gap
 from pairs import QUESTIONS, architecture_pair, components_of
 
 STEPS = 6
@@ -26,9 +26,7 @@ RUNS = [
 @pytest.mark.parametrize(("name", "runs"), list(zip(ARCHITECTURES, cycle(RUNS), strict=False)))
 def test_engine_is_reference(name, runs):
     pair, components = architecture_pair(name, scale=0.16), components_of(name)
-    checked = patch_grid([0, 3], N_LAYERS, components, heads=[1], n_heads=4)
-    with remembered_passes(checked):
-        assert quick_check(pair, checked) is None
+    assert quick_check(pair, patch_grid([0, 3], N_LAYERS, components, heads=[1], n_heads=4)) is None
     # One layer of each kind where windows and full attention alternate; after the last block there is only the norm.
     patches = patch_grid([2, N_LAYERS - 1], N_LAYERS, components, heads=[2], n_heads=4)
     # A prompt of one token, and one longer than the windows of 8.

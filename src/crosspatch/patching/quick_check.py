@@ -26,7 +26,7 @@ from crosspatch.models.placement import input_device, quantization_of
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import unembed
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.reference import step_scores
+from crosspatch.patching.reference import scores_of_patches
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.sweep import Sweep, choose_patches
 from crosspatch.patching.trajectory import PatchRun
@@ -134,13 +134,16 @@ def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]
     """Compare the last two steps of a fixed text with the published algorithm."""
     run, text = PatchRun(), ids[-1:] * 2
     scale = float(_plain(pair.clean, ids).abs().max())
-    for trajectory in score_tokens(pair, ids[:-1], text, [Patch(patch.sites) for patch in patches], run):
-        for j, step in enumerate(trajectory.steps):
-            slow = step_scores(pair, ids[: len(ids) - 1 + j], trajectory.patch, run, j, [])
+    patches = [Patch(patch.sites) for patch in patches]
+    fast = score_tokens(pair, ids[:-1], text, patches, run)
+    for j in range(len(text)):
+        published = scores_of_patches(pair, ids[: len(ids) - 1 + j], patches, run)
+        for trajectory, (patch, slow) in zip(fast, published, strict=True):
+            step = trajectory.steps[j]
             gap = max(abs(a - b) for a, b in zip(step.deltas, slow.deltas, strict=True))
             same = (step.y_target, step.y_source) == (slow.y_target, slow.y_source)
             if same and gap / scale > _tolerance(pair.clean):
-                return f"{trajectory.patch.name} differs from the published algorithm by {gap:.1e} logits"
+                return f"{patch.name} differs from the published algorithm by {gap:.1e} logits"
     return None
 
 

@@ -7,12 +7,15 @@ at which they were applied.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosspatch.models.hooks import editing, reading, replacing
 from crosspatch.models.pair import ModelPair
+from crosspatch.models.site import Site
 from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Contexts, Step
@@ -49,12 +52,38 @@ def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun,
     return Contexts.of(of_target, of_source, run.direction).score(patched, [1], [now])[0]
 
 
+def scores_of_patches(
+    pair: ModelPair, tokens: list[int], patches: Sequence[Patch], run: PatchRun
+) -> Iterator[tuple[Patch, Step]]:
+    """Score patches at the last of `tokens` alone, to the bit like `step_scores`, with three passes fewer for each."""
+    target, source = pair.target_and_source(run.direction)
+    text, last = torch.tensor([tokens]), [len(tokens) - 1]
+    with reading(source, {site for patch in patches for site in patch.sites}) as activations:
+        of_source = _logits(source, text, run)
+    of_target = _logits(target, text, run)
+    contexts = Contexts.of(of_target, of_source.to(of_target.device), run.direction)
+    for patch in patches:
+        patched = _replaced(target, activations, text, patch, last, run)
+        yield patch, contexts.score(patched, [1], [True])[0]
+
+
 def patched_logits(
     target: nn.Module, source: nn.Module, tokens: Tensor, patch: Patch, positions: list[int], run: PatchRun
 ) -> Tensor:
     """Return the target's logits [1, V] after `tokens` [1, T], with the source's activations patched at `positions`."""
     with reading(source, patch.sites) as activations:
         _logits(source, tokens, run)
+    return _replaced(target, activations, tokens, patch, positions, run)
+
+
+def _replaced(
+    target: nn.Module,
+    activations: Mapping[Site, Tensor],
+    tokens: Tensor,
+    patch: Patch,
+    positions: list[int],
+    run: PatchRun,
+) -> Tensor:
     at = torch.tensor(positions, dtype=torch.long)
     with editing(target, {site: replacing(at, activations[site][0], at) for site in patch.sites}):
         return _logits(target, tokens, run)
