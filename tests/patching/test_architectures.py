@@ -42,7 +42,7 @@ def test_engine_is_reference(name, runs):
         for number, run in enumerate(runs):
 
             def compared(question, patch, number=number):
-                # Under either run each component after each question, at one of the layers; the other run has the other.
+                # Each run has each component after each question at one of the layers, and the other run at the other.
                 return (question + components.index(patch.component) + patch.sites[0].layer + number) % 2 == 0
 
             fast, slow = both(pair, QUESTIONS, patches, run, known, compared)

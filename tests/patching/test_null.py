@@ -35,7 +35,9 @@ def smaller():
         context.setattr(depth, "MEASURES", {name: depth.MEASURES[name] for name in tokens.TESTED})
         context.setattr(depth, "COMPARED", ["recovered_fraction"])
         context.setattr(tokens, "COUNTED", tokens.TESTED)
-        context.setattr(tokens, "_depths", lambda *of: [(at, over) for at, over in all_depths(*of) if at["layer"] is None])
+        context.setattr(
+            tokens, "_depths", lambda *of: [(at, over) for at, over in all_depths(*of) if at["layer"] is None]
+        )
         yield
     measured.cache_clear()
 
