@@ -79,7 +79,7 @@ def keeps_logits(model: nn.Module) -> bool:
 
 
 @cache
-def _forward_arguments(kind: type[nn.Module]) -> frozenset[str]:
+def _forward_arguments(kind: Any) -> frozenset[str]:
     # Inspect the class: libraries that spread a model over devices replace `forward` on the instance.
     return frozenset(inspect.signature(kind.forward).parameters)
 
