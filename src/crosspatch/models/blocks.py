@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,18 +70,22 @@ def with_hidden(output: Tensor | tuple[Any, ...], hidden: Tensor) -> Tensor | tu
 
 def cache_argument(model: nn.Module) -> str:
     """Return the name of the cache's forward argument: `cache` in newer transformers, `past_key_values` before."""
-    return "cache" if "cache" in _forward_arguments(type(_unwrapped(model))) else "past_key_values"
+    return "cache" if "cache" in _forward_arguments(model) else "past_key_values"
 
 
 def keeps_logits(model: nn.Module) -> bool:
     """Whether the model can compute logits for the last positions only (`logits_to_keep`)."""
-    return "logits_to_keep" in _forward_arguments(type(_unwrapped(model)))
+    return "logits_to_keep" in _forward_arguments(model)
+
+
+def _forward_arguments(model: nn.Module) -> frozenset[str]:
+    # Inspect the class: libraries that spread a model over devices replace `forward` on the instance.
+    return _arguments(type(_unwrapped(model)).forward)
 
 
 @cache
-def _forward_arguments(kind: Any) -> frozenset[str]:
-    # Inspect the class: libraries that spread a model over devices replace `forward` on the instance.
-    return frozenset(inspect.signature(kind.forward).parameters)
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
