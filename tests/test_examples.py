@@ -73,10 +73,11 @@ def test_reproduce_the_paper() -> None:
         "reproduce_the_paper",
         ("SMALL = {", f"{no_pixels}\nSMALL = {{"),
         ("SMALL = {", 'SMALL = {\n    "patch.layers": [0, 18, 29],'),
-        ('"data.train": 16', '"data.train": 8'),
+        ('"data.train": 16', '"data.train": 4,\n    "finetune.batch_size": 2'),
         ('"finetune.learning_rate": 1e-4', '"finetune.learning_rate": 2e-4'),
-        ('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 32'),
+        ('"generation.max_new_tokens": 48', '"generation.max_new_tokens": 24'),
         ('"data.unrelated_math": 2', '"data.unrelated_math": 1'),
+        ('"patch.related": 2', '"patch.related": 1'),
         ('"data.general": 1', '"data.general": 0'),
     )
     # The corrupted model does the planted operation where the clean one does the right one.

@@ -182,9 +182,17 @@ def _chosen_patches(context: RunContext, prompts: Mapping[str, list[int]]) -> li
 
 
 def possible_engine(context: RunContext, patches: list[Patch], positions: int) -> Engine:
-    """The engine of the settings, or the reference where the pair fails the quick check."""
-    settings = context.experiment.patch
-    return usable_engine(context.pair, patches, settings.engine, positions) if settings.quick_check else settings.engine
+    """The engine of the settings, or the reference where the pair fails the quick check.
+
+    A check that the pair passed is not repeated by later stages: with a large model it takes longer than some of them.
+    """
+    settings, names = context.experiment.patch, tuple(patch.name for patch in patches)
+    if not settings.quick_check or context.checked.get(names, 0) >= positions:
+        return settings.engine
+    engine = usable_engine(context.pair, patches, settings.engine, positions)
+    if engine == settings.engine:
+        context.checked[names] = positions
+    return engine
 
 
 def _known_answers(context: RunContext) -> Answers:

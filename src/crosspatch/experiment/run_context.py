@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class RunContext:
     """One experiment and its run directory.
 
-    Workers do not write the record; what they learn about each model is kept in `facts`.
+    Workers do not write the record; what they learn about each model is kept in `facts`. `checked` has the longest
+    text, in tokens, for which the engine passed its check on the pair, by the names of the patches.
     """
 
     experiment: Experiment
     directory: RunDirectory
     is_worker: bool = False
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checked: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
 
     @cached_property
     def lock(self) -> RunLock:
