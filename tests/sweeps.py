@@ -6,7 +6,7 @@ from pathlib import Path
 # Six prompts under four patches: twelve shards, two to a prompt.
 SETTINGS = (
     "data.related=4", "data.unrelated_math=1", "data.general=1", "patch.related=4", "patch.shard_rows=2",
-    "generation.max_new_tokens=8", "patch.controls=[self, random]", "finetune.epochs=1",
+    "generation.max_new_tokens=6", "patch.controls=[self, random]", "finetune.epochs=1",
     # Where it is measured, the load of the machine decides, and with it which tokens are nearly tied.
     "finetune.precision=float32",
 )  # fmt: skip
