@@ -7,15 +7,43 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
-from crosspatch.models.tiny import tiny_model, tiny_tokenizer
+from crosspatch.models.tiny import tiny_config, tiny_tokenizer
 
 
-def saved_base(folder: Path, architecture: str = "qwen3") -> str:
-    save_model(tiny_model(architecture), tiny_tokenizer(), folder)
+def saved_base(
+    folder: Path, architecture: str = "qwen3", seed: int = 0, *, tokenizer: Any = None, **changes: Any
+) -> str:
+    """A saved tiny model, with changes in its configuration."""
+    config = tiny_config(architecture)
+    config.update(changes)
+    if "num_hidden_layers" in changes:
+        config.layer_types = ["full_attention"] * changes["num_hidden_layers"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    save_model(model, tokenizer or tiny_tokenizer(), folder)
     return str(folder)
+
+
+def shared_and_merged(base: str | Path, adapter: str | Path, **options: Any) -> tuple[ModelPair, ModelPair]:
+    shared, merged = (
+        ModelPair.load(str(base), str(adapter), device="cpu", share_base=share, **options) for share in (True, False)
+    )
+    assert are_shared(shared)
+    assert not are_shared(merged)
+    return shared, merged
+
+
+def are_shared(pair: ModelPair) -> bool:
+    """Whether the corrupted model has all of the clean one's weights, or none of them."""
+    clean, corrupted = ({weight.data_ptr() for weight in m.parameters()} for m in (pair.clean, pair.corrupted))
+    assert clean & corrupted in (set(), clean)
+    return bool(clean & corrupted)
 
 
 def saved_adapter(folder: Path, base: str, model: Any, size: float = 0.05, **settings: Any) -> str:

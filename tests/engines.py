@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import get_args
 
 import polars as pl
 import pytest
 import torch
 
+from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
 from crosspatch.patching.engine import Prompt, Written, run_cached
@@ -19,6 +21,8 @@ from crosspatch.patching.scores import Step
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.tables import SCORES
+
+PERSISTENCES = get_args(Persistence)
 
 # Columns that must be equal, and columns that may differ by float32 sums in another order.
 WORDS = ["prompt_id", "patch", "step", "position", "token_id", "clean_token_id", "corrupted_token_id"]

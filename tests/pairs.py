@@ -53,6 +53,10 @@ def architecture_pair(name: str, scale: float = 0.08) -> ModelPair:
     return ModelPair(clean, child_of(clean, scale=scale), PromptFormat(tiny_tokenizer(), raw=True))
 
 
+def in_bfloat16(pair: ModelPair) -> ModelPair:
+    return ModelPair(*(copy.deepcopy(model).bfloat16() for model in (pair.clean, pair.corrupted)), pair.prompts)
+
+
 def child_in(pair: ModelPair, *layers: int, part: str = "") -> ModelPair:
     """The clean model, and a child with the corrupted model's weights in some blocks, or in one part of them."""
     child = copy.deepcopy(pair.clean)

@@ -18,7 +18,7 @@ from crosspatch.patching.scores import Step
 from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from engines import hooks_and_forwards
-from pairs import architecture_pair, child_in, components_of
+from pairs import architecture_pair, child_in, components_of, in_bfloat16
 
 # Windows, soft caps, sinks and experts are among them.
 FAMILIES = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite")
@@ -154,9 +154,9 @@ def test_how_positions_are_split_and_who_calls_changes_nothing(monkeypatch):
 
 def test_half_precision_gives_nearly_the_same():
     pair = architecture_pair("qwen3", 0.1)
-    halves = ModelPair(*(copy.deepcopy(model).bfloat16() for model in (pair.clean, pair.corrupted)), pair.prompts)
     exact, rough = (
-        attribution_patching(each, [GIVEN], RUN, ig_steps=1).cells.filter("disagree") for each in (pair, halves)
+        attribution_patching(each, [GIVEN], RUN, ig_steps=1).cells.filter("disagree")
+        for each in (pair, in_bfloat16(pair))
     )
     both = exact.join(rough, on=["patch", "step"])
     assert both.height > 200

@@ -11,14 +11,14 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adapters import changed_settings, saved_adapter, saved_base
+from adapters import are_shared, changed_settings, saved_adapter, saved_base, shared_and_merged
 from crosspatch.analysis.patch import patch
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
 from crosspatch.models.smollm2 import smollm2_folder
-from crosspatch.models.tiny import tiny_config, tiny_model, tiny_tokenizer
+from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 from crosspatch.models.weight_delta import weight_delta
 from crosspatch.models.weights import fingerprint
 from crosspatch.patching.quick_check import quick_check
@@ -37,22 +37,6 @@ def logits(model) -> torch.Tensor:
 
 def gap(one, other) -> float:
     return float((logits(one) - logits(other)).abs().max())
-
-
-def are_shared(pair: ModelPair) -> bool:
-    """Whether the corrupted model has all of the clean one's weights, or none of them."""
-    clean, corrupted = ({weight.data_ptr() for weight in m.parameters()} for m in (pair.clean, pair.corrupted))
-    assert clean & corrupted in (set(), clean)
-    return bool(clean & corrupted)
-
-
-def shared_and_merged(base, adapter, **options) -> tuple[ModelPair, ModelPair]:
-    shared, merged = (
-        ModelPair.load(str(base), str(adapter), device="cpu", share_base=share, **options) for share in (True, False)
-    )
-    assert are_shared(shared)
-    assert not are_shared(merged)
-    return shared, merged
 
 
 KINDS = {
@@ -76,11 +60,7 @@ PLAIN = ("ranks of their own", "scales of their own")
 @pytest.fixture(scope="module", params=["qwen3", "llama"])
 def tied(request, tmp_path_factory) -> str:
     """A saved base whose embedding and unembedding share their weights."""
-    folder, config = tmp_path_factory.mktemp("tied"), tiny_config(request.param)
-    config.tie_word_embeddings = True
-    torch.manual_seed(0)
-    save_model(AutoModelForCausalLM.from_config(config), tiny_tokenizer(), folder)
-    return str(folder)
+    return saved_base(tmp_path_factory.mktemp("tied"), request.param, tie_word_embeddings=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings", "ignore:.*ensure_weight_tying", "ignore:.*save_embedding")

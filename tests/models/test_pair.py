@@ -5,27 +5,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import MambaConfig, MambaForCausalLM
 
+from adapters import saved_base
 from crosspatch.errors import UsageError
 from crosspatch.models.compatibility import check_tokenizers
 from crosspatch.models.loading import Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
-from crosspatch.models.tiny import tiny_config, tiny_tokenizer
+from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.models.weights import fingerprint
 from html_reader import HALF, HOSTILE, Reader, tame
 from pairs import child_of
 from tokenizers_for_tests import CHATML, PHI, tokenizer
-
-
-def saved(folder: Path, *, tokenizer=None, **changes) -> str:
-    config = tiny_config("qwen3")
-    config.update(changes)
-    if "num_hidden_layers" in changes:
-        config.layer_types = ["full_attention"] * changes["num_hidden_layers"]
-    save_model(AutoModelForCausalLM.from_config(config), tokenizer or tiny_tokenizer(), folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +33,7 @@ def saved(folder: Path, *, tokenizer=None, **changes) -> str:
 def test_what_does_not_match_is_refused_before_weights_are_read(tmp_path, monkeypatch, change, options, words):
     monkeypatch.setattr(Checkpoint, "model", lambda *_, **__: pytest.fail("weights were read"))
     with pytest.raises(UsageError, match=words):
-        ModelPair.load("random:qwen3", saved(tmp_path / "other", **change), **options)
+        ModelPair.load("random:qwen3", saved_base(tmp_path / "other", **change), **options)
 
 
 def test_a_model_without_attention_is_refused(tmp_path, monkeypatch):
@@ -121,8 +113,8 @@ def test_texts_of_either_model_stop_at_the_same_tokens_and_are_no_longer_than_it
 
 
 def test_a_pair_of_a_base_without_a_template_and_its_child(tmp_path, caplog):
-    base = saved(tmp_path / "base", tokenizer=tokenizer(None))
-    child = saved(tmp_path / "child", tokenizer=tokenizer(PHI))
+    base = saved_base(tmp_path / "base", tokenizer=tokenizer(None))
+    child = saved_base(tmp_path / "child", seed=1, tokenizer=tokenizer(PHI))
     pair = ModelPair.load(base, child, device="cpu", layers=[0, 3])
     assert pair.n_layers == 4
     # Nothing half-written is left beside them.

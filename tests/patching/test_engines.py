@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -10,17 +9,15 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from crosspatch.analysis.patch import patch
-from crosspatch.config import Persistence
 from crosspatch.errors import UsageError
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.trajectory import PatchRun
-from engines import both, counted, equal_trajectories, equal_written, gap
+from engines import PERSISTENCES, both, counted, equal_trajectories, equal_written, gap
 from pairs import QUESTION, QUESTIONS, architecture_pair
 
 ALL = patch_grid("all", 4)
-PERSISTENCES = get_args(Persistence)
 
 
 @pytest.mark.parametrize("persistence", PERSISTENCES)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from crosspatch.config import Engine, Persistence
+from crosspatch.config import Engine
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
@@ -18,12 +18,11 @@ from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
 from crosspatch.patching.trajectory import PatchRun
-from engines import CTS_TOLERANCE, DELTAS, LARGE_DENOMINATOR, hooks_and_forwards, remembered_passes, table
+from engines import CTS_TOLERANCE, DELTAS, LARGE_DENOMINATOR, PERSISTENCES, hooks_and_forwards, remembered_passes, table
 from pairs import ARCHITECTURES, QUESTION, architecture_pair, child_in, make_pair
 
 # The reference does the same on every architecture; `test_architectures` compares the cached engine with it on all.
 ENGINES = [*((name, "cached") for name in ARCHITECTURES), ("qwen3", "reference")]
-PERSISTENCES = get_args(Persistence)
 RUN = PatchRun(max_new_tokens=6)
 RESID = patch_grid("all", 4)
 # Each component, in a low block and in the last one.

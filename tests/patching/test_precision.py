@@ -1,11 +1,8 @@
 """Half precision: it runs, its scores are numbers, and it is near the reference."""
 
-import copy
-
 import pytest
 import torch
 
-from crosspatch.models.pair import ModelPair
 from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import patch_grid
@@ -13,12 +10,7 @@ from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.trajectory import PatchRun
 from engines import DELTAS, KLS, table
-from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
-
-
-def in_bfloat16(name: str) -> ModelPair:
-    pair = architecture_pair(name)
-    return ModelPair(*(copy.deepcopy(model).bfloat16() for model in (pair.clean, pair.corrupted)), pair.prompts)
+from pairs import QUESTION, QUESTIONS, architecture_pair, components_of, in_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -26,7 +18,8 @@ def in_bfloat16(name: str) -> ModelPair:
     [("gemma2", "persistent"), ("gpt_oss", "transient"), ("gpt2", "persistent"), ("cohere2", "transient")],
 )
 def test_bfloat16_gives_numbers_that_are_near_the_references(name, persistence):
-    pair, ids = in_bfloat16(name), architecture_pair(name).encode(QUESTION)
+    pair = in_bfloat16(architecture_pair(name))
+    ids = pair.encode(QUESTION)
     patches = patch_grid([1, 3], 4, components_of(name), heads=[0], n_heads=4)
     prompts = [Prompt(pair.encode(question), patches, answers=True) for question in QUESTIONS]
     run = PatchRun(persistence=persistence, max_new_tokens=5, small_denominator=pair.small_denominator)
@@ -45,7 +38,7 @@ def test_bfloat16_gives_numbers_that_are_near_the_references(name, persistence):
 
 @pytest.mark.parametrize("engine", ["cached", "reference"])
 def test_a_float32_unembedding_does_not_round_logits(engine):
-    pair = in_bfloat16("qwen3")
+    pair = in_bfloat16(architecture_pair("qwen3"))
     ids, patches = pair.encode(QUESTION), patch_grid([1], 4)
 
     def first_step(float32):

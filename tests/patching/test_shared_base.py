@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from adapters import saved_adapter, saved_base
+from adapters import saved_adapter, saved_base, shared_and_merged
 from crosspatch.analysis.attribution import attribution_patching
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
@@ -26,9 +26,7 @@ TEXT = tuple(range(60, 90))
 def pairs(request, tmp_path_factory) -> tuple[ModelPair, ModelPair]:
     folder = tmp_path_factory.mktemp(request.param)
     base = saved_base(folder / "base", request.param)
-    adapter = saved_adapter(folder / "adapter", base, tiny_model(request.param))
-    shared, merged = (ModelPair.load(base, adapter, device="cpu", share_base=share) for share in (True, False))
-    return shared, merged
+    return shared_and_merged(base, saved_adapter(folder / "adapter", base, tiny_model(request.param)))
 
 
 @pytest.mark.parametrize(("direction", "persistence"), [("corrupt", "persistent"), ("repair", "transient")])
