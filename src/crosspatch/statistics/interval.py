@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Numbers = NDArray[np.float64]
 
@@ -103,6 +103,8 @@ def _number(value: float | None) -> str:
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     """Compute Wilson's score interval of a share of independent trials; without trials there is no interval."""
+    from scipy import stats  # takes a second to import
+
     if trials == 0:
         return Interval(None)
     found = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
@@ -119,7 +121,7 @@ def paired_difference(lost: int, gained: int, pairs: int, level: float = LEVEL) 
         return Interval(None)
     less, more = (lost + 1) / (pairs + 2), (gained + 1) / (pairs + 2)
     middle = more - less
-    reach = float(stats.norm.ppf((1 + level) / 2)) * sqrt((less + more - middle**2) / (pairs + 2))
+    reach = float(special.ndtri((1 + level) / 2)) * sqrt((less + more - middle**2) / (pairs + 2))
     estimate = (gained - lost) / pairs
     # The adjusted midpoint is nearer to 0 than the estimate, which must be inside the interval.
     low, high = min(estimate, max(-1.0, middle - reach)), max(estimate, min(1.0, middle + reach))
@@ -131,4 +133,6 @@ def sign_test(lost: int, gained: int, alternative: Literal["two-sided", "greater
 
     With `greater` the test is one-sided: the p-value is small if more answers are lost than gained.
     """
+    from scipy import stats  # takes a second to import
+
     return float(stats.binomtest(lost, lost + gained, alternative=alternative).pvalue) if lost + gained else 1.0
