@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
+# Containers often set it, and then every process compiles all that it imports: some ten seconds for torch and transformers.
+unexport PYTHONDONTWRITEBYTECODE
 # uv does not read pip's settings.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
