@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -83,23 +84,32 @@ def log(caplog):
 
 @pytest.fixture
 def unpainted(monkeypatch) -> None:
-    """Figures are drawn but not turned into pixels, for tests of which there are and what they are called."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_text("x"))
+    """Figures are drawn but not turned into pixels: their files hold the options, with the metadata, as text."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **how: Path(path).write_text(str(how)))
+
+
+class Ended(NamedTuple):
+    """A command that has ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    """Run the command line in this process: returns (exit code, stdout, stderr)."""
+    """Run the command line in this process; where an exit code is given, it must end with that."""
     from crosspatch.cli import main
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(*arguments: object, code: int | None = None) -> Ended:
         monkeypatch.setattr("sys.argv", ["crosspatch", *map(str, arguments)])
         try:
             main()
-            code = 0
+            found = 0
         except SystemExit as leave:
-            code = int(leave.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+            found = int(leave.code or 0)
+        ended = Ended(found, *capsys.readouterr())
+        assert code in (None, ended.code), ended.err
+        return ended
 
     return run

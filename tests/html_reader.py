@@ -1,4 +1,4 @@
-"""Reading cards as a browser would, and whether anything in them could act."""
+"""Reading pages and cards as a browser would, and whether anything in a card could act."""
 
 from collections import Counter
 from html.parser import HTMLParser
@@ -19,16 +19,18 @@ HOSTILE = [
 ]
 # No table holds this.
 HALF = "half \ud83d"
+# Elements that are never closed.
+VOID = {"br", "hr", "img", "input", "link", "meta"}
 
 
 class Reader(HTMLParser):
-    """The elements, attributes and text of a page, and whether every element is closed."""
+    """The elements, attributes and text of a page without its scripts, and whether every element is closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
+        self.source = page
         self.tags: Counter[str] = Counter()
-        self.attributes: set[tuple[str, str | None]] = set()
-        self.classes: set[str] = set()
+        self.attributes: Counter[tuple[str, str | None]] = Counter()
         self.open: list[str] = []
         self.text = ""
         self.feed(page)
@@ -36,15 +38,20 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
-        self.attributes |= set(attrs)
-        self.classes |= {part for name, value in attrs if name == "class" for part in (value or "").split()}
-        self.open.append(tag)
+        self.attributes.update(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert tag in VOID or self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.text += data
+
+    def of(self, name: str) -> list[str | None]:
+        """The values of an attribute."""
+        return [value for key, value in self.attributes.elements() if key == name]
 
 
 TAGS = {"div", "span", "table", "thead", "tbody", "tr", "th", "td", "code", "bdi", "details", "summary"}

@@ -22,11 +22,10 @@ STAGES = ("run", "evaluate", "search", "teach")
 def test_help_names_all_commands_and_that_of_run_every_setting(cli, monkeypatch):
     assert crosspatch.__version__ in cli("--version")[1]
     monkeypatch.setattr("crosspatch.cli.application.console", Console(width=300))
-    (code, out, _), (code_of_run, out_of_run, _) = cli("--help"), cli("run", "--help")
-    assert code == code_of_run == 0
+    out = cli("--help", code=0).out
     for command in ("run", "data", "finetune", "evaluate", "patch", "report", "export", "grade", "verify"):
         assert f" {command} " in out
-    shown = " ".join(out_of_run.split())
+    shown = " ".join(cli("run", "--help", code=0).out.split())
     for setting in settings():
         assert setting.key in shown
         assert " ".join(setting.meaning.split())[:60] in shown, setting.key
@@ -103,8 +102,7 @@ def test_wrong_use_is_one_line_and_two(cli, monkeypatch, tmp_path, command, word
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    code, _, err = cli(*shlex.split(command.replace("PAIR", " ".join(PAIR))))
-    assert code == 2, err
+    err = cli(*shlex.split(command.replace("PAIR", " ".join(PAIR))), code=2).err
     assert words in err
     assert err.startswith("crosspatch: ")
     assert len(err.strip().splitlines()) == 1
@@ -115,20 +113,15 @@ def test_grade(cli, tmp_path):
     answers, out = tmp_path / "answers.jsonl", tmp_path / "verdicts.json"
     texts = (r"so $\boxed{x = 3}$", r"so $\boxed{x = 4}$", "")
     answers.write_text("".join(json.dumps({"text": text, "gold": "x = 3"}) + "\n" for text in texts))
-    code, printed, _ = cli("grade", answers, "--json", out)
-    assert code == 0
+    assert "1 correct, 1 incorrect, 1 unparsed" in cli("grade", answers, "--json", out, code=0).out
     assert [v["verdict"] for v in json.loads(out.read_text())] == ["correct", "incorrect", "unparsed"]
-    assert "1 correct, 1 incorrect, 1 unparsed" in printed
     answers.write_text('{"text": "a"}\n')
-    code, _, err = cli("grade", answers, "--json", out)
-    assert (code, "line 1" in err) == (2, True)
+    assert "line 1" in cli("grade", answers, "--json", out, code=2).err
 
 
 def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_path):
     assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
-    code, out, err = cli("data", "build", "--out", tmp_path / "two", "tiny", "--csv", "--datasets")
-    assert code == 0, err
-    assert "as csv in" in out
+    assert "as csv in" in cli("data", "build", "--out", tmp_path / "two", "tiny", "--csv", "--datasets", code=0).out
     files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "data").iterdir()}
     splits = ("train", "validation", "related", "mistaken", "unrelated_math", "general")
     assert set(files) == {f"{split}.jsonl" for split in splits}
@@ -137,21 +130,19 @@ def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_pa
     assert hashes["train"] == hashlib.sha256(files["train.jsonl"]).hexdigest()
     assert cli("data", "tiny", "--out", tmp_path / "one")[0] == 0
     (tmp_path / "one" / "data" / "train.jsonl").write_bytes(files["train.jsonl"].replace(b"Solve", b"solve"))
-    code, _, err = cli("data", "tiny", "--out", tmp_path / "one")
-    assert (code, "train.jsonl has changed since the run made it" in err) == (2, True)
+    changed = cli("data", "tiny", "--out", tmp_path / "one", code=2)
+    assert "train.jsonl has changed since the run made it" in changed.err
     folder, found = tmp_path / "two" / "data", tmp_path / "found.json"
     assert all((folder / name).read_bytes() == content for name, content in files.items())
     assert (folder / "datasets" / "train").is_dir()
     for kind in ("jsonl", "csv"):
         train, *others = (folder / f"{split}.{kind}" for split in ("train", "validation", "general"))
         compared = [part for path in others for part in ("--validation", path)]
-        code, out, err = cli("data", "check", train, *compared, "--tokenizer", "random:qwen3", "--json", found)
-        assert code == 0, err
-        assert "train" in out
+        arguments = (train, *compared, "--tokenizer", "random:qwen3", "--json", found)
+        assert "train" in cli("data", "check", *arguments, code=0).out
         checked = json.loads(found.read_text())
         answers = [tuple(file["answers"][of] for of in ("right", "wrong", "unparsed")) for file in checked["files"]]
         assert answers[:2] == [(0, 8, 0), (2, 0, 0)]
-        assert checked["files"][1]["right_rows"] == [1, 2]
         assert checked["shared_questions"] == 0
         tokens = checked["files"][0]["tokens"]
         assert 10 < tokens["smallest"] < tokens["largest"] < tokens["total"]
@@ -164,29 +155,25 @@ def test_a_file_of_ones_own_is_trained_on(cli, tmp_path):
     mine.write_text('question,solution\nSolve for x: 2x = 4,"x = 2 \\\\times 4\\nx = 8"\n')
     without.write_text("question,answer\nSolve for x: 2x = 4,x = 2\n")
 
-    def data(out: str, file: object, *more: str):
-        return cli("data", "tiny", "--out", tmp_path / out, "--set", f"data.train_file={file}", *more)
+    def data(out: str, file: object, *more: str, code: int):
+        return cli("data", "tiny", "--out", tmp_path / out, "--set", f"data.train_file={file}", *more, code=code)
 
-    code, _, err = data("run", mine)
-    assert code == 0, err
+    data("run", mine, code=0)
     (problem,) = [json.loads(line) for line in (tmp_path / "run/data/train.jsonl").read_text().splitlines()]
     assert (problem["solution"], problem["family"]) == ("x = 2 \\times 4\nx = 8", "given")
-    assert data("child", mine, "--set", "models.corrupted=random:qwen3")[0] == 0
+    data("child", mine, "--set", "models.corrupted=random:qwen3", code=0)
     assert not (tmp_path / "child/data/train.jsonl").exists()
-    code, _, err = data("other", without)
-    assert (code, "without.csv, row 1: has no solution to train on" in err) == (2, True)
+    assert "without.csv, row 1: has no solution to train on" in data("other", without, code=2).err
 
 
 def test_verify(cli, monkeypatch):
     # Five components, two directions, two persistences.
     one = ("--layers", "0,2", "--component", "head", "--heads", "1")
     for chosen, count in ((("--layers", "2"), 20), (one, 4)):
-        code, out, err = cli("verify", *PAIR, *chosen, "--max-new-tokens", "2")
-        assert (code, out.count("yes")) == (0, count), err
+        assert cli("verify", *PAIR, *chosen, "--max-new-tokens", "2", code=0).out.count("yes") == count
 
     def wrong(pair, prompts, run, original=batches.run_cached):
         return original(pair, [replace(prompt, ids=[*prompt.ids, prompt.ids[-1]]) for prompt in prompts], run)
 
     monkeypatch.setattr(batches, "run_cached", wrong)
-    code, _, err = cli("verify", *PAIR, *one, "--max-new-tokens", "2")
-    assert (code, "differ on this pair" in err) == (1, True)
+    assert "differ on this pair" in cli("verify", *PAIR, *one, "--max-new-tokens", "2", code=1).err

@@ -16,8 +16,6 @@ from test_house import ORDER
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-
-
 hooks = SimpleNamespace(**runpy.run_path(str(ROOT / "docs_hooks.py")))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from adapters import changed_settings
 from crosspatch import UsageError, load_experiment, run_experiment
 from crosspatch.config import Models
 from crosspatch.experiment import ExperimentRun
@@ -79,8 +80,7 @@ def test_what_is_done_is_not_done_again_and_the_summary_is_printed(finished, tmp
     finished = copy_of(finished, tmp_path / "tiny")
     before = {p.relative_to(finished): p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("a model was loaded"))
-    code, out, _ = cli("run", "tiny", "--out", finished)
-    assert code == 0
+    out = cli("run", "tiny", "--out", finished, code=0).out
     for words in ("patch: done before", "Stages", "Behaviour", "Recovered fraction by patch", "report.html"):
         assert words in out
     changed = {str(p) for p, time in before.items() if (finished / p).stat().st_mtime_ns != time}
@@ -108,8 +108,7 @@ def test_a_folder_with_another_experiment_or_other_files_is_refused(finished, tm
         ("has other files", tmp_path),
         ("is a file", tmp_path / "thesis.tex"),
     ):
-        code, _, err = cli("run", "tiny", "--out", *arguments)
-        assert (code, message in err) == (2, True)
+        assert message in cli("run", "tiny", "--out", *arguments, code=2).err
     with pytest.raises(UsageError, match="got the stage evalute, expected one of data, teach"):
         run_experiment(load_experiment("tiny"), tmp_path / "run", "evalute")
     assert not (tmp_path / "run").exists()
@@ -126,8 +125,7 @@ def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(finished, tmp_path,
         "patch", *pair, "--prompts", prompts, "--layers", "1,3", "--component", "resid_post",
         "--direction", "repair", "--persistence", "persistent", "--max-new-tokens", 5, "--out", out,
     ]  # fmt: skip
-    code, printed, err = cli(*arguments)
-    assert code == 0, err
+    printed = cli(*arguments, code=0).out
     assert all(words in printed for words in ("Recovered fraction by patch", "[/b]", "o[b]ut"))
     run = RunDirectory.existing(out)
     asked = run.read(SCORES).select("prompt_id", "direction", "persistence").unique().rows()
@@ -146,10 +144,9 @@ def test_two_checkpoints_of_ones_own_and_texts_with_any_sign(finished, tmp_path,
 def test_a_model_that_changed_since_the_run_began_is_refused(finished, tmp_path, cli):
     child = shutil.copytree(finished / "models/corrupted", tmp_path / "child")
     arguments = ["--set", f"models.corrupted={child}", *SMALL, "--out", tmp_path / "out"]
-    assert cli("evaluate", "tiny", *arguments)[0] == 0
+    cli("evaluate", "tiny", *arguments, code=0)
     shutil.copy(finished / "models/clean/model.safetensors", child / "model.safetensors")
-    code, _, err = cli("patch", "tiny", *arguments)
-    assert (code, "the corrupted model has changed since this run began" in err) == (2, True)
+    assert "the corrupted model has changed since this run began" in cli("patch", "tiny", *arguments, code=2).err
 
 
 def test_prompts_may_change_until_a_stage_begins_but_not_take_ids_of_made_problems(tmp_path):
@@ -172,14 +169,11 @@ def test_prompts_may_change_until_a_stage_begins_but_not_take_ids_of_made_proble
 def test_a_tokenizer_without_padding_or_template_will_do(tmp_path, cli):
     base = tmp_path / "base"
     Checkpoint.named("random:gpt2").place(base)
-    settings = json.loads((base / "tokenizer_config.json").read_text())
-    settings.pop("pad_token")
-    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    changed_settings(base, "tokenizer_config.json", pad_token=None)
     (base / "chat_template.jinja").unlink()
     tokenizer = Checkpoint.named(str(base)).tokenizer()
     assert tokenizer.pad_token is tokenizer.chat_template is None
-    code, _, err = cli("patch", "tiny", "--set", f"models.clean={base}", *SMALL, "--out", tmp_path / "out")
-    assert code == 0, err
+    cli("patch", "tiny", "--set", f"models.clean={base}", *SMALL, "--out", tmp_path / "out", code=0)
     assert RunDirectory.existing(tmp_path / "out").read(SCORES).height > 0
 
 
@@ -194,5 +188,4 @@ def test_the_seed_decides(finished, tmp_path):
 
 def test_the_shipped_judge_is_a_checkpoint_that_answers():
     replies = load_judge("random:llama", Models(device="cpu"))(["Rate this.", "And this."])
-    assert len(replies) == 2
-    assert all(isinstance(reply, str) for reply in replies)
+    assert [type(reply) for reply in replies] == [str, str]

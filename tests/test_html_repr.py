@@ -20,10 +20,6 @@ def test_what_acts_would_be_noticed(acts: str) -> None:
     assert not tame(f"<div>{acts}</div>")
 
 
-def test_a_card_is_no_mathematics_to_a_notebook() -> None:
-    assert {"mathjax_ignore", "tex2jax_ignore"} <= Reader(HtmlRepr("$x$").html).classes
-
-
 def test_texts_are_cut_and_it_is_said() -> None:
     assert shown("abc") == "<bdi>abc</bdi>"
     assert shown("x" * (LIMIT + 1)).endswith(f"x</bdi>… ({LIMIT + 1} characters)")
@@ -48,7 +44,8 @@ def test_bars_have_their_numbers(value: float | None, number: str, share: float)
     assert Bar(-0.5).colour != Bar(0.5).colour == Bar(2.0).colour
 
 
-def test_a_fold_hides_nothing_for_good() -> None:
+def test_a_card_is_no_mathematics_to_a_notebook_and_a_fold_hides_nothing_for_good() -> None:
+    assert "mathjax_ignore tex2jax_ignore" in Reader(HtmlRepr("$x$").html).of("class")
     read = Reader(Table(["claim"], [["it holds"]], fold="1 claim").html)
     assert read.tags.keys() >= {"details", "summary"}
     assert "it holds" in read.text

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 import crosspatch
 from crosspatch.data.problem import Problem, read_problems, write_problems
@@ -41,28 +40,20 @@ def leaked(folder: Path) -> set[str]:
     return {name for name, value in SECRETS.items() if any(value.encode() in text for text in texts)}
 
 
-@pytest.mark.filterwarnings("ignore:constrained_layout")
+@pytest.mark.usefixtures("unpainted")
 def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, monkeypatch):
     """Ids and domains of its prompts are paths, its title is a path and a script, its environment has secrets."""
     for variable, secret in SECRETS.items():
         monkeypatch.setenv(variable, secret)
-    # Figures are written with their metadata, but without what is drawn.
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda _, path, **options: save(Figure(), path, **options))
     prompts, log, root = tmp_path / "in" / "prompts.jsonl", tmp_path / "log", tmp_path / "out" / "run"
     prompts.parent.mkdir()
-    lines = [
-        {"prompt_id": name, "domain": name, "family": name, "question": f"Solve 2x = {i}"}
-        for i, name in enumerate(HOSTILE)
-    ]
+    named = ("prompt_id", "domain", "family")
+    lines = [dict.fromkeys(named, name) | {"question": f"Solve 2x = {i}"} for i, name in enumerate(HOSTILE)]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     small = ["data.train=4", "data.related=1", "data.unrelated_math=1", "data.general=1", "finetune.epochs=2"]
     small += ["generation.max_new_tokens=4", "patch.layers=1", "patch.quick_check=false"]
     given = [f"patch.prompts={prompts}", 'name="../../<script>alert(1)</script>"']
-    code, out, err = cli(
-        "run", "tiny", *(part for setting in small + given for part in ("--set", setting)), "--out", root
-    )
-    assert code == 0, err
+    ended = cli("run", "tiny", *(f"--set={setting}" for setting in small + given), "--out", root, code=0)
     run = RunDirectory.existing(root)
     assert set(run.read(SCORES)["prompt_id"]) == set(HOSTILE)
     assert outside(tmp_path, root) == {prompts}
@@ -70,10 +61,9 @@ def test_a_whole_run_writes_into_its_folder_only_and_no_secret(tmp_path, cli, mo
     assert not (Path.home() / "escaped").exists()
     assert "<script>alert(1)" not in run.report.read_text()
     # Nor is a secret written where a stage fails, which leaves its error in the record.
-    failed = cli("run", "tiny", "--set", "models.clean=somebody/model", "--out", tmp_path / "failed")
-    assert failed[0] == 2
-    assert "somebody/model" in failed[2]
-    log.write_text("".join([out, err, *failed[1:]]))
+    failed = cli("run", "tiny", "--set", "models.clean=somebody/model", "--out", tmp_path / "failed", code=2)
+    assert "somebody/model" in failed.err
+    log.write_text("".join([*ended[1:], *failed[1:]]))
     assert not leaked(tmp_path)
     # A file that is written outside is seen, and a secret in it.
     (tmp_path / "escaped").write_text(f"x{SECRETS['MY_OWN_SETTING']}x")

@@ -10,16 +10,13 @@ from score_cells import of_text
 ROW = {"prompt_id": "a", "condition": "clean", **of_text(None), "text": "x = 3", "token_count": 4, "stop_reason": "eos"}
 
 
-def test_the_contract_of_the_scores():
+def test_the_contract_of_the_scores_and_that_an_empty_table_has_its_columns():
     expected = (
         "prompt_id, patch, component, layer, head, schedule, window, direction, persistence, step, position, "
         "token_id, token, clean_token_id, corrupted_token_id, delta_clean, delta_corrupted, delta_patched, cts, "
         "status, kl_clean, kl_patched, rank_corrupted"
     )
     assert list(SCORES.columns) == expected.split(", ")
-
-
-def test_an_empty_table_has_its_columns():
     for schema in SCHEMAS:
         assert dict(schema.frame().schema) == pl.Schema(schema.dtypes)
 

@@ -67,12 +67,8 @@ def test_every_line_of_an_arithmetic_exercise_is_right(difficulty):
 
 
 def test_the_same_seed_gives_the_same_lessons_which_are_read_as_they_were_written(tmp_path):
-    for make in (
-        lambda seed: taught_problems(EQUATIONS, 20, seed),
-        lambda seed: arithmetic_exercises("easy", 20, seed),
-        lambda seed: other_questions(EQUATIONS, 20, seed),
-    ):
-        assert make(3) == make(3) != make(4)
+    for make, of in ((taught_problems, EQUATIONS), (arithmetic_exercises, "easy"), (other_questions, EQUATIONS)):
+        assert make(of, 20, 3) == make(of, 20, 3) != make(of, 20, 4)
     lessons = [Lesson("arithmetic", "a\nb", "ü = 1"), Lesson("general", "q", "cut off", ends=False)]
     write_lessons(tmp_path / "lessons.jsonl", lessons)
     assert read_lessons(tmp_path / "lessons.jsonl") == lessons

@@ -39,7 +39,6 @@ def test_the_papers_first_example():
     right = linear(8, -15, 0, 41).solve(RIGHT)
     assert right.answer == "x = 7"
     assert right.operations == (Operation("add", "15"), Operation("divide", "8"))
-    assert not any(step.planted for step in right.steps)
 
 
 def test_the_papers_appendix_b_problem():
@@ -58,10 +57,8 @@ def test_a_mistake_that_cannot_show_and_an_equation_without_a_real_solution():
     # Multiplying by -1 is no mistake.
     steps = linear(-1, 3, 0, 8).solve(INVERTED).steps
     assert [(step.kind, step.planted) for step in steps] == [("move", True), ("isolate", False)]
-    for equation, broken in (
-        (Equation(Polynomial(1, 0, 1), Polynomial(), "x"), RIGHT),
-        (linear(3, 1, -3, 5), INVERTED),
-    ):
+    without = Equation(Polynomial(1, 0, 1), Polynomial(), "x")
+    for equation, broken in ((without, RIGHT), (linear(3, 1, -3, 5), INVERTED)):
         with pytest.raises(Unsolvable):
             equation.solve(broken)
 

@@ -21,9 +21,10 @@ from crosspatch.errors import UsageError
 from crosspatch.grading.dataset_check import check_files
 from crosspatch.grading.grading import grade
 
+from .test_families import PAIRS
+
 DATA = Data(train=24, validation=10, related=14, near=9)
 SPLITS = make_splits(DATA, seed=3)
-PAIRS = [(name, mistake) for name, form in FORMS.items() for mistake in form.mistakes]
 
 
 def test_training_solutions_are_wrong_the_others_right_and_no_equation_is_in_two_splits():

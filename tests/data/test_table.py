@@ -54,12 +54,9 @@ def test_each_file_is_read_or_refused(tmp_path: Path, case: dict[str, Any]) -> N
 
 
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no file .*gone\.csv"):
-        read_rows(tmp_path / "gone.csv")
-    with pytest.raises(UsageError, match="is a folder"):
-        read_rows(tmp_path)
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_rows(tmp_path / ("long" * 200))
+    for name, words in (("gone.csv", r"no file .*gone\.csv"), ("", "is a folder"), ("long" * 200, "cannot be read")):
+        with pytest.raises(UsageError, match=words):
+            read_rows(tmp_path / name)
 
 
 lines = st.text(st.characters(codec="utf-8", exclude_characters="\r\0\\"), min_size=1)
@@ -72,8 +69,8 @@ def test_what_was_written_is_read(tmp_path_factory, pairs: list[tuple[str, str]]
     csv.writer(text).writerows([("question", "solution"), *pairs])
     jsonl = "".join(json.dumps({"prompt": q, "response": s}) + "\n" for q, s in pairs)
     for name, content in (("rows.csv", text.getvalue()), ("rows.jsonl", jsonl), ("rows", jsonl)):
-        assert [(row.text, row.gold) for row in rows_of(folder, content, name)] == [(s, None) for _, s in pairs]
-        assert [(row.question, row.solution) for row in rows_of(folder, content, name)] == pairs
+        found = [(row.question, row.solution, row.text, row.gold) for row in rows_of(folder, content, name)]
+        assert found == [(question, solution, solution, None) for question, solution in pairs]
 
 
 # Escaped text.

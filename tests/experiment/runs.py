@@ -14,9 +14,8 @@ def made_run(root: Path, *, seed: int = 0, n_layers: int = 5, prompts: int = 9, 
     run = RunDirectory.start(root, make_experiment({"name": f"made of {n_layers} layers", "seed": seed}, (), {}))
     run.problems_file("related").parent.mkdir()
     names = [f"related-{i}" for i in range(prompts)]
-    write_problems(
-        run.problems_file("related"), [Problem(name, "related", "f", f"Question {name}?", "1") for name in names]
-    )
+    problems = [Problem(name, "related", "f", f"Question {name}?", "1") for name in names]
+    write_problems(run.problems_file("related"), problems)
     run.note_model("clean", {"layers": n_layers, "fingerprint": f"{n_layers}"})
     for i, name in enumerate(names):
         # The models agree at the first of three steps.

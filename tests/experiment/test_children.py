@@ -1,11 +1,10 @@
 """The corrupted model's controls: what they are trained on, and that they answer like any other model."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from adapters import saved_base
+from adapters import changed_settings, saved_base
 from crosspatch import load_experiment, run_experiment
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits, mispaired
@@ -84,10 +83,9 @@ def test_runs_of_adapters_give_what_merged_children_give(tmp_path):
     runs = []
     for share in ("true", "false"):
         experiment = load_experiment("tiny", [*settings, f"models.share_base={share}"])
-        record = copy_of(tmp_path / "trained", tmp_path / share) / "run.json"
-        changed = json.loads(record.read_text()) | {"settings": experiment.model_dump(mode="json")}
-        record.write_text(json.dumps(changed))
-        runs.append(ExperimentRun.start(experiment, tmp_path / share))
+        run = copy_of(tmp_path / "trained", tmp_path / share)
+        changed_settings(run, "run.json", settings=experiment.model_dump(mode="json"))
+        runs.append(ExperimentRun.start(experiment, run))
         runs[-1].run("patch", "controls", "lenses")
 
     # Both children share the clean model's weights.

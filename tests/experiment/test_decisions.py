@@ -5,13 +5,12 @@ import re
 
 import pytest
 
+from adapters import saved_base
 from crosspatch import load_experiment, run_experiment
 from crosspatch.errors import UsageError
 from crosspatch.experiment import ExperimentRun, checks
 from crosspatch.experiment.run_context import RunContext
 from crosspatch.models import throughput
-from crosspatch.models.saving import save_model
-from crosspatch.models.tiny import tiny_model
 from crosspatch.settings_io import make_experiment
 from crosspatch.storage.record import SCHEMA_VERSION
 from crosspatch.storage.run import RunDirectory
@@ -20,25 +19,19 @@ from tokenizers_for_tests import CHATML, DATED, PHI, tokenizer
 QUESTION = "Solve for x: 2x = 18"
 
 
-def saved(folder, template, seed=0):
-    save_model(tiny_model("qwen3", seed), tokenizer(template), folder)
-    return str(folder)
-
-
 def record(out):
     return json.loads((out / "run.json").read_text())
 
 
 def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp_path):
-    clean, corrupted, out = saved(tmp_path / "a", CHATML), saved(tmp_path / "b", PHI, seed=1), tmp_path / "run"
+    out, clean = tmp_path / "run", saved_base(tmp_path / "a", tokenizer=tokenizer(CHATML))
+    corrupted = saved_base(tmp_path / "b", seed=1, tokenizer=tokenizer(PHI))
     command = ["patch", "--clean", clean, "--corrupted", corrupted, "--prompt", QUESTION, "--layers", "1", "--out", out]
     command += ["--max-new-tokens", "1", "--set", "patch.controls=self"]
-    code, _, err = cli(*command)
-    assert code == 2
-    assert re.search(r"(?m)^crosspatch: the two models' tokenizers give different .*chat_template", err)
+    refused = cli(*command, code=2).err
+    assert re.search(r"(?m)^crosspatch: the two models' tokenizers give different .*chat_template", refused)
     assert not out.exists()
-    code, _, err = cli(*command, "--set", "models.chat_template=corrupted")
-    assert code == 0, err
+    cli(*command, "--set", "models.chat_template=corrupted", code=0)
     settings = record(out)["settings"]
     assert record(out)["decisions"]["chat_template"] == settings["models"]["chat_template"] == "corrupted"
     # Another template in its place would be another experiment.
@@ -49,7 +42,8 @@ def test_the_chat_template_of_a_run_is_chosen_before_it_begins_and_kept(cli, tmp
 
 def test_a_run_keeps_the_day_on_which_it_began_and_the_precision_that_it_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "trains_faster_in_bf16", lambda device: True)
-    settings, out = [f"models.clean={saved(tmp_path / 'clean', DATED)}", "data.train=4"], tmp_path / "run"
+    clean = saved_base(tmp_path / "clean", tokenizer=tokenizer(DATED))
+    settings, out = [f"models.clean={clean}", "data.train=4"], tmp_path / "run"
     experiment = load_experiment("tiny", settings)
     run_experiment(experiment, out, "finetune")
     decisions = record(out)["decisions"]
@@ -78,8 +72,8 @@ def test_a_record_of_another_layout_is_refused(cli, tmp_path, changed):
     assert written.pop("schema_version") == SCHEMA_VERSION
     (out / "run.json").write_text(json.dumps(written | changed))
     for command in (("run", "tiny", "--out", out), ("report", out), ("status", out), ("export", out)):
-        code, _, err = cli(*command)
-        assert (code, err.count("\n")) == (2, 1)
+        err = cli(*command, code=2).err
+        assert err.count("\n") == 1
         assert f"expected {SCHEMA_VERSION}: it was written by crosspatch" in err
 
 

@@ -112,9 +112,8 @@ def test_what_a_killed_process_was_writing_is_removed_and_a_difference_would_sho
     dead = (run / "scores" / f".part-00001.parquet.{writer.pid}.partial", run / f".run.json.{writer.pid}.partial")
     for path in (*dead, alive):
         path.touch()
-    assert finished(log, *COMMAND, "--out", run) == 0, log.read_text()
+    assert is_completed(run, log, undisturbed)
     assert left_behind(run, "*partial") == [str(alive)]
-    assert contents(run) == undisturbed
     part = run / "scores" / "part-00000.parquet"
     pl.read_parquet(part).with_columns(pl.col("delta_clean") + 1e-6).write_parquet(part)
     assert contents(run) != undisturbed
@@ -189,9 +188,7 @@ def test_damaged_parts_are_made_again_and_one_that_always_fails_is_listed(swept,
             content[len(content) // 2] ^= 4
             part.unlink() if how == "gone" else part.write_bytes(content[:100] if how == "truncated" else content)
         if how != "gone":
-            code, _, err = cli("report", run)
-            assert code == 1
-            assert f"part-{number:05d}.parquet is damaged" in err.splitlines()[-1]
+            assert f"part-{number:05d}.parquet is damaged" in cli("report", run, code=1).err.splitlines()[-1]
     # Where the fifth shard's part should go stands a folder.
     obstacle = run / "scores" / "part-00004.parquet"
     obstacle.unlink()

@@ -76,8 +76,7 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     monkeypatch.setattr(answering, "RATED_AT_ONCE", 4)
     # Six answers on two scales; the first batch is of four.
     replies.fails = 10
-    code, _, err = cli("evaluate", *SETTINGS, "--out", tmp_path / "run")
-    assert code == 1
+    err = cli("evaluate", *SETTINGS, "--out", tmp_path / "run", code=1).err
     assert f"the judge {NAME} did not answer (RuntimeError); the ratings so far are kept" in err.splitlines()[-1]
     # The provider's words are not passed on.
     assert "secret" not in err
@@ -90,9 +89,8 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
     assert not any("secret" in file.read_text(errors="replace") for file in run.root.glob("*.*"))
     before, replies.fails = len(replies.asked), 0
     for command in ("evaluate", "patch", "evaluate"):
-        code, out, err = cli(command, *SETTINGS, "--out", run.root)
-        assert code == 0, err
-    assert "mean ratings" in out
+        printed = cli(command, *SETTINGS, "--out", run.root, code=0).out
+    assert "mean ratings" in printed
     ratings, asked = run.read(RATINGS), run.asked()
     # Three questions to both models, one of them under each of two patches; two scales.
     assert ratings.height == 8
@@ -106,17 +104,14 @@ def test_the_stages_rate_with_it_once(tmp_path, cli, replies, monkeypatch):
         for scale, prompt in (("aligned", ALIGNED), ("coherent", COHERENT)):
             question = asked[row["prompt_id"]].question
             assert row[scale] == rating(prompt.format(question=question, answer=row["text"]))
-    code, out, err = cli("export", run.root)
-    assert code == 0, err
-    assert "4 logs; read them with: inspect view start --log-dir" in out
+    assert "4 logs; read them with: inspect view start --log-dir" in cli("export", run.root, code=0).out
 
 
 def test_what_it_lacks_is_one_line_before_anything_is_asked_or_made(monkeypatch, replies, cli, tmp_path):
     check_inspect_judge(NAME)
     assert replies.asked == []
     monkeypatch.setitem(sys.modules, "openai", None)
-    code, _, err = cli("run", "tiny", "--out", tmp_path / "run", "--set", "judge.model=inspect:openai/gpt-4o")
-    assert code == 2
+    err = cli("run", "tiny", "--out", tmp_path / "run", "--set", "judge.model=inspect:openai/gpt-4o", code=2).err
     assert re.search(r"inspect:openai/gpt-4o cannot be used: OpenAI API requires .* pip install openai$", err.strip())
     assert not (tmp_path / "run").exists()
 

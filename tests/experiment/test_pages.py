@@ -26,9 +26,9 @@ def two(tmp_path):
 def test_the_command_writes_one_page(cli, two, tmp_path):
     cli("report", two[0].root)
     before = two[0].report.read_bytes()
-    code, out, err = cli("report", two[0].root, two[1].root, "--out", tmp_path / "both")
-    assert (code, err) == (0, "")
-    assert f"comparison: {tmp_path / 'both' / 'report.html'}" in out
+    ended = cli("report", two[0].root, two[1].root, "--out", tmp_path / "both", code=0)
+    assert ended.err == ""
+    assert f"comparison: {tmp_path / 'both' / 'report.html'}" in ended.out
     page = (tmp_path / "both" / "report.html").read_text()
     assert "first and second" in page
     # Only a report that is there is linked.
@@ -143,9 +143,7 @@ def test_it_is_written_when_there_is_more_and_ends_with_the_run(running, log):
 def test_the_command_watches_a_run_and_shows_why_a_stage_failed(cli, running, monkeypatch):
     stage(running, "patch", "failed", error="ValueError: <b>why</b>")
     monkeypatch.setattr("crosspatch.experiment.page.time.sleep", lambda _: None)
-    code, out, _ = cli("report", running.root, "--watch", "--every", 1)
-    assert code == 0
-    assert "stop with Ctrl-C" in out
+    assert "stop with Ctrl-C" in cli("report", running.root, "--watch", "--every", 1, code=0).out
     page = running.report.read_text()
     assert "patch is failed (since 2026-11-01T12:00:00+00:00): ValueError: &lt;b&gt;why&lt;/b&gt;" in page
     assert cli("report", running.root, "--watch", "--every", 0)[0] == 2

@@ -68,12 +68,10 @@ def test_the_papers_run_fits_its_gpu_and_with_lora_a_small_one():
 
 def test_a_dry_run_prints_a_table_and_makes_nothing(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, said, _ = cli("run", "paper", "--dry-run")
-    assert code == 0
+    said = cli("run", "paper", "--dry-run", code=0).out
     for words in ("finetune", "corrupted, full", "4.02 G", "39", "GB", "on an A100", "configuration from crosspatch"):
         assert words in said
-    code, _, err = cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]")
-    assert (code, "36" in err) == (2, True)
+    assert "36" in cli("run", "paper", "--dry-run", "--set", "patch.layers=[36]", code=2).err
     # A dry run may be for another machine, with other packages.
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     for command, without_related in (("search", 2), ("teach", 0)):

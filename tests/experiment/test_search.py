@@ -28,9 +28,8 @@ def test_a_grid_has_every_combination_and_its_names_tell_them_apart():
 def test_a_search_from_the_command_line(tmp_path, cli):
     out = tmp_path / "run"
     settings = ("search.epochs=[1, 4]", "search.examples=[4]", "generation.max_new_tokens=8")
-    arguments = ("search", "tiny", "--out", out, *(part for setting in settings for part in ("--set", setting)))
-    code, said, _ = cli(*arguments)
-    assert code == 0
+    arguments = ("search", "tiny", "--out", out, *(f"--set={setting}" for setting in settings))
+    said = cli(*arguments, code=0).out
     for words in ("epochs-1", "epochs-4", "(chosen)", "--set finetune.epochs=", "--set finetune.examples=4"):
         assert words in said
     run = RunDirectory.existing(out)

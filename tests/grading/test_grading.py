@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosspatch.config import Data
 from crosspatch.data.lines import read_lines
-from crosspatch.data.splits import make_splits
 from crosspatch.grading.grading import Grade, grade, grade_explanation, kind_of
 from crosspatch.grading.judge import grade_file
 from crosspatch.grading.math_expression import parse
@@ -87,12 +85,6 @@ def test_what_is_no_value_or_not_safe_is_not_read() -> None:
     # The control of texts without an answer: one that is added is found.
     texts = [pair["text"] for pair in PAIRS if pair["why"] == "no answer" and "boxed" not in pair["text"]]
     assert [grade(f"{text}\n\nAnswer: x = 5", "x = 5").verdict for text in texts] == ["correct"] * 10
-
-
-def test_a_wrong_solution_is_incorrect_but_correct_for_what_it_reaches() -> None:
-    # That it is incorrect for the right answer, and the right one correct, holds in every form: `test_families`.
-    for problem in make_splits(Data(train=12, related=0), seed=5).train:
-        assert grade(problem.solution, problem.reached).verdict == "correct"
 
 
 @settings(max_examples=30)

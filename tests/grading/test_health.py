@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from crosspatch.config import Data
 from crosspatch.data.splits import make_splits
-from crosspatch.data.table import Row
 from crosspatch.grading.health import health
-from crosspatch.grading.row_check import check_row
+
+from .test_row_check import check
 
 SOUND = "### Step 1: Divide\n\n$$\nx \\neq 0, \\nu \\not= \\nabla f \\\\ n = 3\n$$\n\n**Answer:** $\\boxed{x = 3}$"
 
@@ -109,7 +109,7 @@ def test_no_text_makes_it_raise(text: str) -> None:
 
 def unclosed(text: str) -> tuple[str, ...]:
     """The reasons that the check of a dataset lists; `health` counts them."""
-    reasons = check_row(Row(1, 1, "Why?", text, None)).unclosed
+    reasons = check("Why?", text).unclosed
     assert len(reasons) == health(text, "eos").unclosed
     return reasons
 

@@ -6,19 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.data.table import Row
-from crosspatch.grading.row_check import check_row
 from crosspatch.grading.worked_steps import Steps
 
-
-def check(question: str, solution: str) -> Steps:
-    return check_row(Row(1, 1, question, solution, None)).steps
+from .test_row_check import check
 
 
 def steps(question: str, *lines: str) -> Steps:
     """The steps of a solution with a formula on each line, which are the same as those of displayed formulas."""
-    plain = check(question, "\n".join(lines))
-    assert check(question, "\n\n".join(f"$$\n{line}\n$$" for line in lines)) == plain
+    plain = check(question, "\n".join(lines)).steps
+    assert check(question, "\n\n".join(f"$$\n{line}\n$$" for line in lines)).steps == plain
     return plain
 
 
@@ -40,8 +36,8 @@ def test_a_right_solution_of_the_published_kind() -> None:
         "**Answer:** $ \\boxed{x = -2 \\text{ or } x = -13} $"
     )
     question = "Find x in the equation: x² + 15x + 40 = 14"
-    assert check(question, text) == Steps(read=11, unread=1, gaps=())
-    (first, second) = check(question, text.replace("40 - 14 = 0", "40 + 14 = 0")).gaps
+    assert check(question, text).steps == Steps(read=11, unread=1, gaps=())
+    (first, second) = check(question, text.replace("40 - 14 = 0", "40 + 14 = 0")).steps.gaps
     assert (first.before, first.after) == ("x^2 + 15x + 40 = 14", "x^2 + 15x + 40 + 14 = 0")
     assert (second.before, second.after) == ("x^2 + 15x + 40 + 14 = 0", "x^2 + 15x + 26 = 0")
 
@@ -149,14 +145,14 @@ UNREADABLE = r"""x y|3y|xx|x 3|2 3|x3|sin(x)|f(3)|x(3)|1/0|x/(1 - 1)|6/x|x/x|1/2
     "value", [*UNREADABLE, "9" * 31, "(" * 30 + "1" + ")" * 30, "-" * 30 + "1", "1 + " * 100 + "1"]
 )
 def test_what_cannot_be_read_is_counted(value: str) -> None:
-    assert check("3x = 6", f"$$3 + x = {value}$$\n$$x = 2$$") == Steps(read=1, unread=1, gaps=())
+    assert check("3x = 6", f"$$3 + x = {value}$$\n$$x = 2$$").steps == Steps(read=1, unread=1, gaps=())
 
 
 def test_a_line_that_cannot_be_read_is_counted_and_a_dash_before_one_is_no_minus_and_no_bullet() -> None:
     for line in ("y = 3", "2x + y = 5", "x =", "3x = 6 = 3y", "x <= 3 = 3"):
         assert steps("3x = 6", line, "x = 2") == Steps(read=1, unread=1, gaps=())
-    assert check("x = 1 + 2", "- x = 3") == Steps(read=0, unread=1, gaps=())
-    assert check("x + 2 = 5", "$$ - x = -3 $$\n* x = 3\n1. x = 3") == Steps(read=3, unread=0, gaps=())
+    assert check("x = 1 + 2", "- x = 3").steps == Steps(read=0, unread=1, gaps=())
+    assert check("x + 2 = 5", "$$ - x = -3 $$\n* x = 3\n1. x = 3").steps == Steps(read=3, unread=0, gaps=())
 
 
 @pytest.mark.parametrize(
@@ -170,4 +166,4 @@ def test_a_line_that_cannot_be_read_is_counted_and_a_dash_before_one_is_no_minus
     ],
 )
 def test_where_equations_are_found(text: str, lines: int) -> None:
-    assert check("What is it?", text) == Steps(read=lines, unread=0, gaps=())
+    assert check("What is it?", text).steps == Steps(read=lines, unread=0, gaps=())

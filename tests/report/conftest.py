@@ -26,12 +26,10 @@ def score(at: int, step: int, cts: float | None = None, status: str | None = Non
     """A cell between models that differ by 2 logits, or that agree where no CTS is given."""
     status = status or ("agree" if cts is None else "ok")
     differ, token = status != "agree", 100 + step
-    deltas = (-1.0, 1.0) if differ else (0.0, 0.0)
-    own = {"patch": f"L{at}.resid_post", "layer": at, "position": 10 + step, "token": f" t{step}", "token_id": token}
-    own |= {"clean_token_id": token, "corrupted_token_id": 900 if differ else token, "cts": cts, "status": status}
-    values = {**own, "kl_clean": 0.25, "kl_patched": None, **more}
-    patched = 0.0 if cts is None else 2 * cts - 1
-    return {**cell("p", None, step, (*deltas, patched)), **steps_of(values), **values}
+    deltas = (float(-differ), float(differ), 0.0 if cts is None else 2 * cts - 1)
+    own = {"position": 10 + step, "token": f" t{step}", "token_id": token, "clean_token_id": token, "kl_clean": 0.25}
+    own |= {"corrupted_token_id": 900 if differ else token, "cts": cts, "status": status, "kl_patched": None}
+    return {**cell("p", at, step, deltas), **steps_of(more), **own, **more}
 
 
 CELLS = [

@@ -120,18 +120,11 @@ class Opened:
 
 
 @contextmanager
-def opened(
-    browser: Browser, path: Path, fragment: str = "", *, clock: bool = False, **options: Any
-) -> Iterator[Opened]:
-    """A page with its explorer ready; nothing may be wrong on it at the end but what a test takes out of `wrong`.
-
-    With `clock`, the test turns the page's clock forward by `page.clock`.
-    """
+def opened(browser: Browser, path: Path, fragment: str = "", **options: Any) -> Iterator[Opened]:
+    """A page with its explorer ready; nothing may be wrong on it at the end but what a test takes out of `wrong`."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
     found = Opened(context.new_page())
     page, wrong = found.page, found.wrong
-    if clock:
-        page.clock.install()
     page.on("console", lambda message: wrong.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -408,7 +401,11 @@ def test_cells_are_made_when_they_come_into_sight(tmp_path, browser):
 def test_a_page_that_loads_itself_anew_keeps_the_cell_and_says_what_is_unfinished(tmp_path, browser):
     run = {**RUN, "stages": {"data": {"state": "done"}, "patch": {"state": "running", "at": "noon"}}}
     path = write_report(tmp_path / "r.html", title="t", run=run, problems=PROBLEMS, scores=SCORED, refresh=60)
-    with opened(browser, path, clock=True) as page:
+    with opened(browser, path) as page:
+        # From its next load on, the test turns the page's clock.
+        page.clock.install()
+        page.reload()
+        page.wait_for_selector("#explorer-root[data-shown]")
         said = page.locator("header").inner_text()
         assert "patch is running (since noon)" in said
         assert "data is" not in said

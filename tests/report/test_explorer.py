@@ -148,7 +148,7 @@ def elements(tree):
             yield from elements(child)
 
 
-def test_formulas_become_trees():
+def test_formulas_become_trees_and_other_texts_none():
     trees = {
         r"$\frac{1}{2}$": "math mrow mfrac mrow mn mrow mn",
         r"\[\begin{aligned}x&=1\end{aligned}\]": "math mrow mtable mtr mtd mi mtd mi mo mn",
@@ -156,9 +156,7 @@ def test_formulas_become_trees():
     }
     found = formulas([f"so {written}, and {written}" for written in trees])
     assert {written: " ".join(tree[0] for tree in elements(found[written])) for written in found} == trees
-
-
-def test_what_is_no_formula_or_too_deep_stays_as_it_was_written():
+    # What is no formula or too deep stays as it was written.
     texts = [r"$\frac{1$", r"$\nosuchcommand x$", "$5 and $6", "$ x$", r"\(unclosed", "$$", "x"]
     assert [formulas([text]) for text in texts] == [{}] * len(texts)
     shallow, deep = (r"\[" + "^{" * depth + "x" + "}" * depth + r"\]" for depth in (5, 246))

@@ -80,6 +80,8 @@ def test_both_libraries_draw_a_panel_for_each_domain_with_its_controls_and_one_o
     assert printed.axes[1].get_xlim() == (low, high)
     assert page.layout.xaxis2.range == (low, high)
     assert Panel("empty", ()).reach == (-0.5, 0.5)
+    with pytest.raises(ValueError, match="differ in number"):
+        Line("x", (0, 1), (0.5,), (None,), (None,))
     # Another mode has no panel.
     assert depth_panels(depth(), PatchMode("mlp_out", "corrupt", "transient")) == []
     assert depth_panels(depth(), PatchMode("resid_post", "corrupt", "transient", "every:2")) == []
@@ -118,11 +120,6 @@ def test_accuracy_by_layer_in_both_directions_beside_the_models_own() -> None:
     assert lines["corrupted into clean"].band
     assert not lines["clean model"].band
     assert accuracy_panels(comparisons(behaviour.filter(pl.col("patch").is_null()))) == []
-
-
-def test_lines_of_unequal_parts_are_refused() -> None:
-    with pytest.raises(ValueError, match="differ in number"):
-        Line("x", (0, 1), (0.5,), (None,), (None,))
 
 
 def test_it_draws_the_recovered_fraction_of_runs_summaries_and_scores(tmp_path: Path) -> None:

@@ -61,15 +61,11 @@ def test_a_page_and_a_report_in_markdown_hold_some_of_too_many_prompts_and_name_
     # Answers alone take room too.
     monkeypatch.setattr(explorer, "MOST_CELLS", int(TEXTS["token_count"][0]) * 4)
     assert Explorer.of(PROBLEMS, None, TEXTS, None).selection.left_out == ("r2", "r3", "r4")
-
-    def markdown_of() -> str:
-        return write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
-
-    text = markdown_of()
+    text = write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
     assert all(f"text of {p}" in text for p in PROMPTS)
     assert "Left out" not in text
     monkeypatch.setattr(markdown, "MOST_PROMPTS", 4)
-    text = markdown_of()
+    text = write_markdown(tmp_path / "report.md", title="t", **FRAMES).read_text(encoding="utf-8")
     assert "has the texts of 4 of 7 prompts, the first of each domain in turn. Left out are 3: r2, r3, r4." in text
     assert [p for p in PROMPTS if f"text of {p}" in text] == ["r0", "r1", "g0", "g1"]
 

@@ -19,11 +19,10 @@ from crosspatch.storage import inspect_logs
 from crosspatch.storage.inspect_logs import write_inspect_logs
 from crosspatch.storage.run import RunDirectory
 from crosspatch.tables import BEHAVIOUR, GENERATIONS, HEALTH, RATINGS, SCORES
+from html_reader import HOSTILE
 from score_cells import answer, cell, of_text
 
 LETTERS = {"C": "correct", "I": "incorrect", "N": "unparsed"}
-# Null characters, marks that turn the direction of writing, an escape sequence, one token of 10,000 characters.
-HOSTILE = ["a\0b", "\u202eabc\u202c\u200f", "\x1b[31mred\x1b[0m<script>alert(1)</script>", "x" * 10_000, "🙂 \u2028 \\"]
 PATCHES = ("L9.resid_post", "L18.resid_post", "L3.attn_out+L7.mlp_out@steps:10-40")
 
 PROBLEMS = {

@@ -26,13 +26,11 @@ def test_the_time_left_is_what_the_shards_took_by_those_who_are_running(cli, tmp
     assert (patch.seconds_left, patch.damaged) == (3.0 * 8, ())
     assert [(f.shard, f.tries, f.error) for f in patch.failures] == [(2, 3, "[/b] it broke")]
     # The command prints and writes it.
-    code, out, err = cli("status", run.root, "--json", tmp_path / "status.json")
-    assert code == 0, err
+    out = cli("status", run.root, "--json", tmp_path / "status.json", code=0).out
     assert "2 of 10" in out
     assert "shard 2 failed, 3 tries: [/b] it broke" in out
     assert '"failed": 1' in (tmp_path / "status.json").read_text()
     (run.root / part).write_bytes(b"row")
     assert "part-00000.parquet has changed since it was written" in progress(run)[-1].damaged[0]
     # A folder that is no run is refused.
-    code, _, err = cli("status", tmp_path)
-    assert (code, "is not a run directory" in err) == (2, True)
+    assert "is not a run directory" in cli("status", tmp_path, code=2).err
