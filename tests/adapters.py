@@ -7,26 +7,21 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.saving import save_model
-from crosspatch.models.tiny import tiny_config, tiny_tokenizer
+from crosspatch.models.tiny import tiny_tokenizer
+from pairs import changed_model
+
+TOKENS = torch.arange(40)[None]
 
 
 def saved_base(
     folder: Path, architecture: str = "qwen3", seed: int = 0, *, tokenizer: Any = None, **changes: Any
 ) -> str:
     """A saved tiny model, with changes in its configuration."""
-    config = tiny_config(architecture)
-    config.update(changes)
-    if "num_hidden_layers" in changes:
-        config.layer_types = ["full_attention"] * changes["num_hidden_layers"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    save_model(model, tokenizer or tiny_tokenizer(), folder)
+    save_model(changed_model(architecture, seed, **changes), tokenizer or tiny_tokenizer(), folder)
     return str(folder)
 
 
@@ -62,6 +57,11 @@ def saved_adapter(folder: Path, base: str, model: Any, size: float = 0.05, **set
     # PEFT would look for the base on the hub, to see whether its embeddings were changed.
     adapted.save_pretrained(folder, save_embedding_layers=False)
     return str(folder)
+
+
+@torch.inference_mode()
+def logits(model: Any, tokens: Any = TOKENS) -> torch.Tensor:
+    return model.eval()(input_ids=tokens, use_cache=False).logits
 
 
 def changed_settings(folder: Path, file: str = "adapter_config.json", **values: Any) -> None:

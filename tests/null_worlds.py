@@ -17,9 +17,7 @@ from crosspatch.analysis.controls import ControlReader, PatchedText
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
-from crosspatch.models.chat import PromptFormat
 from crosspatch.models.pair import ModelPair
-from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
@@ -29,7 +27,7 @@ from crosspatch.statistics.localisation import top_sites
 from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
 from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED, SCORES
-from pairs import ARCHITECTURES, child_of, model_with_layers
+from pairs import ARCHITECTURES, changed_model, child_of, raw_pair
 from score_cells import answer
 
 EACH, N_LAYERS, LAYERS, TOKENS = 12, 9, (0, 3, 5, 6, 7, 8), 12
@@ -81,10 +79,6 @@ class World:
         return Summary.of(self.domains, **tables, n_layers=N_LAYERS).claims
 
 
-def pair_of(clean, child) -> ModelPair:
-    return ModelPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
-
-
 def patched(pair: ModelPair, component: str = "resid_post") -> pl.DataFrame:
     given = {"layers": list(LAYERS), "component": component, "max_new_tokens": TOKENS, "quick_check": False}
     return patch(pair, QUESTIONS, **given).scores
@@ -93,9 +87,9 @@ def patched(pair: ModelPair, component: str = "resid_post") -> pl.DataFrame:
 @cache
 def measured(architecture: str = "qwen3") -> World:
     """An untrained child patched into its base and back, with two more such children and random directions."""
-    clean = model_with_layers(architecture, N_LAYERS)
+    clean = changed_model(architecture, num_hidden_layers=N_LAYERS)
     child, twin, sibling = (child_of(clean, seed, scale=0.12) for seed in (1, 2, 3))
-    pair = pair_of(clean, child)
+    pair = raw_pair(clean, child)
     prompts = {prompt_id: pair.encode(question) for prompt_id, question in QUESTIONS.items()}
     patches = [Patch.parse(f"L{n}.resid_post") for n in LAYERS]
     rows, controls, mistakes = [], [], []

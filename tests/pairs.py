@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -30,27 +31,37 @@ def child_of(model, seed: int = 1, scale: float = 0.1):
     return child
 
 
-def model_with_layers(architecture: str, n_layers: int):
-    """A tiny random model with any number of blocks, all of the same kind."""
-    config = tiny_config(architecture)
-    config.num_hidden_layers = n_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[0]] * n_layers
+def random_model(config, seed: int = 0):
+    """A model in float32, ready to run; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
+def changed_model(architecture: str, seed: int = 0, **changes: Any):
+    """A tiny random model with changes in its configuration, such as the number of blocks, all of the same kind."""
+    config = tiny_config(architecture)
+    config.update(changes)
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1] * config.num_hidden_layers
+    return random_model(config, seed)
+
+
 def make_pair(architecture: str, n_layers: int = 4) -> ModelPair:
-    clean = model_with_layers(architecture, n_layers)
+    clean = changed_model(architecture, num_hidden_layers=n_layers)
     return ModelPair(clean, child_of(clean, scale=0.5), PromptFormat(tiny_tokenizer()))
+
+
+def raw_pair(clean, child) -> ModelPair:
+    """A pair of tiny models without a chat template."""
+    return ModelPair(clean, child, PromptFormat(tiny_tokenizer(), raw=True))
 
 
 @cache
 def architecture_pair(name: str, scale: float = 0.08) -> ModelPair:
     """A tiny pair of any architecture without a chat template; by default they often predict the same token."""
     clean = tiny_architecture(name)
-    return ModelPair(clean, child_of(clean, scale=scale), PromptFormat(tiny_tokenizer(), raw=True))
+    return raw_pair(clean, child_of(clean, scale=scale))
 
 
 def in_bfloat16(pair: ModelPair) -> ModelPair:

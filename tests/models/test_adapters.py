@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adapters import are_shared, changed_settings, saved_adapter, saved_base, shared_and_merged
+from adapters import TOKENS, are_shared, changed_settings, logits, saved_adapter, saved_base, shared_and_merged
 from crosspatch.analysis.patch import patch
 from crosspatch.errors import UsageError
 from crosspatch.models.loading import Checkpoint
@@ -25,18 +25,12 @@ from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.sweep import choose_patches
 from pairs import ARCHITECTURES
 
-TOKENS = torch.arange(40)[None]
 # Logits; they are up to 30 here, and x W + x A B sums in another order than x (W + A B), in float32.
 TOLERANCE = 1e-4
 
 
-def logits(model) -> torch.Tensor:
-    with torch.inference_mode():
-        return model.eval()(input_ids=TOKENS, use_cache=False).logits
-
-
-def gap(one, other) -> float:
-    return float((logits(one) - logits(other)).abs().max())
+def gap(one, other, tokens=TOKENS) -> float:
+    return float((logits(one, tokens) - logits(other, tokens)).abs().max())
 
 
 KINDS = {
@@ -294,10 +288,7 @@ def test_the_taught_model_in_a_run_names_the_converted_base(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "clean").chat_template
     assert Checkpoint.named(str(tmp_path / "clean"))._place == taught._place
     tokens = torch.tensor([taught.tokenizer()("Solve for x: 5x + 3 = 18. Subtract 3 from both sides").input_ids])
-    models = AutoModelForCausalLM.from_pretrained(tmp_path / "clean"), taught.model(device="cpu")
-    with torch.inference_mode():
-        one, other = (model(input_ids=tokens).logits for model in models)
-    assert (one - other).abs().max() < 1e-3
+    assert gap(AutoModelForCausalLM.from_pretrained(tmp_path / "clean"), taught.model(device="cpu"), tokens) < 1e-3
     # Where the cache was cleared, or belongs to another user, the base is converted again.
     changed_settings(tmp_path / "clean", base_model_name_or_path=f"/elsewhere/{smollm2_folder().name}")
     assert Checkpoint.named(str(tmp_path / "clean")).base.where == str(smollm2_folder())

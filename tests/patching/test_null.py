@@ -11,10 +11,8 @@ import pytest
 import null_worlds
 from crosspatch.statistics import bootstrap, depth, permutation, tokens
 from crosspatch.tables import BEHAVIOUR, CONTROLS
-from null_worlds import DEALT, EDGE, World, dealt_answers, false_claims, measured, pair_of, patched
-from pairs import model_with_layers
-
-WORLDS = 8
+from null_worlds import DEALT, EDGE, World, dealt_answers, false_claims, measured, patched
+from pairs import changed_model, raw_pair
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +42,7 @@ def smaller():
 
 @pytest.mark.slow
 def test_over_null_worlds_few_claims_are_false():
-    made = Counter((name, verdict) for _, name, verdict in false_claims("qwen3", WORLDS, seed=0))
+    made = Counter((name, verdict) for _, name, verdict in false_claims("qwen3", worlds=8, seed=0))
     assert {name for name, _ in made} == DEALT | EDGE
     shown = sum(count for (_, verdict), count in made.items() if verdict == "shown")
     # Where labels are dealt, what is contradicted is false as well: there is no difference.
@@ -58,8 +56,8 @@ def test_over_null_worlds_few_claims_are_false():
 
 @pytest.mark.slow
 def test_two_identical_models_give_no_claim_at_all():
-    model = model_with_layers("qwen3", null_worlds.N_LAYERS)
-    scores = patched(pair_of(model, model))
+    model = changed_model("qwen3", num_hidden_layers=null_worlds.N_LAYERS)
+    scores = patched(raw_pair(model, model))
     assert set(scores["status"]) == {"agree"}
     rng = np.random.default_rng(0)
     answers = [row for name, domain in null_worlds.DOMAIN_OF.items() for row in dealt_answers(name, domain, rng)]

@@ -17,17 +17,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import LlamaConfig
 
 from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.blocks import find_blocks
-from crosspatch.models.chat import PromptFormat
-from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
-from crosspatch.models.tiny import tiny_tokenizer
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.statistics.localisation import TopSite, site_effects, top_sites
+from pairs import random_model, raw_pair
 
 MODULUS, LAYERS, HEADS, PROMPTS = 8, 4, 4, 8
 EQUALS, END = MODULUS, MODULUS + 1
@@ -67,9 +65,7 @@ def clean_model() -> nn.Module:
     size = {"hidden_size": 64, "intermediate_size": 256, "vocab_size": END + 1, "max_position_embeddings": 16}
     shape = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "initializer_range": 0.05}
     config = LlamaConfig(**size, **shape, bos_token_id=None, eos_token_id=END)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model = random_model(config)
     assert train(model, lessons(), list(model.parameters()), until=1.0) == 1
     return model
 
@@ -107,8 +103,7 @@ def localised(name: str) -> pl.DataFrame:
     rows = lessons()[Random(0).sample(range(MODULUS**2), PROMPTS)].tolist()
     # The clean model is always right: these are its own texts.
     texts = {prompt_id: ForcedText(row[:3], row[3:]) for prompt_id, row in zip(RELATED, rows, strict=True)}
-    pair = ModelPair(clean_model(), child.eval(), PromptFormat(tiny_tokenizer(), raw=True))
-    return localise(pair, texts, PatchRun(), top=HEADS)
+    return localise(raw_pair(clean_model(), child.eval()), texts, PatchRun(), top=HEADS)
 
 
 def top_of(name: str, positions: str = "all") -> dict[str, TopSite]:

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
+from adapters import logits
 from architectures import ARCHITECTURES, tiny_family
 from crosspatch.config import Finetune
 from crosspatch.experiment import ExperimentRun
@@ -16,14 +16,8 @@ from crosspatch.models.loading import Checkpoint
 from crosspatch.models.saving import save_adapter, save_model
 from crosspatch.models.tiny import tiny_model, tiny_tokenizer
 from crosspatch.settings_io import load_experiment
+from pairs import random_model
 from tuning_examples import interrupted_at, tuned
-
-TOKENS = torch.arange(40)[None]
-
-
-@torch.inference_mode()
-def logits(model):
-    return model.eval()(TOKENS).logits
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
@@ -105,11 +99,8 @@ def test_only_linear_layers_are_trainable_and_not_the_unembedding():
     assert any("q_proj" in name for name in trained)
     assert not any(word in name for name in trained for word in ("embed", "norm", "lm_head"))
     # They are the layers that an adapter has.
-    names = [
-        name.removeprefix("base_model.model.")
-        for name, _ in with_adapter(tiny_model("qwen3"), 2, 4, 0).named_parameters()
-    ]
-    layers = {name.partition(".lora_")[0] for name in names if ".lora_" in name}
+    adapted = (name for name, _ in with_adapter(tiny_model("qwen3"), 2, 4, 0).named_parameters() if ".lora_" in name)
+    layers = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in adapted}
     assert {name.removesuffix(".weight") for name in trained} == layers
 
 
@@ -120,8 +111,7 @@ MIXTURES["mixtral"] = partial(tiny_family, "Mixtral", num_local_experts=4)
 @pytest.mark.parametrize("name", MIXTURES)
 def test_experts_are_trained_and_read_back(tmp_path, name):
     """Of Qwen's model the second block is dense."""
-    torch.manual_seed(0)
-    base = AutoModelForCausalLM.from_config(MIXTURES[name]())
+    base = random_model(MIXTURES[name]())
     adapted = with_adapter(copy.deepcopy(base), 2, 4, seed=0)
     # Every layer and every expert: whatever PEFT took for something else.
     trained = {weight for weight, value in adapted.named_parameters() if value.requires_grad}
