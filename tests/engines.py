@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import cache
+from itertools import zip_longest
 from typing import get_args
 
 import polars as pl
 import pytest
 import torch
 
+from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
@@ -18,6 +19,7 @@ from crosspatch.patching.engine import Prompt, Written, run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.scores import Step
+from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.tables import SCORES
@@ -51,17 +53,14 @@ def both(
 
     `compared` gets the number of a question and a patch.
     """
-    ids = {question: pair.encode(question) for question in questions}
-    drafts = known or [()] * len(ids)
-    written = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip(ids.values(), drafts, strict=True)], run)
+    ids = [pair.encode(question) for question in questions]
+    written = run_cached(pair, [Prompt(i, patches, known=k) for i, k in zip_longest(ids, known, fillvalue=())], run)
     fast = [[t for t in one.trajectories if compared(q, t.patch)] for q, one in enumerate(written)]
-    with_prompts = [(i, t.tokens) for i, own in zip(ids.values(), fast, strict=True) for t in own]
-    texts = {(*i, *tokens[:n]) for i, tokens in with_prompts for n in range(len(tokens))}
+    texts = {(*i, *t.tokens[:n]) for i, own in zip(ids, fast, strict=True) for t in own for n in range(len(t.tokens))}
     with remembered_passes(patches, texts):
-        slow = [run_reference(pair, i, [t.patch for t in own], run) for i, own in zip(ids.values(), fast, strict=True)]
-    for one, other in zip(fast, slow, strict=True):
-        assert [t.stop_reason for t in one] == [t.stop_reason for t in other]
-    one, other = (pl.concat(table(pair, t, run, q) for q, t in zip(ids, each, strict=True)) for each in (fast, slow))
+        slow = [run_reference(pair, i, [t.patch for t in own], run) for i, own in zip(ids, fast, strict=True)]
+    assert [[t.stop_reason for t in own] for own in fast] == [[t.stop_reason for t in own] for own in slow]
+    one, other = (pl.concat(table(pair, t, run, q) for q, t in zip(questions, of, strict=True)) for of in (fast, slow))
     return one, other
 
 
@@ -107,18 +106,11 @@ def remembered_passes(patches: Sequence[Patch], texts: Iterable[tuple[int, ...]]
     # The activations of the last pass that the reference reads.
     read: dict = {}
 
-    @cache
-    def parts(model):
-        return list(model.modules())
-
-    def hooked(model):
-        return any(m._forward_hooks or m._forward_pre_hooks for m in parts(model))
-
     def reading(model, sites):
-        return real_reading(model, sites) if hooked(model) else nullcontext(read)
+        return real_reading(model, sites) if hooks_and_forwards(model) else nullcontext(read)
 
     def logits(model, tokens, run):
-        if hooked(model):
+        if hooks_and_forwards(model):
             return plain(model, tokens, run)
         assert not run.float32_unembedding
         text = tuple(tokens[0].tolist())
@@ -165,6 +157,12 @@ def counted() -> Iterator[Counter]:
         counting(engine._Lockstep, "_parted", lambda _, arguments: {"parted": len(arguments[-1]) > 1})
         counting(KeyValues, "fork", lambda *_: {"forked": 1})
         yield counts
+
+
+def exact_scores(pair: ModelPair, given: ForcedText, names: Iterable[str], run: PatchRun) -> list[Trajectory]:
+    """The scores along a text of the patches with these names, at the steps of disagreement."""
+    patches = [Patch.parse(f"{name}@disagree") for name in names]
+    return score_tokens(pair, given.prompt, given.text, patches, run)
 
 
 def equal_trajectories(one: Sequence[Trajectory], other: Sequence[Trajectory]) -> None:

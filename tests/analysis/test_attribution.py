@@ -15,24 +15,17 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import Step
-from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, Trajectory
-from engines import hooks_and_forwards
+from engines import exact_scores, hooks_and_forwards
 from pairs import architecture_pair, child_in, components_of, in_bfloat16
 
-# Windows, soft caps, sinks and experts are among them.
-FAMILIES = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite")
 GIVEN = ForcedText(list(range(20, 32)), [*range(40, 64)])
 RUN = PatchRun()
 
 
-def exact_effects(pair, cells, run=RUN):
-    patches = [Patch.parse(f"{name}@disagree") for name in cells["patch"].unique(maintain_order=True)]
-    return score_tokens(pair, GIVEN.prompt, GIVEN.text, patches, run)
-
-
+# Windows, soft caps, sinks and experts are among them.
 @torch.no_grad()
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen3", "qwen3_moe", "gemma2", "gemma3", "gpt_oss", "gpt2", "gpt_neox", "granite"])
 def test_the_estimate_is_the_slope_of_the_exact_effect(family):
     """How ΔL grows as the last position moves towards the source, by two plain passes over the whole sequence."""
     pair = architecture_pair(family, 0.3)
@@ -100,7 +93,7 @@ def test_heads_sum_to_attn_out_where_the_projection_is_shared(shared):
 def test_estimates_rank_as_exact_effects_do():
     pair = architecture_pair("qwen3", 0.05)
     found = attribution_patching(pair, [GIVEN], RUN)
-    exact = exact_effects(pair, found.cells)
+    exact = exact_scores(pair, GIVEN, found.cells["patch"].unique(maintain_order=True), RUN)
     for name in ("delta_target", "delta_source"):
         assert found.steps[name].to_list() == pytest.approx([getattr(step, name) for step in exact[0].steps], abs=1e-4)
     ranks = found.rank_correlation([exact])
@@ -118,8 +111,9 @@ def test_gradients_along_the_way_come_nearer_than_those_at_its_beginning(directi
     errors = []
     for ig_steps in (0, 1):
         cells = attribution_patching(pair, [GIVEN], run, components=("resid_post", "attn_out"), ig_steps=ig_steps).cells
-        exact = [step.moved for trajectory in exact_effects(pair, cells, run) for step in trajectory.steps]
-        wrong = cells.with_columns(error=(pl.col("effect") - pl.Series(exact)).abs()).filter("disagree")
+        exact = exact_scores(pair, GIVEN, cells["patch"].unique(maintain_order=True), run)
+        effects = [step.moved for trajectory in exact for step in trajectory.steps]
+        wrong = cells.with_columns(error=(pl.col("effect") - pl.Series(effects)).abs()).filter("disagree")
         errors.append(dict(wrong.group_by("component").agg(pl.col("error").mean()).iter_rows()))
     assert errors[1]["resid_post"] < 0.8 * errors[0]["resid_post"]
     # A patched part leaves the rest of the stream as it is, so its gradient is taken at the target's own activations.

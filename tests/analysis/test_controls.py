@@ -32,10 +32,10 @@ def case(request):
     return pair, PatchedText(texts[0], steps), texts[1]
 
 
-def scored(pair, patched, *named, run=RUN, other=None, seed=0):
+def scored(pair, patched, *named, run=RUN, other=None):
     """The scores by control, patch and step of all these controls together."""
     reader = ControlReader(pair, patched, run, other and PairReader(pair, other, run))
-    moves = {str(i): reader.moved(control, torch.Generator().manual_seed(seed)) for i, control in enumerate(named)}
+    moves = {str(i): reader.moved(control) for i, control in enumerate(named)}
     return {(name, patch.name, step): scores for name, patch, step, scores in reader.score(moves)}
 
 
@@ -82,11 +82,8 @@ def test_another_prompts_difference_and_controls_scored_together(case):
         assert deltas(together, str(i)) == pytest.approx(alone, abs=TOLERANCE)
 
 
-def test_a_random_direction_is_as_long_as_the_difference_and_seeded(case):
+def test_a_random_direction_is_as_long_as_the_difference(case):
     pair, patched, _ = case
-    first, again, another = (deltas(scored(pair, patched, "random", seed=seed)) for seed in (0, 0, 1))
-    assert first == again
-    assert first != another
     reader = ControlReader(pair, patched, RUN)
     for control, needed in (("random", "generator"), ("other_prompt", "another prompt")):
         with pytest.raises(ValueError, match=needed):

@@ -1,5 +1,7 @@
 """The first divergence: its four numbers are the published algorithm's, with the unpatched models in the corners."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
@@ -60,9 +62,7 @@ def test_the_four_are_the_published_algorithms(family):
         assert row["delta_corrupted"] == delta(last_logits(pair.corrupted, tokens))
         assert row["delta_corrupted_state"] == patched("corrupt", row["layer"])
         assert row["delta_corrupted_layers"] == patched("repair", row["layer"])
-        four = TwoByTwo(
-            *(row[f"delta_{each}"] for each in ("clean", "corrupted", "corrupted_state", "corrupted_layers"))
-        )
+        four = TwoByTwo(*(row[delta.name] for delta in fields(TwoByTwo)))
         for effect in ("state_effect", "layers_effect", "interaction"):
             assert row[effect] == pytest.approx(getattr(four, effect), abs=TOLERANCE)
     # The two patches differ: neither could stand in the other's place.

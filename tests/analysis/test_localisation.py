@@ -14,12 +14,10 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.errors import UsageError
 from crosspatch.models.hooks import editing, reading
 from crosspatch.models.site import Site
-from crosspatch.patching.patches import Patch
 from crosspatch.patching.scores import delta
-from crosspatch.patching.scoring import score_tokens
 from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import LOCALISATION
-from engines import TOLERANCE
+from engines import TOLERANCE, exact_scores
 from pairs import architecture_pair, child_in
 
 TEXTS = {"a": ForcedText(range(20, 32), [*range(40, 64)]), "b": ForcedText([7, 9], [*range(90, 80, -1)])}
@@ -41,8 +39,7 @@ def test_what_is_measured_is_what_the_engine_and_plain_passes_give(family, direc
     measured, checked = found.filter(pl.col("patched").is_not_null()), 0
     for name, given in TEXTS.items():
         rows = measured.filter(prompt_id=name, positions="current")
-        patches = [Patch.parse(f"{patch}@disagree") for patch in rows["patch"]]
-        exact = score_tokens(pair, given.prompt, given.text, patches, run)
+        exact = exact_scores(pair, given, rows["patch"], run)
         for row, trajectory in zip(rows.iter_rows(named=True), exact, strict=True):
             steps = [i for i, step in enumerate(trajectory.steps) if step.applied]
             assert row["steps"] == steps

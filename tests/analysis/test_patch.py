@@ -1,6 +1,5 @@
 """`patch` chooses patches and measures controls, as an experiment's stages do."""
 
-import pytest
 from polars.testing import assert_frame_equal
 
 from crosspatch import patch
@@ -13,12 +12,9 @@ QUESTION = dict(zip("abc", QUESTIONS, strict=False))
 KEYS = ["prompt_id", "patch", "step"]
 
 
-@pytest.fixture(scope="module")
-def result(qwen3_pair):
-    return patch(qwen3_pair, QUESTION, controls=OWN_CONTROLS, children={"child": qwen3_pair.corrupted}, **SHORT)
-
-
-def test_controls_are_measured_where_the_patch_has_a_score_and_the_random_one_is_seeded(qwen3_pair, result):
+def test_controls_are_measured_where_the_patch_has_a_score_and_the_random_one_is_seeded(qwen3_pair):
+    children = {"child": qwen3_pair.corrupted}
+    result = patch(qwen3_pair, QUESTION, controls=OWN_CONTROLS, children=children, **SHORT)
     ok = result.scores.filter(status="ok")
     assert ok.height
     cts = {}

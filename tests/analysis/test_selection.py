@@ -15,10 +15,10 @@ from crosspatch.analysis.selection import (
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.site import Site
 from crosspatch.patching.measures import Recovered
-from crosspatch.patching.patches import Patch, Schedule, patch_grid
-from crosspatch.patching.scoring import score_tokens
+from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.trajectory import PatchRun, recovered
 from crosspatch.tables import ATTRIBUTION, SEARCH
+from engines import exact_scores
 from pairs import architecture_pair, child_in
 
 TEXTS = [ForcedText(list(range(20, 32)), [*range(40, 60)]), ForcedText([7, 3], [*range(30, 38)])]
@@ -35,8 +35,7 @@ def pair():
 
 def recovered_by(pair, run, texts, patch) -> Recovered:
     """What a patch recovers along some texts at the steps of disagreement, by exact scores."""
-    scheduled = [Patch(patch.sites, Schedule(disagree=True))]
-    return recovered(t for given in texts for t in score_tokens(pair, given.prompt, given.text, scheduled, run))
+    return recovered(t for given in texts for t in exact_scores(pair, given, [patch.name], run))
 
 
 def elsewhere(pair, run, first, second) -> float | None:
