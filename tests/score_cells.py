@@ -6,6 +6,10 @@ from typing import Any
 from crosspatch.errors import UsageError
 from crosspatch.patching.patches import Patch
 
+AGREE = (0.0, 0.0, 0.0)
+RECOVERED = "recovered_fraction"
+PROMPTS = [f"p{i:02d}" for i in range(10)]
+DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
 _PLACE = ("patch", "component", "layer", "head", "schedule", "window", "strength")
 
 

@@ -13,10 +13,9 @@ from crosspatch.statistics.claims import claims, is_null_control
 from crosspatch.statistics.halfway import halfway
 from crosspatch.statistics.interval import Interval, fixed, paired_difference, wilson
 from crosspatch.tables import BEHAVIOUR, CLAIMS, DEPTH, HALFWAY, SCORES, TOKENS, Schema
-from score_cells import answers
+from score_cells import RECOVERED, answers
 
 HIGH, LOW, BELOW = Interval(0.8, 0.7, 0.9, 12.0), Interval(0.2, 0.1, 0.3, 12.0), Interval(-0.5, -0.6, -0.4)
-RECOVERED = "recovered_fraction"
 
 
 def claim(difference: Interval | None = HIGH, range_: Range = MORE, found: Interval = HIGH, **more: Any) -> Claim:
@@ -64,7 +63,6 @@ def test_nothing_is_decided_without_an_interval_or_by_a_test_that_does_not_agree
         (claim(Interval(0.8, effective=2.34)), "an interval needs 5 effective prompts, there are 2.3"),
         (claim(p_value=0.2), "it may be due to chance, p = 0.20"),
         (claim(BELOW, p_value=0.2), "it may be due to chance, p = 0.20"),
-        (claim(untested="no control was measured"), "no control was measured"),
     ],
 )
 def test_why_a_claim_is_not_shown(made: Claim, reason: str) -> None:
@@ -142,7 +140,6 @@ SUDDEN = {0: 0.0, 1: 0.02, 2: 0.04, 3: 0.06, 4: 0.9, 5: 1.0}
 @pytest.mark.parametrize(
     ("name", "verdict", "control", "transfers", "settings"),
     [
-        ("builds_up", "shown", "random", GRADUAL, {}),
         ("builds_up", "undecided", "random", GRADUAL, {"control": 0.82}),
         ("builds_up", "contradicted", "random", GRADUAL, {"control": 0.95}),
         # The lowest layer is a control too.

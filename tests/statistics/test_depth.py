@@ -8,12 +8,9 @@ import pytest
 from crosspatch.statistics.depth import depth_statistics, pooled
 from crosspatch.statistics.interval import wilson
 from crosspatch.tables import CONTROLS, SCORES
-from score_cells import cell
+from score_cells import AGREE, DOMAINS, PROMPTS, cell
 
-PROMPTS = [f"p{i:02d}" for i in range(10)]
-DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
 LAYERS = {3: 0.2, 5: 0.8}
-AGREE = (0.0, 0.0, 0.0)
 
 
 def at(layer: int, step: int, share: float, prompts=PROMPTS, **more: Any) -> list[dict[str, Any]]:

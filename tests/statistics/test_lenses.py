@@ -9,7 +9,7 @@ import pytest
 
 from crosspatch.statistics import lenses
 from crosspatch.tables import ACTIVATIONS, BEHAVIOUR, LOGIT_LENS, WEIGHTS, Schema
-from score_cells import answer, answers
+from score_cells import DOMAINS, PROMPTS, answer, answers
 
 
 def table(schema: Schema, columns: tuple[str, ...], *rows: tuple, **same: Any) -> pl.DataFrame:
@@ -44,10 +44,6 @@ def test_weights_are_summed_as_squares():
     assert lenses.weights_by(WEIGHTS.frame(), "layer").is_empty()
 
 
-PROMPTS = [f"p{i}" for i in range(10)]
-DOMAINS = dict.fromkeys(PROMPTS, "related") | {"g": "general"}
-
-
 def activations(*rows: tuple) -> pl.DataFrame:
     names = ("child", "prompt_id", "steps", "delta_norm", "clean_norm", "alignment")
     same = {"component": "resid_post", "layer": 3, "at": "all", "cosine": 0.5}
@@ -75,7 +71,7 @@ def test_activations_are_ratios_of_sums_with_intervals():
     assert (general["estimate"], general["low"]) == (0.25, None)
     assert found["domain"].unique(maintain_order=True).to_list() == ["related", "general"]
     # A step without an alignment has no weight.
-    frame = activations(("corrupted", "p0", 9, 1, 1, 0.4), ("corrupted", "p1", 1, 1, 1, None))
+    frame = activations(("corrupted", "p00", 9, 1, 1, 0.4), ("corrupted", "p01", 1, 1, 1, None))
     [found] = lenses.activation_statistics(frame, DOMAINS).filter(measure="alignment").to_dicts()
     assert (found["estimate"], found["n_prompts"]) == (pytest.approx(0.4), 1)
     assert lenses.activation_statistics(ACTIVATIONS.frame(), DOMAINS).is_empty()
@@ -86,12 +82,12 @@ def test_tokens_that_more_prompts_list_come_first():
     frame = table(
         LOGIT_LENS,
         names,
-        ("p0", "logit", "up", 1, 7, 9.0, 0.0, 1.0),
-        ("p0", "logit", "up", 2, 8, 3.0, 0.0, 1.0),
-        ("p1", "logit", "up", 1, 8, 5.0, 0.0, 3.0),
-        ("p0", "logit", "down", 1, 5, -1.0, 0.0, 1.0),
-        ("p0", "logit", "down", 2, 6, -2.0, 0.0, 1.0),
-        ("p0", "probability", "up", 1, 9, 50.0, 0.5, 100.0),
+        ("p00", "logit", "up", 1, 7, 9.0, 0.0, 1.0),
+        ("p00", "logit", "up", 2, 8, 3.0, 0.0, 1.0),
+        ("p01", "logit", "up", 1, 8, 5.0, 0.0, 3.0),
+        ("p00", "logit", "down", 1, 5, -1.0, 0.0, 1.0),
+        ("p00", "logit", "down", 2, 6, -2.0, 0.0, 1.0),
+        ("p00", "probability", "up", 1, 9, 50.0, 0.5, 100.0),
         **{"child": "corrupted", "layer": 2, "token": "t", "steps": 2, "model_gap": 4.0},
     )
     found = lenses.moved_tokens(frame, DOMAINS)

@@ -1,10 +1,12 @@
 """Site effects, top sites, and residual state against later layers: numbers worked out by hand."""
 
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 import pytest
 
+from crosspatch.analysis.first_divergence import TwoByTwo
 from crosspatch.statistics.interval import FEWEST_UNITS
 from crosspatch.statistics.localisation import TopSite, divergence_effects, site_effects, top_sites
 from crosspatch.tables import DIVERGENCE_EFFECTS, DIVERGENCES, LOCALISATION, SITE_EFFECTS
@@ -142,15 +144,9 @@ def test_heads_are_chosen_by_half_of_the_prompts_from_what_that_half_has_screene
 
 
 def diverged(prompt: str, layer: int, clean: float, corrupted: float, state: float, late: float) -> dict[str, Any]:
-    deltas = {"delta_clean": clean, "delta_corrupted": corrupted}
-    exchanged = {"delta_corrupted_state": state, "delta_corrupted_layers": late}
-    effects = {
-        "state_effect": ((state - clean) + (corrupted - late)) / 2,
-        "layers_effect": ((late - clean) + (corrupted - state)) / 2,
-        "interaction": corrupted - state - late + clean,
-    }
-    empty = dict.fromkeys(DIVERGENCES.columns)
-    return {**empty, "prompt_id": prompt, "layer": layer, **deltas, **exchanged, **effects}
+    four = TwoByTwo(clean, corrupted, state, late)
+    effects = {name: getattr(four, name) for name in ("state_effect", "layers_effect", "interaction")}
+    return {**dict.fromkeys(DIVERGENCES.columns), "prompt_id": prompt, "layer": layer, **asdict(four), **effects}
 
 
 def test_state_and_later_layers_have_ratios_of_sums_over_prompts():

@@ -6,9 +6,8 @@ import pytest
 from crosspatch.statistics.patch_mode import PatchMode, modes
 from crosspatch.statistics.profile import depth_profile, prompt_profile, published_cts, word_statistics
 from crosspatch.tables import SCORES
-from score_cells import cell
+from score_cells import AGREE, cell
 
-AGREE = (0.0, 0.0, 0.0)
 CELLS = [
     # Layer 3: CTS 0.5 (1 of 2) and 0.25 (2 of 8): mean 0.375, recovered fraction 3/10.
     cell("p", 3, 0, (-1, 1, 0)),

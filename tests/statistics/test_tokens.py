@@ -8,11 +8,8 @@ import pytest
 from crosspatch.statistics.token_class import class_of, with_class
 from crosspatch.statistics.tokens import mistake_statistics, token_statistics
 from crosspatch.tables import CONTROLS, SCORES
-from score_cells import cell
+from score_cells import DOMAINS, PROMPTS, RECOVERED, cell
 
-PROMPTS = [f"p{i}" for i in range(10)]
-DOMAINS = dict.fromkeys(PROMPTS, "related")
-RECOVERED = "recovered_fraction"
 TEXTS = {1: " Sub", 2: "Add", 3: " 5", 4: " 7", 5: "$$", 6: " is", 7: "Answer", 8: " -"}
 
 
@@ -81,7 +78,7 @@ def test_classes_by_hand() -> None:
     less, more = (found(table, name, RECOVERED, contrast="excess") for name in ("operation", "digit"))
     assert (less["high"] < 0, less["p_value"] > 0.99) == (more["low"] > 0, more["p_value"] < 0.01) == (True, True)
     # What is in one prompt alone has no interval.
-    lone = cells().filter((pl.col("prompt_id") == "p0") | (pl.col("clean_token_id") != 1))
+    lone = cells().filter((pl.col("prompt_id") == PROMPTS[0]) | (pl.col("clean_token_id") != 1))
     row = found(token_statistics(lone, DOMAINS), "operation", RECOVERED, contrast="excess")
     assert (row["n_prompts"], row["low"], row["high"]) == (1, None, None)
     # Labelled places of the mistake have the same statistics.
