@@ -18,11 +18,9 @@ from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.trajectory import PatchRun
 from engines import both, gap
-from pairs import child_of
+from pairs import QUESTION, child_of
 
 pytestmark = pytest.mark.slow
-
-QUESTION = "Solve for x: 5x + 3 = 18"
 
 
 @pytest.fixture(scope="module")

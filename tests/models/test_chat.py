@@ -1,7 +1,6 @@
 """From questions to tokens: control tokens stand where they belong, whoever writes them, and nowhere else."""
 
 import datetime
-import warnings
 from itertools import product
 
 import pytest
@@ -158,12 +157,10 @@ def test_templates_that_give_other_tokens_are_refused_until_one_is_chosen(caplog
     assert "only the clean model has a chat template" in caplog.text
 
 
-def test_templates_may_differ_where_it_does_not_show_in_the_tokens():
+def test_templates_may_differ_where_it_does_not_show_in_the_tokens(caplog):
     commented = tokenizer("{# the same, with tools that nobody uses #}" + CHATML)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        prompts = pair_format(tokenizer(CHATML), commented)
-    assert prompts.encode(QUESTION) == PromptFormat(commented).encode(QUESTION)
+    assert pair_format(tokenizer(CHATML), commented).encode(QUESTION) == PromptFormat(commented).encode(QUESTION)
+    assert not caplog.records
     # Two templates that differ in the system prompt that they write where none is given.
     asking = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind<|im_end|>\n{% endif %}" + CHATML
     pair = tokenizer(CHATML), tokenizer(asking)

@@ -216,7 +216,8 @@ def test_norm_and_unembedding_of_the_last_stream_are_the_models_logits(name):
     with reading(model, [Site(3)]) as read:
         logits = model(TOKENS, use_cache=False).logits[0]
     hidden = final_norm(model)(read[Site(3)])[0]
-    torch.testing.assert_close(unembed(model, hidden), logits, atol=1e-5, rtol=0)
+    for float32 in (False, True):
+        torch.testing.assert_close(unembed(model, hidden, float32=float32), logits, atol=1e-5, rtol=0)
     # A few at a time, in any order.
     torch.testing.assert_close(unembed(model, hidden[[4, 1]]), logits[[4, 1]], atol=1e-5, rtol=0)
     assert (unembed(model, read[Site(3)][0]) - logits).abs().max() > 0.01
@@ -232,6 +233,7 @@ def test_in_float32_the_sums_are_not_rounded_and_a_model_without_a_final_norm_is
     assert (fine - exact).abs().max() < 1e-4
     assert (rough - exact).abs().max() > 1e-3
     assert rough.dtype == fine.dtype == torch.float32
+    assert rough.equal(rough.bfloat16().float())
     assert hooks_and_forwards(model) == 0
     # Something more is done after the norm, so that no module puts out what the unembedding reads.
     model.model.register_forward_hook(lambda _, __, output: (2 * output[0],))

@@ -47,7 +47,6 @@ def test_engine_is_reference(name, runs):
 
             fast, slow = both(pair, QUESTIONS, patches, run, known, compared)
             found = gap(fast, slow)
-            print(name, run, found)  # shown where it fails, or with -rP
             assert found.close, (run, found)
             # The comparison has content: scored steps of every component, and trajectories that diverge.
             assert found.scored > 20

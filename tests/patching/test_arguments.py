@@ -108,10 +108,6 @@ def test_scores_have_directions(qwen3_pair):
     both = score(qwen3_pair, "p", QUESTION, direction="both", **options)
     for direction in ("corrupt", "repair"):
         assert both.filter(direction=direction).equals(score(qwen3_pair, "p", QUESTION, direction=direction, **options))
-    other = ModelPair(qwen3_pair.corrupted, qwen3_pair.clean, qwen3_pair.prompts)
-    exchanged, corrupt = score(other, "p", QUESTION, direction="repair", **options), both.filter(direction="corrupt")
-    assert (exchanged["delta_patched"] + corrupt["delta_patched"]).abs().max() < 1e-4
-    assert exchanged["clean_token_id"].equals(corrupt["corrupted_token_id"])
 
 
 @pytest.mark.parametrize(("dtype", "threshold"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25), (torch.float16, 0.03)])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -9,6 +10,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from crosspatch.analysis.patch import patch
+from crosspatch.config import Direction
 from crosspatch.errors import UsageError
 from crosspatch.patching.engine import Prompt, run_cached
 from crosspatch.patching.patches import Patch, patch_grid
@@ -18,17 +20,6 @@ from engines import PERSISTENCES, both, counted, equal_trajectories, equal_writt
 from pairs import QUESTION, QUESTIONS, architecture_pair
 
 ALL = patch_grid("all", 4)
-
-
-@pytest.mark.parametrize("persistence", PERSISTENCES)
-@pytest.mark.parametrize("direction", ["corrupt", "repair"])
-def test_engine_is_reference_with_the_chat_template(pair, direction, persistence):
-    fast, slow = both(pair, [QUESTION], ALL, PatchRun(direction, persistence, 12))
-    found = gap(fast, slow)
-    assert found.close
-    # The controls: cells were scored, and patches write different texts.
-    assert found.scored > 10
-    assert fast.group_by("patch").agg("token_id")["token_id"].n_unique() > 1
 
 
 @pytest.mark.parametrize("persistence", PERSISTENCES)
@@ -63,8 +54,8 @@ def test_trajectories_end_at_the_stop_token_or_the_limit(monkeypatch, persistenc
 def test_any_prompt_any_layers(qwen3_pair, data):
     question = data.draw(st.text(min_size=1, max_size=40).filter(str.strip))
     layers = data.draw(st.sets(st.integers(0, 3), min_size=1))
-    persistence = data.draw(st.sampled_from(PERSISTENCES))
-    fast, slow = both(qwen3_pair, [question], patch_grid(layers, 4), PatchRun("corrupt", persistence, 3))
+    mode = data.draw(st.sampled_from(get_args(Direction))), data.draw(st.sampled_from(PERSISTENCES))
+    fast, slow = both(qwen3_pair, [question], patch_grid(layers, 4), PatchRun(*mode, 3))
     assert gap(fast, slow).close
 
 

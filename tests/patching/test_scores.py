@@ -107,9 +107,6 @@ def test_shapes_in_annotations_are_checked():
         delta(torch.eye(2), tokens, tokens[:1])
 
 
-# Along a given text
-
-
 @pytest.fixture(scope="module", params=["qwen3", "gemma3", "gpt_neox"])
 def case(request):
     """A pair, a prompt, a text and patches of all components."""

@@ -19,8 +19,6 @@ from crosspatch.patching.trajectory import PatchRun
 from engines import equal_trajectories, gap, hooks_and_forwards
 from pairs import ARCHITECTURES, QUESTION
 
-TEXT = tuple(range(60, 90))
-
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def pairs(request, tmp_path_factory) -> tuple[ModelPair, ModelPair]:
@@ -49,7 +47,7 @@ def test_the_reference_engine_and_the_quick_check_leave_no_hook(pairs):
 
 
 def test_attribution_exact_scores_and_localisation_with_its_controls(pairs):
-    given, run = ForcedText(pairs[0].encode(QUESTION), TEXT), PatchRun()
+    given, run = ForcedText(pairs[0].encode(QUESTION), range(60, 90)), PatchRun()
     one, other = (attribution_patching(pair, [given], run, ig_steps=2).cells for pair in pairs)
     assert one.drop("effect").equals(other.drop("effect"))
     assert one["effect"].abs().max() > 0.1
