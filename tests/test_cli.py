@@ -143,6 +143,7 @@ def test_data_is_built_by_both_names_and_in_every_format_and_checked(cli, tmp_pa
         checked = json.loads(found.read_text())
         answers = [tuple(file["answers"][of] for of in ("right", "wrong", "unparsed")) for file in checked["files"]]
         assert answers[:2] == [(0, 8, 0), (2, 0, 0)]
+        assert checked["files"][1]["right_rows"] == [1, 2]
         assert checked["shared_questions"] == 0
         tokens = checked["files"][0]["tokens"]
         assert 10 < tokens["smallest"] < tokens["largest"] < tokens["total"]

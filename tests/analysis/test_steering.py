@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crosspatch.analysis.steering import Steering, _adding, mean_without, steered_answers
+from crosspatch.analysis.steering import Steering, _adding, mean_without, random_like, steered_answers
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.hooks import editing, reading
@@ -82,3 +82,12 @@ def test_the_prompt_itself_is_left_out():
     assert torch.equal(mean_without(changed, "a"), mean_without(deltas, "a"))
     assert not torch.equal(mean_without(changed, "c"), mean_without(deltas, "c"))
     assert mean_without({"a": torch.ones(2, 4), "c": torch.zeros(0, 4)}, "a") is None
+
+
+def test_the_random_control_is_as_long_and_seeded():
+    vector = torch.randn(48, generator=torch.Generator().manual_seed(3))
+    drawn, again, other = (random_like(vector, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
+    assert float(drawn.norm()) == pytest.approx(float(vector.norm()), rel=1e-6)
+    assert torch.equal(drawn, again)
+    assert abs(float(torch.cosine_similarity(drawn, vector, dim=0))) < 0.5
+    assert not torch.equal(drawn, other)

@@ -4,14 +4,24 @@ import pytest
 
 from crosspatch.models import generation
 from crosspatch.models.generation import answer
+from crosspatch.models.pair import ModelPair
+from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.patches import patch_grid
+from crosspatch.patching.trajectory import PatchRun
 from pairs import QUESTION, QUESTIONS, architecture_pair, child_of
 
 
-def test_batched_is_looped(pair):
+def test_batched_is_looped_and_what_the_engine_generates_for_a_model_patched_into_itself(pair):
     together = answer(pair.clean, pair.prompts, QUESTIONS, 12, pair.stop_tokens)
     alone = [answer(pair.clean, pair.prompts, [question], 12, pair.stop_tokens)[0] for question in QUESTIONS]
     assert together == alone
     assert len({given.text for given in together}) == 3
+    itself = ModelPair(pair.clean, pair.clean, pair.prompts)
+    prompt = Prompt(itself.encode(QUESTION), patch_grid([1], pair.n_layers))
+    trajectory = run_cached(itself, [prompt], PatchRun(max_new_tokens=12))[0].trajectories[0]
+    given = together[QUESTIONS.index(QUESTION)]
+    assert given.text == trajectory.text(pair.prompts)
+    assert (given.tokens, given.stop_reason) == (trajectory.tokens, trajectory.stop_reason)
 
 
 def test_the_models_own_wishes_are_not_heard_and_are_left_as_they_were(qwen3_pair):

@@ -1,5 +1,8 @@
 """Drafts: what followed the same tokens before. `test_engines` shows that no draft changes a text."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from crosspatch.patching.drafts import Drafts
 
 
@@ -30,4 +33,20 @@ def test_what_followed_three_tokens_is_looked_up():
     drafts.note([100, 17, 18, 19, 99, 98], 1)
     assert drafts.look_up([7, 7, 7, 7, 7, 17, 18, 19], 30) == [99, 98]
     assert drafts.look_up(known[12:20], 30) == known[20:36]
-    assert [drafts.look_up(known[12:20], limit) for limit in (5, 1, 0)] == [known[20:25], [20], []]
+
+
+TOKENS = st.lists(st.integers(0, 3), max_size=20)
+
+
+@given(prompt=st.lists(st.integers(0, 3), min_size=1, max_size=10), known=st.lists(TOKENS), text=TOKENS)
+def test_a_draft_stood_somewhere_after_the_same_three_tokens(prompt, known, text):
+    drafts = Drafts(prompt, known)
+    drafts.note(text, 1)
+    for limit in (0, 1, 5):
+        draft = drafts.look_up(text, limit)
+        assert len(draft) <= limit
+        if draft:
+            context = text if len(text) >= 8 else prompt + text
+            found = [*context[-3:], *draft]
+            places = [prompt, *known, text]
+            assert any(found == t[i : i + len(found)] for t in places for i in range(len(t)))

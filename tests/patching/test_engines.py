@@ -23,6 +23,17 @@ ALL = patch_grid("all", 4)
 
 
 @pytest.mark.parametrize("persistence", PERSISTENCES)
+@pytest.mark.parametrize("direction", get_args(Direction))
+def test_engine_is_reference_with_the_chat_template(pair, direction, persistence):
+    fast, slow = both(pair, [QUESTION], ALL, PatchRun(direction, persistence, 12))
+    found = gap(fast, slow)
+    assert found.close
+    # The controls: cells were scored, and patches write different texts.
+    assert found.scored > 10
+    assert fast.group_by("patch").agg("token_id")["token_id"].n_unique() > 1
+
+
+@pytest.mark.parametrize("persistence", PERSISTENCES)
 def test_trajectories_end_at_the_stop_token_or_the_limit(monkeypatch, persistence):
     """Also where the stop token stands inside a longer draft; the limit counts tokens."""
     pair = architecture_pair("qwen3")
