@@ -3,7 +3,7 @@
 from collections import Counter
 from html.parser import HTMLParser
 
-# What models, runs or tokens may be called or write.
+# Names that runs may have, and texts that models may write.
 HOSTILE = [
     "</script></bdi><script>alert(1)</script>",
     '<b>bold</b><a href="https://example.org">x</a>',
@@ -17,7 +17,7 @@ HOSTILE = [
     "",
     " \n\t",
 ]
-# No table holds this.
+# Half of a surrogate pair, which no table can hold.
 HALF = "half \ud83d"
 # Elements that are never closed.
 VOID = {"br", "hr", "img", "input", "link", "meta"}
