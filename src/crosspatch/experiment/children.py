@@ -64,7 +64,7 @@ def make_children(context: RunContext) -> None:
 
 
 def place(context: RunContext, name: Literal["clean", "corrupted"]) -> None:
-    """Put a given model into the run directory; a random corrupted model has the next seed after the clean one."""
+    """Put a given model into the run directory; a random corrupted model gets the clean model's seed plus 1."""
     models, seed = context.experiment.models, context.experiment.seed
     checkpoint = Checkpoint.named(getattr(models, name))
     checkpoint.place(context.directory.model(name), seed + (name == "corrupted"))

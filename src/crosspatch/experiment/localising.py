@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def localise(context: RunContext) -> None:
-    """Estimate and measure all prompts that have no part yet, at the current position and at all positions.
+    """Estimate and measure all prompts without results so far, at the current position and at all positions.
 
     `patch.persistence` has no effect here: patches at one position are transient.
     """

@@ -117,7 +117,7 @@ def _short(expr: sympy.Expr) -> bool:
 
 
 def _number(expr: sympy.Expr, turn: int) -> complex | None:
-    """Return the value with a different number for every symbol, and with other numbers in each turn."""
+    """Evaluate with a different number for each symbol; each `turn` has its own numbers."""
     points = {s: sympy.Rational(sum(map(ord, s.name)) * (turn + 2), 193) for s in expr.free_symbols}
     try:
         value = complex(expr.evalf(20, subs=points))

@@ -76,8 +76,9 @@ def status(variant: Variant) -> Judged:
 def choose(variants: Sequence[Variant]) -> tuple[Variant, str]:
     """Choose the optimal variant with the fewest steps, and return it with the reason.
 
-    Ties are broken by the most corrupted answers. If no variant is optimal, choose the under-trained one with the most
-    corrupted answers; if all are overfitted, the one with the fewest steps. Raises ValueError if there is no variant.
+    Of several such variants, choose the one with the most corrupted answers. If no variant is optimal, choose the
+    under-trained one with the most corrupted answers; if all are overfitted, the one with the fewest steps. Raises
+    ValueError if there is no variant.
     """
     if not variants:
         raise ValueError("there is no variant to choose from")
