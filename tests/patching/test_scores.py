@@ -130,7 +130,8 @@ def test_scores_are_the_references(case, direction, schedule):
             applied.add(step.applied)
     assert True in applied
     # Patches that share the unpatched passes, as in the quick check, get the same to the bit.
-    for patch, step in scores_of_patches(pair, prompt, [Patch(patch.sites) for patch in patches[::3]], run):
+    always = [Patch(patch.sites) for patch in patches[::3]]
+    for patch, step in zip(always, scores_of_patches(pair, prompt, always, run), strict=True):
         assert step == step_scores(pair, prompt, patch, run, 0, [])
 
 

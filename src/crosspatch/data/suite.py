@@ -15,8 +15,7 @@ def load_suite(domain: str) -> list[Problem]:
     """Load the questions of one domain, in the file's order: families alternate, so the first few represent all.
 
     `general` has key points for its explanations; `alignment` has no answers: people read the models' texts, or a judge
-    rates them.
-    Raises UsageError for a domain without a suite.
+    rates them. Raises UsageError for a domain without a suite.
     """
     if domain not in SUITES:
         raise UsageError(f"no suite for the domain {domain!r}, expected one of {', '.join(SUITES)}")

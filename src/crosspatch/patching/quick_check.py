@@ -138,12 +138,12 @@ def _against_reference(pair: ModelPair, ids: list[int], patches: Sequence[Patch]
     fast = score_tokens(pair, ids[:-1], text, patches, run)
     for j in range(len(text)):
         published = scores_of_patches(pair, ids[: len(ids) - 1 + j], patches, run)
-        for trajectory, (patch, slow) in zip(fast, published, strict=True):
+        for trajectory, slow in zip(fast, published, strict=True):
             step = trajectory.steps[j]
             gap = max(abs(a - b) for a, b in zip(step.deltas, slow.deltas, strict=True))
             same = (step.y_target, step.y_source) == (slow.y_target, slow.y_source)
             if same and gap / scale > _tolerance(pair.clean):
-                return f"{patch.name} differs from the published algorithm by {gap:.1e} logits"
+                return f"{trajectory.patch.name} differs from the published algorithm by {gap:.1e} logits"
     return None
 
 

@@ -77,8 +77,7 @@ def lens_statistics(logit_lens: pl.DataFrame, domains: Mapping[str, str], *, see
     """Compute `lens_recovered_fraction` by child, domain and layer: the fraction of the models' gap in the lens.
 
     The fraction is Σ lens_gap / Σ model_gap over the steps where the models disagree: 0 is none of the gap, 1 all of
-    it. Intervals are computed as in `activation_statistics`, which raises
-    the same errors.
+    it. Intervals are computed as in `activation_statistics`, which raises the same errors.
     """
     once = logit_lens.filter(rank=1, side="up", by="logit").with_columns(
         component=pl.lit("resid_post"), head=pl.lit(None, pl.Int32), at=pl.lit("disagree")
