@@ -94,6 +94,7 @@ def test_formulas_that_are_no_latex_are_counted(planted: str) -> None:
         r"f(x) = \left\{ \begin{array}{ll} x & x > 0 \\ 0 & x \leq 0 \end{array} \right.",
         r"\left. \frac{x^2}{2} \right|_0^1 = \frac12",
         r"7 \equiv 1 \pmod{3}, 7 \bmod 3 = 1",
+        r"\bigl( x \ge 1 \bigr), y \lt 2, \arg z \hfill \nonumber \label{a}, \text{5% of {b}}, \binom52, f''^2",
     ],
 )
 def test_latex_that_is_right_is_none_of_them(formula: str) -> None:

@@ -15,7 +15,7 @@ from crosspatch.data.table import Row
 from crosspatch.grading.equation import Equation, alternatives
 from crosspatch.grading.expression import Expression, Unreadable
 from crosspatch.grading.grading import grade, kind_of
-from crosspatch.grading.latex import unclosed
+from crosspatch.grading.health import unclosed
 from crosspatch.grading.math_answer import read_gold
 from crosspatch.grading.reading import readings
 from crosspatch.grading.stated_equations import find_equation
