@@ -9,10 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crosspatch.data.table import Row
-from crosspatch.grading.expression import Expression, Unreadable, without_squares
+from crosspatch.grading.dataset_check import RowCheck, check_row
+from crosspatch.grading.equations import Unreadable, readings
 from crosspatch.grading.grading import grade
-from crosspatch.grading.reading import readings
-from crosspatch.grading.row_check import RowCheck, check_row
 
 FORMS = [
     "We divide.\n\n**Answer:** $ \\boxed{{{}}} $",
@@ -145,17 +144,18 @@ def test_an_expression_is_what_sympy_computes(text: str) -> None:
         return
     for ours, theirs in (("√2", "sqrt(2)"), (")(", ")*("), ("^", "**"), ("2.5", "Rational(5, 2)")):
         text = text.replace(ours, theirs)
-    terms = (sympy.Rational(size) * sympy.Symbol("x") ** n * sympy.sqrt(r) for n, r, size in mine.terms)
-    assert sympy.expand(sympy.sympify(text) - sum(terms)) == 0
+    assert sympy.expand(sympy.sympify(text) - mine) == 0
 
 
 @given(st.integers(-(10**9), 10**9).filter(bool), st.fractions(-(10**6), 10**6, max_denominator=99))
 def test_square_factors_and_numbers_in_latex(number: int, a: Fraction) -> None:
-    outside, inside = without_squares(number)
+    (root,) = readings(f"√({number})", "x")
+    outside = root.as_coeff_Mul()[0]
+    inside = (root / outside) ** 2
     assert outside**2 * inside == number
     assert all(inside % (p * p) for p in (2, 3, 5, 7, 11, 13))
-    value = Expression.constant(a) + Expression.constant(a) * Expression.constant(abs(number) % 49 + 2).sqrt()
-    assert readings(value.latex(), "x") == (value,)
+    value = sympy.Rational(a) * (1 + sympy.sqrt(abs(number) % 49 + 2))
+    assert readings(sympy.latex(value), "x") == (sympy.expand(value),)
 
 
 @pytest.mark.parametrize(

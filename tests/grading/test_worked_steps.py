@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosspatch.grading.worked_steps import Steps
+from crosspatch.grading.steps import Steps
 
 from .test_row_check import check
 

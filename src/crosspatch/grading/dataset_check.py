@@ -1,20 +1,152 @@
-"""Checks a file of questions and solutions row by row, and finds repeated questions and questions in two files."""
+"""Checks a file of questions and solutions: answers, steps, LaTeX, and questions that occur more than once.
+
+An answer is compared with the exact solutions of the equation in its question or, without an equation, with the gold
+answer. Without either, it is unparsed.
+"""
 
 from __future__ import annotations
 
+import re
 import statistics
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import sympy
 from tqdm import tqdm
 
-from crosspatch.data.table import read_rows
-from crosspatch.grading.row_check import Answered, CountTokens, RowCheck, check_row
+from crosspatch.data.table import Row, read_rows
+from crosspatch.grading.equations import Equation, stated_equations
+from crosspatch.grading.grading import grade
+from crosspatch.grading.health import unclosed
+from crosspatch.grading.maths_text import typed
+from crosspatch.grading.steps import Steps, check_steps
 
+Answered = Literal["right", "wrong", "unparsed"]
+
+# Counts an example's tokens, given its question and its solution.
+CountTokens = Callable[[str, str], int]
+
+_VERDICTS: dict[str, Answered] = {"correct": "right", "incorrect": "wrong", "unparsed": "unparsed"}
+_LONGEST_QUESTION = 2_000  # an equation is searched for in questions of at most this many characters
 _LONGEST_QUOTE = 200  # characters of a line that is quoted in a report
 _MOST_LISTED = 25  # rows named in a remark
+_END = 300  # without a final answer, "no solution" is searched for in this many characters at the end
+_NOTHING = re.compile(r"\bno (?:real |such )?(?:solutions?|roots?|answer|values?|number)\b|\\emptyset|∅", re.IGNORECASE)
+_EVERYTHING = re.compile(
+    r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b|\ball reals\b|\\mathbb\s?\{?R",
+    re.IGNORECASE,
+)
+# Words that ask for something other than the unknown, or state mathematics in words.
+_ASKS_ELSE = re.compile(
+    r"\b(?:how many|number of|sum|products?|difference|discriminant|nature|vertex|slope|intercept|axis|derivative|"
+    r"integral|limit|area|perimeter|average|coefficient|inequality|log|ln|"
+    r"larger|largest|smaller|smallest|greater|greatest|least|lesser|maximum|minimum|positive|negative|nonnegative|"
+    r"half|twice|double|triple|thrice|plus|minus|times|divided|multiplied|less|more than|squared|cubed|percent|"
+    r"mod|modulo|cubes?|square of|ratio|remainder|percentage|total|"
+    r"first step|next step|which step|true or false|rewrite|simplify|expand|inverse|reciprocal|opposite|"
+    r"absolute|round|rounded|nearest|decimals?|approximately|estimate)\b|[%|<>≤≥≠≈±∓]|!=|:=|"
+    r"\\(?:[lg]eq?|[lg]t|[lg]eqslant|neq?|approx|pm|mp)(?![a-zA-Z])",
+    re.IGNORECASE,
+)
+_POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """The findings for one row.
+
+    `reason` is why the answer is unparsed, otherwise empty. `key` is the same for questions that differ only in
+    wording.
+    """
+
+    row: Row
+    key: Hashable
+    answered: Answered
+    reason: str
+    wrong_gold: bool
+    steps: Steps
+    unclosed: tuple[str, ...]
+    tokens: int | None
+
+
+def check_row(row: Row, count_tokens: CountTokens | None = None) -> RowCheck:
+    """Check one row."""
+    equation, text = find_equation(row.question), row.text or ""
+    return RowCheck(
+        row,
+        equation.key if equation else _words(row.question),
+        *_answered(row, equation),
+        equation is not None and row.gold is not None and _judged(row.gold, equation) == "wrong",
+        check_steps(text, equation),
+        (*(f"in the question, {reason}" for reason in unclosed(row.question)), *unclosed(text)),
+        count_tokens(row.question, text) if count_tokens else None,
+    )
+
+
+def find_equation(question: str) -> Equation | None:
+    """Find the equation that a question asks to solve; None if it asks for something else or cannot be read.
+
+    It must be the only equation, and its unknown must be asked for: not a sum of its roots, the positive one, or
+    another letter.
+    """
+    text = re.sub(r"\A\s*(?:\(\w{1,3}\)|\w{1,3}[.)])\s+", "", typed(question))  # "3) 5x = 95"
+    text = re.sub(r"([^\W\d_])\s*=\s*\?", r"\1?", text)  # "what is x = ?"
+    equation = next(stated_equations(text), None) if len(text) <= _LONGEST_QUESTION else None
+    # x = 3 asks nothing, and words before a sign belong to the equation, as in "five + 3x = 20".
+    if not equation or text.count("=") > 1 or equation.finished or re.match(r"\+|-\s", equation.left):
+        return None
+    words = f"{text[: equation.start]} ; {text[equation.end :]}"
+    x = re.escape(equation.unknown)
+    other_value = (
+        rf"\d\s?{x}(?![a-zA-Z])|(?<![a-zA-Z]){x}\s*(?:[\^*/]|[-+−]\s*(?:\d|{x}\b|\()|\(\d)"
+        rf"|\d\s*[-+*/]\s*{x}(?![a-zA-Z])"
+    )
+    letters = set(re.findall(r"(?<![\w'’\\])[^\W\d_](?![\w'’])", re.sub(r"\\[a-zA-Z]+", " ", words)))
+    if _ASKS_ELSE.search(words) or re.search(other_value, words) or letters - {equation.unknown, *"aAIQ"}:
+        return None
+    return equation
+
+
+def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
+    """Return the verdict and, if it is unparsed, the reason."""
+    if row.text is None:
+        return "unparsed", "no solution and no answer"
+    reason = "no final answer found"
+    if equation:
+        answered = _judged(row.text, equation)
+    elif row.gold is None:
+        return "unparsed", "no equation in the question and no gold answer"
+    else:
+        answered = _VERDICTS[grade(row.text, row.gold).verdict]
+        # Every text is unparsed if the gold cannot be read, even the gold itself.
+        if answered == "unparsed" and grade(row.gold, row.gold).verdict == "unparsed":
+            reason = "the gold answer cannot be read"
+    return answered, reason if answered == "unparsed" else ""
+
+
+def _judged(text: str, equation: Equation) -> Answered:
+    """Judge the final answer of any text: only some of the solutions is wrong."""
+    values = sorted(map(sympy.latex, equation.values))
+    gold = r" \text{ or } ".join(f"{equation.unknown} = {value}" for value in values or "0")
+    graded = grade(text, gold, kind="math")
+    answered = _VERDICTS[graded.verdict]
+    if any(value.is_real for value in equation.values) or (values and answered == "right"):
+        return answered
+    where = graded.extracted or text[-_END:]
+    fits, other = (_EVERYTHING, _NOTHING) if equation.solutions is None else (_NOTHING, _EVERYTHING)
+    if fits.search(where):
+        return "right"
+    return "wrong" if answered != "unparsed" or other.search(where) else "unparsed"
+
+
+def _words(question: str) -> tuple[str, ...]:
+    """Return a question's words and signs, without case, spacing, emphasis and punctuation."""
+    plain = question.casefold().replace("’", "'").replace("**", " ")
+    plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})", " ", plain)
+    found = re.findall(r"\d+(?:[.,:]\d+)*!?|[^\W\d_]+|\S", plain)
+    return tuple(token for token in found if token not in _POINTS)
 
 
 @dataclass(frozen=True)
@@ -24,14 +156,8 @@ class FileCheck:
     path: Path
     rows: tuple[RowCheck, ...]
 
-    def rows_that(self, answered: Answered) -> list[int]:
-        """Return the numbers of the rows whose answer is right, wrong or unparsed."""
-        return [check.row.number for check in self.rows if check.answered == answered]
-
-    @property
-    def gaps(self) -> int:
-        """The number of steps that do not follow from the previous step."""
-        return sum(len(check.steps.gaps) for check in self.rows)
+    def _that(self, chosen: Callable[[RowCheck], object]) -> list[int]:
+        return [check.row.number for check in self.rows if chosen(check)]
 
     @property
     def repeated(self) -> list[list[int]]:
@@ -41,81 +167,76 @@ class FileCheck:
             rows.setdefault(check.key, []).append(check.row.number)
         return [numbers for numbers in rows.values() if len(numbers) > 1]
 
-    @property
-    def tokens(self) -> dict[str, float] | None:
-        """The number of tokens of an example: minimum, median and maximum, and the sum."""
-        counts = [check.tokens for check in self.rows if check.tokens is not None]
-        if not counts:
-            return None
-        return {
-            "smallest": min(counts),
-            "median": statistics.median(counts),
-            "largest": max(counts),
-            "total": sum(counts),
-        }
-
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON-compatible values."""
-        right, wrong, unparsed = (self.rows_that(answered) for answered in ("right", "wrong", "unparsed"))
+        right, wrong = (
+            self._that(lambda check: check.answered == "right"),
+            self._that(lambda check: check.answered == "wrong"),
+        )
+        counts = [check.tokens for check in self.rows if check.tokens is not None]
+        gaps = [(check.row.number, gap) for check in self.rows for gap in check.steps.gaps]
         return {
             "path": str(self.path),
             "rows": len(self.rows),
-            "answers": {"right": len(right), "wrong": len(wrong), "unparsed": len(unparsed)},
+            "answers": {
+                "right": len(right),
+                "wrong": len(wrong),
+                "unparsed": len(self._that(lambda check: check.reason)),
+            },
             "right_rows": right,
             "wrong_rows": wrong,
-            "unparsed_rows": [
-                {"row": check.row.number, "reason": check.reason} for check in self.rows if check.answered == "unparsed"
-            ],
-            "wrong_golds": [check.row.number for check in self.rows if check.wrong_gold],
+            "unparsed_rows": [{"row": check.row.number, "reason": check.reason} for check in self.rows if check.reason],
+            "wrong_golds": self._that(lambda check: check.wrong_gold),
             "steps": {
                 "read": sum(check.steps.read for check in self.rows),
                 "unread": sum(check.steps.unread for check in self.rows),
-                "not_following": self.gaps,
-                "rows": [
-                    {"row": check.row.number, "from": _quoted(gap.before), "to": _quoted(gap.after)}
-                    for check in self.rows
-                    for gap in check.steps.gaps
-                ],
+                "not_following": len(gaps),
+                "rows": [{"row": n, "from": _quoted(gap.before), "to": _quoted(gap.after)} for n, gap in gaps],
             },
             "unclosed_latex": [
                 {"row": check.row.number, "reason": reason} for check in self.rows for reason in check.unclosed
             ],
             "repeated_questions": self.repeated,
-            "tokens": self.tokens,
+            "tokens": {
+                "smallest": min(counts),
+                "median": statistics.median(counts),
+                "largest": max(counts),
+                "total": sum(counts),
+            }
+            if counts
+            else None,
         }
 
     def summary(self) -> dict[str, str]:
         """One row of the printed table."""
-        tokens = self.tokens
+        found = self.to_dict()
+        tokens, steps = found["tokens"], found["steps"]
         return {
             "file": self.path.name,
             "rows": str(len(self.rows)),
-            "right": str(len(self.rows_that("right"))),
-            "wrong": str(len(self.rows_that("wrong"))),
-            "unparsed": str(len(self.rows_that("unparsed"))),
-            "steps that don't follow": f"{self.gaps} of {sum(check.steps.read for check in self.rows)}",
-            "unclosed LaTeX": str(sum(bool(check.unclosed) for check in self.rows)),
-            "tokens": f"{tokens['smallest']:g} to {tokens['largest']:g}, median {tokens['median']:g}"
-            if tokens
-            else "–",
+            **{name: str(count) for name, count in found["answers"].items()},
+            "steps that don't follow": f"{steps['not_following']} of {steps['read']}",
+            "unclosed LaTeX": str(len(self._that(lambda check: check.unclosed))),
+            "tokens": "{smallest:g} to {largest:g}, median {median:g}".format(**tokens) if tokens else "–",
         }
 
     def remarks(self) -> list[str]:
         """Return one line per remark; empty for a file without problems."""
-        name, right, wrong = self.path.name, self.rows_that("right"), self.rows_that("wrong")
-        found = {}
+        found = self.to_dict()
+        right, wrong = found["right_rows"], found["wrong_rows"]
+        remarks: dict[str, list[int]] = {}
         if right and wrong:
-            found["answers are right" if len(right) <= len(wrong) else "answers are wrong"] = min(right, wrong, key=len)
-        for check in self.rows:
-            if check.reason:
-                found.setdefault(f"answers are neither right nor wrong ({check.reason})", []).append(check.row.number)
-        found["gold answers do not solve the equation"] = [c.row.number for c in self.rows if c.wrong_gold]
-        found["solutions have a step that does not follow"] = [c.row.number for c in self.rows if c.steps.gaps]
-        found["rows have LaTeX that does not close"] = [c.row.number for c in self.rows if c.unclosed]
-        lines = [
-            f"{name}: {len(rows)} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in found.items() if rows
-        ]
-        return lines + [f"{name}: one question occurs in several rows: {_listed(rows)}" for rows in self.repeated]
+            remarks["answers are right" if len(right) <= len(wrong) else "answers are wrong"] = min(
+                right, wrong, key=len
+            )
+        for row in found["unparsed_rows"]:
+            remarks.setdefault(f"answers are neither right nor wrong ({row['reason']})", []).append(row["row"])
+        remarks["gold answers do not solve the equation"] = found["wrong_golds"]
+        remarks["solutions have a step that does not follow"] = self._that(lambda check: check.steps.gaps)
+        remarks["rows have LaTeX that does not close"] = self._that(lambda check: check.unclosed)
+        lines = [f"{len(rows)} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in remarks.items() if rows]
+        lines += [f"one question occurs in several rows: {_listed(rows)}" for rows in self.repeated]
+        return [f"{self.path.name}: {line}" for line in lines]
 
 
 @dataclass(frozen=True)
@@ -140,29 +261,22 @@ class DatasetCheck:
         first, *others = self.files
         found = []
         for other in others:
-            exact: dict[str, int] = {}
-            alike: dict[Hashable, int] = {}
-            for check in other.rows:
-                exact.setdefault(check.row.question, check.row.number)
-                alike.setdefault(check.key, check.row.number)
+            exact = {check.row.question: check.row.number for check in reversed(other.rows)}
+            alike = {check.key: check.row.number for check in reversed(other.rows)}
             for check in first.rows:
-                exactly = check.row.question in exact
-                if exactly or check.key in alike:
-                    other_row = exact[check.row.question] if exactly else alike[check.key]
-                    found.append(Shared(check.row.number, other.path, other_row, exactly))
+                if other_row := exact.get(check.row.question) or alike.get(check.key):
+                    found.append(Shared(check.row.number, other.path, other_row, check.row.question in exact))
         return found
 
     @property
     def shared_questions(self) -> int:
         """The number of distinct questions of the file that also occur in another file, in any wording."""
-        keys = {check.row.number: check.key for check in self.files[0].rows}
-        return len({keys[shared.row] for shared in self.shared})
+        return len({self.files[0].rows[shared.row - 1].key for shared in self.shared})
 
     @property
     def shared_exactly(self) -> int:
         """The number of distinct questions that also occur in another file word for word."""
-        rows = {check.row.number: check.row.question for check in self.files[0].rows}
-        return len({rows[shared.row] for shared in self.shared if shared.exactly})
+        return len({self.files[0].rows[shared.row - 1].row.question for shared in self.shared if shared.exactly})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON-compatible values."""
@@ -170,10 +284,7 @@ class DatasetCheck:
             "files": [file.to_dict() for file in self.files],
             "shared_questions": self.shared_questions,
             "shared_exactly": self.shared_exactly,
-            "shared": [
-                {"row": one.row, "path": str(one.path), "other_row": one.other_row, "exactly": one.exactly}
-                for one in self.shared
-            ],
+            "shared": [asdict(one) | {"path": str(one.path)} for one in self.shared],
         }
 
     def summary_rows(self) -> list[dict[str, str]]:
@@ -201,19 +312,12 @@ def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: Count
     paths = [path, *validation]
     # Read all files first, so that an error in the last file is reported before any check starts.
     tables = [read_rows(each) for each in paths]
-    return DatasetCheck(
-        tuple(
-            FileCheck(
-                each,
-                tuple(
-                    check_row(row, count_tokens)
-                    # A thousand rows take a few seconds: a bar on a terminal, nothing in a log.
-                    for row in tqdm(rows, desc=f"Checking {each.name}", leave=False, disable=None)
-                ),
-            )
-            for each, rows in zip(paths, tables, strict=True)
-        )
-    )
+    files = []
+    for each, rows in zip(paths, tables, strict=True):
+        # A thousand rows take a minute: a bar on a terminal, nothing in a log.
+        bar = tqdm(rows, desc=f"Checking {each.name}", leave=False, disable=None)
+        files.append(FileCheck(each, tuple(check_row(row, count_tokens) for row in bar)))
+    return DatasetCheck(tuple(files))
 
 
 def _listed(rows: Sequence[int]) -> str:

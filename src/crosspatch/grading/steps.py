@@ -1,0 +1,227 @@
+r"""Checks the steps of a worked solution: whether each equation on a separate line follows from the previous one.
+
+An equation follows if it has the same solutions. A text may also treat several roots one by one, each on separate
+lines, if it includes them all. Words are not judged. Lines that cannot be read are counted, not guessed. Separate
+equations are displayed (`$$…$$`, `\[…\]`, `align`) or on their own line; other equations are among words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import sympy
+
+from crosspatch.grading.equations import LONGEST, Equation, Unreadable, X, readings, solve, union
+from crosspatch.grading.maths_text import typed
+
+_TOLERANCE = 1e-3  # for a decimal that rounds a value without a short exact decimal, as in grading
+_MOST_CASES = 7
+_OR = re.compile(
+    r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge|qquad|quad)(?![a-zA-Z])"
+    r"|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;|,(?!\d{3}(?!\d))|,(?<!\d,)"
+)
+_DISPLAYED = re.compile(
+    r"(\$\$.*?(?:\$\$|\Z)|\\\[.*?(?:\\\]|\Z)"
+    r"|\\begin\s?\{(?:equation|align|gather|split|eqnarray|multline)[a-z]*\*?\}.*?(?:\\end\s?\{[a-z]*\*?\}|\Z))",
+    re.DOTALL,
+)
+_LINE_BREAK = re.compile(r"\n|\\\\(?![a-zA-Z]{2})(?:\[[^\]\n]{0,10}\])?")
+_MARKUP = re.compile(
+    r"\$|\\[()\[\]]|\*\*|__|`|&|\\(?:tag|label|begin|end)\s?\{[^{}]*\}|\\(?:therefore|displaystyle)(?![a-zA-Z])|∴"
+)
+_BOX = re.compile(r"\\f?boxed\s?\{(.*)\}", re.DOTALL)
+_BULLET = re.compile(r"\A\s*(?:[>#•]+|[*](?=\s)|\(?\d{1,2}[.)](?=\s))\s*")
+_DASH = re.compile(r"\A\s*[-−–](?=\s)")
+_THEN = re.compile(
+    r"\\(?:Rightarrow|Longrightarrow|implies|iff|Leftrightarrow|to|rightarrow)(?![a-zA-Z])|⇒|⟹|→|⇔|[-=]>"
+)
+_NEARLY = re.compile(r"\\approx|\\simeq|≈")
+_NO_WORDS = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\[a-zA-Z]+|\b(?:or|and|sqrt)\b")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A line that does not follow from an earlier line, or an arithmetic claim whose sides differ."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The number of steps read and of unreadable equations, and the gaps where a step does not follow."""
+
+    read: int
+    unread: int
+    gaps: tuple[Gap, ...]
+
+
+def check_steps(solution: str, equation: Equation | None = None) -> Steps:
+    """Check a text's steps; the first step is compared with the question's equation, if there is one."""
+    follower = _Follower(equation, equation)
+    read = unread = 0
+    unknown = equation.unknown if equation else ""
+    for line in _equation_lines(solution):
+        letters = set(re.findall(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])", line))
+        unknown = unknown or (letters.pop() if len(letters) == 1 else "")
+        try:
+            statements = list(_statements(line, unknown))
+        except Unreadable:
+            unread += 1
+            continue
+        read += len(statements)
+        for statement in statements:
+            follower.take(statement)
+    return Steps(read, unread, follower.finish())
+
+
+def _equation_lines(text: str) -> Iterator[str]:
+    """Yield each separate equation in order, without delimiters; skip prose and formulae without =."""
+    for i, block in enumerate(_DISPLAYED.split(text)):
+        displayed, left = i % 2 == 1, ""
+        for line in _LINE_BREAK.split(block):
+            if len(line) > LONGEST:
+                if displayed and "=" in line:
+                    yield line
+                continue
+            plain = _BOX.sub(r"\1", _MARKUP.sub(" ", line))
+            if not displayed:
+                # A dash may be a bullet or a minus, so it is replaced by a sign that is neither.
+                plain = _DASH.sub("•", _BULLET.sub("", plain, count=1))
+                if re.search(r"[^\W\d_]{2,}", _NO_WORDS.sub(" ", typed(plain))):
+                    continue
+            elif plain.lstrip().startswith("="):
+                plain = left + plain
+            left = plain.partition("=")[0] if plain.strip() else left
+            for part in _THEN.split(plain):
+                equation = _NEARLY.split(part)[0].strip(" \t\r.,;:")
+                if "=" in equation:
+                    yield equation
+
+
+def _statements(line: str, unknown: str) -> Iterator[Equation]:
+    """Yield a line's statements in order: `x = 4/2 = 2` has two. Raises Unreadable."""
+    if len(line) > LONGEST:
+        raise Unreadable
+    if unknown:
+        line = re.sub(rf"(?<![a-zA-Z\\]){re.escape(unknown)}\s?(?:_\{{?\d\}}?|[₀-₉])", unknown, line)
+    parts = [part.strip() for part in _OR.split(line) if part.strip()]
+    left = parts[0].partition("=")[0]
+    chains = [list(_chain(part if "=" in part else f"{left} = {part}", unknown)) for part in parts]
+    if len(chains) == 1:
+        yield from chains[0]
+    elif not all(statement.unknown for chain in chains for statement in chain):
+        raise Unreadable
+    else:
+        for turn in range(max(map(len, chains))):
+            now = [chain[min(turn, len(chain) - 1)] for chain in chains]
+            text, solutions = " or ".join(each.text for each in now), union(each.solutions for each in now)
+            yield Equation(text, "", unknown, solutions)
+
+
+def _chain(text: str, unknown: str) -> Iterator[Equation]:
+    """Yield the equations of `a = b = c`: the only side with the unknown and each other side, else neighbours."""
+    sides = [side.strip() for side in text.split("=")]
+    read = [readings(side, unknown) for side in sides]
+    with_unknown = [i for i, values in enumerate(read) if any(value.has(X) for value in values)]
+    if len(with_unknown) == 1:
+        pairs = [sorted((with_unknown[0], i)) for i in range(len(sides)) if i != with_unknown[0]]
+    else:
+        pairs = [[i, i + 1] for i in range(len(sides) - 1)]
+    for i, j in pairs:
+        solutions = solve(read[i], read[j])
+        if not with_unknown and "." in text and all(map(_nearly, read[i], read[j])):
+            solutions = None
+        yield Equation(sides[i], sides[j], unknown if with_unknown else "", solutions)
+
+
+def _same(before: Equation, after: Equation) -> bool:
+    """Whether two equations have the same solutions; those of the second may be rounded."""
+    if before.solutions == after.solutions:
+        return True
+    if "." not in after.text or not len(before.values) == len(after.values) > 0:
+        return False
+    return all(any(_nearly(value, said) for said in after.values) for value in before.values)
+
+
+def _nearly(exact: sympy.Expr, said: sympy.Expr) -> bool:
+    """Whether a decimal is rounded from a value without a short exact decimal."""
+    if exact == said:
+        return True
+    if exact.is_Rational and 10**30 % exact.q == 0:
+        return False
+    return abs(complex(exact) - complex(said)) <= _TOLERANCE * abs(complex(exact))
+
+
+@dataclass
+class _Follower:
+    """Compares statements in order: `whole` is the last one with all solutions, `cases` are the later partial ones."""
+
+    equation: Equation | None
+    whole: Equation | None
+    cases: list[Equation] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    broken: bool = False  # a gap among the cases
+
+    def take(self, statement: Equation) -> None:
+        """Compare one statement with the previous ones."""
+        whole = self.whole or statement
+        unfinished = self.cases[-1] if self.cases and not self.cases[-1].finished else None
+        if not statement.unknown:
+            # 0 = 5 follows from an equation without solutions.
+            if statement.solutions is not None and (self.whole is None or whole.solutions != frozenset()):
+                self.gaps.append(Gap(statement.left, statement.right))
+        elif statement.solutions is None and whole.solutions is not None:
+            return  # an identity, such as 3x + 2x = 5x, holds for every x
+        elif _same(whole, statement):
+            # The next step is compared with the exact value, not with a rounded one.
+            self._begin(statement if statement.solutions == whole.solutions else whole)
+        elif case := self._continued(statement):
+            self.cases.remove(case)
+            self._add(statement)
+        elif statement.values and statement.values < whole.values and not (unfinished and statement.finished):
+            self._add(statement)
+        elif self._combined(statement, whole) or self._restated(statement):
+            self._begin(statement)
+        else:
+            self.gaps.append(Gap((unfinished or whole).text, statement.text))
+            if len(whole.values) < 2 or len(statement.values) != 1:
+                self._begin(statement)
+                return
+            self.broken = True
+            if unfinished:
+                self.cases.pop()
+            self._add(statement)
+
+    def finish(self) -> tuple[Gap, ...]:
+        """Return all gaps, after the last statement."""
+        # An equation must keep all its roots to the end; a word problem may drop a root that is no answer.
+        if self.whole and self.equation and self.cases and not self.broken and self._named != self.whole.values:
+            self.gaps.append(Gap(self.whole.text, self.cases[0].text))
+        return tuple(self.gaps)
+
+    def _begin(self, statement: Equation) -> None:
+        self.whole, self.cases, self.broken = statement, [], False
+
+    def _add(self, statement: Equation) -> None:
+        others = [case for case in self.cases if case.solutions != statement.solutions]
+        self.cases = [*others[1 - _MOST_CASES :], statement]
+
+    def _continued(self, statement: Equation) -> Equation | None:
+        """Return the case that a statement continues: the last case, or an unfinished one."""
+        open_cases = (case for case in reversed(self.cases) if case is self.cases[-1] or not case.finished)
+        return next((case for case in open_cases if _same(case, statement)), None)
+
+    def _combined(self, statement: Equation, whole: Equation) -> bool:
+        """Whether the statement combines the cases again."""
+        return bool(self.cases) and len(statement.values) > 1 and statement.values <= (self._named | whole.values)
+
+    def _restated(self, statement: Equation) -> bool:
+        """Whether the statement repeats the question's equation, as at the start of a check."""
+        return bool(self.equation and statement.right and statement.key == self.equation.key)
+
+    @property
+    def _named(self) -> frozenset[sympy.Expr]:
+        return union(case.solutions for case in self.cases) or frozenset()
