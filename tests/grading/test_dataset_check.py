@@ -92,7 +92,7 @@ def test_questions_that_stand_twice(tmp_path: Path) -> None:
     found = check_files(first, [table("b.csv", "why", "Solve 2y = 2", "Solve 2x = 2"), table("c.csv", "Solve 2x = 2")])
     assert found.files[0].repeated == [[1, 3, 4]]
     assert (found.shared_questions, found.shared_exactly) == (2, 2)
-    pairs = [(one.path.name, one.row, one.other_row, one.exactly) for one in found.shared]
+    pairs = [(Path(one["path"]).name, one["row"], one["other_row"], one["exactly"]) for one in found.shared]
     assert pairs == [
         ("b.csv", 1, 3, True), ("b.csv", 3, 2, True), ("b.csv", 4, 2, False), ("b.csv", 5, 1, False),
         ("c.csv", 1, 1, True), ("c.csv", 3, 1, False), ("c.csv", 4, 1, False),

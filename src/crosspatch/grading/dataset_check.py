@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,7 +156,8 @@ class FileCheck:
     path: Path
     rows: tuple[RowCheck, ...]
 
-    def _that(self, chosen: Callable[[RowCheck], object]) -> list[int]:
+    def numbers(self, chosen: Callable[[RowCheck], object]) -> list[int]:
+        """Return the numbers of the chosen rows."""
         return [check.row.number for check in self.rows if chosen(check)]
 
     @property
@@ -169,54 +170,45 @@ class FileCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON-compatible values."""
-        right, wrong = (
-            self._that(lambda check: check.answered == "right"),
-            self._that(lambda check: check.answered == "wrong"),
-        )
-        counts = [check.tokens for check in self.rows if check.tokens is not None]
         gaps = [(check.row.number, gap) for check in self.rows for gap in check.steps.gaps]
+        counts = [check.tokens for check in self.rows if check.tokens is not None]
+        spread: dict[str, Callable[[list[int]], float]] = {
+            "smallest": min,
+            "median": statistics.median,
+            "largest": max,
+            "total": sum,
+        }
         return {
             "path": str(self.path),
             "rows": len(self.rows),
-            "answers": {
-                "right": len(right),
-                "wrong": len(wrong),
-                "unparsed": len(self._that(lambda check: check.reason)),
-            },
-            "right_rows": right,
-            "wrong_rows": wrong,
+            "answers": {name: sum(check.answered == name for check in self.rows) for name in _VERDICTS.values()},
+            "right_rows": self.numbers(lambda check: check.answered == "right"),
+            "wrong_rows": self.numbers(lambda check: check.answered == "wrong"),
             "unparsed_rows": [{"row": check.row.number, "reason": check.reason} for check in self.rows if check.reason],
-            "wrong_golds": self._that(lambda check: check.wrong_gold),
+            "wrong_golds": self.numbers(lambda check: check.wrong_gold),
             "steps": {
                 "read": sum(check.steps.read for check in self.rows),
                 "unread": sum(check.steps.unread for check in self.rows),
                 "not_following": len(gaps),
-                "rows": [{"row": n, "from": _quoted(gap.before), "to": _quoted(gap.after)} for n, gap in gaps],
+                "rows": [{"row": row, "from": _quoted(gap.before), "to": _quoted(gap.after)} for row, gap in gaps],
             },
             "unclosed_latex": [
-                {"row": check.row.number, "reason": reason} for check in self.rows for reason in check.unclosed
+                {"row": each.row.number, "reason": what} for each in self.rows for what in each.unclosed
             ],
             "repeated_questions": self.repeated,
-            "tokens": {
-                "smallest": min(counts),
-                "median": statistics.median(counts),
-                "largest": max(counts),
-                "total": sum(counts),
-            }
-            if counts
-            else None,
+            "tokens": {name: value(counts) for name, value in spread.items()} if counts else None,
         }
 
     def summary(self) -> dict[str, str]:
         """One row of the printed table."""
         found = self.to_dict()
-        tokens, steps = found["tokens"], found["steps"]
+        tokens = found["tokens"]
         return {
             "file": self.path.name,
             "rows": str(len(self.rows)),
             **{name: str(count) for name, count in found["answers"].items()},
-            "steps that don't follow": f"{steps['not_following']} of {steps['read']}",
-            "unclosed LaTeX": str(len(self._that(lambda check: check.unclosed))),
+            "steps that don't follow": "{not_following} of {read}".format(**found["steps"]),
+            "unclosed LaTeX": str(len(self.numbers(lambda check: check.unclosed))),
             "tokens": "{smallest:g} to {largest:g}, median {median:g}".format(**tokens) if tokens else "–",
         }
 
@@ -224,29 +216,15 @@ class FileCheck:
         """Return one line per remark; empty for a file without problems."""
         found = self.to_dict()
         right, wrong = found["right_rows"], found["wrong_rows"]
-        remarks: dict[str, list[int]] = {}
-        if right and wrong:
-            remarks["answers are right" if len(right) <= len(wrong) else "answers are wrong"] = min(
-                right, wrong, key=len
-            )
+        remarks = {"answers are right": right} if len(right) <= len(wrong) else {"answers are wrong": wrong}
         for row in found["unparsed_rows"]:
             remarks.setdefault(f"answers are neither right nor wrong ({row['reason']})", []).append(row["row"])
         remarks["gold answers do not solve the equation"] = found["wrong_golds"]
-        remarks["solutions have a step that does not follow"] = self._that(lambda check: check.steps.gaps)
-        remarks["rows have LaTeX that does not close"] = self._that(lambda check: check.unclosed)
+        remarks["solutions have a step that does not follow"] = self.numbers(lambda check: check.steps.gaps)
+        remarks["rows have LaTeX that does not close"] = self.numbers(lambda check: check.unclosed)
         lines = [f"{len(rows)} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in remarks.items() if rows]
         lines += [f"one question occurs in several rows: {_listed(rows)}" for rows in self.repeated]
         return [f"{self.path.name}: {line}" for line in lines]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A row whose question also occurs in another file, word for word (`exactly`) or in another wording."""
-
-    row: int
-    path: Path
-    other_row: int
-    exactly: bool
 
 
 @dataclass(frozen=True)
@@ -256,7 +234,7 @@ class DatasetCheck:
     files: tuple[FileCheck, ...]
 
     @property
-    def shared(self) -> list[Shared]:
+    def shared(self) -> list[dict[str, Any]]:
         """Each row whose question another file has, with that file's first such row, preferably a verbatim match."""
         first, *others = self.files
         found = []
@@ -265,18 +243,20 @@ class DatasetCheck:
             alike = {check.key: check.row.number for check in reversed(other.rows)}
             for check in first.rows:
                 if other_row := exact.get(check.row.question) or alike.get(check.key):
-                    found.append(Shared(check.row.number, other.path, other_row, check.row.question in exact))
+                    exactly = check.row.question in exact
+                    row = {"row": check.row.number, "path": str(other.path), "other_row": other_row, "exactly": exactly}
+                    found.append(row)
         return found
 
     @property
     def shared_questions(self) -> int:
         """The number of distinct questions of the file that also occur in another file, in any wording."""
-        return len({self.files[0].rows[shared.row - 1].key for shared in self.shared})
+        return len({self.files[0].rows[one["row"] - 1].key for one in self.shared})
 
     @property
     def shared_exactly(self) -> int:
         """The number of distinct questions that also occur in another file word for word."""
-        return len({self.files[0].rows[shared.row - 1].row.question for shared in self.shared if shared.exactly})
+        return len({self.files[0].rows[one["row"] - 1].row.question for one in self.shared if one["exactly"]})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON-compatible values."""
@@ -284,7 +264,7 @@ class DatasetCheck:
             "files": [file.to_dict() for file in self.files],
             "shared_questions": self.shared_questions,
             "shared_exactly": self.shared_exactly,
-            "shared": [asdict(one) | {"path": str(one.path)} for one in self.shared],
+            "shared": self.shared,
         }
 
     def summary_rows(self) -> list[dict[str, str]]:
@@ -299,22 +279,20 @@ class DatasetCheck:
         """Return a line about the questions that the file shares with others, if there are any."""
         if not self.shared:
             return []
-        rows = sorted({one.row for one in self.shared})
-        others = ", ".join(dict.fromkeys(one.path.name for one in self.shared))
+        others = ", ".join(dict.fromkeys(Path(one["path"]).name for one in self.shared))
         return [
             f"{self.files[0].path.name}: {self.shared_questions} questions also occur in {others}, "
-            f"{self.shared_exactly} of them word for word: {_listed(rows)}"
+            f"{self.shared_exactly} of them word for word: {_listed(sorted({one['row'] for one in self.shared}))}"
         ]
 
 
 def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: CountTokens | None = None) -> DatasetCheck:
     """Check a file, and validation files that must not share its questions; raises UsageError if one is unreadable."""
-    paths = [path, *validation]
     # Read all files first, so that an error in the last file is reported before any check starts.
-    tables = [read_rows(each) for each in paths]
+    tables = [(each, read_rows(each)) for each in (path, *validation)]
     files = []
-    for each, rows in zip(paths, tables, strict=True):
-        # A thousand rows take a minute: a bar on a terminal, nothing in a log.
+    for each, rows in tables:
+        # A thousand rows take up to a minute: a bar on a terminal, nothing in a log.
         bar = tqdm(rows, desc=f"Checking {each.name}", leave=False, disable=None)
         files.append(FileCheck(each, tuple(check_row(row, count_tokens) for row in bar)))
     return DatasetCheck(tuple(files))

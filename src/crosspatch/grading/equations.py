@@ -37,20 +37,20 @@ _SPELLINGS = [
     (r"\\\\?mp(?![a-zA-Z])", "∓"),
     (r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:! ]|~", " "),
     (r"\*\*", "^"),
-    (r"(?<=[0-9])(?:,|\{,\})(?=[0-9]{3}(?![0-9]))", ""),
+    (r"\{,\}", ","),
+    ("π", "?"),  # no unknown
 ]
-_TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+|frac|sqrt|\S")
+_TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|frac|sqrt|\S")
 _KNOWN = re.compile(r"[0-9.]{0,29}[0-9]|frac|sqrt|[xi]|[-+*/^(){}\[\]±∓]")
-# f(3), 1/2(3), x/2x, 2^2^2, the mixed number 2\frac{1}{2}, 2 3, and many signs in a row; spaces separate tokens.
-_AMBIGUOUS = re.compile(
-    r"x \([^x()]*\)|/ (?:[\d.]+|\([^()]*\)) [(\[][^x()]*[)\]]|(?:[x)\]}]|\^ \d) / [\d.]+ [x(\[]"
-    r"|\^ (?:\d|[({] \d [)}]) \^|\d (?:frac|[\d.])|(?:[-+±∓] ){5}"
-)
+# f(3), 2^2^2, the mixed number 2\frac{1}{2}, 2 3, and many signs in a row; spaces separate tokens.
+_AMBIGUOUS = re.compile(r"x \([^x()]*\)|\^ (?:\d|[({] \d [)}]) \^|\d (?:frac|[\d.])|(?:[-+±∓] ){5}")
 _PYTHON = [
     (r"frac (\d)(\d)(?![\d.])", r"frac { \1 } { \2 }"),
     (r"sqrt ([\d.]+)", r"sqrt { \1 }"),
-    (r"(?<=[\d)\]}]) (?=[xi](?: |\Z))|(?<=[\dxi)\]}]) (?=[(\[]|frac|sqrt)", " * "),
-    (r"[\[{]", r"(\g<0>"),  # these stay as nodes, so that Python finds {1]
+    (r"(?<=[\d)\]}]) (?=[xi](?: |\Z))|(?<=[\dxi)\]}]) (?=[(\[]|frac|sqrt)", " @ "),  # a product without a sign
+    # Brackets stay as nodes: _(…), [a list] or {a set}.
+    (r"(?<!sqrt )\(", "_("),
+    (r"[\[{]", r"(\g<0>"),
     (r"[\]}]", r"\g<0>)"),
     (r"[\d.]+", r"'\g<0>'"),
     (r"\^", "**"),
@@ -77,7 +77,7 @@ def tokens(text: str) -> list[str]:
     text = typed(text)
     for pattern, replacement in _SPELLINGS:
         text = re.sub(pattern, replacement, text)
-    return _TOKEN.findall(text)
+    return [token.replace(",", "") for token in _TOKEN.findall(text)]
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +107,7 @@ def _value(node: ast.AST) -> sympy.Expr:
             value = X
         case ast.Name("i"):
             value = sympy.I
-        case ast.List([inner]) | ast.Set([inner]) | ast.UnaryOp(ast.UAdd(), inner):
+        case ast.List([inner]) | ast.Set([inner]) | ast.Call(ast.Name("_"), [inner]) | ast.UnaryOp(ast.UAdd(), inner):
             value = _value(inner)
         case ast.UnaryOp(ast.USub(), inner):
             value = -_value(inner)
@@ -116,7 +116,11 @@ def _value(node: ast.AST) -> sympy.Expr:
         case ast.Call(ast.Call(ast.Name("frac"), [ast.Set([over])]), [ast.Set([under])]):
             value = _quotient(_value(over), _value(under))
         case ast.BinOp(left, operator, right):
-            value = _OPERATIONS[type(operator)](_value(left), _value(right))
+            a, b = _value(left), _value(right)
+            # 1/2x is x/2, since quotients by x are not supported; 1/2(3) and x/2x are ambiguous.
+            if isinstance(operator, ast.MatMult) and _divided(left) and (a.has(X) or not b.has(X)):
+                raise Unreadable
+            value = _OPERATIONS[type(operator)](a, b)
         case _:
             raise Unreadable
     value = sympy.expand(value)
@@ -124,6 +128,14 @@ def _value(node: ast.AST) -> sympy.Expr:
     if len(_terms(value)) > 12 or max(sizes, default=0).bit_length() > _BITS or _degree(value) > 8:
         raise Unreadable
     return value
+
+
+def _divided(node: ast.AST) -> bool:
+    """Whether a product has a division sign."""
+    match node:
+        case ast.BinOp(left, ast.Mult() | ast.MatMult() | ast.Div() as operator, _):
+            return isinstance(operator, ast.Div) or _divided(left)
+    return False
 
 
 def _terms(value: sympy.Expr) -> tuple[sympy.Expr, ...]:
@@ -151,16 +163,16 @@ def _quotient(a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     return sympy.expand(a / b)
 
 
-_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: _quotient, ast.Pow: _power}
+_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.MatMult: mul, ast.Div: _quotient, ast.Pow: _power}
 
 
 def _square_root(number: sympy.Expr) -> sympy.Expr:
     """Return the square root of a rational number; raises Unreadable for anything else."""
-    if not number.is_Rational:
-        raise Unreadable
-    if abs(number.p * number.q) > _LARGEST_RADICAND and not sympy.sqrt(abs(number)).is_Rational:
-        raise Unreadable
-    return sympy.sqrt(number)
+    if number.is_Rational:
+        small = abs(number.p * number.q) <= _LARGEST_RADICAND
+        if small or sympy.sqrt(abs(number)).is_Rational:
+            return sympy.sqrt(number)
+    raise Unreadable
 
 
 def solve(lefts: tuple[sympy.Expr, ...], rights: tuple[sympy.Expr, ...]) -> Solutions:
@@ -243,21 +255,14 @@ def stated_equations(text: str) -> Iterator[Equation]:
     start, before = 0, ""
     for match in [*_WORDS.finditer(text), None]:
         end = match.start() if match else len(text)
-        formula = text[start:end]
-        letters = {token for token in tokens(formula) if len(token) == 1 and token.isalpha()} if "=" in formula else ()
-        named = _NAMED.match(formula) if before.lower() in _BEFORE_UNKNOWN else None
-        if (
-            len(letters) == 1
-            and "π" not in letters
-            and len(formula) <= LONGEST
-            and not (named and formula[named.end()] == "-")
-        ):
+        named = _NAMED.match(text, start, end) if before.lower() in _BEFORE_UNKNOWN else None
+        formula = text[named.end() if named else start : end]
+        letters = {token for token in tokens(formula) if token.isalpha()} - {"frac", "sqrt"} if "=" in formula else ()
+        if len(letters) == 1 and len(formula) <= LONGEST and not (named and formula.startswith("-")):
             (unknown,) = letters
-            if named:
-                start += named.end()
-            for sides in pairwise(" ".join(side.split()) for side in text[start:end].split("=")):
+            for sides in pairwise(" ".join(side.split()) for side in formula.split("=")):
                 with suppress(ValueError):
                     (left,), (right,) = (readings(side, unknown) for side in sides)
-                    yield Equation(*sides, unknown, solve((left,), (right,)), start, end)
+                    yield Equation(*sides, unknown, solve((left,), (right,)), end - len(formula), end)
         if match:
             start, before = match.end(), match.group()
