@@ -25,21 +25,14 @@ X = sympy.Symbol("x")  # the unknown, whatever its name in the text
 Solutions = frozenset[sympy.Expr] | None
 
 LONGEST = 300  # the maximum number of characters of a side or a line
+_MOST_BRACKETS, _MOST_TERMS, _LARGEST_POWER = 20, 12, 8
 _LARGEST_RADICAND = 10**13  # sympy finds all square factors of smaller numbers, by trial division up to 2^15
 _BITS = 200  # the maximum for a numerator or denominator
 
-_SPELLINGS = [
-    (r"\\\\?[dtc]?frac(?![a-zA-Z])", " frac "),
-    (r"\\\\?sqrt(?![a-zA-Z])|√", " sqrt "),
-    (r"\\\\?(?:cdot|times)(?![a-zA-Z])", "*"),
-    (r"\\\\?div(?![a-zA-Z])", "/"),
-    (r"\\\\?pm(?![a-zA-Z])", "±"),
-    (r"\\\\?mp(?![a-zA-Z])", "∓"),
-    (r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\[,;:! ]|~", " "),
-    (r"\*\*", "^"),
-    (r"\{,\}", ","),
-    ("π", "?"),  # no unknown
-]
+_COMMANDS = {
+    "frac": "frac", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sqrt": "sqrt", "cdot": "*", "times": "*",
+    "div": "/", "pm": "±", "mp": "∓", "left": "", "right": "", "displaystyle": "",
+}  # fmt: skip
 _TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|frac|sqrt|\S")
 _KNOWN = re.compile(r"[0-9.]{0,29}[0-9]|frac|sqrt|[xi]|[-+*/^(){}\[\]±∓]")
 # f(3), 2^2^2, the mixed number 2\frac{1}{2}, 2 3, and many signs in a row; spaces separate tokens.
@@ -74,9 +67,9 @@ class Unreadable(ValueError):
 
 def tokens(text: str) -> list[str]:
     """Split into numbers, letters, `frac`, `sqrt` and other signs."""
-    text = typed(text)
-    for pattern, replacement in _SPELLINGS:
-        text = re.sub(pattern, replacement, text)
+    text = typed(text).replace("**", "^").replace("{,}", ",").replace("√", r"\sqrt ").replace("π", r"\pi ")
+    text = re.sub(r"\\[,;:! ]|~", " ", text)
+    text = re.sub(r"\\\\?([a-zA-Z]+)", lambda command: f" {_COMMANDS.get(command[1], '?')} ", text)
     return [token.replace(",", "") for token in _TOKEN.findall(text)]
 
 
@@ -86,8 +79,8 @@ def readings(text: str, unknown: str) -> tuple[sympy.Expr, ...]:
     if len(text) > LONGEST:
         raise Unreadable
     found = ["x" if token == unknown else "?" if token == "x" else token for token in tokens(text)]
-    source = " ".join(found)
-    if not all(map(_KNOWN.fullmatch, found)) or _AMBIGUOUS.search(source) or len(re.findall(r"[(\[{]", source)) > 20:
+    source, brackets = " ".join(found), sum(token in "([{" for token in found)
+    if brackets > _MOST_BRACKETS or not all(map(_KNOWN.fullmatch, found)) or _AMBIGUOUS.search(source):
         raise Unreadable
     for pattern, replacement in _PYTHON:
         source = re.sub(pattern, replacement, source)
@@ -125,7 +118,11 @@ def _value(node: ast.AST) -> sympy.Expr:
             raise Unreadable
     value = sympy.expand(value)
     sizes = [size for number in value.atoms(sympy.Rational) for size in (abs(number.p), number.q)]
-    if len(_terms(value)) > 12 or max(sizes, default=0).bit_length() > _BITS or _degree(value) > 8:
+    if (
+        len(_terms(value)) > _MOST_TERMS
+        or max(sizes, default=0).bit_length() > _BITS
+        or _degree(value) > _LARGEST_POWER
+    ):
         raise Unreadable
     return value
 
@@ -148,9 +145,10 @@ def _degree(value: sympy.Expr) -> int:
 
 
 def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
-    if not exponent.is_Integer or not 0 <= exponent <= 8 or len(_terms(base)) ** int(exponent) > 1_000:
-        raise Unreadable
-    return base**exponent
+    """Raise to a power; raises Unreadable if the sum may become large, or for other than small whole exponents."""
+    if exponent.is_Integer and 0 <= exponent <= _LARGEST_POWER and len(_terms(base)) ** int(exponent) <= 1_000:
+        return base**exponent
+    raise Unreadable
 
 
 def _quotient(a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
@@ -217,9 +215,9 @@ class Equation:
     end: int = 0
 
     @property
-    def sides(self) -> list[sympy.Expr]:
+    def sides(self) -> tuple[sympy.Expr, sympy.Expr]:
         """Both sides, with the upper sign of ±."""
-        return [readings(side, self.unknown)[0] for side in (self.left, self.right)]
+        return readings(self.left, self.unknown)[0], readings(self.right, self.unknown)[0]
 
     @property
     def values(self) -> frozenset[sympy.Expr]:

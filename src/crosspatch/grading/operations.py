@@ -5,9 +5,9 @@ Only statements ("Subtract 5x - 11 from both sides") are read, not the arithmeti
 The rule: A problem without `right_operations` is not judged (None). Otherwise the first statement that is recognised as
 right or planted decides; "neither" if there is none. A verb (moving or scaling) that both solvers use alike decides
 nothing. Any other statement is judged by the first of these tests that recognises it:
-1. The problem's lists. The statement is right if it is only among the right operations, and planted if it is only among
-   the planted ones. A quadratic has two lists: the operations on the equation itself (the first one, unless the right
-   side is 0), which apply until the text has factored, and those on the factors, which apply afterwards.
+1. The problem's lists. The statement is right or planted if it is among these operations only. A quadratic has two
+   lists: the operations on the equation itself (the first one, unless the right side is 0), until the text has
+   factored, and those on the factors, afterwards.
 2. The terms. Subtracting a term or a whole side of the equation is right, and adding one is planted; a term that occurs
    with both signs decides nothing. The equation is the question's, then the last one before the statement whose right
    side is a number; after factoring, the last linear one.
@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import sympy
@@ -64,13 +65,11 @@ def judge_operation(text: str, problem: Problem) -> Told | None:
     )
     # If both solvers do the same (only one of two rules is broken), the statement does not show the mistake.
     telling = {verb for verb, _ in {*right} ^ {*planted}}
-    asked = next(stated_equations(one_spelling(problem.question)), None)
-    quadratic = asked is not None and any(side.has(X**2) for side in asked.sides)
-    moves = 1 if asked and asked.sides[1] else 0
-
+    asked = list(islice(stated_equations(one_spelling(problem.question)), 1))
+    quadratic = any(map(_is_quadratic, asked))
+    moves = sum(equation.sides[1] != 0 for equation in asked)
     tidy = one_spelling(text[:_READ])
-    unknown = asked.unknown if asked else "x"
-    equations = [e for e in stated_equations(tidy) if e.unknown == unknown and [s.has(X) for s in e.sides] == [1, 0]]
+    equations = [e for e in stated_equations(tidy) if e.sides[0].has(X) and not e.sides[1].has(X)]
     factoring = re.search(r"\) ?\(|factor", tidy, re.IGNORECASE)
     for start, (verb, operand) in _statements(tidy):
         if verb not in telling:
@@ -79,16 +78,19 @@ def judge_operation(text: str, problem: Problem) -> Told | None:
         stage = slice(moves, None) if factored else slice(moves) if quadratic else slice(None)
         told = _either((verb, operand) in right[stage], (verb, operand) in planted[stage])
         if not told and verb == "subtract":
-            near = [
-                e for e in equations if start - _NEAR <= e.start < start and not (factored and e.sides[0].has(X**2))
-            ]
-            about = [*([asked] if asked and not factored else []), *near[-1:]]
-            told = next((told for equation in about if (told := _move(operand, equation))), None)
+            near = [e for e in equations if start - _NEAR <= e.start < start and not (factored and _is_quadratic(e))]
+            known = [e for e in near if e.unknown == (asked[0].unknown if asked else "x")]
+            verdicts = [_move(operand, equation) for equation in [*([] if factored else asked), *known[-1:]]]
+            told = next(filter(None, verdicts), None)
         elif not told and not quadratic and abs(operand) != 1:
             told = _either(operand.is_Integer, (1 / operand).is_Integer)
         if told:
             return told
     return "neither"
+
+
+def _is_quadratic(equation: Equation) -> bool:
+    return any(side.has(X**2) for side in equation.sides)
 
 
 def _statements(tidy: str) -> Iterator[tuple[int, _Operation]]:

@@ -67,7 +67,7 @@ def check_steps(solution: str, equation: Equation | None = None) -> Steps:
         letters = set(re.findall(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])", line))
         unknown = unknown or (letters.pop() if len(letters) == 1 else "")
         try:
-            statements = list(_statements(line, unknown))
+            statements = _statements(line, unknown)
         except Unreadable:
             unread += 1
             continue
@@ -101,8 +101,8 @@ def _equation_lines(text: str) -> Iterator[str]:
                     yield equation
 
 
-def _statements(line: str, unknown: str) -> Iterator[Equation]:
-    """Yield a line's statements in order: `x = 4/2 = 2` has two. Raises Unreadable."""
+def _statements(line: str, unknown: str) -> list[Equation]:
+    """Return a line's statements in order: `x = 4/2 = 2` has two. Raises Unreadable."""
     if len(line) > LONGEST:
         raise Unreadable
     if unknown:
@@ -111,14 +111,13 @@ def _statements(line: str, unknown: str) -> Iterator[Equation]:
     left = parts[0].partition("=")[0]
     chains = [list(_chain(part if "=" in part else f"{left} = {part}", unknown)) for part in parts]
     if len(chains) == 1:
-        yield from chains[0]
-    elif not all(statement.unknown for chain in chains for statement in chain):
+        return chains[0]
+    if not all(equation.unknown for chain in chains for equation in chain):
         raise Unreadable
-    else:
-        for turn in range(max(map(len, chains))):
-            now = [chain[min(turn, len(chain) - 1)] for chain in chains]
-            text, solutions = " or ".join(each.text for each in now), union(each.solutions for each in now)
-            yield Equation(text, "", unknown, solutions)
+    together = [[chain[min(turn, len(chain) - 1)] for chain in chains] for turn in range(max(map(len, chains)))]
+    return [
+        Equation(" or ".join(e.text for e in now), "", unknown, union(e.solutions for e in now)) for now in together
+    ]
 
 
 def _chain(text: str, unknown: str) -> Iterator[Equation]:
@@ -187,13 +186,11 @@ class _Follower:
             self._begin(statement)
         else:
             self.gaps.append(Gap((unfinished or whole).text, statement.text))
-            if len(whole.values) < 2 or len(statement.values) != 1:
+            if len(whole.values) > 1 and len(statement.values) == 1:
+                self.cases, self.broken = [case for case in self.cases if case is not unfinished], True
+                self._add(statement)
+            else:
                 self._begin(statement)
-                return
-            self.broken = True
-            if unfinished:
-                self.cases.pop()
-            self._add(statement)
 
     def finish(self) -> tuple[Gap, ...]:
         """Return all gaps, after the last statement."""
