@@ -98,11 +98,8 @@ def find_equation(question: str) -> Equation | None:
     if not equation or text.count("=") > 1 or equation.finished or re.match(r"\+|-\s", equation.left):
         return None
     words = f"{text[: equation.start]} ; {text[equation.end :]}"
-    x = re.escape(equation.unknown)
-    other_value = (
-        rf"\d\s?{x}(?![a-zA-Z])|(?<![a-zA-Z]){x}\s*(?:[\^*/]|[-+−]\s*(?:\d|{x}\b|\()|\(\d)"
-        rf"|\d\s*[-+*/]\s*{x}(?![a-zA-Z])"
-    )
+    x = rf"(?<![a-zA-Z]){re.escape(equation.unknown)}(?![a-zA-Z])"
+    other_value = rf"\d\s*[-+*/]?\s*{x}|{x}\s*(?:[\^*/]|[-+]\s*(?:\d|\(|{x})|\(\d)"
     letters = set(re.findall(r"(?<![\w'’\\])[^\W\d_](?![\w'’])", re.sub(r"\\[a-zA-Z]+", " ", words)))
     if _ASKS_ELSE.search(words) or re.search(other_value, words) or letters - {equation.unknown, *"aAIQ"}:
         return None

@@ -52,7 +52,7 @@ _PYTHON = [
 _NUMBER = re.compile(r"[-−+]?\s*(?:[0-9.,]+(?:/[0-9]+)?|\\[dt]?frac\s?\{-?[0-9]+\}\s?\{-?[0-9]+\})")
 # The boundary between an equation and words.
 _WORDS = re.compile(
-    r"(?<![\\\w)}])(?!sqrt)[^\W\d_]{2,}(?:['’][^\W\d_]+)?(?![\w(^\\])|\\text\s?\{[^{}]*\}|\\[()\[\]]"
+    r"(?<![\\\w)}])(?!sqrt)[^\W\d_]{2,}(?:['’][^\W\d_]+)?(?![\w(^\\]|\.\d)|\\text\s?\{[^{}]*\}|\\[()\[\]]"
     r"|[:;?!$\"“”\n`|#<>≤≥⇒→∴≈]|[.,](?=\s|$)|\*\*(?!\d)"
     r"|\\(?:Rightarrow|implies|to|rightarrow|therefore|qquad|approx|[lg]eq?|neq?)(?![a-zA-Z])"
 )
@@ -173,6 +173,7 @@ def _square_root(number: sympy.Expr) -> sympy.Expr:
     raise Unreadable
 
 
+@lru_cache(maxsize=4096)
 def solve(lefts: tuple[sympy.Expr, ...], rights: tuple[sympy.Expr, ...]) -> Solutions:
     """Solve an equation; each side has two readings if there is a ±. Upper signs go together, and lower signs do.
 

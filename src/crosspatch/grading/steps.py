@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import sympy
 
@@ -60,21 +60,16 @@ class Steps:
 
 def check_steps(solution: str, equation: Equation | None = None) -> Steps:
     """Check a text's steps; the first step is compared with the question's equation, if there is one."""
-    follower = _Follower(equation, equation)
-    read = unread = 0
+    unread, statements = 0, list[Equation]()
     unknown = equation.unknown if equation else ""
     for line in _equation_lines(solution):
         letters = set(re.findall(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])", line))
         unknown = unknown or (letters.pop() if len(letters) == 1 else "")
         try:
-            statements = _statements(line, unknown)
+            statements += _statements(line, unknown)
         except Unreadable:
             unread += 1
-            continue
-        read += len(statements)
-        for statement in statements:
-            follower.take(statement)
-    return Steps(read, unread, follower.finish())
+    return Steps(len(statements), unread, tuple(_gaps(statements, equation)))
 
 
 def _equation_lines(text: str) -> Iterator[str]:
@@ -154,71 +149,51 @@ def _nearly(exact: sympy.Expr, said: sympy.Expr) -> bool:
     return abs(complex(exact) - complex(said)) <= _TOLERANCE * abs(complex(exact))
 
 
-@dataclass
-class _Follower:
-    """Compares statements in order: `whole` is the last one with all solutions, `cases` are the later partial ones."""
+def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap]:
+    """Compare the statements in order, and yield the gaps.
 
-    equation: Equation | None
-    whole: Equation | None
-    cases: list[Equation] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    broken: bool = False  # a gap among the cases
-
-    def take(self, statement: Equation) -> None:
-        """Compare one statement with the previous ones."""
-        whole = self.whole or statement
-        unfinished = self.cases[-1] if self.cases and not self.cases[-1].finished else None
+    `whole` is the last statement with all solutions, `cases` are the later partial ones, each with some of them.
+    """
+    whole, cases, broken = equation, list[Equation](), False  # broken: there is a gap among the cases
+    for statement in statements:
+        said, values = statement.solutions, statement.values
+        unfinished = cases[-1] if cases and not cases[-1].finished else None
+        open_cases = [case for case in cases if case is cases[-1] or not case.finished]
         if not statement.unknown:
             # 0 = 5 follows from an equation without solutions.
-            if statement.solutions is not None and (self.whole is None or whole.solutions != frozenset()):
-                self.gaps.append(Gap(statement.left, statement.right))
-        elif statement.solutions is None and whole.solutions is not None:
-            return  # an identity, such as 3x + 2x = 5x, holds for every x
-        elif _same(whole, statement):
+            if said is not None and not (whole and whole.solutions == frozenset()):
+                yield Gap(statement.left, statement.right)
+        elif said is None and whole and whole.solutions is not None:
+            continue  # an identity, such as 3x + 2x = 5x, holds for every x
+        elif whole is None or _same(whole, statement):
             # The next step is compared with the exact value, not with a rounded one.
-            self._begin(statement if statement.solutions == whole.solutions else whole)
-        elif case := self._continued(statement):
-            self.cases.remove(case)
-            self._add(statement)
-        elif statement.values and statement.values < whole.values and not (unfinished and statement.finished):
-            self._add(statement)
-        elif self._combined(statement, whole) or self._restated(statement):
-            self._begin(statement)
+            whole, cases, broken = whole if whole and whole.solutions != said else statement, [], False
+        elif continued := [case for case in open_cases if _same(case, statement)]:
+            cases = _with_case([case for case in cases if case is not continued[-1]], statement)
+        elif values and values < whole.values and not (unfinished and statement.finished):
+            cases = _with_case(cases, statement)
+        elif _is_combined(statement, cases, whole) or (equation and statement.right and statement.key == equation.key):
+            whole, cases, broken = statement, [], False
         else:
-            self.gaps.append(Gap((unfinished or whole).text, statement.text))
-            if len(whole.values) > 1 and len(statement.values) == 1:
-                self.cases, self.broken = [case for case in self.cases if case is not unfinished], True
-                self._add(statement)
+            yield Gap((unfinished or whole).text, statement.text)
+            if len(whole.values) > 1 and len(values) == 1:
+                cases, broken = _with_case([case for case in cases if case is not unfinished], statement), True
             else:
-                self._begin(statement)
+                whole, cases, broken = statement, [], False
+    # An equation must keep all its roots to the end; a word problem may drop a root that is no answer.
+    if whole and equation and cases and not broken and _named(cases) != whole.values:
+        yield Gap(whole.text, cases[0].text)
 
-    def finish(self) -> tuple[Gap, ...]:
-        """Return all gaps, after the last statement."""
-        # An equation must keep all its roots to the end; a word problem may drop a root that is no answer.
-        if self.whole and self.equation and self.cases and not self.broken and self._named != self.whole.values:
-            self.gaps.append(Gap(self.whole.text, self.cases[0].text))
-        return tuple(self.gaps)
 
-    def _begin(self, statement: Equation) -> None:
-        self.whole, self.cases, self.broken = statement, [], False
+def _with_case(cases: list[Equation], statement: Equation) -> list[Equation]:
+    """Add a case, instead of one with the same solutions; only the last few are kept."""
+    return [*[case for case in cases if case.solutions != statement.solutions][1 - _MOST_CASES :], statement]
 
-    def _add(self, statement: Equation) -> None:
-        others = [case for case in self.cases if case.solutions != statement.solutions]
-        self.cases = [*others[1 - _MOST_CASES :], statement]
 
-    def _continued(self, statement: Equation) -> Equation | None:
-        """Return the case that a statement continues: the last case, or an unfinished one."""
-        open_cases = (case for case in reversed(self.cases) if case is self.cases[-1] or not case.finished)
-        return next((case for case in open_cases if _same(case, statement)), None)
+def _is_combined(statement: Equation, cases: list[Equation], whole: Equation) -> bool:
+    """Whether a statement combines the cases again."""
+    return bool(cases) and len(statement.values) > 1 and statement.values <= (_named(cases) | whole.values)
 
-    def _combined(self, statement: Equation, whole: Equation) -> bool:
-        """Whether the statement combines the cases again."""
-        return bool(self.cases) and len(statement.values) > 1 and statement.values <= (self._named | whole.values)
 
-    def _restated(self, statement: Equation) -> bool:
-        """Whether the statement repeats the question's equation, as at the start of a check."""
-        return bool(self.equation and statement.right and statement.key == self.equation.key)
-
-    @property
-    def _named(self) -> frozenset[sympy.Expr]:
-        return union(case.solutions for case in self.cases) or frozenset()
+def _named(cases: list[Equation]) -> frozenset[sympy.Expr]:
+    return union(case.solutions for case in cases) or frozenset()
