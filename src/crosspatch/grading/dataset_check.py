@@ -50,6 +50,10 @@ _ASKS_ELSE = re.compile(
     r"\\(?:[lg]eq?|[lg]t|[lg]eqslant|neq?|approx|pm|mp)(?![a-zA-Z])",
     re.IGNORECASE,
 )
+# "Solve for x 5x = 95"; "for x -3x = 9" may be read in two ways.
+_FOR_UNKNOWN = re.compile(
+    r"\b(?:for|find|of|is|determine)\s+(?P<x>[^\W\d_])\s+(?=[\d(\\]|(?P<dash>-)|(?P=x)(?!\w))", re.IGNORECASE
+)
 _POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')
 
 
@@ -93,6 +97,10 @@ def find_equation(question: str) -> Equation | None:
     """
     text = re.sub(r"\A\s*(?:\(\w{1,3}\)|\w{1,3}[.)])\s+", "", typed(question))  # "3) 5x = 95"
     text = re.sub(r"([^\W\d_])\s*=\s*\?", r"\1?", text)  # "what is x = ?"
+    if named := _FOR_UNKNOWN.search(text):
+        if named["dash"]:
+            return None
+        text = f"{text[: named.end()]}: {text[named.end() :]}"
     equation = next(stated_equations(text), None) if len(text) <= _LONGEST_QUESTION else None
     # x = 3 asks nothing, and words before a sign belong to the equation, as in "five + 3x = 20".
     if not equation or text.count("=") > 1 or equation.finished or re.match(r"\+|-\s", equation.left):

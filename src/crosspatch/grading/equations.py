@@ -56,9 +56,6 @@ _WORDS = re.compile(
     r"|[:;?!$\"“”\n`|#<>≤≥⇒→∴≈]|[.,](?=\s|$)|\*\*(?!\d)"
     r"|\\(?:Rightarrow|implies|to|rightarrow|therefore|qquad|approx|[lg]eq?|neq?)(?![a-zA-Z])"
 )
-# "Solve for x 5x = 95"; "for x -3x = 9" may be read in two ways.
-_BEFORE_UNKNOWN = frozenset({"for", "find", "of", "is", "determine"})
-_NAMED = re.compile(r"\s*([^\W\d_])\s+(?=[-\d(\\]|\1(?!\w))")
 
 
 class Unreadable(ValueError):
@@ -251,17 +248,15 @@ class Equation:
 
 def stated_equations(text: str) -> Iterator[Equation]:
     """Yield the equations in one unknown among the words of a text; `x = 15/5 = 3` gives two, a ± none."""
-    start, before = 0, ""
+    start = 0
     for match in [*_WORDS.finditer(text), None]:
         end = match.start() if match else len(text)
-        named = _NAMED.match(text, start, end) if before.lower() in _BEFORE_UNKNOWN else None
-        formula = text[named.end() if named else start : end]
+        formula = text[start:end]
         letters = {token for token in tokens(formula) if token.isalpha()} - {"frac", "sqrt"} if "=" in formula else ()
-        if len(letters) == 1 and len(formula) <= LONGEST and not (named and formula.startswith("-")):
+        if len(letters) == 1 and len(formula) <= LONGEST:
             (unknown,) = letters
             for sides in pairwise(" ".join(side.split()) for side in formula.split("=")):
                 with suppress(ValueError):
                     (left,), (right,) = (readings(side, unknown) for side in sides)
-                    yield Equation(*sides, unknown, solve((left,), (right,)), end - len(formula), end)
-        if match:
-            start, before = match.end(), match.group()
+                    yield Equation(*sides, unknown, solve((left,), (right,)), start, end)
+        start = match.end() if match else end
