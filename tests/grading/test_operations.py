@@ -88,6 +88,8 @@ def test_an_operation_and_its_opposite(problem: Problem, stated: str, right: str
         # The end of a quadratic side is no side.
         (LINEAR, "The equation is x² + 3x + 77 = 14. Subtract 3x + 77 from both sides", "neither"),
         (LINEAR, "Multiply both sides by -1", "neither"),
+        (LINEAR, "Multiply both sides by 7, then subtract 2x from both sides", "planted"),
+        (LINEAR, "Add both sides by 77, then subtract 2x from both sides", "right"),
         (LINEAR, "Subtract 77 from both sides", "neither"),
         (LINEAR, "Answer: x = -4", "neither"),
         (LINEAR, "", "neither"),

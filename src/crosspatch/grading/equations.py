@@ -67,7 +67,7 @@ def tokens(text: str) -> list[str]:
     text = typed(text).replace("**", "^").replace("{,}", ",").replace("√", r"\sqrt ").replace("π", r"\pi ")
     text = re.sub(r"\\[,;:! ]|~", " ", text)
     text = re.sub(r"\\\\?([a-zA-Z]+)", lambda command: f" {_COMMANDS.get(command[1], '?')} ", text)
-    return [token.replace(",", "") for token in _TOKEN.findall(text)]
+    return [token if token == "," else token.replace(",", "") for token in _TOKEN.findall(text)]
 
 
 @lru_cache(maxsize=4096)

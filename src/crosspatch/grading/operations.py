@@ -43,8 +43,8 @@ _VERBS = {"add": "add", "subtract": "subtract", "deduct": "subtract", "divid": "
 _SIDES = r"(?:both(?: of)?(?: the)?|each|either|the two)(?: sides?)?(?: of (?:the|this|our) [a-z]+)?"
 _STATEMENT = re.compile(
     r"\b(?P<verb>add|subtract|deduct|divid|multipl)(?:s|ing|ed|e|es|y|ies|ying|ied)?\s"
-    rf"(?:(?:by\s)?(?P<before>[^\n.:;]{{1,60}}?)\s(?:from|to|on|of|with)\s{_SIDES}\b"
-    rf"|{_SIDES}\s(?:by|with)\s(?=(?P<after>[^\n:;]{{1,60}})))",
+    rf"(?:{_SIDES}\s(?:by|with)\s(?=(?P<after>[^\n:;]{{1,60}}))"
+    rf"|(?:by\s)?(?P<before>[^\n.:;]{{1,60}}?)\s(?:from|to|on|of|with)\s{_SIDES}\b)",
     re.IGNORECASE,
 )
 # The beginning and end of an operand, and words allowed before and in it: "the constant 5", "8 (of x)".
