@@ -172,7 +172,10 @@ def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap
             cases = _with_case([case for case in cases if case is not continued[-1]], statement)
         elif values and values < whole.values and not (unfinished and statement.finished):
             cases = _with_case(cases, statement)
-        elif _is_combined(statement, cases, whole) or (equation and statement.right and statement.key == equation.key):
+        elif (cases and len(values) > 1 and values <= (_named(cases) | whole.values)) or (
+            equation and statement.right and statement.key == equation.key
+        ):
+            # The cases are combined again, or the question is stated again.
             whole, cases, broken = statement, [], False
         else:
             yield Gap((unfinished or whole).text, statement.text)
@@ -188,11 +191,6 @@ def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap
 def _with_case(cases: list[Equation], statement: Equation) -> list[Equation]:
     """Add a case, instead of one with the same solutions; only the last few are kept."""
     return [*[case for case in cases if case.solutions != statement.solutions][1 - _MOST_CASES :], statement]
-
-
-def _is_combined(statement: Equation, cases: list[Equation], whole: Equation) -> bool:
-    """Whether a statement combines the cases again."""
-    return bool(cases) and len(statement.values) > 1 and statement.values <= (_named(cases) | whole.values)
 
 
 def _named(cases: list[Equation]) -> frozenset[sympy.Expr]:
