@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crosspatch.data.lines import read_lines
 from crosspatch.grading.grading import Grade, grade, grade_explanation, kind_of
 from crosspatch.grading.judge import grade_file
-from crosspatch.grading.math_expression import parse
+from crosspatch.grading.math_answer import parse
 
 TABLE = Path(__file__).with_name("graded_answers.jsonl")
 PAIRS = [pair for _, pair in read_lines(TABLE)]
@@ -62,12 +62,12 @@ def test_what_was_found() -> None:
 
 def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
     points = [["gravity", "gravitational force"], ["Earth"], ["pull", "pulls"], ["mass"]]
-    right = Grade("correct", "gravitational force, Earth, pulls")
+    right = Grade("correct", "gravitational force, Earth, pulls", "3 of 4 key points")
     assert grade_explanation("The earth pulls with a Gravitational  force.", points) == right
-    assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls")
-    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade("incorrect", "gravity")
-    assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None)
-    assert grade_explanation(" ?\n", points) == Grade("unparsed", None)
+    assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls", "2 of 4 key points")
+    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade("incorrect", "gravity", "1 of 4 key points")
+    assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None, "0 of 4 key points")
+    assert grade_explanation(" ?\n", points) == Grade("unparsed", None, "no answer found")
 
 
 def test_the_kind_is_judged_by_the_gold() -> None:

@@ -13,8 +13,8 @@ from crosspatch.grading.grading_worker import GradingWorker
 # Without the bound on what is evaluated this asks for 9 to the power of 9^387420489.
 HANGS = r"\boxed{9^{9^{9^9}}}"
 UNBOUNDED = """
-from crosspatch.grading import grading_worker, math_expression
-math_expression._harmless = bool
+from crosspatch.grading import grading_worker, math_answer
+math_answer._harmless = bool
 grading_worker.serve()
 """
 ANSWERS = [
@@ -31,7 +31,7 @@ def test_it_grades_as_without_a_worker_and_starts_again_after_it_was_closed() ->
     assert [worker.grade(*answer) for answer in ANSWERS] == [grade(*answer) for answer in ANSWERS]
     worker.close()
     with worker:
-        assert worker.grade("seven", "7", ["seven"], kind="text") == Grade("correct", "seven")
+        assert worker.grade("seven", "7", ["seven"], kind="text") == Grade("correct", "seven", "words")
     worker.close()
 
 
@@ -41,7 +41,7 @@ def test_what_hangs_is_ended_and_each_thread_gets_the_grade_of_its_answer() -> N
         verdicts = list(threads.map(lambda text: worker.grade(text, "x = 5").verdict, texts))
     assert verdicts == ["correct", "unparsed", "incorrect", "incorrect", "correct"]
     # The control: bounded, the same text is refused at once, with no need of the limit.
-    assert grade(HANGS, "x = 5") == Grade("unparsed", None)
+    assert grade(HANGS, "x = 5") == Grade("unparsed", None, "no answer found")
 
 
 def test_a_script_needs_no_guard_and_nothing_else_is_printed() -> None:
@@ -67,7 +67,7 @@ def test_a_script_needs_no_guard_and_nothing_else_is_printed() -> None:
 def test_a_worker_that_is_killed_leaves_the_answer_unparsed_and_one_that_fails_is_no_verdict() -> None:
     kills_itself = "import os, signal; print('up', flush=True); input(); os.kill(os.getpid(), signal.SIGKILL)"
     with GradingWorker(command=[sys.executable, "-c", kills_itself]) as worker:
-        assert worker.grade("Answer: 7", "x = 7") == Grade("unparsed", None)
+        assert worker.grade("Answer: 7", "x = 7") == Grade("unparsed", None, "time limit")
     fails = "print('up', flush=True); input(); raise SystemExit(3)"
     for program, words in (("pass", "did not start"), (fails, "exit code 3")):
         with pytest.raises(CrosspatchError, match=words):

@@ -1,7 +1,8 @@
 r"""Finds the final answer of a text, or None if it has none.
 
-The places to search, in order:
-1. the last `\boxed{…}` that is not empty, together with boxes joined to it by `or`, `and` or a comma;
+Reasoning (`<think>…</think>`) is removed first. The places to search, in order:
+1. the last `\boxed{…}` that is not empty, together with boxes joined to it, as in `x = \boxed{2}, y = \boxed{3}`; but a
+   statement of the answer behind it wins (`**Answer:** 6`, `#### 6`);
 2. the last stated answer, on its line or the next: `**Answer:** …`, `the solutions are …`;
 3. for a gold `x = …`: the last line with `x = value`. For several roots, the last values, as many as the gold has; for
    several unknowns, one value for each. If there is no such line: a value at the end of the last line;
@@ -9,7 +10,7 @@ The places to search, in order:
 5. a last line that states that there is no solution.
 
 In 3 and 4 only asserted pieces count: "the probability of a sum of 7 is 1/6" asserts 1/6, and `x = 3` is no answer
-if it is only tried, ruled out, or a limit of an integral (`math_pieces`).
+if it is only tried, ruled out, or a limit of an integral (`Piece`).
 
 The gold only determines which kind of answer to search for; this module does not grade the answer.
 """
@@ -17,12 +18,13 @@ The gold only determines which kind of answer to search for; this module does no
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from crosspatch.grading.math_answer import MathAnswer, Value, read_answer
-from crosspatch.grading.math_expression import same_value
-from crosspatch.grading.math_pieces import Piece, is_prose, pieces, pieces_from_end
-from crosspatch.grading.maths_text import one_spelling, without_commands
+from crosspatch.grading.equality import equal_values, tuples
+from crosspatch.grading.math_answer import UNITS, MathAnswer, Value, read_answer
+from crosspatch.grading.spelling import one_spelling, without_commands
 
 _TAIL = 20_000  # only this many characters at the end are read
 _STATED = re.compile(
@@ -32,74 +34,103 @@ _STATED = re.compile(
     r"|answer\s?$)\s?:?(?=([^\n]*))",
     re.IGNORECASE | re.MULTILINE,
 )
+# A statement that wins over an earlier box.
+_ANSWER = re.compile(r"\banswer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?(?:\s+(?:is|must be|should be)\b|\s?[:=])\s?:?(?=([^\n]*))", re.I)
+_HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE)
+# What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
+_LABEL = re.compile(r"(?:\\?[a-zA-Z]+|\([a-z](?:, ?[a-z])*\))(?:_\{?\w+\}?)?'*(?:\([a-z]\))?\s*=\s*$")
+_JOINS = re.compile(
+    r"(?!.*\b(?:but|not|so|then|thus|instead|is|was|wait|no)\b)"
+    r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
+    r"(?:[^\n.]{0,25}\b(?:and|or)\b[^\n.]{0,30}?|,?[^\n.,a-z]{0,4}[a-zA-Z(][^\n.]{0,12}=\s*)?"
+    r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
+)
 _REASON = re.compile(r"[,;]?\s\b(?:because|since|which|where|so that|when)\b")
 _PAIR = re.compile(r"\(\s?([a-z])\s?,\s?([a-z])\s?\)\s?=\s?\(([^(),\n]{1,30}),([^(),\n]{1,30})\)")
-_GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN]$")
+_GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN](?:\^\{?[23]\}?)?$")
 _NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FinalAnswer:
-    """The answer as it occurs in the text, and parsed: None if the text states that there is no answer."""
+    """The answer as it occurs in the text and where, and parsed: None if the text states that there is no answer."""
 
     text: str
     answer: MathAnswer | None
+    where: str
 
 
 def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
     """Find a text's final answer; the kind of the gold helps to recognise it."""
-    text = text[-_TAIL:]
+    text = without_reasoning(text)[-_TAIL:]
     if len(gold.unknowns) > 1:
         text = _PAIR.sub(r"\1 = \3, \2 = \4", text)
-    boxes, rest = _boxes(text)
-    if boxes:
-        return _from_box(boxes, gold)
+    boxes, rest = boxed(text, [value.label for value in gold.values])
     tidy = one_spelling(rest)
-    return _stated(tidy, gold) or (_solved(tidy, gold) if gold.unknown else _last(tidy, gold)) or _nothing(tidy)
+    if boxes:
+        return _stated(tidy, gold, _ANSWER) or _from_box(boxes, gold)
+    found = _stated(tidy, gold, _STATED)
+    if found is None and gold.unknowns:
+        found = _solved(tidy, gold)
+    if found is None and len(gold.unknowns) != 1:
+        found = _last(tidy, gold)
+    return found or _nothing(tidy)
 
 
-def _boxes(text: str) -> tuple[str, str]:
-    r"""Return the content of the last boxes, joined, and the text without a truncated box."""
+def without_reasoning(text: str) -> str:
+    """Return the text behind its reasoning, which ends with `</think>`; `####` in front of a value reads `Answer:`."""
+    text = text.rpartition("</think>")[2].partition("<think>")[0]
+    return _HASHES.sub(r"Answer: \1", text)
+
+
+def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
+    r"""Return the content of the last boxes, joined, and the text behind them; without boxes, the whole text.
+
+    Boxes belong together if nothing but a name, a comma, `and` or `or` is between them, or if they have all `names`. A
+    truncated box is removed from the text.
+    """
     closed: list[tuple[int, int, int]] = []
-    opened: list[int | None] = []
-    for match in re.finditer(r"\\f?boxed\s?\{|\\.|[{}]", text):
+    opened: list[tuple[int, int] | None] = []
+    for match in re.finditer(r"\\+f?boxed\s?\{|\\.|[{}]", text):
         token = match.group()
         if token == "}":
-            if opened and (start := opened.pop()) is not None and text[start : match.start()].strip():
-                closed.append((text.rfind("\\", 0, start), start, match.start()))
+            if opened and (box := opened.pop()) is not None and text[box[1] : match.start()].strip():
+                closed.append((*box, match.start()))
         elif token.endswith("{") and token != r"\{":
-            opened.append(match.end() if "boxed" in token else None)
+            opened.append(match.span() if "boxed" in token else None)
     if not closed:
-        cut = next((start for start in opened if start is not None), None)
+        cut = next((box[0] for box in opened if box is not None), None)
         if cut is None:
             return "", text
         line_end = text.find("\n", cut)
-        return "", text[: text.rfind("\\", 0, cut)] + (text[line_end:] if line_end >= 0 else "")
-    before, start, end = closed[-1]
-    content = text[start:end]
-    for earlier_before, earlier_start, earlier_end in reversed(closed[:-1]):
-        between = re.sub(r"\\text\s?\{|\\quad|or|and|[\s$,;{}]", "", text[earlier_end:before][:40])
-        if between or before - earlier_end > 40:
-            break
-        before, content = earlier_before, f"{text[earlier_start:earlier_end]} or {content}"
-    return content.strip(), text
+        return "", text[:cut] + (text[line_end:] if line_end >= 0 else "")
+    labels = [label[0] if (label := _LABEL.search(text[max(0, box[0] - 20) : box[0]])) else "" for box in closed]
+    named = [i for i, label in enumerate(labels) if re.sub(r"_\w+|[\s={}$]", "", label) in names]
+    last = named[-len(names) :] if len(names) > 1 and named and named[-1] == len(closed) - 1 else []
+    if not last or {re.sub(r"_\w+|[\s={}$]", "", labels[i]) for i in last} != {*names}:
+        last = [len(closed) - 1]
+        while last[0] and _JOINS.fullmatch(text[closed[last[0] - 1][2] + 1 : closed[last[0]][0]]):
+            last.insert(0, last[0] - 1)
+    contents = [text[closed[i][1] : closed[i][2]].strip() for i in last]
+    if len(last) > 1:
+        contents = [labels[i] + content for i, content in zip(last, contents, strict=True)]
+    return " or ".join(contents), text[closed[-1][2] + 1 :]
 
 
 def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     tidy = " or ".join(line for line in one_spelling(content).split("\n") if line.strip())
-    prose = any(is_prose(token, "=") for token in tidy.split())
-    answer = None if prose else _read(tidy, gold)
+    answer = _read(tidy, gold)
     if answer is None:
         readable = [a for piece in pieces(tidy) if (a := _read(piece.text, gold))]
         answer = readable[-1] if readable else None
     # Words in a box are a wrong answer, but unreadable symbols are no answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
-    return FinalAnswer(content, answer)
+    return FinalAnswer(content, answer, "box")
 
 
-def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    for match in reversed(list(_STATED.finditer(tidy))[-20:]):
+def _stated(tidy: str, gold: MathAnswer, pattern: re.Pattern[str]) -> FinalAnswer | None:
+    for match in reversed(list(pattern.finditer(tidy))[-20:]):
         line = match.group(1).strip() or tidy[match.end(1) :].lstrip().partition("\n")[0]
         line = _REASON.split(line)[0].strip()
         found = list(pieces(line))
@@ -108,12 +139,12 @@ def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
         read = [(run, answer) for run in runs if (answer := _read(run, gold))]
         for run, answer in read:
             if _plausible(answer, gold):
-                return FinalAnswer(run, answer)
+                return FinalAnswer(run, answer, "statement")
         for run, answer in read:
-            if not gold.unknown or answer.unknown:
-                return FinalAnswer(run, answer)
+            if not gold.unknowns or answer.unknowns:
+                return FinalAnswer(run, answer, "statement")
         if nothing := _NOTHING.search(line):
-            return FinalAnswer(nothing.group(), None)
+            return FinalAnswer(nothing.group(), read_answer(nothing.group()), "statement")
     return None
 
 
@@ -147,11 +178,11 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
         said = [piece.text, *said] if new else said
         if len(values) >= len(gold.values):
             break
-    return FinalAnswer(", ".join(said), MathAnswer(tuple(values))) if values else None
+    return FinalAnswer(", ".join(said), MathAnswer("", tuple(values)), "values of the unknown") if values else None
 
 
 def _among(value: Value, others: list[Value]) -> bool:
-    return any(value.label in (other.label, "") and same_value(value.expr, other.expr) for other in others)
+    return any(value.label in (other.label, "") and equal_values(value.expr, other.expr) for other in others)
 
 
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
@@ -163,10 +194,10 @@ def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     run = found[-1].text
     before = line[: line.rfind(run)].rstrip()
     answer = _read(run, gold)
-    if answer is None or not answer.numeric:
+    if answer is None or not answer.numeric or any(value.equation for value in answer.values):
         return None
-    if answer.unknown or (not before or re.search(r"\b(?:is|are|equals|be|get)$|:$", before)):
-        return FinalAnswer(run, answer) if answer.unknown or _plausible(answer, gold) else None
+    if answer.unknowns or (not before or re.search(r"\b(?:is|are|equals|be|get)$|:$", before)):
+        return FinalAnswer(run, answer, "last line") if answer.unknowns or _plausible(answer, gold) else None
     return None
 
 
@@ -174,14 +205,14 @@ def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     for piece in pieces_from_end(tidy):
         answer = _read(piece.text, gold) if piece.claimed else None
         if answer and _plausible(answer, gold) and (gold.numeric or re.search(r"[\d=+*/^\\-]", piece.text)):
-            return FinalAnswer(piece.text, answer)
+            return FinalAnswer(piece.text, answer, "last formula")
     return None
 
 
 def _nothing(tidy: str) -> FinalAnswer | None:
     """Return the last line, if it states that there is no answer or that any value is an answer."""
     found = _NOTHING.search(tidy.rstrip().rpartition("\n")[2])
-    return FinalAnswer(found.group(), None) if found else None
+    return FinalAnswer(found.group(), read_answer(found.group()), "last line") if found else None
 
 
 def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
@@ -194,10 +225,119 @@ def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
 
 def _plausible(answer: MathAnswer, gold: MathAnswer) -> bool:
     """Whether a value has the form of the gold: a number if the gold is a number, and the same unknowns."""
-    if gold.unknown:
+    numeric = all(v.constant or (v.equation and not v.expr.rhs.free_symbols) for v in answer.values)
+    if gold.unknowns:
+        if len(gold.unknowns) > 1 and tuples(answer):
+            return True
         return answer.numeric and {v.label for v in answer.values} <= {*gold.unknowns, ""}
-    return answer.numeric or not gold.numeric
+    return numeric or not gold.numeric
 
 
 def _ends(line: str, run: str) -> bool:
     return line.rstrip(" .,;:?!").endswith(run.rstrip(" .,;:?!"))
+
+
+_PIECES = 40  # the maximum number of pieces to try, from the end
+_WORDS = 12  # how many words before a piece are examined; half as many after it
+
+# Words before a piece that is only tried or ruled out, and words after a piece that is ruled out.
+_SUPPOSED = re.compile(r"\b(?:try(?:ing)?|let(?:ting)?|let's say|suppose|assume|assuming|guess)$", re.IGNORECASE)
+_RULED_OUT = re.compile(
+    r"\b(?:not|reject|rejecting|discard|discarding|exclude|excluding|ignore|ignoring|except)$", re.IGNORECASE
+)
+_WHICH_IS_OUT = re.compile(
+    r"(?:is|are|was|would be) (?:not\b|(?:an )?(?:extraneous|impossible|invalid|rejected))"
+    r"|(?:does|do|did|can|could|must|will)(?: not|n't)\b|cannot\b|isn't\b|fails\b|must be (?:rejected|discarded)",
+    re.IGNORECASE,
+)
+# Words before a piece that is not the answer: "greater than 7", "of radius 4", "when x = 3".
+_SPOKEN_OF = re.compile(
+    r"\b(?:tends|goes|close) to$|\bfrom(?:.{1,40}\bto)?$|\b(?:than|with|using|approaches|approaching|radius|length|"
+    r"width|height|side|edge|symbol|(?<!answer )(?<!result )(?<!value )being|(?<!given )by)$",
+    re.IGNORECASE,
+)
+_OF = re.compile(r"(?<!consist )(?<!consists )\bof$", re.IGNORECASE)
+_NAMED = re.compile(r"\w'*(?:\(\w\))?\s?=")
+_CONDITION = re.compile(r"\b(?:if|when|where|for|at|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing))$", re.IGNORECASE)
+# "has an area of 36" asserts a value; "rolling a sum of 7" does not.
+_OF_ITS_OWN = re.compile(
+    r"\b(?:is|are|was|has|have|had|gives?|giving|gets?|makes?|making|for|to|yields?) an? (?:[a-z-]+ ){1,3}of$",
+    re.IGNORECASE,
+)
+
+_REMARK = re.compile(r"\([a-zA-Z]{2,} [^()]*\)\.?")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece, and the words of its sentence before and after it."""
+
+    text: str
+    before: str = ""
+    behind: str = ""
+
+    @property
+    def supposed(self) -> bool:
+        """Whether the sentence only tries the piece, as in "try x = 3"."""
+        return _SUPPOSED.search(self.before) is not None
+
+    @property
+    def ruled_out(self) -> bool:
+        """Whether the sentence negates the piece."""
+        return bool(_RULED_OUT.search(self.before) or _WHICH_IS_OUT.match(self.behind))
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the sentence asserts the piece, judging by the words around it."""
+        if self.supposed or self.ruled_out or ("=" in self.text and _CONDITION.search(self.before)):
+            return False
+        if _OF.search(self.before) and not _OF_ITS_OWN.search(self.before):
+            # "15% of 80 = 12" is a claim, "the derivative of f(x) = 3x" is not.
+            return "=" in self.text and not _NAMED.match(self.text)
+        return _SPOKEN_OF.search(self.before) is None
+
+
+def pieces_from_end(tidy: str) -> Iterator[Piece]:
+    """Yield the last pieces, the very last one first; lines that are remarks in brackets are skipped."""
+    lines = (reversed(list(pieces(line))) for line in reversed(tidy.split("\n")) if not _REMARK.fullmatch(line.strip()))
+    return islice((piece for line in lines for piece in line), _PIECES)
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """Yield the longest pieces between words of prose, ends of sentences and ends of lines."""
+    for line in text.split("\n"):
+        tokens = line.split()
+        start = sentence = 0
+        for i, token in enumerate(tokens):
+            prose = is_prose(token, tokens[i + 1] if i + 1 < len(tokens) else "")
+            ends = token[-1] in ".;:?!" and not token.endswith(r"\;")
+            if prose or ends or i + 1 == len(tokens):
+                yield from _finished(tokens, sentence, start, i if prose else i + 1)
+                start = i + 1
+            if ends:
+                sentence = i + 1
+
+
+def is_prose(token: str, following: str) -> bool:
+    """Whether a token is a word; `following`, the next token, distinguishes the article `a` from a variable."""
+    bare = token.strip(".,;:?!()")
+    if bare in ("or", "and", "dx", "dy") or re.fullmatch(r"cm|mm|km", bare):
+        return False
+    if bare in ("a", "A", "I"):
+        return not re.match(r"[=+*/^<>≤≥≠-]|\\(?:approx|in|[lg]eq?|neq?)", following)
+    return re.search(r"[^\W\d_]{2,}", re.sub(r"\b[a-z]{2}(?=\^)", "", without_commands(token))) is not None
+
+
+def _finished(tokens: list[str], sentence: int, start: int, end: int) -> Iterator[Piece]:
+    """Yield the piece made of these tokens, if it is mathematical, with the words of its sentence."""
+    behind = " ".join(tokens[end : end + _WORDS // 2])
+    while start < end and tokens[end - 1] in ("or", "and"):
+        end -= 1
+    while start < end and tokens[start].rstrip(",") in ("or", "and"):
+        start += 1
+    if end < len(tokens) and re.fullmatch(rf"(?=\w{{3}}){UNITS}", tokens[end].strip(".,;:?!")):
+        end += 1
+    text = " ".join(tokens[start:end]).strip(' .,;:?!"').lstrip("'")
+    if re.search(r"[a-zA-Z\d]", text):
+        before = " ".join(tokens[max(sentence, start - _WORDS) : start]).rstrip(" ,:(")
+        yield Piece(text, before, "" if tokens[end - 1][-1] in ".;:?!" else behind)

@@ -11,14 +11,16 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Literal
 
-from crosspatch.grading.final_answer import find_answer
-from crosspatch.grading.math_answer import UNITS, read_gold, same_answer
-from crosspatch.grading.maths_text import one_spelling, without_commands
+from crosspatch.grading.equality import compare, same_text
+from crosspatch.grading.final_answer import boxed, find_answer, without_reasoning
+from crosspatch.grading.math_answer import UNITS, read_gold, says_nothing, without_unit
+from crosspatch.grading.spelling import one_spelling, without_commands
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
-Kind = Literal["math", "text", "yes_no"]
+Kind = Literal["math", "choice", "text", "yes_no"]
 
 _YES_OR_NO = r"(?P<said>yes|no)(?![\w-])"
 # The positions of an answer, most reliable first: in a box, after "Answer:", at the start of a sentence.
@@ -29,40 +31,55 @@ _PLACES = (
         rf"(?:^|[.!?]\s+|\n)[\s*\"'$]*(?:\\text\{{)?{_YES_OR_NO}(?!\s+(?:one|matter|other|number)\b)", re.IGNORECASE
     ),
 )
+# A choice's letter at the beginning, alone or in front of the choice's text: (B) 12.
+_CHOICE = re.compile(r"^[\s{\[]*(\([A-Ha-h]\)|\(?[A-HJ])(?![^\s})\].:,~])[\s})\]]*(?:[.:,~]|$|(?<=[)\]}])\s*\S|(?<=[)\]}]\s)\S)")
+_CHOSEN = re.compile(
+    r"(?i:\banswer|\b(?:option|choice))(?i:\s(?:is|seems to be|would be|must be))?[\s:]*(?i:option|choice)?"
+    r"[\s{\[]*(\([A-Ha-h]\)|\(?[B-HJ]|\(?A(?! (?!because|since)[a-z]))(?!\w|['’]\w)"
+)
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict, and the final answer as it occurs in the text: None if none was found."""
+    """A verdict, the final answer as it occurs in the text (None if none was found), and the rule that decided."""
 
     verdict: Verdict
     extracted: str | None
+    rule: str
 
 
 def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
     """Grade a text against the gold or any alias; no text makes this function raise.
 
-    `kind` is the kind of the gold: mathematics (the text's final answer is parsed and compared), words (they must
-    occur in the text as whole words), or yes or no; None infers the kind from the gold. If a mathematical gold cannot
-    be parsed, every text is unparsed.
+    `kind` is the kind of the gold: mathematics (the text's final answer is parsed and compared), a choice's letter,
+    words (they must occur as whole words in the box or, without a box, in the text), or yes or no; None infers the kind
+    from the gold. A gold may be a whole solution with a box. If a mathematical gold cannot be parsed, only the same
+    text is correct, and every other text is unparsed.
     """
-    match kind or kind_of(gold):
+    text = without_reasoning(text)
+    golds = [_gold_answer(name) for name in (gold, *aliases)]
+    match kind or kind_of(golds[0]):
         case "text":
-            return _grade_words(text, (gold, *aliases))
+            return _grade_words(boxed(text)[0] or text, golds)
         case "yes_no":
             said_so = _yes_or_no(text)
             if said_so is None:
-                return Grade("unparsed", None)
-            return Grade("correct" if said_so == _yes_or_no(gold) else "incorrect", said_so)
-    golds = [answer for name in (gold, *aliases) if (answer := read_gold(name))]
-    if not golds:
-        return Grade("unparsed", None)
-    found = find_answer(text, golds[0])
+                return Grade("unparsed", None, "no answer found")
+            return Grade("correct" if said_so == _yes_or_no(golds[0]) else "incorrect", said_so, "yes or no")
+        case "choice" if letter := _letter(text):
+            right = any(letter == _letter(name) for name in golds)
+            return Grade("correct" if right else "incorrect", letter, "choice letter")
+    answers = [answer for name in golds if (answer := read_gold(name))]
+    found = find_answer(text, answers[0]) if answers else None
     if found is None:
-        return Grade("unparsed", None)
-    said = found.answer
-    right = said is not None and any(same_answer(one, said) for one in golds)
-    return Grade("correct" if right else "incorrect", found.text)
+        whole = boxed(text)[0] or text.strip()
+        if any(same_text(name, whole) for name in golds):
+            return Grade("correct", whole, "same text")
+        return Grade("unparsed", None, "no answer found" if answers else "the gold cannot be read")
+    if found.answer is None:
+        return Grade("incorrect", found.text, f"{found.where}: no mathematical answer")
+    right, rule = max((compare(one, found.answer) for one in answers), key=itemgetter(0))
+    return Grade("correct" if right else "incorrect", found.text, f"{found.where}: {rule}")
 
 
 def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
@@ -74,26 +91,51 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
     said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
     found = [wording for wording in said if wording is not None]
     if not _fold(text):
-        return Grade("unparsed", None)
-    return Grade("correct" if 2 * len(found) > len(key_points) else "incorrect", ", ".join(found) or None)
+        return Grade("unparsed", None, "no answer found")
+    verdict: Verdict = "correct" if 2 * len(found) > len(key_points) else "incorrect"
+    return Grade(verdict, ", ".join(found) or None, f"{len(found)} of {len(key_points)} key points")
+
+
+def _gold_answer(gold: str) -> str:
+    """Return a gold's answer: of a whole solution, the content of its box or of its last line `Answer: …`."""
+    gold = without_reasoning(gold)
+    stated = re.findall(r"^Answer: ?(.+)$", gold, re.MULTILINE)
+    return boxed(gold)[0] or (stated[-1] if stated else gold)
 
 
 def kind_of(gold: str) -> Kind:
-    """Return the kind text if the gold has a word of three or more letters that is no LaTeX command, function or unit.
+    """Return the kind that a gold looks like.
 
-    A gold of only yes or no has the kind yes_no.
+    Text has a word of three or more letters that is no LaTeX command, function, name in front of `=` or unit behind a
+    number.
     """
     if re.fullmatch(r"\W*(?:\\text\{)?\W*(?:yes|no)\W*", gold, re.IGNORECASE):
         return "yes_no"
-    words = re.findall(r"[^\W\d_]{3,}", without_commands(one_spelling(gold)))
+    if _CHOICE.match(without_commands(gold)) and len(re.findall(r"\b[A-HJ]\b", gold)) == 1:
+        return "choice"
+    value = one_spelling(gold).rpartition("=")[2]
+    if says_nothing(value):
+        return "math"
+    if re.search(r"\\frac|\^", value):
+        return "math"
+    words = re.findall(r"[^\W\d_]{3,}", without_commands(re.sub(r"_\{\w+\}", "", without_unit(value))))
     return "text" if any(not re.fullmatch(rf"and|square|cubic|{UNITS}", w.lower()) for w in words) else "math"
+
+
+def _letter(text: str) -> str | None:
+    """Return the letter of the choice that a text makes: in its box, as its stated answer, or in front of its text."""
+    content = without_commands(boxed(text)[0])
+    plain = content or re.sub(r"[*$]|\\[()\[\]]", "", without_commands(text))
+    stated = [] if content else _CHOSEN.findall(plain)
+    found = stated[-1:] or _CHOICE.findall(plain)
+    return found[0].strip("()").upper() if found and not re.search(r"^\W*[A-HJ]\W*,\W*[A-HJ]\b", plain) else None
 
 
 def _grade_words(text: str, golds: Sequence[str]) -> Grade:
     for gold in golds:
-        if _says(text, gold):
-            return Grade("correct", gold)
-    return Grade("incorrect" if _fold(text) else "unparsed", None)
+        if _says(text, gold) or same_text(text, gold):
+            return Grade("correct", gold, "words")
+    return Grade("incorrect", None, "words") if _fold(text) else Grade("unparsed", None, "no answer found")
 
 
 def _says(text: str, wording: str) -> bool:

@@ -69,7 +69,7 @@ class GradingWorker:
                 raise
             if reply is None:
                 self._end()
-                return Grade("unparsed", None)
+                return Grade("unparsed", None, "time limit")
             return Grade(**json.loads(reply))
 
     def _end(self) -> None:
