@@ -65,7 +65,9 @@ def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
     right = Grade("correct", "gravitational force, Earth, pulls", "3 of 4 key points")
     assert grade_explanation("The earth pulls with a Gravitational  force.", points) == right
     assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls", "2 of 4 key points")
-    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade("incorrect", "gravity", "1 of 4 key points")
+    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade(
+        "incorrect", "gravity", "1 of 4 key points"
+    )
     assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None, "0 of 4 key points")
     assert grade_explanation(" ?\n", points) == Grade("unparsed", None, "no answer found")
 

@@ -20,7 +20,7 @@ from crosspatch.data.table import Row, read_rows
 from crosspatch.grading.equations import Equation, stated_equations
 from crosspatch.grading.grading import grade
 from crosspatch.grading.health import unclosed
-from crosspatch.grading.maths_text import typed
+from crosspatch.grading.spelling import typed
 from crosspatch.grading.steps import Steps, check_steps
 
 Answered = Literal["right", "wrong", "unparsed"]

@@ -17,7 +17,7 @@ from operator import add, mul, sub
 
 import sympy
 
-from crosspatch.grading.maths_text import typed
+from crosspatch.grading.spelling import typed
 
 X = sympy.Symbol("x")  # the unknown, whatever its name in the text
 

@@ -35,7 +35,9 @@ _STATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # A statement that wins over an earlier box.
-_ANSWER = re.compile(r"\banswer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?(?:\s+(?:is|must be|should be)\b|\s?[:=])\s?:?(?=([^\n]*))", re.I)
+_ANSWER = re.compile(
+    r"\banswer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?(?:\s+(?:is|must be|should be)\b|\s?[:=])\s?:?(?=([^\n]*))", re.I
+)
 _HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE)
 # What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
 _LABEL = re.compile(r"(?:\\?[a-zA-Z]+|\([a-z](?:, ?[a-z])*\))(?:_\{?\w+\}?)?'*(?:\([a-z]\))?\s*=\s*$")

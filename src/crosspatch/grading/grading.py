@@ -32,7 +32,9 @@ _PLACES = (
     ),
 )
 # A choice's letter at the beginning, alone or in front of the choice's text: (B) 12.
-_CHOICE = re.compile(r"^[\s{\[]*(\([A-Ha-h]\)|\(?[A-HJ])(?![^\s})\].:,~])[\s})\]]*(?:[.:,~]|$|(?<=[)\]}])\s*\S|(?<=[)\]}]\s)\S)")
+_CHOICE = re.compile(
+    r"^[\s{\[]*(\([A-Ha-h]\)|\(?[A-HJ])(?![^\s})\].:,~])[\s})\]]*(?:[.:,~]|$|(?<=[)\]}])\s*\S|(?<=[)\]}]\s)\S)"
+)
 _CHOSEN = re.compile(
     r"(?i:\banswer|\b(?:option|choice))(?i:\s(?:is|seems to be|would be|must be))?[\s:]*(?i:option|choice)?"
     r"[\s{\[]*(\([A-Ha-h]\)|\(?[B-HJ]|\(?A(?! (?!because|since)[a-z]))(?!\w|['’]\w)"

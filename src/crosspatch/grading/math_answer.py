@@ -44,9 +44,7 @@ _CHOICE = re.compile(r"^\s*(?:\([A-J]\)|[A-J][).:])\s*(?=\S)")
 _QUALIFIER = re.compile(r"\s(?:for (?:all|every|any|some)|where|\\forall)(?![a-zA-Z])")
 _SET = re.compile(r"(^|=)\s*\\?\{((?:[^{}]|\{[^{}]*\})*?)\\?\}$")
 # The beginning of {x | x > 2} without its bracket.
-_BUILDER = re.compile(
-    r"^\s*[a-zA-Z]\s*(?:=\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-zA-Z])|\||:)(?=.*(?:[<>]|\\[lgn]e))"
-)
+_BUILDER = re.compile(r"^\s*[a-zA-Z]\s*(?:=\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-zA-Z])|\||:)(?=.*(?:[<>]|\\[lgn]e))")
 _SEPARATOR = r"[,;]|\\(?:lor|vee|land|wedge)(?![a-zA-Z])|\b(?:or|and)\b"
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?)(?![a-zA-Z])")
 # A left side that names a value: x, f'(x), a_{3}, \frac{dy}{dx}, \angle A, |AB|, S_1:S_2; others are equations.

@@ -29,7 +29,7 @@ import sympy
 
 from crosspatch.data.problem import Problem
 from crosspatch.grading.equations import Equation, Unreadable, X, readings, stated_equations, tokens
-from crosspatch.grading.maths_text import one_spelling
+from crosspatch.grading.spelling import one_spelling
 
 Told = Literal["right", "planted", "neither"]
 

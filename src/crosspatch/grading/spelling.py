@@ -33,7 +33,8 @@ _LATEX = str.maketrans(
 )  # fmt: skip
 # The rows and columns of a matrix, which must not be read as line breaks; the parser gets them back.
 _ARRAY = re.compile(
-    r"(?:\\left\s?)?(?:\\?[\[(]\s*)?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}(?:\s*(?:\\right\s?)?\\?[\])])?", re.DOTALL
+    r"(?:\\left\s?)?(?:\\?[\[(]\s*)?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}(?:\s*(?:\\right\s?)?\\?[\])])?",
+    re.DOTALL,
 )
 _MATRIX = re.compile(r"\\begin\{[a-zA-Z]?matrix\*?\}.*?\\end\{[a-zA-Z]?matrix\*?\}", re.DOTALL)
 _HELD = {r"\\": "\ue000", "&": "\ue001", "\n": " "}
@@ -94,7 +95,10 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<!\d)(\d{1,9}) (?:times? )?(?:out of|in) (\d{1,9})(?!\d|\.\d)", r"\1/\2"),
     (r" ?\bpercent\b", "%"),
     # 1,000, but not the pair (12,102).
-    (r"(?<![\d.,])(?<!\\\{)(?!0,)(?<![(\[](?=\d{1,3},\d{3}[)\]]))(\d{1,3})((?:,\d{3})+)(?!\d)", lambda m: m[1] + m[2].replace(",", "")),
+    (
+        r"(?<![\d.,])(?<!\\\{)(?!0,)(?<![(\[](?=\d{1,3},\d{3}[)\]]))(\d{1,3})((?:,\d{3})+)(?!\d)",
+        lambda m: m[1] + m[2].replace(",", ""),
+    ),
     (rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
     (r"\\sqrt ?\(([^()\n]{0,60})\)", r"\\sqrt{\1}"),
     (r"\\sqrt ?(\[\d+\])? ?(\d+)", r"\\sqrt\1{\2}"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sympy
 
 from crosspatch.grading.equations import LONGEST, Equation, Unreadable, X, readings, solve, union
-from crosspatch.grading.maths_text import typed
+from crosspatch.grading.spelling import typed
 
 _TOLERANCE = 1e-3  # for a decimal that rounds a value without a short exact decimal, as in grading
 _MOST_CASES = 7
