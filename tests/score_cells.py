@@ -59,6 +59,7 @@ def answer(
         "domain": domain,
         "extracted": None,
         "verdict": verdict,
+        "rule": "words",
         "operation": operation,
         "health": [],
     }

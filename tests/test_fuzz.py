@@ -114,7 +114,7 @@ def test_settings_on_the_command_line(key, value):
 def graded(path: Path) -> object:
     def grade(text, gold, aliases, kind):
         assert all(isinstance(word, str) for word in (text, gold, *aliases))
-        return Grade("unparsed", None)
+        return Grade("unparsed", None, "time limit")
 
     with pytest.MonkeyPatch.context() as patch:
         # The process that grades has its own test and a time limit.

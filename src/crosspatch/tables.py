@@ -291,6 +291,7 @@ BEHAVIOUR = Schema(
         "domain": (pl.String, "related, near, unrelated_math, general, alignment, or a given prompt's own domain"),
         "extracted": (pl.String, "the final answer found in the text; null if none was found"),
         "verdict": (pl.String, "correct, incorrect, or unparsed: no answer was found"),
+        "rule": (pl.String, "where the answer was found and what decided, as in `box: equal values`"),
         "operation": (pl.String, "right, planted or neither; null if no operation is expected"),
         "health": (
             pl.List(pl.String),

@@ -69,7 +69,7 @@ def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
         "incorrect", "gravity", "1 of 4 key points"
     )
     assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None, "0 of 4 key points")
-    assert grade_explanation(" ?\n", points) == Grade("unparsed", None, "no answer found")
+    assert grade_explanation(" ?\n", points) == Grade("unparsed", None, "no final answer found")
 
 
 def test_the_kind_is_judged_by_the_gold() -> None:
@@ -80,9 +80,9 @@ def test_the_kind_is_judged_by_the_gold() -> None:
 
 
 def test_what_is_no_value_or_not_safe_is_not_read() -> None:
-    unsafe = ["", "9^{9^{9^9}}", "x^{1234}", "2 3", "99!", r"\frac{1}{", "1" * 31, "1/0", "apples"]
+    unsafe = ["", "9^{9^{9^9}}", r"\binom{9999}{5000}", "2 3", "9!!", r"\frac{1}{", "1" * 101, "1/0", "apples"]
     assert [parse(latex) for latex in unsafe] == [None] * 9
-    assert str(parse("x^{123}")) == "x**123"
+    assert str(parse("x^{1234}")) == "x**1234"
     assert grade("0.33", r"\frac{1}{3}").verdict == "incorrect"
     # The control of texts without an answer: one that is added is found.
     texts = [pair["text"] for pair in PAIRS if pair["why"] == "no answer" and "boxed" not in pair["text"]]

@@ -10,8 +10,8 @@ from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.grading.grading import Grade, grade
 from crosspatch.grading.grading_worker import GradingWorker
 
-# Without the bound on what is evaluated this asks for 9 to the power of 9^387420489.
-HANGS = r"\boxed{9^{9^{9^9}}}"
+# Without the bound on what is parsed this computes a number of ten million digits.
+HANGS = r"\boxed{\binom{40000000}{20000000}}"
 UNBOUNDED = """
 from crosspatch.grading import grading_worker, math_answer
 math_answer._harmless = bool
@@ -41,7 +41,7 @@ def test_what_hangs_is_ended_and_each_thread_gets_the_grade_of_its_answer() -> N
         verdicts = list(threads.map(lambda text: worker.grade(text, "x = 5").verdict, texts))
     assert verdicts == ["correct", "unparsed", "incorrect", "incorrect", "correct"]
     # The control: bounded, the same text is refused at once, with no need of the limit.
-    assert grade(HANGS, "x = 5") == Grade("unparsed", None, "no answer found")
+    assert grade(HANGS, "x = 5") == Grade("unparsed", None, "no final answer found")
 
 
 def test_a_script_needs_no_guard_and_nothing_else_is_printed() -> None:

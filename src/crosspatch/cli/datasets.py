@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from crosspatch.characters import visible
 from crosspatch.cli.application import (
     Out,
     Overrides,
@@ -128,6 +129,9 @@ def grade(
     ],
     json_out: Annotated[Path, typer.Option("--json", metavar="OUT", help="File for the verdicts, as JSON")],
     seconds: Annotated[float, typer.Option(help="Time limit for one answer; a longer one is unparsed")] = 5.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what was extracted from each answer, and the rule that decided")
+    ] = False,
 ) -> None:
     """Grade answers: correct, incorrect, or unparsed if no answer is found."""
     from crosspatch.grading.judge import grade_file
@@ -135,5 +139,10 @@ def grade(
     verdicts = grade_file(file, seconds)
     check_output(json_out)
     write_json(json_out, verdicts)
+    for number, verdict in enumerate(verdicts if explain else [], start=1):
+        extracted = "" if verdict["extracted"] is None else f", from {visible(verdict['extracted'])}"
+        console.print(
+            f"answer {number}: {verdict['verdict']} ({verdict['rule']}){extracted}", markup=False, soft_wrap=True
+        )
     counts = {name: sum(v["verdict"] == name for v in verdicts) for name in ("correct", "incorrect", "unparsed")}
     console.print(", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -124,10 +124,8 @@ def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
     elif row.gold is None:
         return "unparsed", "no equation in the question and no gold answer"
     else:
-        answered = _VERDICTS[grade(row.text, row.gold).verdict]
-        # Every text is unparsed if the gold cannot be read, even the gold itself.
-        if answered == "unparsed" and grade(row.gold, row.gold).verdict == "unparsed":
-            reason = "the gold answer cannot be read"
+        graded = grade(row.text, row.gold)
+        answered, reason = _VERDICTS[graded.verdict], graded.rule
     return answered, reason if answered == "unparsed" else ""
 
 

@@ -57,7 +57,8 @@ def compare(gold: MathAnswer, said: MathAnswer) -> tuple[bool, str]:
 
 def same_text(one: str, other: str) -> bool:
     """Whether two answers are written alike, ignoring spacing and markup."""
-    return _spaceless(one_spelling(one)) == _spaceless(one_spelling(other)) != ""
+    short = len(one) < 1_000 and len(other) < 1_000
+    return short and _spaceless(one_spelling(one)) == _spaceless(one_spelling(other)) != ""
 
 
 def _spaceless(text: str) -> str:
@@ -89,33 +90,31 @@ def _decimal_comma(answer: MathAnswer, other: MathAnswer) -> bool:
 
 def _equal(gold: Value, said: Value) -> bool:
     if gold.equation or (said.equation and gold.label):
-        equations = _equation(gold), _equation(said)
-        return None not in equations and _same_equation(*equations)
+        return _same_equation(gold, said)
     if said.equation:
         return equal_values(gold.expr, said.expr.rhs)  # a + b = 5 says the number 5
-    if gold.label and said.label and gold.expr.free_symbols | said.expr.free_symbols:
-        equations = _equation(gold), _equation(said)
-        if None not in equations and _same_equation(*equations):
-            return True
+    if gold.label and said.label and gold.expr.free_symbols | said.expr.free_symbols and _same_equation(gold, said):
+        return True
+    return _labels_agree(gold.label, said.label) and _same_quantity(gold, said)
+
+
+def _same_quantity(gold: Value, said: Value) -> bool:
+    """Whether two values are equal with their units, percent signs and number bases."""
     factor = _conversion(said.unit, gold.unit)
-    if factor is None or not _labels_agree(gold.label, said.label):
+    if factor is None or (gold.clock and gold.written.lstrip("0") != said.written.lstrip("0")):
         return False
-    if gold.written and not gold.base:
-        return gold.written.lstrip("0") == said.written.lstrip("0")
     if bool(gold.base) != bool(said.base):  # the base may be left out
         plain, based = (gold, said) if said.base else (said, gold)
         return based.written.isdigit() and plain.expr == int(based.written)
     if gold.free and said.free and len(gold.expr.free_symbols) == 1:
         (x,) = gold.expr.free_symbols
-        if equal_values(gold.expr.diff(x), said.expr.diff(x)):
+        return equal_values(gold.expr, said.expr) or equal_values(gold.expr.diff(x), said.expr.diff(x))
+    if gold.percent != said.percent:
+        # The sign may be understood: 28 for 28%, and 28% for 28, but not 0.5% for 0.5.
+        understood = gold.expr * 100 if gold.percent else gold.expr / 100 if abs(gold.expr) >= 1 else gold.expr
+        if equal_values(understood, said.expr):
             return True
-    if equal_values(gold.expr, said.expr if factor == 1 else said.expr * factor):
-        return True
-    # The percent sign may be understood: 28 for 28%, and 28% for 28, but not 0.5% for 0.5.
-    if gold.percent == said.percent:
-        return False
-    larger = 100 * (gold.expr if gold.percent else said.expr)
-    return equal_values(larger, said.expr) if gold.percent else abs(gold.expr) >= 1 and equal_values(gold.expr, larger)
+    return equal_values(gold.expr, said.expr if factor == 1 else said.expr * factor)
 
 
 def _labels_agree(gold: str, said: str) -> bool:
@@ -130,22 +129,18 @@ def _labels_agree(gold: str, said: str) -> bool:
     return "'" not in gold or "'" not in said or gold.count("'") == said.count("'")
 
 
-def _equation(value: Value) -> sympy.Eq | None:
-    """Return the equation that a value such as y = 2x + 3 states."""
-    if value.equation:
-        return value.expr
-    name = parse(value.label)
-    named = isinstance(name, sympy.Expr) and isinstance(value.expr, sympy.Expr)
-    return sympy.Eq(name, value.expr, evaluate=False) if named else None
-
-
-def _same_equation(gold: sympy.Eq, said: sympy.Eq) -> bool:
+def _same_equation(gold: Value, said: Value) -> bool:
     """Whether one equation is the other times a number: the quotient of both numerators is the same everywhere."""
-    a, b = (sympy.fraction(sympy.together(equation.lhs - equation.rhs))[0] for equation in (gold, said))
+    sides = []
+    for value in (gold, said):
+        left, right = value.expr.args if value.equation else (parse(value.label), value.expr)
+        if not isinstance(left, sympy.Expr) or not isinstance(right, sympy.Expr):
+            return False
+        sides.append(sympy.fraction(sympy.together(left - right))[0])
     try:
-        ratios = [_number(a, point) / _number(b, point) for point in range(len(_SIGNS))]
+        ratios = [_number(sides[0], point) / _number(sides[1], point) for point in range(len(_SIGNS))]
     except Exception:  # undefined functions
-        return bool(a == b)
+        return bool(sides[0] == sides[1])
     return bool(ratios[0]) and all(_difference(ratios[0], ratio) < 1e-9 for ratio in ratios)
 
 
@@ -173,7 +168,7 @@ def _quantity(unit: str) -> Any:
 
 def _same_tuples(gold: MathAnswer, said: MathAnswer) -> bool:
     """Whether tuples, named values and lists are the same: (2, 3), x = 2, y = 3 and 2, 3 in this order."""
-    if (gold.named and said.named) or any(value.written for value in (*gold.values, *said.values)):
+    if (gold.named and said.named) or any(value.clock for value in (*gold.values, *said.values)):
         return False
     golds, saids = tuples(gold), tuples(said)
     return golds is not None and saids is not None and _each_in(golds, saids, equal_values)
@@ -228,9 +223,9 @@ def equal_values(gold: Any, said: Any) -> bool:
         close = {_close(gold, said, point) for point in range(len(points))} - {None}
         if close:
             return False not in close
-    entries = _entries(gold), _entries(said)
-    if None not in entries:
-        return len(entries[0]) == len(entries[1]) and all(map(equal_values, *entries))
+    a, b = _entries(gold), _entries(said)
+    if a is not None and b is not None:
+        return len(a) == len(b) and all(map(equal_values, a, b))
     if isinstance(gold, sympy.MatrixBase) and isinstance(said, sympy.MatrixBase):
         return gold.shape == said.shape and all(map(equal_values, gold, said))
     if isinstance(gold, sympy.Interval) and isinstance(said, sympy.Interval):

@@ -28,15 +28,11 @@ from crosspatch.grading.spelling import one_spelling, without_commands
 
 _TAIL = 20_000  # only this many characters at the end are read
 _STATED = re.compile(
-    r"\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|would be|must be|:|=)"
+    r"\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|(?:would|must|should) be|:|=)"
     r"|(?<!one )(?<!other )(?<!another )(?<!first )(?<!second )"
     r"(?:solutions?|roots?)(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s(?:is|are)\b"
     r"|answer\s?$)\s?:?(?=([^\n]*))",
     re.IGNORECASE | re.MULTILINE,
-)
-# A statement that wins over an earlier box.
-_ANSWER = re.compile(
-    r"\banswer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?(?:\s+(?:is|must be|should be)\b|\s?[:=])\s?:?(?=([^\n]*))", re.I
 )
 _HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE)
 # What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
@@ -48,7 +44,6 @@ _JOINS = re.compile(
     r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
 )
 _REASON = re.compile(r"[,;]?\s\b(?:because|since|which|where|so that|when)\b")
-_PAIR = re.compile(r"\(\s?([a-z])\s?,\s?([a-z])\s?\)\s?=\s?\(([^(),\n]{1,30}),([^(),\n]{1,30})\)")
 _GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN](?:\^\{?[23]\}?)?$")
 _NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE)
 
@@ -65,13 +60,11 @@ class FinalAnswer:
 def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
     """Find a text's final answer; the kind of the gold helps to recognise it."""
     text = without_reasoning(text)[-_TAIL:]
-    if len(gold.unknowns) > 1:
-        text = _PAIR.sub(r"\1 = \3, \2 = \4", text)
     boxes, rest = boxed(text, [value.label for value in gold.values])
     tidy = one_spelling(rest)
+    found = _stated(tidy, gold)
     if boxes:
-        return _stated(tidy, gold, _ANSWER) or _from_box(boxes, gold)
-    found = _stated(tidy, gold, _STATED)
+        return found or _from_box(boxes, gold)
     if found is None and gold.unknowns:
         found = _solved(tidy, gold)
     if found is None and len(gold.unknowns) != 1:
@@ -93,7 +86,7 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
     """
     closed: list[tuple[int, int, int]] = []
     opened: list[tuple[int, int] | None] = []
-    for match in re.finditer(r"\\+f?boxed\s?\{|\\.|[{}]", text):
+    for match in re.finditer(r"\\{1,2}f?boxed\s?\{|\\.|[{}]", text):
         token = match.group()
         if token == "}":
             if opened and (box := opened.pop()) is not None and text[box[1] : match.start()].strip():
@@ -101,11 +94,8 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
         elif token.endswith("{") and token != r"\{":
             opened.append(match.span() if "boxed" in token else None)
     if not closed:
-        cut = next((box[0] for box in opened if box is not None), None)
-        if cut is None:
-            return "", text
-        line_end = text.find("\n", cut)
-        return "", text[:cut] + (text[line_end:] if line_end >= 0 else "")
+        cut = next((box[0] for box in opened if box), len(text))
+        return "", text[:cut] + "".join(text[cut:].partition("\n")[1:])
     labels = [label[0] if (label := _LABEL.search(text[max(0, box[0] - 20) : box[0]])) else "" for box in closed]
     named = [i for i, label in enumerate(labels) if re.sub(r"_\w+|[\s={}$]", "", label) in names]
     last = named[-len(names) :] if len(names) > 1 and named and named[-1] == len(closed) - 1 else []
@@ -131,8 +121,8 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     return FinalAnswer(content, answer, "box")
 
 
-def _stated(tidy: str, gold: MathAnswer, pattern: re.Pattern[str]) -> FinalAnswer | None:
-    for match in reversed(list(pattern.finditer(tidy))[-20:]):
+def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
+    for match in reversed(list(_STATED.finditer(tidy))[-20:]):
         line = match.group(1).strip() or tidy[match.end(1) :].lstrip().partition("\n")[0]
         line = _REASON.split(line)[0].strip()
         found = list(pieces(line))

@@ -64,20 +64,23 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
         case "text":
             return _grade_words(boxed(text)[0] or text, golds)
         case "yes_no":
-            said_so = _yes_or_no(text)
-            if said_so is None:
-                return Grade("unparsed", None, "no answer found")
-            return Grade("correct" if said_so == _yes_or_no(golds[0]) else "incorrect", said_so, "yes or no")
+            if said_so := _yes_or_no(text):
+                return Grade("correct" if said_so == _yes_or_no(golds[0]) else "incorrect", said_so, "yes or no")
+            return Grade("unparsed", None, "no final answer found")
         case "choice" if letter := _letter(text):
             right = any(letter == _letter(name) for name in golds)
             return Grade("correct" if right else "incorrect", letter, "choice letter")
+    return _grade_math(text, golds)
+
+
+def _grade_math(text: str, golds: Sequence[str]) -> Grade:
     answers = [answer for name in golds if (answer := read_gold(name))]
     found = find_answer(text, answers[0]) if answers else None
     if found is None:
         whole = boxed(text)[0] or text.strip()
         if any(same_text(name, whole) for name in golds):
             return Grade("correct", whole, "same text")
-        return Grade("unparsed", None, "no answer found" if answers else "the gold cannot be read")
+        return Grade("unparsed", None, "no final answer found" if answers else "the gold answer cannot be read")
     if found.answer is None:
         return Grade("incorrect", found.text, f"{found.where}: no mathematical answer")
     right, rule = max((compare(one, found.answer) for one in answers), key=itemgetter(0))
@@ -93,7 +96,7 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
     said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
     found = [wording for wording in said if wording is not None]
     if not _fold(text):
-        return Grade("unparsed", None, "no answer found")
+        return Grade("unparsed", None, "no final answer found")
     verdict: Verdict = "correct" if 2 * len(found) > len(key_points) else "incorrect"
     return Grade(verdict, ", ".join(found) or None, f"{len(found)} of {len(key_points)} key points")
 
@@ -137,7 +140,7 @@ def _grade_words(text: str, golds: Sequence[str]) -> Grade:
     for gold in golds:
         if _says(text, gold) or same_text(text, gold):
             return Grade("correct", gold, "words")
-    return Grade("incorrect", None, "words") if _fold(text) else Grade("unparsed", None, "no answer found")
+    return Grade("incorrect", None, "words") if _fold(text) else Grade("unparsed", None, "no final answer found")
 
 
 def _says(text: str, wording: str) -> bool:

@@ -16,8 +16,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from types import TracebackType
+from dataclasses import asdict
 from typing import IO
 
 from crosspatch.errors import CrosspatchError, UsageError
@@ -40,15 +39,15 @@ class GradingWorker:
             raise UsageError(f"an answer cannot be graded in {seconds:g} seconds; give more than 0")
         self.seconds = seconds
         self._command = tuple(command)
-        self._process: _Process | None = None
+        self._process: subprocess.Popen[str] | None = None
+        # A thread reads the process's output, as some platforms cannot wait for a pipe with a timeout.
+        self._replies: queue.Queue[str | None] = queue.Queue()
         self._turn = threading.Lock()
 
     def __enter__(self) -> GradingWorker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -60,10 +59,8 @@ class GradingWorker:
         """Grade one answer; raises CrosspatchError if the worker does not start or fails with an error."""
         request = {"text": text, "gold": gold, "aliases": list(aliases), "kind": kind, "seconds": self.seconds}
         with self._turn:
-            if self._process is None:
-                self._process = _Process.started(self._command)
             try:
-                reply = self._process.ask(json.dumps(request), self.seconds)
+                reply = self._ask(self._process or self._started(), json.dumps(request))
             except BaseException:
                 self._end()  # otherwise its late reply would be read as the reply for the next answer
                 raise
@@ -72,67 +69,44 @@ class GradingWorker:
                 return Grade("unparsed", None, "time limit")
             return Grade(**json.loads(reply))
 
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.end()
-            self._process = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Process:
-    """A running worker. A thread reads its output, as some platforms cannot wait for a pipe with a timeout."""
-
-    popen: subprocess.Popen[str]
-    replies: queue.Queue[str | None] = field(default_factory=queue.Queue)
-
-    @classmethod
-    def started(cls, command: Sequence[str]) -> _Process:
+    def _started(self) -> subprocess.Popen[str]:
         # The worker imports the package from the same place as this process.
-        path = os.pathsep.join(filter(None, sys.path))
-        popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        process = cls(popen)
-        assert popen.stdout is not None
-        threading.Thread(target=_read, args=(popen.stdout, process.replies), daemon=True).start()
-        weakref.finalize(process, _end, popen)
-        try:
-            up = process.replies.get(timeout=_START)
-        except queue.Empty:
-            up = None
-        if up is None:
-            process.end()
-            raise CrosspatchError(f"the grading worker did not start: {' '.join(command)}")
-        return process
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8", env=environment)
+        self._process, self._replies = process, queue.Queue()
+        threading.Thread(target=_read, args=(process.stdout, self._replies), daemon=True).start()
+        weakref.finalize(self, _end, process)
+        with suppress(queue.Empty):
+            if self._replies.get(timeout=_START) is not None:
+                return process
+        raise CrosspatchError(f"the grading worker did not start: {' '.join(self._command)}")
 
-    def ask(self, request: str, seconds: float) -> str | None:
-        """Return the worker's reply; None after the time limit, or if the worker has ended."""
-        assert self.popen.stdin is not None
+    def _ask(self, process: subprocess.Popen[str], request: str) -> str | None:
+        """Return the worker's reply; None after the time limit, or if the worker was killed."""
+        assert process.stdin is not None
         try:
-            self.popen.stdin.write(request + "\n")
-            self.popen.stdin.flush()
-            reply = self.replies.get(timeout=seconds)
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            reply = self._replies.get(timeout=self.seconds)
         except (queue.Empty, BrokenPipeError):
             return None
-        if reply is None and (code := self.popen.wait()) > 0:
+        if reply is None and (code := process.wait()) > 0:
             raise CrosspatchError(f"the grading worker stopped with exit code {code}; its output is above")
         return reply
 
-    def end(self) -> None:
-        _end(self.popen)
+    def _end(self) -> None:
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
 
 
-def _end(popen: subprocess.Popen[str]) -> None:
-    popen.kill()
-    popen.wait()
-    if popen.stdin is not None:
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
         with suppress(BrokenPipeError):  # if a request was never read
-            popen.stdin.close()
+            process.stdin.close()
 
 
 def _read(pipe: IO[str], replies: queue.Queue[str | None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
@@ -13,7 +13,7 @@ from crosspatch.characters import visible
 from crosspatch.data.lines import read_lines
 from crosspatch.data.problem import Problem
 from crosspatch.errors import UsageError
-from crosspatch.grading.grading import Grade, grade, grade_explanation
+from crosspatch.grading.grading import Grade, Kind, grade, grade_explanation
 from crosspatch.grading.grading_worker import SECONDS, GradingWorker
 from crosspatch.grading.health import health
 from crosspatch.grading.operations import judge_operation
@@ -39,6 +39,7 @@ def judge(problem: Problem, generation: dict[str, Any], grader: Grader = grade) 
         "domain": problem.domain,
         "extracted": graded.extracted,
         "verdict": graded.verdict,
+        "rule": graded.rule,
         "operation": judge_operation(text, problem),
         "health": health(text, generation["stop_reason"]).flags,
     }
@@ -66,8 +67,9 @@ def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
             if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
                 keys = ", ".join(map(visible, list(line)[:10])) or "nothing"
                 raise UsageError(f'{path}, line {number}: got {keys}, expected {{"text": …, "gold": …}}')
-            if kind not in (None, "math", "text", "yes_no"):
-                raise UsageError(f"{path}, line {number}: got kind {repr(kind)[:100]}, expected math, text or yes_no")
+            if kind not in (None, *get_args(Kind)):
+                expected = ", ".join(get_args(Kind))
+                raise UsageError(f"{path}, line {number}: got kind {repr(kind)[:100]}, expected one of {expected}")
             verdicts.append(asdict(worker.grade(text, gold, [str(alias) for alias in aliases], kind)))
     return verdicts
 

@@ -76,6 +76,11 @@ class Value:
         return isinstance(self.expr, sympy.Expr) and not self.expr.free_symbols
 
     @property
+    def clock(self) -> bool:
+        """Whether this may be a clock time, such as 3:30."""
+        return ":" in self.written
+
+    @property
     def equation(self) -> bool:
         """Whether this is an equation that does not name a value: 2x + 3y = 5."""
         return isinstance(self.expr, sympy.Eq)
@@ -190,10 +195,10 @@ def _values(part: str, constant: bool) -> Iterator[Value]:
             yield replace(one, expr=sympy.Integer(int(digits, base)), base=base, written=digits)
         return
     if re.fullmatch(r"\d{1,6}(?::\d{1,6})+", value):
-        sides = [int(side) for side in value.split(":")]
-        common = gcd(*sides) or 1
-        pair = len(sides) == 2 and sides[1]
-        ratio = sympy.Rational(*sides) if pair else sympy.Tuple(*(side // common for side in sides))
+        numbers = [int(number) for number in value.split(":")]
+        common = gcd(*numbers) or 1
+        pair = len(numbers) == 2 and numbers[1] > 0
+        ratio = sympy.Rational(*numbers) if pair else sympy.Tuple(*(number // common for number in numbers))
         yield replace(one, expr=ratio, written=value if re.fullmatch(r"\d{1,2}:\d\d", value) else "")
         return
     for signed in (value.replace(r"\pm", "+"), value.replace(r"\pm", "-")) if r"\pm" in value else (value,):

@@ -47,7 +47,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿ", "0123456
 _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # Thousands: 1{,}000, 1,\!000, 1\,000.
     (r"(?<=\d)(?:\{,\}|,\\[!, ]|\\[,: ]|~)\s?(?=\d{3}(?!\d))", ","),
-    (r"(\d*)\.(\d*)\\overline\s?\{(\d{1,20})\}", lambda m: _repeating(*m.groups())),
+    (r"(?<!\d)(\d{0,9})\.(\d{0,20})\\overline\s?\{(\d{1,20})\}", lambda m: _repeating(*m.groups())),
     (r"\{:\}", ":"),
     (r"\\(sin|cos|tan|sec|csc|cot)\s*(\()?(\d+)\s*\^\s?\{?\\circ\}?(?(2)\))", r"\\\1(\\frac{\3\\pi}{180})"),
     (r"(?<=[\d)\]}])(or|and)(?=[A-Z(\\]|[a-z][(=])", r" \1 "),

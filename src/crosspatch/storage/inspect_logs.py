@@ -330,7 +330,12 @@ def _scores(text: Row) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     if (behaviour := text["behaviour"]) is not None:
         reason = "invalid_response_format" if behaviour["verdict"] == "unparsed" else None
-        scores["verdict"] = Score(value=_LETTERS[behaviour["verdict"]], answer=behaviour["extracted"], reason=reason)
+        scores["verdict"] = Score(
+            value=_LETTERS[behaviour["verdict"]],
+            answer=behaviour["extracted"],
+            explanation=behaviour["rule"],
+            reason=reason,
+        )
         if behaviour["operation"] is not None:
             scores["operation"] = Score(value=behaviour["operation"])
     if (health := text["health"]) is not None:
