@@ -58,10 +58,9 @@ def main() -> None:
     for pair, grade in zip(pairs, grades, strict=True):
         if pair.equal != (grade.verdict == "correct"):
             expected = "equal" if pair.equal else "different"
-            rule = f"rule {rule}, " if (rule := getattr(grade, "rule", None)) else ""
             print(
                 f"{pair.file}: gold {short(pair.gold)}, pred {short(pair.pred)}, expected {expected}, "
-                f"{grade.verdict}, extracted {short(grade.extracted)}, {rule}settings {pair.settings}"
+                f"{grade.verdict} ({grade.rule}), extracted {short(grade.extracted)}, settings {pair.settings}"
             )
 
 

@@ -115,6 +115,8 @@ def test_grade(cli, tmp_path):
     answers.write_text("".join(json.dumps({"text": text, "gold": "x = 3"}) + "\n" for text in texts))
     assert "1 correct, 1 incorrect, 1 unparsed" in cli("grade", answers, "--json", out, code=0).out
     assert [v["verdict"] for v in json.loads(out.read_text())] == ["correct", "incorrect", "unparsed"]
+    explained = cli("grade", answers, "--json", out, "--explain", code=0).out
+    assert "answer 2: incorrect (box: different values), from 'x = 4'" in explained
     answers.write_text('{"text": "a"}\n')
     assert "line 1" in cli("grade", answers, "--json", out, code=2).err
 

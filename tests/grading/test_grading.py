@@ -8,6 +8,7 @@ which two people would disagree (truncated in the middle of a remark) are left o
 from collections import Counter
 from pathlib import Path
 
+import math_verify
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def test_the_grader_agrees_with_every_graded_pair() -> None:
     verdicts = [found["verdict"] for found in grade_file(TABLE)]
     wrong = [(pair, verdict) for pair, verdict in zip(PAIRS, verdicts, strict=True) if pair["verdict"] != verdict]
     assert not wrong
-    assert len(PAIRS) >= 670
+    assert len(PAIRS) >= 1080
     assert sum(pair["source"] == "model" for pair in PAIRS) >= 80
     assert min(Counter(verdicts).values()) >= 20
 
@@ -39,6 +40,47 @@ def test_a_right_answer_is_wrong_for_another_gold() -> None:
             gold = "xylophone" if pair.get("kind") == "text" else "987654321"
             found = grade(pair["text"], gold, (), pair.get("kind"))
         assert found.verdict != "correct", pair["text"]
+
+
+# What math-verify gets wrong: the guards are there for these.
+GUARDS = {
+    "small numbers, rounded absolutely": (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", "incorrect"),
+    "scientific notation": (r"9.1 \times 10^{-31}", r"1.6 \times 10^{-19}", "incorrect"),
+    "large numbers": (r"\frac{1}{2004!}", r"\frac{1}{2006!}", "incorrect"),
+    "more digits than a double has": ("3.14159265358979", "3.14159265358978", "incorrect"),
+    "primes": ("f'(x) = 6x", "f''(x) = 6x", "incorrect"),
+    "letters of derivatives": (r"\frac{\partial f}{\partial x}", r"\frac{\partial f}{\partial y}", "incorrect"),
+    "upper case": ("R", "r", "incorrect"),
+    "units": ("12 m", "12 km", "incorrect"),
+    "a letter that is no unit": ("5 t", "5 g", "incorrect"),
+    "number bases": ("101_2", "101_3", "incorrect"),
+    "clock times": ("3:30", "4:40", "incorrect"),
+    "equations without real solutions": ("x^2 + 1 = 0", "x^2 + 2 = 0", "incorrect"),
+    "a constant of integration": ("x^2 + C", "x^2", "correct"),
+    "rounded values": (r"16\pi", "50.27", "correct"),
+    "converted units": (r"5 \text{ m}", r"500 \text{ cm}", "correct"),
+    "identities": (r"\ln|\sec x|", r"-\ln|\cos x|", "correct"),
+    "inequalities": (r"x < 2 \text{ or } x > 5", r"(-\infty, 2) \cup (5, \infty)", "correct"),
+}
+
+
+@pytest.mark.parametrize(("gold", "said", "verdict"), GUARDS.values(), ids=GUARDS)
+def test_a_guard_decides_what_math_verify_gets_wrong(gold: str, said: str, verdict: str) -> None:
+    assert grade(rf"\boxed{{{said}}}", gold).verdict == verdict
+    assert math_verify.verify(*(math_verify.parse(f"${each}$") for each in (gold, said))) == (verdict == "incorrect")
+
+
+def test_the_rule_says_where_the_answer_was_found_and_what_decided() -> None:
+    rules = {
+        (r"\boxed{x < 2 \text{ or } x > 5}", r"(-\infty, 2) \cup (5, \infty)"): "box: equal sets",
+        (r"First \boxed{12}. **Answer:** 6", "6"): "statement: same text",
+        ("x = 2 or x = 3", "x = 2"): "values of the unknown: 2 values for 1",
+        (r"\boxed{(2, 3)}", "x = 2, y = 3"): "box: equal tuples",
+        (r"\boxed{\text{(B)}}", "B"): "choice letter",
+        ("No idea.", "7"): "no final answer found",
+        ("7", "[[7"): "the gold answer cannot be read",
+    }
+    assert {pair: grade(*pair).rule for pair in rules} == rules
 
 
 FOUND = {

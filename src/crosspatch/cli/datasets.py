@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from crosspatch.characters import visible
 from crosspatch.cli.application import (
     Out,
     Overrides,
@@ -140,7 +139,7 @@ def grade(
     check_output(json_out)
     write_json(json_out, verdicts)
     for number, verdict in enumerate(verdicts if explain else [], start=1):
-        extracted = "" if verdict["extracted"] is None else f", from {visible(verdict['extracted'])}"
+        extracted = "" if verdict["extracted"] is None else f", from {verdict['extracted']!r}"
         console.print(
             f"answer {number}: {verdict['verdict']} ({verdict['rule']}){extracted}", markup=False, soft_wrap=True
         )

@@ -197,7 +197,7 @@ def _entries(expr: Any) -> sympy.Tuple | None:
 
 def _same_sets(gold: MathAnswer, said: MathAnswer) -> bool:
     """Whether inequalities and intervals hold for the same numbers: x < 2 or x > 5 and (-∞, 2) ∪ (5, ∞)."""
-    if all(isinstance(value.expr, sympy.Expr) for value in (*gold.values, *said.values)):
+    if all(isinstance(value.expr, sympy.Expr | sympy.Eq) for value in (*gold.values, *said.values)):
         return False
     a, b = _numbers(gold), _numbers(said)
     return bool(a == b or a.symmetric_difference(b).is_empty)
