@@ -101,8 +101,11 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
     last = named[-len(names) :] if len(names) > 1 and named and named[-1] == len(closed) - 1 else []
     if not last or {re.sub(r"_\w+|[\s={}$]", "", labels[i]) for i in last} != {*names}:
         last = [len(closed) - 1]
-        while last[0] and _JOINS.fullmatch(text[closed[last[0] - 1][2] + 1 : closed[last[0]][0]]):
-            last.insert(0, last[0] - 1)
+        for i in range(len(closed) - 2, -1, -1):
+            end, start = closed[i][2] + 1, closed[i + 1][0]
+            if end > start or not _JOINS.fullmatch(text[end:start]):  # nested boxes are one
+                break
+            last.insert(0, i)
     contents = [text[closed[i][1] : closed[i][2]].strip() for i in last]
     if len(last) > 1:
         contents = [labels[i] + content for i, content in zip(last, contents, strict=True)]

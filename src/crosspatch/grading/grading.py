@@ -17,7 +17,7 @@ from typing import Literal
 from crosspatch.grading.equality import compare, same_text
 from crosspatch.grading.final_answer import boxed, find_answer, without_reasoning
 from crosspatch.grading.math_answer import UNITS, read_gold, says_nothing, without_unit
-from crosspatch.grading.spelling import one_spelling, without_commands
+from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_commands
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "choice", "text", "yes_no"]
@@ -84,7 +84,7 @@ def _grade_math(text: str, golds: Sequence[str]) -> Grade:
     if found.answer is None:
         return Grade("incorrect", found.text, f"{found.where}: no mathematical answer")
     right, rule = max((compare(one, found.answer) for one in answers), key=itemgetter(0))
-    return Grade("correct" if right else "incorrect", found.text, f"{found.where}: {rule}")
+    return Grade("correct" if right else "incorrect", found.text.translate(MATRIX_SIGNS), f"{found.where}: {rule}")
 
 
 def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
