@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from crosspatch.data.table import Row, read_rows
 from crosspatch.grading.equations import Equation, stated_equations
-from crosspatch.grading.grading import grade
+from crosspatch.grading.grading import Kind, grade
 from crosspatch.grading.health import unclosed
 from crosspatch.grading.spelling import typed
 from crosspatch.grading.steps import Steps, check_steps
@@ -29,15 +29,9 @@ Answered = Literal["right", "wrong", "unparsed"]
 CountTokens = Callable[[str, str], int]
 
 _VERDICTS: dict[str, Answered] = {"correct": "right", "incorrect": "wrong", "unparsed": "unparsed"}
-_LONGEST_QUESTION = 2_000  # an equation is searched for in questions of at most this many characters
-_LONGEST_QUOTE = 200  # characters of a line that is quoted in a report
+_EVERY_NUMBER = re.compile(r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b", re.IGNORECASE)
+_END = 300  # without a final answer, "infinitely many" is searched for in this many characters at the end
 _MOST_LISTED = 25  # rows named in a remark
-_END = 300  # without a final answer, "no solution" is searched for in this many characters at the end
-_NOTHING = re.compile(r"\bno (?:real |such )?(?:solutions?|roots?|answer|values?|number)\b|\\emptyset|∅", re.IGNORECASE)
-_EVERYTHING = re.compile(
-    r"\binfinitely many\b|\b(?:all|every|any) (?:real )?(?:numbers?|values?)\b|\ball reals\b|\\mathbb\s?\{?R",
-    re.IGNORECASE,
-)
 # Words that ask for something other than the unknown, or state mathematics in words.
 _ASKS_ELSE = re.compile(
     r"\b(?:how many|number of|sum|products?|difference|discriminant|nature|vertex|slope|intercept|axis|derivative|"
@@ -54,7 +48,7 @@ _ASKS_ELSE = re.compile(
 _FOR_UNKNOWN = re.compile(
     r"\b(?:for|find|of|is|determine)\s+(?P<x>[^\W\d_])\s+(?=[\d(\\]|(?P<dash>-)|(?P=x)(?!\w))", re.IGNORECASE
 )
-_POINTS = frozenset('.,;:!?"“”„«»…¿¡‘`_')
+_PUNCTUATION = re.compile(r"""\*\*|["“”„«»…¿¡‘`_]|[.,;:?](?!\d)|(?<!\d)!|(?<=[^\W\d_])-(?=[^\W\d_]{2})""")
 
 
 @dataclass(frozen=True)
@@ -78,11 +72,22 @@ class RowCheck:
 def check_row(row: Row, count_tokens: CountTokens | None = None) -> RowCheck:
     """Check one row."""
     equation, text = find_equation(row.question), row.text or ""
+    golds = _golds(equation) if equation else [row.gold] if row.gold else []
+    kind: Kind | None = "math" if equation else None
+    answered, reason = "unparsed", "no equation in the question and no gold answer"
+    if row.text is None:
+        reason = "no solution and no answer"
+    elif golds:
+        graded = grade(row.text, golds[0], golds[1:], kind)
+        answered, reason = graded.verdict, graded.rule
+        if equation and equation.solutions is None and _EVERY_NUMBER.search(graded.extracted or row.text[-_END:]):
+            answered = "correct"
     return RowCheck(
         row,
         equation.key if equation else _words(row.question),
-        *_answered(row, equation),
-        equation is not None and row.gold is not None and _judged(row.gold, equation) == "wrong",
+        _VERDICTS[answered],
+        reason if answered == "unparsed" else "",
+        bool(equation and row.gold and grade(row.gold, golds[0], golds[1:], kind).verdict == "incorrect"),
         check_steps(text, equation),
         (*(f"in the question, {reason}" for reason in unclosed(row.question)), *unclosed(text)),
         count_tokens(row.question, text) if count_tokens else None,
@@ -101,7 +106,7 @@ def find_equation(question: str) -> Equation | None:
         if named["dash"]:
             return None
         text = f"{text[: named.end()]}: {text[named.end() :]}"
-    equation = next(stated_equations(text), None) if len(text) <= _LONGEST_QUESTION else None
+    equation = next(stated_equations(text), None)
     # x = 3 asks nothing, and words before a sign belong to the equation, as in "five + 3x = 20".
     if not equation or text.count("=") > 1 or equation.finished or re.match(r"\+|-\s", equation.left):
         return None
@@ -114,42 +119,19 @@ def find_equation(question: str) -> Equation | None:
     return equation
 
 
-def _answered(row: Row, equation: Equation | None) -> tuple[Answered, str]:
-    """Return the verdict and, if it is unparsed, the reason."""
-    if row.text is None:
-        return "unparsed", "no solution and no answer"
-    reason = "no final answer found"
-    if equation:
-        answered = _judged(row.text, equation)
-    elif row.gold is None:
-        return "unparsed", "no equation in the question and no gold answer"
-    else:
-        graded = grade(row.text, row.gold)
-        answered, reason = _VERDICTS[graded.verdict], graded.rule
-    return answered, reason if answered == "unparsed" else ""
-
-
-def _judged(text: str, equation: Equation) -> Answered:
-    """Judge the final answer of any text: only some of the solutions is wrong."""
-    values = sorted(map(sympy.latex, equation.values))
-    gold = r" \text{ or } ".join(f"{equation.unknown} = {value}" for value in values or "0")
-    graded = grade(text, gold, kind="math")
-    answered = _VERDICTS[graded.verdict]
-    if any(value.is_real for value in equation.values) or (values and answered == "right"):
-        return answered
-    where = graded.extracted or text[-_END:]
-    fits, other = (_EVERYTHING, _NOTHING) if equation.solutions is None else (_NOTHING, _EVERYTHING)
-    if fits.search(where):
-        return "right"
-    return "wrong" if answered != "unparsed" or other.search(where) else "unparsed"
+def _golds(equation: Equation) -> list[str]:
+    """Return the gold answers of an equation: one with all of its solutions and, if none is real, "no solution"."""
+    if equation.solutions is None:
+        return [r"\mathbb{R}"]
+    values = [f"{equation.unknown} = {sympy.latex(value)}" for value in sorted(equation.solutions, key=sympy.latex)]
+    no_solution = [] if any(value.is_real for value in equation.solutions) else [r"\emptyset"]
+    return [r" \text{ or } ".join(values), *no_solution] if values else no_solution
 
 
 def _words(question: str) -> tuple[str, ...]:
     """Return a question's words and signs, without case, spacing, emphasis and punctuation."""
-    plain = question.casefold().replace("’", "'").replace("**", " ")
-    plain = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})", " ", plain)
-    found = re.findall(r"\d+(?:[.,:]\d+)*!?|[^\W\d_]+|\S", plain)
-    return tuple(token for token in found if token not in _POINTS)
+    plain = _PUNCTUATION.sub(" ", question.casefold().replace("’", "'"))
+    return tuple(re.findall(r"[\d.,:]+|[^\W\d_]+|\S", plain))
 
 
 @dataclass(frozen=True)
@@ -158,10 +140,6 @@ class FileCheck:
 
     path: Path
     rows: tuple[RowCheck, ...]
-
-    def numbers(self, chosen: Callable[[RowCheck], object]) -> list[int]:
-        """Return the numbers of the chosen rows."""
-        return [check.row.number for check in self.rows if chosen(check)]
 
     @property
     def repeated(self) -> list[list[int]]:
@@ -173,33 +151,28 @@ class FileCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON-compatible values."""
-        gaps = [(check.row.number, gap) for check in self.rows for gap in check.steps.gaps]
-        counts = [check.tokens for check in self.rows if check.tokens is not None]
-        spread: dict[str, Callable[[list[int]], float]] = {
-            "smallest": min,
-            "median": statistics.median,
-            "largest": max,
-            "total": sum,
-        }
+        checks = [(check.row.number, check) for check in self.rows]
+        rows = {name: [row for row, check in checks if check.answered == name] for name in _VERDICTS.values()}
+        gaps = [{"row": row, "from": gap.before, "to": gap.after} for row, check in checks for gap in check.steps.gaps]
+        tokens = [check.tokens for check in self.rows if check.tokens is not None]
+        spread: dict[str, Any] = {"smallest": min, "median": statistics.median, "largest": max, "total": sum}
         return {
             "path": str(self.path),
             "rows": len(self.rows),
-            "answers": {name: sum(check.answered == name for check in self.rows) for name in _VERDICTS.values()},
-            "right_rows": self.numbers(lambda check: check.answered == "right"),
-            "wrong_rows": self.numbers(lambda check: check.answered == "wrong"),
-            "unparsed_rows": [{"row": check.row.number, "reason": check.reason} for check in self.rows if check.reason],
-            "wrong_golds": self.numbers(lambda check: check.wrong_gold),
+            "answers": {name: len(numbers) for name, numbers in rows.items()},
+            "right_rows": rows["right"],
+            "wrong_rows": rows["wrong"],
+            "unparsed_rows": [{"row": row, "reason": check.reason} for row, check in checks if check.reason],
+            "wrong_golds": [row for row, check in checks if check.wrong_gold],
             "steps": {
                 "read": sum(check.steps.read for check in self.rows),
                 "unread": sum(check.steps.unread for check in self.rows),
                 "not_following": len(gaps),
-                "rows": [{"row": row, "from": _quoted(gap.before), "to": _quoted(gap.after)} for row, gap in gaps],
+                "rows": gaps,
             },
-            "unclosed_latex": [
-                {"row": each.row.number, "reason": what} for each in self.rows for what in each.unclosed
-            ],
+            "unclosed_latex": [{"row": row, "reason": reason} for row, check in checks for reason in check.unclosed],
             "repeated_questions": self.repeated,
-            "tokens": {name: value(counts) for name, value in spread.items()} if counts else None,
+            "tokens": {name: value(tokens) for name, value in spread.items()} if tokens else None,
         }
 
     def summary(self) -> dict[str, str]:
@@ -211,21 +184,23 @@ class FileCheck:
             "rows": str(len(self.rows)),
             **{name: str(count) for name, count in found["answers"].items()},
             "steps that don't follow": "{not_following} of {read}".format(**found["steps"]),
-            "unclosed LaTeX": str(len(self.numbers(lambda check: check.unclosed))),
+            "unclosed LaTeX": str(len({one["row"] for one in found["unclosed_latex"]})),
             "tokens": "{smallest:g} to {largest:g}, median {median:g}".format(**tokens) if tokens else "–",
         }
 
     def remarks(self) -> list[str]:
         """Return one line per remark; empty for a file without problems."""
         found = self.to_dict()
-        right, wrong = found["right_rows"], found["wrong_rows"]
-        remarks = {"answers are right": right} if len(right) <= len(wrong) else {"answers are wrong": wrong}
-        for row in found["unparsed_rows"]:
-            remarks.setdefault(f"answers are neither right nor wrong ({row['reason']})", []).append(row["row"])
+        fewer = min("right", "wrong", key=lambda name: found["answers"][name])
+        remarks = {f"answers are {fewer}": found[f"{fewer}_rows"]}
+        for one in found["unparsed_rows"]:
+            remarks.setdefault(f"answers are neither right nor wrong ({one['reason']})", []).append(one["row"])
         remarks["gold answers do not solve the equation"] = found["wrong_golds"]
-        remarks["solutions have a step that does not follow"] = self.numbers(lambda check: check.steps.gaps)
-        remarks["rows have LaTeX that does not close"] = self.numbers(lambda check: check.unclosed)
-        lines = [f"{len(rows)} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in remarks.items() if rows]
+        remarks["solutions have a step that does not follow"] = [one["row"] for one in found["steps"]["rows"]]
+        remarks["rows have LaTeX that does not close"] = [one["row"] for one in found["unclosed_latex"]]
+        lines = [
+            f"{len({*rows})} of {len(self.rows)} {what}: {_listed(rows)}" for what, rows in remarks.items() if rows
+        ]
         lines += [f"one question occurs in several rows: {_listed(rows)}" for rows in self.repeated]
         return [f"{self.path.name}: {line}" for line in lines]
 
@@ -242,13 +217,13 @@ class DatasetCheck:
         first, *others = self.files
         found = []
         for other in others:
-            exact = {check.row.question: check.row.number for check in reversed(other.rows)}
-            alike = {check.key: check.row.number for check in reversed(other.rows)}
+            rows = {key: check.row.number for check in reversed(other.rows) for key in (check.key, check.row.question)}
             for check in first.rows:
-                if other_row := exact.get(check.row.question) or alike.get(check.key):
-                    exactly = check.row.question in exact
-                    row = {"row": check.row.number, "path": str(other.path), "other_row": other_row, "exactly": exactly}
-                    found.append(row)
+                if row := rows.get(check.row.question) or rows.get(check.key):
+                    exactly = check.row.question in rows
+                    found.append(
+                        {"row": check.row.number, "path": str(other.path), "other_row": row, "exactly": exactly}
+                    )
         return found
 
     @property
@@ -285,7 +260,7 @@ class DatasetCheck:
         others = ", ".join(dict.fromkeys(Path(one["path"]).name for one in self.shared))
         return [
             f"{self.files[0].path.name}: {self.shared_questions} questions also occur in {others}, "
-            f"{self.shared_exactly} of them word for word: {_listed(sorted({one['row'] for one in self.shared}))}"
+            f"{self.shared_exactly} of them word for word: {_listed(one['row'] for one in self.shared)}"
         ]
 
 
@@ -301,10 +276,7 @@ def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: Count
     return DatasetCheck(tuple(files))
 
 
-def _listed(rows: Sequence[int]) -> str:
+def _listed(numbers: Iterable[int]) -> str:
+    rows = sorted(set(numbers))
     more = f" and {len(rows) - _MOST_LISTED} more" if len(rows) > _MOST_LISTED else ""
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:_MOST_LISTED]))}{more}"
-
-
-def _quoted(line: str) -> str:
-    return line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}…"
