@@ -43,7 +43,6 @@ _JOINS = re.compile(
     r"(?:[^\n.]{0,25}\b(?:and|or)\b[^\n.]{0,30}?|,?[^\n.,a-z]{0,4}[a-zA-Z(][^\n.]{0,12}=\s*)?"
     r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
 )
-_REASON = re.compile(r"[,;]?\s\b(?:because|since|which|where|so that|when)\b")
 _GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN](?:\^\{?[23]\}?)?$")
 _NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE)
 
@@ -69,7 +68,7 @@ def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
         found = _solved(tidy, gold)
     if found is None and len(gold.unknowns) != 1:
         found = _last(tidy, gold)
-    return found or _nothing(tidy)
+    return found or _nothing(tidy.rstrip().rpartition("\n")[2])
 
 
 def without_reasoning(text: str) -> str:
@@ -127,25 +126,21 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
 def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     for match in reversed(list(_STATED.finditer(tidy))[-20:]):
         line = match.group(1).strip() or tidy[match.end(1) :].lstrip().partition("\n")[0]
-        line = _REASON.split(line)[0].strip()
         found = list(pieces(line))
         runs = [piece.text for piece in found if line.startswith(piece.text)][:1]
         runs += [piece.text for piece in found[-1:] if _ends(line, piece.text) and piece.claimed]
         read = [(run, answer) for run in runs if (answer := _read(run, gold))]
-        for run, answer in read:
-            if _plausible(answer, gold):
-                return FinalAnswer(run, answer, "statement")
-        for run, answer in read:
-            if not gold.unknowns or answer.unknowns:
-                return FinalAnswer(run, answer, "statement")
-        if nothing := _NOTHING.search(line):
-            return FinalAnswer(nothing.group(), read_answer(nothing.group()), "statement")
+        plausible = [(run, answer) for run, answer in read if _plausible(answer, gold)]
+        for run, answer in plausible or read:
+            return FinalAnswer(run, answer, "statement")
+        if nothing := _nothing(line):
+            return nothing
     return None
 
 
 def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     """Return the last asserted values of the unknown or, if there are none, the last mentioned values."""
-    found = [piece for piece in pieces_from_end(tidy) if not piece.supposed]
+    found = [piece for piece in pieces_from_end(tidy) if not _SUPPOSED.search(piece.before)]
     claimed = [piece for piece in found if piece.claimed or piece.ruled_out]
     return _values_of(claimed, gold) or _values_of(found, gold) or _last_line(tidy, gold)
 
@@ -153,12 +148,11 @@ def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
     """Return the values in pieces, the last one first; values that are ruled out do not count."""
     unknowns = gold.unknowns
-    letter = re.compile(rf"(?<![a-zA-Z\\])(?:{'|'.join(unknowns)})(?:\b|_)")
     said: list[str] = []
     values: list[Value] = []
     out: list[Value] = []
     for piece in found:
-        answer = read_answer(piece.text) if letter.search(piece.text) else None
+        answer = read_answer(piece.text) if re.search(r"=|\\in|\\approx|~", piece.text) else None
         if answer is None or not answer.numeric or not any(v.label in unknowns for v in answer.values):
             continue
         about = [v for v in answer.values if v.label in unknowns or (not v.label and len(unknowns) == 1)]
@@ -183,16 +177,12 @@ def _among(value: Value, others: list[Value]) -> bool:
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     """Return the value at the end of the last line: without an unknown, or of another unknown."""
     line = tidy.rstrip().rpartition("\n")[2].strip()
-    found = list(pieces(line))
-    if not found or not _ends(line, found[-1].text) or not found[-1].claimed:
-        return None
-    run = found[-1].text
-    before = line[: line.rfind(run)].rstrip()
-    answer = _read(run, gold)
-    if answer is None or not answer.numeric or any(value.equation for value in answer.values):
-        return None
-    if answer.unknowns or (not before or re.search(r"\b(?:is|are|equals|be|get)$|:$", before)):
-        return FinalAnswer(run, answer, "last line") if answer.unknowns or _plausible(answer, gold) else None
+    for piece in list(pieces(line))[-1:]:
+        answer = _read(piece.text, gold) if piece.claimed and _ends(line, piece.text) else None
+        if answer is None or not answer.numeric:
+            return None
+        if answer.unknowns or (_plausible(answer, gold) and re.search(r"(?:^|is|are|equals|be|get)$", piece.before)):
+            return FinalAnswer(piece.text, answer, "last line")
     return None
 
 
@@ -204,10 +194,10 @@ def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     return None
 
 
-def _nothing(tidy: str) -> FinalAnswer | None:
-    """Return the last line, if it states that there is no answer or that any value is an answer."""
-    found = _NOTHING.search(tidy.rstrip().rpartition("\n")[2])
-    return FinalAnswer(found.group(), read_answer(found.group()), "last line") if found else None
+def _nothing(line: str) -> FinalAnswer | None:
+    """Return what a line states about the answer, if it states that there is none or that any value is one."""
+    found = _NOTHING.search(line)
+    return FinalAnswer(found.group(), read_answer(found.group()), "no solution stated") if found else None
 
 
 def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
@@ -248,11 +238,9 @@ _WHICH_IS_OUT = re.compile(
 # Words before a piece that is not the answer: "greater than 7", "of radius 4", "when x = 3".
 _SPOKEN_OF = re.compile(
     r"\b(?:tends|goes|close) to$|\bfrom(?:.{1,40}\bto)?$|\b(?:than|with|using|approaches|approaching|radius|length|"
-    r"width|height|side|edge|symbol|(?<!answer )(?<!result )(?<!value )being|(?<!given )by)$",
+    r"width|height|side|edge|symbol|(?<!given )by)$",
     re.IGNORECASE,
 )
-_OF = re.compile(r"(?<!consist )(?<!consists )\bof$", re.IGNORECASE)
-_NAMED = re.compile(r"\w'*(?:\(\w\))?\s?=")
 _CONDITION = re.compile(r"\b(?:if|when|where|for|at|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing))$", re.IGNORECASE)
 # "has an area of 36" asserts a value; "rolling a sum of 7" does not.
 _OF_ITS_OWN = re.compile(
@@ -272,11 +260,6 @@ class Piece:
     behind: str = ""
 
     @property
-    def supposed(self) -> bool:
-        """Whether the sentence only tries the piece, as in "try x = 3"."""
-        return _SUPPOSED.search(self.before) is not None
-
-    @property
     def ruled_out(self) -> bool:
         """Whether the sentence negates the piece."""
         return bool(_RULED_OUT.search(self.before) or _WHICH_IS_OUT.match(self.behind))
@@ -284,12 +267,11 @@ class Piece:
     @property
     def claimed(self) -> bool:
         """Whether the sentence asserts the piece, judging by the words around it."""
-        if self.supposed or self.ruled_out or ("=" in self.text and _CONDITION.search(self.before)):
-            return False
-        if _OF.search(self.before) and not _OF_ITS_OWN.search(self.before):
-            # "15% of 80 = 12" is a claim, "the derivative of f(x) = 3x" is not.
-            return "=" in self.text and not _NAMED.match(self.text)
-        return _SPOKEN_OF.search(self.before) is None
+        if "=" in self.text:
+            spoken_of = _SUPPOSED.search(self.before) or _CONDITION.search(self.before)
+        else:  # "15% of 80 = 12" is a claim, and "an area of 36" too, but "a sum of 7" is not
+            spoken_of = re.search(r"\bof$", self.before) and not _OF_ITS_OWN.search(self.before)
+        return not (self.ruled_out or spoken_of or _SPOKEN_OF.search(self.before))
 
 
 def pieces_from_end(tidy: str) -> Iterator[Piece]:
@@ -316,7 +298,7 @@ def pieces(text: str) -> Iterator[Piece]:
 def is_prose(token: str, following: str) -> bool:
     """Whether a token is a word; `following`, the next token, distinguishes the article `a` from a variable."""
     bare = token.strip(".,;:?!()")
-    if bare in ("or", "and", "dx", "dy") or re.fullmatch(r"cm|mm|km", bare):
+    if bare in ("or", "and", "dx", "dy"):
         return False
     if bare in ("a", "A", "I"):
         return not re.match(r"[=+*/^<>≤≥≠-]|\\(?:approx|in|[lg]eq?|neq?)", following)
