@@ -101,7 +101,7 @@ def _equal(gold: Value, said: Value) -> bool:
 def _same_quantity(gold: Value, said: Value) -> bool:
     """Whether two values are equal with their units, percent signs and number bases."""
     factor = _conversion(said.unit, gold.unit)
-    if factor is None or (gold.clock and gold.written.lstrip("0") != said.written.lstrip("0")):
+    if factor is None or (":" in gold.written and gold.written.lstrip("0") != said.written.lstrip("0")):
         return False
     if bool(gold.base) != bool(said.base):  # the base may be left out
         plain, based = (gold, said) if said.base else (said, gold)
@@ -168,7 +168,7 @@ def _quantity(unit: str) -> Any:
 
 def _same_tuples(gold: MathAnswer, said: MathAnswer) -> bool:
     """Whether tuples, named values and lists are the same: (2, 3), x = 2, y = 3 and 2, 3 in this order."""
-    if (gold.named and said.named) or any(value.clock for value in (*gold.values, *said.values)):
+    if (gold.named and said.named) or any(":" in value.written for value in (*gold.values, *said.values)):
         return False
     golds, saids = tuples(gold), tuples(said)
     return golds is not None and saids is not None and _each_in(golds, saids, equal_values)

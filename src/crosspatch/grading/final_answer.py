@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from crosspatch.grading.equality import equal_values, tuples
-from crosspatch.grading.math_answer import UNITS, MathAnswer, Value, read_answer
+from crosspatch.grading.math_answer import NO_SOLUTION, UNITS, MathAnswer, Value, read_answer
 from crosspatch.grading.spelling import one_spelling, without_commands
 
 _TAIL = 20_000  # only this many characters at the end are read
@@ -44,7 +44,7 @@ _JOINS = re.compile(
     r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
 )
 _GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN](?:\^\{?[23]\}?)?$")
-_NOTHING = re.compile(r"\bno (?:real )?(?:solutions?|roots?|answer)\b|\bundefined\b|\binfinitely many\b", re.IGNORECASE)
+_NOTHING = re.compile(rf"\b{NO_SOLUTION}|\binfinitely many\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -96,27 +96,21 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
         cut = next((box[0] for box in opened if box), len(text))
         return "", text[:cut] + "".join(text[cut:].partition("\n")[1:])
     labels = [label[0] if (label := _LABEL.search(text[max(0, box[0] - 20) : box[0]])) else "" for box in closed]
-    named = [i for i, label in enumerate(labels) if re.sub(r"_\w+|[\s={}$]", "", label) in names]
-    last = named[-len(names) :] if len(names) > 1 and named and named[-1] == len(closed) - 1 else []
-    if not last or {re.sub(r"_\w+|[\s={}$]", "", labels[i]) for i in last} != {*names}:
-        last = [len(closed) - 1]
-        for i in range(len(closed) - 2, -1, -1):
-            end, start = closed[i][2] + 1, closed[i + 1][0]
-            if end > start or not _JOINS.fullmatch(text[end:start]):  # nested boxes are one
-                break
-            last.insert(0, i)
-    contents = [text[closed[i][1] : closed[i][2]].strip() for i in last]
-    if len(last) > 1:
-        contents = [labels[i] + content for i, content in zip(last, contents, strict=True)]
+    first = len(closed) - 1
+    while first and _JOINS.fullmatch(text[closed[first - 1][2] + 1 : closed[first][0]]):
+        first -= 1
+    if len(names) > 1 and {re.sub(r"_\w+|[\s={}$]", "", label) for label in labels[-len(names) :]} == {*names}:
+        first = min(first, max(0, len(closed) - len(names)))
+    contents = [text[start:end].strip() for _, start, end in closed[first:]]
+    if len(contents) > 1:
+        contents = [label + content for label, content in zip(labels[first:], contents, strict=True)]
     return " or ".join(contents), text[closed[-1][2] + 1 :]
 
 
 def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     tidy = " or ".join(line for line in one_spelling(content).split("\n") if line.strip())
-    answer = _read(tidy, gold)
-    if answer is None:
-        readable = [a for piece in pieces(tidy) if (a := _read(piece.text, gold))]
-        answer = readable[-1] if readable else None
+    runs = [tidy, *reversed([piece.text for piece in pieces(tidy)])]
+    answer = next((found for run in runs if (found := _read(run, gold))), None)
     # Words in a box are a wrong answer, but unreadable symbols are no answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
@@ -153,16 +147,15 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
     out: list[Value] = []
     for piece in found:
         answer = read_answer(piece.text) if re.search(r"=|\\in|\\approx|~", piece.text) else None
-        if answer is None or not answer.numeric or not any(v.label in unknowns for v in answer.values):
+        if answer is None or not answer.numeric:
             continue
         about = [v for v in answer.values if v.label in unknowns or (not v.label and len(unknowns) == 1)]
         if piece.ruled_out:
             out += about
             continue
-        if len(unknowns) > 1:
-            # For each unknown, only the last value counts.
+        if len(unknowns) > 1:  # for each unknown, only the last value counts
             about = [v for v in about if v.label not in {w.label for w in values}]
-        new = [v for v in about if not _among(v, values) and not _among(v, out)]
+        new = [v for v in about if not _among(v, values + out)]
         values += new
         said = [piece.text, *said] if new else said
         if len(values) >= len(gold.values):
@@ -210,12 +203,10 @@ def _read(text: str, gold: MathAnswer) -> MathAnswer | None:
 
 def _plausible(answer: MathAnswer, gold: MathAnswer) -> bool:
     """Whether a value has the form of the gold: a number if the gold is a number, and the same unknowns."""
-    numeric = all(v.constant or (v.equation and not v.expr.rhs.free_symbols) for v in answer.values)
     if gold.unknowns:
-        if len(gold.unknowns) > 1 and tuples(answer):
-            return True
-        return answer.numeric and {v.label for v in answer.values} <= {*gold.unknowns, ""}
-    return numeric or not gold.numeric
+        named = answer.numeric and {v.label for v in answer.values} <= {*gold.unknowns, ""}
+        return named or tuples(answer) is not None
+    return not gold.numeric or all(v.constant or (v.equation and not v.expr.rhs.free_symbols) for v in answer.values)
 
 
 def _ends(line: str, run: str) -> bool:
@@ -267,11 +258,11 @@ class Piece:
     @property
     def claimed(self) -> bool:
         """Whether the sentence asserts the piece, judging by the words around it."""
+        if self.ruled_out or _SPOKEN_OF.search(self.before):
+            return False
         if "=" in self.text:
-            spoken_of = _SUPPOSED.search(self.before) or _CONDITION.search(self.before)
-        else:  # "15% of 80 = 12" is a claim, and "an area of 36" too, but "a sum of 7" is not
-            spoken_of = re.search(r"\bof$", self.before) and not _OF_ITS_OWN.search(self.before)
-        return not (self.ruled_out or spoken_of or _SPOKEN_OF.search(self.before))
+            return not (_SUPPOSED.search(self.before) or _CONDITION.search(self.before))
+        return not re.search(r"\bof$", self.before) or _OF_ITS_OWN.search(self.before) is not None
 
 
 def pieces_from_end(tidy: str) -> Iterator[Piece]:
@@ -310,8 +301,6 @@ def _finished(tokens: list[str], sentence: int, start: int, end: int) -> Iterato
     behind = " ".join(tokens[end : end + _WORDS // 2])
     while start < end and tokens[end - 1] in ("or", "and"):
         end -= 1
-    while start < end and tokens[start].rstrip(",") in ("or", "and"):
-        start += 1
     if end < len(tokens) and re.fullmatch(rf"(?=\w{{3}}){UNITS}", tokens[end].strip(".,;:?!")):
         end += 1
     text = " ".join(tokens[start:end]).strip(' .,;:?!"').lstrip("'")

@@ -1,7 +1,7 @@
 """Grades a text's final answer: parses the answer and compares it with the gold answer; nothing is guessed.
 
 `unparsed` means that no answer could be read; `incorrect` means that an answer was read and differs from the gold.
-`final_answer` finds a mathematical answer; `math_answer` and `math_expression` compare two.
+`final_answer` finds a mathematical answer, `math_answer` parses it, and `equality` compares it with the gold.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_comm
 Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "choice", "text", "yes_no"]
 
-_YES_OR_NO = r"(?P<said>yes|no)(?![\w-])"
+_YES_OR_NO = r"(yes|no)(?![\w-])"
 # The positions of an answer, most reliable first: in a box, after "Answer:", at the start of a sentence.
 _PLACES = (
     re.compile(rf"\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}", re.IGNORECASE),
@@ -119,9 +119,7 @@ def kind_of(gold: str) -> Kind:
     if _CHOICE.match(without_commands(gold)) and len(re.findall(r"\b[A-HJ]\b", gold)) == 1:
         return "choice"
     value = one_spelling(gold).rpartition("=")[2]
-    if says_nothing(value):
-        return "math"
-    if re.search(r"\\frac|\^", value):
+    if says_nothing(value) or re.search(r"\\frac|\^", value):
         return "math"
     words = re.findall(r"[^\W\d_]{3,}", without_commands(re.sub(r"_\{\w+\}", "", without_unit(value))))
     return "text" if any(not re.fullmatch(rf"and|square|cubic|{UNITS}", w.lower()) for w in words) else "math"
@@ -159,7 +157,6 @@ def _fold(text: str) -> str:
 def _yes_or_no(text: str) -> Literal["yes", "no"] | None:
     """Return the last match in the most reliable position that has a match; None without a match."""
     for place in _PLACES:
-        found = list(place.finditer(text))
-        if found:
-            return "yes" if found[-1]["said"].lower() == "yes" else "no"
+        if found := place.findall(text):
+            return "yes" if found[-1].lower() == "yes" else "no"
     return None

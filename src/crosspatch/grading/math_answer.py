@@ -21,7 +21,7 @@ from math_verify.grader import should_treat_as_complex
 from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_commands
 
 # As math-verify, but without units, since the t of `5t^2 - t` is no tonne, and with upper-case letters.
-_NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True)
+_NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True)
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 
 # A pattern that matches units which are written without \text.
@@ -35,11 +35,7 @@ _UNIT = re.compile(
     rf"(?:(?<=[\d}}\w)])\s+{UNITS}|(?<=\d)(?:cm|mm|km)"
     r"|(?<=[\d})])\s+(?:[a-zA-Z]{3,}|of|in|per|at|a)(?:\s+[a-zA-Z]{2,}){0,3}\.?)(?:\s?\^\{?[23]\}?)?$"
 )
-_NO_SOLUTION = re.compile(
-    r"\s*(?:\\emptyset|\\varnothing|\\?\{\s*\\?\})\s*"
-    r"|\W*(?:there (?:is|are) )?no (?:real |integer |such )*(?:solutions?|roots?|values?)(?: exists?)?\W*",
-    re.IGNORECASE,
-)
+NO_SOLUTION = r"no (?:real |integer |such )*(?:solutions?|roots?|values?)\b"
 _CHOICE = re.compile(r"^\s*(?:\([A-J]\)|[A-J][).:])\s*(?=\S)")
 _QUALIFIER = re.compile(r"\s(?:for (?:all|every|any|some)|where|\\forall)(?![a-zA-Z])")
 _SET = re.compile(r"(^|=)\s*\\?\{((?:[^{}]|\{[^{}]*\})*?)\\?\}$")
@@ -74,11 +70,6 @@ class Value:
     def constant(self) -> bool:
         """Whether the value is an expression without symbols."""
         return isinstance(self.expr, sympy.Expr) and not self.expr.free_symbols
-
-    @property
-    def clock(self) -> bool:
-        """Whether this may be a clock time, such as 3:30."""
-        return ":" in self.written
 
     @property
     def equation(self) -> bool:
@@ -143,7 +134,10 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
 
 def says_nothing(text: str) -> bool:
     """Whether an answer in one spelling states that there is no solution."""
-    return _NO_SOLUTION.fullmatch(text) is not None
+    empty = (
+        rf"\s*(?:\\(?:emptyset|varnothing)|\\?\{{\s*\\?\}})\s*|\W*(?:there (?:is|are) )?{NO_SOLUTION}(?: exists?)?\W*"
+    )
+    return re.fullmatch(empty, text, re.IGNORECASE) is not None
 
 
 def without_unit(text: str) -> str:
@@ -196,9 +190,8 @@ def _values(part: str, constant: bool) -> Iterator[Value]:
         return
     if re.fullmatch(r"\d{1,6}(?::\d{1,6})+", value):
         numbers = [int(number) for number in value.split(":")]
-        common = gcd(*numbers) or 1
-        pair = len(numbers) == 2 and numbers[1] > 0
-        ratio = sympy.Rational(*numbers) if pair else sympy.Tuple(*(number // common for number in numbers))
+        shortened = [number // (gcd(*numbers) or 1) for number in numbers]
+        ratio = sympy.Rational(*numbers) if len(numbers) == 2 else sympy.Tuple(*shortened)
         yield replace(one, expr=ratio, written=value if re.fullmatch(r"\d{1,2}:\d\d", value) else "")
         return
     for signed in (value.replace(r"\pm", "+"), value.replace(r"\pm", "-")) if r"\pm" in value else (value,):
@@ -227,17 +220,9 @@ def _cut_label(part: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1024)
 def parse(latex: str) -> Any:
-    """Parse one value to a sympy object; None if it cannot be parsed safely.
-
-    Plain numbers do not use math-verify, which takes 20 ms.
-    """
-    if match := re.fullmatch(r"(-?)\s?(\d{1,100})(\.\d{1,100})?(?:\s?/\s?(\d{1,100}))?", latex):
-        sign, whole, decimals, divisor = match.groups()
-        if divisor and (decimals or not int(divisor)):
-            return None
-        if decimals:
-            return sympy.Float(f"{sign}{whole}{decimals}", 100)
-        return sympy.Rational(int(f"{sign}{whole}"), int(divisor or 1))
+    """Parse one value to a sympy object; None if it cannot be parsed safely. Decimals keep all their digits."""
+    if re.fullmatch(r"-?\d{1,100}(\.\d{1,100})?", latex):
+        return sympy.Float(latex, 100) if "." in latex else sympy.Integer(latex)
     if not _harmless(latex):
         return None
     math = re.sub(r"\\frac\{(?:\\partial|d) ?([a-zA-Z])\}\{(?:\\partial|d) ?([a-zA-Z])\}", r"D_{\1\2}", latex)
@@ -248,7 +233,7 @@ def parse(latex: str) -> Any:
         found = latex2sympy(math, is_real=real, normalization_config=None, conversion_config=_CONVERSION)
     except Exception:  # a third-party parser on arbitrary text: any exception means "not readable"
         return None
-    return found if isinstance(found, sympy.Basic | sympy.MatrixBase) else None
+    return found if isinstance(found, sympy.Basic | sympy.MatrixBase) and not found.has(sympy.zoo) else None
 
 
 def _harmless(latex: str) -> bool:
