@@ -25,7 +25,7 @@ X = sympy.Symbol("x")  # the unknown, whatever its name in the text
 Solutions = frozenset[sympy.Expr] | None
 
 LONGEST = 300  # the maximum number of characters of a side or a line
-_MOST_BRACKETS, _MOST_TERMS, _LARGEST_POWER = 20, 12, 8
+_MOST_TERMS = 12
 _LARGEST_RADICAND = 10**13  # sympy finds all square factors of smaller numbers, by trial division up to 2^15
 _BITS = 200  # the maximum for a numerator or denominator
 
@@ -35,8 +35,10 @@ _COMMANDS = {
 }  # fmt: skip
 _TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|frac|sqrt|\S")
 _KNOWN = re.compile(r"[0-9.]{0,29}[0-9]|frac|sqrt|[xi]|[-+*/^(){}\[\]±∓]")
-# f(3), 2^2^2, the mixed number 2\frac{1}{2}, 2 3, and many signs in a row; spaces separate tokens.
-_AMBIGUOUS = re.compile(r"x \([^x()]*\)|\^ (?:\d|[({] \d [)}]) \^|\d (?:frac|[\d.])|(?:[-+±∓] ){5}")
+# f(3), 2^2^2, the mixed number 2\frac{1}{2}, 2 3, and many signs in a row or brackets; spaces separate tokens.
+_AMBIGUOUS = re.compile(
+    r"x \([^x()]*\)|\^ (?:\d|[({] \d [)}]) \^|\d (?:frac|[\d.])|(?:[-+±∓] ){5}|(?:[(\[{][^(\[{]*){21}"
+)
 _PYTHON = [
     (r"frac (\d)(\d)(?![\d.])", r"frac { \1 } { \2 }"),
     (r"sqrt ([\d.]+)", r"sqrt { \1 }"),
@@ -76,8 +78,8 @@ def readings(text: str, unknown: str) -> tuple[sympy.Expr, ...]:
     if len(text) > LONGEST:
         raise Unreadable
     found = ["x" if token == unknown else "?" if token == "x" else token for token in tokens(text)]
-    source, brackets = " ".join(found), sum(token in "([{" for token in found)
-    if brackets > _MOST_BRACKETS or not all(map(_KNOWN.fullmatch, found)) or _AMBIGUOUS.search(source):
+    source = " ".join(found)
+    if not all(map(_KNOWN.fullmatch, found)) or _AMBIGUOUS.search(source):
         raise Unreadable
     for pattern, replacement in _PYTHON:
         source = re.sub(pattern, replacement, source)
@@ -115,11 +117,7 @@ def _value(node: ast.AST) -> sympy.Expr:
             raise Unreadable
     value = sympy.expand(value)
     sizes = [size for number in value.atoms(sympy.Rational) for size in (abs(number.p), number.q)]
-    if (
-        len(_terms(value)) > _MOST_TERMS
-        or max(sizes, default=0).bit_length() > _BITS
-        or _degree(value) > _LARGEST_POWER
-    ):
+    if len(_terms(value)) > _MOST_TERMS or max(sizes, default=0).bit_length() > _BITS:
         raise Unreadable
     return value
 
@@ -136,14 +134,9 @@ def _terms(value: sympy.Expr) -> tuple[sympy.Expr, ...]:
     return tuple(sympy.Add.make_args(value))
 
 
-def _degree(value: sympy.Expr) -> int:
-    """Return the highest power of the unknown in an expanded sum."""
-    return max(term.as_coeff_exponent(X)[1] for term in _terms(value))
-
-
 def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
-    """Raise to a power; raises Unreadable if the sum may become large, or for other than small whole exponents."""
-    if exponent.is_Integer and 0 <= exponent <= _LARGEST_POWER and len(_terms(base)) ** int(exponent) <= 1_000:
+    """Raise to a power from 0 to 8; raises Unreadable for others, or if the sum may become large."""
+    if exponent in range(9) and len(_terms(base)) ** int(exponent) <= 1_000:
         return base**exponent
     raise Unreadable
 
@@ -163,10 +156,8 @@ _OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.MatMult: mul, ast.
 
 def _square_root(number: sympy.Expr) -> sympy.Expr:
     """Return the square root of a rational number; raises Unreadable for anything else."""
-    if number.is_Rational:
-        small = abs(number.p * number.q) <= _LARGEST_RADICAND
-        if small or sympy.sqrt(abs(number)).is_Rational:
-            return sympy.sqrt(number)
+    if number.is_Rational and (abs(number.p * number.q) <= _LARGEST_RADICAND or sympy.sqrt(abs(number)).is_Rational):
+        return sympy.sqrt(number)
     raise Unreadable
 
 
@@ -183,7 +174,7 @@ def solve(lefts: tuple[sympy.Expr, ...], rights: tuple[sympy.Expr, ...]) -> Solu
 def _solve(whole: sympy.Expr) -> Solutions:
     """Return all x for which the expression is 0."""
     a, b, c = (whole.coeff(X, power) for power in (2, 1, 0))
-    if _degree(whole) > 2:
+    if sympy.expand(whole - a * X**2 - b * X - c):
         raise Unreadable
     if a:
         root = _square_root(sympy.expand(b**2 - 4 * a * c))
@@ -193,7 +184,7 @@ def _solve(whole: sympy.Expr) -> Solutions:
 
 def union(parts: Iterable[Solutions]) -> Solutions:
     """Combine the solutions of several equations."""
-    found: frozenset[sympy.Expr] = frozenset()
+    found = frozenset[sympy.Expr]()
     for part in parts:
         if part is None:
             return None

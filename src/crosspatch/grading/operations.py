@@ -22,7 +22,6 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice
 from typing import Literal
 
 import sympy
@@ -38,7 +37,6 @@ Told = Literal["right", "planted", "neither"]
 _Operation = tuple[Literal["subtract", "divide"], sympy.Expr]
 
 _READ = 20_000  # only this many characters at the start are read
-_NEAR = 1_000  # its equation is searched for in this many characters before a statement
 _VERBS = {"add": "add", "subtract": "subtract", "deduct": "subtract", "divid": "divide", "multipl": "multiply"}
 _SIDES = r"(?:both(?: of)?(?: the)?|each|either|the two)(?: sides?)?(?: of (?:the|this|our) [a-z]+)?"
 _STATEMENT = re.compile(
@@ -65,23 +63,26 @@ def judge_operation(text: str, problem: Problem) -> Told | None:
     )
     # If both solvers do the same (only one of two rules is broken), the statement does not show the mistake.
     telling = {verb for verb, _ in {*right} ^ {*planted}}
-    asked = list(islice(stated_equations(one_spelling(problem.question)), 1))
-    quadratic = any(map(_is_quadratic, asked))
-    moves = sum(equation.sides[1] != 0 for equation in asked)
+    asked = next(stated_equations(one_spelling(problem.question)), None)
+    unknown, quadratic = (asked.unknown, _is_quadratic(asked)) if asked else ("x", False)
     tidy = one_spelling(text[:_READ])
-    equations = [e for e in stated_equations(tidy) if e.sides[0].has(X) and not e.sides[1].has(X)]
+    equations = [
+        e for e in stated_equations(tidy) if e.unknown == unknown and e.sides[0].has(X) and not e.sides[1].has(X)
+    ]
     factoring = re.search(r"\) ?\(|factor", tidy, re.IGNORECASE)
     for start, (verb, operand) in _statements(tidy):
         if verb not in telling:
             continue
         factored = quadratic and factoring is not None and factoring.start() < start
-        stage = slice(moves, None) if factored else slice(moves) if quadratic else slice(None)
+        stage = slice(None)
+        if asked and quadratic:
+            moves = int(asked.sides[1] != 0)
+            stage = slice(moves, None) if factored else slice(moves)
         told = _either((verb, operand) in right[stage], (verb, operand) in planted[stage])
         if not told and verb == "subtract":
-            near = [e for e in equations if start - _NEAR <= e.start < start and not (factored and _is_quadratic(e))]
-            known = [e for e in near if e.unknown == (asked[0].unknown if asked else "x")]
-            verdicts = [_move(operand, equation) for equation in [*([] if factored else asked), *known[-1:]]]
-            told = next(filter(None, verdicts), None)
+            earlier = [e for e in equations if e.start < start and not (factored and _is_quadratic(e))]
+            compared = [asked, *earlier[-1:]] if asked and not factored else earlier[-1:]
+            told = next(filter(None, (_move(operand, equation) for equation in compared)), None)
         elif not told and not quadratic and abs(operand) != 1:
             told = _either(operand.is_Integer, (1 / operand).is_Integer)
         if told:
