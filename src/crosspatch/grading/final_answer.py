@@ -28,11 +28,9 @@ from crosspatch.grading.spelling import one_spelling, without_commands
 
 _TAIL = 20_000  # only this many characters at the end are read
 _STATED = re.compile(
-    r"\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|(?:would|must|should) be|:|=)"
+    r"(?im)\b(?:answer(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s?(?:is|are|(?:would|must|should) be|:|=)"
     r"|(?<!one )(?<!other )(?<!another )(?<!first )(?<!second )"
-    r"(?:solutions?|roots?)(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s(?:is|are)\b"
-    r"|answer\s?$)\s?:?(?=([^\n]*))",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:solutions?|roots?)(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s(?:is|are)\b|answer\s?$)\s?:?(?=([^\n]*))"
 )
 _HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE)
 # What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
@@ -97,7 +95,9 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
         return "", text[:cut] + "".join(text[cut:].partition("\n")[1:])
     labels = [label[0] if (label := _LABEL.search(text[max(0, box[0] - 20) : box[0]])) else "" for box in closed]
     first = len(closed) - 1
-    while first and _JOINS.fullmatch(text[closed[first - 1][2] + 1 : closed[first][0]]):
+    while first and closed[first - 1][2] < closed[first][0]:  # nested boxes are one
+        if not _JOINS.fullmatch(text[closed[first - 1][2] + 1 : closed[first][0]]):
+            break
         first -= 1
     if len(names) > 1 and {re.sub(r"_\w+|[\s={}$]", "", label) for label in labels[-len(names) :]} == {*names}:
         first = min(first, max(0, len(closed) - len(names)))
@@ -120,34 +120,27 @@ def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
 def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     for match in reversed(list(_STATED.finditer(tidy))[-20:]):
         line = match.group(1).strip() or tidy[match.end(1) :].lstrip().partition("\n")[0]
-        found = list(pieces(line))
-        runs = [piece.text for piece in found if line.startswith(piece.text)][:1]
-        runs += [piece.text for piece in found[-1:] if _ends(line, piece.text) and piece.claimed]
-        read = [(run, answer) for run in runs if (answer := _read(run, gold))]
-        plausible = [(run, answer) for run, answer in read if _plausible(answer, gold)]
-        for run, answer in plausible or read:
-            return FinalAnswer(run, answer, "statement")
+        runs = [
+            piece.text
+            for piece in pieces(line)
+            if line.startswith(piece.text) or (_ends(line, piece.text) and piece.claimed)
+        ]
+        if read := [(run, answer) for run in runs if (answer := _read(run, gold))]:
+            return FinalAnswer(*max(read, key=lambda found: _plausible(found[1], gold)), "statement")
         if nothing := _nothing(line):
             return nothing
     return None
 
 
 def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    """Return the last asserted values of the unknown or, if there are none, the last mentioned values."""
-    found = [piece for piece in pieces_from_end(tidy) if not _SUPPOSED.search(piece.before)]
-    claimed = [piece for piece in found if piece.claimed or piece.ruled_out]
-    return _values_of(claimed, gold) or _values_of(found, gold) or _last_line(tidy, gold)
-
-
-def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
-    """Return the values in pieces, the last one first; values that are ruled out do not count."""
+    """Return the last asserted values of the unknown; values that are ruled out do not count."""
     unknowns = gold.unknowns
     said: list[str] = []
     values: list[Value] = []
     out: list[Value] = []
-    for piece in found:
+    for piece in pieces_from_end(tidy):
         answer = read_answer(piece.text) if re.search(r"=|\\in|\\approx|~", piece.text) else None
-        if answer is None or not answer.numeric:
+        if answer is None or not answer.numeric or not (piece.claimed or piece.ruled_out):
             continue
         about = [v for v in answer.values if v.label in unknowns or (not v.label and len(unknowns) == 1)]
         if piece.ruled_out:
@@ -155,16 +148,15 @@ def _values_of(found: list[Piece], gold: MathAnswer) -> FinalAnswer | None:
             continue
         if len(unknowns) > 1:  # for each unknown, only the last value counts
             about = [v for v in about if v.label not in {w.label for w in values}]
-        new = [v for v in about if not _among(v, values + out)]
+        known = [*values, *out]
+        new = [v for v in about if not any(v.label in (w.label, "") and equal_values(v.expr, w.expr) for w in known)]
         values += new
         said = [piece.text, *said] if new else said
         if len(values) >= len(gold.values):
             break
-    return FinalAnswer(", ".join(said), MathAnswer("", tuple(values)), "values of the unknown") if values else None
-
-
-def _among(value: Value, others: list[Value]) -> bool:
-    return any(value.label in (other.label, "") and equal_values(value.expr, other.expr) for other in others)
+    if values:
+        return FinalAnswer(", ".join(said), MathAnswer("", tuple(values)), "values of the unknown")
+    return _last_line(tidy, gold)
 
 
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
@@ -216,29 +208,20 @@ def _ends(line: str, run: str) -> bool:
 _PIECES = 40  # the maximum number of pieces to try, from the end
 _WORDS = 12  # how many words before a piece are examined; half as many after it
 
-# Words before a piece that is only tried or ruled out, and words after a piece that is ruled out.
-_SUPPOSED = re.compile(r"\b(?:try(?:ing)?|let(?:ting)?|let's say|suppose|assume|assuming|guess)$", re.IGNORECASE)
-_RULED_OUT = re.compile(
-    r"\b(?:not|reject|rejecting|discard|discarding|exclude|excluding|ignore|ignoring|except)$", re.IGNORECASE
-)
+# Words before and after a piece that is ruled out.
+_RULED_OUT = re.compile(r"(?i)\b(?:not|except|(?:reject|discard|exclud|ignor)(?:e|ing)?)$")
 _WHICH_IS_OUT = re.compile(
-    r"(?:is|are|was|would be) (?:not\b|(?:an )?(?:extraneous|impossible|invalid|rejected))"
-    r"|(?:does|do|did|can|could|must|will)(?: not|n't)\b|cannot\b|isn't\b|fails\b|must be (?:rejected|discarded)",
-    re.IGNORECASE,
+    r"(?i)(?:is|are|was|would be) (?:not\b|(?:an )?(?:extraneous|impossible|invalid|rejected))"
+    r"|(?:does|do|did|can|could|must|will|is)(?: not|n't)\b|cannot\b|fails\b|must be (?:rejected|discarded)"
 )
-# Words before a piece that is not the answer: "greater than 7", "of radius 4", "when x = 3".
+# Words before a piece that is not the answer: "greater than 7", "of radius 4", "if x = 3", "try x = 3".
 _SPOKEN_OF = re.compile(
-    r"\b(?:tends|goes|close) to$|\bfrom(?:.{1,40}\bto)?$|\b(?:than|with|using|approaches|approaching|radius|length|"
-    r"width|height|side|edge|symbol|(?<!given )by)$",
-    re.IGNORECASE,
+    r"(?i)\b(?:(?:tends|goes|close) to|from(?:.{1,40}\bto)?|than|with|using|approach(?:es|ing)|radius|length|width|"
+    r"height|side|edge|symbol|(?<!given )by|if|when|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing)|"
+    r"try(?:ing)?|let(?:ting|'s say)?|suppose|assum(?:e|ing)|guess)$"
 )
-_CONDITION = re.compile(r"\b(?:if|when|where|for|at|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing))$", re.IGNORECASE)
 # "has an area of 36" asserts a value; "rolling a sum of 7" does not.
-_OF_ITS_OWN = re.compile(
-    r"\b(?:is|are|was|has|have|had|gives?|giving|gets?|makes?|making|for|to|yields?) an? (?:[a-z-]+ ){1,3}of$",
-    re.IGNORECASE,
-)
-
+_OF_ITS_OWN = re.compile(r"\b(?:is|are|was|ha[sd]|have|gets?|gives?|makes?|for|to|yields?) an? (?:[a-z-]+ ){1,3}of$")
 _REMARK = re.compile(r"\([a-zA-Z]{2,} [^()]*\)\.?")
 
 
@@ -260,9 +243,7 @@ class Piece:
         """Whether the sentence asserts the piece, judging by the words around it."""
         if self.ruled_out or _SPOKEN_OF.search(self.before):
             return False
-        if "=" in self.text:
-            return not (_SUPPOSED.search(self.before) or _CONDITION.search(self.before))
-        return not re.search(r"\bof$", self.before) or _OF_ITS_OWN.search(self.before) is not None
+        return "=" in self.text or not re.search(r"\bof$", self.before) or bool(_OF_ITS_OWN.search(self.before))
 
 
 def pieces_from_end(tidy: str) -> Iterator[Piece]:

@@ -16,7 +16,6 @@ from typing import Any
 import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-from math_verify.grader import should_treat_as_complex
 
 from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_commands
 
@@ -44,10 +43,7 @@ _BUILDER = re.compile(r"^\s*[a-zA-Z]\s*(?:=\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?!
 _SEPARATOR = r"[,;]|\\(?:lor|vee|land|wedge)(?![a-zA-Z])|\b(?:or|and)\b"
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?)(?![a-zA-Z])")
 # A left side that names a value: x, f'(x), a_{3}, \frac{dy}{dx}, \angle A, |AB|, S_1:S_2; others are equations.
-_NAME = re.compile(
-    r"(?:[a-zA-Z'|:\s]|\\[a-zA-Z]+|_(?:\w|\{[^{}]*\})|[({](?:[^(){}+*/^=-]|\\[a-z]+)*[)}]"
-    r"|\\frac\{d\^?[\w{}]*\}\{d\w+(?:\^\w)?\})*"
-)
+_NAME = re.compile(r"(?:[a-zA-Z'|:\s]|\\[a-zA-Z]+|_(?:\w|\{[^{}]*\})|[({](?:[^(){}+*/^=-]|\\[a-z]+)*[)}])*")
 
 
 @dataclass(frozen=True)
@@ -229,8 +225,7 @@ def parse(latex: str) -> Any:
     math = re.sub(r"([a-zA-Z])('+)", lambda m: f"{m[1]}_{{{'p' * len(m[2])}}}", math)
     try:
         math = normalize_latex(math.translate(MATRIX_SIGNS), _NORMALIZATION)
-        real = not should_treat_as_complex(math)
-        found = latex2sympy(math, is_real=real, normalization_config=None, conversion_config=_CONVERSION)
+        found = latex2sympy(math, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
     except Exception:  # a third-party parser on arbitrary text: any exception means "not readable"
         return None
     return found if isinstance(found, sympy.Basic | sympy.MatrixBase) and not found.has(sympy.zoo) else None

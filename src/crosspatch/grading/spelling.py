@@ -11,6 +11,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from sympy import latex
+from sympy.parsing.sympy_parser import parse_expr
+
 _SIGNS = {"−": "-", "–": "-", "÷": "/", "⁄": "/"}
 _TYPED = str.maketrans(
     _SIGNS
@@ -49,7 +52,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"[€£¥&]", " "),
     # Thousands: 1{,}000, 1,\!000, 1\,000.
     (r"(?<=\d)(?:\{,\}|,\\[!, ]|\\[,: ]|~)\s?(?=\d{3}(?!\d))", ","),
-    (r"(?<!\d)(\d{0,9})\.(\d{0,20})\\overline\s?\{(\d{1,20})\}", lambda m: _repeating(*m.groups())),
+    (r"(?<!\d)(\d{1,9}\.\d{0,20})\\overline\s?\{(\d{1,20})\}", lambda m: latex(parse_expr(f"{m[1]}[{m[2]}]"))),
     (r"\{:\}", ":"),
     (r"\\(sin|cos|tan|sec|csc|cot)\s*(\()?(\d+)\s*\^\s?\{?\\circ\}?(?(2)\))", r"\\\1(\\frac{\3\\pi}{180})"),
     (r"\\begin\{cases\}([^&]{0,300}?)\\end\{cases\}", r"\n\1\n"),
@@ -82,7 +85,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\ball (?:real numbers|reals)\b", r"\\mathbb{R}"),
     (r"(?<![\w.])\.(?=\d)", "0."),
     (r"(?<![\w.])(\d{1,9}(?:\.\d{1,9})?)[eE]([-+]?\d{1,2})(?!\w)", r"\1 \\times 10^{\2}"),
-    (r"(?<![\w.,/])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\w/]|[.,]\d)", lambda m: _mixed(*map(int, m.groups()))),
+    (r"(?<![\w.,/])(\d{1,6}) (\d{1,6})/(\d{1,6})(?![\w/]|[.,]\d)", r"\1\\frac{\2}{\3}"),
     (r"(?<![\w.,/])(\d{1,9})/(\d{1,9})(?=[a-zA-Z](?![a-zA-Z]))", r"\\frac{\1}{\2}"),
     (r"(?<=\d)(?=(?:cm|mm|km|dm|kg|ft)(?![a-zA-Z]))", " "),
     (r"\+/-|\+-|plus or minus", r"\\pm "),
@@ -116,17 +119,6 @@ def one_spelling(text: str) -> str:
     for pattern, replacement in _SPELLINGS:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return text
-
-
-def _mixed(whole: int, over: int, under: int) -> str:
-    """Convert `1 1/2` to one fraction; `12 6/3` is not a mixed number."""
-    return rf"\frac{{{whole * under + over}}}{{{under}}}" if 0 < over < under else f"{whole} {over}/{under}"
-
-
-def _repeating(whole: str, start: str, period: str) -> str:
-    """Convert 0.1\\overline{6} to a fraction."""
-    nines = (10 ** len(period) - 1) * 10 ** len(start)
-    return rf"\frac{{{int(f'{whole}{start}{period}') - int(f'{whole}{start}' or 0)}}}{{{nines}}}"
 
 
 def without_commands(latex: str) -> str:
