@@ -59,9 +59,10 @@ def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
     verdicts = []
     with GradingWorker(seconds) as worker:
         for number, line in tqdm(list(read_lines(path)), desc="answers", leave=False, disable=None):
-            text, gold, points = line.get("text"), line.get("gold"), line.get("key_points")
-            if isinstance(text, str) and _key_points(points):
-                verdicts.append(asdict(grade_explanation(text, _key_points(points))))
+            text, gold, given = line.get("text"), line.get("gold"), line.get("key_points")
+            points = [point for point in given if isinstance(point, list)] if isinstance(given, list) else []
+            if isinstance(text, str) and points:
+                verdicts.append(asdict(grade_explanation(text, [list(map(str, wordings)) for wordings in points])))
                 continue
             aliases, kind = line.get("aliases", []), line.get("kind")
             if not isinstance(text, str) or not isinstance(gold, str) or not isinstance(aliases, list):
@@ -72,9 +73,3 @@ def grade_file(path: Path, seconds: float = SECONDS) -> list[dict[str, Any]]:
                 raise UsageError(f"{path}, line {number}: got kind {repr(kind)[:100]}, expected one of {expected}")
             verdicts.append(asdict(worker.grade(text, gold, [str(alias) for alias in aliases], kind)))
     return verdicts
-
-
-def _key_points(given: object) -> list[list[str]]:
-    """Return each key point's list of wordings; empty if the value has another form."""
-    points = given if isinstance(given, list) else []
-    return [[str(wording) for wording in point] for point in points if isinstance(point, list)]

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import sympy
 
-from crosspatch.grading.equations import LONGEST, Equation, Unreadable, X, readings, solve, union
-from crosspatch.grading.spelling import typed
+from crosspatch.grading.equations import LONGEST, Equation, Solutions, Unreadable, X, readings, solve, union
+from crosspatch.grading.spelling import typed, without_commands
 
 _TOLERANCE = 1e-3  # for a decimal that rounds a value without a short exact decimal, as in grading
-_MOST_CASES = 7
 _OR = re.compile(
     r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge|qquad|quad)(?![a-zA-Z])"
     r"|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;|,(?!\d{3}(?!\d))|,(?<!\d,)"
@@ -38,7 +37,7 @@ _THEN = re.compile(
     r"\\(?:Rightarrow|Longrightarrow|implies|iff|Leftrightarrow|to|rightarrow)(?![a-zA-Z])|⇒|⟹|→|⇔|[-=]>"
 )
 _NEARLY = re.compile(r"\\approx|\\simeq|≈")
-_NO_WORDS = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\[a-zA-Z]+|\b(?:or|and|sqrt)\b")
+_WORD = re.compile(r"(?<![^\W\d_])(?!(?:or|and|sqrt)(?![^\W\d_]))[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,11 @@ def _equation_lines(text: str) -> Iterator[str]:
     for i, block in enumerate(_DISPLAYED.split(text)):
         displayed, left = i % 2 == 1, ""
         for line in _LINE_BREAK.split(block):
-            if len(line) > LONGEST:
-                if displayed and "=" in line:
-                    yield line
-                continue
             plain = _BOX.sub(r"\1", _MARKUP.sub(" ", line))
             if not displayed:
                 # A dash may be a bullet or a minus, so it is replaced by a sign that is neither.
                 plain = _DASH.sub("•", _BULLET.sub("", plain, count=1))
-                if re.search(r"[^\W\d_]{2,}", _NO_WORDS.sub(" ", typed(plain))):
+                if _WORD.search(without_commands(typed(plain))):
                     continue
             elif plain.lstrip().startswith("="):
                 plain = left + plain
@@ -152,13 +147,14 @@ def _nearly(exact: sympy.Expr, said: sympy.Expr) -> bool:
 def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap]:
     """Compare the statements in order, and yield the gaps.
 
-    `whole` is the last statement with all solutions, `cases` are the later partial ones, each with some of them.
+    `whole` is the last statement with all solutions, `cases` are the later partial ones by their solutions.
     """
-    whole, cases, broken = equation, list[Equation](), False  # broken: there is a gap among the cases
+    whole, cases, broken = equation, dict[Solutions, Equation](), False  # broken: there is a gap among the cases
     for statement in statements:
         said, values = statement.solutions, statement.values
-        unfinished = cases[-1] if cases and not cases[-1].finished else None
-        open_cases = [case for case in cases if case is cases[-1] or not case.finished]
+        last = list(cases.values())[-1] if cases else None
+        unfinished = last if last and not last.finished else None
+        continued = [e for e in cases.values() if (e is last or not e.finished) and _same(e, statement)]
         if not statement.unknown:
             # 0 = 5 follows from an equation without solutions.
             if said is not None and not (whole and whole.solutions == frozenset()):
@@ -167,31 +163,26 @@ def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap
             continue  # an identity, such as 3x + 2x = 5x, holds for every x
         elif whole is None or _same(whole, statement):
             # The next step is compared with the exact value, not with a rounded one.
-            whole, cases, broken = whole if whole and whole.solutions != said else statement, [], False
-        elif continued := [case for case in open_cases if _same(case, statement)]:
-            cases = _with_case([case for case in cases if case is not continued[-1]], statement)
-        elif values and values < whole.values and not (unfinished and statement.finished):
-            cases = _with_case(cases, statement)
+            whole, cases, broken = whole if whole and whole.solutions != said else statement, {}, False
+        elif continued or (values and values < whole.values and not (unfinished and statement.finished)):
+            replaced = continued[-1].solutions if continued else said
+            cases = {key: e for key, e in cases.items() if key not in (replaced, said)} | {said: statement}
         elif (cases and len(values) > 1 and values <= (_named(cases) | whole.values)) or (
             equation and statement.right and statement.key == equation.key
         ):
             # The cases are combined again, or the question is stated again.
-            whole, cases, broken = statement, [], False
+            whole, cases, broken = statement, {}, False
         else:
             yield Gap((unfinished or whole).text, statement.text)
             if len(whole.values) > 1 and len(values) == 1:
-                cases, broken = _with_case([case for case in cases if case is not unfinished], statement), True
+                kept = {key: e for key, e in cases.items() if e is not unfinished and key != said}
+                cases, broken = kept | {said: statement}, True
             else:
-                whole, cases, broken = statement, [], False
+                whole, cases, broken = statement, {}, False
     # An equation must keep all its roots to the end; a word problem may drop a root that is no answer.
     if whole and equation and cases and not broken and _named(cases) != whole.values:
-        yield Gap(whole.text, cases[0].text)
+        yield Gap(whole.text, next(iter(cases.values())).text)
 
 
-def _with_case(cases: list[Equation], statement: Equation) -> list[Equation]:
-    """Add a case, instead of one with the same solutions; only the last few are kept."""
-    return [*[case for case in cases if case.solutions != statement.solutions][1 - _MOST_CASES :], statement]
-
-
-def _named(cases: list[Equation]) -> frozenset[sympy.Expr]:
-    return union(case.solutions for case in cases) or frozenset()
+def _named(cases: dict[Solutions, Equation]) -> frozenset[sympy.Expr]:
+    return union(cases) or frozenset()
