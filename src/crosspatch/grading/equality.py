@@ -99,8 +99,8 @@ def _same_quantity(gold: Value, said: Value) -> bool:
     factor = _conversion(said.unit, gold.unit)
     if factor is None or (":" in gold.written and gold.written.lstrip("0") != said.written.lstrip("0")):
         return False
-    if bool(gold.base) != bool(said.base):  # the base may be left out
-        plain, based = (gold, said) if said.base else (said, gold)
+    if gold.based != said.based:  # the base may be left out
+        plain, based = (gold, said) if said.based else (said, gold)
         return based.written.isdigit() and plain.expr == int(based.written)
     if gold.free and said.free and len(gold.expr.free_symbols) == 1:
         (x,) = gold.expr.free_symbols
@@ -267,11 +267,10 @@ def _short(expr: sympy.Expr) -> bool:
 
 def _number(expr: sympy.Expr, point: int) -> sympy.Expr:
     """Evaluate with a different number for each symbol; raises if the value is no finite number, or takes long."""
-    numbers = {
-        symbol: sympy.Rational(sum((k + 1) * ord(c) for k, c in enumerate(symbol.name)) * (point + 2), 193)
-        * _SIGNS[point][i % 2]
-        for i, symbol in enumerate(sorted(expr.free_symbols, key=str))
-    }
+    numbers = {}
+    for i, symbol in enumerate(sorted(expr.free_symbols, key=str)):
+        size = sum((k + 1) * ord(letter) for k, letter in enumerate(symbol.name))
+        numbers[symbol] = _SIGNS[point][i % 2] * sympy.Rational(size * (point + 2), 193)
     if _large(expr, 10**12, numbers):
         raise ValueError("a power or factorial is too large")
     value = expr if expr.is_Rational else expr.evalf(_DIGITS, subs=numbers)

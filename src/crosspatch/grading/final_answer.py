@@ -36,10 +36,8 @@ _HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE
 # What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
 _LABEL = re.compile(r"(?:\\?[a-zA-Z]+|\([a-z](?:, ?[a-z])*\))(?:_\{?\w+\}?)?'*(?:\([a-z]\))?\s*=\s*$")
 _JOINS = re.compile(
-    r"(?!.*\b(?:but|not|so|then|thus|instead|is|was|wait|no)\b)"
-    r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
-    r"(?:[^\n.]{0,25}\b(?:and|or)\b[^\n.]{0,30}?|,?[^\n.,a-z]{0,4}[a-zA-Z(][^\n.]{0,12}=\s*)?"
-    r"(?:[\s$,;{}()\[\]]|\\[()\[\], ]|\\q?quad|\\text\s?\{)*"
+    r"(?!.*\b(?:but|not|so|then|thus|instead|is|was|wait|no)\b)(?:(?:[^\w.=+*/<>-]|\\q?quad|\\text){0,12}"
+    r"|[^.\n]{0,30}\b(?:and|or)\b[^.\n]{0,30}|[^\w.=]{0,9}[a-zA-Z(][^.\n]{0,12}=\s*)"
 )
 _GLUED_UNIT = re.compile(r"(?<=\d)\s?[mgshlLAVWJN](?:\^\{?[23]\}?)?$")
 _NOTHING = re.compile(rf"\b{NO_SOLUTION}|\binfinitely many\b", re.IGNORECASE)

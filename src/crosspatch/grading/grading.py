@@ -25,11 +25,9 @@ Kind = Literal["math", "choice", "text", "yes_no"]
 _YES_OR_NO = r"(yes|no)(?![\w-])"
 # The positions of an answer, most reliable first: in a box, after "Answer:", at the start of a sentence.
 _PLACES = (
-    re.compile(rf"\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}", re.IGNORECASE),
-    re.compile(rf"\banswer\b(?:\s+is)?[\s:*$]*(?:\\text\{{)?\W*{_YES_OR_NO}", re.IGNORECASE),
-    re.compile(
-        rf"(?:^|[.!?]\s+|\n)[\s*\"'$]*(?:\\text\{{)?{_YES_OR_NO}(?!\s+(?:one|matter|other|number)\b)", re.IGNORECASE
-    ),
+    re.compile(rf"(?i)\\boxed\s?\{{[^{{}}a-z]*(?:\\text\s?\{{)?\s*{_YES_OR_NO}"),
+    re.compile(rf"(?i)\banswer\b(?:\s+is)?[\s:*$]*(?:\\text\{{)?\W*{_YES_OR_NO}"),
+    re.compile(rf"(?i)(?:^|[.!?]\s+|\n)[\s*\"'$]*(?:\\text\{{)?{_YES_OR_NO}(?!\s+(?:one|matter|other|number)\b)"),
 )
 # A choice's letter at the beginning, alone or in front of the choice's text: (B) 12.
 _CHOICE = re.compile(
@@ -93,10 +91,10 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
     A point counts if any of its wordings occurs as whole words, ignoring case, accents and punctuation; `extracted`
     lists the wordings found. A text without a word is unparsed.
     """
-    said = [next((w for w in wordings if _says(text, w)), None) for wordings in key_points]
-    found = [wording for wording in said if wording is not None]
     if not _fold(text):
         return Grade("unparsed", None, "no final answer found")
+    said = [[wording for wording in wordings if _says(text, wording)] for wordings in key_points]
+    found = [wordings[0] for wordings in said if wordings]
     verdict: Verdict = "correct" if 2 * len(found) > len(key_points) else "incorrect"
     return Grade(verdict, ", ".join(found) or None, f"{len(found)} of {len(key_points)} key points")
 

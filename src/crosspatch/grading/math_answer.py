@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd
@@ -31,7 +32,7 @@ UNITS = (
 )
 # A unit behind a value; behind a number, any words are a unit: 12 apples.
 _UNIT = re.compile(
-    rf"(?:(?<=[\d}}\w)])\s+{UNITS}|(?<=\d)(?:cm|mm|km)"
+    rf"(?:(?<=[\d}}\w)])\s+{UNITS}"
     r"|(?<=[\d})])\s+(?:[a-zA-Z]{3,}|of|in|per|at|a)(?:\s+[a-zA-Z]{2,}){0,3}\.?)(?:\s?\^\{?[23]\}?)?$"
 )
 NO_SOLUTION = r"no (?:real |integer |such )*(?:solutions?|roots?|values?)\b"
@@ -50,15 +51,15 @@ _NAME = re.compile(r"(?:[a-zA-Z'|:\s]|\\[a-zA-Z]+|_(?:\w|\{[^{}]*\})|[({](?:[^()
 class Value:
     """One value: the name on the left side of its `=` ("" for none), the sympy object, and what was written with it.
 
-    `base`: of a number such as 101_2, whose digits are `written`, as is a clock time. `free`: a constant of
-    integration was dropped.
+    `based`: a number such as 101_2, whose digits are `written`, as is a clock time. `free`: a constant of integration
+    was dropped.
     """
 
     label: str
     expr: Any
     percent: bool = False
     unit: str = ""
-    base: int = 0
+    based: bool = False
     written: str = ""
     free: bool = False
 
@@ -180,9 +181,8 @@ def _values(part: str, constant: bool) -> Iterator[Value]:
     value = without_unit(value)
     one = Value(re.sub(r"[{}]", "", label), None, bool(percents), unit[0].strip() if unit else "", free=bool(free))
     if based := re.fullmatch(r"\(?([0-9A-F]{1,30})\)?_\{?([2-9]|1[0-6])\}?", value):
-        digits, base = based[1], int(based[2])
-        if all(int(digit, 16) < base for digit in digits):
-            yield replace(one, expr=sympy.Integer(int(digits, base)), base=base, written=digits)
+        with suppress(ValueError):  # a digit is too large for the base
+            yield replace(one, expr=sympy.Integer(int(based[1], int(based[2]))), based=True, written=based[1])
         return
     if re.fullmatch(r"\d{1,6}(?::\d{1,6})+", value):
         numbers = [int(number) for number in value.split(":")]
@@ -201,10 +201,8 @@ def _values(part: str, constant: bool) -> Iterator[Value]:
 def _cut_label(part: str) -> tuple[str, str]:
     """Split `f(x) = 12/2 = 6` into ("f(x)", "6"); of `16\\pi \\approx 50.27` use the exact side."""
     exact, *rounded = re.split(r"\\approx|\\simeq|~", part)
-    if rounded and "=" not in exact and re.fullmatch(r"\s*[a-zA-Z']+(\([a-z]\))?\s*", exact):
+    if rounded and re.fullmatch(r"\s*(?:[a-zA-Z']+(?:\([a-z]\))?\s*)?", exact):
         exact = f"{exact} = {rounded[-1]}"
-    elif rounded and not exact.strip():
-        exact = rounded[-1]
     label, *sides = _split(exact, "=", "{")
     if not sides:
         return "", label
