@@ -27,7 +27,7 @@ def test_the_grader_agrees_with_every_graded_pair() -> None:
     verdicts = [found["verdict"] for found in grade_file(TABLE)]
     wrong = [(pair, verdict) for pair, verdict in zip(PAIRS, verdicts, strict=True) if pair["verdict"] != verdict]
     assert not wrong
-    assert len(PAIRS) >= 1080
+    assert len(PAIRS) >= 1130
     assert sum(pair["source"] == "model" for pair in PAIRS) >= 80
     assert min(Counter(verdicts).values()) >= 20
 
@@ -45,8 +45,6 @@ def test_a_right_answer_is_wrong_for_another_gold() -> None:
 # What math-verify gets wrong: the guards are there for these.
 GUARDS = {
     "small numbers, rounded absolutely": (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", "incorrect"),
-    "scientific notation": (r"9.1 \times 10^{-31}", r"1.6 \times 10^{-19}", "incorrect"),
-    "large numbers": (r"\frac{1}{2004!}", r"\frac{1}{2006!}", "incorrect"),
     "more digits than a double has": ("3.14159265358979", "3.14159265358978", "incorrect"),
     "primes": ("f'(x) = 6x", "f''(x) = 6x", "incorrect"),
     "letters of derivatives": (r"\frac{\partial f}{\partial x}", r"\frac{\partial f}{\partial y}", "incorrect"),
@@ -60,7 +58,6 @@ GUARDS = {
     "rounded values": (r"16\pi", "50.27", "correct"),
     "converted units": (r"5 \text{ m}", r"500 \text{ cm}", "correct"),
     "identities": (r"\ln|\sec x|", r"-\ln|\cos x|", "correct"),
-    "inequalities": (r"x < 2 \text{ or } x > 5", r"(-\infty, 2) \cup (5, \infty)", "correct"),
 }
 
 
@@ -70,36 +67,23 @@ def test_a_guard_decides_what_math_verify_gets_wrong(gold: str, said: str, verdi
     assert math_verify.verify(*(math_verify.parse(f"${each}$") for each in (gold, said))) == (verdict == "incorrect")
 
 
-def test_the_rule_says_where_the_answer_was_found_and_what_decided() -> None:
-    rules = {
-        (r"\boxed{x < 2 \text{ or } x > 5}", r"(-\infty, 2) \cup (5, \infty)"): "box: equal sets",
-        (r"First \boxed{12}. **Answer:** 6", "6"): "statement: same text",
-        ("x = 2 or x = 3", "x = 2"): "values of the unknown: 2 values for 1",
-        (r"\boxed{(2, 3)}", "x = 2, y = 3"): "box: equal tuples",
-        (r"\boxed{\text{(B)}}", "B"): "choice letter",
-        ("No idea.", "7"): "no final answer found",
-        ("7", "[[7"): "the gold answer cannot be read",
-    }
-    assert {pair: grade(*pair).rule for pair in rules} == rules
-
-
 FOUND = {
-    (r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3"): r"x = \frac{1}{2}",
-    (r"\boxed{\text{no solution}}", "x = 7"): r"\text{no solution}",
-    ("Tokyo", "Paris"): None,
-    ("I say PARIS!", "Paris"): "Paris",
-    # The last claim counts.
-    ("x = 5. Check: if x = 2, then 7.", "x = 5"): "x = 5",
-    ("The equation holds for x = 5", "x = 5"): "x = 5",
-    ("x = 2 or x = -5. We reject x = -5.", "x = 2"): "x = 2 or x = -5",
-    ("First y = 3. Then x = 1. No, x = 2.", "x = 2 and y = 3"): "y = 3, x = 2",
-    ("The answer is 5. Wait, the answer is 7.", "x = 5"): "7",
-    ("The other root is x = 3", "x = 2 or x = 3"): "x = 3",
+    (r"first \boxed{1}, then \boxed{x = \frac{1}{2}}", "x = 3"): (r"x = \frac{1}{2}", "box: different values"),
+    (r"\boxed{\text{no solution}}", "x = 7"): (r"\text{no solution}", "box: different values"),
+    (r"First \boxed{12}. **Answer:** 6", "6"): ("6", "statement: same text"),
+    (r"\boxed{x < 2 or x > 5}", r"(-\infty, 2) \cup (5, \infty)"): ("x < 2 or x > 5", "box: equal sets"),
+    (r"\boxed{(2, 3)}", "x = 2, y = 3"): ("(2, 3)", "box: equal tuples"),
+    (r"\boxed{\text{(B)}}", "B"): ("B", "choice letter"),
+    ("x = 5. Check: if x = 2, then 7.", "x = 5"): ("x = 5", "values of the unknown: equal values"),
+    ("x = 2 or x = -5. We reject x = -5.", "x = 2"): ("x = 2 or x = -5", "values of the unknown: equal values"),
+    ("First y = 3. Then x = 1. No, x = 2.", "x = 2 and y = 3"): ("y = 3, x = 2", "values of the unknown: equal values"),
+    ("The answer is 5. Wait, the answer is 7.", "x = 5"): ("7", "statement: different values"),
+    ("The other root is x = 3", "x = 2 or x = 3"): ("x = 3", "values of the unknown: 1 values for 2"),
 }
 
 
-def test_what_was_found() -> None:
-    assert {(text, gold): grade(text, gold).extracted for text, gold in FOUND} == FOUND
+def test_what_was_found_and_which_rule_decided() -> None:
+    assert {pair: (grade(*pair).extracted, grade(*pair).rule) for pair in FOUND} == FOUND
 
 
 def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
@@ -107,9 +91,8 @@ def test_an_explanation_is_right_by_more_than_half_of_its_key_points() -> None:
     right = Grade("correct", "gravitational force, Earth, pulls", "3 of 4 key points")
     assert grade_explanation("The earth pulls with a Gravitational  force.", points) == right
     assert grade_explanation("The Earth pulls.", points) == Grade("incorrect", "Earth, pulls", "2 of 4 key points")
-    assert grade_explanation("Gravity, gravity, gravitational force!", points) == Grade(
-        "incorrect", "gravity", "1 of 4 key points"
-    )
+    repeated = grade_explanation("Gravity, gravity, gravitational force!", points)
+    assert repeated == Grade("incorrect", "gravity", "1 of 4 key points")
     assert grade_explanation("unearthly pulling massive", points) == Grade("incorrect", None, "0 of 4 key points")
     assert grade_explanation(" ?\n", points) == Grade("unparsed", None, "no final answer found")
 

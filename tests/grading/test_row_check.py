@@ -74,8 +74,7 @@ IRRATIONAL = "2a² - 28a - 11 = 11"
 VERDICTS = [
     ("5x = 95", "right", [r"So \boxed{x=19.0}", r"\boxed{\frac{95}{5}}", r"\boxed{x = \frac{95}{5} = 19}"]),
     ("5x = 95", "right", ["The solution is x = 19.", "Divide both sides by 5.\n\nx = 19"]),
-    ("5x = 95", "wrong", [r"So \boxed{y=19}", "Divide both sides by 5.\n\nx = 475"]),
-    ("5x = 95", "wrong", [r"There is \boxed{\text{no solution}}"]),
+    ("5x = 95", "wrong", [r"So \boxed{y=19}", "Divide by 5.\n\nx = 475", r"There is \boxed{\text{no solution}}"]),
     ("5x = 95", "unparsed", ["I do not know.", "", r"\boxed{}"]),
     ("x² = 9", "right", [r"\boxed{3} or \boxed{-3}", r"\boxed{3}, then \boxed{x = \pm 3}", r"\boxed{\{3, -3\}}"]),
     ("x² = 9", "wrong", [r"\boxed{3}"]),

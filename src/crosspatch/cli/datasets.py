@@ -135,8 +135,8 @@ def grade(
     """Grade answers: correct, incorrect, or unparsed if no answer is found."""
     from crosspatch.grading.judge import grade_file
 
-    check_output(json_out)
     verdicts = grade_file(file, seconds)
+    check_output(json_out)
     write_json(json_out, verdicts)
     for number, verdict in enumerate(verdicts if explain else [], start=1):
         extracted = "" if verdict["extracted"] is None else f", from {verdict['extracted']!r}"

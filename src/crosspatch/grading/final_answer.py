@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat, takewhile
 
 from crosspatch.grading.equality import equal_values, tuples
 from crosspatch.grading.math_answer import NO_SOLUTION, UNITS, MathAnswer, Value, read_answer
@@ -32,6 +32,12 @@ _STATED = re.compile(
     r"|(?<!one )(?<!other )(?<!another )(?<!first )(?<!second )"
     r"(?:solutions?|roots?)(?:\s+(?:to|of|for)\b[^.\n:=]{0,60})?\s(?:is|are)\b|answer\s?$)\s?:?(?=([^\n]*))"
 )
+# A statement that wins over an earlier box: at the beginning of a sentence.
+_RESTATED = re.compile(
+    r"(?im)(?:^|(?<=[.!?:])|(?<=[.!?:] ))\W*(?:(?:so|thus|therefore|hence|wait|no)\b\W*)*(?:the )?(?:final |correct |right |corrected )?"
+    r"answer(?: is|\s?[:=])\s?:?(?=([^\n]*))"
+)
+_BULLET = re.compile(r"(?m)^ *(?:#+|[*•]|-(?= +(?:[a-zA-Z*$]|\\\())|>+|\d{1,2}[.)]) +(?=\S)")
 _HASHES = re.compile(r"^####\s*(?=[^\n]*\d|[^\n]{1,20}$)([^\n]*)$", re.MULTILINE)
 # What may stand between boxes of one answer: commas, `and`, `or`, and names in front of the next box.
 _LABEL = re.compile(r"(?:\\?[a-zA-Z]+|\([a-z](?:, ?[a-z])*\))(?:_\{?\w+\}?)?'*(?:\([a-z]\))?\s*=\s*$")
@@ -56,10 +62,10 @@ def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
     """Find a text's final answer; the kind of the gold helps to recognise it."""
     text = without_reasoning(text)[-_TAIL:]
     boxes, rest = boxed(text, [value.label for value in gold.values])
-    tidy = one_spelling(rest)
-    found = _stated(tidy, gold)
+    tidy = one_spelling(_BULLET.sub("", rest))
     if boxes:
-        return found or _from_box(boxes, gold)
+        return _stated(tidy, gold, _RESTATED) or _from_box(boxes, gold)
+    found = _stated(tidy, gold, _STATED)
     if found is None and gold.unknowns:
         found = _solved(tidy, gold)
     if found is None and len(gold.unknowns) != 1:
@@ -97,7 +103,11 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
         if not _JOINS.fullmatch(text[closed[first - 1][2] + 1 : closed[first][0]]):
             break
         first -= 1
-    if len(names) > 1 and {re.sub(r"_\w+|[\s={}$]", "", label) for label in labels[-len(names) :]} == {*names}:
+    if (
+        len(names) > 1
+        and "" not in names
+        and {re.sub(r"_\w+|[\s={}$]", "", label) for label in labels[-len(names) :]} == {*names}
+    ):
         first = min(first, max(0, len(closed) - len(names)))
     contents = [text[start:end].strip() for _, start, end in closed[first:]]
     if len(contents) > 1:
@@ -107,27 +117,37 @@ def boxed(text: str, names: Sequence[str] = ()) -> tuple[str, str]:
 
 def _from_box(content: str, gold: MathAnswer) -> FinalAnswer | None:
     tidy = " or ".join(line for line in one_spelling(content).split("\n") if line.strip())
-    runs = [tidy, *reversed([piece.text for piece in pieces(tidy)])]
-    answer = next((found for run in runs if (found := _read(run, gold))), None)
+    answer = _read(tidy, gold)
+    if answer is None:
+        among_words = [found for piece in pieces(tidy) if (found := _read(piece.text, gold)) and piece.claimed]
+        answer = among_words[0] if len(among_words) == 1 else None
     # Words in a box are a wrong answer, but unreadable symbols are no answer.
     if answer is None and not re.search(r"[^\W\d_]{3,}", without_commands(tidy)):
         return None
     return FinalAnswer(content, answer, "box")
 
 
-def _stated(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
-    for match in reversed(list(_STATED.finditer(tidy))[-20:]):
-        line = match.group(1).strip() or tidy[match.end(1) :].lstrip().partition("\n")[0]
+def _stated(tidy: str, gold: MathAnswer, pattern: re.Pattern[str]) -> FinalAnswer | None:
+    for match in reversed(list(pattern.finditer(tidy))[-20:]):
+        line = match.group(1).strip() or _formulas(tidy[match.end(1) :].lstrip())
+        line = re.sub(r" [(\[][^()\[\]]*[a-z]{3}[^()\[\]]*[)\]]\W*$", "", line)  # (3 marks)
         runs = [
             piece.text
             for piece in pieces(line)
-            if line.startswith(piece.text) or (_ends(line, piece.text) and piece.claimed)
+            if line.startswith(piece.text) or (pattern is _STATED and _ends(line, piece.text) and piece.claimed)
         ]
         if read := [(run, answer) for run in runs if (answer := _read(run, gold))]:
             return FinalAnswer(*max(read, key=lambda found: _plausible(found[1], gold)), "statement")
         if nothing := _nothing(line):
             return nothing
     return None
+
+
+def _formulas(text: str) -> str:
+    """Return the lines at the beginning of a text that are without words, joined, or else the first line."""
+    lines = text.split("\n")
+    formulas = takewhile(lambda line: line.strip() and not any(map(is_prose, line.split(), repeat("="))), lines)
+    return " or ".join(formulas) or lines[0]
 
 
 def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
@@ -138,7 +158,8 @@ def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     out: list[Value] = []
     for piece in pieces_from_end(tidy):
         answer = read_answer(piece.text) if re.search(r"=|\\in|\\approx|~", piece.text) else None
-        if answer is None or not answer.numeric or not (piece.claimed or piece.ruled_out):
+        stated = piece.claimed or piece.ruled_out or piece.before.endswith("value of")
+        if answer is None or not answer.numeric or not stated:
             continue
         about = [v for v in answer.values if v.label in unknowns or (not v.label and len(unknowns) == 1)]
         if piece.ruled_out:
@@ -207,20 +228,23 @@ _PIECES = 40  # the maximum number of pieces to try, from the end
 _WORDS = 12  # how many words before a piece are examined; half as many after it
 
 # Words before and after a piece that is ruled out.
-_RULED_OUT = re.compile(r"(?i)\b(?:not|except|(?:reject|discard|exclud|ignor)(?:e|ing)?)$")
+_RULED_OUT = re.compile(
+    r"(?i)(?:n't|\b(?:not|cannot|never))(?: be)?$|\b(?:except|(?:reject|discard|exclud|ignor)(?:e|ing)?)$"
+)
 _WHICH_IS_OUT = re.compile(
     r"(?i)(?:is|are|was|would be) (?:not\b|(?:an )?(?:extraneous|impossible|invalid|rejected))"
     r"|(?:does|do|did|can|could|must|will|is)(?: not|n't)\b|cannot\b|fails\b|must be (?:rejected|discarded)"
 )
 # Words before a piece that is not the answer: "greater than 7", "of radius 4", "if x = 3", "try x = 3".
 _SPOKEN_OF = re.compile(
-    r"(?i)\b(?:(?:tends|goes|close) to|from(?:.{1,40}\bto)?|than|with|using|approach(?:es|ing)|radius|length|width|"
-    r"height|side|edge|symbol|(?<!given )by|if|when|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing)|"
+    r"(?i)\b(?:(?:tends|goes|close) to|at (?:least|most)|half|twice|(?<!answer )(?<!result )(?<!value )being|"
+    r"from(?:.{1,40}\bto)?|than|with|using|approach(?:es|ing)|radius|length|width|height|"
+    r"side|edge|symbol|(?<!given )by|if|when|say|put|plug(?:ging)?(?: in)?|substitut(?:e|ing)|"
     r"try(?:ing)?|let(?:ting|'s say)?|suppose|assum(?:e|ing)|guess)$"
 )
 # "has an area of 36" asserts a value; "rolling a sum of 7" does not.
 _OF_ITS_OWN = re.compile(r"\b(?:is|are|was|ha[sd]|have|gets?|gives?|makes?|for|to|yields?) an? (?:[a-z-]+ ){1,3}of$")
-_REMARK = re.compile(r"\([a-zA-Z]{2,} [^()]*\)\.?")
+_REMARK = re.compile(r"\([a-zA-Z]{2,} [^()]*\)\.?|(?i:\W*(?:check|verif)\w*:.*)")
 
 
 @dataclass(frozen=True)
@@ -241,7 +265,10 @@ class Piece:
         """Whether the sentence asserts the piece, judging by the words around it."""
         if self.ruled_out or _SPOKEN_OF.search(self.before):
             return False
-        return "=" in self.text or not re.search(r"\bof$", self.before) or bool(_OF_ITS_OWN.search(self.before))
+        if not re.search(r"\bof$", self.before) or _OF_ITS_OWN.search(self.before):
+            return True
+        # "15% of 80 = 12" is a claim, "the derivative of f(x) = 3x" is not.
+        return "=" in self.text and not re.match(r"\w'*(?:\(\w\))?\s?=", self.text)
 
 
 def pieces_from_end(tidy: str) -> Iterator[Piece]:

@@ -17,7 +17,7 @@ from typing import Literal
 from crosspatch.grading.equality import compare, same_text
 from crosspatch.grading.final_answer import boxed, find_answer, without_reasoning
 from crosspatch.grading.math_answer import UNITS, read_gold, says_nothing, without_unit
-from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_commands
+from crosspatch.grading.spelling import HELD_SIGNS, one_spelling, without_commands
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
 Kind = Literal["math", "choice", "text", "yes_no"]
@@ -33,10 +33,9 @@ _PLACES = (
 _CHOICE = re.compile(
     r"^[\s{\[]*(\([A-Ha-h]\)|\(?[A-HJ])(?![^\s})\].:,~])[\s})\]]*(?:[.:,~]|$|(?<=[)\]}])\s*\S|(?<=[)\]}]\s)\S)"
 )
-_CHOSEN = re.compile(
-    r"(?i:\banswer|\b(?:option|choice))(?i:\s(?:is|seems to be|would be|must be))?[\s:]*(?i:option|choice)?"
-    r"[\s{\[]*(\([A-Ha-h]\)|\(?[B-HJ]|\(?A(?! (?!because|since)[a-z]))(?!\w|['’]\w)"
-)
+_LETTER = r"[\s{\[]*(\([A-Ha-h]\)|\(?[B-HJ]|\(?A(?! (?!because|since)[a-z]))(?!\w|['’]\w|\)? or \(?[A-J]\b)"
+_ANSWERED = re.compile(r"(?i:\banswer)(?i:\s(?:is|seems to be|would be|must be))?[\s:]*(?i:option|choice)?" + _LETTER)
+_CHOSEN = re.compile(r"(?i:\b(?:option|choice|choose|select|pick))(?i:\s(?:is|option))?[\s:]*" + _LETTER)
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
     text is correct, and every other text is unparsed.
     """
     text = without_reasoning(text)
-    golds = [_gold_answer(name) for name in (gold, *aliases)]
+    golds = [_own_answer(without_reasoning(name)) for name in (gold, *aliases)]
     match kind or kind_of(golds[0]):
         case "text":
-            return _grade_words(boxed(text)[0] or text, golds)
+            return _grade_words(_own_answer(text), golds)
         case "yes_no":
             if said_so := _yes_or_no(text):
                 return Grade("correct" if said_so == _yes_or_no(golds[0]) else "incorrect", said_so, "yes or no")
@@ -68,6 +67,8 @@ def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None =
         case "choice" if letter := _letter(text):
             right = any(letter == _letter(name) for name in golds)
             return Grade("correct" if right else "incorrect", letter, "choice letter")
+        case "choice" if boxed(text)[0] and re.fullmatch(r"\W*[A-HJ]\W*", golds[0]):
+            return Grade("incorrect", boxed(text)[0], "choice letter")
     return _grade_math(text, golds)
 
 
@@ -82,7 +83,7 @@ def _grade_math(text: str, golds: Sequence[str]) -> Grade:
     if found.answer is None:
         return Grade("incorrect", found.text, f"{found.where}: no mathematical answer")
     right, rule = max((compare(one, found.answer) for one in answers), key=itemgetter(0))
-    return Grade("correct" if right else "incorrect", found.text.translate(MATRIX_SIGNS), f"{found.where}: {rule}")
+    return Grade("correct" if right else "incorrect", found.text.translate(HELD_SIGNS), f"{found.where}: {rule}")
 
 
 def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
@@ -99,11 +100,10 @@ def grade_explanation(text: str, key_points: Sequence[Sequence[str]]) -> Grade:
     return Grade(verdict, ", ".join(found) or None, f"{len(found)} of {len(key_points)} key points")
 
 
-def _gold_answer(gold: str) -> str:
-    """Return a gold's answer: of a whole solution, the content of its box or of its last line `Answer: …`."""
-    gold = without_reasoning(gold)
-    stated = re.findall(r"^Answer: ?(.+)$", gold, re.MULTILINE)
-    return boxed(gold)[0] or (stated[-1] if stated else gold)
+def _own_answer(text: str) -> str:
+    """Return the content of a text's box, or its last line `Answer: …`, or else the text."""
+    stated = re.findall(r"(?im)(?:^|[.!?]\s)\W*(?:final )?answer\W*:[ *]*(.*\w.*)$", text)
+    return boxed(text)[0] or (stated[-1] if stated else text)
 
 
 def kind_of(gold: str) -> Kind:
@@ -125,11 +125,12 @@ def kind_of(gold: str) -> Kind:
 
 def _letter(text: str) -> str | None:
     """Return the letter of the choice that a text makes: in its box, as its stated answer, or in front of its text."""
-    content = without_commands(boxed(text)[0])
-    plain = content or re.sub(r"[*$]|\\[()\[\]]", "", without_commands(text))
-    stated = [] if content else _CHOSEN.findall(plain)
-    found = stated[-1:] or _CHOICE.findall(plain)
-    return found[0].strip("()").upper() if found and not re.search(r"^\W*[A-HJ]\W*,\W*[A-HJ]\b", plain) else None
+    content, rest = map(without_commands, boxed(text))
+    plain = re.sub(r"[*$]|\\[()\[\]]", "", rest)
+    stated = _ANSWERED.findall(plain) or ([] if content else _CHOSEN.findall(plain))
+    chosen = content or plain
+    found = stated[-1:] or ([] if re.match(r"\W*[A-HJ]\W*,\W*[A-HJ]\b", chosen) else _CHOICE.findall(chosen))
+    return found[0].strip("()").upper() if found else None
 
 
 def _grade_words(text: str, golds: Sequence[str]) -> Grade:
@@ -140,8 +141,9 @@ def _grade_words(text: str, golds: Sequence[str]) -> Grade:
 
 
 def _says(text: str, wording: str) -> bool:
-    folded = _fold(without_commands(wording))
-    return bool(folded) and f" {folded} " in f" {_fold(text)} "
+    """Whether a wording occurs in a text other than behind `not`."""
+    said, folded = f" {_fold(text)} ".replace(" ", "  "), f" {_fold(without_commands(wording))} ".replace(" ", "  ")
+    return bool(folded.strip()) and said.count(folded) > said.count(f"  not{folded}")
 
 
 @lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-from crosspatch.grading.spelling import MATRIX_SIGNS, one_spelling, without_commands
+from crosspatch.grading.spelling import HELD_SIGNS, one_spelling, without_commands
 
 # As math-verify, but without units, since the t of `5t^2 - t` is no tonne, and with upper-case letters.
 _NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True)
@@ -27,7 +27,8 @@ _CONVERSION = ConversionConfig(lowercase_symbols=False)
 # A pattern that matches units which are written without \text.
 UNITS = (
     r"(?:square|cubic|sq\.?|cu\.?)?\s*(?:units?|cm|mm|km|m|in|ft|inch(?:es)?|feet|(?:centi|milli|kilo)?met(?:er|re)s?|"
-    r"degrees?|radians?|rad|dollars?|euros?|seconds?|hours?|minutes?|miles?|mph|[hsgLNJWVAK]|k[gNJWV]|k?Pa|[kM]?Hz|"
+    r"degrees?|radians?|rad|dollars?|cents?|euros?|seconds?|hours?|minutes?|days?|weeks?|miles?|mph|(?:kilo)?grams?|"
+    r"lit(?:er|re)s?|gallons?|quarts?|pounds?|ounces?|tons?|[hsgLNJWVAK]|k[gNJWV]|k?Pa|[kM]?Hz|"
     r"(?i:[ap]\.?m\.?)|[ckm]?m/(?:s|h|min))"
 )
 # A unit behind a value; behind a number, any words are a unit: 12 apples.
@@ -35,7 +36,7 @@ _UNIT = re.compile(
     rf"(?:(?<=[\d}}\w)])\s+{UNITS}"
     r"|(?<=[\d})])\s+(?:[a-zA-Z]{3,}|of|in|per|at|a)(?:\s+[a-zA-Z]{2,}){0,3}\.?)(?:\s?\^\{?[23]\}?)?$"
 )
-NO_SOLUTION = r"no (?:real |integer |such )*(?:solutions?|roots?|values?)\b"
+NO_SOLUTION = r"no (?:real |integer |such )*(?:solutions?|roots?|answer|numbers?|values?)\b(?: of [a-z]\b)?"
 _CHOICE = re.compile(r"^\s*(?:\([A-J]\)|[A-J][).:])\s*(?=\S)")
 _QUALIFIER = re.compile(r"\s(?:for (?:all|every|any|some)|where|\\forall)(?![a-zA-Z])")
 _SET = re.compile(r"(^|=)\s*\\?\{((?:[^{}]|\{[^{}]*\})*?)\\?\}$")
@@ -115,10 +116,9 @@ def read_answer(text: str, constant: bool = False) -> MathAnswer | None:
         return MathAnswer(text, (Value("", sympy.S.EmptySet),))
     bare = _BUILDER.sub("", _SET.sub(r"\1\2", re.sub(r"\\in(?![a-zA-Z])", "=", text)))
     parts = [part for part in _split(bare, _SEPARATOR) if part]
-    # `x ≠ 2` beside other parts is a condition, not a value.
-    found = [
-        list(_values(part, constant)) for part in [p for p in parts if not re.search(r"\\neq?(?![a-z])", p)] or parts
-    ]
+    # `x ≠ 2` beside other values is a condition, not a value.
+    said = [part for part in parts if not re.search(r"\\neq?(?![a-z])", part)] or parts
+    found = [list(_values(part, constant)) for part in (parts if any(map(_RELATION.search, said)) else said)]
     values = [value for part in found for value in part]
     if not values or [] in found:
         return None
@@ -222,7 +222,7 @@ def parse(latex: str) -> Any:
     math = re.sub(r"\\frac\{(?:\\partial|d) ?([a-zA-Z])\}\{(?:\\partial|d) ?([a-zA-Z])\}", r"D_{\1\2}", latex)
     math = re.sub(r"([a-zA-Z])('+)", lambda m: f"{m[1]}_{{{'p' * len(m[2])}}}", math)
     try:
-        math = normalize_latex(math.translate(MATRIX_SIGNS), _NORMALIZATION)
+        math = normalize_latex(math.translate(HELD_SIGNS), _NORMALIZATION)
         found = latex2sympy(math, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
     except Exception:  # a third-party parser on arbitrary text: any exception means "not readable"
         return None
@@ -235,6 +235,6 @@ def _harmless(latex: str) -> bool:
         return False
     if any(latex.count(bracket) > most for bracket, most in {"(": 12, "[": 12, "^": 12, "{": 60}.items()):
         return False
-    unsafe = r"\\(?:int|lim)(?![a-zA-Z])|\\vec.*\\times|\\binom.{0,20}\d{4}|!!|\d{101}|\d\s+\d|\{[^{}]*$"
+    unsafe = r"\\(?:int|lim|[pb]?mod|l?dots)|\\vec.*\\times|\\binom.{0,20}\d{4}|!!|\d{101}|\d\s+\d|\{[^{}]*$"
     towers = r"\^\s*(?:\{[^{}]*\}|\w)\s*\^|\^\s*\{[^{}]*\^\s*\{[^{}]*\^"
     return not re.search(f"{unsafe}|{towers}", latex)

@@ -29,14 +29,16 @@ _LATEX = str.maketrans(
         "√": "sqrt", "∞": r"\infty ", "±": r"\pm ", "≈": r"\approx ", "°": "", "′": "'", "’": "'",
         "∈": r"\in ", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "`": " ", "“": " ", "”": " ",
         "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ",
-        "ℝ": r"\mathbb{R}", "⟨": "(", "⟩": ")",
+        "ℝ": r"\mathbb{R}", "⟨": "(", "⟩": ")", "。": ". ", "：": ":", "，": ", ",
     }
 )  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ˣⁿ", "0123456789-+xn")
+_MULTIPLES = {"thousand": "1000", "million": "10^{6}", "billion": "10^{9}", "trillion": "10^{12}", "dozen": "12"}
 _MONEY = {"€": "euros", "£": "sterling", "¥": "yen", "₹": "rupees"}
-# The signs of a matrix's rows and columns, which must not be read as line breaks; the parser gets them back.
-_HELD = {r"\\": "\ue000", "&": "\ue001"}
-MATRIX_SIGNS = str.maketrans({held: latex for latex, held in _HELD.items()})
+# The signs of a matrix's rows and columns, which must not be read as line breaks, and the ! of a factorial, which is no
+# punctuation. The parser gets them back.
+_HELD = {r"\\": "\ue000", "&": "\ue001", "!": "\ue002"}
+HELD_SIGNS = str.maketrans({held: latex for latex, held in _HELD.items()})
 _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # Invisible characters, and halves of surrogate pairs.
     ("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\u20e3\ufe00-\ufe0f\ufeff\ud800-\udfff\ufffd]", ""),
@@ -71,15 +73,19 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r" ?\n\s*", "\n"),
     (r"\\\\(?=[a-zA-Z]{2})", r"\\"),
     (r"\\\\(?:\[\d+pt\])?|\\(?:begin|end)\{(?:aligned|align\*?|equation\*?|gather\*?|split)\}", "\n"),
-    (r"\\(?:text[a-z]*|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]*)\}", r" \1 "),
+    (r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox|operatorname|underline|bold[a-z]*|emph)\s?\{([^{}]*)\}", r" \1 "),
+    (r"\\(?:rm|bf|it|large|Large|color\s?\{\w+\})(?![a-zA-Z])", ""),
     (r"\^\{ ?(?:st|nd|rd|th) ?\}|\\(?:left|right|displaystyle|bigg?|Bigg?)(?![a-zA-Z])|\\!|\^\{?\\circ\}?", ""),
-    (r"\\(?:quad|qquad|therefore|implies|Rightarrow|[,;: ])(?![a-zA-Z])|[⇒→∴]|~(?=\s?[a-zA-Z])", " "),
+    (r"\\(?:(?:quad|qquad|therefore|implies|Rightarrow)(?![a-zA-Z])|[,;: ])|[⇒→∴]|~(?=\s?[a-zA-Z])", " "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\frac (\w) (\w)(?!\w)", r"\\frac{\1}{\2}"),
     (r"(?<=[\w)])\*\*(?=[\d(])", "^"),
+    (r"(?<=[\w)])!(?=\s?(?:\$|\\[)\]]))", _HELD["!"]),
     # Delimiters and markdown.
     (r"\\\$|\$|\\[()\[\]]|\*\*|__|(?<![\w)])\*(?=\S)|(?<=\S)\*(?![\w( ])|\b[Ss]tep \d+\b:?", " "),
-    (r"^ ?(?:#+|[-*•]|>+|\d{1,2}[.)]) (?=\S)", ""),
     (r"!=", r"\\neq "),
+    (r"\b(?:negative|minus) (?=\d)", "-"),
+    (r"(?<=\d) +(thousand|million|billion|trillion|dozen)\b", lambda m: rf" \times {_MULTIPLES[m[1]]}"),
     (r"\\([lr])angle(?![a-zA-Z])", lambda m: "(" if m[1] == "l" else ")"),
     (r"\ball (?:real numbers|reals)\b", r"\\mathbb{R}"),
     (r"(?<![\w.])\.(?=\d)", "0."),
