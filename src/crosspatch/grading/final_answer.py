@@ -34,7 +34,8 @@ _STATED = re.compile(
 )
 # A statement that wins over an earlier box: at the beginning of a sentence.
 _RESTATED = re.compile(
-    r"(?im)(?:^|(?<=[.!?:])|(?<=[.!?:] ))\W*(?:(?:so|thus|therefore|hence|wait|no)\b\W*)*(?:the )?(?:final |correct |right |corrected )?"
+    r"(?im)(?:^|(?<=[.!?:])|(?<=[.!?:] ))\W*(?:(?:so|thus|therefore|hence|wait|no)\b\W*)*"
+    r"(?:the )?(?:final |correct |right |corrected )?"
     r"answer(?: is|\s?[:=])\s?:?(?=([^\n]*))"
 )
 _BULLET = re.compile(r"(?m)^ *(?:#+|[*•]|-(?= +(?:[a-zA-Z*$]|\\\())|>+|\d{1,2}[.)]) +(?=\S)")
