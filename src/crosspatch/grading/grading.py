@@ -50,10 +50,10 @@ class Grade:
 def grade(text: str, gold: str, aliases: Sequence[str] = (), kind: Kind | None = None) -> Grade:
     """Grade a text against the gold or any alias; no text makes this function raise.
 
-    `kind` is the kind of the gold: mathematics (the text's final answer is parsed and compared), a choice's letter,
-    words (they must occur as whole words in the box or, without a box, in the text), or yes or no; None infers the kind
-    from the gold. A gold may be a whole solution with a box. If a mathematical gold cannot be parsed, only the same
-    text is correct, and every other text is unparsed.
+    `kind` is the kind of the gold: mathematics (the text's final answer is parsed and compared), a choice's letter, yes
+    or no, or words (they must occur as whole words, not behind `not`, in the box, on the line `Answer: …` or else
+    anywhere in the text); None infers the kind from the gold. A gold may be a whole solution with a box. If a
+    mathematical gold cannot be parsed, only the same text is correct, and every other text is unparsed.
     """
     text = without_reasoning(text)
     golds = [_own_answer(without_reasoning(name)) for name in (gold, *aliases)]
