@@ -270,7 +270,7 @@ def check_files(path: Path, validation: Sequence[Path] = (), count_tokens: Count
     tables = [(each, read_rows(each)) for each in (path, *validation)]
     files = []
     for each, rows in tables:
-        # A thousand rows take up to a minute: a bar on a terminal, nothing in a log.
+        # A thousand rows take some seconds: a bar on a terminal, nothing in a log.
         bar = tqdm(rows, desc=f"Checking {each.name}", leave=False, disable=None)
         files.append(FileCheck(each, tuple(check_row(row, count_tokens) for row in bar)))
     return DatasetCheck(tuple(files))

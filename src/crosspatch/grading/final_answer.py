@@ -1,6 +1,6 @@
 r"""Finds the final answer of a text, or None if it has none.
 
-Reasoning (`<think>…</think>`) is removed first. The places to search, in order:
+The places to search, in order, in a text whose reasoning (`<think>…</think>`) was removed:
 1. the last `\boxed{…}` that is not empty, together with boxes joined to it, as in `x = \boxed{2}, y = \boxed{3}`; but a
    statement of the answer behind it wins (`**Answer:** 6`, `#### 6`);
 2. the last stated answer, on its line or the next: `**Answer:** …`, `the solutions are …`;
@@ -60,9 +60,8 @@ class FinalAnswer:
 
 
 def find_answer(text: str, gold: MathAnswer) -> FinalAnswer | None:
-    """Find a text's final answer; the kind of the gold helps to recognise it."""
-    text = without_reasoning(text)[-_TAIL:]
-    boxes, rest = boxed(text, [value.label for value in gold.values])
+    """Find the final answer of a text without reasoning; the kind of the gold helps to recognise it."""
+    boxes, rest = boxed(text[-_TAIL:], [value.label for value in gold.values])
     tidy = one_spelling(_BULLET.sub("", rest))
     if boxes:
         return _stated(tidy, gold, _RESTATED) or _from_box(boxes, gold)
@@ -182,13 +181,14 @@ def _solved(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
 def _last_line(tidy: str, gold: MathAnswer) -> FinalAnswer | None:
     """Return the value at the end of the last line: without an unknown, or of another unknown."""
     line = tidy.rstrip().rpartition("\n")[2].strip()
-    for piece in list(pieces(line))[-1:]:
-        answer = _read(piece.text, gold) if piece.claimed and _ends(line, piece.text) else None
-        if answer is None or not answer.numeric:
-            return None
-        if answer.unknowns or (_plausible(answer, gold) and re.search(r"(?:^|is|are|equals|be|get)$", piece.before)):
-            return FinalAnswer(piece.text, answer, "last line")
-    return None
+    piece = next(reversed(list(pieces(line))), None)
+    if piece is None or not piece.claimed or not _ends(line, piece.text):
+        return None
+    answer = _read(piece.text, gold)
+    if answer is None or not answer.numeric:
+        return None
+    stated = answer.unknowns or (_plausible(answer, gold) and re.search(r"(?:^|is|are|equals|be|get)$", piece.before))
+    return FinalAnswer(piece.text, answer, "last line") if stated else None
 
 
 def _last(tidy: str, gold: MathAnswer) -> FinalAnswer | None:

@@ -22,7 +22,7 @@ from typing import IO
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.grading.grading import Grade, Kind, grade
 
-SECONDS = 5.0  # per answer; the median answer takes a hundredth of a second
+SECONDS = 5.0  # per answer; the median answer takes two milliseconds
 COMMAND = (sys.executable, "-P", "-m", "crosspatch.grading.grading_worker")
 _START = 120.0  # seconds within which a worker must start, imports included
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import sympy
 
+from crosspatch.grading.equality import ROUNDING
 from crosspatch.grading.equations import LONGEST, Equation, Solutions, Unreadable, X, readings, solve, union
 from crosspatch.grading.spelling import typed, without_commands
 
-_TOLERANCE = 1e-3  # for a decimal that rounds a value without a short exact decimal, as in grading
 _OR = re.compile(
     r"\\(?:text|textrm|mathrm|mbox)\s?\{\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge|qquad|quad)(?![a-zA-Z])"
     r"|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])|;|,(?!\d{3}(?!\d))|,(?<!\d,)"
@@ -141,7 +141,7 @@ def _nearly(exact: sympy.Expr, said: sympy.Expr) -> bool:
         return True
     if exact.is_Rational and 10**30 % exact.q == 0:
         return False
-    return abs(complex(exact) - complex(said)) <= _TOLERANCE * abs(complex(exact))
+    return abs(complex(exact) - complex(said)) <= ROUNDING * abs(complex(exact))
 
 
 def _gaps(statements: list[Equation], equation: Equation | None) -> Iterator[Gap]:
