@@ -19,6 +19,7 @@ grading_worker.serve()
 """
 ANSWERS = [
     (r"\boxed{x = 3 \text{ or } x = 2}", r"x = 2 \text{ or } x = 3"),
+    ("Answer: x = 8", "x = 7"),
     ("I don't know\ud800", "x = 7"),
     ("50.27\u2028", r"16\pi"),
     ("", "Paris"),

@@ -27,9 +27,8 @@ def test_a_row_of_the_table_by_the_grader_that_is_given() -> None:
     assert (row["verdict"], row["extracted"], row["operation"]) == ("incorrect", "x = 50", "planted")
     BEHAVIOUR.frame([row])
     assert judge(EQUATION, said("x = 2"))["verdict"] == "correct"
-    assert (
-        judge(EQUATION, said("x = 2"), lambda *_, **__: Grade("unparsed", None, "time limit"))["verdict"] == "unparsed"
-    )
+    ended = Grade("unparsed", None, "time limit")
+    assert judge(EQUATION, said("x = 2"), lambda *_, **__: ended)["verdict"] == "unparsed"
 
 
 def test_an_explanation_is_graded_by_its_key_points_and_a_fact_by_its_words() -> None:
@@ -54,10 +53,7 @@ def test_a_file_of_answers_may_hold_aliases_kinds_and_key_points(tmp_path) -> No
         {"verdict": "correct", "extracted": "gravity, pulls", "rule": "2 of 3 key points"},
     ]
     for line, words in (
-        (
-            '{"text": "x", "gold": "x", "kind": "maths"}',
-            "line 1: got kind 'maths', expected one of math, choice, text, yes_no",
-        ),
+        ('{"text": "x", "gold": "x", "kind": "m"}', "line 1: got kind 'm', expected one of math, choice, text, yes_no"),
         ('{"text": "x", "key_points": []}', "line 1: got text, key_points"),
     ):
         path.write_text(line, encoding="utf-8")
