@@ -20,11 +20,11 @@ from tqdm import tqdm
 from crosspatch.models.blocks import find_blocks
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.batches import run_in_batches
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import step_scores
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory
 
 
 class EndlessPair(ModelPair):

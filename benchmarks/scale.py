@@ -98,9 +98,9 @@ def executor_rows() -> Iterator[dict[str, str]]:
 
 def gpu_rows() -> Iterator[dict[str, str]]:
     """A row for each shape and number of rows that run together: seconds and memory, measured and planned."""
-    from crosspatch.patching.engine import Prompt, run_cached
+    from crosspatch.patching.engine import run_cached
     from crosspatch.patching.patches import patch_grid
-    from crosspatch.patching.trajectory import PatchRun
+    from crosspatch.patching.trajectory import PatchRun, Prompt
 
     for name in GPU_SHAPES:
         pair = _random_pair(name)

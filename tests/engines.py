@@ -15,12 +15,12 @@ from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.config import Persistence
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching import engine, reference
-from crosspatch.patching.engine import Prompt, Written, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.reference import run_reference
 from crosspatch.patching.scores import Step
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun, Trajectory
+from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory, Written
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.tables import SCORES
 
@@ -38,7 +38,7 @@ CTS_TOLERANCE, LARGE_DENOMINATOR = 1e-3, 0.1
 
 
 def table(pair: ModelPair, trajectories: Sequence[Trajectory], run: PatchRun, prompt_id: str = "p") -> pl.DataFrame:
-    return SCORES.frame(row for t in trajectories for row in t.rows(prompt_id, run, pair.prompts))
+    return pl.concat([SCORES.frame(), *(t.frame(prompt_id, run, pair.prompts) for t in trajectories)])
 
 
 def both(

@@ -18,15 +18,15 @@ from crosspatch.analysis.localisation import localise
 from crosspatch.analysis.patch import patch
 from crosspatch.analysis.teacher_forcing import ForcedText
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from crosspatch.statistics.claim import MARGIN, Claim
 from crosspatch.statistics.localisation import top_sites
 from crosspatch.statistics.patch_mode import late_from
 from crosspatch.storage.summary import Summary
-from crosspatch.tables import BEHAVIOUR, CONTROLS, LOCALISATION, MISTAKES, REPAIRED, SCORES
+from crosspatch.tables import BEHAVIOUR, LOCALISATION, MISTAKES, REPAIRED, SCORES
 from pairs import ARCHITECTURES, changed_model, child_of, raw_pair
 from score_cells import answer
 
@@ -99,23 +99,23 @@ def measured(architecture: str = "qwen3") -> World:
             # All patches along the target's text, so that both models and all controls read one text a prompt.
             given, steps_of = ForcedText(ids, written.target.tokens), {}
             for trajectory in score_tokens(pair, ids, given.text, patches, run):
-                of_patch = trajectory.rows(prompt_id, run, pair.prompts)
-                rows += of_patch
-                steps_of[trajectory.patch] = [row["step"] for row in of_patch if row["status"] == "ok"]
+                of_patch = trajectory.frame(prompt_id, run, pair.prompts)
+                rows.append(of_patch)
+                steps_of[trajectory.patch] = of_patch.filter(status="ok")["step"].to_list()
             if any(steps_of.values()):
                 reader = ControlReader(pair, PatchedText(given, steps_of), run)
                 moves = {name: reader.moved(other) for name, other in (("twin", twin), ("seed-1", sibling))}
                 moves["random"] = reader.moved("random", torch.Generator().manual_seed(i))
-                controls += reader.rows({**moves, "self": reader.moved("self")}, prompt_id)
+                controls.append(reader.table({**moves, "self": reader.moved("self")}, prompt_id))
     for i, (prompt_id, question) in enumerate(QUESTIONS.items()):
         wrong = pair.encode(f"x = {i} - {3 * i}; {question}")
         for trajectory in score_tokens(pair, prompts[prompt_id], wrong, patches, PatchRun()):
-            read = zip(wrong, trajectory.rows(prompt_id, PatchRun(), pair.prompts), strict=True)
-            mistakes += [{"span": None, "read_token_id": token, **row} for token, row in read]
-    scores = pl.concat([SCORES.frame(rows), patched(pair, "attn_out"), patched(pair, "mlp_out")])
+            scores = trajectory.frame(prompt_id, PatchRun(), pair.prompts)
+            mistakes.append(scores.select(span=None, read_token_id=pl.Series(wrong), **{c: c for c in SCORES.columns}))
+    scores = pl.concat([*rows, patched(pair, "attn_out"), patched(pair, "mlp_out")])
     some = list(QUESTIONS.items())[::2]
     texts = {name: ForcedText(pair.encode(q), pair.encode(q)[::-1][:TOKENS]) for name, q in some}
-    tables = CONTROLS.frame(controls), BEHAVIOUR.frame(), DOMAIN_OF, MISTAKES.frame(mistakes)
+    tables = pl.concat(controls), BEHAVIOUR.frame(), DOMAIN_OF, pl.concat(mistakes).cast(MISTAKES.dtypes)
     return World(scores, *tables, localise(pair, texts, PatchRun(), top=4))
 
 

@@ -13,10 +13,10 @@ from crosspatch.models.loading import SMOLLM2, Checkpoint
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.smollm2 import _gguf_in_wheel
 from crosspatch.models.weights import fingerprint
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import both, gap
 from pairs import QUESTION, child_of
 

@@ -14,7 +14,7 @@ from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import Step
+from crosspatch.patching.scores import Step, Steps
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from engines import exact_scores, hooks_and_forwards
 from pairs import architecture_pair, child_in, components_of, in_bfloat16
@@ -189,7 +189,7 @@ def test_sites_rank_by_the_share_that_they_transfer():
 def test_correlations_worked_out_by_hand():
     def exact(name, *patched):
         steps = [Step(0, 0, 1, 1.0, 9.0, 1 + value, 0.0, 0.0, 1, True) for value in patched]
-        return Trajectory(Patch.parse(f"{name}@disagree"), 1, steps)
+        return Trajectory(Patch.parse(f"{name}@disagree"), 1, Steps(steps))
 
     # Estimates 1, 3 | 1, 0, -1, 2 where the models disagree, with exact effects that exchange two of six ranks ...
     given = [

@@ -6,10 +6,10 @@ import torch
 from crosspatch.analysis import controls
 from crosspatch.analysis.controls import ControlReader, PatchedText
 from crosspatch.analysis.teacher_forcing import ForcedText, PairReader, TextReader
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.scoring import score_tokens
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import TOLERANCE, equal_steps
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of
 
@@ -36,7 +36,11 @@ def scored(pair, patched, *named, run=RUN, other=None):
     """The scores by control, patch and step of all these controls together."""
     reader = ControlReader(pair, patched, run, other and PairReader(pair, other, run))
     moves = {str(i): reader.moved(control) for i, control in enumerate(named)}
-    return {(name, patch.name, step): scores for name, patch, step, scores in reader.score(moves)}
+    return {
+        (name, patch.name, step): scores
+        for (name, patch), steps in reader.score(moves).items()
+        for step, scores in zip(sorted(patched.steps[patch]), steps, strict=True)
+    }
 
 
 def deltas(scores, name="0"):

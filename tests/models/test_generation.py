@@ -5,9 +5,9 @@ import pytest
 from crosspatch.models import generation
 from crosspatch.models.generation import answer
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from pairs import QUESTION, QUESTIONS, architecture_pair, child_of
 
 

@@ -7,9 +7,9 @@ from crosspatch.errors import CrosspatchError
 from crosspatch.models.blocks import text_config
 from crosspatch.patching import batches
 from crosspatch.patching.batches import prompts_at_once, rows_at_once, run_in_batches
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import patch_grid
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import equal_written
 from pairs import QUESTIONS, architecture_pair
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from crosspatch.analysis.patch import patch
 from crosspatch.config import Direction
 from crosspatch.errors import UsageError
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import PERSISTENCES, both, counted, equal_trajectories, equal_written, gap
 from pairs import QUESTION, QUESTIONS, architecture_pair
 

@@ -14,10 +14,10 @@ from crosspatch.models.hooks import editing, reading
 from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import last_logits
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import Patch, patch_grid
 from crosspatch.patching.reference import patched_logits, run_reference
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import CTS_TOLERANCE, DELTAS, LARGE_DENOMINATOR, PERSISTENCES, hooks_and_forwards, remembered_passes, table
 from pairs import ARCHITECTURES, QUESTION, architecture_pair, child_in, make_pair
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.patches import patch_grid
 from crosspatch.patching.quick_check import quick_check
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.trajectory import PatchRun, Prompt
 from engines import DELTAS, KLS, table
 from pairs import QUESTION, QUESTIONS, architecture_pair, components_of, in_bfloat16
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,13 +11,13 @@ from jaxtyping import TypeCheckError
 
 from crosspatch.errors import CrosspatchError, UsageError
 from crosspatch.patching import scoring
-from crosspatch.patching.engine import Prompt, run_cached
+from crosspatch.patching.engine import run_cached
 from crosspatch.patching.measures import Recovered, recovered_fraction
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import scores_of_patches, step_scores
-from crosspatch.patching.scores import Contexts, Step, delta, transfer_score
+from crosspatch.patching.scores import Contexts, Step, Steps, delta, transfer_scores
 from crosspatch.patching.scoring import score, score_tokens
-from crosspatch.patching.trajectory import PatchRun, Trajectory, recovered
+from crosspatch.patching.trajectory import PatchRun, Prompt, Trajectory, recovered
 from engines import TOLERANCE, equal_steps, equal_trajectories
 from pairs import QUESTION, architecture_pair, components_of
 
@@ -28,12 +29,19 @@ RUN = PatchRun(max_new_tokens=10)
 
 
 def scored(target, source, patched, direction="corrupt") -> Step:
-    [step] = Contexts.of(target, source, direction).score(patched, [1], [True])
+    [step] = Steps(Contexts.of(target, source, direction).score(patched, [1], [True]).numpy())
     return step
 
 
+def transfer_score(*deltas, agree, applied=True, small_denominator=0.0):
+    """One token's CTS, None where it is NaN, and its status."""
+    deltas, truths = np.array(deltas, np.float32)[:, None], {"agree": np.array([agree]), "applied": np.array([applied])}
+    [score], [status] = transfer_scores(*deltas, **truths, small_denominator=small_denominator)
+    return None if np.isnan(score) else score, status
+
+
 def cts(step: Step) -> float | None:
-    return transfer_score(*step.deltas, agree=not step.disagree, small_denominator=0.0)[0]
+    return transfer_score(*step.deltas, agree=not step.disagree)[0]
 
 
 def test_by_hand():
@@ -76,10 +84,10 @@ def test_repairing_exchanges_target_and_source_and_nothing_else():
 
 def test_where_there_is_no_score():
     assert transfer_score(0.0, 0.0, 0.0, agree=True, small_denominator=1e-4) == (None, "agree")
-    near = {"delta_clean": -0.01, "delta_corrupted": 0.01, "delta_patched": 5.0, "agree": False}
-    assert transfer_score(**near, small_denominator=0.03) == (None, "small_denominator")
-    assert transfer_score(**near, small_denominator=0.01)[1] == "ok"
-    assert transfer_score(**near, small_denominator=0.01, applied=False) == (None, "unscheduled")
+    near = (-0.01, 0.01, 5.0)
+    assert transfer_score(*near, agree=False, small_denominator=0.03) == (None, "small_denominator")
+    assert transfer_score(*near, agree=False, small_denominator=0.01)[1] == "ok"
+    assert transfer_score(*near, agree=False, small_denominator=0.01, applied=False) == (None, "unscheduled")
     for state in (states := {"clean": CLEAN, "corrupted": CORRUPTED, "patched": PATCHED}):
         broken = states | {state: torch.tensor([[3.0, 1.0, float("nan")]])}
         with pytest.raises(CrosspatchError, match=f"the {state} model's logits contain NaN"):
@@ -89,7 +97,7 @@ def test_where_there_is_no_score():
 def test_the_recovered_fraction_by_hand():
     def trajectory(*states, y_source=1):
         steps = [Step(0, 0, y_source, *deltas, 0.0, 0.0, 1, True) for deltas in states]
-        return Trajectory(Patch.parse("L0.resid_post"), 1, steps)
+        return Trajectory(Patch.parse("L0.resid_post"), 1, Steps(steps))
 
     # 1 of 4 and 3 of 4 logits; where the models agree nothing counts.
     apart, agreeing = trajectory((-2.0, 2.0, -1.0), (0.0, 4.0, 3.0)), trajectory((0.0, 0.0, 99.0), y_source=0)

@@ -85,10 +85,10 @@ class Attribution:
         """
         measured = pl.DataFrame(
             [
-                (text, Patch(trajectory.patch.sites).name, i, step.moved)
+                (text, Patch(trajectory.patch.sites).name, i, moved)
                 for text, trajectories in enumerate(exact)
                 for trajectory in trajectories
-                for i, step in enumerate(trajectory.steps)
+                for i, moved in enumerate(trajectory.steps.moved.tolist())
             ],
             schema={"text": pl.Int32, "patch": pl.String, "step": pl.Int32, "exact": pl.Float64},
             orient="row",

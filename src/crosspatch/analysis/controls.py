@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import product
+from typing import cast
 
 import polars as pl
 import torch
@@ -26,7 +27,7 @@ from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE
 from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import CONTEXTS_AT_ONCE
-from crosspatch.patching.scores import Contexts, Step
+from crosspatch.patching.scores import Contexts, ScoreLog, Steps
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 from crosspatch.tables import CONTROLS, SCORES
 
@@ -95,36 +96,39 @@ class ControlReader:
         return {site: self._here[site] + elsewhere[site] for site in sites}
 
     @torch.inference_mode()
-    def score(self, moves: Mapping[str, Activations]) -> list[tuple[str, Patch, int, Step]]:
-        """Score every cell with the activations of each control; return (control, patch, step, scores) for each."""
+    def score(self, moves: Mapping[str, Activations]) -> dict[tuple[str, Patch], Steps]:
+        """Score each patch at its steps with the activations of each control; return the scores by (control, patch)."""
         place = {step: row for row, step in enumerate(self._patched.all_steps)}
-        named = [
-            (name, Cell(step, patch, {site: moved[site][place[step]] for site in patch.sites}))
-            for name, moved in moves.items()
-            for patch, steps in self._patched.steps.items()
-            for step in steps
+        scored = list(product(moves, self._patched.steps))
+        cells = [
+            (row, Cell(step, patch, {site: moves[name][site][place[step]] for site in patch.sites}))
+            for row, (name, patch) in enumerate(scored)
+            for step in self._patched.steps[patch]
         ]
         # Sort by step, since the cells of one step share both models' predictions.
-        named.sort(key=lambda cell: cell[1].step)
-        found = []
-        for start in range(0, len(named), CELLS_AT_ONCE):
-            some = named[start : start + CELLS_AT_ONCE]
+        cells.sort(key=lambda cell: cell[1].step)
+        log = ScoreLog()
+        for start in range(0, len(cells), CELLS_AT_ONCE):
+            some = cells[start : start + CELLS_AT_ONCE]
             hidden = self._both.target.patched([cell for _, cell in some])
             for i in range(0, len(some), UNEMBED_AT_ONCE):
                 part = some[i : i + UNEMBED_AT_ONCE]
                 counts = Counter(cell.step for _, cell in part)
                 logits = self._both.target.unembed(hidden[i : i + len(part)])
-                scored = self._contexts(list(counts)).score(logits, list(counts.values()), [True] * len(part))
-                for (name, cell), step in zip(part, scored, strict=True):
-                    found.append((name, cell.patch, cell.step, step))
-        return found
+                contexts = self._contexts(list(counts))
+                scores = contexts.score(logits, list(counts.values()), [True] * len(part))
+                log.add((row for row, _ in part), scores)
+        return dict(zip(scored, log.split(len(scored)), strict=True))
 
-    def rows(self, moves: Mapping[str, Activations], prompt_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the scored cells as rows of the controls table."""
-        length = len(self._patched.given.prompt)
-        for name, patch, step, scores in self.score(moves):
-            row = Trajectory(patch, length).row(step, scores, prompt_id, self._run, self._pair.prompts)
-            yield {"control": name, **row}
+    def table(self, moves: Mapping[str, Activations], prompt_id: str) -> pl.DataFrame:
+        """Return the scored cells as a table `CONTROLS`."""
+        length, prompts = len(self._patched.given.prompt), self._pair.prompts
+        tables = [CONTROLS.frame()]
+        for (name, patch), steps in self.score(moves).items():
+            at = sorted(self._patched.steps[patch])
+            cells = Trajectory(patch, length, steps).frame(prompt_id, self._run, prompts, at)
+            tables.append(cells.select(pl.lit(name).alias("control"), pl.all()))
+        return pl.concat(tables)
 
     def _contexts(self, steps: Sequence[int]) -> Contexts:
         parts = [steps[i : i + CONTEXTS_AT_ONCE] for i in range(0, len(steps), CONTEXTS_AT_ONCE)]
@@ -162,9 +166,10 @@ class Controls:
 
     def after(self, prompt_id: str, controls: Sequence[str]) -> pl.DataFrame:
         """Return the cells of some controls for one prompt; `other_prompt` is skipped if there is no other prompt."""
-        return CONTROLS.frame(row for run in self._runs for row in self._rows(prompt_id, controls, run))
+        tables = [table for run in self._runs for table in self._tables(prompt_id, controls, run)]
+        return pl.concat([CONTROLS.frame(), *tables])
 
-    def _rows(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[dict[str, Any]]:
+    def _tables(self, prompt_id: str, controls: Sequence[str], run: PatchRun) -> Iterator[pl.DataFrame]:
         written = self._patched_texts(prompt_id, run.direction)
         given = self._other(prompt_id, run.direction) if "other_prompt" in controls and written else None
         with torch.inference_mode():
@@ -176,7 +181,7 @@ class Controls:
             moves = {
                 name: reader.moved(self._children.get(name, cast(OwnControl, name)), generator) for name in possible
             }
-            yield from reader.rows(moves, prompt_id)
+            yield reader.table(moves, prompt_id)
 
     def _other(self, prompt_id: str, direction: Direction) -> ForcedText | None:
         """Return a patched text of the next prompt in the same group, or None if there is none."""

@@ -140,7 +140,7 @@ def _at_steps(
     """Measure each patch's effects at the current position, and those of random vectors, summed over the steps."""
     reader = ControlReader(pair, PatchedText(given, dict.fromkeys(patches, steps)), run)
     moves = {"patched": reader.source_activations, "random": reader.moved("random", generator)}
-    sums: dict[str, dict[str, float]] = {patch.name: dict.fromkeys(moves, 0.0) for patch in patches}
-    for name, patch, _, step in reader.score(moves):
-        sums[patch.name][name] += step.moved
+    sums: dict[str, dict[str, float]] = {patch.name: {} for patch in patches}
+    for (name, patch), scored in reader.score(moves).items():
+        sums[patch.name][name] = float(scored.moved.sum())
     return sums

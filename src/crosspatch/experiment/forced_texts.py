@@ -135,17 +135,19 @@ class MistakesStage(ForcedTexts):
         """The scores along one wrong solution, with the kind of mistake that each token is part of."""
         problem, (prompt, text), pair = self.problems[shard], self.texts[shard], self.context.pair
         pair.check_length(len(prompt), len(text))
-        read = [pair.prompts.decode(text[: end + 1]) for end in range(len(text))]
+        beginnings = [pair.prompts.decode(text[: end + 1]) for end in range(len(text))]
         # A separator may come between the prompt and the solution.
-        first = max(0, read[-1].find(problem.solution or ""))
-        kinds = kinds_of_tokens([beginning[first:] for beginning in read], problem.spans)
-        rows = [
-            {"span": kind, "read_token_id": token, **row}
+        first = max(0, beginnings[-1].find(problem.solution or ""))
+        kinds = kinds_of_tokens([beginning[first:] for beginning in beginnings], problem.spans)
+        read_tokens = pl.DataFrame(
+            [pl.Series("span", kinds, pl.String), pl.Series("read_token_id", text, MISTAKES.dtypes["read_token_id"])]
+        )
+        scores = [
+            read_tokens.hstack(trajectory.frame(problem.id, run, pair.prompts))
             for run in runs_of(self.context)
             for trajectory in score_tokens(pair, prompt, text, self.patches, run)
-            for kind, token, row in zip(kinds, text, trajectory.rows(problem.id, run, pair.prompts), strict=True)
         ]
-        return {MISTAKES.path(shard): MISTAKES.dumped(MISTAKES.frame(rows))}
+        return {MISTAKES.path(shard): MISTAKES.dumped(pl.concat(scores))}
 
 
 def kinds_of_tokens(texts: Sequence[str], spans: Sequence[Span]) -> list[str | None]:

@@ -11,8 +11,8 @@ import torch
 
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.pair import ModelPair
-from crosspatch.patching.engine import Prompt, Written, run_cached
-from crosspatch.patching.trajectory import PatchRun
+from crosspatch.patching.engine import run_cached
+from crosspatch.patching.trajectory import PatchRun, Prompt, Written
 from crosspatch.patching.two_stream.key_values import bytes_per_position
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from crosspatch.models.pair import ModelPair
 from crosspatch.patching.drafts import Drafts
-from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Read, Rounds, Row, Stretch
-from crosspatch.patching.trajectory import OwnText, PatchRun, Trajectory
+from crosspatch.patching.trajectory import OwnText, PatchRun, Prompt, Trajectory, Written
 
 # The first and the largest length of a draft: the length doubles if all its tokens were kept, and else halves.
 FIRST_REACH, LONGEST_REACH = 8, 64
@@ -29,29 +28,6 @@ FIRST_REACH, LONGEST_REACH = 8, 64
 # dominates. With more tokens there are no drafts: rejected drafts would cost their computation.
 FREE_TOKENS = {"cpu": 24}
 FREE_TOKENS_ELSEWHERE = 256
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt of a run: its token ids, and the patches to generate under.
-
-    `known` are texts (token ids) to draft from, such as the unpatched answers. With `answers`, the unpatched models'
-    answers are generated too.
-    """
-
-    ids: list[int]
-    patches: Sequence[Patch]
-    known: Sequence[Sequence[int]] = ()
-    answers: bool = False
-
-
-@dataclass
-class Written:
-    """The texts generated from one prompt: a trajectory for each patch, and the unpatched models' answers, if any."""
-
-    trajectories: list[Trajectory]
-    target: OwnText
-    source: OwnText
 
 
 @dataclass

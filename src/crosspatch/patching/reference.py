@@ -18,7 +18,7 @@ from crosspatch.models.pair import ModelPair
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import last_logits
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import Contexts, Step
+from crosspatch.patching.scores import Contexts, Step, Steps
 from crosspatch.patching.trajectory import PatchRun, Trajectory
 
 
@@ -27,16 +27,18 @@ def run_reference(pair: ModelPair, prompt: list[int], patches: list[Patch], run:
     """Generate from `prompt` (token ids) under each patch separately, recomputing the whole text at every step."""
     trajectories = [Trajectory(patch, len(prompt)) for patch in patches]
     for trajectory in trajectories:
+        steps: list[Step] = []
         applied: list[int] = []
-        for step in tqdm(range(run.max_new_tokens), desc=f"reference {trajectory.patch.name}", leave=False):
-            tokens = prompt + trajectory.tokens
-            found = step_scores(pair, tokens, trajectory.patch, run, step, applied)
-            trajectory.steps.append(found)
+        for number in tqdm(range(run.max_new_tokens), desc=f"reference {trajectory.patch.name}", leave=False):
+            tokens = prompt + [step.token for step in steps]
+            found = step_scores(pair, tokens, trajectory.patch, run, number, applied)
+            steps.append(found)
             if found.applied:
                 applied.append(len(tokens) - 1)
             if found.token in pair.stop_tokens:
                 trajectory.stop_reason = "eos"
                 break
+        trajectory.steps = Steps(steps)
     return trajectories
 
 
@@ -49,7 +51,7 @@ def step_scores(pair: ModelPair, tokens: list[int], patch: Patch, run: PatchRun,
     now = patch.schedule.applies(step, int(of_target.argmax()), int(of_source.argmax()), pair.prompts.token_text)
     positions = (applied if run.persistence == "persistent" else []) + [len(tokens) - 1] * now
     patched = patched_logits(target, source, text, patch, positions, run)
-    return Contexts.of(of_target, of_source, run.direction).score(patched, [1], [now])[0]
+    return _one(Contexts.of(of_target, of_source, run.direction).score(patched, [1], [now]))
 
 
 def scores_of_patches(pair: ModelPair, tokens: list[int], patches: Sequence[Patch], run: PatchRun) -> Iterator[Step]:
@@ -62,7 +64,7 @@ def scores_of_patches(pair: ModelPair, tokens: list[int], patches: Sequence[Patc
     contexts = Contexts.of(of_target, of_source.to(of_target.device), run.direction)
     for patch in patches:
         patched = _replaced(target, activations, text, patch, last, run)
-        yield contexts.score(patched, [1], [True])[0]
+        yield _one(contexts.score(patched, [1], [True]))
 
 
 def patched_logits(
@@ -85,6 +87,10 @@ def _replaced(
     at = torch.tensor(positions, dtype=torch.long)
     with editing(target, {site: replacing(at, activations[site][0], at) for site in patch.sites}):
         return _logits(target, tokens, run)
+
+
+def _one(scores: Tensor) -> Step:
+    return Steps(scores.detach().cpu().numpy())[0]
 
 
 def _logits(model: nn.Module, tokens: Tensor, run: PatchRun) -> Tensor:

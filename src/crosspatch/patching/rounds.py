@@ -21,7 +21,7 @@ from crosspatch.models.placement import input_device
 from crosspatch.models.site import Site
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
 from crosspatch.patching.patches import Patch
-from crosspatch.patching.scores import Contexts, Step
+from crosspatch.patching.scores import Contexts, Step, Steps
 from crosspatch.patching.trajectory import PatchRun
 from crosspatch.patching.two_stream.key_values import KeyValues
 from crosspatch.patching.two_stream.packing import Packing, Token
@@ -217,7 +217,8 @@ class _Round:
         rested: dict[tuple[int, int], Step] = {}
         for block in _blocks(positions):
             logits = self._unembed(self.rounds.target, target[self._places_of("target_lane", block, target.device)])
-            steps = self._contexts(logits, source, block).score(logits, [1] * len(block), [False] * len(block))
+            scores = self._contexts(logits, source, block).score(logits, [1] * len(block), [False] * len(block))
+            steps = Steps(scores.cpu().numpy())
             rested |= zip(block, steps, strict=True)
         return rested
 
@@ -243,7 +244,7 @@ class _Round:
                 counts = Counter(contexts_of[some])
                 scored = [cells[number] for number in numbers[some]]
                 per_context = [counts[context] for context in range(len(block))]
-                found = contexts.score(of_cells, per_context, [cell.applied for cell in scored])
+                found = Steps(contexts.score(of_cells, per_context, [cell.applied for cell in scored]).cpu().numpy())
                 steps |= {(cell.stretch, cell.row, cell.j): step for cell, step in zip(scored, found, strict=True)}
                 done += len(of_cells)
         return steps

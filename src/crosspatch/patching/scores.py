@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
+from typing import Any, overload
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crosspatch.config import Direction
 from crosspatch.errors import CrosspatchError
 from crosspatch.models.pair import by_direction
 from crosspatch.models.unembedding import UNEMBED_AT_ONCE, unembed
-
-Status = Literal["ok", "agree", "small_denominator", "unscheduled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,85 @@ class Step:
     def gap(self) -> float:
         """ΔL_source − ΔL_target."""
         return self.delta_source - self.delta_target
+
+
+_COLUMNS = {field.name: i for i, field in enumerate(fields(Step))}
+_WHOLE = ("token", "y_target", "y_source", "rank_corrupted")
+
+
+class Steps(Sequence[Step]):
+    """The scores of N steps as columns [N, 10], in the order of Step's fields; each item is a `Step`.
+
+    Float32 holds every token id and rank exactly, since vocabularies are smaller than 2^24.
+    """
+
+    def __init__(self, values: Iterable[Step] | NDArray[np.float32] = ()) -> None:
+        if not isinstance(values, np.ndarray):
+            values = np.array([astuple(step) for step in values], np.float32).reshape(-1, len(_COLUMNS))
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> Steps: ...
+    def __getitem__(self, index: int | slice) -> Step | Steps:
+        if isinstance(index, slice):
+            return Steps(self.values[index])
+        row = dict(zip(_COLUMNS, self.values[index].tolist(), strict=True))
+        row |= {name: int(row[name]) for name in _WHOLE}
+        return Step(**{**row, "applied": bool(row["applied"])})
+
+    def __add__(self, more: Sequence[Step]) -> Steps:
+        return Steps(np.concatenate([self.values, Steps(more).values]))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a field of all steps, [N]: integers, truth values, or float32."""
+        column = self.values[:, _COLUMNS[name]]
+        return column.astype(np.int32) if name in _WHOLE else column > 0 if name == "applied" else column
+
+    @property
+    def disagree(self) -> NDArray[np.bool_]:
+        """Where the unpatched models' top-1 tokens differ, [N]."""
+        return self.column("y_target") != self.column("y_source")
+
+    @property
+    def moved(self) -> NDArray[np.float64]:
+        """ΔL_patched − ΔL_target, [N]."""
+        return self.column("delta_patched").astype(np.float64) - self.column("delta_target")
+
+    @property
+    def gap(self) -> NDArray[np.float64]:
+        """ΔL_source − ΔL_target, [N]."""
+        return self.column("delta_source").astype(np.float64) - self.column("delta_target")
+
+
+class ScoreLog:
+    """Collects the scores of numbered rows over many batches; they stay tensors, on their device, until they are split.
+
+    A row's steps are added in order.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.int64]] = []
+        self._scores: list[Float[Tensor, "C 10"]] = []
+
+    def add(self, rows: Iterable[int] | NDArray[np.int64], scores: Float[Tensor, "C 10"]) -> None:
+        """Add the scores of C steps, and the row of each; -1 leaves out a step."""
+        self._rows.append(np.fromiter(rows, np.int64))
+        self._scores.append(scores)
+
+    def split(self, rows: int) -> list[Steps]:
+        """Return the steps of each of so many rows."""
+        if not self._rows:
+            return [Steps() for _ in range(rows)]
+        of = np.concatenate(self._rows)
+        order = of.argsort(kind="stable")
+        values = torch.cat(self._scores).cpu().numpy()[order]
+        ends = np.searchsorted(of[order], np.arange(rows + 1))
+        return [Steps(values[first:last]) for first, last in pairwise(ends)]
 
 
 @dataclass(frozen=True)
@@ -140,10 +220,12 @@ class Contexts:
         kl_clean = entropy - _expected(probabilities, _log_probabilities("clean", clean), once)
         return cls(Predictions.of(target, source, direction), probabilities, entropy, kl_clean)
 
-    def score(self, patched: Float[Tensor, "C V"], counts: list[int], applied: Sequence[bool]) -> list[Step]:
+    def score(
+        self, patched: Float[Tensor, "C V"], counts: list[int], applied: Sequence[bool] | Bool[Tensor, " C"]
+    ) -> Float[Tensor, "C 10"]:
         """Score C patched positions; the first `counts[0]` belong to the first context, and so on.
 
-        `applied` states for each position whether its patch was applied.
+        `applied` states for each position whether its patch was applied. The columns are in the order of Step's fields.
         """
         patched = patched.float()
         of = torch.repeat_interleave(torch.tensor(counts)).to(patched.device)
@@ -154,7 +236,6 @@ class Contexts:
         kl_patched = self.entropy[of] - _expected(self.probabilities, log_patched, counts)
         # Reuse the memory of `log_patched`: an allocation would cost more than the comparison.
         above = torch.gt(patched, in_patched[:, None], out=log_patched)
-        # The columns are in the order of Step's fields.
         columns = (
             patched.argmax(-1),
             predicted.y_target[of],
@@ -165,8 +246,9 @@ class Contexts:
             self.kl_clean[of],
             kl_patched,
             1 + above.sum(-1).long(),
+            torch.as_tensor(applied, device=patched.device),
         )
-        return [Step(*values) for values in zip(*(column.tolist() for column in columns), applied, strict=True)]
+        return torch.stack([column.float() for column in columns], dim=1)
 
 
 def delta(
@@ -176,28 +258,26 @@ def delta(
     return _at(logits, y_corrupt) - _at(logits, y_clean)
 
 
-def transfer_score(
-    delta_clean: float,
-    delta_corrupted: float,
-    delta_patched: float,
+def transfer_scores(
+    delta_clean: NDArray[np.float32],
+    delta_corrupted: NDArray[np.float32],
+    delta_patched: NDArray[np.float32],
     *,
-    agree: bool,
+    agree: NDArray[np.bool_],
+    applied: NDArray[np.bool_],
     small_denominator: float,
-    applied: bool = True,
-) -> tuple[float | None, Status]:
-    """Return CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), one token's recovered fraction, and its status.
+) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """Return CTS = (ΔL_patch − ΔL_clean) / (ΔL_corrupt − ΔL_clean), the recovered fraction of N tokens, and its status.
 
-    CTS is None, never 0, if both models predict the same token (`agree`: 0/0), if the absolute denominator is below
+    CTS is NaN, never 0, if both models predict the same token (`agree`: 0/0), if the absolute denominator is below
     `small_denominator` (in logits: the quotient would be noise), or if the schedule did not apply the patch.
     """
-    if not applied:
-        return None, "unscheduled"
-    if agree:
-        return None, "agree"
-    denominator = delta_corrupted - delta_clean
-    if abs(denominator) < small_denominator:
-        return None, "small_denominator"
-    return (delta_patched - delta_clean) / denominator, "ok"
+    denominator = delta_corrupted.astype(np.float64) - delta_clean
+    small = np.abs(denominator) < small_denominator
+    status = np.select([~applied, agree, small], ["unscheduled", "agree", "small_denominator"], "ok")
+    ok = status == "ok"
+    moved = delta_patched.astype(np.float64) - delta_clean
+    return np.divide(moved, denominator, out=np.full(len(ok), np.nan), where=ok), status
 
 
 def _at(logits: Float[Tensor, "N V"], token: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -219,5 +299,7 @@ def _expected(
     probabilities: Float[Tensor, "B V"], logs: Float[Tensor, "N V"], counts: list[int]
 ) -> Float[Tensor, " N"]:
     """Compute the expectation of each row of `logs` under the probabilities of its context."""
+    if counts == [1] * len(logs):
+        return torch.linalg.vecdot(logs, probabilities)
     parts = zip(logs.split(counts), probabilities, strict=True)
     return torch.cat([torch.mv(part, weights) for part, weights in parts])

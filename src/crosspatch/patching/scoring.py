@@ -18,7 +18,6 @@ from crosspatch.patching.patches import Patch
 from crosspatch.patching.rounds import Rounds, Row, Stretch
 from crosspatch.patching.sweep import choose_patches, patch_runs
 from crosspatch.patching.trajectory import PatchRun, Trajectory
-from crosspatch.tables import SCORES
 
 # Patched positions in one pass at most, but at least those of one step, which bounds memory.
 CELLS_AT_ONCE = 4096
@@ -78,9 +77,8 @@ def score(
     else:
         tokens = [int(token) for token in text]
         prompt = pair.encode(question, len(tokens))
-    return SCORES.frame(
-        row
+    return pl.concat(
+        trajectory.frame(prompt_id, run, pair.prompts)
         for run in runs
         for trajectory in score_tokens(pair, prompt, tokens, chosen, run)
-        for row in trajectory.rows(prompt_id, run, pair.prompts)
     )

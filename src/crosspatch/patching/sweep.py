@@ -17,10 +17,9 @@ from crosspatch.models.components import check_sites, find_components
 from crosspatch.models.generation import continue_prompts
 from crosspatch.models.pair import ModelPair, by_direction
 from crosspatch.patching.batches import run_in_batches
-from crosspatch.patching.engine import Prompt, Written
 from crosspatch.patching.patches import Patch, Schedule, patch_grid
 from crosspatch.patching.reference import run_reference
-from crosspatch.patching.trajectory import OwnText, PatchRun
+from crosspatch.patching.trajectory import OwnText, PatchRun, Prompt, Written
 from crosspatch.tables import GENERATIONS, REPAIRED, SCORES
 
 Unpatched = Literal["clean", "corrupted"]
@@ -80,7 +79,7 @@ class Sweep:
 
     def _scores(self, prompt_id: str, written: Written, run: PatchRun) -> pl.DataFrame:
         prompts = self.pair.prompts
-        return SCORES.frame(row for t in written.trajectories for row in t.rows(prompt_id, run, prompts))
+        return pl.concat([SCORES.frame(), *(t.frame(prompt_id, run, prompts) for t in written.trajectories)])
 
     def _texts(self, prompt_id: str, written: Written, own: Mapping[Unpatched, OwnText], run: PatchRun) -> pl.DataFrame:
         prompts = self.pair.prompts
